@@ -1,0 +1,34 @@
+//! Mirrors AtData's real-time events from an ActiveMQ broker into the streaming systems a company
+//! already has, keyed by the MD5 inside each event, losing nothing.
+//!
+//! One **event** is one broker message; its way is
+//!
+//! ```text
+//! source ── messages ──▶ pump (ledger) ── batches ──▶ lane per sink ──▶ sink
+//!    ▲                        │   ▲                        │
+//!    └── ack, settled prefix ─┘   └────────── settled ─────┘
+//! ```
+//!
+//! Where is…?
+//!
+//! * [`event`] what travels: [`event::Message`], [`event::Event`], [`event::Batch`]
+//! * [`key`] the MD5 out of a body, and the partition it belongs to
+//! * [`source`] the contract of a source, the link that keeps a session up, STOMP
+//! * [`sink`] the contract of a sink, and the built-in sinks
+//! * [`pump`] who owes what: ledger, lanes, dead letters
+//! * [`config`] file and environment into checked settings
+//! * [`bridge`] settings into a running bridge; drain and abandon
+//! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
+//! * [`telemetry`] states, counters, logging
+//!
+//! Imports run one way: `cli → commands → bridge → pump, simulator → source, sink → event → key`.
+
+pub mod backoff;
+pub mod event;
+pub mod key;
+pub mod pump;
+pub mod secret;
+pub mod sink;
+pub mod source;
+pub mod telemetry;
+pub mod units;

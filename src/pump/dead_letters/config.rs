@@ -1,0 +1,37 @@
+//! `[dead_letters]`.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::sink::file::config::RotateConfig;
+use crate::units::Size;
+
+/// Where events go that can never be delivered, and how many may.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLettersConfig {
+    /// Where the dead letters are kept, one JSON object a line; made, with mode 0700, if it is missing.
+    pub directory: Option<PathBuf>,
+    /// Hold when so many events in a row are dead letters: then the fault is in a setting, not in them.
+    pub max_run: u32,
+    /// Hold when more than this share of the last 10,000 events are dead letters: between 0 and 1.
+    pub max_share: f64,
+    /// Hold when all dead letters together reach this size. Nothing is ever deleted.
+    pub max_total: Option<Size>,
+    /// When a file is finished and the next one begun.
+    pub rotate: RotateConfig,
+}
+
+impl Default for DeadLettersConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            max_run: 100,
+            max_share: 0.1,
+            max_total: Some(Size::mib(1024)),
+            rotate: RotateConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Dead letters: events that can never be delivered, kept with their reason.
+
+pub mod config;

@@ -1,0 +1,3 @@
+//! Who owes what.
+
+pub mod dead_letters;

@@ -1,0 +1,164 @@
+//! The contract of a sink. A sink opens into two halves, so that handing over events and learning what
+//! became of them never wait for each other: a lane keeps the sink's whole window in flight.
+//!
+//! What every sink promises, and `tests/it/sink_contract.rs` proves for each:
+//!
+//! 1. **Fail-closed.** [`Verdict::Durable`] is said only when the destination itself has said so (D1).
+//!    Silence, a drop, a panic or a closed channel is never success (I1).
+//! 2. **One verdict per delivery.** Every accepted delivery gets exactly one verdict, or
+//!    [`Verdicts::next`] fails; then all deliveries still in flight count as not durable and are handed
+//!    over again after a new [`Sink::open`].
+//! 3. **Order.** A sink that says [`Sink::keeps_order`] makes deliveries durable in the order of
+//!    submission: once it answers [`Verdict::Retry`] for one, no later delivery *of the same key*
+//!    already submitted becomes durable before that one was submitted again (I3). For a sink that can't
+//!    promise this the lane keeps at most one event per key in flight.
+//! 4. **No duplicates of its own making.** A delivery answered with `Retry` has left nothing behind that
+//!    a reader would see, as far as the destination allows; where it can't be known the sink documents it.
+//! 5. **Bounded.** It holds no more than what was submitted and not yet answered, and accepts less when
+//!    full ([`Submit::submit`]).
+
+pub mod file;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::event::EventRef;
+
+/// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub u64);
+
+/// One event handed to a sink.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What the verdict must name.
+    pub id: DeliveryId,
+    /// The event.
+    pub event: EventRef,
+}
+
+/// What became of one delivery.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The destination holds it durably, by its own word (D1).
+    Durable,
+    /// Not durable; the lane hands it over again, in order.
+    Retry(SinkError),
+    /// This event can never be delivered here; the lane writes a dead letter.
+    Reject(Rejection),
+}
+
+/// Why an event can never be delivered to a sink, or has no usable key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// A short fixed word for metrics and dead letters, such as `too_large`.
+    pub reason: &'static str,
+    /// The whole story for a person.
+    pub detail: String,
+}
+
+/// What kind of trouble a sink is in: decides how the lane waits and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkErrorKind {
+    /// Expected to pass by itself: an outage, a timeout, a full disk.
+    Unavailable,
+    /// An operator must act: a missing topic, no permission, a wrong setting.
+    Misconfigured,
+}
+
+/// A sink's trouble. The message says what failed, and what to do where that is known.
+#[derive(Clone, Debug)]
+pub struct SinkError {
+    /// Outage or operator's business.
+    pub kind: SinkErrorKind,
+    message: String,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl SinkError {
+    /// Trouble that is expected to pass by itself.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: SinkErrorKind::Unavailable, message: message.into(), cause: None }
+    }
+
+    /// Trouble that stays until an operator acts.
+    pub fn misconfigured(message: impl Into<String>) -> Self {
+        Self { kind: SinkErrorKind::Misconfigured, message: message.into(), cause: None }
+    }
+
+    /// Attaches the underlying error for people; it is shown behind the message.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for SinkError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_ref().map(|cause| cause.as_ref() as &(dyn StdError + 'static))
+    }
+}
+
+/// A destination. Built from checked settings without touching the outside world; [`Sink::open`] does.
+#[async_trait]
+pub trait Sink: Send {
+    /// Whether deliveries become durable in the order of submission (promise 3 of the module text).
+    fn keeps_order(&self) -> bool;
+
+    /// Connects, repairs and locks what it needs. Called again, after a back-off, whenever it failed or
+    /// one of the halves did; both halves of the previous opening are dropped by then.
+    ///
+    /// # Errors
+    /// The lane retries for ever and shows the error.
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
+
+    /// For `check`: reaches the destination without writing an event and without leaving anything behind.
+    /// Returns lines worth knowing (what was found; a line that starts with `warning: ` is a warning).
+    ///
+    /// # Errors
+    /// What would keep [`Sink::open`] from succeeding.
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError>;
+}
+
+/// The half that takes events.
+#[async_trait]
+pub trait Submit: Send {
+    /// Takes as many deliveries as it has room for, in order, from the front, and says how many; never
+    /// waits. A sink with nothing in flight takes at least one. After a short count the lane offers the
+    /// rest once verdicts have come.
+    ///
+    /// # Errors
+    /// The opening is broken: the lane drops both halves and opens anew.
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError>;
+
+    /// Called once nothing is in flight any more: flushes, unlocks and releases.
+    ///
+    /// # Errors
+    /// Reported, never fatal: every event is settled by then.
+    async fn close(&mut self) -> Result<(), SinkError>;
+}
+
+/// The half that tells what became of them.
+#[async_trait]
+pub trait Verdicts: Send {
+    /// Waits for the next verdicts, in any order, at least one. Cancel-safe: a verdict is never lost when
+    /// the future is dropped.
+    ///
+    /// # Errors
+    /// The opening is broken; what is still in flight is not durable as far as anybody knows.
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError>;
+}

@@ -1,0 +1,175 @@
+//! `[source]`: as written ([`SourceConfig`]) and as checked ([`SourceSettings`]).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::BackoffConfig;
+use crate::secret::Secret;
+use crate::units::{Period, Size};
+
+/// The AtData queue to consume.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// Where the broker listens: `stomp://host:port` or `stomp+tls://host:port`. AtData tells host and port.
+    pub url: Option<String>,
+    /// Several addresses of the broker instead of `url`, tried in turn.
+    pub urls: Vec<String>,
+    /// Given by AtData: 4 or 5 digits.
+    pub username: Option<String>,
+    /// Given by AtData: 32 hex digits. Better kept in a file: `password_file`.
+    pub password: Option<Secret>,
+    /// A file that holds the password; one line feed at its end is ignored.
+    pub password_file: Option<PathBuf>,
+    /// Given by AtData.
+    pub namespace: Option<String>,
+    /// Chosen by you and never changed: each destination id gets all events; its queue is
+    /// `<destination id>.RTO.<namespace>`. Changing it loses what waits in the old queue.
+    pub destination_id: Option<String>,
+    /// Chosen by you, unique for each process, constant across restarts. Default:
+    /// `<namespace>-<destination id>-<host name>`.
+    pub connection_id: Option<String>,
+    /// How many events the broker may have on the way, un-acked. 1 to 20000, and not exactly 1000, which
+    /// ActiveMQ takes for "the broker's default".
+    pub prefetch: u32,
+    /// How often each side must hear from the other; `0s` switches heart-beats off.
+    pub heart_beat: Period,
+    /// `shared`: replicas with one destination id share its events. `strict`: one replica is active and
+    /// keeps the order of the queue, the others stand by.
+    pub ordering: Ordering,
+    /// `shared`: one subscription, acknowledged when all sinks hold the event. `mirror`: one subscription
+    /// per sink, with the destination id `<destination id>-<sink>`, so that a sink that is down delays
+    /// no other.
+    pub isolation: Isolation,
+    /// The largest body accepted. A larger one stops the source, visibly, until this is raised.
+    pub max_body: Size,
+    /// The most memory that events on the way may take, all sessions together; above it the socket is not
+    /// read. At least `max_body`.
+    pub max_in_flight: Size,
+    /// How long connecting, logging in and subscribing may each take.
+    pub connect_timeout: Period,
+    /// Connect anew when nothing has come for so long and nothing is on the way, in case the broker has
+    /// silently dropped the subscription; `0s` switches this off.
+    pub idle_reconnect: Period,
+    /// How reconnects are spaced.
+    pub backoff: BackoffConfig,
+    /// TLS, for `stomp+tls://`.
+    pub tls: TlsConfig,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            urls: Vec::new(),
+            username: None,
+            password: None,
+            password_file: None,
+            namespace: None,
+            destination_id: None,
+            connection_id: None,
+            prefetch: 1024,
+            heart_beat: Period::secs(20),
+            ordering: Ordering::default(),
+            isolation: Isolation::default(),
+            max_body: Size::mib(4),
+            max_in_flight: Size::mib(64),
+            connect_timeout: Period::secs(10),
+            idle_reconnect: Period::secs(15 * 60),
+            backoff: BackoffConfig::default(),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+/// How replicas that share a destination id share its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ordering {
+    /// All replicas take events.
+    #[default]
+    Shared,
+    /// One replica is active (`activemq.exclusive:true`), the others stand by.
+    Strict,
+}
+
+/// Whether sinks share one subscription (D8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// One subscription for all sinks.
+    #[default]
+    Shared,
+    /// One subscription per sink.
+    Mirror,
+}
+
+/// What TLS trusts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// A PEM file with the certificates to trust, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// One address of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "stomp+tls" } else { "stomp" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// The checked settings of one subscription.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// The login.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+    /// AtData's namespace.
+    pub namespace: String,
+    /// The destination id, with the sink's suffix where sinks are mirrored.
+    pub destination_id: String,
+    /// The STOMP `client-id`.
+    pub connection_id: String,
+    /// Events un-acked at most.
+    pub prefetch: u32,
+    /// Announced both ways; `None` is off.
+    pub heart_beat: Option<Duration>,
+    /// Shared or strict.
+    pub ordering: Ordering,
+    /// Bytes.
+    pub max_body: usize,
+    /// For connecting, logging in, subscribing, each.
+    pub connect_timeout: Duration,
+    /// `None` is off.
+    pub idle_reconnect: Option<Duration>,
+    /// Between tries.
+    pub backoff: BackoffConfig,
+    /// What TLS trusts.
+    pub tls: TlsConfig,
+}
+
+impl SourceSettings {
+    /// The queue's name: `<destination id>.RTO.<namespace>`.
+    pub fn queue(&self) -> String {
+        format!("{}.RTO.{}", self.destination_id, self.namespace)
+    }
+}

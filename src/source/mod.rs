@@ -1,0 +1,33 @@
+//! The contract of a source: a stream of sessions and their messages in broker order, and a way to
+//! acknowledge a prefix of a session.
+
+pub mod config;
+
+use async_trait::async_trait;
+
+use crate::event::{Message, SessionId};
+
+/// What a source hands to the pump.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A new session is subscribed: everything un-acked of the previous one comes again (or goes to
+    /// another consumer), and its acks are void.
+    Session(SessionId),
+    /// The next messages of the current session, in broker order; whatever was ready, never empty.
+    Messages(Vec<Message>),
+}
+
+/// Where events come from. Reconnects by itself, for ever; trouble is shown in the states, not returned.
+#[async_trait]
+pub trait Source: Send {
+    /// The next session or messages. Cancel-safe. `None` once the source is closed.
+    async fn next(&mut self) -> Option<Incoming>;
+
+    /// Acknowledges every message of `session` up to and including position `through` (from 1, in the
+    /// order handed over). Never waits; an ack for a session that is over does nothing (I2).
+    fn ack(&mut self, session: SessionId, through: u64);
+
+    /// Ends cleanly: sends the last acknowledgement, says goodbye and waits until the broker has
+    /// processed both, reading and discarding what still comes. Dropping the source instead abandons.
+    async fn close(&mut self);
+}

@@ -1,0 +1,4 @@
+//! What people and machines see of a running bridge.
+
+pub mod counters;
+pub mod states;
