@@ -24,6 +24,7 @@
 //! Imports run one way: `cli → commands → bridge → pump, simulator → source, sink → event → key`.
 
 pub mod backoff;
+pub mod budget;
 pub mod event;
 pub mod key;
 pub mod pump;

@@ -2,6 +2,7 @@
 //! acknowledge a prefix of a session.
 
 pub mod config;
+pub mod stomp;
 
 use async_trait::async_trait;
 

@@ -1,0 +1,544 @@
+//! Bytes into frames: split anywhere, nothing copied, everything limited.
+//!
+//! The reader fills [`Decoder::buffer`] and calls [`Decoder::decode`]. Complete frames become slices of
+//! the read buffer: a buffer that is well filled is frozen whole and replaced, a nearly empty one is copied
+//! to the size it needs, so that a slow trickle of events pins no large buffers (I4).
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memchr;
+
+use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
+use crate::budget::Budget;
+
+/// What is refused. ActiveMQ limits only what it reads, not what it sends (`activemq.md` 1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one line of the head.
+    pub line: usize,
+    /// Headers in one frame.
+    pub headers: usize,
+    /// Bytes in one body.
+    pub body: usize,
+}
+
+impl Limits {
+    /// Heads of any sane size, and bodies up to `body` bytes.
+    pub const fn with_body(body: usize) -> Self {
+        Self { line: 64 << 10, headers: 1000, body }
+    }
+}
+
+/// Why bytes are no frame. Nothing after it on this connection can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
+pub struct DecodeError {
+    /// What is wrong.
+    pub kind: DecodeErrorKind,
+    /// The message in which it was found, if its head could be read.
+    pub message_id: Option<String>,
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum DecodeErrorKind {
+    #[error("not a STOMP frame: the command line reads {0:?}")]
+    UnknownCommand(String),
+    #[error("a header line is longer than {0} bytes")]
+    LineTooLong(usize),
+    #[error("a frame has more than {0} headers")]
+    TooManyHeaders(usize),
+    #[error("content-length is not a number: {0:?}")]
+    BadContentLength(String),
+    #[error("no NUL after the announced content-length")]
+    NoNulAfterBody,
+    #[error("a text body holds a NUL, which STOMP can't carry")]
+    NulInBody,
+    #[error("a body of {}{size} bytes is larger than the {limit} allowed", if *.at_least { "at least " } else { "" })]
+    BodyTooLarge { size: usize, at_least: bool, limit: usize },
+}
+
+/// How large a read buffer is when no larger frame is on the way.
+const CHUNK: usize = 64 << 10;
+
+/// Splits a stream of bytes into frames.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    budget: Budget,
+    buffer: Vec<u8>,
+    /// Where the first frame that is not complete begins, or where the next one may begin.
+    start: usize,
+    stage: Stage,
+    complete: Vec<Layout>,
+}
+
+/// How far the frame at `start` has been read; positions are offsets into the buffer.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Line feeds (heart-beats) between frames.
+    Between,
+    Command {
+        scanned: usize,
+    },
+    Head {
+        command: Command,
+        head: usize,
+        line: usize,
+        scanned: usize,
+        headers: usize,
+        length: Option<usize>,
+    },
+    Body {
+        command: Command,
+        head: (usize, usize),
+        body: usize,
+        scanned: usize,
+        length: Option<usize>,
+    },
+}
+
+#[derive(Debug)]
+struct Layout {
+    command: Command,
+    head: Range<usize>,
+    body: Range<usize>,
+}
+
+/// Whether the decoder can go on with the bytes it has.
+enum Step {
+    Next(Stage),
+    Starved(Stage),
+}
+
+impl Decoder {
+    /// Refuses what `limits` forbid and charges frames to `budget`.
+    pub fn new(limits: Limits, budget: Budget) -> Self {
+        let buffer = Vec::with_capacity(CHUNK);
+        Self { limits, budget, buffer, start: 0, stage: Stage::Between, complete: Vec::new() }
+    }
+
+    /// Where the next bytes from the connection are to be appended; always has room for some.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.buffer.len() == self.buffer.capacity() {
+            self.buffer.reserve(CHUNK);
+        }
+        &mut self.buffer
+    }
+
+    /// Appends every frame that is complete to `frames`, in order.
+    ///
+    /// # Errors
+    /// The bytes are no frame. `frames` then holds the good ones before it; the decoder is of no more use.
+    pub fn decode(&mut self, frames: &mut Vec<Frame>) -> Result<(), DecodeError> {
+        let outcome = self.scan();
+        self.cut(frames);
+        outcome
+    }
+
+    fn scan(&mut self) -> Result<(), DecodeError> {
+        loop {
+            let step = match self.stage {
+                Stage::Between => self.between(),
+                Stage::Command { scanned } => self.command(scanned)?,
+                Stage::Head { command, head, line, scanned, headers, length } => {
+                    self.head(command, head, line, scanned, headers, length)?
+                }
+                Stage::Body { command, head, body, scanned, length } => {
+                    self.body(command, head, body, scanned, length)?
+                }
+            };
+            match step {
+                Step::Next(stage) => self.stage = stage,
+                Step::Starved(stage) => {
+                    self.stage = stage;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn between(&mut self) -> Step {
+        let rest = &self.buffer[self.start..];
+        match rest.iter().position(|byte| !matches!(byte, b'\n' | b'\r')) {
+            Some(skip) => {
+                self.start += skip;
+                Step::Next(Stage::Command { scanned: self.start })
+            }
+            None => {
+                self.start = self.buffer.len();
+                Step::Starved(Stage::Between)
+            }
+        }
+    }
+
+    fn command(&self, scanned: usize) -> Result<Step, DecodeError> {
+        const LONGEST: usize = "UNSUBSCRIBE\r".len();
+        let unknown = |line: &[u8]| {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
+            DecodeError { kind: DecodeErrorKind::UnknownCommand(shown), message_id: None }
+        };
+        let Some(end) = memchr(b'\n', &self.buffer[scanned..]).map(|at| scanned + at) else {
+            let line = &self.buffer[self.start..];
+            if line.len() > LONGEST {
+                return Err(unknown(line));
+            }
+            return Ok(Step::Starved(Stage::Command { scanned: self.buffer.len() }));
+        };
+        let line = &self.buffer[self.start..end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let command = Command::parse(line).ok_or_else(|| unknown(line))?;
+        let head = end + 1;
+        Ok(Step::Next(Stage::Head { command, head, line: head, scanned: head, headers: 0, length: None }))
+    }
+
+    fn head(
+        &self,
+        command: Command,
+        head: usize,
+        mut line: usize,
+        mut scanned: usize,
+        mut headers: usize,
+        mut length: Option<usize>,
+    ) -> Result<Step, DecodeError> {
+        let fail = |kind, line| DecodeError { kind, message_id: self.message_id(head, line) };
+        while let Some(end) = memchr(b'\n', &self.buffer[scanned..]).map(|at| scanned + at) {
+            let text = &self.buffer[line..end];
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            if text.is_empty() {
+                let body = end + 1;
+                self.check_length(length).map_err(|kind| fail(kind, line))?;
+                return Ok(Step::Next(Stage::Body {
+                    command,
+                    head: (head, line),
+                    body,
+                    scanned: body,
+                    length,
+                }));
+            }
+            if text.len() > self.limits.line {
+                return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
+            }
+            headers += 1;
+            if headers > self.limits.headers {
+                return Err(fail(DecodeErrorKind::TooManyHeaders(self.limits.headers), line));
+            }
+            if let Some(value) = text.strip_prefix(b"content-length:").filter(|_| length.is_none()) {
+                length = Some(parse_length(value).map_err(|kind| fail(kind, line))?);
+            }
+            line = end + 1;
+            scanned = line;
+        }
+        if self.buffer.len() - line > self.limits.line {
+            return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
+        }
+        Ok(Step::Starved(Stage::Head { command, head, line, scanned: self.buffer.len(), headers, length }))
+    }
+
+    fn check_length(&self, length: Option<usize>) -> Result<(), DecodeErrorKind> {
+        let limit = self.limits.body;
+        match length {
+            Some(size) if size > limit => Err(DecodeErrorKind::BodyTooLarge { size, at_least: false, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn body(
+        &mut self,
+        command: Command,
+        head: (usize, usize),
+        body: usize,
+        scanned: usize,
+        length: Option<usize>,
+    ) -> Result<Step, DecodeError> {
+        let fail = |kind| DecodeError { kind, message_id: self.message_id(head.0, head.1) };
+        let have = self.buffer.len();
+        let starved = Step::Starved(Stage::Body { command, head, body, scanned: have, length });
+        let end = match length {
+            Some(length) => match self.buffer.get(body + length) {
+                Some(0) => body + length,
+                Some(_) => return Err(fail(DecodeErrorKind::NoNulAfterBody)),
+                None => return Ok(starved),
+            },
+            None => match memchr(0, &self.buffer[scanned..]).map(|at| scanned + at) {
+                Some(end) => end,
+                None => {
+                    self.check_growth(have - body).map_err(fail)?;
+                    return Ok(starved);
+                }
+            },
+        };
+        self.check_growth(end - body).map_err(fail)?;
+        if length.is_none() && command == Command::Message {
+            // ActiveMQ ends every frame with NUL and LF, but passes a NUL inside a text on as it is; only
+            // what follows tells the two apart, so a message is complete with the byte after its NUL.
+            match self.buffer.get(end + 1) {
+                Some(b'\n' | b'\r') => {}
+                Some(_) => return Err(fail(DecodeErrorKind::NulInBody)),
+                None => return Ok(Step::Starved(Stage::Body { command, head, body, scanned: end, length })),
+            }
+        }
+        self.complete.push(Layout { command, head: head.0..head.1, body: body..end });
+        self.start = end + 1;
+        Ok(Step::Next(Stage::Between))
+    }
+
+    fn check_growth(&self, size: usize) -> Result<(), DecodeErrorKind> {
+        let limit = self.limits.body;
+        if size > limit {
+            return Err(DecodeErrorKind::BodyTooLarge { size, at_least: true, limit });
+        }
+        Ok(())
+    }
+
+    fn message_id(&self, head: usize, end: usize) -> Option<String> {
+        let (_, id) =
+            HeaderLines(&self.buffer[head..end]).find(|(name, _)| *name == b"message-id".as_slice())?;
+        Some(String::from_utf8_lossy(&unescape(id, Escapes::V1_2)).into_owned())
+    }
+
+    /// Turns what is complete into slices of a frozen buffer and keeps the rest for the next read.
+    fn cut(&mut self, frames: &mut Vec<Frame>) {
+        let end = self.start;
+        if self.complete.is_empty() {
+            if end == self.buffer.len() {
+                self.buffer.clear();
+                self.start = 0;
+            }
+            return;
+        }
+        let chunk = self.take_front(end);
+        self.rebase(end);
+        frames.extend(self.complete.drain(..).map(|layout| Frame {
+            command: layout.command,
+            head: trim_line_end(chunk.slice(layout.head)),
+            body: chunk.slice(layout.body),
+        }));
+    }
+
+    fn take_front(&mut self, end: usize) -> Bytes {
+        if end < self.buffer.capacity() / 2 {
+            let front = self.buffer[..end].to_vec();
+            self.buffer.drain(..end);
+            self.buffer.shrink_to(CHUNK);
+            return self.budget.freeze(front);
+        }
+        let mut fresh = Vec::with_capacity(CHUNK.max(self.buffer.len() - end));
+        fresh.extend_from_slice(&self.buffer[end..]);
+        let mut front = std::mem::replace(&mut self.buffer, fresh);
+        front.truncate(end);
+        self.budget.freeze(front)
+    }
+
+    /// The buffer's first `gone` bytes are gone: moves every position.
+    fn rebase(&mut self, gone: usize) {
+        self.start -= gone;
+        match &mut self.stage {
+            Stage::Between => {}
+            Stage::Command { scanned } => *scanned -= gone,
+            Stage::Head { head, line, scanned, .. } => {
+                *head -= gone;
+                *line -= gone;
+                *scanned -= gone;
+            }
+            Stage::Body { head, body, scanned, .. } => {
+                head.0 -= gone;
+                head.1 -= gone;
+                *body -= gone;
+                *scanned -= gone;
+            }
+        }
+    }
+}
+
+fn parse_length(value: &[u8]) -> Result<usize, DecodeErrorKind> {
+    let text = std::str::from_utf8(value).unwrap_or_default().trim();
+    text.parse().map_err(|_| {
+        let shown = &value[..value.len().min(40)];
+        DecodeErrorKind::BadContentLength(String::from_utf8_lossy(shown).into_owned())
+    })
+}
+
+fn trim_line_end(head: Bytes) -> Bytes {
+    let end = head.strip_suffix(b"\n").map_or(head.len(), <[u8]>::len);
+    head.slice(..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::Encoder;
+    use super::*;
+
+    const LIMITS: Limits = Limits { line: 100, headers: 5, body: 50 };
+
+    type Plain = (Command, Vec<u8>, Vec<u8>);
+
+    fn decode(pieces: &[&[u8]]) -> (Vec<Plain>, Option<DecodeError>) {
+        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+        let mut frames = Vec::new();
+        let mut failure = None;
+        for piece in pieces {
+            decoder.buffer().extend_from_slice(piece);
+            if let Err(error) = decoder.decode(&mut frames) {
+                failure = Some(error);
+                break;
+            }
+        }
+        let plain = |frame: Frame| (frame.command, frame.head.to_vec(), frame.body.to_vec());
+        (frames.into_iter().map(plain).collect(), failure)
+    }
+
+    fn failure(bytes: &[u8]) -> DecodeError {
+        decode(&[bytes]).1.expect("refused")
+    }
+
+    #[test]
+    fn a_message_as_activemq_writes_it() {
+        let wire = b"\n\nMESSAGE\nack:ID\\chost\nmessage-id:ID\\c1\n\n{\"md5\":1}\0\n\n";
+        let (frames, failure) = decode(&[wire]);
+        assert_eq!(failure, None);
+        let head = b"ack:ID\\chost\nmessage-id:ID\\c1".to_vec();
+        assert_eq!(frames, [(Command::Message, head, b"{\"md5\":1}".to_vec())]);
+    }
+
+    #[test]
+    fn a_body_with_a_length_may_hold_anything() {
+        let (frames, failure) = decode(&[b"MESSAGE\r\ncontent-length:5\r\n\r\na\0\nb\0\0RECEIPT\n\n\0"]);
+        assert_eq!(failure, None);
+        assert_eq!(frames[0].2, b"a\0\nb\0");
+        assert_eq!((frames[1].0, frames[1].1.len()), (Command::Receipt, 0));
+    }
+
+    #[test]
+    fn a_message_waits_for_the_byte_after_its_nul() {
+        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+        let mut frames = Vec::new();
+        decoder.buffer().extend_from_slice(b"MESSAGE\nmessage-id:1\n\nx\0");
+        decoder.decode(&mut frames).unwrap();
+        assert!(frames.is_empty());
+        decoder.buffer().extend_from_slice(b"\n");
+        decoder.decode(&mut frames).unwrap();
+        assert_eq!(frames.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused_and_named() {
+        assert_eq!(failure(b"HTTP/1.1 400 Bad Request\r\n").kind, {
+            DecodeErrorKind::UnknownCommand("HTTP/1.1 400 Bad Request".into())
+        });
+        assert!(matches!(failure(&[b'A'; 13]).kind, DecodeErrorKind::UnknownCommand(_)));
+        assert_eq!(
+            failure(&[b"ERROR\n".as_slice(), &[b'h'; 101]].concat()).kind,
+            DecodeErrorKind::LineTooLong(100)
+        );
+        assert_eq!(failure(b"ERROR\n1:\n2:\n3:\n4:\n5:\n6:\n").kind, DecodeErrorKind::TooManyHeaders(5));
+        let bad = failure(b"MESSAGE\nmessage-id:a\\cb\ncontent-length:-1\n");
+        assert_eq!(bad.kind, DecodeErrorKind::BadContentLength("-1".into()));
+        assert_eq!(bad.message_id.as_deref(), Some("a:b"));
+        assert_eq!(failure(b"ERROR\ncontent-length:1\n\nab").kind, DecodeErrorKind::NoNulAfterBody);
+        let inside = failure(b"MESSAGE\nmessage-id:7\n\na\0b\0\n");
+        assert_eq!((inside.kind, inside.message_id.as_deref()), (DecodeErrorKind::NulInBody, Some("7")));
+    }
+
+    #[test]
+    fn a_body_too_large_is_refused_before_it_is_read() {
+        let announced = failure(b"MESSAGE\nmessage-id:7\ncontent-length:4000000000\n\n");
+        let kind = DecodeErrorKind::BodyTooLarge { size: 4_000_000_000, at_least: false, limit: 50 };
+        assert_eq!((announced.kind, announced.message_id.as_deref()), (kind, Some("7")));
+        let growing = failure(&[b"MESSAGE\n\n".as_slice(), &[b'x'; 51]].concat());
+        assert_eq!(growing.kind, DecodeErrorKind::BodyTooLarge { size: 51, at_least: true, limit: 50 });
+    }
+
+    #[test]
+    fn good_frames_before_a_bad_one_are_not_lost() {
+        let (frames, failure) = decode(&[b"RECEIPT\nreceipt-id:1\n\n\0\nMESSAGE\n\nok\0\nnonsense\n"]);
+        assert_eq!(frames.len(), 2);
+        assert!(matches!(failure.unwrap().kind, DecodeErrorKind::UnknownCommand(_)));
+    }
+
+    #[test]
+    fn a_trickle_pins_no_large_buffers_and_a_flood_is_not_copied() {
+        let budget = Budget::new(1 << 20);
+        let mut decoder = Decoder::new(Limits::with_body(1 << 20), budget.clone());
+        let mut frames = Vec::new();
+        decoder.buffer().extend_from_slice(b"MESSAGE\n\nsmall\0\n");
+        decoder.decode(&mut frames).unwrap();
+        assert!(budget.used() < 100, "{}", budget.used());
+        frames.clear();
+        let mut flood = Vec::new();
+        while flood.len() < CHUNK - 100 {
+            Encoder::begin(&mut flood, Command::Message, Escapes::V1_2).end(&[b'x'; 50]);
+        }
+        decoder.buffer().extend_from_slice(&flood);
+        let read_at = decoder.buffer().as_ptr() as usize;
+        decoder.decode(&mut frames).unwrap();
+        assert_eq!(frames[0].body.as_ptr() as usize - read_at, "MESSAGE\n\n".len());
+        assert_eq!(budget.used(), CHUNK);
+        frames.clear();
+        assert_eq!(budget.used(), 0);
+    }
+
+    fn wire_frame() -> impl Strategy<Value = Vec<u8>> {
+        let body = proptest::collection::vec(any::<u8>(), 0..50);
+        let headers = proptest::collection::vec(("[a-z]{1,8}", "[ -~\r\n:\\\\]{0,20}"), 0..4);
+        let command = prop_oneof![Just(Command::Message), Just(Command::Error), Just(Command::Send)];
+        (command, headers, body, any::<bool>(), "\n{0,3}").prop_map(
+            |(command, headers, mut body, sized, beats)| {
+                let mut wire = Vec::new();
+                let mut frame = Encoder::begin(&mut wire, command, Escapes::V1_2);
+                for (name, value) in &headers {
+                    frame = frame.header(name, value);
+                }
+                if sized {
+                    frame = frame.header("content-length", body.len().to_string());
+                } else {
+                    body.retain(|byte| *byte != 0);
+                }
+                frame.end(&body);
+                wire.extend_from_slice(beats.as_bytes());
+                wire
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames(
+            wire in proptest::collection::vec(wire_frame(), 1..6),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let frames = wire.len();
+            let wire = wire.concat();
+            let whole = decode(&[&wire]);
+            prop_assert_eq!(whole.0.len(), frames);
+            prop_assert_eq!(&whole.1, &None);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+            cuts.extend([0, wire.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(decode(&pieces), whole.clone());
+            let bytes: Vec<_> = wire.chunks(1).collect();
+            prop_assert_eq!(decode(&bytes), whole);
+        }
+
+        #[test]
+        fn any_bytes_give_the_same_frames_and_the_same_verdict_however_split(
+            wire in proptest::collection::vec(prop_oneof![
+                Just(b"MESSAGE\n".to_vec()), Just(b"ERROR\n\n".to_vec()), Just(b"\n\n".to_vec()), Just(b"\0\n".to_vec()),
+                Just(b"content-length:3\n".to_vec()), Just(b"message-id:1\r\n".to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..60),
+            ], 0..12),
+        ) {
+            let wire = wire.concat();
+            let whole = decode(&[&wire]);
+            let bytes: Vec<_> = wire.chunks(1).collect();
+            let split = decode(&bytes);
+            prop_assert_eq!(&split.0, &whole.0);
+            prop_assert_eq!(split.1.is_some(), whole.1.is_some());
+        }
+    }
+}
