@@ -32,4 +32,5 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod tls;
 pub mod units;

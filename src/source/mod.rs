@@ -2,7 +2,13 @@
 //! acknowledge a prefix of a session.
 
 pub mod config;
+pub mod connection;
+pub mod heart_beat;
+pub mod link;
+pub mod session;
 pub mod stomp;
+pub mod text;
+pub mod trouble;
 
 use async_trait::async_trait;
 
@@ -11,11 +17,13 @@ use crate::event::{Message, SessionId};
 /// What a source hands to the pump.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A new session is subscribed: everything un-acked of the previous one comes again (or goes to
-    /// another consumer), and its acks are void.
+    /// A new session is subscribed.
     Session(SessionId),
     /// The next messages of the current session, in broker order; whatever was ready, never empty.
     Messages(Vec<Message>),
+    /// The session is over: everything un-acked comes again (or goes to another consumer), and its acks
+    /// are void.
+    Lost(SessionId),
 }
 
 /// Where events come from. Reconnects by itself, for ever; trouble is shown in the states, not returned.

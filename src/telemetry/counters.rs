@@ -42,9 +42,12 @@ pub struct Counters {
     pub redelivered: Counter,
     /// Events acknowledged to the broker.
     pub acked: Counter,
+    /// Bodies of which an old broker's CESU-8 was repaired to UTF-8 (D6).
+    pub repaired: Counter,
     /// Sessions begun.
     pub sessions: Counter,
     lanes: Mutex<BTreeMap<String, Arc<LaneCounters>>>,
+    troubles: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Counters {
@@ -52,6 +55,18 @@ impl Counters {
     pub fn lane(&self, name: &str) -> Arc<LaneCounters> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lanes.entry(name.to_owned()).or_default())
+    }
+
+    /// Counts one end of a session, or failure to begin one, by its cause.
+    pub fn trouble(&self, cause: &'static str) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        *troubles.entry(cause).or_default() += 1;
+    }
+
+    /// How often sessions have ended or failed to begin, by cause.
+    pub fn troubles(&self) -> Vec<(&'static str, u64)> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.iter().map(|(cause, count)| (*cause, *count)).collect()
     }
 
     /// Every lane and its counters, by name.

@@ -1,0 +1,266 @@
+//! One connection to a broker: a socket, the session it carries, and nothing that waits for a sink (I7).
+//!
+//! Messages go to the pump through a bounded channel. While it is full, or the budget is used up, the
+//! socket is not read; heart-beats and acknowledgements go on all the same.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Incoming;
+use super::config::{Endpoint, SourceSettings};
+use super::session::{Progress, Session};
+use super::trouble::Trouble;
+use crate::budget::Budget;
+use crate::event::SessionId;
+use crate::telemetry::counters::Counters;
+use crate::tls;
+
+/// A connected socket, with or without TLS.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Connects to `endpoint`, each step within the time that the settings give.
+///
+/// # Errors
+/// Unreachable, or TLS failed.
+pub async fn connect(endpoint: &Endpoint, settings: &SourceSettings) -> Result<Box<dyn Stream>, Trouble> {
+    let allowed = settings.connect_timeout;
+    let unreachable = |detail: String| Trouble::Unreachable { endpoint: endpoint.clone(), detail };
+    let late = || format!("no connection within {} s", allowed.as_secs());
+    let tcp = timeout(allowed, TcpStream::connect((endpoint.host.as_str(), endpoint.port)))
+        .await
+        .map_err(|_| unreachable(late()))?
+        .map_err(|error| unreachable(error.to_string()))?;
+    keep_alive(&tcp).map_err(|error| unreachable(error.to_string()))?;
+    if !endpoint.tls {
+        return Ok(Box::new(tcp));
+    }
+    let failed = |detail: String| Trouble::Tls { endpoint: endpoint.clone(), detail };
+    let handshake = tls::connect(tcp, &endpoint.host, settings.tls.ca_file.as_deref());
+    match timeout(allowed, handshake).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no handshake within {} s", allowed.as_secs()))),
+    }
+}
+
+/// Without heart-beats only the kernel can notice a dead broker.
+fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    SockRef::from(tcp).set_tcp_keepalive(&probes)
+}
+
+/// What a connection needs from the link.
+pub(super) struct Wiring<'a> {
+    pub(super) id: SessionId,
+    pub(super) incoming: &'a mpsc::Sender<Incoming>,
+    pub(super) acks: &'a mut watch::Receiver<(SessionId, u64)>,
+    pub(super) close: &'a CancellationToken,
+    pub(super) budget: &'a Budget,
+    pub(super) counters: &'a Counters,
+    /// How long messages received before an error may take to be settled and acknowledged.
+    pub(super) grace: Duration,
+    /// Called once the broker has confirmed the subscription.
+    pub(super) on_subscribed: &'a (dyn Fn() + Sync),
+}
+
+/// Carries `session` over `stream` until it is closed on our wish (`Ok`) or ends in trouble.
+///
+/// # Errors
+/// What ended it.
+pub(super) async fn carry(
+    session: Box<dyn Session>,
+    stream: Box<dyn Stream>,
+    wiring: Wiring<'_>,
+) -> Result<(), Trouble> {
+    let (read, write) = split(stream);
+    let mut connection = Connection {
+        session,
+        wiring,
+        read,
+        write,
+        writing: Vec::new(),
+        written: 0,
+        unflushed: false,
+        pending: VecDeque::new(),
+        closing: false,
+        ending: None,
+        acked: 0,
+        goodbye: false,
+    };
+    connection.run().await
+}
+
+struct Connection<'a> {
+    session: Box<dyn Session>,
+    wiring: Wiring<'a>,
+    read: ReadHalf<Box<dyn Stream>>,
+    write: WriteHalf<Box<dyn Stream>>,
+    writing: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    /// What the pump has not had room for yet; while there is any, nothing is read.
+    pending: VecDeque<Incoming>,
+    closing: bool,
+    /// The trouble that ends this session, and when at the latest.
+    ending: Option<(Trouble, Instant)>,
+    acked: u64,
+    /// The broker has confirmed our goodbye.
+    goodbye: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> Result<(), Trouble> {
+        loop {
+            self.gather_output();
+            if let Some(outcome) = self.finished() {
+                return outcome;
+            }
+            let full = !self.wiring.budget.has_room();
+            // While closing everything is read and discarded, until the broker's receipt.
+            let reading = self.ending.is_none() && (self.closing || (self.pending.is_empty() && !full));
+            self.session.reading(Instant::now(), reading);
+            let writes = self.written < self.writing.len();
+            let ends = self.ending.as_ref().map(|(_, ends)| *ends);
+            let deadline =
+                ends.into_iter().chain([self.session.deadline()]).min().unwrap_or_else(Instant::now);
+            // Every arm is cancel-safe, and none waits inside: what finishes comes before what starts.
+            tokio::select! {
+                biased;
+                changed = self.wiring.acks.changed() => match changed {
+                    Ok(()) => self.ack(),
+                    Err(_) => return Err(abandoned()),
+                },
+                () = self.wiring.close.cancelled(), if !self.closing => self.close(),
+                sent = send(&mut self.write, &self.writing[self.written..]), if writes || self.unflushed => {
+                    self.sent(sent, writes)?;
+                }
+                room = self.wiring.incoming.reserve(), if !self.pending.is_empty() => match room {
+                    Ok(room) => if let Some(incoming) = self.pending.pop_front() {
+                        room.send(incoming);
+                    },
+                    Err(_) => return Err(abandoned()),
+                },
+                read = self.read.read_buf(self.session.input()), if reading => self.read(read)?,
+                () = self.wiring.budget.room(), if full && !self.closing && self.ending.is_none() => {}
+                () = sleep_until(deadline) => self.tick()?,
+            }
+        }
+    }
+
+    /// Whether this session is over, and how.
+    fn finished(&mut self) -> Option<Result<(), Trouble>> {
+        if self.goodbye {
+            return Some(Ok(()));
+        }
+        let (_, ends) = self.ending.as_ref()?;
+        let settled = self.session.outstanding() == 0 && self.pending.is_empty();
+        let sent = self.written == self.writing.len() && !self.unflushed;
+        if (settled && sent) || Instant::now() >= *ends {
+            return self.ending.take().map(|(trouble, _)| Err(trouble));
+        }
+        None
+    }
+
+    fn gather_output(&mut self) {
+        if self.written == self.writing.len() {
+            self.writing.clear();
+            self.written = 0;
+        }
+        self.session.take_output(&mut self.writing);
+    }
+
+    fn ack(&mut self) {
+        let (id, through) = *self.wiring.acks.borrow_and_update();
+        if id == self.wiring.id && !self.closing && through > self.acked {
+            self.session.ack(Instant::now(), through);
+            self.wiring.counters.acked.add(through - self.acked);
+            self.acked = through;
+        }
+    }
+
+    fn close(&mut self) {
+        self.ack();
+        self.closing = true;
+        self.pending.clear();
+        self.session.close(Instant::now());
+    }
+
+    fn sent(&mut self, sent: io::Result<usize>, wrote: bool) -> Result<(), Trouble> {
+        let sent = sent.map_err(closed)?;
+        if wrote && sent == 0 {
+            return Err(Trouble::Closed("nothing more can be sent".to_owned()));
+        }
+        self.written += sent;
+        self.unflushed = wrote;
+        Ok(())
+    }
+
+    fn read(&mut self, read: io::Result<usize>) -> Result<(), Trouble> {
+        if read.map_err(closed)? == 0 {
+            return Err(Trouble::Closed("the broker ended it".to_owned()));
+        }
+        let mut progress = Progress::default();
+        let outcome = self.session.advance(Instant::now(), &mut progress);
+        self.take(progress);
+        outcome.or_else(|trouble| self.end(trouble))
+    }
+
+    fn take(&mut self, progress: Progress) {
+        self.goodbye |= progress.closed;
+        if progress.subscribed {
+            (self.wiring.on_subscribed)();
+            self.pending.push_back(Incoming::Session(self.wiring.id));
+        }
+        if !progress.messages.is_empty() {
+            self.wiring.counters.received.add(progress.messages.len() as u64);
+            self.wiring.counters.repaired.add(progress.repaired);
+            self.pending.push_back(Incoming::Messages(progress.messages));
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Trouble> {
+        let outcome = self.session.tick(Instant::now());
+        match (outcome, self.ending.take()) {
+            (Err(_), Some((first, _))) => Err(first),
+            (Err(trouble), None) => self.end(trouble),
+            (Ok(()), ending) => {
+                self.ending = ending;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the session: at once, or, where the connection still carries acknowledgements, when the
+    /// messages received before are settled as far as they can be (D2).
+    fn end(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        if self.closing || !trouble.leaves_the_connection_open() {
+            return Err(trouble);
+        }
+        self.ending = Some((trouble, Instant::now() + self.wiring.grace));
+        Ok(())
+    }
+}
+
+/// Writes some of `bytes`, or flushes where there are none. Cancel-safe: it awaits one of the two, once.
+async fn send(write: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() { write.flush().await.map(|()| 0) } else { write.write(bytes).await }
+}
+
+fn closed(error: io::Error) -> Trouble {
+    Trouble::Closed(error.to_string())
+}
+
+fn abandoned() -> Trouble {
+    Trouble::Closed("abandoned".to_owned())
+}

@@ -1,0 +1,100 @@
+//! When to send a sign of life, and when to give up on the broker.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The heart of one connection. Sent at half the announced interval, since ActiveMQ gives no grace by
+/// default; judged at twice, since the gap between its bytes can reach twice the interval (`activemq.md`
+/// 1.8), and a little more for the way.
+#[derive(Debug)]
+pub struct HeartBeat {
+    send_every: Option<Duration>,
+    silence: Option<Duration>,
+    sent: Instant,
+    heard: Instant,
+    reading: bool,
+}
+
+impl HeartBeat {
+    /// No beats in either direction.
+    pub fn off(now: Instant) -> Self {
+        Self { send_every: None, silence: None, sent: now, heard: now, reading: true }
+    }
+
+    /// We promised a byte every `ours`, the broker one every `theirs`; `None` is no promise.
+    pub fn new(now: Instant, ours: Option<Duration>, theirs: Option<Duration>) -> Self {
+        let silence = theirs.map(|every| every * 2 + (every / 4).min(Duration::from_secs(5)));
+        Self { send_every: ours.map(|every| every / 2), silence, sent: now, heard: now, reading: true }
+    }
+
+    /// Something was sent.
+    pub fn sent(&mut self, now: Instant) {
+        self.sent = now;
+    }
+
+    /// Something was received.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// Reading has stopped or begun again; a silence in between is not the broker's.
+    pub fn reading(&mut self, now: Instant, reading: bool) {
+        if reading && !self.reading {
+            self.heard = now;
+        }
+        self.reading = reading;
+    }
+
+    /// Whether a beat is due.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.send_every.is_some_and(|every| now >= self.sent + every)
+    }
+
+    /// For how long the broker has been silent, if that is too long.
+    pub fn silent_for(&self, now: Instant) -> Option<Duration> {
+        let allowed = self.silence.filter(|_| self.reading)?;
+        let silent = now.saturating_duration_since(self.heard);
+        (silent >= allowed).then_some(silent)
+    }
+
+    /// When to look again.
+    pub fn deadline(&self) -> Option<Instant> {
+        let send = self.send_every.map(|every| self.sent + every);
+        let judge = self.silence.filter(|_| self.reading).map(|allowed| self.heard + allowed);
+        send.into_iter().chain(judge).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn beats_at_half_and_judges_beyond_twice() {
+        let start = Instant::now();
+        let mut heart = HeartBeat::new(start, Some(SECOND * 20), Some(SECOND * 10));
+        assert_eq!(heart.deadline(), Some(start + SECOND * 10));
+        assert!(!heart.is_due(start + SECOND * 9));
+        assert!(heart.is_due(start + SECOND * 10));
+        heart.sent(start + SECOND * 15);
+        assert_eq!(heart.silent_for(start + SECOND * 20), None);
+        assert_eq!(heart.silent_for(start + SECOND * 23), Some(SECOND * 23));
+        heart.heard(start + SECOND * 23);
+        assert_eq!(heart.silent_for(start + SECOND * 40), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_while_not_reading_proves_nothing() {
+        let start = Instant::now();
+        let mut heart = HeartBeat::new(start, None, Some(SECOND));
+        heart.reading(start, false);
+        assert_eq!(heart.silent_for(start + SECOND * 100), None);
+        assert_eq!(heart.deadline(), None);
+        heart.reading(start + SECOND * 100, true);
+        assert_eq!(heart.silent_for(start + SECOND * 101), None);
+        assert!(heart.silent_for(start + SECOND * 103).is_some());
+    }
+}

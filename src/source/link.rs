@@ -1,0 +1,219 @@
+//! Keeps a session up, whatever the protocol: connects, tries the addresses in turn, waits between tries,
+//! says in which state the source is, and hands sessions and their messages to the pump.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::config::SourceSettings;
+use super::connection::{self, Wiring};
+use super::session::Session;
+use super::trouble::{Retry, Trouble};
+use super::{Incoming, Source};
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::event::SessionId;
+use crate::telemetry::counters::Counters;
+use crate::telemetry::states::{Reporter, State};
+
+/// Batches between connection and pump: few, since what the pump has not taken should wait in the broker.
+const QUEUE: usize = 4;
+
+/// A session that lasted so long, or that brought a message, was a success: back-off begins anew.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// So many sessions ended by the same message hold the source (D2).
+const POISONED: u32 = 3;
+
+/// Makes the session that a new connection carries; the protocol's only part in a link.
+pub type NewSession = Box<dyn Fn(Arc<SourceSettings>, Budget, Instant) -> Box<dyn Session> + Send + Sync>;
+
+/// A source that reconnects by itself.
+pub struct Link {
+    incoming: mpsc::Receiver<Incoming>,
+    acks: watch::Sender<(SessionId, u64)>,
+    close: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Starts to connect at once. Dropping the link abandons the connection.
+    pub fn start(
+        settings: Arc<SourceSettings>,
+        new_session: NewSession,
+        budget: Budget,
+        counters: Arc<Counters>,
+        reporter: Reporter,
+    ) -> Self {
+        let (sender, incoming) = mpsc::channel(QUEUE);
+        let (acks, acked) = watch::channel((SessionId(0), 0));
+        let close = CancellationToken::new();
+        let keeper = Keeper {
+            backoff: Backoff::new(settings.backoff),
+            settings,
+            new_session,
+            budget,
+            counters,
+            reporter,
+            incoming: sender,
+            acks: acked,
+            close: close.clone(),
+            session: SessionId(0),
+            suspicion: None,
+            refused_since: None,
+        };
+        Self { incoming, acks, close, task: tokio::spawn(keeper.keep()) }
+    }
+}
+
+#[async_trait]
+impl Source for Link {
+    async fn next(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
+    }
+
+    fn ack(&mut self, session: SessionId, through: u64) {
+        self.acks.send_replace((session, through));
+    }
+
+    async fn close(&mut self) {
+        self.close.cancel();
+        // What still waits between connection and pump is un-acked and comes again.
+        while self.incoming.recv().await.is_some() {}
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    settings: Arc<SourceSettings>,
+    new_session: NewSession,
+    budget: Budget,
+    counters: Arc<Counters>,
+    reporter: Reporter,
+    incoming: mpsc::Sender<Incoming>,
+    acks: watch::Receiver<(SessionId, u64)>,
+    close: CancellationToken,
+    backoff: Backoff,
+    session: SessionId,
+    /// The message that may have ended the last sessions, and how many in a row.
+    suspicion: Option<(String, u32)>,
+    /// Since when the broker has answered "already connected".
+    refused_since: Option<Instant>,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let settings = Arc::clone(&self.settings);
+        for endpoint in settings.endpoints.iter().cycle() {
+            self.reporter.report(State::Starting(format!("connecting to {endpoint}")));
+            let close = self.close.clone();
+            let connected = tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                connected = connection::connect(endpoint, &settings) => connected,
+            };
+            let outcome = match connected {
+                Ok(stream) => self.carry(stream).await,
+                Err(trouble) => Err(trouble),
+            };
+            let Err(trouble) = outcome else { return };
+            if self.close.is_cancelled() || self.incoming.is_closed() {
+                return;
+            }
+            let wait = self.judge(trouble);
+            tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn carry(&mut self, stream: Box<dyn connection::Stream>) -> Result<(), Trouble> {
+        self.session.0 += 1;
+        let began = Instant::now();
+        let before = self.counters.received.get();
+        let session = (self.new_session)(Arc::clone(&self.settings), self.budget.clone(), began);
+        let (reporter, counters) = (self.reporter.clone(), Arc::clone(&self.counters));
+        let on_subscribed = move || {
+            counters.sessions.add(1);
+            reporter.report(State::Ready);
+        };
+        let wiring = Wiring {
+            id: self.session,
+            incoming: &self.incoming,
+            acks: &mut self.acks,
+            close: &self.close,
+            budget: &self.budget,
+            counters: &self.counters,
+            grace: self.settings.connect_timeout,
+            on_subscribed: &on_subscribed,
+        };
+        let outcome = connection::carry(session, stream, wiring).await;
+        if began.elapsed() >= LASTING || self.counters.received.get() > before {
+            self.backoff.reset();
+        }
+        let lost = self.incoming.send(Incoming::Lost(self.session));
+        tokio::select! {
+            biased;
+            () = self.close.cancelled() => {}
+            // A pump that is gone needs no news.
+            _ = lost => {}
+        }
+        outcome
+    }
+
+    /// Says what is wrong and decides how long to wait.
+    fn judge(&mut self, trouble: Trouble) -> Duration {
+        let trouble = self.suspect(trouble);
+        self.counters.trouble(trouble.label());
+        let retry = trouble.retry();
+        let state = match (&trouble, retry) {
+            (Trouble::AlreadyConnected { .. }, _) if self.is_normal_after_a_restart() => {
+                State::Starting(trouble.to_string())
+            }
+            (_, Retry::Soon) => State::Retrying(trouble.to_string()),
+            (_, Retry::Slowly) => State::Held(trouble.to_string()),
+        };
+        if !matches!(trouble, Trouble::AlreadyConnected { .. }) {
+            self.refused_since = None;
+        }
+        self.reporter.report(state);
+        match retry {
+            Retry::Soon => self.backoff.next_wait(),
+            Retry::Slowly => Duration::from_secs(30).mul_f64(1.0 + fastrand::f64()),
+        }
+    }
+
+    /// The broker holds a dead session for up to three heart-beats (`activemq.md` 1.10): until then its
+    /// refusal is part of a restart (D4).
+    fn is_normal_after_a_restart(&mut self) -> bool {
+        let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
+        self.refused_since.get_or_insert_with(Instant::now).elapsed() < beat * 3
+    }
+
+    fn suspect(&mut self, trouble: Trouble) -> Trouble {
+        let Some(suspect) = trouble.suspect() else {
+            return trouble;
+        };
+        let sessions = match self.suspicion.take() {
+            Some((message, sessions)) if message == suspect => sessions + 1,
+            _ => 1,
+        };
+        self.suspicion = Some((suspect.to_owned(), sessions));
+        if sessions < POISONED {
+            return trouble;
+        }
+        Trouble::Poison { message_id: suspect.to_owned(), sessions, detail: trouble.to_string() }
+    }
+}

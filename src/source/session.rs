@@ -1,0 +1,56 @@
+//! What every protocol's session looks like to the connection that carries it: bytes in, bytes out,
+//! messages, deadlines. No I/O and no clock of its own.
+
+use tokio::time::Instant;
+
+use super::trouble::Trouble;
+use crate::event::Message;
+
+/// What the bytes just read have brought.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The subscription was confirmed.
+    pub subscribed: bool,
+    /// Messages, in broker order.
+    pub messages: Vec<Message>,
+    /// The broker has confirmed our goodbye: everything sent before it is processed.
+    pub closed: bool,
+    /// Bodies of which old brokers' CESU-8 was repaired (D6).
+    pub repaired: u64,
+}
+
+/// One connection's protocol state.
+pub trait Session: Send {
+    /// Where bytes from the connection are to be appended.
+    fn input(&mut self) -> &mut Vec<u8>;
+
+    /// Reads what was appended to [`Session::input`].
+    ///
+    /// # Errors
+    /// What ends the session; `progress` holds what was good before it.
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble>;
+
+    /// Moves everything to be sent to the end of `out`.
+    fn take_output(&mut self, out: &mut Vec<u8>);
+
+    /// Acknowledges every message up to and including position `through`, counted from 1.
+    fn ack(&mut self, now: Instant, through: u64);
+
+    /// Messages received and not acknowledged.
+    fn outstanding(&self) -> usize;
+
+    /// Says goodbye; from now on messages are discarded.
+    fn close(&mut self, now: Instant);
+
+    /// Tells whether the connection reads at present. While it does not, silence proves nothing (I4).
+    fn reading(&mut self, now: Instant, reading: bool);
+
+    /// When [`Session::tick`] wants to be called next.
+    fn deadline(&self) -> Instant;
+
+    /// Sends heart-beats that are due, and judges the broker's silence.
+    ///
+    /// # Errors
+    /// A deadline has passed.
+    fn tick(&mut self, now: Instant) -> Result<(), Trouble>;
+}

@@ -1,0 +1,378 @@
+//! One STOMP session without I/O: CONNECT, SUBSCRIBE with a receipt, messages and cumulative
+//! acknowledgements, heart-beats, DISCONNECT with a receipt (D2).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::codec::{DecodeError, DecodeErrorKind, Decoder, Limits};
+use super::frame::{Command, Encoder, Escapes, Frame, decode_headers, unescape_into};
+use crate::budget::Budget;
+use crate::event::{Headers, Message};
+use crate::source::config::{Ordering, SourceSettings};
+use crate::source::heart_beat::HeartBeat;
+use crate::source::session::{Progress, Session};
+use crate::source::text::repair_cesu8;
+use crate::source::trouble::Trouble;
+
+const SUBSCRIBED: &str = "subscribed";
+const GOODBYE: &str = "goodbye";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    LoggingIn,
+    Subscribing,
+    Active,
+    Closing,
+}
+
+/// How far a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Logs in only, and leaves again: a first SUBSCRIBE would create a queue that fills for ever.
+    Login,
+    /// Subscribes and consumes.
+    Subscribe,
+}
+
+/// See the module text.
+pub struct StompSession {
+    settings: Arc<SourceSettings>,
+    reach: Reach,
+    budget: Budget,
+    decoder: Decoder,
+    frames: Vec<Frame>,
+    output: Vec<u8>,
+    stage: Stage,
+    stage_ends: Instant,
+    heart: HeartBeat,
+    /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
+    unacked: VecDeque<Bytes>,
+    /// The position of the last message that was acknowledged.
+    acked: u64,
+    last_message: Instant,
+    last_id: Bytes,
+}
+
+impl StompSession {
+    /// Begins with CONNECT.
+    pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
+        let mut session = Self {
+            decoder: Decoder::new(Limits::with_body(settings.max_body), budget.clone()),
+            reach,
+            budget,
+            frames: Vec::new(),
+            output: Vec::new(),
+            stage: Stage::LoggingIn,
+            stage_ends: now + settings.connect_timeout,
+            heart: HeartBeat::off(now),
+            unacked: VecDeque::new(),
+            acked: 0,
+            last_message: now,
+            last_id: Bytes::new(),
+            settings,
+        };
+        session.connect();
+        session
+    }
+
+    fn connect(&mut self) {
+        let beat = self.settings.heart_beat.unwrap_or_default().as_millis();
+        let host = self.settings.endpoints.first().map_or("", |endpoint| endpoint.host.as_str());
+        // The specification forbids escapes in CONNECT; the configuration refuses control characters.
+        Encoder::begin(&mut self.output, Command::Connect, Escapes::None)
+            .header("accept-version", "1.2")
+            .header("host", host)
+            .header("login", &self.settings.username)
+            .header("passcode", self.settings.password.reveal())
+            .header("client-id", &self.settings.connection_id)
+            .header("heart-beat", format!("{beat},{beat}"))
+            .end(b"");
+    }
+
+    fn subscribe(&mut self, now: Instant) {
+        let frame = Encoder::begin(&mut self.output, Command::Subscribe, Escapes::V1_2)
+            .header("id", "0")
+            .header("destination", format!("/queue/{}", self.settings.queue()))
+            .header("ack", "client")
+            .header("receipt", SUBSCRIBED)
+            .header("activemq.prefetchSize", self.settings.prefetch.to_string());
+        match self.settings.ordering {
+            Ordering::Shared => frame,
+            Ordering::Strict => frame.header("activemq.exclusive", "true"),
+        }
+        .end(b"");
+        self.enter(Stage::Subscribing, now);
+    }
+
+    fn enter(&mut self, stage: Stage, now: Instant) {
+        self.stage = stage;
+        self.stage_ends = now + self.settings.connect_timeout;
+        self.last_message = now;
+    }
+
+    fn on_frame(&mut self, frame: &Frame, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+        match (frame.command, self.stage) {
+            (Command::Error, _) => Err(self.broker_error(frame)),
+            (Command::Connected, Stage::LoggingIn) => {
+                self.heart = self.agreed_heart_beat(frame, now);
+                if self.reach == Reach::Login {
+                    progress.subscribed = true;
+                    self.enter(Stage::Active, now);
+                } else {
+                    self.subscribe(now);
+                }
+                Ok(())
+            }
+            (Command::Receipt, Stage::Subscribing) if is_receipt(frame, SUBSCRIBED) => {
+                progress.subscribed = true;
+                self.enter(Stage::Active, now);
+                Ok(())
+            }
+            (Command::Receipt, Stage::Closing) => {
+                progress.closed |= is_receipt(frame, GOODBYE);
+                Ok(())
+            }
+            (Command::Message, Stage::Closing) => Ok(()),
+            (command, stage) => Err(Trouble::Protocol {
+                detail: format!("an unexpected {} frame while {stage:?}", command.name()),
+                message_id: None,
+            }),
+        }
+    }
+
+    /// What both sides promised: each direction runs at the slower of what one offers and the other wants.
+    fn agreed_heart_beat(&self, connected: &Frame, now: Instant) -> HeartBeat {
+        let ours = self.settings.heart_beat.unwrap_or_default();
+        let answer = connected.text("heart-beat", Escapes::None).unwrap_or_default();
+        let mut numbers = answer.split(',').map(|number| number.trim().parse::<u64>().unwrap_or(0));
+        let offers = Duration::from_millis(numbers.next().unwrap_or(0));
+        let wants = Duration::from_millis(numbers.next().unwrap_or(0));
+        let agree =
+            |one: Duration, other: Duration| (!one.is_zero() && !other.is_zero()).then(|| one.max(other));
+        HeartBeat::new(now, agree(ours, wants), agree(ours, offers))
+    }
+
+    fn broker_error(&self, frame: &Frame) -> Trouble {
+        let escapes = if self.stage == Stage::LoggingIn { Escapes::None } else { Escapes::V1_2 };
+        let message = frame
+            .text("message", escapes)
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| first_line(&frame.body));
+        let message: String = message.chars().filter(|c| !c.is_control()).take(500).collect();
+        if let Some((_, peer)) = message.split_once("already connected from ") {
+            return Trouble::AlreadyConnected { peer: peer.to_owned() };
+        }
+        if message.contains("is not authorized to") {
+            return Trouble::NotAuthorized(message);
+        }
+        let of_login = ["password is invalid", "User name [", "authentication", "Authentication"];
+        if self.stage == Stage::LoggingIn && of_login.iter().any(|words| message.contains(words)) {
+            return Trouble::Credentials(message);
+        }
+        let after = (!self.last_id.is_empty()).then(|| String::from_utf8_lossy(&self.last_id).into_owned());
+        Trouble::Broker { message, after }
+    }
+
+    /// Turns consecutive MESSAGE frames into messages; their unescaped ids share one buffer.
+    fn on_messages(&mut self, frames: &[Frame], progress: &mut Progress) -> Result<(), Trouble> {
+        let mut ids = Vec::with_capacity(frames.len() * 64);
+        let mut parts = Vec::with_capacity(frames.len());
+        let mut outcome = Ok(());
+        for frame in frames {
+            match Parts::read(frame, &mut ids) {
+                Ok(read) => parts.push(read),
+                Err(trouble) => {
+                    outcome = Err(trouble);
+                    break;
+                }
+            }
+        }
+        let ids = self.budget.freeze(ids);
+        progress.messages.reserve(parts.len());
+        for (frame, part) in frames.iter().zip(parts) {
+            self.unacked.push_back(part.ack);
+            let repaired = if part.is_text { repair_cesu8(&frame.body) } else { None };
+            progress.repaired += u64::from(repaired.is_some());
+            progress.messages.push(Message {
+                id: ids.slice(part.id),
+                body: repaired.map_or_else(|| frame.body.clone(), |body| self.budget.freeze(body)),
+                timestamp: part.timestamp,
+                redelivered: part.redelivered,
+                headers: Headers::new(frame.head.clone(), decode_headers),
+            });
+        }
+        if let Some(last) = progress.messages.last() {
+            self.last_id = last.id.clone();
+        }
+        outcome
+    }
+
+    fn read_frames(
+        &mut self,
+        frames: &[Frame],
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), Trouble> {
+        let mut rest = frames;
+        while let Some(frame) = rest.first() {
+            let run = if frame.command == Command::Message && self.stage == Stage::Active {
+                self.last_message = now;
+                let run = rest.iter().take_while(|frame| frame.command == Command::Message).count();
+                self.on_messages(&rest[..run], progress)?;
+                run
+            } else {
+                self.on_frame(frame, now, progress)?;
+                1
+            };
+            rest = &rest[run..];
+        }
+        Ok(())
+    }
+
+    fn idle_ends(&self) -> Option<Instant> {
+        let quiet = self.stage == Stage::Active && self.unacked.is_empty();
+        let allowed = self.settings.idle_reconnect.filter(|_| quiet && self.reach == Reach::Subscribe)?;
+        Some(self.last_message + allowed)
+    }
+}
+
+/// What a MESSAGE frame's head says, with the unescaped id appended to a shared buffer.
+struct Parts {
+    id: std::ops::Range<usize>,
+    ack: Bytes,
+    timestamp: Option<i64>,
+    redelivered: bool,
+    is_text: bool,
+}
+
+impl Parts {
+    fn read(frame: &Frame, ids: &mut Vec<u8>) -> Result<Self, Trouble> {
+        let start = ids.len();
+        let mut ack = None;
+        let mut parts =
+            Self { id: start..start, ack: Bytes::new(), timestamp: None, redelivered: false, is_text: true };
+        for (name, value) in frame.headers() {
+            match name {
+                b"message-id" if parts.id.is_empty() => {
+                    unescape_into(value, Escapes::V1_2, ids);
+                    parts.id = start..ids.len();
+                }
+                b"ack" if ack.is_none() => ack = Some(frame.head.slice_ref(value)),
+                b"timestamp" => {
+                    parts.timestamp = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok())
+                }
+                b"redelivered" => parts.redelivered = value == b"true",
+                b"content-length" => parts.is_text = false,
+                _ => {}
+            }
+        }
+        match ack {
+            Some(ack) if !parts.id.is_empty() => Ok(Self { ack, ..parts }),
+            _ => Err(Trouble::Protocol {
+                detail: "a MESSAGE frame without message-id or ack header".to_owned(),
+                message_id: None,
+            }),
+        }
+    }
+}
+
+impl Session for StompSession {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.decoder.buffer()
+    }
+
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+        self.heart.heard(now);
+        let mut frames = std::mem::take(&mut self.frames);
+        let decoded = self.decoder.decode(&mut frames);
+        let read = self.read_frames(&frames, now, progress);
+        frames.clear();
+        self.frames = frames;
+        read?;
+        decoded.map_err(undecodable)
+    }
+
+    fn take_output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.output);
+    }
+
+    fn ack(&mut self, now: Instant, through: u64) {
+        let settled = usize::try_from(through.saturating_sub(self.acked)).unwrap_or(usize::MAX);
+        let settled = settled.min(self.unacked.len());
+        if let Some(newest) = self.unacked.drain(..settled).next_back() {
+            self.acked += settled as u64;
+            self.heart.sent(now);
+            self.last_message = now;
+            Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2).raw_header("id", &newest).end(b"");
+        }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.unacked.len()
+    }
+
+    fn close(&mut self, now: Instant) {
+        if self.stage != Stage::Closing {
+            self.enter(Stage::Closing, now);
+            self.heart.sent(now);
+            Encoder::begin(&mut self.output, Command::Disconnect, Escapes::V1_2)
+                .header("receipt", GOODBYE)
+                .end(b"");
+        }
+    }
+
+    fn reading(&mut self, now: Instant, reading: bool) {
+        self.heart.reading(now, reading);
+    }
+
+    fn deadline(&self) -> Instant {
+        let stage = (self.stage != Stage::Active).then_some(self.stage_ends);
+        let far = self.last_message + Duration::from_secs(3600);
+        stage.into_iter().chain(self.heart.deadline()).chain(self.idle_ends()).min().unwrap_or(far)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
+        if self.stage != Stage::Active && now >= self.stage_ends {
+            let what = match self.stage {
+                Stage::LoggingIn => "the login",
+                Stage::Subscribing => "the subscription",
+                Stage::Active | Stage::Closing => "the goodbye",
+            };
+            return Err(Trouble::Timeout { what, seconds: self.settings.connect_timeout.as_secs() });
+        }
+        if let Some(silence) = self.heart.silent_for(now) {
+            return Err(Trouble::Silent(silence.as_secs()));
+        }
+        if let (Some(ends), Some(allowed)) = (self.idle_ends(), self.settings.idle_reconnect)
+            && now >= ends
+        {
+            return Err(Trouble::Idle(allowed.as_secs()));
+        }
+        if self.heart.is_due(now) {
+            self.output.push(b'\n');
+            self.heart.sent(now);
+        }
+        Ok(())
+    }
+}
+
+fn is_receipt(frame: &Frame, expected: &str) -> bool {
+    frame.header("receipt-id", Escapes::V1_2).as_deref() == Some(expected.as_bytes())
+}
+
+fn first_line(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).lines().next().unwrap_or_default().to_owned()
+}
+
+fn undecodable(error: DecodeError) -> Trouble {
+    match (&error.kind, &error.message_id) {
+        (DecodeErrorKind::BodyTooLarge { .. }, Some(message_id)) => {
+            Trouble::BodyTooLarge { detail: error.kind.to_string(), message_id: message_id.clone() }
+        }
+        _ => Trouble::Protocol { detail: error.kind.to_string(), message_id: error.message_id },
+    }
+}

@@ -1,0 +1,157 @@
+//! Why a session could not begin or has ended, and what to do about it.
+
+use crate::source::config::Endpoint;
+
+/// How the link goes on after trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// After the usual back-off.
+    Soon,
+    /// After 30 to 60 seconds: only a person can help, and brokers lock accounts that hammer.
+    Slowly,
+}
+
+/// What ended a session or kept it from beginning. The text is one line for people; [`Trouble::label`] is
+/// the short fixed word for metrics.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Name not resolved, nothing listening, no route.
+    #[error("can't reach {endpoint}: {detail}; check source.url and the network")]
+    Unreachable {
+        /// Where to.
+        endpoint: Endpoint,
+        /// The system's words.
+        detail: String,
+    },
+    /// Certificate or handshake.
+    #[error("TLS with {endpoint} failed: {detail}; check source.url and source.tls.ca_file")]
+    Tls {
+        /// Where to.
+        endpoint: Endpoint,
+        /// The library's words.
+        detail: String,
+    },
+    /// No answer in time.
+    #[error("the broker did not answer {what} within {seconds} s")]
+    Timeout {
+        /// What was asked.
+        what: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// Wrong username or password.
+    #[error("the broker refused the login: {0:?}; check source.username and source.password")]
+    Credentials(String),
+    /// Logged in, but may not read the queue.
+    #[error(
+        "the broker refused to let this user read the queue: {0:?}; check source.namespace and \
+         source.destination_id, and ask AtData whether the user may read this namespace \
+         (a refused ActiveMQ.Advisory topic is the broker's own bookkeeping for a new queue)"
+    )]
+    NotAuthorized(String),
+    /// The client id is taken: by our own dead session, or by somebody else.
+    #[error(
+        "the connection id is still in use, from {peer}; if that is this process's own earlier connection \
+         the broker lets it go soon, otherwise give each process a source.connection_id of its own"
+    )]
+    AlreadyConnected {
+        /// Who holds it, in the broker's words.
+        peer: String,
+    },
+    /// Any other ERROR frame.
+    #[error("the broker reported an error: {message:?}")]
+    Broker {
+        /// Its `message` header.
+        message: String,
+        /// The last message received before it.
+        after: Option<String>,
+    },
+    /// Nothing heard for twice the heart-beat.
+    #[error("nothing heard from the broker for {0} s, twice the heart-beat")]
+    Silent(u64),
+    /// Nothing received for so long that the subscription may be dead.
+    #[error("no event for {0} s; connecting anew in case the broker has dropped the subscription")]
+    Idle(u64),
+    /// End of stream, or the system's error.
+    #[error("the connection was closed: {0}")]
+    Closed(String),
+    /// Not the protocol.
+    #[error("the broker sent something that can't be understood: {detail}")]
+    Protocol {
+        /// What.
+        detail: String,
+        /// In which message.
+        message_id: Option<String>,
+    },
+    /// Larger than `source.max_body`.
+    #[error("message {message_id} is too large: {detail}; raise source.max_body (and source.max_in_flight)")]
+    BodyTooLarge {
+        /// How large.
+        detail: String,
+        /// Which message.
+        message_id: String,
+    },
+    /// The same message ended several sessions.
+    #[error(
+        "message {message_id} has ended {sessions} sessions in a row and stays in the queue; ask AtData to \
+         remove it. The last time: {detail}"
+    )]
+    Poison {
+        /// Which message.
+        message_id: String,
+        /// How many sessions.
+        sessions: u32,
+        /// What happened last.
+        detail: String,
+    },
+}
+
+impl Trouble {
+    /// A short fixed word.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Tls { .. } => "tls",
+            Self::Timeout { .. } => "timeout",
+            Self::Credentials(_) => "credentials",
+            Self::NotAuthorized(_) => "not_authorized",
+            Self::AlreadyConnected { .. } => "already_connected",
+            Self::Broker { .. } => "broker_error",
+            Self::Silent(_) => "silent",
+            Self::Idle(_) => "idle",
+            Self::Closed(_) => "closed",
+            Self::Protocol { .. } => "protocol",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Poison { .. } => "poison",
+        }
+    }
+
+    /// When to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Credentials(_)
+            | Self::NotAuthorized(_)
+            | Self::Tls { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::Poison { .. } => Retry::Slowly,
+            _ => Retry::Soon,
+        }
+    }
+
+    /// The message that may be to blame.
+    pub fn suspect(&self) -> Option<&str> {
+        match self {
+            Self::Broker { after, .. } => after.as_deref(),
+            Self::Protocol { message_id, .. } => message_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether messages received before it can still be acknowledged on this connection.
+    pub fn leaves_the_connection_open(&self) -> bool {
+        matches!(
+            self,
+            Self::Broker { .. } | Self::Protocol { .. } | Self::BodyTooLarge { .. } | Self::Idle(_)
+        )
+    }
+}
