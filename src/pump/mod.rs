@@ -1,3 +1,264 @@
-//! Who owes what.
+//! The task that owns a source and its ledger: takes messages, makes events of them, shares them out to
+//! the lanes, and acknowledges the settled prefix. Single owner, no locks.
 
 pub mod dead_letters;
+pub mod lane;
+pub mod ledger;
+mod memory;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::dead_letters::DeadLetterStore;
+use self::dead_letters::limits::{LimitExceeded, Limits};
+use self::lane::{BrokenContract, LaneParts, LaneWiring, Report};
+use self::ledger::{LaneSet, Ledger, NotOwed};
+use crate::backoff::{Backoff, BackoffConfig};
+use crate::event::{Batch, Event, Message, SessionId};
+use crate::key::Keying;
+use crate::sink::Sink;
+use crate::source::{Incoming, Source};
+use crate::telemetry::counters::Counters;
+use crate::telemetry::states::{Reporter, State, States};
+
+/// The name of the lane that buries events without a usable key.
+const EVENT_LANE: &str = "event";
+
+/// What a pump is made of.
+pub struct PumpParts {
+    /// Where events come from.
+    pub source: Box<dyn Source>,
+    /// The sinks, by name. At most 63.
+    pub sinks: Vec<(String, Box<dyn Sink>)>,
+    /// Where keys are.
+    pub keying: Keying,
+    /// The source's prefetch: as many events may be on the way.
+    pub prefetch: usize,
+    /// Where rejected events go.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// How many may.
+    pub limits: Limits,
+    /// Between the tries of a sink.
+    pub backoff: BackoffConfig,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Who is in which state.
+    pub states: States,
+}
+
+/// The bridge can't go on; what is un-acked comes again to the next process.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A sink gave a verdict nobody asked for.
+    #[error(transparent)]
+    BrokenContract(#[from] BrokenContract),
+    /// A lane settled what it does not owe.
+    #[error(transparent)]
+    NotOwed(#[from] NotOwed),
+    /// A lane's task panicked or ended by itself.
+    #[error("lane {0} has ended: {1}")]
+    LaneEnded(String, String),
+    /// The source's task has ended by itself.
+    #[error("the source has ended")]
+    SourceEnded,
+}
+
+/// Runs until `drain` is cancelled and everything taken is settled and acknowledged. Dropping the future
+/// instead abandons: nothing more is acknowledged.
+///
+/// # Errors
+/// A fault in the bridge itself, never trouble of a broker or sink.
+pub async fn run(parts: PumpParts, drain: CancellationToken) -> Result<(), Fault> {
+    Pump::new(parts).run(drain).await
+}
+
+/// A lane's name and how it ended.
+type LaneEnd = (String, Result<(), BrokenContract>);
+
+struct Pump {
+    source: Box<dyn Source>,
+    keying: Keying,
+    ledger: Ledger,
+    /// The lanes that owe an event with a usable key.
+    sinks: LaneSet,
+    /// The lane that owes an event without.
+    refusal: LaneSet,
+    batches: Vec<mpsc::Sender<Arc<Batch>>>,
+    session: watch::Sender<Option<SessionId>>,
+    reports: mpsc::Receiver<Report>,
+    lanes: JoinSet<LaneEnd>,
+    limits: Limits,
+    exceeded: Option<LimitExceeded>,
+    reporter: Reporter,
+    counters: Arc<Counters>,
+    draining: bool,
+}
+
+impl Pump {
+    fn new(parts: PumpParts) -> Self {
+        let (session, _) = watch::channel(None);
+        let (report, reports) = mpsc::channel(64);
+        let mut pump = Self {
+            source: parts.source,
+            keying: parts.keying,
+            ledger: Ledger::default(),
+            sinks: LaneSet::default(),
+            refusal: LaneSet::of(parts.sinks.len()),
+            batches: Vec::new(),
+            session,
+            reports,
+            lanes: JoinSet::new(),
+            limits: parts.limits.clone(),
+            exceeded: None,
+            reporter: parts.states.reporter("events"),
+            counters: Arc::clone(&parts.counters),
+            draining: false,
+        };
+        pump.reporter.report(State::Ready);
+        let refusal: (String, Box<dyn Sink>) = (EVENT_LANE.to_owned(), Box::new(refusal::Refusal));
+        for (number, (name, sink)) in parts.sinks.into_iter().chain([refusal]).enumerate() {
+            let refuses = LaneSet::of(number) == pump.refusal;
+            if !refuses {
+                pump.sinks = pump.sinks.with(LaneSet::of(number));
+            }
+            let label = if refuses { "dead letters".to_owned() } else { format!("sink {name}") };
+            let lane = LaneParts {
+                number,
+                counters: parts.counters.lane(&name),
+                reporter: parts.states.reporter(label),
+                name: name.into(),
+                sink,
+                takes: if refuses { |event| event.defect.is_some() } else { |event| event.defect.is_none() },
+                memory: parts.prefetch * 4,
+                limits: (!refuses).then(|| parts.limits.clone()),
+                dead_letters: Arc::clone(&parts.dead_letters),
+                backoff: Backoff::new(parts.backoff),
+            };
+            pump.start_lane(lane, report.clone(), parts.prefetch);
+        }
+        pump
+    }
+
+    fn start_lane(&mut self, lane: LaneParts, reports: mpsc::Sender<Report>, prefetch: usize) {
+        // Every batch that waits here holds an un-acked event, so there are never more than the prefetch.
+        let (sender, batches) = mpsc::channel(prefetch);
+        self.batches.push(sender);
+        let wiring = LaneWiring { batches, session: self.session.subscribe(), reports };
+        let name = lane.name.to_string();
+        self.lanes.spawn(async move { (name, lane::run(lane, wiring).await) });
+    }
+
+    async fn run(mut self, drain: CancellationToken) -> Result<(), Fault> {
+        while !(self.draining && self.ledger.outstanding() == 0) {
+            // Every arm is cancel-safe; what finishes events comes before what brings new ones.
+            tokio::select! {
+                biased;
+                report = self.reports.recv() => self.on_report(report)?,
+                ended = self.lanes.join_next() => return Err(lane_ended(ended)),
+                () = drain.cancelled(), if !self.draining => {
+                    self.draining = true;
+                    self.reporter.report(State::Starting("draining".to_owned()));
+                }
+                incoming = self.source.next() => {
+                    let incoming = incoming.ok_or(Fault::SourceEnded)?;
+                    self.on_incoming(incoming).await;
+                }
+            }
+        }
+        self.source.close().await;
+        self.batches.clear();
+        while let Some(ended) = self.lanes.join_next().await {
+            match ended {
+                Ok((_, Ok(()))) => {}
+                ended => return Err(lane_ended(Some(ended))),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_report(&mut self, report: Option<Report>) -> Result<(), Fault> {
+        let Some(Report { lane, session, positions }) = report else {
+            return Ok(());
+        };
+        let mut newest = None;
+        for range in positions {
+            newest = self.ledger.settle(session, lane, range)?.or(newest);
+        }
+        if let Some(through) = newest {
+            self.source.ack(session, through);
+        }
+        Ok(())
+    }
+
+    async fn on_incoming(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Session(session) => {
+                self.ledger.begin(session);
+                self.session.send_replace(Some(session));
+            }
+            Incoming::Lost(_) => {
+                self.ledger.end();
+                self.session.send_replace(None);
+            }
+            // Draining, or held: what is not taken stays un-acked and comes again.
+            Incoming::Messages(_) if self.draining || self.exceeded.is_some() => {}
+            Incoming::Messages(messages) => self.take(messages).await,
+        }
+    }
+
+    async fn take(&mut self, messages: Vec<Message>) {
+        let Some(session) = self.ledger.session() else {
+            return;
+        };
+        let redelivered = messages.iter().filter(|message| message.redelivered).count();
+        self.counters.redelivered.add(redelivered as u64);
+        let events: Vec<Event> =
+            messages.into_iter().map(|message| Event::new(message, &self.keying)).collect();
+        if let Err(exceeded) = self.within_limits(&events) {
+            self.reporter.report(State::Held(exceeded.to_string()));
+            self.exceeded = Some(exceeded);
+            return;
+        }
+        let received = Instant::now();
+        let first = self.ledger.next_position();
+        let (sinks, refusal) = (self.sinks, self.refusal);
+        let owed = events.iter().map(|event| if event.defect.is_some() { refusal } else { sinks });
+        self.ledger.take(received, owed);
+        let batch = Arc::new(Batch { session, first, events, received });
+        for lane in &self.batches {
+            // Never full (see `start_lane`), and closed only when the lane has ended, which is a fault
+            // that the next turn of the loop finds.
+            if lane.send(Arc::clone(&batch)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn within_limits(&mut self, events: &[Event]) -> Result<(), LimitExceeded> {
+        let mut good = 0;
+        for event in events {
+            if event.defect.is_none() {
+                good += 1;
+            } else {
+                self.limits.good(std::mem::take(&mut good));
+                self.limits.dead()?;
+            }
+        }
+        self.limits.good(good);
+        Ok(())
+    }
+}
+
+fn lane_ended(ended: Option<Result<LaneEnd, JoinError>>) -> Fault {
+    match ended {
+        Some(Ok((_, Err(broken)))) => Fault::BrokenContract(broken),
+        Some(Ok((name, Ok(())))) => Fault::LaneEnded(name, "its batches were closed".to_owned()),
+        Some(Err(error)) => Fault::LaneEnded("?".to_owned(), error.to_string()),
+        None => Fault::LaneEnded("?".to_owned(), "there are no lanes".to_owned()),
+    }
+}

@@ -1,0 +1,419 @@
+//! One sink's queue, task and retry. A lane retries alone and for ever; whatever its sink does, it goes on
+//! taking batches and switching sessions, since nothing in its loop waits for anything but the next thing
+//! to happen.
+
+pub mod core;
+#[cfg(test)]
+mod tests;
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use self::core::{Core, Effect, Pending};
+use super::dead_letters::limits::{LimitExceeded, Limits};
+use super::dead_letters::{DeadLetter, DeadLetterStore};
+use crate::backoff::Backoff;
+use crate::event::{Batch, Event, SessionId};
+use crate::sink::{Delivery, DeliveryId, Sink, SinkError, SinkErrorKind, Submit, Verdict, Verdicts};
+use crate::telemetry::counters::LaneCounters;
+use crate::telemetry::states::{Reporter, State};
+
+/// Deliveries offered to the sink at once.
+const OFFER: usize = 256;
+
+/// What a lane has settled, for the pump.
+#[derive(Debug)]
+pub struct Report {
+    /// Which lane.
+    pub lane: usize,
+    /// The session it is about.
+    pub session: SessionId,
+    /// Positions in it.
+    pub positions: Vec<std::ops::RangeInclusive<u64>>,
+}
+
+/// What a lane is made of.
+pub struct LaneParts {
+    /// Its number in the ledger.
+    pub number: usize,
+    /// The sink's name, or `event` for the lane of events without a usable key.
+    pub name: Arc<str>,
+    /// The destination.
+    pub sink: Box<dyn Sink>,
+    /// Which events it takes.
+    pub takes: fn(&Event) -> bool,
+    /// How many ids it remembers (I5).
+    pub memory: usize,
+    /// How many rejections in a row, or altogether, before it holds; `None` where somebody else counts.
+    pub limits: Option<Limits>,
+    /// Where rejected events go.
+    pub dead_letters: Arc<dyn DeadLetterStore>,
+    /// Between tries.
+    pub backoff: Backoff,
+    /// What it counts.
+    pub counters: Arc<LaneCounters>,
+    /// Where it says how it is.
+    pub reporter: Reporter,
+}
+
+/// How a lane is connected to the pump.
+pub struct LaneWiring {
+    /// Batches of the current session; closed when nothing more will come.
+    pub batches: mpsc::Receiver<Arc<Batch>>,
+    /// The current session.
+    pub session: watch::Receiver<Option<SessionId>>,
+    /// What was settled.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// The sink broke its contract: nothing it says can be trusted any more.
+#[derive(Debug, thiserror::Error)]
+#[error("sink {sink} broke its contract: {detail}")]
+pub struct BrokenContract {
+    sink: Arc<str>,
+    detail: String,
+}
+
+type Opened = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
+/// The letters that were written, and how that went.
+type Buried = (Vec<DeadLetter>, Result<(), SinkError>);
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+enum Sinking {
+    /// Not open; the next try may begin when no wait is on.
+    Closed(Box<dyn Sink>),
+    Opening(Boxed<(Box<dyn Sink>, Opened)>),
+    Open {
+        sink: Box<dyn Sink>,
+        submit: Box<dyn Submit>,
+        verdicts: Box<dyn Verdicts>,
+    },
+    /// Only while moving from one to the other.
+    Moving,
+}
+
+/// Runs a lane until its batches end and everything taken is settled.
+///
+/// # Errors
+/// The sink broke its contract.
+pub async fn run(parts: LaneParts, wiring: LaneWiring) -> Result<(), BrokenContract> {
+    Lane::new(parts, wiring).run().await
+}
+
+struct Lane {
+    number: usize,
+    name: Arc<str>,
+    core: Core,
+    sinking: Sinking,
+    limits: Option<Limits>,
+    exceeded: Option<LimitExceeded>,
+    dead_letters: Arc<dyn DeadLetterStore>,
+    /// Rejected, and not yet being written.
+    rejected: Vec<DeadLetter>,
+    burial: Option<Boxed<Buried>>,
+    backoff: Backoff,
+    /// Nothing is opened, handed over or buried before this moment.
+    wait_until: Option<Instant>,
+    counters: Arc<LaneCounters>,
+    reporter: Reporter,
+    is_ready: bool,
+    wiring: LaneWiring,
+    ending: bool,
+    deliveries: Vec<Delivery>,
+}
+
+impl Lane {
+    fn new(parts: LaneParts, wiring: LaneWiring) -> Self {
+        Self {
+            number: parts.number,
+            name: parts.name,
+            core: Core::new(parts.takes, parts.sink.keeps_order(), parts.memory),
+            sinking: Sinking::Closed(parts.sink),
+            limits: parts.limits,
+            exceeded: None,
+            dead_letters: parts.dead_letters,
+            rejected: Vec::new(),
+            burial: None,
+            backoff: parts.backoff,
+            wait_until: None,
+            counters: parts.counters,
+            reporter: parts.reporter,
+            is_ready: false,
+            wiring,
+            ending: false,
+            deliveries: Vec::with_capacity(OFFER),
+        }
+    }
+
+    async fn run(mut self) -> Result<(), BrokenContract> {
+        loop {
+            self.follow_session();
+            self.go_on();
+            if self.ending && self.is_done() {
+                return self.close().await;
+            }
+            self.step().await?;
+        }
+    }
+
+    /// Waits for the next thing to happen. Every arm is cancel-safe, none waits inside, and what finishes
+    /// an event comes before what starts one.
+    async fn step(&mut self) -> Result<(), BrokenContract> {
+        let reports = self.wiring.reports.clone();
+        tokio::select! {
+            biased;
+            room = reports.reserve(), if self.core.has_settled() => {
+                if let (Ok(room), Some(session)) = (room, self.core.session()) {
+                    let positions = self.core.take_settled();
+                    room.send(Report { lane: self.number, session, positions });
+                }
+            }
+            happened = next_of(&mut self.sinking) => match happened {
+                Happened::Opened(sink, opened) => self.on_opened(sink, opened),
+                Happened::Verdicts(verdicts) => self.on_verdicts(verdicts)?,
+            },
+            (letters, outcome) = burial(&mut self.burial) => self.on_buried(letters, outcome),
+            () = wait(self.wait_until) => self.wait_until = None,
+            // Both ends are dropped only when the pump is gone, and then so is the reason to go on.
+            changed = self.wiring.session.changed(), if !self.ending => self.ending |= changed.is_err(),
+            batch = self.wiring.batches.recv(), if !self.ending => match batch {
+                Some(batch) => {
+                    self.follow_session();
+                    self.core.take(&batch);
+                }
+                None => self.ending = true,
+            },
+        }
+        Ok(())
+    }
+
+    fn follow_session(&mut self) {
+        let session = *self.wiring.session.borrow_and_update();
+        self.core.switch(session);
+    }
+
+    /// Begins whatever can begin now.
+    fn go_on(&mut self) {
+        if self.wait_until.is_some() {
+            return;
+        }
+        if self.burial.is_none() && !self.rejected.is_empty() {
+            self.bury();
+        }
+        if matches!(self.sinking, Sinking::Closed(_)) {
+            self.open();
+        }
+        if matches!(self.sinking, Sinking::Open { .. }) && self.exceeded.is_none() {
+            self.counters.retried.add(self.core.regroup() as u64);
+            self.hand_over();
+        }
+        self.counters.suppressed.add(self.core.take_suppressed());
+    }
+
+    fn open(&mut self) {
+        self.sinking = match std::mem::replace(&mut self.sinking, Sinking::Moving) {
+            Sinking::Closed(mut sink) => Sinking::Opening(Box::pin(async move {
+                let opened = sink.open().await;
+                (sink, opened)
+            })),
+            other => other,
+        };
+    }
+
+    fn on_opened(&mut self, sink: Box<dyn Sink>, opened: Opened) {
+        match opened {
+            Ok((submit, verdicts)) => {
+                self.sinking = Sinking::Open { sink, submit, verdicts };
+                self.ready();
+            }
+            Err(error) => {
+                self.sinking = Sinking::Closed(sink);
+                self.trouble(&error);
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Sinking::Open { submit, .. } = &mut self.sinking else { return };
+        loop {
+            self.core.stage(OFFER, &mut self.deliveries);
+            if self.deliveries.is_empty() {
+                return;
+            }
+            match submit.submit(&self.deliveries) {
+                Ok(taken) => {
+                    let taken = taken.min(self.deliveries.len());
+                    self.core.handed_over(taken);
+                    if taken < self.deliveries.len() {
+                        return;
+                    }
+                }
+                Err(error) => return self.broken(&error),
+            }
+        }
+    }
+
+    fn on_verdicts(
+        &mut self,
+        verdicts: Result<Vec<(DeliveryId, Verdict)>, SinkError>,
+    ) -> Result<(), BrokenContract> {
+        let verdicts = match verdicts {
+            Ok(verdicts) => verdicts,
+            Err(error) => {
+                self.broken(&error);
+                return Ok(());
+            }
+        };
+        let mut durable = 0;
+        for (id, verdict) in verdicts {
+            let effect = self.core.verdict(id, verdict).map_err(|unknown| BrokenContract {
+                sink: Arc::clone(&self.name),
+                detail: unknown.to_string(),
+            })?;
+            match effect {
+                Effect::Durable => durable += 1,
+                Effect::Retry(error) => self.trouble(&error),
+                Effect::Bury(pending, rejection) => {
+                    self.good(std::mem::take(&mut durable));
+                    self.reject(pending, rejection);
+                }
+            }
+        }
+        self.good(durable);
+        Ok(())
+    }
+
+    fn good(&mut self, durable: u64) {
+        if durable == 0 {
+            return;
+        }
+        self.counters.durable.add(durable);
+        if let Some(limits) = &mut self.limits {
+            limits.good(durable);
+        }
+        if self.wait_until.is_none() {
+            self.ready();
+        }
+    }
+
+    fn reject(&mut self, pending: Pending, rejection: crate::sink::Rejection) {
+        if let Some(limits) = &mut self.limits
+            && let Err(exceeded) = limits.dead()
+        {
+            self.reporter.report(State::Held(exceeded.to_string()));
+            self.exceeded.get_or_insert(exceeded);
+        }
+        let now = SystemTime::now();
+        let first = pending.since.unwrap_or(now);
+        let (event, attempts, sink) = (pending.event, pending.attempts, Arc::clone(&self.name));
+        tracing::debug!(sink = &*sink, message_id = %event.message_id(), reason = rejection.reason, "dead letter");
+        self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
+    }
+
+    fn bury(&mut self) {
+        if self.exceeded.is_some() {
+            return;
+        }
+        let letters = std::mem::take(&mut self.rejected);
+        let store = Arc::clone(&self.dead_letters);
+        self.burial = Some(Box::pin(async move {
+            let outcome = store.write(&letters).await;
+            (letters, outcome)
+        }));
+    }
+
+    fn on_buried(&mut self, letters: Vec<DeadLetter>, outcome: Result<(), SinkError>) {
+        self.burial = None;
+        match outcome {
+            Ok(()) => {
+                self.counters.dead_lettered.add(letters.len() as u64);
+                self.core.buried(letters.iter().map(|letter| &letter.event));
+                self.ready();
+            }
+            Err(error) => {
+                self.rejected.splice(..0, letters);
+                self.trouble(&error);
+            }
+        }
+    }
+
+    fn broken(&mut self, error: &SinkError) {
+        self.sinking = match std::mem::replace(&mut self.sinking, Sinking::Moving) {
+            Sinking::Open { sink, .. } => Sinking::Closed(sink),
+            other => other,
+        };
+        self.core.broke();
+        self.trouble(error);
+    }
+
+    /// Waits before the next try and says why.
+    fn trouble(&mut self, error: &SinkError) {
+        if self.wait_until.is_none() {
+            self.wait_until = Some(Instant::now() + self.backoff.next_wait());
+        }
+        self.is_ready = false;
+        if self.exceeded.is_none() {
+            self.reporter.report(match error.kind {
+                SinkErrorKind::Unavailable => State::Retrying(error.to_string()),
+                SinkErrorKind::Misconfigured => State::Held(error.to_string()),
+            });
+        }
+    }
+
+    fn ready(&mut self) {
+        self.backoff.reset();
+        if !self.is_ready && self.exceeded.is_none() {
+            self.is_ready = true;
+            self.reporter.report(State::Ready);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.core.is_idle() && self.rejected.is_empty() && self.burial.is_none()
+    }
+
+    async fn close(self) -> Result<(), BrokenContract> {
+        if let Sinking::Open { mut submit, .. } = self.sinking
+            && let Err(error) = submit.close().await
+        {
+            tracing::warn!(sink = &*self.name, "closing: {error}");
+        }
+        Ok(())
+    }
+}
+
+enum Happened {
+    Opened(Box<dyn Sink>, Opened),
+    Verdicts(Result<Vec<(DeliveryId, Verdict)>, SinkError>),
+}
+
+/// The next thing the sink has to say. Cancel-safe, since [`Verdicts::next`] is.
+async fn next_of(sinking: &mut Sinking) -> Happened {
+    match sinking {
+        Sinking::Opening(opening) => {
+            let (sink, opened) = opening.await;
+            Happened::Opened(sink, opened)
+        }
+        Sinking::Open { verdicts, .. } => Happened::Verdicts(verdicts.next().await),
+        Sinking::Closed(_) | Sinking::Moving => pending().await,
+    }
+}
+
+async fn burial(burial: &mut Option<Boxed<Buried>>) -> Buried {
+    match burial {
+        Some(burial) => burial.await,
+        None => pending().await,
+    }
+}
+
+async fn wait(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => pending().await,
+    }
+}

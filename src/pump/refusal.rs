@@ -1,0 +1,64 @@
+//! The sink of events without a usable key: refuses each with its defect, so that they take the same way
+//! as what a real sink refuses, with the same memory and the same durable dead letters.
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
+
+/// How many refusals may wait for the lane.
+const WINDOW: usize = 64;
+
+/// See the module text.
+pub(super) struct Refusal;
+
+struct Refusing(mpsc::Sender<(DeliveryId, Verdict)>);
+struct Refused(mpsc::Receiver<(DeliveryId, Verdict)>);
+
+#[async_trait]
+impl Sink for Refusal {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        let (sender, receiver) = mpsc::channel(WINDOW);
+        Ok((Box::new(Refusing(sender)), Box::new(Refused(receiver))))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Submit for Refusing {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        for (taken, delivery) in deliveries.iter().enumerate() {
+            let (reason, detail) = match &delivery.event.defect {
+                Some(defect) => (defect.reason(), defect.to_string()),
+                None => ("unknown", "refused without a reason".to_owned()),
+            };
+            let verdict = Verdict::Reject(Rejection { reason, detail });
+            if self.0.try_send((delivery.id, verdict)).is_err() {
+                return Ok(taken);
+            }
+        }
+        Ok(deliveries.len())
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Verdicts for Refused {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        let mut verdicts = Vec::new();
+        if self.0.recv_many(&mut verdicts, WINDOW).await == 0 {
+            return Err(SinkError::unavailable("the refusal was closed"));
+        }
+        Ok(verdicts)
+    }
+}
