@@ -1,2 +1,16 @@
-//! The integration tests: one binary against real brokers.
-fn main() {}
+//! The integration tests: one binary, against real brokers and the real program.
+//!
+//! Each file is one subject. What they share stands in [`support`]; how they are organised and run is
+//! told in CONTRIBUTING.md.
+
+#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "clippy.toml's leave for tests does not reach the functions that tests share"
+)]
+
+mod smoke;
+mod support;

@@ -1,0 +1,144 @@
+//! The real program, as an operator runs it: a process, environment variables, signals.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::broker::Broker;
+use super::output::tail_of;
+use super::stomp::Login;
+use super::wait_until;
+
+/// What one bridge is started with: the names that operators' scripts rely on. It can be started again
+/// and again: each start is a new process with the same settings, as after a crash.
+pub struct Setup {
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    files: PathBuf,
+    dead_letters: PathBuf,
+    home: TempDir,
+}
+
+impl Setup {
+    /// A bridge from `<destination>.RTO.<namespace>` into files of its own.
+    pub fn new(broker: &Broker, namespace: &str, destination: &str, connection: &str) -> Self {
+        let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory for a bridge");
+        let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
+        let login = Login::customer();
+        let setup = Self { arguments: Vec::new(), variables: Vec::new(), files, dead_letters, home };
+        let (files, dead_letters) =
+            (setup.files.display().to_string(), setup.dead_letters.display().to_string());
+        setup
+            .set("SOURCE__URL", broker.url())
+            .set("SOURCE__USERNAME", login.username)
+            .set("SOURCE__PASSWORD", login.password)
+            .set("SOURCE__NAMESPACE", namespace)
+            .set("SOURCE__DESTINATION_ID", destination)
+            .set("SOURCE__CONNECTION_ID", connection)
+            .set("SINKS__FILE__DIRECTORY", files)
+            .set("DEAD_LETTERS__DIRECTORY", dead_letters)
+    }
+
+    /// Sets `BRIDGE__<name>`; a later value replaces an earlier one.
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        let name = format!("BRIDGE__{name}");
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Adds a command-line argument.
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Where the file sink writes.
+    pub fn files(&self) -> &Path {
+        &self.files
+    }
+
+    /// Where the dead letters go.
+    pub fn dead_letters(&self) -> &Path {
+        &self.dead_letters
+    }
+
+    /// Starts a process.
+    pub fn start(&self) -> Bridge {
+        let log = self.home.path().join("bridge.log");
+        let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
+        let errors = output.try_clone().expect("open the bridge's log");
+        let child = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"))
+            .args(&self.arguments)
+            // What the tester's own shell has set must not get in.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .expect("start the bridge");
+        Bridge { child, log }
+    }
+}
+
+/// A running bridge; killed when dropped.
+pub struct Bridge {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Bridge {
+    /// Asks it to stop (SIGTERM).
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("signal the bridge");
+    }
+
+    /// Kills it at once (SIGKILL).
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill the bridge");
+        self.child.wait().expect("wait for the bridge");
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        wait_until("the bridge ends", limit, || self.status().is_some()).await;
+        self.status().expect("the bridge has ended")
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("look after the bridge")
+    }
+
+    /// The memory it takes (resident set), in bytes.
+    pub fn memory(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running bridge");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS in kB") * 1024
+    }
+
+    /// All that it and its predecessors with the same [`Setup`] logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", tail_of(&self.log));
+        }
+        // Nothing to do about one that has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

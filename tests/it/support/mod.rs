@@ -1,0 +1,84 @@
+//! What the tests share: real brokers, clients that know nothing of the bridge's own code, the program as
+//! a process, events, and readers of what came out.
+
+// One binary, many subjects: a helper may serve one of them only.
+#![allow(dead_code)]
+
+pub mod bridge;
+pub mod broker;
+pub mod certificates;
+pub mod consumer;
+pub mod events;
+pub mod output;
+pub mod ports;
+pub mod publisher;
+pub mod stomp;
+
+use std::time::{Duration, Instant};
+
+use broker::Version;
+
+/// A limit for what should take a moment: long enough for a busy machine, never waited for in full
+/// unless something is broken.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds; panics, naming `what`, when it does not within `limit`.
+pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "after {limit:?} still waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Makes of each `async fn name(version: Version)` one test for each broker version, `name::v5` and
+/// `name::v6`. Where a broker can't be had, the test says by name that it did not run, and why; with
+/// `REQUIRE_BROKERS=1` it fails.
+macro_rules! on_each_broker {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::support::{ShownOnFailure, available, broker::Version};
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn v5() {
+                if available(Version::V5, concat!(module_path!(), "::v5")) {
+                    let _log = ShownOnFailure(Version::V5);
+                    super::$name(Version::V5).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn v6() {
+                if available(Version::V6, concat!(module_path!(), "::v6")) {
+                    let _log = ShownOnFailure(Version::V6);
+                    super::$name(Version::V6).await;
+                }
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_broker;
+
+/// Shows the end of the shared broker's log when its test fails; other brokers show their own.
+pub struct ShownOnFailure(pub Version);
+
+impl Drop for ShownOnFailure {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(broker) = broker::shared_if_started(self.0)
+        {
+            eprintln!("{}", broker.log_tail());
+        }
+    }
+}
+
+/// Whether `test` can have a broker of `version`; tells, past the capturing of output, when not.
+pub fn available(version: Version, test: &str) -> bool {
+    use std::io::Write;
+
+    let Err(reason) = version.directory() else { return true };
+    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{test} could not run: {reason}");
+    let notice = format!("test {test} did not run: {reason}\n");
+    std::io::stderr().write_all(notice.as_bytes()).expect("write to standard error");
+    false
+}

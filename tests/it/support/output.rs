@@ -1,0 +1,160 @@
+//! Reads what the bridge left behind, and counts: every event once, in the order of its key.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::events::{Events, number_in};
+
+/// Calls `each` with every line of every file in `directory` (`.jsonl`, compressed or still open), in the
+/// order of the names. A tail without a line feed is an error, except in an open file, where it is what
+/// a kill cut off.
+pub fn each_line(directory: &Path, mut each: impl FnMut(&str)) {
+    for path in files(directory) {
+        let name = path.to_string_lossy().into_owned();
+        let file = File::open(&path).expect("open an output file");
+        let plain: Box<dyn Read> = if name.ends_with(".zst") {
+            Box::new(zstd::Decoder::new(file).expect("read zstd"))
+        } else if name.ends_with(".gz") {
+            Box::new(flate2::read::MultiGzDecoder::new(file))
+        } else {
+            Box::new(file)
+        };
+        let mut lines = BufReader::new(plain);
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap_or_else(|error| panic!("read {name}: {error}")) > 0 {
+            match line.strip_suffix('\n') {
+                Some(whole) => each(whole),
+                None => assert!(name.ends_with(".open"), "{name} ends inside a line: {line}"),
+            }
+            line.clear();
+        }
+    }
+}
+
+/// The lines as JSON, for output small enough to hold: dead letters.
+pub fn json_lines(directory: &Path) -> Vec<serde_json::Value> {
+    let mut values = Vec::new();
+    each_line(directory, |line| values.push(serde_json::from_str(line).expect("a line of JSON")));
+    values
+}
+
+/// The output files in the order of their names, which is that of their making.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).expect("list an output directory");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".jsonl")));
+    files.sort();
+    files
+}
+
+/// What came out, held against what went in.
+pub struct Tally {
+    events: Events,
+    seen: Vec<u32>,
+    last_of_key: HashMap<String, u64>,
+    disordered: Vec<u64>,
+    foreign: Vec<String>,
+}
+
+impl Tally {
+    /// Nothing came out yet.
+    pub fn new(events: Events) -> Self {
+        let seen = vec![0; usize::try_from(events.count).expect("a count that fits memory")];
+        Self { events, seen, last_of_key: HashMap::new(), disordered: Vec::new(), foreign: Vec::new() }
+    }
+
+    /// Everything in a directory written by one bridge with `format = "body"`.
+    pub fn of(events: Events, directory: &Path) -> Self {
+        let mut tally = Self::new(events);
+        each_line(directory, |line| tally.add(line));
+        tally
+    }
+
+    /// Counts a body, which must be that of a good event byte for byte.
+    pub fn add(&mut self, body: &str) {
+        let number = number_in(body).filter(|number| {
+            *number < self.events.count
+                && self.events.defect(*number).is_none()
+                && self.events.body(*number) == body
+        });
+        let Some(number) = number else {
+            self.foreign.push(body.to_owned());
+            return;
+        };
+        let seen = &mut self.seen[number as usize];
+        *seen += 1;
+        if *seen == 1 {
+            let last = self.last_of_key.entry(self.events.key(number)).or_insert(number);
+            if number < *last {
+                self.disordered.push(number);
+            }
+            *last = number;
+        }
+    }
+
+    /// How many different events came out.
+    pub fn distinct(&self) -> u64 {
+        self.seen.iter().filter(|seen| **seen > 0).count() as u64
+    }
+
+    /// How many lines are repetitions.
+    pub fn doubled(&self) -> u64 {
+        self.seen.iter().map(|seen| u64::from(seen.saturating_sub(1))).sum()
+    }
+
+    /// Good events that did not come out.
+    pub fn lost(&self) -> Vec<u64> {
+        let good = (0..self.events.count).filter(|number| self.events.defect(*number).is_none());
+        good.filter(|number| self.seen[*number as usize] == 0).collect()
+    }
+
+    /// Events whose first appearance follows that of a later event of their key.
+    pub fn disordered(&self) -> &[u64] {
+        &self.disordered
+    }
+
+    /// Lines that are no good event of those published.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
+    /// Every good event is there, unchanged, in the order of its key, and at most `doubles` lines are
+    /// repetitions.
+    pub fn assert_complete(&self, doubles: u64) {
+        let lost = self.lost();
+        assert!(self.foreign.is_empty(), "{} foreign lines: {:?}", self.foreign.len(), first(&self.foreign));
+        assert!(lost.is_empty(), "lost {} events: {:?}", lost.len(), first(&lost));
+        let disordered = first(&self.disordered);
+        assert!(self.disordered.is_empty(), "{} out of order: {disordered:?}", self.disordered.len());
+        let doubled = self.doubled();
+        assert!(doubled <= doubles, "doubled {doubled} events, {doubles} allowed");
+    }
+}
+
+/// Each bad event is in the dead letters exactly once, with its reason.
+pub fn assert_dead_letters(events: Events, directory: &Path) {
+    let mut found: HashMap<u64, Vec<String>> = HashMap::new();
+    each_line(directory, |line| {
+        let letter: serde_json::Value = serde_json::from_str(line).expect("a dead letter");
+        let number = number_in(line).unwrap_or_else(|| panic!("a dead letter of an unknown event: {line}"));
+        let reason = letter["reason"].as_str().unwrap_or_default().to_owned();
+        found.entry(number).or_default().push(reason);
+    });
+    let bad = (0..events.count).filter_map(|number| Some((number, vec![events.defect(number)?.to_owned()])));
+    let expected: HashMap<u64, Vec<String>> = bad.collect();
+    assert_eq!(found, expected, "event number → reasons of its dead letters");
+}
+
+/// The last lines of a log, with its place: for failures.
+pub fn tail_of(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+    format!("--- end of {}:\n{tail}", log.display())
+}
+
+fn first<T>(all: &[T]) -> &[T] {
+    &all[..all.len().min(5)]
+}

@@ -1,0 +1,29 @@
+//! Free loopback ports that stay free while a server restarts.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+const LOWEST: u16 = 10_000;
+
+/// A free port below the range from which the kernel takes the ports of outgoing connections: a client
+/// that knocks while its server is down could otherwise be given the server's own port, and, on
+/// loopback, connect to itself.
+pub fn free_port() -> u16 {
+    let highest = first_outgoing_port().filter(|port| *port > 2 * LOWEST).unwrap_or(u16::MAX);
+    loop {
+        let port = fastrand::u16(LOWEST..highest);
+        if TcpListener::bind(loopback(port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// `port` on 127.0.0.1.
+pub fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn first_outgoing_port() -> Option<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    range.split_whitespace().next()?.parse().ok()
+}

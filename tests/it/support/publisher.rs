@@ -1,0 +1,75 @@
+//! AtData's side: publishes events to the topic of a namespace.
+
+use std::io;
+
+use super::broker::Broker;
+use super::stomp::{Connection, Frame, Login};
+
+/// After how many events the broker is asked to confirm: each confirmation of a persistent one costs it
+/// a sync of its journal.
+const CONFIRM_EVERY: usize = 500;
+/// How many confirmations may be outstanding.
+const WINDOW: usize = 4;
+
+/// Publishes to `RTO.<namespace>`.
+pub struct Publisher {
+    connection: Connection,
+    head: Frame,
+    outstanding: usize,
+}
+
+impl Publisher {
+    /// Logs in as AtData, to publish persistent text messages.
+    pub async fn connect(broker: &Broker, namespace: &str) -> Self {
+        let publisher = Self::transient(broker, namespace).await;
+        publisher.with_header("persistent", "true")
+    }
+
+    /// The same for messages that the broker does not store.
+    pub async fn transient(broker: &Broker, namespace: &str) -> Self {
+        let connection =
+            Connection::login(broker.addr(), &Login::producer()).await.expect("log in to publish");
+        let head = Frame::new("SEND").header("destination", format_args!("/topic/RTO.{namespace}"));
+        Self { connection, head, outstanding: 0 }
+    }
+
+    /// Adds a header to all that is published from now on.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.head = self.head.header(name, value);
+        self
+    }
+
+    /// Publishes each body and returns once the broker has confirmed them all.
+    ///
+    /// # Errors
+    /// The broker refused or went away: some of the bodies may be published.
+    pub async fn publish<B: Into<Vec<u8>>>(&mut self, bodies: impl IntoIterator<Item = B>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut pending = 0;
+        let mut bodies = bodies.into_iter().peekable();
+        while let Some(body) = bodies.next() {
+            pending += 1;
+            let mut frame = self.head.clone().body(body);
+            if pending == CONFIRM_EVERY || bodies.peek().is_none() {
+                frame = frame.header("receipt", "confirmed");
+                frame.write_to(&mut bytes);
+                self.connection.send_bytes(&bytes).await?;
+                bytes.clear();
+                pending = 0;
+                self.outstanding += 1;
+                self.confirmed_down_to(WINDOW).await?;
+            } else {
+                frame.write_to(&mut bytes);
+            }
+        }
+        self.confirmed_down_to(0).await
+    }
+
+    async fn confirmed_down_to(&mut self, outstanding: usize) -> io::Result<()> {
+        while self.outstanding > outstanding {
+            self.connection.expect("RECEIPT").await?;
+            self.outstanding -= 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! A bare STOMP 1.2 connection, written for the tests alone: it shares nothing with the bridge's own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use memchr::{memchr, memmem};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::SOON;
+
+/// Who logs in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user.
+    pub username: &'static str,
+    /// The password.
+    pub password: &'static str,
+    /// The STOMP `client-id`, if any.
+    pub client_id: Option<String>,
+}
+
+impl Login {
+    /// A customer with the right to consume every namespace.
+    pub fn customer() -> Self {
+        Self { username: "12345", password: "0123456789abcdef0123456789abcdef", client_id: None }
+    }
+
+    /// A customer with the right to consume the namespace `other`, and existing queues of `fixed`.
+    pub fn other_customer() -> Self {
+        Self { username: "67890", password: "fedcba9876543210fedcba9876543210", client_id: None }
+    }
+
+    /// AtData: publishes.
+    pub fn producer() -> Self {
+        Self { username: "producer", password: "producer-secret", client_id: None }
+    }
+
+    /// The same with a `client-id`.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = Some(id.into());
+        self
+    }
+}
+
+/// One frame, headers as on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    head: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Frame {
+    /// A frame without headers.
+    pub fn new(command: &str) -> Self {
+        Self { head: format!("{command}\n").into_bytes(), body: Vec::new() }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        let value = value.to_string().replace('\\', r"\\").replace('\n', r"\n").replace(':', r"\c");
+        self.head.extend_from_slice(format!("{name}:{value}\n").as_bytes());
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// MESSAGE, RECEIPT, ERROR...
+    pub fn command(&self) -> &str {
+        self.lines().next().unwrap_or_default()
+    }
+
+    /// The first value of a header.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let value = self.lines().skip(1).find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let mut parts = value.split(r"\\").map(|part| part.replace(r"\c", ":").replace(r"\n", "\n"));
+        let first = parts.next()?;
+        Some(parts.fold(first, |value, part| value + "\\" + &part))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body in UTF-8")
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        std::str::from_utf8(&self.head).expect("headers in UTF-8").lines()
+    }
+
+    /// Appends the frame as it goes over the wire.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.push(b'\n');
+        out.extend_from_slice(&self.body);
+        out.push(0);
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection; dropping it ends it as the kernel ends those of a killed process.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    input: Vec<u8>,
+    start: usize,
+}
+
+impl Connection {
+    /// Connects without logging in.
+    pub async fn open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(stream))
+    }
+
+    /// Connects over TLS without logging in, trusting `authority` (PEM) and expecting `server` for a name.
+    pub async fn open_tls(addr: SocketAddr, server: &str, authority: &Path) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_file(authority).map_err(io::Error::other)?;
+        roots.add(authority).map_err(io::Error::other)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerName::try_from(server.to_owned()).map_err(io::Error::other)?;
+        let stream = TcpStream::connect(addr).await?;
+        Ok(Self::over(TlsConnector::from(Arc::new(config)).connect(server, stream).await?))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), input: Vec::new(), start: 0 }
+    }
+
+    /// Connects and logs in, without heart-beats; a refusal is an error with the broker's words.
+    pub async fn login(addr: SocketAddr, login: &Login) -> io::Result<Self> {
+        let mut connection = Self::open(addr).await?;
+        connection.log_in(login).await?;
+        Ok(connection)
+    }
+
+    /// Sends CONNECT and waits for CONNECTED.
+    pub async fn log_in(&mut self, login: &Login) -> io::Result<Frame> {
+        let mut connect = Frame::new("CONNECT")
+            .header("accept-version", "1.2")
+            .header("host", "atdata")
+            .header("login", login.username)
+            .header("passcode", login.password);
+        if let Some(id) = &login.client_id {
+            connect = connect.header("client-id", id);
+        }
+        self.send(&connect).await?;
+        self.expect("CONNECTED").await
+    }
+
+    /// Sends a frame.
+    pub async fn send(&mut self, frame: &Frame) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(frame.head.len() + frame.body.len() + 2);
+        frame.write_to(&mut bytes);
+        self.send_bytes(&bytes).await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// The next frame; an error when none comes soon.
+    pub async fn receive(&mut self) -> io::Result<Frame> {
+        if let Some(frame) = self.ready() {
+            return Ok(frame);
+        }
+        match tokio::time::timeout(SOON, self.next()).await {
+            Ok(frame) => frame,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the broker sent nothing")),
+        }
+    }
+
+    /// The next frame that is not a MESSAGE; anything but `command` is an error with its text.
+    pub async fn expect(&mut self, command: &str) -> io::Result<Frame> {
+        loop {
+            let frame = self.receive().await?;
+            if frame.command() == command {
+                return Ok(frame);
+            }
+            if frame.command() != "MESSAGE" {
+                let words = frame.get("message").unwrap_or_default();
+                return Err(io::Error::other(format!("{}: {words}", frame.command())));
+            }
+        }
+    }
+
+    /// Says goodbye and waits until everything sent before has been processed.
+    pub async fn disconnect(mut self) -> io::Result<()> {
+        self.send(&Frame::new("DISCONNECT").header("receipt", "bye")).await?;
+        self.expect("RECEIPT").await?;
+        Ok(())
+    }
+
+    /// Whether a whole frame has already been read.
+    pub fn has_frame(&mut self) -> bool {
+        self.measure().is_some()
+    }
+
+    /// A whole frame that has already been read, if there is one.
+    pub fn ready(&mut self) -> Option<Frame> {
+        let (head, length) = self.measure()?;
+        let (head, rest) = self.input[self.start..].split_at(head);
+        let frame = Frame { head: head.to_vec(), body: rest[1..][..length].to_vec() };
+        self.start += frame.head.len() + 1 + length + 1;
+        Some(frame)
+    }
+
+    /// The sizes of head and body of the next frame, if all of it has been read.
+    fn measure(&mut self) -> Option<(usize, usize)> {
+        while self.input.get(self.start).is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            self.start += 1;
+        }
+        let input = &self.input[self.start..];
+        let head = memmem::find(input, b"\n\n")? + 1;
+        let body = &input[head + 1..];
+        let length = match memmem::find(&input[..head], b"\ncontent-length:") {
+            Some(found) => {
+                let digits = input[found + 16..head].iter().take_while(|byte| byte.is_ascii_digit());
+                digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
+            }
+            None => memchr(0, body)?,
+        };
+        (body.len() > length).then_some((head, length))
+    }
+
+    /// The next frame, however long it takes. Cancel-safe.
+    pub async fn next(&mut self) -> io::Result<Frame> {
+        loop {
+            if let Some(frame) = self.ready() {
+                return Ok(frame);
+            }
+            self.input.drain(..self.start);
+            self.start = 0;
+            self.input.reserve(64 * 1024);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
