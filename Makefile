@@ -1,0 +1,47 @@
+# The ways into this project; each does all of its own set-up, or says exactly what to install.
+#
+#   make demo     the whole bridge against a broker of its own: ARGS="--events 100000" passes options on
+#   make test     every test, against real ActiveMQ brokers: ARGS="mirrors" runs those with that in their name
+#   make lint     formatting and clippy, without a warning
+#   make docs     the documentation of the library, in target/doc
+#   make brokers  gets the brokers that the tests start (make test does it too)
+
+ARGS ?=
+PROVISION := tests/it/support/activemq/provision.sh
+
+.PHONY: demo test lint docs brokers toolchain linters
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: toolchain
+	@cargo run --release --locked --quiet -- demo $(ARGS)
+
+test: toolchain brokers
+	cargo test --locked -- $(ARGS)
+
+lint: toolchain linters
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+docs: toolchain
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
+
+brokers:
+	@$(PROVISION)
+
+# Rust is never installed from here: Debian's is too old, and where to put another is the user's choice.
+toolchain:
+	@command -v cargo >/dev/null || { echo 'Rust is missing: install 1.95 or newer, see https://rustup.rs' >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get -q update >&2; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends gcc libc6-dev >&2; \
+		else \
+			echo 'a C compiler is missing; on Debian: apt-get install --no-install-recommends gcc libc6-dev' >&2; exit 1; \
+		fi; }
+
+linters:
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || { \
+		echo 'rustfmt or clippy is missing: rustup component add rustfmt clippy' >&2; exit 1; }
