@@ -1,8 +1,13 @@
 //! The key of an event: the MD5 of an email address, found in the body; and the partition it belongs to.
 
+mod keying;
+
 use std::fmt;
+use std::num::NonZeroU32;
 
 use md5::{Digest, Md5};
+
+pub use keying::{KeyDefect, Keying};
 
 /// The MD5 in an event, as 16 bytes; shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +46,7 @@ impl Key {
 
     /// The partition of this key among `partitions`: `(murmur2(hex) & 0x7fffffff) mod N`, as Kafka's Java
     /// client does it (D5).
-    pub fn partition(&self, partitions: std::num::NonZeroU32) -> u32 {
+    pub fn partition(&self, partitions: NonZeroU32) -> u32 {
         (murmur2(&self.hex()) & 0x7fff_ffff) % partitions
     }
 }
@@ -55,70 +60,6 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// Why a body has no usable key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyDefect {
-    /// The body is neither a JSON object, nor a JSON string, nor 32 hex digits.
-    #[error("the body is neither a JSON object nor an MD5")]
-    NotAnEvent,
-    /// None of the pointers leads anywhere.
-    #[error("no key at {0}")]
-    Missing(String),
-    /// There is something, but it is no MD5.
-    #[error("the key is not 32 hex digits")]
-    NotAnMd5,
-}
-
-impl KeyDefect {
-    /// A short fixed word for metrics and dead letters.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NotAnEvent => "not_an_event",
-            Self::Missing(_) => "key_missing",
-            Self::NotAnMd5 => "key_not_an_md5",
-        }
-    }
-}
-
-/// Where to look for the key.
-#[derive(Clone, Debug)]
-pub struct Keying {
-    pointers: Vec<String>,
-    digest_unusable: bool,
-}
-
-impl Keying {
-    /// Tries the JSON pointers in order. `digest_unusable`: a body without a usable key is keyed by its
-    /// own MD5 instead of ending in the dead letters.
-    pub fn new(pointers: Vec<String>, digest_unusable: bool) -> Self {
-        Self { pointers, digest_unusable }
-    }
-
-    /// The key of `body`: a JSON object with one of the pointers, a JSON string, or bare 32 hex digits.
-    ///
-    /// # Errors
-    /// Why there is none; never, when unusable keys are replaced by the body's MD5.
-    pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyDefect> {
-        match self.find(body) {
-            Err(_) if self.digest_unusable => Ok(Key::digest(body)),
-            found => found,
-        }
-    }
-
-    fn find(&self, body: &[u8]) -> Result<Key, KeyDefect> {
-        if let Some(key) = Key::from_hex(body.trim_ascii()) {
-            return Ok(key);
-        }
-        let tree: serde_json::Value = serde_json::from_slice(body).map_err(|_| KeyDefect::NotAnEvent)?;
-        if let serde_json::Value::String(text) = &tree {
-            return Key::from_hex(text.as_bytes()).ok_or(KeyDefect::NotAnMd5);
-        }
-        let found = self.pointers.iter().find_map(|pointer| tree.pointer(pointer));
-        let found = found.ok_or_else(|| KeyDefect::Missing(self.pointers.join(", ")))?;
-        found.as_str().and_then(|text| Key::from_hex(text.as_bytes())).ok_or(KeyDefect::NotAnMd5)
     }
 }
 
@@ -142,4 +83,65 @@ fn murmur2(data: &[u8]) -> u32 {
     hash ^= hash >> 13;
     hash = hash.wrapping_mul(M);
     hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The vectors of Kafka's own `UtilsTest#testMurmur2`.
+    #[test]
+    fn murmur2_is_that_of_kafka() {
+        for (text, hash) in [
+            ("21", -973_932_308),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(text.as_bytes()).cast_signed(), hash, "{text}");
+        }
+    }
+
+    /// Kafka hashes the 32 characters, not the 16 bytes, and clears the sign bit instead of negating.
+    #[test]
+    fn the_partition_is_of_the_hex_form() {
+        let key = Key::digest(b"jane@example.com");
+        let twelve = NonZeroU32::new(12).unwrap();
+        let hash = murmur2(key.to_string().as_bytes()).cast_signed();
+        assert_eq!(i64::from(key.partition(twelve)), i64::from(hash & i32::MAX) % 12);
+        assert_eq!(key.partition(NonZeroU32::MIN), 0);
+    }
+
+    #[test]
+    fn only_32_hex_digits_are_a_key() {
+        let key = Key::from_hex(b"9E107D9D372BB6826BD81D3542A419D6").unwrap();
+        assert_eq!(key, Key::digest(b"The quick brown fox jumps over the lazy dog"));
+        assert_eq!(key.to_string(), "9e107d9d372bb6826bd81d3542a419d6");
+        for text in [
+            "",
+            "9e107d9d372bb6826bd81d3542a419d",
+            "9e107d9d372bb6826bd81d3542a419d66",
+            "0x9e107d9d372bb6826bd81d3542a419d6",
+            "0x107d9d372bb6826bd81d3542a419d6",
+            "+e107d9d372bb6826bd81d3542a419d6",
+            " e107d9d372bb6826bd81d3542a419d6",
+            "ge107d9d372bb6826bd81d3542a419d6",
+        ] {
+            assert_eq!(Key::from_hex(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hex_is_read_back(bytes in any::<[u8; 16]>(), partitions in 1..u32::MAX) {
+            let key = Key(bytes);
+            prop_assert_eq!(Key::from_hex(&key.hex()), Some(key));
+            prop_assert_eq!(Key::from_hex(key.to_string().to_uppercase().as_bytes()), Some(key));
+            prop_assert!(key.partition(NonZeroU32::new(partitions).unwrap()) < partitions);
+        }
+    }
 }

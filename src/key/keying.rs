@@ -1,0 +1,417 @@
+//! Finding the key in a body in one pass over the text, without building a tree.
+//!
+//! What is checked on the way: the whole body is UTF-8 and one JSON value, member names and values on the
+//! way to a pointer in full. What is only passed over is held to JSON's grammar and no more, so three
+//! things go through that `serde_json` would not put into a tree: nesting deeper than 128, numbers beyond
+//! an `f64`, and `\ud800`-style escapes of half a character. No key comes from any of them.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Key;
+
+/// Why a body has no usable key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyDefect {
+    /// The body is neither a JSON object, nor a JSON string, nor 32 hex digits.
+    #[error("the body is neither a JSON object nor an MD5")]
+    NotAnEvent,
+    /// None of the pointers leads anywhere.
+    #[error("no key at {0}")]
+    Missing(String),
+    /// There is something, but it is no MD5.
+    #[error("the key is not 32 hex digits")]
+    NotAnMd5,
+}
+
+impl KeyDefect {
+    /// A short fixed word for metrics and dead letters.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAnEvent => "not_an_event",
+            Self::Missing(_) => "key_missing",
+            Self::NotAnMd5 => "key_not_an_md5",
+        }
+    }
+}
+
+/// Where to look for the key.
+#[derive(Clone, Debug)]
+pub struct Keying {
+    pointers: Vec<String>,
+    way: Step,
+    digest_unusable: bool,
+}
+
+impl Keying {
+    /// Tries the JSON pointers (RFC 6901) in order: the first that leads to anything decides. A pointer
+    /// that neither is empty nor begins with `/` leads nowhere. `digest_unusable`: a body without a usable
+    /// key is keyed by its own MD5 instead of ending in the dead letters.
+    pub fn new(pointers: Vec<String>, digest_unusable: bool) -> Self {
+        let mut way = Step::default();
+        for (slot, pointer) in pointers.iter().enumerate() {
+            way.lay(pointer, slot);
+        }
+        Self { pointers, way, digest_unusable }
+    }
+
+    /// The key of `body`: a JSON object with one of the pointers, a JSON string, or bare 32 hex digits.
+    /// Where an object repeats a member, the last one counts, as in most JSON libraries.
+    ///
+    /// # Errors
+    /// Why there is none; never, when unusable keys are replaced by the body's MD5.
+    pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyDefect> {
+        match self.find(body) {
+            Err(_) if self.digest_unusable => Ok(Key::digest(body)),
+            found => found,
+        }
+    }
+
+    fn find(&self, body: &[u8]) -> Result<Key, KeyDefect> {
+        if let Some(key) = Key::from_hex(body.trim_ascii()) {
+            return Ok(key);
+        }
+        let text = std::str::from_utf8(body).map_err(|_| KeyDefect::NotAnEvent)?;
+        let start = text.trim_ascii_start().as_bytes().first();
+        match start {
+            Some(b'"') => {
+                let mut found = [None];
+                let whole = Step { slot: Some(0), members: Vec::new() };
+                walk(text, &whole, &mut found)?;
+                found[0].flatten().ok_or(KeyDefect::NotAnMd5)
+            }
+            Some(b'{') => self.find_in_object(text),
+            _ => Err(KeyDefect::NotAnEvent),
+        }
+    }
+
+    fn find_in_object(&self, text: &str) -> Result<Key, KeyDefect> {
+        let (mut few, mut many);
+        let found = if self.pointers.len() <= 4 {
+            few = [None; 4];
+            &mut few[..]
+        } else {
+            many = vec![None; self.pointers.len()];
+            &mut many[..]
+        };
+        walk(text, &self.way, found)?;
+        match found.iter().flatten().next() {
+            Some(value) => value.ok_or(KeyDefect::NotAnMd5),
+            None => Err(KeyDefect::Missing(self.pointers.join(", "))),
+        }
+    }
+}
+
+/// What a pointer led to: nothing, or something, which is a key or not.
+type Found = Option<Option<Key>>;
+
+fn walk(text: &str, way: &Step, found: &mut [Found]) -> Result<(), KeyDefect> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Walk { step: way, found }
+        .deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|_| KeyDefect::NotAnEvent)
+}
+
+/// All pointers as one tree: a step into a value, the pointer that ends there, and the steps on from it.
+#[derive(Clone, Debug, Default)]
+struct Step {
+    slot: Option<usize>,
+    members: Vec<(String, Step)>,
+}
+
+impl Step {
+    /// Adds the pointer whose find goes into `slot`.
+    fn lay(&mut self, pointer: &str, slot: usize) {
+        let mut step = self;
+        let mut tokens = pointer.split('/');
+        if tokens.next() != Some("") {
+            return;
+        }
+        for token in tokens {
+            let name = token.replace("~1", "/").replace("~0", "~");
+            let index = step.members.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                step.members.push((name, Self::default()));
+                step.members.len() - 1
+            });
+            step = &mut step.members[index].1;
+        }
+        step.slot.get_or_insert(slot);
+    }
+
+    fn member(&self, name: &str) -> Option<&Self> {
+        self.members.iter().find(|(known, _)| known == name).map(|(_, step)| step)
+    }
+
+    /// The step to an array's element: its number without sign or leading zeros.
+    fn element(&self, index: usize) -> Option<&Self> {
+        let canonical = |name: &str| name == "0" || !name.starts_with(['0', '+']);
+        let names = |name: &str| canonical(name) && name.parse() == Ok(index);
+        self.members.iter().find(|(name, _)| names(name)).map(|(_, step)| step)
+    }
+
+    /// Forgets what an earlier member of the same name had led to.
+    fn forget(&self, found: &mut [Found]) {
+        if let Some(slot) = self.slot {
+            found[slot] = None;
+        }
+        self.members.iter().for_each(|(_, step)| step.forget(found));
+    }
+}
+
+/// The walk through one value.
+struct Walk<'a> {
+    step: &'a Step,
+    found: &'a mut [Found],
+}
+
+impl Walk<'_> {
+    fn note(&mut self, key: Option<Key>) {
+        if let Some(slot) = self.step.slot {
+            self.found[slot] = Some(key);
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        self.note(None);
+        while let Some(next) = map.next_key_seed(Name(self.step))? {
+            match next {
+                Some(step) => {
+                    step.forget(self.found);
+                    map.next_value_seed(Walk { step, found: self.found })?;
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        self.note(None);
+        for index in 0.. {
+            let more = match self.step.element(index) {
+                Some(step) => seq.next_element_seed(Walk { step, found: self.found })?.is_some(),
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        self.note(Key::from_hex(text.as_bytes()));
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(mut self) -> Result<(), E> {
+        self.note(None);
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.visit_unit()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.visit_unit()
+    }
+}
+
+/// Reads a member's name: the step that it is, if it is one.
+struct Name<'a>(&'a Step);
+
+impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
+    type Value = Option<&'a Step>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for Name<'a> {
+    type Value = Option<&'a Step>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.member(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const MD5: &str = "9e107d9d372bb6826bd81d3542a419d6";
+
+    fn keying(pointers: &[&str]) -> Keying {
+        Keying::new(pointers.iter().map(|&pointer| pointer.to_owned()).collect(), false)
+    }
+
+    fn find(pointers: &[&str], body: &str) -> Result<String, KeyDefect> {
+        keying(pointers).key_of(body.as_bytes()).map(|key| key.to_string())
+    }
+
+    fn missing(pointers: &str) -> Result<String, KeyDefect> {
+        Err(KeyDefect::Missing(pointers.to_owned()))
+    }
+
+    #[test]
+    fn the_accepted_forms() {
+        for body in [
+            MD5.to_owned(),
+            format!(" {MD5}\n"),
+            MD5.to_uppercase(),
+            format!("\"{MD5}\""),
+            format!("\t\"{}\" \r\n", MD5.replace('9', "\\u0039")),
+            json!({"md5": MD5}).to_string(),
+            format!("\n{{ \"a\" : [1, {{}}], \"md\\u0035\"\t:\r\"{}\" , \"z\":null }} ", MD5.to_uppercase()),
+        ] {
+            assert_eq!(find(&["/md5"], &body).as_deref(), Ok(MD5), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_defects() {
+        let object = |key: &str| json!({"md5": key}).to_string();
+        for body in [
+            object(""),
+            object(MD5.trim_start_matches('9')),
+            object(&format!("0x{MD5}")),
+            object(&format!("{MD5} ")),
+        ] {
+            assert_eq!(find(&["/md5"], &body), Err(KeyDefect::NotAnMd5), "{body}");
+        }
+        for body in ["\"jane\"", r#"{"md5":null}"#, r#"{"md5":7}"#, r#"{"md5":{}}"#, r#"{"md5":["x"]}"#] {
+            assert_eq!(find(&["/md5"], body), Err(KeyDefect::NotAnMd5), "{body}");
+        }
+        for body in ["{}", r#"{"MD5":""}"#, r#"{"a":{"md5":""}}"#] {
+            assert_eq!(find(&["/md5"], body), missing("/md5"), "{body}");
+        }
+        let whole = json!({"md5": MD5}).to_string();
+        let cut = (1..whole.len()).map(|length| whole.chars().take(length).collect());
+        let broken = ["", "7", "null", "jane", "[]", "{]", "\"a"].map(str::to_owned);
+        let trailing = [format!("{whole}{whole}"), format!("{whole},"), format!("\"{MD5}\" x")];
+        for body in cut.chain(broken).chain(trailing).chain([format!("[\"{MD5}\"]")]) {
+            assert_eq!(find(&["/md5", "/0"], &body), Err(KeyDefect::NotAnEvent), "{body}");
+        }
+        let latin1 = [b"{\"name\":\"J\xe9r\xf4me\",\"md5\":\"", MD5.as_bytes(), b"\"}"].concat();
+        assert_eq!(keying(&["/md5"]).key_of(&latin1), Err(KeyDefect::NotAnEvent));
+    }
+
+    #[test]
+    fn pointers_are_tried_in_order_and_the_first_that_leads_anywhere_decides() {
+        let body = json!({"a": "no", "b": {"c/d~": [0, {"e": MD5}]}}).to_string();
+        assert_eq!(find(&["/x", "/b/c~1d~0/1/e", "/a"], &body).as_deref(), Ok(MD5));
+        assert_eq!(find(&["/a", "/b/c~1d~0/1/e"], &body), Err(KeyDefect::NotAnMd5));
+        assert_eq!(find(&["/b", "/b/c~1d~0/1/e"], &body), Err(KeyDefect::NotAnMd5));
+        assert_eq!(find(&["b", "/b/c~1d~0/01/e"], &body), missing("b, /b/c~1d~0/01/e"));
+        let sixth = ["/1", "/2", "/3", "/4", "/5", "/b/c~1d~0/1/e"];
+        assert_eq!(find(&sixth, &body).as_deref(), Ok(MD5));
+    }
+
+    #[test]
+    fn the_last_of_repeated_members_counts() {
+        let body = format!(r#"{{"md5":"x","md5":"{MD5}"}}"#);
+        assert_eq!(find(&["/md5"], &body).as_deref(), Ok(MD5));
+        let body = format!(r#"{{"a":{{"md5":"{MD5}"}},"a":{{}}}}"#);
+        assert_eq!(find(&["/a/md5"], &body), missing("/a/md5"));
+    }
+
+    #[test]
+    fn what_is_passed_over_is_held_to_the_grammar_only() {
+        let deep = format!(r#"{{"md5":"{MD5}","x":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
+        let number = format!(r#"{{"x":1e999,"md5":"{MD5}"}}"#);
+        let half = format!(r#"{{"x":"\ud800","md5":"{MD5}"}}"#);
+        for body in [deep, number, half] {
+            assert_eq!(find(&["/md5"], &body).as_deref(), Ok(MD5), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_unusable_key_is_replaced_where_that_is_wanted() {
+        let keying = Keying::new(vec!["/md5".to_owned()], true);
+        assert_eq!(keying.key_of(b"{}"), Ok(Key::digest(b"{}")));
+    }
+
+    /// The same lookup on a tree.
+    fn find_in_tree(pointers: &[String], body: &str) -> Result<Key, KeyDefect> {
+        let tree: Value = serde_json::from_str(body).map_err(|_| KeyDefect::NotAnEvent)?;
+        let found = match &tree {
+            Value::String(_) => Some(&tree),
+            Value::Object(_) => pointers.iter().find_map(|pointer| tree.pointer(pointer)),
+            _ => return Err(KeyDefect::NotAnEvent),
+        };
+        let found = found.ok_or_else(|| KeyDefect::Missing(pointers.join(", ")))?;
+        found.as_str().and_then(|text| Key::from_hex(text.as_bytes())).ok_or(KeyDefect::NotAnMd5)
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            3 => Just(json!(MD5)),
+            1 => Just(json!(null)),
+            1 => any::<bool>().prop_map(Value::from),
+            1 => any::<i64>().prop_map(Value::from),
+            1 => (-1e6..1e6).prop_map(|number: f64| Value::from(number)),
+            1 => ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                3 => prop::collection::btree_map("[ab/~0]", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_walk_agrees_with_the_tree(
+            value in value(),
+            pointers in prop::collection::vec("(/(a|b|~0|~1|~|0|1|00|)){0,3}|a", 1..7),
+            pretty in any::<bool>(),
+            // No `e`: it could make a number that is too large for a tree.
+            noise in prop::option::of((any::<prop::sample::Index>(), "[^eE]")),
+        ) {
+            let mut body = if pretty { format!("{value:#}") } else { value.to_string() };
+            if let Some((at, with)) = noise {
+                let (at, old) = *at.get(&body.char_indices().collect::<Vec<_>>());
+                body.replace_range(at..at + old.len_utf8(), &with);
+            }
+            let keying = Keying::new(pointers.clone(), false);
+            prop_assert_eq!(keying.key_of(body.as_bytes()), find_in_tree(&pointers, &body), "{}", body);
+        }
+    }
+}
