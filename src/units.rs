@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A length of time, written like `250ms`, `20s`, `5min` or `1h 30min`; `0s` where the option allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +32,22 @@ impl fmt::Display for Period {
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'_, str>::deserialize(deserializer)?;
-        match humantime::parse_duration(&text) {
-            Ok(duration) => Ok(Self(duration)),
-            Err(_) => Err(D::Error::custom(format!(
-                "`{text}` is not a length of time: write a number and a unit, such as `250ms`, `20s`, `5min`, `1h`"
-            ))),
-        }
+        deserializer.deserialize_str(PeriodVisitor)
+    }
+}
+
+struct PeriodVisitor;
+
+impl Visitor<'_> for PeriodVisitor {
+    type Value = Period;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Period, E> {
+        let parsed = humantime::parse_duration(text.trim());
+        parsed.map(Period).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -102,22 +112,30 @@ impl fmt::Display for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer) {
-            Ok(Written::Number(bytes)) => return Ok(Self(bytes)),
-            Ok(Written::Text(text)) => text,
-            Err(_) => return Err(D::Error::custom("a size is a number or a text such as `64MiB`")),
-        };
-        Self::parse(&text).ok_or_else(|| {
-            D::Error::custom(format!(
-                "`{text}` is not a size: write a whole number and a unit, such as `512KiB`, `64MiB`, `1GB`"
-            ))
-        })
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size: a whole number and a unit, such as \"512KiB\", \"64MiB\", \"1GB\"")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
+        Ok(Size(bytes))
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+        let size = u64::try_from(bytes).map(Size);
+        size.map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+        Size::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 

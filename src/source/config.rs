@@ -12,26 +12,35 @@ use crate::secret::Secret;
 use crate::units::{Period, Size};
 
 /// The AtData queue to consume.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
     /// Where the broker listens: `stomp://host:port` or `stomp+tls://host:port`. AtData tells host and port.
+    /// Required, or `urls`.
+    #[schemars(example = &"stomp+tls://broker.example.com:61614")]
     pub url: Option<String>,
     /// Several addresses of the broker instead of `url`, tried in turn.
     pub urls: Vec<String>,
-    /// Given by AtData: 4 or 5 digits.
+    /// Given by AtData: 4 or 5 digits. Required.
+    #[schemars(example = &"12345")]
     pub username: Option<String>,
-    /// Given by AtData: 32 hex digits. Better kept in a file: `password_file`.
+    /// Given by AtData: 32 hex digits. Required, but better kept in a file:
+    /// `password_file`.
+    #[schemars(example = &"0123456789abcdef0123456789abcdef")]
     pub password: Option<Secret>,
     /// A file that holds the password; one line feed at its end is ignored.
+    #[schemars(example = &"/etc/atdata-bridge/password")]
     pub password_file: Option<PathBuf>,
-    /// Given by AtData.
+    /// Given by AtData. Required.
+    #[schemars(example = &"acme")]
     pub namespace: Option<String>,
     /// Chosen by you and never changed: each destination id gets all events; its queue is
-    /// `<destination id>.RTO.<namespace>`. Changing it loses what waits in the old queue.
+    /// `<destination id>.RTO.<namespace>`. Changing it loses what waits in the old queue. Required.
+    #[schemars(example = &"main")]
     pub destination_id: Option<String>,
     /// Chosen by you, unique for each process, constant across restarts. Default:
     /// `<namespace>-<destination id>-<host name>`.
+    #[schemars(example = &"acme-main-1")]
     pub connection_id: Option<String>,
     /// How many events the broker may have on the way, un-acked. 1 to 20000, and not exactly 1000, which
     /// ActiveMQ takes for "the broker's default".
@@ -113,13 +122,14 @@ pub enum Isolation {
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// A PEM file with the certificates to trust, instead of the system's.
+    #[schemars(example = &"/etc/atdata-bridge/ca.pem")]
     pub ca_file: Option<PathBuf>,
 }
 
 /// One address of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Host name or address.
+    /// Host name or address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
@@ -130,7 +140,10 @@ pub struct Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "stomp+tls" } else { "stomp" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
     }
 }
 

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sink::file::config::RotateConfig;
 use crate::units::Size;
 
 /// Where events go that can never be delivered, and how many may.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
     /// Where the dead letters are kept, one JSON object a line; made, with mode 0700, if it is missing.
+    /// Required.
+    #[schemars(example = &"/var/lib/atdata-bridge/dead-letters")]
     pub directory: Option<PathBuf>,
     /// Hold when so many events in a row are dead letters: then the fault is in a setting, not in them.
     pub max_run: u32,
@@ -34,4 +36,19 @@ impl Default for DeadLettersConfig {
             rotate: RotateConfig::default(),
         }
     }
+}
+
+/// The checked settings of the dead letters.
+#[derive(Clone, Debug)]
+pub struct DeadLettersSettings {
+    /// Where they are kept.
+    pub directory: PathBuf,
+    /// At least 1.
+    pub max_run: u32,
+    /// Above 0, at most 1.
+    pub max_share: f64,
+    /// Bytes; `None` is no limit.
+    pub max_total: Option<u64>,
+    /// Both more than zero.
+    pub rotate: RotateConfig,
 }

@@ -1,0 +1,91 @@
+//! The environment: `BRIDGE__SOURCE__URL` is `url` in `[source]`. Values stay text (see `value`).
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Map, Value};
+use figment::{Metadata, Profile, Provider};
+
+use super::problems::{Origin, Problem};
+use super::value::ENVIRONMENT;
+
+/// What the names of all settings begin with. The double underscore keeps apart what Kubernetes injects
+/// for a service called `bridge` (`BRIDGE_PORT_…`).
+pub const PREFIX: &str = "BRIDGE__";
+
+/// The full name of the variable for an option such as `source.url`.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// The settings among the variables.
+#[derive(Default)]
+pub(super) struct Environment {
+    tables: Dict,
+    /// Every option that was set, and the tables around it.
+    pub(super) origins: BTreeMap<String, Origin>,
+    /// Names that can't be placed.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Environment {
+    /// Picks the settings out of all variables.
+    pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
+        let mut settings: Vec<_> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+        settings.sort();
+        let mut environment = Self::default();
+        for (name, text) in settings {
+            if let Err(message) = environment.place(&name, text) {
+                environment.problems.push(Problem {
+                    origin: Origin::Variable(name),
+                    key: String::new(),
+                    message,
+                });
+            }
+        }
+        environment
+    }
+
+    /// Whether `key` is a table, set by setting what is in it.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.origins
+            .range(format!("{key}.")..)
+            .next()
+            .is_some_and(|(next, _)| next.starts_with(&format!("{key}.")))
+    }
+
+    fn place(&mut self, name: &str, text: String) -> Result<(), String> {
+        let path = name.trim_start_matches(PREFIX).to_lowercase();
+        let path: Vec<_> = path.split("__").collect();
+        if path.contains(&"") {
+            return Err("not the name of a setting: write BRIDGE__SECTION__KEY".to_owned());
+        }
+        let (leaf, parents) = path.split_last().ok_or("not the name of a setting")?;
+        let mut table = &mut self.tables;
+        let mut key = String::new();
+        for parent in parents {
+            key = super::reader::join(&key, parent);
+            self.origins.entry(key.clone()).or_insert_with(|| Origin::Variable(name.to_owned()));
+            let inner = table.entry((*parent).to_owned()).or_insert_with(|| Dict::new().into());
+            table = match inner {
+                Value::Dict(_, inner) => inner,
+                _ => return Err(format!("{} is set too, and can't be a value and a table", variable(&key))),
+            };
+        }
+        key = super::reader::join(&key, leaf);
+        if table.insert((*leaf).to_owned(), text.into()).is_some() {
+            return Err(format!("{key} is set twice, in other letters or as a table"));
+        }
+        self.origins.insert(key, Origin::Variable(name.to_owned()));
+        Ok(())
+    }
+}
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(ENVIRONMENT)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.tables.clone()))
+    }
+}

@@ -1,0 +1,69 @@
+//! AtData's names: what namespace, destination id, connection id and the names of sinks may be.
+
+/// What would make an id mean something else: to ActiveMQ (`.` separates the parts of a queue's name, `*`
+/// and `>` match several, `,` lists several), or in the name of a file (`/`).
+const FORBIDDEN: [char; 5] = ['.', '*', '>', ',', '/'];
+
+/// Checks an id.
+pub(super) fn check(id: &str) -> Result<(), String> {
+    let bad = |c: &char| FORBIDDEN.contains(c) || c.is_whitespace() || c.is_control();
+    match id.chars().find(bad) {
+        _ if id.is_empty() => Err("is empty".to_owned()),
+        Some(c) => Err(format!("{c:?} is not allowed; not allowed are . * > , / and white space")),
+        None => Ok(()),
+    }
+}
+
+/// Makes a host name fit for an id.
+pub(super) fn from_host_name(host: &str) -> String {
+    host.trim().chars().map(|c| if check(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '-' }).collect()
+}
+
+/// Checks the name of a sink: it becomes part of ids and of names of variables.
+pub(super) fn check_sink_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(allowed)
+        && !name.contains("__")
+    {
+        Ok(())
+    } else {
+        Err(
+            "not the name of a sink: write lower-case letters, digits, `-` and single `_`, a letter or digit first",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_hold_nothing_with_a_meaning_of_its_own() {
+        for id in ["acme", "main-1", "a_b", "7", "straße"] {
+            assert_eq!(check(id), Ok(()), "{id}");
+        }
+        for id in ["", "a.b", "*", "a>", "a,b", "a/b", "a b", "a\t", "a\n", "a\u{a0}b", "\0"] {
+            assert!(check(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn sinks_have_names_that_a_variable_can_have() {
+        for name in ["file", "file-2", "a_b", "0"] {
+            assert_eq!(check_sink_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "File", "a.b", "a b", "-a", "_a", "a__b", "ä"] {
+            assert!(check_sink_name(name).is_err(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_host_name_becomes_an_id(host in "\\PC{0,20}[a-z]") {
+            prop_assert_eq!(check(&from_host_name(&host)), Ok(()));
+        }
+    }
+}

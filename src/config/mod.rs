@@ -1,0 +1,187 @@
+//! File and environment into checked settings: `defaults < file < environment` (D9).
+//!
+//! The way of a value: `file` and `environment` read the layers, figment merges them, `reader` turns table
+//! after table into the type that stands beside its component (`value` converts), and `source`, `sinks`
+//! and this file check them into [`Settings`]. Nothing here opens a socket or writes a file.
+
+mod endpoint;
+mod environment;
+mod file;
+mod ids;
+mod problems;
+mod reader;
+pub mod reference;
+mod sections;
+mod settings;
+mod sinks;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+pub use environment::{PREFIX, variable};
+pub use problems::{ConfigErrors, Origin, Problem};
+pub use reader::Effective;
+pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
+pub use settings::{LogSettings, Settings, SinkKind, SinkSettings, SubscriptionSettings};
+
+use crate::key::Keying;
+use crate::pump::dead_letters::config::{DeadLettersConfig, DeadLettersSettings};
+use crate::source::config::{Isolation, SourceConfig, SourceSettings};
+use environment::Environment;
+use file::File;
+use reader::{Reader, join};
+
+/// The variable that names the configuration file where `--config` does not.
+pub const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
+
+/// The tables at the top of a configuration.
+const SECTIONS: &[&str] = &["source", "event", "sinks", "dead_letters", "log", "shutdown"];
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the bridge needs to know.
+    pub settings: Settings,
+    /// What is allowed but worth a look, one line each.
+    pub warnings: Vec<String>,
+    /// Every option as it is in effect, with its origin; secrets are masked.
+    pub effective: Vec<Effective>,
+}
+
+/// The variables of this process; what is not UTF-8 in them is replaced.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// Loads the file, or the one that `BRIDGE_CONFIG` names, or none, under the variables `env`.
+///
+/// # Errors
+/// Every mistake that was found, not only the first.
+pub fn load(
+    path: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let env: Vec<_> = env.collect();
+    let named = |wanted: &str| env.iter().find(|(name, value)| name == wanted && !value.is_empty());
+    let path = path.map(Path::to_owned).or_else(|| named(FILE_VARIABLE).map(|(_, path)| PathBuf::from(path)));
+    let host = named("HOSTNAME").map(|(_, host)| host.clone()).or_else(host_name);
+    let file = path.as_deref().map(File::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
+    let environment = Environment::new(env.into_iter());
+    let reader =
+        Reader::new(file, path.as_deref(), environment).map_err(|problem| ConfigErrors(vec![problem]))?;
+    check(reader, host.as_deref())
+}
+
+/// The name of this host; in Kubernetes that of the pod.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+fn check(mut reader: Reader, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
+    for unknown in reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())) {
+        reader.unknown(&unknown, SECTIONS);
+    }
+    let raw: SourceConfig = reader.read("source");
+    let (isolation, max_in_flight) = (raw.isolation, source::bytes(raw.max_in_flight));
+    let source = source::check(&mut reader, raw, host);
+    let event: EventConfig = reader.read("event");
+    check_pointers(&mut reader, &event.keys);
+    let sinks = sinks::check(&mut reader, event.partitions);
+    let dead_letters = dead_letters(&mut reader);
+    check_directories(&mut reader, &sinks, dead_letters.as_ref());
+    let log: LogConfig = reader.read("log");
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.filter) {
+        reader.refuse("log.filter", format!("`{}` is not understood: {error}", log.filter));
+    }
+    let shutdown: ShutdownConfig = reader.read("shutdown");
+
+    let Reader { problems, warnings, effective, .. } = reader;
+    let (Some(source), Some(dead_letters), true) = (source, dead_letters, problems.is_empty()) else {
+        return Err(ConfigErrors(problems));
+    };
+    let settings = Settings {
+        subscriptions: subscriptions(source, sinks, isolation),
+        keying: Keying::new(event.keys, event.unusable_key == UnusableKey::Digest),
+        partitions: event.partitions,
+        max_in_flight,
+        dead_letters,
+        log: LogSettings { filter: log.filter, format: log.format },
+        drain_timeout: shutdown.drain_timeout.0,
+    };
+    Ok(Loaded { settings, warnings, effective })
+}
+
+/// One subscription for all sinks, or one for each with ids of its own (D8).
+fn subscriptions(
+    source: SourceSettings,
+    sinks: Vec<SinkSettings>,
+    isolation: Isolation,
+) -> Vec<SubscriptionSettings> {
+    let own = |sink: SinkSettings| {
+        let mut source = source.clone();
+        source.destination_id = format!("{}-{}", source.destination_id, sink.name);
+        source.connection_id = format!("{}-{}", source.connection_id, sink.name);
+        SubscriptionSettings { source, sinks: vec![sink] }
+    };
+    match isolation {
+        Isolation::Mirror => sinks.into_iter().map(own).collect(),
+        Isolation::Shared => vec![SubscriptionSettings { source, sinks }],
+    }
+}
+
+fn check_pointers(reader: &mut Reader, pointers: &[String]) {
+    if pointers.is_empty() {
+        reader.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5`");
+    }
+    for pointer in pointers {
+        let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        if !pointer.starts_with('/') || !escapes {
+            let message =
+                "is not a JSON pointer: write `/member` or `/member/member`, with `~1` for / and `~0` for ~";
+            reader.refuse("event.keys", format!("`{pointer}` {message}"));
+        }
+    }
+}
+
+fn dead_letters(reader: &mut Reader) -> Option<DeadLettersSettings> {
+    const KEY: &str = "dead_letters";
+    let raw: DeadLettersConfig = reader.read(KEY);
+    if raw.max_run == 0 {
+        reader.refuse("dead_letters.max_run", "must be at least 1");
+    }
+    if !(raw.max_share > 0.0 && raw.max_share <= 1.0) {
+        reader.refuse("dead_letters.max_share", format!("{} is not above 0 and at most 1", raw.max_share));
+    }
+    sinks::check_rotate(reader, KEY, raw.rotate, raw.max_total);
+    Some(DeadLettersSettings {
+        directory: sinks::directory(reader, KEY, raw.directory)?,
+        max_run: raw.max_run,
+        max_share: raw.max_share,
+        max_total: raw.max_total.map(|size| size.0),
+        rotate: raw.rotate,
+    })
+}
+
+/// Each directory is locked by who writes into it.
+fn check_directories(
+    reader: &mut Reader,
+    sinks: &[SinkSettings],
+    dead_letters: Option<&DeadLettersSettings>,
+) {
+    let files = sinks.iter().filter_map(|sink| match &sink.kind {
+        SinkKind::File(file) => Some((join("sinks", &sink.name), file.directory.as_path())),
+        SinkKind::Stdout => None,
+    });
+    let letters = dead_letters.map(|letters| ("dead_letters".to_owned(), letters.directory.as_path()));
+    let all: Vec<_> = files.chain(letters).map(|(key, path)| (key, std::path::absolute(path).ok())).collect();
+    for (n, (key, path)) in all.iter().enumerate() {
+        if let Some((other, _)) = all.iter().take(n).find(|(_, earlier)| earlier == path && path.is_some()) {
+            reader.refuse(&join(key, "directory"), format!("is that of {other} too: give each its own"));
+        }
+    }
+}

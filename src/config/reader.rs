@@ -1,0 +1,220 @@
+//! Reads table after table of the merged layers, remembers the origin of every value, and collects the
+//! mistakes.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Value};
+use figment::{Figment, Profile, Provider};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Error};
+
+use super::environment::{Environment, variable};
+use super::file::File;
+use super::problems::{Origin, Problem};
+use super::value::{Mistake, Node};
+
+/// An option as it is in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// Such as `source.prefetch`.
+    pub key: String,
+    /// What it is; `Null` if it is not set. A secret is masked.
+    pub value: serde_json::Value,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// The merged layers, and what was learnt while reading them.
+pub(super) struct Reader {
+    layers: Figment,
+    root: Value,
+    origins: BTreeMap<String, Origin>,
+    file: Option<PathBuf>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+    pub(super) effective: Vec<Effective>,
+}
+
+impl Reader {
+    /// Lays the environment over the file. A problem with the file as a whole ends it.
+    pub(super) fn new(
+        file: Option<File>,
+        path: Option<&Path>,
+        environment: Environment,
+    ) -> Result<Self, Problem> {
+        let mut layers = Figment::new();
+        let mut origins = BTreeMap::new();
+        if let Some(file) = file {
+            origins.clone_from(&file.origins);
+            layers = layers.merge(file);
+        }
+        for (key, origin) in &environment.origins {
+            if !environment.is_table(key) || !origins.contains_key(key) {
+                origins.insert(key.clone(), origin.clone());
+            }
+        }
+        let problems = environment.problems.clone();
+        let layers = layers.merge(environment);
+        let mut profiles = layers.data().map_err(|error| Problem {
+            origin: Origin::Default,
+            key: String::new(),
+            message: error.to_string(),
+        })?;
+        let root = profiles.remove(&Profile::Default).unwrap_or_default().into();
+        let file = path.map(Path::to_owned);
+        Ok(Self { layers, root, origins, file, problems, warnings: Vec::new(), effective: Vec::new() })
+    }
+
+    /// The names in a table, in order; none if there is no such table.
+    pub(super) fn names(&self, key: &str) -> Vec<String> {
+        let table = if key.is_empty() { Some(&self.root) } else { self.root.find_ref(key) };
+        table.and_then(Value::as_dict).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Takes one text out of a table, before the table is read.
+    pub(super) fn take_text(&mut self, key: &str, name: &str) -> Option<String> {
+        let taken = take(&mut self.root, &[key, name].join(".").split('.').collect::<Vec<_>>())?;
+        match taken.as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => {
+                self.refuse(&join(key, name), "expected a text");
+                None
+            }
+        }
+    }
+
+    /// Reads the table `key` into its type. What can't be used is reported, one by one, and counts as not
+    /// set.
+    pub(super) fn read<T: DeserializeOwned + Default + Serialize>(&mut self, key: &str) -> T {
+        let path: Vec<_> = key.split('.').collect();
+        let mut table = take(&mut self.root, &path).unwrap_or_else(|| Dict::new().into());
+        let raw = loop {
+            match T::deserialize(Node::new(&table, &self.layers)) {
+                Ok(raw) => break raw,
+                Err(mistake) => {
+                    let below = mistake.path();
+                    self.refuse(
+                        &below.iter().fold(key.to_owned(), |key, name| join(&key, name)),
+                        &mistake.message,
+                    );
+                    if take(&mut table, &below).is_none() {
+                        break T::default();
+                    }
+                }
+            }
+        };
+        let value = serde_json::to_value(&raw).unwrap_or_default();
+        self.note(key, value);
+        raw
+    }
+
+    /// Enters what is in effect into the list of all options.
+    pub(super) fn note(&mut self, key: &str, value: serde_json::Value) {
+        match value {
+            serde_json::Value::Object(members) => {
+                members.into_iter().for_each(|(name, value)| self.note(&join(key, &name), value));
+            }
+            value => {
+                let origin = self.origin(key);
+                self.effective.push(Effective { key: key.to_owned(), value, origin });
+            }
+        }
+    }
+
+    /// Puts a default that had to be worked out into the list of all options.
+    pub(super) fn worked_out(&mut self, key: &str, value: &str) {
+        self.effective
+            .iter_mut()
+            .filter(|option| option.key == key)
+            .for_each(|option| option.value = value.into());
+    }
+
+    /// Whether somebody set `key`.
+    fn is_set(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
+    /// Where the value of `key` came from.
+    fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// Reports that the value of `key` can't be used. Only the first report on a key, or on a table
+    /// around it, counts: what follows from it would only confuse.
+    pub(super) fn refuse(&mut self, key: &str, message: impl Into<String>) {
+        let around = |known: &str| {
+            key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if !self.problems.iter().any(|problem| !problem.key.is_empty() && around(&problem.key)) {
+            let origin = self.origin(key);
+            self.problems.push(Problem { origin, key: key.to_owned(), message: message.into() });
+        }
+    }
+
+    /// Reports it if `small` is more than `large`, on the one that somebody set.
+    pub(super) fn in_order<T: PartialOrd + Display>(&mut self, small: (&str, T), large: (&str, T)) {
+        if small.1 <= large.1 {
+            return;
+        }
+        if self.is_set(large.0) {
+            self.refuse(large.0, format!("{} is less than {}, {}", large.1, small.0, small.1));
+        } else {
+            self.refuse(small.0, format!("{} is more than {}, {}", small.1, large.0, large.1));
+        }
+    }
+
+    /// Reports that `key` is needed and not set; unless it was, to something unusable, or `instead` was.
+    pub(super) fn missing_both(&mut self, key: &str, instead: &str) {
+        if !self.is_set(instead) {
+            self.missing(key);
+        }
+    }
+
+    /// Reports that `key` is needed and not set.
+    pub(super) fn missing(&mut self, key: &str) {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let file = match &self.file {
+            Some(path) => format!(" of {}", path.display()),
+            None => String::new(),
+        };
+        self.refuse(key, format!("missing: set `{name}` in [{table}]{file}, or {}", variable(key)));
+    }
+
+    /// The value of a key that must be set, and must not be empty.
+    pub(super) fn required(&mut self, key: &str, value: Option<String>) -> Option<String> {
+        match value {
+            Some(text) if text.trim().is_empty() => self.refuse(key, "is empty"),
+            Some(text) => return Some(text),
+            None => self.missing(key),
+        }
+        None
+    }
+
+    /// Notes something that is allowed but worth a look.
+    pub(super) fn warn(&mut self, key: &str, message: &str) {
+        let problem = Problem { origin: self.origin(key), key: key.to_owned(), message: message.to_owned() };
+        self.warnings.push(problem.to_string());
+    }
+
+    /// Reports a key that is none, at the top of the configuration.
+    pub(super) fn unknown(&mut self, key: &str, known: &'static [&'static str]) {
+        self.refuse(key, Mistake::unknown_field(key, known).to_string());
+    }
+}
+
+/// `path` and `name` with a dot between them.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Takes the value at `path` out of nested tables.
+fn take(value: &mut Value, path: &[&str]) -> Option<Value> {
+    let Value::Dict(_, table) = value else { return None };
+    match path {
+        [] => None,
+        [name] => table.remove(*name),
+        [name, rest @ ..] => take(table.get_mut(*name)?, rest),
+    }
+}

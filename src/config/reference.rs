@@ -1,0 +1,178 @@
+//! Every option with its meaning and default, written out of the types themselves: as a configuration
+//! file ([`toml`]) and as a page ([`markdown`]).
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::Value;
+
+use super::reader::join;
+use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use super::sinks::KINDS;
+use super::variable;
+use crate::pump::dead_letters::config::DeadLettersConfig;
+use crate::source::config::SourceConfig;
+
+/// How this file comes about, and how to make it anew.
+const TOML_HEAD: &str = "\
+# Every option of atdata-bridge with its default; what has no default is commented out.
+# Each can be set by the environment variable named above it, which wins over the file.
+#
+# Generated: `atdata-bridge config --reference > config/reference.toml`
+";
+
+const MARKDOWN_HEAD: &str = "\
+# Configuration
+
+<!-- Generated: `atdata-bridge config --reference=markdown > docs/configuration.md` -->
+
+Defaults are overridden by the configuration file (TOML), the file by environment variables. In a variable
+a list is separated by commas. An unknown key or variable is an error. `atdata-bridge config` shows what is
+in effect, and where each value came from.
+";
+
+/// One table and what may stand in it.
+struct Section {
+    key: String,
+    doc: String,
+    options: Vec<Entry>,
+}
+
+/// One option.
+struct Entry {
+    name: String,
+    doc: String,
+    default: Value,
+    example: Value,
+}
+
+impl Entry {
+    fn has_default(&self) -> bool {
+        !self.default.is_null()
+    }
+}
+
+/// A configuration file with every option.
+pub fn toml() -> String {
+    let mut text = TOML_HEAD.to_owned();
+    for section in sections() {
+        text.push_str("\n\n");
+        comment(&mut text, &section.doc);
+        line(&mut text, &format!("[{}]", section.key));
+        for option in &section.options {
+            text.push('\n');
+            comment(&mut text, &option.doc);
+            line(&mut text, &format!("# {}", variable(&join(&section.key, &option.name))));
+            let (mark, value) =
+                if option.has_default() { ("", &option.default) } else { ("#", &option.example) };
+            line(&mut text, &format!("{mark}{} = {}", option.name, written(value)));
+        }
+    }
+    text
+}
+
+/// A page with a table of options for each section.
+pub fn markdown() -> String {
+    let mut text = MARKDOWN_HEAD.to_owned();
+    for section in sections() {
+        line(&mut text, &format!("\n## `[{}]`\n\n{}", section.key, section.doc));
+        if section.options.is_empty() {
+            continue;
+        }
+        text.push_str("\n| key | variable | default | meaning |\n|---|---|---|---|\n");
+        for option in &section.options {
+            let variable = variable(&join(&section.key, &option.name));
+            let default =
+                if option.has_default() { format!("`{}`", written(&option.default)) } else { String::new() };
+            let doc = option.doc.replace('|', "\\|");
+            line(&mut text, &format!("| `{}` | `{variable}` | {default} | {doc} |", option.name));
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// Wraps a text into comment lines.
+fn comment(text: &mut String, doc: &str) {
+    const WIDTH: usize = 100;
+    let mut width = 0;
+    for word in doc.split_whitespace() {
+        if width > 0 && width + word.len() < WIDTH {
+            text.push(' ');
+        } else {
+            text.push_str(if width == 0 { "# " } else { "\n# " });
+            width = 1;
+        }
+        text.push_str(word);
+        width += 1 + word.len();
+    }
+    text.push('\n');
+}
+
+/// A value as TOML.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) => toml_edit::Value::from(text.as_str()).to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+fn sections() -> Vec<Section> {
+    let mut generator =
+        SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut sections = Vec::new();
+    let mut add = |key: &str, schema: fn(&mut SchemaGenerator) -> Schema| {
+        section(&mut sections, key, schema(&mut generator).as_value());
+    };
+    add("source", SourceConfig::json_schema);
+    add("event", EventConfig::json_schema);
+    for kind in KINDS {
+        add(&join("sinks", kind.name), kind.schema);
+    }
+    add("dead_letters", DeadLettersConfig::json_schema);
+    add("log", LogConfig::json_schema);
+    add("shutdown", ShutdownConfig::json_schema);
+    for section in &mut sections {
+        if let Some(kind) = section.key.strip_prefix("sinks.").filter(|rest| !rest.contains('.')) {
+            section.doc += &format!(" Under another name, `[sinks.<name>]`, it needs `kind = \"{kind}\"`.");
+        }
+    }
+    sections
+}
+
+/// The options of one table, and then the tables in it.
+fn section(sections: &mut Vec<Section>, key: &str, schema: &Value) {
+    let empty = serde_json::Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&empty);
+    let (tables, options): (Vec<_>, Vec<_>) =
+        properties.iter().partition(|(_, property)| property["properties"].is_object());
+    let options = options.into_iter().map(|(name, property)| entry(name, property)).collect();
+    sections.push(Section { key: key.to_owned(), doc: doc(schema), options });
+    for (name, table) in tables {
+        section(sections, &join(key, name), table);
+    }
+}
+
+fn entry(name: &str, property: &Value) -> Entry {
+    let mut doc = doc(property);
+    let choices = choices(property);
+    if !choices.is_empty() {
+        doc += &format!(" One of: {}.", choices.join(", "));
+    }
+    let example = property["examples"][0].clone();
+    Entry { name: name.to_owned(), doc, default: property["default"].clone(), example }
+}
+
+fn doc(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The values of an enumeration.
+fn choices(property: &Value) -> Vec<String> {
+    let plain = property["enum"].as_array().into_iter().flatten();
+    let documented = property["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);
+    plain.chain(documented).filter_map(|choice| Some(format!("`{}`", choice.as_str()?))).collect()
+}

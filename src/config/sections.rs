@@ -1,0 +1,85 @@
+//! The sections that belong to no component: `[event]`, `[log]`, `[shutdown]`.
+
+use std::num::NonZeroU32;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::Period;
+
+/// The key of an event.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventConfig {
+    /// JSON pointers (RFC 6901) to the MD5, tried in order: the first that leads to anything decides. A
+    /// body that is a bare MD5 or a JSON string is its own key.
+    pub keys: Vec<String>,
+    /// How many partitions all sinks divide the keys into: `murmur2(key)` modulo this number, as Kafka's
+    /// Java client counts. Needed for `{partition}` in names.
+    #[schemars(example = 12)]
+    pub partitions: Option<NonZeroU32>,
+    /// What becomes of an event without a usable key. `dead_letter`: it is kept with the dead letters.
+    /// `digest`: its key is the MD5 of its whole body.
+    pub unusable_key: UnusableKey,
+}
+
+impl Default for EventConfig {
+    fn default() -> Self {
+        Self { keys: vec!["/md5".to_owned()], partitions: None, unusable_key: UnusableKey::default() }
+    }
+}
+
+/// What becomes of an event without a usable key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusableKey {
+    /// It is kept with the dead letters.
+    #[default]
+    DeadLetter,
+    /// Its key is the MD5 of its body.
+    Digest,
+}
+
+/// What is logged, on standard error.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or several directives as in
+    /// `info,atdata_bridge::source=debug`.
+    pub filter: String,
+    /// `text` for people, `json` for machines: one object a line.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+/// What a line of the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The end.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// How long the first signal to stop may take: take no more events, settle and acknowledge the rest.
+    /// Afterwards, or at a second signal, the rest is left to the broker, which sends it again. Keep it
+    /// below Kubernetes' `terminationGracePeriodSeconds`.
+    pub drain_timeout: Period,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { drain_timeout: Period::secs(25) }
+    }
+}

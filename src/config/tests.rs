@@ -1,0 +1,399 @@
+//! From text and variables to settings, and to the lines that people see.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
+
+const GOOD: &str = r#"
+[source]
+url = "stomp://broker:61613"
+username = "12345"
+password = "0123456789abcdef0123456789abcdef"
+namespace = "acme"
+destination_id = "main"
+[sinks.file]
+directory = "/events"
+[dead_letters]
+directory = "/letters"
+"#;
+
+fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    let path = Path::new("bridge.toml");
+    let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let file = File::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
+    let reader = Reader::new(Some(file), Some(path), Environment::new(env)).unwrap();
+    check(reader, Some("pod-0.example.com"))
+}
+
+/// The lines about `GOOD` with `more` behind it and the variables `env`.
+fn mistakes(more: &str, env: &[(&str, &str)]) -> Vec<String> {
+    match load_text(&format!("{GOOD}{more}"), env) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+fn good(env: &[(&str, &str)]) -> Loaded {
+    load_text(GOOD, env).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn source(loaded: &Loaded) -> &SourceSettings {
+    &loaded.settings.subscriptions[0].source
+}
+
+#[test]
+fn defaults_file_and_environment_lie_over_each_other() {
+    let loaded = load_text(
+        &GOOD.replace("username", "prefetch = 64\nheart_beat = \"5s\"\nusername"),
+        &[("BRIDGE__SOURCE__PREFETCH", "128"), ("PATH", "x"), ("BRIDGE_PORT_1", "tcp://x"), ("BRIDGE", "y")],
+    )
+    .unwrap();
+    let source = source(&loaded);
+    assert_eq!((source.prefetch, source.heart_beat), (128, Some(Duration::from_secs(5))));
+    assert_eq!(source.connect_timeout, Duration::from_secs(10));
+    let origin = |key: &str| {
+        let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
+        (option.value.to_string(), option.origin.to_string())
+    };
+    let expected = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+    assert_eq!(origin("source.prefetch"), expected("128", "BRIDGE__SOURCE__PREFETCH"));
+    assert_eq!(origin("source.heart_beat"), expected("\"5s\"", "bridge.toml:5"));
+    assert_eq!(origin("source.connect_timeout"), expected("\"10s\"", "default"));
+    assert_eq!(origin("source.password"), expected("\"***\"", "bridge.toml:7"));
+    assert_eq!(origin("source.connection_id"), expected("\"acme-main-pod-0-example-com\"", "default"));
+    assert_eq!(origin("sinks.file.kind"), expected("\"file\"", "default"));
+    assert!(!format!("{loaded:?}").contains(PASSWORD));
+}
+
+/// Everything can be said in variables, and each is converted by the type that wants it.
+#[test]
+fn variables_alone_are_enough_and_stay_text() {
+    let loaded = load_text(
+        "",
+        &[
+            ("BRIDGE__SOURCE__URLS", "stomp://a:1, stomp+tls://b:2"),
+            ("BRIDGE__SOURCE__USERNAME", "01234"),
+            ("BRIDGE__SOURCE__PASSWORD", "[x"),
+            ("BRIDGE__SOURCE__NAMESPACE", "true"),
+            ("BRIDGE__SOURCE__DESTINATION_ID", "007"),
+            ("BRIDGE__SOURCE__CONNECTION_ID", "1e3"),
+            ("BRIDGE__SOURCE__ORDERING", "strict"),
+            ("BRIDGE__SOURCE__MAX_BODY", "1048576"),
+            ("BRIDGE__SOURCE__IDLE_RECONNECT", "0s"),
+            ("BRIDGE__SOURCE__BACKOFF__MAX", "1min"),
+            ("BRIDGE__EVENT__PARTITIONS", "7"),
+            ("BRIDGE__EVENT__KEYS", "/a,/b/c"),
+            ("BRIDGE__EVENT__UNUSABLE_KEY", "digest"),
+            ("BRIDGE__SINKS__FILE__DIRECTORY", "1"),
+            ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{partition}"),
+            ("BRIDGE__SINKS__LOOK__KIND", "stdout"),
+            ("BRIDGE__DEAD_LETTERS__DIRECTORY", "{}"),
+            ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "1"),
+        ],
+    )
+    .unwrap_or_else(|errors| panic!("{errors}"));
+    let source = source(&loaded);
+    assert_eq!(source.endpoints.len(), 2);
+    assert_eq!((source.username.as_str(), source.password.reveal()), ("01234", "[x"));
+    assert_eq!((source.queue().as_str(), source.connection_id.as_str()), ("007.RTO.true", "1e3"));
+    assert_eq!((source.max_body, source.idle_reconnect), (1 << 20, None));
+    assert_eq!(source.backoff.max.0, Duration::from_secs(60));
+    let body = format!(r#"{{"b":{{"c":"{PASSWORD}"}}}}"#);
+    assert_eq!(loaded.settings.keying.key_of(body.as_bytes()).unwrap().to_string(), PASSWORD);
+    assert!(loaded.settings.keying.key_of(b"no key").is_ok());
+    let sinks: Vec<_> =
+        loaded.settings.subscriptions[0].sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(sinks, ["file", "look"]);
+    assert_eq!(loaded.settings.dead_letters.directory, Path::new("{}"));
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(
+        loaded.warnings[0].starts_with("BRIDGE__SOURCE__PASSWORD: ") && !loaded.warnings[0].contains("[x")
+    );
+}
+
+#[test]
+fn what_is_missing_is_asked_for_all_at_once() {
+    let errors = load_text("", &[]).unwrap_err().to_string();
+    let expected = "\
+source.url: missing: set `url` in [source] of bridge.toml, or BRIDGE__SOURCE__URL
+source.username: missing: set `username` in [source] of bridge.toml, or BRIDGE__SOURCE__USERNAME
+source.password_file: missing: set `password_file` in [source] of bridge.toml, or BRIDGE__SOURCE__PASSWORD_FILE
+source.namespace: missing: set `namespace` in [source] of bridge.toml, or BRIDGE__SOURCE__NAMESPACE
+source.destination_id: missing: set `destination_id` in [source] of bridge.toml, or BRIDGE__SOURCE__DESTINATION_ID
+sinks: no sink: add a table such as [sinks.file]
+dead_letters.directory: missing: set `directory` in [dead_letters] of bridge.toml, or BRIDGE__DEAD_LETTERS__DIRECTORY";
+    assert_eq!(errors, expected);
+}
+
+/// One line each, with the place, whatever is wrong: syntax of a value, its type, its range, its key.
+#[test]
+fn every_mistake_is_one_line_with_its_place() {
+    let more = r#"
+max_rum = 3
+max_run = "3"
+[event]
+keys = ["md5"]
+partitions = 0
+[log]
+format = "xml"
+filter = "loud=very"
+[sorce]
+url = "x"
+[shutdown]
+drain_timeout = 25
+"#;
+    let found = mistakes(
+        more,
+        &[
+            ("BRIDGE__SOURCE__PREFETCH", "1000"),
+            ("BRIDGE__SOURCE__HEART_BEAT", "5"),
+            ("BRIDGE__SOURCE__MAX_BODY", "1PB"),
+            ("BRIDGE__SOURCE__PASWORD", "hush"),
+            ("BRIDGE__SINK__FILE__DIRECTORY", "x"),
+            ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "2"),
+        ],
+    );
+    let expected = [
+        "BRIDGE__SINK__FILE__DIRECTORY: sink: unknown key; known here: source, event, sinks, dead_letters, log, shutdown",
+        "bridge.toml:21: sorce: unknown key; known here: source, event, sinks, dead_letters, log, shutdown",
+        "BRIDGE__SOURCE__HEART_BEAT: source.heart_beat: `5` is not allowed, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
+        "BRIDGE__SOURCE__MAX_BODY: source.max_body: `1PB` is not allowed, expected a size: a whole number and a unit, such as \"512KiB\", \"64MiB\", \"1GB\"",
+        "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; known here: url, urls, username, password, password_file, namespace, destination_id, connection_id, prefetch, heart_beat, ordering, isolation, max_body, max_in_flight, connect_timeout, idle_reconnect, backoff, tls",
+        "BRIDGE__SOURCE__PREFETCH: source.prefetch: 1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001",
+        "bridge.toml:17: event.partitions: 0 is not allowed, expected a whole number from 1 to 4294967295",
+        "bridge.toml:16: event.keys: `md5` is not a JSON pointer: write `/member` or `/member/member`, with `~1` for / and `~0` for ~",
+        "bridge.toml:13: dead_letters.max_rum: unknown key; known here: directory, max_run, max_share, max_total, rotate",
+        "bridge.toml:14: dead_letters.max_run: found a text, expected a whole number from 0 to 4294967295; write it without quotes",
+        "BRIDGE__DEAD_LETTERS__MAX_SHARE: dead_letters.max_share: 2 is not above 0 and at most 1",
+        "bridge.toml:19: log.format: `xml` is not allowed, expected one of: text, json",
+        "bridge.toml:20: log.filter: `loud=very` is not understood: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
+        "bridge.toml:24: shutdown.drain_timeout: found a number, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
+    ];
+    assert_eq!(found, expected);
+}
+
+/// The value that is wrong may be the secret itself.
+#[test]
+fn no_message_repeats_a_secret() {
+    for (from, to) in [
+        ("password = \"0123456789abcdef0123456789abcdef\"", "password = 424242"),
+        ("password = \"0123456789abcdef0123456789abcdef\"", "password = [\"424242\"]"),
+        ("password = \"0123456789abcdef0123456789abcdef\"", "password = \"424242"),
+        ("password = \"0123456789abcdef0123456789abcdef\"", "password = 424242x"),
+        ("password = \"0123456789abcdef0123456789abcdef\"", "password = 1\npassword = \"424242\""),
+        ("stomp://broker", "stomp://12345:424242@broker"),
+        ("stomp://broker:61613", "stomp://broker:61613?password=424242"),
+    ] {
+        let errors = load_text(&GOOD.replace(from, to), &[]).unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
+        assert!(!format!("{errors} {errors:?}").contains("424242"), "{errors}");
+        assert!(errors.to_string().starts_with("bridge.toml:"), "{errors}");
+    }
+}
+
+#[test]
+fn a_number_where_a_text_is_wanted_says_how_to_write_it() {
+    let errors = load_text(&GOOD.replace("\"12345\"", "12345"), &[]).unwrap_err().to_string();
+    assert_eq!(errors, "bridge.toml:4: source.username: found a number, expected a text; write it in quotes");
+}
+
+#[test]
+fn single_options_are_checked() {
+    for (variable, value, part) in [
+        ("BRIDGE__SOURCE__URL", "tcp://broker:61616", "OpenWire"),
+        ("BRIDGE__SOURCE__URL", "", "not a url"),
+        ("BRIDGE__SOURCE__URLS", "stomp://a:1", "source.url is set too"),
+        ("BRIDGE__SOURCE__USERNAME", " ", "is empty"),
+        ("BRIDGE__SOURCE__PASSWORD", "", "is empty"),
+        ("BRIDGE__SOURCE__PASSWORD_FILE", "/x", "source.password is set too"),
+        ("BRIDGE__SOURCE__NAMESPACE", "a.b", "'.' is not allowed"),
+        ("BRIDGE__SOURCE__DESTINATION_ID", "a>", "'>' is not allowed"),
+        ("BRIDGE__SOURCE__CONNECTION_ID", "a/b", "'/' is not allowed"),
+        ("BRIDGE__SOURCE__CONNECTION_ID", "", "is empty"),
+        ("BRIDGE__SOURCE__PREFETCH", "0", "1 to 20000"),
+        ("BRIDGE__SOURCE__PREFETCH", "20001", "1 to 20000"),
+        ("BRIDGE__SOURCE__PREFETCH", "-1", "not a whole number"),
+        ("BRIDGE__SOURCE__PREFETCH", "5000000000", "from 0 to 4294967295"),
+        ("BRIDGE__SOURCE__HEART_BEAT", "999ms", "from 1s to 1h"),
+        ("BRIDGE__SOURCE__ORDERING", "Strict", "one of: shared, strict"),
+        ("BRIDGE__SOURCE__MAX_BODY", "0", "more than 0"),
+        ("BRIDGE__SOURCE__MAX_BODY", "65MiB", "more than source.max_in_flight, 64MiB"),
+        ("BRIDGE__SOURCE__MAX_IN_FLIGHT", "1MiB", "less than source.max_body, 4MiB"),
+        ("BRIDGE__SOURCE__BACKOFF__MAX", "1ms", "less than source.backoff.initial"),
+        ("BRIDGE__SOURCE__BACKOFF", "1s", "expected a table"),
+        ("BRIDGE__SOURCE__TLS__CA_FILE", "/no/such/file", "can't be read"),
+        ("BRIDGE__EVENT__KEYS", "", "is empty"),
+        ("BRIDGE__EVENT__KEYS", "/a,b", "`b` is not a JSON pointer"),
+        ("BRIDGE__EVENT__KEYS", "/a~2", "not a JSON pointer"),
+        ("BRIDGE__SINKS__FILE__NAME", "events", "must hold {connection_id}"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{partition}", "needs event.partitions"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{day}", "{day} is not known"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id", "without its other half"),
+        ("BRIDGE__SINKS__FILE__NAME", "../{connection_id}", "not allowed"),
+        ("BRIDGE__SINKS__FILE__ROTATE__AGE", "0s", "more than 0s"),
+        ("BRIDGE__SINKS__FILE__MAX_TOTAL", "1MiB", "less than sinks.file.rotate.size"),
+        ("BRIDGE__SINKS__FILE__KIND", "kafka", "`kafka` is not a kind of sink: file, stdout"),
+        ("BRIDGE__SINKS__LOOK__X", "1", "set `kind` to one of file, stdout"),
+        ("BRIDGE__SINKS__STDOUT__X", "1", "unknown key"),
+        ("BRIDGE__SINKS__A__B__C__D", "1", "`a` is not a kind"),
+        ("BRIDGE__SINKS__STDOUT", "1", "expected a table"),
+        ("BRIDGE__SINKS", "1", "add a table such as [sinks.file]"),
+        ("BRIDGE__SOURCE", "1", "expected a table"),
+        ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/events/", "is that of sinks.file too"),
+        ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "nan", "above 0"),
+        ("BRIDGE__SHUTDOWN__DRAIN_TIMEOUT", "soon", "length of time"),
+        ("BRIDGE__source__url", "stomp://b:1", "set twice"),
+        ("BRIDGE__SOURCE__URL__X", "1", "can't be a value and a table"),
+        ("BRIDGE__", "1", "not the name of a setting"),
+        ("BRIDGE__SOURCE____URL", "1", "not the name of a setting"),
+    ] {
+        let url = ("BRIDGE__SOURCE__URL", "stomp://b:1");
+        let both = variable.contains("URL_") || variable.contains("source");
+        let env = [(variable, value), url];
+        let found = mistakes("", if both { &env } else { &env[..1] });
+        assert_eq!(found.len(), 1, "{variable}={value}: {found:?}");
+        assert!(found[0].contains(part) && found[0].starts_with(variable), "{variable}={value}: {found:?}");
+    }
+}
+
+#[test]
+fn mirrored_sinks_have_subscriptions_and_ids_of_their_own() {
+    let env = [
+        ("BRIDGE__SOURCE__ISOLATION", "mirror"),
+        ("BRIDGE__SOURCE__CONNECTION_ID", "pod-0"),
+        ("BRIDGE__SINKS__COPY__KIND", "file"),
+        ("BRIDGE__SINKS__COPY__DIRECTORY", "/copy"),
+    ];
+    let loaded = good(&env);
+    let ids = |subscription: &SubscriptionSettings| {
+        let sinks: Vec<_> = subscription.sinks.iter().map(|sink| sink.name.clone()).collect();
+        (subscription.source.queue(), subscription.source.connection_id.clone(), sinks.join(","))
+    };
+    let found: Vec<_> = loaded.settings.subscriptions.iter().map(ids).collect();
+    let expected = [("main-copy", "pod-0-copy", "copy"), ("main-file", "pod-0-file", "file")]
+        .map(|(id, connection, sink)| (format!("{id}.RTO.acme"), connection.to_owned(), sink.to_owned()));
+    assert_eq!(found, expected);
+    let shared = good(env.split_first().unwrap().1);
+    let found: Vec<_> = shared.settings.subscriptions.iter().map(ids).collect();
+    assert_eq!(found, [("main.RTO.acme".to_owned(), "pod-0".to_owned(), "copy,file".to_owned())]);
+}
+
+#[test]
+fn unusual_credentials_are_warned_of() {
+    let loaded = good(&[("BRIDGE__SOURCE__USERNAME", "jane"), ("BRIDGE__SOURCE__PASSWORD", "hush")]);
+    let expected = [
+        "BRIDGE__SOURCE__USERNAME: source.username: `jane` is not 4 or 5 digits, as AtData's are",
+        "BRIDGE__SOURCE__PASSWORD: source.password: the password is not 32 hex digits, as AtData's are",
+    ];
+    assert_eq!(loaded.warnings, expected);
+}
+
+#[test]
+fn a_password_file_loses_one_line_feed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    let text = GOOD.replace("password", "#");
+    let load = |content: &str| {
+        std::fs::write(&path, content).unwrap();
+        load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())])
+    };
+    for (content, secret) in
+        [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n\n", " hush\n")]
+    {
+        assert_eq!(source(&load(content).unwrap()).password.reveal(), secret);
+    }
+    let error = load("\n").unwrap_err().to_string();
+    assert_eq!(error, "BRIDGE__SOURCE__PASSWORD_FILE: source.password_file: the password is empty");
+    std::fs::remove_file(&path).unwrap();
+    let error = load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())]).unwrap_err();
+    assert!(error.to_string().contains("can't be read: No such file"), "{error}");
+}
+
+#[test]
+fn the_file_is_named_by_argument_or_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let variable = |path: &Path| [(FILE_VARIABLE.to_owned(), path.to_str().unwrap().to_owned())].into_iter();
+    let host = [("HOSTNAME".to_owned(), "pod-7".to_owned())].into_iter();
+    assert!(load(None, variable(&path)).is_ok());
+    let loaded = load(Some(&path), variable(Path::new("/no/such/file")).chain(host)).unwrap();
+    assert_eq!(source(&loaded).connection_id, "acme-main-pod-7");
+    let error = load(None, variable(directory.path())).unwrap_err().to_string();
+    assert!(
+        error.starts_with(directory.path().to_str().unwrap()) && error.contains("can't be read"),
+        "{error}"
+    );
+    assert!(
+        load(None, std::iter::empty())
+            .unwrap_err()
+            .to_string()
+            .contains("set `url` in [source], or BRIDGE__")
+    );
+}
+
+fn sample(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn every_sample_loads() {
+    let password = [("BRIDGE__SOURCE__PASSWORD", PASSWORD)];
+    for name in ["minimal", "file", "stdout"] {
+        let loaded = load_text(&sample(&format!("config/{name}.toml")), &password);
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
+    }
+    let known: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for kind in sinks::KINDS {
+        assert!(known.contains(&format!("{}.toml", kind.name)), "config/ has no sample for {}", kind.name);
+    }
+    assert_eq!(known.len(), sinks::KINDS.len() + 2, "a file in config/ is not loaded here: {known:?}");
+}
+
+/// The reference is loaded twice: as it is, its required options set by variables; and with all its
+/// examples, without those that exclude each other or name files.
+#[test]
+fn the_reference_loads() {
+    let reference = reference::toml();
+    let required = [
+        ("BRIDGE__SOURCE__URL", "stomp://broker:1"),
+        ("BRIDGE__SOURCE__USERNAME", "12345"),
+        ("BRIDGE__SOURCE__PASSWORD", PASSWORD),
+        ("BRIDGE__SOURCE__NAMESPACE", "acme"),
+        ("BRIDGE__SOURCE__DESTINATION_ID", "main"),
+        ("BRIDGE__SINKS__FILE__DIRECTORY", "/events"),
+        ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/letters"),
+    ];
+    load_text(&reference, &required).unwrap_or_else(|errors| panic!("{errors}"));
+    let examples: String = reference
+        .lines()
+        .filter(|line| !line.starts_with("#password_file") && !line.starts_with("#ca_file"))
+        .map(|line| match line.strip_prefix('#') {
+            Some(example) if !example.is_empty() && !example.starts_with(' ') => format!("{example}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let loaded = load_text(&examples, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let unset: Vec<_> = loaded.effective.iter().filter(|option| option.value.is_null()).collect();
+    let keys: Vec<_> = unset.iter().map(|option| option.key.as_str()).collect();
+    assert_eq!(keys, ["source.password_file", "source.tls.ca_file"], "an option without default or example");
+}
+
+#[test]
+fn the_reference_is_not_stale() {
+    assert!(
+        sample("config/reference.toml") == reference::toml(),
+        "config/reference.toml is stale: run `atdata-bridge config --reference > config/reference.toml`"
+    );
+    assert!(
+        sample("docs/configuration.md") == reference::markdown(),
+        "docs/configuration.md is stale: run `atdata-bridge config --reference=markdown > docs/configuration.md`"
+    );
+}

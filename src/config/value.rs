@@ -1,0 +1,267 @@
+//! From a merged value to the type that an option has. Text from the environment is converted here, by
+//! the type that wants it and not before: `01234` stays a text where a text is wanted.
+
+use std::fmt;
+
+use figment::Figment;
+use figment::value::{Dict, Value};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+/// The name of the environment among figment's sources.
+pub(super) const ENVIRONMENT: &str = "environment";
+
+/// One value on its way into its type.
+#[derive(Clone, Copy)]
+pub(super) enum Node<'a> {
+    /// From the file, typed by TOML.
+    Written(&'a Value, &'a Figment),
+    /// From an environment variable.
+    Variable(&'a str),
+}
+
+impl<'a> Node<'a> {
+    /// `layers` knows which values came from the environment.
+    pub(super) fn new(value: &'a Value, layers: &'a Figment) -> Self {
+        match value {
+            Value::String(tag, text)
+                if layers.get_metadata(*tag).is_some_and(|layer| layer.name == ENVIRONMENT) =>
+            {
+                Self::Variable(text)
+            }
+            other => Self::Written(other, layers),
+        }
+    }
+}
+
+/// Why a value can't be used, and where it stands below the table that was read. Says nothing of a value
+/// of the wrong type but its type: it may be a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    /// The keys on the way, innermost first.
+    reversed: Vec<String>,
+    /// What is wrong and what is allowed.
+    pub(super) message: String,
+}
+
+impl Mistake {
+    fn new(message: String) -> Self {
+        Self { reversed: Vec::new(), message }
+    }
+
+    fn under(mut self, key: &str) -> Self {
+        self.reversed.push(key.to_owned());
+        self
+    }
+
+    /// The keys on the way, outermost first.
+    pub(super) fn path(&self) -> Vec<&str> {
+        self.reversed.iter().rev().map(String::as_str).collect()
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
+impl Error for Mistake {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(_) => "true or false",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
+            Unexpected::Char(_) | Unexpected::Str(_) => "a text",
+            Unexpected::Seq => "a list",
+            Unexpected::Map => "a table",
+            _ => "something else",
+        };
+        let wanted = in_words(expected);
+        let hint = match found {
+            "a number" if wanted == "a text" => "; write it in quotes",
+            "a text" if wanted.contains("number") || wanted == "true or false" => "; write it without quotes",
+            _ => "",
+        };
+        Self::new(format!("found {found}, expected {wanted}{hint}"))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Str(text) => format!("`{text}`"),
+            Unexpected::Signed(number) => number.to_string(),
+            Unexpected::Unsigned(number) => number.to_string(),
+            other => other.to_string(),
+        };
+        Self::new(format!("{found} is not allowed, expected {}", in_words(expected)))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("`{variant}` is not allowed, expected one of: {}", expected.join(", ")))
+    }
+
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("unknown key; known here: {}", expected.join(", ")))
+    }
+}
+
+/// What serde calls a type, in the words of who writes a configuration.
+fn in_words(expected: &dyn Expected) -> String {
+    let name = expected.to_string();
+    match name.as_str() {
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "a nonzero u32" => format!("a whole number from 1 to {}", u32::MAX),
+        "u16" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" => "a text".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        table if table.starts_with("struct ") => "a table".to_owned(),
+        _ => name,
+    }
+}
+
+macro_rules! from_text {
+    ($($method:ident $visit:ident $kind:literal;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+            match self {
+                Self::Variable(text) => match text.trim().parse() {
+                    Ok(value) => visitor.$visit(value),
+                    Err(_) => Err(Mistake::new(format!("`{text}` is not {}", $kind))),
+                },
+                Self::Written(..) => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Node<'de> {
+    type Error = Mistake;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        match self {
+            Self::Variable(text) => visitor.visit_borrowed_str(text),
+            Self::Written(value, layers) => match value {
+                Value::String(_, text) => visitor.visit_borrowed_str(text),
+                Value::Char(_, letter) => visitor.visit_char(*letter),
+                Value::Bool(_, value) => visitor.visit_bool(*value),
+                Value::Num(_, number) => match number.to_i128() {
+                    Some(whole) => visitor.visit_i64(i64::try_from(whole).unwrap_or(i64::MAX)),
+                    None => visitor.visit_f64(number.to_f64().unwrap_or(f64::NAN)),
+                },
+                Value::Empty(..) => visitor.visit_unit(),
+                Value::Dict(_, table) => visitor.visit_map(Table::new(table, layers)),
+                Value::Array(_, items) => {
+                    visitor.visit_seq(List(items.iter().map(|item| Node::new(item, layers))))
+                }
+            },
+        }
+    }
+
+    from_text! {
+        deserialize_bool visit_bool "true or false";
+        deserialize_i8 visit_i64 "a whole number";
+        deserialize_i16 visit_i64 "a whole number";
+        deserialize_i32 visit_i64 "a whole number";
+        deserialize_i64 visit_i64 "a whole number";
+        deserialize_u8 visit_u64 "a whole number";
+        deserialize_u16 visit_u64 "a whole number";
+        deserialize_u32 visit_u64 "a whole number";
+        deserialize_u64 visit_u64 "a whole number";
+        deserialize_f32 visit_f64 "a number";
+        deserialize_f64 visit_f64 "a number";
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        visitor.visit_some(self)
+    }
+
+    /// In a variable a list is separated by commas.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        match self {
+            Self::Variable(text) => {
+                let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+                visitor.visit_seq(List(items.map(Node::Variable)))
+            }
+            Self::Written(..) => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match self {
+            Self::Variable(text) => visitor.visit_enum(text.trim().into_deserializer()),
+            Self::Written(Value::String(_, text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
+            Self::Written(..) => Err(Mistake::new(format!("expected one of: {}", variants.join(", ")))),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct identifier
+    }
+}
+
+/// The elements of a list.
+struct List<I>(I);
+
+impl<'de, I: Iterator<Item = Node<'de>>> SeqAccess<'de> for List<I> {
+    type Error = Mistake;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mistake> {
+        self.0.next().map(|item| seed.deserialize(item)).transpose()
+    }
+}
+
+/// The members of a table; every mistake below learns its key.
+struct Table<'a> {
+    members: std::collections::btree_map::Iter<'a, String, Value>,
+    current: Option<(&'a str, Node<'a>)>,
+    layers: &'a Figment,
+}
+
+impl<'a> Table<'a> {
+    fn new(table: &'a Dict, layers: &'a Figment) -> Self {
+        Self { members: table.iter(), current: None, layers }
+    }
+}
+
+impl<'de> MapAccess<'de> for Table<'de> {
+    type Error = Mistake;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
+        let Some((key, value)) = self.members.next() else { return Ok(None) };
+        self.current = Some((key, Node::new(value, self.layers)));
+        let name = serde::de::value::StrDeserializer::<Mistake>::new(key);
+        seed.deserialize(name).map(Some).map_err(|mistake| mistake.under(key))
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Mistake> {
+        let (key, value) =
+            self.current.take().ok_or_else(|| Mistake::new("a value without a key".to_owned()))?;
+        seed.deserialize(value).map_err(|mistake| mistake.under(key))
+    }
+}
