@@ -28,7 +28,8 @@ pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKe
 pub use settings::{LogSettings, Settings, SinkKind, SinkSettings, SubscriptionSettings};
 
 use crate::key::Keying;
-use crate::pump::dead_letters::config::{DeadLettersConfig, DeadLettersSettings};
+use crate::pump::dead_letters;
+use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use environment::Environment;
 use file::File;
@@ -148,31 +149,15 @@ fn check_pointers(reader: &mut Reader, pointers: &[String]) {
     }
 }
 
-fn dead_letters(reader: &mut Reader) -> Option<DeadLettersSettings> {
+fn dead_letters(reader: &mut Reader) -> Option<DeadLetterSettings> {
     const KEY: &str = "dead_letters";
     let raw: DeadLettersConfig = reader.read(KEY);
-    if raw.max_run == 0 {
-        reader.refuse("dead_letters.max_run", "must be at least 1");
-    }
-    if !(raw.max_share > 0.0 && raw.max_share <= 1.0) {
-        reader.refuse("dead_letters.max_share", format!("{} is not above 0 and at most 1", raw.max_share));
-    }
-    sinks::check_rotate(reader, KEY, raw.rotate, raw.max_total);
-    Some(DeadLettersSettings {
-        directory: sinks::directory(reader, KEY, raw.directory)?,
-        max_run: raw.max_run,
-        max_share: raw.max_share,
-        max_total: raw.max_total.map(|size| size.0),
-        rotate: raw.rotate,
-    })
+    sinks::directory(reader, KEY, raw.directory.as_deref());
+    sinks::accepted(reader, KEY, dead_letters::config::check(&raw))
 }
 
 /// Each directory is locked by who writes into it.
-fn check_directories(
-    reader: &mut Reader,
-    sinks: &[SinkSettings],
-    dead_letters: Option<&DeadLettersSettings>,
-) {
+fn check_directories(reader: &mut Reader, sinks: &[SinkSettings], dead_letters: Option<&DeadLetterSettings>) {
     let files = sinks.iter().filter_map(|sink| match &sink.kind {
         SinkKind::File(file) => Some((join("sinks", &sink.name), file.directory.as_path())),
         SinkKind::Stdout => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sections::LogFormat;
 use crate::key::Keying;
-use crate::pump::dead_letters::config::DeadLettersSettings;
+use crate::pump::dead_letters::config::DeadLetterSettings;
 use crate::sink::file::config::FileSettings;
 use crate::source::config::SourceSettings;
 
@@ -21,7 +21,7 @@ pub struct Settings {
     /// Bytes of events on the way at most, all subscriptions and sessions together (I4).
     pub max_in_flight: usize,
     /// Where events go that can never be delivered.
-    pub dead_letters: DeadLettersSettings,
+    pub dead_letters: DeadLetterSettings,
     /// What is logged.
     pub log: LogSettings,
     /// How long draining may take (D10).

@@ -1,7 +1,7 @@
 //! Checks `[sinks.<name>]`: one table for each sink, read by the type of its kind.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::ids;
 use super::reader::{Reader, join};
 use super::settings::{SinkKind, SinkSettings};
-use crate::sink::file::config::{FileConfig, FileSettings, RotateConfig};
-use crate::units::Size;
+use crate::sink::file;
+use crate::sink::file::config::FileConfig;
 
 /// A kind of sink: how its table is read and described.
 pub(super) struct Kind {
@@ -24,8 +24,8 @@ pub(super) struct Kind {
 
 /// Every kind there is.
 pub(super) const KINDS: [Kind; 2] = [
-    Kind { name: "file", read: file, schema: FileConfig::json_schema },
-    Kind { name: "stdout", read: stdout, schema: StdoutConfig::json_schema },
+    Kind { name: "file", read: read_file, schema: FileConfig::json_schema },
+    Kind { name: "stdout", read: read_stdout, schema: StdoutConfig::json_schema },
 ];
 
 /// Reads and checks all sinks.
@@ -67,81 +67,39 @@ fn sink(reader: &mut Reader, name: String, partitions: Option<NonZeroU32>) -> Op
 #[serde(deny_unknown_fields, default)]
 struct StdoutConfig {}
 
-fn stdout(reader: &mut Reader, key: &str, _: Option<NonZeroU32>) -> Option<SinkKind> {
+fn read_stdout(reader: &mut Reader, key: &str, _: Option<NonZeroU32>) -> Option<SinkKind> {
     reader.read::<StdoutConfig>(key);
     Some(SinkKind::Stdout)
 }
 
-fn file(reader: &mut Reader, key: &str, partitions: Option<NonZeroU32>) -> Option<SinkKind> {
+fn read_file(reader: &mut Reader, key: &str, partitions: Option<NonZeroU32>) -> Option<SinkKind> {
     let raw: FileConfig = reader.read(key);
-    if let Err(message) = check_name(&raw.name, partitions.is_some()) {
+    directory(reader, key, raw.directory.as_deref());
+    if !raw.name.contains("{connection_id}") {
+        let message = "must hold {connection_id}, so that no two processes write to one file";
         reader.refuse(&join(key, "name"), message);
     }
-    if raw.max_open == 0 {
-        reader.refuse(&join(key, "max_open"), "must be at least 1");
-    }
-    check_rotate(reader, key, raw.rotate, raw.max_total);
-    let directory = directory(reader, key, raw.directory)?;
-    Some(SinkKind::File(FileSettings {
-        directory,
-        name: raw.name,
-        format: raw.format,
-        compression: raw.compression,
-        rotate: raw.rotate,
-        max_open: usize::try_from(raw.max_open).unwrap_or(usize::MAX),
-        max_total: raw.max_total.map(|size| size.0),
-        max_age: raw.max_age.map(|age| age.0),
-    }))
+    accepted(reader, key, file::config::check(&raw, partitions)).map(SinkKind::File)
 }
 
-/// Checks the size and age at which the files of `key` are finished, and their size altogether.
-pub(super) fn check_rotate(reader: &mut Reader, key: &str, rotate: RotateConfig, max_total: Option<Size>) {
-    let (size, age) = (join(key, "rotate.size"), join(key, "rotate.age"));
-    if rotate.size.0 == 0 {
-        reader.refuse(&size, "must be more than 0");
-    }
-    if rotate.age.0.is_zero() {
-        reader.refuse(&age, "must be more than 0s");
-    }
-    if let Some(total) = max_total {
-        reader.in_order((&size, rotate.size), (&join(key, "max_total"), total));
-    }
-}
-
-/// A directory that must be given.
-pub(super) fn directory(reader: &mut Reader, key: &str, directory: Option<PathBuf>) -> Option<PathBuf> {
+/// Reports that a directory is missing.
+pub(super) fn directory(reader: &mut Reader, key: &str, directory: Option<&Path>) {
     let key = join(key, "directory");
     match directory {
         Some(path) if path.as_os_str().is_empty() => reader.refuse(&key, "is empty"),
-        Some(path) => return Some(path),
+        Some(_) => (),
         None => reader.missing(&key),
     }
-    None
 }
 
-/// Checks what a file's name is made of.
-fn check_name(name: &str, partitioned: bool) -> Result<(), String> {
-    const KNOWN: [&str; 4] = ["connection_id", "partition", "date", "hour"];
-    let mut found = Vec::new();
-    for (n, piece) in name.split('{').enumerate() {
-        let (placeholder, literal) = match piece.split_once('}') {
-            Some((placeholder, literal)) if n > 0 => (Some(placeholder), literal),
-            None if n == 0 => (None, piece),
-            _ => return Err("has a brace without its other half".to_owned()),
-        };
-        if let Some(unknown) = placeholder.filter(|placeholder| !KNOWN.contains(placeholder)) {
-            return Err(format!("{{{unknown}}} is not known; known are {{{}}}", KNOWN.join("}, {")));
-        }
-        if literal.contains(['}', '/', '\\']) || literal.chars().any(char::is_control) {
-            return Err("is no file's name: braces that don't match, / and \\ are not allowed".to_owned());
-        }
-        found.extend(placeholder);
-    }
-    if !found.contains(&"connection_id") {
-        return Err("must hold {connection_id}, so that no two processes write to one file".to_owned());
-    }
-    if found.contains(&"partition") && !partitioned {
-        return Err("{partition} needs event.partitions, the same number in every sink".to_owned());
-    }
-    Ok(())
+/// Reports what a component found wrong with its table `key`.
+pub(super) fn accepted<T>(
+    reader: &mut Reader,
+    key: &str,
+    checked: Result<T, Vec<(&'static str, String)>>,
+) -> Option<T> {
+    let report = |problems: Vec<(&'static str, String)>| {
+        problems.into_iter().for_each(|(name, message)| reader.refuse(&join(key, name), message));
+    };
+    checked.map_err(report).ok()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sink::file::config::RotateConfig;
+use crate::sink::file::config::{Problem, RotateConfig};
 use crate::units::Size;
 
 /// Where events go that can never be delivered, and how many may.
@@ -40,7 +40,7 @@ impl Default for DeadLettersConfig {
 
 /// The checked settings of the dead letters.
 #[derive(Clone, Debug)]
-pub struct DeadLettersSettings {
+pub struct DeadLetterSettings {
     /// Where they are kept.
     pub directory: PathBuf,
     /// At least 1.
@@ -51,4 +51,33 @@ pub struct DeadLettersSettings {
     pub max_total: Option<u64>,
     /// Both more than zero.
     pub rotate: RotateConfig,
+}
+
+/// Checks the table `[dead_letters]`.
+///
+/// # Errors
+/// Every mistake, each with its key inside the table and what is allowed.
+pub fn check(config: &DeadLettersConfig) -> Result<DeadLetterSettings, Vec<Problem>> {
+    let mut problems = Vec::new();
+    if config.max_run == 0 {
+        problems.push(("max_run", "must be at least 1".to_owned()));
+    }
+    if !(config.max_share > 0.0 && config.max_share <= 1.0) {
+        problems.push(("max_share", format!("{} is not above 0 and at most 1", config.max_share)));
+    }
+    config.rotate.check(config.max_total, &mut problems);
+    match &config.directory {
+        Some(directory) if problems.is_empty() => Ok(DeadLetterSettings {
+            directory: directory.clone(),
+            max_run: config.max_run,
+            max_share: config.max_share,
+            max_total: config.max_total.map(|size| size.0),
+            rotate: config.rotate,
+        }),
+        Some(_) => Err(problems),
+        None => {
+            problems.push(("directory", "is missing".to_owned()));
+            Err(problems)
+        }
+    }
 }

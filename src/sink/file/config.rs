@@ -1,5 +1,6 @@
 //! `[sinks.<name>]` with `kind = "file"`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ impl Default for RotateConfig {
 pub struct FileSettings {
     /// Where the files go.
     pub directory: PathBuf,
-    /// A template whose braces match, with known placeholders only, `{connection_id}` among them.
+    /// A template whose braces match, with known placeholders only.
     pub name: String,
     /// What a line is.
     pub format: Format,
@@ -111,4 +112,78 @@ pub struct FileSettings {
     pub max_total: Option<u64>,
     /// `None` is no limit.
     pub max_age: Option<Duration>,
+}
+
+/// What is wrong with a setting: its key, seen from the table it stands in, and what is allowed.
+pub type Problem = (&'static str, String);
+
+/// Checks a file sink's table; `partitions` is `event.partitions`.
+///
+/// # Errors
+/// Every mistake, each with its key inside the table and what is allowed.
+pub fn check(config: &FileConfig, partitions: Option<NonZeroU32>) -> Result<FileSettings, Vec<Problem>> {
+    let mut problems = Vec::new();
+    if let Err(message) = check_name(&config.name, partitions.is_some()) {
+        problems.push(("name", message));
+    }
+    if config.max_open == 0 {
+        problems.push(("max_open", "must be at least 1".to_owned()));
+    }
+    config.rotate.check(config.max_total, &mut problems);
+    match &config.directory {
+        Some(directory) if problems.is_empty() => Ok(FileSettings {
+            directory: directory.clone(),
+            name: config.name.clone(),
+            format: config.format,
+            compression: config.compression,
+            rotate: config.rotate,
+            max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
+            max_total: config.max_total.map(|size| size.0),
+            max_age: config.max_age.map(|age| age.0),
+        }),
+        Some(_) => Err(problems),
+        None => {
+            problems.push(("directory", "is missing".to_owned()));
+            Err(problems)
+        }
+    }
+}
+
+impl RotateConfig {
+    /// Checks the size and age at which files are finished, and their size altogether.
+    pub(crate) fn check(&self, max_total: Option<Size>, problems: &mut Vec<Problem>) {
+        if self.size.0 == 0 {
+            problems.push(("rotate.size", "must be more than 0".to_owned()));
+        }
+        if self.age.0.is_zero() {
+            problems.push(("rotate.age", "must be more than 0s".to_owned()));
+        }
+        if let Some(total) = max_total.filter(|&total| total < self.size) {
+            problems.push(("max_total", format!("{total} is less than rotate.size, {}", self.size)));
+        }
+    }
+}
+
+/// Checks what a file's name is made of.
+fn check_name(name: &str, partitioned: bool) -> Result<(), String> {
+    const KNOWN: [&str; 4] = ["connection_id", "partition", "date", "hour"];
+    let mut found = Vec::new();
+    for (n, piece) in name.split('{').enumerate() {
+        let (placeholder, literal) = match piece.split_once('}') {
+            Some((placeholder, literal)) if n > 0 => (Some(placeholder), literal),
+            None if n == 0 => (None, piece),
+            _ => return Err("has a brace without its other half".to_owned()),
+        };
+        if let Some(unknown) = placeholder.filter(|placeholder| !KNOWN.contains(placeholder)) {
+            return Err(format!("{{{unknown}}} is not known; known are {{{}}}", KNOWN.join("}, {")));
+        }
+        if literal.contains(['}', '/', '\\']) || literal.chars().any(char::is_control) {
+            return Err("is no file's name: braces that don't match, / and \\ are not allowed".to_owned());
+        }
+        found.extend(placeholder);
+    }
+    if found.contains(&"partition") && !partitioned {
+        return Err("{partition} needs event.partitions, the same number in every sink".to_owned());
+    }
+    Ok(())
 }
