@@ -18,6 +18,7 @@
 //!    full ([`Submit::submit`]).
 
 pub mod file;
+pub mod memory;
 
 use std::error::Error as StdError;
 use std::fmt;
