@@ -57,7 +57,8 @@ struct State {
 
 impl MemorySink {
     /// Holds at most `window` deliveries in flight and answers each `Durable`. With `keeps_order` a retry
-    /// fails everything behind it (promise 3 of the contract); without, each delivery stands for itself.
+    /// fails everything behind it (promise 3 of the contract); without, each delivery stands for itself, and
+    /// the newest becomes durable first.
     pub fn new(keeps_order: bool, window: usize) -> Self {
         let state = State {
             script: Box::new(|_| Answer::Durable),
@@ -131,7 +132,9 @@ impl State {
     fn decide(&mut self, keeps_order: bool) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         let mut verdicts = Vec::new();
         let mut refusing = false;
-        while let Some(delivery) = self.in_flight.pop_front() {
+        while let Some(delivery) =
+            if keeps_order { self.in_flight.pop_front() } else { self.in_flight.pop_back() }
+        {
             let answer = if refusing { Answer::Retry } else { (self.script)(&delivery.event) };
             let verdict = match answer {
                 Answer::Durable => {

@@ -12,5 +12,6 @@
     reason = "clippy.toml's leave for tests does not reach the functions that tests share"
 )]
 
+mod sink_contract;
 mod smoke;
 mod support;

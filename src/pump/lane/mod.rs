@@ -124,6 +124,8 @@ struct Lane {
     is_ready: bool,
     wiring: LaneWiring,
     ending: bool,
+    /// The pump is gone: nothing that is settled from now on will be acknowledged.
+    abandoned: bool,
     deliveries: Vec<Delivery>,
 }
 
@@ -146,12 +148,13 @@ impl Lane {
             is_ready: false,
             wiring,
             ending: false,
+            abandoned: false,
             deliveries: Vec::with_capacity(OFFER),
         }
     }
 
     async fn run(mut self) -> Result<(), BrokenContract> {
-        loop {
+        while !self.abandoned {
             self.follow_session();
             self.go_on();
             if self.ending && self.is_done() {
@@ -159,6 +162,7 @@ impl Lane {
             }
             self.step().await?;
         }
+        Ok(())
     }
 
     /// Waits for the next thing to happen. Every arm is cancel-safe, none waits inside, and what finishes
@@ -167,20 +171,17 @@ impl Lane {
         let reports = self.wiring.reports.clone();
         tokio::select! {
             biased;
-            room = reports.reserve(), if self.core.has_settled() => {
-                if let (Ok(room), Some(session)) = (room, self.core.session()) {
-                    let positions = self.core.take_settled();
-                    room.send(Report { lane: self.number, session, positions });
-                }
-            }
+            room = reports.reserve(), if self.core.has_settled() => match room {
+                Ok(room) => self.report(room),
+                Err(_) => self.abandoned = true,
+            },
             happened = next_of(&mut self.sinking) => match happened {
                 Happened::Opened(sink, opened) => self.on_opened(sink, opened),
                 Happened::Verdicts(verdicts) => self.on_verdicts(verdicts)?,
             },
             (letters, outcome) = burial(&mut self.burial) => self.on_buried(letters, outcome),
             () = wait(self.wait_until) => self.wait_until = None,
-            // Both ends are dropped only when the pump is gone, and then so is the reason to go on.
-            changed = self.wiring.session.changed(), if !self.ending => self.ending |= changed.is_err(),
+            changed = self.wiring.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
             batch = self.wiring.batches.recv(), if !self.ending => match batch {
                 Some(batch) => {
                     self.follow_session();
@@ -190,6 +191,13 @@ impl Lane {
             },
         }
         Ok(())
+    }
+
+    fn report(&mut self, room: mpsc::Permit<'_, Report>) {
+        if let Some(session) = self.core.session() {
+            let positions = self.core.take_settled();
+            room.send(Report { lane: self.number, session, positions });
+        }
     }
 
     fn follow_session(&mut self) {

@@ -1,0 +1,15 @@
+//! The log: one line per thing that happened, on standard error, for people or machines.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts logging, once per process; a second call changes nothing. `filter` as
+/// `tracing_subscriber::EnvFilter` reads it; `json`: one object a line.
+pub fn start(filter: &str, json: bool) {
+    let filter = EnvFilter::new(filter);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Fails only where a logger is installed already, such as a test's.
+    let _already_started =
+        if json { lines.json().flatten_event(true).finish().try_init() } else { lines.finish().try_init() };
+}

@@ -1,0 +1,434 @@
+//! The contract of a sink (`src/sink/mod.rs`), proved for every sink with the real pump and its lanes, and
+//! a source that the test holds in its hand.
+
+mod subjects;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use atdata_bridge::backoff::BackoffConfig;
+use atdata_bridge::event::{Headers, Message, SessionId};
+use atdata_bridge::key::Keying;
+use atdata_bridge::pump::dead_letters::limits::Limits;
+use atdata_bridge::pump::dead_letters::{DeadLetter, DeadLetterStore};
+use atdata_bridge::pump::{self, Fault, PumpParts};
+use atdata_bridge::sink::memory::Answer;
+use atdata_bridge::sink::{Sink, SinkError};
+use atdata_bridge::source::{Incoming, Source};
+use atdata_bridge::telemetry::counters::Counters;
+use atdata_bridge::telemetry::states::{State, States};
+use atdata_bridge::units::Period;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{SOON, wait_until};
+
+/// A destination under test.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// A sink for this destination, as a new process would build it.
+    fn sink(&self) -> Box<dyn Sink>;
+
+    /// Takes the destination away, so that nothing more becomes durable.
+    async fn fail(&self);
+
+    /// Brings it back, with all it held.
+    async fn heal(&self);
+
+    /// The numbers of the events that a reader finds there now, in the order of reading per key.
+    async fn contents(&self) -> Vec<u64>;
+}
+
+/// How many different keys the events have.
+const KEYS: u64 = 37;
+
+fn key_of(number: u64) -> u64 {
+    // A hot key takes every third event.
+    if number.is_multiple_of(3) { 0 } else { number % KEYS }
+}
+
+fn message(number: u64) -> Message {
+    let body = format!(r#"{{"md5":"{:032x}","n":{number}}}"#, key_of(number));
+    Message {
+        id: Bytes::from(format!("ID:test-1:1:1:1:{number}")),
+        body: Bytes::from(body),
+        timestamp: Some(1_700_000_000_000),
+        redelivered: false,
+        headers: Headers::empty(),
+    }
+}
+
+/// A source that hands over what the test says, and notes what is acknowledged.
+struct HandSource {
+    incoming: mpsc::Receiver<Incoming>,
+    acked: watch::Sender<(SessionId, u64)>,
+}
+
+#[async_trait]
+impl Source for HandSource {
+    async fn next(&mut self) -> Option<Incoming> {
+        match self.incoming.recv().await {
+            Some(incoming) => Some(incoming),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ack(&mut self, session: SessionId, through: u64) {
+        self.acked.send_replace((session, through));
+    }
+
+    async fn close(&mut self) {}
+}
+
+/// Dead letters in memory.
+#[derive(Default)]
+pub struct Letters(pub std::sync::Mutex<Vec<DeadLetter>>);
+
+#[async_trait]
+impl DeadLetterStore for Letters {
+    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        self.0.lock().unwrap().extend_from_slice(letters);
+        Ok(())
+    }
+}
+
+/// A running pump with one sink, and the broker's side of it: numbers are events, from 1.
+pub struct Rig {
+    incoming: mpsc::Sender<Incoming>,
+    acked: watch::Receiver<(SessionId, u64)>,
+    drain: CancellationToken,
+    pump: JoinHandle<Result<(), Fault>>,
+    pub states: States,
+    pub counters: Arc<Counters>,
+    pub letters: Arc<Letters>,
+    session: u64,
+    /// Every event up to here is acknowledged in earlier sessions.
+    base: u64,
+    /// Events handed over in this session.
+    sent: u64,
+}
+
+impl Rig {
+    /// Starts with the events after `base`, the first of which was not acknowledged yet.
+    pub async fn start(sink: Box<dyn Sink>, base: u64) -> Self {
+        let (incoming, from_hand) = mpsc::channel(64);
+        let (to_hand, acked) = watch::channel((SessionId(0), 0));
+        let (states, counters, letters) =
+            (States::default(), Arc::<Counters>::default(), Arc::<Letters>::default());
+        let parts = PumpParts {
+            source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
+            sinks: vec![("subject".to_owned(), sink)],
+            keying: Keying::new(vec!["/md5".to_owned()], false),
+            prefetch: 4096,
+            dead_letters: Arc::clone(&letters) as Arc<dyn DeadLetterStore>,
+            limits: Limits::new(100, 0.5),
+            backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
+            counters: Arc::clone(&counters),
+            states: states.clone(),
+        };
+        let drain = CancellationToken::new();
+        let pump = tokio::spawn(pump::run(parts, drain.clone()));
+        let mut rig =
+            Self { incoming, acked, drain, pump, states, counters, letters, session: 0, base, sent: 0 };
+        rig.new_session().await;
+        rig
+    }
+
+    /// A session begins; what was not acknowledged is to be sent again.
+    pub async fn new_session(&mut self) {
+        self.base = self.acked();
+        self.session += 1;
+        self.sent = 0;
+        self.incoming.send(Incoming::Session(SessionId(self.session))).await.unwrap();
+    }
+
+    /// The connection breaks.
+    pub async fn lose_session(&mut self) {
+        self.incoming.send(Incoming::Lost(SessionId(self.session))).await.unwrap();
+        self.new_session().await;
+    }
+
+    /// Sends events up to and including number `to`, in batches of odd sizes.
+    pub async fn send_to(&mut self, to: u64) {
+        while self.base + self.sent < to {
+            let first = self.base + self.sent + 1;
+            let count = (1 + first % 61).min(to + 1 - first);
+            self.incoming
+                .send(Incoming::Messages((first..first + count).map(message).collect()))
+                .await
+                .unwrap();
+            self.sent += count;
+        }
+    }
+
+    /// The last event that is acknowledged, all before it too.
+    pub fn acked(&self) -> u64 {
+        match *self.acked.borrow() {
+            (session, through) if session == SessionId(self.session) => self.base + through,
+            _ => self.base,
+        }
+    }
+
+    pub async fn wait_for_ack(&self, number: u64) {
+        wait_until(&format!("event {number} is acknowledged"), SOON, || self.acked() >= number).await;
+    }
+
+    pub async fn wait_for_trouble(&self) {
+        let troubled =
+            || self.states.all().iter().any(|(part, state, _)| part.starts_with("sink") && !state.is_ready());
+        wait_until("the sink is in trouble", SOON, troubled).await;
+    }
+
+    /// Drains, and answers the last acknowledged event.
+    pub async fn drain(self) -> u64 {
+        self.drain.cancel();
+        let acked = self.acked.clone();
+        let base = self.base;
+        let session = SessionId(self.session);
+        tokio::time::timeout(SOON, self.pump).await.expect("drains in time").unwrap().expect("no fault");
+        let (last, through) = *acked.borrow();
+        if last == session { base + through } else { base }
+    }
+
+    /// Drops everything, as a SIGKILL would, and answers the last acknowledged event.
+    pub async fn abandon(self) -> u64 {
+        self.pump.abort();
+        assert!(self.pump.await.is_err_and(|error| error.is_cancelled()));
+        // The aborted pump's halves were dropped with it; nothing can be acknowledged any more.
+        match *self.acked.borrow() {
+            (session, through) if session == SessionId(self.session) => self.base + through,
+            _ => self.base,
+        }
+    }
+}
+
+/// What a reader finds, against what was sent: 1 to `sent`.
+pub struct Account {
+    pub lost: Vec<u64>,
+    pub doubled: usize,
+}
+
+/// Counts, and checks that per key the first appearances stand in the order of the broker (I3).
+pub fn account(contents: &[u64], sent: u64) -> Account {
+    let mut seen = BTreeSet::new();
+    let mut last_of_key = BTreeMap::new();
+    for number in contents {
+        assert!((1..=sent).contains(number), "event {number} was never sent");
+        if seen.insert(*number) {
+            let last = last_of_key.insert(key_of(*number), *number).unwrap_or(0);
+            assert!(last < *number, "key {}: {number} became durable after {last}", key_of(*number));
+        }
+    }
+    let lost = (1..=sent).filter(|number| !seen.contains(number)).collect();
+    Account { lost, doubled: contents.len() - seen.len() }
+}
+
+async fn assert_exactly(subject: &dyn Subject, sent: u64) {
+    let account = account(&subject.contents().await, sent);
+    assert_eq!(account.lost, [] as [u64; 0], "lost");
+    assert_eq!(account.doubled, 0, "doubled");
+}
+
+async fn everything_sent_becomes_durable_once_and_in_order(subject: &dyn Subject) {
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    rig.send_to(3000).await;
+    rig.wait_for_ack(3000).await;
+    assert_exactly(subject, 3000).await;
+    assert_eq!(rig.drain().await, 3000);
+}
+
+async fn an_outage_loses_nothing_and_doubles_nothing(subject: &dyn Subject) {
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    rig.send_to(500).await;
+    rig.wait_for_ack(100).await;
+    subject.fail().await;
+    rig.send_to(1500).await;
+    rig.wait_for_trouble().await;
+    let held = rig.acked();
+    assert!(held < 1500, "acknowledged while the destination was away");
+    subject.heal().await;
+    rig.send_to(2000).await;
+    rig.wait_for_ack(2000).await;
+    assert_exactly(subject, 2000).await;
+    rig.drain().await;
+}
+
+async fn an_outage_at_the_start_is_waited_out(subject: &dyn Subject) {
+    subject.fail().await;
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    rig.send_to(200).await;
+    rig.wait_for_trouble().await;
+    assert_eq!(rig.acked(), 0);
+    subject.heal().await;
+    rig.wait_for_ack(200).await;
+    assert_exactly(subject, 200).await;
+    rig.drain().await;
+}
+
+async fn a_lost_session_doubles_nothing(subject: &dyn Subject) {
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    for round in 1..=20 {
+        rig.send_to(round * 150).await;
+        rig.wait_for_ack(round * 100).await;
+        rig.lose_session().await;
+    }
+    rig.send_to(4000).await;
+    rig.wait_for_ack(4000).await;
+    assert_exactly(subject, 4000).await;
+    rig.drain().await;
+}
+
+async fn a_session_lost_during_an_outage_doubles_nothing(subject: &dyn Subject) {
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    rig.send_to(300).await;
+    rig.wait_for_ack(50).await;
+    subject.fail().await;
+    for _ in 0..10 {
+        rig.send_to(600).await;
+        rig.wait_for_trouble().await;
+        rig.lose_session().await;
+    }
+    rig.send_to(700).await;
+    subject.heal().await;
+    rig.wait_for_ack(700).await;
+    assert_exactly(subject, 700).await;
+    rig.drain().await;
+}
+
+async fn a_restart_goes_on_where_it_stopped(subject: &dyn Subject) {
+    for run in 0..4 {
+        let mut rig = Rig::start(subject.sink(), run * 250).await;
+        rig.send_to((run + 1) * 250).await;
+        rig.wait_for_ack((run + 1) * 250).await;
+        assert_eq!(rig.drain().await, (run + 1) * 250);
+    }
+    assert_exactly(subject, 1000).await;
+}
+
+async fn closing_while_busy_settles_what_was_taken(subject: &dyn Subject) {
+    let mut acked = 0;
+    for _ in 0..5 {
+        let mut rig = Rig::start(subject.sink(), acked).await;
+        rig.send_to(acked + 700).await;
+        rig.wait_for_ack(acked + 50).await;
+        acked = rig.drain().await;
+        assert_exactly(subject, acked).await;
+    }
+}
+
+async fn a_crash_loses_nothing_and_doubles_only_what_was_in_flight(subject: &dyn Subject) {
+    let mut acked = 0;
+    let mut in_flight = 0;
+    for round in 0..6 {
+        let mut rig = Rig::start(subject.sink(), acked).await;
+        rig.send_to(acked + 600).await;
+        rig.wait_for_ack(acked + 40 * round).await;
+        let sent = acked + 600;
+        acked = rig.abandon().await;
+        in_flight += usize::try_from(sent - acked).unwrap();
+    }
+    let mut rig = Rig::start(subject.sink(), acked).await;
+    rig.send_to(acked + 100).await;
+    rig.wait_for_ack(acked + 100).await;
+    let account = account(&subject.contents().await, acked + 100);
+    assert_eq!(account.lost, [] as [u64; 0], "lost");
+    assert!(account.doubled <= in_flight, "{} doubled, {in_flight} in flight", account.doubled);
+    rig.drain().await;
+}
+
+async fn probing_leaves_nothing_behind(subject: &dyn Subject) {
+    subject.sink().probe().await.expect("reachable");
+    assert_eq!(subject.contents().await, [] as [u64; 0]);
+    subject.fail().await;
+    subject.sink().probe().await.expect_err("away");
+    subject.heal().await;
+    everything_sent_becomes_durable_once_and_in_order(subject).await;
+}
+
+/// Makes one test of each promise for the subject that `$make` builds.
+macro_rules! every_promise {
+    ($subject:ident, $make:expr) => {
+        mod $subject {
+            every_promise!(@each $make;
+                everything_sent_becomes_durable_once_and_in_order
+                an_outage_loses_nothing_and_doubles_nothing
+                an_outage_at_the_start_is_waited_out
+                a_lost_session_doubles_nothing
+                a_session_lost_during_an_outage_doubles_nothing
+                a_restart_goes_on_where_it_stopped
+                closing_while_busy_settles_what_was_taken
+                a_crash_loses_nothing_and_doubles_only_what_was_in_flight
+                probing_leaves_nothing_behind);
+        }
+    };
+    (@each $make:expr; $($promise:ident)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            let subject = $make;
+            super::$promise(&subject).await;
+        }
+    )+};
+}
+
+every_promise!(memory_in_order, super::subjects::Memory::new(true));
+every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
+
+#[tokio::test]
+async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
+    let subject = subjects::Memory::new(true);
+    let sink = subject
+        .scripted(|event| if event.message_id().ends_with("00") { Answer::Reject } else { Answer::Durable });
+    let mut rig = Rig::start(sink, 0).await;
+    rig.send_to(1000).await;
+    rig.wait_for_ack(1000).await;
+    assert_eq!(account(&subject.contents().await, 1000).lost, (1..=10).map(|n| n * 100).collect::<Vec<_>>());
+    let letters = std::mem::take(&mut *rig.letters.0.lock().unwrap());
+    assert_eq!(letters.len(), 10);
+    assert!(letters.iter().all(|letter| letter.rejection.reason == "scripted" && letter.attempts == 1));
+    assert_eq!(rig.counters.lane("subject").dead_lettered.get(), 10);
+    rig.drain().await;
+}
+
+#[tokio::test]
+async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
+    let subject = subjects::Memory::new(true);
+    let sink = subject.scripted(|event| {
+        let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
+        if number > 200 { Answer::Reject } else { Answer::Durable }
+    });
+    let mut rig = Rig::start(sink, 0).await;
+    rig.send_to(3000).await;
+    let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)));
+    wait_until("the lane holds", SOON, held).await;
+    assert!(rig.acked() <= 300, "at most 100 in a row may be dead letters, {} acked", rig.acked());
+    assert!(rig.letters.0.lock().unwrap().len() <= 100);
+    rig.abandon().await;
+}
+
+#[tokio::test]
+async fn partial_failures_and_broken_openings_keep_order_and_double_only_the_unanswered() {
+    for keeps_order in [true, false] {
+        let subject = subjects::Memory::new(keeps_order);
+        let mut asked = 0;
+        let sink = subject.scripted(move |_| {
+            asked += 1;
+            match asked {
+                n if n % 97 == 0 => Answer::Retry,
+                n if n % 331 == 0 => Answer::Break,
+                n if n % 503 == 0 => Answer::KeepAndBreak,
+                _ => Answer::Durable,
+            }
+        });
+        let mut rig = Rig::start(sink, 0).await;
+        rig.send_to(2000).await;
+        rig.wait_for_ack(2000).await;
+        let account = account(&subject.contents().await, 2000);
+        assert_eq!(account.lost, [] as [u64; 0]);
+        // An opening that breaks after keeping an event, before saying so: one double each.
+        assert!((1..=5).contains(&account.doubled), "{} doubled", account.doubled);
+        rig.drain().await;
+    }
+}
