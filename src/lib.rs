@@ -30,6 +30,7 @@ pub mod event;
 pub mod key;
 pub mod pump;
 pub mod secret;
+pub mod simulator;
 pub mod sink;
 pub mod source;
 pub mod telemetry;

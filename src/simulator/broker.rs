@@ -1,0 +1,220 @@
+//! The broker without its sockets: topics, queues, client ids. Pure: time comes in as an argument.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::flights::Flight;
+use super::queue::{ConsumerId, Queue, QueueStats, Wish};
+use super::stream::Run;
+
+/// Counters of the whole broker, all in messages unless they say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sent to topics; each is copied to every queue of its namespace.
+    pub published: u64,
+    /// Sessions that logged in, since the start.
+    pub sessions: u64,
+    /// Connections refused because their client id was in use or held, since the start.
+    pub refused: u64,
+    /// By name: `<destination id>.RTO.<namespace>`.
+    pub queues: BTreeMap<String, QueueStats>,
+}
+
+impl Stats {
+    /// The sums over all queues.
+    pub fn total(&self) -> QueueStats {
+        self.queues.values().fold(QueueStats::default(), |sum, queue| QueueStats {
+            enqueued: sum.enqueued + queue.enqueued,
+            pending: sum.pending + queue.pending,
+            in_flight: sum.in_flight + queue.in_flight,
+            dispatched: sum.dispatched + queue.dispatched,
+            redelivered: sum.redelivered + queue.redelivered,
+            acked: sum.acked + queue.acked,
+            dead: sum.dead + queue.dead,
+            consumers: sum.consumers + queue.consumers,
+        })
+    }
+}
+
+/// A client id in use by another session, or held for one that died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AlreadyConnected {
+    /// Where that session came from.
+    pub(crate) peer: SocketAddr,
+}
+
+/// Names a session; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// Who has, or had, a client id.
+#[derive(Debug)]
+struct Holder {
+    session: SessionId,
+    peer: SocketAddr,
+    /// Set when the session ended: the id is free from then on.
+    until: Option<Instant>,
+}
+
+/// All state of the broker.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    /// How long the client id of a session that died is held.
+    hold: Duration,
+    queues: BTreeMap<String, Queue>,
+    clients: HashMap<String, Holder>,
+    consumers: BTreeMap<ConsumerId, (SessionId, String)>,
+    last_session: u64,
+    last_consumer: u64,
+    last_producer: u64,
+    published: u64,
+    refused: u64,
+}
+
+impl Broker {
+    pub(crate) fn new(hold: Duration) -> Self {
+        Self {
+            hold,
+            queues: BTreeMap::new(),
+            clients: HashMap::new(),
+            consumers: BTreeMap::new(),
+            last_session: 0,
+            last_consumer: 0,
+            last_producer: 0,
+            published: 0,
+            refused: 0,
+        }
+    }
+
+    /// Copies messages to every queue that exists for their namespace.
+    pub(crate) fn publish(&mut self, run: &Run) {
+        self.published += run.count;
+        let suffix = format!(".RTO.{}", run.stream.namespace);
+        for (name, queue) in &mut self.queues {
+            if name.ends_with(&suffix) {
+                queue.enqueue(run.clone());
+            }
+        }
+    }
+
+    /// Makes a queue exist, as its first SUBSCRIBE does.
+    pub(crate) fn declare(&mut self, queue: &str) {
+        self.queues.entry(queue.to_owned()).or_default();
+    }
+
+    /// Whether any queue exists for `namespace`.
+    pub(crate) fn has_queue(&self, namespace: &str) -> bool {
+        let suffix = format!(".RTO.{namespace}");
+        self.queues.keys().any(|name| name.ends_with(&suffix))
+    }
+
+    /// The most that waits in any queue of `namespace`.
+    pub(crate) fn deepest(&self, namespace: &str) -> u64 {
+        let suffix = format!(".RTO.{namespace}");
+        let queues = self.queues.iter().filter(|(name, _)| name.ends_with(&suffix));
+        queues.map(|(_, queue)| queue.stats().pending).max().unwrap_or(0)
+    }
+
+    /// Opens a session; without a client id the broker makes up a unique one, so nothing can collide.
+    pub(crate) fn connect(
+        &mut self,
+        client_id: Option<&str>,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Result<SessionId, AlreadyConnected> {
+        let session = SessionId(self.last_session + 1);
+        if let Some(client_id) = client_id {
+            if let Some(holder) = self.clients.get(client_id)
+                && holder.until.is_none_or(|until| now < until)
+            {
+                self.refused += 1;
+                return Err(AlreadyConnected { peer: holder.peer });
+            }
+            self.clients.insert(client_id.to_owned(), Holder { session, peer, until: None });
+        }
+        self.last_session = session.0;
+        Ok(session)
+    }
+
+    /// Refuses a connection that would be allowed, as if `peer` still held its client id.
+    pub(crate) fn refuse(&mut self, peer: SocketAddr) -> AlreadyConnected {
+        self.refused += 1;
+        AlreadyConnected { peer }
+    }
+
+    /// Whether a client id has been used before.
+    pub(crate) fn knows(&self, client_id: &str) -> bool {
+        self.clients.contains_key(client_id)
+    }
+
+    /// Numbers a new producer.
+    pub(crate) fn next_producer(&mut self) -> u64 {
+        self.last_producer += 1;
+        self.last_producer
+    }
+
+    /// Ends a session and its consumers. `clean`: it said DISCONNECT, so its client id is free at once.
+    pub(crate) fn leave(&mut self, session: SessionId, clean: bool, now: Instant) {
+        let owned = self.consumers.iter().filter(|(_, (owner, _))| *owner == session);
+        for consumer in owned.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.unsubscribe(consumer);
+        }
+        if let Some(holder) = self.clients.values_mut().find(|holder| holder.session == session)
+            && holder.until.is_none()
+        {
+            holder.until = Some(if clean { now } else { now + self.hold });
+        }
+    }
+
+    /// Adds a consumer to a queue, which begins to exist if it did not.
+    pub(crate) fn subscribe(&mut self, session: SessionId, queue: &str, wish: Wish) -> ConsumerId {
+        self.last_consumer += 1;
+        let id = ConsumerId(self.last_consumer);
+        self.consumers.insert(id, (session, queue.to_owned()));
+        self.queues.entry(queue.to_owned()).or_default().add(id, wish);
+        id
+    }
+
+    /// Removes a consumer; what it has not acknowledged returns.
+    pub(crate) fn unsubscribe(&mut self, consumer: ConsumerId) {
+        if let Some(queue) = self.queue_of(consumer) {
+            queue.remove(consumer);
+        }
+        self.consumers.remove(&consumer);
+    }
+
+    /// The next messages to write to a consumer: at most `limit`, of one run.
+    pub(crate) fn take(&mut self, consumer: ConsumerId, limit: u64) -> Option<Flight> {
+        self.queue_of(consumer)?.take(consumer, limit)
+    }
+
+    /// Acknowledges a delivery as its consumer's mode says. `false`: no such un-acked delivery.
+    pub(crate) fn ack(&mut self, consumer: ConsumerId, number: u64) -> bool {
+        self.queue_of(consumer).is_some_and(|queue| queue.ack(consumer, number))
+    }
+
+    /// Kills a delivery. `false`: no such un-acked delivery.
+    pub(crate) fn nack(&mut self, consumer: ConsumerId, number: u64) -> bool {
+        self.queue_of(consumer).is_some_and(|queue| queue.nack(consumer, number))
+    }
+
+    /// The counters now.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            published: self.published,
+            sessions: self.last_session,
+            refused: self.refused,
+            queues: self.queues.iter().map(|(name, queue)| (name.clone(), queue.stats())).collect(),
+        }
+    }
+
+    fn queue_of(&mut self, consumer: ConsumerId) -> Option<&mut Queue> {
+        let (_, name) = self.consumers.get(&consumer)?;
+        self.queues.get_mut(name)
+    }
+}
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

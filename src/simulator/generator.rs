@@ -1,0 +1,262 @@
+//! Open and pixel events of a fixed population, written on demand: the n-th event is a function of the
+//! seed and n, so none needs to be kept.
+
+use crate::key::Key;
+
+use super::oddity::Oddity;
+
+/// What is generated.
+#[derive(Clone, Debug)]
+pub struct GeneratorConfig {
+    /// The same seed gives the same events.
+    pub seed: u64,
+    /// People in the population; at least 1.
+    pub keys: u32,
+    /// Every n-th event belongs to one person more, who opens everything: a hot key. 0: nobody does.
+    pub hot_every: u64,
+    /// Every n-th event is one of `oddities`, in turn. 0: none is.
+    pub odd_every: u64,
+    /// The odd ones.
+    pub oddities: Vec<Oddity>,
+    /// The timestamp inside the first event, milliseconds since 1970; each event is 1 ms later.
+    pub epoch_ms: u64,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            keys: 10_000,
+            hot_every: 0,
+            odd_every: 0,
+            oddities: Oddity::UNUSABLE.to_vec(),
+            epoch_ms: 1_700_000_000_000,
+        }
+    }
+}
+
+/// What stands at one place of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The `nth` regular event (from 0) of person `person`.
+    Event {
+        /// From 0; the hot key is the one after the population.
+        person: u32,
+        /// From 0, without a gap.
+        nth: u64,
+    },
+    /// An odd one.
+    Odd {
+        /// Of what sort.
+        oddity: Oddity,
+        /// From 0.
+        nth: u64,
+    },
+}
+
+/// Writes the events of a [`GeneratorConfig`] by their serial number, from 0.
+///
+/// A regular body is a JSON object with `md5`, `event` (`open` or `pixel`), `timestamp`, `serial` (its
+/// place in the stream) and `nth` (how many the same MD5 had before), in every third also `ip` and
+/// `userAgent`.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    config: GeneratorConfig,
+    /// MD5s in hex; the last is the hot key.
+    people: Vec<[u8; 32]>,
+    /// Coprime to the population, so that each round visits everybody once.
+    stride: u64,
+}
+
+impl Generator {
+    /// Makes the population.
+    pub fn new(config: GeneratorConfig) -> Self {
+        let keys = u64::from(config.keys.max(1));
+        let person = |n| Key::digest(format!("person-{n}.{}@example.com", config.seed).as_bytes()).hex();
+        let people = (0..=keys).map(person).collect();
+        let start = mix(config.seed) % keys;
+        let stride = (start..).find(|n| *n > 0 && coprime(*n, keys)).unwrap_or(1);
+        Self { config, people, stride }
+    }
+
+    /// The configuration it was made of.
+    pub fn config(&self) -> &GeneratorConfig {
+        &self.config
+    }
+
+    /// What stands at `serial`.
+    pub fn slot(&self, serial: u64) -> Slot {
+        let (odd, regular) = take_every(serial, self.config.odd_every);
+        if odd && let Some(oddity) = self.oddity(regular) {
+            return Slot::Odd { oddity, nth: regular };
+        }
+        let regular = if self.config.oddities.is_empty() { serial } else { regular };
+        let (hot, cold) = take_every(regular, self.config.hot_every);
+        let keys = self.people.len() as u64 - 1;
+        if hot {
+            return Slot::Event { person: keys as u32, nth: cold };
+        }
+        let (round, place) = (cold / keys, cold % keys);
+        let person = (place * self.stride + mix(self.config.seed ^ round)) % keys;
+        Slot::Event { person: person as u32, nth: round }
+    }
+
+    /// The MD5 of a person, 32 lower-case hex digits.
+    pub fn md5(&self, person: u32) -> &[u8; 32] {
+        let last = self.people.len() - 1;
+        &self.people[last.min(person as usize)]
+    }
+
+    /// Whether the event at `serial` has a usable key; the others belong into the dead letters.
+    pub fn usable(&self, serial: u64) -> bool {
+        !matches!(self.slot(serial), Slot::Odd { oddity, .. } if !oddity.usable())
+    }
+
+    /// Appends the body of event `serial`.
+    pub fn write(&self, serial: u64, out: &mut Vec<u8>) {
+        match self.slot(serial) {
+            Slot::Event { person, nth } => self.write_event(serial, person, nth, out),
+            Slot::Odd { oddity, nth } => {
+                let person = (mix(nth) % (self.people.len() as u64)) as u32;
+                oddity.write(self.md5(person), serial, out);
+            }
+        }
+    }
+
+    fn write_event(&self, serial: u64, person: u32, nth: u64, out: &mut Vec<u8>) {
+        let dice = mix(self.config.seed.rotate_left(32) ^ serial);
+        out.extend_from_slice(b"{\"md5\":\"");
+        out.extend_from_slice(self.md5(person));
+        out.extend_from_slice(if dice & 1 == 0 { b"\",\"event\":\"open" } else { b"\",\"event\":\"pixel" });
+        out.extend_from_slice(b"\",\"timestamp\":");
+        push_number(self.config.epoch_ms + serial, out);
+        out.extend_from_slice(b",\"serial\":");
+        push_number(serial, out);
+        out.extend_from_slice(b",\"nth\":");
+        push_number(nth, out);
+        if dice.is_multiple_of(3) {
+            out.extend_from_slice(b",\"ip\":\"203.0.113.");
+            push_number(dice >> 8 & 255, out);
+            out.extend_from_slice(
+                b"\",\"userAgent\":\"Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)\"",
+            );
+        }
+        out.push(b'}');
+    }
+
+    fn oddity(&self, nth: u64) -> Option<Oddity> {
+        let count = self.config.oddities.len() as u64;
+        self.config.oddities.get(nth.checked_rem(count)? as usize).copied()
+    }
+}
+
+/// Takes the last of every `n` out of a sequence: whether `index` is one of those, and its index among
+/// those or among the rest.
+fn take_every(index: u64, n: u64) -> (bool, u64) {
+    match (index + 1).checked_div(n) {
+        None => (false, index),
+        Some(taken) if (index + 1).is_multiple_of(n) => (true, taken - 1),
+        Some(taken) => (false, index - taken),
+    }
+}
+
+/// A number's decimal digits; an order of magnitude cheaper than formatting.
+pub(crate) fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Scatters the bits of a number (the finaliser of SplitMix64); 32 bits of it, so that sums cannot overflow.
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) >> 32
+}
+
+fn coprime(a: u64, b: u64) -> bool {
+    if b == 0 { a == 1 } else { coprime(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body(generator: &Generator, serial: u64) -> serde_json::Value {
+        let mut out = Vec::new();
+        generator.write(serial, &mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_counts_without_a_gap(seed: u64, keys in 1u32..50, hot in 0u64..5, odd in 0u64..7) {
+            let config = GeneratorConfig { seed, keys, hot_every: hot, odd_every: odd, ..Default::default() };
+            let generator = Generator::new(config);
+            let mut next = HashMap::new();
+            let mut odd_ones = 0;
+            for serial in 0..300 {
+                match generator.slot(serial) {
+                    Slot::Event { person, nth } => {
+                        let expected = next.entry(person).or_insert(0);
+                        prop_assert_eq!(nth, *expected);
+                        *expected += 1;
+                    }
+                    Slot::Odd { nth, .. } => {
+                        prop_assert_eq!(nth, odd_ones);
+                        odd_ones += 1;
+                    }
+                }
+            }
+            prop_assert_eq!(odd_ones, 300u64.checked_div(odd).unwrap_or(0));
+        }
+    }
+
+    #[test]
+    fn a_body_says_what_its_slot_says() {
+        let generator = Generator::new(GeneratorConfig { keys: 7, hot_every: 5, ..Default::default() });
+        for serial in 0..200 {
+            let Slot::Event { person, nth } = generator.slot(serial) else { panic!("none is odd") };
+            let body = body(&generator, serial);
+            assert_eq!(body["md5"].as_str().unwrap().as_bytes(), generator.md5(person));
+            assert_eq!(body["nth"], nth);
+            assert_eq!(body["serial"], serial);
+            assert_eq!(body["timestamp"], 1_700_000_000_000 + serial);
+            assert!(["open", "pixel"].contains(&body["event"].as_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let write = |seed| {
+            let generator = Generator::new(GeneratorConfig { seed, ..Default::default() });
+            let mut out = Vec::new();
+            (0..50).for_each(|serial| generator.write(serial, &mut out));
+            out
+        };
+        assert_eq!(write(7), write(7));
+        assert_ne!(write(7), write(8));
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 7, 10, 255, u64::MAX] {
+            let mut out = Vec::new();
+            push_number(number, &mut out);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+}

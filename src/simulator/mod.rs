@@ -1,0 +1,24 @@
+//! An embedded AtData broker for the demo, for rehearsals and for tests of the ugly cases: a STOMP 1.2
+//! server on loopback that behaves like AtData's ActiveMQ.
+
+mod broker;
+mod connection;
+mod faults;
+mod flights;
+mod generator;
+mod heart_beat;
+mod message;
+mod oddity;
+mod pace;
+mod queue;
+mod server;
+mod session;
+mod stream;
+
+pub use broker::Stats;
+pub use faults::{Faults, HeartBeats};
+pub use generator::{Generator, GeneratorConfig, Slot};
+pub use oddity::{Oddity, UnknownOddity};
+pub use pace::{Generation, Pace};
+pub use queue::QueueStats;
+pub use server::{Login, Simulator, SimulatorConfig, StartError};

@@ -1,0 +1,126 @@
+//! What is published, kept so that a million queued events cost no more than one: a [`Stream`] can write
+//! its n-th body whenever asked, and a [`Run`] is a range of its numbers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::generator::Generator;
+
+/// The messages of one producer, numbered from 1; the number ends the message id.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The producer's place in the message id; unique in the broker.
+    pub(crate) producer: u64,
+    /// AtData's namespace it was published to.
+    pub(crate) namespace: String,
+    /// When its first message was sent: milliseconds since 1970.
+    pub(crate) started_ms: u64,
+    /// Messages per second that the timestamps assume; `None`: all were sent at once.
+    pub(crate) rate: Option<f64>,
+    /// The bodies.
+    pub(crate) content: Content,
+}
+
+/// The bodies of a stream.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// The same body for every number.
+    Body(Bytes),
+    /// Message n carries the generated event n − 1.
+    Generated(Generator),
+}
+
+impl Stream {
+    /// Appends the body of message `number`.
+    pub(crate) fn write_body(&self, number: u64, out: &mut Vec<u8>) {
+        match &self.content {
+            Content::Body(body) => out.extend_from_slice(body),
+            Content::Generated(generator) => generator.write(number - 1, out),
+        }
+    }
+
+    /// When message `number` was sent, the same for every copy and redelivery.
+    pub(crate) fn timestamp(&self, number: u64) -> u64 {
+        let since = self.rate.map_or(0.0, |rate| (number - 1) as f64 * 1000.0 / rate);
+        self.started_ms + since as u64
+    }
+}
+
+/// Consecutive messages of one stream; never empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// Whether a consumer was lost before it acknowledged them.
+    pub(crate) redelivered: bool,
+}
+
+impl Run {
+    /// `count` messages of `stream` from number `first`, never delivered before.
+    pub(crate) fn new(stream: Arc<Stream>, first: u64, count: u64) -> Self {
+        Self { stream, first, count, redelivered: false }
+    }
+
+    /// Takes the first `count` messages off; less than all of them.
+    pub(crate) fn split_front(&mut self, count: u64) -> Self {
+        let front = Self { count, ..self.clone() };
+        self.first += count;
+        self.count -= count;
+        front
+    }
+
+    /// Whether `next` continues this run without a gap.
+    fn continues(&self, next: &Self) -> bool {
+        Arc::ptr_eq(&self.stream, &next.stream)
+            && self.first + self.count == next.first
+            && self.redelivered == next.redelivered
+    }
+}
+
+/// A list of runs in order, merged where they touch.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    runs: std::collections::VecDeque<Run>,
+    count: u64,
+}
+
+impl Runs {
+    /// Messages in all runs.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Appends at the tail.
+    pub(crate) fn push_back(&mut self, run: Run) {
+        self.count += run.count;
+        match self.runs.back_mut() {
+            Some(last) if last.continues(&run) => last.count += run.count,
+            _ => self.runs.push_back(run),
+        }
+    }
+
+    /// Puts a run before all others.
+    pub(crate) fn push_front(&mut self, run: Run) {
+        self.count += run.count;
+        match self.runs.front_mut() {
+            Some(first) if run.continues(first) => {
+                first.first = run.first;
+                first.count += run.count;
+            }
+            _ => self.runs.push_front(run),
+        }
+    }
+
+    /// Takes at most `limit` messages of the first run.
+    pub(crate) fn pop_front(&mut self, limit: u64) -> Option<Run> {
+        if limit == 0 {
+            return None;
+        }
+        let first = self.runs.front_mut()?;
+        let taken = if first.count > limit { first.split_front(limit) } else { self.runs.pop_front()? };
+        self.count -= taken.count;
+        Some(taken)
+    }
+}
