@@ -25,6 +25,7 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod commands;
 pub mod config;
 pub mod event;
 pub mod key;

@@ -1,6 +1,7 @@
 //! An embedded AtData broker for the demo, for rehearsals and for tests of the ugly cases: a STOMP 1.2
 //! server on loopback that behaves like AtData's ActiveMQ.
 
+mod audit;
 mod broker;
 mod connection;
 mod faults;
@@ -15,6 +16,7 @@ mod server;
 mod session;
 mod stream;
 
+pub use audit::{Audit, Findings, Place};
 pub use broker::Stats;
 pub use faults::{Faults, HeartBeats};
 pub use generator::{Generator, GeneratorConfig, Slot};

@@ -1,0 +1,313 @@
+//! `simulate`: an AtData broker to rehearse against.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::secret::Secret;
+use crate::simulator::{
+    Faults, Generation, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Simulator, SimulatorConfig,
+    StartError, Stats,
+};
+use crate::units::Period;
+
+/// Serves an AtData broker until Ctrl-C. Events come once the first consumer has subscribed.
+#[derive(Args, Clone, Debug)]
+pub struct SimulateArgs {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:61613")]
+    listen: SocketAddr,
+    /// The only login.
+    #[arg(long, value_name = "NAME", default_value = "12345")]
+    username: String,
+    /// Its password. Anybody can read it here: take none that is used elsewhere.
+    #[arg(long, value_name = "TEXT", default_value = "0123456789abcdef0123456789abcdef")]
+    password: String,
+    /// The namespace that it may consume.
+    #[arg(long, value_name = "NAME", default_value = "acme", value_parser = one_word)]
+    namespace: String,
+    /// How many events to send; without it they never end.
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// Events in a second; without it as fast as they are consumed.
+    #[arg(long, value_name = "N")]
+    rate: Option<NonZeroU32>,
+    /// The same seed gives the same events.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many different MD5s there are.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// Every N-th event belongs to one MD5 more, a hot key.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    hot_every: u64,
+    /// Every N-th event is an odd one; which ones, says --odd.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    odd_every: u64,
+    /// The odd events, in turn; without it those that belong into the dead letters.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every", value_parser = oddities())]
+    odd: Vec<Oddity>,
+    #[command(flatten)]
+    faults: FaultArgs,
+}
+
+/// What goes wrong on purpose.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Faults")]
+struct FaultArgs {
+    /// End each connection inside a frame after N events; take more than the consumer's prefetch.
+    #[arg(long, value_name = "N")]
+    drop_every: Option<u64>,
+    /// Send each connection an ERROR frame after N events.
+    #[arg(long, value_name = "N")]
+    error_after: Option<u64>,
+    /// Say nothing more on a connection after N events, and keep it open.
+    #[arg(long, value_name = "N")]
+    silent_after: Option<u64>,
+    /// Refuse the next N reconnects with "already connected".
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    refuse_reconnects: u32,
+    /// Hold the client id of a connection that broke for so long, such as `10s`.
+    #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = period)]
+    hold: Period,
+    /// Send heart-beats so much later than promised, such as `30s`.
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    late_heart_beats: Option<Period>,
+    /// Send no heart-beats, whatever was promised.
+    #[arg(long, conflicts_with = "late_heart_beats")]
+    no_heart_beats: bool,
+    /// Write at most N bytes at once.
+    #[arg(long, value_name = "N")]
+    dribble: Option<usize>,
+}
+
+/// `simulate` could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// It could not listen.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Nobody reads its output.
+    #[error("cannot write the progress: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Serves until `stop`; says to `out` how to connect, and each second what happened.
+///
+/// # Errors
+/// It cannot listen, or `out` takes nothing more.
+pub async fn run(
+    args: SimulateArgs,
+    stop: impl Future<Output = ()>,
+    out: &mut impl Write,
+) -> Result<(), SimulateError> {
+    let simulator = Simulator::start(args.simulator()).await?;
+    simulator.generate(&args.namespace, args.generation());
+    write!(out, "{}", args.introduction(&simulator.url()))?;
+    let served = tokio::select! {
+        () = stop => Ok(()),
+        failed = report(&simulator, out) => failed,
+    };
+    simulator.stop().await;
+    Ok(served?)
+}
+
+/// Writes a line each second in which something happened, for ever.
+async fn report(simulator: &Simulator, out: &mut impl Write) -> io::Result<()> {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = simulator.stats();
+    loop {
+        seconds.tick().await;
+        let now = simulator.stats();
+        if now != before {
+            writeln!(out, "{}", progress(&before, &now))?;
+            out.flush()?;
+        }
+        before = now;
+    }
+}
+
+fn progress(before: &Stats, now: &Stats) -> String {
+    let (total, earlier) = (now.total(), before.total());
+    format!(
+        "sent {} · waiting {} · in flight {} · acknowledged {} (+{}) · redelivered {} · dead {} · consumers {} · sessions {} · refused {}",
+        now.published,
+        total.pending,
+        total.in_flight,
+        total.acked,
+        total.acked - earlier.acked,
+        total.redelivered,
+        total.dead,
+        total.consumers,
+        now.sessions,
+        now.refused
+    )
+}
+
+impl SimulateArgs {
+    fn simulator(&self) -> SimulatorConfig {
+        let login = Login {
+            username: self.username.clone(),
+            password: Secret::new(&self.password),
+            namespace: self.namespace.clone(),
+        };
+        let faults = self.faults.faults();
+        SimulatorConfig { listen: self.listen, logins: vec![login], hold: self.faults.hold.0, faults }
+    }
+
+    fn generation(&self) -> Generation {
+        let defaults = GeneratorConfig::default();
+        let generator = GeneratorConfig {
+            seed: self.seed,
+            keys: self.keys,
+            hot_every: self.hot_every,
+            odd_every: self.odd_every,
+            oddities: if self.odd.is_empty() { defaults.oddities } else { self.odd.clone() },
+            epoch_ms: defaults.epoch_ms,
+        };
+        Generation {
+            events: self.events,
+            pace: self.rate.map_or_else(Pace::default, Pace::PerSecond),
+            generator,
+        }
+    }
+
+    /// What to put into the bridge's configuration.
+    fn introduction(&self, url: &str) -> String {
+        let entries = [
+            ("url", url),
+            ("username", &self.username),
+            ("password", &self.password),
+            ("namespace", &self.namespace),
+            ("destination_id", "rehearsal"),
+        ];
+        let lines = entries.map(|(name, value)| format!("{name} = {}\n", toml_edit::Value::from(value)));
+        format!(
+            "An AtData broker listens at {url} until Ctrl-C. Put this into the bridge's configuration \
+             (any destination id will do):\n\n[source]\n{}\n",
+            lines.concat()
+        )
+    }
+}
+
+impl FaultArgs {
+    fn faults(&self) -> Faults {
+        Faults {
+            drop_every: self.drop_every,
+            error_after: self.error_after,
+            silent_after: self.silent_after,
+            refuse_reconnects: self.refuse_reconnects,
+            closed: false,
+            heart_beats: match self.late_heart_beats {
+                _ if self.no_heart_beats => HeartBeats::Never,
+                Some(late) => HeartBeats::Late(late.0),
+                None => HeartBeats::OnTime,
+            },
+            dribble: self.dribble,
+        }
+    }
+}
+
+fn oddities() -> impl TypedValueParser<Value = Oddity> {
+    PossibleValuesParser::new(Oddity::ALL.map(Oddity::name)).try_map(|name| name.parse::<Oddity>())
+}
+
+fn period(text: &str) -> Result<Period, humantime::DurationError> {
+    humantime::parse_duration(text).map(Period)
+}
+
+fn one_word(text: &str) -> Result<String, &'static str> {
+    let separates = |character: char| character.is_whitespace() || ".*>,/".contains(character);
+    if text.is_empty() || text.contains(separates) {
+        return Err("one word without `.`, `*`, `>`, `,`, `/` and white space is needed");
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        simulate: SimulateArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<SimulateArgs, clap::Error> {
+        let all = ["simulate"].iter().chain(arguments);
+        Cli::try_parse_from(all).map(|cli| cli.simulate)
+    }
+
+    #[test]
+    fn arguments_become_faults_and_events() {
+        let args = parse(&[
+            "--rate=500",
+            "--events=7",
+            "--odd-every=2",
+            "--odd=lines,nul",
+            "--late-heart-beats=30s",
+            "--drop-every=2000",
+            "--hold=1min",
+            "--refuse-reconnects=3",
+        ])
+        .unwrap();
+        let config = args.simulator();
+        assert_eq!(config.hold, Duration::from_secs(60));
+        assert_eq!(
+            config.faults,
+            Faults {
+                drop_every: Some(2000),
+                refuse_reconnects: 3,
+                heart_beats: HeartBeats::Late(Duration::from_secs(30)),
+                ..Default::default()
+            }
+        );
+        let generation = args.generation();
+        assert_eq!(generation.pace, Pace::PerSecond(NonZeroU32::new(500).unwrap()));
+        assert_eq!(generation.generator.oddities, [Oddity::Lines, Oddity::Nul]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for nonsense in [
+            "--keys=0",
+            "--rate=0",
+            "--namespace=a.b",
+            "--odd-every=1 --odd=sour",
+            "--odd=nul",
+            "--hold=soon",
+        ] {
+            assert!(parse(&nonsense.split(' ').collect::<Vec<_>>()).is_err(), "{nonsense}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_says_how_to_connect_and_ends_when_told() {
+        let args = parse(&["--listen=127.0.0.1:0", "--password=a\"b"]).unwrap();
+        let mut out = Vec::new();
+        run(args, async {}, &mut out).await.unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let (_, configuration) = text.split_once("\n\n").unwrap();
+        let table: toml_edit::DocumentMut = configuration.parse().unwrap();
+        assert_eq!(table["source"]["password"].as_str(), Some("a\"b"));
+        assert!(table["source"]["url"].as_str().unwrap().starts_with("stomp://127.0.0.1:"));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_one_clear_line() {
+        let taken = Simulator::start(SimulatorConfig::default()).await.unwrap();
+        let args = parse(&[&format!("--listen={}", taken.address())]).unwrap();
+        let error = run(args, async {}, &mut Vec::new()).await.unwrap_err();
+        assert!(error.to_string().starts_with("the simulator cannot listen on 127.0.0.1:"), "{error}");
+    }
+}

@@ -1,0 +1,225 @@
+//! Holds what came out against what was generated: nothing lost, nothing doubled, every key in order.
+
+use memchr::memmem;
+
+use super::generator::{Generator, Slot};
+
+/// Where a body was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a sink.
+    Sink,
+    /// Among the dead letters.
+    DeadLetters,
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Different events found in the sink.
+    pub delivered: u64,
+    /// Different events found among the dead letters.
+    pub dead: u64,
+    /// Events found more than once, each time after the first counted.
+    pub doubled: u64,
+    /// Events found nowhere.
+    pub lost: u64,
+    /// Events that came, for the first time, after a later one of the same key.
+    pub disordered: u64,
+    /// Events without a usable key in the sink, or with one among the dead letters.
+    pub misplaced: u64,
+    /// Bodies that were never generated, or not like this.
+    pub altered: u64,
+}
+
+impl Findings {
+    /// Whether nothing is amiss.
+    pub fn is_clean(&self) -> bool {
+        let Self { delivered: _, dead: _, doubled, lost, disordered, misplaced, altered } = self;
+        [doubled, lost, disordered, misplaced, altered].into_iter().all(|count| *count == 0)
+    }
+}
+
+/// Reads bodies back. Costs a bit for every event and a number for every person.
+#[derive(Debug)]
+pub struct Audit {
+    generator: Generator,
+    /// A bit for each serial number.
+    seen: Vec<u64>,
+    /// By person: one more than the last serial number.
+    next: Vec<u64>,
+    scratch: Vec<u8>,
+    findings: Findings,
+}
+
+impl Audit {
+    /// Expects the events of `generator`.
+    pub fn new(generator: Generator) -> Self {
+        let people = generator.config().keys as usize + 1;
+        let (scratch, findings) = Default::default();
+        Self { generator, seen: Vec::new(), next: vec![0; people], scratch, findings }
+    }
+
+    /// Takes note of a body, in the order of its file. `events`: how many were generated.
+    pub fn see(&mut self, body: &[u8], place: Place, events: u64) {
+        let Some(serial) = serial_in(body).filter(|serial| *serial < events) else {
+            self.findings.altered += 1;
+            return;
+        };
+        let slot = self.generator.slot(serial);
+        if !self.is_whole(body, serial, slot) {
+            self.findings.altered += 1;
+            return;
+        }
+        if !self.mark(serial) {
+            self.findings.doubled += 1;
+            return;
+        }
+        match place {
+            Place::Sink => self.findings.delivered += 1,
+            Place::DeadLetters => self.findings.dead += 1,
+        }
+        if self.generator.usable(serial) != (place == Place::Sink) {
+            self.findings.misplaced += 1;
+        }
+        if let Slot::Event { person, .. } = slot
+            && let Some(next) = self.next.get_mut(person as usize)
+        {
+            self.findings.disordered += u64::from(serial < *next);
+            *next = serial.max(*next) + 1;
+        }
+    }
+
+    /// The verdict, when the first `settled` events must have come out; later ones may have.
+    pub fn finish(mut self, settled: u64) -> Findings {
+        let lost = (0..settled).filter(|serial| !self.contains(*serial)).count();
+        self.findings.lost = lost as u64;
+        self.findings
+    }
+
+    /// Odd bodies may have been repaired on their way; regular ones must be as they were, byte for byte.
+    fn is_whole(&mut self, body: &[u8], serial: u64, slot: Slot) -> bool {
+        if let Slot::Odd { .. } = slot {
+            return true;
+        }
+        self.scratch.clear();
+        self.generator.write(serial, &mut self.scratch);
+        self.scratch == body
+    }
+
+    fn contains(&self, serial: u64) -> bool {
+        let word = self.seen.get((serial / 64) as usize);
+        word.is_some_and(|word| word >> (serial % 64) & 1 == 1)
+    }
+
+    /// Whether it is new.
+    fn mark(&mut self, serial: u64) -> bool {
+        if self.contains(serial) {
+            return false;
+        }
+        let word = (serial / 64) as usize;
+        if word >= self.seen.len() {
+            self.seen.resize(word + 1, 0);
+        }
+        if let Some(word) = self.seen.get_mut(word) {
+            *word |= 1 << (serial % 64);
+        }
+        true
+    }
+}
+
+/// The number after the word `serial`, which every generated body has.
+fn serial_in(body: &[u8]) -> Option<u64> {
+    let rest = body.get(memmem::find(body, b"serial")?..)?;
+    let digits = rest.get(rest.iter().position(u8::is_ascii_digit)?..)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::generator::GeneratorConfig;
+    use super::super::oddity::Oddity;
+    use super::*;
+
+    const EVENTS: u64 = 300;
+
+    fn generator() -> Generator {
+        let oddities = Oddity::ALL.to_vec();
+        Generator::new(GeneratorConfig {
+            keys: 3,
+            hot_every: 4,
+            odd_every: 7,
+            oddities,
+            ..Default::default()
+        })
+    }
+
+    fn body(serial: u64) -> Vec<u8> {
+        let mut body = Vec::new();
+        generator().write(serial, &mut body);
+        body
+    }
+
+    fn place(serial: u64) -> Place {
+        if generator().usable(serial) { Place::Sink } else { Place::DeadLetters }
+    }
+
+    /// Sees these events, each at its right place.
+    fn audit(serials: impl IntoIterator<Item = u64>) -> Audit {
+        let mut audit = Audit::new(generator());
+        for serial in serials {
+            audit.see(&body(serial), place(serial), EVENTS);
+        }
+        audit
+    }
+
+    #[test]
+    fn all_of_it_in_order_is_clean() {
+        let findings = audit(0..EVENTS).finish(EVENTS);
+        assert!(findings.is_clean(), "{findings:?}");
+        assert_eq!(findings.delivered + findings.dead, EVENTS);
+        assert!(findings.dead > 0);
+    }
+
+    #[test]
+    fn what_came_late_counts_as_there_but_not_as_missing() {
+        let findings = audit(0..200).finish(150);
+        assert!(findings.is_clean(), "{findings:?}");
+        assert_eq!(audit(0..200).finish(203).lost, 3);
+        assert_eq!(audit((0..50).chain(53..EVENTS)).finish(EVENTS).lost, 3);
+    }
+
+    #[test]
+    fn doubles_are_counted_and_do_not_disturb_the_order() {
+        let findings = audit((0..100).chain(90..EVENTS)).finish(EVENTS);
+        assert_eq!(findings, Findings { doubled: 10, ..audit(0..EVENTS).finish(EVENTS) });
+    }
+
+    #[test]
+    fn an_event_after_a_later_one_of_its_key_is_disorder() {
+        let regular = |serial: &u64| matches!(generator().slot(*serial), Slot::Event { person: 0, .. });
+        let mut serials: Vec<_> = (0..EVENTS).filter(regular).collect();
+        serials.swap(3, 4);
+        assert_eq!(audit(serials).finish(0).disordered, 1);
+    }
+
+    #[test]
+    fn what_was_not_generated_like_this_is_altered() {
+        let mut audit = audit(0..EVENTS);
+        let mut changed = body(0);
+        changed.push(b' ');
+        for strange in [changed.as_slice(), &body(EVENTS), b"{}", b"serial", b"serial 99999999999999999999"] {
+            audit.see(strange, Place::Sink, EVENTS);
+        }
+        assert_eq!(audit.finish(EVENTS).altered, 5);
+    }
+
+    #[test]
+    fn the_wrong_place_is_noticed() {
+        let mut audit = Audit::new(generator());
+        audit.see(&body(0), Place::DeadLetters, EVENTS);
+        audit.see(&body(6), Place::Sink, EVENTS);
+        assert_eq!(audit.finish(0).misplaced, 2);
+    }
+}
