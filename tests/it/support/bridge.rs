@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::broker::Broker;
+use super::disk;
 use super::output::tail_of;
 use super::stomp::Login;
 use super::wait_until;
@@ -21,6 +22,7 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     files: PathBuf,
     dead_letters: PathBuf,
+    disk: Option<u32>,
     home: TempDir,
 }
 
@@ -30,7 +32,8 @@ impl Setup {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory for a bridge");
         let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
         let login = Login::customer();
-        let setup = Self { arguments: Vec::new(), variables: Vec::new(), files, dead_letters, home };
+        let setup =
+            Self { arguments: Vec::new(), variables: Vec::new(), files, dead_letters, disk: None, home };
         let (files, dead_letters) =
             (setup.files.display().to_string(), setup.dead_letters.display().to_string());
         setup
@@ -58,6 +61,13 @@ impl Setup {
         self
     }
 
+    /// Puts the files on a disk of so many MiB, which lives as long as the process, and which only
+    /// [`Bridge::inside`] shows. Ask [`disk::small_disks`] first.
+    pub fn small_disk(mut self, mib: u32) -> Self {
+        self.disk = Some(mib);
+        self
+    }
+
     /// Where the file sink writes.
     pub fn files(&self) -> &Path {
         &self.files
@@ -73,7 +83,12 @@ impl Setup {
         let log = self.home.path().join("bridge.log");
         let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
         let errors = output.try_clone().expect("open the bridge's log");
-        let child = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"))
+        let program = Path::new(env!("CARGO_BIN_EXE_atdata-bridge"));
+        let mut command = match self.disk {
+            Some(mib) => disk::on_small_disk(program, &self.files, mib),
+            None => Command::new(program),
+        };
+        let child = command
             .args(&self.arguments)
             // What the tester's own shell has set must not get in.
             .env_clear()
@@ -98,7 +113,21 @@ pub struct Bridge {
 impl Bridge {
     /// Asks it to stop (SIGTERM).
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("signal the bridge");
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops its clock (SIGSTOP): its connections stay open, it says nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Undoes [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("signal the bridge");
     }
 
     /// Kills it at once (SIGKILL).
@@ -116,6 +145,11 @@ impl Bridge {
     /// Its exit status, once it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("look after the bridge")
+    }
+
+    /// `path` as this process sees it: see [`Setup::small_disk`].
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        disk::inside(self.child.id(), path)
     }
 
     /// The memory it takes (resident set), in bytes.

@@ -8,9 +8,11 @@ pub mod bridge;
 pub mod broker;
 pub mod certificates;
 pub mod consumer;
+pub mod disk;
 pub mod events;
 pub mod output;
 pub mod ports;
+pub mod proxy;
 pub mod publisher;
 pub mod stomp;
 
@@ -72,13 +74,19 @@ impl Drop for ShownOnFailure {
     }
 }
 
-/// Whether `test` can have a broker of `version`; tells, past the capturing of output, when not.
+/// Whether `test` can have a broker of `version`; tells when not.
 pub fn available(version: Version, test: &str) -> bool {
+    let Err(reason) = version.directory() else { return true };
+    did_not_run(test, &reason);
+    false
+}
+
+/// Says that `test` did not run, and why, past the capturing of output; with `REQUIRE_BROKERS=1` it fails.
+pub fn did_not_run(test: &str, reason: &str) {
     use std::io::Write;
 
-    let Err(reason) = version.directory() else { return true };
+    let test = test.strip_prefix("it::").unwrap_or(test);
     assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{test} could not run: {reason}");
     let notice = format!("test {test} did not run: {reason}\n");
     std::io::stderr().write_all(notice.as_bytes()).expect("write to standard error");
-    false
 }

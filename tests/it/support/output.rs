@@ -158,3 +158,68 @@ pub fn tail_of(log: &Path) -> String {
 fn first<T>(all: &[T]) -> &[T] {
     &all[..all.len().min(5)]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn tally(events: Events, order: &[u64]) -> Tally {
+        let mut tally = Tally::new(events);
+        order.iter().for_each(|number| tally.add(&events.body(*number)));
+        tally
+    }
+
+    #[test]
+    fn counts_what_is_lost_and_doubled() {
+        let found = tally(Events::good(5), &[0, 1, 1, 3, 1, 4]);
+        assert_eq!((found.distinct(), found.doubled(), found.lost()), (4, 2, vec![2]));
+    }
+
+    #[test]
+    fn sees_disorder_within_a_key_only_among_first_appearances() {
+        let events = Events { keys: 2, ..Events::good(6) };
+        assert!(tally(events, &[1, 0, 3, 5, 2, 4]).disordered().is_empty());
+        assert!(tally(events, &[0, 2, 0, 1, 3, 2, 4, 5]).disordered().is_empty());
+        assert_eq!(tally(events, &[0, 4, 1, 2, 3, 5]).disordered(), [2]);
+    }
+
+    #[test]
+    fn knows_what_it_did_not_publish() {
+        let events = Events::good(20).with_bad(10);
+        let mut found = tally(events, &[]);
+        for foreign in [events.body(9), events.body(20), events.body(0) + " ", "{}".to_owned()] {
+            found.add(&foreign);
+        }
+        assert_eq!((found.distinct(), found.foreign().len()), (0, 4));
+        assert_eq!((events.good_count(), found.lost().len()), (18, 18));
+    }
+
+    #[test]
+    fn reads_every_form_of_file_in_the_order_of_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let mut gzip =
+            flate2::write::GzEncoder::new(File::create(path("b.jsonl.gz")).unwrap(), Default::default());
+        gzip.write_all(b"3\n4\n").unwrap();
+        gzip.finish().unwrap();
+        std::fs::write(path("a.jsonl.zst"), zstd::encode_all(&b"1\n2\n"[..], 1).unwrap()).unwrap();
+        std::fs::write(path("c.jsonl"), "5\n").unwrap();
+        std::fs::write(path("d.jsonl.open"), "6\n{\"torn").unwrap();
+        std::fs::write(path("lock"), "no output\n").unwrap();
+        assert_eq!(json_lines(directory.path()), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn holds_dead_letters_against_the_bad_events() {
+        let events = Events::good(30).with_bad(10);
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = File::create(directory.path().join("letters.jsonl")).unwrap();
+        for (number, reason) in [(9, "key_missing"), (19, "key_not_an_md5"), (29, "not_an_event")] {
+            let letter = serde_json::json!({ "reason": reason, "body": events.body(number) });
+            writeln!(file, "{letter}").unwrap();
+        }
+        assert_dead_letters(events, directory.path());
+    }
+}

@@ -68,8 +68,8 @@ jars_of_5() {
 
 jars_of_6() {
     cp "$here/pom.xml" "$work/"
-    mvn -B -l "$work/mvn.log" -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
-        -DoutputDirectory="$1" || { tail -n 20 "$work/mvn.log" >&2; return 1; }
+    mvn -B -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1" \
+        >"$work/mvn.log" 2>&1 || { tail -n 20 "$work/mvn.log" >&2; return 1; }
 }
 
 make_broker() {

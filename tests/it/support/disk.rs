@@ -1,0 +1,68 @@
+//! Small disks, to be full: a memory file system that only one process sees and that ends with it, so
+//! that nothing is left mounted whatever happens.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whether this machine lets us have one, or why not.
+pub fn small_disks() -> Result<(), String> {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let tried = on_small_disk(Path::new("true"), directory.path(), 1).output();
+    let tried = tried.map_err(|error| format!("cannot run unshare: {error}"))?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    Err(format!("no mount namespace: {}", String::from_utf8_lossy(&tried.stderr).trim()))
+}
+
+/// A command that runs `program` with a disk of so many MiB mounted on `directory`, which is made.
+pub fn on_small_disk(program: &Path, directory: &Path, mib: u32) -> Command {
+    let script =
+        r#"mkdir -p "$1" && mount -t tmpfs -o "size=$2m,mode=0700" none "$1" && shift 2 && exec "$@""#;
+    let mut command = Command::new("unshare");
+    // Root in a user namespace of its own, so that a tester needs no rights.
+    command.args(["--map-root-user", "--mount", "sh", "-ec", script, "sh"]);
+    command.arg(directory).arg(mib.to_string()).arg(program);
+    command
+}
+
+/// `path` as the process sees it.
+pub fn inside(process: u32, path: &Path) -> PathBuf {
+    let root = Path::new("/proc").join(process.to_string()).join("root");
+    root.join(path.strip_prefix("/").expect("an absolute path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::support::did_not_run;
+
+    #[test]
+    fn a_small_disk_is_full_until_somebody_makes_room() {
+        if let Err(reason) = small_disks() {
+            return did_not_run(
+                "support::disk::tests::a_small_disk_is_full_until_somebody_makes_room",
+                &reason,
+            );
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = on_small_disk(Path::new("sh"), directory.path(), 1);
+        command.args(["-c", "echo up; read -r line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().unwrap();
+        let mut up = [0; 3];
+        holder.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+
+        let ballast = inside(holder.id(), &directory.path().join("ballast"));
+        let full = std::fs::write(&ballast, vec![0; 2 << 20]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        std::fs::remove_file(&ballast).unwrap();
+        std::fs::write(&ballast, vec![0; 1 << 19]).unwrap();
+        assert!(!directory.path().join("ballast").exists(), "others see the disk");
+
+        holder.stdin.take().unwrap().write_all(b"end\n").unwrap();
+        assert!(holder.wait().unwrap().success());
+    }
+}
