@@ -17,6 +17,7 @@
 //! * [`sink`] the contract of a sink, and the built-in sinks
 //! * [`pump`] who owes what: ledger, lanes, dead letters
 //! * [`config`] file and environment into checked settings
+//! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
 //! * [`bridge`] settings into a running bridge; drain and abandon
 //! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
 //! * [`telemetry`] states, counters, logging
@@ -25,6 +26,7 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod event;

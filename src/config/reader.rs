@@ -165,13 +165,6 @@ impl Reader {
         }
     }
 
-    /// Reports that `key` is needed and not set; unless it was, to something unusable, or `instead` was.
-    pub(super) fn missing_both(&mut self, key: &str, instead: &str) {
-        if !self.is_set(instead) {
-            self.missing(key);
-        }
-    }
-
     /// Reports that `key` is needed and not set.
     pub(super) fn missing(&mut self, key: &str) {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
@@ -180,6 +173,13 @@ impl Reader {
             None => String::new(),
         };
         self.refuse(key, format!("missing: set `{name}` in [{table}]{file}, or {}", variable(key)));
+    }
+
+    /// The same where `instead` would do; nothing, if that was set to something unusable.
+    pub(super) fn missing_either(&mut self, key: &str, instead: &str) {
+        if !self.is_set(instead) {
+            self.missing(key);
+        }
     }
 
     /// The value of a key that must be set, and must not be empty.

@@ -88,7 +88,7 @@ fn endpoints(reader: &mut Reader, raw: &SourceConfig) -> Vec<Endpoint> {
             return Vec::new();
         }
         (None, _) => {
-            reader.missing_both("source.url", "source.urls");
+            reader.missing_either("source.url", "source.urls");
             return Vec::new();
         }
     };
@@ -112,7 +112,7 @@ fn password(reader: &mut Reader, given: Option<Secret>, file: Option<&Path>) -> 
         (Some(given), None) => ("source.password", given),
         (None, Some(path)) => ("source.password_file", read_secret(reader, "source.password_file", path)?),
         (None, None) => {
-            reader.missing_both("source.password_file", "source.password");
+            reader.missing_either("source.password", "source.password_file");
             return None;
         }
     };

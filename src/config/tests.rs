@@ -120,7 +120,7 @@ fn what_is_missing_is_asked_for_all_at_once() {
     let expected = "\
 source.url: missing: set `url` in [source] of bridge.toml, or BRIDGE__SOURCE__URL
 source.username: missing: set `username` in [source] of bridge.toml, or BRIDGE__SOURCE__USERNAME
-source.password_file: missing: set `password_file` in [source] of bridge.toml, or BRIDGE__SOURCE__PASSWORD_FILE
+source.password: missing: set `password` in [source] of bridge.toml, or BRIDGE__SOURCE__PASSWORD
 source.namespace: missing: set `namespace` in [source] of bridge.toml, or BRIDGE__SOURCE__NAMESPACE
 source.destination_id: missing: set `destination_id` in [source] of bridge.toml, or BRIDGE__SOURCE__DESTINATION_ID
 sinks: no sink: add a table such as [sinks.file]

@@ -19,6 +19,7 @@
 
 pub mod file;
 pub mod memory;
+pub mod stdout;
 
 use std::error::Error as StdError;
 use std::fmt;

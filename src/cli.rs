@@ -1,0 +1,180 @@
+//! The command line: verbs and their arguments.
+
+use std::ffi::OsString;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Configuration:
+  Defaults, under the file (TOML), under the environment. The file is named by
+  --config or BRIDGE_CONFIG. Every option has a variable: `url` in [source] is
+  BRIDGE__SOURCE__URL. These are needed, in one place or the other:
+
+    BRIDGE__SOURCE__URL             stomp://host:port or stomp+tls://host:port
+    BRIDGE__SOURCE__USERNAME        from AtData
+    BRIDGE__SOURCE__PASSWORD        from AtData, or ..._PASSWORD_FILE
+    BRIDGE__SOURCE__NAMESPACE       from AtData
+    BRIDGE__SOURCE__DESTINATION_ID  yours, never to be changed
+    BRIDGE__DEAD_LETTERS__DIRECTORY
+    BRIDGE__SINKS__FILE__DIRECTORY  or another sink
+
+Examples:
+  atdata-bridge demo                                see it work, without a broker
+  atdata-bridge config --reference > bridge.toml    every option and its meaning
+  atdata-bridge -c bridge.toml check --offline      is the file right?
+  atdata-bridge -c bridge.toml check                do broker and sinks answer?
+  atdata-bridge -c bridge.toml                      mirror events until stopped
+
+Stopping:
+  At SIGTERM or Ctrl-C, events on the way are settled and acknowledged first, for
+  `drain_timeout` in [shutdown] at most. A second one stops at once; what was not
+  acknowledged comes again.
+
+Exit codes:
+  0   done
+  1   failed; the cause is on standard error
+  64  the configuration or the command line is wrong; nothing was opened";
+
+/// Mirrors AtData's real-time events from ActiveMQ into files and streams, losing nothing.
+#[derive(Debug, Parser)]
+#[command(name = "atdata-bridge", version, about, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// The configuration file; default: the one that BRIDGE_CONFIG names, if any
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do; default: run
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Mirror events until told to stop (the default)
+    Run,
+    /// Run the whole bridge against an embedded broker, into files, and count what came out
+    Demo(DemoArgs),
+    /// Check the configuration, log in to the broker, and reach every sink
+    Check(CheckArgs),
+    /// Show the configuration in effect, secrets masked, and where each value came from
+    Config(ConfigArgs),
+    /// Tell the keys and partitions of MD5s or addresses
+    Partition(PartitionArgs),
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How many events
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pub events: NonZeroU64,
+    /// How many events a second; default: as many as it takes
+    #[arg(long, value_name = "R")]
+    pub rate: Option<NonZeroU32>,
+    /// Where the files go; default: a directory of its own, removed at the end
+    #[arg(long, value_name = "D")]
+    pub directory: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Only check the configuration; connect to nothing
+    #[arg(long, conflicts_with = "subscribe")]
+    pub offline: bool,
+    /// Subscribe too. The first subscription makes a queue that fills from then on, also when nobody reads it
+    #[arg(long)]
+    pub subscribe: bool,
+}
+
+/// Arguments of `config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// Print every option with its meaning and default instead
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
+    pub reference: Option<ReferenceFormat>,
+}
+
+/// How `config --reference` is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceFormat {
+    /// As a configuration file
+    Toml,
+    /// As a page
+    Markdown,
+}
+
+/// Arguments of `partition`.
+#[derive(Clone, Debug, Args)]
+pub struct PartitionArgs {
+    /// How many partitions there are: event.partitions, or those of the topic
+    #[arg(long, value_name = "N")]
+    pub partitions: NonZeroU32,
+    /// MD5s, or addresses, which are trimmed, lower-cased and hashed; default: the lines of standard input
+    #[arg(value_name = "MD5 OR ADDRESS")]
+    pub inputs: Vec<String>,
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What clap has to say: a mistake, or the help or version that was asked for.
+    pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_verbs_and_their_defaults() {
+        assert!(read("atdata-bridge").unwrap().verb.is_none());
+        let cli = read("atdata-bridge config --reference -c x.toml").unwrap();
+        assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
+        assert!(matches!(
+            cli.verb,
+            Some(Verb::Config(ConfigArgs { reference: Some(ReferenceFormat::Toml) }))
+        ));
+        let cli = read("atdata-bridge config --reference=markdown").unwrap();
+        assert!(
+            matches!(cli.verb, Some(Verb::Config(args)) if args.reference == Some(ReferenceFormat::Markdown))
+        );
+        let cli = read("atdata-bridge demo").unwrap();
+        assert!(
+            matches!(cli.verb, Some(Verb::Demo(args)) if args.events.get() == 1_000_000 && args.rate.is_none())
+        );
+        let cli = read("atdata-bridge partition --partitions 12 a b").unwrap();
+        assert!(matches!(cli.verb, Some(Verb::Partition(args)) if args.inputs == ["a", "b"]));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for line in [
+            "partition",
+            "partition --partitions 0",
+            "demo --rate 0",
+            "check --offline --subscribe",
+            "config x",
+            "fly",
+        ] {
+            assert!(read(&format!("atdata-bridge {line}")).unwrap_err().use_stderr(), "{line}");
+        }
+        assert!(!read("atdata-bridge --help").unwrap_err().use_stderr());
+    }
+}

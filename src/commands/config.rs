@@ -1,0 +1,109 @@
+//! `atdata-bridge config`: what is in effect, and where it came from.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{Console, Exit, configured};
+use crate::cli::{ConfigArgs, ReferenceFormat};
+use crate::config::{Loaded, reference};
+
+/// Runs the verb.
+///
+/// # Errors
+/// The console can't be written.
+pub fn run(
+    args: &ConfigArgs,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    console: &mut Console<'_>,
+) -> io::Result<Exit> {
+    match args.reference {
+        Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml().as_bytes())?,
+        Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown().as_bytes())?,
+        None => match configured(file, env, console)? {
+            Some(loaded) => show(&loaded, console.out)?,
+            None => return Ok(Exit::Usage),
+        },
+    }
+    Ok(Exit::Success)
+}
+
+/// One option a line, its origin behind it.
+fn show(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    let lines = loaded.effective.iter().map(|option| {
+        let line = match &option.value {
+            serde_json::Value::Null => format!("# {} is not set", option.key),
+            value => format!("{} = {}", option.key, reference::written(value)),
+        };
+        (line, &option.origin)
+    });
+    let lines: Vec<_> = lines.collect();
+    let width =
+        lines.iter().map(|(line, _)| line.chars().count()).filter(|&width| width <= 60).max().unwrap_or(0);
+    for (line, origin) in lines {
+        match line.starts_with('#') {
+            true => writeln!(out, "{line}")?,
+            false => writeln!(out, "{line:width$}  # {origin}")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 7] = [
+        ("BRIDGE__SOURCE__URL", "stomp://broker:61613"),
+        ("BRIDGE__SOURCE__USERNAME", "jane"),
+        ("BRIDGE__SOURCE__PASSWORD", "0123456789abcdef0123456789abcdef"),
+        ("BRIDGE__SOURCE__NAMESPACE", "acme"),
+        ("BRIDGE__SOURCE__DESTINATION_ID", "main"),
+        ("BRIDGE__SINKS__FILE__DIRECTORY", "/events"),
+        ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/letters"),
+    ];
+
+    fn run_with(reference: Option<ReferenceFormat>, env: &[(&str, &str)]) -> (Exit, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let mut console = Console { out: &mut out, err: &mut err };
+        let exit = run(&ConfigArgs { reference }, None, env, &mut console).unwrap();
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn what_is_in_effect_is_shown_with_its_origin_and_without_secrets() {
+        let (exit, out, err) = run_with(None, &GOOD);
+        assert_eq!(exit, Exit::Success);
+        assert!(err.starts_with("warning: BRIDGE__SOURCE__USERNAME: ") && err.lines().count() == 1, "{err}");
+        for (option, origin) in [
+            ("source.url = \"stomp://broker:61613\" ", "# BRIDGE__SOURCE__URL"),
+            ("source.password = \"***\" ", "# BRIDGE__SOURCE__PASSWORD"),
+            ("source.prefetch = 1024 ", "# default"),
+            ("# source.tls.ca_file is not set", ""),
+            ("sinks.file.kind = \"file\" ", "# default"),
+            ("event.keys = [\"/md5\"] ", "# default"),
+        ] {
+            assert!(
+                out.lines().any(|line| line.starts_with(option) && line.ends_with(origin)),
+                "{option}: {out}"
+            );
+        }
+        assert!(!out.contains("0123456789"));
+    }
+
+    #[test]
+    fn mistakes_are_told_one_a_line() {
+        let (exit, out, err) = run_with(None, &GOOD[1..]);
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+        assert_eq!(err, "error: source.url: missing: set `url` in [source], or BRIDGE__SOURCE__URL\n");
+    }
+
+    #[test]
+    fn the_reference_needs_no_configuration() {
+        let (exit, out, _) = run_with(Some(ReferenceFormat::Toml), &[]);
+        assert!(exit == Exit::Success && out == reference::toml());
+        let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
+        assert!(exit == Exit::Success && out == reference::markdown());
+    }
+}

@@ -1,0 +1,230 @@
+//! Events on standard output, one line each: for looking. Durable is what standard output has taken and
+//! flushed; what becomes of it there is its reader's business.
+
+use async_trait::async_trait;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+
+/// Deliveries that wait to be written, and those of one write.
+const BATCH: usize = 1024;
+
+/// Written batches whose verdicts nobody has fetched yet.
+const OUTCOMES: usize = 4;
+
+type Output = Box<dyn AsyncWrite + Send + Unpin>;
+type Outcome = Result<Vec<DeliveryId>, SinkError>;
+
+/// The sink of `kind = "stdout"`.
+pub struct StdoutSink {
+    output: Box<dyn FnMut() -> Output + Send>,
+}
+
+impl StdoutSink {
+    /// Writes to this process's standard output.
+    pub fn new() -> Self {
+        Self::onto(|| Box::new(tokio::io::stdout()))
+    }
+
+    fn onto(output: impl FnMut() -> Output + Send + 'static) -> Self {
+        Self { output: Box::new(output) }
+    }
+}
+
+impl Default for StdoutSink {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Sink for StdoutSink {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        let (deliveries, queue) = mpsc::channel(BATCH);
+        let (outcomes, written) = mpsc::channel(OUTCOMES);
+        let writer = AbortOnDropHandle::new(tokio::spawn(write(queue, outcomes, (self.output)())));
+        Ok((Box::new(Intake { deliveries: Some(deliveries), writer }), Box::new(Written(written))))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        Ok(vec!["events go to standard output".to_owned()])
+    }
+}
+
+/// Writes whatever is ready until nobody submits any more or the output fails.
+async fn write(mut queue: mpsc::Receiver<Delivery>, outcomes: mpsc::Sender<Outcome>, mut output: Output) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut lines = Vec::new();
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        lines.clear();
+        batch.iter().for_each(|delivery| append(&mut lines, delivery.event.body()));
+        let outcome = match write_lines(&mut output, &lines).await {
+            Ok(()) => Ok(batch.drain(..).map(|delivery| delivery.id).collect()),
+            Err(error) => Err(SinkError::unavailable("standard output can't be written").caused_by(error)),
+        };
+        let failed = outcome.is_err();
+        // Nobody waits for outcomes once the halves are dropped: then this task ends with them.
+        if outcomes.send(outcome).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+async fn write_lines(output: &mut Output, lines: &[u8]) -> std::io::Result<()> {
+    output.write_all(lines).await?;
+    output.flush().await
+}
+
+/// One event, one line: in JSON a raw line end is only white space (D6).
+fn append(lines: &mut Vec<u8>, body: &[u8]) {
+    lines.extend(body.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    lines.push(b'\n');
+}
+
+/// The half that takes events.
+struct Intake {
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    writer: AbortOnDropHandle<()>,
+}
+
+#[async_trait]
+impl Submit for Intake {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        let closed = || SinkError::unavailable("standard output is closed");
+        let queue = self.deliveries.as_ref().ok_or_else(closed)?;
+        for (taken, delivery) in deliveries.iter().enumerate() {
+            match queue.try_send(delivery.clone()) {
+                Ok(()) => (),
+                Err(TrySendError::Full(_)) => return Ok(taken),
+                Err(TrySendError::Closed(_)) => return Err(closed()),
+            }
+        }
+        Ok(deliveries.len())
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.deliveries = None;
+        let ended = (&mut self.writer).await;
+        ended.map_err(|error| SinkError::unavailable("the writer of standard output broke").caused_by(error))
+    }
+}
+
+/// The half that tells what was written.
+struct Written(mpsc::Receiver<Outcome>);
+
+#[async_trait]
+impl Verdicts for Written {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        match self.0.recv().await {
+            Some(outcome) => Ok(outcome?.into_iter().map(|id| (id, Verdict::Durable)).collect()),
+            None => Err(SinkError::unavailable("standard output is closed")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::event::{Batch, Event, Headers, Message, SessionId};
+    use crate::key::Keying;
+    use crate::sink::SinkErrorKind;
+
+    fn deliveries(bodies: impl Iterator<Item = String>) -> Vec<Delivery> {
+        let keying = Keying::new(Vec::new(), true);
+        let event = |body: String| {
+            let id = Bytes::from_static(b"ID:1");
+            let body = Bytes::from(body);
+            let message =
+                Message { id, body, timestamp: None, redelivered: false, headers: Headers::empty() };
+            Event::new(message, &keying)
+        };
+        let events = bodies.map(event).collect();
+        let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
+        (1..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect()
+    }
+
+    /// A sink onto a pipe that holds `capacity` bytes, and the pipe's other end.
+    fn piped(capacity: usize) -> (StdoutSink, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(capacity);
+        let mut near = Some(near);
+        (StdoutSink::onto(move || Box::new(near.take().unwrap())), far)
+    }
+
+    #[tokio::test]
+    async fn every_event_is_a_line_in_order_and_settled_once_it_is_out() {
+        let (mut sink, mut far) = piped(64);
+        let (mut submit, mut verdicts) = sink.open().await.unwrap();
+        let all = deliveries((0..5000).map(|n| format!("{{\"n\":\n{n}\r}}")));
+        let reader = tokio::spawn(async move {
+            let mut text = String::new();
+            far.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        let (mut taken, mut settled) = (0, Vec::new());
+        while settled.len() < all.len() {
+            taken += submit.submit(&all[taken..]).unwrap();
+            for (id, verdict) in verdicts.next().await.unwrap() {
+                assert!(matches!(verdict, Verdict::Durable));
+                settled.push(id);
+            }
+        }
+        assert_eq!(settled, all.iter().map(|delivery| delivery.id).collect::<Vec<_>>());
+        submit.close().await.unwrap();
+        let expected: String = (0..5000).map(|n| format!("{{\"n\": {n} }}\n")).collect();
+        assert_eq!(reader.await.unwrap(), expected);
+    }
+
+    /// What its reader has not taken is not settled, and the queue has an end.
+    #[tokio::test]
+    async fn nothing_is_settled_before_it_is_out() {
+        let (mut sink, _far) = piped(1);
+        let (mut submit, mut verdicts) = sink.open().await.unwrap();
+        let all = deliveries((0..10 * BATCH).map(|n| n.to_string()));
+        let mut taken = submit.submit(&all).unwrap();
+        assert_eq!(taken, BATCH);
+        let mut idle = 0;
+        while idle < 100 {
+            tokio::task::yield_now().await;
+            let more = submit.submit(&all[taken..]).unwrap();
+            (taken, idle) = (taken + more, if more == 0 { idle + 1 } else { 0 });
+        }
+        assert_eq!(taken, 2 * BATCH, "one batch at the writer, one in the queue");
+        let mut next = verdicts.next();
+        assert!(ready(&mut next).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_closed_output_is_an_error_and_not_success() {
+        let (mut sink, far) = piped(64);
+        drop(far);
+        let (mut submit, mut verdicts) = sink.open().await.unwrap();
+        submit.submit(&deliveries(["a".to_owned()].into_iter())).unwrap();
+        let error = verdicts.next().await.unwrap_err();
+        assert_eq!(error.kind, SinkErrorKind::Unavailable);
+        assert!(error.to_string().starts_with("standard output can't be written: "), "{error}");
+        assert!(verdicts.next().await.is_err());
+        assert!(submit.submit(&deliveries(["b".to_owned()].into_iter())).is_err());
+    }
+
+    /// The result of a future, if it has one already.
+    async fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = std::future::ready(()) => None,
+        }
+    }
+}
