@@ -12,6 +12,7 @@
     reason = "clippy.toml's leave for tests does not reach the functions that tests share"
 )]
 
+mod command_line;
 mod simulator;
 mod sink_contract;
 mod smoke;
