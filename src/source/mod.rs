@@ -5,6 +5,7 @@ pub mod config;
 pub mod connection;
 pub mod heart_beat;
 pub mod link;
+pub mod probe;
 pub mod session;
 pub mod stomp;
 pub mod text;

@@ -1,0 +1,103 @@
+//! `check`: the configuration, then the broker and every sink, each with its cause. Changes nothing:
+//! without `--subscribe` it only logs in, with a connection id of its own.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Console, Exit, configured};
+use crate::bridge::{build_sink, sink_context};
+use crate::cli::CheckArgs;
+use crate::config::{Settings, SubscriptionSettings};
+use crate::pump::dead_letters::file::FileDeadLetters;
+use crate::source::config::SourceSettings;
+use crate::source::link::NewSession;
+use crate::source::probe::probe;
+use crate::source::stomp::session::{Reach, StompSession};
+
+/// Checks, and tells on standard output what was found, one line each.
+///
+/// # Errors
+/// The output can't be written, or the system refuses threads.
+pub fn run(
+    args: &CheckArgs,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    console: &mut Console<'_>,
+) -> io::Result<Exit> {
+    let Some(loaded) = configured(file, env, console)? else {
+        return Ok(Exit::Usage);
+    };
+    writeln!(console.out, "ok      configuration")?;
+    if args.offline {
+        return Ok(Exit::Success);
+    }
+    let reach = if args.subscribe { Reach::Subscribe } else { Reach::Login };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let failed = runtime.block_on(check(loaded.settings, reach, console))?;
+    runtime.shutdown_background();
+    Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
+}
+
+async fn check(settings: Settings, reach: Reach, console: &mut Console<'_>) -> io::Result<usize> {
+    let mut failed = 0;
+    let mut tell = |part: &str, outcome: Result<Vec<String>, String>| -> io::Result<()> {
+        match outcome {
+            Ok(findings) => {
+                writeln!(console.out, "ok      {part}")?;
+                findings.iter().try_for_each(|finding| writeln!(console.out, "        {finding}"))
+            }
+            Err(cause) => {
+                failed += 1;
+                writeln!(console.out, "FAILED  {part}: {cause}")
+            }
+        }
+    };
+    for subscription in &settings.subscriptions {
+        check_source(&subscription.source, reach, &mut tell).await?;
+        check_sinks(subscription, &settings, &mut tell).await?;
+    }
+    if let Some(first) = settings.subscriptions.first() {
+        let connection_id = first.source.connection_id.clone();
+        let store = FileDeadLetters::new(settings.dead_letters.clone(), connection_id);
+        tell("dead letters", store.probe().await.map_err(|error| error.to_string()))?;
+    }
+    Ok(failed)
+}
+
+type Tell<'a> = dyn FnMut(&str, Result<Vec<String>, String>) -> io::Result<()> + 'a;
+
+async fn check_source(source: &SourceSettings, reach: Reach, tell: &mut Tell<'_>) -> io::Result<()> {
+    let mut own = source.clone();
+    own.connection_id.push_str("-check");
+    own.prefetch = 1;
+    let own = Arc::new(own);
+    let new_session: NewSession =
+        Box::new(move |settings, budget, now| Box::new(StompSession::new(settings, reach, budget, now)));
+    for endpoint in &own.endpoints {
+        let outcome = probe(endpoint, &own, &new_session).await.map_err(|trouble| trouble.to_string());
+        let found = match reach {
+            Reach::Login => format!(
+                "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
+                own.username,
+                own.queue()
+            ),
+            Reach::Subscribe => format!("subscribed to {} as {}", own.queue(), own.username),
+        };
+        tell(&format!("broker {endpoint}"), outcome.map(|()| vec![found]))?;
+    }
+    Ok(())
+}
+
+async fn check_sinks(
+    subscription: &SubscriptionSettings,
+    settings: &Settings,
+    tell: &mut Tell<'_>,
+) -> io::Result<()> {
+    for sink in &subscription.sinks {
+        let context = sink_context(&sink.name, &subscription.source, settings.partitions);
+        let outcome = build_sink(sink.clone(), context).probe().await;
+        tell(&format!("sink {}", sink.name), outcome.map_err(|error| error.to_string()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! `run`: mirrors events until told to stop, then drains, or abandons at the deadline (D10).
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Console, Exit, configured};
+use crate::bridge::Bridge;
+use crate::config::{LogFormat, Settings};
+use crate::pump::Fault;
+use crate::telemetry::counters::Counters;
+use crate::telemetry::logging;
+
+/// Between two lines of the log that say how many events have passed.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until a signal says stop.
+///
+/// # Errors
+/// Standard error can't be written, or the system refuses threads or signal handlers.
+pub fn run(
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    console: &mut Console<'_>,
+) -> io::Result<Exit> {
+    let Some(loaded) = configured(file, env, console)? else {
+        return Ok(Exit::Usage);
+    };
+    logging::start(&loaded.settings.log.filter, loaded.settings.log.format == LogFormat::Json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(serve(loaded.settings))?;
+    // After an abandoned drain a write to a dead disk may never return; nobody waits for it.
+    runtime.shutdown_background();
+    Ok(exit)
+}
+
+async fn serve(settings: Settings) -> io::Result<Exit> {
+    let mut stop = Stop::new()?;
+    introduce(&settings);
+    let drain_timeout = settings.drain_timeout;
+    let bridge = Bridge::new(settings);
+    let counters = bridge.counters();
+    let summaries = tokio::spawn(summarise(Arc::clone(&counters)));
+    let drain = CancellationToken::new();
+    let mut running = std::pin::pin!(bridge.run(drain.clone()));
+    let exit = tokio::select! {
+        ended = &mut running => ended_by_itself(ended),
+        name = stop.asked() => {
+            tracing::info!("{name}: draining, for {} s at most", drain_timeout.as_secs());
+            drain.cancel();
+            tokio::select! {
+                ended = &mut running => ended_by_itself(ended),
+                name = stop.asked() => abandon(&format!("{name} again")),
+                () = sleep(drain_timeout) => abandon("shutdown.drain_timeout has passed"),
+            }
+        }
+    };
+    summaries.abort();
+    summary(&counters);
+    Ok(exit)
+}
+
+fn introduce(settings: &Settings) {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "atdata-bridge");
+    for subscription in &settings.subscriptions {
+        let source = &subscription.source;
+        let sinks: Vec<_> = subscription.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        tracing::info!(
+            queue = source.queue(),
+            connection_id = source.connection_id,
+            sinks = sinks.join(","),
+            "subscription"
+        );
+    }
+}
+
+fn ended_by_itself(ended: Result<(), Fault>) -> Exit {
+    match ended {
+        Ok(()) => {
+            tracing::info!("drained: everything taken is settled and acknowledged");
+            Exit::Success
+        }
+        Err(fault) => {
+            tracing::error!("a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again");
+            Exit::Fault
+        }
+    }
+}
+
+fn abandon(why: &str) -> Exit {
+    tracing::warn!("{why}: abandoned; what was not acknowledged comes again");
+    Exit::Abandoned
+}
+
+async fn summarise(counters: Arc<Counters>) {
+    let mut ticks = interval(SUMMARY_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let mut before = 0;
+    loop {
+        ticks.tick().await;
+        let received = counters.received.get();
+        if received != before {
+            summary(&counters);
+            before = received;
+        }
+    }
+}
+
+fn summary(counters: &Counters) {
+    tracing::info!(
+        received = counters.received.get(),
+        redelivered = counters.redelivered.get(),
+        acked = counters.acked.get(),
+        sessions = counters.sessions.get(),
+        "so far"
+    );
+    for (sink, lane) in counters.lanes() {
+        tracing::info!(
+            sink,
+            durable = lane.durable.get(),
+            dead_lettered = lane.dead_lettered.get(),
+            suppressed = lane.suppressed.get(),
+            retried = lane.retried.get(),
+            "so far"
+        );
+    }
+}
+
+/// SIGTERM is Kubernetes', SIGINT is Ctrl-C.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
