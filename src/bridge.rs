@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::config::{Settings, SinkKind, SinkSettings, SubscriptionSettings};
-use crate::pump::dead_letters::DeadLetterStore;
 use crate::pump::dead_letters::file::FileDeadLetters;
-use crate::pump::dead_letters::limits::Limits;
+use crate::pump::dead_letters::{DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
 use crate::sink::file::FileSink;
 use crate::sink::stdout::StdoutSink;
@@ -72,7 +71,7 @@ impl Bridge {
         let mirrored = subscriptions.len() > 1;
         let Some(first) = subscriptions.first() else { return Vec::new() };
         let store: Arc<dyn DeadLetterStore> =
-            Arc::new(FileDeadLetters::new(dead_letters, first.source.connection_id.clone()));
+            Arc::new(FileDeadLetters::new(dead_letters, &first.source.connection_id));
         let pump = |SubscriptionSettings { source, sinks }: SubscriptionSettings| {
             let source = Arc::new(source);
             let part = match sinks.first() {
@@ -87,8 +86,13 @@ impl Bridge {
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
             let reporter = self.states.reporter(part);
-            let link =
-                Link::start(source, Box::new(new_session), budget.clone(), Arc::clone(&self.counters), reporter);
+            let link = Link::start(
+                source,
+                Box::new(new_session),
+                budget.clone(),
+                Arc::clone(&self.counters),
+                reporter,
+            );
             PumpParts {
                 source: Box::new(link) as Box<dyn Source>,
                 sinks,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::simulate::SimulateArgs;
+
 const AFTER_HELP: &str = "\
 Configuration:
   Defaults, under the file (TOML), under the environment. The file is named by
@@ -35,7 +37,9 @@ Stopping:
 Exit codes:
   0   done
   1   failed; the cause is on standard error
-  64  the configuration or the command line is wrong; nothing was opened";
+  64  the configuration or the command line is wrong; nothing was opened
+  70  a fault of the bridge itself; what was not acknowledged comes again
+  75  stopped before everything was settled; what was not acknowledged comes again";
 
 /// Mirrors AtData's real-time events from ActiveMQ into files and streams, losing nothing.
 #[derive(Debug, Parser)]
@@ -56,6 +60,8 @@ pub enum Verb {
     Run,
     /// Run the whole bridge against an embedded broker, into files, and count what came out
     Demo(DemoArgs),
+    /// Serve an AtData broker on this machine, to rehearse against
+    Simulate(Box<SimulateArgs>),
     /// Check the configuration, log in to the broker, and reach every sink
     Check(CheckArgs),
     /// Show the configuration in effect, secrets masked, and where each value came from

@@ -15,6 +15,7 @@
 //! * [`key`] the MD5 out of a body, and the partition it belongs to
 //! * [`source`] the contract of a source, the link that keeps a session up, STOMP
 //! * [`sink`] the contract of a sink, and the built-in sinks
+//! * [`journal`] durable line files: rotation, repair; under the file sink and the dead letters
 //! * [`pump`] who owes what: ledger, lanes, dead letters
 //! * [`config`] file and environment into checked settings
 //! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
@@ -25,11 +26,13 @@
 //! Imports run one way: `cli → commands → bridge → pump, simulator → source, sink → event → key`.
 
 pub mod backoff;
+pub mod bridge;
 pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod event;
+pub mod journal;
 pub mod key;
 pub mod pump;
 pub mod secret;

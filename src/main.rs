@@ -22,10 +22,10 @@ fn main() -> ExitCode {
     let ended = match cli.verb.unwrap_or(Verb::Run) {
         Verb::Config(args) => commands::config::run(&args, file, process_environment(), console),
         Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
-        Verb::Run | Verb::Demo(_) | Verb::Check(_) => {
-            writeln!(console.err, "error: this build can't do that yet: it has `config` and `partition`")
-                .map(|()| Exit::Failure)
-        }
+        Verb::Run => commands::run::run(file, process_environment(), console),
+        Verb::Check(args) => commands::check::run(&args, file, process_environment(), console),
+        Verb::Demo(_) => writeln!(console.err, "error: not built").map(|()| Exit::Failure),
+        Verb::Simulate(args) => commands::simulate::run(*args, console),
     };
     // Whoever closed our output, as `head` does, wants no more of it.
     ended.map_or(ExitCode::FAILURE, ExitCode::from)

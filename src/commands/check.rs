@@ -58,8 +58,7 @@ async fn check(settings: Settings, reach: Reach, console: &mut Console<'_>) -> i
         check_sinks(subscription, &settings, &mut tell).await?;
     }
     if let Some(first) = settings.subscriptions.first() {
-        let connection_id = first.source.connection_id.clone();
-        let store = FileDeadLetters::new(settings.dead_letters.clone(), connection_id);
+        let store = FileDeadLetters::new(settings.dead_letters.clone(), &first.source.connection_id);
         tell("dead letters", store.probe().await.map_err(|error| error.to_string()))?;
     }
     Ok(failed)

@@ -1,12 +1,16 @@
 //! One file for each verb; what they share is here.
 
+pub mod check;
 pub mod config;
 pub mod partition;
+pub mod run;
 pub mod simulate;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Loaded, load};
 
@@ -19,6 +23,10 @@ pub enum Exit {
     Failure,
     /// The configuration or the command line is wrong (`EX_USAGE` of sysexits.h).
     Usage,
+    /// A fault of the bridge itself (`EX_SOFTWARE`).
+    Fault,
+    /// Stopped before everything was settled; what was not acknowledged comes again (`EX_TEMPFAIL`).
+    Abandoned,
 }
 
 impl From<Exit> for ExitCode {
@@ -27,6 +35,8 @@ impl From<Exit> for ExitCode {
             Exit::Success => Self::SUCCESS,
             Exit::Failure => Self::FAILURE,
             Exit::Usage => Self::from(64),
+            Exit::Fault => Self::from(70),
+            Exit::Abandoned => Self::from(75),
         }
     }
 }
@@ -61,6 +71,25 @@ pub fn configured(
                 writeln!(console.err, "error: {problem}")?;
             }
             Ok(None)
+        }
+    }
+}
+
+/// Waits to be told to stop: SIGTERM is Kubernetes', SIGINT is Ctrl-C.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Console, Exit, configured};
+use super::{Console, Exit, Stop, configured};
 use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings};
 use crate::pump::Fault;
@@ -86,7 +85,9 @@ fn ended_by_itself(ended: Result<(), Fault>) -> Exit {
             Exit::Success
         }
         Err(fault) => {
-            tracing::error!("a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again");
+            tracing::error!(
+                "a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again"
+            );
             Exit::Fault
         }
     }
@@ -129,24 +130,5 @@ fn summary(counters: &Counters) {
             retried = lane.retried.get(),
             "so far"
         );
-    }
-}
-
-/// SIGTERM is Kubernetes', SIGINT is Ctrl-C.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn asked(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

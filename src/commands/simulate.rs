@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::{Console, Exit, Stop};
 use crate::secret::Secret;
 use crate::simulator::{
     Faults, Generation, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Simulator, SimulatorConfig,
@@ -98,14 +99,33 @@ pub enum SimulateError {
     Output(#[from] io::Error),
 }
 
-/// Serves until `stop`; says to `out` how to connect, and each second what happened.
+/// Serves until Ctrl-C or SIGTERM; says how to connect, and each second what happened.
 ///
 /// # Errors
-/// It cannot listen, or `out` takes nothing more.
-pub async fn run(
+/// The output can't be written, or the system refuses threads or signal handlers.
+pub fn run(args: SimulateArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let mut stop = Stop::new()?;
+        let stopped = async move {
+            stop.asked().await;
+        };
+        Ok(serve(args, stopped, console.out).await)
+    });
+    match served {
+        Ok(Ok(())) => Ok(Exit::Success),
+        Ok(Err(SimulateError::Start(error))) => {
+            writeln!(console.err, "error: {error}")?;
+            Ok(Exit::Failure)
+        }
+        Ok(Err(SimulateError::Output(error))) | Err(error) => Err(error),
+    }
+}
+
+async fn serve(
     args: SimulateArgs,
     stop: impl Future<Output = ()>,
-    out: &mut impl Write,
+    out: &mut dyn Write,
 ) -> Result<(), SimulateError> {
     let simulator = Simulator::start(args.simulator()).await?;
     simulator.generate(&args.namespace, args.generation());
@@ -119,7 +139,7 @@ pub async fn run(
 }
 
 /// Writes a line each second in which something happened, for ever.
-async fn report(simulator: &Simulator, out: &mut impl Write) -> io::Result<()> {
+async fn report(simulator: &Simulator, out: &mut dyn Write) -> io::Result<()> {
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = simulator.stats();
@@ -295,7 +315,7 @@ mod tests {
     async fn it_says_how_to_connect_and_ends_when_told() {
         let args = parse(&["--listen=127.0.0.1:0", "--password=a\"b"]).unwrap();
         let mut out = Vec::new();
-        run(args, async {}, &mut out).await.unwrap();
+        serve(args, async {}, &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
         let (_, configuration) = text.split_once("\n\n").unwrap();
         let table: toml_edit::DocumentMut = configuration.parse().unwrap();
@@ -307,7 +327,7 @@ mod tests {
     async fn a_taken_port_is_one_clear_line() {
         let taken = Simulator::start(SimulatorConfig::default()).await.unwrap();
         let args = parse(&[&format!("--listen={}", taken.address())]).unwrap();
-        let error = run(args, async {}, &mut Vec::new()).await.unwrap_err();
+        let error = serve(args, async {}, &mut Vec::new()).await.unwrap_err();
         assert!(error.to_string().starts_with("the simulator cannot listen on 127.0.0.1:"), "{error}");
     }
 }

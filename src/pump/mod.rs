@@ -14,8 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::dead_letters::DeadLetterStore;
-use self::dead_letters::limits::{LimitExceeded, Limits};
+use self::dead_letters::{DeadLetterStore, LimitExceeded, Limits};
 use self::lane::{BrokenContract, LaneParts, LaneWiring, Report};
 use self::ledger::{LaneSet, Ledger, NotOwed};
 use crate::backoff::{Backoff, BackoffConfig};

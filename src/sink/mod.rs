@@ -23,11 +23,30 @@ pub mod stdout;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::event::EventRef;
+use crate::journal::Trouble;
+
+/// What every sink is told at its construction, whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkContext {
+    /// The sink's own name: `file` in `[sinks.file]`.
+    pub sink: String,
+    /// AtData's namespace.
+    pub namespace: String,
+    /// The destination id of the subscription, with the sink's suffix where sinks are mirrored.
+    pub destination_id: String,
+    /// The connection id of this process: no other that runs at the same time has it (D4).
+    pub connection_id: String,
+    /// The queue that the events come from.
+    pub queue: String,
+    /// `event.partitions`: the same number for every sink (D5).
+    pub partitions: Option<NonZeroU32>,
+}
 
 /// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +131,16 @@ impl fmt::Display for SinkError {
 impl StdError for SinkError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_ref().map(|cause| cause.as_ref() as &(dyn StdError + 'static))
+    }
+}
+
+impl From<&Trouble> for SinkError {
+    fn from(trouble: &Trouble) -> Self {
+        let kind = match trouble.needs_operator() {
+            true => SinkErrorKind::Misconfigured,
+            false => SinkErrorKind::Unavailable,
+        };
+        Self { kind, message: trouble.to_string(), cause: None }
     }
 }
 

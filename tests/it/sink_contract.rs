@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::event::{Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
-use atdata_bridge::pump::dead_letters::limits::Limits;
-use atdata_bridge::pump::dead_letters::{DeadLetter, DeadLetterStore};
+use atdata_bridge::pump::dead_letters::{DeadLetter, DeadLetterStore, Limits};
 use atdata_bridge::pump::{self, Fault, PumpParts};
 use atdata_bridge::sink::memory::Answer;
 use atdata_bridge::sink::{Sink, SinkError};
@@ -93,6 +92,8 @@ impl DeadLetterStore for Letters {
         self.0.lock().unwrap().extend_from_slice(letters);
         Ok(())
     }
+
+    async fn close(&self) {}
 }
 
 /// A running pump with one sink, and the broker's side of it: numbers are events, from 1.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sink::file::config::{Problem, RotateConfig};
+use crate::journal::Rotation;
+use crate::journal::config::{Problem, RotateConfig};
 use crate::units::Size;
 
 /// Where events go that can never be delivered, and how many may.
@@ -45,12 +46,12 @@ pub struct DeadLetterSettings {
     pub directory: PathBuf,
     /// At least 1.
     pub max_run: u32,
-    /// Above 0, at most 1.
+    /// Between 0 and 1.
     pub max_share: f64,
-    /// Bytes; `None` is no limit.
+    /// Bytes.
     pub max_total: Option<u64>,
-    /// Both more than zero.
-    pub rotate: RotateConfig,
+    /// When a file is finished.
+    pub rotation: Rotation,
 }
 
 /// Checks the table `[dead_letters]`.
@@ -59,25 +60,45 @@ pub struct DeadLetterSettings {
 /// Every mistake, each with its key inside the table and what is allowed.
 pub fn check(config: &DeadLettersConfig) -> Result<DeadLetterSettings, Vec<Problem>> {
     let mut problems = Vec::new();
+    let directory = config.directory.clone().filter(|path| !path.as_os_str().is_empty());
+    if directory.is_none() {
+        problems.push(("directory", "is missing: say where dead letters are kept".to_owned()));
+    }
     if config.max_run == 0 {
         problems.push(("max_run", "must be at least 1".to_owned()));
     }
-    if !(config.max_share > 0.0 && config.max_share <= 1.0) {
-        problems.push(("max_share", format!("{} is not above 0 and at most 1", config.max_share)));
+    if !(0.0..=1.0).contains(&config.max_share) {
+        let message = format!("`{}` is no share: a number between 0 and 1, such as 0.1", config.max_share);
+        problems.push(("max_share", message));
     }
-    config.rotate.check(config.max_total, &mut problems);
-    match &config.directory {
+    let rotation = config.rotate.check(&mut problems);
+    config.rotate.check_total(config.max_total, &mut problems);
+    match directory {
         Some(directory) if problems.is_empty() => Ok(DeadLetterSettings {
-            directory: directory.clone(),
+            directory,
             max_run: config.max_run,
             max_share: config.max_share,
             max_total: config.max_total.map(|size| size.0),
-            rotate: config.rotate,
+            rotation,
         }),
-        Some(_) => Err(problems),
-        None => {
-            problems.push(("directory", "is missing".to_owned()));
-            Err(problems)
-        }
+        _ => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(config: &DeadLettersConfig) -> Vec<&'static str> {
+        check(config).err().unwrap_or_default().into_iter().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn the_defaults_need_a_directory_only_and_every_mistake_is_told() {
+        assert_eq!(keys(&DeadLettersConfig::default()), ["directory"]);
+        let good = DeadLettersConfig { directory: Some("/data".into()), ..DeadLettersConfig::default() };
+        assert_eq!(keys(&good), [""; 0]);
+        let bad = DeadLettersConfig { max_run: 0, max_share: f64::NAN, max_total: Some(Size(1)), ..good };
+        assert_eq!(keys(&bad), ["max_run", "max_share", "max_total"]);
     }
 }

@@ -1,50 +1,46 @@
-//! How many events may be dead letters before the fault must be in a setting and not in them (I6). Pure.
+//! How many events may be dead letters (I6): a wrong setting must stop the bridge, not empty the queue.
 
 use std::collections::VecDeque;
 
 /// Over how many events the share is taken.
-pub const WINDOW: usize = 10_000;
+const WINDOW: usize = 10_000;
 
-/// So many events must have been seen before the share says anything.
-const ENOUGH: usize = 1_000;
-
-/// Too many dead letters.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum LimitExceeded {
-    /// Too many in a row.
-    #[error(
-        "{0} events in a row could not be delivered (dead_letters.max_run): held before emptying the queue into \
-         the dead letters. Read the newest of them for the reason, mend the setting, restart"
-    )]
-    Run(u32),
-    /// Too many of the last events.
-    #[error(
-        "{dead} of the last {seen} events could not be delivered (dead_letters.max_share): held before emptying \
-         the queue into the dead letters. Read the newest of them for the reason, mend the setting, restart"
-    )]
-    Share {
-        /// Dead letters among them.
-        dead: usize,
-        /// Events looked at.
-        seen: usize,
-    },
-}
-
-/// Counts every event of one lane.
+/// The limits, and what was seen. Each lane that counts has its own.
 #[derive(Clone, Debug)]
 pub struct Limits {
     max_run: u32,
-    max_share: f64,
+    /// The most dead letters among the last 10,000 events.
+    max_dead: usize,
     run: u32,
-    /// Where in the stream the dead ones of the last [`WINDOW`] events stand.
-    dead: VecDeque<u64>,
+    /// How many events were seen, and at which of these counts the dead ones of the window stood.
     seen: u64,
+    dead: VecDeque<u64>,
+}
+
+/// A limit that one more dead letter would exceed. The bridge holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Too many in a row.
+    #[error(
+        "more than {0} events in a row can't be delivered: look at the newest dead letters, correct the \
+         setting that is wrong (key pointers, topic, sizes) or raise dead_letters.max_run"
+    )]
+    Run(u32),
+    /// Too many of all.
+    #[error(
+        "more than {0} of the last 10000 events can't be delivered: look at the newest dead letters, correct \
+         the setting that is wrong (key pointers, topic, sizes) or raise dead_letters.max_share"
+    )]
+    Share(usize),
 }
 
 impl Limits {
-    /// At most `max_run` in a row, and at most `max_share` of the last 10,000.
+    /// At most `max_run` dead letters in a row, and at most the share `max_share` (0 to 1) of the last
+    /// 10,000 events; events not yet seen count as good ones.
     pub fn new(max_run: u32, max_share: f64) -> Self {
-        Self { max_run, max_share, run: 0, dead: VecDeque::new(), seen: 0 }
+        // The share was checked to be between 0 and 1; `as` saturates at anything else.
+        let max_dead = (max_share * WINDOW as f64).floor() as usize;
+        Self { max_run, max_dead, run: 0, seen: 0, dead: VecDeque::new() }
     }
 
     /// Takes note of `count` events that were delivered.
@@ -58,21 +54,22 @@ impl Limits {
     /// Takes note of one event that can't be delivered.
     ///
     /// # Errors
-    /// It is one too many, and must not be written to the dead letters.
+    /// The event must not become a dead letter: that would exceed a limit. It is not counted, so asking
+    /// again gives the same answer.
     pub fn dead(&mut self) -> Result<(), LimitExceeded> {
-        self.seen += 1;
-        self.run += 1;
-        self.dead.push_back(self.seen);
-        while self.dead.front().is_some_and(|at| at + WINDOW as u64 <= self.seen) {
+        let oldest = (self.seen + 1).saturating_sub(WINDOW as u64);
+        while self.dead.front().is_some_and(|at| *at < oldest) {
             self.dead.pop_front();
         }
-        if self.run > self.max_run {
-            return Err(LimitExceeded::Run(self.run));
+        if self.run >= self.max_run {
+            return Err(LimitExceeded::Run(self.max_run));
         }
-        let seen = usize::try_from(self.seen).unwrap_or(WINDOW).min(WINDOW);
-        if seen >= ENOUGH && self.dead.len() as f64 > self.max_share * seen as f64 {
-            return Err(LimitExceeded::Share { dead: self.dead.len(), seen });
+        if self.dead.len() >= self.max_dead && self.max_dead < WINDOW {
+            return Err(LimitExceeded::Share(self.max_dead));
         }
+        self.dead.push_back(self.seen);
+        self.run += 1;
+        self.seen += 1;
         Ok(())
     }
 }
@@ -83,25 +80,70 @@ mod tests {
 
     use super::*;
 
+    fn observe(limits: &mut Limits, dead: bool) -> Result<(), LimitExceeded> {
+        if dead {
+            return limits.dead();
+        }
+        limits.good(1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_is_ended_by_a_good_event() {
+        let mut limits = Limits::new(2, 1.0);
+        for (dead, expected) in [
+            (true, Ok(())),
+            (true, Ok(())),
+            (true, Err(LimitExceeded::Run(2))),
+            (true, Err(LimitExceeded::Run(2))),
+            (false, Ok(())),
+            (true, Ok(())),
+        ] {
+            assert_eq!(observe(&mut limits, dead), expected);
+        }
+    }
+
+    #[test]
+    fn a_share_of_nothing_lets_no_dead_letter_through_and_a_share_of_all_lets_every_one() {
+        assert_eq!(Limits::new(100, 0.0).dead(), Err(LimitExceeded::Share(0)));
+        let mut limits = Limits::new(u32::MAX, 1.0);
+        assert!((0..2 * WINDOW).all(|_| limits.dead().is_ok()));
+    }
+
+    /// The definition, told naively: keep everything.
+    fn naive(history: &[bool], dead: bool, max_run: u32, share: f64) -> Result<(), LimitExceeded> {
+        let run = history.iter().rev().take_while(|dead| **dead).count();
+        let window = &history[history.len().saturating_sub(WINDOW - 1)..];
+        let max_dead = (share * WINDOW as f64).floor() as usize;
+        if dead && run + 1 > max_run as usize {
+            return Err(LimitExceeded::Run(max_run));
+        }
+        if dead && window.iter().filter(|dead| **dead).count() + 1 > max_dead {
+            return Err(LimitExceeded::Share(max_dead));
+        }
+        Ok(())
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn agrees_with_a_model_that_keeps_everything(
-            runs in proptest::collection::vec((1u64..400, 0u64..8), 1..120),
-            max_run in 1u32..10,
-            max_share in 0.0f64..0.05,
+        fn limits_do_what_the_definition_says(
+            max_run in 1u32..20, share in prop::sample::select(vec![0.0, 0.0005, 0.001, 0.01, 0.3, 1.0]),
+            // Runs of good and dead events, long enough to leave the window behind.
+            runs in prop::collection::vec((any::<bool>(), 1usize..4000), 1..12),
         ) {
-            let mut limits = Limits::new(max_run, max_share);
-            let mut all = Vec::new();
-            for (good, dead) in runs {
-                limits.good(good);
-                all.extend(std::iter::repeat_n(false, good as usize));
-                for _ in 0..dead {
-                    all.push(true);
-                    let run = all.iter().rev().take_while(|dead| **dead).count();
-                    let last = &all[all.len().saturating_sub(WINDOW)..];
-                    let share = last.iter().filter(|dead| **dead).count() as f64 / last.len() as f64;
-                    let exceeded = run > max_run as usize || (last.len() >= ENOUGH && share > max_share);
-                    prop_assert_eq!(limits.dead().is_err(), exceeded);
+            let mut limits = Limits::new(max_run, share);
+            let mut history = Vec::new();
+            for (mostly_dead, length) in runs {
+                for n in 0..length {
+                    let dead = mostly_dead && n % 25 < 20;
+                    let outcome = observe(&mut limits, dead);
+                    if dead || outcome.is_err() {
+                        prop_assert_eq!(outcome, naive(&history, dead, max_run, share));
+                    }
+                    if outcome.is_ok() {
+                        history.push(dead);
+                    }
                 }
             }
         }

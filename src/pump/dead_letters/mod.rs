@@ -1,39 +1,25 @@
-//! Dead letters: events that can never be delivered, kept with their reason (I6).
+//! Dead letters: events that can never be delivered, kept with their reason (I6, D14).
 
 pub mod config;
-pub mod limits;
-
-use std::sync::Arc;
-use std::time::SystemTime;
+pub mod file;
+mod letter;
+mod limits;
 
 use async_trait::async_trait;
 
-use crate::event::EventRef;
-use crate::sink::{Rejection, SinkError};
+pub use self::letter::DeadLetter;
+pub use self::limits::{LimitExceeded, Limits};
+use crate::sink::SinkError;
 
-/// An event that can never be delivered, and why.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// The event.
-    pub event: EventRef,
-    /// Why.
-    pub rejection: Rejection,
-    /// The sink that refused it, or `event` when its key is unusable.
-    pub sink: Arc<str>,
-    /// How often it was handed over.
-    pub attempts: u32,
-    /// When it was handed over first.
-    pub first: SystemTime,
-    /// When it was refused.
-    pub last: SystemTime,
-}
-
-/// Where dead letters are kept.
+/// Where dead letters are kept. All lanes share one.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
-    /// Keeps all of them, durably, before it answers.
+    /// Keeps all of them, durably, before it answers. Dropping the future leaves open whether they are kept.
     ///
     /// # Errors
     /// None of them counts as kept; the lane tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
+
+    /// Nothing more will be written: finishes files, gives locks back.
+    async fn close(&self);
 }

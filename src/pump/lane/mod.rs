@@ -15,8 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::core::{Core, Effect, Pending};
-use super::dead_letters::limits::{LimitExceeded, Limits};
-use super::dead_letters::{DeadLetter, DeadLetterStore};
+use super::dead_letters::{DeadLetter, DeadLetterStore, LimitExceeded, Limits};
 use crate::backoff::Backoff;
 use crate::event::{Batch, Event, SessionId};
 use crate::sink::{Delivery, DeliveryId, Sink, SinkError, SinkErrorKind, Submit, Verdict, Verdicts};
@@ -49,7 +48,8 @@ pub struct LaneParts {
     pub takes: fn(&Event) -> bool,
     /// How many ids it remembers (I5).
     pub memory: usize,
-    /// How many rejections in a row, or altogether, before it holds; `None` where somebody else counts.
+    /// How many rejections in a row, or altogether, before it holds. `None` in the lane of events without a
+    /// usable key: the pump counts those, and no sink has refused them.
     pub limits: Option<Limits>,
     /// Where rejected events go.
     pub dead_letters: Arc<dyn DeadLetterStore>,
@@ -318,8 +318,9 @@ impl Lane {
         }
         let now = SystemTime::now();
         let first = pending.since.unwrap_or(now);
-        let (event, attempts, sink) = (pending.event, pending.attempts, Arc::clone(&self.name));
-        tracing::debug!(sink = &*sink, message_id = %event.message_id(), reason = rejection.reason, "dead letter");
+        let sink = self.limits.is_some().then(|| Arc::clone(&self.name));
+        let (event, attempts) = (pending.event, pending.attempts);
+        tracing::debug!(lane = &*self.name, message_id = %event.message_id(), reason = rejection.reason, "dead letter");
         self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
     }
 

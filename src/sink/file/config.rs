@@ -7,6 +7,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Rotation;
+use crate::journal::config::Problem;
+pub use crate::journal::config::{Compression, RotateConfig};
+use crate::journal::name::Template;
 use crate::units::{Period, Size};
 
 /// JSON lines in a directory.
@@ -16,8 +20,8 @@ pub struct FileConfig {
     /// Where the files go; made, with mode 0700, if it is missing. Required.
     #[schemars(example = &"/var/lib/atdata-bridge/events")]
     pub directory: Option<PathBuf>,
-    /// What the names begin with. `{connection_id}`, `{partition}`, `{date}` and `{hour}` (UTC) stand for
-    /// the event's; the time of opening and `.jsonl` are appended. Must hold `{connection_id}`, so
+    /// What the names begin with. `{connection_id}`, `{partition}`, `{date}` and `{hour}` (of the event, in
+    /// UTC) are filled in; the time of opening and `.jsonl` are appended. Must hold `{connection_id}`, so
     /// that no two processes write to one file; `{partition}` needs `event.partitions`.
     pub name: String,
     /// `body`: the event as it came, one line each. `envelope`: an object with id, key, partition,
@@ -64,58 +68,26 @@ pub enum Format {
     Envelope,
 }
 
-/// How a finished file is compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Not at all: `.jsonl`.
-    #[default]
-    None,
-    /// `.jsonl.zst`, one frame.
-    Zstd,
-    /// `.jsonl.gz`, one member.
-    Gzip,
-}
-
-/// When a file is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RotateConfig {
-    /// At this size, before compression.
-    pub size: Size,
-    /// At this age, also when nothing more is written.
-    pub age: Period,
-}
-
-impl Default for RotateConfig {
-    fn default() -> Self {
-        Self { size: Size::mib(128), age: Period::secs(3600) }
-    }
-}
-
 /// The checked settings of one file sink.
 #[derive(Clone, Debug)]
 pub struct FileSettings {
     /// Where the files go.
     pub directory: PathBuf,
-    /// A template whose braces match, with known placeholders only.
-    pub name: String,
+    /// What their names begin with.
+    pub name: Template,
     /// What a line is.
     pub format: Format,
     /// How finished files are compressed.
     pub compression: Compression,
-    /// Both more than zero.
-    pub rotate: RotateConfig,
+    /// When a file is finished.
+    pub rotation: Rotation,
     /// At least 1.
     pub max_open: usize,
-    /// Bytes; `None` is no limit.
+    /// Bytes.
     pub max_total: Option<u64>,
-    /// `None` is no limit.
+    /// Since a file was finished.
     pub max_age: Option<Duration>,
 }
-
-/// What is wrong with a setting: its key, seen from the table it stands in, and what is allowed.
-pub type Problem = (&'static str, String);
 
 /// Checks a file sink's table; `partitions` is `event.partitions`.
 ///
@@ -123,67 +95,79 @@ pub type Problem = (&'static str, String);
 /// Every mistake, each with its key inside the table and what is allowed.
 pub fn check(config: &FileConfig, partitions: Option<NonZeroU32>) -> Result<FileSettings, Vec<Problem>> {
     let mut problems = Vec::new();
-    if let Err(message) = check_name(&config.name, partitions.is_some()) {
-        problems.push(("name", message));
+    let directory = config.directory.clone().filter(|path| !path.as_os_str().is_empty());
+    if directory.is_none() {
+        problems.push(("directory", "is missing: say where the files go".to_owned()));
+    }
+    let name = Template::parse(&config.name).map_err(|message| problems.push(("name", message))).ok();
+    if partitions.is_none() && name.as_ref().is_some_and(Template::has_partition) {
+        let message = "`{partition}` needs a fixed number of partitions: set event.partitions";
+        problems.push(("name", message.to_owned()));
     }
     if config.max_open == 0 {
         problems.push(("max_open", "must be at least 1".to_owned()));
     }
-    config.rotate.check(config.max_total, &mut problems);
-    match &config.directory {
-        Some(directory) if problems.is_empty() => Ok(FileSettings {
-            directory: directory.clone(),
-            name: config.name.clone(),
+    if config.max_age.is_some_and(|age| age < Period::secs(1)) {
+        problems.push(("max_age", "is too short: at least `1s`; unset it for no limit".to_owned()));
+    }
+    let rotation = config.rotate.check(&mut problems);
+    config.rotate.check_total(config.max_total, &mut problems);
+    match (directory, name) {
+        (Some(directory), Some(name)) if problems.is_empty() => Ok(FileSettings {
+            directory,
+            name,
             format: config.format,
             compression: config.compression,
-            rotate: config.rotate,
+            rotation,
             max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
             max_total: config.max_total.map(|size| size.0),
             max_age: config.max_age.map(|age| age.0),
         }),
-        Some(_) => Err(problems),
-        None => {
-            problems.push(("directory", "is missing".to_owned()));
-            Err(problems)
-        }
+        _ => Err(problems),
     }
 }
 
-impl RotateConfig {
-    /// Checks the size and age at which files are finished, and their size altogether.
-    pub(crate) fn check(&self, max_total: Option<Size>, problems: &mut Vec<Problem>) {
-        if self.size.0 == 0 {
-            problems.push(("rotate.size", "must be more than 0".to_owned()));
-        }
-        if self.age.0.is_zero() {
-            problems.push(("rotate.age", "must be more than 0s".to_owned()));
-        }
-        if let Some(total) = max_total.filter(|&total| total < self.size) {
-            problems.push(("max_total", format!("{total} is less than rotate.size, {}", self.size)));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<&'static str> {
+        let partitions = partitions.and_then(NonZeroU32::new);
+        match check(&config, partitions) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.into_iter().map(|(key, _)| key).collect(),
         }
     }
-}
 
-/// Checks what a file's name is made of.
-fn check_name(name: &str, partitioned: bool) -> Result<(), String> {
-    const KNOWN: [&str; 4] = ["connection_id", "partition", "date", "hour"];
-    let mut found = Vec::new();
-    for (n, piece) in name.split('{').enumerate() {
-        let (placeholder, literal) = match piece.split_once('}') {
-            Some((placeholder, literal)) if n > 0 => (Some(placeholder), literal),
-            None if n == 0 => (None, piece),
-            _ => return Err("has a brace without its other half".to_owned()),
+    fn good() -> FileConfig {
+        FileConfig { directory: Some("/data".into()), ..FileConfig::default() }
+    }
+
+    #[test]
+    fn the_defaults_need_a_directory_only() {
+        assert_eq!(problems(FileConfig::default(), None), ["directory"]);
+        assert_eq!(problems(good(), None), [""; 0]);
+    }
+
+    #[test]
+    fn a_partition_in_the_name_needs_a_number_of_partitions() {
+        let config = FileConfig { name: "{connection_id}-{partition}".to_owned(), ..good() };
+        assert_eq!(problems(config.clone(), None), ["name"]);
+        assert_eq!(problems(config, Some(16)), [""; 0]);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let config = FileConfig {
+            directory: None,
+            name: "a/b".to_owned(),
+            max_open: 0,
+            max_total: Some(Size(10)),
+            max_age: Some(Period::millis(1)),
+            rotate: RotateConfig { size: Size(100), age: Period::millis(10) },
+            ..FileConfig::default()
         };
-        if let Some(unknown) = placeholder.filter(|placeholder| !KNOWN.contains(placeholder)) {
-            return Err(format!("{{{unknown}}} is not known; known are {{{}}}", KNOWN.join("}, {")));
-        }
-        if literal.contains(['}', '/', '\\']) || literal.chars().any(char::is_control) {
-            return Err("is no file's name: braces that don't match, / and \\ are not allowed".to_owned());
-        }
-        found.extend(placeholder);
+        let expected = ["directory", "name", "max_open", "max_age", "rotate.age", "max_total"];
+        assert_eq!(problems(config, None), expected);
     }
-    if found.contains(&"partition") && !partitioned {
-        return Err("{partition} needs event.partitions, the same number in every sink".to_owned());
-    }
-    Ok(())
 }

@@ -1,3 +1,189 @@
 //! JSON lines in a directory, each settled only when it is on the disk.
+//!
+//! Events become lines on the lane's own task (a copy each), gather while the [`Writer`] writes and syncs
+//! the group before, and are durable as a whole group or not at all. So an event is in the files once,
+//! whatever the disk does; only the end of the process between sync and acknowledgement makes doubles.
 
 pub mod config;
+mod line;
+mod outbox;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use self::config::{FileSettings, Format};
+use self::outbox::Outbox;
+use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
+use crate::journal::name::{Slot, Stems};
+use crate::journal::{self, AfterFailure, Disk, Ended, JournalSettings, Memory, OsDisk, Writer};
+
+/// The most deliveries without a verdict; enough for one group to gather while another is synced.
+const MAX_DELIVERIES: usize = 4096;
+/// The most bytes of lines not yet durable.
+const MAX_BYTES: usize = 8 << 20;
+
+/// The file sink.
+pub struct FileSink {
+    name: String,
+    format: Format,
+    partitions: Option<NonZeroU32>,
+    journal: JournalSettings,
+    disk: Arc<dyn Disk>,
+    memory: Memory,
+    previous: Option<Ended>,
+}
+
+impl FileSink {
+    /// Touches nothing yet.
+    pub fn new(name: String, settings: FileSettings, context: SinkContext) -> Self {
+        Self::on(Arc::new(OsDisk), name, settings, context)
+    }
+
+    fn on(disk: Arc<dyn Disk>, name: String, settings: FileSettings, context: SinkContext) -> Self {
+        Self {
+            name,
+            format: settings.format,
+            partitions: context.partitions,
+            journal: JournalSettings {
+                stems: settings.name.bind(&context.connection_id),
+                directory: settings.directory,
+                compression: settings.compression,
+                rotation: settings.rotation,
+                max_open: settings.max_open,
+                max_total: settings.max_total,
+                max_age: settings.max_age,
+            },
+            disk,
+            memory: Memory::default(),
+            previous: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for FileSink {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        if let Some(previous) = &mut self.previous {
+            previous.wait().await;
+        }
+        let journal = journal::open(Arc::clone(&self.disk), self.journal.clone(), self.memory.clone()).await;
+        let journal = journal.map_err(|trouble| SinkError::from(&trouble))?;
+        let outbox = Arc::new(Outbox::default());
+        let done = {
+            let outbox = Arc::clone(&outbox);
+            move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &journal::Failure>| {
+                outbox.settle(tickets, outcome);
+            }
+        };
+        let writer = Writer::start(&self.name, journal, AfterFailure::Pause, done)
+            .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
+        self.previous = Some(writer.ended());
+        let ended = writer.ended();
+        let writer = Arc::new(writer);
+        let submit = FileSubmit {
+            writer: Arc::clone(&writer),
+            outbox: Arc::clone(&outbox),
+            stems: self.journal.stems.clone(),
+            format: self.format,
+            partitions: self.partitions,
+        };
+        Ok((Box::new(submit), Box::new(FileVerdicts { writer, outbox, ended })))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        journal::probe(self.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
+    }
+}
+
+struct FileSubmit {
+    writer: Arc<Writer<DeliveryId>>,
+    outbox: Arc<Outbox>,
+    stems: Stems,
+    format: Format,
+    partitions: Option<NonZeroU32>,
+}
+
+impl FileSubmit {
+    fn slot(&self, delivery: &Delivery) -> Slot {
+        let event = &delivery.event;
+        let millis = || event.message.timestamp.unwrap_or_else(|| Timestamp::now().as_millisecond());
+        // Without a number of partitions no name has one: the settings were checked.
+        let partition = || self.partitions.map_or(0, |partitions| event.key.partition(partitions));
+        self.stems.slot(millis, partition)
+    }
+}
+
+#[async_trait]
+impl Submit for FileSubmit {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        let room = MAX_DELIVERIES.saturating_sub(self.outbox.in_flight());
+        let accepted = self.writer.append(|group, writing| {
+            let (mut accepted, mut refused) = (0, 0);
+            for delivery in deliveries.iter().take(room) {
+                let bytes = writing + group.bytes();
+                if bytes > 0 && bytes + delivery.event.body().len() > MAX_BYTES {
+                    break;
+                }
+                accepted += 1;
+                let write =
+                    |lines: &mut Vec<u8>| line::append(lines, &delivery.event, self.format, self.partitions);
+                if let Err(rejection) = group.append(self.slot(delivery), delivery.id, write) {
+                    refused += 1;
+                    self.outbox.refuse(delivery.id, rejection);
+                }
+            }
+            self.outbox.accepted(accepted - refused);
+            accepted
+        });
+        match (accepted, self.outbox.broken()) {
+            (_, Some(error)) => Err(error),
+            (Some(accepted), None) => Ok(accepted),
+            // Paused: the verdicts that say so are waiting to be taken.
+            (None, None) => Ok(0),
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.writer.drain();
+        self.writer.ended().wait().await;
+        self.outbox.broken().map_or(Ok(()), Err)
+    }
+}
+
+struct FileVerdicts {
+    writer: Arc<Writer<DeliveryId>>,
+    outbox: Arc<Outbox>,
+    ended: Ended,
+}
+
+#[async_trait]
+impl Verdicts for FileVerdicts {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        let over = tokio::select! {
+            biased;
+            () = self.outbox.wait() => false,
+            () = self.ended.wait() => true,
+        };
+        let verdicts = self.outbox.take();
+        if verdicts.is_empty() {
+            let silent = || SinkError::unavailable("the thread that writes the files has ended");
+            debug_assert!(over || self.outbox.broken().is_some());
+            return Err(self.outbox.broken().unwrap_or_else(silent));
+        }
+        if verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Retry(_))) {
+            // The lane knows now: what it submits from here on comes after what failed.
+            self.writer.resume();
+        }
+        Ok(verdicts)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! The options that everything built on a journal shares.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Rotation;
+use crate::units::{Period, Size};
+
+/// How a finished file is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all: `.jsonl`.
+    #[default]
+    None,
+    /// `.jsonl.zst`, one frame.
+    Zstd,
+    /// `.jsonl.gz`, one member.
+    Gzip,
+}
+
+/// When a file is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotateConfig {
+    /// At this size, before compression.
+    pub size: Size,
+    /// At this age, also when nothing more is written.
+    pub age: Period,
+}
+
+impl Default for RotateConfig {
+    fn default() -> Self {
+        Self { size: Size::mib(128), age: Period::secs(3600) }
+    }
+}
+
+/// What is wrong with a setting: its key, seen from the table it stands in, and what is allowed.
+pub type Problem = (&'static str, String);
+
+impl RotateConfig {
+    /// The checked rotation; what is wrong is added to `problems`.
+    pub(crate) fn check(&self, problems: &mut Vec<Problem>) -> Rotation {
+        if self.size.0 == 0 {
+            problems.push(("rotate.size", "must be at least 1 byte, such as `128MiB`".to_owned()));
+        }
+        if self.age < Period::secs(1) {
+            problems.push(("rotate.age", format!("`{}` is too short: at least `1s`", self.age)));
+        }
+        Rotation { size: self.size.0, age: self.age.0 }
+    }
+
+    /// A limit on all files together must leave room for one whole file, or it would hold for ever.
+    pub(crate) fn check_total(&self, max_total: Option<Size>, problems: &mut Vec<Problem>) {
+        if let Some(total) = max_total.filter(|total| *total < self.size) {
+            let message = format!(
+                "`{total}` is less than one file (rotate.size is `{}`): raise it or unset it",
+                self.size
+            );
+            problems.push(("max_total", message));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Durable line files in one directory: appended in groups, rotated by size and age, repaired at opening.
+//! The file sink and the dead letters are built on it.
+//!
+//! ```text
+//! callers ── lines ──▶ Writer (one thread) ── group ──▶ Journal ── finished files ──▶ Finisher (one thread)
+//!                                                          │                            compress, rename
+//!                                             write, sync, or take everything back
+//! ```
+//!
+//! The rules, which the tests prove on a disk that fails and crashes between any two steps:
+//!
+//! * A group is durable as a whole or not at all: every file it touches is synced (and the directory, when
+//!   a file is new), or all of them are cut back to the length that was last synced.
+//! * That length is remembered for each file ([`Memory`]) as long as the process lives: what could not be
+//!   cut back at once is cut back when the journal is next opened, before anything is written.
+//! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
+//!
+//! Nothing here knows what a line means.
+
+pub mod config;
+pub(crate) mod disk;
+mod finish;
+mod finisher;
+mod line_file;
+mod memory;
+pub mod name;
+mod probe;
+mod quota;
+mod recovery;
+mod rotation;
+mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use disk::{Disk, OsDisk};
+pub(crate) use memory::Memory;
+pub use rotation::Rotation;
+pub(crate) use store::{Failure, Journal};
+pub use trouble::Trouble;
+pub(crate) use writer::{AfterFailure, Ended, Group, Writer};
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use config::Compression;
+use name::Stems;
+
+/// What a journal is opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalSettings {
+    /// Made, with mode 0700, if it is missing.
+    pub(crate) directory: PathBuf,
+    /// What its files are called; a file with another name is never touched.
+    pub(crate) stems: Stems,
+    /// How finished files are compressed.
+    pub(crate) compression: Compression,
+    /// When a file is finished.
+    pub(crate) rotation: Rotation,
+    /// The most files open at once, at least 1.
+    pub(crate) max_open: usize,
+    /// Nothing is written once all files together hold so many bytes.
+    pub(crate) max_total: Option<u64>,
+    /// Nothing is written once a finished file has lain in the directory for so long.
+    pub(crate) max_age: Option<Duration>,
+}
+
+/// Opens a journal off the async threads.
+///
+/// # Errors
+/// Why it can't be opened now.
+pub(crate) async fn open(
+    disk: Arc<dyn Disk>,
+    settings: JournalSettings,
+    memory: Memory,
+) -> Result<Journal, Trouble> {
+    blocking(move || Journal::open(disk, settings, memory, Timestamp::now())).await
+}
+
+/// Whether a journal could be opened, found out off the async threads; leaves nothing behind. Returns lines
+/// worth knowing; a line that begins with `warning: ` is a warning.
+///
+/// # Errors
+/// What would keep it from being opened.
+pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, Trouble> {
+    blocking(move || probe::probe(&settings)).await
+}
+
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, Trouble> + Send + 'static,
+) -> Result<R, Trouble> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(Trouble::Interrupted(error.to_string())))
+}

@@ -1,0 +1,403 @@
+//! What files are called. A name template with its placeholders filled is a *stem*; a file is
+//! `<stem>-<UTC time of opening>-<counter>` (its *base*) and an ending that tells its state:
+//!
+//! | ending | state |
+//! |---|---|
+//! | `.jsonl.open` | being written, or waiting to be finished; not for readers |
+//! | `.jsonl.zst.tmp`, `.jsonl.gz.tmp` | being compressed; worthless while the `.open` file exists |
+//! | `.jsonl.zst.ready`, `.jsonl.gz.ready` | the whole of the file, compressed; the `.open` file is on its way out |
+//! | `.jsonl`, `.jsonl.zst`, `.jsonl.gz` | finished, for readers |
+//!
+//! Files of one stem sort by time.
+
+use std::fmt::Write as _;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use super::config::Compression;
+
+const MILLIS_PER_HOUR: i64 = 3_600_000;
+
+/// A checked name template: text with `{connection_id}`, `{partition}`, `{date}` and `{hour}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    ConnectionId,
+    Partition,
+    Date,
+    Hour,
+}
+
+impl Piece {
+    fn placeholder(name: &str) -> Result<Self, String> {
+        match name {
+            "connection_id" => Ok(Self::ConnectionId),
+            "partition" => Ok(Self::Partition),
+            "date" => Ok(Self::Date),
+            "hour" => Ok(Self::Hour),
+            _ => Err(format!(
+                "`{{{name}}}` is not known: write {{connection_id}}, {{partition}}, {{date}} or {{hour}}"
+            )),
+        }
+    }
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.starts_with('.') {
+            return Err("a name must not be empty or begin with a dot".to_owned());
+        }
+        if let Some(odd) = text.chars().find(|c| *c == '/' || c.is_control() || c.is_whitespace()) {
+            return Err(format!("{odd:?} is not allowed in a name"));
+        }
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, behind) = after.split_once('}').ok_or("a `{` without its `}`")?;
+            pieces.extend(plain(before)?);
+            pieces.push(Piece::placeholder(name)?);
+            rest = behind;
+        }
+        pieces.extend(plain(rest)?);
+        Ok(Self(pieces))
+    }
+
+    /// `dead-letters-{connection_id}`.
+    pub(crate) fn dead_letters() -> Self {
+        Self(vec![Piece::Text("dead-letters-".to_owned()), Piece::ConnectionId])
+    }
+
+    /// Whether the template has `{partition}`, which needs a fixed number of partitions.
+    pub fn has_partition(&self) -> bool {
+        self.0.contains(&Piece::Partition)
+    }
+
+    /// Fills in the connection id; what a file name can't hold is written as `%` and two hex digits.
+    pub(crate) fn bind(&self, connection_id: &str) -> Stems {
+        let bound = |piece: &Piece| match piece {
+            Piece::ConnectionId => Piece::Text(escaped(connection_id)),
+            other => other.clone(),
+        };
+        Stems(self.0.iter().map(bound).collect())
+    }
+}
+
+fn plain(text: &str) -> Result<Option<Piece>, String> {
+    match text {
+        _ if text.contains('}') => Err("a `}` without its `{`".to_owned()),
+        "" => Ok(None),
+        _ => Ok(Some(Piece::Text(text.to_owned()))),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut name = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.@+=".contains(&byte) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    name
+}
+
+/// Which of a journal's files a line belongs to: what the placeholders stand for. Parts that the template
+/// does not use are 0, so that equal slots mean the same file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Slot {
+    /// Hours since 1970.
+    hour: i64,
+    partition: u32,
+}
+
+/// All the stems that one template gives for one connection id: the names that one journal owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stems(Vec<Piece>);
+
+impl Stems {
+    /// The slot for a time in milliseconds since 1970 and a partition; each is asked for only when it is
+    /// used.
+    pub(crate) fn slot(&self, millis: impl FnOnce() -> i64, partition: impl FnOnce() -> u32) -> Slot {
+        let has = |piece| self.0.contains(&piece);
+        let hours = || millis().div_euclid(MILLIS_PER_HOUR);
+        let hour = match (has(Piece::Date), has(Piece::Hour)) {
+            (true, true) => hours(),
+            (true, false) => hours().div_euclid(24) * 24,
+            (false, true) => hours().rem_euclid(24),
+            (false, false) => 0,
+        };
+        Slot { hour, partition: if has(Piece::Partition) { partition() } else { 0 } }
+    }
+
+    /// The stem for a slot.
+    pub(crate) fn stem(&self, slot: Slot) -> String {
+        let time = Timestamp::from_millisecond(slot.hour.saturating_mul(MILLIS_PER_HOUR));
+        let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut stem = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => stem.push_str(text),
+                Piece::ConnectionId => {}
+                Piece::Partition => stem.push_str(&slot.partition.to_string()),
+                Piece::Date => stem.push_str(&time.strftime("%Y-%m-%d").to_string()),
+                Piece::Hour => stem.push_str(&time.strftime("%H").to_string()),
+            }
+        }
+        stem
+    }
+
+    /// Whether `stem` could have been made here.
+    pub(crate) fn owns(&self, stem: &str) -> bool {
+        matches(&self.0, stem.as_bytes())
+    }
+
+    /// The name of the file whose lock protects all these names.
+    pub(crate) fn lock_name(&self) -> String {
+        let mut name = ".".to_owned();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => name.push_str(text),
+                Piece::ConnectionId => {}
+                Piece::Partition => name.push_str("{partition}"),
+                Piece::Date => name.push_str("{date}"),
+                Piece::Hour => name.push_str("{hour}"),
+            }
+        }
+        name + ".lock"
+    }
+}
+
+fn matches(pieces: &[Piece], text: &[u8]) -> bool {
+    let Some((piece, rest)) = pieces.split_first() else { return text.is_empty() };
+    match piece {
+        Piece::Text(expected) => {
+            text.strip_prefix(expected.as_bytes()).is_some_and(|after| matches(rest, after))
+        }
+        Piece::ConnectionId => matches(rest, text),
+        Piece::Partition => {
+            let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            (1..=digits).any(|n| matches(rest, &text[n..]))
+        }
+        Piece::Date => fixed(text, b"0000-00-00").is_some_and(|after| matches(rest, after)),
+        Piece::Hour => fixed(text, b"00").is_some_and(|after| matches(rest, after)),
+    }
+}
+
+/// What follows a text of the form `shape`, in which `0` stands for any digit.
+fn fixed<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = text.split_at_checked(shape.len())?;
+    let same = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    head.iter().zip(shape).all(same).then_some(rest)
+}
+
+/// The part of a file's name that stays the same through all its states.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Base(String);
+
+impl Base {
+    /// The `counter`-th file of this stem opened in that millisecond.
+    pub(crate) fn new(stem: &str, opened: Timestamp, counter: u32) -> Self {
+        let millis = opened.as_millisecond().rem_euclid(1000);
+        let mut base = stem.to_owned();
+        // Writing into a String can't fail.
+        if write!(base, "-{}{millis:03}Z-{counter:06}", opened.strftime("%Y%m%dT%H%M%S")).is_err() {
+            base.clear();
+        }
+        Self(base)
+    }
+
+    /// While it is written.
+    pub(crate) fn open(&self) -> String {
+        format!("{}.jsonl.open", self.0)
+    }
+
+    /// Every name that holds lines of the file, in one state or another.
+    pub(crate) fn names(&self) -> [String; 6] {
+        use Compression::{Gzip, None, Zstd};
+        let finished = [None, Zstd, Gzip].map(|compression| self.finished(compression));
+        let [plain, zstd, gzip] = finished;
+        [self.open(), plain, zstd, gzip, self.ready(Zstd), self.ready(Gzip)]
+    }
+
+    /// For readers.
+    pub(crate) fn finished(&self, compression: Compression) -> String {
+        match compression {
+            Compression::None => format!("{}.jsonl", self.0),
+            Compression::Zstd => format!("{}.jsonl.zst", self.0),
+            Compression::Gzip => format!("{}.jsonl.gz", self.0),
+        }
+    }
+
+    /// While it is compressed.
+    pub(crate) fn temporary(&self, compression: Compression) -> String {
+        self.finished(compression) + ".tmp"
+    }
+
+    /// Once it is compressed completely.
+    pub(crate) fn ready(&self, compression: Compression) -> String {
+        self.finished(compression) + ".ready"
+    }
+}
+
+/// What a file's name tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    pub(crate) base: Base,
+    pub(crate) stem: String,
+    pub(crate) opened: Timestamp,
+    pub(crate) state: FileState,
+}
+
+/// The state of a file (see the table above).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileState {
+    Open,
+    Temporary,
+    Ready(Compression),
+    Finished,
+}
+
+const ENDINGS: [(&str, FileState); 8] = [
+    (".jsonl.open", FileState::Open),
+    (".jsonl", FileState::Finished),
+    (".jsonl.zst", FileState::Finished),
+    (".jsonl.gz", FileState::Finished),
+    (".jsonl.zst.tmp", FileState::Temporary),
+    (".jsonl.gz.tmp", FileState::Temporary),
+    (".jsonl.zst.ready", FileState::Ready(Compression::Zstd)),
+    (".jsonl.gz.ready", FileState::Ready(Compression::Gzip)),
+];
+
+/// Reads a file's name; `None` when `stems` can't have made it.
+pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
+    let with_ending = |(ending, state): &(&str, FileState)| Some((file_name.strip_suffix(ending)?, *state));
+    let (base, state) = ENDINGS.iter().find_map(with_ending)?;
+    let (front, counter) = base.rsplit_once('-')?;
+    let (stem, time) = front.rsplit_once('-')?;
+    let digits_only = counter.len() >= 6 && counter.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits_only || !stems.owns(stem) {
+        return None;
+    }
+    Some(Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opened: opening_time(time)?, state })
+}
+
+fn opening_time(text: &str) -> Option<Timestamp> {
+    fixed(text.as_bytes(), b"00000000T000000000Z").filter(|rest| rest.is_empty())?;
+    let seconds = DateTime::strptime("%Y%m%dT%H%M%S", text.get(..15)?).ok()?;
+    let millis: i64 = text.get(15..18)?.parse().ok()?;
+    TimeZone::UTC.to_timestamp(seconds).ok()?.checked_add(millis.milliseconds()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stems(template: &str) -> Stems {
+        Template::parse(template).unwrap().bind("acme-b1")
+    }
+
+    const NOON: i64 = 1_795_262_400_000;
+
+    #[test]
+    fn placeholders_stand_for_the_events_own_time_and_partition() {
+        let stems = stems("x-{date}T{hour}-p{partition}-{connection_id}");
+        let slot = stems.slot(|| NOON + 59_999, || 7);
+        assert_eq!(stems.stem(slot), "x-2026-11-21T12-p7-acme-b1");
+        assert_eq!(slot, stems.slot(|| NOON, || 7));
+        assert_ne!(slot, stems.slot(|| NOON + MILLIS_PER_HOUR, || 7));
+        assert_eq!(stems.lock_name(), ".x-{date}T{hour}-p{partition}-acme-b1.lock");
+    }
+
+    #[test]
+    fn what_the_template_does_not_use_makes_no_other_slot() {
+        assert_eq!(stems("{connection_id}").slot(|| NOON, || 7), Slot::default());
+        let daily = stems("{date}");
+        assert_eq!(daily.slot(|| NOON, || 7), daily.slot(|| NOON + 11 * MILLIS_PER_HOUR, || 8));
+        assert_ne!(daily.slot(|| NOON, || 7), daily.slot(|| NOON + 12 * MILLIS_PER_HOUR, || 7));
+    }
+
+    #[test]
+    fn wrong_templates_say_what_is_wrong() {
+        for (template, part) in [
+            ("", "empty"),
+            (".x", "dot"),
+            ("a/b", "'/'"),
+            ("a b", "' '"),
+            ("a{b", "`{` without"),
+            ("a}b", "`}` without"),
+            ("{topic}", "`{topic}` is not known"),
+        ] {
+            let message = Template::parse(template).unwrap_err();
+            assert!(message.contains(part), "{template}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_connection_id_cannot_leave_the_directory_and_stays_distinct() {
+        let template = Template::parse("{connection_id}").unwrap();
+        assert_eq!(template.bind("../x").stem(Slot::default()), "..%2Fx");
+        assert_ne!(template.bind("a%2Fb"), template.bind("a/b"));
+    }
+
+    #[test]
+    fn names_of_others_are_not_ours() {
+        let ours = stems("{connection_id}");
+        let opened = Timestamp::from_millisecond(NOON).unwrap();
+        let base = Base::new("acme-b1", opened, 0);
+        assert_eq!(base.open(), "acme-b1-20261121T120000000Z-000000.jsonl.open");
+        assert!(parse(&base.open(), &ours).is_some());
+        for other in [
+            "acme-b2-20261121T120000000Z-000000.jsonl.open",
+            "acme-b1-x-20261121T120000000Z-000000.jsonl.open",
+            "acme-b1-20261121T120000000Z-000000.json",
+            "acme-b1-20261121T120000000Z-0.jsonl",
+            "acme-b1-20269921T120000000Z-000000.jsonl",
+            "acme-b1.jsonl",
+            ".acme-b1.lock",
+        ] {
+            assert_eq!(parse(other, &ours), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_tells_what_it_was_made_of(
+            template in prop::sample::select(vec!["{connection_id}", "{partition}1{date}{hour}", "p{partition}-{hour}", "a-b"]),
+            millis in 0i64..4_000_000_000_000, partition: u32, counter in 0u32..2_000_000,
+        ) {
+            let stems = stems(template);
+            let opened = Timestamp::from_millisecond(millis).unwrap();
+            let stem = stems.stem(stems.slot(|| millis, || partition));
+            let base = Base::new(&stem, opened, counter);
+            for (name, state) in [
+                (base.open(), FileState::Open),
+                (base.finished(Compression::None), FileState::Finished),
+                (base.finished(Compression::Zstd), FileState::Finished),
+                (base.temporary(Compression::Gzip), FileState::Temporary),
+                (base.ready(Compression::Gzip), FileState::Ready(Compression::Gzip)),
+            ] {
+                let parsed = parse(&name, &stems);
+                let expected = Parsed { base: base.clone(), stem: stem.clone(), opened, state };
+                prop_assert_eq!(parsed, Some(expected));
+            }
+        }
+
+        #[test]
+        fn names_of_one_stem_sort_by_time(a in 0i64..4_000_000_000_000, b in 0i64..4_000_000_000_000, n in 0u32..999_999, m in 0u32..999_999) {
+            let name = |millis, counter| Base::new("x", Timestamp::from_millisecond(millis).unwrap(), counter);
+            prop_assert_eq!(name(a, n).cmp(&name(b, m)), (a, n).cmp(&(b, m)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! How much lies in the directory, known without walking it for every group: what is appended is added,
+//! and only when a limit seems to be reached the directory is looked at again, since finished files may
+//! have been moved away.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Once a limit is reached the directory is looked at so often at most.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// What a look at the directory shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    /// The bytes of all files.
+    pub(super) total: u64,
+    /// When the oldest finished file was finished.
+    pub(super) oldest: Option<Timestamp>,
+}
+
+/// A limit that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exceeded {
+    /// All files would take so many bytes.
+    Total(u64),
+    /// The oldest finished file has lain there too long.
+    Age,
+}
+
+/// The limits, and what is known of the directory.
+#[derive(Debug)]
+pub(super) struct Quota {
+    max_total: Option<u64>,
+    max_age: Option<Duration>,
+    known: Holdings,
+    looked: Timestamp,
+}
+
+impl Quota {
+    pub(super) fn new(
+        max_total: Option<u64>,
+        max_age: Option<Duration>,
+        seen: Holdings,
+        now: Timestamp,
+    ) -> Self {
+        Self { max_total, max_age, known: seen, looked: now }
+    }
+
+    /// The limit that keeps `more` bytes from being written now, if any.
+    pub(super) fn exceeded(&self, more: u64, now: Timestamp) -> Option<Exceeded> {
+        let total = self.known.total.saturating_add(more);
+        if self.max_total.is_some_and(|limit| total > limit) {
+            return Some(Exceeded::Total(total));
+        }
+        let age = now.duration_since(self.known.oldest?);
+        let limit = SignedDuration::try_from(self.max_age?).unwrap_or(SignedDuration::MAX);
+        (age > limit).then_some(Exceeded::Age)
+    }
+
+    /// Whether it is worth looking at the directory again.
+    pub(super) fn may_look(&self, now: Timestamp) -> bool {
+        now.duration_since(self.looked).abs() >= LOOK_AGAIN
+    }
+
+    /// Takes over what a new look has shown.
+    pub(super) fn look(&mut self, seen: Holdings, now: Timestamp) {
+        self.known = seen;
+        self.looked = now;
+    }
+
+    /// So much was appended.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.known.total = self.known.total.saturating_add(bytes);
+    }
+
+    /// A file was finished.
+    pub(super) fn finished(&mut self, now: Timestamp) {
+        self.known.oldest.get_or_insert(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_total_holds_until_a_look_shows_room() {
+        let mut quota = Quota::new(Some(100), None, Holdings { total: 60, oldest: Some(at(0)) }, at(0));
+        assert_eq!(quota.exceeded(40, at(1)), None);
+        quota.add(40);
+        assert_eq!(quota.exceeded(1, at(1)), Some(Exceeded::Total(101)));
+        assert!(quota.may_look(at(1)));
+        quota.look(Holdings { total: 40, oldest: None }, at(1));
+        assert_eq!(quota.exceeded(1, at(1)), None);
+        assert!(!quota.may_look(at(1)));
+    }
+
+    #[test]
+    fn the_age_counts_from_the_first_file_finished() {
+        let mut quota = Quota::new(None, Some(Duration::from_secs(60)), Holdings::default(), at(0));
+        assert_eq!(quota.exceeded(1, at(1000)), None);
+        quota.finished(at(1000));
+        quota.finished(at(1050));
+        assert_eq!(quota.exceeded(1, at(1060)), None);
+        assert_eq!(quota.exceeded(1, at(1061)), Some(Exceeded::Age));
+        quota.look(Holdings { total: 0, oldest: Some(at(1050)) }, at(1061));
+        assert_eq!(quota.exceeded(1, at(1061)), None);
+    }
+}

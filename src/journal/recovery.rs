@@ -1,0 +1,122 @@
+//! What an earlier opening left behind is brought into order before anything is written: files half
+//! finished are finished or begun again, and files being written end with the last complete line.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::config::Compression;
+use super::disk::{Disk, DiskFile, Entry};
+use super::finish::{publish, remove};
+use super::memory::Memory;
+use super::name::{Base, FileState, Parsed, Stems, parse};
+use super::trouble::Trouble;
+
+const CHUNK: usize = 64 << 10;
+
+/// A file that was being written, repaired.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) base: Base,
+    pub(super) stem: String,
+    pub(super) opened: Timestamp,
+    pub(super) len: u64,
+}
+
+/// Brings the files of `stems` into order; returns those that were being written, oldest first.
+pub(super) fn recover(
+    disk: &dyn Disk,
+    directory: &Path,
+    stems: &Stems,
+    memory: &Memory,
+) -> Result<Vec<Left>, Trouble> {
+    let entries = disk.list(directory).map_err(Trouble::io("list", directory))?;
+    let mut open = complete_interrupted(disk, directory, &entries, stems)?;
+    memory.retain(|path| open.keys().any(|base| directory.join(base.open()) == path));
+    let mut left = Vec::new();
+    while let Some((base, parsed)) = open.pop_first() {
+        let len = repair(disk, directory, &base, memory)?;
+        if len > 0 {
+            left.push(Left { base, stem: parsed.stem, opened: parsed.opened, len });
+        }
+    }
+    // A process that died between creating a file and syncing the directory left that to us.
+    disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
+    Ok(left)
+}
+
+/// Goes on with what was being finished; returns the files that are still open.
+fn complete_interrupted(
+    disk: &dyn Disk,
+    directory: &Path,
+    entries: &[Entry],
+    stems: &Stems,
+) -> Result<BTreeMap<Base, Parsed>, Trouble> {
+    let mut open = BTreeMap::new();
+    let mut ready: Vec<(Base, Compression)> = Vec::new();
+    for entry in entries {
+        let Some(parsed) = parse(&entry.name, stems) else { continue };
+        match parsed.state {
+            FileState::Finished => {}
+            FileState::Ready(compression) => ready.push((parsed.base, compression)),
+            FileState::Open => {
+                open.insert(parsed.base.clone(), parsed);
+            }
+            FileState::Temporary => remove(disk, directory, &directory.join(&entry.name))?,
+        }
+    }
+    for (base, compression) in ready {
+        publish(disk, directory, &base, compression)?;
+        open.remove(&base);
+    }
+    Ok(open)
+}
+
+/// Cuts a file back to what is known to be synced, or else to its last complete line; returns its length.
+/// One without content is removed.
+fn repair(disk: &dyn Disk, directory: &Path, base: &Base, memory: &Memory) -> Result<u64, Trouble> {
+    let path = directory.join(base.open());
+    let mut file = disk.open(&path).map_err(Trouble::io("open", &path))?;
+    let len = file.len().map_err(Trouble::io("read", &path))?;
+    let bound = memory.synced(&path).unwrap_or(len).min(len);
+    let keep = last_line_end(file.as_ref(), bound).map_err(Trouble::io("read", &path))?;
+    if keep < len {
+        tracing::warn!(
+            file = %path.display(),
+            bytes = len - keep,
+            "cut off what was written but never confirmed; the broker still has it"
+        );
+        file.truncate(keep).map_err(Trouble::io("truncate", &path))?;
+    }
+    // Synced in any case: what a dead process wrote may not be on the disk yet, and it is built on now.
+    file.sync().map_err(Trouble::io("sync", &path))?;
+    if keep == 0 {
+        remove(disk, directory, &path)?;
+        memory.forget(&path);
+    } else {
+        memory.remember(&path, keep);
+    }
+    Ok(keep)
+}
+
+/// The length of the file up to and including its last line feed before `end`.
+fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
+    let mut chunk = vec![0; CHUNK];
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK as u64);
+        let mut filled = 0;
+        while start + (filled as u64) < end {
+            let wanted = (end - start) as usize;
+            match file.read_at(&mut chunk[filled..wanted], start + filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        if let Some(at) = memchr::memrchr(b'\n', &chunk[..filled]) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}

@@ -1,0 +1,309 @@
+//! The files being written: a group goes in as a whole or not at all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::disk::{Disk, Locking};
+use super::line_file::{LineFile, sync_all};
+use super::memory::Memory;
+use super::name::{Base, FileState, Slot, parse};
+use super::quota::{Exceeded, Holdings, Quota};
+use super::recovery::{Left, recover};
+use super::trouble::Trouble;
+use super::{Group, JournalSettings};
+
+/// The most files written but not finished, open or not: a bound for templates with the time in them.
+const MAX_UNFINISHED: usize = 8192;
+
+/// Why a group is not durable. In every case nothing of it is left in the files, now or after the next
+/// opening.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Everything is as it was before; the group may be tried again.
+    TakenBack(Trouble),
+    /// The journal must be opened anew.
+    Broken(Trouble),
+}
+
+impl Failure {
+    /// The cause.
+    pub(crate) fn trouble(&self) -> &Trouble {
+        match self {
+            Self::TakenBack(trouble) | Self::Broken(trouble) => trouble,
+        }
+    }
+}
+
+/// The files being written. Every method blocks on the disk.
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    settings: JournalSettings,
+    memory: Memory,
+    quota: Quota,
+    /// By stem.
+    files: HashMap<String, LineFile>,
+    /// Finished being written before they were known here: left by an earlier opening.
+    leftovers: Vec<Base>,
+    /// Creations that may not be durable yet.
+    directory_dirty: bool,
+    /// The newest opening time given away, and its counter: names never go back.
+    last_name: (Timestamp, u32),
+    /// Counts the waves of writing, to tell which file was written least recently.
+    wave: u64,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Journal {
+    /// Makes the directory, locks the names, and repairs what an earlier opening left.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        settings: JournalSettings,
+        memory: Memory,
+        now: Timestamp,
+    ) -> Result<Self, Trouble> {
+        let directory = settings.directory.as_path();
+        disk.make_directory(directory).map_err(Trouble::io("make", directory))?;
+        let lock_path = directory.join(settings.stems.lock_name());
+        let lock = match disk.lock(&lock_path).map_err(Trouble::io("lock", &lock_path))? {
+            Locking::Locked(lock) => lock,
+            Locking::HeldBy(holder) => return Err(Trouble::Locked { path: lock_path, holder }),
+        };
+        let left = recover(disk.as_ref(), directory, &settings.stems, &memory)?;
+        let seen = holdings(disk.as_ref(), &settings)?;
+        let mut journal = Self {
+            quota: Quota::new(settings.max_total, settings.max_age, seen, now),
+            disk,
+            settings,
+            memory,
+            files: HashMap::new(),
+            leftovers: Vec::new(),
+            directory_dirty: false,
+            last_name: (Timestamp::MIN, 0),
+            wave: 0,
+            _lock: lock,
+        };
+        journal.adopt(left);
+        Ok(journal)
+    }
+
+    /// The newest file of each stem is written on; older ones are only to be finished.
+    fn adopt(&mut self, left: Vec<Left>) {
+        for Left { base, stem, opened, len } in left {
+            let path = self.settings.directory.join(base.open());
+            let file = LineFile::new(base, path, len, opened);
+            if let Some(older) = self.files.insert(stem, file) {
+                self.memory.forget(&older.path);
+                self.leftovers.push(older.base);
+            }
+        }
+    }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    pub(crate) fn settings(&self) -> &JournalSettings {
+        &self.settings
+    }
+
+    /// Appends a group and makes it durable. Returns only when every line is on the disk, or none is
+    /// answered for.
+    pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
+        self.within_limits(group.bytes() as u64, now).map_err(Failure::TakenBack)?;
+        let parts: Vec<(String, &[u8])> =
+            group.parts().map(|(slot, lines)| (self.stem(slot), lines)).collect();
+        match self.write(&parts, now) {
+            Ok(()) => {
+                self.settle();
+                self.quota.add(group.bytes() as u64);
+                Ok(())
+            }
+            Err(trouble) => Err(self.take_back(trouble)),
+        }
+    }
+
+    fn stem(&self, slot: Slot) -> String {
+        self.settings.stems.stem(slot)
+    }
+
+    fn within_limits(&mut self, more: u64, now: Timestamp) -> Result<(), Trouble> {
+        if self.quota.exceeded(more, now).is_some() && self.quota.may_look(now) {
+            let seen = holdings(self.disk.as_ref(), &self.settings)?;
+            self.quota.look(seen, now);
+        }
+        let directory = || self.settings.directory.clone();
+        match self.quota.exceeded(more, now) {
+            None => Ok(()),
+            Some(Exceeded::Total(total)) => {
+                let limit = self.settings.max_total.unwrap_or(total);
+                Err(Trouble::Full { directory: directory(), total, limit })
+            }
+            Some(Exceeded::Age) => {
+                let limit = self.settings.max_age.unwrap_or_default();
+                Err(Trouble::Stale { directory: directory(), limit })
+            }
+        }
+    }
+
+    /// Writes and syncs the parts, no more files at once than may be open.
+    fn write(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), Trouble> {
+        for wave in parts.chunks(self.settings.max_open) {
+            self.wave += 1;
+            for (stem, lines) in wave {
+                self.append(stem, lines, now)?;
+            }
+            let written: Vec<&LineFile> = wave.iter().filter_map(|(stem, _)| self.files.get(stem)).collect();
+            sync_all(&written)?;
+        }
+        if self.directory_dirty {
+            let directory = &self.settings.directory;
+            self.disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
+            self.directory_dirty = false;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, stem: &str, lines: &[u8], now: Timestamp) -> Result<(), Trouble> {
+        if self.files.get(stem).is_none_or(|file| file.handle.is_none()) {
+            self.make_room();
+        }
+        if !self.files.contains_key(stem) {
+            let file = self.create(stem, now)?;
+            self.files.insert(stem.to_owned(), file);
+        }
+        let Some(file) = self.files.get_mut(stem) else { return Ok(()) };
+        file.wave = self.wave;
+        file.append(self.disk.as_ref(), lines)
+    }
+
+    /// Closes the file written least recently, when as many are open as may be.
+    fn make_room(&mut self) {
+        let open = self.files.values().filter(|file| file.handle.is_some()).count();
+        if open >= self.settings.max_open {
+            let open = self.files.values_mut().filter(|file| file.handle.is_some());
+            if let Some(oldest) = open.min_by_key(|file| file.wave) {
+                oldest.handle = None;
+            }
+        }
+    }
+
+    fn create(&mut self, stem: &str, now: Timestamp) -> Result<LineFile, Trouble> {
+        let base = self.next_base(stem, now)?;
+        let path = self.settings.directory.join(base.open());
+        let handle = self.disk.create(&path).map_err(Trouble::io("create", &path))?;
+        self.directory_dirty = true;
+        self.memory.remember(&path, 0);
+        Ok(LineFile { handle: Some(handle), ..LineFile::new(base, path, 0, now) })
+    }
+
+    /// A name that sorts behind every earlier one and that no file has, in whatever state.
+    fn next_base(&mut self, stem: &str, now: Timestamp) -> Result<Base, Trouble> {
+        loop {
+            let (last, counter) = self.last_name;
+            let same_millisecond = now.as_millisecond() <= last.as_millisecond();
+            self.last_name = if same_millisecond { (last, counter.wrapping_add(1)) } else { (now, 0) };
+            let base = Base::new(stem, self.last_name.0, self.last_name.1);
+            let mut free = true;
+            for name in base.names() {
+                let path = self.settings.directory.join(name);
+                free &= !self.disk.exists(&path).map_err(Trouble::io("look for", &path))?;
+            }
+            if free {
+                return Ok(base);
+            }
+        }
+    }
+
+    /// Everything written is durable.
+    fn settle(&mut self) {
+        for file in self.files.values_mut().filter(|file| file.is_dirty()) {
+            file.synced = file.written;
+            file.cut = false;
+            self.memory.remember(&file.path, file.synced);
+        }
+    }
+
+    /// Cuts every file back to what was durable before.
+    fn take_back(&mut self, trouble: Trouble) -> Failure {
+        let mut broken = matches!(trouble, Trouble::Moved { .. });
+        for file in self.files.values_mut().filter(|file| file.is_dirty()) {
+            if let Err(error) = file.cut_back(self.disk.as_ref()) {
+                let path = file.path.display();
+                tracing::warn!(file = %path, %error, "could not cut back; will be done at the next opening");
+                broken = true;
+            }
+        }
+        // A directory that is gone is made anew, and locked, by opening.
+        broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
+        if broken { Failure::Broken(trouble) } else { Failure::TakenBack(trouble) }
+    }
+
+    /// Takes out the files that are due, `room` at most, least recently written first where there are too
+    /// many; what is left grows on until there is room.
+    pub(crate) fn rotate(&mut self, now: Timestamp, room: usize) -> Vec<Base> {
+        let mut taken: Vec<Base> = self.leftovers.drain(..room.min(self.leftovers.len())).collect();
+        let rotation = self.settings.rotation;
+        let mut due: Vec<(u64, String)> = self
+            .files
+            .iter()
+            .filter(|(_, file)| rotation.is_due(file.synced, file.opened, now))
+            .map(|(stem, file)| (file.wave, stem.clone()))
+            .collect();
+        if self.files.len() > MAX_UNFINISHED {
+            let oldest = self.files.iter().min_by_key(|(_, file)| file.wave);
+            due.extend(oldest.map(|(stem, file)| (file.wave, stem.clone())));
+        }
+        due.sort_unstable();
+        for (_, stem) in due.into_iter().take(room - taken.len()) {
+            taken.extend(self.take_out(&stem, now));
+        }
+        taken
+    }
+
+    /// Takes out every file: for a clean end.
+    pub(crate) fn take_all(&mut self, now: Timestamp) -> Vec<Base> {
+        let mut taken = std::mem::take(&mut self.leftovers);
+        let stems: Vec<String> = self.files.keys().cloned().collect();
+        taken.extend(stems.iter().filter_map(|stem| self.take_out(stem, now)));
+        taken
+    }
+
+    fn take_out(&mut self, stem: &str, now: Timestamp) -> Option<Base> {
+        if let Err(trouble) = self.files.get_mut(stem)?.settle_cut(self.disk.as_ref()) {
+            tracing::warn!("{trouble}; the file is finished later");
+            return None;
+        }
+        let file = self.files.remove(stem)?;
+        self.memory.forget(&file.path);
+        self.quota.finished(now);
+        Some(file.base)
+    }
+
+    /// How many files are open.
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> usize {
+        self.files.values().filter(|file| file.handle.is_some()).count()
+    }
+
+    /// How long until a file is due by its age; `None` when there is none.
+    pub(crate) fn next_rotation(&self, now: Timestamp) -> Option<Duration> {
+        let remaining = |file: &LineFile| self.settings.rotation.remaining(file.opened, now);
+        self.files.values().map(remaining).min()
+    }
+}
+
+pub(super) fn holdings(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, Trouble> {
+    let directory = &settings.directory;
+    let mut seen = Holdings::default();
+    for entry in disk.list(directory).map_err(Trouble::io("list", directory))? {
+        let Some(parsed) = parse(&entry.name, &settings.stems) else { continue };
+        seen.total += entry.len;
+        if parsed.state == FileState::Finished {
+            seen.oldest = Some(seen.oldest.map_or(entry.modified, |oldest| oldest.min(entry.modified)));
+        }
+    }
+    Ok(seen)
+}

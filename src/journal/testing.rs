@@ -1,0 +1,271 @@
+//! A disk in memory that fails on command and crashes like a real one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use jiff::Timestamp;
+
+use super::disk::{Disk, DiskFile, Entry, Locking};
+
+/// An operation, as the tests name it when they make it fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Create,
+    Open,
+    Append,
+    Sync,
+    Truncate,
+    Rename,
+    Remove,
+    SyncDirectory,
+    /// Everything that changes nothing.
+    Look,
+}
+
+/// A file system with one directory. Only what was synced survives [`MemoryDisk::crash`]; what was not may.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+
+type Failing = Box<dyn FnMut(Op, &Path) -> Option<io::Error> + Send>;
+
+#[derive(Default)]
+struct State {
+    nodes: Vec<Node>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    directory: bool,
+    operations: usize,
+    /// From this operation on the machine is off.
+    crash_at: Option<usize>,
+    /// Room for so many more bytes.
+    room: Option<usize>,
+    failing: Option<Failing>,
+}
+
+#[derive(Default)]
+struct Node {
+    data: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+impl MemoryDisk {
+    /// Makes operations fail as `failing` says.
+    pub(crate) fn fail(&self, failing: impl FnMut(Op, &Path) -> Option<io::Error> + Send + 'static) {
+        self.state().failing = Some(Box::new(failing));
+    }
+
+    /// Makes every operation `op` fail.
+    pub(crate) fn fail_all(&self, ops: &'static [Op]) {
+        self.fail(move |op, _| ops.contains(&op).then(|| io::Error::other("injected")));
+    }
+
+    /// Nothing fails any more.
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        (state.failing, state.room) = (None, None);
+    }
+
+    /// Leaves room for `bytes` more; then writing fails half way.
+    pub(crate) fn leave_room(&self, bytes: usize) {
+        self.state().room = Some(bytes);
+    }
+
+    /// Switches the machine off at the `n`-th operation from now.
+    pub(crate) fn crash_at(&self, n: usize) {
+        let mut state = self.state();
+        state.crash_at = Some(state.operations + n);
+    }
+
+    /// Whether the machine went off.
+    pub(crate) fn is_off(&self) -> bool {
+        let state = self.state();
+        state.crash_at.is_some_and(|at| state.operations > at)
+    }
+
+    /// Switches the machine on again. What was synced is there; of what was not `keep` decides: how much of
+    /// a file's unsynced end, and whether the unsynced names, have made it to the disk.
+    pub(crate) fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
+        let mut state = self.state();
+        (state.crash_at, state.failing, state.room) = (None, None, None);
+        if keep(1) == 0 {
+            state.names = state.durable_names.clone();
+        } else {
+            state.durable_names = state.names.clone();
+        }
+        for node in &mut state.nodes {
+            let common = node.durable.iter().zip(&node.data).take_while(|(a, b)| a == b).count();
+            let kept = common + keep(node.data.len() - common);
+            // A truncation that was not synced may be undone.
+            if kept > common || keep(1) == 1 {
+                node.durable = node.data[..kept].to_vec();
+            }
+            node.data = node.durable.clone();
+        }
+    }
+
+    /// What a process that is killed leaves: everything written, synced or not.
+    pub(crate) fn kill(&self) {
+        let mut state = self.state();
+        (state.crash_at, state.failing, state.room) = (None, None, None);
+    }
+
+    /// The names and contents of all files.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        state.names.iter().map(|(path, node)| (name(path), state.nodes[*node].data.clone())).collect()
+    }
+
+    /// Puts a file there.
+    pub(crate) fn put(&self, path: &Path, data: &[u8]) {
+        let mut state = self.state();
+        state.directory = true;
+        let node = Node { data: data.to_vec(), durable: data.to_vec() };
+        state.nodes.push(node);
+        let at = state.nodes.len() - 1;
+        state.names.insert(path.to_owned(), at);
+        state.durable_names.insert(path.to_owned(), at);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn step(&self, op: Op, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        state.operations += 1;
+        if state.crash_at.is_some_and(|at| state.operations > at) {
+            return Err(io::Error::other("the machine is off"));
+        }
+        if let Some(error) = state.failing.as_mut().and_then(|failing| failing(op, path)) {
+            return Err(error);
+        }
+        Ok(state)
+    }
+
+    fn file(&self, node: usize, path: &Path) -> Box<dyn DiskFile> {
+        Box::new(MemoryFile { disk: self.clone(), node, path: path.to_owned() })
+    }
+}
+
+fn not_found() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl Disk for MemoryDisk {
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        self.step(Op::Look, path)?.directory = true;
+        Ok(())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+        let state = self.step(Op::Look, directory)?;
+        let entry = |(path, node): (&PathBuf, &usize)| Entry {
+            name: path.file_name().unwrap().to_str().unwrap().to_owned(),
+            len: state.nodes[*node].data.len() as u64,
+            modified: Timestamp::UNIX_EPOCH,
+        };
+        Ok(state.names.iter().map(entry).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.step(Op::Create, path)?;
+        if state.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !state.directory {
+            return Err(not_found());
+        }
+        state.nodes.push(Node::default());
+        let node = state.nodes.len() - 1;
+        state.names.insert(path.to_owned(), node);
+        drop(state);
+        Ok(self.file(node, path))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let node = *self.step(Op::Open, path)?.names.get(path).ok_or_else(not_found)?;
+        Ok(self.file(node, path))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let state = self.step(Op::Look, path)?;
+        Ok(state.names.contains_key(path) || (state.directory && path.extension().is_none()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.step(Op::Rename, from)?;
+        assert!(!state.names.contains_key(to), "{} is overwritten", to.display());
+        let node = state.names.remove(from).ok_or_else(not_found)?;
+        state.names.insert(to.to_owned(), node);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step(Op::Remove, path)?.names.remove(path).map(|_| ()).ok_or_else(not_found)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.step(Op::SyncDirectory, path)?;
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Locking> {
+        self.step(Op::Look, path).map(|_| Locking::Locked(Box::new(())))
+    }
+}
+
+struct MemoryFile {
+    disk: MemoryDisk,
+    node: usize,
+    path: PathBuf,
+}
+
+impl DiskFile for MemoryFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let step = self.disk.step(Op::Append, &self.path);
+        let mut state = match step {
+            Err(error) if !self.disk.is_off() => {
+                // A write that fails has often written something.
+                self.disk.state().nodes[self.node].data.extend_from_slice(&bytes[..bytes.len() / 2]);
+                return Err(error);
+            }
+            step => step?,
+        };
+        let fits = state.room.unwrap_or(bytes.len()).min(bytes.len());
+        state.room = state.room.map(|room| room - fits);
+        state.nodes[self.node].data.extend_from_slice(&bytes[..fits]);
+        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.step(Op::Sync, &self.path)?;
+        let node = &mut state.nodes[self.node];
+        node.durable = node.data.clone();
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.step(Op::Truncate, &self.path)?.nodes[self.node].data.truncate(len as usize);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.step(Op::Look, &self.path)?.nodes[self.node].data.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.step(Op::Look, &self.path)?;
+        let rest = state.nodes[self.node].data.get(offset as usize..).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.disk.step(Op::Look, path)?.names.get(path) == Some(&self.node))
+    }
+}

@@ -1,0 +1,374 @@
+//! The journal on a disk that fails and crashes between any two steps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use proptest::prelude::*;
+
+use super::config::Compression;
+use super::finish::finish;
+use super::name::{Base, Template};
+use super::testing::{MemoryDisk, Op};
+use super::{Failure, Group, Journal, JournalSettings, Memory, Rotation, Trouble};
+
+const DIRECTORY: &str = "/data";
+
+fn settings(compression: Compression, name: &str) -> JournalSettings {
+    JournalSettings {
+        directory: DIRECTORY.into(),
+        stems: Template::parse(name).unwrap().bind("b1"),
+        compression,
+        rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
+        max_open: 2,
+        max_total: None,
+        max_age: None,
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_795_262_400).unwrap()
+}
+
+/// A process with its journal: writes numbered lines, remembers which are durable.
+struct Process {
+    disk: MemoryDisk,
+    settings: JournalSettings,
+    memory: Memory,
+    journal: Option<Journal>,
+    next: u32,
+    durable: Vec<u32>,
+}
+
+impl Process {
+    fn new(disk: &MemoryDisk, settings: JournalSettings) -> Self {
+        let (disk, memory) = (disk.clone(), Memory::default());
+        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new() }
+    }
+
+    /// Another process after this one has died: all that is left is the disk.
+    fn successor(self) -> Self {
+        Self { memory: Memory::default(), journal: None, ..self }
+    }
+
+    fn open(&mut self) -> Result<(), Trouble> {
+        if self.journal.is_none() {
+            let disk = Arc::new(self.disk.clone());
+            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), now())?);
+        }
+        Ok(())
+    }
+
+    /// Writes `count` lines in one group, on one file or several; true when they are durable.
+    fn write(&mut self, count: u32) -> bool {
+        if self.open().is_err() {
+            return false;
+        }
+        let Some(journal) = &mut self.journal else { return false };
+        let mut group = Group::default();
+        for n in self.next..self.next + count {
+            let slot = self.settings.stems.slot(|| 0, || n % 3);
+            let write = |lines: &mut Vec<u8>| {
+                lines.extend_from_slice(format!("line {n} of a file\n").as_bytes());
+                Ok::<(), ()>(())
+            };
+            group.append(slot, n, write).unwrap();
+        }
+        match journal.commit(&group, now()) {
+            Ok(()) => {
+                self.durable.extend(self.next..self.next + count);
+                self.next += count;
+                return true;
+            }
+            Err(Failure::Broken(_)) => self.journal = None,
+            Err(Failure::TakenBack(_)) => {}
+        }
+        false
+    }
+
+    fn finish(&self, files: Vec<Base>) {
+        for base in files {
+            let directory = Path::new(DIRECTORY);
+            let cancel = AtomicBool::new(false);
+            // A failure leaves it for later.
+            finish(&self.disk, directory, &base, self.settings.compression, &cancel).ok();
+        }
+    }
+
+    fn rotate(&mut self) {
+        let files = self.journal.as_mut().map(|journal| journal.rotate(now(), 8));
+        self.finish(files.unwrap_or_default());
+    }
+
+    fn close(&mut self) {
+        let files = self.journal.as_mut().map(|journal| journal.take_all(now()));
+        self.finish(files.unwrap_or_default());
+        self.journal = None;
+    }
+
+    /// What a reader who takes every finished file would see, and whether there is anything else.
+    fn finished(&self) -> (BTreeMap<u32, usize>, Vec<String>) {
+        let mut lines = BTreeMap::new();
+        let mut others = Vec::new();
+        for (name, content) in self.disk.files() {
+            let plain = match name.rsplit_once('.').unwrap().1 {
+                "jsonl" => content,
+                "zst" => zstd::decode_all(content.as_slice()).unwrap(),
+                "gz" => {
+                    let mut plain = Vec::new();
+                    let mut decoder = flate2::read::GzDecoder::new(content.as_slice());
+                    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+                    plain
+                }
+                _ => {
+                    others.push(name);
+                    continue;
+                }
+            };
+            for line in std::str::from_utf8(&plain).unwrap().split_inclusive('\n') {
+                let n = line.strip_prefix("line ").unwrap().strip_suffix(" of a file\n").unwrap();
+                *lines.entry(n.parse().unwrap()).or_default() += 1;
+            }
+        }
+        (lines, others)
+    }
+}
+
+/// The whole life of a journal: groups, rotations in between, a clean end.
+fn live(process: &mut Process) {
+    for count in [2, 1, 5, 3, 4] {
+        if process.disk.is_off() || !process.write(count) {
+            return;
+        }
+        process.rotate();
+    }
+    process.close();
+}
+
+/// Crashes the machine, or kills the process, at every single operation of its life; what was durable must
+/// be there once for a reader after a restart, and what was not at most once.
+fn survive_every_crash(compression: Compression, name: &str, machine: bool, keep: impl Fn(usize) -> usize) {
+    for crash_at in 0.. {
+        let disk = MemoryDisk::default();
+        let mut process = Process::new(&disk, settings(compression, name));
+        disk.crash_at(crash_at);
+        live(&mut process);
+        let completed = !disk.is_off();
+        if machine {
+            disk.crash(&keep);
+        } else {
+            disk.kill();
+        }
+        let in_flight = process.next..process.next + 6;
+        let mut process = process.successor();
+        process.next += 1000;
+        assert!(process.write(2), "crash at {crash_at}");
+        process.rotate();
+        process.close();
+        let (lines, others) = process.finished();
+        assert_eq!(others, [""; 0], "crash at {crash_at}");
+        for n in &process.durable {
+            assert_eq!(lines.get(n), Some(&1), "line {n}, crash at {crash_at}");
+        }
+        for (n, times) in lines {
+            let known = process.durable.contains(&n) || in_flight.contains(&n);
+            assert!(known && times == 1, "line {n} {times} times, crash at {crash_at}");
+        }
+        if completed {
+            assert!(crash_at > 40, "the life has {crash_at} operations only");
+            return;
+        }
+    }
+}
+
+#[test]
+fn no_crash_loses_or_doubles_a_line() {
+    for compression in [Compression::None, Compression::Zstd, Compression::Gzip] {
+        for name in ["{connection_id}", "{connection_id}-{partition}"] {
+            survive_every_crash(compression, name, false, |n| n);
+            survive_every_crash(compression, name, true, |_| 0);
+            survive_every_crash(compression, name, true, |n| n);
+            survive_every_crash(compression, name, true, |n| n / 2);
+            survive_every_crash(compression, name, true, |n| n.saturating_sub(1));
+        }
+    }
+}
+
+/// One disk error at every single operation of a life that goes on: no crash, so no line may double.
+#[test]
+fn no_error_loses_or_doubles_a_line() {
+    for compression in [Compression::None, Compression::Zstd] {
+        for duration in [1, 2, 3, 7] {
+            for fail_from in 0..120 {
+                let disk = MemoryDisk::default();
+                let mut process = Process::new(&disk, settings(compression, "{connection_id}-{partition}"));
+                let mut seen = 0;
+                disk.fail(move |_, _| {
+                    seen += 1;
+                    let failing = (fail_from..fail_from + duration).contains(&seen);
+                    failing.then(|| std::io::Error::other("injected"))
+                });
+                for count in [2, 1, 5, 3, 4] {
+                    // As a lane does: again, until it is durable.
+                    let tries = (0..20).take_while(|_| !process.write(count)).count();
+                    assert!(tries < 20, "{fail_from} for {duration}");
+                    process.rotate();
+                }
+                disk.heal();
+                // What could not be finished is finished by the next opening, at the latest.
+                process.close();
+                process.open().unwrap();
+                process.rotate();
+                process.close();
+                let (lines, others) = process.finished();
+                assert_eq!(others, [""; 0], "{fail_from} for {duration}");
+                assert_eq!(lines, (0..15).map(|n| (n, 1)).collect(), "{fail_from} for {duration}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Errors and crashes at random, the lane trying again as it does.
+    #[test]
+    fn a_bad_disk_loses_nothing_and_doubles_only_what_a_crash_left_in_flight(
+        seed: u64,
+        groups in prop::collection::vec((1u32..6, 0u8..10), 1..25),
+        name in prop::sample::select(vec!["{connection_id}", "{connection_id}-{partition}"]),
+    ) {
+        let disk = MemoryDisk::default();
+        let mut process = Process::new(&disk, settings(Compression::Zstd, name));
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut may_double = std::collections::BTreeSet::new();
+        for (count, what) in groups {
+            let mut rng = random.fork();
+            let odds = if what < 5 { 0 } else { 1 + usize::from(what) };
+            disk.fail(move |_, _| (rng.usize(0..40) < odds).then(|| std::io::Error::other("injected")));
+            for _ in 0..4 {
+                if process.write(count) {
+                    break;
+                }
+            }
+            process.rotate();
+            if what == 3 || what == 8 {
+                may_double.extend(process.next..process.next + 6); // of any earlier try
+                disk.crash_at(random.usize(0..8));
+                process.write(count);
+                process.rotate();
+                disk.crash(|n| random.usize(0..=n));
+                process = process.successor();
+            }
+        }
+        disk.heal();
+        for _ in 0..2 {
+            process.open().unwrap();
+            process.rotate();
+            process.close();
+        }
+        let (lines, others) = process.finished();
+        prop_assert_eq!(others, [""; 0]);
+        for n in &process.durable {
+            let times = lines.get(n).copied().unwrap_or_default();
+            prop_assert!(times == 1 || (times > 1 && may_double.contains(n)), "line {} {} times", n, times);
+        }
+    }
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let disk = MemoryDisk::default();
+    let time = "20261121T120000000Z-000000";
+    let foreign: Vec<String> = ["b2", "b1-x", "b"]
+        .iter()
+        .flat_map(|stem| ["open", "zst.tmp", "zst.ready"].map(|end| format!("{stem}-{time}.jsonl.{end}")))
+        .collect();
+    for name in &foreign {
+        disk.put(&Path::new(DIRECTORY).join(name), b"torn");
+    }
+    let mut process = Process::new(&disk, settings(Compression::Zstd, "{connection_id}"));
+    assert!(process.write(1));
+    process.close();
+    for name in &foreign {
+        assert_eq!(disk.files().get(name).map(Vec::as_slice), Some(b"torn" as &[u8]), "{name}");
+    }
+}
+
+#[test]
+fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed() {
+    let disk = MemoryDisk::default();
+    let path = |n: u32| Path::new(DIRECTORY).join(Base::new("b1", now(), n).open());
+    let torn = [b"line 0 of a file\n", vec![b'x'; 200_000].as_slice()].concat();
+    disk.put(&path(0), &torn);
+    disk.put(&path(1), &vec![b'x'; 70_000]);
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    process.open().unwrap();
+    let files: Vec<_> = disk.files().into_values().collect();
+    assert_eq!(files, [b"line 0 of a file\n"]);
+}
+
+#[test]
+fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
+    let disk = MemoryDisk::default();
+    let taken = Base::new("b1", now(), 0).finished(Compression::Gzip);
+    disk.put(&Path::new(DIRECTORY).join(&taken), b"kept");
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    for _ in 0..3 {
+        assert!(process.write(4));
+        process.rotate();
+    }
+    assert_eq!(disk.files().len(), 4);
+    assert_eq!(disk.files()[&taken], b"kept");
+}
+
+#[test]
+fn with_no_room_to_finish_a_file_grows_on_and_loses_nothing() {
+    let disk = MemoryDisk::default();
+    let mut process = Process::new(&disk, settings(Compression::Zstd, "{connection_id}"));
+    for _ in 0..5 {
+        assert!(process.write(5));
+        assert!(process.journal.as_mut().unwrap().rotate(now(), 0).is_empty());
+    }
+    assert_eq!(disk.files().len(), 1);
+    process.rotate();
+    assert_eq!(process.finished(), ((0..25).map(|n| (n, 1)).collect(), Vec::new()));
+}
+
+#[test]
+fn an_old_file_is_due_and_the_next_one_is_told() {
+    let disk = MemoryDisk::default();
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    assert!(process.write(1));
+    let journal = process.journal.as_mut().unwrap();
+    assert_eq!(journal.next_rotation(now() + 1.hour() - 5.seconds()), Some(Duration::from_secs(5)));
+    assert!(journal.rotate(now() + 3599.seconds(), 8).is_empty());
+    assert_eq!(journal.rotate(now() + 1.hour(), 8).len(), 1);
+    assert_eq!(journal.next_rotation(now()), None);
+}
+
+#[test]
+fn no_more_files_are_open_than_may_be() {
+    let disk = MemoryDisk::default();
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+    for _ in 0..4 {
+        assert!(process.write(3));
+        assert!(process.journal.as_ref().unwrap().open_files() <= 2);
+    }
+}
+
+#[test]
+fn a_group_is_refused_whole_when_one_of_its_files_fails() {
+    let disk = MemoryDisk::default();
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+    assert!(process.write(3));
+    let before = disk.files();
+    disk.fail(|op, path| {
+        let second = path.to_str().unwrap().contains("b1-2-");
+        (op == Op::Sync && second).then(|| std::io::Error::other("injected"))
+    });
+    assert!(!process.write(3));
+    assert_eq!(disk.files(), before);
+}

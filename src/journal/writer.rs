@@ -1,0 +1,311 @@
+//! A thread that commits to a journal in groups: while one group is being written and synced the next one
+//! gathers, and nothing ever waits for a group to fill.
+//!
+//! A thread of its own, and not a blocking task for each group: it owns the journal for the whole opening,
+//! so nothing is handed to and fro, it wakes by itself to rotate what is idle, and a disk that hangs takes
+//! no thread of a shared pool.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::finisher::Finisher;
+use super::name::Slot;
+use super::store::{Failure, Journal};
+
+/// How often a file that is due but can't be taken out yet is looked at again.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
+/// How long it sleeps when no file is being written.
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
+/// The most buffer memory kept between groups.
+const KEPT_CAPACITY: usize = 8 << 20;
+
+/// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
+#[derive(Debug)]
+pub(crate) struct Group<T> {
+    parts: Vec<(Slot, Vec<u8>)>,
+    index: HashMap<Slot, usize>,
+    last: usize,
+    bytes: usize,
+    tickets: Vec<T>,
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Self { parts: Vec::new(), index: HashMap::new(), last: 0, bytes: 0, tickets: Vec::new() }
+    }
+}
+
+impl<T> Group<T> {
+    /// Adds what `write` appends to the lines of `slot`; nothing, when it fails.
+    pub(crate) fn append<E>(
+        &mut self,
+        slot: Slot,
+        ticket: T,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let lines = self.lines(slot);
+        let before = lines.len();
+        if let Err(error) = write(lines) {
+            lines.truncate(before);
+            return Err(error);
+        }
+        let added = lines.len() - before;
+        self.bytes += added;
+        self.tickets.push(ticket);
+        Ok(())
+    }
+
+    fn lines(&mut self, slot: Slot) -> &mut Vec<u8> {
+        if self.parts.get(self.last).is_none_or(|(last, _)| *last != slot) {
+            self.last = *self.index.entry(slot).or_insert(self.parts.len());
+            if self.last == self.parts.len() {
+                self.parts.push((slot, Vec::new()));
+            }
+        }
+        &mut self.parts[self.last].1
+    }
+
+    /// The size of all lines.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The lines for each slot.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (Slot, &[u8])> {
+        self.parts
+            .iter()
+            .filter(|(_, lines)| !lines.is_empty())
+            .map(|(slot, lines)| (*slot, lines.as_slice()))
+    }
+
+    /// Empties it but keeps its buffers, unless they are large.
+    fn clear(&mut self) {
+        if self.parts.iter().map(|(_, lines)| lines.capacity()).sum::<usize>() > KEPT_CAPACITY {
+            *self = Self::default();
+        }
+        self.parts.iter_mut().for_each(|(_, lines)| lines.clear());
+        self.tickets.clear();
+        self.bytes = 0;
+    }
+}
+
+/// What happens to later groups when one has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterFailure {
+    /// Everything already handed over fails with it, and nothing is taken until [`Writer::resume`]: so
+    /// nothing overtakes what failed.
+    Pause,
+    /// They are tried as if nothing had happened.
+    GoOn,
+}
+
+/// The handle on the thread. Dropping it abandons what is not yet being written; the thread then ends, and
+/// gives the files and their lock back, as soon as the disk lets it.
+pub(crate) struct Writer<T> {
+    shared: Arc<Shared<T>>,
+    ended: watch::Receiver<()>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    news: Condvar,
+    after_failure: AfterFailure,
+}
+
+struct State<T> {
+    pending: Group<T>,
+    /// The bytes of the group being written.
+    writing: usize,
+    paused: bool,
+    stop: Option<Stop>,
+    /// The journal must be opened anew.
+    broken: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Drain,
+    Abandon,
+}
+
+enum Turn {
+    Write,
+    Idle,
+    Stop(Stop),
+}
+
+impl<T: Send + 'static> Writer<T> {
+    /// Starts the thread, called `name`. It calls `done` with the tickets of each group and what became of it, in the
+    /// order of the groups; after [`Failure::Broken`] it ends.
+    pub(crate) fn start(
+        name: &str,
+        journal: Journal,
+        after_failure: AfterFailure,
+        done: impl FnMut(&mut Vec<T>, Result<(), &Failure>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let finisher = Finisher::start(journal.disk(), journal.settings().clone())?;
+        let state = State { pending: Group::default(), writing: 0, paused: false, stop: None, broken: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), after_failure });
+        let (end, ended) = watch::channel(());
+        let work = Work { shared: Arc::clone(&shared), finisher, journal, done, _end: end };
+        thread::Builder::new().name(name.to_owned()).spawn(move || work.run())?;
+        Ok(Self { shared, ended })
+    }
+
+    /// Lets `add` append to the next group, told how many bytes are on the way already. `None` while the
+    /// writer is paused, ended or broken.
+    pub(crate) fn append<R>(&self, add: impl FnOnce(&mut Group<T>, usize) -> R) -> Option<R> {
+        let mut state = self.shared.lock();
+        if state.paused || state.broken || state.stop.is_some() {
+            return None;
+        }
+        let before = state.pending.bytes + state.writing;
+        let result = add(&mut state.pending, before);
+        if !state.pending.tickets.is_empty() {
+            self.shared.news.notify_one();
+        }
+        Some(result)
+    }
+
+    /// Whether it takes nothing any more: the journal is to be opened anew.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.lock().broken || self.ended.has_changed().is_err()
+    }
+
+    /// Takes lines again after a failure.
+    pub(crate) fn resume(&self) {
+        self.shared.lock().paused = false;
+    }
+
+    /// Writes what is there, finishes every file and ends the thread; [`Ended`] tells when it has ended.
+    pub(crate) fn drain(&self) {
+        self.shared.stop(Stop::Drain);
+    }
+
+    /// Something to wait with until the thread has ended and the lock is free.
+    pub(crate) fn ended(&self) -> Ended {
+        Ended(self.ended.clone())
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        self.shared.stop(Stop::Abandon);
+    }
+}
+
+/// Waits for the end of a writer's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended(watch::Receiver<()>);
+
+impl Ended {
+    /// Returns once the thread has ended. Cancel-safe.
+    pub(crate) async fn wait(&mut self) {
+        // An error means that the thread has dropped its end, as it does when it ends in whatever way.
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, how: Stop) {
+        let mut state = self.lock();
+        if state.stop != Some(Stop::Abandon) {
+            state.stop = Some(how);
+        }
+        self.news.notify_one();
+    }
+
+    /// Waits for something to do; what is to be written is moved into `group`.
+    fn next(&self, group: &mut Group<T>, idle: Option<Duration>) -> Turn {
+        let nothing = |state: &mut State<T>| state.stop.is_none() && state.pending.tickets.is_empty();
+        let limit = idle.unwrap_or(LONGEST_IDLE).clamp(SHORTEST_IDLE, LONGEST_IDLE);
+        let (mut state, _) =
+            self.news.wait_timeout_while(self.lock(), limit, nothing).unwrap_or_else(PoisonError::into_inner);
+        match state.stop {
+            Some(Stop::Abandon) => Turn::Stop(Stop::Abandon),
+            _ if !state.pending.tickets.is_empty() => {
+                std::mem::swap(&mut state.pending, group);
+                state.writing = group.bytes;
+                Turn::Write
+            }
+            Some(Stop::Drain) => Turn::Stop(Stop::Drain),
+            None => Turn::Idle,
+        }
+    }
+
+    /// Notes a failure; returns the tickets of what was handed over meanwhile, when that fails too.
+    fn failed(&self, broken: bool) -> Vec<T> {
+        let mut state = self.lock();
+        state.broken |= broken;
+        if !broken && self.after_failure == AfterFailure::GoOn {
+            return Vec::new();
+        }
+        state.paused = true;
+        let tickets = std::mem::take(&mut state.pending.tickets);
+        state.pending.clear();
+        tickets
+    }
+}
+
+struct Work<T, F> {
+    shared: Arc<Shared<T>>,
+    /// Dropped before the journal, which holds the lock.
+    finisher: Finisher,
+    journal: Journal,
+    done: F,
+    /// Dropped last: by then the lock is free.
+    _end: watch::Sender<()>,
+}
+
+impl<T, F: FnMut(&mut Vec<T>, Result<(), &Failure>)> Work<T, F> {
+    fn run(mut self) {
+        let mut group = Group::default();
+        loop {
+            let idle = self.journal.next_rotation(Timestamp::now());
+            match self.shared.next(&mut group, idle) {
+                Turn::Idle => {}
+                Turn::Stop(Stop::Abandon) => return,
+                Turn::Stop(Stop::Drain) => return self.close(),
+                Turn::Write => {
+                    if !self.write(&mut group) {
+                        return;
+                    }
+                }
+            }
+            self.rotate();
+        }
+    }
+
+    /// Whether the journal may go on.
+    fn write(&mut self, group: &mut Group<T>) -> bool {
+        let outcome = self.journal.commit(group, Timestamp::now());
+        let broken = matches!(outcome, Err(Failure::Broken(_)));
+        let overtaken = outcome.is_err().then(|| self.shared.failed(broken));
+        (self.done)(&mut group.tickets, outcome.as_ref().copied());
+        if let (Some(mut tickets), Err(failure)) = (overtaken, &outcome) {
+            (self.done)(&mut tickets, Err(failure));
+        }
+        group.clear();
+        self.shared.lock().writing = 0;
+        !broken
+    }
+
+    fn rotate(&mut self) {
+        self.finisher.push(self.journal.rotate(Timestamp::now(), self.finisher.room()));
+    }
+
+    fn close(mut self) {
+        self.finisher.push(self.journal.take_all(Timestamp::now()));
+        self.finisher.drain();
+    }
+}

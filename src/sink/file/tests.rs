@@ -1,0 +1,447 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::config::{FileConfig, RotateConfig, check};
+use super::*;
+use crate::event::{Batch, Event, Headers, Message, SessionId};
+use crate::journal::testing::{MemoryDisk, Op};
+use crate::key::Keying;
+use crate::sink::SinkErrorKind;
+use crate::units::{Period, Size};
+
+fn delivery(n: u64, body: &str) -> Delivery {
+    let message = Message {
+        id: Bytes::from(format!("ID:{n}")),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        timestamp: Some(1_700_000_000_000),
+        redelivered: false,
+        headers: Headers::empty(),
+    };
+    let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], true));
+    let batch = Batch { session: SessionId(1), first: n, events: vec![event], received: Instant::now() };
+    Delivery { id: DeliveryId(n), event: Arc::new(batch).refs().next().unwrap() }
+}
+
+/// Deliveries whose body is their number.
+fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<Delivery> {
+    numbers.into_iter().map(|n| delivery(n, &format!("{{\"n\":{n},\"of\":\"{}\"}}", n % 7))).collect()
+}
+
+fn context(connection_id: &str) -> SinkContext {
+    SinkContext {
+        sink: "file".to_owned(),
+        namespace: "acme".to_owned(),
+        destination_id: "d".to_owned(),
+        connection_id: connection_id.to_owned(),
+        queue: "d.RTO.acme".to_owned(),
+        partitions: NonZeroU32::new(4),
+    }
+}
+
+fn config(directory: &Path) -> FileConfig {
+    FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() }
+}
+
+fn sink(config: &FileConfig) -> FileSink {
+    FileSink::new("file".to_owned(), check(config, NonZeroU32::new(4)).unwrap(), context("b1"))
+}
+
+fn sink_on(disk: &MemoryDisk) -> FileSink {
+    let settings = check(&config(Path::new("/data")), None).unwrap();
+    FileSink::on(Arc::new(disk.clone()), "file".to_owned(), settings, context("b1"))
+}
+
+type Halves = (Box<dyn Submit>, Box<dyn Verdicts>);
+
+/// Submits all and waits for every verdict.
+async fn hand_over((submit, verdicts): &mut Halves, mut rest: &[Delivery]) -> BTreeMap<u64, Verdict> {
+    let mut outcome = BTreeMap::new();
+    let all = rest.len();
+    while outcome.len() < all {
+        let taken = submit.submit(rest).unwrap();
+        rest = &rest[taken..];
+        for (DeliveryId(id), verdict) in verdicts.next().await.unwrap() {
+            assert!(outcome.insert(id, verdict).is_none(), "two verdicts on {id}");
+        }
+    }
+    outcome
+}
+
+async fn hand_over_durably(halves: &mut Halves, deliveries: &[Delivery]) {
+    let outcome = hand_over(halves, deliveries).await;
+    assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Durable)), "{outcome:?}");
+}
+
+fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+    files.sort();
+    files
+}
+
+/// The numbers in the lines, in order.
+fn numbers(content: &[u8]) -> Vec<u64> {
+    let number = |line: &[u8]| {
+        let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+        line["n"].as_u64().unwrap()
+    };
+    content.split_inclusive(|byte| *byte == b'\n').map(number).collect()
+}
+
+fn numbers_in(files: &[PathBuf]) -> Vec<u64> {
+    files.iter().flat_map(|file| numbers(&fs::read(file).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn events_are_in_a_private_open_file_once_durable_and_in_a_finished_one_after_closing() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let mut sink = sink(&config(&directory));
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..10_000)).await;
+    let open = files(&directory, ".jsonl.open");
+    assert_eq!(numbers_in(&open), (0..10_000).collect::<Vec<_>>());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&open[0]), mode(&directory), mode(&parent.path().join("a"))), (0o600, 0o700, 0o700));
+    halves.0.close().await.unwrap();
+    assert_eq!(numbers_in(&files(&directory, ".jsonl")), (0..10_000).collect::<Vec<_>>());
+    assert!(files(&directory, ".open").is_empty());
+}
+
+#[tokio::test]
+async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_doubled() {
+    for (compression, ending) in [
+        (config::Compression::Zstd, ".jsonl.zst"),
+        (config::Compression::Gzip, ".jsonl.gz"),
+        (config::Compression::None, ".jsonl"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let rotate = RotateConfig { size: Size(50_000), ..RotateConfig::default() };
+        let mut sink = sink(&FileConfig { compression, rotate, ..config(directory.path()) });
+        let mut halves = sink.open().await.unwrap();
+        for chunk in numbered(0..20_000).chunks(500) {
+            hand_over_durably(&mut halves, chunk).await;
+        }
+        halves.0.close().await.unwrap();
+        let finished = files(directory.path(), ending);
+        assert!(finished.len() > 3, "{finished:?}");
+        assert_eq!(files(directory.path(), "").len(), finished.len() + 1, "and the lock");
+        let read = |path: &PathBuf| {
+            let content = fs::File::open(path).unwrap();
+            let mut plain = Vec::new();
+            match compression {
+                config::Compression::None => plain = fs::read(path).unwrap(),
+                config::Compression::Zstd => zstd::stream::copy_decode(content, &mut plain).unwrap(),
+                config::Compression::Gzip => {
+                    // One member: a decoder for a single one reads it all.
+                    let mut decoder = flate2::read::GzDecoder::new(content);
+                    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+                }
+            }
+            numbers(&plain)
+        };
+        assert_eq!(finished.iter().flat_map(read).collect::<Vec<_>>(), (0..20_000).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn an_idle_file_is_finished_at_its_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let rotate = RotateConfig { age: Period::secs(1), ..RotateConfig::default() };
+    let mut sink = sink(&FileConfig { rotate, ..config(directory.path()) });
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while files(directory.path(), ".jsonl").is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(numbers_in(&files(directory.path(), ".jsonl")), [0, 1, 2]);
+}
+
+#[tokio::test]
+async fn events_of_one_partition_share_files_and_more_partitions_than_open_files_are_no_trouble() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "{connection_id}-{date}-{hour}-p{partition}".to_owned();
+    let mut sink = sink(&FileConfig { name, max_open: 2, ..config(directory.path()) });
+    let mut halves = sink.open().await.unwrap();
+    let deliveries = numbered(0..1000);
+    for chunk in deliveries.chunks(50) {
+        hand_over_durably(&mut halves, chunk).await;
+    }
+    halves.0.close().await.unwrap();
+    for partition in 0..4 {
+        let of =
+            |delivery: &&Delivery| delivery.event.key.partition(NonZeroU32::new(4).unwrap()) == partition;
+        let expected: Vec<u64> = deliveries.iter().filter(of).map(|delivery| delivery.id.0).collect();
+        let all = files(directory.path(), ".jsonl");
+        let stem = format!("b1-2023-11-14-22-p{partition}-");
+        let of: Vec<_> = all.into_iter().filter(|file| file.to_str().unwrap().contains(&stem)).collect();
+        assert_eq!((numbers_in(&of), of.len()), (expected, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_off_and_the_file_is_continued() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = sink(&config(directory.path()));
+    let mut halves = first.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    drop((halves, first)); // as if killed: nothing is finished
+    let open = files(directory.path(), ".open");
+    let mut content = fs::read(&open[0]).unwrap();
+    content.extend_from_slice(b"{\"n\":3,\"of");
+    fs::write(&open[0], content).unwrap();
+
+    let mut second = sink(&config(directory.path()));
+    let mut halves = loop {
+        // The first one's thread gives the lock back in its own time.
+        match second.open().await {
+            Ok(halves) => break halves,
+            Err(error) => assert!(error.to_string().contains("is locked by process"), "{error}"),
+        }
+    };
+    hand_over_durably(&mut halves, &numbered(3..5)).await;
+    assert_eq!(files(directory.path(), ".open"), open);
+    halves.0.close().await.unwrap();
+    assert_eq!(numbers_in(&files(directory.path(), ".jsonl")), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn two_sinks_with_the_same_names_exclude_each_other_and_others_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = sink(&config(directory.path()));
+    let halves = first.open().await.unwrap();
+    let Err(error) = sink(&config(directory.path())).open().await else { panic!("not locked") };
+    let message = error.to_string();
+    assert!(message.contains("is locked by process") && message.contains("connection_id"), "{message}");
+    let lines = sink(&config(directory.path())).probe().await.unwrap();
+    assert!(lines.iter().any(|line| line.starts_with("warning: ") && line.contains("locked")), "{lines:?}");
+    let settings = check(&config(directory.path()), None).unwrap();
+    FileSink::new("other".to_owned(), settings, context("b2")).open().await.unwrap();
+    drop(halves);
+    first.open().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_leaves_nothing_behind() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let lines = sink(&config(&directory)).probe().await.unwrap();
+    assert!(lines[0].contains("can be made"), "{lines:?}");
+    assert!(files(parent.path(), "").is_empty());
+    fs::create_dir_all(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let lines = sink(&config(&directory)).probe().await.unwrap();
+    assert!(lines[1].starts_with("warning: ") && lines[1].contains("755"), "{lines:?}");
+    assert!(files(&directory, "").is_empty());
+    let error = sink(&config(Path::new("/proc/nowhere"))).probe().await.unwrap_err();
+    assert!(error.to_string().contains("/proc"), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a");
+    let mut sink = sink(&config(&directory));
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    fs::remove_dir_all(&directory).unwrap();
+    halves.0.submit(&numbered(3..6)).unwrap();
+    let error = halves.1.next().await.unwrap_err();
+    assert!(error.to_string().contains("moved or removed"), "{error}");
+    drop(halves);
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(3..6)).await;
+    assert_eq!(numbers_in(&files(&directory, ".open")), [3, 4, 5]);
+}
+
+#[tokio::test]
+async fn what_failed_is_retried_with_all_behind_it_and_appears_once() {
+    for ops in [&[Op::Append] as &[Op], &[Op::Sync], &[Op::SyncDirectory], &[Op::Create]] {
+        let disk = MemoryDisk::default();
+        let mut sink = sink_on(&disk);
+        let mut halves = sink.open().await.unwrap();
+        disk.fail_all(ops);
+        let outcome = hand_over(&mut halves, &numbered(0..3)).await;
+        assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
+        disk.heal();
+        hand_over_durably(&mut halves, &numbered(0..6)).await;
+        disk.fail_all(ops);
+        let creates_nothing = ops == [Op::SyncDirectory] || ops == [Op::Create];
+        if !creates_nothing {
+            let outcome = hand_over(&mut halves, &numbered(6..9)).await;
+            assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
+        }
+        disk.heal();
+        hand_over_durably(&mut halves, &numbered(6..9)).await;
+        halves.0.close().await.unwrap();
+        let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
+        assert_eq!(all, (0..9).collect::<Vec<_>>(), "{ops:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_submitted_behind_a_failure_overtakes_it() {
+    let disk = MemoryDisk::default();
+    let mut sink = sink_on(&disk);
+    let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    let (entered, entering) = std::sync::mpsc::sync_channel(1);
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    disk.fail(move |op, _| {
+        if op != Op::Sync {
+            return None;
+        }
+        entered.send(()).ok()?;
+        released.recv().err()?;
+        Some(std::io::Error::other("injected"))
+    });
+    assert_eq!(submit.submit(&numbered(0..2)).unwrap(), 2);
+    entering.recv().unwrap();
+    // While the first group is on its way to fail, a second one gathers.
+    assert_eq!(submit.submit(&numbered(2..4)).unwrap(), 2);
+    drop(release);
+    let mut retried = Vec::new();
+    while retried.len() < 4 {
+        for (DeliveryId(id), verdict) in verdicts.next().await.unwrap() {
+            assert!(matches!(verdict, Verdict::Retry(_)), "{id} overtook: {verdict:?}");
+            retried.push(id);
+        }
+    }
+    retried.sort_unstable();
+    assert_eq!(retried, [0, 1, 2, 3]);
+    drop(entering);
+    hand_over_durably(&mut (submit, verdicts), &numbered(0..4)).await;
+    assert_eq!(disk.files().values().flat_map(|content| numbers(content)).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn until_a_failure_has_been_taken_note_of_nothing_more_is_accepted() {
+    let disk = MemoryDisk::default();
+    let mut sink = sink_on(&disk);
+    let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    disk.fail_all(&[Op::Sync]);
+    submit.submit(&numbered(0..1)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut behind = 1;
+    // Accepted only as long as the failure has not happened; from then on not at all.
+    while submit.submit(&numbered(behind..behind + 1)).unwrap() > 0 {
+        behind += 1;
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    let mut outcome = Vec::new();
+    while outcome.len() < behind as usize {
+        outcome.extend(verdicts.next().await.unwrap());
+    }
+    assert!(outcome.iter().all(|(_, verdict)| matches!(verdict, Verdict::Retry(_))));
+    disk.heal();
+    hand_over_durably(&mut (submit, verdicts), &numbered(0..behind)).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_cut_back_now_is_cut_back_at_the_next_opening() {
+    let disk = MemoryDisk::default();
+    let mut sink = sink_on(&disk);
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    disk.fail_all(&[Op::Sync, Op::Truncate]);
+    halves.0.submit(&numbered(3..6)).unwrap();
+    let error = halves.1.next().await.unwrap_err();
+    assert!(error.to_string().contains("cannot sync /data/b1-"), "{error}");
+    assert!(halves.0.submit(&numbered(3..6)).is_err());
+    drop(halves);
+    let Err(error) = sink.open().await else { panic!("opened without repairing") };
+    assert!(error.to_string().contains("cannot truncate /data/b1-"), "{error}");
+    disk.heal();
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(3..6)).await;
+    halves.0.close().await.unwrap();
+    let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
+    assert_eq!(all, (0..6).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
+    let disk = MemoryDisk::default();
+    let mut sink = sink_on(&disk);
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    disk.leave_room(25);
+    let outcome = hand_over(&mut halves, &numbered(3..9)).await;
+    for verdict in outcome.values() {
+        let Verdict::Retry(error) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(error.kind, SinkErrorKind::Unavailable);
+        assert!(error.to_string().contains("make room"), "{error}");
+    }
+    disk.heal();
+    hand_over_durably(&mut halves, &numbered(3..9)).await;
+    let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
+    assert_eq!(all, (0..9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_limit_on_all_files_holds_and_never_deletes() {
+    let directory = tempfile::tempdir().unwrap();
+    let rotate = RotateConfig { size: Size(200), ..RotateConfig::default() };
+    let mut sink = sink(&FileConfig { rotate, max_total: Some(Size(400)), ..config(directory.path()) });
+    let mut halves = sink.open().await.unwrap();
+    let mut n = 0;
+    let error = loop {
+        let outcome = hand_over(&mut halves, &numbered(n..n + 5)).await;
+        if let Some(Verdict::Retry(error)) = outcome.get(&n) {
+            break error.clone();
+        }
+        n += 5;
+    };
+    assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+    assert!(error.to_string().contains("max_total"), "{error}");
+    let moved = files(directory.path(), ".jsonl");
+    let kept: Vec<u64> = numbers_in(&moved);
+    assert!(!kept.is_empty() && n > 0);
+    moved.iter().for_each(|file| fs::remove_file(file).unwrap());
+    // Moving finished files away is all it takes.
+    loop {
+        let outcome = hand_over(&mut halves, &numbered(n..n + 5)).await;
+        if matches!(outcome.get(&n), Some(Verdict::Durable)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn it_holds_no_more_than_it_may_and_takes_one_when_idle() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sink = sink(&config(directory.path()));
+    let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    let deliveries = numbered(0..3 * MAX_DELIVERIES as u64);
+    assert_eq!(submit.submit(&deliveries).unwrap(), MAX_DELIVERIES);
+    assert_eq!(submit.submit(&deliveries[MAX_DELIVERIES..]).unwrap(), 0);
+    let mut answered = 0;
+    while answered < MAX_DELIVERIES {
+        answered += verdicts.next().await.unwrap().len();
+    }
+    let huge = format!("{{\"n\":1,\"x\":\"{}\"}}", "x".repeat(MAX_BYTES + 1));
+    assert_eq!(submit.submit(&[delivery(1, &huge), delivery(2, &huge)]).unwrap(), 1);
+    assert_eq!(verdicts.next().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_line_is_rejected_and_the_others_are_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut halves = sink(&config(directory.path())).open().await.unwrap();
+    let mut deliveries = numbered(0..3);
+    let message = Message { body: Bytes::from_static(b"\xff"), ..deliveries[1].event.message.clone() };
+    let event = Event::new(message, &Keying::new(Vec::new(), true));
+    let batch = Batch { session: SessionId(1), first: 1, events: vec![event], received: Instant::now() };
+    deliveries[1].event = Arc::new(batch).refs().next().unwrap();
+    let outcome = hand_over(&mut halves, &deliveries).await;
+    assert!(matches!(&outcome[&1], Verdict::Reject(rejection) if rejection.reason == "not_utf8"));
+    assert!(matches!((&outcome[&0], &outcome[&2]), (Verdict::Durable, Verdict::Durable)));
+    assert_eq!(numbers_in(&files(directory.path(), ".open")), [0, 2]);
+}
