@@ -277,7 +277,8 @@ impl Session {
         if found {
             return Ok(());
         }
-        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [{id}]")))
+        // ActiveMQ names the message id, which a frame of version 1.2 does not have.
+        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [null]")))
     }
 
     /// The consumer of this session and the delivery number that an ack id names.

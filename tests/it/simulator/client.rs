@@ -48,13 +48,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) async fn open(simulator: &Simulator) -> Self {
-        Self { socket: BufReader::new(TcpStream::connect(simulator.address()).await.unwrap()) }
+    pub(super) async fn open(address: SocketAddr) -> Self {
+        Self { socket: BufReader::new(TcpStream::connect(address).await.unwrap()) }
     }
 
     /// Logs in with the default login; the answer.
     pub(super) async fn log_in(simulator: &Simulator, headers: &str) -> (Self, Option<Frame>) {
-        let mut client = Self::open(simulator).await;
+        let mut client = Self::open(simulator.address()).await;
         client.connect("12345", headers).await;
         let answer = client.frame().await;
         (client, answer)

@@ -100,7 +100,7 @@ async fn a_closed_broker_says_nothing_and_may_open_again() {
     let simulator = start().await;
     let (mut up, _) = Client::log_in(&simulator, "").await;
     inject(&simulator, |faults| faults.closed = true);
-    let mut refused = Client::open(&simulator).await;
+    let mut refused = Client::open(simulator.address()).await;
     assert_eq!(refused.byte().await, None);
     simulator.cut();
     assert!(up.frame().await.is_none());

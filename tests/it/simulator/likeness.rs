@@ -1,0 +1,122 @@
+//! The simulator against the real thing: one conversation, word for word the same but for what must
+//! differ (ids, times, names).
+
+use std::net::SocketAddr;
+
+use atdata_bridge::simulator::{Login, Simulator, SimulatorConfig};
+
+use super::client::{Client, Frame};
+use crate::support::broker::{Version, shared};
+use crate::support::on_each_broker;
+use crate::support::publisher::Publisher;
+
+on_each_broker!(speaks_like_activemq);
+
+const NAMESPACE: &str = "likeness";
+
+async fn speaks_like_activemq(version: Version) {
+    let broker = shared(version);
+    let mut publisher = Publisher::connect(broker, NAMESPACE).await;
+    let real = converse(broker.addr(), async || {
+        publisher.publish(["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"]).await.unwrap();
+    });
+    let real = real.await;
+
+    let login = Login { namespace: NAMESPACE.to_owned(), ..Default::default() };
+    let config = SimulatorConfig { logins: vec![login], ..Default::default() };
+    let simulator = Simulator::start(config).await.unwrap();
+    let simulated = converse(simulator.address(), async || {
+        for body in ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"] {
+            simulator.publish(NAMESPACE, body);
+        }
+    });
+    let simulated = simulated.await;
+    assert!(real == simulated, "ActiveMQ:\n{}\nthe simulator:\n{}", real.join("\n"), simulated.join("\n"));
+}
+
+/// What the broker answers.
+async fn converse(address: SocketAddr, publish: impl AsyncFnOnce()) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut client = Client::open(address).await;
+    client.connect("54321", "").await;
+    hear(&mut client, &mut said, 2).await;
+
+    let mut client = Client::open(address).await;
+    client.connect("12345", "client-id:likeness-1\nheart-beat:30000,20000\n").await;
+    hear(&mut client, &mut said, 1).await;
+    let mut second = Client::open(address).await;
+    second.connect("12345", "client-id:likeness-1\n").await;
+    hear(&mut second, &mut said, 2).await;
+
+    let subscribe = "SUBSCRIBE\nid:0\nreceipt:r:1\nack:client\ndestination:/queue";
+    client.send(&format!("{subscribe}/nobodys\n\n")).await;
+    hear(&mut client, &mut said, 1).await;
+    client.send(&format!("{subscribe}/one.RTO.{NAMESPACE}\n\n")).await;
+    hear(&mut client, &mut said, 1).await;
+    publish().await;
+    let second = hear(&mut client, &mut said, 3).await.swap_remove(1).unwrap();
+    client.ack(&second).await;
+    for frame in [
+        "ACK\nid:ID\\cnobody\\c1\nreceipt:a\n\n",
+        "SEND\ndestination:/topic/RTO.likeness\nreceipt:b\n\n{}",
+        "UNSUBSCRIBE\nid:7\nreceipt:c\n\n",
+        "SUBSCRIBE\nreceipt:d\ndestination:/queue/one.RTO.likeness\n\n",
+        "UNSUBSCRIBE\nid:0\nreceipt:e\n\n",
+    ] {
+        client.send(frame).await;
+        hear(&mut client, &mut said, 1).await;
+    }
+    client.send(&format!("{subscribe}/one.RTO.{NAMESPACE}\n\n")).await;
+    let third = hear(&mut client, &mut said, 2).await.swap_remove(1).unwrap();
+    client.ack(&third).await;
+    client.send("DISCONNECT\nreceipt:bye\n\n").await;
+    hear(&mut client, &mut said, 1).await;
+    for connect in [
+        "CONNECT\naccept-version:2.0\nhost:h\n\n",
+        "CONNECT\naccept-version:1.2\nhost:h\nheart-beat:often\n\n",
+    ] {
+        let mut client = Client::open(address).await;
+        client.send(connect).await;
+        hear(&mut client, &mut said, 1).await;
+    }
+    said
+}
+
+/// Waits for so many frames, the end counting as one, and writes them down.
+async fn hear(client: &mut Client, said: &mut Vec<String>, count: usize) -> Vec<Option<Frame>> {
+    let mut frames = Vec::new();
+    for _ in 0..count {
+        let frame = client.frame().await;
+        said.push(frame.as_ref().map_or_else(|| "(the end)".to_owned(), plain));
+        frames.push(frame);
+    }
+    frames
+}
+
+/// A frame without what differs from broker to broker.
+fn plain(frame: &Frame) -> String {
+    let mut lines = vec![frame.command.clone()];
+    for (name, value) in &frame.headers {
+        let value = match name.as_str() {
+            "ack" | "message-id" | "timestamp" | "server" => "…",
+            "message" => &without_names(value),
+            _ => value,
+        };
+        lines.push(format!("  {name}:{value}"));
+    }
+    // The rest of an ERROR's body is a stack trace.
+    let body = String::from_utf8_lossy(&frame.body);
+    lines.push(format!("  {}", without_names(body.lines().next().unwrap_or_default())));
+    lines.join("\n")
+}
+
+/// Without the broker's name, the client's port, the versions that the simulator leaves out, and what Java
+/// calls its classes since version 6.
+fn without_names(text: &str) -> String {
+    let text = text.split("tcp://").next().unwrap_or_default().replace("jakarta.", "javax.");
+    let text = text.replace("[1.2, 1.1, 1.0]", "[1.2]");
+    match (text.split_once("Broker: "), text.split_once(" - Client")) {
+        (Some((before, _)), Some((_, after))) => format!("{before}Broker: … - Client{after}"),
+        _ => text,
+    }
+}
