@@ -42,8 +42,8 @@ pub struct SimulateArgs {
     /// The same seed gives the same events.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How many different MD5s there are.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many different MD5s there are, 10 million at most.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     keys: u32,
     /// Every N-th event belongs to one MD5 more, a hot key.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
