@@ -54,24 +54,26 @@ impl Bridge {
     /// A fault in the bridge itself, the first of them; never the trouble of a broker or sink, which is
     /// waited out.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Fault> {
+        let dead_letters = &self.settings.dead_letters;
+        let connection_id =
+            self.settings.subscriptions.first().map_or("", |first| &first.source.connection_id);
+        let store = Arc::new(FileDeadLetters::new(dead_letters.clone(), connection_id));
         let mut pumps = JoinSet::new();
-        for parts in self.pumps() {
+        for parts in self.pumps(&store) {
             pumps.spawn(pump::run(parts, drain.clone()));
         }
         while let Some(ended) = pumps.join_next().await {
             ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
         }
+        store.close().await;
         Ok(())
     }
 
-    fn pumps(self) -> Vec<PumpParts> {
+    fn pumps(self, store: &Arc<FileDeadLetters>) -> Vec<PumpParts> {
         let Settings { subscriptions, keying, partitions, max_in_flight, dead_letters, .. } = self.settings;
         let budget = Budget::new(max_in_flight);
         let limits = Limits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
-        let Some(first) = subscriptions.first() else { return Vec::new() };
-        let store: Arc<dyn DeadLetterStore> =
-            Arc::new(FileDeadLetters::new(dead_letters, &first.source.connection_id));
         let pump = |SubscriptionSettings { source, sinks }: SubscriptionSettings| {
             let source = Arc::new(source);
             let part = match sinks.first() {
@@ -98,7 +100,7 @@ impl Bridge {
                 sinks,
                 keying: keying.clone(),
                 prefetch,
-                dead_letters: Arc::clone(&store),
+                dead_letters: Arc::clone(store) as Arc<dyn DeadLetterStore>,
                 limits: limits.clone(),
                 backoff,
                 counters: Arc::clone(&self.counters),

@@ -232,7 +232,7 @@ fn single_options_are_checked() {
         ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{partition}", "event.partitions"),
         ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{day}", "{day}"),
         ("BRIDGE__SINKS__FILE__NAME", "{connection_id}{", "without its"),
-        ("BRIDGE__SINKS__FILE__NAME", "../{connection_id}", "not allowed"),
+        ("BRIDGE__SINKS__FILE__NAME", "../{connection_id}", "begin with a dot"),
         ("BRIDGE__SINKS__FILE__ROTATE__AGE", "0s", "sinks.file.rotate.age: "),
         ("BRIDGE__SINKS__FILE__MAX_TOTAL", "1MiB", "sinks.file.max_total: "),
         ("BRIDGE__SINKS__FILE__KIND", "kafka", "`kafka` is not a kind of sink: file, stdout"),

@@ -1,5 +1,7 @@
 //! The log: one line per thing that happened, on standard error, for people or machines.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -7,8 +9,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// `tracing_subscriber::EnvFilter` reads it; `json`: one object a line.
 pub fn start(filter: &str, json: bool) {
     let filter = EnvFilter::new(filter);
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // Fails only where a logger is installed already, such as a test's.
     let _already_started =
         if json { lines.json().flatten_event(true).finish().try_init() } else { lines.finish().try_init() };
