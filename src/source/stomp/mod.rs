@@ -4,3 +4,5 @@
 pub mod codec;
 pub mod frame;
 pub mod session;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! One session, frame by frame: what it says, what it understands, and what ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::frame::{Command, Encoder, Escapes};
+use super::session::{Reach, StompSession};
+use crate::backoff::BackoffConfig;
+use crate::budget::Budget;
+use crate::secret::Secret;
+use crate::source::config::{Endpoint, Ordering, SourceSettings, TlsConfig};
+use crate::source::session::{Progress, Session};
+use crate::source::trouble::{Retry, Trouble};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settings() -> SourceSettings {
+    SourceSettings {
+        endpoints: vec![Endpoint { host: "broker".to_owned(), port: 61613, tls: false }],
+        username: "12345".to_owned(),
+        password: Secret::new("0123"),
+        namespace: "acme".to_owned(),
+        destination_id: "d1".to_owned(),
+        connection_id: "acme-d1-pod-0".to_owned(),
+        prefetch: 100,
+        heart_beat: Some(SECOND * 20),
+        ordering: Ordering::Shared,
+        max_body: 1000,
+        connect_timeout: SECOND * 10,
+        idle_reconnect: Some(SECOND * 900),
+        backoff: BackoffConfig::default(),
+        tls: TlsConfig::default(),
+    }
+}
+
+struct Talk {
+    session: StompSession,
+    now: Instant,
+    progress: Progress,
+}
+
+impl Talk {
+    fn begin(settings: SourceSettings) -> Self {
+        let now = Instant::now();
+        let session = StompSession::new(Arc::new(settings), Reach::Subscribe, Budget::new(1 << 20), now);
+        Self { session, now, progress: Progress::default() }
+    }
+
+    fn subscribed(settings: SourceSettings) -> Self {
+        let mut talk = Self::begin(settings);
+        talk.hear("CONNECTED\nversion:1.2\nheart-beat:20000,20000\nsession:ID:x\n\n\0\n").unwrap();
+        talk.hear("RECEIPT\nreceipt-id:subscribed\n\n\0\n").unwrap();
+        assert!(talk.progress.subscribed);
+        talk.said();
+        talk
+    }
+
+    fn hear(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Trouble> {
+        self.session.input().extend_from_slice(bytes.as_ref());
+        self.session.advance(self.now, &mut self.progress)
+    }
+
+    fn said(&mut self) -> String {
+        let mut out = Vec::new();
+        self.session.take_output(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn later(&mut self, by: Duration) -> Result<(), Trouble> {
+        self.now += by;
+        self.session.tick(self.now)
+    }
+}
+
+fn message(n: u64) -> String {
+    format!(
+        "MESSAGE\nack:ID\\cbroker-1\\c{n}\nmessage-id:ID\\cproducer-1\\c{n}\ndestination:/queue/d1.RTO.acme\n\
+         timestamp:1700000000{n:03}\nsubscription:0\n\n{{\"n\":{n}}}\0\n"
+    )
+}
+
+#[test]
+fn logs_in_and_subscribes_with_a_receipt() {
+    let mut talk = Talk::begin(settings());
+    let connect = "CONNECT\naccept-version:1.2\nhost:broker\nlogin:12345\npasscode:0123\n\
+                   client-id:acme-d1-pod-0\nheart-beat:20000,20000\n\n\0\n";
+    assert_eq!(talk.said(), connect);
+    talk.hear("CONNECTED\nversion:1.2\nheart-beat:20000,20000\n\n\0\n").unwrap();
+    let subscribe = "SUBSCRIBE\nid:0\ndestination:/queue/d1.RTO.acme\nack:client\nreceipt:subscribed\n\
+                     activemq.prefetchSize:100\n\n\0\n";
+    assert_eq!(talk.said(), subscribe);
+    assert!(!talk.progress.subscribed);
+    talk.hear("RECEIPT\nreceipt-id:subscribed\n\n\0\n").unwrap();
+    assert!(talk.progress.subscribed);
+}
+
+#[test]
+fn strict_ordering_asks_to_be_the_only_one() {
+    let mut talk = Talk::begin(SourceSettings { ordering: Ordering::Strict, ..settings() });
+    talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
+    assert!(talk.said().contains("\nactivemq.exclusive:true\n"));
+}
+
+#[test]
+fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
+    let mut talk = Talk::subscribed(settings());
+    talk.hear((1..=5).map(message).collect::<String>()).unwrap();
+    let messages = &talk.progress.messages;
+    assert_eq!(messages.len(), 5);
+    assert_eq!(messages[1].id, "ID:producer-1:2");
+    assert_eq!(messages[1].body, "{\"n\":2}");
+    assert_eq!((messages[1].timestamp, messages[1].redelivered), (Some(1_700_000_000_002), false));
+    assert!(messages[1].headers.decode().contains(&("destination".into(), "/queue/d1.RTO.acme".into())));
+    assert_eq!(talk.session.outstanding(), 5);
+
+    talk.session.ack(talk.now, 3);
+    assert_eq!(talk.said(), "ACK\nid:ID\\cbroker-1\\c3\n\n\0\n", "cumulative, no receipt, the id as it came");
+    assert_eq!(talk.session.outstanding(), 2);
+    talk.session.ack(talk.now, 3);
+    assert_eq!(talk.said(), "");
+    talk.session.ack(talk.now, 99);
+    assert_eq!(talk.said(), "ACK\nid:ID\\cbroker-1\\c5\n\n\0\n", "never beyond what was received");
+}
+
+#[test]
+fn text_of_old_brokers_is_repaired_and_bytes_are_not_touched() {
+    let mut talk = Talk::subscribed(settings());
+    let emoji = b"\xED\xA0\xBD\xED\xB8\x80";
+    talk.hear([b"MESSAGE\nack:1\nmessage-id:1\n\n".as_slice(), emoji, b"\0\n"].concat()).unwrap();
+    talk.hear([b"MESSAGE\nack:2\nmessage-id:2\ncontent-length:6\n\n".as_slice(), emoji, b"\0\n"].concat())
+        .unwrap();
+    assert_eq!(talk.progress.messages[0].body, "\u{1F600}");
+    assert_eq!(talk.progress.messages[1].body, emoji.as_slice());
+    assert_eq!(talk.progress.repaired, 1);
+}
+
+#[test]
+fn beats_at_half_the_interval_and_judges_at_twice() {
+    let mut talk = Talk::subscribed(settings());
+    talk.later(SECOND * 9).unwrap();
+    assert_eq!(talk.said(), "");
+    talk.later(SECOND).unwrap();
+    assert_eq!(talk.said(), "\n");
+    talk.hear("\n").unwrap();
+    talk.later(SECOND * 40).unwrap();
+    assert!(matches!(talk.later(SECOND * 6), Err(Trouble::Silent(46))));
+}
+
+#[test]
+fn without_heart_beats_nothing_is_sent_and_silence_is_no_fault() {
+    let mut talk = Talk::begin(SourceSettings { heart_beat: None, ..settings() });
+    assert!(talk.said().contains("heart-beat:0,0\n"));
+    talk.hear("CONNECTED\nversion:1.2\nheart-beat:20000,20000\n\n\0\nRECEIPT\nreceipt-id:subscribed\n\n\0\n")
+        .unwrap();
+    talk.said();
+    talk.later(SECOND * 600).unwrap();
+    assert_eq!(talk.said(), "");
+}
+
+#[test]
+fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
+    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    talk.hear(message(1)).unwrap();
+    talk.later(SECOND * 2000).unwrap();
+    talk.session.ack(talk.now, 1);
+    talk.later(SECOND * 899).unwrap();
+    assert!(matches!(talk.later(SECOND), Err(Trouble::Idle(900))));
+}
+
+#[test]
+fn every_answer_has_its_time() {
+    let mut talk = Talk::begin(settings());
+    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the login", seconds: 10 })));
+    let mut talk = Talk::begin(settings());
+    talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
+    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the subscription", .. })));
+    let mut talk = Talk::subscribed(settings());
+    talk.session.close(talk.now);
+    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the goodbye", .. })));
+}
+
+#[test]
+fn says_goodbye_and_discards_what_still_comes() {
+    let mut talk = Talk::subscribed(settings());
+    talk.session.close(talk.now);
+    assert_eq!(talk.said(), "DISCONNECT\nreceipt:goodbye\n\n\0\n");
+    talk.hear(message(1)).unwrap();
+    assert!(!talk.progress.closed && talk.progress.messages.is_empty());
+    talk.hear("RECEIPT\nreceipt-id:goodbye\n\n\0\n").unwrap();
+    assert!(talk.progress.closed);
+}
+
+fn error_frame(message: &str, escapes: Escapes) -> Vec<u8> {
+    let mut wire = Vec::new();
+    Encoder::begin(&mut wire, Command::Error, escapes)
+        .header("message", message)
+        .end(b"java.lang.Something\n\tat x");
+    wire
+}
+
+#[test]
+fn errors_are_told_apart_by_their_text() {
+    let at_login = |text: &str| Talk::begin(settings()).hear(error_frame(text, Escapes::None)).unwrap_err();
+    let refused = at_login("User name [12345] or password is invalid.");
+    assert!(matches!(refused, Trouble::Credentials(_)));
+    assert_eq!(refused.retry(), Retry::Slowly);
+    let taken = at_login("Broker: b - Client: acme-d1-pod-0 already connected from tcp://10.0.0.7:4711");
+    assert!(matches!(&taken, Trouble::AlreadyConnected { peer } if peer == "tcp://10.0.0.7:4711"), "{taken}");
+    assert_eq!(taken.retry(), Retry::Soon);
+    assert!(matches!(at_login("Invalid Protocol version[1.2]"), Trouble::Broker { .. }));
+
+    let mut talk = Talk::begin(settings());
+    talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
+    let denied = "User 12345 is not authorized to read from: queue://d1.RTO.acme";
+    let denied = talk.hear(error_frame(denied, Escapes::V1_2)).unwrap_err();
+    assert!(matches!(&denied, Trouble::NotAuthorized(text) if text.contains("queue://d1")), "{denied}");
+}
+
+#[test]
+fn messages_before_an_error_are_not_lost_and_the_error_names_the_last() {
+    let mut talk = Talk::subscribed(settings());
+    let wire = [message(1).into_bytes(), error_frame("out of luck", Escapes::V1_2)].concat();
+    let trouble = talk.hear(wire).unwrap_err();
+    assert_eq!(talk.progress.messages.len(), 1);
+    assert_eq!(trouble.suspect(), Some("ID:producer-1:1"));
+    assert!(trouble.leaves_the_connection_open());
+    talk.session.ack(talk.now, 1);
+    assert!(talk.said().starts_with("ACK\n"));
+}
+
+#[test]
+fn a_body_too_large_or_with_a_nul_is_named() {
+    let mut talk = Talk::subscribed(settings());
+    let large = format!("MESSAGE\nack:1\nmessage-id:big\n\n{}\0\n", "x".repeat(1001));
+    let trouble = talk.hear(large).unwrap_err();
+    assert!(matches!(&trouble, Trouble::BodyTooLarge { message_id, .. } if message_id == "big"), "{trouble}");
+    assert_eq!(trouble.retry(), Retry::Slowly);
+    let mut talk = Talk::subscribed(settings());
+    let trouble = talk.hear("MESSAGE\nack:1\nmessage-id:cut\n\na\0b\0\n").unwrap_err();
+    assert_eq!(trouble.suspect(), Some("cut"));
+    assert!(talk.progress.messages.is_empty());
+}
+
+#[test]
+fn a_message_without_an_id_ends_the_session_after_the_good_ones() {
+    let mut talk = Talk::subscribed(settings());
+    let trouble = talk.hear(format!("{}MESSAGE\nack:2\n\nx\0\n", message(1))).unwrap_err();
+    assert!(matches!(trouble, Trouble::Protocol { .. }));
+    assert_eq!(talk.progress.messages.len(), 1);
+}
