@@ -23,7 +23,7 @@ const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 /// How long it sleeps when no file is being written.
 const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 /// The most buffer memory kept between groups.
-const KEPT_CAPACITY: usize = 8 << 20;
+const KEPT_CAPACITY: usize = 4 << 20;
 
 /// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
 #[derive(Debug)]

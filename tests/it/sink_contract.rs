@@ -12,6 +12,7 @@ use atdata_bridge::event::{Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
 use atdata_bridge::pump::dead_letters::{DeadLetter, DeadLetterStore, Limits};
 use atdata_bridge::pump::{self, Fault, PumpParts};
+use atdata_bridge::sink::file::config::Compression;
 use atdata_bridge::sink::memory::Answer;
 use atdata_bridge::sink::{Sink, SinkError};
 use atdata_bridge::source::{Incoming, Source};
@@ -376,6 +377,8 @@ macro_rules! every_promise {
 
 every_promise!(memory_in_order, super::subjects::Memory::new(true));
 every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
+every_promise!(files, super::subjects::Files::new(super::Compression::None));
+every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
 
 #[tokio::test]
 async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {

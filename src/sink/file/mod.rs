@@ -23,7 +23,7 @@ use crate::journal::{self, AfterFailure, Disk, Ended, JournalSettings, Memory, O
 /// The most deliveries without a verdict; enough for one group to gather while another is synced.
 const MAX_DELIVERIES: usize = 4096;
 /// The most bytes of lines not yet durable.
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// The file sink.
 pub struct FileSink {
@@ -142,11 +142,10 @@ impl Submit for FileSubmit {
             self.outbox.accepted(accepted - refused);
             accepted
         });
-        match (accepted, self.outbox.broken()) {
-            (_, Some(error)) => Err(error),
-            (Some(accepted), None) => Ok(accepted),
-            // Paused: the verdicts that say so are waiting to be taken.
-            (None, None) => Ok(0),
+        match accepted {
+            Some(accepted) => Ok(accepted),
+            // Paused, and the verdicts that say so are waiting to be taken; or broken.
+            None => self.outbox.broken().map_or(Ok(0), Err),
         }
     }
 

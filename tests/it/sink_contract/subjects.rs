@@ -1,11 +1,18 @@
 //! The destinations that the contract is proved for.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use atdata_bridge::event::Event;
-use atdata_bridge::sink::Sink;
+use atdata_bridge::sink::file::FileSink;
+use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
 use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
+use atdata_bridge::sink::{Sink, SinkContext};
+use atdata_bridge::units::Size;
 
 use super::Subject;
 
@@ -58,5 +65,104 @@ impl Subject for Memory {
         let handles = self.handles.lock().unwrap();
         let ids = handles.iter().flat_map(|handle| handle.log());
         ids.map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect()
+    }
+}
+
+/// The file sink, with files so small that finishing them goes on all the time.
+pub struct Files {
+    parent: tempfile::TempDir,
+    compression: Compression,
+}
+
+impl Files {
+    pub fn new(compression: Compression) -> Self {
+        Self { parent: tempfile::tempdir().unwrap(), compression }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.parent.path().join("events")
+    }
+
+    fn away(&self) -> PathBuf {
+        self.parent.path().join("away")
+    }
+
+    /// Every file once, whichever name it has at the moment; an error when that changed meanwhile.
+    fn read(&self) -> io::Result<Vec<u64>> {
+        let mut lines = Vec::new();
+        for (base, name) in self.files()? {
+            let content = fs::read(self.directory().join(format!("{base}{name}")))?;
+            lines.extend(if name.contains("zst") { zstd::decode_all(content.as_slice())? } else { content });
+        }
+        let number = |line: &[u8]| {
+            let line: serde_json::Value = serde_json::from_slice(line).expect("a line is JSON");
+            line["n"].as_u64().expect("a number")
+        };
+        // A line that is only half written ends the newest file.
+        let whole = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        Ok(whole.map(number).collect())
+    }
+
+    fn files(&self) -> io::Result<BTreeMap<String, String>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.directory())? {
+            let name = entry?.file_name().into_string().expect("a name in UTF-8");
+            // `.jsonl.open` counts only while there is no complete copy under another name.
+            if let Some(at) = name.find(".jsonl").filter(|_| !name.ends_with(".tmp")) {
+                let (base, ending) = name.split_at(at);
+                let known = files.entry(base.to_owned()).or_insert_with(|| ending.to_owned());
+                if known == ".jsonl.open" {
+                    *known = ending.to_owned();
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+#[async_trait]
+impl Subject for Files {
+    fn sink(&self) -> Box<dyn Sink> {
+        let config = FileConfig {
+            directory: Some(self.directory()),
+            compression: self.compression,
+            rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
+            ..FileConfig::default()
+        };
+        let context = SinkContext {
+            sink: "files".to_owned(),
+            namespace: "acme".to_owned(),
+            destination_id: "d".to_owned(),
+            connection_id: "b1".to_owned(),
+            queue: "d.RTO.acme".to_owned(),
+            partitions: None,
+        };
+        Box::new(FileSink::new("files".to_owned(), check(&config, None).unwrap(), context))
+    }
+
+    /// The directory is gone and something else has its name, as when a volume is unmounted: this fails
+    /// for root too.
+    async fn fail(&self) {
+        fs::create_dir_all(self.directory()).unwrap();
+        fs::rename(self.directory(), self.away()).unwrap();
+        fs::write(self.directory(), "").unwrap();
+    }
+
+    async fn heal(&self) {
+        fs::remove_file(self.directory()).unwrap();
+        fs::rename(self.away(), self.directory()).unwrap();
+    }
+
+    async fn contents(&self) -> Vec<u64> {
+        if !self.directory().exists() {
+            return Vec::new();
+        }
+        loop {
+            let before = self.files();
+            let (Ok(before), Ok(contents), Ok(after)) = (before, self.read(), self.files()) else { continue };
+            if before == after {
+                return contents;
+            }
+        }
     }
 }
