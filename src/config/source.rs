@@ -14,7 +14,9 @@ pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) 
     check_numbers(reader, &raw);
     let endpoints = endpoints(reader, &raw);
     let username = reader.required("source.username", raw.username);
-    if let Some(name) = username.as_deref().filter(|name| !is_username(name)) {
+    if username.as_deref().is_some_and(has_control) {
+        reader.refuse("source.username", CONTROL);
+    } else if let Some(name) = username.as_deref().filter(|name| !is_username(name)) {
         reader.warn("source.username", &format!("`{name}` is not 4 or 5 digits, as AtData's are"));
     }
     let password = password(reader, raw.password, raw.password_file.as_deref());
@@ -99,6 +101,13 @@ fn endpoints(reader: &mut Reader, raw: &SourceConfig) -> Vec<Endpoint> {
     })
 }
 
+/// STOMP's CONNECT knows no escapes: a line feed in a value would begin another header.
+fn has_control(text: &str) -> bool {
+    text.contains(char::is_control)
+}
+
+const CONTROL: &str = "control characters such as line feeds are not allowed";
+
 fn is_username(name: &str) -> bool {
     matches!(name.len(), 4 | 5) && name.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -118,6 +127,10 @@ fn password(reader: &mut Reader, given: Option<Secret>, file: Option<&Path>) -> 
     };
     if secret.reveal().is_empty() {
         reader.refuse(key, "the password is empty");
+        return None;
+    }
+    if has_control(secret.reveal()) {
+        reader.refuse(key, CONTROL);
         return None;
     }
     if secret.reveal().len() != 32 || !secret.reveal().bytes().all(|byte| byte.is_ascii_hexdigit()) {

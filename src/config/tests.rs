@@ -207,6 +207,8 @@ fn single_options_are_checked() {
         ("BRIDGE__SOURCE__URL", "", "not a url"),
         ("BRIDGE__SOURCE__URLS", "stomp://a:1", "source.url is set too"),
         ("BRIDGE__SOURCE__USERNAME", " ", "is empty"),
+        ("BRIDGE__SOURCE__USERNAME", "123\n45", "control characters"),
+        ("BRIDGE__SOURCE__PASSWORD", "a\nb", "control characters"),
         ("BRIDGE__SOURCE__PASSWORD", "", "is empty"),
         ("BRIDGE__SOURCE__PASSWORD_FILE", "/x", "source.password is set too"),
         ("BRIDGE__SOURCE__NAMESPACE", "a.b", "'.' is not allowed"),

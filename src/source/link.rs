@@ -182,6 +182,8 @@ impl Keeper {
             (Trouble::AlreadyConnected { .. }, _) if self.is_normal_after_a_restart() => {
                 State::Starting(trouble.to_string())
             }
+            // A quiet queue is no trouble; neither is a standby of strict ordering.
+            (Trouble::Idle(_), _) => State::Starting(trouble.to_string()),
             (_, Retry::Soon) => State::Retrying(trouble.to_string()),
             (_, Retry::Slowly) => State::Held(trouble.to_string()),
         };
