@@ -27,6 +27,9 @@ const QUEUE: usize = 4;
 /// A session that lasted so long, or that brought a message, was a success: back-off begins anew.
 const LASTING: Duration = Duration::from_secs(10);
 
+/// Between tries while the broker still holds our own dead session.
+const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
+
 /// So many sessions ended by the same message hold the source (D2).
 const POISONED: u32 = 3;
 
@@ -192,6 +195,10 @@ impl Keeper {
         }
         self.reporter.report(state);
         match retry {
+            // The broker lets go of the dead session at a moment of its own; be there soon after.
+            Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {
+                self.backoff.next_wait().min(LONGEST_WAIT_FOR_OURSELVES)
+            }
             Retry::Soon => self.backoff.next_wait(),
             Retry::Slowly => Duration::from_secs(30).mul_f64(1.0 + fastrand::f64()),
         }
