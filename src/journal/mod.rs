@@ -11,7 +11,7 @@
 //!
 //! * A group is durable as a whole or not at all: every file it touches is synced (and the directory, when
 //!   a file is new), or all of them are cut back to the length that was last synced.
-//! * That length is remembered for each file ([`Memory`]) as long as the process lives: what could not be
+//! * That length is remembered for each file (`memory.rs`) as long as the process lives: what could not be
 //!   cut back at once is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
 //!

@@ -1,6 +1,6 @@
 //! JSON lines in a directory, each settled only when it is on the disk.
 //!
-//! Events become lines on the lane's own task (a copy each), gather while the [`Writer`] writes and syncs
+//! Events become lines on the lane's own task (a copy each), gather while the journal's writer writes and syncs
 //! the group before, and are durable as a whole group or not at all. So an event is in the files once,
 //! whatever the disk does; only the end of the process between sync and acknowledgement makes doubles.
 
