@@ -67,6 +67,7 @@ impl Link {
             acks: acked,
             close: close.clone(),
             session: SessionId(0),
+            troubled: false,
             suspicion: None,
             refused_since: None,
         };
@@ -108,6 +109,8 @@ struct Keeper {
     close: CancellationToken,
     backoff: Backoff,
     session: SessionId,
+    /// The last try failed: its reason stays on the board until one succeeds.
+    troubled: bool,
     /// The message that may have ended the last sessions, and how many in a row.
     suspicion: Option<(String, u32)>,
     /// Since when the broker has answered "already connected".
@@ -118,7 +121,9 @@ impl Keeper {
     async fn keep(mut self) {
         let settings = Arc::clone(&self.settings);
         for endpoint in settings.endpoints.iter().cycle() {
-            self.reporter.report(State::Starting(format!("connecting to {endpoint}")));
+            if !self.troubled {
+                self.reporter.report(State::Starting(format!("connecting to {endpoint}")));
+            }
             let close = self.close.clone();
             let connected = tokio::select! {
                 biased;
@@ -163,6 +168,7 @@ impl Keeper {
             on_subscribed: &on_subscribed,
         };
         let outcome = connection::carry(session, stream, wiring).await;
+        self.troubled = false;
         if began.elapsed() >= LASTING || self.counters.received.get() > before {
             self.backoff.reset();
         }
@@ -178,6 +184,7 @@ impl Keeper {
 
     /// Says what is wrong and decides how long to wait.
     fn judge(&mut self, trouble: Trouble) -> Duration {
+        self.troubled = true;
         let trouble = self.suspect(trouble);
         self.counters.trouble(trouble.label());
         let retry = trouble.retry();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The state of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +33,20 @@ impl State {
     }
 }
 
+/// A trouble that lasts is logged again after so long.
+const REMIND_AFTER: Duration = Duration::from_secs(600);
+
+/// What one part reported last.
+#[derive(Clone, Debug)]
+struct Entry {
+    state: State,
+    since: Instant,
+    logged: Instant,
+}
+
 /// The board on which all parts of a bridge report.
 #[derive(Clone, Debug, Default)]
-pub struct States(Arc<Mutex<BTreeMap<String, (State, Instant)>>>);
+pub struct States(Arc<Mutex<BTreeMap<String, Entry>>>);
 
 impl States {
     /// A handle for the part `name`, such as `source` or `sink file`.
@@ -48,7 +59,7 @@ impl States {
     /// Every part, its state, and since when.
     pub fn all(&self) -> Vec<(String, State, Instant)> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.iter().map(|(name, (state, since))| (name.clone(), state.clone(), *since)).collect()
+        parts.iter().map(|(name, entry)| (name.clone(), entry.state.clone(), entry.since)).collect()
     }
 }
 
@@ -60,21 +71,46 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Takes note of the state and logs the change, if it is one.
+    /// Takes note of the state, and logs it if it is news or lasts.
     pub fn report(&self, state: State) {
+        let now = Instant::now();
         let mut parts = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let previous = parts.get(&self.name).map(|(state, _)| state.clone());
-        if previous.as_ref() == Some(&state) {
-            return;
-        }
-        parts.insert(self.name.clone(), (state.clone(), Instant::now()));
+        let since = match parts.get(&self.name) {
+            Some(entry) if entry.state != state => now,
+            Some(entry) if now.duration_since(entry.logged) < REMIND_AFTER => return,
+            Some(entry) => entry.since,
+            None => now,
+        };
+        parts.insert(self.name.clone(), Entry { state: state.clone(), since, logged: now });
         drop(parts);
+        self.log(&state);
+    }
+
+    fn log(&self, state: &State) {
         let part = self.name.as_str();
-        match &state {
+        match state {
             State::Ready => tracing::info!(part, "ready"),
             State::Starting(reason) => tracing::debug!(part, "{reason}"),
             State::Retrying(reason) => tracing::warn!(part, "retrying: {reason}"),
             State::Held(reason) => tracing::error!(part, "held: {reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_lasts_from_its_first_report() {
+        let states = States::default();
+        let reporter = states.reporter("source");
+        assert!(!states.all()[0].1.is_ready());
+        reporter.report(State::Retrying("away".to_owned()));
+        let since = states.all()[0].2;
+        reporter.report(State::Retrying("away".to_owned()));
+        assert_eq!((states.all()[0].1.reason(), states.all()[0].2), ("away", since));
+        reporter.report(State::Ready);
+        assert!(states.all()[0].1.is_ready() && states.all()[0].1.reason().is_empty());
     }
 }
