@@ -13,6 +13,7 @@
 )]
 
 mod command_line;
+mod hundred_thousand;
 mod simulator;
 mod sink_contract;
 mod smoke;

@@ -55,6 +55,13 @@ impl Setup {
         self
     }
 
+    /// Leaves `BRIDGE__<name>` unset again.
+    pub fn unset(mut self, name: &str) -> Self {
+        let name = format!("BRIDGE__{name}");
+        self.variables.retain(|(known, _)| *known != name);
+        self
+    }
+
     /// Adds a command-line argument.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());

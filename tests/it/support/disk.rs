@@ -1,6 +1,8 @@
 //! Small disks, to be full: a memory file system that only one process sees and that ends with it, so
 //! that nothing is left mounted whatever happens.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,9 +34,29 @@ pub fn inside(process: u32, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").expect("an absolute path"))
 }
 
+/// What fills a disk to the last byte.
+pub struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Fills the disk of `directory`.
+    pub fn fill(directory: &Path) -> Self {
+        let path = directory.join("ballast");
+        let mut file = File::create(&path).expect("put ballast on a disk");
+        for size in [1 << 20, 1 << 12, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+        Self(path)
+    }
+
+    /// Makes room again.
+    pub fn remove(self) {
+        std::fs::remove_file(self.0).expect("take ballast off a disk");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::process::Stdio;
 
     use super::*;
@@ -55,12 +77,13 @@ mod tests {
         let mut up = [0; 3];
         holder.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
 
-        let ballast = inside(holder.id(), &directory.path().join("ballast"));
-        let full = std::fs::write(&ballast, vec![0; 2 << 20]).unwrap_err();
+        let disk = inside(holder.id(), directory.path());
+        let ballast = Ballast::fill(&disk);
+        let full = std::fs::write(disk.join("file"), [0]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-        std::fs::remove_file(&ballast).unwrap();
-        std::fs::write(&ballast, vec![0; 1 << 19]).unwrap();
-        assert!(!directory.path().join("ballast").exists(), "others see the disk");
+        ballast.remove();
+        std::fs::write(disk.join("file"), vec![0; 1 << 19]).unwrap();
+        assert!(!directory.path().join("file").exists(), "others see the disk");
 
         holder.stdin.take().unwrap().write_all(b"end\n").unwrap();
         assert!(holder.wait().unwrap().success());

@@ -14,6 +14,7 @@ pub mod output;
 pub mod ports;
 pub mod proxy;
 pub mod publisher;
+pub mod scenario;
 pub mod stomp;
 
 use std::time::{Duration, Instant};

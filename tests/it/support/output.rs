@@ -1,6 +1,6 @@
 //! Reads what the bridge left behind, and counts: every event once, in the order of its key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -49,10 +49,20 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The size of all output files together, finished or open; 0 where there is no directory.
+pub fn bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let entries = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().contains(".jsonl"));
+    // A file may be renamed while we look.
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
 /// What came out, held against what went in.
 pub struct Tally {
     events: Events,
     seen: Vec<u32>,
+    ids: HashSet<String>,
+    repeated_ids: u64,
     last_of_key: HashMap<String, u64>,
     disordered: Vec<u64>,
     foreign: Vec<String>,
@@ -62,7 +72,15 @@ impl Tally {
     /// Nothing came out yet.
     pub fn new(events: Events) -> Self {
         let seen = vec![0; usize::try_from(events.count).expect("a count that fits memory")];
-        Self { events, seen, last_of_key: HashMap::new(), disordered: Vec::new(), foreign: Vec::new() }
+        Self {
+            events,
+            seen,
+            ids: HashSet::new(),
+            repeated_ids: 0,
+            last_of_key: HashMap::new(),
+            disordered: Vec::new(),
+            foreign: Vec::new(),
+        }
     }
 
     /// Everything in a directory written by one bridge with `format = "body"`.
@@ -70,6 +88,36 @@ impl Tally {
         let mut tally = Self::new(events);
         each_line(directory, |line| tally.add(line));
         tally
+    }
+
+    /// Everything in directories written by one bridge after the other with `format = "envelope"`.
+    pub fn of_envelopes<'a>(events: Events, directories: impl IntoIterator<Item = &'a Path>) -> Self {
+        let mut tally = Self::new(events);
+        for directory in directories {
+            each_line(directory, |line| tally.add_envelope(line));
+        }
+        tally
+    }
+
+    /// Counts an envelope: its key must be that of the event, its body is counted as [`Tally::add`] does.
+    pub fn add_envelope(&mut self, line: &str) {
+        let Some((id, key, body)) = open_envelope(line) else {
+            self.foreign.push(line.to_owned());
+            return;
+        };
+        if !self.ids.insert(id.to_owned()) {
+            self.repeated_ids += 1;
+        }
+        match number_in(body) {
+            Some(number) if self.events.key(number) == key => self.add(body),
+            _ => self.foreign.push(line.to_owned()),
+        }
+    }
+
+    /// How many envelopes have the message id of an earlier one. Unlike [`Tally::doubled`] it does not
+    /// count what a publisher sent twice because it got no answer.
+    pub fn repeated_ids(&self) -> u64 {
+        self.repeated_ids
     }
 
     /// Counts a body, which must be that of a good event byte for byte.
@@ -123,28 +171,58 @@ impl Tally {
     /// Every good event is there, unchanged, in the order of its key, and at most `doubles` lines are
     /// repetitions.
     pub fn assert_complete(&self, doubles: u64) {
-        let lost = self.lost();
-        assert!(self.foreign.is_empty(), "{} foreign lines: {:?}", self.foreign.len(), first(&self.foreign));
-        assert!(lost.is_empty(), "lost {} events: {:?}", lost.len(), first(&lost));
-        let disordered = first(&self.disordered);
-        assert!(self.disordered.is_empty(), "{} out of order: {disordered:?}", self.disordered.len());
+        self.assert_nothing_lost();
         let doubled = self.doubled();
         assert!(doubled <= doubles, "doubled {doubled} events, {doubles} allowed");
     }
+
+    /// Every good event is there, unchanged, in the order of its key.
+    pub fn assert_nothing_lost(&self) {
+        let disordered = first(&self.disordered);
+        self.assert_nothing_lost_in_any_order();
+        assert!(self.disordered.is_empty(), "{} out of order: {disordered:?}", self.disordered.len());
+    }
+
+    /// Every good event is there, unchanged: for the output of several processes that share a stream.
+    pub fn assert_nothing_lost_in_any_order(&self) {
+        let lost = self.lost();
+        assert!(self.foreign.is_empty(), "{} foreign lines: {:?}", self.foreign.len(), first(&self.foreign));
+        assert!(lost.is_empty(), "lost {} events: {:?}", lost.len(), first(&lost));
+    }
+}
+
+/// The id, the key and the body of an envelope.
+fn open_envelope(line: &str) -> Option<(&str, &str, &str)> {
+    let (id, rest) = line.strip_prefix(r#"{"id":""#)?.split_once(r#"","key":""#)?;
+    let (key, rest) = rest.split_once(r#"","partition":"#)?;
+    let (_, body) = rest.split_once(r#","body":"#)?;
+    Some((id, key, body.strip_suffix('}')?))
 }
 
 /// Each bad event is in the dead letters exactly once, with its reason.
 pub fn assert_dead_letters(events: Events, directory: &Path) {
+    assert_dead_letters_repeated(events, directory, 0);
+}
+
+/// Each bad event is in the dead letters, with its reason, and at most `doubles` of them are repetitions.
+pub fn assert_dead_letters_repeated(events: Events, directory: &Path, doubles: u64) {
+    let mut doubled = 0;
     let mut found: HashMap<u64, Vec<String>> = HashMap::new();
     each_line(directory, |line| {
         let letter: serde_json::Value = serde_json::from_str(line).expect("a dead letter");
         let number = number_in(line).unwrap_or_else(|| panic!("a dead letter of an unknown event: {line}"));
         let reason = letter["reason"].as_str().unwrap_or_default().to_owned();
-        found.entry(number).or_default().push(reason);
+        let reasons = found.entry(number).or_default();
+        if reasons.contains(&reason) {
+            doubled += 1;
+        } else {
+            reasons.push(reason);
+        }
     });
     let bad = (0..events.count).filter_map(|number| Some((number, vec![events.defect(number)?.to_owned()])));
     let expected: HashMap<u64, Vec<String>> = bad.collect();
     assert_eq!(found, expected, "event number → reasons of its dead letters");
+    assert!(doubled <= doubles, "doubled {doubled} dead letters, {doubles} allowed");
 }
 
 /// The last lines of a log, with its place: for failures.
@@ -194,6 +272,23 @@ mod tests {
         }
         assert_eq!((found.distinct(), found.foreign().len()), (0, 4));
         assert_eq!((events.good_count(), found.lost().len()), (18, 18));
+    }
+
+    #[test]
+    fn opens_envelopes_and_tells_a_repetition_from_what_was_sent_twice() {
+        let events = Events::good(3);
+        let envelope = |id: u32, key: u64, number: u64| {
+            let (key, body) = (events.key(key), events.body(number));
+            format!(r#"{{"id":"ID:{id}","key":"{key}","partition":null,"timestamp":1,"body":{body}}}"#)
+        };
+        let mut found = Tally::new(events);
+        for (id, number) in [(1, 0), (2, 1), (3, 1), (2, 1)] {
+            found.add_envelope(&envelope(id, number, number));
+        }
+        assert_eq!((found.repeated_ids(), found.doubled(), found.lost()), (1, 2, vec![2]));
+        found.add_envelope(&envelope(9, 1, 2));
+        found.add_envelope(&events.body(2));
+        assert_eq!((found.foreign().len(), found.lost()), (2, vec![2]), "a wrong key, and no envelope");
     }
 
     #[test]

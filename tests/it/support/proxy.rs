@@ -103,12 +103,13 @@ async fn pump(
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
-        }
+        let read = from.read(&mut buffer).await;
+        // Not even the end of a connection passes while it is silent.
         state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
-        to.write_all(&buffer[..read]).await?;
+        match read? {
+            0 => return Ok(()),
+            read => to.write_all(&buffer[..read]).await?,
+        }
     }
 }
 
@@ -152,5 +153,22 @@ mod tests {
         assert_eq!(client.read(&mut answer).await.unwrap_or(0), 0);
         assert_eq!(proxy.connections(), 1);
         TcpStream::connect(proxy.addr()).await.unwrap().write_all(b"ping").await.unwrap();
+    }
+
+    /// What keeps the session of a killed client alive at the broker: nothing tells it.
+    #[tokio::test]
+    async fn while_silent_even_the_end_of_a_connection_is_held_back() {
+        let listener = TcpListener::bind(loopback(free_port())).await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+        let client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+
+        proxy.silence();
+        drop(client);
+        let mut nothing = [0; 1];
+        let silence = tokio::time::timeout(Duration::from_millis(100), server.read(&mut nothing)).await;
+        assert!(silence.is_err(), "the end passed");
+        proxy.cut();
+        assert_eq!(server.read(&mut nothing).await.unwrap_or(0), 0);
     }
 }

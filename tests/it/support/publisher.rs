@@ -1,6 +1,7 @@
 //! AtData's side: publishes events to the topic of a namespace.
 
 use std::io;
+use std::time::Duration;
 
 use super::broker::Broker;
 use super::stomp::{Connection, Frame, Login};
@@ -27,10 +28,28 @@ impl Publisher {
 
     /// The same for messages that the broker does not store.
     pub async fn transient(broker: &Broker, namespace: &str) -> Self {
-        let connection =
-            Connection::login(broker.addr(), &Login::producer()).await.expect("log in to publish");
+        Self::try_transient(broker, namespace).await.expect("log in to publish")
+    }
+
+    async fn try_transient(broker: &Broker, namespace: &str) -> io::Result<Self> {
+        let connection = Connection::login(broker.addr(), &Login::producer()).await?;
         let head = Frame::new("SEND").header("destination", format_args!("/topic/RTO.{namespace}"));
-        Self { connection, head, outstanding: 0 }
+        Ok(Self { connection, head, outstanding: 0 })
+    }
+
+    /// Publishes each body, persistent, to a broker that may be killed meanwhile: what it has not confirmed
+    /// is published again once it is back, so some bodies may be published twice, as different messages.
+    pub async fn publish_through_kills(broker: &Broker, namespace: &str, bodies: &[String]) {
+        for some in bodies.chunks(CONFIRM_EVERY) {
+            while Self::try_publish(broker, namespace, some).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    async fn try_publish(broker: &Broker, namespace: &str, bodies: &[String]) -> io::Result<()> {
+        let publisher = Self::try_transient(broker, namespace).await?;
+        publisher.with_header("persistent", "true").publish(bodies.iter().cloned()).await
     }
 
     /// Adds a header to all that is published from now on.
