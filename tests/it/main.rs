@@ -14,6 +14,7 @@
 
 mod command_line;
 mod hundred_thousand;
+mod restarts;
 mod sharing;
 mod simulator;
 mod sink_contract;
