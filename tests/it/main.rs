@@ -14,6 +14,7 @@
 
 mod command_line;
 mod hundred_thousand;
+mod refusals;
 mod restarts;
 mod sharing;
 mod simulator;
