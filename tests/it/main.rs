@@ -14,6 +14,7 @@
 
 mod command_line;
 mod hundred_thousand;
+mod kills;
 mod refusals;
 mod restarts;
 mod sharing;

@@ -1,0 +1,87 @@
+//! SIGKILL, of the bridge and of the broker, at random points under load: nothing is lost, and no more
+//! comes twice than was in flight.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::support::bridge::Setup;
+use crate::support::broker::{Broker, Options, Version, shared};
+use crate::support::events::{Events, Spread};
+use crate::support::on_each_broker;
+use crate::support::output::{Tally, assert_dead_letters_repeated, bytes};
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{counts, drain, emptied, grown, publish, subscribed};
+
+on_each_broker!(a_bridge_killed_again_and_again_loses_nothing, a_broker_killed_again_and_again_loses_nothing);
+
+const PREFETCH: u64 = 1024;
+
+/// Another one each time, printed, so that a failure can be repeated: `SEED=… cargo test …`.
+fn seeded() -> Rng {
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("SEED={seed}");
+    Rng::with_seed(seed)
+}
+
+async fn a_bridge_killed_again_and_again_loses_nothing(version: Version) {
+    const KILLS: u64 = 6;
+    let (broker, queue) = (shared(version), "main.RTO.slain");
+    let mut random = seeded();
+    let events = Events { spread: Spread::Hot, ..Events::good(40_000) }.with_bad(1000);
+    let setup = Setup::new(broker, "slain", "main", "slain-1").set("SOURCE__PREFETCH", PREFETCH.to_string());
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+
+    let kills = async {
+        for _ in 0..KILLS {
+            // Up to a few thousand events further on, at any point of the pipeline.
+            grown(setup.files(), bytes(setup.files()) + random.u64(1..400_000)).await;
+            tokio::time::sleep(Duration::from_micros(random.u64(..3000))).await;
+            bridge.kill();
+            bridge = setup.start();
+        }
+        assert!(counts(broker, queue).dequeued < events.count, "the last kill hit nothing");
+        bridge
+    };
+    let ((), bridge) = tokio::join!(publish(broker, "slain", events), kills);
+    emptied(broker, queue).await;
+    drain(bridge).await;
+
+    let found = Tally::of(events, setup.files());
+    eprintln!("{KILLS} kills of the bridge: {} doubled", found.doubled());
+    found.assert_complete(KILLS * PREFETCH);
+    assert_dead_letters_repeated(events, setup.dead_letters(), KILLS * PREFETCH);
+}
+
+/// The broker's own journal keeps what it has confirmed; the bridge remembers what it holds already.
+async fn a_broker_killed_again_and_again_loses_nothing(version: Version) {
+    const KILLS: u64 = 3;
+    let broker = Broker::start(version, Options::default());
+    let queue = "main.RTO.acme";
+    let mut random = seeded();
+    let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
+    let setup = Setup::new(&broker, "acme", "main", "acme-1")
+        .set("SINKS__FILE__FORMAT", "envelope")
+        .set("SOURCE__BACKOFF__MAX", "1s");
+    let bridge = setup.start();
+    subscribed(&broker, queue, 1).await;
+
+    let bodies: Vec<String> = events.bodies().collect();
+    let publish = Publisher::publish_through_kills(&broker, "acme", &bodies);
+    let kills = async {
+        for _ in 0..KILLS {
+            grown(setup.files(), bytes(setup.files()) + random.u64(1..1_000_000)).await;
+            tokio::task::block_in_place(|| broker.restart());
+        }
+    };
+    tokio::join!(publish, kills);
+    emptied(&broker, queue).await;
+    drain(bridge).await;
+
+    let found = Tally::of_envelopes(events, [setup.files()]);
+    eprintln!("{KILLS} kills of the broker: {} doubled by the bridge", found.repeated_ids());
+    found.assert_nothing_lost();
+    assert!(found.repeated_ids() <= KILLS * PREFETCH, "doubled {}", found.repeated_ids());
+}
