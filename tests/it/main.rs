@@ -15,6 +15,7 @@
 mod command_line;
 mod hundred_thousand;
 mod kills;
+mod outages;
 mod refusals;
 mod restarts;
 mod sharing;

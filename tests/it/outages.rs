@@ -1,0 +1,94 @@
+//! The output directory full, or not to be used, under load: nothing is lost, and nothing comes twice.
+
+use crate::support::bridge::Setup;
+use crate::support::broker::{Version, shared};
+use crate::support::disk::{Ballast, small_disks};
+use crate::support::events::{Events, Spread};
+use crate::support::output::{Tally, assert_dead_letters};
+use crate::support::scenario::{Unusable, counts, drain, emptied, grown, publish, says_after, subscribed};
+use crate::support::{did_not_run, on_each_broker};
+
+on_each_broker!(
+    a_full_disk_holds_everything_and_doubles_nothing,
+    a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing,
+    dead_letters_that_cannot_be_kept_hold_their_events,
+);
+
+const TIMES: u64 = 3;
+
+fn events() -> Events {
+    Events { spread: Spread::Hot, ..Events::good(30_000) }
+}
+
+async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version) {
+    if let Err(reason) = small_disks() {
+        return did_not_run("outages::a_full_disk_holds_everything_and_doubles_nothing", &reason);
+    }
+    let (broker, queue) = (shared(version), "main.RTO.full");
+    let setup = Setup::new(broker, "full", "main", "full-1").small_disk(16);
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    let files = bridge.inside(setup.files());
+
+    let outages = async {
+        for time in 1..=TIMES {
+            grown(&files, 400_000 * time).await;
+            let said = bridge.log().len();
+            let ballast = Ballast::fill(&files);
+            says_after(&mut bridge, said, "make room on its file system").await;
+            ballast.remove();
+        }
+        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
+    };
+    tokio::join!(publish(broker, "full", events()), outages);
+    emptied(broker, queue).await;
+    // The disk goes with the process.
+    Tally::of(events(), &files).assert_complete(0);
+    drain(bridge).await;
+}
+
+async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.unusable");
+    let setup = Setup::new(broker, "unusable", "main", "unusable-1");
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+
+    let outages = async {
+        for time in 1..=TIMES {
+            grown(setup.files(), 400_000 * time).await;
+            let said = bridge.log().len();
+            let unusable = Unusable::make(setup.files());
+            says_after(&mut bridge, said, r#"part="sink file""#).await;
+            unusable.restore();
+        }
+        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
+    };
+    tokio::join!(publish(broker, "unusable", events()), outages);
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events(), setup.files()).assert_complete(0);
+}
+
+/// An event without a key is not acknowledged before its dead letter is kept (I6).
+async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.unkept");
+    let events = Events::good(5000).with_bad(500);
+    let setup = Setup::new(broker, "unkept", "main", "unkept-1");
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    let publishing = publish(broker, "unkept", events);
+
+    let outage = async {
+        grown(setup.dead_letters(), 0).await;
+        let said = bridge.log().len();
+        let unusable = Unusable::make(setup.dead_letters());
+        says_after(&mut bridge, said, r#"part="dead letters""#).await;
+        unusable.restore();
+    };
+    tokio::join!(publishing, outage);
+    emptied(broker, queue).await;
+    assert_eq!(counts(broker, queue).dequeued, events.count);
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+    assert_dead_letters(events, setup.dead_letters());
+}
