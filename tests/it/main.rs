@@ -13,6 +13,7 @@
 )]
 
 mod command_line;
+mod drain;
 mod hundred_thousand;
 mod kills;
 mod outages;

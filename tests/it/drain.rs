@@ -1,0 +1,89 @@
+//! The two ways to stop (D10): drained, and nothing that was settled appears twice; or abandoned, and
+//! everything that was not comes again.
+
+use crate::support::bridge::{Bridge, Setup};
+use crate::support::broker::{Version, shared};
+use crate::support::events::{Events, Spread};
+use crate::support::output::{Tally, bytes};
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{
+    Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
+};
+use crate::support::{SOON, on_each_broker};
+
+on_each_broker!(drained_under_load_nothing_appears_twice, a_second_signal_abandons, the_deadline_abandons,);
+
+async fn drained_under_load_nothing_appears_twice(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.drained");
+    let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
+    let setup = Setup::new(broker, "drained", "main", "drained-1");
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+
+    let restarts = async {
+        for _ in 0..4 {
+            grown(setup.files(), bytes(setup.files()) + 400_000).await;
+            drain(bridge).await;
+            bridge = setup.start();
+        }
+        assert!(counts(broker, queue).dequeued < events.count, "the last signal came after the load");
+        bridge
+    };
+    let ((), bridge) = tokio::join!(publish(broker, "drained", events), restarts);
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+}
+
+async fn a_second_signal_abandons(version: Version) {
+    let setup = Setup::new(shared(version), "again", "main", "again-1").set("SHUTDOWN__DRAIN_TIMEOUT", "1h");
+    let (mut bridge, unusable) = held(version, "again", &setup).await;
+    bridge.terminate();
+    says(&mut bridge, "SIGTERM: draining").await;
+    bridge.terminate();
+    is_abandoned(bridge, "SIGTERM again").await;
+    unusable.restore();
+    gets_everything(version, "again", &setup).await;
+}
+
+async fn the_deadline_abandons(version: Version) {
+    let setup = Setup::new(shared(version), "late", "main", "late-1").set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
+    let (bridge, unusable) = held(version, "late", &setup).await;
+    bridge.terminate();
+    is_abandoned(bridge, "shutdown.drain_timeout has passed").await;
+    unusable.restore();
+    gets_everything(version, "late", &setup).await;
+}
+
+const EVENTS: Events = Events { count: 2000, keys: 50, spread: Spread::Even, bad_every: None };
+
+/// A bridge with half of the events in its files, that holds the others and can't write them.
+async fn held(version: Version, namespace: &str, setup: &Setup) -> (Bridge, Unusable) {
+    let (broker, queue) = (shared(version), format!("main.RTO.{namespace}"));
+    let mut bridge = setup.start();
+    subscribed(broker, &queue, 1).await;
+    let mut publisher = Publisher::connect(broker, namespace).await;
+    publisher.publish(EVENTS.bodies().take(1000)).await.expect("publish");
+    emptied(broker, &queue).await;
+    let said = bridge.log().len();
+    let unusable = Unusable::make(setup.files());
+    publisher.publish(EVENTS.bodies().skip(1000)).await.expect("publish");
+    says_after(&mut bridge, said, r#"part="sink file""#).await;
+    (bridge, unusable)
+}
+
+async fn is_abandoned(mut bridge: Bridge, why: &str) {
+    let status = bridge.ended(SOON).await;
+    assert_eq!(status.code(), Some(75), "{status}");
+    assert!(bridge.log().contains(&format!("{why}: abandoned")), "{}", bridge.log());
+}
+
+/// A healthy run gets what was abandoned, all of which is still in the queue.
+async fn gets_everything(version: Version, namespace: &str, setup: &Setup) {
+    let (broker, queue) = (shared(version), format!("main.RTO.{namespace}"));
+    assert_eq!(counts(broker, &queue).dequeued, 1000, "what is in no file was acknowledged");
+    let bridge = setup.start();
+    emptied(broker, &queue).await;
+    drain(bridge).await;
+    Tally::of(EVENTS, setup.files()).assert_complete(0);
+}
