@@ -24,3 +24,4 @@ mod simulator;
 mod sink_contract;
 mod smoke;
 mod support;
+mod tls;
