@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
         Verb::Run => commands::run::run(file, process_environment(), console),
         Verb::Check(args) => commands::check::run(&args, file, process_environment(), console),
-        Verb::Demo(_) => writeln!(console.err, "error: not built").map(|()| Exit::Failure),
+        Verb::Demo(args) => commands::demo::run(&args, console),
         Verb::Simulate(args) => commands::simulate::run(*args, console),
     };
     // Whoever closed our output, as `head` does, wants no more of it.

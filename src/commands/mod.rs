@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod demo;
 pub mod partition;
 pub mod run;
 pub mod simulate;

@@ -1,0 +1,197 @@
+//! `demo`: the whole bridge, configured as an operator would, against an embedded broker and into files,
+//! which are then read back and held against what was sent.
+
+mod place;
+mod progress;
+mod read_back;
+mod report;
+
+use std::fs;
+use std::io;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use self::place::{Place, PlaceError};
+use self::progress::Progress;
+use self::read_back::{ReadBack, ReadBackError};
+use self::report::Report;
+use super::{Console, Exit, Stop, configured};
+use crate::bridge::{Bridge, build_sink, sink_context};
+use crate::cli::DemoArgs;
+use crate::config::Settings;
+use crate::pump::Fault;
+use crate::pump::dead_letters::file::FileDeadLetters;
+use crate::simulator::{
+    Generation, Generator, GeneratorConfig, Login, Pace, Simulator, SimulatorConfig, StartError,
+};
+use crate::sink::SinkError;
+
+/// Every so many-th event has no usable key and must end in the dead letters.
+const ODD_EVERY: u64 = 1000;
+
+/// The demo could not be carried to its end.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("{0}")]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    ReadBack(#[from] ReadBackError),
+    #[error("stopped before the files were read back")]
+    Unread,
+    #[error("the terminal or the system failed: {0}")]
+    System(#[from] io::Error),
+}
+
+/// How the bridge ended.
+#[derive(Debug)]
+enum Ending {
+    /// All was acknowledged, or what was on the way when it was stopped.
+    Drained,
+    /// Not everything on the way could be settled in time.
+    Abandoned,
+    /// By a fault of its own.
+    Fault(Fault),
+}
+
+/// Runs until every event is acknowledged, or until Ctrl-C; then tells what came out.
+///
+/// # Errors
+/// Standard error can't be written, or the system refuses threads.
+pub fn run(args: &DemoArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let shown = runtime.block_on(show(args, console));
+    // A write to a dead disk may never return; nobody waits for it.
+    runtime.shutdown_background();
+    shown.or_else(|error| {
+        writeln!(console.err, "error: {error}")?;
+        Ok(Exit::Failure)
+    })
+}
+
+async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoError> {
+    let mut stop = Stop::new()?;
+    let place = Place::new(args.directory.as_deref())?;
+    let simulator = Simulator::start(SimulatorConfig::default()).await?;
+    let Some(loaded) = configured(None, environment(&simulator, &place).into_iter(), console)? else {
+        return Ok(Exit::Usage);
+    };
+    probe(&loaded.settings).await?;
+    writeln!(console.err, "broker    {}, embedded", simulator.url())?;
+    let events = indicatif::HumanCount(args.events.get());
+    writeln!(console.err, "events    {events}, into {}", place.root().display())?;
+    let generator = population();
+    let pace = args.rate.map_or_else(Pace::default, Pace::PerSecond);
+    let generation = Generation { events: Some(args.events.get()), pace, generator: generator.clone() };
+    simulator.generate(&Login::default().namespace, generation);
+
+    let drain_timeout = loaded.settings.drain_timeout;
+    let bridge = Bridge::new(loaded.settings);
+    let mut progress =
+        Progress::new(&simulator, bridge.counters(), bridge.states(), args.events, &mut *console.err);
+    let began = Instant::now();
+    let ending = carry(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
+    let (took, memory) = (began.elapsed(), peak_memory());
+    progress.reading_back()?;
+    let stats = simulator.stats();
+    let (published, acked) = (stats.published, stats.total().acked);
+    let read = ReadBack { generator: Generator::new(generator), published, acked };
+    let (events, letters) = (place.events(), place.dead_letters());
+    let found = tokio::select! {
+        found = spawn_blocking(move || read.read(&events, &letters)) => found.map_err(io::Error::other)??,
+        _ = stop.asked() => return Err(DemoError::Unread),
+    };
+    progress.end();
+    let report = Report { events: args.events.get(), published, acked, took, memory, ending, found };
+    report.write(args.directory.is_some().then(|| place.root()), console.out)?;
+    Ok(if report.is_clean() { Exit::Success } else { Exit::Failure })
+}
+
+/// What an operator would set.
+fn environment(simulator: &Simulator, place: &Place) -> Vec<(String, String)> {
+    let login = Login::default();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    [
+        ("SOURCE__URL", simulator.url()),
+        ("SOURCE__USERNAME", login.username),
+        ("SOURCE__PASSWORD", login.password.reveal().to_owned()),
+        ("SOURCE__NAMESPACE", login.namespace),
+        ("SOURCE__DESTINATION_ID", "demo".to_owned()),
+        ("SOURCE__CONNECTION_ID", "demo".to_owned()),
+        ("SINKS__FILE__DIRECTORY", path(&place.events())),
+        ("DEAD_LETTERS__DIRECTORY", path(&place.dead_letters())),
+    ]
+    .map(|(name, value)| (format!("{}{name}", crate::config::PREFIX), value))
+    .into()
+}
+
+fn population() -> GeneratorConfig {
+    GeneratorConfig { odd_every: ODD_EVERY, ..Default::default() }
+}
+
+/// A directory that can't be written ends the demo at once: nobody wants to watch it being retried.
+async fn probe(settings: &Settings) -> Result<(), SinkError> {
+    for subscription in &settings.subscriptions {
+        for sink in subscription.sinks.iter().cloned() {
+            let context = sink_context(&sink.name, &subscription.source, settings.partitions);
+            build_sink(sink, context).probe().await?;
+        }
+    }
+    FileDeadLetters::new(settings.dead_letters.clone(), "demo").probe().await?;
+    Ok(())
+}
+
+/// Runs the bridge until all is acknowledged or a signal stops it, and then until it has drained.
+async fn carry(
+    bridge: Bridge,
+    simulator: &Simulator,
+    events: NonZeroU64,
+    drain_timeout: Duration,
+    stop: &mut Stop,
+    progress: &mut Progress<'_>,
+) -> io::Result<Ending> {
+    let drain = CancellationToken::new();
+    let mut running = pin!(bridge.run(drain.clone()));
+    tokio::select! {
+        ended = &mut running => return Ok(ending(ended)),
+        _ = simulator.wait_until(|stats| stats.total().acked >= events.get()) => {}
+        _ = stop.asked() => progress.stopping(),
+        error = progress.follow() => return Err(error),
+    }
+    drain.cancel();
+    drained(running, drain_timeout, stop, progress).await
+}
+
+async fn drained(
+    mut running: Pin<&mut impl Future<Output = Result<(), Fault>>>,
+    drain_timeout: Duration,
+    stop: &mut Stop,
+    progress: &mut Progress<'_>,
+) -> io::Result<Ending> {
+    tokio::select! {
+        ended = &mut running => Ok(ending(ended)),
+        _ = stop.asked() => Ok(Ending::Abandoned),
+        () = sleep(drain_timeout) => Ok(Ending::Abandoned),
+        error = progress.follow() => Err(error),
+    }
+}
+
+fn ending(ended: Result<(), Fault>) -> Ending {
+    ended.map_or_else(Ending::Fault, |()| Ending::Drained)
+}
+
+/// The most memory that this process has taken so far, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
+}

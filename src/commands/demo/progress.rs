@@ -1,0 +1,147 @@
+//! What a person sees while the demo runs: a line that lives, or one each second where nobody looks.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::simulator::Simulator;
+use crate::telemetry::counters::Counters;
+use crate::telemetry::states::{State, States};
+
+/// So narrow that the `^C` which a terminal adds does not break the line.
+const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
+
+/// Over how long the rate is taken.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Looks at the broker and the bridge, and tells.
+pub(super) struct Progress<'a> {
+    simulator: &'a Simulator,
+    counters: Arc<Counters>,
+    states: States,
+    events: u64,
+    /// `None` where standard error is no terminal.
+    bar: Option<ProgressBar>,
+    err: &'a mut dyn Write,
+    /// When, and how many were acknowledged; over the last [`WINDOW`].
+    samples: VecDeque<(Instant, u64)>,
+    stopping: bool,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(
+        simulator: &'a Simulator,
+        counters: Arc<Counters>,
+        states: States,
+        events: NonZeroU64,
+        err: &'a mut dyn Write,
+    ) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let bar = (!target.is_hidden()).then(|| {
+            let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::with_draw_target(Some(events.get()), target).with_style(style.progress_chars("━━─"))
+        });
+        let samples = VecDeque::from([(Instant::now(), 0)]);
+        Self { simulator, counters, states, events: events.get(), bar, err, samples, stopping: false }
+    }
+
+    /// Tells for ever, until it can't. Cancel-safe.
+    pub(super) async fn follow(&mut self) -> io::Error {
+        let mut ticks = interval(if self.bar.is_some() { WINDOW / 10 } else { WINDOW });
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.tell() {
+                return error;
+            }
+        }
+    }
+
+    /// Ctrl-C was pressed.
+    pub(super) fn stopping(&mut self) {
+        self.stopping = true;
+    }
+
+    /// All has come out.
+    pub(super) fn reading_back(&mut self) -> io::Result<()> {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.simulator.stats().total().acked);
+                bar.set_prefix("reading the files back");
+                bar.set_message("");
+                bar.tick();
+                Ok(())
+            }
+            None => writeln!(self.err, "reading the files back"),
+        }
+    }
+
+    /// Makes room for the report.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn tell(&mut self) -> io::Result<()> {
+        let total = self.simulator.stats().total();
+        let line = format!(
+            "settled {} of {} · in flight {} · {}/s",
+            HumanCount(self.settled()),
+            HumanCount(self.events),
+            HumanCount(total.in_flight),
+            HumanCount(self.rate(total.acked)),
+        );
+        let notes = self.notes();
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(total.acked);
+                bar.set_prefix(line);
+                // Each on a line of its own under the bar.
+                bar.set_message(notes.iter().map(|note| format!("\n  {note}")).collect::<String>());
+                Ok(())
+            }
+            None => writeln!(self.err, "{}", [&[line][..], &notes].concat().join(" · ")),
+        }
+    }
+
+    /// Acknowledged in a second.
+    fn rate(&mut self, acked: u64) -> u64 {
+        let now = Instant::now();
+        self.samples.push_back((now, acked));
+        while self.samples.len() > 2 && self.samples.get(1).is_some_and(|(when, _)| now - *when >= WINDOW) {
+            self.samples.pop_front();
+        }
+        let Some((when, before)) = self.samples.front() else { return 0 };
+        ((acked - before) as f64 / (now - *when).as_secs_f64().max(0.001)) as u64
+    }
+
+    fn settled(&self) -> u64 {
+        self.counters.lanes().iter().map(|(_, lane)| lane.durable.get() + lane.dead_lettered.get()).sum()
+    }
+
+    /// Whatever is not as it should be.
+    fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<_> =
+            self.states.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();
+        if self.stopping {
+            notes.push("Ctrl-C again stops at once".to_owned());
+        }
+        notes
+    }
+}
+
+fn note(part: &str, state: &State) -> Option<String> {
+    match state {
+        State::Ready => None,
+        State::Starting(reason) => Some(format!("{part}: {reason}")),
+        State::Retrying(reason) => Some(format!("{part}: retrying: {reason}")),
+        State::Held(reason) => Some(format!("{part}: held: {reason}")),
+    }
+}
