@@ -13,7 +13,9 @@
 )]
 
 mod command_line;
+mod demo;
 mod drain;
+mod faults;
 mod hundred_thousand;
 mod kills;
 mod outages;

@@ -13,7 +13,7 @@ use crate::simulator::Simulator;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::states::{State, States};
 
-/// So narrow that the `^C` which a terminal adds does not break the line.
+/// Fits into 80 columns; notes follow on lines of their own.
 const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
 
 /// Over how long the rate is taken.

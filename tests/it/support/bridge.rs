@@ -29,6 +29,11 @@ pub struct Setup {
 impl Setup {
     /// A bridge from `<destination>.RTO.<namespace>` into files of its own.
     pub fn new(broker: &Broker, namespace: &str, destination: &str, connection: &str) -> Self {
+        Self::at(&broker.url(), namespace, destination, connection)
+    }
+
+    /// The same from the broker at `url`, which knows the tests' customer.
+    pub fn at(url: &str, namespace: &str, destination: &str, connection: &str) -> Self {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory for a bridge");
         let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
         let login = Login::customer();
@@ -37,7 +42,7 @@ impl Setup {
         let (files, dead_letters) =
             (setup.files.display().to_string(), setup.dead_letters.display().to_string());
         setup
-            .set("SOURCE__URL", broker.url())
+            .set("SOURCE__URL", url)
             .set("SOURCE__USERNAME", login.username)
             .set("SOURCE__PASSWORD", login.password)
             .set("SOURCE__NAMESPACE", namespace)
@@ -165,6 +170,11 @@ impl Bridge {
             fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running bridge");
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS in kB") * 1024
+    }
+
+    /// Where it logs.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
     }
 
     /// All that it and its predecessors with the same [`Setup`] logged.

@@ -1,0 +1,266 @@
+//! The program against a broker in which things go wrong on purpose: nothing is lost, nothing comes twice
+//! out of one process (I5), every key keeps its order.
+
+use std::time::Duration;
+
+use atdata_bridge::simulator::{
+    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, HeartBeats, Oddity, Pace, Place,
+    Simulator, SimulatorConfig, Stats,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::time::timeout;
+
+use crate::support::bridge::{Bridge, Setup};
+use crate::support::output::{each_line, json_lines};
+use crate::support::{SOON, wait_until};
+
+/// Small, so that a connection can break after few events.
+const PREFETCH: u64 = 50;
+
+/// A broker with faults, and the settings of a bridge that notices and comes back quickly.
+struct Rehearsal {
+    simulator: Simulator,
+    setup: Setup,
+    generator: GeneratorConfig,
+}
+
+impl Rehearsal {
+    async fn new(faults: Faults) -> Self {
+        Self::on(SimulatorConfig { faults, ..Default::default() }).await
+    }
+
+    async fn on(config: SimulatorConfig) -> Self {
+        let simulator = Simulator::start(config).await.unwrap();
+        let setup = Setup::at(&simulator.url(), "acme", "dest1", "acme-dest1-1")
+            .set("SOURCE__PREFETCH", PREFETCH.to_string())
+            .set("SOURCE__HEART_BEAT", "1s")
+            .set("SOURCE__BACKOFF__INITIAL", "10ms")
+            .set("SOURCE__BACKOFF__MAX", "100ms");
+        let generator = GeneratorConfig { keys: 20, hot_every: 5, ..Default::default() };
+        Self { simulator, setup, generator }
+    }
+
+    fn odd(mut self, every: u64, oddities: &[Oddity]) -> Self {
+        self.generator.odd_every = every;
+        self.generator.oddities = oddities.to_vec();
+        self
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.setup = self.setup.set(name, value);
+        self
+    }
+
+    /// Sends events, from the moment at which the queue exists.
+    fn generate(&self, events: u64, pace: Pace) {
+        let generator = self.generator.clone();
+        self.simulator.generate("acme", Generation { events: Some(events), pace, generator });
+    }
+
+    async fn until(&self, what: &str, wanted: impl FnMut(&Stats) -> bool) -> Stats {
+        let waited = timeout(SOON, self.simulator.wait_until(wanted)).await;
+        waited.unwrap_or_else(|_| panic!("still waiting until {what}: {:?}", self.simulator.stats()))
+    }
+
+    async fn acked(&self, events: u64) -> Stats {
+        self.until("all are acknowledged", |stats| stats.total().acked >= events).await
+    }
+
+    /// Holds files and dead letters against what was sent.
+    fn findings(&self) -> Findings {
+        let stats = self.simulator.stats();
+        let mut audit = Audit::new(Generator::new(self.generator.clone()));
+        each_line(self.setup.files(), |line| audit.see(line.as_bytes(), Place::Sink, stats.published));
+        if self.setup.dead_letters().exists() {
+            for letter in json_lines(self.setup.dead_letters()) {
+                let encoded = letter["body_base64"].as_str().map(|text| STANDARD.decode(text).unwrap());
+                let body = encoded.unwrap_or_else(|| letter["body"].as_str().unwrap().into());
+                audit.see(&body, Place::DeadLetters, stats.published);
+            }
+        }
+        audit.finish(stats.total().acked)
+    }
+
+    /// Stops the bridge as Kubernetes does, and expects all that was acknowledged, once and in order.
+    async fn ends_well(&self, mut bridge: Bridge) -> Findings {
+        bridge.terminate();
+        let status = bridge.ended(SOON).await;
+        assert_eq!(status.code(), Some(0), "{status}");
+        let findings = self.findings();
+        assert!(findings.is_clean(), "{findings:?}");
+        findings
+    }
+}
+
+async fn until_logged(bridge: &Bridge, text: &str) {
+    wait_until(&format!("the log says {text:?}"), SOON, || bridge.log().contains(text)).await;
+}
+
+fn flat_out() -> Pace {
+    Pace::FlatOut { ahead: 100_000 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_again_and_again() {
+    let faults = Faults { drop_every: Some(4 * PREFETCH), ..Default::default() };
+    let rehearsal = Rehearsal::new(faults).await;
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(3000, flat_out());
+    let stats = rehearsal.acked(3000).await;
+    assert!(stats.sessions >= 15 && stats.total().redelivered > 0, "{stats:?}");
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 3000);
+}
+
+/// The connection stays open, and only the missing heart-beats tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_falls_silent() {
+    let rehearsal = Rehearsal::new(Faults { silent_after: Some(300), ..Default::default() }).await;
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(700, flat_out());
+    let stats = rehearsal.acked(700).await;
+    assert!(stats.sessions >= 3, "{stats:?}");
+    assert!(bridge.log().contains("nothing heard from the broker for "), "{}", bridge.log());
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heart_beats_that_come_too_late() {
+    let late = HeartBeats::Late(Duration::from_secs(60));
+    let rehearsal = Rehearsal::new(Faults { heart_beats: late, ..Default::default() }).await;
+    let bridge = rehearsal.setup.start();
+    rehearsal.until("the idle connection was given up", |stats| stats.sessions >= 2).await;
+    assert!(bridge.log().contains("nothing heard from the broker for "), "{}", bridge.log());
+    rehearsal.simulator.change_faults(|faults| faults.heart_beats = HeartBeats::OnTime);
+    rehearsal.generate(500, flat_out());
+    rehearsal.acked(500).await;
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_still_holds_the_connection_id() {
+    let rehearsal = Rehearsal::new(Faults { refuse_reconnects: 3, ..Default::default() }).await;
+    let rehearsal = rehearsal.set("LOG__FILTER", "debug");
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(2000, Pace::PerSecond(1000.try_into().unwrap()));
+    rehearsal.acked(200).await;
+    rehearsal.simulator.cut();
+    let stats = rehearsal.acked(2000).await;
+    assert_eq!((stats.refused, stats.sessions), (3, 2));
+    let log = bridge.log();
+    assert!(log.contains("the connection id is still in use, from tcp://127.0.0.1:"), "{log}");
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_session_that_is_held_for_a_while() {
+    let config = SimulatorConfig { hold: Duration::from_millis(500), ..Default::default() };
+    let rehearsal = Rehearsal::on(config).await;
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(2000, Pace::PerSecond(1000.try_into().unwrap()));
+    rehearsal.acked(200).await;
+    rehearsal.simulator.cut();
+    let stats = rehearsal.acked(2000).await;
+    assert!(stats.refused >= 1, "{stats:?}");
+    assert!(!bridge.log().contains("held: "), "a normal part of a restart: {}", bridge.log());
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 2000);
+}
+
+/// What came before the ERROR is settled and acknowledged on the same connection (D2): none of it comes
+/// again, so there is nothing to suppress.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_frame_in_the_middle() {
+    let rehearsal = Rehearsal::new(Faults { error_after: Some(4 * PREFETCH), ..Default::default() }).await;
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(1000, flat_out());
+    let stats = rehearsal.acked(1000).await;
+    assert!(stats.sessions >= 5, "{stats:?}");
+    let log = bridge.log_file();
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 1000);
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("the broker reported an error: \"simulated error\""), "{log}");
+    let summary = log.lines().rfind(|line| line.contains("sink=\"file\"")).unwrap();
+    assert!(summary.contains("durable=1000 ") && summary.contains(" suppressed=0 "), "{summary}");
+}
+
+/// No client can read past it: after three sessions it is named, and the bridge stays alive and stoppable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_inside_a_body() {
+    let rehearsal = Rehearsal::new(Faults::default()).await.odd(300, &[Oddity::Nul]);
+    let mut bridge = rehearsal.setup.start();
+    rehearsal.generate(400, flat_out());
+    until_logged(&bridge, "has ended 3 sessions in a row and stays in the queue; ask AtData to remove it")
+        .await;
+    let stats = rehearsal.acked(299).await;
+    assert_eq!((stats.total().acked, stats.sessions), (299, 3));
+    assert!(
+        bridge
+            .log()
+            .lines()
+            .any(|line| line.contains("held: message ID:simulator-") && line.contains(":300 "))
+    );
+    assert_eq!(bridge.status(), None);
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 299);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_larger_than_allowed() {
+    let rehearsal = Rehearsal::new(Faults::default()).await.odd(300, &[Oddity::Large]);
+    let rehearsal = rehearsal.set("SOURCE__MAX_BODY", "64KiB");
+    let mut bridge = rehearsal.setup.start();
+    rehearsal.generate(700, flat_out());
+    until_logged(&bridge, "raise source.max_body").await;
+    assert_eq!(rehearsal.acked(299).await.total().acked, 299);
+    let names =
+        |line: &str| line.contains("held: message ID:simulator-") && line.contains(":300 is too large: ");
+    assert!(bridge.log().lines().any(names), "{}", bridge.log());
+    assert_eq!(bridge.status(), None);
+    rehearsal.ends_well(bridge).await;
+
+    let rehearsal = rehearsal.set("SOURCE__MAX_BODY", "2MiB");
+    let bridge = rehearsal.setup.start();
+    rehearsal.acked(700).await;
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 700);
+}
+
+/// CESU-8 is repaired, an MD5 in upper case folded, and a line stays a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_bodies_that_can_be_used() {
+    let oddities = [Oddity::Cesu8, Oddity::UpperCase, Oddity::Lines];
+    let rehearsal = Rehearsal::new(Faults::default()).await.odd(3, &oddities);
+    let rehearsal = rehearsal.set("SINKS__FILE__FORMAT", "envelope");
+    let mut bridge = rehearsal.setup.start();
+    rehearsal.generate(900, flat_out());
+    rehearsal.acked(900).await;
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0));
+
+    let lines = json_lines(rehearsal.setup.files());
+    assert_eq!(lines.len(), 900);
+    let (mut repaired, mut folded) = (0, 0);
+    for (serial, line) in lines.iter().enumerate() {
+        assert_eq!(line["body"]["serial"], serial);
+        let (key, md5) = (line["key"].as_str().unwrap(), line["body"]["md5"].as_str().unwrap());
+        assert_eq!(key, md5.to_lowercase());
+        folded += usize::from(key != md5);
+        repaired += usize::from(line["body"]["name"] == "😀");
+    }
+    assert_eq!((repaired, folded), (100, 100));
+    assert!(
+        !rehearsal.setup.dead_letters().exists() || json_lines(rehearsal.setup.dead_letters()).is_empty()
+    );
+}
+
+/// Whatever the network makes of it: frames in pieces of seven bytes, odd ones among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_dribble() {
+    let oddities: Vec<_> =
+        Oddity::ALL.into_iter().filter(|oddity| !matches!(oddity, Oddity::Large | Oddity::Nul)).collect();
+    let faults = Faults { dribble: Some(7), ..Default::default() };
+    let rehearsal = Rehearsal::new(faults).await.odd(20, &oddities);
+    let bridge = rehearsal.setup.start();
+    rehearsal.generate(800, flat_out());
+    rehearsal.acked(800).await;
+    let findings = rehearsal.ends_well(bridge).await;
+    assert_eq!((findings.delivered, findings.dead), (775, 25));
+}
