@@ -231,7 +231,9 @@ impl Decoder {
             line = end + 1;
             scanned = line;
         }
-        if self.buffer.len() - line > self.limits.line {
+        let text = &self.buffer[line..];
+        // The carriage return may belong to a line end of which the line feed is still to come.
+        if text.strip_suffix(b"\r").unwrap_or(text).len() > self.limits.line {
             return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
         }
         Ok(Step::Starved(Stage::Head { command, head, line, scanned: self.buffer.len(), headers, length }))
@@ -411,6 +413,13 @@ mod tests {
         assert_eq!(failure, None);
         assert_eq!(frames[0].2, b"a\0\nb\0");
         assert_eq!((frames[1].0, frames[1].1.len()), (Command::Receipt, 0));
+    }
+
+    #[test]
+    fn the_longest_line_may_be_cut_between_carriage_return_and_line_feed() {
+        let line = "a".repeat(LIMITS.line);
+        let (frames, failure) = decode(&[format!("RECEIPT\n{line}\r").as_bytes(), b"\n\n\0"]);
+        assert_eq!((frames.len(), failure), (1, None));
     }
 
     #[test]
