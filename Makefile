@@ -2,6 +2,9 @@
 #
 #   make demo     the whole bridge against a broker of its own: ARGS="--events 100000" passes options on
 #   make test     every test, against real ActiveMQ brokers: ARGS="mirrors" runs those with that in their name
+#   make bench    how fast it is, against a bare consumer and in parts: prints a document, as those in docs/results
+#   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
+#   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
 #   make docs     the documentation of the library, in target/doc
 #   make brokers  gets the brokers that the tests start (make test does it too)
@@ -9,7 +12,7 @@
 ARGS ?=
 PROVISION := tests/it/support/activemq/provision.sh
 
-.PHONY: demo test lint docs brokers toolchain linters
+.PHONY: demo test bench soak fuzz lint docs brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +24,12 @@ demo: toolchain
 
 test: toolchain brokers
 	cargo test --locked -- $(ARGS)
+
+bench soak: toolchain brokers
+	@cargo bench --locked --quiet --bench $(if $(filter bench,$@),speed,$@) -- $(ARGS)
+
+fuzz: toolchain
+	@tests/fuzz/run.sh $(ARGS)
 
 lint: toolchain linters
 	cargo fmt --check

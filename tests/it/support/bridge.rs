@@ -166,10 +166,33 @@ impl Bridge {
 
     /// The memory it takes (resident set), in bytes.
     pub fn memory(&self) -> u64 {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running bridge");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS in kB") * 1024
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory it ever took (resident set), in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, entry: &str) -> u64 {
+        let status = self.proc("status");
+        let kib = status.lines().find_map(|line| line.strip_prefix(entry)?.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("so many kB") * 1024
+    }
+
+    /// The time that processors have spent on it, in user and kernel mode.
+    pub fn processor_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        // Fields 14 and 15; the second, the name in parentheses, may hold blanks.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        Duration::from_secs(ticks)
+            / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a running bridge")
     }
 
     /// Where it logs.

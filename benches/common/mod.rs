@@ -1,0 +1,78 @@
+//! What the campaigns share: the head of a result document.
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use crate::support::broker::Version;
+
+/// The brokers that this machine has; says on standard error which it lacks.
+pub fn brokers() -> Vec<Version> {
+    let available = |version: &Version| match version.directory() {
+        Ok(_) => true,
+        Err(reason) => {
+            eprintln!("{reason}");
+            false
+        }
+    };
+    [Version::V5, Version::V6].into_iter().filter(available).collect()
+}
+
+/// A broker with its version: that of Debian's package, or from the name of its jar.
+pub fn name_of(version: Version) -> String {
+    let number = match version {
+        Version::V5 => answer("dpkg-query", &["--show", "--showformat=${Version} of Debian", "activemq"]),
+        Version::V6 => jar_version(version).unwrap_or_else(|| "6".to_owned()),
+    };
+    format!("ActiveMQ {number}")
+}
+
+fn jar_version(version: Version) -> Option<String> {
+    let jars = fs::read_dir(version.directory().ok()?.join("lib")).ok()?.flatten();
+    let mut names = jars.map(|jar| jar.file_name().to_string_lossy().into_owned());
+    names.find_map(|name| Some(name.strip_prefix("activemq-broker-")?.strip_suffix(".jar")?.to_owned()))
+}
+
+/// The head of a result document: how to get it again, and what it was measured with.
+pub fn heading(title: &str, target: &str) -> String {
+    let mut text = format!("# {title}\n\n");
+    let mut line = |name: &str, value: &str| writeln!(text, "- {name}: {value}").expect("write to a string");
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments =
+        if arguments.is_empty() { String::new() } else { format!(" ARGS='{}'", arguments.join(" ")) };
+    line("command", &format!("`make {target}{arguments}`"));
+    line("atdata-bridge", env!("CARGO_PKG_VERSION"));
+    line("compiler", &answer("rustc", &["--version"]));
+    line("Java", &answer("java", &["--version"]));
+    let brokers: Vec<String> = brokers().into_iter().map(name_of).collect();
+    line("brokers", &brokers.join(", "));
+    line("machine", &machine());
+    line("date", &jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string());
+    text
+}
+
+/// The first line that a program prints.
+fn answer(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or("unknown").to_owned()
+}
+
+/// In words: nothing that names the machine.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = read("/proc/meminfo");
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let gib = kib.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / f64::from(1 << 20);
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let kind = if info.contains("hypervisor") { "virtual machine" } else { "machine" };
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel: Vec<&str> = kernel.trim().split(['.', '-']).take(2).collect();
+    format!(
+        "{cores} cores ({}), {gib:.0} GiB, {kind}, Linux {}",
+        model.unwrap_or("unknown"),
+        kernel.join(".")
+    )
+}

@@ -1,0 +1,197 @@
+//! The soak: a sink that is held and a connection that flaps must cost no memory (I4), and nothing else
+//! either. `make soak`; the document goes to standard output, progress to standard error.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "nobody but this binary sees it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a campaign fails like a test, and prints what it found"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use support::bridge::{Bridge, Setup};
+use support::broker::{Broker, Options, Version};
+use support::disk::small_disks;
+use support::events::Events;
+use support::output::Tally;
+use support::proxy::Proxy;
+use support::publisher::Publisher;
+use support::{SOON, wait_until};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// From here on the process has all it needs: what it takes more is growth.
+const SETTLED_AFTER: usize = 30;
+/// The bound: 20 MB.
+const MAX_GROWTH: u64 = 20_000_000;
+const CUT_EVERY: usize = 6;
+const QUEUE: &str = "soak.RTO.acme";
+/// Holds all events, and the ballast that holds the sink.
+const DISK_MIB: u32 = 512;
+/// How long a million events may take to pass once they may.
+const PASSAGE: Duration = Duration::from_secs(600);
+
+/// Memory of the bridge with the sink held, events queued and the connection cut again and again.
+#[derive(Parser)]
+struct Arguments {
+    /// How long the sink is held.
+    #[arg(long, default_value_t = 600)]
+    seconds: usize,
+    /// How many events are queued.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// Which ActiveMQ: 5 or 6.
+    #[arg(long, default_value_t = 5)]
+    broker: u8,
+    /// Cargo passes it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    assert!(arguments.seconds > SETTLED_AFTER, "memory is judged from second {SETTLED_AFTER} on");
+    if let Err(reason) = small_disks() {
+        panic!("the soak holds the sink with a small disk: {reason}");
+    }
+    let version = if arguments.broker == 6 { Version::V6 } else { Version::V5 };
+    print!("{}", common::heading("Soak: memory while the sink is held", "soak"));
+    println!("- broker: {}", common::name_of(version));
+    println!("- seed: none, event n is the same in every run");
+
+    let broker = Broker::start(version, Options { sync: false, ..Options::default() });
+    let proxy = Proxy::start(broker.addr()).await;
+    let setup = Setup::at(&format!("stomp://{}", proxy.addr()), "acme", "soak", "soak-1")
+        .set("SOURCE__BACKOFF__MAX", "1s")
+        .small_disk(DISK_MIB);
+    let mut bridge = setup.start();
+    wait_until("the bridge has subscribed", SOON, || broker.queue(QUEUE).is_some()).await;
+    let files = bridge.inside(setup.files());
+    fill(&files.join("ballast"));
+    let events = Events::good(arguments.events);
+    eprintln!("publishing {} events", events.count);
+    Publisher::connect(&broker, "acme").await.publish(events.bodies()).await.expect("publish");
+
+    let samples = hold(&bridge, &proxy, arguments.seconds).await;
+    let waiting = broker.depth(QUEUE);
+    let sessions = proxy.connections();
+    std::fs::remove_file(files.join("ballast")).expect("free the sink");
+    let begun = Instant::now();
+    wait_until("everything has passed", PASSAGE, || broker.depth(QUEUE) == 0).await;
+    let passage = begun.elapsed();
+
+    let held = Held { samples, waiting, sessions };
+    let growth = held.report(&arguments);
+    let tally = Tally::of(events, &files);
+    println!("\n## Afterwards\n");
+    println!(
+        "The sink freed, everything passed in {:.1} s; the audit of the files:\n",
+        passage.as_secs_f64()
+    );
+    println!(
+        "- lost {}, doubled {}, out of the order of their key {}, foreign lines {}",
+        tally.lost().len(),
+        tally.doubled(),
+        tally.disordered().len(),
+        tally.foreign().len()
+    );
+    println!("- peak resident memory of the whole run: {}", kb(bridge.peak_memory()));
+    bridge.terminate();
+    assert!(bridge.ended(SOON).await.success(), "the bridge did not stop cleanly");
+    assert!(waiting == arguments.events, "the sink was not held: {waiting} events are left");
+    assert!(growth < MAX_GROWTH, "memory grew by {growth} bytes");
+    tally.assert_complete(0);
+    println!("\nPassed.");
+}
+
+/// Writes until the disk is full.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("make the ballast");
+    for size in [1 << 20, 1 << 12] {
+        loop {
+            match file.write(&vec![0; size]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("write the ballast: {error}"),
+            }
+        }
+    }
+}
+
+/// Cuts and samples each second.
+async fn hold(bridge: &Bridge, proxy: &Proxy, seconds: usize) -> Vec<u64> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let mut samples = Vec::with_capacity(seconds);
+    for second in 1..=seconds {
+        ticks.tick().await;
+        samples.push(bridge.memory());
+        if second % CUT_EVERY == 0 {
+            proxy.cut();
+        }
+        if second % 60 == 0 {
+            eprintln!("{second} s: {}, {} connections", kb(bridge.memory()), proxy.connections());
+        }
+    }
+    samples
+}
+
+struct Held {
+    /// One for each second.
+    samples: Vec<u64>,
+    /// Events still in the queue.
+    waiting: u64,
+    /// Connections made.
+    sessions: u64,
+}
+
+impl Held {
+    /// Prints what was seen and returns the growth in bytes.
+    fn report(&self, arguments: &Arguments) -> u64 {
+        let settled = self.samples[SETTLED_AFTER - 1];
+        let highest = self.samples[SETTLED_AFTER..].iter().copied().max().unwrap_or(settled);
+        let growth = highest.saturating_sub(settled);
+        println!("\n## Held\n");
+        println!(
+            "{} events queued, the sink's disk full for {} s, the connection cut every {CUT_EVERY} s ({} connections in \
+             all). At the end {} events were un-acknowledged at the broker.\n",
+            arguments.events, arguments.seconds, self.sessions, self.waiting
+        );
+        println!("| resident memory | |\n|---|---:|");
+        println!("| at {SETTLED_AFTER} s | {} |", kb(settled));
+        println!("| highest after that | {} |", kb(highest));
+        println!("| at the end | {} |", kb(self.samples.last().copied().unwrap_or_default()));
+        println!("| growth (allowed: less than {}) | {} |", kb(MAX_GROWTH), kb(growth));
+        println!("\nEvery second, in kB (1000 bytes); each row is ten seconds:\n\n```");
+        for (row, samples) in self.samples.chunks(10).enumerate() {
+            let samples: Vec<String> = samples.iter().map(|bytes| format!("{:6}", bytes / 1000)).collect();
+            println!("{:4} s {}", row * 10, samples.join(" "));
+        }
+        println!("```");
+        growth
+    }
+}
+
+fn kb(bytes: u64) -> String {
+    format!("{} kB", bytes / 1000)
+}

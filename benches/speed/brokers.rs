@@ -1,0 +1,85 @@
+//! From a real broker's backlog into files, held against a bare consumer that acknowledges in the same way.
+
+use std::time::{Duration, Instant};
+
+use super::support::bridge::Setup;
+use super::support::broker::{Broker, Options, Version};
+use super::support::consumer::{Acks, Consumer};
+use super::support::events::Events;
+use super::support::publisher::Publisher;
+use super::support::{SOON, wait_until};
+use super::{COLUMNS, Run, row};
+use crate::common::name_of;
+
+/// The bridge's own default.
+const PREFETCH: u32 = 1024;
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Prints a table, and returns the bridge's speed as a share of that of the bare consumer that acknowledges
+/// what is ready, the median over the rounds.
+pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
+    let broker = Broker::start(version, Options::default());
+    let (mut bridge, mut ready, mut every) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        eprintln!("{}, round {} of {rounds}", name_of(version), round + 1);
+        bridge.push(carry(&broker, &format!("bridge{round}"), events).await);
+        ready.push(consume(&broker, &format!("ready{round}"), events, Acks::Ready).await);
+        every.push(consume(&broker, &format!("every{round}"), events, Acks::Every(100)).await);
+    }
+    // Neighbours in time, so that what else the machine does falls on both.
+    let share = median_share(&bridge, &ready);
+    println!("\n## {}: a backlog of {events} persistent events\n\n{COLUMNS}", name_of(version));
+    row("bridge into files", events, &mut bridge);
+    row("bare consumer, acks what is ready", events, &mut ready);
+    row("bare consumer, acks every 100", events, &mut every);
+    println!(
+        "\nThe bridge reaches {share:.2} of the bare consumer that acks what is ready (median over the rounds)."
+    );
+    share
+}
+
+/// How fast the bridge was as a share of its neighbour, round by round.
+fn median_share(bridge: &[Run], bare: &[Run]) -> f64 {
+    let share = |(bridge, bare): (&Run, &Run)| bare.elapsed.as_secs_f64() / bridge.elapsed.as_secs_f64();
+    let mut shares: Vec<f64> = bridge.iter().zip(bare).map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}
+
+/// A queue of its own for each run, full.
+async fn backlog(broker: &Broker, namespace: &str, events: u64) -> String {
+    let queue = format!("bench.RTO.{namespace}");
+    // It exists from its first SUBSCRIBE on.
+    Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
+    let mut publisher = Publisher::connect(broker, namespace).await;
+    publisher.publish(Events::good(events).bodies()).await.expect("publish");
+    assert_eq!(broker.depth(&queue), events);
+    queue
+}
+
+/// From the start of the process until the queue is empty.
+async fn carry(broker: &Broker, namespace: &str, events: u64) -> Run {
+    let queue = backlog(broker, namespace, events).await;
+    let setup = Setup::new(broker, namespace, "bench", namespace);
+    let begun = Instant::now();
+    let mut bridge = setup.start();
+    wait_until("the queue is empty", PATIENCE, || broker.depth(&queue) == 0).await;
+    let run = Run::of_bridge(begun.elapsed(), &bridge);
+    bridge.terminate();
+    assert!(bridge.ended(SOON).await.success(), "the bridge did not stop cleanly");
+    run
+}
+
+/// From login until the broker has processed the last acknowledgement.
+async fn consume(broker: &Broker, namespace: &str, events: u64, acks: Acks) -> Run {
+    let queue = backlog(broker, namespace, events).await;
+    let begun = Instant::now();
+    let mut consumer = Consumer::subscribe(broker, &queue, PREFETCH, acks).await;
+    for _ in 0..events {
+        consumer.next().await;
+    }
+    consumer.close().await;
+    let run = Run { elapsed: begun.elapsed(), cost: None };
+    wait_until("the queue is empty", SOON, || broker.depth(&queue) == 0).await;
+    run
+}

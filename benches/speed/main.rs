@@ -1,0 +1,113 @@
+//! How fast the bridge is, against a bare consumer, against the simulator, and part by part. `make bench`;
+//! the document goes to standard output, progress to standard error.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "nobody but this binary sees it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a campaign fails like a test, and prints what it found"
+)]
+
+mod brokers;
+#[path = "../common/mod.rs"]
+mod common;
+mod parts;
+mod simulator;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use clap::Parser;
+use support::bridge::Bridge;
+
+/// From a real broker the bridge must reach this share of the bare consumer's speed.
+const BROKER_FLOOR: f64 = 0.8;
+/// From the simulator it must carry so many events a second.
+const SIMULATOR_FLOOR: f64 = 200_000.0;
+
+/// The speed of the bridge.
+#[derive(Parser)]
+struct Arguments {
+    /// Events in each backlog at a real broker.
+    #[arg(long, default_value_t = 100_000)]
+    events: u64,
+    /// Events in each run from the simulator.
+    #[arg(long, default_value_t = 2_000_000)]
+    simulated: u64,
+    /// Runs of each kind; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Cargo passes it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("start a runtime");
+    print!("{}", common::heading("Speed", "bench"));
+    println!("- seed: 1 (simulator); the events at the real brokers are the same in every run");
+    let mut missed = Vec::new();
+    for version in common::brokers() {
+        let ratio = runtime.block_on(brokers::compare(version, arguments.events, arguments.rounds));
+        if ratio < BROKER_FLOOR {
+            missed.push(format!("{}: {ratio:.2} of the bare consumer", common::name_of(version)));
+        }
+    }
+    let speed = runtime.block_on(simulator::measure(arguments.simulated, arguments.rounds));
+    if speed < SIMULATOR_FLOOR {
+        missed.push(format!("simulator: {speed:.0} events/s"));
+    }
+    parts::measure();
+    println!("\n## Floors\n");
+    println!(
+        "At least {BROKER_FLOOR} of the bare consumer's speed, and {SIMULATOR_FLOOR} events/s from the simulator: {}.",
+        if missed.is_empty() { "met".to_owned() } else { format!("**missed**: {}", missed.join("; ")) }
+    );
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    elapsed: Duration,
+    /// Processor time and peak memory in bytes, of the bridge.
+    cost: Option<(Duration, u64)>,
+}
+
+impl Run {
+    fn of_bridge(elapsed: Duration, bridge: &Bridge) -> Self {
+        Self { elapsed, cost: Some((bridge.processor_time(), bridge.peak_memory())) }
+    }
+
+    fn rate(&self, events: u64) -> f64 {
+        events as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Prints a row for runs of one kind, and returns their median rate.
+fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
+    runs.sort_by_key(|run| run.elapsed);
+    let median = runs[runs.len() / 2];
+    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", run.rate(events))).collect();
+    let cost = median.cost.map_or(" | ".to_owned(), |(processor, memory)| {
+        let each = processor.as_nanos() as f64 / 1000.0 / events as f64;
+        format!("{each:.2} µs | {:.1} MB", memory as f64 / 1e6)
+    });
+    println!("| {name} | {:.0} | {} | {cost} |", median.rate(events), all.join(", "));
+    median.rate(events)
+}
+
+const COLUMNS: &str =
+    "| | events/s, median | all runs | processor time per event | peak memory |\n|---|---:|---|---:|---:|";
