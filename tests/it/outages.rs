@@ -1,10 +1,12 @@
-//! The output directory full, or not to be used, under load: nothing is lost, and nothing comes twice.
+//! The output directory full, or not to be used, the connection cut, under load: nothing is lost, and
+//! nothing comes twice.
 
 use crate::support::bridge::Setup;
 use crate::support::broker::{Version, shared};
 use crate::support::disk::{Ballast, small_disks};
 use crate::support::events::{Events, Spread};
-use crate::support::output::{Tally, assert_dead_letters};
+use crate::support::output::{Tally, assert_dead_letters, bytes};
+use crate::support::proxy::Proxy;
 use crate::support::scenario::{Unusable, counts, drain, emptied, grown, publish, says_after, subscribed};
 use crate::support::{did_not_run, on_each_broker};
 
@@ -12,6 +14,7 @@ on_each_broker!(
     a_full_disk_holds_everything_and_doubles_nothing,
     a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing,
     dead_letters_that_cannot_be_kept_hold_their_events,
+    a_cut_connection_doubles_nothing,
 );
 
 const TIMES: u64 = 3;
@@ -91,4 +94,36 @@ async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version) {
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
     assert_dead_letters(events, setup.dead_letters());
+}
+
+/// What the broker sends again goes only to a sink that lacks it (I5), also when the sink is in trouble
+/// while the connection is.
+async fn a_cut_connection_doubles_nothing(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.cut");
+    let proxy = Proxy::start(broker.addr()).await;
+    let setup = Setup::new(broker, "cut", "main", "cut-1")
+        .set("SOURCE__URL", format!("stomp://{}", proxy.addr()))
+        .set("SOURCE__BACKOFF__MAX", "1s");
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+
+    let outages = async {
+        for time in 1..=TIMES {
+            grown(setup.files(), 400_000 * time).await;
+            proxy.cut();
+            grown(setup.files(), bytes(setup.files())).await;
+            let said = bridge.log().len();
+            let unusable = Unusable::make(setup.files());
+            says_after(&mut bridge, said, r#"part="sink file""#).await;
+            let said = bridge.log().len();
+            proxy.cut();
+            says_after(&mut bridge, said, r#"ready part="source""#).await;
+            unusable.restore();
+        }
+        assert!(counts(broker, queue).dequeued < events().count, "the last cut came after the load");
+    };
+    tokio::join!(publish(broker, "cut", events()), outages);
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events(), setup.files()).assert_complete(0);
 }
