@@ -215,7 +215,11 @@ impl Keeper {
     /// refusal is part of a restart (D4).
     fn is_normal_after_a_restart(&mut self) -> bool {
         let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
-        self.refused_since.get_or_insert_with(Instant::now).elapsed() < beat * 3
+        let since = *self.refused_since.get_or_insert_with(|| {
+            tracing::info!("the broker still holds our last connection; waiting until it lets go");
+            Instant::now()
+        });
+        since.elapsed() < beat * 3
     }
 
     fn suspect(&mut self, trouble: Trouble) -> Trouble {
