@@ -302,13 +302,13 @@ fn a_password_file_loses_one_line_feed() {
         std::fs::write(&path, content).unwrap();
         load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())])
     };
-    for (content, secret) in
-        [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n\n", " hush\n")]
-    {
+    for (content, secret) in [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n", " hush")] {
         assert_eq!(source(&load(content).unwrap()).password.reveal(), secret);
     }
     let error = load("\n").unwrap_err().to_string();
     assert_eq!(error, "BRIDGE__SOURCE__PASSWORD_FILE: source.password_file: the password is empty");
+    let error = load("hush\n\n").unwrap_err().to_string();
+    assert!(error.contains("control characters"), "{error}");
     std::fs::remove_file(&path).unwrap();
     let error = load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())]).unwrap_err();
     assert!(error.to_string().contains("can't be read: No such file"), "{error}");
