@@ -302,7 +302,9 @@ fn a_password_file_loses_one_line_feed() {
         std::fs::write(&path, content).unwrap();
         load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())])
     };
-    for (content, secret) in [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n", " hush")] {
+    for (content, secret) in
+        [("hush", "hush"), ("hush\n", "hush"), ("hush\r\n", "hush"), (" hush\n", " hush")]
+    {
         assert_eq!(source(&load(content).unwrap()).password.reveal(), secret);
     }
     let error = load("\n").unwrap_err().to_string();
