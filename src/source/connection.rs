@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
-use super::ack_rhythm::{self, AckRhythm};
 use super::config::{Endpoint, SourceSettings};
 use super::session::{Progress, Session};
 use super::trouble::Trouble;
@@ -97,7 +96,6 @@ pub(super) async fn carry(
         closing: false,
         ending: None,
         acked: 0,
-        ack_rhythm: AckRhythm::default(),
         goodbye: false,
     };
     connection.run().await
@@ -117,7 +115,6 @@ struct Connection<'a> {
     /// The trouble that ends this session, and when at the latest.
     ending: Option<(Trouble, Instant)>,
     acked: u64,
-    ack_rhythm: AckRhythm,
     /// The broker has confirmed our goodbye.
     goodbye: bool,
 }
@@ -135,13 +132,13 @@ impl Connection<'_> {
             self.session.reading(Instant::now(), reading);
             let writes = self.written < self.writing.len();
             let ends = self.ending.as_ref().map(|(_, ends)| *ends);
-            let deadlines = [ends, self.ack_rhythm.due(), Some(self.session.deadline())];
-            let deadline = deadlines.into_iter().flatten().min().unwrap_or_else(Instant::now);
+            let deadline =
+                ends.into_iter().chain([self.session.deadline()]).min().unwrap_or_else(Instant::now);
             // Every arm is cancel-safe, and none waits inside: what finishes comes before what starts.
             tokio::select! {
                 biased;
                 changed = self.wiring.acks.changed() => match changed {
-                    Ok(()) => self.ack_in_time(Instant::now()),
+                    Ok(()) => self.ack(),
                     Err(_) => return Err(abandoned()),
                 },
                 () = self.wiring.close.cancelled(), if !self.closing => self.close(),
@@ -183,36 +180,20 @@ impl Connection<'_> {
         self.session.take_output(&mut self.writing);
     }
 
-    fn ack_in_time(&mut self, now: Instant) {
-        let settled = self.settled().saturating_sub(self.acked);
-        if self.ack_rhythm.is_time(now, settled, self.session.outstanding() as u64) {
-            self.ack(now);
-        }
-    }
-
-    /// The position up to which the events of this session are settled.
-    fn settled(&mut self) -> u64 {
+    fn ack(&mut self) {
         let (id, through) = *self.wiring.acks.borrow_and_update();
-        if id == self.wiring.id { through } else { 0 }
-    }
-
-    /// Acknowledges all that is settled.
-    fn ack(&mut self, now: Instant) {
-        let settled = self.settled();
-        while self.acked < settled && !self.closing {
-            let through = settled.min(self.acked + ack_rhythm::STEP);
-            self.session.ack(now, through);
+        if id == self.wiring.id && !self.closing && through > self.acked {
+            self.session.ack(Instant::now(), through);
             self.wiring.counters.acked.add(through - self.acked);
             self.acked = through;
         }
     }
 
     fn close(&mut self) {
-        let now = Instant::now();
-        self.ack(now);
+        self.ack();
         self.closing = true;
         self.pending.clear();
-        self.session.close(now);
+        self.session.close(Instant::now());
     }
 
     fn sent(&mut self, sent: io::Result<usize>, wrote: bool) -> Result<(), Trouble> {
@@ -249,9 +230,7 @@ impl Connection<'_> {
     }
 
     fn tick(&mut self) -> Result<(), Trouble> {
-        let now = Instant::now();
-        self.ack_in_time(now);
-        let outcome = self.session.tick(now);
+        let outcome = self.session.tick(Instant::now());
         match (outcome, self.ending.take()) {
             (Err(_), Some((first, _))) => Err(first),
             (Err(trouble), None) => self.end(trouble),

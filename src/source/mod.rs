@@ -1,7 +1,6 @@
 //! The contract of a source: a stream of sessions and their messages in broker order, and a way to
 //! acknowledge a prefix of a session.
 
-mod ack_rhythm;
 pub mod config;
 pub mod connection;
 pub mod heart_beat;

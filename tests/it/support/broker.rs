@@ -221,21 +221,26 @@ impl Broker {
 
     /// What the broker knows about `queue`; `None` if it does not exist.
     pub fn queue(&self, queue: &str) -> Option<QueueCounts> {
+        loop {
+            let answer = self.ask(&format!("queue {queue}"));
+            let counts = answer.strip_prefix("queue ")?;
+            // ActiveMQ counts without a lock: for a moment a count can be below zero. Ask again then.
+            let counts: Result<Vec<u64>, _> = counts.split(' ').map(str::parse).collect();
+            match counts.as_deref() {
+                Ok(&[messages, in_flight, enqueued, dequeued, consumers]) => {
+                    return Some(QueueCounts { messages, in_flight, enqueued, dequeued, consumers });
+                }
+                _ => assert!(answer.contains(" -"), "the broker answered {answer:?}"),
+            }
+        }
+    }
+
+    fn ask(&self, question: &str) -> String {
         let mut process = self.process();
         let process = process.as_mut().expect("a broker that runs");
-        writeln!(process.questions, "queue {queue}").expect("ask the broker");
+        writeln!(process.questions, "{question}").expect("ask the broker");
         let answer = process.answers.recv_timeout(PATIENCE);
-        let answer = answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log_tail()));
-        let counts = answer.strip_prefix("queue ")?;
-        let mut counts = counts.split(' ').map(|count| count.parse().expect("a count"));
-        let mut next = || counts.next().expect("five counts");
-        Some(QueueCounts {
-            messages: next(),
-            in_flight: next(),
-            enqueued: next(),
-            dequeued: next(),
-            consumers: next(),
-        })
+        answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log_tail()))
     }
 
     /// All that it logged.
