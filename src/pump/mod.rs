@@ -32,7 +32,7 @@ const EVENT_LANE: &str = "event";
 pub struct PumpParts {
     /// Where events come from.
     pub source: Box<dyn Source>,
-    /// The sinks, by name. At most 63.
+    /// The sinks, by name: 1 to 63.
     pub sinks: Vec<(String, Box<dyn Sink>)>,
     /// Where keys are.
     pub keying: Keying,
@@ -62,6 +62,10 @@ pub enum Fault {
     /// A lane's task panicked or ended by itself.
     #[error("lane {0} has ended: {1}")]
     LaneEnded(String, String),
+    /// An event that no lane owes would count as settled, and a lane beyond the last would be taken for
+    /// another: nothing is taken at all (I1).
+    #[error("a subscription has 1 to {most} sinks, not {0}", most = LaneSet::MOST - 1)]
+    Sinks(usize),
     /// The source's task has ended by itself.
     #[error("the source has ended")]
     SourceEnded,
@@ -73,7 +77,10 @@ pub enum Fault {
 /// # Errors
 /// A fault in the bridge itself, never trouble of a broker or sink.
 pub async fn run(parts: PumpParts, drain: CancellationToken) -> Result<(), Fault> {
-    Pump::new(parts).run(drain).await
+    match parts.sinks.len() {
+        1..LaneSet::MOST => Pump::new(parts).run(drain).await,
+        sinks => Err(Fault::Sinks(sinks)),
+    }
 }
 
 /// A lane's name and how it ended.

@@ -116,13 +116,19 @@ pub struct Rig {
 impl Rig {
     /// Starts with the events after `base`, the first of which was not acknowledged yet.
     pub async fn start(sink: Box<dyn Sink>, base: u64) -> Self {
+        let mut rig = Self::with(vec![sink], base).await;
+        rig.new_session().await;
+        rig
+    }
+
+    async fn with(sinks: Vec<Box<dyn Sink>>, base: u64) -> Self {
         let (incoming, from_hand) = mpsc::channel(64);
         let (to_hand, acked) = watch::channel((SessionId(0), 0));
         let (states, counters, letters) =
             (States::default(), Arc::<Counters>::default(), Arc::<Letters>::default());
         let parts = PumpParts {
             source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
-            sinks: vec![("subject".to_owned(), sink)],
+            sinks: sinks.into_iter().map(|sink| ("subject".to_owned(), sink)).collect(),
             keying: Keying::new(vec!["/md5".to_owned()], false),
             prefetch: 4096,
             dead_letters: Arc::clone(&letters) as Arc<dyn DeadLetterStore>,
@@ -133,10 +139,7 @@ impl Rig {
         };
         let drain = CancellationToken::new();
         let pump = tokio::spawn(pump::run(parts, drain.clone()));
-        let mut rig =
-            Self { incoming, acked, drain, pump, states, counters, letters, session: 0, base, sent: 0 };
-        rig.new_session().await;
-        rig
+        Self { incoming, acked, drain, pump, states, counters, letters, session: 0, base, sent: 0 }
     }
 
     /// A session begins; what was not acknowledged is to be sent again.
@@ -380,6 +383,15 @@ every_promise!(memory_in_order, super::subjects::Memory::new(true));
 every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
 every_promise!(files, super::subjects::Files::new(super::Compression::None));
 every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
+
+#[tokio::test]
+async fn without_a_sink_nothing_is_taken() {
+    for sinks in [0, 64] {
+        let rig = Rig::with((0..sinks).map(|_| subjects::Memory::new(true).sink()).collect(), 0).await;
+        let fault = tokio::time::timeout(SOON, rig.pump).await.expect("ends at once").unwrap().unwrap_err();
+        assert!(matches!(fault, Fault::Sinks(number) if number == sinks), "{fault}");
+    }
+}
 
 #[tokio::test]
 async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
