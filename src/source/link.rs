@@ -135,6 +135,11 @@ impl Keeper {
                 Err(trouble) => Err(trouble),
             };
             let Err(trouble) = outcome else { return };
+            if self.close.is_cancelled() {
+                tracing::warn!(
+                    "the broker did not confirm our goodbye ({trouble}): the last events may come again"
+                );
+            }
             if self.close.is_cancelled() || self.incoming.is_closed() {
                 return;
             }
