@@ -41,14 +41,17 @@ docs: toolchain
 brokers:
 	@$(PROVISION)
 
+# librdkafka and OpenSSL are built in, so that the program needs no library of the system.
+BUILD_TOOLS := gcc g++ libc6-dev make cmake perl
+
 # Rust is never installed from here: Debian's is too old, and where to put another is the user's choice.
 toolchain:
 	@command -v cargo >/dev/null || { echo 'Rust is missing: install 1.95 or newer, see https://rustup.rs' >&2; exit 1; }
-	@command -v cc >/dev/null || { \
+	@$(foreach tool,cc c++ cmake perl,command -v $(tool) >/dev/null &&) true || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get -q update >&2; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends gcc libc6-dev >&2; \
+			apt-get -q update >&2; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $(BUILD_TOOLS) >&2; \
 		else \
-			echo 'a C compiler is missing; on Debian: apt-get install --no-install-recommends gcc libc6-dev' >&2; exit 1; \
+			echo 'a C or C++ compiler, CMake or Perl is missing; on Debian: apt-get install --no-install-recommends $(BUILD_TOOLS)' >&2; exit 1; \
 		fi; }
 
 linters:
