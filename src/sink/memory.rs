@@ -48,6 +48,7 @@ struct State {
     /// Whether it answers; while not, nothing becomes durable and nothing gets a verdict.
     answering: bool,
     reachable: bool,
+    ails: bool,
     /// Which opening is current: halves of an earlier one are dead.
     opening: u64,
     in_flight: VecDeque<Delivery>,
@@ -65,6 +66,7 @@ impl MemorySink {
             window: window.max(1),
             answering: true,
             reachable: true,
+            ails: false,
             opening: 0,
             in_flight: VecDeque::new(),
             log: Vec::new(),
@@ -109,6 +111,11 @@ impl MemoryHandle {
                 state.in_flight.clear();
             }
         });
+    }
+
+    /// Says that it is in a trouble that it rides out by itself, or no longer: see [`Verdicts::health`].
+    pub fn ails(&self, ails: bool) {
+        self.change(|state| state.ails = ails);
     }
 
     /// The message ids of what is durable, in the order in which it became so.
@@ -244,6 +251,13 @@ impl Verdicts for Half {
                 }
             }
             changed.await;
+        }
+    }
+
+    fn health(&self) -> Result<(), SinkError> {
+        match self.handle.state().ails {
+            true => Err(SinkError::unavailable("the memory sink ails")),
+            false => Ok(()),
         }
     }
 }

@@ -18,7 +18,9 @@
 //!    full ([`Submit::submit`]).
 
 pub mod file;
+pub mod kind;
 pub mod memory;
+pub mod metadata;
 pub mod stdout;
 
 use std::error::Error as StdError;
@@ -192,4 +194,14 @@ pub trait Verdicts: Send {
     /// # Errors
     /// The opening is broken; what is still in flight is not durable as far as anybody knows.
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError>;
+
+    /// Whether the destination answers, as far as is known without asking it; looked at about once a second.
+    /// For sinks whose client library rides out an outage by itself: deliveries just get no verdict
+    /// meanwhile, and only this makes the trouble visible (D11). The lane goes on as if nothing were.
+    ///
+    /// # Errors
+    /// The trouble it is in at the moment.
+    fn health(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

@@ -449,3 +449,20 @@ async fn partial_failures_and_broken_openings_keep_order_and_double_only_the_una
         rig.drain().await;
     }
 }
+
+#[tokio::test]
+async fn a_trouble_that_the_sink_rides_out_is_visible_and_stops_nothing() {
+    let subject = subjects::Memory::new(true);
+    let mut rig = Rig::start(subject.sink(), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    subject.ail(true);
+    rig.wait_for_trouble().await;
+    rig.send_to(200).await;
+    rig.wait_for_ack(200).await;
+    let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
+    assert!(!ready(), "a verdict does not end a trouble that lasts");
+    subject.ail(false);
+    wait_until("the sink is ready again", SOON, ready).await;
+    rig.drain().await;
+}

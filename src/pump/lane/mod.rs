@@ -9,10 +9,10 @@ mod tests;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use self::core::{Core, Effect, Pending};
 use super::dead_letters::{DeadLetter, DeadLetterStore, LimitExceeded, Limits};
@@ -24,6 +24,8 @@ use crate::telemetry::states::{Reporter, State};
 
 /// Deliveries offered to the sink at once.
 const OFFER: usize = 256;
+/// Between two looks at [`Verdicts::health`].
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// What a lane has settled, for the pump.
 #[derive(Debug)]
@@ -122,6 +124,10 @@ struct Lane {
     counters: Arc<LaneCounters>,
     reporter: Reporter,
     is_ready: bool,
+    /// When the sink's health is looked at.
+    looks: Interval,
+    /// The sink is in a trouble that it rides out by itself.
+    ailing: bool,
     wiring: LaneWiring,
     ending: bool,
     /// The pump is gone: nothing that is settled from now on will be acknowledged.
@@ -131,6 +137,8 @@ struct Lane {
 
 impl Lane {
     fn new(parts: LaneParts, wiring: LaneWiring) -> Self {
+        let mut looks = interval(HEALTH_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             number: parts.number,
             name: parts.name,
@@ -146,6 +154,8 @@ impl Lane {
             counters: parts.counters,
             reporter: parts.reporter,
             is_ready: false,
+            looks,
+            ailing: false,
             wiring,
             ending: false,
             abandoned: false,
@@ -181,6 +191,7 @@ impl Lane {
             },
             (letters, outcome) = burial(&mut self.burial) => self.on_buried(letters, outcome),
             () = wait(self.wait_until) => self.wait_until = None,
+            _ = self.looks.tick() => self.look_after_the_sink(),
             changed = self.wiring.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
             batch = self.wiring.batches.recv(), if !self.ending => match batch {
                 Some(batch) => {
@@ -191,6 +202,23 @@ impl Lane {
             },
         }
         Ok(())
+    }
+
+    /// Shows a trouble that the sink rides out by itself, and its end; every other has a verdict, or breaks
+    /// the opening.
+    fn look_after_the_sink(&mut self) {
+        let Sinking::Open { verdicts, .. } = &self.sinking else {
+            self.ailing = false;
+            return;
+        };
+        match verdicts.health() {
+            Ok(()) if std::mem::take(&mut self.ailing) && self.wait_until.is_none() => self.ready(),
+            Ok(()) => {}
+            Err(error) => {
+                self.ailing = true;
+                self.show(&error);
+            }
+        }
     }
 
     fn report(&mut self, room: mpsc::Permit<'_, Report>) {
@@ -304,7 +332,7 @@ impl Lane {
         if let Some(limits) = &mut self.limits {
             limits.good(durable);
         }
-        if self.wait_until.is_none() {
+        if self.wait_until.is_none() && !self.ailing {
             self.ready();
         }
     }
@@ -365,6 +393,10 @@ impl Lane {
         if self.wait_until.is_none() {
             self.wait_until = Some(Instant::now() + self.backoff.next_wait());
         }
+        self.show(error);
+    }
+
+    fn show(&mut self, error: &SinkError) {
         self.is_ready = false;
         if self.exceeded.is_none() {
             self.reporter.report(match error.kind {

@@ -36,6 +36,11 @@ impl Memory {
         Box::new(sink)
     }
 
+    /// Makes all of them say that they are in trouble, or no longer, without any other effect.
+    pub fn ail(&self, ails: bool) {
+        self.handles.lock().unwrap().iter().for_each(|handle| handle.ails(ails));
+    }
+
     fn reachable(&self, reachable: bool) {
         *self.away.lock().unwrap() = !reachable;
         for handle in &*self.handles.lock().unwrap() {
