@@ -1,6 +1,9 @@
 //! A value that must never be shown.
 
 use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -14,6 +17,16 @@ impl Secret {
     /// Takes the text over.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The content of a file, without one line feed at its end.
+    ///
+    /// # Errors
+    /// The file can't be read, or is not UTF-8.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        Ok(Self::new(line.unwrap_or(&text)))
     }
 
     /// The text itself, for the one place that sends it.

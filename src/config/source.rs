@@ -139,19 +139,9 @@ fn password(reader: &mut Reader, given: Option<Secret>, file: Option<&Path>) -> 
     Some(secret)
 }
 
-/// The content of a file, without one line feed at its end.
 fn read_secret(reader: &mut Reader, key: &str, path: &Path) -> Option<Secret> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let secret =
-                text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-            Some(Secret::new(secret))
-        }
-        Err(error) => {
-            reader.refuse(key, format!("{} can't be read: {error}", path.display()));
-            None
-        }
-    }
+    let refuse = |error| reader.refuse(key, format!("{} can't be read: {error}", path.display()));
+    Secret::read(path).map_err(refuse).ok()
 }
 
 fn id(reader: &mut Reader, key: &str, id: Option<String>) -> Option<String> {

@@ -1,0 +1,105 @@
+//! What travels beside a body: the headers that every sink with headers writes, and their names (D6). The
+//! names are part of what consumers rely on: they never change.
+
+use std::fmt::Write as _;
+
+use super::SinkContext;
+use crate::event::Event;
+
+/// The broker's message id: the same in every redelivery and in every mirrored copy of an event (D7).
+pub const MESSAGE_ID: &str = "atdata-message-id";
+/// The queue that the event came from.
+pub const DESTINATION: &str = "atdata-destination";
+/// When AtData published it, by its broker's clock: milliseconds since 1970, UTC. Missing if the broker
+/// gave none.
+pub const TIMESTAMP: &str = "atdata-timestamp";
+/// `true` or `false`: whether the broker had delivered it before.
+pub const REDELIVERED: &str = "atdata-redelivered";
+/// The connection id of the bridge that mirrored it.
+pub const CONNECTION_ID: &str = "atdata-connection-id";
+
+/// Calls `header` with every name and value, in the order above.
+pub fn each<'a>(event: &'a Event, context: &'a SinkContext, mut header: impl FnMut(&'static str, &[u8])) {
+    header(MESSAGE_ID, &event.message.id);
+    header(DESTINATION, context.queue.as_bytes());
+    if let Some(timestamp) = event.message.timestamp {
+        header(TIMESTAMP, Decimal::new(timestamp).as_bytes());
+    }
+    header(REDELIVERED, if event.message.redelivered { b"true" } else { b"false" });
+    header(CONNECTION_ID, context.connection_id.as_bytes());
+}
+
+/// A number as text without an allocation: this runs for every event.
+struct Decimal {
+    digits: [u8; 20],
+    len: usize,
+}
+
+impl Decimal {
+    fn new(number: i64) -> Self {
+        let mut decimal = Self { digits: [0; 20], len: 0 };
+        // The longest, i64::MIN, has 20 characters.
+        let _fits = write!(decimal, "{number}");
+        decimal
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[..self.len]
+    }
+}
+
+impl std::fmt::Write for Decimal {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.len + text.len();
+        self.digits.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::{Headers, Message};
+    use crate::key::Keying;
+
+    fn headers(timestamp: Option<i64>, redelivered: bool) -> Vec<(&'static str, String)> {
+        let message = Message {
+            id: Bytes::from_static(b"ID:a-1:1:1:1:7"),
+            body: Bytes::from_static(b"0123456789abcdef0123456789abcdef"),
+            timestamp,
+            redelivered,
+            headers: Headers::empty(),
+        };
+        let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], false));
+        let context = SinkContext {
+            sink: "kafka".to_owned(),
+            namespace: "acme".to_owned(),
+            destination_id: "d".to_owned(),
+            connection_id: "b-0".to_owned(),
+            queue: "d.RTO.acme".to_owned(),
+            partitions: None,
+        };
+        let mut headers = Vec::new();
+        each(&event, &context, |name, value| {
+            headers.push((name, String::from_utf8(value.to_vec()).unwrap()))
+        });
+        headers
+    }
+
+    #[test]
+    fn all_that_is_known_travels_along() {
+        let all = [
+            ("atdata-message-id", "ID:a-1:1:1:1:7"),
+            ("atdata-destination", "d.RTO.acme"),
+            ("atdata-timestamp", "1700000000001"),
+            ("atdata-redelivered", "true"),
+            ("atdata-connection-id", "b-0"),
+        ];
+        assert_eq!(headers(Some(1_700_000_000_001), true), all.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(headers(Some(i64::MIN), false)[2].1, i64::MIN.to_string());
+        assert!(headers(None, false).iter().all(|(name, _)| *name != TIMESTAMP));
+    }
+}
