@@ -9,13 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::config::{Settings, SinkKind, SinkSettings, SubscriptionSettings};
-use crate::pump::dead_letters::file::FileDeadLetters;
-use crate::pump::dead_letters::{DeadLetterStore, Limits};
+use crate::config::{Settings, SubscriptionSettings};
+use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
-use crate::sink::file::FileSink;
-use crate::sink::stdout::StdoutSink;
-use crate::sink::{Sink, SinkContext};
+use crate::sink::SinkContext;
 use crate::source::Source;
 use crate::source::config::SourceSettings;
 use crate::source::link::Link;
@@ -54,10 +51,7 @@ impl Bridge {
     /// A fault in the bridge itself, the first of them; never the trouble of a broker or sink, which is
     /// waited out.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Fault> {
-        let dead_letters = &self.settings.dead_letters;
-        let connection_id =
-            self.settings.subscriptions.first().map_or("", |first| &first.source.connection_id);
-        let store = Arc::new(FileDeadLetters::new(dead_letters.clone(), connection_id));
+        let store = dead_letter_store(&self.settings);
         let mut pumps = JoinSet::new();
         for parts in self.pumps(&store) {
             pumps.spawn(pump::run(parts, drain.clone()));
@@ -69,7 +63,7 @@ impl Bridge {
         Ok(())
     }
 
-    fn pumps(self, store: &Arc<FileDeadLetters>) -> Vec<PumpParts> {
+    fn pumps(self, store: &Arc<dyn DeadLetterStore>) -> Vec<PumpParts> {
         let Settings { subscriptions, keying, partitions, max_in_flight, dead_letters, .. } = self.settings;
         let budget = Budget::new(max_in_flight);
         let limits = Limits::new(dead_letters.max_run, dead_letters.max_share);
@@ -82,7 +76,7 @@ impl Bridge {
             };
             let built = sinks.into_iter().map(|sink| {
                 let context = sink_context(&sink.name, &source, partitions);
-                (sink.name.clone(), build_sink(sink, context))
+                (sink.name, sink.factory.build(context))
             });
             let sinks = built.collect();
             let prefetch = source.prefetch as usize;
@@ -100,7 +94,7 @@ impl Bridge {
                 sinks,
                 keying: keying.clone(),
                 prefetch,
-                dead_letters: Arc::clone(store) as Arc<dyn DeadLetterStore>,
+                dead_letters: Arc::clone(store),
                 limits: limits.clone(),
                 backoff,
                 counters: Arc::clone(&self.counters),
@@ -111,12 +105,11 @@ impl Bridge {
     }
 }
 
-/// The sink that the settings describe; touches nothing yet.
-pub fn build_sink(settings: SinkSettings, context: SinkContext) -> Box<dyn Sink> {
-    match settings.kind {
-        SinkKind::File(file) => Box::new(FileSink::new(settings.name, file, context)),
-        SinkKind::Stdout => Box::new(StdoutSink::new()),
-    }
+/// Where the settings say that dead letters go; touches nothing yet.
+pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
+    // One store for all subscriptions, told of the first; settings never have none.
+    let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
+    dead_letters::build(&settings.dead_letters, first.unwrap_or_default())
 }
 
 /// What the sink `name` of a subscription gets to know.

@@ -18,12 +18,13 @@
 //! * [`journal`] durable line files: rotation, repair; under the file sink and the dead letters
 //! * [`pump`] who owes what: ledger, lanes, dead letters
 //! * [`config`] file and environment into checked settings
+//! * [`program`] the life of the process, with any kinds of sinks
 //! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
 //! * [`bridge`] settings into a running bridge; drain and abandon
 //! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
 //! * [`telemetry`] states, counters, logging
 //!
-//! Imports run one way: `cli → commands → bridge → pump, simulator → source, sink → event → key`.
+//! Imports run one way: `program → cli → commands → bridge → pump, simulator → source, sink → event → key`.
 
 pub mod backoff;
 pub mod bridge;
@@ -32,8 +33,10 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod event;
+pub mod findings;
 pub mod journal;
 pub mod key;
+pub mod program;
 pub mod pump;
 pub mod secret;
 pub mod simulator;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::budget::Budget;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
+use atdata_bridge::findings::Findings;
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{FileConfig, check};
@@ -135,8 +136,8 @@ fn batches() -> Vec<Arc<Batch>> {
 
 async fn write(directory: &Path, batches: &[Arc<Batch>]) -> Duration {
     let config = FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() };
-    let settings = check(&config, None).expect("good settings");
-    let mut sink = FileSink::new("file".to_owned(), settings, context());
+    let settings = check(&config, None, &mut Findings::default()).expect("good settings");
+    let mut sink = FileSink::new(settings, context());
     let (mut submit, mut verdicts) = sink.open().await.expect("open the sink");
     let begun = Instant::now();
     let mut events = batches.iter().flat_map(Batch::refs).zip(0..).peekable();

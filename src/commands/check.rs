@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Console, Exit, configured};
-use crate::bridge::{build_sink, sink_context};
+use crate::bridge::{dead_letter_store, sink_context};
 use crate::cli::CheckArgs;
-use crate::config::{Settings, SubscriptionSettings};
-use crate::pump::dead_letters::file::FileDeadLetters;
+use crate::config::{Settings, SinkKinds, SubscriptionSettings};
 use crate::source::config::SourceSettings;
 use crate::source::link::NewSession;
 use crate::source::probe::probe;
@@ -20,12 +19,13 @@ use crate::source::stomp::session::{Reach, StompSession};
 /// # Errors
 /// The output can't be written, or the system refuses threads.
 pub fn run(
+    kinds: &SinkKinds,
     args: &CheckArgs,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let Some(loaded) = configured(file, env, console)? else {
+    let Some(loaded) = configured(kinds, file, env, console)? else {
         return Ok(Exit::Usage);
     };
     writeln!(console.out, "ok      configuration")?;
@@ -57,10 +57,8 @@ async fn check(settings: Settings, reach: Reach, console: &mut Console<'_>) -> i
         check_source(&subscription.source, reach, &mut tell).await?;
         check_sinks(subscription, &settings, &mut tell).await?;
     }
-    if let Some(first) = settings.subscriptions.first() {
-        let store = FileDeadLetters::new(settings.dead_letters.clone(), &first.source.connection_id);
-        tell("dead letters", store.probe().await.map_err(|error| error.to_string()))?;
-    }
+    let probed = dead_letter_store(&settings).probe().await;
+    tell("dead letters", probed.map_err(|error| error.to_string()))?;
     Ok(failed)
 }
 
@@ -95,7 +93,7 @@ async fn check_sinks(
 ) -> io::Result<()> {
     for sink in &subscription.sinks {
         let context = sink_context(&sink.name, &subscription.source, settings.partitions);
-        let outcome = build_sink(sink.clone(), context).probe().await;
+        let outcome = sink.factory.build(context).probe().await;
         tell(&format!("sink {}", sink.name), outcome.map_err(|error| error.to_string()))?;
     }
     Ok(())

@@ -5,22 +5,23 @@ use std::path::Path;
 
 use super::{Console, Exit, configured};
 use crate::cli::{ConfigArgs, ReferenceFormat};
-use crate::config::{Loaded, reference};
+use crate::config::{Loaded, SinkKinds, reference};
 
 /// Runs the verb.
 ///
 /// # Errors
 /// The console can't be written.
 pub fn run(
+    kinds: &SinkKinds,
     args: &ConfigArgs,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
     match args.reference {
-        Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml().as_bytes())?,
-        Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown().as_bytes())?,
-        None => match configured(file, env, console)? {
+        Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml(kinds).as_bytes())?,
+        Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown(kinds).as_bytes())?,
+        None => match configured(kinds, file, env, console)? {
             Some(loaded) => show(&loaded, console.out)?,
             None => return Ok(Exit::Usage),
         },
@@ -67,7 +68,7 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let mut console = Console { out: &mut out, err: &mut err };
-        let exit = run(&ConfigArgs { reference }, None, env, &mut console).unwrap();
+        let exit = run(&SinkKinds::built_in(), &ConfigArgs { reference }, None, env, &mut console).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -102,8 +103,8 @@ mod tests {
     #[test]
     fn the_reference_needs_no_configuration() {
         let (exit, out, _) = run_with(Some(ReferenceFormat::Toml), &[]);
-        assert!(exit == Exit::Success && out == reference::toml());
+        assert!(exit == Exit::Success && out == reference::toml(&SinkKinds::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
-        assert!(exit == Exit::Success && out == reference::markdown());
+        assert!(exit == Exit::Success && out == reference::markdown(&SinkKinds::built_in()));
     }
 }

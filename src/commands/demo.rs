@@ -22,11 +22,10 @@ use self::progress::Progress;
 use self::read_back::{ReadBack, ReadBackError};
 use self::report::Report;
 use super::{Console, Exit, Stop, configured};
-use crate::bridge::{Bridge, build_sink, sink_context};
+use crate::bridge::{Bridge, dead_letter_store, sink_context};
 use crate::cli::DemoArgs;
-use crate::config::Settings;
+use crate::config::{Settings, SinkKinds};
 use crate::pump::Fault;
-use crate::pump::dead_letters::file::FileDeadLetters;
 use crate::simulator::{
     Generation, Generator, GeneratorConfig, Login, Pace, Simulator, SimulatorConfig, StartError,
 };
@@ -82,7 +81,8 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     let mut stop = Stop::new()?;
     let place = Place::new(args.directory.as_deref())?;
     let simulator = Simulator::start(SimulatorConfig::default()).await?;
-    let Some(loaded) = configured(None, environment(&simulator, &place).into_iter(), console)? else {
+    let kinds = SinkKinds::built_in();
+    let Some(loaded) = configured(&kinds, None, environment(&simulator, &place).into_iter(), console)? else {
         return Ok(Exit::Usage);
     };
     probe(&loaded.settings).await?;
@@ -141,12 +141,12 @@ fn population() -> GeneratorConfig {
 /// A directory that can't be written ends the demo at once: nobody wants to watch it being retried.
 async fn probe(settings: &Settings) -> Result<(), SinkError> {
     for subscription in &settings.subscriptions {
-        for sink in subscription.sinks.iter().cloned() {
+        for sink in &subscription.sinks {
             let context = sink_context(&sink.name, &subscription.source, settings.partitions);
-            build_sink(sink, context).probe().await?;
+            sink.factory.build(context).probe().await?;
         }
     }
-    FileDeadLetters::new(settings.dead_letters.clone(), "demo").probe().await?;
+    dead_letter_store(settings).probe().await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Loaded, load};
+use crate::config::{Loaded, SinkKinds, load};
 
 /// How a verb ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,12 @@ pub struct Console<'a> {
 /// # Errors
 /// Standard error can't be written.
 pub fn configured(
+    kinds: &SinkKinds,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Option<Loaded>> {
-    match load(file, env) {
+    match load(kinds, file, env) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 writeln!(console.err, "warning: {warning}")?;

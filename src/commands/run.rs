@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Console, Exit, Stop, configured};
 use crate::bridge::Bridge;
-use crate::config::{LogFormat, Settings};
+use crate::config::{LogFormat, Settings, SinkKinds};
 use crate::pump::Fault;
 use crate::telemetry::counters::Counters;
 use crate::telemetry::logging;
@@ -23,11 +23,12 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// Standard error can't be written, or the system refuses threads or signal handlers.
 pub fn run(
+    kinds: &SinkKinds,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let Some(loaded) = configured(file, env, console)? else {
+    let Some(loaded) = configured(kinds, file, env, console)? else {
         return Ok(Exit::Usage);
     };
     logging::start(&loaded.settings.log.filter, loaded.settings.log.format == LogFormat::Json);

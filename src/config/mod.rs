@@ -8,6 +8,7 @@ mod endpoint;
 mod environment;
 mod file;
 mod ids;
+mod kinds;
 mod problems;
 mod reader;
 pub mod reference;
@@ -22,14 +23,17 @@ mod value;
 use std::path::{Path, PathBuf};
 
 pub use environment::{PREFIX, variable};
+pub use kinds::SinkKinds;
 pub use problems::{ConfigErrors, Origin, Problem};
 pub use reader::Effective;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
-pub use settings::{LogSettings, Settings, SinkKind, SinkSettings, SubscriptionSettings};
+pub use settings::{LogSettings, Settings, SubscriptionSettings};
 
+use crate::findings::Findings;
 use crate::key::Keying;
 use crate::pump::dead_letters;
 use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig};
+use crate::sink::kind::{Destination, SinkSettings, Surroundings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use environment::Environment;
 use file::File;
@@ -58,11 +62,13 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Loads the file, or the one that `BRIDGE_CONFIG` names, or none, under the variables `env`.
+/// Loads the file, or the one that `BRIDGE_CONFIG` names, or none, under the variables `env`; sinks may be of
+/// the kinds `kinds`.
 ///
 /// # Errors
 /// Every mistake that was found, not only the first.
 pub fn load(
+    kinds: &SinkKinds,
     path: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
@@ -74,7 +80,7 @@ pub fn load(
     let environment = Environment::new(env.into_iter());
     let reader =
         Reader::new(file, path.as_deref(), environment).map_err(|problem| ConfigErrors(vec![problem]))?;
-    check(reader, host.as_deref())
+    check(reader, kinds, host.as_deref())
 }
 
 /// The name of this host; in Kubernetes that of the pod.
@@ -83,18 +89,21 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn check(mut reader: Reader, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
+fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
     for unknown in reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())) {
         reader.unknown(&unknown, SECTIONS);
     }
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, source::bytes(raw.max_in_flight));
+    let prefetch = raw.prefetch as usize;
     let source = source::check(&mut reader, raw, host);
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader, &event.keys);
-    let sinks = sinks::check(&mut reader, event.partitions);
-    let dead_letters = dead_letters(&mut reader);
-    check_directories(&mut reader, &sinks, dead_letters.as_ref());
+    let surroundings = Surroundings { partitions: event.partitions, prefetch };
+    let letters_sink = sinks::for_dead_letters(&mut reader, kinds, &surroundings);
+    let sinks = sinks::check(&mut reader, kinds, &surroundings);
+    let dead_letters = dead_letters(&mut reader, letters_sink);
+    check_destinations(&mut reader, &sinks, dead_letters.as_ref());
     let log: LogConfig = reader.read("log");
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.filter) {
         reader.refuse("log.filter", format!("`{}` is not understood: {error}", log.filter));
@@ -149,24 +158,37 @@ fn check_pointers(reader: &mut Reader, pointers: &[String]) {
     }
 }
 
-fn dead_letters(reader: &mut Reader) -> Option<DeadLetterSettings> {
+fn dead_letters(reader: &mut Reader, sink: Option<Option<SinkSettings>>) -> Option<DeadLetterSettings> {
     const KEY: &str = "dead_letters";
     let raw: DeadLettersConfig = reader.read(KEY);
-    sinks::directory(reader, KEY, raw.directory.as_deref());
-    sinks::accepted(reader, KEY, dead_letters::config::check(&raw))
+    let mut findings = Findings::default();
+    let sink = match sink {
+        Some(None) => return None,
+        sink => sink.flatten(),
+    };
+    let settings = dead_letters::config::check(&raw, sink, &mut findings);
+    let is_good = reader.report(KEY, &findings);
+    settings.filter(|_| is_good)
 }
 
-/// Each directory is locked by who writes into it.
-fn check_directories(reader: &mut Reader, sinks: &[SinkSettings], dead_letters: Option<&DeadLetterSettings>) {
-    let files = sinks.iter().filter_map(|sink| match &sink.kind {
-        SinkKind::File(file) => Some((join("sinks", &sink.name), file.directory.as_path())),
-        SinkKind::Stdout => None,
-    });
-    let letters = dead_letters.map(|letters| ("dead_letters".to_owned(), letters.directory.as_path()));
-    let all: Vec<_> = files.chain(letters).map(|(key, path)| (key, std::path::absolute(path).ok())).collect();
-    for (n, (key, path)) in all.iter().enumerate() {
-        if let Some((other, _)) = all.iter().take(n).find(|(_, earlier)| earlier == path && path.is_some()) {
-            reader.refuse(&join(key, "directory"), format!("is that of {other} too: give each its own"));
+/// No two may write to one place: directories are locked by who writes into them, and a topic that gets
+/// every event twice, or dead letters among events, is nothing that anybody can want.
+fn check_destinations(
+    reader: &mut Reader,
+    sinks: &[SinkSettings],
+    dead_letters: Option<&DeadLetterSettings>,
+) {
+    let sinks = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.destination()));
+    let letters = dead_letters.map(|letters| ("dead_letters".to_owned(), letters.destination()));
+    let all: Vec<_> = sinks.chain(letters).collect();
+    for (n, (key, destination)) in all.iter().enumerate() {
+        let Some(destination) = destination else { continue };
+        let same = |(_, earlier): &&(String, Option<Destination>)| earlier.as_ref() == Some(destination);
+        if let Some((other, _)) = all.iter().take(n).find(same) {
+            reader.refuse(
+                &join(key, destination.option),
+                format!("{} is that of {other} too: give each its own", destination.place),
+            );
         }
     }
 }

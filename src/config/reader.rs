@@ -14,6 +14,7 @@ use super::environment::{Environment, variable};
 use super::file::File;
 use super::problems::{Origin, Problem};
 use super::value::{Mistake, Node};
+use crate::findings::Findings;
 
 /// An option as it is in effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,40 @@ impl Reader {
     pub(super) fn names(&self, key: &str) -> Vec<String> {
         let table = if key.is_empty() { Some(&self.root) } else { self.root.find_ref(key) };
         table.and_then(Value::as_dict).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether anything is set under `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.root.find_ref(key).is_some()
+    }
+
+    /// Whether `key` is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.root.find_ref(key).and_then(Value::as_dict).is_some()
+    }
+
+    /// Sets in the table `key` whatever is set in the table `base` and not in itself.
+    pub(super) fn lay_under(&mut self, key: &str, base: &str) {
+        let path: Vec<_> = key.split('.').collect();
+        let Some(below) = self.root.find_ref(base).cloned() else { return };
+        let Some(mut table) = take(&mut self.root, &path) else { return };
+        fill(&mut table, &below);
+        put(&mut self.root, &path, table);
+        let prefix = format!("{base}.");
+        let inherited: Vec<_> = self
+            .origins
+            .range(prefix.clone()..)
+            .map_while(|(name, origin)| Some((name.strip_prefix(&prefix)?.to_owned(), origin.clone())))
+            .collect();
+        for (name, origin) in inherited {
+            self.origins.entry(join(key, &name)).or_insert(origin);
+        }
+    }
+
+    /// Drops whatever is set under `key`.
+    pub(super) fn forget(&mut self, key: &str) {
+        let path: Vec<_> = key.split('.').collect();
+        drop(take(&mut self.root, &path));
     }
 
     /// Takes one text out of a table, before the table is read.
@@ -192,6 +227,21 @@ impl Reader {
         None
     }
 
+    /// Reports what the check of the table `key` found; answers whether nothing is wrong.
+    pub(super) fn report(&mut self, key: &str, findings: &Findings) -> bool {
+        for problem in findings.problems() {
+            let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
+            match problem.is_missing {
+                true => self.missing(&key),
+                false => self.refuse(&key, problem.message.as_str()),
+            }
+        }
+        for warning in findings.warnings() {
+            self.warn(&join(key, &warning.key), &warning.message);
+        }
+        findings.is_good()
+    }
+
     /// Notes something that is allowed but worth a look.
     pub(super) fn warn(&mut self, key: &str, message: &str) {
         let problem = Problem { origin: self.origin(key), key: key.to_owned(), message: message.to_owned() };
@@ -207,6 +257,31 @@ impl Reader {
 /// `path` and `name` with a dot between them.
 pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Puts into a table what only the other one has.
+fn fill(table: &mut Value, below: &Value) {
+    let (Value::Dict(_, table), Value::Dict(_, below)) = (table, below) else { return };
+    for (name, value) in below {
+        match table.get_mut(name) {
+            Some(inner) => fill(inner, value),
+            None => drop(table.insert(name.clone(), value.clone())),
+        }
+    }
+}
+
+/// Puts a value into nested tables that exist.
+fn put(tables: &mut Value, path: &[&str], value: Value) {
+    let Value::Dict(_, table) = tables else { return };
+    match path {
+        [] => {}
+        [name] => drop(table.insert((*name).to_owned(), value)),
+        [name, rest @ ..] => {
+            if let Some(inner) = table.get_mut(*name) {
+                put(inner, rest, value);
+            }
+        }
+    }
 }
 
 /// Takes the value at `path` out of nested tables.

@@ -4,9 +4,9 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
+use super::kinds::SinkKinds;
 use super::reader::join;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use super::sinks::KINDS;
 use super::variable;
 use crate::pump::dead_letters::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
@@ -51,9 +51,9 @@ impl Entry {
 }
 
 /// A configuration file with every option.
-pub fn toml() -> String {
+pub fn toml(kinds: &SinkKinds) -> String {
     let mut text = TOML_HEAD.to_owned();
-    for section in sections() {
+    for section in sections(kinds) {
         text.push_str("\n\n");
         comment(&mut text, &section.doc);
         line(&mut text, &format!("[{}]", section.key));
@@ -70,9 +70,9 @@ pub fn toml() -> String {
 }
 
 /// A page with a table of options for each section.
-pub fn markdown() -> String {
+pub fn markdown(kinds: &SinkKinds) -> String {
     let mut text = MARKDOWN_HEAD.to_owned();
-    for section in sections() {
+    for section in sections(kinds) {
         line(&mut text, &format!("\n## `[{}]`\n\n{}", section.key, section.doc));
         if section.options.is_empty() {
             continue;
@@ -120,7 +120,7 @@ pub(crate) fn written(value: &Value) -> String {
     }
 }
 
-fn sections() -> Vec<Section> {
+fn sections(kinds: &SinkKinds) -> Vec<Section> {
     let mut generator =
         SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut sections = Vec::new();
@@ -129,7 +129,7 @@ fn sections() -> Vec<Section> {
     };
     add("source", SourceConfig::json_schema);
     add("event", EventConfig::json_schema);
-    for kind in KINDS {
+    for kind in kinds.iter() {
         add(&join("sinks", kind.name), kind.schema);
     }
     add("dead_letters", DeadLettersConfig::json_schema);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::sections::LogFormat;
 use crate::key::Keying;
 use crate::pump::dead_letters::config::DeadLetterSettings;
-use crate::sink::file::config::FileSettings;
+use crate::sink::kind::SinkSettings;
 use crate::source::config::SourceSettings;
 
 /// Everything that a bridge needs to know.
@@ -35,24 +35,6 @@ pub struct SubscriptionSettings {
     pub source: SourceSettings,
     /// By name, never empty.
     pub sinks: Vec<SinkSettings>,
-}
-
-/// One `[sinks.<name>]`.
-#[derive(Clone, Debug)]
-pub struct SinkSettings {
-    /// Unique among all sinks.
-    pub name: String,
-    /// What it is.
-    pub kind: SinkKind,
-}
-
-/// The kinds of sinks, and what each needs to know.
-#[derive(Clone, Debug)]
-pub enum SinkKind {
-    /// JSON lines in a directory.
-    File(FileSettings),
-    /// Standard output, for looking.
-    Stdout,
 }
 
 /// What is logged.

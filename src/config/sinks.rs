@@ -1,52 +1,41 @@
-//! Checks `[sinks.<name>]`: one table for each sink, read by the type of its kind.
-
-use std::num::NonZeroU32;
-use std::path::Path;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+//! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind; and the table of a
+//! sink for the dead letters.
 
 use super::ids;
+use super::kinds::SinkKinds;
 use super::reader::{Reader, join};
-use super::settings::{SinkKind, SinkSettings};
-use crate::sink::file;
-use crate::sink::file::config::FileConfig;
-
-/// A kind of sink: how its table is read and described.
-pub(super) struct Kind {
-    /// The value of `kind`, and the name that implies it.
-    pub(super) name: &'static str,
-    /// Reads and checks the table `key`; `None` once a mistake is reported.
-    read: fn(reader: &mut Reader, key: &str, partitions: Option<NonZeroU32>) -> Option<SinkKind>,
-    /// The keys of its table.
-    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
-}
-
-/// Every kind there is.
-pub(super) const KINDS: [Kind; 2] = [
-    Kind { name: "file", read: read_file, schema: FileConfig::json_schema },
-    Kind { name: "stdout", read: read_stdout, schema: StdoutConfig::json_schema },
-];
+use crate::sink::kind::{SinkSettings, Surroundings};
 
 /// Reads and checks all sinks.
-pub(super) fn check(reader: &mut Reader, partitions: Option<NonZeroU32>) -> Vec<SinkSettings> {
+pub(super) fn check(
+    reader: &mut Reader,
+    kinds: &SinkKinds,
+    surroundings: &Surroundings,
+) -> Vec<SinkSettings> {
     let names = reader.names("sinks");
     if names.is_empty() {
         reader.refuse("sinks", "no sink: add a table such as [sinks.file]");
     }
-    names.into_iter().filter_map(|name| sink(reader, name, partitions)).collect()
+    names.into_iter().filter_map(|name| sink(reader, "sinks", name, kinds, surroundings)).collect()
 }
 
-fn sink(reader: &mut Reader, name: String, partitions: Option<NonZeroU32>) -> Option<SinkSettings> {
-    let key = join("sinks", &name);
+/// Reads and checks the table `name` in the table `parent`.
+fn sink(
+    reader: &mut Reader,
+    parent: &str,
+    name: String,
+    kinds: &SinkKinds,
+    surroundings: &Surroundings,
+) -> Option<SinkSettings> {
+    let key = join(parent, &name);
     if let Err(message) = ids::check_sink_name(&name) {
         reader.refuse(&key, message);
         return None;
     }
     let given = reader.take_text(&key, "kind");
     let kind = given.as_deref().unwrap_or(&name);
-    let Some(kind) = KINDS.iter().find(|known| known.name == kind) else {
-        let known = KINDS.map(|kind| kind.name).join(", ");
+    let Some(kind) = kinds.find(kind) else {
+        let known = kinds.names();
         match given {
             Some(kind) => {
                 reader.refuse(&join(&key, "kind"), format!("`{kind}` is not a kind of sink: {known}"))
@@ -58,48 +47,37 @@ fn sink(reader: &mut Reader, name: String, partitions: Option<NonZeroU32>) -> Op
         return None;
     };
     reader.note(&join(&key, "kind"), kind.name.into());
-    let kind = (kind.read)(reader, &key, partitions)?;
-    Some(SinkSettings { name, kind })
+    let factory = (kind.read)(reader, &key, surroundings)?;
+    Some(SinkSettings { name, factory })
 }
 
-/// Events on standard output, one line each, for looking. Has no keys.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct StdoutConfig {}
-
-fn read_stdout(reader: &mut Reader, key: &str, _: Option<NonZeroU32>) -> Option<SinkKind> {
-    reader.read::<StdoutConfig>(key);
-    Some(SinkKind::Stdout)
-}
-
-fn read_file(reader: &mut Reader, key: &str, partitions: Option<NonZeroU32>) -> Option<SinkKind> {
-    let raw: FileConfig = reader.read(key);
-    directory(reader, key, raw.directory.as_deref());
-    if !raw.name.contains("{connection_id}") {
-        let message = "must hold {connection_id}, so that no two processes write to one file";
-        reader.refuse(&join(key, "name"), message);
-    }
-    accepted(reader, key, file::config::check(&raw, partitions)).map(SinkKind::File)
-}
-
-/// Reports that a directory is missing.
-pub(super) fn directory(reader: &mut Reader, key: &str, directory: Option<&Path>) {
-    let key = join(key, "directory");
-    match directory {
-        Some(path) if path.as_os_str().is_empty() => reader.refuse(&key, "is empty"),
-        Some(_) => (),
-        None => reader.missing(&key),
-    }
-}
-
-/// Reports what a component found wrong with its table `key`.
-pub(super) fn accepted<T>(
+/// Where dead letters go if not into files: the sink that a table in `[dead_letters]` describes. What that
+/// table does not say is taken from the sink of the same name. `None` if there is no such table, `Some(None)`
+/// if something is wrong with it. Call it before [`check`], which takes the tables of the sinks.
+pub(super) fn for_dead_letters(
     reader: &mut Reader,
-    key: &str,
-    checked: Result<T, Vec<(&'static str, String)>>,
-) -> Option<T> {
-    let report = |problems: Vec<(&'static str, String)>| {
-        problems.into_iter().for_each(|(name, message)| reader.refuse(&join(key, name), message));
+    kinds: &SinkKinds,
+    surroundings: &Surroundings,
+) -> Option<Option<SinkSettings>> {
+    const PARENT: &str = "dead_letters";
+    let sinks = reader.names("sinks");
+    let is_sink = |reader: &Reader, name: &str| {
+        let key = join(PARENT, name);
+        reader.is_table(&key)
+            && (kinds.find(name).is_some()
+                || sinks.iter().any(|sink| sink == name)
+                || reader.has(&join(&key, "kind")))
     };
-    checked.map_err(report).ok()
+    let tables: Vec<_> = reader.names(PARENT).into_iter().filter(|name| is_sink(reader, name)).collect();
+    let (name, others) = tables.split_first()?;
+    for other in others {
+        reader.refuse(&join(PARENT, other), format!("{PARENT}.{name} is set too: keep one of them"));
+    }
+    reader.lay_under(&join(PARENT, name), &join("sinks", name));
+    // They have partitions of their own: a topic for dead letters is as wide as it is.
+    let surroundings = Surroundings { partitions: None, ..*surroundings };
+    let found = sink(reader, PARENT, name.clone(), kinds, &surroundings);
+    // Else what was not understood would be reported as an unknown key, too.
+    reader.forget(&join(PARENT, name));
+    Some(found)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::pump::dead_letters::config::Place;
 
 const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
 
@@ -25,7 +26,7 @@ fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let file = File::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
     let reader = Reader::new(Some(file), Some(path), Environment::new(env)).unwrap();
-    check(reader, Some("pod-0.example.com"))
+    check(reader, &SinkKinds::built_in(), Some("pod-0.example.com"))
 }
 
 /// The lines about `GOOD` with `more` behind it and the variables `env`.
@@ -107,7 +108,8 @@ fn variables_alone_are_enough_and_stay_text() {
     let sinks: Vec<_> =
         loaded.settings.subscriptions[0].sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(sinks, ["file", "look"]);
-    assert_eq!(loaded.settings.dead_letters.directory, Path::new("{}"));
+    let Place::Files(letters) = &loaded.settings.dead_letters.place else { panic!("files are wanted") };
+    assert_eq!(letters.directory, Path::new("{}"));
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     assert!(
         loaded.warnings[0].starts_with("BRIDGE__SOURCE__PASSWORD: ") && !loaded.warnings[0].contains("[x")
@@ -283,6 +285,41 @@ fn mirrored_sinks_have_subscriptions_and_ids_of_their_own() {
     assert_eq!(found, [("main.RTO.acme".to_owned(), "pod-0".to_owned(), "copy,file".to_owned())]);
 }
 
+/// What the table does not say comes from the sink of the same name, with its origin; but not the place.
+#[test]
+fn dead_letters_may_go_where_a_sink_writes() {
+    let text =
+        GOOD.replace("[dead_letters]\ndirectory = \"/letters\"", "compression = \"zstd\"\n[dead_letters]");
+    let place = ("BRIDGE__DEAD_LETTERS__FILE__DIRECTORY", "/letters");
+    let loaded = load_text(&text, &[place]).unwrap_or_else(|errors| panic!("{errors}"));
+    let Place::Sink(sink) = &loaded.settings.dead_letters.place else { panic!("a sink is wanted") };
+    assert_eq!(sink.name, "file");
+    assert_eq!(
+        loaded.settings.dead_letters.destination(),
+        Some(Destination::directory(Path::new("/letters")))
+    );
+    let origin = |key: &str| {
+        let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
+        (option.value.to_string(), option.origin.to_string())
+    };
+    let expected = ("\"zstd\"".to_owned(), "bridge.toml:10".to_owned());
+    assert_eq!(origin("sinks.file.compression"), expected);
+    assert_eq!(origin("dead_letters.file.compression"), expected);
+    for (env, message) in [
+        (
+            vec![("BRIDGE__DEAD_LETTERS__FILE__ROTATE__AGE", "1h")],
+            "the directory /events is that of sinks.file too",
+        ),
+        (vec![place, ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/x")], "dead_letters.file is set too"),
+        (vec![place, ("BRIDGE__DEAD_LETTERS__STDOUT__KIND", "stdout")], "dead_letters.file is set too"),
+        (vec![place, ("BRIDGE__DEAD_LETTERS__FILE__X", "1")], "dead_letters.file.x: unknown key"),
+        (vec![("BRIDGE__DEAD_LETTERS__LOOK__KIND", "glass")], "`glass` is not a kind of sink"),
+    ] {
+        let errors = load_text(&text, &env).unwrap_err().to_string();
+        assert!(errors.contains(message) && errors.lines().count() == 1, "{message}: {errors}");
+    }
+}
+
 #[test]
 fn unusual_credentials_are_warned_of() {
     let loaded = good(&[("BRIDGE__SOURCE__USERNAME", "jane"), ("BRIDGE__SOURCE__PASSWORD", "hush")]);
@@ -318,21 +355,22 @@ fn a_password_file_loses_one_line_feed() {
 
 #[test]
 fn the_file_is_named_by_argument_or_variable() {
+    let kinds = SinkKinds::built_in();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.toml");
     std::fs::write(&path, GOOD).unwrap();
     let variable = |path: &Path| [(FILE_VARIABLE.to_owned(), path.to_str().unwrap().to_owned())].into_iter();
     let host = [("HOSTNAME".to_owned(), "pod-7".to_owned())].into_iter();
-    assert!(load(None, variable(&path)).is_ok());
-    let loaded = load(Some(&path), variable(Path::new("/no/such/file")).chain(host)).unwrap();
+    assert!(load(&kinds, None, variable(&path)).is_ok());
+    let loaded = load(&kinds, Some(&path), variable(Path::new("/no/such/file")).chain(host)).unwrap();
     assert_eq!(source(&loaded).connection_id, "acme-main-pod-7");
-    let error = load(None, variable(directory.path())).unwrap_err().to_string();
+    let error = load(&kinds, None, variable(directory.path())).unwrap_err().to_string();
     assert!(
         error.starts_with(directory.path().to_str().unwrap()) && error.contains("can't be read"),
         "{error}"
     );
     assert!(
-        load(None, std::iter::empty())
+        load(&kinds, None, std::iter::empty())
             .unwrap_err()
             .to_string()
             .contains("set `url` in [source], or BRIDGE__")
@@ -355,17 +393,18 @@ fn every_sample_loads() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    for kind in sinks::KINDS {
+    let kinds = SinkKinds::built_in();
+    for kind in kinds.iter() {
         assert!(known.contains(&format!("{}.toml", kind.name)), "config/ has no sample for {}", kind.name);
     }
-    assert_eq!(known.len(), sinks::KINDS.len() + 2, "a file in config/ is not loaded here: {known:?}");
+    assert_eq!(known.len(), kinds.iter().count() + 2, "a file in config/ is not loaded here: {known:?}");
 }
 
 /// The reference is loaded twice: as it is, its required options set by variables; and with all its
 /// examples, without those that exclude each other or name files.
 #[test]
 fn the_reference_loads() {
-    let reference = reference::toml();
+    let reference = reference::toml(&SinkKinds::built_in());
     let required = [
         ("BRIDGE__SOURCE__URL", "stomp://broker:1"),
         ("BRIDGE__SOURCE__USERNAME", "12345"),
@@ -393,11 +432,11 @@ fn the_reference_loads() {
 #[test]
 fn the_reference_is_not_stale() {
     assert!(
-        sample("config/reference.toml") == reference::toml(),
+        sample("config/reference.toml") == reference::toml(&SinkKinds::built_in()),
         "config/reference.toml is stale: run `atdata-bridge config --reference > config/reference.toml`"
     );
     assert!(
-        sample("docs/configuration.md") == reference::markdown(),
+        sample("docs/configuration.md") == reference::markdown(&SinkKinds::built_in()),
         "docs/configuration.md is stale: run `atdata-bridge config --reference=markdown > docs/configuration.md`"
     );
 }

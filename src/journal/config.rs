@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Rotation;
+use crate::findings::Findings;
 use crate::units::{Period, Size};
 
 /// How a finished file is compressed.
@@ -35,29 +36,26 @@ impl Default for RotateConfig {
     }
 }
 
-/// What is wrong with a setting: its key, seen from the table it stands in, and what is allowed.
-pub type Problem = (&'static str, String);
-
 impl RotateConfig {
-    /// The checked rotation; what is wrong is added to `problems`.
-    pub(crate) fn check(&self, problems: &mut Vec<Problem>) -> Rotation {
+    /// The checked rotation; what is wrong is added to `findings`.
+    pub(crate) fn check(&self, findings: &mut Findings) -> Rotation {
         if self.size.0 == 0 {
-            problems.push(("rotate.size", "must be at least 1 byte, such as `128MiB`".to_owned()));
+            findings.refuse("rotate.size", "must be at least 1 byte, such as `128MiB`");
         }
         if self.age < Period::secs(1) {
-            problems.push(("rotate.age", format!("`{}` is too short: at least `1s`", self.age)));
+            findings.refuse("rotate.age", format!("`{}` is too short: at least `1s`", self.age));
         }
         Rotation { size: self.size.0, age: self.age.0 }
     }
 
     /// A limit on all files together must leave room for one whole file, or it would hold for ever.
-    pub(crate) fn check_total(&self, max_total: Option<Size>, problems: &mut Vec<Problem>) {
+    pub(crate) fn check_total(&self, max_total: Option<Size>, findings: &mut Findings) {
         if let Some(total) = max_total.filter(|total| *total < self.size) {
             let message = format!(
                 "`{total}` is less than one file (rotate.size is `{}`): raise it or unset it",
                 self.size
             );
-            problems.push(("max_total", message));
+            findings.refuse("max_total", message);
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::event::EventRef;
 use crate::journal::Trouble;
 
 /// What every sink is told at its construction, whoever wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkContext {
     /// The sink's own name: `file` in `[sinks.file]`.
     pub sink: String,

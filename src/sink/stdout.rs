@@ -1,13 +1,18 @@
 //! Events on standard output, one line each: for looking. Durable is what standard output has taken and
 //! flushed; what becomes of it there is its reader's business.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
 
 /// Deliveries that wait to be written, and those of one write.
 const BATCH: usize = 1024;
@@ -17,6 +22,34 @@ const OUTCOMES: usize = 4;
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 type Outcome = Result<Vec<DeliveryId>, SinkError>;
+
+/// `kind = "stdout"`.
+pub struct StdoutKind;
+
+/// Events on standard output, one line each, for looking. Has no keys.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdoutConfig {}
+
+impl SinkKind for StdoutKind {
+    const NAME: &'static str = "stdout";
+
+    type Config = StdoutConfig;
+
+    fn check(config: StdoutConfig, _: &Surroundings, _: &mut Findings) -> Option<Arc<dyn SinkFactory>> {
+        Some(Arc::new(config))
+    }
+}
+
+impl SinkFactory for StdoutConfig {
+    fn build(&self, _: SinkContext) -> Box<dyn Sink> {
+        Box::new(StdoutSink::new())
+    }
+
+    fn destination(&self) -> Option<Destination> {
+        None
+    }
+}
 
 /// The sink of `kind = "stdout"`.
 pub struct StdoutSink {

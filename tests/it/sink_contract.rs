@@ -94,6 +94,10 @@ impl DeadLetterStore for Letters {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
+    }
+
     async fn close(&self) {}
 }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::findings::Findings;
 use crate::journal::Rotation;
-use crate::journal::config::{Problem, RotateConfig};
+use crate::journal::config::RotateConfig;
+use crate::sink::kind::{Destination, SinkSettings};
 use crate::units::Size;
 
 /// Where events go that can never be delivered, and how many may.
@@ -14,7 +16,8 @@ use crate::units::Size;
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
     /// Where the dead letters are kept, one JSON object a line; made, with mode 0700, if it is missing.
-    /// Required.
+    /// Required, or a table `[dead_letters.<sink>]`: they go where that sink writes instead, such as a topic
+    /// of their own. It takes what it does not say itself from `[sinks.<sink>]`.
     #[schemars(example = &"/var/lib/atdata-bridge/dead-letters")]
     pub directory: Option<PathBuf>,
     /// Hold when so many events in a row are dead letters: then the fault is in a setting, not in them.
@@ -43,54 +46,83 @@ impl Default for DeadLettersConfig {
 #[derive(Clone, Debug)]
 pub struct DeadLetterSettings {
     /// Where they are kept.
-    pub directory: PathBuf,
+    pub place: Place,
     /// At least 1.
     pub max_run: u32,
     /// Between 0 and 1.
     pub max_share: f64,
+}
+
+/// Where dead letters are kept.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In a directory.
+    Files(FilesSettings),
+    /// Where a sink of any kind writes.
+    Sink(SinkSettings),
+}
+
+/// The checked settings of dead letters in files.
+#[derive(Clone, Debug)]
+pub struct FilesSettings {
+    /// Where the files go.
+    pub directory: PathBuf,
     /// Bytes.
     pub max_total: Option<u64>,
     /// When a file is finished.
     pub rotation: Rotation,
 }
 
-/// Checks the table `[dead_letters]`.
-///
-/// # Errors
-/// Every mistake, each with its key inside the table and what is allowed.
-pub fn check(config: &DeadLettersConfig) -> Result<DeadLetterSettings, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let directory = config.directory.clone().filter(|path| !path.as_os_str().is_empty());
-    if directory.is_none() {
-        problems.push(("directory", "is missing: say where dead letters are kept".to_owned()));
+impl DeadLetterSettings {
+    /// What nobody else may write to.
+    pub fn destination(&self) -> Option<Destination> {
+        match &self.place {
+            Place::Files(files) => Some(Destination::directory(&files.directory)),
+            Place::Sink(sink) => sink.factory.destination(),
+        }
     }
+}
+
+/// Checks the table `[dead_letters]`; `sink` is the sink that a table in it describes. The answer counts only
+/// if nothing was found wrong.
+pub fn check(
+    config: &DeadLettersConfig,
+    sink: Option<SinkSettings>,
+    findings: &mut Findings,
+) -> Option<DeadLetterSettings> {
     if config.max_run == 0 {
-        problems.push(("max_run", "must be at least 1".to_owned()));
+        findings.refuse("max_run", "must be at least 1");
     }
     if !(0.0..=1.0).contains(&config.max_share) {
         let message = format!("`{}` is no share: a number between 0 and 1, such as 0.1", config.max_share);
-        problems.push(("max_share", message));
+        findings.refuse("max_share", message);
     }
-    let rotation = config.rotate.check(&mut problems);
-    config.rotate.check_total(config.max_total, &mut problems);
-    match directory {
-        Some(directory) if problems.is_empty() => Ok(DeadLetterSettings {
-            directory,
-            max_run: config.max_run,
-            max_share: config.max_share,
-            max_total: config.max_total.map(|size| size.0),
-            rotation,
-        }),
-        _ => Err(problems),
-    }
+    let place = match sink {
+        Some(sink) if config.directory.is_some() => {
+            findings.refuse("directory", format!("dead_letters.{} is set too: keep one of them", sink.name));
+            return None;
+        }
+        Some(sink) => Place::Sink(sink),
+        None => Place::Files(files(config, findings)?),
+    };
+    Some(DeadLetterSettings { place, max_run: config.max_run, max_share: config.max_share })
+}
+
+fn files(config: &DeadLettersConfig, findings: &mut Findings) -> Option<FilesSettings> {
+    let directory = findings.required_path("directory", config.directory.as_deref(), "where they are kept");
+    let rotation = config.rotate.check(findings);
+    config.rotate.check_total(config.max_total, findings);
+    Some(FilesSettings { directory: directory?, max_total: config.max_total.map(|size| size.0), rotation })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn keys(config: &DeadLettersConfig) -> Vec<&'static str> {
-        check(config).err().unwrap_or_default().into_iter().map(|(key, _)| key).collect()
+    fn keys(config: &DeadLettersConfig) -> Vec<String> {
+        let mut findings = Findings::default();
+        check(config, None, &mut findings);
+        findings.keys().into_iter().map(str::to_owned).collect()
     }
 
     #[test]

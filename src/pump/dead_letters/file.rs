@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, oneshot};
 
-use super::config::DeadLetterSettings;
+use super::config::FilesSettings;
 use super::{DeadLetter, DeadLetterStore};
 use crate::journal::config::Compression;
 use crate::journal::name::{Slot, Template};
@@ -28,11 +28,11 @@ struct Store {
 
 impl FileDeadLetters {
     /// Touches nothing yet.
-    pub fn new(settings: DeadLetterSettings, connection_id: &str) -> Self {
+    pub fn new(settings: FilesSettings, connection_id: &str) -> Self {
         Self::on(Arc::new(OsDisk), settings, connection_id)
     }
 
-    fn on(disk: Arc<dyn Disk>, settings: DeadLetterSettings, connection_id: &str) -> Self {
+    fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str) -> Self {
         let journal = JournalSettings {
             directory: settings.directory,
             stems: Template::dead_letters().bind(connection_id),
@@ -43,24 +43,6 @@ impl FileDeadLetters {
             max_age: None,
         };
         Self(Arc::new(Store { disk, journal, memory: Memory::default(), writer: Mutex::new(None) }))
-    }
-
-    /// Opens the store, so that trouble with it shows before the first dead letter needs it.
-    ///
-    /// # Errors
-    /// Why it can't be opened now; [`DeadLetterStore::write`] tries again.
-    pub async fn open(&self) -> Result<(), SinkError> {
-        let mut writer = self.0.writer.lock().await;
-        self.0.opened(&mut writer).await.map(|_| ())
-    }
-
-    /// For `check`: whether the store could be opened, without leaving anything behind. Returns lines worth
-    /// knowing; one that begins with `warning: ` is a warning.
-    ///
-    /// # Errors
-    /// What would keep it from being opened.
-    pub async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
     }
 }
 
@@ -79,6 +61,10 @@ impl DeadLetterStore for FileDeadLetters {
         }
         let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
         outcome.await.unwrap_or_else(ended)
+    }
+
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
     }
 
     async fn close(&self) {
@@ -129,9 +115,10 @@ pub(super) mod tests {
 
     use bytes::Bytes;
 
-    use super::super::config::{DeadLettersConfig, check};
+    use super::super::config::{DeadLettersConfig, Place, check};
     use super::*;
     use crate::event::{Batch, Event, EventRef, Headers, Message, SessionId};
+    use crate::findings::Findings;
     use crate::journal::config::RotateConfig;
     use crate::journal::testing::{MemoryDisk, Op};
     use crate::key::Keying;
@@ -163,10 +150,17 @@ pub(super) mod tests {
         DeadLetter { event: event(n, b"{}"), sink: None, rejection, attempts: 1, first, last }
     }
 
+    fn checked(config: &DeadLettersConfig) -> FilesSettings {
+        match check(config, None, &mut Findings::default()).unwrap().place {
+            Place::Files(files) => files,
+            Place::Sink(_) => panic!("a directory is set"),
+        }
+    }
+
     fn store(directory: &Path, disk: Arc<dyn Disk>) -> FileDeadLetters {
         let config =
             DeadLettersConfig { directory: Some(directory.to_owned()), ..DeadLettersConfig::default() };
-        FileDeadLetters::on(disk, check(&config).unwrap(), "acme-b1")
+        FileDeadLetters::on(disk, checked(&config), "acme-b1")
     }
 
     fn ids(content: &[u8]) -> Vec<String> {
@@ -222,7 +216,7 @@ pub(super) mod tests {
             rotate: RotateConfig { size: Size(1000), ..RotateConfig::default() },
             ..DeadLettersConfig::default()
         };
-        let letters = FileDeadLetters::on(Arc::new(disk.clone()), check(&config).unwrap(), "b1");
+        let letters = FileDeadLetters::on(Arc::new(disk.clone()), checked(&config), "b1");
         letters.write(&[letter(1)]).await.unwrap();
         let error = letters.write(&(2..10).map(letter).collect::<Vec<_>>()).await.unwrap_err();
         assert!(error.to_string().contains("max_total"), "{error}");

@@ -4,12 +4,18 @@ pub mod config;
 pub mod file;
 mod letter;
 mod limits;
+pub mod sink;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use self::config::{DeadLetterSettings, Place};
+use self::file::FileDeadLetters;
 pub use self::letter::DeadLetter;
 pub use self::limits::{LimitExceeded, Limits};
-use crate::sink::SinkError;
+use self::sink::SinkDeadLetters;
+use crate::sink::{SinkContext, SinkError};
 
 /// Where dead letters are kept. All lanes share one.
 #[async_trait]
@@ -20,6 +26,21 @@ pub trait DeadLetterStore: Send + Sync {
     /// None of them counts as kept; the lane tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
 
+    /// For `check`: whether it could be written to, without leaving anything behind. Returns lines worth
+    /// knowing; one that begins with `warning: ` is a warning.
+    ///
+    /// # Errors
+    /// What would keep it from being written to.
+    async fn probe(&self) -> Result<Vec<String>, SinkError>;
+
     /// Nothing more will be written: finishes files, gives locks back.
     async fn close(&self);
+}
+
+/// The store that the settings describe; touches nothing yet. `context` is that of the bridge as a whole.
+pub fn build(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn DeadLetterStore> {
+    match &settings.place {
+        Place::Files(files) => Arc::new(FileDeadLetters::new(files.clone(), &context.connection_id)),
+        Place::Sink(sink) => Arc::new(SinkDeadLetters::new(sink.factory.build(context))),
+    }
 }

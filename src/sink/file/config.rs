@@ -7,8 +7,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::findings::Findings;
 use crate::journal::Rotation;
-use crate::journal::config::Problem;
 pub use crate::journal::config::{Compression, RotateConfig};
 use crate::journal::name::Template;
 use crate::units::{Period, Size};
@@ -89,54 +89,46 @@ pub struct FileSettings {
     pub max_age: Option<Duration>,
 }
 
-/// Checks a file sink's table; `partitions` is `event.partitions`.
-///
-/// # Errors
-/// Every mistake, each with its key inside the table and what is allowed.
-pub fn check(config: &FileConfig, partitions: Option<NonZeroU32>) -> Result<FileSettings, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let directory = config.directory.clone().filter(|path| !path.as_os_str().is_empty());
-    if directory.is_none() {
-        problems.push(("directory", "is missing: say where the files go".to_owned()));
-    }
-    let name = Template::parse(&config.name).map_err(|message| problems.push(("name", message))).ok();
+/// Checks a file sink's table; `partitions` is `event.partitions`. `None` once something is wrong.
+pub fn check(
+    config: &FileConfig,
+    partitions: Option<NonZeroU32>,
+    findings: &mut Findings,
+) -> Option<FileSettings> {
+    let directory = config.directory.as_deref();
+    let directory = findings.required_path("directory", directory, "where the files go");
+    let name = Template::parse(&config.name).map_err(|message| findings.refuse("name", message)).ok();
     if partitions.is_none() && name.as_ref().is_some_and(Template::has_partition) {
-        let message = "`{partition}` needs a fixed number of partitions: set event.partitions";
-        problems.push(("name", message.to_owned()));
+        findings.refuse("name", "`{partition}` needs a fixed number of partitions: set event.partitions");
     }
     if config.max_open == 0 {
-        problems.push(("max_open", "must be at least 1".to_owned()));
+        findings.refuse("max_open", "must be at least 1");
     }
     if config.max_age.is_some_and(|age| age < Period::secs(1)) {
-        problems.push(("max_age", "is too short: at least `1s`; unset it for no limit".to_owned()));
+        findings.refuse("max_age", "is too short: at least `1s`; unset it for no limit");
     }
-    let rotation = config.rotate.check(&mut problems);
-    config.rotate.check_total(config.max_total, &mut problems);
-    match (directory, name) {
-        (Some(directory), Some(name)) if problems.is_empty() => Ok(FileSettings {
-            directory,
-            name,
-            format: config.format,
-            compression: config.compression,
-            rotation,
-            max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
-            max_total: config.max_total.map(|size| size.0),
-            max_age: config.max_age.map(|age| age.0),
-        }),
-        _ => Err(problems),
-    }
+    let rotation = config.rotate.check(findings);
+    config.rotate.check_total(config.max_total, findings);
+    Some(FileSettings {
+        directory: directory?,
+        name: name?,
+        format: config.format,
+        compression: config.compression,
+        rotation,
+        max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
+        max_total: config.max_total.map(|size| size.0),
+        max_age: config.max_age.map(|age| age.0),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<&'static str> {
-        let partitions = partitions.and_then(NonZeroU32::new);
-        match check(&config, partitions) {
-            Ok(_) => Vec::new(),
-            Err(problems) => problems.into_iter().map(|(key, _)| key).collect(),
-        }
+    fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<String> {
+        let mut findings = Findings::default();
+        check(&config, partitions.and_then(NonZeroU32::new), &mut findings);
+        findings.keys().into_iter().map(str::to_owned).collect()
     }
 
     fn good() -> FileConfig {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::config::{FileSettings, Format};
+use self::config::{FileConfig, FileSettings, Format};
 use self::outbox::Outbox;
+use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
 use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
 use crate::journal::name::{Slot, Stems};
 use crate::journal::{self, AfterFailure, Disk, Ended, JournalSettings, Memory, OsDisk, Writer};
@@ -24,6 +25,37 @@ use crate::journal::{self, AfterFailure, Disk, Ended, JournalSettings, Memory, O
 const MAX_DELIVERIES: usize = 4096;
 /// The most bytes of lines not yet durable.
 const MAX_BYTES: usize = 4 << 20;
+
+/// `kind = "file"`.
+pub struct FileKind;
+
+impl SinkKind for FileKind {
+    const NAME: &'static str = "file";
+
+    type Config = FileConfig;
+
+    fn check(
+        config: FileConfig,
+        surroundings: &Surroundings,
+        findings: &mut Findings,
+    ) -> Option<Arc<dyn SinkFactory>> {
+        if !config.name.contains("{connection_id}") {
+            findings.refuse("name", "must hold {connection_id}, so that no two processes write to one file");
+        }
+        let settings = config::check(&config, surroundings.partitions, findings)?;
+        Some(Arc::new(settings))
+    }
+}
+
+impl SinkFactory for FileSettings {
+    fn build(&self, context: SinkContext) -> Box<dyn Sink> {
+        Box::new(FileSink::new(self.clone(), context))
+    }
+
+    fn destination(&self) -> Option<Destination> {
+        Some(Destination::directory(&self.directory))
+    }
+}
 
 /// The file sink.
 pub struct FileSink {
@@ -38,13 +70,13 @@ pub struct FileSink {
 
 impl FileSink {
     /// Touches nothing yet.
-    pub fn new(name: String, settings: FileSettings, context: SinkContext) -> Self {
-        Self::on(Arc::new(OsDisk), name, settings, context)
+    pub fn new(settings: FileSettings, context: SinkContext) -> Self {
+        Self::on(Arc::new(OsDisk), settings, context)
     }
 
-    fn on(disk: Arc<dyn Disk>, name: String, settings: FileSettings, context: SinkContext) -> Self {
+    fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
         Self {
-            name,
+            name: context.sink,
             format: settings.format,
             partitions: context.partitions,
             journal: JournalSettings {

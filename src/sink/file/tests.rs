@@ -47,13 +47,17 @@ fn config(directory: &Path) -> FileConfig {
     FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() }
 }
 
+fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
+    check(config, partitions.and_then(NonZeroU32::new), &mut Findings::default()).unwrap()
+}
+
 fn sink(config: &FileConfig) -> FileSink {
-    FileSink::new("file".to_owned(), check(config, NonZeroU32::new(4)).unwrap(), context("b1"))
+    FileSink::new(checked(config, Some(4)), context("b1"))
 }
 
 fn sink_on(disk: &MemoryDisk) -> FileSink {
-    let settings = check(&config(Path::new("/data")), None).unwrap();
-    FileSink::on(Arc::new(disk.clone()), "file".to_owned(), settings, context("b1"))
+    let settings = checked(&config(Path::new("/data")), None);
+    FileSink::on(Arc::new(disk.clone()), settings, context("b1"))
 }
 
 type Halves = (Box<dyn Submit>, Box<dyn Verdicts>);
@@ -221,8 +225,8 @@ async fn two_sinks_with_the_same_names_exclude_each_other_and_others_do_not() {
     assert!(message.contains("is locked by process") && message.contains("connection_id"), "{message}");
     let lines = sink(&config(directory.path())).probe().await.unwrap();
     assert!(lines.iter().any(|line| line.starts_with("warning: ") && line.contains("locked")), "{lines:?}");
-    let settings = check(&config(directory.path()), None).unwrap();
-    FileSink::new("other".to_owned(), settings, context("b2")).open().await.unwrap();
+    let settings = checked(&config(directory.path()), None);
+    FileSink::new(settings, context("b2")).open().await.unwrap();
     drop(halves);
     first.open().await.unwrap();
 }

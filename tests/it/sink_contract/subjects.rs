@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use atdata_bridge::event::Event;
+use atdata_bridge::findings::Findings;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
 use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
@@ -142,7 +143,7 @@ impl Subject for Files {
             queue: "d.RTO.acme".to_owned(),
             partitions: None,
         };
-        Box::new(FileSink::new("files".to_owned(), check(&config, None).unwrap(), context))
+        Box::new(FileSink::new(check(&config, None, &mut Findings::default()).unwrap(), context))
     }
 
     /// The directory is gone and something else has its name, as when a volume is unmounted: this fails

@@ -1,0 +1,70 @@
+//! The kinds of sinks that a program knows: the built-in ones, and those that another crate registers.
+
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::reader::Reader;
+use crate::findings::Findings;
+use crate::sink::file::FileKind;
+use crate::sink::kind::{SinkFactory, SinkKind, Surroundings};
+use crate::sink::stdout::StdoutKind;
+
+/// How the table of one kind is read and described.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    /// The value of `kind`, and the name that implies it.
+    pub(super) name: &'static str,
+    /// Reads and checks the table `key`; `None` once a mistake is reported.
+    pub(super) read:
+        fn(reader: &mut Reader, key: &str, surroundings: &Surroundings) -> Option<Arc<dyn SinkFactory>>,
+    /// The keys of its table.
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// Every kind of sink that a configuration may name.
+#[derive(Clone, Debug)]
+pub struct SinkKinds(Vec<Kind>);
+
+impl SinkKinds {
+    /// Those of this crate.
+    pub fn built_in() -> Self {
+        Self(Vec::new()).with::<FileKind>().with::<StdoutKind>()
+    }
+
+    /// These and `K`, which replaces a kind of the same name.
+    #[must_use]
+    pub fn with<K: SinkKind>(mut self) -> Self {
+        self.0.retain(|kind| kind.name != K::NAME);
+        self.0.push(Kind { name: K::NAME, read: read::<K>, schema: K::Config::json_schema });
+        self
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Kind> {
+        self.0.iter().find(|kind| kind.name == name).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Kind> {
+        self.0.iter()
+    }
+
+    /// Their names, for people.
+    pub(super) fn names(&self) -> String {
+        self.0.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn read<K: SinkKind>(
+    reader: &mut Reader,
+    key: &str,
+    surroundings: &Surroundings,
+) -> Option<Arc<dyn SinkFactory>> {
+    let config: K::Config = reader.read(key);
+    let mut findings = Findings::default();
+    let factory = K::check(config, surroundings, &mut findings);
+    if factory.is_none() && findings.is_good() {
+        findings.refuse("", format!("the kind `{}` refuses this table and does not say why", K::NAME));
+    }
+    let is_good = reader.report(key, &findings);
+    factory.filter(|_| is_good)
+}

@@ -1,0 +1,34 @@
+//! The life of the process. A program with sinks of its own is `main` with more kinds.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Verb};
+use crate::commands::{self, Console, Exit};
+use crate::config::{SinkKinds, process_environment};
+
+/// Does what the command line says. `kinds` are the kinds of sinks that a configuration may name:
+/// [`SinkKinds::built_in`], and those of the program itself.
+pub fn main(kinds: &SinkKinds) -> ExitCode {
+    // Not locked: the log writes to standard error too.
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(message) => {
+            let exit = if message.use_stderr() { Exit::Usage } else { Exit::Success };
+            return message.print().map_or(ExitCode::FAILURE, |()| exit.into());
+        }
+    };
+    let console = &mut Console { out: &mut out, err: &mut err };
+    let file = cli.config.as_deref();
+    let ended = match cli.verb.unwrap_or(Verb::Run) {
+        Verb::Config(args) => commands::config::run(kinds, &args, file, process_environment(), console),
+        Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
+        Verb::Run => commands::run::run(kinds, file, process_environment(), console),
+        Verb::Check(args) => commands::check::run(kinds, &args, file, process_environment(), console),
+        Verb::Demo(args) => commands::demo::run(&args, console),
+        Verb::Simulate(args) => commands::simulate::run(*args, console),
+    };
+    // Whoever closed our output, as `head` does, wants no more of it.
+    ended.map_or(ExitCode::FAILURE, ExitCode::from)
+}
