@@ -1,5 +1,5 @@
 //! What a kind of sink is to the configuration: the type of its table, the check of it, and what is built
-//! from it. The built-in kinds and those of other crates are made alike; `examples/http_sink.rs` shows one.
+//! from it. The built-in kinds and those of other crates are made alike; `examples/webhook` is a complete one of the latter.
 
 use std::fmt;
 use std::num::NonZeroU32;

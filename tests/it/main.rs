@@ -15,6 +15,7 @@
 mod command_line;
 mod demo;
 mod drain;
+mod example_sink;
 mod faults;
 mod hundred_thousand;
 mod kills;

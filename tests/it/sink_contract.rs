@@ -387,6 +387,7 @@ every_promise!(memory_in_order, super::subjects::Memory::new(true));
 every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
 every_promise!(files, super::subjects::Files::new(super::Compression::None));
 every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
+every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
 
 #[tokio::test]
 async fn without_a_sink_nothing_is_taken() {

@@ -9,13 +9,17 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use atdata_bridge::event::Event;
 use atdata_bridge::findings::Findings;
+use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
+use atdata_bridge::sink::kind::{SinkKind, Surroundings};
 use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
 use atdata_bridge::sink::{Sink, SinkContext};
 use atdata_bridge::units::Size;
 
 use super::Subject;
+use crate::example_sink::Receiver;
+use crate::example_sink::sink::{WebhookConfig, WebhookKind};
 
 /// The memory sink: a new instance holds what the old ones held.
 pub struct Memory {
@@ -71,6 +75,57 @@ impl Subject for Memory {
         let handles = self.handles.lock().unwrap();
         let ids = handles.iter().flat_map(|handle| handle.log());
         ids.map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect()
+    }
+}
+
+/// A sink that another crate has written, and what it posts to.
+pub struct Webhook(Receiver);
+
+impl Webhook {
+    pub async fn new() -> Self {
+        Self(Receiver::start().await)
+    }
+}
+
+#[async_trait]
+impl Subject for Webhook {
+    fn sink(&self) -> Box<dyn Sink> {
+        let config = WebhookConfig {
+            url: Some(self.0.url().to_owned()),
+            token: Some(Secret::new("hush")),
+            ..WebhookConfig::default()
+        };
+        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
+        let factory = WebhookKind::check(config, &surroundings, &mut Findings::default()).unwrap();
+        factory.build(context())
+    }
+
+    async fn fail(&self) {
+        self.0.away(true);
+    }
+
+    async fn heal(&self) {
+        self.0.away(false);
+    }
+
+    async fn contents(&self) -> Vec<u64> {
+        let number = |event: &serde_json::Value| {
+            let body: serde_json::Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+            body["n"].as_u64().expect("a number")
+        };
+        self.0.events().iter().map(number).collect()
+    }
+}
+
+/// What every subject's sink is told.
+pub fn context() -> SinkContext {
+    SinkContext {
+        sink: "subject".to_owned(),
+        namespace: "acme".to_owned(),
+        destination_id: "d".to_owned(),
+        connection_id: "b1".to_owned(),
+        queue: "d.RTO.acme".to_owned(),
+        partitions: None,
     }
 }
 
@@ -135,15 +190,7 @@ impl Subject for Files {
             rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
             ..FileConfig::default()
         };
-        let context = SinkContext {
-            sink: "files".to_owned(),
-            namespace: "acme".to_owned(),
-            destination_id: "d".to_owned(),
-            connection_id: "b1".to_owned(),
-            queue: "d.RTO.acme".to_owned(),
-            partitions: None,
-        };
-        Box::new(FileSink::new(check(&config, None, &mut Findings::default()).unwrap(), context))
+        Box::new(FileSink::new(check(&config, None, &mut Findings::default()).unwrap(), context()))
     }
 
     /// The directory is gone and something else has its name, as when a volume is unmounted: this fails

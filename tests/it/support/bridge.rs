@@ -18,6 +18,7 @@ use super::wait_until;
 /// What one bridge is started with: the names that operators' scripts rely on. It can be started again
 /// and again: each start is a new process with the same settings, as after a crash.
 pub struct Setup {
+    program: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     files: PathBuf,
@@ -37,8 +38,15 @@ impl Setup {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory for a bridge");
         let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
         let login = Login::customer();
-        let setup =
-            Self { arguments: Vec::new(), variables: Vec::new(), files, dead_letters, disk: None, home };
+        let setup = Self {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_atdata-bridge")),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            files,
+            dead_letters,
+            disk: None,
+            home,
+        };
         let (files, dead_letters) =
             (setup.files.display().to_string(), setup.dead_letters.display().to_string());
         setup
@@ -64,6 +72,12 @@ impl Setup {
     pub fn unset(mut self, name: &str) -> Self {
         let name = format!("BRIDGE__{name}");
         self.variables.retain(|(known, _)| *known != name);
+        self
+    }
+
+    /// Another program than ours, with sinks of its own.
+    pub fn program(mut self, program: PathBuf) -> Self {
+        self.program = program;
         self
     }
 
@@ -95,10 +109,9 @@ impl Setup {
         let log = self.home.path().join("bridge.log");
         let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
         let errors = output.try_clone().expect("open the bridge's log");
-        let program = Path::new(env!("CARGO_BIN_EXE_atdata-bridge"));
         let mut command = match self.disk {
-            Some(mib) => disk::on_small_disk(program, &self.files, mib),
-            None => Command::new(program),
+            Some(mib) => disk::on_small_disk(&self.program, &self.files, mib),
+            None => Command::new(&self.program),
         };
         let child = command
             .args(&self.arguments)

@@ -1,0 +1,252 @@
+//! A complete sink: posts events as JSON arrays, one request after the other.
+//!
+//! How it keeps the promises of `atdata_bridge::sink`:
+//!
+//! 1. *Fail-closed*: durable is what the receiver answered with 2xx, which by its own contract means stored.
+//! 2. *One verdict per delivery*: each request's events get theirs together; after any other trouble the
+//!    opening is over, and the lane hands everything over again.
+//! 3. *Order*: one request at a time, in the order of submission, and none after one that failed.
+//! 4. *No duplicates of its own making*: an answer that got lost is the exception, so the receiver should
+//!    know events by their `id`.
+//! 5. *Bounded*: [`WINDOW`] deliveries at most.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use atdata_bridge::secret::Secret;
+use atdata_bridge::sink::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use atdata_bridge::sink::{
+    Delivery, DeliveryId, Rejection, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts,
+};
+use atdata_bridge::units::Period;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use ureq::Agent;
+use ureq::http::StatusCode;
+
+/// The most deliveries without a verdict.
+const WINDOW: usize = 1024;
+
+/// Events posted to a URL, as a JSON array of objects with `id`, `key`, `timestamp` and `body`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WebhookConfig {
+    /// Where to: `http://` or `https://`. Required.
+    #[schemars(example = &"https://example.com/events")]
+    pub(crate) url: Option<String>,
+    /// Sent as `Authorization: Bearer`; better kept in a file: `token_file`.
+    #[schemars(example = &"0123456789")]
+    pub(crate) token: Option<Secret>,
+    /// A file that holds the token; one line feed at its end is ignored.
+    #[schemars(example = &"/etc/atdata-bridge/token")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The most events in one request.
+    pub(crate) batch: u32,
+    /// How long a request may take.
+    pub(crate) timeout: Period,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self { url: None, token: None, token_file: None, batch: 100, timeout: Period::secs(10) }
+    }
+}
+
+/// `kind = "webhook"`.
+pub(crate) struct WebhookKind;
+
+impl SinkKind for WebhookKind {
+    const NAME: &'static str = "webhook";
+
+    type Config = WebhookConfig;
+
+    fn check(
+        config: WebhookConfig,
+        _: &Surroundings,
+        findings: &mut Findings,
+    ) -> Option<Arc<dyn SinkFactory>> {
+        let url = findings.required("url", config.url.as_deref(), "where events are posted to");
+        if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            findings.refuse("url", "is not a url: write `http://host/path` or `https://host/path`");
+        }
+        if config.batch == 0 {
+            findings.refuse("batch", "must be at least 1");
+        }
+        let token = findings.secret("token", config.token.as_ref(), config.token_file.as_deref());
+        let batch = usize::try_from(config.batch).unwrap_or(WINDOW).min(WINDOW);
+        Some(Arc::new(WebhookSettings { url: url?, token, batch, timeout: config.timeout.0 }))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct WebhookSettings {
+    url: String,
+    token: Option<Secret>,
+    batch: usize,
+    timeout: Duration,
+}
+
+impl SinkFactory for WebhookSettings {
+    fn build(&self, _: SinkContext) -> Box<dyn Sink> {
+        let config = Agent::config_builder().timeout_global(Some(self.timeout)).http_status_as_error(false);
+        Box::new(Webhook { settings: self.clone(), agent: config.build().new_agent() })
+    }
+
+    fn destination(&self) -> Option<Destination> {
+        Some(Destination { place: self.url.clone(), option: "url" })
+    }
+}
+
+#[derive(Clone)]
+struct Webhook {
+    settings: WebhookSettings,
+    agent: Agent,
+}
+
+/// The event as it is posted.
+#[derive(Serialize)]
+struct Posted<'a> {
+    id: &'a str,
+    key: String,
+    timestamp: Option<i64>,
+    body: &'a str,
+}
+
+/// Verdicts, or the end of the opening.
+type Outcome = Result<Vec<(DeliveryId, Verdict)>, SinkError>;
+
+#[async_trait]
+impl Sink for Webhook {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        let (deliveries, queue) = mpsc::channel(WINDOW);
+        let (outcomes, verdicts) = mpsc::channel(1);
+        let mut webhook = self.clone();
+        // A thread, since this client blocks. It ends with the halves, at the latest when a request does.
+        thread::Builder::new()
+            .name("webhook".to_owned())
+            .spawn(move || webhook.post_all(queue, &outcomes))
+            .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
+        Ok((Box::new(Intake(deliveries)), Box::new(Outcomes(verdicts))))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        let webhook = self.clone();
+        let status = tokio::task::spawn_blocking(move || webhook.send("[]".to_owned()))
+            .await
+            .map_err(|error| SinkError::unavailable("the request was given up").caused_by(error))??;
+        match status.is_success() {
+            true => Ok(vec![format!("{} takes an empty list", self.settings.url)]),
+            false => Err(self.trouble(status)),
+        }
+    }
+}
+
+impl Webhook {
+    /// Whatever is ready goes into the next request. Ends with the first trouble, so that nothing overtakes
+    /// what has failed.
+    fn post_all(&mut self, mut queue: mpsc::Receiver<Delivery>, outcomes: &mpsc::Sender<Outcome>) {
+        let mut batch = Vec::with_capacity(self.settings.batch);
+        while queue.blocking_recv_many(&mut batch, self.settings.batch) > 0 {
+            let mut verdicts = Vec::with_capacity(batch.len());
+            let posted = self.post(&batch, &mut verdicts);
+            batch.clear();
+            // What was settled before the trouble counts. Nobody listens once the halves are dropped.
+            let settled = verdicts.is_empty() || outcomes.blocking_send(Ok(verdicts)).is_ok();
+            if let Err(error) = posted {
+                drop(outcomes.blocking_send(Err(error)));
+                return;
+            }
+            if !settled {
+                return;
+            }
+        }
+    }
+
+    /// Posts all; halves what the receiver refuses, until the one event it can't take is found.
+    fn post(&self, batch: &[Delivery], verdicts: &mut Vec<(DeliveryId, Verdict)>) -> Result<(), SinkError> {
+        let status = self.send(body(batch)?)?;
+        match (status.as_u16(), batch) {
+            (200..=299, _) => {
+                verdicts.extend(batch.iter().map(|delivery| (delivery.id, Verdict::Durable)));
+                Ok(())
+            }
+            (400 | 413 | 422, [delivery]) => {
+                let detail = format!("{} answers {status}", self.settings.url);
+                verdicts.push((delivery.id, Verdict::Reject(Rejection { reason: "refused", detail })));
+                Ok(())
+            }
+            (400 | 413 | 422, _) => {
+                let (front, back) = batch.split_at(batch.len() / 2);
+                self.post(front, verdicts)?;
+                self.post(back, verdicts)
+            }
+            _ => Err(self.trouble(status)),
+        }
+    }
+
+    fn send(&self, body: String) -> Result<StatusCode, SinkError> {
+        let mut request = self.agent.post(&self.settings.url).content_type("application/json");
+        if let Some(token) = &self.settings.token {
+            request = request.header("Authorization", format!("Bearer {}", token.reveal()));
+        }
+        let unreachable = |error| {
+            SinkError::unavailable(format!("{} can't be reached", self.settings.url)).caused_by(error)
+        };
+        request.send(body).map(|response| response.status()).map_err(unreachable)
+    }
+
+    fn trouble(&self, status: StatusCode) -> SinkError {
+        let message = format!("{} answers {status}", self.settings.url);
+        match status.as_u16() {
+            401 | 403 => SinkError::misconfigured(format!("{message}: check token")),
+            404 | 405 => SinkError::misconfigured(format!("{message}: check url")),
+            _ => SinkError::unavailable(message),
+        }
+    }
+}
+
+fn body(batch: &[Delivery]) -> Result<String, SinkError> {
+    let posted = |delivery: &Delivery| {
+        let event = &delivery.event;
+        let (id, body) = (event.message_id(), String::from_utf8_lossy(event.body()));
+        let posted =
+            Posted { id: &id, key: event.key.to_string(), timestamp: event.message.timestamp, body: &body };
+        serde_json::to_string(&posted)
+    };
+    let objects: Result<Vec<_>, _> = batch.iter().map(posted).collect();
+    let objects = objects
+        .map_err(|error| SinkError::misconfigured("cannot write an event as JSON").caused_by(error))?;
+    Ok(format!("[{}]", objects.join(",")))
+}
+
+struct Intake(mpsc::Sender<Delivery>);
+
+#[async_trait]
+impl Submit for Intake {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        // Full, or closed: then the reason is on its way as an outcome.
+        let taken = deliveries.iter().take_while(|delivery| self.0.try_send((*delivery).clone()).is_ok());
+        Ok(taken.count())
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+struct Outcomes(mpsc::Receiver<Outcome>);
+
+#[async_trait]
+impl Verdicts for Outcomes {
+    async fn next(&mut self) -> Outcome {
+        self.0.recv().await.unwrap_or_else(|| Err(SinkError::unavailable("the webhook's thread has ended")))
+    }
+}

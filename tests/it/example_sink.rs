@@ -1,0 +1,156 @@
+//! The sink of another crate, `examples/webhook`: its program is configured like ours, and its sink keeps
+//! the contract (which `sink_contract` proves with the [`Receiver`] here).
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, SimulatorConfig};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::bridge::Setup;
+use crate::support::output::json_lines;
+use crate::support::{SOON, wait_until};
+
+#[path = "../../examples/webhook/sink.rs"]
+pub mod sink;
+
+/// An HTTP server that keeps what is posted to it.
+pub struct Receiver {
+    kept: Arc<Kept>,
+    url: String,
+    _serving: AbortOnDropHandle<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    events: Mutex<Vec<Value>>,
+    away: Mutex<bool>,
+}
+
+impl Kept {
+    fn take(&self, headers: &HeaderMap, body: &str) -> StatusCode {
+        if *self.away.lock().unwrap_or_else(PoisonError::into_inner) {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+        if headers.get("authorization").is_none_or(|token| token != "Bearer hush") {
+            return StatusCode::UNAUTHORIZED;
+        }
+        let events: Vec<Value> = serde_json::from_str(body).unwrap();
+        if events.iter().any(|event| event["body"].as_str().unwrap().contains("unwanted")) {
+            return StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+        StatusCode::NO_CONTENT
+    }
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        let kept = Arc::<Kept>::default();
+        let take = |State(kept): State<Arc<Kept>>, headers: HeaderMap, body: String| async move {
+            kept.take(&headers, &body)
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/events", listener.local_addr().unwrap());
+        let router = Router::new().route("/events", post(take)).with_state(Arc::clone(&kept));
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { kept, url, _serving: AbortOnDropHandle::new(serving) }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Answers 503 and keeps nothing, or no longer.
+    pub fn away(&self, away: bool) {
+        *self.kept.away.lock().unwrap() = away;
+    }
+
+    /// What it keeps, in order.
+    pub fn events(&self) -> Vec<Value> {
+        self.kept.events.lock().unwrap().clone()
+    }
+}
+
+/// Cargo builds examples beside the tests.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().parent().unwrap().join("examples/webhook");
+    assert!(
+        program.exists(),
+        "the example is not built: run `make test`, or `cargo build --example webhook`"
+    );
+    program
+}
+
+#[test]
+fn its_table_is_checked_shown_and_documented_like_that_of_a_built_in_sink() {
+    let run = |arguments: &[&str], env: &[(&str, &str)]| {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/webhook/bridge.toml");
+        let mut command = Command::new(program());
+        command.args(["--config", sample]).args(arguments).env_clear().envs(env.iter().copied());
+        let output =
+            command.env("BRIDGE__SOURCE__PASSWORD", "0123456789abcdef0123456789abcdef").output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let token = ("BRIDGE__SINKS__WEBHOOK__TOKEN", "hush");
+    let (code, shown) = run(&["config"], &[token, ("BRIDGE__SINKS__WEBHOOK__BATCH", "7")]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("sinks.webhook.batch = 7") && shown.contains("BRIDGE__SINKS__WEBHOOK__BATCH"),
+        "{shown}"
+    );
+    assert!(shown.contains(r#"sinks.webhook.token = "***""#) && !shown.contains("hush"), "{shown}");
+    let bad = [token, ("BRIDGE__SINKS__WEBHOOK__URL", "ftp://x"), ("BRIDGE__SINKS__WEBHOOK__BATHC", "7")];
+    let (code, shown) = run(&["check", "--offline"], &bad);
+    assert_eq!(code, Some(64), "{shown}");
+    assert!(shown.contains("BRIDGE__SINKS__WEBHOOK__URL: sinks.webhook.url: is not a url"), "{shown}");
+    assert!(shown.contains("BRIDGE__SINKS__WEBHOOK__BATHC: sinks.webhook.bathc: unknown key"), "{shown}");
+    let (code, shown) = run(&["config", "--reference"], &[]);
+    assert!(
+        code == Some(0) && shown.contains("[sinks.webhook]") && shown.contains("[sinks.file]"),
+        "{shown}"
+    );
+}
+
+/// Events, one that the receiver never takes, and an outage in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_program_mirrors_events_beside_files() {
+    let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();
+    let receiver = Receiver::start().await;
+    receiver.away(true);
+    let setup = Setup::at(&simulator.url(), "acme", "dest1", "acme-dest1-1")
+        .program(program())
+        .set("SINKS__WEBHOOK__URL", receiver.url())
+        .set("SINKS__WEBHOOK__TOKEN", "hush");
+    simulator.declare_queue("acme", "dest1");
+    let generator = GeneratorConfig { keys: 10, ..Default::default() };
+    simulator.generate("acme", Generation { events: Some(900), pace: Pace::default(), generator });
+    simulator.publish("acme", r#"{"md5":"0123456789abcdef0123456789abcdef","of":"unwanted kind"}"#);
+    let mut bridge = setup.start();
+    let sees = |text: &str| bridge.log().contains(text);
+    wait_until("the outage shows", SOON, || sees("503 Service Unavailable")).await;
+    receiver.away(false);
+    let acked = simulator.wait_until(|stats| stats.total().acked >= 901);
+    tokio::time::timeout(SOON, acked).await.expect("everything is acknowledged");
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0));
+    let mut ids: Vec<_> = receiver.events().iter().map(|event| event["id"].to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), receiver.events().len()), (900, 900));
+    let letters = json_lines(setup.dead_letters());
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(
+        (&letters[0]["sink"], &letters[0]["reason"]),
+        (&Value::from("webhook"), &Value::from("refused"))
+    );
+}
