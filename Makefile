@@ -1,16 +1,16 @@
 # The ways into this project; each does all of its own set-up, or says exactly what to install.
 #
 #   make demo     the whole bridge against a broker of its own: ARGS="--events 100000" passes options on
-#   make test     every test, against real ActiveMQ brokers: ARGS="mirrors" runs those with that in their name
+#   make test     every test, against real ActiveMQ and Kafka: ARGS="mirrors" runs those with that in their name
 #   make bench    how fast it is, against a bare consumer and in parts: prints a document, as those in docs/results
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
 #   make docs     the documentation of the library, in target/doc
-#   make brokers  gets the brokers that the tests start (make test does it too)
+#   make brokers  gets the servers that the tests start (make test does it too)
 
 ARGS ?=
-PROVISION := tests/it/support/activemq/provision.sh
+PROVISION := $(wildcard tests/it/support/*/provision.sh)
 
 .PHONY: demo test bench soak fuzz lint docs brokers toolchain linters
 .DEFAULT_GOAL := help
@@ -39,7 +39,7 @@ docs: toolchain
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
 
 brokers:
-	@$(PROVISION)
+	@status=0; for script in $(PROVISION); do $$script || status=1; done; exit $$status
 
 # librdkafka and OpenSSL are built in, so that the program needs no library of the system.
 BUILD_TOOLS := gcc g++ libc6-dev make cmake perl

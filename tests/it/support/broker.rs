@@ -3,25 +3,15 @@
 //! The methods block for as long as the broker takes (a start: about two seconds), so use them from
 //! multi-threaded tests, as [`on_each_broker`](super::on_each_broker) makes them.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, MutexGuard, OnceLock};
-use std::thread;
-use std::time::Duration;
-
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use std::process::Command;
+use std::sync::OnceLock;
 
 use super::certificates::Certificates;
-use super::output::tail_of;
 use super::ports::{free_port, loopback};
-
-/// How long a broker may take to start, stop or answer; with a million events in its store it needs some.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::process::{Server, provisioned, support_directory};
 
 /// Which ActiveMQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +25,7 @@ pub enum Version {
 impl Version {
     /// Where its jars are, or why there are none.
     pub fn directory(self) -> Result<PathBuf, String> {
-        let script = support_directory().join("provision.sh");
-        let answer = Command::new("sh").arg(script).args(["--where", self.number()]).output();
-        let answer = answer.map_err(|error| format!("cannot run sh: {error}"))?;
-        if answer.status.success() {
-            Ok(String::from_utf8_lossy(&answer.stdout).trim().into())
-        } else {
-            Err(String::from_utf8_lossy(&answer.stderr).trim().into())
-        }
+        provisioned("activemq", self.number())
     }
 
     fn number(self) -> &'static str {
@@ -97,8 +80,7 @@ pub struct Broker {
     options: Options,
     ports: Ports,
     certificates: Certificates,
-    directory: TempDir,
-    process: Mutex<Option<Process>>,
+    server: Server,
 }
 
 #[derive(Clone, Copy)]
@@ -106,12 +88,6 @@ struct Ports {
     stomp: u16,
     stomp_tls: u16,
     openwire: u16,
-}
-
-struct Process {
-    child: Child,
-    questions: ChildStdin,
-    answers: Receiver<String>,
 }
 
 /// The broker of this version that tests share, each with namespaces of its own; started when first
@@ -136,18 +112,11 @@ fn slot(version: Version) -> &'static OnceLock<Broker> {
 impl Broker {
     /// Starts a broker and waits until it serves.
     pub fn start(version: Version, options: Options) -> Self {
-        let directory = new_directory(version);
-        let certificates = Certificates::make(directory.path(), &options.certificate_names);
-        let ports = Ports::free();
-        let process = Mutex::new(None);
-        let mut broker = Self { version, options, ports, certificates, directory, process };
-        while let Err(reason) = broker.launch() {
-            // Between looking for a free port and using it somebody else may have taken it.
-            assert!(broker.log().contains("Address already in use"), "{reason}\n{}", broker.log_tail());
-            broker.ports = Ports::free();
-            fs::remove_file(broker.log_file()).expect("remove the broker's log");
-        }
-        broker
+        let server = Server::new(&format!("v{}", version.number()));
+        let certificates = Certificates::make(server.directory(), &options.certificate_names);
+        let command = |ports| command(version, &options, ports, &certificates, &server);
+        let ports = server.launch_on(Ports::free, command);
+        Self { version, options, ports, certificates, server }
     }
 
     /// Where it speaks STOMP.
@@ -182,36 +151,29 @@ impl Broker {
 
     /// Stops it cleanly, as an operator would.
     pub fn stop(&self) {
-        let mut process = self.process();
-        let mut stopping = process.take().expect("a broker that runs");
-        writeln!(stopping.questions, "stop").expect("tell the broker to stop");
-        let answer = stopping.answers.recv_timeout(PATIENCE);
-        assert_eq!(answer.as_deref(), Ok("stopped"), "{}", self.log_tail());
-        stopping.child.wait().expect("wait for the broker");
+        self.server.stop();
     }
 
     /// Kills it at once (SIGKILL): what it had not written is gone.
     pub fn kill(&self) {
-        if let Some(mut process) = self.process().take() {
-            process.child.kill().expect("kill the broker");
-            process.child.wait().expect("wait for the broker");
-        }
+        self.server.kill();
     }
 
     /// Kills it if it runs, and starts it on the same ports with the same store.
     pub fn restart(&self) {
         self.kill();
-        self.launch().unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
+        let command = command(self.version, &self.options, self.ports, &self.certificates, &self.server);
+        self.server.launch(command).unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
     }
 
     /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.server.freeze();
     }
 
     /// Undoes [`freeze`](Self::freeze).
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.server.thaw();
     }
 
     /// How many messages `queue` holds, on the way to a consumer or not.
@@ -222,7 +184,7 @@ impl Broker {
     /// What the broker knows about `queue`; `None` if it does not exist.
     pub fn queue(&self, queue: &str) -> Option<QueueCounts> {
         loop {
-            let answer = self.ask(&format!("queue {queue}"));
+            let answer = self.server.ask(&format!("queue {queue}"));
             let counts = answer.strip_prefix("queue ")?;
             // ActiveMQ counts without a lock: for a moment a count can be below zero. Ask again then.
             let counts: Result<Vec<u64>, _> = counts.split(' ').map(str::parse).collect();
@@ -235,101 +197,14 @@ impl Broker {
         }
     }
 
-    fn ask(&self, question: &str) -> String {
-        let mut process = self.process();
-        let process = process.as_mut().expect("a broker that runs");
-        writeln!(process.questions, "{question}").expect("ask the broker");
-        let answer = process.answers.recv_timeout(PATIENCE);
-        answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log_tail()))
-    }
-
     /// All that it logged.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        self.server.log()
     }
 
     /// The end of what it logged, with its place: for failures.
     pub fn log_tail(&self) -> String {
-        tail_of(&self.log_file())
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.directory.path().join("broker.log")
-    }
-
-    fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn signal(&self, signal: Signal) {
-        let process = self.process();
-        let process = process.as_ref().expect("a broker that runs");
-        kill_process(Pid::from_child(&process.child), signal).expect("signal the broker");
-    }
-
-    fn launch(&self) -> Result<(), String> {
-        let log = File::options().create(true).append(true).open(self.log_file());
-        let mut child =
-            self.command().stderr(log.expect("open the broker's log")).spawn().expect("start java");
-        let questions = child.stdin.take().expect("standard input");
-        let answers = lines_of(child.stdout.take().expect("standard output"));
-        loop {
-            match answers.recv_timeout(PATIENCE) {
-                Ok(line) if line == "ready" => break,
-                Ok(_) => {}
-                Err(_) => {
-                    child.kill().expect("kill the broker");
-                    child.wait().expect("wait for the broker");
-                    return Err(format!("ActiveMQ {} did not start", self.version.number()));
-                }
-            }
-        }
-        *self.process() = Some(Process { child, questions, answers });
-        Ok(())
-    }
-
-    /// The configuration: all that differs comes as system properties, but for a value that the schema
-    /// checks before they are put in.
-    fn configuration(&self) -> PathBuf {
-        let template = support_directory().join("activemq.xml");
-        let mut text = fs::read_to_string(template).expect("read activemq.xml");
-        if self.options.anonymous {
-            text = text.replace(r#"anonymousAccessAllowed="false""#, r#"anonymousAccessAllowed="true""#);
-        }
-        let path = self.directory.path().join("activemq.xml");
-        fs::write(&path, text).expect("write activemq.xml");
-        path
-    }
-
-    fn command(&self) -> Command {
-        let home = self.version.directory().unwrap_or_else(|reason| panic!("{reason}"));
-        let mut command = Command::new("java");
-        command
-            // Small and quick to start: two brokers share two cores with the tests.
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"])
-            .arg(format!("-Dtest.data={}", self.directory.path().display()))
-            .arg(format!("-Dtest.sync={}", if self.options.sync { "always" } else { "never" }))
-            .arg(format!("-Dtest.stomp={}", self.ports.stomp))
-            .arg(format!("-Dtest.stomp_tls={}", self.ports.stomp_tls))
-            .arg(format!("-Dtest.openwire={}", self.ports.openwire))
-            .arg("-cp")
-            .arg(format!("{0}/classes:{0}/lib/*", home.display()))
-            .arg("TestBroker")
-            .arg(format!("xbean:file:{}", self.configuration().display()))
-            .args([&self.certificates.server, &self.certificates.key])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        command
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("{}", self.log_tail());
-            self.directory.disable_cleanup(true);
-        }
-        self.kill();
+        self.server.log_tail()
     }
 }
 
@@ -339,35 +214,40 @@ impl Ports {
     }
 }
 
-/// Directories lie in Cargo's own for integration tests and are named after the process, so that a later
-/// run removes what an earlier one, killed or failed, has left.
-fn new_directory(version: Version) -> TempDir {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brokers");
-    fs::create_dir_all(&parent).expect("make a directory for brokers");
-    for entry in fs::read_dir(&parent).expect("list the directory of brokers").flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let alive = name.split('-').next().is_some_and(|pid| Path::new("/proc").join(pid).exists());
-        if !alive {
-            // Another run may be removing it too.
-            drop(fs::remove_dir_all(entry.path()));
-        }
+fn command(
+    version: Version,
+    options: &Options,
+    ports: Ports,
+    certificates: &Certificates,
+    server: &Server,
+) -> Command {
+    let home = version.directory().unwrap_or_else(|reason| panic!("{reason}"));
+    let mut command = Command::new("java");
+    command
+        // Small and quick to start: two brokers share two cores with the tests.
+        .args(["-Xmx256m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"])
+        .arg(format!("-Dtest.data={}", server.directory().display()))
+        .arg(format!("-Dtest.sync={}", if options.sync { "always" } else { "never" }))
+        .arg(format!("-Dtest.stomp={}", ports.stomp))
+        .arg(format!("-Dtest.stomp_tls={}", ports.stomp_tls))
+        .arg(format!("-Dtest.openwire={}", ports.openwire))
+        .arg("-cp")
+        .arg(format!("{0}/classes:{0}/lib/*", home.display()))
+        .arg("TestBroker")
+        .arg(format!("xbean:file:{}", configuration(options, server.directory()).display()))
+        .args([&certificates.server, &certificates.key]);
+    command
+}
+
+/// The configuration: all that differs comes as system properties, but for a value that the schema checks
+/// before they are put in.
+fn configuration(options: &Options, directory: &Path) -> PathBuf {
+    let template = support_directory("activemq").join("activemq.xml");
+    let mut text = fs::read_to_string(template).expect("read activemq.xml");
+    if options.anonymous {
+        text = text.replace(r#"anonymousAccessAllowed="false""#, r#"anonymousAccessAllowed="true""#);
     }
-    let prefix = format!("{}-v{}-", std::process::id(), version.number());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).expect("make a broker's directory")
-}
-
-fn lines_of(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = sync_channel(16);
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-fn support_directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/activemq")
+    let path = directory.join("activemq.xml");
+    fs::write(&path, text).expect("write activemq.xml");
+    path
 }

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod events;
 pub mod output;
 pub mod ports;
+pub mod process;
 pub mod proxy;
 pub mod publisher;
 pub mod scenario;

@@ -1,0 +1,193 @@
+//! A server in a process of the tests' own: says "ready" once it serves, answers questions line by line, and
+//! ends when its standard input ends, so that none outlives its test run, however that ends.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::output::tail_of;
+
+/// How long a server may take to start, stop or answer; with a million events in its store it needs some.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One server: a directory that stays while processes come and go.
+pub struct Server {
+    directory: TempDir,
+    process: Mutex<Option<Process>>,
+}
+
+struct Process {
+    child: Child,
+    questions: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Server {
+    /// A server that does not run yet, with a new directory that `name` is part of the name of.
+    pub fn new(name: &str) -> Self {
+        Self { directory: new_directory(name), process: Mutex::new(None) }
+    }
+
+    /// Its own directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts `command` and waits until it says "ready".
+    ///
+    /// # Errors
+    /// It ended, or said nothing, before.
+    pub fn launch(&self, mut command: Command) -> Result<(), String> {
+        let log = File::options().create(true).append(true).open(self.log_file());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.expect("open a server's log"));
+        let mut child = command.spawn().expect("start a server");
+        let questions = child.stdin.take().expect("standard input");
+        let answers = lines_of(child.stdout.take().expect("standard output"));
+        loop {
+            match answers.recv_timeout(PATIENCE) {
+                Ok(line) if line == "ready" => break,
+                Ok(_) => {}
+                Err(_) => {
+                    child.kill().expect("kill a server");
+                    child.wait().expect("wait for a server");
+                    return Err(format!("the server in {} did not start", self.directory().display()));
+                }
+            }
+        }
+        *self.process() = Some(Process { child, questions, answers });
+        Ok(())
+    }
+
+    /// Launches what `command` makes of `free` ports, again for as long as one of them is taken: between
+    /// looking for a free port and using it somebody else may have taken it. Returns the ports.
+    pub fn launch_on<P: Copy>(&self, free: impl Fn() -> P, command: impl Fn(P) -> Command) -> P {
+        loop {
+            let ports = free();
+            let Err(reason) = self.launch(command(ports)) else { return ports };
+            assert!(self.log().contains("Address already in use"), "{reason}\n{}", self.log_tail());
+            fs::remove_file(self.log_file()).expect("remove a server's log");
+        }
+    }
+
+    /// The answer to a line.
+    pub fn ask(&self, question: &str) -> String {
+        let mut process = self.process();
+        let process = process.as_mut().expect("a server that runs");
+        writeln!(process.questions, "{question}").expect("ask a server");
+        let answer = process.answers.recv_timeout(PATIENCE);
+        answer.unwrap_or_else(|error| panic!("{question}: {error}\n{}", self.log_tail()))
+    }
+
+    /// Stops it cleanly, as an operator would.
+    pub fn stop(&self) {
+        assert_eq!(self.ask("stop"), "stopped", "{}", self.log_tail());
+        let mut process = self.process().take().expect("a server that ran");
+        process.child.wait().expect("wait for a server");
+    }
+
+    /// Kills it at once (SIGKILL), if it runs: what it had not written is gone.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.process().take() {
+            process.child.kill().expect("kill a server");
+            process.child.wait().expect("wait for a server");
+        }
+    }
+
+    /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Undoes [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process();
+        let process = process.as_ref().expect("a server that runs");
+        kill_process(Pid::from_child(&process.child), signal).expect("signal a server");
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The end of what it logged, with its place: for failures.
+    pub fn log_tail(&self) -> String {
+        tail_of(&self.log_file())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory().join("server.log")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.log_tail());
+            self.directory.disable_cleanup(true);
+        }
+        self.kill();
+    }
+}
+
+/// Where server `name` of the kind that `support/<kind>/provision.sh` gets is, or why there is none.
+pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
+    let script = support_directory(kind).join("provision.sh");
+    let answer = Command::new("sh").arg(script).args(["--where", name]).output();
+    let answer = answer.map_err(|error| format!("cannot run sh: {error}"))?;
+    if answer.status.success() {
+        Ok(String::from_utf8_lossy(&answer.stdout).trim().into())
+    } else {
+        Err(String::from_utf8_lossy(&answer.stderr).trim().into())
+    }
+}
+
+/// Where the files stand that a kind of server is started with.
+pub fn support_directory(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support").join(kind)
+}
+
+/// Directories lie in Cargo's own for integration tests and are named after the process, so that a later
+/// run removes what an earlier one, killed or failed, has left.
+fn new_directory(name: &str) -> TempDir {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brokers");
+    fs::create_dir_all(&parent).expect("make a directory for servers");
+    for entry in fs::read_dir(&parent).expect("list the directory of servers").flatten() {
+        let of = entry.file_name().to_string_lossy().into_owned();
+        let alive = of.split('-').next().is_some_and(|pid| Path::new("/proc").join(pid).exists());
+        if !alive {
+            // Another run may be removing it too.
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
+    let prefix = format!("{}-{name}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).expect("make a server's directory")
+}
+
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = sync_channel(16);
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
