@@ -18,6 +18,7 @@ mod drain;
 mod example_sink;
 mod faults;
 mod hundred_thousand;
+mod kafka_server;
 mod kills;
 mod outages;
 mod refusals;

@@ -1,9 +1,9 @@
-//! A certificate authority of the tests' own, and a server certificate signed by it.
+//! A certificate authority of the tests' own, and certificates of a server and a client signed by it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 
 /// PEM files in a directory.
 pub struct Certificates {
@@ -13,6 +13,10 @@ pub struct Certificates {
     pub server: PathBuf,
     /// The server's key, PKCS #8, P-256.
     pub key: PathBuf,
+    /// The certificate of a client, whose subject is `CN=customer`.
+    pub client: PathBuf,
+    /// The client's key, PKCS #8, P-256.
+    pub client_key: PathBuf,
 }
 
 impl Certificates {
@@ -27,10 +31,18 @@ impl Certificates {
         let server = CertificateParams::new(names).expect("names for a certificate");
         let server = server.signed_by(&key, &authority).expect("sign the server's certificate");
 
+        let client_key = new_key();
+        let mut client = CertificateParams::default();
+        client.distinguished_name = DistinguishedName::new();
+        client.distinguished_name.push(DnType::CommonName, "customer");
+        let client = client.signed_by(&client_key, &authority).expect("sign the client's certificate");
+
         Self {
             authority: write(directory, "authority.pem", &authority.pem()),
             server: write(directory, "server.pem", &server.pem()),
             key: write(directory, "server.key", &key.serialize_pem()),
+            client: write(directory, "client.pem", &client.pem()),
+            client_key: write(directory, "client.key", &client_key.serialize_pem()),
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod certificates;
 pub mod consumer;
 pub mod disk;
 pub mod events;
+pub mod kafka;
+pub mod kafka_reader;
 pub mod output;
 pub mod ports;
 pub mod process;
@@ -83,12 +85,22 @@ pub fn available(version: Version, test: &str) -> bool {
     false
 }
 
+/// Says that `test` runs against something else than the real server, and why; with `REQUIRE_BROKERS=1` it
+/// fails.
+pub fn stand_in(test: &str, what: &str, reason: &str) {
+    notice(test, &format!("runs against {what} only"), reason);
+}
+
 /// Says that `test` did not run, and why, past the capturing of output; with `REQUIRE_BROKERS=1` it fails.
 pub fn did_not_run(test: &str, reason: &str) {
+    notice(test, "did not run", reason);
+}
+
+fn notice(test: &str, what: &str, reason: &str) {
     use std::io::Write;
 
     let test = test.strip_prefix("it::").unwrap_or(test);
-    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{test} could not run: {reason}");
-    let notice = format!("test {test} did not run: {reason}\n");
+    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{test} {what}: {reason}");
+    let notice = format!("test {test} {what}: {reason}\n");
     std::io::stderr().write_all(notice.as_bytes()).expect("write to standard error");
 }

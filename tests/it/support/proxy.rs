@@ -30,7 +30,11 @@ struct State {
 impl Proxy {
     /// Listens on a free loopback port.
     pub async fn start(target: SocketAddr) -> Self {
-        let addr = loopback(free_port());
+        Self::start_at(loopback(free_port()), target).await
+    }
+
+    /// Listens at `addr`: for a server that sends its clients where it has been told that the proxy is.
+    pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
         let state = watch::Sender::new(State::default());
         let connections = Arc::new(AtomicU64::new(0));
