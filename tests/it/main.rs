@@ -21,6 +21,7 @@ mod hundred_thousand;
 mod kafka_server;
 mod kills;
 mod outages;
+mod partitions;
 mod refusals;
 mod restarts;
 mod sharing;
