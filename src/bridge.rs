@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::budget::Budget;
 use crate::config::{Settings, SubscriptionSettings};
@@ -18,30 +19,26 @@ use crate::source::config::SourceSettings;
 use crate::source::link::Link;
 use crate::source::session::Session;
 use crate::source::stomp::session::{Reach, StompSession};
-use crate::telemetry::counters::Counters;
-use crate::telemetry::states::States;
+use crate::telemetry::Telemetry;
+use crate::telemetry::admin::{self, Pages};
+use crate::telemetry::exposition::Exposition;
+use crate::telemetry::health::Health;
 
 /// A bridge that has not started yet.
 pub struct Bridge {
     settings: Settings,
-    counters: Arc<Counters>,
-    states: States,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Bridge {
     /// Touches nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, counters: Arc::default(), states: States::default() }
+        Self { settings, telemetry: Arc::default() }
     }
 
-    /// What it counts, while it runs and after.
-    pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
-    /// Which part is in which state.
-    pub fn states(&self) -> States {
-        self.states.clone()
+    /// What it counts, and which part is in which state, while it runs and after.
+    pub fn telemetry(&self) -> Arc<Telemetry> {
+        Arc::clone(&self.telemetry)
     }
 
     /// Runs until `drain` is cancelled and everything taken is settled and acknowledged. Dropping the
@@ -52,10 +49,15 @@ impl Bridge {
     /// waited out.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Fault> {
         let store = dead_letter_store(&self.settings);
+        let budget = Budget::new(self.settings.max_in_flight);
+        // Before anything is consumed, and as long as this future lives.
+        let _admin = self.admin(&budget).await;
+        let telemetry = self.telemetry();
         let mut pumps = JoinSet::new();
-        for parts in self.pumps(&store) {
+        for parts in self.pumps(&store, &budget) {
             pumps.spawn(pump::run(parts, drain.clone()));
         }
+        telemetry.states.complete();
         while let Some(ended) = pumps.join_next().await {
             ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
         }
@@ -63,17 +65,25 @@ impl Bridge {
         Ok(())
     }
 
-    fn pumps(self, store: &Arc<dyn DeadLetterStore>) -> Vec<PumpParts> {
-        let Settings { subscriptions, keying, partitions, max_in_flight, dead_letters, .. } = self.settings;
-        let budget = Budget::new(max_in_flight);
+    async fn admin(&self, budget: &Budget) -> Option<AbortOnDropHandle<()>> {
+        let settings = &self.settings.admin;
+        let health = Health::new(self.telemetry(), settings.max_age);
+        let exposition = Exposition::new(self.telemetry(), health.clone(), budget.clone());
+        let address = settings.listen?;
+        let reporter = self.telemetry.states.reporter("admin");
+        Some(admin::start(address, Pages { health, exposition }, reporter).await)
+    }
+
+    fn pumps(self, store: &Arc<dyn DeadLetterStore>, budget: &Budget) -> Vec<PumpParts> {
+        let Settings { subscriptions, keying, partitions, dead_letters, .. } = self.settings;
+        let telemetry = self.telemetry;
         let limits = Limits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
         let pump = |SubscriptionSettings { source, sinks }: SubscriptionSettings| {
             let source = Arc::new(source);
-            let part = match sinks.first() {
-                Some(sink) if mirrored => format!("source {}", sink.name),
-                _ => "source".to_owned(),
-            };
+            let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
+            let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
+            let counters = telemetry.counters.subscription(&source.queue());
             let built = sinks.into_iter().map(|sink| {
                 let context = sink_context(&sink.name, &source, partitions);
                 (sink.name, sink.factory.build(context))
@@ -81,15 +91,17 @@ impl Bridge {
             let sinks = built.collect();
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
-            let reporter = self.states.reporter(part);
+            let pulse = telemetry.pulses.pulse(part.clone());
             let link = Link::start(
                 source,
                 Box::new(new_session),
                 budget.clone(),
-                Arc::clone(&self.counters),
-                reporter,
+                Arc::clone(&counters),
+                telemetry.states.reporter(part),
+                pulse,
             );
             PumpParts {
+                name,
                 source: Box::new(link) as Box<dyn Source>,
                 sinks,
                 keying: keying.clone(),
@@ -97,8 +109,9 @@ impl Bridge {
                 dead_letters: Arc::clone(store),
                 limits: limits.clone(),
                 backoff,
-                counters: Arc::clone(&self.counters),
-                states: self.states.clone(),
+                counters,
+                states: telemetry.states.clone(),
+                pulses: telemetry.pulses.clone(),
             }
         };
         subscriptions.into_iter().map(pump).collect()

@@ -110,6 +110,8 @@ pub enum ReferenceFormat {
     Toml,
     /// As a page
     Markdown,
+    /// The metrics instead of the options, as a page
+    Metrics,
 }
 
 /// Arguments of `partition`.

@@ -22,7 +22,7 @@
 //! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
 //! * [`bridge`] settings into a running bridge; drain and abandon
 //! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
-//! * [`telemetry`] states, counters, logging
+//! * [`telemetry`] states, counters and metrics, health over HTTP, logging
 //!
 //! Imports run one way: `program → cli → commands → bridge → pump, simulator → source, sink → event → key`.
 

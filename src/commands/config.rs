@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{Console, Exit, configured};
 use crate::cli::{ConfigArgs, ReferenceFormat};
 use crate::config::{Loaded, SinkKinds, reference};
+use crate::telemetry::metrics;
 
 /// Runs the verb.
 ///
@@ -21,6 +22,7 @@ pub fn run(
     match args.reference {
         Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml(kinds).as_bytes())?,
         Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown(kinds).as_bytes())?,
+        Some(ReferenceFormat::Metrics) => console.out.write_all(metrics::markdown().as_bytes())?,
         None => match configured(kinds, file, env, console)? {
             Some(loaded) => show(&loaded, console.out)?,
             None => return Ok(Exit::Usage),
@@ -106,5 +108,7 @@ mod tests {
         assert!(exit == Exit::Success && out == reference::toml(&SinkKinds::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
         assert!(exit == Exit::Success && out == reference::markdown(&SinkKinds::built_in()));
+        let (exit, out, _) = run_with(Some(ReferenceFormat::Metrics), &[]);
+        assert!(exit == Exit::Success && out == metrics::markdown());
     }
 }

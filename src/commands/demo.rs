@@ -96,8 +96,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
 
     let drain_timeout = loaded.settings.drain_timeout;
     let bridge = Bridge::new(loaded.settings);
-    let mut progress =
-        Progress::new(&simulator, bridge.counters(), bridge.states(), args.events, &mut *console.err);
+    let mut progress = Progress::new(&simulator, bridge.telemetry(), args.events, &mut *console.err);
     let began = Instant::now();
     let ending = carry(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
     let (took, memory) = (began.elapsed(), peak_memory());
@@ -129,6 +128,8 @@ fn environment(simulator: &Simulator, place: &Place) -> Vec<(String, String)> {
         ("SOURCE__CONNECTION_ID", "demo".to_owned()),
         ("SINKS__FILE__DIRECTORY", path(&place.events())),
         ("DEAD_LETTERS__DIRECTORY", path(&place.dead_letters())),
+        // What there is to see is on the screen.
+        ("ADMIN__LISTEN", "off".to_owned()),
     ]
     .map(|(name, value)| (format!("{}{name}", crate::config::PREFIX), value))
     .into()

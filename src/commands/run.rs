@@ -12,7 +12,7 @@ use super::{Console, Exit, Stop, configured};
 use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings, SinkKinds};
 use crate::pump::Fault;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{Counter, Counters, SubscriptionCounters};
 use crate::telemetry::logging;
 
 /// Between two lines of the log that say how many events have passed.
@@ -44,7 +44,7 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
     introduce(&settings);
     let drain_timeout = settings.drain_timeout;
     let bridge = Bridge::new(settings);
-    let counters = bridge.counters();
+    let counters = Arc::clone(&bridge.telemetry().counters);
     let summaries = tokio::spawn(summarise(Arc::clone(&counters)));
     let drain = CancellationToken::new();
     let mut running = std::pin::pin!(bridge.run(drain.clone()));
@@ -106,7 +106,7 @@ async fn summarise(counters: Arc<Counters>) {
     let mut before = 0;
     loop {
         ticks.tick().await;
-        let received = counters.received.get();
+        let received = total(&counters, |subscription| &subscription.received);
         if received != before {
             summary(&counters);
             before = received;
@@ -115,21 +115,28 @@ async fn summarise(counters: Arc<Counters>) {
 }
 
 fn summary(counters: &Counters) {
-    tracing::info!(
-        received = counters.received.get(),
-        redelivered = counters.redelivered.get(),
-        acked = counters.acked.get(),
-        sessions = counters.sessions.get(),
-        "so far"
-    );
-    for (sink, lane) in counters.lanes() {
+    for (queue, subscription) in counters.subscriptions() {
         tracing::info!(
-            sink,
-            durable = lane.durable.get(),
-            dead_lettered = lane.dead_lettered.get(),
-            suppressed = lane.suppressed.get(),
-            retried = lane.retried.get(),
+            queue,
+            received = subscription.received.get(),
+            redelivered = subscription.redelivered.get(),
+            acked = subscription.acked.get(),
+            sessions = subscription.sessions.get(),
             "so far"
         );
+        for (sink, lane) in subscription.lanes() {
+            tracing::info!(
+                sink,
+                durable = lane.durable.get(),
+                dead_lettered = lane.dead_lettered.total(),
+                suppressed = lane.suppressed.get(),
+                retried = lane.retried.get(),
+                "so far"
+            );
+        }
     }
+}
+
+fn total(counters: &Counters, count: fn(&SubscriptionCounters) -> &Counter) -> u64 {
+    counters.subscriptions().iter().map(|(_, subscription)| count(subscription).get()).sum()
 }

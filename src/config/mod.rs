@@ -35,6 +35,8 @@ use crate::pump::dead_letters;
 use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig};
 use crate::sink::kind::{Destination, SinkSettings, Surroundings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
+use crate::telemetry::admin;
+use crate::telemetry::admin::config::{AdminConfig, AdminSettings};
 use environment::Environment;
 use file::File;
 use reader::{Reader, join};
@@ -43,7 +45,7 @@ use reader::{Reader, join};
 pub const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
 
 /// The tables at the top of a configuration.
-const SECTIONS: &[&str] = &["source", "event", "sinks", "dead_letters", "log", "shutdown"];
+const SECTIONS: &[&str] = &["source", "event", "sinks", "dead_letters", "admin", "log", "shutdown"];
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -104,6 +106,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     let sinks = sinks::check(&mut reader, kinds, &surroundings);
     let dead_letters = dead_letters(&mut reader, letters_sink);
     check_destinations(&mut reader, &sinks, dead_letters.as_ref());
+    let admin = admin(&mut reader);
     let log: LogConfig = reader.read("log");
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.filter) {
         reader.refuse("log.filter", format!("`{}` is not understood: {error}", log.filter));
@@ -111,7 +114,9 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     let shutdown: ShutdownConfig = reader.read("shutdown");
 
     let Reader { problems, warnings, effective, .. } = reader;
-    let (Some(source), Some(dead_letters), true) = (source, dead_letters, problems.is_empty()) else {
+    let (Some(source), Some(dead_letters), Some(admin), true) =
+        (source, dead_letters, admin, problems.is_empty())
+    else {
         return Err(ConfigErrors(problems));
     };
     let settings = Settings {
@@ -120,6 +125,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
         partitions: event.partitions,
         max_in_flight,
         dead_letters,
+        admin,
         log: LogSettings { filter: log.filter, format: log.format },
         drain_timeout: shutdown.drain_timeout.0,
     };
@@ -142,6 +148,15 @@ fn subscriptions(
         Isolation::Mirror => sinks.into_iter().map(own).collect(),
         Isolation::Shared => vec![SubscriptionSettings { source, sinks }],
     }
+}
+
+fn admin(reader: &mut Reader) -> Option<AdminSettings> {
+    const KEY: &str = "admin";
+    let raw: AdminConfig = reader.read(KEY);
+    let mut findings = Findings::default();
+    let settings = admin::config::check(&raw, &mut findings);
+    let is_good = reader.report(KEY, &findings);
+    settings.filter(|_| is_good)
 }
 
 fn check_pointers(reader: &mut Reader, pointers: &[String]) {

@@ -10,6 +10,7 @@ use super::sections::{EventConfig, LogConfig, ShutdownConfig};
 use super::variable;
 use crate::pump::dead_letters::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
+use crate::telemetry::admin::config::AdminConfig;
 
 /// How this file comes about, and how to make it anew.
 const TOML_HEAD: &str = "\
@@ -133,6 +134,7 @@ fn sections(kinds: &SinkKinds) -> Vec<Section> {
         add(&join("sinks", kind.name), kind.schema);
     }
     add("dead_letters", DeadLettersConfig::json_schema);
+    add("admin", AdminConfig::json_schema);
     add("log", LogConfig::json_schema);
     add("shutdown", ShutdownConfig::json_schema);
     for section in &mut sections {

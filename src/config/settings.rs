@@ -8,6 +8,7 @@ use crate::key::Keying;
 use crate::pump::dead_letters::config::DeadLetterSettings;
 use crate::sink::kind::SinkSettings;
 use crate::source::config::SourceSettings;
+use crate::telemetry::admin::config::AdminSettings;
 
 /// Everything that a bridge needs to know.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Where events go that can never be delivered.
     pub dead_letters: DeadLetterSettings,
+    /// Health and metrics.
+    pub admin: AdminSettings,
     /// What is logged.
     pub log: LogSettings,
     /// How long draining may take (D10).

@@ -159,8 +159,8 @@ drain_timeout = 25
         ],
     );
     let expected = [
-        "BRIDGE__SINK__FILE__DIRECTORY: sink: unknown key; known here: source, event, sinks, dead_letters, log, shutdown",
-        "bridge.toml:21: sorce: unknown key; known here: source, event, sinks, dead_letters, log, shutdown",
+        "BRIDGE__SINK__FILE__DIRECTORY: sink: unknown key; known here: source, event, sinks, dead_letters, admin, log, shutdown",
+        "bridge.toml:21: sorce: unknown key; known here: source, event, sinks, dead_letters, admin, log, shutdown",
         "BRIDGE__SOURCE__HEART_BEAT: source.heart_beat: `5` is not allowed, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
         "BRIDGE__SOURCE__MAX_BODY: source.max_body: `1PB` is not allowed, expected a size: a whole number and a unit, such as \"512KiB\", \"64MiB\", \"1GB\"",
         "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; known here: url, urls, username, password, password_file, namespace, destination_id, connection_id, prefetch, heart_beat, ordering, isolation, max_body, max_in_flight, connect_timeout, idle_reconnect, backoff, tls",
@@ -248,6 +248,8 @@ fn single_options_are_checked() {
         ("BRIDGE__SOURCE", "1", "expected a table"),
         ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/events/", "is that of sinks.file too"),
         ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "nan", "dead_letters.max_share: "),
+        ("BRIDGE__ADMIN__LISTEN", "9464", "admin.listen: `9464` is not understood"),
+        ("BRIDGE__ADMIN__MAX_AGE", "1", "length of time"),
         ("BRIDGE__SHUTDOWN__DRAIN_TIMEOUT", "soon", "length of time"),
         ("BRIDGE__source__url", "stomp://b:1", "set twice"),
         ("BRIDGE__SOURCE__URL__X", "1", "can't be a value and a table"),

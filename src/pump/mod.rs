@@ -22,7 +22,8 @@ use crate::event::{Batch, Event, Message, SessionId};
 use crate::key::Keying;
 use crate::sink::Sink;
 use crate::source::{Incoming, Source};
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{NO_SINK, SubscriptionCounters};
+use crate::telemetry::pulse::{Pulse, Pulses};
 use crate::telemetry::states::{Reporter, State, States};
 
 /// The name of the lane that buries events without a usable key.
@@ -30,6 +31,8 @@ const EVENT_LANE: &str = "event";
 
 /// What a pump is made of.
 pub struct PumpParts {
+    /// What tells its parts from those of other pumps, on the boards; `None` where it is the only one.
+    pub name: Option<String>,
     /// Where events come from.
     pub source: Box<dyn Source>,
     /// The sinks, by name: 1 to 63.
@@ -45,9 +48,11 @@ pub struct PumpParts {
     /// Between the tries of a sink.
     pub backoff: BackoffConfig,
     /// What is counted.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<SubscriptionCounters>,
     /// Who is in which state.
     pub states: States,
+    /// Whose loops turn.
+    pub pulses: Pulses,
 }
 
 /// The bridge can't go on; what is un-acked comes again to the next process.
@@ -72,15 +77,20 @@ pub enum Fault {
 }
 
 /// Runs until `drain` is cancelled and everything taken is settled and acknowledged. Dropping the future
-/// instead abandons: nothing more is acknowledged.
+/// instead abandons: nothing more is acknowledged. Its parts are on the boards when this returns, before the
+/// future is polled.
 ///
 /// # Errors
 /// A fault in the bridge itself, never trouble of a broker or sink.
-pub async fn run(parts: PumpParts, drain: CancellationToken) -> Result<(), Fault> {
-    match parts.sinks.len() {
-        1..LaneSet::MOST => Pump::new(parts).run(drain).await,
+///
+/// # Panics
+/// Outside a runtime, since it starts the lanes.
+pub fn run(parts: PumpParts, drain: CancellationToken) -> impl Future<Output = Result<(), Fault>> + Send {
+    let pump = match parts.sinks.len() {
+        1..LaneSet::MOST => Ok(Pump::new(parts)),
         sinks => Err(Fault::Sinks(sinks)),
-    }
+    };
+    async move { pump?.run(drain).await }
 }
 
 /// A lane's name and how it ended.
@@ -101,12 +111,17 @@ struct Pump {
     limits: Limits,
     exceeded: Option<LimitExceeded>,
     reporter: Reporter,
-    counters: Arc<Counters>,
+    counters: Arc<SubscriptionCounters>,
+    pulse: Option<Pulse>,
     draining: bool,
 }
 
 impl Pump {
     fn new(parts: PumpParts) -> Self {
+        let part = |part: &str| match &parts.name {
+            Some(name) => format!("{part} {name}"),
+            None => part.to_owned(),
+        };
         let (session, _) = watch::channel(None);
         let (report, reports) = mpsc::channel(64);
         let mut pump = Self {
@@ -121,8 +136,9 @@ impl Pump {
             lanes: JoinSet::new(),
             limits: parts.limits.clone(),
             exceeded: None,
-            reporter: parts.states.reporter("events"),
+            reporter: parts.states.reporter(part("events")),
             counters: Arc::clone(&parts.counters),
+            pulse: Some(parts.pulses.pulse(part("events"))),
             draining: false,
         };
         pump.reporter.report(State::Ready);
@@ -132,10 +148,11 @@ impl Pump {
             if !refuses {
                 pump.sinks = pump.sinks.with(LaneSet::of(number));
             }
-            let label = if refuses { "dead letters".to_owned() } else { format!("sink {name}") };
+            let label = if refuses { part("dead letters") } else { format!("sink {name}") };
             let lane = LaneParts {
                 number,
-                counters: parts.counters.lane(&name),
+                counters: parts.counters.lane(if refuses { NO_SINK } else { &name }),
+                pulse: parts.pulses.pulse(label.clone()),
                 reporter: parts.states.reporter(label),
                 name: name.into(),
                 sink,
@@ -160,7 +177,9 @@ impl Pump {
     }
 
     async fn run(mut self, drain: CancellationToken) -> Result<(), Fault> {
+        let mut turns = Pulse::turns();
         while !(self.draining && self.ledger.outstanding() == 0) {
+            self.show();
             // Every arm is cancel-safe; what finishes events comes before what brings new ones.
             tokio::select! {
                 biased;
@@ -174,8 +193,13 @@ impl Pump {
                     let incoming = incoming.ok_or(Fault::SourceEnded)?;
                     self.on_incoming(incoming).await;
                 }
+                // An idle loop turns all the same.
+                _ = turns.tick() => {}
             }
         }
+        self.show();
+        // Closing is no turn: it may take as long as the drain may.
+        self.pulse = None;
         self.source.close().await;
         self.batches.clear();
         while let Some(ended) = self.lanes.join_next().await {
@@ -185,6 +209,15 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// Leaves for others to see how far it is.
+    fn show(&self) {
+        self.counters.in_flight.set(self.ledger.outstanding() as u64);
+        self.counters.oldest.set(self.ledger.oldest());
+        if let Some(pulse) = &self.pulse {
+            pulse.beat();
+        }
     }
 
     fn on_report(&mut self, report: Option<Report>) -> Result<(), Fault> {

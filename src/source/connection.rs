@@ -20,7 +20,7 @@ use super::session::{Progress, Session};
 use super::trouble::Trouble;
 use crate::budget::Budget;
 use crate::event::SessionId;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::SubscriptionCounters;
 use crate::tls;
 
 /// A connected socket, with or without TLS.
@@ -67,7 +67,7 @@ pub(super) struct Wiring<'a> {
     pub(super) acks: &'a mut watch::Receiver<(SessionId, u64)>,
     pub(super) close: &'a CancellationToken,
     pub(super) budget: &'a Budget,
-    pub(super) counters: &'a Counters,
+    pub(super) counters: &'a SubscriptionCounters,
     /// How long messages received before an error may take to be settled and acknowledged.
     pub(super) grace: Duration,
     /// Called once the broker has confirmed the subscription.

@@ -18,7 +18,8 @@ use super::{Incoming, Source};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::event::SessionId;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::SubscriptionCounters;
+use crate::telemetry::pulse::Pulse;
 use crate::telemetry::states::{Reporter, State};
 
 /// Batches between connection and pump: few, since what the pump has not taken should wait in the broker.
@@ -50,8 +51,9 @@ impl Link {
         settings: Arc<SourceSettings>,
         new_session: NewSession,
         budget: Budget,
-        counters: Arc<Counters>,
+        counters: Arc<SubscriptionCounters>,
         reporter: Reporter,
+        pulse: Pulse,
     ) -> Self {
         let (sender, incoming) = mpsc::channel(QUEUE);
         let (acks, acked) = watch::channel((SessionId(0), 0));
@@ -71,7 +73,7 @@ impl Link {
             suspicion: None,
             refused_since: None,
         };
-        Self { incoming, acks, close, task: tokio::spawn(keeper.keep()) }
+        Self { incoming, acks, close, task: tokio::spawn(pulse.during(keeper.keep())) }
     }
 }
 
@@ -102,7 +104,7 @@ struct Keeper {
     settings: Arc<SourceSettings>,
     new_session: NewSession,
     budget: Budget,
-    counters: Arc<Counters>,
+    counters: Arc<SubscriptionCounters>,
     reporter: Reporter,
     incoming: mpsc::Sender<Incoming>,
     acks: watch::Receiver<(SessionId, u64)>,
@@ -191,7 +193,7 @@ impl Keeper {
     fn judge(&mut self, trouble: Trouble) -> Duration {
         self.troubled = true;
         let trouble = self.suspect(trouble);
-        self.counters.trouble(trouble.label());
+        self.counters.reconnects.add(trouble.label(), 1);
         let retry = trouble.retry();
         let state = match (&trouble, retry) {
             (Trouble::AlreadyConnected { .. }, _) if self.is_normal_after_a_restart() => {

@@ -13,7 +13,7 @@ use super::link::NewSession;
 use super::trouble::Trouble;
 use crate::budget::Budget;
 use crate::event::SessionId;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::SubscriptionCounters;
 
 /// Connects to `endpoint`, goes as far as the session goes, and leaves in good order. Messages that come
 /// in between are not taken.
@@ -37,7 +37,7 @@ pub async fn probe(
         acks: &mut acks,
         close: &close,
         budget: &budget,
-        counters: &Counters::default(),
+        counters: &SubscriptionCounters::default(),
         grace: Duration::ZERO,
         on_subscribed: &|| close.cancel(),
     };

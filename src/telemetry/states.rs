@@ -2,6 +2,7 @@
 //! change, and readiness is read from it (D11).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,19 @@ pub enum State {
 }
 
 impl State {
+    /// Every word that [`State::word`] may say.
+    pub const WORDS: [&str; 4] = ["ready", "starting", "retrying", "held"];
+
+    /// The state as one short fixed word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Starting(_) => "starting",
+            Self::Retrying(_) => "retrying",
+            Self::Held(_) => "held",
+        }
+    }
+
     /// Whether the part does its work.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready)
@@ -46,7 +60,10 @@ struct Entry {
 
 /// The board on which all parts of a bridge report.
 #[derive(Clone, Debug, Default)]
-pub struct States(Arc<Mutex<BTreeMap<String, Entry>>>);
+pub struct States {
+    parts: Arc<Mutex<BTreeMap<String, Entry>>>,
+    complete: Arc<AtomicBool>,
+}
 
 impl States {
     /// A handle for the part `name`, such as `source` or `sink file`.
@@ -56,9 +73,20 @@ impl States {
         reporter
     }
 
+    /// Every part is on the board now; before, one that is not there yet could not be told from one that
+    /// does not exist.
+    pub fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether every part is on the board.
+    pub fn are_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
     /// Every part, its state, and since when.
     pub fn all(&self) -> Vec<(String, State, Instant)> {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.iter().map(|(name, entry)| (name.clone(), entry.state.clone(), entry.since)).collect()
     }
 }
@@ -74,7 +102,7 @@ impl Reporter {
     /// Takes note of the state, and logs it if it is news or lasts.
     pub fn report(&self, state: State) {
         let now = Instant::now();
-        let mut parts = self.states.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match parts.get(&self.name) {
             Some(entry) if entry.state != state => now,
             Some(entry) if now.duration_since(entry.logged) < REMIND_AFTER => return,

@@ -16,7 +16,8 @@ use atdata_bridge::sink::file::config::Compression;
 use atdata_bridge::sink::memory::Answer;
 use atdata_bridge::sink::{Sink, SinkError};
 use atdata_bridge::source::{Incoming, Source};
-use atdata_bridge::telemetry::counters::Counters;
+use atdata_bridge::telemetry::counters::SubscriptionCounters;
+use atdata_bridge::telemetry::pulse::Pulses;
 use atdata_bridge::telemetry::states::{State, States};
 use atdata_bridge::units::Period;
 use bytes::Bytes;
@@ -108,7 +109,7 @@ pub struct Rig {
     drain: CancellationToken,
     pump: JoinHandle<Result<(), Fault>>,
     pub states: States,
-    pub counters: Arc<Counters>,
+    pub counters: Arc<SubscriptionCounters>,
     pub letters: Arc<Letters>,
     session: u64,
     /// Every event up to here is acknowledged in earlier sessions.
@@ -129,8 +130,9 @@ impl Rig {
         let (incoming, from_hand) = mpsc::channel(64);
         let (to_hand, acked) = watch::channel((SessionId(0), 0));
         let (states, counters, letters) =
-            (States::default(), Arc::<Counters>::default(), Arc::<Letters>::default());
+            (States::default(), Arc::<SubscriptionCounters>::default(), Arc::<Letters>::default());
         let parts = PumpParts {
+            name: None,
             source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
             sinks: sinks.into_iter().map(|sink| ("subject".to_owned(), sink)).collect(),
             keying: Keying::new(vec!["/md5".to_owned()], false),
@@ -140,6 +142,7 @@ impl Rig {
             backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
             counters: Arc::clone(&counters),
             states: states.clone(),
+            pulses: Pulses::default(),
         };
         let drain = CancellationToken::new();
         let pump = tokio::spawn(pump::run(parts, drain.clone()));
@@ -410,7 +413,7 @@ async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
     let letters = std::mem::take(&mut *rig.letters.0.lock().unwrap());
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.rejection.reason == "scripted" && letter.attempts == 1));
-    assert_eq!(rig.counters.lane("subject").dead_lettered.get(), 10);
+    assert_eq!(rig.counters.lane("subject").dead_lettered.total(), 10);
     rig.drain().await;
 }
 

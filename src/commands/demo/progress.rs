@@ -10,8 +10,8 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::simulator::Simulator;
-use crate::telemetry::counters::Counters;
-use crate::telemetry::states::{State, States};
+use crate::telemetry::Telemetry;
+use crate::telemetry::states::State;
 
 /// Fits into 80 columns; notes follow on lines of their own.
 const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
@@ -22,8 +22,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Looks at the broker and the bridge, and tells.
 pub(super) struct Progress<'a> {
     simulator: &'a Simulator,
-    counters: Arc<Counters>,
-    states: States,
+    telemetry: Arc<Telemetry>,
     events: u64,
     /// `None` where standard error is no terminal.
     bar: Option<ProgressBar>,
@@ -36,8 +35,7 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(super) fn new(
         simulator: &'a Simulator,
-        counters: Arc<Counters>,
-        states: States,
+        telemetry: Arc<Telemetry>,
         events: NonZeroU64,
         err: &'a mut dyn Write,
     ) -> Self {
@@ -47,7 +45,7 @@ impl<'a> Progress<'a> {
             ProgressBar::with_draw_target(Some(events.get()), target).with_style(style.progress_chars("━━─"))
         });
         let samples = VecDeque::from([(Instant::now(), 0)]);
-        Self { simulator, counters, states, events: events.get(), bar, err, samples, stopping: false }
+        Self { simulator, telemetry, events: events.get(), bar, err, samples, stopping: false }
     }
 
     /// Tells for ever, until it can't. Cancel-safe.
@@ -123,13 +121,15 @@ impl<'a> Progress<'a> {
     }
 
     fn settled(&self) -> u64 {
-        self.counters.lanes().iter().map(|(_, lane)| lane.durable.get() + lane.dead_lettered.get()).sum()
+        let subscriptions = self.telemetry.counters.subscriptions();
+        let lanes = subscriptions.iter().flat_map(|(_, subscription)| subscription.lanes());
+        lanes.map(|(_, lane)| lane.durable.get() + lane.dead_lettered.total()).sum()
     }
 
     /// Whatever is not as it should be.
     fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> =
-            self.states.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();
+            self.telemetry.states.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();
         if self.stopping {
             notes.push("Ctrl-C again stops at once".to_owned());
         }

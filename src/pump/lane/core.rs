@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::event::{Batch, Event, EventRef, SessionId};
 use crate::key::Key;
@@ -37,8 +37,8 @@ pub struct UnknownDelivery(pub u64);
 /// What a verdict asks of the lane.
 #[derive(Debug)]
 pub enum Effect {
-    /// Settled, or nobody's business any more.
-    Durable,
+    /// Settled, or nobody's business any more; when it was received.
+    Durable(Instant),
     /// To be handed over again after a wait.
     Retry(SinkError),
     /// To be written to the dead letters; [`Core::buried`] settles it.
@@ -197,7 +197,7 @@ impl Core {
                 self.memory.record(&pending.event.message.id);
                 self.settle(&pending.event);
                 self.release(&pending.event);
-                Effect::Durable
+                Effect::Durable(pending.event.received())
             }
             Verdict::Retry(error) => {
                 self.fail(pending);

@@ -9,10 +9,10 @@ mod tests;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, sleep_until};
 
 use self::core::{Core, Effect, Pending};
 use super::dead_letters::{DeadLetter, DeadLetterStore, LimitExceeded, Limits};
@@ -20,12 +20,11 @@ use crate::backoff::Backoff;
 use crate::event::{Batch, Event, SessionId};
 use crate::sink::{Delivery, DeliveryId, Sink, SinkError, SinkErrorKind, Submit, Verdict, Verdicts};
 use crate::telemetry::counters::LaneCounters;
+use crate::telemetry::pulse::Pulse;
 use crate::telemetry::states::{Reporter, State};
 
 /// Deliveries offered to the sink at once.
 const OFFER: usize = 256;
-/// Between two looks at [`Verdicts::health`].
-const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// What a lane has settled, for the pump.
 #[derive(Debug)]
@@ -61,6 +60,8 @@ pub struct LaneParts {
     pub counters: Arc<LaneCounters>,
     /// Where it says how it is.
     pub reporter: Reporter,
+    /// Whether it turns.
+    pub pulse: Pulse,
 }
 
 /// How a lane is connected to the pump.
@@ -123,8 +124,9 @@ struct Lane {
     wait_until: Option<Instant>,
     counters: Arc<LaneCounters>,
     reporter: Reporter,
+    pulse: Pulse,
     is_ready: bool,
-    /// When the sink's health is looked at.
+    /// When the sink's health is looked at, and an idle loop turns.
     looks: Interval,
     /// The sink is in a trouble that it rides out by itself.
     ailing: bool,
@@ -137,8 +139,6 @@ struct Lane {
 
 impl Lane {
     fn new(parts: LaneParts, wiring: LaneWiring) -> Self {
-        let mut looks = interval(HEALTH_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             number: parts.number,
             name: parts.name,
@@ -153,8 +153,9 @@ impl Lane {
             wait_until: None,
             counters: parts.counters,
             reporter: parts.reporter,
+            pulse: parts.pulse,
             is_ready: false,
-            looks,
+            looks: Pulse::turns(),
             ailing: false,
             wiring,
             ending: false,
@@ -165,6 +166,7 @@ impl Lane {
 
     async fn run(mut self) -> Result<(), BrokenContract> {
         while !self.abandoned {
+            self.pulse.beat();
             self.follow_session();
             self.go_on();
             if self.ending && self.is_done() {
@@ -305,6 +307,8 @@ impl Lane {
                 return Ok(());
             }
         };
+        let counters = Arc::clone(&self.counters);
+        let mut settling = counters.settling.ending_now();
         let mut durable = 0;
         for (id, verdict) in verdicts {
             let effect = self.core.verdict(id, verdict).map_err(|unknown| BrokenContract {
@@ -312,7 +316,10 @@ impl Lane {
                 detail: unknown.to_string(),
             })?;
             match effect {
-                Effect::Durable => durable += 1,
+                Effect::Durable(received) => {
+                    settling.add(received);
+                    durable += 1;
+                }
                 Effect::Retry(error) => self.trouble(&error),
                 Effect::Bury(pending, rejection) => {
                     self.good(std::mem::take(&mut durable));
@@ -368,7 +375,12 @@ impl Lane {
         self.burial = None;
         match outcome {
             Ok(()) => {
-                self.counters.dead_lettered.add(letters.len() as u64);
+                let mut settling = self.counters.settling.ending_now();
+                for letter in &letters {
+                    self.counters.dead_lettered.add(letter.rejection.reason, 1);
+                    settling.add(letter.event.received());
+                }
+                drop(settling);
                 self.core.buried(letters.iter().map(|letter| &letter.event));
                 self.ready();
             }
@@ -418,7 +430,9 @@ impl Lane {
         self.core.is_idle() && self.rejected.is_empty() && self.burial.is_none()
     }
 
+    /// Closing is no turn: it may take as long as the drain may.
     async fn close(self) -> Result<(), BrokenContract> {
+        drop(self.pulse);
         if let Sinking::Open { mut submit, .. } = self.sinking
             && let Err(error) = submit.close().await
         {

@@ -121,7 +121,7 @@ impl World {
         let at = if self.keeps_order { 0 } else { pick % self.in_flight.len() };
         let (id, number) = self.in_flight.remove(at);
         self.log.push(number);
-        assert!(matches!(self.core.verdict(id, Verdict::Durable), Ok(Effect::Durable)));
+        assert!(matches!(self.core.verdict(id, Verdict::Durable), Ok(Effect::Durable(_))));
     }
 
     /// A sink that keeps order lets nothing overtake what it refuses: the rest fails too.

@@ -58,6 +58,8 @@ impl Setup {
             .set("SOURCE__CONNECTION_ID", connection)
             .set("SINKS__FILE__DIRECTORY", files)
             .set("DEAD_LETTERS__DIRECTORY", dead_letters)
+            // Bridges of tests run at once: a port that is free, which the log tells.
+            .set("ADMIN__LISTEN", "127.0.0.1:0")
     }
 
     /// Sets `BRIDGE__<name>`; a later value replaces an earlier one.

@@ -1,0 +1,266 @@
+//! Every metric by name: what `/metrics` tells and `docs/metrics.md` documents. The names are an interface:
+//! a change belongs into the changelog.
+
+use std::fmt::Write;
+
+/// What a metric is to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name gets `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in buckets; its name gets `_bucket`, `_count` and `_sum`.
+    Histogram,
+    /// Always 1, and tells by its labels; its name gets `_info`.
+    Info,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Without the ending of its kind; with its unit, where it has one.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// One sentence or two.
+    pub help: &'static str,
+}
+
+const fn metric(
+    kind: Kind,
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, labels, help }
+}
+
+/// Labels of what a source counts.
+const QUEUE: &[&str] = &["queue"];
+/// Labels of what a lane counts.
+const SINK: &[&str] = &["queue", "sink"];
+
+/// The version.
+pub const BUILD: Metric = metric(Kind::Info, "atdata_bridge_build", &["version"], "The version that runs.");
+/// What `/readyz` says.
+pub const READY: Metric =
+    metric(Kind::Gauge, "atdata_bridge_ready", &[], "1 while /readyz answers 200, else 0.");
+/// The board of states.
+pub const STATE: Metric = metric(
+    Kind::Gauge,
+    "atdata_bridge_part_state",
+    &["part", "state"],
+    "1 for the state that a part is in, 0 for the others: ready, starting, retrying (passes by itself), held \
+     (somebody must act). Parts are the source, the events, each sink, the dead letters, admin.",
+);
+/// Sessions begun.
+pub const SESSIONS: Metric =
+    metric(Kind::Counter, "atdata_bridge_sessions", QUEUE, "Sessions begun: connected and subscribed.");
+/// Sessions ended.
+pub const RECONNECTS: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_reconnects",
+    &["queue", "cause"],
+    "Sessions that ended or could not begin, each of which is followed by another try, by cause.",
+);
+/// Received.
+pub const RECEIVED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_received",
+    QUEUE,
+    "Events received from the broker, redelivered ones included.",
+);
+/// Redelivered.
+pub const REDELIVERED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_redelivered",
+    QUEUE,
+    "Events taken that the broker had marked as delivered before.",
+);
+/// Repaired.
+pub const REPAIRED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_repaired",
+    QUEUE,
+    "Events in which the CESU-8 of an old broker was repaired to UTF-8.",
+);
+/// Acknowledged.
+pub const ACKED: Metric =
+    metric(Kind::Counter, "atdata_bridge_events_acked", QUEUE, "Events acknowledged to the broker.");
+/// In flight, events.
+pub const IN_FLIGHT: Metric = metric(
+    Kind::Gauge,
+    "atdata_bridge_in_flight_events",
+    QUEUE,
+    "Events taken in the present session and not acknowledged; at most source.prefetch.",
+);
+/// In flight, bytes.
+pub const IN_FLIGHT_BYTES: Metric = metric(
+    Kind::Gauge,
+    "atdata_bridge_in_flight_bytes",
+    &[],
+    "Memory that events on the way take, all subscriptions together; bounded by source.max_in_flight.",
+);
+/// The oldest.
+pub const OLDEST: Metric = metric(
+    Kind::Gauge,
+    "atdata_bridge_oldest_unacked_age_seconds",
+    QUEUE,
+    "Age of the oldest event that is not acknowledged, since it was received; 0 when there is none.",
+);
+/// Settled.
+pub const SETTLED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_settled",
+    SINK,
+    "Events that a sink is done with: durable there, durable in the dead letters, or held by it already.",
+);
+/// Dead-lettered.
+pub const DEAD_LETTERED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_dead_lettered",
+    &["queue", "sink", "reason"],
+    "Of the settled: those that became dead letters, by reason.",
+);
+/// Suppressed.
+pub const SUPPRESSED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_suppressed",
+    SINK,
+    "Of the settled: those that came again, and that the sink held already, so that it got no duplicate.",
+);
+/// Retried.
+pub const RETRIED: Metric = metric(
+    Kind::Counter,
+    "atdata_bridge_events_retried",
+    SINK,
+    "Events handed over to a sink once more, since it had not made them durable.",
+);
+/// How long it takes.
+pub const SETTLING: Metric = metric(
+    Kind::Histogram,
+    "atdata_bridge_receive_to_settled_seconds",
+    SINK,
+    "Time from the receipt of an event until it was durable in the sink or the dead letters.",
+);
+/// Since when.
+pub const STARTED: Metric = metric(
+    Kind::Gauge,
+    "process_start_time_seconds",
+    &[],
+    "When the process started, in seconds since 1970, UTC.",
+);
+/// Processor time.
+pub const PROCESSOR: Metric = metric(
+    Kind::Counter,
+    "process_cpu_seconds",
+    &[],
+    "Processor time that the process has taken, in user and kernel mode.",
+);
+/// Memory.
+pub const MEMORY: Metric = metric(
+    Kind::Gauge,
+    "process_resident_memory_bytes",
+    &[],
+    "Memory that the process takes (resident set).",
+);
+/// Descriptors.
+pub const DESCRIPTORS: Metric =
+    metric(Kind::Gauge, "process_open_fds", &[], "Files and sockets that the process has open.");
+
+/// All of them, in the order of telling.
+pub const ALL: [&Metric; 21] = [
+    &BUILD,
+    &READY,
+    &STATE,
+    &SESSIONS,
+    &RECONNECTS,
+    &RECEIVED,
+    &REDELIVERED,
+    &REPAIRED,
+    &ACKED,
+    &IN_FLIGHT,
+    &IN_FLIGHT_BYTES,
+    &OLDEST,
+    &SETTLED,
+    &DEAD_LETTERED,
+    &SUPPRESSED,
+    &RETRIED,
+    &SETTLING,
+    &STARTED,
+    &PROCESSOR,
+    &MEMORY,
+    &DESCRIPTORS,
+];
+
+impl Metric {
+    /// The name as it is queried.
+    pub fn queried(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Info => format!("{}_info", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+}
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Generated: `atdata-bridge config --reference=metrics > docs/metrics.md` -->
+
+`GET /metrics` on `admin.listen` tells these, as OpenMetrics text. Labels: `queue` is the subscription's,
+`<destination id>.RTO.<namespace>`; `sink` is the name of the sink's table, and `-` stands for events without a usable
+key, which go to no sink; words in `cause` and `reason` are short and fixed. A counter begins at 0 with the process; one with
+a `cause` or a `reason` appears when there is something to count.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+";
+
+/// The page of all metrics.
+pub fn markdown() -> String {
+    ALL.iter().fold(HEAD.to_owned(), |mut page, metric| {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (metric.queried(), labels.join(", "));
+        // Writing to a string can't fail.
+        let _always = writeln!(page, "| `{name}` | {kind} | {labels} | {} |", metric.help);
+        page
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// As `promtool check metrics` would have them.
+    #[test]
+    fn names_follow_the_conventions() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name is used twice");
+        for Metric { name, labels, help, .. } in ALL {
+            assert!(name.starts_with("atdata_bridge_") || name.starts_with("process_"), "{name}");
+            for text in labels.iter().chain([name]) {
+                assert!(text.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{text}");
+            }
+            let endings = ["_total", "_info", "_count", "_sum", "_bucket", "_created"];
+            assert!(!endings.iter().any(|ending| name.ends_with(ending)), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\n', '\\', '|']), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        assert!(
+            std::fs::read_to_string(path).unwrap_or_default() == markdown(),
+            "docs/metrics.md is stale: run `atdata-bridge config --reference=metrics > docs/metrics.md`"
+        );
+    }
+}
