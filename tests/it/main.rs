@@ -12,6 +12,7 @@
     reason = "clippy.toml's leave for tests does not reach the functions that tests share"
 )]
 
+mod admin;
 mod command_line;
 mod demo;
 mod drain;

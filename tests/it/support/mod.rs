@@ -4,6 +4,7 @@
 // One binary, many subjects: a helper may serve one of them only.
 #![allow(dead_code)]
 
+pub mod admin;
 pub mod bridge;
 pub mod broker;
 pub mod certificates;

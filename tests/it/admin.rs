@@ -1,0 +1,279 @@
+//! `/livez`, `/readyz` and `/metrics` of the real program, while it starts, works, fails and ends.
+
+use std::collections::BTreeSet;
+
+use atdata_bridge::simulator::{
+    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, Oddity, Pace, Place, Simulator,
+    SimulatorConfig, Stats,
+};
+use atdata_bridge::telemetry::metrics::{self, Kind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::support::SOON;
+use crate::support::admin::{Admin, Metrics};
+use crate::support::bridge::{Bridge, Setup};
+use crate::support::output::{each_line, json_lines};
+use crate::support::ports::{free_port, loopback};
+use crate::support::proxy::Proxy;
+use crate::support::scenario::{Unusable, drain, says};
+
+const QUEUE: &str = "main.RTO.acme";
+
+fn setup(url: &str) -> Setup {
+    Setup::at(url, "acme", "main", "acme-main-1")
+        .set("SOURCE__PREFETCH", "50")
+        .set("SOURCE__HEART_BEAT", "1s")
+        .set("SOURCE__CONNECT_TIMEOUT", "1s")
+        .set("SOURCE__BACKOFF__INITIAL", "10ms")
+        .set("SOURCE__BACKOFF__MAX", "100ms")
+}
+
+fn population() -> GeneratorConfig {
+    GeneratorConfig { keys: 20, odd_every: 50, oddities: Oddity::UNUSABLE.to_vec(), ..Default::default() }
+}
+
+async fn simulator(faults: Faults) -> Simulator {
+    Simulator::start(SimulatorConfig { faults, ..Default::default() }).await.unwrap()
+}
+
+fn generate(simulator: &Simulator, events: u64) {
+    let pace = Pace::FlatOut { ahead: 100_000 };
+    simulator.generate("acme", Generation { events: Some(events), pace, generator: population() });
+}
+
+async fn acked(simulator: &Simulator, events: u64) -> Stats {
+    let all = simulator.wait_until(|stats| stats.total().acked >= events);
+    timeout(SOON, all).await.expect("all are acknowledged")
+}
+
+/// What came out, held against what was sent.
+fn findings(setup: &Setup, stats: &Stats) -> Findings {
+    let mut audit = Audit::new(Generator::new(population()));
+    each_line(setup.files(), |line| audit.see(line.as_bytes(), Place::Sink, stats.published));
+    for letter in json_lines(setup.dead_letters()) {
+        let encoded = letter["body_base64"].as_str().map(|text| STANDARD.decode(text).unwrap());
+        let body = encoded.unwrap_or_else(|| letter["body"].as_str().unwrap().into());
+        audit.see(&body, Place::DeadLetters, stats.published);
+    }
+    audit.finish(stats.total().acked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_tells_what_is_missing_and_liveness_does_not_mind() {
+    let simulator = simulator(Faults::default()).await;
+    let proxy = Proxy::start(simulator.address()).await;
+    proxy.silence();
+    let setup = setup(&format!("stomp://{}", proxy.addr()));
+    let bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["source: "]).await;
+    assert!(admin.get("/").await.body.contains("/readyz"));
+
+    proxy.resume();
+    proxy.cut();
+    admin.ready().await;
+    proxy.silence();
+    admin.not_ready(&["source: retrying: "]).await;
+    proxy.resume();
+    proxy.cut();
+    admin.ready().await;
+
+    let unusable = Unusable::make(setup.files());
+    generate(&simulator, 300);
+    admin.not_ready(&["sink file: ", "files"]).await;
+    let metrics = admin.metrics().await;
+    assert_eq!(metrics.value("atdata_bridge_ready"), 0.0);
+    assert_eq!(metrics.value(r#"atdata_bridge_part_state{part="sink file",state="ready"}"#), 0.0);
+    assert!(metrics.value(&format!("atdata_bridge_in_flight_events{{queue=\"{QUEUE}\"}}")) > 0.0);
+    assert!(metrics.value("atdata_bridge_in_flight_bytes") > 0.0);
+    assert!(metrics.value(&format!("atdata_bridge_oldest_unacked_age_seconds{{queue=\"{QUEUE}\"}}")) > 0.0);
+
+    bridge.terminate();
+    admin.not_ready(&["events: ", "draining"]).await;
+    unusable.restore();
+    let mut bridge = bridge;
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_too_long_makes_it_unready() {
+    let simulator = simulator(Faults::default()).await;
+    let setup = setup(&simulator.url()).set("ADMIN__MAX_AGE", "1ms");
+    let bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    admin.ready().await;
+    let unusable = Unusable::make(setup.files());
+    generate(&simulator, 10);
+    admin.not_ready(&[QUEUE, "has not been acknowledged"]).await;
+    unusable.restore();
+    acked(&simulator, 10).await;
+    admin.ready().await;
+    drain(bridge).await;
+}
+
+/// What was counted is what came out: once with a broker that works, once with one that hangs up.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_what_an_audit_finds() {
+    const EVENTS: u64 = 2000;
+    for drop_every in [None, Some(200)] {
+        let simulator = simulator(Faults { drop_every, ..Default::default() }).await;
+        let setup = setup(&simulator.url());
+        let bridge = setup.start();
+        let admin = Admin::of(&bridge).await;
+        generate(&simulator, EVENTS);
+        let stats = acked(&simulator, EVENTS).await;
+        let metrics = admin
+            .metrics_until("nothing is in flight", |metrics| {
+                metrics.find(&format!("atdata_bridge_in_flight_events{{queue=\"{QUEUE}\"}}")) == Some(0.0)
+            })
+            .await;
+        drain(bridge).await;
+        let found = findings(&setup, &stats);
+        assert!(found.is_clean(), "{found:?}");
+        compare(&metrics, &stats, &found);
+        match drop_every {
+            None => assert_eq!(metrics.sum("atdata_bridge_events_suppressed_total"), 0.0),
+            Some(_) => assert!(stats.sessions >= 5, "{stats:?}"),
+        }
+    }
+}
+
+fn compare(metrics: &Metrics, stats: &Stats, found: &Findings) {
+    let total = stats.total();
+    let count = |name: &str, labels: &str| {
+        metrics.value(&format!("atdata_bridge_{name}{{queue=\"{QUEUE}\"{labels}}}")) as u64
+    };
+    let (file, none) = (",sink=\"file\"", ",sink=\"-\"");
+    // A connection that breaks may take the last events and acknowledgements with it.
+    let whole = stats.sessions == 1;
+    let (received, acked) = (count("events_received_total", ""), count("events_acked_total", ""));
+    assert!(if whole { received == total.dispatched } else { received <= total.dispatched }, "{received}");
+    assert!(if whole { acked == total.acked } else { acked >= total.acked }, "{acked}");
+    assert_eq!(count("sessions_total", ""), stats.sessions);
+    assert_eq!(metrics.sum("atdata_bridge_reconnects_total") as u64, stats.sessions - 1);
+    let redelivered = count("events_redelivered_total", "");
+    assert!(if whole { redelivered == 0 } else { redelivered > 0 && redelivered <= total.redelivered });
+
+    // Every delivery is durable once, and every later one suppressed.
+    let durable = |sink: &str| count("events_settled_total", sink) - count("events_suppressed_total", sink);
+    assert_eq!((durable(file), durable(none)), (found.delivered, found.dead));
+    assert_eq!(metrics.sum("atdata_bridge_events_dead_lettered_total") as u64, found.dead);
+    assert!(found.dead > 0 && found.delivered > 0);
+    for (sink, expected) in [(file, found.delivered), (none, found.dead)] {
+        assert_eq!(count("receive_to_settled_seconds_count", sink), expected);
+        assert!(
+            metrics
+                .value(&format!("atdata_bridge_receive_to_settled_seconds_sum{{queue=\"{QUEUE}\"{sink}}}"))
+                > 0.0
+        );
+    }
+    let age = format!("atdata_bridge_oldest_unacked_age_seconds{{queue=\"{QUEUE}\"}}");
+    assert_eq!((metrics.value(&age), metrics.value("atdata_bridge_ready")), (0.0, 1.0));
+}
+
+/// Each subscription tells for itself; every metric that is documented is told, and none besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrored_subscriptions_are_told_apart() {
+    let simulator = simulator(Faults::default()).await;
+    let setup = setup(&simulator.url()).set("SOURCE__ISOLATION", "mirror").set("SINKS__LOOK__KIND", "stdout");
+    let bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    admin.ready().await;
+    generate(&simulator, 100);
+    acked(&simulator, 200).await;
+    // A reason to reconnect, so that there is one of everything.
+    simulator.cut();
+    let metrics = admin
+        .metrics_until("both have begun again", |metrics| {
+            metrics.sum("atdata_bridge_sessions_total") >= 4.0 && metrics.value("atdata_bridge_ready") == 1.0
+        })
+        .await;
+    for sink in ["file", "look"] {
+        let labels = format!("queue=\"main-{sink}.RTO.acme\"");
+        assert_eq!(metrics.value(&format!("atdata_bridge_events_received_total{{{labels}}}")), 100.0);
+        let settled = format!("atdata_bridge_events_settled_total{{{labels},sink=\"{sink}\"}}");
+        assert_eq!(metrics.value(&settled), 98.0);
+        for part in ["source", "events", "sink", "dead letters"] {
+            let state = format!("atdata_bridge_part_state{{part=\"{part} {sink}\",state=\"ready\"}}");
+            assert_eq!(metrics.value(&state), 1.0);
+        }
+    }
+    let documented: BTreeSet<String> = metrics::ALL.iter().flat_map(|metric| names(metric)).collect();
+    let told: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
+    assert_eq!(told, documented);
+    drain(bridge).await;
+}
+
+fn names(metric: &metrics::Metric) -> Vec<String> {
+    match metric.kind {
+        Kind::Histogram => ["bucket", "count", "sum"].map(|end| format!("{}_{end}", metric.name)).to_vec(),
+        _ => vec![metric.queried()],
+    }
+}
+
+/// Whatever comes in, the next one is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_misbehave_cost_nothing() {
+    let simulator = simulator(Faults::default()).await;
+    let setup = setup(&simulator.url());
+    let bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    admin.ready().await;
+
+    for garbage in [&b"\0\xff\r\n\r\n"[..], b"STOMP\naccept-version:1.2\n\n\0", b"GET / HTTP/9\r\n\r\n"] {
+        let answer = admin.say(garbage).await.unwrap_or_default();
+        assert!(!answer.contains(" 200 "), "{answer}");
+    }
+    let long = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+    assert_eq!(admin.say(long.as_bytes()).await.filter(|answer| answer.contains(" 200 ")), None);
+    let posted = "POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n";
+    assert!(admin.say(posted.as_bytes()).await.is_some_and(|answer| answer.starts_with("HTTP/1.1 405 ")));
+    assert_eq!(admin.get("/nothing").await.status, 404);
+
+    // More than it admits, each of which says half a word and waits.
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(admin.0).await.unwrap();
+        // One that had to give way may be gone by now.
+        drop(stream.write_all(b"GET /li").await);
+        slow.push(stream);
+    }
+    assert_eq!(admin.get("/livez").await.status, 200);
+    // Only so many may hold a descriptor, whatever they say.
+    let open = "process_open_fds";
+    admin.metrics_until("the oldest have given way", |metrics| metrics.value(open) < 90.0).await;
+    drop(slow);
+    drain(bridge).await;
+}
+
+/// A bridge does its work without, says so, and listens as soon as it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_costs_no_event() {
+    let simulator = simulator(Faults::default()).await;
+    let address = loopback(free_port());
+    let taken = TcpListener::bind(address).await.unwrap();
+    let setup = setup(&simulator.url()).set("ADMIN__LISTEN", address.to_string());
+    let mut bridge: Bridge = setup.start();
+    says(&mut bridge, &format!("can't listen on {address}")).await;
+    generate(&simulator, 100);
+    acked(&simulator, 100).await;
+    drop(taken);
+    assert_eq!(Admin::of(&bridge).await.0, address);
+    Admin(address).ready().await;
+    drain(bridge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_can_be_switched_off() {
+    let simulator = simulator(Faults::default()).await;
+    let setup = setup(&simulator.url()).set("ADMIN__LISTEN", "off");
+    let bridge = setup.start();
+    generate(&simulator, 100);
+    acked(&simulator, 100).await;
+    assert!(!bridge.log().contains("admin"), "{}", bridge.log());
+    drain(bridge).await;
+}
