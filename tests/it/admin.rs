@@ -1,25 +1,40 @@
 //! `/livez`, `/readyz` and `/metrics` of the real program, while it starts, works, fails and ends.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
+use async_trait::async_trait;
+use atdata_bridge::backoff::BackoffConfig;
+use atdata_bridge::event::SessionId;
+use atdata_bridge::key::Keying;
+use atdata_bridge::pump::dead_letters::Limits;
+use atdata_bridge::pump::{self, PumpParts};
 use atdata_bridge::simulator::{
     Audit, Faults, Findings, Generation, Generator, GeneratorConfig, Oddity, Pace, Place, Simulator,
     SimulatorConfig, Stats,
 };
+use atdata_bridge::sink::{Sink, SinkError, Submit, Verdicts};
+use atdata_bridge::source::{Incoming, Source};
 use atdata_bridge::telemetry::metrics::{self, Kind};
+use atdata_bridge::telemetry::pulse::{Pulses, TURN_EVERY};
+use atdata_bridge::telemetry::states::States;
+use atdata_bridge::units::Period;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::support::SOON;
+use crate::sink_contract::Letters;
 use crate::support::admin::{Admin, Metrics};
 use crate::support::bridge::{Bridge, Setup};
 use crate::support::output::{each_line, json_lines};
 use crate::support::ports::{free_port, loopback};
 use crate::support::proxy::Proxy;
 use crate::support::scenario::{Unusable, drain, says};
+use crate::support::{SOON, wait_until};
 
 const QUEUE: &str = "main.RTO.acme";
 
@@ -276,4 +291,77 @@ async fn it_can_be_switched_off() {
     acked(&simulator, 100).await;
     assert!(!bridge.log().contains("admin"), "{}", bridge.log());
     drain(bridge).await;
+}
+
+/// A sink that blocks the thread it is opened on, until it is told to go on.
+struct Blocking(std::sync::Mutex<Option<mpsc::Receiver<()>>>);
+
+#[async_trait]
+impl Sink for Blocking {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        if let Some(release) = self.0.lock().unwrap().take() {
+            release.recv().unwrap();
+        }
+        Err(SinkError::unavailable("never there"))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A broker that is away, for ever.
+struct Away;
+
+#[async_trait]
+impl Source for Away {
+    async fn next(&mut self) -> Option<Incoming> {
+        std::future::pending().await
+    }
+
+    fn ack(&mut self, _: SessionId, _: u64) {}
+
+    async fn close(&mut self) {}
+}
+
+/// What makes `/livez` fail: a loop that does not turn. What does not: a broker and a sink that are away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_loop_that_is_blocked_is_stuck_and_one_that_waits_is_not() {
+    let limit = 3 * TURN_EVERY;
+    let (release, blocked) = mpsc::sync_channel(0);
+    let (states, pulses) = (States::default(), Pulses::default());
+    let parts = PumpParts {
+        name: None,
+        source: Box::new(Away),
+        sinks: vec![("slow".to_owned(), Box::new(Blocking(Some(blocked).into())))],
+        keying: Keying::new(vec!["/md5".to_owned()], false),
+        prefetch: 10,
+        dead_letters: Arc::<Letters>::default(),
+        limits: Limits::new(1, 1.0),
+        backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
+        counters: Arc::default(),
+        states: states.clone(),
+        pulses: pulses.clone(),
+    };
+    let pump = tokio::spawn(pump::run(parts, CancellationToken::new()));
+    let stuck = || pulses.stuck(Instant::now(), limit).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    wait_until("the lane is stuck", SOON, || stuck() == ["sink slow"]).await;
+    release.send(()).unwrap();
+    wait_until("the sink is away", SOON, || {
+        states.all().iter().any(|(part, state, _)| part == "sink slow" && state.word() == "retrying")
+    })
+    .await;
+    wait_until("nothing is stuck", SOON, || stuck().is_empty()).await;
+    // Longer than the limit, in which everything waits.
+    let until = Instant::now() + limit + TURN_EVERY;
+    wait_until("some time has passed", SOON, || {
+        assert_eq!(stuck(), [""; 0]);
+        Instant::now() > until
+    })
+    .await;
+    pump.abort();
 }
