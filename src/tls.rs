@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -27,6 +27,14 @@ pub enum TlsError {
     /// Neither a DNS name nor an address.
     #[error("`{0}` is no host name that a certificate could be checked against")]
     HostName(String),
+    /// The client's own certificate or its key can't be used.
+    #[error("can't use the certificate {path} or its key: {detail}")]
+    Identity {
+        /// The certificate, as configured.
+        path: String,
+        /// Why not.
+        detail: String,
+    },
     /// Refused by the library.
     #[error(transparent)]
     Library(#[from] rustls::Error),
@@ -54,16 +62,31 @@ where
 /// # Errors
 /// The roots can't be read.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    client_config_as(ca_file, None)
+}
+
+/// The same with the client's own certificate and its key, both in PEM, for servers that ask who it is.
+///
+/// # Errors
+/// The roots, the certificate or the key can't be read.
+pub fn client_config_as(
+    ca_file: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, TlsError> {
     let roots = match ca_file {
         Some(path) => roots_from(path)?,
         None => system_roots()?,
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+    let fail = |detail: String| TlsError::Identity { path: certificate.display().to_string(), detail };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| fail(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| fail(error.to_string()))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| fail(error.to_string()))
 }
 
 fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {

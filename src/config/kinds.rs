@@ -8,6 +8,7 @@ use super::reader::Reader;
 use crate::findings::Findings;
 use crate::sink::file::FileKind;
 use crate::sink::kind::{SinkFactory, SinkKind, Surroundings};
+use crate::sink::nats::config::NatsKind;
 use crate::sink::stdout::StdoutKind;
 
 /// How the table of one kind is read and described.
@@ -29,7 +30,7 @@ pub struct SinkKinds(Vec<Kind>);
 impl SinkKinds {
     /// Those of this crate.
     pub fn built_in() -> Self {
-        Self(Vec::new()).with::<FileKind>().with::<StdoutKind>()
+        Self(Vec::new()).with::<FileKind>().with::<NatsKind>().with::<StdoutKind>()
     }
 
     /// These and `K`, which replaces a kind of the same name.

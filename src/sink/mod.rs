@@ -21,6 +21,7 @@ pub mod file;
 pub mod kind;
 pub mod memory;
 pub mod metadata;
+pub mod nats;
 pub mod stdout;
 
 use std::error::Error as StdError;

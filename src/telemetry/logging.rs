@@ -5,10 +5,14 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// What the sinks say in their own words, and better: the client of NATS would name subjects, which may hold
+/// a key (D14). A filter that names it wins.
+const QUIET: &str = "async_nats=off";
+
 /// Starts logging, once per process; a second call changes nothing. `filter` as
 /// `tracing_subscriber::EnvFilter` reads it; `json`: one object a line.
 pub fn start(filter: &str, json: bool) {
-    let filter = EnvFilter::new(filter);
+    let filter = EnvFilter::new(format!("{QUIET},{filter}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

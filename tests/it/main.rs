@@ -21,6 +21,7 @@ mod faults;
 mod hundred_thousand;
 mod kafka_server;
 mod kills;
+mod nats;
 mod outages;
 mod partitions;
 mod refusals;

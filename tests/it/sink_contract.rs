@@ -361,29 +361,37 @@ async fn probing_leaves_nothing_behind(subject: &dyn Subject) {
     everything_sent_becomes_durable_once_and_in_order(subject).await;
 }
 
-/// Makes one test of each promise for the subject that `$make` builds.
+/// Makes one test of each promise, or of those that are named, for the subject that `$make` builds; where
+/// `$needs` says that it can't be had here, they tell that they did not run.
 macro_rules! every_promise {
-    ($subject:ident, $make:expr) => {
+    ($subject:ident, $make:expr $(, if $needs:path)?) => {
+        every_promise!($subject, $make $(, if $needs)?;
+            everything_sent_becomes_durable_once_and_in_order
+            an_outage_loses_nothing_and_doubles_nothing
+            an_outage_at_the_start_is_waited_out
+            a_lost_session_doubles_nothing
+            a_session_lost_during_an_outage_doubles_nothing
+            a_restart_goes_on_where_it_stopped
+            closing_while_busy_settles_what_was_taken
+            a_crash_loses_nothing_and_doubles_only_what_was_in_flight
+            probing_leaves_nothing_behind);
+    };
+    ($subject:ident, $make:expr $(, if $needs:path)?; $($promise:ident)+) => {
         mod $subject {
-            every_promise!(@each $make;
-                everything_sent_becomes_durable_once_and_in_order
-                an_outage_loses_nothing_and_doubles_nothing
-                an_outage_at_the_start_is_waited_out
-                a_lost_session_doubles_nothing
-                a_session_lost_during_an_outage_doubles_nothing
-                a_restart_goes_on_where_it_stopped
-                closing_while_busy_settles_what_was_taken
-                a_crash_loses_nothing_and_doubles_only_what_was_in_flight
-                probing_leaves_nothing_behind);
+            every_promise!(@each $make, [$($needs)?]; $($promise)+);
         }
     };
-    (@each $make:expr; $($promise:ident)+) => {$(
+    (@each $make:expr, $needs:tt; $($promise:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
-            let subject = $make;
-            super::$promise(&subject).await;
+            if every_promise!(@can_run $needs, concat!(module_path!(), "::", stringify!($promise))) {
+                let subject = $make;
+                super::$promise(&subject).await;
+            }
         }
     )+};
+    (@can_run [], $test:expr) => { true };
+    (@can_run [$needs:path], $test:expr) => { $needs($test) };
 }
 
 every_promise!(memory_in_order, super::subjects::Memory::new(true));
@@ -391,6 +399,15 @@ every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
 every_promise!(files, super::subjects::Files::new(super::Compression::None));
 every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
 every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
+
+every_promise!(jetstream, super::subjects::JetStream::start().await, if crate::support::nats::available);
+// Core NATS keeps nothing: what an outage or a crash of the server costs, nobody can say.
+every_promise!(core_nats, super::subjects::CoreNats::start().await, if crate::support::nats::available;
+    everything_sent_becomes_durable_once_and_in_order
+    a_lost_session_doubles_nothing
+    a_restart_goes_on_where_it_stopped
+    closing_while_busy_settles_what_was_taken
+    a_crash_loses_nothing_and_doubles_only_what_was_in_flight);
 
 #[tokio::test]
 async fn without_a_sink_nothing_is_taken() {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use async_nats::{HeaderMap, Subscriber};
 use async_trait::async_trait;
 use atdata_bridge::event::Event;
 use atdata_bridge::findings::Findings;
@@ -14,12 +15,17 @@ use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
 use atdata_bridge::sink::kind::{SinkKind, Surroundings};
 use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
+use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::sink::{Sink, SinkContext};
 use atdata_bridge::units::Size;
+use futures_util::StreamExt;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::Subject;
 use crate::example_sink::Receiver;
 use crate::example_sink::sink::{WebhookConfig, WebhookKind};
+use crate::nats::sink;
+use crate::support::nats::{NatsServer, make_stream, read_stream};
 
 /// The memory sink: a new instance holds what the old ones held.
 pub struct Memory {
@@ -218,4 +224,97 @@ impl Subject for Files {
             }
         }
     }
+}
+
+/// A stream of a real server, which is killed and started again with the same store.
+pub struct JetStream {
+    server: NatsServer,
+    stream: async_nats::jetstream::Context,
+}
+
+impl JetStream {
+    pub async fn start() -> Self {
+        let server = NatsServer::start("");
+        let stream = server.jetstream().await;
+        make_stream(&stream, "EVENTS", &["events.>"]).await;
+        Self { server, stream }
+    }
+}
+
+#[async_trait]
+impl Subject for JetStream {
+    fn sink(&self) -> Box<dyn Sink> {
+        let config = NatsConfig {
+            stream: Some("EVENTS".to_owned()),
+            subject: "events.{namespace}.{key}".to_owned(),
+            ..NatsConfig::default()
+        };
+        sink(&self.server.url(), config, context())
+    }
+
+    async fn fail(&self) {
+        self.server.kill();
+    }
+
+    async fn heal(&self) {
+        self.server.restart();
+    }
+
+    async fn contents(&self) -> Vec<u64> {
+        let messages = read_stream(&self.stream, "EVENTS").await;
+        messages.iter().map(|message| number_in(message.headers.as_ref().unwrap())).collect()
+    }
+}
+
+/// A real server without a stream; the contents are what a subscriber has received.
+pub struct CoreNats {
+    server: NatsServer,
+    client: async_nats::Client,
+    subscriber: AsyncMutex<(Subscriber, Vec<u64>)>,
+}
+
+impl CoreNats {
+    pub async fn start() -> Self {
+        let server = NatsServer::start("");
+        let options = async_nats::ConnectOptions::new().subscription_capacity(100_000);
+        let client = options.connect(server.url()).await.unwrap();
+        let subscriber = client.subscribe("events").await.unwrap();
+        client.flush().await.unwrap();
+        Self { server, client, subscriber: AsyncMutex::new((subscriber, Vec::new())) }
+    }
+}
+
+#[async_trait]
+impl Subject for CoreNats {
+    fn sink(&self) -> Box<dyn Sink> {
+        let config = NatsConfig {
+            delivery: DeliveryMode::Core,
+            subject: "events".to_owned(),
+            ..NatsConfig::default()
+        };
+        sink(&self.server.url(), config, context())
+    }
+
+    async fn fail(&self) {
+        self.server.kill();
+    }
+
+    async fn heal(&self) {
+        self.server.restart();
+    }
+
+    /// All that was published before this call: a message without headers marks its end.
+    async fn contents(&self) -> Vec<u64> {
+        let mut subscriber = self.subscriber.lock().await;
+        let (messages, numbers) = &mut *subscriber;
+        self.client.publish("events", "end".into()).await.unwrap();
+        while let Some(headers) = messages.next().await.unwrap().headers {
+            numbers.push(number_in(&headers));
+        }
+        numbers.clone()
+    }
+}
+
+fn number_in(headers: &HeaderMap) -> u64 {
+    headers.get("atdata-message-id").unwrap().as_str().rsplit(':').next().unwrap().parse().unwrap()
 }

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod events;
 pub mod kafka;
 pub mod kafka_reader;
+pub mod nats;
 pub mod output;
 pub mod ports;
 pub mod process;

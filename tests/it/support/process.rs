@@ -72,7 +72,8 @@ impl Server {
         loop {
             let ports = free();
             let Err(reason) = self.launch(command(ports)) else { return ports };
-            assert!(self.log().contains("Address already in use"), "{reason}\n{}", self.log_tail());
+            let taken = self.log().to_ascii_lowercase().contains("address already in use");
+            assert!(taken, "{reason}\n{}", self.log_tail());
             fs::remove_file(self.log_file()).expect("remove a server's log");
         }
     }
@@ -127,7 +128,8 @@ impl Server {
         tail_of(&self.log_file())
     }
 
-    fn log_file(&self) -> PathBuf {
+    /// Where it logs.
+    pub fn log_file(&self) -> PathBuf {
         self.directory().join("server.log")
     }
 

@@ -1,0 +1,121 @@
+//! Whether a stream takes every subject that a template can give.
+
+use super::template::Subject;
+
+/// How many partitions are looked at one by one, for streams that name each.
+const MOST_PARTITIONS: u32 = 10_000;
+
+/// Whether the stream's subjects, wildcards and all, cover every subject that events can have.
+pub(super) fn covers(stream: &[String], subject: &Subject) -> bool {
+    let covered = |partition| {
+        let tokens = subject.tokens(partition);
+        stream.iter().any(|pattern| matches(pattern, &tokens))
+    };
+    if covered(None) {
+        return true;
+    }
+    subject.partitions().is_some_and(|partitions| {
+        partitions.get() <= MOST_PARTITIONS && (0..partitions.get()).all(|partition| covered(Some(partition)))
+    })
+}
+
+/// Whether `pattern` takes every subject made of `tokens`; a token of `None` can be anything.
+fn matches(pattern: &str, tokens: &[Option<String>]) -> bool {
+    let mut rest = tokens.iter();
+    for wanted in pattern.split('.') {
+        let Some(token) = rest.next() else { return false };
+        match wanted {
+            ">" => return true,
+            "*" => {}
+            literal if token.as_deref() == Some(literal) => {}
+            _ => return false,
+        }
+    }
+    rest.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sink::SinkContext;
+    use crate::sink::nats::template::SubjectTemplate;
+
+    fn subject(template: &str, partitions: u32) -> Subject {
+        SubjectTemplate::parse(template).unwrap().bind(&SinkContext {
+            sink: "nats".to_owned(),
+            namespace: "acme".to_owned(),
+            destination_id: "main".to_owned(),
+            connection_id: "b-0".to_owned(),
+            queue: "main.RTO.acme".to_owned(),
+            partitions: NonZeroU32::new(partitions),
+        })
+    }
+
+    #[test]
+    fn wildcards_count_and_literals_do_not_reach_what_varies() {
+        for (stream, template, covered) in [
+            (&["events"][..], "events", true),
+            (&["events"], "events.{key}", false),
+            (&["events.*"], "events.{key}", true),
+            (&["events.*"], "events.a-{key}", true),
+            (&["events.*"], "events.{key}.x", false),
+            (&["events.>"], "events.{key}.{partition}", true),
+            (&["events.>"], "events", false),
+            (&[">"], "events", true),
+            (&["*.acme.main"], "{namespace}.acme.main", true),
+            (&["other.>", "events.acme.>"], "events.{namespace}.{destination_id}", true),
+            (&["events.*.x"], "events.{key}.y", false),
+            (&["events.0", "events.1", "events.2"], "events.{partition}", true),
+            (&["events.0", "events.1"], "events.{partition}", false),
+            (&["events.p0.*", "events.p1.>", "events.p2.*"], "events.p{partition}.{key}", true),
+            (&[], "events", false),
+        ] {
+            let stream: Vec<String> = stream.iter().map(|&pattern| pattern.to_owned()).collect();
+            assert_eq!(covers(&stream, &subject(template, 3)), covered, "{stream:?} {template}");
+        }
+    }
+
+    /// As the server compares a subject with a pattern: character by character of each token.
+    fn takes(pattern: &[&str], subject: &[&str]) -> bool {
+        match (pattern.first(), subject.first()) {
+            (None, None) => true,
+            (Some(&">"), Some(_)) => true,
+            (Some(&wanted), Some(&token)) if wanted == "*" || wanted == token => {
+                takes(&pattern[1..], &subject[1..])
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        /// Over a small alphabet and two partitions everything can be tried.
+        #[test]
+        fn what_is_covered_is_taken(
+            template in prop::collection::vec(prop::sample::select(vec!["a", "b", "{partition}"]), 1..4),
+            patterns in prop::collection::vec(
+                prop::collection::vec(prop::sample::select(vec!["a", "0", "1", "*", ">"]), 1..4), 0..4),
+        ) {
+            let text = template.join(".");
+            // `>` stands at the end only.
+            let patterns: Vec<Vec<&str>> = patterns
+                .into_iter()
+                .map(|mut pattern| {
+                    let end = pattern.iter().position(|token| *token == ">").map_or(pattern.len(), |at| at + 1);
+                    pattern.truncate(end);
+                    pattern
+                })
+                .collect();
+            let stream: Vec<String> = patterns.iter().map(|pattern| pattern.join(".")).collect();
+            let taken = ["0", "1"].iter().all(|partition| {
+                let subject = text.replace("{partition}", partition);
+                let tokens: Vec<&str> = subject.split('.').collect();
+                patterns.iter().any(|pattern| takes(pattern, &tokens))
+            });
+            prop_assert_eq!(covers(&stream, &subject(&text, 2)), taken);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The NATS sink and real servers.
+
+mod records;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
+use atdata_bridge::findings::Findings;
+use atdata_bridge::key::Keying;
+use atdata_bridge::sink::kind::Surroundings;
+use atdata_bridge::sink::nats::NatsSink;
+use atdata_bridge::sink::nats::config::{NatsConfig, check};
+use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Verdict};
+use bytes::Bytes;
+
+use crate::support::SOON;
+
+/// What a sink is told at its construction.
+pub fn context(partitions: Option<u32>) -> SinkContext {
+    SinkContext {
+        sink: "nats".to_owned(),
+        namespace: "acme".to_owned(),
+        destination_id: "d".to_owned(),
+        connection_id: "b1".to_owned(),
+        queue: "d.RTO.acme".to_owned(),
+        partitions: partitions.and_then(NonZeroU32::new),
+    }
+}
+
+/// The sink that `config` describes, at `url` unless it names another.
+pub fn sink(url: &str, mut config: NatsConfig, context: SinkContext) -> Box<dyn Sink> {
+    config.url.get_or_insert_with(|| url.to_owned());
+    let surroundings = Surroundings { partitions: context.partitions, prefetch: 1024 };
+    let mut findings = Findings::default();
+    let settings = check(&config, &surroundings, &mut findings);
+    let settings = settings.unwrap_or_else(|| panic!("{:?}", findings.problems()));
+    Box::new(NatsSink::new(settings, context))
+}
+
+/// An event with this id, key and body.
+pub fn event(id: &str, body: impl Into<Bytes>) -> Event {
+    let message = Message {
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        body: body.into(),
+        timestamp: Some(1_700_000_000_000),
+        redelivered: false,
+        headers: Headers::empty(),
+    };
+    Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
+}
+
+/// Opens the sink, hands over these events at once, and answers what it says of each.
+pub async fn deliver(sink: &mut dyn Sink, events: Vec<Event>) -> Result<Vec<Verdict>, SinkError> {
+    let (mut submit, mut verdicts) = sink.open().await?;
+    let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
+    let deliveries: Vec<Delivery> =
+        (1..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect();
+    assert_eq!(submit.submit(&deliveries)?, deliveries.len(), "there is room for a few");
+    let mut told = Vec::new();
+    while told.len() < deliveries.len() {
+        let news = tokio::time::timeout(SOON, verdicts.next()).await.expect("verdicts in time")?;
+        told.extend(news);
+    }
+    submit.close().await?;
+    told.sort_by_key(|(id, _)| *id);
+    Ok(told.into_iter().map(|(_, verdict)| verdict).collect())
+}

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Gets the NATS server that the tests start: the newest release, built by Go from its module proxy; where that
+# can't be done, Debian's package, which is older. How to call this is told in ../provision.sh.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../provision.sh"
+
+servers=2
+made_from=''
+packages='golang-go nats-server'
+version=v2.15.2
+
+title() {
+    echo 'the NATS server'
+}
+
+missing() {
+    command -v go >/dev/null || command -v nats-server >/dev/null ||
+        echo "Go 1.26 or newer, or Debian's package nats-server"
+}
+
+# A toolchain is downloaded only where the one that is installed is too old for this release.
+built_by_go() {
+    command -v go >/dev/null || return
+    for toolchain in local auto; do
+        GOBIN=$1 GOTOOLCHAIN=$toolchain GOFLAGS='-trimpath -buildvcs=false' CGO_ENABLED=0 \
+            go install "github.com/nats-io/nats-server/v2@$version" >&2 && return
+    done
+    return 1
+}
+
+build() {
+    built_by_go "$2" && return
+    command -v nats-server >/dev/null || {
+        echo "Go can't build nats-server $version here, and Debian's package nats-server is not installed" >&2
+        return 1
+    }
+    cp "$(command -v nats-server)" "$2/"
+    echo "taking Debian's $("$2/nats-server" --version) instead of $version; remove $cache/nats-* to try again" >&2
+}
+
+provision "$@"
