@@ -1,6 +1,8 @@
 //! The NATS sink and real servers.
 
+mod logins;
 mod records;
+mod troubles;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,0 +1,206 @@
+//! Each way to log in, and TLS: what works, and what a wrong one says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use atdata_bridge::key::Key;
+use atdata_bridge::secret::Secret;
+use atdata_bridge::sink::nats::config::{NatsConfig, NatsTlsConfig, StreamConfig};
+use atdata_bridge::sink::{SinkErrorKind, Verdict};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use super::{context, deliver, event, sink};
+use crate::support::certificates::Certificates;
+use crate::support::nats::{NatsServer, on_nats};
+
+on_nats!(
+    a_user_and_password,
+    a_token,
+    an_nkey,
+    a_credentials_file,
+    tls_with_the_right_authority,
+    tls_with_a_certificate_of_the_client,
+    tls_before_anything_else,
+);
+
+fn config() -> NatsConfig {
+    let create_stream = StreamConfig { enabled: true, ..StreamConfig::default() };
+    NatsConfig { stream: Some("EVENTS".to_owned()), create_stream, ..NatsConfig::default() }
+}
+
+/// What becomes of one event, and of `check`.
+async fn outcome(url: &str, config: NatsConfig) -> Result<(), (SinkErrorKind, String)> {
+    let mut sink = sink(url, config, context(None));
+    let body = format!(r#"{{"md5":"{}"}}"#, Key::digest(b"x"));
+    let delivered = deliver(sink.as_mut(), vec![event("ID:1", body)]).await;
+    let probed = sink.probe().await;
+    assert_eq!(delivered.is_err(), probed.is_err(), "check finds out: {probed:?}");
+    match delivered {
+        Ok(verdicts) => assert!(matches!(verdicts[..], [Verdict::Durable]), "{verdicts:?}"),
+        Err(error) => return Err((error.kind, error.to_string())),
+    }
+    Ok(())
+}
+
+async fn assert_refused(url: &str, config: NatsConfig) {
+    let (kind, message) = outcome(url, config).await.expect_err("a refusal");
+    assert_eq!(kind, SinkErrorKind::Misconfigured, "{message}");
+    assert!(message.contains("credentials"), "{message}");
+}
+
+async fn a_user_and_password() {
+    let server = NatsServer::start("authorization { user: bridge, password: \"s3cret\" }\n");
+    let with = |password: &str| NatsConfig {
+        username: Some("bridge".to_owned()),
+        password: Some(Secret::new(password)),
+        ..config()
+    };
+    outcome(&server.url(), with("s3cret")).await.unwrap();
+    assert_refused(&server.url(), with("wrong")).await;
+    assert_refused(&server.url(), config()).await;
+}
+
+async fn a_token() {
+    let server = NatsServer::start("authorization { token: \"t0ken\" }\n");
+    let with = |token: &str| NatsConfig { token: Some(Secret::new(token)), ..config() };
+    outcome(&server.url(), with("t0ken")).await.unwrap();
+    assert_refused(&server.url(), with("wrong")).await;
+}
+
+async fn an_nkey() {
+    let user = KeyPair::new_user();
+    let server =
+        NatsServer::start(&format!("authorization {{ users: [ {{ nkey: {} }} ] }}\n", user.public_key()));
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "seed", &format!("{}\n", user.seed().unwrap()));
+    outcome(&server.url(), NatsConfig { nkey_file: Some(file), ..config() }).await.unwrap();
+    let with = |seed: String| NatsConfig { nkey: Some(Secret::new(seed)), ..config() };
+    outcome(&server.url(), with(user.seed().unwrap())).await.unwrap();
+    assert_refused(&server.url(), with(KeyPair::new_user().seed().unwrap())).await;
+    assert_refused(&server.url(), with("SUnonsense".to_owned())).await;
+}
+
+async fn a_credentials_file() {
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let system = KeyPair::new_account();
+    let server = NatsServer::start(&operator_mode(&operator, &account, &system));
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "creds", &credentials(&account, &user));
+    let with = |file: &Path| NatsConfig { credentials_file: Some(file.to_owned()), ..config() };
+    outcome(&server.url(), with(&file)).await.unwrap();
+
+    let stranger = KeyPair::new_account();
+    let strange = write(directory.path(), "strange", &credentials(&stranger, &user));
+    assert_refused(&server.url(), with(&strange)).await;
+    let empty = write(directory.path(), "empty", "");
+    assert_refused(&server.url(), with(&empty)).await;
+}
+
+async fn tls_with_the_right_authority() {
+    let (_directory, certificates) = certificates();
+    let server = NatsServer::with_tls(&certificates, "");
+    let url = server.url();
+    let with = |ca: &Path| {
+        let tls = NatsTlsConfig { ca_file: Some(ca.to_owned()), ..NatsTlsConfig::default() };
+        NatsConfig { tls, ..config() }
+    };
+    outcome(&url, with(&certificates.authority)).await.unwrap();
+    outcome(&url.replace("nats://", "tls://"), with(&certificates.authority)).await.unwrap();
+
+    let (_other_directory, others) = self::certificates();
+    let (_, message) = outcome(&url, with(&others.authority)).await.expect_err("a foreign authority");
+    assert!(message.contains("certificate"), "{message}");
+    // The server asks for TLS, and the system knows nothing of the tests' authority.
+    outcome(&url, config()).await.expect_err("an authority that nobody named");
+    let wrong_name = url.replace("127.0.0.1", "127.0.0.2");
+    outcome(&wrong_name, with(&certificates.authority)).await.expect_err("another host's certificate");
+
+    let plain = NatsServer::start("");
+    let (_, message) = outcome(&plain.url(), with(&certificates.authority)).await.expect_err("no TLS there");
+    assert!(!message.is_empty(), "{message}");
+}
+
+async fn tls_with_a_certificate_of_the_client() {
+    let (_directory, certificates) = certificates();
+    let server = NatsServer::with_tls(&certificates, "verify: true");
+    let tls = NatsTlsConfig { ca_file: Some(certificates.authority.clone()), ..NatsTlsConfig::default() };
+    outcome(&server.url(), NatsConfig { tls: tls.clone(), ..config() }).await.expect_err("no certificate");
+    let tls = NatsTlsConfig {
+        certificate_file: Some(certificates.client.clone()),
+        key_file: Some(certificates.client_key.clone()),
+        ..tls
+    };
+    outcome(&server.url(), NatsConfig { tls, ..config() }).await.unwrap();
+}
+
+async fn tls_before_anything_else() {
+    let (_directory, certificates) = certificates();
+    let server = NatsServer::with_tls(&certificates, "handshake_first: true");
+    let tls = NatsTlsConfig {
+        ca_file: Some(certificates.authority.clone()),
+        first: true,
+        ..NatsTlsConfig::default()
+    };
+    outcome(&server.url(), NatsConfig { tls, ..config() }).await.unwrap();
+}
+
+fn certificates() -> (tempfile::TempDir, Certificates) {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificates = Certificates::make(directory.path(), &names);
+    (directory, certificates)
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// A server's configuration for users known by JWT: an account with JetStream, and the one that the server
+/// needs for itself.
+fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) -> String {
+    let unlimited = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
+        "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
+    });
+    let sign = |subject: &KeyPair, nats: Value| jwt(operator, subject, nats);
+    let of_operator = sign(operator, json!({"type": "operator", "version": 2}));
+    let of_account = sign(account, json!({"type": "account", "version": 2, "limits": unlimited}));
+    let no_jetstream = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1
+    });
+    let of_system = sign(system, json!({"type": "account", "version": 2, "limits": no_jetstream}));
+    format!(
+        "operator: \"{of_operator}\"\nsystem_account: {1}\nresolver: MEMORY\n\
+         resolver_preload {{\n {0}: \"{of_account}\"\n {1}: \"{of_system}\"\n}}\n",
+        account.public_key(),
+        system.public_key()
+    )
+}
+
+/// What `nsc generate creds` writes.
+fn credentials(account: &KeyPair, user: &KeyPair) -> String {
+    let jwt =
+        jwt(account, user, json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}));
+    let seed = user.seed().unwrap();
+    format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+}
+
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: Value) -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = part(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
+    let claims = part(json!({
+        "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(),
+        "name": "test", "nats": nats
+    }));
+    let signed = format!("{header}.{claims}");
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(signed.as_bytes()).unwrap());
+    format!("{signed}.{signature}")
+}

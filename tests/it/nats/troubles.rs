@@ -1,0 +1,317 @@
+//! What a server or a stream does wrong, seen by the real pump: nothing is lost, and the trouble has a name.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream};
+use atdata_bridge::secret::Secret;
+use atdata_bridge::sink::Sink;
+use atdata_bridge::sink::nats::config::NatsConfig;
+use atdata_bridge::telemetry::states::State;
+use atdata_bridge::units::Period;
+
+use super::{context, deliver, sink};
+use crate::sink_contract::{Rig, account};
+use crate::support::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
+use crate::support::proxy::Proxy;
+use crate::support::{SOON, wait_until};
+
+on_nats!(
+    a_missing_stream_holds_until_it_is_made,
+    a_stream_removed_in_the_run_holds_until_it_is_back,
+    a_quiet_stream_may_be_purged_or_made_anew,
+    a_full_stream_holds_what_it_refuses,
+    events_never_count_in_another_stream,
+    a_stream_that_can_t_be_trusted_is_refused,
+    a_forbidden_subject_holds_until_it_is_allowed,
+    a_forbidden_inbox_or_api_is_named,
+    a_frozen_server_is_seen_and_waited_for,
+    an_answer_that_never_comes_is_given_up,
+    cut_connections_lose_and_double_nothing,
+    an_outage_is_seen_while_nothing_happens,
+);
+
+fn config(stream: &str, subject: &str) -> NatsConfig {
+    NatsConfig { stream: Some(stream.to_owned()), subject: subject.to_owned(), ..NatsConfig::default() }
+}
+
+fn shared_sink(stream: &str, subject: &str) -> Box<dyn Sink> {
+    sink(&shared().url(), config(stream, subject), context(None))
+}
+
+/// Waits until the sink says `words` of its trouble.
+async fn says(rig: &Rig, words: &str) {
+    let said = || {
+        rig.states.all().iter().any(|(_, state, _)| match state {
+            State::Held(text) | State::Retrying(text) => text.contains(words),
+            _ => false,
+        })
+    };
+    wait_until(&format!("the sink says {words:?}"), SOON, said).await;
+}
+
+/// Whether it waits for an operator, rather than for the trouble to pass.
+fn is_held(rig: &Rig) -> bool {
+    rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)))
+}
+
+async fn numbers(stream: &jetstream::Context, name: &str) -> Vec<u64> {
+    let messages = read_stream(stream, name).await;
+    let number = |message: &jetstream::Message| {
+        let body: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+        body["n"].as_u64().unwrap()
+    };
+    messages.iter().map(number).collect()
+}
+
+/// Everything up to `sent`, once and in order.
+async fn assert_exactly(stream: &jetstream::Context, name: &str, sent: u64) {
+    let account = account(&numbers(stream, name).await, sent);
+    assert_eq!(account.lost, [] as [u64; 0], "lost");
+    assert_eq!(account.doubled, 0, "doubled");
+}
+
+async fn a_missing_stream_holds_until_it_is_made() {
+    let stream = shared().jetstream().await;
+    let mut rig = Rig::start(shared_sink("MISSING", "missing"), 0).await;
+    rig.send_to(100).await;
+    says(&rig, "there is no stream MISSING").await;
+    assert!(is_held(&rig) && rig.acked() == 0);
+    make_stream(&stream, "MISSING", &["missing"]).await;
+    rig.wait_for_ack(100).await;
+    assert_exactly(&stream, "MISSING", 100).await;
+    rig.drain().await;
+}
+
+async fn a_stream_removed_in_the_run_holds_until_it_is_back() {
+    let stream = shared().jetstream().await;
+    make_stream(&stream, "REMOVED", &["removed.>"]).await;
+    let mut rig = Rig::start(shared_sink("REMOVED", "removed.{key}"), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    stream.delete_stream("REMOVED").await.unwrap();
+    rig.send_to(200).await;
+    says(&rig, "there is no stream REMOVED").await;
+    assert_eq!(rig.acked(), 100);
+    make_stream(&stream, "REMOVED", &["removed.>"]).await;
+    rig.wait_for_ack(200).await;
+    assert_eq!(sorted(numbers(&stream, "REMOVED").await), (101..=200).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+async fn a_quiet_stream_may_be_purged_or_made_anew() {
+    let stream = shared().jetstream().await;
+    make_stream(&stream, "QUIET", &["quiet"]).await;
+    let mut rig = Rig::start(shared_sink("QUIET", "quiet"), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    stream.get_stream("QUIET").await.unwrap().purge().await.unwrap();
+    rig.send_to(200).await;
+    rig.wait_for_ack(200).await;
+    assert_eq!(sorted(numbers(&stream, "QUIET").await), (101..=200).collect::<Vec<_>>());
+    stream.delete_stream("QUIET").await.unwrap();
+    make_stream(&stream, "QUIET", &["quiet"]).await;
+    rig.send_to(300).await;
+    rig.wait_for_ack(300).await;
+    assert_eq!(sorted(numbers(&stream, "QUIET").await), (201..=300).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.sort_unstable();
+    numbers
+}
+
+async fn a_full_stream_holds_what_it_refuses() {
+    let stream = shared().jetstream().await;
+    let mut limits = stream::Config {
+        name: "FULL".to_owned(),
+        subjects: vec!["full.>".to_owned()],
+        max_messages: 150,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    stream.create_stream(limits.clone()).await.unwrap();
+    let mut rig = Rig::start(shared_sink("FULL", "full.{key}"), 0).await;
+    rig.send_to(300).await;
+    says(&rig, "maximum messages exceeded").await;
+    assert!(rig.acked() <= 150, "{} acknowledged", rig.acked());
+    limits.max_messages = -1;
+    stream.update_stream(limits).await.unwrap();
+    rig.wait_for_ack(300).await;
+    assert_exactly(&stream, "FULL", 300).await;
+    assert!(rig.letters.0.lock().unwrap().is_empty(), "no event is bad because a stream is full");
+    rig.drain().await;
+}
+
+async fn events_never_count_in_another_stream() {
+    let stream = shared().jetstream().await;
+    make_stream(&stream, "MINE", &["mine"]).await;
+    let mut rig = Rig::start(shared_sink("MINE", "mine"), 0).await;
+    rig.send_to(50).await;
+    rig.wait_for_ack(50).await;
+    stream.delete_stream("MINE").await.unwrap();
+    make_stream(&stream, "YOURS", &["mine"]).await;
+    rig.send_to(100).await;
+    rig.wait_for_trouble().await;
+    says(&rig, "MINE").await;
+    assert_eq!(numbers(&stream, "YOURS").await, [] as [u64; 0]);
+    assert_eq!(rig.acked(), 50);
+    stream.delete_stream("YOURS").await.unwrap();
+    make_stream(&stream, "MINE", &["mine"]).await;
+    rig.wait_for_ack(100).await;
+    assert_eq!(sorted(numbers(&stream, "MINE").await), (51..=100).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+async fn a_stream_that_can_t_be_trusted_is_refused() {
+    let stream = shared().jetstream().await;
+    let make = async |name: &str, change: fn(&mut stream::Config)| {
+        let mut config = stream::Config {
+            name: name.to_owned(),
+            subjects: vec![format!("{name}.a")],
+            ..stream::Config::default()
+        };
+        change(&mut config);
+        stream.create_stream(config).await.unwrap();
+    };
+    make("SILENT", |config| config.no_ack = true).await;
+    make("NARROW", |_| {}).await;
+    make("MEMORY", |config| config.storage = stream::StorageType::Memory).await;
+    for (name, subject, words) in
+        [("SILENT", "SILENT.a", "no_ack"), ("NARROW", "NARROW.{key}", "not all of NARROW.*")]
+    {
+        let mut sink = shared_sink(name, subject);
+        let opening = deliver(sink.as_mut(), Vec::new()).await.unwrap_err().to_string();
+        let probing = sink.probe().await.unwrap_err().to_string();
+        assert!(opening.contains(words) && probing == opening, "{opening}; {probing}");
+    }
+    let lines = shared_sink("MEMORY", "MEMORY.a").probe().await.unwrap().join("\n");
+    assert!(lines.contains("warning: stream MEMORY is kept in memory"), "{lines}");
+}
+
+const ADMIN: &str = "{ user: admin, password: admin }";
+
+/// A server on which the user `bridge` has these permissions.
+fn users(permissions: &str) -> String {
+    format!(
+        "authorization {{ users: [ {ADMIN}, {{ user: bridge, password: bridge, permissions: {permissions} }} ] }}\n"
+    )
+}
+
+fn as_bridge(config: NatsConfig) -> NatsConfig {
+    let password = Some(Secret::new("bridge"));
+    NatsConfig { username: Some("bridge".to_owned()), password, ..config }
+}
+
+async fn admin(server: &NatsServer) -> jetstream::Context {
+    let options = async_nats::ConnectOptions::new().user_and_password("admin".to_owned(), "admin".to_owned());
+    server.jetstream_as(options).await
+}
+
+async fn a_forbidden_subject_holds_until_it_is_allowed() {
+    let server =
+        NatsServer::start(&users(r#"{ publish: ["$JS.API.>", "events.other"], subscribe: ["_INBOX.>"] }"#));
+    let stream = admin(&server).await;
+    make_stream(&stream, "EVENTS", &["events.>"]).await;
+    let config = as_bridge(config("EVENTS", "events.{key}"));
+    let mut rig = Rig::start(sink(&server.url(), config, context(None)), 0).await;
+    rig.send_to(100).await;
+    says(&rig, "may not publish to events.{key}").await;
+    assert!(is_held(&rig) && rig.acked() == 0);
+    server.restart_with(&users(r#"{ publish: ["$JS.API.>", "events.>"], subscribe: ["_INBOX.>"] }"#));
+    rig.wait_for_ack(100).await;
+    assert_exactly(&stream, "EVENTS", 100).await;
+    rig.drain().await;
+}
+
+async fn a_forbidden_inbox_or_api_is_named() {
+    let server =
+        NatsServer::start(&users(r#"{ publish: ["$JS.API.>", "events"], subscribe: ["_BRIDGE.>"] }"#));
+    let stream = admin(&server).await;
+    make_stream(&stream, "EVENTS", &["events"]).await;
+    let config = as_bridge(config("EVENTS", "events"));
+    let refusal = async |config: NatsConfig| {
+        let mut sink = sink(&server.url(), config, context(None));
+        deliver(sink.as_mut(), Vec::new()).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let inbox = refusal(config.clone()).await.unwrap_err();
+    assert!(inbox.contains("inbox_prefix"), "{inbox}");
+    let config = NatsConfig { inbox_prefix: "_BRIDGE".to_owned(), ..config };
+    refusal(config.clone()).await.unwrap();
+    server.restart_with(&users(r#"{ publish: ["events"], subscribe: ["_BRIDGE.>"] }"#));
+    let api = refusal(config).await.unwrap_err();
+    assert!(api.contains("$JS.API.STREAM.INFO"), "{api}");
+}
+
+async fn a_frozen_server_is_seen_and_waited_for() {
+    let server = NatsServer::start("");
+    let stream = server.jetstream().await;
+    make_stream(&stream, "EVENTS", &["events.>"]).await;
+    let mut rig = Rig::start(sink(&server.url(), config("EVENTS", "events.{key}"), context(None)), 0).await;
+    rig.send_to(500).await;
+    rig.wait_for_ack(100).await;
+    server.freeze();
+    rig.send_to(1000).await;
+    says(&rig, "has not answered a publish").await;
+    server.thaw();
+    rig.wait_for_ack(1000).await;
+    assert_exactly(&stream, "EVENTS", 1000).await;
+    rig.drain().await;
+}
+
+async fn an_answer_that_never_comes_is_given_up() {
+    let server = NatsServer::start("");
+    let stream = server.jetstream().await;
+    make_stream(&stream, "EVENTS", &["events.>"]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let config = NatsConfig { publish_timeout: Period::secs(1), ..config("EVENTS", "events.{key}") };
+    let url = format!("nats://{}", proxy.addr());
+    let mut rig = Rig::start(sink(&url, config, context(None)), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    proxy.silence();
+    rig.send_to(200).await;
+    // Given up, and another connection tried, which is silent too.
+    wait_until("it connects anew", SOON, || proxy.connections() > 1).await;
+    rig.wait_for_trouble().await;
+    proxy.resume();
+    rig.wait_for_ack(200).await;
+    assert_exactly(&stream, "EVENTS", 200).await;
+    rig.drain().await;
+}
+
+async fn cut_connections_lose_and_double_nothing() {
+    let server = NatsServer::start("");
+    let stream = server.jetstream().await;
+    make_stream(&stream, "EVENTS", &["events.>"]).await;
+    let proxy = Proxy::start(server.addr()).await;
+    let url = format!("nats://{}", proxy.addr());
+    let mut rig = Rig::start(sink(&url, config("EVENTS", "events.{key}"), context(None)), 0).await;
+    for round in 1..=10 {
+        rig.send_to(round * 400).await;
+        rig.wait_for_ack(round * 400 - 350).await;
+        proxy.cut();
+    }
+    rig.wait_for_ack(4000).await;
+    assert!(proxy.connections() > 5, "{} connections", proxy.connections());
+    assert_exactly(&stream, "EVENTS", 4000).await;
+    rig.drain().await;
+}
+
+async fn an_outage_is_seen_while_nothing_happens() {
+    let server = NatsServer::start("");
+    let stream = server.jetstream().await;
+    make_stream(&stream, "EVENTS", &["events"]).await;
+    let mut rig = Rig::start(sink(&server.url(), config("EVENTS", "events"), context(None)), 0).await;
+    rig.send_to(10).await;
+    rig.wait_for_ack(10).await;
+    server.kill();
+    rig.wait_for_trouble().await;
+    server.restart();
+    let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
+    wait_until("the sink is ready again", Duration::from_secs(60), ready).await;
+    rig.send_to(20).await;
+    rig.wait_for_ack(20).await;
+    assert_exactly(&stream, "EVENTS", 20).await;
+    rig.drain().await;
+}
