@@ -18,6 +18,7 @@
 //!    full ([`Submit::submit`]).
 
 pub mod file;
+pub mod kafka;
 pub mod kind;
 pub mod memory;
 pub mod metadata;

@@ -1,0 +1,123 @@
+//! The two halves of an opening.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::client::ANSWER_WITHIN;
+use super::judge;
+use super::memory::Memory;
+use super::opening::{Ended, Running};
+use super::outbox::{Outbox, Room};
+use crate::event::Event;
+use crate::sink::metadata;
+use crate::sink::{Delivery, DeliveryId, SinkContext, SinkError, Submit, Verdict, Verdicts};
+
+/// How many headers a record has at most.
+const HEADERS: usize = 5;
+
+pub(super) struct KafkaSubmit {
+    pub(super) running: Option<Running>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) context: Arc<SinkContext>,
+    pub(super) topic: String,
+    pub(super) partitions: NonZeroU32,
+    /// The largest record that the client takes.
+    pub(super) record_bytes: usize,
+    pub(super) memory: Memory,
+    pub(super) ended: Ended,
+}
+
+impl KafkaSubmit {
+    /// Hands one delivery over; whether it was taken, or is refused for ever.
+    fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
+        let closed = || SinkError::unavailable("the client is closed");
+        let client = self.running.as_ref().and_then(Running::client).ok_or_else(closed)?;
+        let event = &delivery.event;
+        let key = event.key.hex();
+        let partition = i32::try_from(event.key.partition(self.partitions)).unwrap_or(i32::MAX);
+        // Numbers of deliveries begin at 0 and fit a machine word of 64 bits.
+        let record = BaseRecord::with_opaque_to(&self.topic, delivery.id.0 as usize)
+            .partition(partition)
+            .key(key.as_slice())
+            .payload(event.body().as_ref())
+            .headers(headers(event, &self.context));
+        let Err((error, _)) = client.send(record) else { return Ok(()) };
+        if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
+            let limit = format!("message.max.bytes, {},", self.record_bytes);
+            let rejection = judge::too_large(size(delivery), &limit);
+            self.outbox.refuse(delivery.id, size(delivery), rejection);
+            return Ok(());
+        }
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        Err(self.outbox.ending().unwrap_or_else(|| judge::trouble(code, &self.topic)))
+    }
+}
+
+/// What librdkafka's report shows again: body and key.
+fn size(delivery: &Delivery) -> usize {
+    delivery.event.body().len() + delivery.event.key.hex().len()
+}
+
+fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
+    let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
+    metadata::each(event, context, |key, value| {
+        headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
+    });
+    headers.unwrap_or_default()
+}
+
+#[async_trait]
+impl Submit for KafkaSubmit {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        let room = match self.outbox.reserve(deliveries.iter().map(size)) {
+            Ok(Room::For(room)) => room,
+            Ok(Room::None) => return Ok(0),
+            Err(error) => return Err(self.memory.carry(error)),
+        };
+        for (taken, delivery) in deliveries[..room].iter().enumerate() {
+            if let Err(error) = self.send(delivery) {
+                self.outbox.give_back(deliveries[taken..room].iter().map(size));
+                self.outbox.end(error.clone());
+                // With something in flight its reports come first, and then the end.
+                let is_answered = taken == 0 && !self.outbox.is_busy();
+                return if is_answered { Err(self.memory.carry(error)) } else { Ok(taken) };
+            }
+        }
+        Ok(room)
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.running = None;
+        // A client that is destroyed while the process ends would use what is gone.
+        let over = tokio::time::timeout(ANSWER_WITHIN, self.ended.wait()).await;
+        over.map_err(|_| SinkError::unavailable("the client does not end"))
+    }
+}
+
+pub(super) struct KafkaVerdicts {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) memory: Memory,
+}
+
+#[async_trait]
+impl Verdicts for KafkaVerdicts {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        self.outbox.wait().await;
+        let verdicts = self.outbox.take();
+        if !verdicts.is_empty() {
+            return Ok(verdicts);
+        }
+        let silent = || SinkError::unavailable("the client said nothing");
+        Err(self.memory.carry(self.outbox.ending().unwrap_or_else(silent)))
+    }
+
+    fn health(&self) -> Result<(), SinkError> {
+        self.outbox.health()
+    }
+}

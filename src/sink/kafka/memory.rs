@@ -1,0 +1,50 @@
+//! What outlives an opening.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sink::{SinkError, SinkErrorKind};
+
+/// Shared by a sink and its openings. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Mutex<Remembered>>);
+
+struct Remembered {
+    batch_bytes: usize,
+    carried: Option<SinkError>,
+}
+
+impl Memory {
+    /// Batches begin with `batch_bytes` at most.
+    pub(super) fn new(batch_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Remembered { batch_bytes, carried: None })))
+    }
+
+    /// The largest batch that the topic may accept.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.lock().batch_bytes
+    }
+
+    /// A batch of a client with `batch_bytes` was too large: the next one tries half of it. A record larger
+    /// than that travels alone, so that halving ends at the record that is too large, if there is one.
+    pub(super) fn shrink_batches(&self, batch_bytes: usize) -> usize {
+        let mut remembered = self.lock();
+        remembered.batch_bytes = remembered.batch_bytes.min((batch_bytes / 2).max(1));
+        remembered.batch_bytes
+    }
+
+    /// Why the last opening ended, where an operator must act and a new opening alone can't know.
+    pub(super) fn carried(&self) -> Option<SinkError> {
+        self.lock().carried.clone()
+    }
+
+    /// An opening ended because of `error`.
+    pub(super) fn carry(&self, error: SinkError) -> SinkError {
+        let needs_operator = error.kind == SinkErrorKind::Misconfigured;
+        self.lock().carried = needs_operator.then(|| error.clone());
+        error
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

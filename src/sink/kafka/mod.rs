@@ -1,0 +1,125 @@
+//! A topic of Apache Kafka, by librdkafka: idempotent, all in-sync replicas, nothing ever given up.
+//!
+//! One client per opening. It rides out an outage by itself and in order, so that no record is written twice;
+//! what it can't ride out (a fatal error, a record that is refused) ends the opening, but only after every
+//! report is in: what is durable is known by then, and the rest comes back in order. `gapless` sees to it
+//! that nothing behind a record that failed becomes durable before it is submitted again (I3).
+//!
+//! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
+//! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
+
+mod client;
+pub mod config;
+mod context;
+mod halves;
+mod judge;
+mod memory;
+mod opening;
+mod outbox;
+mod probe;
+mod properties;
+mod roots;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::config::{KafkaConfig, KafkaSettings};
+use self::halves::{KafkaSubmit, KafkaVerdicts};
+use self::memory::Memory;
+use self::opening::{Ended, Opened, Parts};
+use self::outbox::Outbox;
+use super::kind::{Findings, SinkFactory, SinkKind, Surroundings};
+use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
+
+/// The kind `kafka`.
+pub struct Kafka;
+
+impl SinkKind for Kafka {
+    const NAME: &'static str = "kafka";
+    type Config = KafkaConfig;
+
+    fn check(
+        config: KafkaConfig,
+        surroundings: &Surroundings,
+        findings: &mut Findings,
+    ) -> Option<Arc<dyn SinkFactory>> {
+        let settings = config::check(&config, surroundings, findings)?;
+        Some(Arc::new(settings))
+    }
+}
+
+impl SinkFactory for KafkaSettings {
+    fn build(&self, context: SinkContext) -> Box<dyn Sink> {
+        Box::new(KafkaSink::new(self.clone(), context))
+    }
+
+    fn destination(&self) -> Option<String> {
+        Some(Self::destination(self))
+    }
+}
+
+/// The Kafka sink.
+pub struct KafkaSink {
+    settings: KafkaSettings,
+    context: Arc<SinkContext>,
+    memory: Memory,
+    previous: Option<Ended>,
+}
+
+impl KafkaSink {
+    /// Touches nothing yet.
+    pub fn new(settings: KafkaSettings, context: SinkContext) -> Self {
+        let memory = Memory::new(settings.client.batch_bytes());
+        Self { settings, context: Arc::new(context), memory, previous: None }
+    }
+
+    /// A new client, once the one before is gone: there is never more than one.
+    async fn connect(&mut self, outbox: &Arc<Outbox>) -> Result<Opened, SinkError> {
+        if let Some(previous) = &mut self.previous {
+            previous.wait().await;
+        }
+        let parts = Parts {
+            sink: &self.context.sink,
+            client_id: &self.context.connection_id,
+            settings: &self.settings,
+            memory: &self.memory,
+            outbox,
+        };
+        opening::open(parts, &mut self.previous).await
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        let outbox = Arc::new(Outbox::new(self.memory.carried()));
+        let Opened { running, topic, ended } = self.connect(&outbox).await?;
+        let submit = KafkaSubmit {
+            running: Some(running),
+            outbox: Arc::clone(&outbox),
+            context: Arc::clone(&self.context),
+            topic: self.settings.topic.clone(),
+            partitions: topic.partitions,
+            record_bytes: self.settings.client.record_bytes(),
+            memory: self.memory.clone(),
+            ended,
+        };
+        Ok((Box::new(submit), Box::new(KafkaVerdicts { outbox, memory: self.memory.clone() })))
+    }
+
+    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+        let outbox = Arc::new(Outbox::new(None));
+        let opened = self.connect(&outbox).await?;
+        let lines = probe::lines(&self.settings, &opened.topic).await;
+        drop(opened);
+        Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! One client and its two threads: one polls it for reports, the other looks after the topic. The lane's
+//! task never waits for librdkafka, and never is the one that destroys a client.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::{oneshot, watch};
+
+use super::client::ANSWER_WITHIN;
+use super::config::KafkaSettings;
+use super::context::Context;
+use super::judge;
+use super::memory::Memory;
+use super::outbox::Outbox;
+use crate::sink::{SinkError, SinkErrorKind};
+
+/// How long one poll lasts; reports come at once, only the end is noticed that late.
+const POLL: Duration = Duration::from_millis(100);
+/// Between two looks at the topic, unless something asks for one.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// One question of a look.
+const QUESTION: Duration = Duration::from_secs(1);
+
+/// A client.
+pub(super) type Client = BaseProducer<Context>;
+
+/// What a look found.
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    /// How many partitions it has.
+    pub(super) partitions: NonZeroU32,
+    /// The smallest number of replicas of a partition.
+    pub(super) replicas: usize,
+    /// How many brokers the cluster has.
+    pub(super) brokers: usize,
+}
+
+/// Resolves once both threads of an opening are over and its client is gone. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Ended(watch::Receiver<()>);
+
+impl Ended {
+    /// Waits for it. Cancel-safe.
+    pub(super) async fn wait(&mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
+/// Keeps a client going until it is dropped.
+pub(super) struct Running {
+    client: Option<Arc<Client>>,
+    stop: Arc<AtomicBool>,
+    look: SyncSender<()>,
+}
+
+impl Running {
+    /// The client, until the end.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_deref()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // First our own handle: the client is destroyed by one of the threads, since that may take a while.
+        self.client = None;
+        self.stop.store(true, Ordering::Release);
+        let _due = self.look.try_send(());
+    }
+}
+
+/// What a client is made of.
+pub(super) struct Parts<'a> {
+    pub(super) sink: &'a str,
+    pub(super) client_id: &'a str,
+    pub(super) settings: &'a KafkaSettings,
+    pub(super) memory: &'a Memory,
+    pub(super) outbox: &'a Arc<Outbox>,
+}
+
+/// A client that has seen its topic.
+pub(super) struct Opened {
+    pub(super) running: Running,
+    pub(super) topic: Topic,
+    pub(super) ended: Ended,
+}
+
+/// Makes a client and waits until it has found the topic as it must be.
+///
+/// # Errors
+/// No broker answers in time, the login is refused, the topic is missing or has another number of partitions.
+pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Result<Opened, SinkError> {
+    let batch_bytes = parts.memory.batch_bytes();
+    let config = parts.settings.client.config(parts.client_id, batch_bytes);
+    let (look, looks) = sync_channel(1);
+    let context = Context {
+        sink: parts.sink.to_owned(),
+        topic: parts.settings.topic.clone(),
+        batch_bytes,
+        outbox: Arc::clone(parts.outbox),
+        memory: parts.memory.clone(),
+        look: look.clone(),
+    };
+    let client: Client = config.create_with_context(context).map_err(unusable)?;
+    let client = Arc::new(client);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (alive, over) = watch::channel(());
+    let ended = Ended(over);
+    *previous = Some(ended.clone());
+    let (found, first) = oneshot::channel();
+    let watch = Watch {
+        topic: parts.settings.topic.clone(),
+        pinned: parts.settings.partitions,
+        outbox: Arc::clone(parts.outbox),
+        stop: Arc::clone(&stop),
+        looks,
+    };
+    let running = Running { client: Some(Arc::clone(&client)), stop: Arc::clone(&stop), look };
+    let polled = Arc::clone(&client);
+    let outbox = Arc::clone(parts.outbox);
+    let poller_alive = alive.clone();
+    start(&format!("{}-poll", parts.sink), move || {
+        poll(&polled, &stop, &outbox);
+        drop(polled);
+        drop(poller_alive);
+    })?;
+    start(&format!("{}-watch", parts.sink), move || {
+        watch.run(&client, found);
+        drop(client);
+        drop(alive);
+    })?;
+    let topic = first
+        .await
+        .map_err(|_| SinkError::unavailable("the thread that looks after the topic has ended"))??;
+    Ok(Opened { running, topic, ended })
+}
+
+fn unusable(error: KafkaError) -> SinkError {
+    SinkError::misconfigured("librdkafka refuses its settings").caused_by(error)
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkError> {
+    let started: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
+}
+
+fn poll(client: &Client, stop: &AtomicBool, outbox: &Outbox) {
+    while !stop.load(Ordering::Acquire) {
+        client.poll(POLL);
+        if outbox.wants_purge() {
+            // What is in a request gets its own report.
+            client.purge(PurgeConfig::default().queue());
+        }
+    }
+}
+
+/// Looks after the topic while the client runs.
+struct Watch {
+    topic: String,
+    /// `event.partitions`.
+    pinned: Option<NonZeroU32>,
+    outbox: Arc<Outbox>,
+    stop: Arc<AtomicBool>,
+    looks: Receiver<()>,
+}
+
+impl Watch {
+    fn run(self, client: &Client, found: oneshot::Sender<Result<Topic, SinkError>>) {
+        let first = self.first_look(client);
+        let count = first.as_ref().map(|topic| topic.partitions).ok();
+        let taken = found.send(first);
+        let (Some(count), Ok(())) = (count, taken) else { return };
+        loop {
+            match self.looks.recv_timeout(LOOK_EVERY) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(()) | Err(RecvTimeoutError::Timeout) if self.is_over() => return,
+                Ok(()) | Err(RecvTimeoutError::Timeout) => self.look_again(client, count),
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Asks until there is an answer, a trouble is known, or the time is over.
+    fn first_look(&self, client: &Client) -> Result<Topic, SinkError> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            match look(client, &self.topic, self.pinned) {
+                Ok(topic) => return Ok(topic),
+                Err(Looked::Wrong(error)) => return Err(error),
+                Err(Looked::NoAnswer(error)) => {
+                    let known = self.outbox.trouble().or_else(|| self.outbox.ending());
+                    if known.is_some() || self.is_over() || Instant::now() >= deadline {
+                        return Err(known.unwrap_or(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_again(&self, client: &Client, count: NonZeroU32) {
+        match look(client, &self.topic, None) {
+            Ok(topic) if topic.partitions == count => self.outbox.set_trouble(None),
+            Ok(topic) => {
+                let (now, before) = (topic.partitions, count);
+                let text = format!("the topic {} has {now} partitions now, and had {before}", self.topic);
+                self.outbox.end(SinkError::unavailable(text));
+                if now < before {
+                    // Another topic of the same name: what waits must not go to it by the old count.
+                    self.outbox.purge();
+                }
+            }
+            Err(Looked::Wrong(error)) => self.outbox.set_trouble(Some(error)),
+            Err(Looked::NoAnswer(error)) => {
+                self.outbox.set_trouble(Some(self.outbox.trouble().unwrap_or(error)));
+            }
+        }
+    }
+}
+
+/// Why a look found nothing to go on with.
+enum Looked {
+    /// The brokers say what is wrong.
+    Wrong(SinkError),
+    /// They say nothing.
+    NoAnswer(SinkError),
+}
+
+/// Asks the brokers for the topic. Never creates it.
+fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>) -> Result<Topic, Looked> {
+    let metadata = client.client().fetch_metadata(Some(name), QUESTION).map_err(|error| {
+        Looked::NoAnswer(SinkError::unavailable("the brokers do not answer").caused_by(error))
+    })?;
+    let topic = metadata.topics().first();
+    let missing = || Looked::Wrong(judge::trouble(Code::UnknownTopic, name));
+    let topic = topic.ok_or_else(missing)?;
+    if let Some(code) = topic.error() {
+        return Err(Looked::Wrong(judge::trouble(code.into(), name)));
+    }
+    let partitions =
+        u32::try_from(topic.partitions().len()).ok().and_then(NonZeroU32::new).ok_or_else(missing)?;
+    match pinned {
+        Some(pinned) if pinned != partitions => Err(Looked::Wrong(SinkError::misconfigured(format!(
+            "the topic {name} has {partitions} partitions, but event.partitions is {pinned}: make them the same"
+        )))),
+        _ => Ok(Topic {
+            partitions,
+            replicas: topic
+                .partitions()
+                .iter()
+                .map(|partition| partition.replicas().len())
+                .min()
+                .unwrap_or(0),
+            brokers: metadata.brokers().len(),
+        }),
+    }
+}

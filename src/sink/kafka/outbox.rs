@@ -1,0 +1,287 @@
+//! What the client's threads tell the lane: verdicts, how the opening ends, and how the brokers are.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::sink::{DeliveryId, Rejection, SinkError, SinkErrorKind, Verdict};
+
+/// The most deliveries without a verdict.
+pub(super) const MAX_DELIVERIES: usize = 16_384;
+/// The most bytes of bodies without a verdict; one more is taken when nothing is in flight.
+pub(super) const MAX_BYTES: usize = 32 << 20;
+/// So long without a report while something is in flight, and the trouble is shown.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bounded by what was submitted: one verdict for each delivery.
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    news: Notify,
+}
+
+struct State {
+    verdicts: Vec<(DeliveryId, Verdict)>,
+    /// Accepted, and the lane has not taken the verdict yet.
+    open: usize,
+    /// Accepted, and librdkafka has not reported yet.
+    flying: usize,
+    /// Of those that fly.
+    bytes: usize,
+    /// Nothing more is taken, and once nothing flies any more the opening is broken.
+    ending: Option<SinkError>,
+    /// What is not in a request yet is to come back.
+    purge: bool,
+    /// Since when the oldest in flight waits, or the last report.
+    heard: Instant,
+    /// What ended the opening before; gone with the first durable record.
+    carried: Option<SinkError>,
+    /// What the brokers, or the lack of them, said last.
+    trouble: Option<SinkError>,
+}
+
+/// How many deliveries, from the front, may go.
+pub(super) enum Room {
+    /// So many; they count as in flight from now on.
+    For(usize),
+    /// None; the opening ends, or is full.
+    None,
+}
+
+impl Outbox {
+    /// For a new opening after one that ended with `carried`.
+    pub(super) fn new(carried: Option<SinkError>) -> Self {
+        let state = State {
+            verdicts: Vec::new(),
+            open: 0,
+            flying: 0,
+            bytes: 0,
+            ending: None,
+            purge: false,
+            heard: Instant::now(),
+            carried,
+            trouble: None,
+        };
+        Self { state: Mutex::new(state), news: Notify::new() }
+    }
+
+    /// Makes room for the first of the deliveries with these sizes.
+    ///
+    /// # Errors
+    /// The opening is broken and nothing is in flight any more.
+    pub(super) fn reserve(&self, sizes: impl Iterator<Item = usize>) -> Result<Room, SinkError> {
+        let mut state = self.lock();
+        if let Some(error) = &state.ending {
+            return if state.open == 0 { Err(error.clone()) } else { Ok(Room::None) };
+        }
+        if state.flying == 0 {
+            state.heard = Instant::now();
+        }
+        let mut taken = 0;
+        for size in sizes {
+            let is_full = state.open >= MAX_DELIVERIES || state.bytes + size > MAX_BYTES;
+            if is_full && state.open > 0 {
+                break;
+            }
+            state.open += 1;
+            state.flying += 1;
+            state.bytes += size;
+            taken += 1;
+        }
+        Ok(if taken == 0 { Room::None } else { Room::For(taken) })
+    }
+
+    /// Gives back the room of deliveries that librdkafka did not take.
+    pub(super) fn give_back(&self, sizes: impl Iterator<Item = usize>) {
+        let mut state = self.lock();
+        for size in sizes {
+            state.open = state.open.saturating_sub(1);
+            state.landed(size);
+        }
+    }
+
+    /// librdkafka refused this delivery at once.
+    pub(super) fn refuse(&self, id: DeliveryId, bytes: usize, rejection: Rejection) {
+        self.report(id, bytes, Verdict::Reject(rejection));
+    }
+
+    /// The report on a delivery.
+    pub(super) fn report(&self, id: DeliveryId, bytes: usize, verdict: Verdict) {
+        let mut state = self.lock();
+        state.landed(bytes);
+        state.heard = Instant::now();
+        if matches!(verdict, Verdict::Durable) {
+            state.carried = None;
+            state.trouble = None;
+        }
+        state.verdicts.push((id, verdict));
+        let is_first = state.verdicts.len() == 1;
+        let is_last = state.flying == 0;
+        drop(state);
+        if is_first || is_last {
+            self.news.notify_one();
+        }
+    }
+
+    /// Ends the opening because of `error`, unless it ends already.
+    pub(super) fn end(&self, error: SinkError) {
+        self.change(|state| {
+            state.ending.get_or_insert(error);
+        });
+    }
+
+    /// Ends the opening because of `error`, which says more than what may have ended it before.
+    pub(super) fn end_since(&self, error: SinkError) {
+        self.change(|state| state.ending = Some(error));
+    }
+
+    /// Whether a delivery has no verdict yet, or one that the lane has not taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().open > 0
+    }
+
+    /// Why the opening ends, if it does.
+    pub(super) fn ending(&self) -> Option<SinkError> {
+        self.lock().ending.clone()
+    }
+
+    /// Why a record comes back that failed with others.
+    pub(super) fn swept(&self) -> SinkError {
+        let unknown = || SinkError::unavailable("the record came back with others that failed");
+        self.ending().unwrap_or_else(unknown)
+    }
+
+    /// From now on whatever is not in a request comes back.
+    pub(super) fn purge(&self) {
+        self.change(|state| state.purge = true);
+    }
+
+    /// Whether something is to be purged now.
+    pub(super) fn wants_purge(&self) -> bool {
+        let state = self.lock();
+        state.purge && state.flying > 0
+    }
+
+    /// The brokers are in trouble, or no longer.
+    pub(super) fn set_trouble(&self, trouble: Option<SinkError>) {
+        self.lock().trouble = trouble;
+    }
+
+    /// The trouble, if the brokers are in one.
+    pub(super) fn trouble(&self) -> Option<SinkError> {
+        self.lock().trouble.clone()
+    }
+
+    /// See [`crate::sink::Verdicts::health`].
+    pub(super) fn health(&self) -> Result<(), SinkError> {
+        let state = self.lock();
+        let known = [&state.trouble, &state.carried].into_iter().flatten();
+        // What an operator must do is said first.
+        if let Some(error) = known.max_by_key(|error| error.kind == SinkErrorKind::Misconfigured) {
+            return Err(error.clone());
+        }
+        let silence = state.heard.elapsed();
+        if state.flying > 0 && silence > PATIENCE {
+            let text =
+                format!("{} events wait for the brokers, silent for {} s", state.flying, silence.as_secs());
+            return Err(SinkError::unavailable(text));
+        }
+        Ok(())
+    }
+
+    /// Returns once there is a verdict or the opening is broken. Cancel-safe.
+    pub(super) async fn wait(&self) {
+        loop {
+            {
+                let state = self.lock();
+                if !state.verdicts.is_empty() || (state.ending.is_some() && state.flying == 0) {
+                    return;
+                }
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// Takes all verdicts there are.
+    pub(super) fn take(&self) -> Vec<(DeliveryId, Verdict)> {
+        let mut state = self.lock();
+        state.open = state.open.saturating_sub(state.verdicts.len());
+        std::mem::take(&mut state.verdicts)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.news.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn landed(&mut self, bytes: usize) {
+        self.flying = self.flying.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved(outbox: &Outbox, sizes: &[usize]) -> usize {
+        match outbox.reserve(sizes.iter().copied()).unwrap() {
+            Room::For(count) => count,
+            Room::None => 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_bounded_by_count_and_bytes_and_takes_one_when_idle() {
+        let outbox = Outbox::new(None);
+        assert_eq!(reserved(&outbox, &[MAX_BYTES + 1, 1]), 1);
+        outbox.report(DeliveryId(0), MAX_BYTES + 1, Verdict::Durable);
+        assert_eq!(outbox.take().len(), 1);
+        assert_eq!(reserved(&outbox, &[MAX_BYTES, 1]), 1);
+        outbox.give_back([MAX_BYTES].into_iter());
+        assert_eq!(reserved(&outbox, &vec![1; MAX_DELIVERIES + 1]), MAX_DELIVERIES);
+        assert_eq!(reserved(&outbox, &[1]), 0);
+        // Only what the lane has taken makes room.
+        outbox.report(DeliveryId(1), 1, Verdict::Durable);
+        assert_eq!(reserved(&outbox, &[1]), 0);
+        outbox.take();
+        assert_eq!(reserved(&outbox, &[1, 1]), 1);
+    }
+
+    #[tokio::test]
+    async fn an_ending_opening_breaks_only_when_every_report_is_in() {
+        let outbox = Outbox::new(None);
+        assert_eq!(reserved(&outbox, &[1, 1]), 2);
+        outbox.end(SinkError::unavailable("first"));
+        outbox.end(SinkError::unavailable("second"));
+        assert_eq!(reserved(&outbox, &[1]), 0);
+        let waits = || tokio::time::timeout(Duration::from_millis(20), outbox.wait());
+        assert!(waits().await.is_err(), "broken while two are in flight");
+        outbox.report(DeliveryId(0), 1, Verdict::Durable);
+        outbox.report(DeliveryId(1), 1, Verdict::Durable);
+        outbox.wait().await;
+        assert!(matches!(outbox.reserve([1].into_iter()), Ok(Room::None)), "the lane does not know yet");
+        assert_eq!(outbox.take().len(), 2);
+        outbox.wait().await;
+        let Err(error) = outbox.reserve([1].into_iter()) else { panic!("open") };
+        assert_eq!(error.to_string(), "first");
+    }
+
+    #[tokio::test]
+    async fn a_trouble_is_shown_until_a_record_is_durable() {
+        let outbox = Outbox::new(Some(SinkError::misconfigured("read-only")));
+        outbox.set_trouble(Some(SinkError::unavailable("away")));
+        assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
+        outbox.set_trouble(None);
+        assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
+        reserved(&outbox, &[1]);
+        outbox.report(DeliveryId(0), 1, Verdict::Durable);
+        assert!(outbox.health().is_ok());
+    }
+}
