@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::reader::Reader;
 use crate::findings::Findings;
 use crate::sink::file::FileKind;
+use crate::sink::kafka::KafkaKind;
 use crate::sink::kind::{SinkFactory, SinkKind, Surroundings};
 use crate::sink::nats::config::NatsKind;
 use crate::sink::stdout::StdoutKind;
@@ -30,7 +31,7 @@ pub struct SinkKinds(Vec<Kind>);
 impl SinkKinds {
     /// Those of this crate.
     pub fn built_in() -> Self {
-        Self(Vec::new()).with::<FileKind>().with::<NatsKind>().with::<StdoutKind>()
+        Self(Vec::new()).with::<FileKind>().with::<KafkaKind>().with::<NatsKind>().with::<StdoutKind>()
     }
 
     /// These and `K`, which replaces a kind of the same name.

@@ -19,6 +19,7 @@ mod drain;
 mod example_sink;
 mod faults;
 mod hundred_thousand;
+mod kafka;
 mod kafka_server;
 mod kills;
 mod nats;

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::subjects::context;
 use crate::support::{SOON, wait_until};
 
 /// A destination under test.
@@ -182,6 +183,14 @@ impl Rig {
             (session, through) if session == SessionId(self.session) => self.base + through,
             _ => self.base,
         }
+    }
+
+    /// Sends one more event, with this body.
+    pub async fn send_body(&mut self, body: String) {
+        let number = self.base + self.sent + 1;
+        let message = Message { body: Bytes::from(body), ..message(number) };
+        self.incoming.send(Incoming::Messages(vec![message])).await.unwrap();
+        self.sent += 1;
     }
 
     pub async fn wait_for_ack(&self, number: u64) {
@@ -399,7 +408,8 @@ every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
 every_promise!(files, super::subjects::Files::new(super::Compression::None));
 every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
 every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
-
+every_promise!(kafka_killed, super::subjects::Topic::killed().await, if crate::support::kafka::available);
+every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if crate::support::kafka::available);
 every_promise!(jetstream, super::subjects::JetStream::start().await, if crate::support::nats::available);
 // Core NATS keeps nothing: what an outage or a crash of the server costs, nobody can say.
 every_promise!(core_nats, super::subjects::CoreNats::start().await, if crate::support::nats::available;

@@ -266,8 +266,16 @@ impl Lane {
     fn on_opened(&mut self, sink: Box<dyn Sink>, opened: Opened) {
         match opened {
             Ok((submit, verdicts)) => {
+                let health = verdicts.health();
                 self.sinking = Sinking::Open { sink, submit, verdicts };
-                self.ready();
+                match health {
+                    Ok(()) => self.ready(),
+                    // Open, but what ended the opening before may not be over: the back-off goes on growing.
+                    Err(error) => {
+                        self.ailing = true;
+                        self.show(&error);
+                    }
+                }
             }
             Err(error) => {
                 self.sinking = Sinking::Closed(sink);

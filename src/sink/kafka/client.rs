@@ -11,7 +11,7 @@ use super::config::{Compression, Mechanism};
 use crate::secret::Secret;
 
 /// What the sink relies on; none of it can be changed.
-const PROMISES: [(&str, &str); 10] = [
+const PROMISES: [(&str, &str); 11] = [
     // D1: the brokers' own word, once and in order.
     ("acks", "all"),
     ("enable.idempotence", "true"),
@@ -22,6 +22,8 @@ const PROMISES: [(&str, &str); 10] = [
     ("retries", "2147483647"),
     // A topic that is missing is an operator's business.
     ("allow.auto.create.topics", "false"),
+    // One that goes missing takes what waits for it back at once: it may come back with other partitions.
+    ("topic.metadata.propagation.max.ms", "0"),
     // The sink's own bound holds below these (I4).
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),

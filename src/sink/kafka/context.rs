@@ -18,6 +18,8 @@ use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
 
 /// How librdkafka's log says that the number of partitions has changed.
 const PARTITION_COUNT: &str = "PARTCNT";
+/// How it says that a property is experimental, at each start; ours are chosen, and tested.
+const PROPERTY_WARNING: &str = "CONFWARN";
 
 /// The ears of one client.
 pub(super) struct Context {
@@ -81,6 +83,7 @@ impl ClientContext for Context {
         }
         let sink = self.sink.as_str();
         match level {
+            _ if facility == PROPERTY_WARNING => tracing::debug!(sink, "librdkafka: {facility}: {message}"),
             // Nothing that an operator must act on is said here only: the state of the sink has it.
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -98,20 +101,21 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         match code {
-            Code::Fatal => {
-                self.outbox.end(fatal(reason, &self.topic));
-                self.outbox.purge();
-            }
+            // The end of this client, which the thread that polls finds out for itself: the code says it
+            // only sometimes.
+            Code::Fatal | Code::GaplessGuarantee | Code::Inconsistent => {}
             Code::AllBrokersDown => {
                 // The reason of a refused login comes first and says more.
                 let is_known = |known: SinkError| known.kind == SinkErrorKind::Misconfigured;
                 if !self.outbox.trouble().is_some_and(is_known) {
-                    let text = format!("no broker can be reached: {reason}");
-                    self.outbox.set_trouble(Some(SinkError::unavailable(text)));
+                    self.outbox.set_trouble(Some(judge::no_answer(self.outbox.reason().as_deref(), reason)));
                 }
                 self.look_now();
             }
-            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => self.look_now(),
+            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
+                self.outbox.set_reason(reason);
+                self.look_now();
+            }
             code => {
                 let error = judge::trouble(code, &self.topic);
                 let text = format!("{error}: {reason}");
@@ -124,12 +128,4 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, _: Statistics) {}
-}
-
-/// The end of a client: only a new one can go on.
-fn fatal(reason: &str, topic: &str) -> SinkError {
-    match reason.contains("Cluster authorization failed") {
-        true => judge::trouble(Code::ClusterAuthorizationFailed, topic),
-        false => SinkError::unavailable(format!("the client had to give up and is made anew: {reason}")),
-    }
 }

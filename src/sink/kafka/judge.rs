@@ -2,7 +2,7 @@
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::sink::{Rejection, SinkError};
+use crate::sink::{Rejection, SinkError, SinkErrorKind};
 
 /// What became of one record.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub(super) fn trouble(code: Code, topic: &str) -> SinkError {
         }
         Code::UnknownPartition => format!("the topic {topic} has fewer partitions than before"),
         Code::TopicAuthorizationFailed => {
-            format!("not allowed to write to the topic {topic}: give the bridge the operations Write and Describe on it")
+            format!("not allowed to write to the topic {topic}: give the bridge Write and Describe on it")
         }
         Code::ClusterAuthorizationFailed => {
             "not allowed to write idempotently: give the bridge the operation IdempotentWrite on the cluster, or \
@@ -85,10 +85,22 @@ pub(super) fn trouble(code: Code, topic: &str) -> SinkError {
     SinkError::misconfigured(format!("{act} ({code})"))
 }
 
+/// No broker answers: `reason` is why a connection failed last, `otherwise` what else is known.
+pub(super) fn no_answer(reason: Option<&str>, otherwise: &str) -> SinkError {
+    SinkError::unavailable(format!("the brokers do not answer: {}", reason.unwrap_or(otherwise)))
+}
+
+/// The end of a client: only a new one can go on.
+pub(super) fn fatal(code: Code, reason: &str, topic: &str) -> SinkError {
+    match trouble(code, topic) {
+        error if error.kind == SinkErrorKind::Misconfigured => error,
+        _ => SinkError::unavailable(format!("the Kafka client had to give up, a new one follows: {reason}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::SinkErrorKind;
 
     #[test]
     fn only_silence_about_errors_is_durable() {

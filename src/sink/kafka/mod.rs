@@ -8,6 +8,7 @@
 //! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
 //! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
 
+mod check;
 mod client;
 pub mod config;
 mod context;
@@ -29,14 +30,15 @@ use self::halves::{KafkaSubmit, KafkaVerdicts};
 use self::memory::Memory;
 use self::opening::{Ended, Opened, Parts};
 use self::outbox::Outbox;
-use super::kind::{Findings, SinkFactory, SinkKind, Surroundings};
+use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
-/// The kind `kafka`.
-pub struct Kafka;
+/// `kind = "kafka"`.
+pub struct KafkaKind;
 
-impl SinkKind for Kafka {
+impl SinkKind for KafkaKind {
     const NAME: &'static str = "kafka";
+
     type Config = KafkaConfig;
 
     fn check(
@@ -54,8 +56,8 @@ impl SinkFactory for KafkaSettings {
         Box::new(KafkaSink::new(self.clone(), context))
     }
 
-    fn destination(&self) -> Option<String> {
-        Some(Self::destination(self))
+    fn destination(&self) -> Option<Destination> {
+        Some(Destination { place: self.place(), option: "topic" })
     }
 }
 

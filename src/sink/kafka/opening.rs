@@ -20,12 +20,14 @@ use super::context::Context;
 use super::judge;
 use super::memory::Memory;
 use super::outbox::Outbox;
-use crate::sink::{SinkError, SinkErrorKind};
+use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
 const POLL: Duration = Duration::from_millis(100);
 /// Between two looks at the topic, unless something asks for one.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// So long for the others, once one connection has failed.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 /// One question of a look.
 const QUESTION: Duration = Duration::from_secs(1);
 
@@ -98,19 +100,8 @@ pub(super) struct Opened {
 /// # Errors
 /// No broker answers in time, the login is refused, the topic is missing or has another number of partitions.
 pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Result<Opened, SinkError> {
-    let batch_bytes = parts.memory.batch_bytes();
-    let config = parts.settings.client.config(parts.client_id, batch_bytes);
     let (look, looks) = sync_channel(1);
-    let context = Context {
-        sink: parts.sink.to_owned(),
-        topic: parts.settings.topic.clone(),
-        batch_bytes,
-        outbox: Arc::clone(parts.outbox),
-        memory: parts.memory.clone(),
-        look: look.clone(),
-    };
-    let client: Client = config.create_with_context(context).map_err(unusable)?;
-    let client = Arc::new(client);
+    let client = Arc::new(client(&parts, look.clone())?);
     let stop = Arc::new(AtomicBool::new(false));
     let (alive, over) = watch::channel(());
     let ended = Ended(over);
@@ -126,9 +117,10 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     let running = Running { client: Some(Arc::clone(&client)), stop: Arc::clone(&stop), look };
     let polled = Arc::clone(&client);
     let outbox = Arc::clone(parts.outbox);
+    let topic = parts.settings.topic.clone();
     let poller_alive = alive.clone();
     start(&format!("{}-poll", parts.sink), move || {
-        poll(&polled, &stop, &outbox);
+        poll(&polled, &topic, &stop, &outbox);
         drop(polled);
         drop(poller_alive);
     })?;
@@ -143,6 +135,21 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     Ok(Opened { running, topic, ended })
 }
 
+/// A client with the properties of the sink, and of its memory.
+fn client(parts: &Parts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> {
+    let batch_bytes = parts.memory.batch_bytes();
+    let context = Context {
+        sink: parts.sink.to_owned(),
+        topic: parts.settings.topic.clone(),
+        batch_bytes,
+        outbox: Arc::clone(parts.outbox),
+        memory: parts.memory.clone(),
+        look,
+    };
+    let config = parts.settings.client.config(parts.client_id, batch_bytes);
+    config.create_with_context(context).map_err(unusable)
+}
+
 fn unusable(error: KafkaError) -> SinkError {
     SinkError::misconfigured("librdkafka refuses its settings").caused_by(error)
 }
@@ -152,9 +159,14 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkErro
     started.map(drop).map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
 }
 
-fn poll(client: &Client, stop: &AtomicBool, outbox: &Outbox) {
+fn poll(client: &Client, topic: &str, stop: &AtomicBool, outbox: &Outbox) {
     while !stop.load(Ordering::Acquire) {
         client.poll(POLL);
+        if let Some((code, reason)) = client.client().fatal_error() {
+            outbox.end(judge::fatal(code, &reason, topic));
+            // librdkafka gives back what waits, but only once: not what comes back from a request after that.
+            outbox.purge();
+        }
         if outbox.wants_purge() {
             // What is in a request gets its own report.
             client.purge(PurgeConfig::default().queue());
@@ -193,15 +205,17 @@ impl Watch {
 
     /// Asks until there is an answer, a trouble is known, or the time is over.
     fn first_look(&self, client: &Client) -> Result<Topic, SinkError> {
-        let deadline = Instant::now() + ANSWER_WITHIN;
+        let began = Instant::now();
         loop {
             match look(client, &self.topic, self.pinned) {
                 Ok(topic) => return Ok(topic),
                 Err(Looked::Wrong(error)) => return Err(error),
                 Err(Looked::NoAnswer(error)) => {
                     let known = self.outbox.trouble().or_else(|| self.outbox.ending());
-                    if known.is_some() || self.is_over() || Instant::now() >= deadline {
-                        return Err(known.unwrap_or(error));
+                    let patience =
+                        if self.outbox.reason().is_some() { REFUSED_WITHIN } else { ANSWER_WITHIN };
+                    if known.is_some() || self.is_over() || began.elapsed() >= patience {
+                        return Err(known.unwrap_or_else(|| self.no_answer(&error)));
                     }
                 }
             }
@@ -222,9 +236,14 @@ impl Watch {
             }
             Err(Looked::Wrong(error)) => self.outbox.set_trouble(Some(error)),
             Err(Looked::NoAnswer(error)) => {
-                self.outbox.set_trouble(Some(self.outbox.trouble().unwrap_or(error)));
+                let known = self.outbox.trouble().unwrap_or_else(|| self.no_answer(&error));
+                self.outbox.set_trouble(Some(known));
             }
         }
+    }
+
+    fn no_answer(&self, error: &KafkaError) -> SinkError {
+        judge::no_answer(self.outbox.reason().as_deref(), &error.to_string())
     }
 }
 
@@ -233,14 +252,12 @@ enum Looked {
     /// The brokers say what is wrong.
     Wrong(SinkError),
     /// They say nothing.
-    NoAnswer(SinkError),
+    NoAnswer(KafkaError),
 }
 
 /// Asks the brokers for the topic. Never creates it.
 fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>) -> Result<Topic, Looked> {
-    let metadata = client.client().fetch_metadata(Some(name), QUESTION).map_err(|error| {
-        Looked::NoAnswer(SinkError::unavailable("the brokers do not answer").caused_by(error))
-    })?;
+    let metadata = client.client().fetch_metadata(Some(name), QUESTION).map_err(Looked::NoAnswer)?;
     let topic = metadata.topics().first();
     let missing = || Looked::Wrong(judge::trouble(Code::UnknownTopic, name));
     let topic = topic.ok_or_else(missing)?;

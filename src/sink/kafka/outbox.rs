@@ -38,6 +38,8 @@ struct State {
     carried: Option<SinkError>,
     /// What the brokers, or the lack of them, said last.
     trouble: Option<SinkError>,
+    /// Why a connection failed last.
+    reason: Option<String>,
 }
 
 /// How many deliveries, from the front, may go.
@@ -61,6 +63,7 @@ impl Outbox {
             heard: Instant::now(),
             carried,
             trouble: None,
+            reason: None,
         };
         Self { state: Mutex::new(state), news: Notify::new() }
     }
@@ -113,6 +116,7 @@ impl Outbox {
         if matches!(verdict, Verdict::Durable) {
             state.carried = None;
             state.trouble = None;
+            state.reason = None;
         }
         state.verdicts.push((id, verdict));
         let is_first = state.verdicts.len() == 1;
@@ -164,7 +168,23 @@ impl Outbox {
 
     /// The brokers are in trouble, or no longer.
     pub(super) fn set_trouble(&self, trouble: Option<SinkError>) {
-        self.lock().trouble = trouble;
+        let mut state = self.lock();
+        if trouble.is_none() {
+            state.reason = None;
+        }
+        state.trouble = trouble;
+    }
+
+    /// A connection failed: with several brokers no trouble by itself. Times and counts at its end, which
+    /// make every reason a new one, are left out.
+    pub(super) fn set_reason(&self, reason: &str) {
+        let reason = reason.split(" (after ").next().unwrap_or(reason);
+        self.lock().reason = Some(reason.to_owned());
+    }
+
+    /// Why a connection failed last, if none has succeeded since.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.lock().reason.clone()
     }
 
     /// The trouble, if the brokers are in one.
@@ -180,11 +200,10 @@ impl Outbox {
         if let Some(error) = known.max_by_key(|error| error.kind == SinkErrorKind::Misconfigured) {
             return Err(error.clone());
         }
-        let silence = state.heard.elapsed();
-        if state.flying > 0 && silence > PATIENCE {
-            let text =
-                format!("{} events wait for the brokers, silent for {} s", state.flying, silence.as_secs());
-            return Err(SinkError::unavailable(text));
+        if state.flying > 0 && state.heard.elapsed() > PATIENCE {
+            let silent =
+                format!("events wait, and the brokers are silent for more than {} s", PATIENCE.as_secs());
+            return Err(SinkError::unavailable(silent));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ pub(super) async fn lines(settings: &KafkaSettings, topic: &Topic) -> Vec<String
     let Topic { partitions, replicas, brokers } = topic;
     let mut lines = vec![format!(
         "{}: found, with {partitions} partitions, on a cluster of {brokers} brokers",
-        settings.destination()
+        settings.place()
     )];
     let least = in_sync(settings).await;
     if *replicas < 2 {

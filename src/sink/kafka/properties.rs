@@ -49,7 +49,10 @@ const REFUSED: [(&str, &[&str]); 12] = [
         "the sink's own bound on events and bytes in flight holds below it",
         &["queue.buffering.max.messages", "queue.buffering.max.kbytes"],
     ),
-    ("a topic that is missing is never made by accident", &["allow.auto.create.topics"]),
+    (
+        "a topic that is missing is never made by accident, and what waits for it comes back at once",
+        &["allow.auto.create.topics", "topic.metadata.propagation.max.ms"],
+    ),
     (
         "the broker's certificate and host name are always verified; name its CA by tls.ca_file",
         &[
@@ -264,7 +267,7 @@ mod tests {
     fn problem(name: &str, value: &str) -> Option<String> {
         let mut findings = Findings::default();
         let good = Properties::new([(name, value)]).check(&mut findings);
-        let problem = findings.problems().first().map(|(key, message)| format!("{key} {message}"));
+        let problem = findings.problems().first().map(|found| format!("{} {}", found.key, found.message));
         assert_eq!(problem.is_none(), !good.is_empty());
         problem
     }

@@ -33,7 +33,7 @@ fn cluster() -> Cluster {
 
 fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties) -> KafkaSink {
     let config = KafkaConfig {
-        brokers: cluster.bootstrap_servers().split(',').map(str::to_owned).collect(),
+        brokers: Some(cluster.bootstrap_servers().split(',').map(str::to_owned).collect()),
         topic: Some(TOPIC.to_owned()),
         properties,
         ..KafkaConfig::default()

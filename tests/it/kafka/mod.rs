@@ -1,0 +1,72 @@
+//! The Kafka sink against a real Kafka: who may write, topics that come, go and change, records that are too
+//! large. That it keeps the contract through outages is proved in `sink_contract.rs`.
+
+mod login;
+mod topics;
+
+use atdata_bridge::event::{Event, Headers, Message};
+use atdata_bridge::findings::Findings;
+use atdata_bridge::key::Keying;
+use atdata_bridge::sink::kafka::KafkaKind;
+use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kind::{SinkKind, Surroundings};
+use atdata_bridge::sink::{Sink, SinkContext};
+use bytes::Bytes;
+
+use crate::sink_contract::Rig;
+use crate::support::kafka::{Kafka, Listener};
+use crate::support::kafka_reader::contents;
+use crate::support::{SOON, wait_until};
+
+/// What a sink into `topic` by `listener` needs at least.
+fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
+    KafkaConfig {
+        brokers: Some(vec![kafka.addr(listener).to_string()]),
+        topic: Some(topic.to_owned()),
+        properties: Properties::new([("linger.ms", "1")]),
+        ..KafkaConfig::default()
+    }
+}
+
+/// The sink of a bridge whose `event.partitions` is `partitions`.
+fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
+    let partitions = partitions.map(|count| count.try_into().expect("some partitions"));
+    let context = SinkContext { partitions, ..crate::sink_contract::context() };
+    let mut findings = Findings::default();
+    let factory = KafkaKind::check(config, &Surroundings { partitions, prefetch: 4096 }, &mut findings);
+    factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
+}
+
+/// Waits until the sink holds, and its reason has `words`.
+async fn holds(rig: &Rig, words: &str) {
+    let held = || {
+        let states = rig.states.all();
+        states.iter().any(|(_, state, _)| {
+            format!("{state:?}").starts_with("Held(") && format!("{state:?}").contains(words)
+        })
+    };
+    wait_until(&format!("the sink holds: {words}"), SOON, held).await;
+}
+
+/// The numbers of the events in the topic, sorted.
+fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
+    let records = tokio::task::block_in_place(|| contents(&kafka.bootstrap(), topic));
+    let number =
+        |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).expect("JSON")["n"].as_u64();
+    let numbers = records.iter().map(|record| number(record.value.as_deref().expect("a value")));
+    let mut numbers: Vec<_> = numbers.map(|number| number.expect("a number")).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The key of a body, as the bridge finds it.
+fn key_of(body: &[u8]) -> atdata_bridge::key::Key {
+    let message = Message {
+        id: Bytes::from_static(b"ID:1"),
+        body: Bytes::copy_from_slice(body),
+        timestamp: None,
+        redelivered: false,
+        headers: Headers::empty(),
+    };
+    Event::new(message, &Keying::new(vec!["/md5".to_owned()], false)).key
+}
