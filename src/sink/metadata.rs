@@ -18,7 +18,11 @@ pub const REDELIVERED: &str = "atdata-redelivered";
 /// The connection id of the bridge that mirrored it.
 pub const CONNECTION_ID: &str = "atdata-connection-id";
 
-/// Calls `header` with every name and value, in the order above.
+/// The MD5, 32 lower-case hex digits, where a sink has no other place for it that every reader finds: in NATS
+/// the subject holds it only if its template says so.
+pub const KEY: &str = "atdata-key";
+
+/// Calls `header` with every name and value but the key's, in the order above.
 pub fn each<'a>(event: &'a Event, context: &'a SinkContext, mut header: impl FnMut(&'static str, &[u8])) {
     header(MESSAGE_ID, &event.message.id);
     header(DESTINATION, context.queue.as_bytes());

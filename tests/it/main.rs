@@ -14,6 +14,7 @@
 
 mod admin;
 mod command_line;
+mod consumer_samples;
 mod demo;
 mod drain;
 mod example_sink;

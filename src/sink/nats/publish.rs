@@ -111,6 +111,7 @@ impl Publisher {
         if let Some(stream) = &self.stream {
             headers.insert(EXPECTED_STREAM, stream.as_str());
         }
+        headers.insert(HeaderName::from_static(metadata::KEY), header_value(&delivery.event.key.hex()));
         metadata::each(&delivery.event, &self.context, |name, value| {
             headers.insert(HeaderName::from_static(name), header_value(value));
         });

@@ -1,0 +1,38 @@
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.StringDeserializer;
+
+/** Prints every mirrored event of a topic: partition, MD5, message id, body. */
+public class ReadKafka {
+    public static void main(String[] arguments) {
+        Map<String, Object> settings = Map.of(
+            "bootstrap.servers", arguments[0],
+            "group.id", "my-application",
+            "auto.offset.reset", "earliest",
+            "enable.auto.commit", false);
+        try (var consumer = new KafkaConsumer<>(settings, new StringDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(arguments[1]));
+            while (true) {
+                for (ConsumerRecord<String, byte[]> event : consumer.poll(Duration.ofSeconds(1))) {
+                    String body = new String(event.value(), StandardCharsets.UTF_8);
+                    // The key is the MD5, 32 lower-case hex digits: one person is always in one partition.
+                    System.out.println(String.join("\t",
+                        String.valueOf(event.partition()), event.key(), header(event, "atdata-message-id"), body));
+                }
+                // Only now, after the work is done: what is not committed is read again.
+                consumer.commitSync();
+            }
+        }
+    }
+
+    private static String header(ConsumerRecord<?, ?> event, String name) {
+        Header header = event.headers().lastHeader(name);
+        return header == null ? "" : new String(header.value(), StandardCharsets.UTF_8);
+    }
+}
