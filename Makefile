@@ -3,6 +3,7 @@
 #   make demo     the whole bridge against a broker of its own: ARGS="--events 100000" passes options on
 #   make test     every test, against real ActiveMQ and Kafka: ARGS="mirrors" runs those with that in their name
 #   make bench    how fast it is, against a bare consumer and in parts: prints a document, as those in docs/results
+#   make bench-sinks   how fast it writes into Kafka and JetStream, near and far, against bare producers
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
@@ -12,7 +13,7 @@
 ARGS ?=
 PROVISION := $(wildcard tests/it/support/*/provision.sh)
 
-.PHONY: demo test bench soak fuzz lint docs brokers toolchain linters
+.PHONY: demo test bench bench-sinks soak fuzz lint docs brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -25,8 +26,8 @@ demo: toolchain
 test: toolchain brokers
 	cargo test --locked -- $(ARGS)
 
-bench soak: toolchain brokers
-	@cargo bench --locked --quiet --bench $(if $(filter bench,$@),speed,$@) -- $(ARGS)
+bench bench-sinks soak: toolchain brokers
+	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
 fuzz: toolchain
 	@tests/fuzz/run.sh $(ARGS)

@@ -1,10 +1,17 @@
-//! What the campaigns share: the head of a result document.
+//! What the campaigns share: the head of a result document, and tables of runs.
+
+// Several binaries: a helper may serve one of them only.
+#![allow(dead_code)]
+
+pub mod runs;
 
 use std::fmt::Write;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::broker::Version;
+use crate::support::{kafka, nats};
 
 /// The brokers that this machine has; says on standard error which it lacks.
 pub fn brokers() -> Vec<Version> {
@@ -22,15 +29,35 @@ pub fn brokers() -> Vec<Version> {
 pub fn name_of(version: Version) -> String {
     let number = match version {
         Version::V5 => answer("dpkg-query", &["--show", "--showformat=${Version} of Debian", "activemq"]),
-        Version::V6 => jar_version(version).unwrap_or_else(|| "6".to_owned()),
+        Version::V6 => jar_version(version.directory(), "activemq-broker").unwrap_or_else(|| "6".to_owned()),
     };
     format!("ActiveMQ {number}")
 }
 
-fn jar_version(version: Version) -> Option<String> {
-    let jars = fs::read_dir(version.directory().ok()?.join("lib")).ok()?.flatten();
+/// The Kafka that the tests have, with its version.
+pub fn kafka() -> String {
+    let number = jar_version(kafka::directory(), "kafka-clients");
+    format!("Kafka {}", number.unwrap_or_else(|| "4".to_owned()))
+}
+
+/// The same for NATS.
+pub fn nats() -> String {
+    let program = nats::directory().unwrap_or_default().join("nats-server");
+    answer(&program.to_string_lossy(), &["--version"]).replace(": v", " ")
+}
+
+/// Of the crate that this program is built with.
+pub fn crate_version(name: &str) -> String {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let version = include_str!("../../Cargo.lock").split_once(&entry);
+    let version = version.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown");
+    format!("{name} {version}")
+}
+
+fn jar_version(directory: Result<PathBuf, String>, jar: &str) -> Option<String> {
+    let jars = fs::read_dir(directory.ok()?.join("lib")).ok()?.flatten();
     let mut names = jars.map(|jar| jar.file_name().to_string_lossy().into_owned());
-    names.find_map(|name| Some(name.strip_prefix("activemq-broker-")?.strip_suffix(".jar")?.to_owned()))
+    names.find_map(|name| Some(name.strip_prefix(jar)?.strip_prefix('-')?.strip_suffix(".jar")?.to_owned()))
 }
 
 /// The head of a result document: how to get it again, and what it was measured with.

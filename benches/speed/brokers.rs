@@ -8,8 +8,8 @@ use super::support::consumer::{Acks, Consumer};
 use super::support::events::Events;
 use super::support::publisher::Publisher;
 use super::support::{SOON, wait_until};
-use super::{COLUMNS, Run, row};
 use crate::common::name_of;
+use crate::common::runs::{COLUMNS, Run, median_share, row};
 
 /// The bridge's own default.
 const PREFETCH: u32 = 1024;
@@ -26,7 +26,6 @@ pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
         ready.push(consume(&broker, &format!("ready{round}"), events, Acks::Ready).await);
         every.push(consume(&broker, &format!("every{round}"), events, Acks::Every(100)).await);
     }
-    // Neighbours in time, so that what else the machine does falls on both.
     let share = median_share(&bridge, &ready);
     println!("\n## {}: a backlog of {events} persistent events\n\n{COLUMNS}", name_of(version));
     row("bridge into files", events, &mut bridge);
@@ -36,14 +35,6 @@ pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
         "\nThe bridge reaches {share:.2} of the bare consumer that acks what is ready (median over the rounds)."
     );
     share
-}
-
-/// How fast the bridge was as a share of its neighbour, round by round.
-fn median_share(bridge: &[Run], bare: &[Run]) -> f64 {
-    let share = |(bridge, bare): (&Run, &Run)| bare.elapsed.as_secs_f64() / bridge.elapsed.as_secs_f64();
-    let mut shares: Vec<f64> = bridge.iter().zip(bare).map(share).collect();
-    shares.sort_by(f64::total_cmp);
-    shares[shares.len() / 2]
 }
 
 /// A queue of its own for each run, full.

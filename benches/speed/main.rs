@@ -25,10 +25,7 @@ mod simulator;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
-use std::time::Duration;
-
 use clap::Parser;
-use support::bridge::Bridge;
 
 /// From a real broker the bridge must reach this share of the bare consumer's speed.
 const BROKER_FLOOR: f64 = 0.8;
@@ -77,37 +74,3 @@ fn main() {
     );
     assert!(missed.is_empty(), "{missed:?}");
 }
-
-/// One run.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    elapsed: Duration,
-    /// Processor time and peak memory in bytes, of the bridge.
-    cost: Option<(Duration, u64)>,
-}
-
-impl Run {
-    fn of_bridge(elapsed: Duration, bridge: &Bridge) -> Self {
-        Self { elapsed, cost: Some((bridge.processor_time(), bridge.peak_memory())) }
-    }
-
-    fn rate(&self, events: u64) -> f64 {
-        events as f64 / self.elapsed.as_secs_f64()
-    }
-}
-
-/// Prints a row for runs of one kind, and returns their median rate.
-fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
-    runs.sort_by_key(|run| run.elapsed);
-    let median = runs[runs.len() / 2];
-    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", run.rate(events))).collect();
-    let cost = median.cost.map_or(" | ".to_owned(), |(processor, memory)| {
-        let each = processor.as_nanos() as f64 / 1000.0 / events as f64;
-        format!("{each:.2} µs | {:.1} MB", memory as f64 / 1e6)
-    });
-    println!("| {name} | {:.0} | {} | {cost} |", median.rate(events), all.join(", "));
-    median.rate(events)
-}
-
-const COLUMNS: &str =
-    "| | events/s, median | all runs | processor time per event | peak memory |\n|---|---:|---|---:|---:|";

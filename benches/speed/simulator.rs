@@ -6,7 +6,7 @@ use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, Sim
 
 use super::support::bridge::Setup;
 use super::support::{SOON, wait_until};
-use super::{COLUMNS, Run, row};
+use crate::common::runs::{COLUMNS, Run, row};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 

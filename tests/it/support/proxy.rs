@@ -4,11 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 use super::ports::{free_port, loopback};
 
@@ -35,10 +37,16 @@ impl Proxy {
 
     /// Listens at `addr`: for a server that sends its clients where it has been told that the proxy is.
     pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
+        Self::delayed_at(addr, target, Duration::ZERO).await
+    }
+
+    /// The same, far away: every byte arrives so much later, in each direction, however many are on the way.
+    pub async fn delayed_at(addr: SocketAddr, target: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
         let state = watch::Sender::new(State::default());
         let connections = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, target, state.subscribe(), Arc::clone(&connections)));
+        let way = Way { target, delay, state: state.subscribe() };
+        let accepting = tokio::spawn(accept(listener, way, Arc::clone(&connections)));
         Self { addr, state, connections, accepting }
     }
 
@@ -74,30 +82,76 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
+/// What every connection passes.
+#[derive(Clone)]
+struct Way {
     target: SocketAddr,
+    delay: Duration,
     state: watch::Receiver<State>,
-    connections: Arc<AtomicU64>,
-) {
+}
+
+async fn accept(listener: TcpListener, way: Way, connections: Arc<AtomicU64>) {
     while let Ok((client, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(forward(client, target, state.clone()));
+        tokio::spawn(forward(client, way.clone()));
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
-    let begun = state.borrow_and_update().cuts;
+async fn forward(client: TcpStream, mut way: Way) {
+    let begun = way.state.borrow_and_update().cuts;
     // A target that is down looks to the client like one that hangs up.
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(way.target).await else { return };
+    // What arrives goes on at once: the only delay is the one that was asked for.
+    let at_once = client.set_nodelay(true).and(server.set_nodelay(true));
+    if at_once.is_err() {
+        return;
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let mut state = way.state.clone();
     tokio::select! {
-        _ = pump(from_client, to_server, state.clone()) => {}
-        _ = pump(from_server, to_client, state.clone()) => {}
+        _ = carry(from_client, to_server, &way) => {}
+        _ = carry(from_server, to_client, &way) => {}
         // A cut, or the end of the proxy.
         _ = state.wait_for(|state| state.cuts != begun) => {}
     }
+}
+
+async fn carry(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, way: &Way) -> io::Result<()> {
+    if way.delay.is_zero() {
+        return pump(from, to, way.state.clone()).await;
+    }
+    // As many bytes as there are: a long way holds whatever was sent into it.
+    let (enter, arrive) = mpsc::unbounded_channel();
+    tokio::try_join!(send_off(from, enter, way.delay, way.state.clone()), deliver(arrive, to)).map(drop)
+}
+
+/// When it arrives, and what.
+type Piece = (Instant, Vec<u8>);
+
+async fn send_off(
+    mut from: impl AsyncRead + Unpin,
+    way: mpsc::UnboundedSender<Piece>,
+    delay: Duration,
+    mut state: watch::Receiver<State>,
+) -> io::Result<()> {
+    loop {
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        let read = from.read_buf(&mut buffer).await?;
+        state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
+        // Even the end travels as long as everything else.
+        if way.send((Instant::now() + delay, buffer)).is_err() || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn deliver(mut way: mpsc::UnboundedReceiver<Piece>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    while let Some((due, bytes)) = way.recv().await {
+        sleep_until(due).await;
+        to.write_all(&bytes).await?;
+    }
+    Ok(())
 }
 
 async fn pump(
@@ -119,8 +173,6 @@ async fn pump(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     async fn echo() -> SocketAddr {
@@ -157,6 +209,24 @@ mod tests {
         assert_eq!(client.read(&mut answer).await.unwrap_or(0), 0);
         assert_eq!(proxy.connections(), 1);
         TcpStream::connect(proxy.addr()).await.unwrap().write_all(b"ping").await.unwrap();
+    }
+
+    /// Everything arrives, in order, and not before its time.
+    #[tokio::test]
+    async fn a_long_way_delays_everything_alike() {
+        let delay = Duration::from_millis(100);
+        let proxy = Proxy::delayed_at(loopback(free_port()), echo().await, delay).await;
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let mut answer = [0; 40 * 4];
+        let begun = Instant::now();
+        for _ in 0..40 {
+            client.write_all(b"ping").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        client.read_exact(&mut answer).await.unwrap();
+        assert!(begun.elapsed() >= delay * 2, "there and back in {:?}", begun.elapsed());
+        assert_eq!(answer, *b"ping".repeat(40));
     }
 
     /// What keeps the session of a killed client alive at the broker: nothing tells it.

@@ -1,0 +1,52 @@
+//! Runs, and the tables that they make.
+
+use std::time::Duration;
+
+use crate::support::bridge::Bridge;
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Processor time and peak memory in bytes, of the bridge.
+    pub cost: Option<(Duration, u64)>,
+}
+
+impl Run {
+    /// All that its process has cost.
+    pub fn of_bridge(elapsed: Duration, bridge: &Bridge) -> Self {
+        Self { elapsed, cost: Some((bridge.processor_time(), bridge.peak_memory())) }
+    }
+
+    /// Events a second.
+    pub fn rate(&self, events: u64) -> f64 {
+        events as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Prints a row for runs of one kind, and returns their median rate.
+pub fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
+    runs.sort_by_key(|run| run.elapsed);
+    let median = runs[runs.len() / 2];
+    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", run.rate(events))).collect();
+    let cost = median.cost.map_or(" | ".to_owned(), |(processor, memory)| {
+        let each = processor.as_nanos() as f64 / 1000.0 / events as f64;
+        format!("{each:.2} µs | {:.1} MB", memory as f64 / 1e6)
+    });
+    println!("| {name} | {:.0} | {} | {cost} |", median.rate(events), all.join(", "));
+    median.rate(events)
+}
+
+/// The head of a table of [`row`]s.
+pub const COLUMNS: &str =
+    "| | events/s, median | all runs | processor time per event | peak memory |\n|---|---:|---|---:|---:|";
+
+/// How fast the bridge was as a share of its neighbour, round by round.
+pub fn median_share(bridge: &[Run], bare: &[Run]) -> f64 {
+    // Neighbours in time, so that what else the machine does falls on both.
+    let share = |(bridge, bare): (&Run, &Run)| bare.elapsed.as_secs_f64() / bridge.elapsed.as_secs_f64();
+    let mut shares: Vec<f64> = bridge.iter().zip(bare).map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}

@@ -1,0 +1,186 @@
+//! A topic of a Kafka of its own.
+
+use std::cmp::Ordering;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::destination::{By, Destination};
+use super::support::bridge::Setup;
+use super::support::kafka::{Kafka, Listener};
+use super::support::kafka_reader::{self, Record};
+
+/// What the sink sets, unless the user sets something else.
+const PROPERTIES: [(&str, &str); 11] = [
+    ("acks", "all"),
+    ("enable.idempotence", "true"),
+    ("enable.gapless.guarantee", "true"),
+    ("message.timeout.ms", "0"),
+    ("retries", "2147483647"),
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", "2147483647"),
+    ("linger.ms", "5"),
+    ("batch.size", "1000000"),
+    ("compression.codec", "lz4"),
+    ("partitioner", "murmur2_random"),
+];
+const WAIT: Duration = Duration::from_millis(100);
+
+/// The server and its present topic.
+pub struct Topic {
+    kafka: Kafka,
+    partitions: u32,
+    made: u32,
+}
+
+impl Topic {
+    pub fn start(partitions: u32) -> Self {
+        Self { kafka: Kafka::start(), partitions, made: 0 }
+    }
+
+    fn name(&self) -> String {
+        format!("bench{:03}", self.made)
+    }
+}
+
+impl Destination for Topic {
+    type Records = Vec<Record>;
+
+    const NAME: &'static str = "Kafka";
+
+    async fn renew(&mut self) {
+        if self.made > 0 {
+            self.kafka.delete_topic(&self.name());
+        }
+        self.made += 1;
+        self.kafka.create_topic(&self.name(), self.partitions, &[]);
+    }
+
+    fn configure(&self, setup: Setup, by: By) -> Setup {
+        let addr = if by == By::Proxy { self.kafka.proxy_addr() } else { self.kafka.addr(Listener::Plain) };
+        setup.set("SINKS__KAFKA__BROKERS", addr.to_string()).set("SINKS__KAFKA__TOPIC", self.name())
+    }
+
+    fn ways(&self) -> (SocketAddr, SocketAddr) {
+        (self.kafka.proxy_addr(), self.kafka.addr(Listener::Proxied))
+    }
+
+    async fn count(&mut self) -> u64 {
+        let mut count = 0;
+        kafka_reader::each_record(&self.kafka.bootstrap(), &self.name(), |_| count += 1);
+        count
+    }
+
+    async fn records(&mut self) -> Self::Records {
+        let mut records = kafka_reader::contents(&self.kafka.bootstrap(), &self.name());
+        // Read partition by partition: back into the order in which the events came.
+        records.sort_by(in_order);
+        records
+    }
+
+    /// As the library is made to be used: records are handed over as long as there is room, and the client is
+    /// polled for reports in between.
+    async fn produce(&mut self, records: &Self::Records, window: usize) -> Duration {
+        let topic = self.name();
+        let reports = Reports::default();
+        let producer = self.producer(reports.clone());
+        producer.client().fetch_metadata(Some(&topic), WAIT * 100).expect("the topic");
+        let all = records.len() as u64;
+        let records: Vec<_> = records.iter().map(|record| (record, headers(record))).collect();
+        let begun = Instant::now();
+        for (sent, (record, headers)) in (0..).zip(records) {
+            while sent - reports.count() >= window as u64 {
+                producer.poll(WAIT);
+            }
+            send(&producer, &topic, record, headers);
+        }
+        while reports.count() < all {
+            producer.poll(WAIT);
+        }
+        begun.elapsed()
+    }
+
+    fn windows(prefetch: usize) -> Vec<(usize, String)> {
+        vec![
+            (prefetch, format!("bare librdkafka, {prefetch} in flight")),
+            (usize::MAX, "bare librdkafka, everything in flight".to_owned()),
+        ]
+    }
+}
+
+impl Topic {
+    fn producer(&self, reports: Reports) -> BaseProducer<Reports> {
+        let mut config = ClientConfig::new();
+        for (name, value) in PROPERTIES {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", self.kafka.bootstrap());
+        config.create_with_context(reports).expect("make a producer")
+    }
+}
+
+fn headers(record: &Record) -> OwnedHeaders {
+    let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    record
+        .headers
+        .iter()
+        .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+fn send(producer: &BaseProducer<Reports>, topic: &str, record: &Record, headers: OwnedHeaders) {
+    let record = BaseRecord::to(topic)
+        .partition(i32::try_from(record.partition).expect("a partition"))
+        .key(record.key.as_deref().expect("a key"))
+        .payload(record.value.as_deref().expect("a value"))
+        .headers(headers);
+    let mut record = Some(record);
+    while let Some(waiting) = record.take() {
+        match producer.send(waiting) {
+            Ok(()) => producer.poll(Duration::ZERO),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                producer.poll(WAIT);
+                record = Some(refused);
+            }
+            Err((error, _)) => panic!("send: {error}"),
+        };
+    }
+}
+
+/// By the number at the end of the message id.
+fn in_order(a: &Record, b: &Record) -> Ordering {
+    let number = |record: &Record| {
+        let id = record.header("atdata-message-id").expect("a message id");
+        id.rsplit(':').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
+    };
+    number(a).cmp(&number(b))
+}
+
+/// Counts what is durable.
+#[derive(Clone, Default)]
+struct Reports(Arc<AtomicU64>);
+
+impl Reports {
+    fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, report: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = report {
+            panic!("a record was not written: {error}");
+        }
+        self.0.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,146 @@
+//! How fast the bridge writes into Kafka and JetStream: next to loops that do nothing else, and far away.
+//! `make bench-sinks`; the document goes to standard output, progress to standard error.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "nobody but this binary sees it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a campaign fails like a test, and prints what it found"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod destination;
+mod far;
+mod jetstream;
+mod kafka;
+mod near;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use clap::Parser;
+use destination::Destination;
+use jetstream::JetStream;
+use kafka::Topic;
+
+/// The bridge must reach this share of a loop that does nothing but publish.
+const BARE_FLOOR: f64 = 0.7;
+/// And keep so much of the window in flight.
+const WINDOW_FLOOR: f64 = 0.8;
+/// The bridge's own default.
+const PREFETCH: usize = 1024;
+const LARGE_PREFETCH: usize = 4096;
+
+/// The speed of the bridge into Kafka and JetStream.
+#[derive(Parser)]
+struct Arguments {
+    /// Events in each run next to the bare loop.
+    #[arg(long, default_value_t = 300_000)]
+    events: u64,
+    /// Runs of each kind next to the bare loop; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Events in each run from the simulator over the long way.
+    #[arg(long, default_value_t = 100_000)]
+    far: u64,
+    /// Events in each backlog at a real broker.
+    #[arg(long, default_value_t = 50_000)]
+    backlog: u64,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: u32,
+    /// Only into this: kafka or jetstream.
+    #[arg(long)]
+    only: Option<String>,
+    /// Cargo passes it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn wants(&self, destination: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == destination)
+    }
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("start a runtime");
+    print!("{}", common::heading("Speed of the sinks", "bench-sinks"));
+    println!("- servers: {}, {}", common::kafka(), common::nats());
+    println!(
+        "- client libraries: {} with librdkafka {}, {}",
+        common::crate_version("rdkafka"),
+        rdkafka::util::get_rdkafka_version().1,
+        common::crate_version("async-nats")
+    );
+    println!("- seed: 1 (simulator); the events at the real brokers are the same in every run");
+    let missed = runtime.block_on(measure(&arguments));
+    println!("\n## Floors\n");
+    println!(
+        "At least {BARE_FLOOR} of the bare loop with as many in flight, and {WINDOW_FLOOR} of the window in flight to a \
+         server that is far away, from the simulator: {}.",
+        if missed.is_empty() { "met".to_owned() } else { format!("**missed**: {}", missed.join("; ")) }
+    );
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+async fn measure(arguments: &Arguments) -> Vec<String> {
+    let mut missed = Vec::new();
+    let mut kafka = arguments.wants("kafka").then(|| Topic::start(arguments.partitions));
+    let mut jetstream = None;
+    if arguments.wants("jetstream") {
+        jetstream = Some(JetStream::start().await);
+    }
+    if let Some(kafka) = &mut kafka {
+        near(kafka, arguments, &mut missed).await;
+    }
+    if let Some(jetstream) = &mut jetstream {
+        near(jetstream, arguments, &mut missed).await;
+    }
+    far::head();
+    if let Some(kafka) = &mut kafka {
+        let into = format!("Kafka, {} partitions", arguments.partitions);
+        far(kafka, &into, arguments, &mut missed).await;
+    }
+    if let Some(jetstream) = &mut jetstream {
+        far(jetstream, "JetStream", arguments, &mut missed).await;
+    }
+    missed
+}
+
+async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
+    for prefetch in [PREFETCH, LARGE_PREFETCH] {
+        let share = near::compare(destination, arguments.events, arguments.rounds, prefetch).await;
+        if share < BARE_FLOOR {
+            missed.push(format!("{}, prefetch {prefetch}: {share:.2} of the bare loop", D::NAME));
+        }
+    }
+}
+
+async fn far<D: Destination>(
+    destination: &mut D,
+    into: &str,
+    arguments: &Arguments,
+    missed: &mut Vec<String>,
+) {
+    for prefetch in [PREFETCH, LARGE_PREFETCH] {
+        let share = far::from_simulator(destination, into, arguments.far, prefetch).await;
+        if share < WINDOW_FLOOR {
+            missed.push(format!("far {into}, prefetch {prefetch}: {share:.2} of the window"));
+        }
+    }
+    for version in common::brokers() {
+        far::from_broker(destination, into, version, arguments.backlog, PREFETCH).await;
+    }
+}
