@@ -3,6 +3,7 @@
 mod logins;
 mod records;
 mod troubles;
+mod whole;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_nats::jetstream::{self, stream};
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::Sink;
-use atdata_bridge::sink::nats::config::NatsConfig;
+use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::telemetry::states::State;
 use atdata_bridge::units::Period;
+use futures_util::StreamExt;
 
 use super::{context, deliver, sink};
 use crate::sink_contract::{Rig, account};
@@ -28,6 +29,7 @@ on_nats!(
     an_answer_that_never_comes_is_given_up,
     cut_connections_lose_and_double_nothing,
     an_outage_is_seen_while_nothing_happens,
+    core_nats_keeps_order_over_cut_connections,
 );
 
 fn config(stream: &str, subject: &str) -> NatsConfig {
@@ -314,4 +316,31 @@ async fn an_outage_is_seen_while_nothing_happens() {
     rig.wait_for_ack(20).await;
     assert_exactly(&stream, "EVENTS", 20).await;
     rig.drain().await;
+}
+
+/// What a client had queued for a connection that is gone must not come after what follows it.
+async fn core_nats_keeps_order_over_cut_connections() {
+    let server = NatsServer::start("");
+    let options = async_nats::ConnectOptions::new().subscription_capacity(100_000);
+    let client = options.connect(server.url()).await.unwrap();
+    let mut subscriber = client.subscribe("events").await.unwrap();
+    client.flush().await.unwrap();
+    let proxy = Proxy::start(server.addr()).await;
+    let config =
+        NatsConfig { delivery: DeliveryMode::Core, subject: "events".to_owned(), ..NatsConfig::default() };
+    let mut rig = Rig::start(sink(&format!("nats://{}", proxy.addr()), config, context(None)), 0).await;
+    for round in 1..=10 {
+        rig.send_to(round * 400).await;
+        rig.wait_for_ack(round * 400 - 350).await;
+        proxy.cut();
+    }
+    rig.wait_for_ack(4000).await;
+    rig.drain().await;
+    client.publish("events", "end".into()).await.unwrap();
+    let mut numbers = Vec::new();
+    while let Some(headers) = subscriber.next().await.unwrap().headers {
+        let id = headers.get("atdata-message-id").unwrap().as_str();
+        numbers.push(id.rsplit(':').next().unwrap().parse().unwrap());
+    }
+    assert_eq!(account(&numbers, 4000).lost, [] as [u64; 0], "lost, though somebody listened");
 }

@@ -1,0 +1,69 @@
+//! The real program from a real broker into real streams, as an operator sets it up.
+
+use std::collections::BTreeMap;
+
+use crate::support::bridge::Setup;
+use crate::support::broker::{Version, shared as broker};
+use crate::support::events::{Events, number_in};
+use crate::support::nats::{available, make_stream, read_stream, shared};
+use crate::support::on_each_broker;
+use crate::support::output::Tally;
+use crate::support::scenario::{drain, emptied, publish, says, subscribed};
+
+on_each_broker!(mirrors_into_files_and_a_stream, says_why_it_waits_for_a_stream);
+
+fn setup(version: Version, namespace: &str, stream: &str) -> Setup {
+    Setup::new(broker(version), namespace, "main", &format!("{namespace}-{version:?}"))
+        .set("EVENT__PARTITIONS", "12")
+        .set("SINKS__NATS__URL", shared().url())
+        .set("SINKS__NATS__STREAM", stream)
+        .set("SINKS__NATS__SUBJECT", format!("{stream}.{{partition}}"))
+}
+
+async fn mirrors_into_files_and_a_stream(version: Version) {
+    if !available(module_path!()) {
+        return;
+    }
+    let name = format!("WHOLE_{version:?}");
+    let stream = shared().jetstream().await;
+    make_stream(&stream, &name, &[&format!("{name}.*")]).await;
+    let (broker, queue) = (broker(version), "main.RTO.whole");
+    let events = Events::good(5000);
+    let setup = setup(version, "whole", &name);
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    publish(broker, "whole", events).await;
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+
+    let mut last_of_key: BTreeMap<String, u64> = BTreeMap::new();
+    let messages = read_stream(&stream, &name).await;
+    assert_eq!(messages.len(), 5000, "each event once");
+    for message in messages {
+        let body = std::str::from_utf8(&message.payload).expect("a body as it came");
+        let number = number_in(body).expect("the number of an event");
+        assert_eq!(body, events.body(number));
+        let last = last_of_key.insert(events.key(number), number);
+        assert!(last.is_none_or(|last| last < number), "{number} came after {last:?}");
+    }
+}
+
+async fn says_why_it_waits_for_a_stream(version: Version) {
+    if !available(module_path!()) {
+        return;
+    }
+    let name = format!("LATER_{version:?}");
+    let (broker, queue) = (broker(version), "main.RTO.later");
+    let setup = setup(version, "later", &name);
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    publish(broker, "later", Events::good(100)).await;
+    says(&mut bridge, &format!("there is no stream {name}")).await;
+    assert_eq!(broker.depth(queue), 100, "nothing is acknowledged");
+    let stream = shared().jetstream().await;
+    make_stream(&stream, &name, &[&format!("{name}.*")]).await;
+    emptied(broker, queue).await;
+    assert_eq!(read_stream(&stream, &name).await.len(), 100);
+    drain(bridge).await;
+}
