@@ -9,7 +9,7 @@ use crate::findings::Findings;
 use crate::sink::file::FileKind;
 use crate::sink::kafka::KafkaKind;
 use crate::sink::kind::{SinkFactory, SinkKind, Surroundings};
-use crate::sink::nats::config::NatsKind;
+use crate::sink::nats::settings::NatsKind;
 use crate::sink::stdout::StdoutKind;
 
 /// How the table of one kind is read and described.

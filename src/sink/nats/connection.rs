@@ -14,7 +14,7 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, 
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
-use super::config::{Auth, NatsSettings};
+use super::settings::{Auth, NatsSettings};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls;
 

@@ -22,6 +22,7 @@ mod flights;
 mod holding;
 mod publish;
 mod servers;
+pub mod settings;
 mod stream;
 mod stream_config;
 mod template;
@@ -37,10 +38,10 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use self::answers::Answers;
-use self::config::NatsSettings;
 use self::connection::{Connection, Ended};
 use self::holding::Holding;
 use self::publish::{Publisher, Shared};
+use self::settings::NatsSettings;
 use self::template::Subject;
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 

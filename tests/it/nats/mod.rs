@@ -14,7 +14,8 @@ use atdata_bridge::findings::Findings;
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::kind::Surroundings;
 use atdata_bridge::sink::nats::NatsSink;
-use atdata_bridge::sink::nats::config::{NatsConfig, check};
+use atdata_bridge::sink::nats::config::NatsConfig;
+use atdata_bridge::sink::nats::settings::check;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Verdict};
 use bytes::Bytes;
 
