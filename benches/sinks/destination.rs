@@ -48,8 +48,20 @@ pub enum By {
     Proxy,
 }
 
+/// How bridges differ from the usual one.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub prefetch: usize,
+    /// `NAME=value`: see [`Setup::set`].
+    pub settings: &'a [String],
+}
+
 /// A bridge into this destination alone.
-pub fn setup<D: Destination>(destination: &D, url: &str, prefetch: usize, by: By) -> Setup {
+pub fn setup<D: Destination>(destination: &D, url: &str, terms: Terms<'_>, by: By) -> Setup {
     let setup = Setup::at(url, NAMESPACE, DESTINATION, "bench-1").unset("SINKS__FILE__DIRECTORY");
-    destination.configure(setup.set("SOURCE__PREFETCH", prefetch.to_string()), by)
+    let setup = destination.configure(setup.set("SOURCE__PREFETCH", terms.prefetch.to_string()), by);
+    terms.settings.iter().fold(setup, |setup, setting| {
+        let (name, value) = setting.split_once('=').expect("NAME=value");
+        setup.set(name, value)
+    })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
-use super::destination::{By, DESTINATION, Destination, NAMESPACE, setup};
+use super::destination::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
 use super::near::{PATIENCE, generation};
 use super::support::SOON;
 use super::support::bridge::{Bridge, Setup};
@@ -34,18 +34,18 @@ pub async fn from_simulator<D: Destination>(
     destination: &mut D,
     into: &str,
     events: u64,
-    prefetch: usize,
+    terms: Terms<'_>,
 ) -> f64 {
-    eprintln!("simulator, far {into}, prefetch {prefetch}");
+    eprintln!("simulator, far {into}, prefetch {}", terms.prefetch);
     destination.renew().await;
     let _proxy = delayed(destination).await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     simulator.generate(NAMESPACE, generation(events));
-    let setup = setup(destination, &simulator.url(), prefetch, By::Proxy);
+    let setup = setup(destination, &simulator.url(), terms, By::Proxy);
     let rate = rate(&setup, events, || simulator.stats().total().acked).await;
     simulator.stop().await;
     assert_eq!(destination.count().await, events, "events at the destination");
-    row("simulator", into, events, prefetch, rate)
+    row("simulator", into, events, terms.prefetch, rate)
 }
 
 /// Prints a row.
@@ -54,9 +54,9 @@ pub async fn from_broker<D: Destination>(
     into: &str,
     version: Version,
     events: u64,
-    prefetch: usize,
+    terms: Terms<'_>,
 ) {
-    eprintln!("{}, far {into}, prefetch {prefetch}", name_of(version));
+    eprintln!("{}, far {into}, prefetch {}", name_of(version), terms.prefetch);
     destination.renew().await;
     let _proxy = delayed(destination).await;
     let broker = Broker::start(version, Options::default());
@@ -65,10 +65,10 @@ pub async fn from_broker<D: Destination>(
     Consumer::subscribe(&broker, &queue, 1, Acks::Never).await.close().await;
     let backlog = Events { count: events, keys: 100_000, spread: Spread::Even, bad_every: None };
     Publisher::connect(&broker, NAMESPACE).await.publish(backlog.bodies()).await.expect("publish");
-    let setup = setup(destination, &broker.url(), prefetch, By::Proxy);
+    let setup = setup(destination, &broker.url(), terms, By::Proxy);
     let rate = rate(&setup, events, || events - broker.depth(&queue)).await;
     assert_eq!(destination.count().await, events, "events at the destination");
-    row(&name_of(version), into, events, prefetch, rate);
+    row(&name_of(version), into, events, terms.prefetch, rate);
 }
 
 async fn delayed<D: Destination>(destination: &D) -> Proxy {

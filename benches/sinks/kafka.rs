@@ -18,7 +18,7 @@ use super::support::kafka::{Kafka, Listener};
 use super::support::kafka_reader::{self, Record};
 
 /// What the sink sets, unless the user sets something else.
-const PROPERTIES: [(&str, &str); 11] = [
+const PROPERTIES: [(&str, &str); 13] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     ("enable.gapless.guarantee", "true"),
@@ -30,8 +30,11 @@ const PROPERTIES: [(&str, &str); 11] = [
     ("batch.size", "1000000"),
     ("compression.codec", "lz4"),
     ("partitioner", "murmur2_random"),
+    ("topic.metadata.propagation.max.ms", "0"),
+    ("socket.keepalive.enable", "true"),
 ];
-const WAIT: Duration = Duration::from_millis(100);
+/// Polling goes on for as long as this, whatever comes.
+const WAIT: Duration = Duration::from_millis(1);
 
 /// The server and its present topic.
 pub struct Topic {
@@ -91,7 +94,7 @@ impl Destination for Topic {
         let topic = self.name();
         let reports = Reports::default();
         let producer = self.producer(reports.clone());
-        producer.client().fetch_metadata(Some(&topic), WAIT * 100).expect("the topic");
+        producer.client().fetch_metadata(Some(&topic), Duration::from_secs(10)).expect("the topic");
         let all = records.len() as u64;
         let records: Vec<_> = records.iter().map(|record| (record, headers(record))).collect();
         let begun = Instant::now();

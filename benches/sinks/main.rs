@@ -28,7 +28,7 @@ mod near;
 mod support;
 
 use clap::Parser;
-use destination::Destination;
+use destination::{Destination, Terms};
 use jetstream::JetStream;
 use kafka::Topic;
 
@@ -46,7 +46,7 @@ struct Arguments {
     /// Events in each run next to the bare loop.
     #[arg(long, default_value_t = 300_000)]
     events: u64,
-    /// Runs of each kind next to the bare loop; the median counts.
+    /// Runs of each kind next to the bare loop; the median counts. 0: none.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Events in each run from the simulator over the long way.
@@ -61,12 +61,19 @@ struct Arguments {
     /// Only into this: kafka or jetstream.
     #[arg(long)]
     only: Option<String>,
+    /// Settings of the bridge, NAME=value, such as SINKS__KAFKA__PROPERTIES__LINGER_MS=20.
+    #[arg(long)]
+    set: Vec<String>,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Arguments {
+    fn terms(&self, prefetch: usize) -> Terms<'_> {
+        Terms { prefetch, settings: &self.set }
+    }
+
     fn wants(&self, destination: &str) -> bool {
         self.only.as_deref().is_none_or(|only| only == destination)
     }
@@ -120,8 +127,12 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
 }
 
 async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
+    if arguments.rounds == 0 {
+        return;
+    }
     for prefetch in [PREFETCH, LARGE_PREFETCH] {
-        let share = near::compare(destination, arguments.events, arguments.rounds, prefetch).await;
+        let share =
+            near::compare(destination, arguments.events, arguments.rounds, arguments.terms(prefetch)).await;
         if share < BARE_FLOOR {
             missed.push(format!("{}, prefetch {prefetch}: {share:.2} of the bare loop", D::NAME));
         }
@@ -135,12 +146,12 @@ async fn far<D: Destination>(
     missed: &mut Vec<String>,
 ) {
     for prefetch in [PREFETCH, LARGE_PREFETCH] {
-        let share = far::from_simulator(destination, into, arguments.far, prefetch).await;
+        let share = far::from_simulator(destination, into, arguments.far, arguments.terms(prefetch)).await;
         if share < WINDOW_FLOOR {
             missed.push(format!("far {into}, prefetch {prefetch}: {share:.2} of the window"));
         }
     }
     for version in common::brokers() {
-        far::from_broker(destination, into, version, arguments.backlog, PREFETCH).await;
+        far::from_broker(destination, into, version, arguments.backlog, arguments.terms(PREFETCH)).await;
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, SimulatorConfig};
 
-use super::destination::{By, Destination, NAMESPACE, setup};
+use super::destination::{By, Destination, NAMESPACE, Terms, setup};
 use super::support::admin::Admin;
 use super::support::{SOON, wait_until};
 use crate::common::runs::{COLUMNS, Run, median_share, row};
@@ -17,17 +17,17 @@ pub async fn compare<D: Destination>(
     destination: &mut D,
     events: u64,
     rounds: usize,
-    prefetch: usize,
+    terms: Terms<'_>,
 ) -> f64 {
     // The first round warms the server up, and makes the records of the bare loop: those of the bridge.
-    carry(destination, events, prefetch).await;
+    carry(destination, events, terms).await;
     let records = destination.records().await;
-    let windows = D::windows(prefetch);
+    let windows = D::windows(terms.prefetch);
     let mut bridge = Vec::new();
     let mut bare = vec![Vec::new(); windows.len()];
     for round in 1..=rounds {
-        eprintln!("{}, prefetch {prefetch}, round {round} of {rounds}", D::NAME);
-        bridge.push(carry(destination, events, prefetch).await);
+        eprintln!("{}, prefetch {}, round {round} of {rounds}", D::NAME, terms.prefetch);
+        bridge.push(carry(destination, events, terms).await);
         for ((window, _), runs) in windows.iter().zip(&mut bare) {
             destination.renew().await;
             let elapsed = destination.produce(&records, *window).await;
@@ -36,7 +36,7 @@ pub async fn compare<D: Destination>(
         }
     }
     let shares: Vec<f64> = bare.iter().map(|bare| median_share(&bridge, bare)).collect();
-    println!("\n## {}: {events} events, prefetch {prefetch}\n\n{COLUMNS}", D::NAME);
+    println!("\n## {}: {events} events, prefetch {}\n\n{COLUMNS}", D::NAME, terms.prefetch);
     row("simulator, bridge", events, &mut bridge);
     for (((_, name), runs), share) in windows.iter().zip(&mut bare).zip(&shares) {
         row(&format!("{name} (the bridge reaches {share:.2})"), events, runs);
@@ -45,10 +45,10 @@ pub async fn compare<D: Destination>(
 }
 
 /// From the first event until everything is acknowledged to the simulator, once all are connected.
-async fn carry<D: Destination>(destination: &mut D, events: u64, prefetch: usize) -> Run {
+async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_>) -> Run {
     destination.renew().await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
-    let setup = setup(destination, &simulator.url(), prefetch, By::Itself);
+    let setup = setup(destination, &simulator.url(), terms, By::Itself);
     let mut bridge = setup.start();
     Admin::of(&bridge).await.ready().await;
     let idle = bridge.processor_time();
