@@ -121,8 +121,8 @@ async fn carry(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, way: &
     if way.delay.is_zero() {
         return pump(from, to, way.state.clone()).await;
     }
-    // As many bytes as there are: a long way holds whatever was sent into it.
-    let (enter, arrive) = mpsc::unbounded_channel();
+    // A long way holds whatever is sent into it; this many reads are far more than anybody has in flight.
+    let (enter, arrive) = mpsc::channel(4096);
     tokio::try_join!(send_off(from, enter, way.delay, way.state.clone()), deliver(arrive, to)).map(drop)
 }
 
@@ -131,7 +131,7 @@ type Piece = (Instant, Vec<u8>);
 
 async fn send_off(
     mut from: impl AsyncRead + Unpin,
-    way: mpsc::UnboundedSender<Piece>,
+    way: mpsc::Sender<Piece>,
     delay: Duration,
     mut state: watch::Receiver<State>,
 ) -> io::Result<()> {
@@ -140,13 +140,14 @@ async fn send_off(
         let read = from.read_buf(&mut buffer).await?;
         state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
         // Even the end travels as long as everything else.
-        if way.send((Instant::now() + delay, buffer)).is_err() || read == 0 {
+        buffer.shrink_to_fit();
+        if way.send((Instant::now() + delay, buffer)).await.is_err() || read == 0 {
             return Ok(());
         }
     }
 }
 
-async fn deliver(mut way: mpsc::UnboundedReceiver<Piece>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn deliver(mut way: mpsc::Receiver<Piece>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     while let Some((due, bytes)) = way.recv().await {
         sleep_until(due).await;
         to.write_all(&bytes).await?;
