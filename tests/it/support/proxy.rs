@@ -1,5 +1,6 @@
 //! A network that fails when told to: stands between a client and a broker.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +11,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ports::{free_port, loopback};
+
+/// The most bytes that are read at once.
+const PIECE: usize = 16 * 1024;
+/// How many such pieces are on the way in one direction: many, since most are small, and a long way holds all
+/// that was sent into it.
+const ON_THE_WAY: usize = 4096;
 
 /// Forwards connections to one address; ends them all when dropped.
 pub struct Proxy {
@@ -27,6 +34,16 @@ struct State {
     /// Grows with each cut; a connection lives only under the one it began under.
     cuts: u64,
     silent: bool,
+    slow: Slow,
+}
+
+/// How slow a network is, in each direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slow {
+    /// How long every byte is on the way.
+    pub delay: Duration,
+    /// How many bytes pass in a second; all that come, if it is not said.
+    pub bytes_per_second: Option<u32>,
 }
 
 impl Proxy {
@@ -43,10 +60,10 @@ impl Proxy {
     /// The same, far away: every byte arrives so much later, in each direction, however many are on the way.
     pub async fn delayed_at(addr: SocketAddr, target: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
-        let state = watch::Sender::new(State::default());
+        let slow = Slow { delay, ..Slow::default() };
+        let state = watch::Sender::new(State { slow, ..State::default() });
         let connections = Arc::new(AtomicU64::new(0));
-        let way = Way { target, delay, state: state.subscribe() };
-        let accepting = tokio::spawn(accept(listener, way, Arc::clone(&connections)));
+        let accepting = tokio::spawn(accept(listener, target, state.subscribe(), Arc::clone(&connections)));
         Self { addr, state, connections, accepting }
     }
 
@@ -74,6 +91,11 @@ impl Proxy {
     pub fn resume(&self) {
         self.state.send_modify(|state| state.silent = false);
     }
+
+    /// From now on it is so slow; `Slow::default()` is as fast as it can be.
+    pub fn slow(&self, slow: Slow) {
+        self.state.send_modify(|state| state.slow = slow);
+    }
 }
 
 impl Drop for Proxy {
@@ -82,25 +104,22 @@ impl Drop for Proxy {
     }
 }
 
-/// What every connection passes.
-#[derive(Clone)]
-struct Way {
+async fn accept(
+    listener: TcpListener,
     target: SocketAddr,
-    delay: Duration,
     state: watch::Receiver<State>,
-}
-
-async fn accept(listener: TcpListener, way: Way, connections: Arc<AtomicU64>) {
+    connections: Arc<AtomicU64>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(forward(client, way.clone()));
+        tokio::spawn(forward(client, target, state.clone()));
     }
 }
 
-async fn forward(client: TcpStream, mut way: Way) {
-    let begun = way.state.borrow_and_update().cuts;
+async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+    let begun = state.borrow_and_update().cuts;
     // A target that is down looks to the client like one that hangs up.
-    let Ok(server) = TcpStream::connect(way.target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else { return };
     // What arrives goes on at once: the only delay is the one that was asked for.
     let at_once = client.set_nodelay(true).and(server.set_nodelay(true));
     if at_once.is_err() {
@@ -108,68 +127,67 @@ async fn forward(client: TcpStream, mut way: Way) {
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let mut state = way.state.clone();
     tokio::select! {
-        _ = carry(from_client, to_server, &way) => {}
-        _ = carry(from_server, to_client, &way) => {}
+        _ = pump(from_client, to_server, state.clone()) => {}
+        _ = pump(from_server, to_client, state.clone()) => {}
         // A cut, or the end of the proxy.
         _ = state.wait_for(|state| state.cuts != begun) => {}
     }
 }
 
-async fn carry(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, way: &Way) -> io::Result<()> {
-    if way.delay.is_zero() {
-        return pump(from, to, way.state.clone()).await;
+/// What is read waits for its time apart from the reading, so that a long way is no narrow one.
+async fn pump(
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    state: watch::Receiver<State>,
+) -> io::Result<()> {
+    let (sender, receiver) = mpsc::channel(ON_THE_WAY);
+    let taking = async {
+        take(from, sender, &state).await;
+        // What has been taken is still on its way.
+        pending().await
+    };
+    tokio::select! {
+        written = give(to, receiver, state.clone()) => written,
+        never = taking => never,
     }
-    // A long way holds whatever is sent into it; this many reads are far more than anybody has in flight.
-    let (enter, arrive) = mpsc::channel(4096);
-    tokio::try_join!(send_off(from, enter, way.delay, way.state.clone()), deliver(arrive, to)).map(drop)
 }
 
-/// When it arrives, and what.
+/// Bytes, and when they are due; the end of the connection is none.
 type Piece = (Instant, Vec<u8>);
 
-async fn send_off(
-    mut from: impl AsyncRead + Unpin,
-    way: mpsc::Sender<Piece>,
-    delay: Duration,
-    mut state: watch::Receiver<State>,
-) -> io::Result<()> {
+async fn take(mut from: impl AsyncRead + Unpin, pieces: mpsc::Sender<Piece>, state: &watch::Receiver<State>) {
+    let mut buffer = vec![0; PIECE];
     loop {
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        let read = from.read_buf(&mut buffer).await?;
-        state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
-        // Even the end travels as long as everything else.
-        buffer.shrink_to_fit();
-        if way.send((Instant::now() + delay, buffer)).await.is_err() || read == 0 {
-            return Ok(());
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        let due = Instant::now() + state.borrow().slow.delay;
+        let piece = (due, buffer[..read].to_vec());
+        // An error means that who writes has given up.
+        if pieces.send(piece).await.is_err() || read == 0 {
+            return;
         }
     }
 }
 
-async fn deliver(mut way: mpsc::Receiver<Piece>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    while let Some((due, bytes)) = way.recv().await {
-        sleep_until(due).await;
-        to.write_all(&bytes).await?;
-    }
-    Ok(())
-}
-
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
+async fn give(
     mut to: impl AsyncWrite + Unpin,
+    mut pieces: mpsc::Receiver<Piece>,
     mut state: watch::Receiver<State>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = from.read(&mut buffer).await;
+    while let Some((due, piece)) = pieces.recv().await {
+        sleep_until(due).await;
         // Not even the end of a connection passes while it is silent.
         state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
-        match read? {
-            0 => return Ok(()),
-            read => to.write_all(&buffer[..read]).await?,
+        if piece.is_empty() {
+            return Ok(());
+        }
+        to.write_all(&piece).await?;
+        let rate = state.borrow().slow.bytes_per_second;
+        if let Some(rate) = rate {
+            sleep(Duration::from_secs_f64(piece.len() as f64 / f64::from(rate))).await;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -228,6 +246,24 @@ mod tests {
         client.read_exact(&mut answer).await.unwrap();
         assert!(begun.elapsed() >= delay * 2, "there and back in {:?}", begun.elapsed());
         assert_eq!(answer, *b"ping".repeat(40));
+    }
+
+    #[tokio::test]
+    async fn is_as_slow_as_it_is_told() {
+        let proxy = Proxy::start(echo().await).await;
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let mut ping = async |bytes: usize| {
+            let begun = Instant::now();
+            client.write_all(&vec![7; bytes]).await.unwrap();
+            client.read_exact(&mut vec![0; bytes]).await.unwrap();
+            begun.elapsed()
+        };
+        ping(4).await;
+        proxy.slow(Slow { delay: Duration::from_millis(30), bytes_per_second: None });
+        assert!(ping(4).await >= Duration::from_millis(60));
+        proxy.slow(Slow { bytes_per_second: Some(100_000), ..Slow::default() });
+        // The first piece passes at once, so the last of it is waited for twice, once in each direction.
+        assert!(ping(4 * PIECE).await >= Duration::from_millis(300));
     }
 
     /// What keeps the session of a killed client alive at the broker: nothing tells it.
