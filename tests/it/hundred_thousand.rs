@@ -1,30 +1,35 @@
-//! The whole promise at once: a hundred thousand events, some of them bad, from a real broker into files.
+//! The whole promise at once: a hundred thousand events, some of them bad, from a real broker into Kafka,
+//! JetStream and files.
 
-use crate::support::bridge::Setup;
+use crate::partitions::partitions_in_java;
 use crate::support::broker::{Version, shared};
 use crate::support::events::Events;
 use crate::support::on_each_broker;
-use crate::support::output::{Tally, assert_dead_letters};
+use crate::support::output::assert_dead_letters;
 use crate::support::scenario::{counts, drain, emptied, publish, subscribed};
+use crate::support::three::{PARTITIONS, Sinks};
+use crate::support::{kafka, nats};
 
-on_each_broker!(every_event_arrives_once_and_every_bad_one_is_kept_with_its_reason);
+on_each_broker!(with every sink: every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason);
 
-async fn every_event_arrives_once_and_every_bad_one_is_kept_with_its_reason(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.hundred");
+async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason(version: Version) {
+    let broker = shared(version);
+    let sinks = Sinks::make(version, "hundred", kafka::shared(), nats::shared()).await;
+    let queue = sinks.queue();
     let events = Events::good(100_000).with_bad(1000);
-    let setup = Setup::new(broker, "hundred", "main", "hundred-1").set("SINKS__FILE__FORMAT", "envelope");
+    let setup = sinks.setup(broker);
     let bridge = setup.start();
-    subscribed(broker, queue, 1).await;
+    subscribed(broker, &queue, 1).await;
 
     publish(broker, "hundred", events).await;
-    emptied(broker, queue).await;
-    let counts = counts(broker, queue);
+    emptied(broker, &queue).await;
+    let counts = counts(broker, &queue);
     assert_eq!((counts.messages, counts.enqueued, counts.dequeued), (0, events.count, events.count));
     drain(bridge).await;
 
-    // The key that stands in each envelope is compared with the event's.
-    let found = Tally::of_envelopes(events, [setup.files()]);
-    found.assert_complete(0);
-    assert_eq!((found.distinct(), found.repeated_ids()), (99_900, 0));
     assert_dead_letters(events, setup.dead_letters());
+    let found = sinks.assert_complete(events, &setup, [0; 3]).await;
+    assert_eq!((found.tally.distinct(), found.tally.repeated_ids()), (99_900, 0));
+    let (keys, partitions): (Vec<String>, Vec<u32>) = found.partitions(events).into_iter().unzip();
+    assert_eq!(partitions, partitions_in_java(&keys, PARTITIONS));
 }

@@ -1,5 +1,6 @@
 //! The partition of a key is Java's: computed by the real Java client, compared with ours.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
@@ -17,12 +18,8 @@ fn keys_fall_into_the_partitions_of_javas_producer() {
     if !kafka::available(concat!(module_path!(), "::keys_fall_into_the_partitions_of_javas_producer")) {
         return;
     }
-    let home = kafka::directory().expect("a directory");
     let keys = keys(20_000);
-    let mut java = Command::new("java");
-    java.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", home.display())).arg("Partitions");
-    java.args(COUNTS.map(|count| count.to_string()));
-    let answers = answers(&mut java, &keys);
+    let answers = answers(&mut java(&COUNTS), &keys);
     let lines: Vec<&str> = answers.lines().collect();
     assert_eq!(lines.len(), keys.len());
     for (key, line) in keys.iter().zip(lines) {
@@ -42,6 +39,22 @@ fn keys_fall_into_the_partitions_of_javas_producer() {
     }
 }
 
+/// The partitions among so many in which Java's own producer puts keys; blocks.
+pub fn partitions_in_java(keys: &[String], count: u32) -> Vec<u32> {
+    let answers = answers(&mut java(&[count]), keys);
+    let partition = |line: &str| line.split(' ').nth(1)?.parse().ok();
+    answers.lines().map(|line| partition(line).expect("a hash and a partition")).collect()
+}
+
+/// Java's client: prints the hash of each key, and its partition among each of the counts.
+fn java(counts: &[u32]) -> Command {
+    let home = kafka::directory().expect("a directory");
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", home.display())).arg("Partitions");
+    java.args(counts.iter().map(u32::to_string));
+    java
+}
+
 fn keys(count: usize) -> Vec<Key> {
     let mut random = fastrand::Rng::new();
     let extremes = [Key::from_hex(&[b'0'; 32]).unwrap(), Key::from_hex(&[b'f'; 32]).unwrap()];
@@ -50,7 +63,7 @@ fn keys(count: usize) -> Vec<Key> {
 }
 
 /// What a program makes of keys, a line each, on its standard input.
-fn answers(program: &mut Command, keys: &[Key]) -> String {
+fn answers(program: &mut Command, keys: &[impl Display]) -> String {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a program");
     let lines: String = keys.iter().map(|key| format!("{key}\n")).collect();
     let mut input = child.stdin.take().expect("standard input");

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod scenario;
 pub mod stomp;
+pub mod three;
 
 use std::time::{Duration, Instant};
 
@@ -43,9 +44,12 @@ pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut()
 /// `name::v6`. Where a broker can't be had, the test says by name that it did not run, and why; with
 /// `REQUIRE_BROKERS=1` it fails.
 macro_rules! on_each_broker {
-    ($($name:ident),+ $(,)?) => {$(
+    ($($name:ident),+ $(,)?) => { on_each_broker! { where available: $($name),+ } };
+    // The same where Kafka and NATS are needed too.
+    (with every sink: $($name:ident),+ $(,)?) => { on_each_broker! { where all_available: $($name),+ } };
+    (where $available:ident: $($name:ident),+ $(,)?) => {$(
         mod $name {
-            use crate::support::{ShownOnFailure, available, broker::Version};
+            use crate::support::{ShownOnFailure, $available as available, broker::Version};
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn v5() {
@@ -85,6 +89,11 @@ pub fn available(version: Version, test: &str) -> bool {
     let Err(reason) = version.directory() else { return true };
     did_not_run(test, &reason);
     false
+}
+
+/// Whether `test` can have a broker of `version`, a Kafka and a NATS server; tells when not.
+pub fn all_available(version: Version, test: &str) -> bool {
+    available(version, test) && kafka::available(test) && nats::available(test)
 }
 
 /// Says that `test` runs against something else than the real server, and why; with `REQUIRE_BROKERS=1` it

@@ -12,24 +12,29 @@ use super::events::{Events, number_in};
 /// a kill cut off.
 pub fn each_line(directory: &Path, mut each: impl FnMut(&str)) {
     for path in files(directory) {
-        let name = path.to_string_lossy().into_owned();
-        let file = File::open(&path).expect("open an output file");
-        let plain: Box<dyn Read> = if name.ends_with(".zst") {
-            Box::new(zstd::Decoder::new(file).expect("read zstd"))
-        } else if name.ends_with(".gz") {
-            Box::new(flate2::read::MultiGzDecoder::new(file))
-        } else {
-            Box::new(file)
-        };
-        let mut lines = BufReader::new(plain);
-        let mut line = String::new();
-        while lines.read_line(&mut line).unwrap_or_else(|error| panic!("read {name}: {error}")) > 0 {
-            match line.strip_suffix('\n') {
-                Some(whole) => each(whole),
-                None => assert!(name.ends_with(".open"), "{name} ends inside a line: {line}"),
-            }
-            line.clear();
+        each_line_of(&path, &mut each);
+    }
+}
+
+/// Calls `each` with every line of one file; see [`each_line`].
+pub fn each_line_of(path: &Path, mut each: impl FnMut(&str)) {
+    let name = path.to_string_lossy().into_owned();
+    let file = File::open(path).expect("open an output file");
+    let plain: Box<dyn Read> = if name.ends_with(".zst") {
+        Box::new(zstd::Decoder::new(file).expect("read zstd"))
+    } else if name.ends_with(".gz") {
+        Box::new(flate2::read::MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut lines = BufReader::new(plain);
+    let mut line = String::new();
+    while lines.read_line(&mut line).unwrap_or_else(|error| panic!("read {name}: {error}")) > 0 {
+        match line.strip_suffix('\n') {
+            Some(whole) => each(whole),
+            None => assert!(name.ends_with(".open"), "{name} ends inside a line: {line}"),
         }
+        line.clear();
     }
 }
 
@@ -101,20 +106,24 @@ impl Tally {
 
     /// Counts an envelope: its key must be that of the event, its body is counted as [`Tally::add`] does.
     pub fn add_envelope(&mut self, line: &str) {
-        let Some((id, key, body)) = open_envelope(line) else {
-            self.foreign.push(line.to_owned());
-            return;
-        };
+        match open_envelope(line) {
+            Some((id, key, _, body)) => self.add_keyed(id, key, body),
+            None => self.foreign.push(line.to_owned()),
+        }
+    }
+
+    /// Counts an event that has its message id and its key beside it: the key must be its own.
+    pub fn add_keyed(&mut self, id: &str, key: &str, body: &str) {
         if !self.ids.insert(id.to_owned()) {
             self.repeated_ids += 1;
         }
         match number_in(body) {
-            Some(number) if self.events.key(number) == key => self.add(body),
-            _ => self.foreign.push(line.to_owned()),
+            Some(number) if number < self.events.count && self.events.key(number) == key => self.add(body),
+            _ => self.foreign.push(format!("{key} {body}")),
         }
     }
 
-    /// How many envelopes have the message id of an earlier one. Unlike [`Tally::doubled`] it does not
+    /// How many events have the message id of an earlier one. Unlike [`Tally::doubled`] it does not
     /// count what a publisher sent twice because it got no answer.
     pub fn repeated_ids(&self) -> u64 {
         self.repeated_ids
@@ -176,6 +185,14 @@ impl Tally {
         assert!(doubled <= doubles, "doubled {doubled} events, {doubles} allowed");
     }
 
+    /// Every good event from the one with this number on is there, unchanged, once, in the order of its key;
+    /// and no earlier one.
+    pub fn assert_complete_from(&self, first: u64) {
+        let earlier = (0..first).filter(|number| self.events.defect(*number).is_none());
+        assert_eq!(self.lost(), earlier.collect::<Vec<_>>(), "what is not there");
+        assert_eq!((self.doubled(), self.disordered(), self.foreign()), (0, &[][..], &[][..]));
+    }
+
     /// Every good event is there, unchanged, in the order of its key.
     pub fn assert_nothing_lost(&self) {
         let disordered = first(&self.disordered);
@@ -191,12 +208,13 @@ impl Tally {
     }
 }
 
-/// The id, the key and the body of an envelope.
-fn open_envelope(line: &str) -> Option<(&str, &str, &str)> {
+/// The id, the key, the partition (or `null`) and the body of an envelope.
+pub fn open_envelope(line: &str) -> Option<(&str, &str, &str, &str)> {
     let (id, rest) = line.strip_prefix(r#"{"id":""#)?.split_once(r#"","key":""#)?;
     let (key, rest) = rest.split_once(r#"","partition":"#)?;
-    let (_, body) = rest.split_once(r#","body":"#)?;
-    Some((id, key, body.strip_suffix('}')?))
+    let (partition, rest) = rest.split_once(',')?;
+    let (_, body) = rest.split_once(r#""body":"#)?;
+    Some((id, key, partition, body.strip_suffix('}')?))
 }
 
 /// Each bad event is in the dead letters exactly once, with its reason.
@@ -206,11 +224,18 @@ pub fn assert_dead_letters(events: Events, directory: &Path) {
 
 /// Each bad event is in the dead letters, with its reason, and at most `doubles` of them are repetitions.
 pub fn assert_dead_letters_repeated(events: Events, directory: &Path, doubles: u64) {
+    let mut lines = Vec::new();
+    each_line(directory, |line| lines.push(line.to_owned()));
+    assert_dead_letter_lines(events, lines, doubles);
+}
+
+/// The same of dead letters that are kept elsewhere: their lines.
+pub fn assert_dead_letter_lines(events: Events, lines: Vec<String>, doubles: u64) {
     let mut doubled = 0;
     let mut found: HashMap<u64, Vec<String>> = HashMap::new();
-    each_line(directory, |line| {
-        let letter: serde_json::Value = serde_json::from_str(line).expect("a dead letter");
-        let number = number_in(line).unwrap_or_else(|| panic!("a dead letter of an unknown event: {line}"));
+    for line in lines {
+        let letter: serde_json::Value = serde_json::from_str(&line).expect("a dead letter");
+        let number = number_in(&line).unwrap_or_else(|| panic!("a dead letter of an unknown event: {line}"));
         let reason = letter["reason"].as_str().unwrap_or_default().to_owned();
         let reasons = found.entry(number).or_default();
         if reasons.contains(&reason) {
@@ -218,7 +243,7 @@ pub fn assert_dead_letters_repeated(events: Events, directory: &Path, doubles: u
         } else {
             reasons.push(reason);
         }
-    });
+    }
     let bad = (0..events.count).filter_map(|number| Some((number, vec![events.defect(number)?.to_owned()])));
     let expected: HashMap<u64, Vec<String>> = bad.collect();
     assert_eq!(found, expected, "event number → reasons of its dead letters");

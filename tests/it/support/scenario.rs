@@ -34,6 +34,12 @@ pub async fn publish(broker: &Broker, namespace: &str, events: Events) {
     Publisher::connect(broker, namespace).await.publish(events.bodies()).await.expect("publish");
 }
 
+/// The same of those from the one with this number on.
+pub async fn publish_from(broker: &Broker, namespace: &str, events: Events, first: u64) {
+    let bodies = (first..events.count).map(|number| events.body(number));
+    Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
+}
+
 /// Waits until more than `size` bytes have been written into `directory`.
 pub async fn grown(directory: &Path, size: u64) {
     let what = format!("{} has grown beyond {size} bytes", directory.display());
