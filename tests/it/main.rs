@@ -33,4 +33,5 @@ mod simulator;
 mod sink_contract;
 mod smoke;
 mod support;
+mod three_sinks;
 mod tls;
