@@ -21,6 +21,7 @@ mod example_sink;
 mod faults;
 mod hundred_thousand;
 mod kafka;
+mod kafka_faults;
 mod kafka_server;
 mod kills;
 mod nats;

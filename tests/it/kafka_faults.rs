@@ -1,0 +1,108 @@
+//! A topic of Kafka that is taken away, comes back otherwise, or may not be written, while events come from a
+//! real broker into Kafka, JetStream and files: they are held, visibly, and nothing is lost or comes twice.
+
+use crate::partitions::partitions_in_java;
+use crate::support::broker::{Version, shared};
+use crate::support::events::{Events, Spread};
+use crate::support::output::Tally;
+use crate::support::scenario::{drain, emptied, grown, publish, publish_from, says, says_after, subscribed};
+use crate::support::three::{PARTITIONS, Sinks};
+use crate::support::{kafka, nats, on_each_broker};
+
+on_each_broker!(
+    with every sink:
+    a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right,
+    without_a_fixed_count_the_one_of_the_new_topic_is_taken,
+    a_topic_made_read_only_holds_everything_and_doubles_nothing,
+);
+
+/// What is published before the topic goes, and with what comes after.
+const BEFORE: u64 = 1000;
+const EVENTS: Events = Events { count: 3000, keys: 200, spread: Spread::Even, bad_every: None };
+
+async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right(
+    version: Version,
+) {
+    let (broker, kafka) = (shared(version), kafka::shared());
+    let sinks = Sinks::make(version, "recount", kafka, nats::shared()).await;
+    let setup = sinks.setup(broker);
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+    publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;
+    emptied(broker, &sinks.queue()).await;
+
+    kafka.delete_topic(&sinks.name);
+    publish_from(broker, sinks.namespace, EVENTS, BEFORE).await;
+    says(&mut bridge, &format!("held: the topic {} does not exist", sinks.name)).await;
+    kafka.create_topic(&sinks.name, PARTITIONS - 2, &[]);
+    let (now, wanted) = (PARTITIONS - 2, PARTITIONS);
+    says(&mut bridge, &format!("{} has {now} partitions, but event.partitions is {wanted}", sinks.name))
+        .await;
+    assert_eq!(broker.depth(&sinks.queue()), EVENTS.count - BEFORE, "acknowledged without Kafka");
+    let said = bridge.log().len();
+    kafka.grow_topic(&sinks.name, PARTITIONS);
+    says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+
+    sinks.topic(EVENTS).tally.assert_complete_from(BEFORE);
+    sinks.stream(EVENTS).await.tally.assert_complete(0);
+    sinks.files(EVENTS, setup.files()).tally.assert_complete(0);
+}
+
+async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Version) {
+    let (broker, kafka) = (shared(version), kafka::shared());
+    let sinks = Sinks::make(version, "uncounted", kafka, nats::shared()).await;
+    let setup = sinks
+        .setup(broker)
+        .unset("EVENT__PARTITIONS")
+        .unset("SINKS__FILE__NAME")
+        .set("SINKS__NATS__SUBJECT", format!("{}.0.{{key}}", sinks.name));
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+    publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;
+    emptied(broker, &sinks.queue()).await;
+    assert_in_java_of(PARTITIONS, &sinks);
+
+    kafka.delete_topic(&sinks.name);
+    publish_from(broker, sinks.namespace, EVENTS, BEFORE).await;
+    says(&mut bridge, &format!("held: the topic {} does not exist", sinks.name)).await;
+    kafka.create_topic(&sinks.name, PARTITIONS - 2, &[]);
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+
+    assert_in_java_of(PARTITIONS - 2, &sinks);
+    sinks.topic(EVENTS).tally.assert_complete_from(BEFORE);
+    sinks.stream(EVENTS).await.tally.assert_complete(0);
+    Tally::of_envelopes(EVENTS, [setup.files()]).assert_complete(0);
+}
+
+async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Version) {
+    let (broker, kafka) = (shared(version), kafka::shared());
+    let sinks = Sinks::make(version, "readonly", kafka, nats::shared()).await;
+    let events = Events { spread: Spread::Hot, ..Events::good(20_000) };
+    let setup = sinks.setup(broker);
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+
+    let rules = async {
+        grown(setup.files(), 400_000).await;
+        kafka.make_read_only(&sinks.name);
+        says(&mut bridge, &format!("held: not allowed to write to the topic {}", sinks.name)).await;
+        assert!(broker.depth(&sinks.queue()) > 0, "the rule came after the load");
+        let said = bridge.log().len();
+        kafka.forget_rules(&sinks.name);
+        says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+    };
+    tokio::join!(publish(broker, sinks.namespace, events), rules);
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+    sinks.assert_complete(events, &setup, [0; 3]).await;
+}
+
+/// Each key is in the partition of a topic of so many in which Java would put it.
+fn assert_in_java_of(count: u32, sinks: &Sinks<'_>) {
+    let held = sinks.topic(EVENTS).partitions(EVENTS);
+    let (keys, partitions): (Vec<String>, Vec<u32>) = held.into_iter().unzip();
+    assert_eq!(partitions, partitions_in_java(&keys, count));
+}
