@@ -20,6 +20,7 @@ mod drain;
 mod example_sink;
 mod faults;
 mod hundred_thousand;
+mod jetstream_faults;
 mod kafka;
 mod kafka_faults;
 mod kafka_server;

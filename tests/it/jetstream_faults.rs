@@ -1,0 +1,70 @@
+//! A stream that is full, is emptied, goes and comes back, while events come from a real broker into Kafka,
+//! JetStream and files: they are held, visibly, and nothing is lost or comes twice.
+
+use crate::support::broker::{Version, shared};
+use crate::support::events::{Events, Spread};
+use crate::support::scenario::{drain, emptied, publish, publish_from, says, says_after, subscribed};
+use crate::support::three::Sinks;
+use crate::support::{kafka, nats, on_each_broker};
+
+on_each_broker!(
+    with every sink:
+    a_full_stream_holds_everything_and_doubles_nothing,
+    a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after,
+);
+
+async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
+    let broker = shared(version);
+    let sinks = Sinks::make(version, "brimful", kafka::shared(), nats::shared()).await;
+    let events = Events { spread: Spread::Hot, ..Events::good(10_000) };
+    let setup = sinks.setup(broker);
+    sinks.change_stream(|stream| stream.max_messages = 3000).await;
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+
+    publish(broker, sinks.namespace, events).await;
+    says(&mut bridge, r#"part="sink nats""#).await;
+    assert_eq!(sinks.stream_len().await, 3000);
+    assert!(broker.depth(&sinks.queue()) >= events.count - 3000, "acknowledged without the stream");
+    let said = bridge.log().len();
+    sinks.change_stream(|_| {}).await;
+    says_after(&mut bridge, said, r#"ready part="sink nats""#).await;
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+    sinks.assert_complete(events, &setup, [0; 3]).await;
+}
+
+async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after(version: Version) {
+    const SOME: u64 = 500;
+    let broker = shared(version);
+    let sinks = Sinks::make(version, "vanishing", kafka::shared(), nats::shared()).await;
+    let setup = sinks.setup(broker);
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+    publish(broker, sinks.namespace, Events::good(SOME)).await;
+    emptied(broker, &sinks.queue()).await;
+    sinks.stream(Events::good(SOME)).await.tally.assert_complete_from(0);
+
+    let events = |times: u64| Events::good(times * SOME);
+    sinks.jetstream.get_stream(&sinks.name).await.expect("find a stream").purge().await.expect("purge it");
+    publish_from(broker, sinks.namespace, events(2), SOME).await;
+    emptied(broker, &sinks.queue()).await;
+    sinks.stream(events(2)).await.tally.assert_complete_from(SOME);
+
+    sinks.jetstream.delete_stream(&sinks.name).await.expect("remove a stream");
+    sinks.make_stream(|_| {}).await;
+    publish_from(broker, sinks.namespace, events(3), 2 * SOME).await;
+    emptied(broker, &sinks.queue()).await;
+    sinks.stream(events(3)).await.tally.assert_complete_from(2 * SOME);
+
+    sinks.jetstream.delete_stream(&sinks.name).await.expect("remove a stream");
+    publish_from(broker, sinks.namespace, events(4), 3 * SOME).await;
+    says(&mut bridge, &format!("held: there is no stream {}", sinks.name)).await;
+    assert_eq!(broker.depth(&sinks.queue()), SOME, "acknowledged without the stream");
+    sinks.make_stream(|_| {}).await;
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+    sinks.stream(events(4)).await.tally.assert_complete_from(3 * SOME);
+    sinks.topic(events(4)).tally.assert_complete(0);
+    sinks.files(events(4), setup.files()).tally.assert_complete(0);
+}
