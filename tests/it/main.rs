@@ -15,6 +15,7 @@
 mod admin;
 mod command_line;
 mod consumer_samples;
+mod dead_letters;
 mod demo;
 mod drain;
 mod example_sink;

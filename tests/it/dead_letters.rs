@@ -1,0 +1,76 @@
+//! Dead letters in a topic of Kafka or a stream of their own, with no directory at all: a pod's disk may die
+//! with it. What such a place does not say of itself it takes from the sink of the same name.
+
+use crate::support::bridge::Setup;
+use crate::support::broker::{Version, shared};
+use crate::support::events::Events;
+use crate::support::kafka_reader::each_record;
+use crate::support::nats::read_stream;
+use crate::support::output::assert_dead_letter_lines;
+use crate::support::scenario::{drain, emptied, publish, says, subscribed};
+use crate::support::three::Sinks;
+use crate::support::{kafka, nats, on_each_broker};
+
+on_each_broker!(
+    with every sink:
+    bad_events_go_into_a_topic_and_wait_until_it_takes_them,
+    bad_events_go_into_a_stream_and_wait_until_it_is_there,
+);
+
+const BAD_EVERY: u64 = 50;
+
+fn events() -> Events {
+    Events::good(2000).with_bad(BAD_EVERY)
+}
+
+async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Version) {
+    let (broker, kafka) = (shared(version), kafka::shared());
+    let sinks = Sinks::make(version, "lettertopic", kafka, nats::shared()).await;
+    let letters = format!("{}-letters", sinks.name);
+    kafka.create_topic(&letters, 2, &[]);
+    kafka.make_read_only(&letters);
+    let setup =
+        sinks.setup(broker).unset("DEAD_LETTERS__DIRECTORY").set("DEAD_LETTERS__KAFKA__TOPIC", &letters);
+
+    mirror(version, &sinks, &setup, async || kafka.forget_rules(&letters)).await;
+    let mut lines = Vec::new();
+    each_record(&kafka.bootstrap(), &letters, |record| {
+        assert!(record.header("atdata-message-id").is_some_and(|id| id.ends_with("/event")));
+        lines.push(String::from_utf8(record.value.expect("a value")).expect("text"));
+    });
+    assert_dead_letter_lines(events(), lines, 0);
+}
+
+async fn bad_events_go_into_a_stream_and_wait_until_it_is_there(version: Version) {
+    let broker = shared(version);
+    let sinks = Sinks::make(version, "letterstream", kafka::shared(), nats::shared()).await;
+    let letters = format!("{}-letters", sinks.name);
+    let setup = sinks
+        .setup(broker)
+        .unset("DEAD_LETTERS__DIRECTORY")
+        .set("DEAD_LETTERS__NATS__STREAM", &letters)
+        .set("DEAD_LETTERS__NATS__SUBJECT", &letters);
+
+    mirror(version, &sinks, &setup, async || {
+        nats::make_stream(&sinks.jetstream, &letters, &[&letters]).await;
+    })
+    .await;
+    let messages = read_stream(&sinks.jetstream, &letters).await;
+    let lines = messages.iter().map(|message| String::from_utf8(message.payload.to_vec()).expect("text"));
+    assert_dead_letter_lines(events(), lines.collect(), 0);
+}
+
+/// Mirrors all events; the first bad one holds it and is not acknowledged before the place is `mended` (I6).
+async fn mirror(version: Version, sinks: &Sinks<'_>, setup: &Setup, mended: impl AsyncFnOnce()) {
+    let (broker, queue) = (shared(version), sinks.queue());
+    let mut bridge = setup.start();
+    subscribed(broker, &queue, 1).await;
+    publish(broker, sinks.namespace, events()).await;
+    says(&mut bridge, r#"part="dead letters""#).await;
+    let left = broker.depth(&queue);
+    assert!(left > events().count - BAD_EVERY, "{left} left: a bad event is acknowledged and kept nowhere");
+    mended().await;
+    emptied(broker, &queue).await;
+    drain(bridge).await;
+    sinks.assert_complete(events(), setup, [0; 3]).await;
+}
