@@ -16,6 +16,8 @@ pub trait Destination {
 
     /// For tables.
     const NAME: &'static str;
+    /// The sink has no more in flight unless it is told to.
+    const MOST: usize;
 
     /// Makes the place new and empty.
     async fn renew(&mut self);

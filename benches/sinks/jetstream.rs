@@ -35,6 +35,7 @@ impl Destination for JetStream {
     type Records = Vec<(Subject, HeaderMap, Bytes)>;
 
     const NAME: &'static str = "JetStream";
+    const MOST: usize = 4096;
 
     async fn renew(&mut self) {
         // Not purged: the stream would still know the message ids.

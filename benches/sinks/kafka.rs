@@ -39,13 +39,22 @@ const WAIT: Duration = Duration::from_millis(1);
 /// The server and its present topic.
 pub struct Topic {
     kafka: Kafka,
-    partitions: u32,
+    /// From the next renewal on.
+    pub partitions: u32,
+    /// Of librdkafka, beside [`PROPERTIES`].
+    properties: Vec<(String, String)>,
     made: u32,
 }
 
 impl Topic {
-    pub fn start(partitions: u32) -> Self {
-        Self { kafka: Kafka::start(), partitions, made: 0 }
+    /// `settings` are those that the bridges get: the bare loop takes over the properties in them.
+    pub fn start(partitions: u32, settings: &[String]) -> Self {
+        let property = |setting: &String| {
+            let (name, value) = setting.strip_prefix("SINKS__KAFKA__PROPERTIES__")?.split_once('=')?;
+            Some((name.to_lowercase().replace('_', "."), value.to_owned()))
+        };
+        let properties = settings.iter().filter_map(property).collect();
+        Self { kafka: Kafka::start(), partitions, properties, made: 0 }
     }
 
     fn name(&self) -> String {
@@ -57,6 +66,7 @@ impl Destination for Topic {
     type Records = Vec<Record>;
 
     const NAME: &'static str = "Kafka";
+    const MOST: usize = 16_384;
 
     async fn renew(&mut self) {
         if self.made > 0 {
@@ -122,6 +132,9 @@ impl Topic {
     fn producer(&self, reports: Reports) -> BaseProducer<Reports> {
         let mut config = ClientConfig::new();
         for (name, value) in PROPERTIES {
+            config.set(name, value);
+        }
+        for (name, value) in &self.properties {
             config.set(name, value);
         }
         config.set("bootstrap.servers", self.kafka.bootstrap());

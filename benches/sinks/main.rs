@@ -36,9 +36,10 @@ use kafka::Topic;
 const BARE_FLOOR: f64 = 0.7;
 /// And keep so much of the window in flight.
 const WINDOW_FLOOR: f64 = 0.8;
-/// The bridge's own default.
-const PREFETCH: usize = 1024;
-const LARGE_PREFETCH: usize = 4096;
+/// Topics that are only far away, to show what partitions do.
+const OTHER_PARTITIONS: [u32; 2] = [1, 12];
+/// A run over the long way fills the window at least so often.
+const WINDOWS: usize = 20;
 
 /// The speed of the bridge into Kafka and JetStream.
 #[derive(Parser)]
@@ -49,7 +50,11 @@ struct Arguments {
     /// Runs of each kind next to the bare loop; the median counts. 0: none.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Events in each run from the simulator over the long way.
+    /// The bridge's prefetch, several times; those beyond what a sink has in flight are left out. The first
+    /// is that of the runs from real brokers.
+    #[arg(long, value_delimiter = ',', default_values_t = [1024, 4096, 16_384])]
+    prefetch: Vec<usize>,
+    /// Events in each run from the simulator over the long way, at least.
     #[arg(long, default_value_t = 100_000)]
     far: u64,
     /// Events in each backlog at a real broker.
@@ -70,6 +75,14 @@ struct Arguments {
 }
 
 impl Arguments {
+    fn prefetches<D: Destination>(&self) -> impl Iterator<Item = usize> {
+        self.prefetch.iter().copied().filter(|&prefetch| prefetch <= D::MOST)
+    }
+
+    fn usual(&self) -> usize {
+        self.prefetch.first().copied().expect("a prefetch")
+    }
+
     fn terms(&self, prefetch: usize) -> Terms<'_> {
         Terms { prefetch, settings: &self.set }
     }
@@ -104,7 +117,7 @@ fn main() {
 
 async fn measure(arguments: &Arguments) -> Vec<String> {
     let mut missed = Vec::new();
-    let mut kafka = arguments.wants("kafka").then(|| Topic::start(arguments.partitions));
+    let mut kafka = arguments.wants("kafka").then(|| Topic::start(arguments.partitions, &arguments.set));
     let mut jetstream = None;
     if arguments.wants("jetstream") {
         jetstream = Some(JetStream::start().await);
@@ -119,6 +132,12 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
     if let Some(kafka) = &mut kafka {
         let into = format!("Kafka, {} partitions", arguments.partitions);
         far(kafka, &into, arguments, &mut missed).await;
+        for partitions in OTHER_PARTITIONS {
+            kafka.partitions = partitions;
+            let (into, terms) =
+                (format!("Kafka, {partitions} partitions"), arguments.terms(arguments.usual()));
+            far::from_simulator(kafka, &into, arguments.far, terms).await;
+        }
     }
     if let Some(jetstream) = &mut jetstream {
         far(jetstream, "JetStream", arguments, &mut missed).await;
@@ -130,7 +149,7 @@ async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed
     if arguments.rounds == 0 {
         return;
     }
-    for prefetch in [PREFETCH, LARGE_PREFETCH] {
+    for prefetch in arguments.prefetches::<D>() {
         let share =
             near::compare(destination, arguments.events, arguments.rounds, arguments.terms(prefetch)).await;
         if share < BARE_FLOOR {
@@ -145,13 +164,20 @@ async fn far<D: Destination>(
     arguments: &Arguments,
     missed: &mut Vec<String>,
 ) {
-    for prefetch in [PREFETCH, LARGE_PREFETCH] {
-        let share = far::from_simulator(destination, into, arguments.far, arguments.terms(prefetch)).await;
+    for prefetch in arguments.prefetches::<D>() {
+        let share = far::from_simulator(
+            destination,
+            into,
+            arguments.far.max((prefetch * WINDOWS) as u64),
+            arguments.terms(prefetch),
+        )
+        .await;
         if share < WINDOW_FLOOR {
             missed.push(format!("far {into}, prefetch {prefetch}: {share:.2} of the window"));
         }
     }
     for version in common::brokers() {
-        far::from_broker(destination, into, version, arguments.backlog, arguments.terms(PREFETCH)).await;
+        far::from_broker(destination, into, version, arguments.backlog, arguments.terms(arguments.usual()))
+            .await;
     }
 }
