@@ -7,7 +7,7 @@ use crate::support::events::Events;
 use crate::support::kafka_reader::each_record;
 use crate::support::nats::read_stream;
 use crate::support::output::assert_dead_letter_lines;
-use crate::support::scenario::{drain, emptied, publish, says, subscribed};
+use crate::support::scenario::{drain, emptied, in_trouble, publish, subscribed};
 use crate::support::three::Sinks;
 use crate::support::{kafka, nats, on_each_broker};
 
@@ -66,7 +66,7 @@ async fn mirror(version: Version, sinks: &Sinks<'_>, setup: &Setup, mended: impl
     let mut bridge = setup.start();
     subscribed(broker, &queue, 1).await;
     publish(broker, sinks.namespace, events()).await;
-    says(&mut bridge, r#"part="dead letters""#).await;
+    in_trouble(&mut bridge, 0, "dead letters").await;
     let left = broker.depth(&queue);
     assert!(left > events().count - BAD_EVERY, "{left} left: a bad event is acknowledged and kept nowhere");
     mended().await;

@@ -10,7 +10,9 @@ use crate::support::nats::NatsServer;
 use crate::support::on_each_broker;
 use crate::support::output::{assert_dead_letters, bytes};
 use crate::support::proxy::{Proxy, Slow};
-use crate::support::scenario::{Unusable, counts, drain, emptied, grown, publish, says_after, subscribed};
+use crate::support::scenario::{
+    Unusable, counts, drain, emptied, grown, in_trouble, publish, says_after, subscribed,
+};
 use crate::support::three::Sinks;
 
 on_each_broker!(with every sink: sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once);
@@ -86,7 +88,7 @@ impl Run<'_> {
         self.goes_on().await;
         let said = self.bridge.log().len();
         let begun = tokio::task::block_in_place(begin);
-        says_after(&mut self.bridge, said, &format!(r#"part="sink {sink}""#)).await;
+        in_trouble(&mut self.bridge, said, &format!("sink {sink}")).await;
         let said = self.bridge.log().len();
         tokio::task::block_in_place(|| end(begun));
         says_after(&mut self.bridge, said, &format!(r#"ready part="sink {sink}""#)).await;

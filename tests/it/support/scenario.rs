@@ -61,6 +61,19 @@ pub async fn says_after(bridge: &mut Bridge, said: usize, words: &str) {
     .await;
 }
 
+/// Waits until it has logged, behind the first `said` bytes of its log, that this part is in trouble: that it
+/// became ready, earlier or later, is another line.
+pub async fn in_trouble(bridge: &mut Bridge, said: usize, part: &str) {
+    let part = format!(r#"part="{part}""#);
+    let tells =
+        |line: &str| line.contains(&part) && ["retrying: ", "held: "].iter().any(|is| line.contains(is));
+    wait_until(&format!("trouble is told with {part}"), PATIENCE, || {
+        assert_eq!(bridge.status(), None, "it has ended before it told trouble with {part}");
+        bridge.log().get(said..).is_some_and(|news| news.lines().any(tells))
+    })
+    .await;
+}
+
 /// Asks it to stop; it must settle what it has taken, and end with 0.
 pub async fn drain(mut bridge: Bridge) {
     bridge.terminate();
