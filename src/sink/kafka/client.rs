@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use super::config::{Compression, Mechanism};
+use super::linger;
 use crate::secret::Secret;
 
 /// What the sink relies on; none of it can be changed.
@@ -33,13 +34,14 @@ const PROMISES: [(&str, &str); 11] = [
 ];
 
 /// What may be changed, and is good for many small events.
-const DEFAULTS: [(&str, &str); 3] = [
-    // Longer gathers larger batches, but ActiveMQ waits for its acknowledgement (D3).
-    ("linger.ms", "5"),
+const DEFAULTS: [(&str, &str); 2] = [
     ("batch.size", "1000000"),
     // A connection that died in silence is noticed while nothing is sent, too.
     ("socket.keepalive.enable", "true"),
 ];
+
+/// How long records are gathered, and librdkafka's older name for it.
+const LINGER: [&str; 2] = ["linger.ms", "queue.buffering.max.ms"];
 
 /// The properties of one client; secrets apart, so that nothing shows them.
 #[derive(Clone, Debug)]
@@ -120,8 +122,13 @@ impl ClientSettings {
         self.properties.get(name)?.parse().ok()
     }
 
-    /// For librdkafka, with batches of `batch_bytes` at most.
-    pub(super) fn config(&self, client_id: &str, batch_bytes: usize) -> ClientConfig {
+    /// Whether the user leaves it to the sink how long records are gathered.
+    pub(super) fn leaves_linger(&self) -> bool {
+        !LINGER.iter().any(|name| self.properties.contains_key(*name))
+    }
+
+    /// For librdkafka, with batches of `batch_bytes` at most, gathered for `linger` if that is left to the sink.
+    pub(super) fn config(&self, client_id: &str, batch_bytes: usize, linger: Duration) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", client_id);
         for (name, value) in &self.properties {
@@ -131,6 +138,9 @@ impl ClientSettings {
             config.set(*name, value.reveal());
         }
         config.set("batch.size", batch_bytes.max(1).to_string());
+        if self.leaves_linger() {
+            config.set(LINGER[0], linger.as_millis().to_string());
+        }
         config.set_log_level(match self.properties.contains_key("debug") {
             true => RDKafkaLogLevel::Debug,
             false => RDKafkaLogLevel::Info,
@@ -142,7 +152,7 @@ impl ClientSettings {
 /// Whether librdkafka takes the properties all together, files of keys and certificates included. Knows no
 /// broker and logs in nowhere, so it touches no network.
 pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
-    let mut config = settings.config("check", settings.batch_bytes());
+    let mut config = settings.config("check", settings.batch_bytes(), linger::SHORTEST);
     config.remove("bootstrap.servers");
     let protocol = config.get("security.protocol").unwrap_or_default().replace("sasl_", "");
     config.set("security.protocol", protocol);

@@ -1,7 +1,9 @@
 //! What outlives an opening.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::linger;
 use crate::sink::{SinkError, SinkErrorKind};
 
 /// Shared by a sink and its openings. Cheap to clone.
@@ -10,18 +12,35 @@ pub(super) struct Memory(Arc<Mutex<Remembered>>);
 
 struct Remembered {
     batch_bytes: usize,
+    linger: Duration,
     carried: Option<SinkError>,
 }
 
 impl Memory {
     /// Batches begin with `batch_bytes` at most.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered { batch_bytes, carried: None })))
+        Self(Arc::new(Mutex::new(Remembered { batch_bytes, linger: linger::SHORTEST, carried: None })))
     }
 
     /// The largest batch that the topic may accept.
     pub(super) fn batch_bytes(&self) -> usize {
         self.lock().batch_bytes
+    }
+
+    /// How long records are gathered, where the user does not say.
+    pub(super) fn linger(&self) -> Duration {
+        self.lock().linger
+    }
+
+    /// The brokers answer after `round_trip`. Whether a new client would now gather for another time.
+    pub(super) fn learn_distance(&self, round_trip: Duration) -> bool {
+        let mut remembered = self.lock();
+        let wanted = linger::for_round_trip(round_trip);
+        let changes = linger::is_worth_a_change(remembered.linger, wanted);
+        if changes {
+            remembered.linger = wanted;
+        }
+        changes
     }
 
     /// A batch of a client with `batch_bytes` was too large: the next one tries half of it. A record larger

@@ -14,6 +14,7 @@ pub mod config;
 mod context;
 mod halves;
 mod judge;
+mod linger;
 mod memory;
 mod opening;
 mod outbox;
@@ -99,8 +100,14 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        let outbox = Arc::new(Outbox::new(self.memory.carried()));
-        let Opened { running, topic, ended } = self.connect(&outbox).await?;
+        let mut outbox = Arc::new(Outbox::new(self.memory.carried()));
+        let mut opened = self.connect(&outbox).await?;
+        if self.settings.client.leaves_linger() && self.memory.learn_distance(opened.topic.round_trip) {
+            drop(opened);
+            outbox = Arc::new(Outbox::new(self.memory.carried()));
+            opened = self.connect(&outbox).await?;
+        }
+        let Opened { running, topic, ended } = opened;
         let submit = KafkaSubmit {
             running: Some(running),
             outbox: Arc::clone(&outbox),

@@ -43,6 +43,8 @@ pub(super) struct Topic {
     pub(super) replicas: usize,
     /// How many brokers the cluster has.
     pub(super) brokers: usize,
+    /// How long the answer took.
+    pub(super) round_trip: Duration,
 }
 
 /// Resolves once both threads of an opening are over and its client is gone. Cheap to clone.
@@ -146,7 +148,7 @@ fn client(parts: &Parts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> 
         memory: parts.memory.clone(),
         look,
     };
-    let config = parts.settings.client.config(parts.client_id, batch_bytes);
+    let config = parts.settings.client.config(parts.client_id, batch_bytes, parts.memory.linger());
     config.create_with_context(context).map_err(unusable)
 }
 
@@ -208,7 +210,8 @@ impl Watch {
         let began = Instant::now();
         loop {
             match look(client, &self.topic, self.pinned) {
-                Ok(topic) => return Ok(topic),
+                // The first answer took the time of connecting, too: only another tells the distance.
+                Ok(topic) => return Ok(look(client, &self.topic, self.pinned).unwrap_or(topic)),
                 Err(Looked::Wrong(error)) => return Err(error),
                 Err(Looked::NoAnswer(error)) => {
                     let known = self.outbox.trouble().or_else(|| self.outbox.ending());
@@ -257,7 +260,9 @@ enum Looked {
 
 /// Asks the brokers for the topic. Never creates it.
 fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>) -> Result<Topic, Looked> {
+    let asked = Instant::now();
     let metadata = client.client().fetch_metadata(Some(name), QUESTION).map_err(Looked::NoAnswer)?;
+    let round_trip = asked.elapsed();
     let topic = metadata.topics().first();
     let missing = || Looked::Wrong(judge::trouble(Code::UnknownTopic, name));
     let topic = topic.ok_or_else(missing)?;
@@ -279,6 +284,7 @@ fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>) -> Result<Topic
                 .min()
                 .unwrap_or(0),
             brokers: metadata.brokers().len(),
+            round_trip,
         }),
     }
 }

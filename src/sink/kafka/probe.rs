@@ -5,14 +5,16 @@ use rdkafka::client::DefaultClientContext;
 
 use super::client::ANSWER_WITHIN;
 use super::config::KafkaSettings;
+use super::linger;
 use super::opening::Topic;
 
 /// Lines worth knowing; the topic was found.
 pub(super) async fn lines(settings: &KafkaSettings, topic: &Topic) -> Vec<String> {
-    let Topic { partitions, replicas, brokers } = topic;
+    let Topic { partitions, replicas, brokers, round_trip } = topic;
     let mut lines = vec![format!(
-        "{}: found, with {partitions} partitions, on a cluster of {brokers} brokers",
-        settings.place()
+        "{}: found, with {partitions} partitions, on a cluster of {brokers} brokers, {} ms away and back",
+        settings.place(),
+        round_trip.as_millis()
     )];
     let least = in_sync(settings).await;
     if *replicas < 2 {
@@ -31,7 +33,8 @@ pub(super) async fn lines(settings: &KafkaSettings, topic: &Topic) -> Vec<String
 
 /// `min.insync.replicas` of the topic, where the bridge may know it.
 async fn in_sync(settings: &KafkaSettings) -> Option<usize> {
-    let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes());
+    let config =
+        settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), linger::SHORTEST);
     let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
     let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
     let topic = ResourceSpecifier::Topic(&settings.topic);
