@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Broker, Version, shared};
 use crate::support::events::Events;
 use crate::support::kafka::{Kafka, Listener};
 use crate::support::nats::NatsServer;
@@ -11,13 +11,16 @@ use crate::support::on_each_broker;
 use crate::support::output::{assert_dead_letters, bytes};
 use crate::support::proxy::{Proxy, Slow};
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, in_trouble, publish, says_after, subscribed,
+    Unusable, counts, drain, emptied, grown, in_trouble, publish_from, says_after, subscribed,
 };
 use crate::support::three::Sinks;
 
 on_each_broker!(with every sink: sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once);
 
-/// Of output between two troubles: some two thousand events.
+/// How many troubles there are, a calm time before them, and how many events in each.
+const STEPS: u64 = 8;
+const STEP: u64 = 8000;
+/// Of output before a trouble, and in a slow time: some two thousand events.
 const PROGRESS: u64 = 400_000;
 const MIB: u64 = 1024 * 1024;
 /// How much more memory than in a calm run trouble may cost. The events in flight (1024 of some hundred
@@ -37,26 +40,22 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(v
         .set("SINKS__NATS__URL", format!("nats://{}", nats_way.addr()))
         .set("SINKS__NATS__PUBLISH_TIMEOUT", "2s");
     // Over many keys: of one, the stream takes an event in each round trip (I3).
-    let events = Events::good(60_000).with_bad(1000);
+    let events = Events::good(STEPS * STEP).with_bad(1000);
     let bridge = setup.start();
     subscribed(broker, &queue, 1).await;
 
-    let troubles = async {
-        let mut run = Run { bridge, setup: &setup };
-        run.goes_on().await;
-        let calm = run.bridge.memory();
-        run.trouble("kafka", || kafka.kill(), || kafka.restart()).await;
-        run.trouble("nats", || nats.kill(), || nats.restart()).await;
-        run.trouble("kafka", || kafka.freeze(), || kafka.thaw()).await;
-        run.trouble("nats", || nats.freeze(), || nats.thaw()).await;
-        run.slowness(&kafka_way).await;
-        run.slowness(&nats_way).await;
-        let unusable = || Unusable::make(setup.files());
-        run.trouble_with("file", unusable, Unusable::restore).await;
-        assert!(counts(broker, &queue).dequeued < events.count, "the last trouble came after the load");
-        (run.bridge, calm)
-    };
-    let ((), (bridge, calm)) = tokio::join!(publish(broker, sinks.namespace, events), troubles);
+    let mut run = Run { bridge, setup: &setup, broker, sinks: &sinks, published: 0 };
+    run.under_load(async |_| {}).await;
+    let calm = run.bridge.memory();
+    run.trouble("kafka", || kafka.kill(), |()| kafka.restart()).await;
+    run.trouble("nats", || nats.kill(), |()| nats.restart()).await;
+    run.trouble("kafka", || kafka.freeze(), |()| kafka.thaw()).await;
+    run.trouble("nats", || nats.freeze(), |()| nats.thaw()).await;
+    run.slowness(&kafka_way).await;
+    run.slowness(&nats_way).await;
+    run.trouble("file", || Unusable::make(setup.files()), Unusable::restore).await;
+    assert_eq!(run.published, events.count);
+    let bridge = run.bridge;
     emptied(broker, &queue).await;
     let peak = bridge.peak_memory();
     eprintln!("memory: {} MiB when calm, {} MiB at the most", calm / MIB, peak / MIB);
@@ -71,34 +70,47 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(v
 struct Run<'a> {
     bridge: Bridge,
     setup: &'a Setup,
+    broker: &'a Broker,
+    sinks: &'a Sinks<'a>,
+    published: u64,
 }
 
 impl Run<'_> {
-    /// It has mirrored some more events.
-    async fn goes_on(&self) {
-        grown(self.setup.files(), bytes(self.setup.files()) + PROGRESS).await;
+    /// While the next events are published and mirrored, `something` happens; it comes before the last of them.
+    async fn under_load(&mut self, something: impl AsyncFnOnce(&mut Bridge)) {
+        let (first, written) = (self.published, bytes(self.setup.files()));
+        self.published += STEP;
+        let events = Events::good(self.published).with_bad(1000);
+        let happening = async {
+            grown(self.setup.files(), written + PROGRESS).await;
+            let dequeued = counts(self.broker, &self.sinks.queue()).dequeued;
+            assert!(dequeued < self.published, "it would come after the load");
+            something(&mut self.bridge).await;
+        };
+        tokio::join!(publish_from(self.broker, self.sinks.namespace, events, first), happening);
     }
 
-    /// It goes on, is told of trouble in a sink, and goes on.
-    async fn trouble(&mut self, sink: &str, begin: impl FnOnce(), end: impl FnOnce()) {
-        self.trouble_with(sink, begin, |()| end()).await;
+    /// A sink is in trouble, until this is told and the trouble ended.
+    async fn trouble<T>(&mut self, sink: &str, begin: impl FnOnce() -> T, end: impl FnOnce(T)) {
+        self.under_load(async |bridge| {
+            let said = bridge.log().len();
+            let begun = tokio::task::block_in_place(begin);
+            in_trouble(bridge, said, &format!("sink {sink}")).await;
+            let said = bridge.log().len();
+            tokio::task::block_in_place(|| end(begun));
+            says_after(bridge, said, &format!(r#"ready part="sink {sink}""#)).await;
+        })
+        .await;
     }
 
-    async fn trouble_with<T>(&mut self, sink: &str, begin: impl FnOnce() -> T, end: impl FnOnce(T)) {
-        self.goes_on().await;
-        let said = self.bridge.log().len();
-        let begun = tokio::task::block_in_place(begin);
-        in_trouble(&mut self.bridge, said, &format!("sink {sink}")).await;
-        let said = self.bridge.log().len();
-        tokio::task::block_in_place(|| end(begun));
-        says_after(&mut self.bridge, said, &format!(r#"ready part="sink {sink}""#)).await;
-    }
-
-    /// It goes on, also over a long and narrow way to a sink.
-    async fn slowness(&self, way: &Proxy) {
-        self.goes_on().await;
-        way.slow(Slow { delay: Duration::from_millis(50), bytes_per_second: Some(500_000) });
-        self.goes_on().await;
-        way.slow(Slow::default());
+    /// The way to a sink is long and narrow for a while.
+    async fn slowness(&mut self, way: &Proxy) {
+        let files = self.setup.files();
+        self.under_load(async |_| {
+            way.slow(Slow { delay: Duration::from_millis(50), bytes_per_second: Some(500_000) });
+            grown(files, bytes(files) + PROGRESS).await;
+            way.slow(Slow::default());
+        })
+        .await;
     }
 }
