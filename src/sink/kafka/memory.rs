@@ -38,6 +38,8 @@ impl Memory {
         let wanted = linger::for_round_trip(round_trip);
         let changes = linger::is_worth_a_change(remembered.linger, wanted);
         if changes {
+            let (away, linger) = (round_trip.as_millis(), wanted.as_millis());
+            tracing::info!("Kafka is {away} ms away and back: records are gathered for {linger} ms");
             remembered.linger = wanted;
         }
         changes
