@@ -1,6 +1,7 @@
 //! Dead letters where a sink writes, such as a topic of their own: a pod's disk may die with it. Each letter
 //! is an event whose body is the letter's line, so every kind of sink can keep them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,13 +80,18 @@ async fn all_durable(
     submit: &mut dyn Submit,
     verdicts: &mut dyn Verdicts,
 ) -> Result<(), SinkError> {
-    let (mut taken, mut durable) = (0, 0);
-    while durable < deliveries.len() {
-        taken += submit.submit(deliveries.get(taken..).unwrap_or_default())?;
+    let mut taken = 0;
+    // By id: a letter counts by its own verdict and by no other's, however often that is given (I6).
+    let mut owed: BTreeSet<_> = deliveries.iter().map(|delivery| delivery.id).collect();
+    while !owed.is_empty() {
+        if let Some(rest) = deliveries.get(taken..).filter(|rest| !rest.is_empty()) {
+            taken += submit.submit(rest)?;
+        }
         tokio::select! {
-            given = verdicts.next() => for (_, verdict) in given? {
+            given = verdicts.next() => for (id, verdict) in given? {
                 match verdict {
-                    Verdict::Durable => durable += 1,
+                    Verdict::Durable if owed.remove(&id) => {}
+                    Verdict::Durable => return Err(not_asked(id)),
                     Verdict::Retry(error) => return Err(error),
                     Verdict::Reject(rejection) => return Err(refused(&rejection.detail)),
                 }
@@ -95,6 +101,14 @@ async fn all_durable(
         }
     }
     Ok(())
+}
+
+/// Nothing that this opening said can be trusted.
+fn not_asked(id: DeliveryId) -> SinkError {
+    SinkError::unavailable(format!(
+        "the place for dead letters confirms number {}, which it does not owe",
+        id.0
+    ))
 }
 
 /// There is no other place for it: the lane holds until the sink takes it.
@@ -172,6 +186,35 @@ mod tests {
         handle.script(|_| Answer::Durable);
         store.write(&[letter(1, None)]).await.unwrap();
         assert_eq!(handle.log().len(), 1);
+    }
+
+    /// Says of one delivery, again and again, that it is durable.
+    struct Parrot;
+
+    #[async_trait]
+    impl Submit for Parrot {
+        fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+            Ok(deliveries.len())
+        }
+
+        async fn close(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    #[async_trait]
+    impl Verdicts for Parrot {
+        async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+            Ok(vec![(DeliveryId(7), Verdict::Durable)])
+        }
+    }
+
+    #[tokio::test]
+    async fn one_verdict_given_twice_does_not_keep_two_letters() {
+        let deliveries: Vec<_> =
+            [7, 8].map(|id| Delivery { id: DeliveryId(id), event: event_ref(id, b"a body") }).into();
+        let error = all_durable(&deliveries, &mut Parrot, &mut Parrot).await.unwrap_err();
+        assert!(error.to_string().contains("confirms number 7"), "{error}");
     }
 
     /// Dropped in the middle, as at an abandoned drain; and a sink that rides out an outage in silence.
