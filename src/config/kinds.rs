@@ -67,6 +67,5 @@ fn read<K: SinkKind>(
     if factory.is_none() && findings.is_good() {
         findings.refuse("", format!("the kind `{}` refuses this table and does not say why", K::NAME));
     }
-    let is_good = reader.report(key, &findings);
-    factory.filter(|_| is_good)
+    reader.accepted(key, &findings, factory)
 }

@@ -32,7 +32,7 @@ pub use settings::{LogSettings, Settings, SubscriptionSettings};
 use crate::findings::Findings;
 use crate::key::Keying;
 use crate::pump::dead_letters;
-use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig};
+use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig, Place};
 use crate::sink::kind::{Destination, SinkSettings, Surroundings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::admin;
@@ -155,8 +155,7 @@ fn admin(reader: &mut Reader) -> Option<AdminSettings> {
     let raw: AdminConfig = reader.read(KEY);
     let mut findings = Findings::default();
     let settings = admin::config::check(&raw, &mut findings);
-    let is_good = reader.report(KEY, &findings);
-    settings.filter(|_| is_good)
+    reader.accepted(KEY, &findings, settings)
 }
 
 fn check_pointers(reader: &mut Reader, pointers: &[String]) {
@@ -182,8 +181,7 @@ fn dead_letters(reader: &mut Reader, sink: Option<Option<SinkSettings>>) -> Opti
         sink => sink.flatten(),
     };
     let settings = dead_letters::config::check(&raw, sink, &mut findings);
-    let is_good = reader.report(KEY, &findings);
-    settings.filter(|_| is_good)
+    reader.accepted(KEY, &findings, settings)
 }
 
 /// No two may write to one place: directories are locked by who writes into them, and a topic that gets
@@ -194,7 +192,13 @@ fn check_destinations(
     dead_letters: Option<&DeadLetterSettings>,
 ) {
     let sinks = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.destination()));
-    let letters = dead_letters.map(|letters| ("dead_letters".to_owned(), letters.destination()));
+    let letters = dead_letters.map(|letters| {
+        let table = match &letters.place {
+            Place::Files(_) => "dead_letters".to_owned(),
+            Place::Sink(sink) => join("dead_letters", &sink.name),
+        };
+        (table, letters.destination())
+    });
     let all: Vec<_> = sinks.chain(letters).collect();
     for (n, (key, destination)) in all.iter().enumerate() {
         let Some(destination) = destination else { continue };

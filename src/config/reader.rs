@@ -227,8 +227,8 @@ impl Reader {
         None
     }
 
-    /// Reports what the check of the table `key` found; answers whether nothing is wrong.
-    pub(super) fn report(&mut self, key: &str, findings: &Findings) -> bool {
+    /// Reports what the check of the table `key` found; `checked` counts only if nothing is wrong.
+    pub(super) fn accepted<T>(&mut self, key: &str, findings: &Findings, checked: Option<T>) -> Option<T> {
         for problem in findings.problems() {
             let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
             match problem.is_missing {
@@ -239,7 +239,7 @@ impl Reader {
         for warning in findings.warnings() {
             self.warn(&join(key, &warning.key), &warning.message);
         }
-        findings.is_good()
+        checked.filter(|_| findings.is_good())
     }
 
     /// Notes something that is allowed but worth a look.

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::pump::dead_letters::config::Place;
 
 const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
 
@@ -310,7 +309,7 @@ fn dead_letters_may_go_where_a_sink_writes() {
     for (env, message) in [
         (
             vec![("BRIDGE__DEAD_LETTERS__FILE__ROTATE__AGE", "1h")],
-            "the directory /events is that of sinks.file too",
+            "dead_letters.file.directory: the directory /events is that of sinks.file too",
         ),
         (vec![place, ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/x")], "dead_letters.file is set too"),
         (vec![place, ("BRIDGE__DEAD_LETTERS__STDOUT__KIND", "stdout")], "dead_letters.file is set too"),
