@@ -18,6 +18,8 @@ use crate::event::Event;
 use crate::sink::metadata;
 use crate::sink::{Delivery, DeliveryId, SinkContext, SinkError, Submit, Verdict, Verdicts};
 
+/// The bytes of a key: 32 hex digits.
+const KEY: usize = 32;
 /// How many headers a record has at most.
 const HEADERS: usize = 5;
 
@@ -61,7 +63,7 @@ impl KafkaSubmit {
 
 /// What librdkafka's report shows again: body and key.
 fn size(delivery: &Delivery) -> usize {
-    delivery.event.body().len() + delivery.event.key.hex().len()
+    delivery.event.body().len() + KEY
 }
 
 fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
