@@ -23,6 +23,12 @@ use crate::event::SessionId;
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::tls;
 
+/// How long the broker may take to let go of a connection that ends in trouble.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// Bytes discarded at once.
+const DISCARD: usize = 64 << 10;
+
 /// A connected socket, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -124,6 +130,9 @@ impl Connection<'_> {
         loop {
             self.gather_output();
             if let Some(outcome) = self.finished() {
+                if outcome.is_err() {
+                    self.part().await;
+                }
                 return outcome;
             }
             let full = !self.wiring.budget.has_room();
@@ -170,6 +179,27 @@ impl Connection<'_> {
             return self.ending.take().map(|(trouble, _)| Err(trouble));
         }
         None
+    }
+
+    /// Leaves in such a way that the broker reads the last acknowledgement: a socket that is closed while
+    /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
+    async fn part(&mut self) {
+        self.session.close(Instant::now());
+        self.gather_output();
+        let mut rest = self.writing.split_off(self.written);
+        let parting = async {
+            self.write.write_all(&rest).await?;
+            self.write.shutdown().await?;
+            loop {
+                rest.clear();
+                rest.reserve(DISCARD);
+                if self.read.read_buf(&mut rest).await? == 0 {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // One that does not let go in time is dropped all the same: what it has not read comes again.
+        let _parted = timeout(PARTING, parting).await;
     }
 
     fn gather_output(&mut self) {
@@ -263,4 +293,109 @@ fn closed(error: io::Error) -> Trouble {
 
 fn abandoned() -> Trouble {
     Trouble::Closed("abandoned".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::event::{Headers, Message};
+
+    /// One message, and trouble with the next.
+    #[derive(Default)]
+    struct Troubled {
+        input: Vec<u8>,
+        output: Vec<u8>,
+        outstanding: usize,
+    }
+
+    impl Session for Troubled {
+        fn input(&mut self) -> &mut Vec<u8> {
+            self.input.reserve(1);
+            &mut self.input
+        }
+
+        fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+            self.outstanding = 1;
+            progress.messages.push(Message {
+                id: Bytes::from_static(b"1"),
+                body: Bytes::new(),
+                timestamp: None,
+                redelivered: false,
+                headers: Headers::empty(),
+            });
+            Err(Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() })
+        }
+
+        fn take_output(&mut self, out: &mut Vec<u8>) {
+            out.append(&mut self.output);
+        }
+
+        fn ack(&mut self, _: Instant, _: u64) {
+            self.outstanding = 0;
+            self.output.extend(b"ack ");
+        }
+
+        fn outstanding(&self) -> usize {
+            self.outstanding
+        }
+
+        fn close(&mut self, _: Instant) {
+            self.output.extend(b"goodbye");
+        }
+
+        fn reading(&mut self, _: Instant, _: bool) {}
+
+        fn deadline(&self) -> Instant {
+            Instant::now() + Duration::from_secs(3600)
+        }
+
+        fn tick(&mut self, _: Instant) -> Result<(), Trouble> {
+            Ok(())
+        }
+    }
+
+    /// The time passes only while nobody has anything to do: the broker is never late.
+    #[tokio::test(start_paused = true)]
+    async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
+        let (ours, broker) = duplex(1 << 10);
+        let carried = tokio::spawn(async move {
+            let (incoming, mut messages) = mpsc::channel(4);
+            let (acks, mut acked) = watch::channel((SessionId(0), 0));
+            let settles = tokio::spawn(async move {
+                messages.recv().await;
+                acks.send_replace((SessionId(1), 1));
+                acks.closed().await;
+            });
+            let wiring = Wiring {
+                id: SessionId(1),
+                incoming: &incoming,
+                acks: &mut acked,
+                close: &CancellationToken::new(),
+                budget: &Budget::new(1 << 20),
+                counters: &SubscriptionCounters::default(),
+                grace: Duration::from_secs(10),
+                on_subscribed: &|| {},
+            };
+            let outcome = carry(Box::new(Troubled::default()), Box::new(ours), wiring).await;
+            drop(acked);
+            settles.await.unwrap();
+            outcome
+        });
+        // Far more than fits: the rest is still under way when the session ends.
+        let (mut reads, mut writes) = split(broker);
+        let unread = tokio::spawn(async move {
+            writes.write_all(&[0; 100 << 10]).await.unwrap();
+            writes
+        });
+        let mut heard = String::new();
+        reads.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "ack goodbye");
+        let writes = unread.await.unwrap();
+        assert!(!carried.is_finished(), "it has left before the broker has let go");
+        drop((reads, writes));
+        assert!(matches!(carried.await.unwrap(), Err(Trouble::BodyTooLarge { .. })));
+    }
 }
