@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use super::config::{Compression, Mechanism};
-use super::linger;
+use super::distance::SHORTEST;
 use crate::secret::Secret;
 
 /// What the sink relies on; none of it can be changed.
@@ -152,7 +152,7 @@ impl ClientSettings {
 /// Whether librdkafka takes the properties all together, files of keys and certificates included. Knows no
 /// broker and logs in nowhere, so it touches no network.
 pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
-    let mut config = settings.config("check", settings.batch_bytes(), linger::SHORTEST);
+    let mut config = settings.config("check", settings.batch_bytes(), SHORTEST);
     config.remove("bootstrap.servers");
     let protocol = config.get("security.protocol").unwrap_or_default().replace("sasl_", "");
     config.set("security.protocol", protocol);

@@ -38,14 +38,15 @@ pub(super) struct KafkaSubmit {
 impl KafkaSubmit {
     /// Hands one delivery over; whether it was taken, or is refused for ever.
     fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
-        let closed = || SinkError::unavailable("the client is closed");
-        let client = self.running.as_ref().and_then(Running::client).ok_or_else(closed)?;
         let event = &delivery.event;
         let key = event.key.hex();
-        let partition = i32::try_from(event.key.partition(self.partitions)).unwrap_or(i32::MAX);
+        let partition = event.key.partition(self.partitions);
+        let closed = || SinkError::unavailable("the client is closed");
+        let client =
+            self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
         // Numbers of deliveries begin at 0 and fit a machine word of 64 bits.
         let record = BaseRecord::with_opaque_to(&self.topic, delivery.id.0 as usize)
-            .partition(partition)
+            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
             .key(key.as_slice())
             .payload(event.body().as_ref())
             .headers(headers(event, &self.context));

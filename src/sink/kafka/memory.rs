@@ -1,9 +1,9 @@
 //! What outlives an opening.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use super::linger;
+use super::distance::Distance;
+use super::opening::Topic;
 use crate::sink::{SinkError, SinkErrorKind};
 
 /// Shared by a sink and its openings. Cheap to clone.
@@ -12,14 +12,14 @@ pub(super) struct Memory(Arc<Mutex<Remembered>>);
 
 struct Remembered {
     batch_bytes: usize,
-    linger: Duration,
+    distance: Distance,
     carried: Option<SinkError>,
 }
 
 impl Memory {
     /// Batches begin with `batch_bytes` at most.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered { batch_bytes, linger: linger::SHORTEST, carried: None })))
+        Self(Arc::new(Mutex::new(Remembered { batch_bytes, distance: Distance::NEAR, carried: None })))
     }
 
     /// The largest batch that the topic may accept.
@@ -27,20 +27,24 @@ impl Memory {
         self.lock().batch_bytes
     }
 
-    /// How long records are gathered, where the user does not say.
-    pub(super) fn linger(&self) -> Duration {
-        self.lock().linger
+    /// How far away the brokers are, as far as it is known.
+    pub(super) fn distance(&self) -> Distance {
+        self.lock().distance
     }
 
-    /// The brokers answer after `round_trip`. Whether a new client would now gather for another time.
-    pub(super) fn learn_distance(&self, round_trip: Duration) -> bool {
+    /// The brokers have answered for `topic`. Whether its opening should have been another one.
+    pub(super) fn learn_distance(&self, topic: &Topic) -> bool {
         let mut remembered = self.lock();
-        let wanted = linger::for_round_trip(round_trip);
-        let changes = linger::is_worth_a_change(remembered.linger, wanted);
+        let distance = remembered.distance.after(topic.round_trip, topic.partitions);
+        let changes = distance != remembered.distance;
         if changes {
-            let (away, linger) = (round_trip.as_millis(), wanted.as_millis());
-            tracing::info!("Kafka is {away} ms away and back: records are gathered for {linger} ms");
-            remembered.linger = wanted;
+            let (away, gathered) = (topic.round_trip.as_millis(), distance.linger.as_millis());
+            let clients = distance.clients;
+            tracing::info!(
+                "Kafka is {away} ms away and back: {clients} clients share the partitions, and gather records for \
+                 {gathered} ms"
+            );
+            remembered.distance = distance;
         }
         changes
     }

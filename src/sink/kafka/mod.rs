@@ -1,6 +1,6 @@
 //! A topic of Apache Kafka, by librdkafka: idempotent, all in-sync replicas, nothing ever given up.
 //!
-//! One client per opening. It rides out an outage by itself and in order, so that no record is written twice;
+//! One client per opening, and a few where the brokers are far away ([`distance`]). A client rides out an outage by itself and in order, so that no record is written twice;
 //! what it can't ride out (a fatal error, a record that is refused) ends the opening, but only after every
 //! report is in: what is durable is known by then, and the rest comes back in order. `gapless` sees to it
 //! that nothing behind a record that failed becomes durable before it is submitted again (I3).
@@ -12,9 +12,9 @@ mod check;
 mod client;
 pub mod config;
 mod context;
+mod distance;
 mod halves;
 mod judge;
-mod linger;
 mod memory;
 mod opening;
 mod outbox;
@@ -77,7 +77,7 @@ impl KafkaSink {
         Self { settings, context: Arc::new(context), memory, previous: None }
     }
 
-    /// A new client, once the one before is gone: there is never more than one.
+    /// New clients, once those before are gone: there are never those of two openings.
     async fn connect(&mut self, outbox: &Arc<Outbox>) -> Result<Opened, SinkError> {
         if let Some(previous) = &mut self.previous {
             previous.wait().await;
@@ -102,7 +102,7 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut outbox = Arc::new(Outbox::new(self.memory.carried()));
         let mut opened = self.connect(&outbox).await?;
-        if self.settings.client.leaves_linger() && self.memory.learn_distance(opened.topic.round_trip) {
+        if self.memory.learn_distance(&opened.topic) {
             drop(opened);
             outbox = Arc::new(Outbox::new(self.memory.carried()));
             opened = self.connect(&outbox).await?;

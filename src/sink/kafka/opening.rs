@@ -1,5 +1,5 @@
-//! One client and its two threads: one polls it for reports, the other looks after the topic. The lane's
-//! task never waits for librdkafka, and never is the one that destroys a client.
+//! The clients of one opening and their threads: one polls each client for reports, and one looks after the
+//! topic. The lane's task never waits for librdkafka, and never is the one that destroys a client.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -24,8 +24,9 @@ use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
 const POLL: Duration = Duration::from_millis(100);
-/// Between two looks at the topic, unless something asks for one.
+/// Between two looks at the topic, unless something asks for one; and while something is wrong.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// So long for the others, once one connection has failed.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 /// One question of a look.
@@ -47,7 +48,7 @@ pub(super) struct Topic {
     pub(super) round_trip: Duration,
 }
 
-/// Resolves once both threads of an opening are over and its client is gone. Cheap to clone.
+/// Resolves once all threads of an opening are over and its clients are gone. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Ended(watch::Receiver<()>);
 
@@ -58,30 +59,31 @@ impl Ended {
     }
 }
 
-/// Keeps a client going until it is dropped.
+/// Keeps the clients going until it is dropped.
 pub(super) struct Running {
-    client: Option<Arc<Client>>,
+    clients: Vec<Arc<Client>>,
     stop: Arc<AtomicBool>,
     look: SyncSender<()>,
 }
 
 impl Running {
-    /// The client, until the end.
-    pub(super) fn client(&self) -> Option<&Client> {
-        self.client.as_deref()
+    /// The client of a partition, always the same one (I3).
+    pub(super) fn client(&self, partition: u32) -> Option<&Client> {
+        let place = (partition as usize).checked_rem(self.clients.len())?;
+        self.clients.get(place).map(Arc::as_ref)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First our own handle: the client is destroyed by one of the threads, since that may take a while.
-        self.client = None;
+        // First our own handles: a client is destroyed by one of the threads, since that may take a while.
+        self.clients.clear();
         self.stop.store(true, Ordering::Release);
         let _due = self.look.try_send(());
     }
 }
 
-/// What a client is made of.
+/// What an opening is made of.
 pub(super) struct Parts<'a> {
     pub(super) sink: &'a str,
     pub(super) client_id: &'a str,
@@ -90,20 +92,22 @@ pub(super) struct Parts<'a> {
     pub(super) outbox: &'a Arc<Outbox>,
 }
 
-/// A client that has seen its topic.
+/// Clients of which one has seen the topic.
 pub(super) struct Opened {
     pub(super) running: Running,
     pub(super) topic: Topic,
     pub(super) ended: Ended,
 }
 
-/// Makes a client and waits until it has found the topic as it must be.
+/// Makes the clients and waits until the topic is found as it must be.
 ///
 /// # Errors
 /// No broker answers in time, the login is refused, the topic is missing or has another number of partitions.
 pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Result<Opened, SinkError> {
     let (look, looks) = sync_channel(1);
-    let client = Arc::new(client(&parts, look.clone())?);
+    let clients = parts.memory.distance().clients;
+    let clients: Vec<_> =
+        (0..clients).map(|_| client(&parts, look.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
     let stop = Arc::new(AtomicBool::new(false));
     let (alive, over) = watch::channel(());
     let ended = Ended(over);
@@ -116,19 +120,21 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
         stop: Arc::clone(&stop),
         looks,
     };
-    let running = Running { client: Some(Arc::clone(&client)), stop: Arc::clone(&stop), look };
-    let polled = Arc::clone(&client);
-    let outbox = Arc::clone(parts.outbox);
-    let topic = parts.settings.topic.clone();
-    let poller_alive = alive.clone();
-    start(&format!("{}-poll", parts.sink), move || {
-        poll(&polled, &topic, &stop, &outbox);
-        drop(polled);
-        drop(poller_alive);
-    })?;
+    let running = Running { clients: clients.clone(), stop: Arc::clone(&stop), look };
+    let looked_with = clients.first().cloned();
+    for client in clients {
+        let (stop, outbox, alive) = (Arc::clone(&stop), Arc::clone(parts.outbox), alive.clone());
+        let topic = parts.settings.topic.clone();
+        start(&format!("{}-poll", parts.sink), move || {
+            poll(&client, &topic, &stop, &outbox);
+            drop(client);
+            drop(alive);
+        })?;
+    }
     start(&format!("{}-watch", parts.sink), move || {
-        watch.run(&client, found);
-        drop(client);
+        if let Some(client) = looked_with {
+            watch.run(&client, found);
+        }
         drop(alive);
     })?;
     let topic = first
@@ -148,7 +154,8 @@ fn client(parts: &Parts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> 
         memory: parts.memory.clone(),
         look,
     };
-    let config = parts.settings.client.config(parts.client_id, batch_bytes, parts.memory.linger());
+    let linger = parts.memory.distance().linger;
+    let config = parts.settings.client.config(parts.client_id, batch_bytes, linger);
     config.create_with_context(context).map_err(unusable)
 }
 
@@ -164,12 +171,13 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkErro
 fn poll(client: &Client, topic: &str, stop: &AtomicBool, outbox: &Outbox) {
     while !stop.load(Ordering::Acquire) {
         client.poll(POLL);
-        if let Some((code, reason)) = client.client().fatal_error() {
-            outbox.end(judge::fatal(code, &reason, topic));
-            // librdkafka gives back what waits, but only once: not what comes back from a request after that.
-            outbox.purge();
+        let fatal = client.client().fatal_error();
+        if let Some((code, reason)) = &fatal {
+            outbox.end(judge::fatal(*code, reason, topic));
         }
-        if outbox.wants_purge() {
+        // After a fatal error librdkafka gives back what waits, but only once: not what comes back from a
+        // request after that. Other clients deliver what they have.
+        if fatal.is_some() || outbox.wants_purge() {
             // What is in a request gets its own report.
             client.purge(PurgeConfig::default().queue());
         }
@@ -193,7 +201,8 @@ impl Watch {
         let taken = found.send(first);
         let (Some(count), Ok(())) = (count, taken) else { return };
         loop {
-            match self.looks.recv_timeout(LOOK_EVERY) {
+            let is_well = self.outbox.trouble().is_none() && self.outbox.ending().is_none();
+            match self.looks.recv_timeout(if is_well { LOOK_EVERY } else { LOOK_AGAIN }) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(()) | Err(RecvTimeoutError::Timeout) if self.is_over() => return,
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.look_again(client, count),

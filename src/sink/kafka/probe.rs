@@ -5,7 +5,7 @@ use rdkafka::client::DefaultClientContext;
 
 use super::client::ANSWER_WITHIN;
 use super::config::KafkaSettings;
-use super::linger;
+use super::distance::SHORTEST;
 use super::opening::Topic;
 
 /// Lines worth knowing; the topic was found.
@@ -33,8 +33,7 @@ pub(super) async fn lines(settings: &KafkaSettings, topic: &Topic) -> Vec<String
 
 /// `min.insync.replicas` of the topic, where the bridge may know it.
 async fn in_sync(settings: &KafkaSettings) -> Option<usize> {
-    let config =
-        settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), linger::SHORTEST);
+    let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), SHORTEST);
     let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
     let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
     let topic = ResourceSpecifier::Topic(&settings.topic);
