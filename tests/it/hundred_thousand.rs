@@ -4,17 +4,16 @@
 use crate::partitions::partitions_in_java;
 use crate::support::broker::{Version, shared};
 use crate::support::events::Events;
-use crate::support::on_each_broker;
 use crate::support::output::assert_dead_letters;
 use crate::support::scenario::{counts, drain, emptied, publish, subscribed};
 use crate::support::three::{PARTITIONS, Sinks};
-use crate::support::{kafka, nats};
+use crate::support::{any_kafka, did_not_run, kafka, nats, on_each_broker};
 
 on_each_broker!(with every sink: every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason);
 
 async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason(version: Version) {
     let broker = shared(version);
-    let sinks = Sinks::make(version, "hundred", kafka::shared(), nats::shared()).await;
+    let sinks = Sinks::make(version, "hundred", any_kafka::shared(), nats::shared()).await;
     let queue = sinks.queue();
     let events = Events::good(100_000).with_bad(1000);
     let setup = sinks.setup(broker);
@@ -31,5 +30,8 @@ async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_rea
     let found = sinks.assert_complete(events, &setup, [0; 3]).await;
     assert_eq!((found.tally.distinct(), found.tally.repeated_ids()), (99_900, 0));
     let (keys, partitions): (Vec<String>, Vec<u32>) = found.partitions(events).into_iter().unzip();
-    assert_eq!(partitions, partitions_in_java(&keys, PARTITIONS));
+    match kafka::directory() {
+        Ok(_) => assert_eq!(partitions, partitions_in_java(&keys, PARTITIONS)),
+        Err(reason) => did_not_run("hundred_thousand, in its comparison with Java's partitions,", &reason),
+    }
 }

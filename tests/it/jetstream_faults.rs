@@ -7,7 +7,7 @@ use crate::support::scenario::{
     drain, emptied, in_trouble, publish, publish_from, says, says_after, subscribed,
 };
 use crate::support::three::Sinks;
-use crate::support::{kafka, nats, on_each_broker};
+use crate::support::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(
     with every sink:
@@ -17,7 +17,7 @@ on_each_broker!(
 
 async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
     let broker = shared(version);
-    let sinks = Sinks::make(version, "brimful", kafka::shared(), nats::shared()).await;
+    let sinks = Sinks::make(version, "brimful", any_kafka::shared(), nats::shared()).await;
     let events = Events { spread: Spread::Hot, ..Events::good(10_000) };
     let setup = sinks.setup(broker);
     sinks.change_stream(|stream| stream.max_messages = 3000).await;
@@ -39,7 +39,7 @@ async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
 async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after(version: Version) {
     const SOME: u64 = 500;
     let broker = shared(version);
-    let sinks = Sinks::make(version, "vanishing", kafka::shared(), nats::shared()).await;
+    let sinks = Sinks::make(version, "vanishing", any_kafka::shared(), nats::shared()).await;
     let setup = sinks.setup(broker);
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;

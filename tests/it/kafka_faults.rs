@@ -7,10 +7,10 @@ use crate::support::events::{Events, Spread};
 use crate::support::output::Tally;
 use crate::support::scenario::{drain, emptied, grown, publish, publish_from, says, says_after, subscribed};
 use crate::support::three::{PARTITIONS, Sinks};
-use crate::support::{kafka, nats, on_each_broker};
+use crate::support::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
-    with every sink:
+    with a real kafka:
     a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right,
     without_a_fixed_count_the_one_of_the_new_topic_is_taken,
     a_topic_made_read_only_holds_everything_and_doubles_nothing,
@@ -24,7 +24,7 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
     version: Version,
 ) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "recount", kafka, nats::shared()).await;
+    let sinks = Sinks::make(version, "recount", any_kafka::shared(), nats::shared()).await;
     let setup = sinks.setup(broker);
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
@@ -52,7 +52,7 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
 
 async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Version) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "uncounted", kafka, nats::shared()).await;
+    let sinks = Sinks::make(version, "uncounted", any_kafka::shared(), nats::shared()).await;
     let setup = sinks
         .setup(broker)
         .unset("EVENT__PARTITIONS")
@@ -79,7 +79,7 @@ async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Versio
 
 async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Version) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "readonly", kafka, nats::shared()).await;
+    let sinks = Sinks::make(version, "readonly", any_kafka::shared(), nats::shared()).await;
     let events = Events { spread: Spread::Hot, ..Events::good(20_000) };
     let setup = sinks.setup(broker);
     let mut bridge = setup.start();

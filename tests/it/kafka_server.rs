@@ -9,7 +9,8 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use crate::support::SOON;
-use crate::support::kafka::{AnyKafka, CUSTOMER, Kafka, Listener, client, on_kafka, shared};
+use crate::support::any_kafka;
+use crate::support::kafka::{CUSTOMER, Kafka, Listener, client, on_kafka, shared};
 use crate::support::kafka_reader::{Record, contents};
 use crate::support::proxy::Proxy;
 
@@ -148,7 +149,7 @@ async fn a_client_stays_behind_the_proxy() {
 /// Also what a test gets where there is no Kafka.
 #[test]
 fn a_record_is_read_as_it_was_written() {
-    let kafka = AnyKafka::for_test(concat!(module_path!(), "::a_record_is_read_as_it_was_written"));
+    let kafka = any_kafka::shared();
     kafka.create_topic("written", 3);
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", kafka.bootstrap()).set("partitioner", "murmur2_random");

@@ -12,7 +12,7 @@ use crate::support::output::{Tally, assert_dead_letters_repeated, bytes};
 use crate::support::publisher::Publisher;
 use crate::support::scenario::{counts, drain, emptied, grown, publish, subscribed};
 use crate::support::three::Sinks;
-use crate::support::{kafka, nats, on_each_broker};
+use crate::support::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(with every sink: a_bridge_killed_again_and_again_loses_nothing);
 on_each_broker!(a_broker_killed_again_and_again_loses_nothing);
@@ -31,7 +31,7 @@ fn seeded() -> Rng {
 async fn a_bridge_killed_again_and_again_loses_nothing(version: Version) {
     const KILLS: u64 = 6;
     let broker = shared(version);
-    let sinks = Sinks::make(version, "slain", kafka::shared(), nats::shared()).await;
+    let sinks = Sinks::make(version, "slain", any_kafka::shared(), nats::shared()).await;
     let queue = sinks.queue();
     let mut random = seeded();
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) }.with_bad(1000);

@@ -410,6 +410,13 @@ every_promise!(files_compressed, super::subjects::Files::new(super::Compression:
 every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
 every_promise!(kafka_killed, super::subjects::Topic::killed().await, if crate::support::kafka::available);
 every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if crate::support::kafka::available);
+// What an outage of the imitation doubles says nothing about a real one.
+every_promise!(kafka_mock, super::subjects::MockTopic::new();
+    everything_sent_becomes_durable_once_and_in_order
+    a_lost_session_doubles_nothing
+    a_restart_goes_on_where_it_stopped
+    closing_while_busy_settles_what_was_taken
+    a_crash_loses_nothing_and_doubles_only_what_was_in_flight);
 every_promise!(jetstream, super::subjects::JetStream::start().await, if crate::support::nats::available);
 // Core NATS keeps nothing: what an outage or a crash of the server costs, nobody can say.
 every_promise!(core_nats, super::subjects::CoreNats::start().await, if crate::support::nats::available;

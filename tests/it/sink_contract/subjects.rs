@@ -27,6 +27,7 @@ use super::Subject;
 use crate::example_sink::Receiver;
 use crate::example_sink::sink::{WebhookConfig, WebhookKind};
 use crate::nats::sink;
+use crate::support::any_kafka::Mock;
 use crate::support::kafka::Kafka;
 use crate::support::kafka_reader::contents;
 use crate::support::nats::{NatsServer, make_stream, read_stream};
@@ -393,11 +394,24 @@ pub fn kafka_sink(config: KafkaConfig) -> Box<dyn Sink> {
     factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
 }
 
+fn topic_sink(bootstrap: String, topic: &str) -> Box<dyn Sink> {
+    let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
+    kafka_sink(KafkaConfig { brokers, topic, ..KafkaConfig::default() })
+}
+
+fn numbers_in_topic(bootstrap: &str, topic: &str) -> Vec<u64> {
+    let records = tokio::task::block_in_place(|| contents(bootstrap, topic));
+    let number = |value: Option<Vec<u8>>| {
+        let body: serde_json::Value = serde_json::from_slice(&value.expect("a value")).expect("JSON");
+        body["n"].as_u64().expect("a number")
+    };
+    records.into_iter().map(|record| number(record.value)).collect()
+}
+
 #[async_trait]
 impl Subject for Topic {
     fn sink(&self) -> Box<dyn Sink> {
-        let brokers = Some(vec![self.kafka.bootstrap()]);
-        kafka_sink(KafkaConfig { brokers, topic: Some(self.topic.clone()), ..KafkaConfig::default() })
+        topic_sink(self.kafka.bootstrap(), &self.topic)
     }
 
     async fn fail(&self) {
@@ -409,11 +423,38 @@ impl Subject for Topic {
     }
 
     async fn contents(&self) -> Vec<u64> {
-        let records = tokio::task::block_in_place(|| contents(&self.kafka.bootstrap(), &self.topic));
-        let number = |value: Option<Vec<u8>>| {
-            let body: serde_json::Value = serde_json::from_slice(&value.expect("a value")).expect("JSON");
-            body["n"].as_u64().expect("a number")
-        };
-        records.into_iter().map(|record| number(record.value)).collect()
+        numbers_in_topic(&self.kafka.bootstrap(), &self.topic)
+    }
+}
+
+/// A topic of what stands in where there is no Kafka.
+pub struct MockTopic(Mock);
+
+impl MockTopic {
+    const NAME: &str = "contract";
+
+    pub fn new() -> Self {
+        let mock = Mock::start();
+        mock.create_topic(Self::NAME, 6);
+        Self(mock)
+    }
+}
+
+#[async_trait]
+impl Subject for MockTopic {
+    fn sink(&self) -> Box<dyn Sink> {
+        topic_sink(self.0.bootstrap(), Self::NAME)
+    }
+
+    async fn fail(&self) {
+        unreachable!("no promise that needs an outage is proved here");
+    }
+
+    async fn heal(&self) {
+        unreachable!("no promise that needs an outage is proved here");
+    }
+
+    async fn contents(&self) -> Vec<u64> {
+        numbers_in_topic(&self.0.bootstrap(), Self::NAME)
     }
 }

@@ -1,4 +1,4 @@
-//! A real Kafka of one node, a process of the tests' own; and what stands in where there is none.
+//! A real Kafka of one node, a process of the tests' own.
 //!
 //! The methods block for as long as the server takes (a start: about three seconds), so use them from
 //! multi-threaded tests.
@@ -7,16 +7,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 
+use super::any_kafka::{self, AnyKafka};
 use super::certificates::Certificates;
+use super::did_not_run;
 use super::ports::{free_port, loopback};
 use super::process::{Server, provisioned, support_directory};
-use super::{did_not_run, stand_in};
 
 /// Where the jars of the server are, or why there are none.
 pub fn directory() -> Result<PathBuf, String> {
@@ -62,12 +60,14 @@ struct Ports {
     proxy: u16,
 }
 
-static SHARED: OnceLock<Kafka> = OnceLock::new();
-
 /// The server that tests share, each with topics of its own; started when first asked for. A test that
-/// stops, kills or freezes its server must start one for itself.
+/// stops, kills or freezes its server must start one for itself. Panics where there is none: ask
+/// [`available`] before.
 pub fn shared() -> &'static Kafka {
-    SHARED.get_or_init(Kafka::start)
+    match any_kafka::shared() {
+        AnyKafka::Real(kafka) => kafka,
+        AnyKafka::Mock(_) => panic!("there is no real Kafka"),
+    }
 }
 
 /// Makes of each `async fn name()` one test, `name::v4`. Where Kafka can't be had, the test says by name that
@@ -102,7 +102,7 @@ pub struct ShownOnFailure;
 impl Drop for ShownOnFailure {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Some(kafka) = SHARED.get()
+            && let Some(AnyKafka::Real(kafka)) = any_kafka::shared_if_started()
         {
             eprintln!("{}", kafka.log_tail());
         }
@@ -289,46 +289,6 @@ fn settings(ports: Ports, certificates: &Certificates, server: &Server) -> PathB
     let path = directory.join("server.properties");
     fs::write(&path, text).expect("write server.properties");
     path
-}
-
-/// A Kafka for tests that need no more than topics: the shared one, or librdkafka's own imitation.
-pub enum AnyKafka {
-    /// The real one.
-    Real(&'static Kafka),
-    /// The imitation.
-    Mock(MockCluster<'static, DefaultProducerContext>),
-}
-
-impl AnyKafka {
-    /// The shared server; where it can't be had, the imitation, and the run says so in `test`'s name.
-    pub fn for_test(test: &str) -> Self {
-        match directory() {
-            Ok(_) => Self::Real(shared()),
-            Err(reason) => {
-                stand_in(test, "librdkafka's mock cluster", &reason);
-                Self::Mock(MockCluster::new(1).expect("start librdkafka's mock cluster"))
-            }
-        }
-    }
-
-    /// As clients' `bootstrap.servers` wants it.
-    pub fn bootstrap(&self) -> String {
-        match self {
-            Self::Real(kafka) => kafka.bootstrap(),
-            Self::Mock(cluster) => cluster.bootstrap_servers(),
-        }
-    }
-
-    /// Makes a topic.
-    pub fn create_topic(&self, topic: &str, partitions: u32) {
-        match self {
-            Self::Real(kafka) => kafka.create_topic(topic, partitions, &[]),
-            Self::Mock(cluster) => {
-                let partitions = i32::try_from(partitions).expect("few partitions");
-                cluster.create_topic(topic, partitions, 1).expect("make a topic");
-            }
-        }
-    }
 }
 
 /// What a client of `listener` needs; add how it logs in.

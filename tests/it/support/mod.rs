@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod admin;
+pub mod any_kafka;
 pub mod bridge;
 pub mod broker;
 pub mod certificates;
@@ -45,8 +46,10 @@ pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut()
 /// `REQUIRE_BROKERS=1` it fails.
 macro_rules! on_each_broker {
     ($($name:ident),+ $(,)?) => { on_each_broker! { where available: $($name),+ } };
-    // The same where Kafka and NATS are needed too.
+    // The same where NATS is needed too, and topics of Kafka, for which there is a stand-in.
     (with every sink: $($name:ident),+ $(,)?) => { on_each_broker! { where all_available: $($name),+ } };
+    // The same where only a real Kafka will do.
+    (with a real kafka: $($name:ident),+ $(,)?) => { on_each_broker! { where all_real: $($name),+ } };
     (where $available:ident: $($name:ident),+ $(,)?) => {$(
         mod $name {
             use crate::support::{ShownOnFailure, $available as available, broker::Version};
@@ -91,27 +94,32 @@ pub fn available(version: Version, test: &str) -> bool {
     false
 }
 
-/// Whether `test` can have a broker of `version`, a Kafka and a NATS server; tells when not.
+/// Whether `test` can have a broker of `version` and a NATS server; tells when not. Kafka it has
+/// from [`any_kafka`].
 pub fn all_available(version: Version, test: &str) -> bool {
-    available(version, test) && kafka::available(test) && nats::available(test)
+    available(version, test) && nats::available(test)
 }
 
-/// Says that `test` runs against something else than the real server, and why; with `REQUIRE_BROKERS=1` it
-/// fails.
-pub fn stand_in(test: &str, what: &str, reason: &str) {
-    notice(test, &format!("runs against {what} only"), reason);
+/// The same, and a real Kafka.
+pub fn all_real(version: Version, test: &str) -> bool {
+    all_available(version, test) && kafka::available(test)
 }
 
-/// Says that `test` did not run, and why, past the capturing of output; with `REQUIRE_BROKERS=1` it fails.
+/// Says that `what` stands in for a real server, and why.
+pub fn stands_in(what: &str, reason: &str) {
+    notice(&format!("{what} stands in: {reason}"));
+}
+
+/// Says that `test` did not run, and why.
 pub fn did_not_run(test: &str, reason: &str) {
-    notice(test, "did not run", reason);
+    let test = test.strip_prefix("it::").unwrap_or(test);
+    notice(&format!("test {test} did not run: {reason}"));
 }
 
-fn notice(test: &str, what: &str, reason: &str) {
+/// Says it past the capturing of output; with `REQUIRE_BROKERS=1` it fails instead.
+fn notice(text: &str) {
     use std::io::Write;
 
-    let test = test.strip_prefix("it::").unwrap_or(test);
-    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{test} {what}: {reason}");
-    let notice = format!("test {test} {what}: {reason}\n");
-    std::io::stderr().write_all(notice.as_bytes()).expect("write to standard error");
+    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{text}");
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).expect("write to standard error");
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use async_nats::jetstream::{self, stream};
 
+use super::any_kafka::AnyKafka;
 use super::bridge::Setup;
 use super::broker::{Broker, Version};
 use super::events::{Events, number_in};
-use super::kafka::Kafka;
 use super::kafka_reader::{Record, each_record};
 use super::nats::{NatsServer, read_stream};
 use super::output::{Tally, each_line_of, files, open_envelope};
@@ -18,7 +18,7 @@ pub const PARTITIONS: u32 = 6;
 
 /// Where the events of one test go: a topic and a stream of its own, on servers that it may share.
 pub struct Sinks<'a> {
-    pub kafka: &'a Kafka,
+    pub kafka: &'a AnyKafka,
     pub nats: &'a NatsServer,
     pub jetstream: jetstream::Context,
     /// The namespace at the broker.
@@ -33,11 +33,11 @@ impl<'a> Sinks<'a> {
     pub async fn make(
         version: Version,
         namespace: &'a str,
-        kafka: &'a Kafka,
+        kafka: &'a AnyKafka,
         nats: &'a NatsServer,
     ) -> Sinks<'a> {
         let name = format!("{namespace}-{version:?}");
-        kafka.create_topic(&name, PARTITIONS, &[]);
+        kafka.create_topic(&name, PARTITIONS);
         let sinks = Self { kafka, nats, jetstream: nats.jetstream().await, namespace, name };
         sinks.make_stream(|_| {}).await;
         sinks
