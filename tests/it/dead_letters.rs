@@ -1,6 +1,7 @@
 //! Dead letters in a topic of Kafka or a stream of their own, with no directory at all: a pod's disk may die
 //! with it. What such a place does not say of itself it takes from the sink of the same name.
 
+use crate::support::admin::Admin;
 use crate::support::bridge::Setup;
 use crate::support::broker::{Version, shared};
 use crate::support::events::Events;
@@ -66,8 +67,11 @@ async fn mirror(version: Version, sinks: &Sinks<'_>, setup: &Setup, mended: impl
     in_trouble(&mut bridge, 0, "dead letters").await;
     let left = broker.depth(&queue);
     assert!(left > events().count - BAD_EVERY, "{left} left: a bad event is acknowledged and kept nowhere");
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["dead letters: "]).await;
     mended().await;
     emptied(broker, &queue).await;
+    admin.ready().await;
     drain(bridge).await;
     sinks.assert_complete(events(), setup, [0; 3]).await;
 }

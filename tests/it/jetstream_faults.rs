@@ -1,6 +1,7 @@
 //! A stream that is full, is emptied, goes and comes back, while events come from a real broker into Kafka,
 //! JetStream and files: they are held, visibly, and nothing is lost or comes twice.
 
+use crate::support::admin::Admin;
 use crate::support::broker::{Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::scenario::{
@@ -28,9 +29,12 @@ async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
     in_trouble(&mut bridge, 0, "sink nats").await;
     assert_eq!(sinks.stream_len().await, 3000);
     assert!(broker.depth(&sinks.queue()) >= events.count - 3000, "acknowledged without the stream");
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["sink nats: "]).await;
     let said = bridge.log().len();
     sinks.change_stream(|_| {}).await;
     says_after(&mut bridge, said, r#"ready part="sink nats""#).await;
+    admin.ready().await;
     emptied(broker, &sinks.queue()).await;
     drain(bridge).await;
     sinks.assert_complete(events, &setup, [0; 3]).await;
@@ -63,8 +67,11 @@ async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_c
     publish_from(broker, sinks.namespace, events(4), 3 * SOME).await;
     says(&mut bridge, &format!("held: there is no stream {}", sinks.name)).await;
     assert_eq!(broker.depth(&sinks.queue()), SOME, "acknowledged without the stream");
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["sink nats: held: ", "there is no stream"]).await;
     sinks.make_stream(|_| {}).await;
     emptied(broker, &sinks.queue()).await;
+    admin.ready().await;
     drain(bridge).await;
     sinks.stream(events(4)).await.tally.assert_complete_from(3 * SOME);
     sinks.topic(events(4)).tally.assert_complete(0);

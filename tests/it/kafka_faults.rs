@@ -2,6 +2,7 @@
 //! real broker into Kafka, JetStream and files: they are held, visibly, and nothing is lost or comes twice.
 
 use crate::partitions::partitions_in_java;
+use crate::support::admin::Admin;
 use crate::support::broker::{Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::output::Tally;
@@ -39,9 +40,12 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
     says(&mut bridge, &format!("{} has {now} partitions, but event.partitions is {wanted}", sinks.name))
         .await;
     assert_eq!(broker.depth(&sinks.queue()), EVENTS.count - BEFORE, "acknowledged without Kafka");
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["sink kafka: held: ", "partitions"]).await;
     let said = bridge.log().len();
     kafka.grow_topic(&sinks.name, PARTITIONS);
     says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+    admin.ready().await;
     emptied(broker, &sinks.queue()).await;
     drain(bridge).await;
 
@@ -90,9 +94,12 @@ async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Ve
         kafka.make_read_only(&sinks.name);
         says(&mut bridge, &format!("held: not allowed to write to the topic {}", sinks.name)).await;
         assert!(broker.depth(&sinks.queue()) > 0, "the rule came after the load");
+        let admin = Admin::of(&bridge).await;
+        admin.not_ready(&["sink kafka: held: ", "not allowed to write"]).await;
         let said = bridge.log().len();
         kafka.forget_rules(&sinks.name);
         says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+        admin.ready().await;
     };
     tokio::join!(publish(broker, sinks.namespace, events), rules);
     emptied(broker, &sinks.queue()).await;

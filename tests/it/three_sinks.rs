@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::admin::Admin;
 use crate::support::any_kafka::AnyKafka;
 use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::{Broker, Version, shared};
@@ -109,15 +110,18 @@ impl Run<'_> {
         tokio::join!(publish_from(self.broker, self.sinks.namespace, events, first), happening);
     }
 
-    /// A sink is in trouble, until this is told and the trouble ended.
+    /// A sink is in trouble, until this is told, the bridge alive but not ready, and the trouble ended.
     async fn trouble<T>(&mut self, sink: &str, begin: impl FnOnce() -> T, end: impl FnOnce(T)) {
         self.under_load(async |bridge| {
             let said = bridge.log().len();
             let begun = tokio::task::block_in_place(begin);
             in_trouble(bridge, said, &format!("sink {sink}")).await;
+            let admin = Admin::of(bridge).await;
+            admin.not_ready(&[&format!("sink {sink}: ")]).await;
             let said = bridge.log().len();
             tokio::task::block_in_place(|| end(begun));
             says_after(bridge, said, &format!(r#"ready part="sink {sink}""#)).await;
+            admin.ready().await;
         })
         .await;
     }
