@@ -217,6 +217,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_the_same_in_whichever_order_its_brokers_are_named() {
+        let place = |brokers: &[&str]| {
+            let brokers = Some(brokers.iter().map(|&broker| broker.to_owned()).collect());
+            checked(&KafkaConfig { brokers, ..good() }).unwrap().place()
+        };
+        assert_eq!(place(&["b:9092", "a:9092", "b:9092"]), place(&["a:9092", "b:9092"]));
+        assert_ne!(place(&["a:9092", "b:9092"]), place(&["a:9092", "b:9093"]));
+    }
+
+    #[test]
     fn brokers_and_topics_that_are_none_are_refused() {
         for broker in ["", "kafka://a:9092", "user@a:9092", "a:9092,b:9092", "a b"] {
             assert_eq!(

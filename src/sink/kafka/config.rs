@@ -151,8 +151,11 @@ pub struct KafkaSettings {
 }
 
 impl KafkaSettings {
-    /// For people, and to tell two sinks with the same destination.
+    /// For people, and to tell two sinks with the same destination: whatever the order of the brokers.
     pub(super) fn place(&self) -> String {
-        format!("the Kafka topic {} of {}", self.topic, self.client.brokers())
+        let mut brokers: Vec<&str> = self.client.brokers().split(',').collect();
+        brokers.sort_unstable();
+        brokers.dedup();
+        format!("the Kafka topic {} of {}", self.topic, brokers.join(","))
     }
 }

@@ -79,7 +79,10 @@ impl SinkFactory for NatsSettings {
     }
 
     fn destination(&self) -> Option<Destination> {
-        let servers = self.servers.join(", ");
+        let mut servers = self.servers.clone();
+        servers.sort_unstable();
+        servers.dedup();
+        let servers = servers.join(", ");
         let place = match &self.stream {
             Some(stream) => format!("the subject {} of stream {stream} at {servers}", self.subject),
             None => format!("the subject {} at {servers}", self.subject),
@@ -238,6 +241,16 @@ mod tests {
 
     fn problems(config: NatsConfig) -> Vec<String> {
         checked(&config, 0).1
+    }
+
+    #[test]
+    fn a_destination_is_the_same_in_whichever_order_its_servers_are_named() {
+        let place = |url: &str| {
+            let config = NatsConfig { url: Some(url.to_owned()), ..good() };
+            checked(&config, 0).0.unwrap().destination().unwrap().place
+        };
+        assert_eq!(place("nats://b:4222,nats://a:4222"), place("nats://a:4222, nats://b:4222"));
+        assert_ne!(place("nats://a:4222"), place("nats://b:4222"));
     }
 
     #[test]
