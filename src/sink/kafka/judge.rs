@@ -87,7 +87,9 @@ pub(super) fn trouble(code: Code, topic: &str) -> SinkError {
 
 /// No broker answers: `reason` is why a connection failed last, `otherwise` what else is known.
 pub(super) fn no_answer(reason: Option<&str>, otherwise: &str) -> SinkError {
-    SinkError::unavailable(format!("the brokers do not answer: {}", reason.unwrap_or(otherwise)))
+    let reason = reason.unwrap_or(otherwise);
+    let act = "see that they run and can be reached from here, and that `brokers` is right";
+    SinkError::unavailable(format!("the brokers do not answer: {reason}; {act}"))
 }
 
 /// The end of a client: only a new one can go on.
@@ -120,6 +122,16 @@ mod tests {
         assert!(matches!(judge(Some(Code::MessageSizeTooLarge), 10, 10, "t"), Judgement::BatchTooLarge));
         assert!(matches!(judge(Some(Code::InvalidRecord), 1, 10, "t"), Judgement::Reject(_)));
         assert!(matches!(judge(Some(Code::InvalidDifferentRecord), 1, 10, "t"), Judgement::Swept));
+    }
+
+    #[test]
+    fn silence_names_its_reason_and_the_option_to_look_at() {
+        for (reason, shown) in [(Some("refused"), "refused"), (None, "timed out")] {
+            let error = no_answer(reason, "timed out");
+            assert_eq!(error.kind, SinkErrorKind::Unavailable);
+            let text = error.to_string();
+            assert!(text.contains(shown) && text.contains("`brokers`"), "{text}");
+        }
     }
 
     #[test]

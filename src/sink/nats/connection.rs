@@ -241,8 +241,13 @@ fn not_connected(servers: &str, error: &ConnectError) -> SinkError {
         ConnectErrorKind::Authentication => {
             SinkError::misconfigured("nkey or credentials can't sign: the seed is not one of NATS")
         }
-        ConnectErrorKind::Tls => SinkError::misconfigured(format!("no TLS with {servers}: {error}")),
-        _ => SinkError::unavailable(format!("can't connect to {servers}: {error}")),
+        ConnectErrorKind::Tls => {
+            SinkError::misconfigured(format!("no TLS with {servers}: {error}; look at `tls`"))
+        }
+        _ => SinkError::unavailable(format!(
+            "can't connect to {servers}: {error}; see that it runs and can be reached from here, and that `url` is \
+             right"
+        )),
     }
 }
 
@@ -268,6 +273,14 @@ mod tests {
             assert!(shown.contains(part) && !shown.contains("9e107"), "{shown}");
         }
         assert!(server_error("Stale Connection", "e").is_none(), "the end of the connection follows");
+    }
+
+    #[test]
+    fn a_server_that_is_not_reached_is_named_with_the_option_to_look_at() {
+        for (kind, option) in [(ConnectErrorKind::Io, "`url`"), (ConnectErrorKind::Tls, "`tls`")] {
+            let shown = not_connected("nats://a:4222", &ConnectError::from(kind)).to_string();
+            assert!(shown.contains("nats://a:4222: ") && shown.contains(option), "{shown}");
+        }
     }
 
     #[test]
