@@ -2,23 +2,26 @@
 //! taking batches and switching sessions, since nothing in its loop waits for anything but the next thing
 //! to happen.
 
+mod burial;
 pub mod core;
+mod sinking;
 #[cfg(test)]
 mod tests;
 
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, sleep_until};
 
-use self::core::{Core, Effect, Pending};
+use self::burial::{Buried, burial};
+use self::core::Core;
+use self::sinking::{Happened, Sinking, next_of};
 use super::dead_letters::{DeadLetter, DeadLetterStore, LimitExceeded, Limits};
 use crate::backoff::Backoff;
 use crate::event::{Batch, Event, SessionId};
-use crate::sink::{Delivery, DeliveryId, Sink, SinkError, SinkErrorKind, Submit, Verdict, Verdicts};
+use crate::sink::{Delivery, Sink, SinkError, SinkErrorKind};
 use crate::telemetry::counters::LaneCounters;
 use crate::telemetry::pulse::Pulse;
 use crate::telemetry::states::{Reporter, State};
@@ -82,23 +85,7 @@ pub struct BrokenContract {
     detail: String,
 }
 
-type Opened = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
-/// The letters that were written, and how that went.
-type Buried = (Vec<DeadLetter>, Result<(), SinkError>);
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-enum Sinking {
-    /// Not open; the next try may begin when no wait is on.
-    Closed(Box<dyn Sink>),
-    Opening(Boxed<(Box<dyn Sink>, Opened)>),
-    Open {
-        sink: Box<dyn Sink>,
-        submit: Box<dyn Submit>,
-        verdicts: Box<dyn Verdicts>,
-    },
-    /// Only while moving from one to the other.
-    Moving,
-}
 
 /// Runs a lane until its batches end and everything taken is settled.
 ///
@@ -206,23 +193,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Shows a trouble that the sink rides out by itself, and its end; every other has a verdict, or breaks
-    /// the opening.
-    fn look_after_the_sink(&mut self) {
-        let Sinking::Open { verdicts, .. } = &self.sinking else {
-            self.ailing = false;
-            return;
-        };
-        match verdicts.health() {
-            Ok(()) if std::mem::take(&mut self.ailing) && self.wait_until.is_none() => self.ready(),
-            Ok(()) => {}
-            Err(error) => {
-                self.ailing = true;
-                self.show(&error);
-            }
-        }
-    }
-
     fn report(&mut self, room: mpsc::Permit<'_, Report>) {
         if let Some(session) = self.core.session() {
             let positions = self.core.take_settled();
@@ -251,161 +221,6 @@ impl Lane {
             self.hand_over();
         }
         self.counters.suppressed.add(self.core.take_suppressed());
-    }
-
-    fn open(&mut self) {
-        self.sinking = match std::mem::replace(&mut self.sinking, Sinking::Moving) {
-            Sinking::Closed(mut sink) => Sinking::Opening(Box::pin(async move {
-                let opened = sink.open().await;
-                (sink, opened)
-            })),
-            other => other,
-        };
-    }
-
-    fn on_opened(&mut self, sink: Box<dyn Sink>, opened: Opened) {
-        match opened {
-            Ok((submit, verdicts)) => {
-                let health = verdicts.health();
-                self.sinking = Sinking::Open { sink, submit, verdicts };
-                match health {
-                    Ok(()) => self.ready(),
-                    // Open, but what ended the opening before may not be over: the back-off goes on growing.
-                    Err(error) => {
-                        self.ailing = true;
-                        self.show(&error);
-                    }
-                }
-            }
-            Err(error) => {
-                self.sinking = Sinking::Closed(sink);
-                self.trouble(&error);
-            }
-        }
-    }
-
-    fn hand_over(&mut self) {
-        let Sinking::Open { submit, .. } = &mut self.sinking else { return };
-        loop {
-            self.core.stage(OFFER, &mut self.deliveries);
-            if self.deliveries.is_empty() {
-                return;
-            }
-            match submit.submit(&self.deliveries) {
-                Ok(taken) => {
-                    let taken = taken.min(self.deliveries.len());
-                    self.core.handed_over(taken);
-                    if taken < self.deliveries.len() {
-                        return;
-                    }
-                }
-                Err(error) => return self.broken(&error),
-            }
-        }
-    }
-
-    fn on_verdicts(
-        &mut self,
-        verdicts: Result<Vec<(DeliveryId, Verdict)>, SinkError>,
-    ) -> Result<(), BrokenContract> {
-        let verdicts = match verdicts {
-            Ok(verdicts) => verdicts,
-            Err(error) => {
-                self.broken(&error);
-                return Ok(());
-            }
-        };
-        let counters = Arc::clone(&self.counters);
-        let mut settling = counters.settling.ending_now();
-        let mut durable = 0;
-        for (id, verdict) in verdicts {
-            let effect = self.core.verdict(id, verdict).map_err(|unknown| BrokenContract {
-                sink: Arc::clone(&self.name),
-                detail: unknown.to_string(),
-            })?;
-            match effect {
-                Effect::Durable(received) => {
-                    settling.add(received);
-                    durable += 1;
-                }
-                Effect::Retry(error) => self.trouble(&error),
-                Effect::Bury(pending, rejection) => {
-                    self.good(std::mem::take(&mut durable));
-                    self.reject(pending, rejection);
-                }
-            }
-        }
-        self.good(durable);
-        Ok(())
-    }
-
-    fn good(&mut self, durable: u64) {
-        if durable == 0 {
-            return;
-        }
-        self.counters.durable.add(durable);
-        if let Some(limits) = &mut self.limits {
-            limits.good(durable);
-        }
-        if self.wait_until.is_none() && !self.ailing {
-            self.ready();
-        }
-    }
-
-    fn reject(&mut self, pending: Pending, rejection: crate::sink::Rejection) {
-        if let Some(limits) = &mut self.limits
-            && let Err(exceeded) = limits.dead()
-        {
-            self.reporter.report(State::Held(exceeded.to_string()));
-            self.exceeded.get_or_insert(exceeded);
-        }
-        let now = SystemTime::now();
-        let first = pending.since.unwrap_or(now);
-        let sink = self.limits.is_some().then(|| Arc::clone(&self.name));
-        let (event, attempts) = (pending.event, pending.attempts);
-        tracing::debug!(lane = &*self.name, message_id = %event.message_id(), reason = rejection.reason, "dead letter");
-        self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
-    }
-
-    fn bury(&mut self) {
-        if self.exceeded.is_some() {
-            return;
-        }
-        let letters = std::mem::take(&mut self.rejected);
-        let store = Arc::clone(&self.dead_letters);
-        self.burial = Some(Box::pin(async move {
-            let outcome = store.write(&letters).await;
-            (letters, outcome)
-        }));
-    }
-
-    fn on_buried(&mut self, letters: Vec<DeadLetter>, outcome: Result<(), SinkError>) {
-        self.burial = None;
-        match outcome {
-            Ok(()) => {
-                let mut settling = self.counters.settling.ending_now();
-                for letter in &letters {
-                    self.counters.dead_lettered.add(letter.rejection.reason, 1);
-                    settling.add(letter.event.received());
-                }
-                drop(settling);
-                self.core.buried(letters.iter().map(|letter| &letter.event));
-                self.ready();
-            }
-            Err(error) => {
-                self.rejected.splice(..0, letters);
-                self.trouble(&error);
-            }
-        }
-    }
-
-    fn broken(&mut self, error: &SinkError) {
-        self.sinking = match std::mem::replace(&mut self.sinking, Sinking::Moving) {
-            Sinking::Open { sink, .. } => Sinking::Closed(sink),
-            other => other,
-        };
-        self.core.broke();
-        self.trouble(error);
     }
 
     /// Waits before the next try and says why.
@@ -447,30 +262,6 @@ impl Lane {
             tracing::warn!(sink = &*self.name, "closing: {error}");
         }
         Ok(())
-    }
-}
-
-enum Happened {
-    Opened(Box<dyn Sink>, Opened),
-    Verdicts(Result<Vec<(DeliveryId, Verdict)>, SinkError>),
-}
-
-/// The next thing the sink has to say. Cancel-safe, since [`Verdicts::next`] is.
-async fn next_of(sinking: &mut Sinking) -> Happened {
-    match sinking {
-        Sinking::Opening(opening) => {
-            let (sink, opened) = opening.await;
-            Happened::Opened(sink, opened)
-        }
-        Sinking::Open { verdicts, .. } => Happened::Verdicts(verdicts.next().await),
-        Sinking::Closed(_) | Sinking::Moving => pending().await,
-    }
-}
-
-async fn burial(burial: &mut Option<Boxed<Buried>>) -> Buried {
-    match burial {
-        Some(burial) => burial.await,
-        None => pending().await,
     }
 }
 
