@@ -14,11 +14,11 @@ use crate::config::{Settings, SubscriptionSettings};
 use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
 use crate::sink::SinkContext;
-use crate::source::Source;
 use crate::source::config::SourceSettings;
 use crate::source::link::Link;
 use crate::source::session::Session;
 use crate::source::stomp::session::{Reach, StompSession};
+use crate::source::{Goodbye, Source};
 use crate::telemetry::Telemetry;
 use crate::telemetry::admin::{self, Pages};
 use crate::telemetry::exposition::Exposition;
@@ -41,13 +41,13 @@ impl Bridge {
         Arc::clone(&self.telemetry)
     }
 
-    /// Runs until `drain` is cancelled and everything taken is settled and acknowledged. Dropping the
-    /// future abandons: what is not acknowledged comes again.
+    /// Runs until `drain` is cancelled and everything taken is settled and acknowledged; how sure that is, the
+    /// broker has said to all subscriptions, or not. Dropping the future abandons: what is not acknowledged comes again.
     ///
     /// # Errors
     /// A fault in the bridge itself, the first of them; never the trouble of a broker or sink, which is
     /// waited out.
-    pub async fn run(self, drain: CancellationToken) -> Result<(), Fault> {
+    pub async fn run(self, drain: CancellationToken) -> Result<Goodbye, Fault> {
         let store = dead_letter_store(&self.settings);
         let budget = Budget::new(self.settings.max_in_flight);
         // Before anything is consumed, and as long as this future lives.
@@ -58,11 +58,13 @@ impl Bridge {
             pumps.spawn(pump::run(parts, drain.clone()));
         }
         telemetry.states.complete();
+        let mut goodbye = Goodbye::Confirmed;
         while let Some(ended) = pumps.join_next().await {
-            ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
+            let ended = ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
+            goodbye = goodbye.max(ended);
         }
         store.close().await;
-        Ok(())
+        Ok(goodbye)
     }
 
     async fn admin(&self, budget: &Budget) -> Option<AbortOnDropHandle<()>> {

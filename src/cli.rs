@@ -39,7 +39,8 @@ Exit codes:
   1   failed; the cause is on standard error
   64  the configuration or the command line is wrong; nothing was opened
   70  a fault of the bridge itself; what was not acknowledged comes again
-  75  stopped before everything was settled; what was not acknowledged comes again";
+  75  stopped before everything was settled; what was not acknowledged comes again
+  76  drained, but the broker did not confirm it; the last events may come again";
 
 /// Mirrors AtData's real-time events from ActiveMQ into files and streams, losing nothing.
 #[derive(Debug, Parser)]

@@ -28,6 +28,9 @@ pub enum Exit {
     Fault,
     /// Stopped before everything was settled; what was not acknowledged comes again (`EX_TEMPFAIL`).
     Abandoned,
+    /// Everything is settled, but the broker has not said that it knows: the last events may come again
+    /// (`EX_PROTOCOL`).
+    Unconfirmed,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,6 +41,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => Self::from(64),
             Exit::Fault => Self::from(70),
             Exit::Abandoned => Self::from(75),
+            Exit::Unconfirmed => Self::from(76),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{Console, Exit, Stop, configured};
 use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings, SinkKinds};
 use crate::pump::Fault;
+use crate::source::Goodbye;
 use crate::telemetry::counters::{Counter, Counters, SubscriptionCounters};
 use crate::telemetry::logging;
 
@@ -79,11 +80,15 @@ fn introduce(settings: &Settings) {
     }
 }
 
-fn ended_by_itself(ended: Result<(), Fault>) -> Exit {
+fn ended_by_itself(ended: Result<Goodbye, Fault>) -> Exit {
     match ended {
-        Ok(()) => {
+        Ok(Goodbye::Confirmed) => {
             tracing::info!("drained: everything taken is settled and acknowledged");
             Exit::Success
+        }
+        Ok(Goodbye::Unconfirmed) => {
+            tracing::warn!("drained: everything taken is settled, but the last events may come again");
+            Exit::Unconfirmed
         }
         Err(fault) => {
             tracing::error!(

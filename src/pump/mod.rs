@@ -21,7 +21,7 @@ use crate::backoff::{Backoff, BackoffConfig};
 use crate::event::{Batch, Event, Message, SessionId};
 use crate::key::Keying;
 use crate::sink::Sink;
-use crate::source::{Incoming, Source};
+use crate::source::{Goodbye, Incoming, Source};
 use crate::telemetry::counters::{NO_SINK, SubscriptionCounters};
 use crate::telemetry::pulse::{Pulse, Pulses};
 use crate::telemetry::states::{Reporter, State, States};
@@ -76,8 +76,8 @@ pub enum Fault {
     SourceEnded,
 }
 
-/// Runs until `drain` is cancelled and everything taken is settled and acknowledged. Dropping the future
-/// instead abandons: nothing more is acknowledged. Its parts are on the boards when this returns, before the
+/// Runs until `drain` is cancelled and everything taken is settled and acknowledged; how sure that is, the broker
+/// has said. Dropping the future instead abandons: nothing more is acknowledged. Its parts are on the boards when this returns, before the
 /// future is polled.
 ///
 /// # Errors
@@ -85,7 +85,10 @@ pub enum Fault {
 ///
 /// # Panics
 /// Outside a runtime, since it starts the lanes.
-pub fn run(parts: PumpParts, drain: CancellationToken) -> impl Future<Output = Result<(), Fault>> + Send {
+pub fn run(
+    parts: PumpParts,
+    drain: CancellationToken,
+) -> impl Future<Output = Result<Goodbye, Fault>> + Send {
     let pump = match parts.sinks.len() {
         1..LaneSet::MOST => Ok(Pump::new(parts)),
         sinks => Err(Fault::Sinks(sinks)),
@@ -176,7 +179,7 @@ impl Pump {
         self.lanes.spawn(async move { (name, lane::run(lane, wiring).await) });
     }
 
-    async fn run(mut self, drain: CancellationToken) -> Result<(), Fault> {
+    async fn run(mut self, drain: CancellationToken) -> Result<Goodbye, Fault> {
         let mut turns = Pulse::turns();
         while !(self.draining && self.ledger.outstanding() == 0) {
             self.show();
@@ -200,7 +203,7 @@ impl Pump {
         self.show();
         // Closing is no turn: it may take as long as the drain may.
         self.pulse = None;
-        self.source.close().await;
+        let goodbye = self.source.close().await;
         self.batches.clear();
         while let Some(ended) = self.lanes.join_next().await {
             match ended {
@@ -208,7 +211,7 @@ impl Pump {
                 ended => return Err(lane_ended(Some(ended))),
             }
         }
-        Ok(())
+        Ok(goodbye)
     }
 
     /// Leaves for others to see how far it is.

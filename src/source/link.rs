@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::config::SourceSettings;
 use super::connection::{self, Wiring};
 use super::session::Session;
 use super::trouble::{Retry, Trouble};
-use super::{Incoming, Source};
+use super::{Goodbye, Incoming, Source};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::event::SessionId;
@@ -42,7 +42,8 @@ pub struct Link {
     incoming: mpsc::Receiver<Incoming>,
     acks: watch::Sender<(SessionId, u64)>,
     close: CancellationToken,
-    task: JoinHandle<()>,
+    /// Until its end was waited for.
+    task: Option<AbortOnDropHandle<Goodbye>>,
 }
 
 impl Link {
@@ -69,11 +70,13 @@ impl Link {
             acks: acked,
             close: close.clone(),
             session: SessionId(0),
+            unconfirmed: None,
             troubled: false,
             suspicion: None,
             refused_since: None,
         };
-        Self { incoming, acks, close, task: tokio::spawn(pulse.during(keeper.keep())) }
+        let task = AbortOnDropHandle::new(tokio::spawn(pulse.during(keeper.keep())));
+        Self { incoming, acks, close, task: Some(task) }
     }
 }
 
@@ -87,16 +90,14 @@ impl Source for Link {
         self.acks.send_replace((session, through));
     }
 
-    async fn close(&mut self) {
+    async fn close(&mut self) -> Goodbye {
         self.close.cancel();
         // What still waits between connection and pump is un-acked and comes again.
         while self.incoming.recv().await.is_some() {}
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.task.abort();
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or(Goodbye::Unconfirmed),
+            None => Goodbye::Unconfirmed,
+        }
     }
 }
 
@@ -111,6 +112,8 @@ struct Keeper {
     close: CancellationToken,
     backoff: Backoff,
     session: SessionId,
+    /// Why the broker did not confirm our goodbye to a session that had brought messages.
+    unconfirmed: Option<String>,
     /// The last try failed: its reason stays on the board until one succeeds.
     troubled: bool,
     /// The message that may have ended the last sessions, and how many in a row.
@@ -120,7 +123,14 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self) {
+    async fn keep(mut self) -> Goodbye {
+        self.keep_until_closed().await;
+        let Some(why) = self.unconfirmed else { return Goodbye::Confirmed };
+        tracing::warn!("the broker did not confirm our goodbye ({why}): the last events may come again");
+        Goodbye::Unconfirmed
+    }
+
+    async fn keep_until_closed(&mut self) {
         let settings = Arc::clone(&self.settings);
         for endpoint in settings.endpoints.iter().cycle() {
             if !self.troubled {
@@ -137,11 +147,6 @@ impl Keeper {
                 Err(trouble) => Err(trouble),
             };
             let Err(trouble) = outcome else { return };
-            if self.close.is_cancelled() {
-                tracing::warn!(
-                    "the broker did not confirm our goodbye ({trouble}): the last events may come again"
-                );
-            }
             if self.close.is_cancelled() || self.incoming.is_closed() {
                 return;
             }
@@ -176,7 +181,14 @@ impl Keeper {
         };
         let outcome = connection::carry(session, stream, wiring).await;
         self.troubled = false;
-        if began.elapsed() >= LASTING || self.counters.received.get() > before {
+        let brought_messages = self.counters.received.get() > before;
+        if let Err(trouble) = &outcome
+            && brought_messages
+            && self.close.is_cancelled()
+        {
+            self.unconfirmed = Some(trouble.to_string());
+        }
+        if brought_messages || began.elapsed() >= LASTING {
             self.backoff.reset();
         }
         let lost = self.incoming.send(Incoming::Lost(self.session));

@@ -27,6 +27,16 @@ pub enum Incoming {
     Lost(SessionId),
 }
 
+/// What is known of the acknowledgements when a source has ended: the worse is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use]
+pub enum Goodbye {
+    /// The broker has processed them all, or there was no session to say goodbye to.
+    Confirmed,
+    /// The broker has not answered: what was settled last may come again.
+    Unconfirmed,
+}
+
 /// Where events come from. Reconnects by itself, for ever; trouble is shown in the states, not returned.
 #[async_trait]
 pub trait Source: Send {
@@ -39,5 +49,5 @@ pub trait Source: Send {
 
     /// Ends cleanly: sends the last acknowledgement, says goodbye and waits until the broker has
     /// processed both, reading and discarding what still comes. Dropping the source instead abandons.
-    async fn close(&mut self);
+    async fn close(&mut self) -> Goodbye;
 }

@@ -15,7 +15,7 @@ use atdata_bridge::simulator::{
     SimulatorConfig, Stats,
 };
 use atdata_bridge::sink::{Sink, SinkError, Submit, Verdicts};
-use atdata_bridge::source::{Incoming, Source};
+use atdata_bridge::source::{Goodbye, Incoming, Source};
 use atdata_bridge::telemetry::metrics::{self, Kind};
 use atdata_bridge::telemetry::pulse::{Pulses, TURN_EVERY};
 use atdata_bridge::telemetry::states::States;
@@ -326,7 +326,9 @@ impl Source for Away {
 
     fn ack(&mut self, _: SessionId, _: u64) {}
 
-    async fn close(&mut self) {}
+    async fn close(&mut self) -> Goodbye {
+        Goodbye::Confirmed
+    }
 }
 
 /// What makes `/livez` fail: a loop that does not turn. What does not: a broker and a sink that are away.

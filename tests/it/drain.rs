@@ -5,13 +5,19 @@ use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::{Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, bytes};
+use crate::support::proxy::Proxy;
 use crate::support::publisher::Publisher;
 use crate::support::scenario::{
     Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
 };
 use crate::support::{SOON, on_each_broker};
 
-on_each_broker!(drained_under_load_nothing_appears_twice, a_second_signal_abandons, the_deadline_abandons,);
+on_each_broker!(
+    drained_under_load_nothing_appears_twice,
+    a_second_signal_abandons,
+    the_deadline_abandons,
+    a_drain_that_the_broker_does_not_confirm_says_so,
+);
 
 async fn drained_under_load_nothing_appears_twice(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.drained");
@@ -53,6 +59,36 @@ async fn the_deadline_abandons(version: Version) {
     is_abandoned(bridge, "shutdown.drain_timeout has passed").await;
     unusable.restore();
     gets_everything(version, "late", &setup).await;
+}
+
+async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.unheard");
+    let proxy = Proxy::start(broker.addr()).await;
+    let setup = Setup::at(&format!("stomp://{}", proxy.addr()), "unheard", "main", "unheard-1")
+        .set("SOURCE__CONNECT_TIMEOUT", "1s");
+    let begin = async || {
+        subscribed(broker, queue, 0).await;
+        let bridge = setup.start();
+        subscribed(broker, queue, 1).await;
+        bridge
+    };
+
+    let mut bridge = begin().await;
+    publish(broker, "unheard", Events::good(100)).await;
+    emptied(broker, queue).await;
+    proxy.silence();
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(76));
+    let log = bridge.log();
+    assert!(log.contains("did not confirm our goodbye") && !log.contains("and acknowledged"), "{log}");
+    // The broker gets to know of the end.
+    proxy.resume();
+    proxy.cut();
+
+    // Nothing was taken, so nothing can come again.
+    let bridge = begin().await;
+    proxy.silence();
+    drain(bridge).await;
 }
 
 const EVENTS: Events = Events { count: 2000, keys: 50, spread: Spread::Even, bad_every: None };

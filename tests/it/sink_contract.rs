@@ -15,7 +15,7 @@ use atdata_bridge::pump::{self, Fault, PumpParts};
 use atdata_bridge::sink::file::config::Compression;
 use atdata_bridge::sink::memory::Answer;
 use atdata_bridge::sink::{Sink, SinkError};
-use atdata_bridge::source::{Incoming, Source};
+use atdata_bridge::source::{Goodbye, Incoming, Source};
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
 use atdata_bridge::telemetry::pulse::Pulses;
 use atdata_bridge::telemetry::states::{State, States};
@@ -82,7 +82,9 @@ impl Source for HandSource {
         self.acked.send_replace((session, through));
     }
 
-    async fn close(&mut self) {}
+    async fn close(&mut self) -> Goodbye {
+        Goodbye::Confirmed
+    }
 }
 
 /// Dead letters in memory.
@@ -108,7 +110,7 @@ pub struct Rig {
     incoming: mpsc::Sender<Incoming>,
     acked: watch::Receiver<(SessionId, u64)>,
     drain: CancellationToken,
-    pump: JoinHandle<Result<(), Fault>>,
+    pump: JoinHandle<Result<Goodbye, Fault>>,
     pub states: States,
     pub counters: Arc<SubscriptionCounters>,
     pub letters: Arc<Letters>,
@@ -209,7 +211,8 @@ impl Rig {
         let acked = self.acked.clone();
         let base = self.base;
         let session = SessionId(self.session);
-        tokio::time::timeout(SOON, self.pump).await.expect("drains in time").unwrap().expect("no fault");
+        let ended = tokio::time::timeout(SOON, self.pump).await.expect("drains in time").unwrap();
+        assert_eq!(ended.expect("no fault"), Goodbye::Confirmed);
         let (last, through) = *acked.borrow();
         if last == session { base + through } else { base }
     }
