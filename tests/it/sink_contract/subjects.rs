@@ -1,10 +1,12 @@
 //! The destinations that the contract is proved for.
 
+mod kafka;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use async_nats::{HeaderMap, Subscriber};
 use async_trait::async_trait;
@@ -13,8 +15,6 @@ use atdata_bridge::findings::Findings;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
-use atdata_bridge::sink::kafka::KafkaKind;
-use atdata_bridge::sink::kafka::config::KafkaConfig;
 use atdata_bridge::sink::kind::{SinkKind, Surroundings};
 use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
@@ -23,13 +23,11 @@ use atdata_bridge::units::Size;
 use futures_util::StreamExt;
 use tokio::sync::Mutex as AsyncMutex;
 
+pub use self::kafka::{MockTopic, Topic};
 use super::Subject;
 use crate::example_sink::Receiver;
 use crate::example_sink::sink::{WebhookConfig, WebhookKind};
 use crate::nats::sink;
-use crate::support::any_kafka::Mock;
-use crate::support::kafka::Kafka;
-use crate::support::kafka_reader::contents;
 use crate::support::nats::{NatsServer, make_stream, read_stream};
 
 /// The memory sink: a new instance holds what the old ones held.
@@ -322,139 +320,4 @@ impl Subject for CoreNats {
 
 fn number_in(headers: &HeaderMap) -> u64 {
     headers.get("atdata-message-id").unwrap().as_str().rsplit(':').next().unwrap().parse().unwrap()
-}
-
-/// How a server goes away.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outage {
-    /// SIGKILL, and a new process on the same store.
-    Kill,
-    /// SIGSTOP: connections stay open.
-    Freeze,
-}
-
-/// A topic of a real Kafka. One server serves all of these, one after the other: each takes it away.
-pub struct Topic {
-    kafka: &'static Kafka,
-    _turn: tokio::sync::MutexGuard<'static, ()>,
-    topic: String,
-    outage: Outage,
-    away: Mutex<bool>,
-}
-
-static KAFKA: OnceLock<Kafka> = OnceLock::new();
-static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
-
-impl Topic {
-    /// One whose server is killed.
-    pub async fn killed() -> Self {
-        Self::new(Outage::Kill).await
-    }
-
-    /// One whose server is frozen.
-    pub async fn frozen() -> Self {
-        Self::new(Outage::Freeze).await
-    }
-
-    async fn new(outage: Outage) -> Self {
-        let turn = TURN.lock().await;
-        let kafka = tokio::task::block_in_place(|| KAFKA.get_or_init(Kafka::start));
-        let topic = (0..).map(|n| format!("contract-{n}")).find(|topic| kafka.partitions(topic).is_none());
-        let topic = topic.expect("a name that is free");
-        kafka.create_topic(&topic, 6, &[]);
-        Self { kafka, _turn: turn, topic, outage, away: Mutex::new(false) }
-    }
-
-    fn take_away(&self, away: bool) {
-        *self.away.lock().unwrap() = away;
-        tokio::task::block_in_place(|| match (self.outage, away) {
-            (Outage::Kill, true) => self.kafka.kill(),
-            (Outage::Kill, false) => self.kafka.restart(),
-            (Outage::Freeze, true) => self.kafka.freeze(),
-            (Outage::Freeze, false) => self.kafka.thaw(),
-        });
-    }
-}
-
-impl Drop for Topic {
-    /// The next one finds the server running, also after a failure.
-    fn drop(&mut self) {
-        if *self.away.lock().unwrap() {
-            self.take_away(false);
-        }
-    }
-}
-
-/// A sink for `config`.
-pub fn kafka_sink(config: KafkaConfig) -> Box<dyn Sink> {
-    let context = context();
-    let surroundings = Surroundings { partitions: context.partitions, prefetch: 4096 };
-    let mut findings = Findings::default();
-    let factory = KafkaKind::check(config, &surroundings, &mut findings);
-    factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
-}
-
-fn topic_sink(bootstrap: String, topic: &str) -> Box<dyn Sink> {
-    let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
-    kafka_sink(KafkaConfig { brokers, topic, ..KafkaConfig::default() })
-}
-
-fn numbers_in_topic(bootstrap: &str, topic: &str) -> Vec<u64> {
-    let records = tokio::task::block_in_place(|| contents(bootstrap, topic));
-    let number = |value: Option<Vec<u8>>| {
-        let body: serde_json::Value = serde_json::from_slice(&value.expect("a value")).expect("JSON");
-        body["n"].as_u64().expect("a number")
-    };
-    records.into_iter().map(|record| number(record.value)).collect()
-}
-
-#[async_trait]
-impl Subject for Topic {
-    fn sink(&self) -> Box<dyn Sink> {
-        topic_sink(self.kafka.bootstrap(), &self.topic)
-    }
-
-    async fn fail(&self) {
-        self.take_away(true);
-    }
-
-    async fn heal(&self) {
-        self.take_away(false);
-    }
-
-    async fn contents(&self) -> Vec<u64> {
-        numbers_in_topic(&self.kafka.bootstrap(), &self.topic)
-    }
-}
-
-/// A topic of what stands in where there is no Kafka.
-pub struct MockTopic(Mock);
-
-impl MockTopic {
-    const NAME: &str = "contract";
-
-    pub fn new() -> Self {
-        let mock = Mock::start();
-        mock.create_topic(Self::NAME, 6);
-        Self(mock)
-    }
-}
-
-#[async_trait]
-impl Subject for MockTopic {
-    fn sink(&self) -> Box<dyn Sink> {
-        topic_sink(self.0.bootstrap(), Self::NAME)
-    }
-
-    async fn fail(&self) {
-        unreachable!("no promise that needs an outage is proved here");
-    }
-
-    async fn heal(&self) {
-        unreachable!("no promise that needs an outage is proved here");
-    }
-
-    async fn contents(&self) -> Vec<u64> {
-        numbers_in_topic(&self.0.bootstrap(), Self::NAME)
-    }
 }
