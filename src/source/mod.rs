@@ -6,6 +6,7 @@ pub mod connection;
 pub mod heart_beat;
 pub mod link;
 pub mod probe;
+mod read_buffer;
 pub mod session;
 pub mod stomp;
 pub mod text;

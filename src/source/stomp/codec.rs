@@ -1,8 +1,7 @@
 //! Bytes into frames: split anywhere, nothing copied, everything limited.
 //!
 //! The reader fills [`Decoder::buffer`] and calls [`Decoder::decode`]. Complete frames become slices of
-//! the read buffer: a buffer that is well filled is frozen whole and replaced, a nearly empty one is copied
-//! to the size it needs, so that a slow trickle of events pins no large buffers (I4).
+//! the read buffer.
 
 use std::ops::Range;
 
@@ -11,6 +10,7 @@ use memchr::memchr;
 
 use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
 use crate::budget::Budget;
+use crate::source::read_buffer::ReadBuffer;
 
 /// What is refused. ActiveMQ limits only what it reads, not what it sends (`activemq.md` 1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +60,11 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
 }
 
-/// How large a read buffer is when no larger frame is on the way.
-const CHUNK: usize = 64 << 10;
-
 /// Splits a stream of bytes into frames.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
-    budget: Budget,
-    buffer: Vec<u8>,
+    buffer: ReadBuffer,
     /// Where the first frame that is not complete begins, or where the next one may begin.
     start: usize,
     stage: Stage,
@@ -116,16 +112,13 @@ enum Step {
 impl Decoder {
     /// Refuses what `limits` forbid and charges frames to `budget`.
     pub fn new(limits: Limits, budget: Budget) -> Self {
-        let buffer = Vec::with_capacity(CHUNK);
-        Self { limits, budget, buffer, start: 0, stage: Stage::Between, complete: Vec::new() }
+        let buffer = ReadBuffer::new(budget);
+        Self { limits, buffer, start: 0, stage: Stage::Between, complete: Vec::new() }
     }
 
     /// Where the next bytes from the connection are to be appended; always has room for some.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.buffer.len() == self.buffer.capacity() {
-            self.buffer.reserve(CHUNK);
-        }
-        &mut self.buffer
+        self.buffer.room()
     }
 
     /// Appends every frame that is complete to `frames`, in order.
@@ -311,27 +304,13 @@ impl Decoder {
             }
             return;
         }
-        let chunk = self.take_front(end);
+        let chunk = self.buffer.take_front(end);
         self.rebase(end);
         frames.extend(self.complete.drain(..).map(|layout| Frame {
             command: layout.command,
             head: trim_line_end(chunk.slice(layout.head)),
             body: chunk.slice(layout.body),
         }));
-    }
-
-    fn take_front(&mut self, end: usize) -> Bytes {
-        if end < self.buffer.capacity() / 2 {
-            let front = self.buffer[..end].to_vec();
-            self.buffer.drain(..end);
-            self.buffer.shrink_to(CHUNK);
-            return self.budget.freeze(front);
-        }
-        let mut fresh = Vec::with_capacity(CHUNK.max(self.buffer.len() - end));
-        fresh.extend_from_slice(&self.buffer[end..]);
-        let mut front = std::mem::replace(&mut self.buffer, fresh);
-        front.truncate(end);
-        self.budget.freeze(front)
     }
 
     /// The buffer's first `gone` bytes are gone: moves every position.
@@ -374,6 +353,7 @@ mod tests {
 
     use super::super::frame::Encoder;
     use super::*;
+    use crate::source::read_buffer::CHUNK;
 
     const LIMITS: Limits = Limits { line: 100, headers: 5, body: 50 };
 
