@@ -5,6 +5,7 @@ pub mod config;
 pub mod connection;
 pub mod heart_beat;
 pub mod link;
+pub mod openwire;
 pub mod probe;
 mod read_buffer;
 pub mod session;

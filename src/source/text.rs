@@ -1,5 +1,34 @@
 //! Text as Java writes it.
 
+use std::borrow::Cow;
+
+/// Text of Java for people: UTF-8, else repaired as [`repair_cesu8`] does, else with U+FFFD for what is neither.
+pub fn java_text(text: &[u8]) -> Cow<'_, str> {
+    match repair_cesu8(text).map(String::from_utf8) {
+        Some(Ok(repaired)) => Cow::Owned(repaired),
+        _ => String::from_utf8_lossy(text),
+    }
+}
+
+/// Appends `text` in Java's modified UTF-8: what [`repair_cesu8`] repairs.
+pub fn write_java(text: &str, out: &mut Vec<u8>) {
+    for character in text.chars() {
+        match character {
+            '\0' => out.extend([0xC0, 0x80]),
+            '\u{1_0000}'.. => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    out.extend([
+                        0xE0 | (*unit >> 12) as u8,
+                        0x80 | (*unit >> 6 & 0x3F) as u8,
+                        0x80 | (*unit & 0x3F) as u8,
+                    ]);
+                }
+            }
+            _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
 /// Repairs CESU-8: brokers before 5.18.6 and 6.1.4 pass on Java's modified UTF-8, in which a character
 /// beyond U+FFFF is a pair of three-byte surrogates, and U+0000 is `C0 80` (AMQ-8398; `activemq.md` 0.10).
 /// `None` when the text is UTF-8 already, or is neither.

@@ -1,0 +1,352 @@
+//! What a message carries: the bytes of its body out of the content on the wire (`activemq.md` 3.5, "Bodies").
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use flate2::bufread::ZlibDecoder;
+
+use super::message::{MessageKind, WireMessage};
+use super::wire::{Fault, Writer, java_bytes};
+use crate::budget::Budget;
+use crate::source::text::repair_cesu8;
+
+/// A body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// What is mirrored. Of a text UTF-8, unless it is none in any way: then its bytes stay as they came.
+    pub bytes: Bytes,
+    /// Whether it was modified UTF-8 (D6).
+    pub repaired: bool,
+}
+
+/// Why a message has no body that can be mirrored. What it has instead is [`WireMessage::content`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Only Java programs with the producer's own classes, or another store, know what is in it.
+    #[error("a {0:?} message has no body of text or bytes")]
+    Kind(MessageKind),
+    /// It is larger than what is allowed, in bytes.
+    #[error("a body of {size} bytes is larger than the {limit} allowed")]
+    TooLarge {
+        /// How large it is, or claims to be.
+        size: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// It is not what it says it is.
+    #[error("its bytes are corrupt: {0}")]
+    Corrupt(Fault),
+}
+
+/// Gives the body of a text or a message of bytes; null and no body are empty. Copies only what was compressed
+/// or has to be repaired, and charges that to `budget`.
+///
+/// # Errors
+/// It is of another kind, has more than `limit` bytes, or is corrupt.
+pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Body, Unreadable> {
+    if let Some(fault) = message.unreadable {
+        return Err(Unreadable::Corrupt(fault));
+    }
+    let content = match (message.kind, &message.content) {
+        (MessageKind::Text | MessageKind::Bytes, Some(content)) => content,
+        (MessageKind::Text | MessageKind::Bytes | MessageKind::Bare, None) => {
+            return Ok(Body { bytes: Bytes::new(), repaired: false });
+        }
+        (kind, _) => return Err(Unreadable::Kind(kind)),
+    };
+    let is_text = message.kind == MessageKind::Text;
+    let bytes = match (is_text, message.compressed) {
+        (true, false) => plain_text(content, limit)?,
+        (false, false) => content.slice(..check(content.len(), limit)?),
+        (true, true) => budget.freeze(inflated_text(content, limit)?),
+        (false, true) => budget.freeze(inflated_bytes(content, limit)?),
+    };
+    let repaired = if is_text { repair_cesu8(&bytes) } else { None };
+    Ok(match repaired {
+        Some(repaired) => Body { bytes: budget.freeze(repaired), repaired: true },
+        None => Body { bytes, repaired: false },
+    })
+}
+
+/// A text as the content of a message that is not compressed.
+pub fn text_content(text: &str) -> Bytes {
+    let text = java_bytes(text);
+    let mut content = Vec::with_capacity(LENGTH + text.len());
+    let mut writer = Writer(&mut content);
+    writer.length(text.len());
+    writer.raw(&text);
+    content.into()
+}
+
+/// The bytes of the number that announces a length.
+const LENGTH: usize = size_of::<i32>();
+
+/// As in Java the announced length counts, and -1 stands for null.
+fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
+    let (length, text) = content.split_first_chunk().ok_or(SHORT)?;
+    let length = announced(*length, limit)?;
+    if length > text.len() {
+        return Err(SHORT);
+    }
+    Ok(content.slice(LENGTH..LENGTH + length))
+}
+
+/// The length is the beginning of what was compressed.
+fn inflated_text(content: &Bytes, limit: usize) -> Result<Vec<u8>, Unreadable> {
+    let mut zlib = ZlibDecoder::new(&content[..]);
+    let mut length = [0; LENGTH];
+    zlib.read_exact(&mut length).map_err(corrupt)?;
+    inflate(zlib, announced(length, limit)?, content.len())
+}
+
+/// The length stands before what was compressed, and that may be more than it says: Java compresses its whole
+/// buffer.
+fn inflated_bytes(content: &Bytes, limit: usize) -> Result<Vec<u8>, Unreadable> {
+    let (length, compressed) = content.split_first_chunk().ok_or(SHORT)?;
+    inflate(ZlibDecoder::new(compressed), announced(*length, limit)?, compressed.len())
+}
+
+fn inflate(mut zlib: ZlibDecoder<&[u8]>, length: usize, compressed: usize) -> Result<Vec<u8>, Unreadable> {
+    if length / MOST_INFLATED > compressed {
+        return Err(SHORT);
+    }
+    let mut bytes = vec![0; length];
+    zlib.read_exact(&mut bytes).map_err(corrupt)?;
+    // The checksum comes at the very end: with Java's surplus behind the body, but not with any bomb's.
+    let surplus = length as u64 + SURPLUS;
+    io::copy(&mut zlib.take(surplus), &mut io::sink()).map_err(corrupt)?;
+    Ok(bytes)
+}
+
+/// How many times its size deflate can make of anything, rounded up.
+const MOST_INFLATED: usize = 1040;
+
+/// Java's buffers begin with at most so many bytes and double.
+const SURPLUS: u64 = 4 << 10;
+
+const SHORT: Unreadable = Unreadable::Corrupt("it is shorter than it says");
+
+fn corrupt(_: io::Error) -> Unreadable {
+    Unreadable::Corrupt("it can't be decompressed")
+}
+
+fn announced(length: [u8; LENGTH], limit: usize) -> Result<usize, Unreadable> {
+    match i32::from_be_bytes(length) {
+        -1 => Ok(0),
+        length => match usize::try_from(length) {
+            Ok(length) => check(length, limit),
+            Err(_) => Err(Unreadable::Corrupt("its length is negative")),
+        },
+    }
+}
+
+fn check(size: usize, limit: usize) -> Result<usize, Unreadable> {
+    if size > limit { Err(Unreadable::TooLarge { size, limit }) } else { Ok(size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+    use proptest::prelude::*;
+
+    use super::super::ids::MessageId;
+    use super::*;
+
+    const LIMIT: usize = 2000;
+
+    fn message(kind: MessageKind, content: Option<&[u8]>, compressed: bool) -> WireMessage {
+        let content = content.map(Bytes::copy_from_slice);
+        WireMessage { content, compressed, ..WireMessage::new(kind, MessageId::default()) }
+    }
+
+    fn read(kind: MessageKind, content: &[u8], compressed: bool) -> Result<(Vec<u8>, bool), Unreadable> {
+        let body = body(&message(kind, Some(content), compressed), LIMIT, &Budget::new(1 << 20))?;
+        Ok((body.bytes.to_vec(), body.repaired))
+    }
+
+    fn plain(body: &[u8]) -> Result<(Vec<u8>, bool), Unreadable> {
+        Ok((body.to_vec(), false))
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn with_length(length: i32, bytes: &[u8]) -> Vec<u8> {
+        [&length.to_be_bytes()[..], bytes].concat()
+    }
+
+    /// As a broker sent them (`activemq.md` 3.10).
+    #[test]
+    fn bodies_as_activemq_writes_them() {
+        let hello = hex("0000000568656c6c6f");
+        assert_eq!(read(MessageKind::Text, &hello, false), plain(b"hello"));
+        assert_eq!(text_content("hello"), hello);
+        let stomp = hex("000000077b226e223a307d");
+        assert_eq!(read(MessageKind::Text, &stomp, false), plain(b"{\"n\":0}"));
+        let bytes = hex("00000006789c636064facfc0c5300a46c12818a10000353c010d");
+        assert_eq!(read(MessageKind::Bytes, &bytes, true), plain(&[0, 1, 2, 0xFF, 0, 10]));
+        let empty = hex("00000000789c63601805a360148c64000004040001");
+        assert_eq!(read(MessageKind::Bytes, &empty, true), plain(b""));
+        assert_eq!(read(MessageKind::Bytes, b"\0\xFF", false), plain(b"\0\xFF"));
+    }
+
+    #[test]
+    fn a_compressed_text_with_half_a_pair_stays_as_its_bytes_are() {
+        let text = hex("789c63606060ad78bb606f25000a060341");
+        assert_eq!(read(MessageKind::Text, &text, true), plain(b"x\xED\xA0\xBDy"));
+    }
+
+    #[test]
+    fn text_is_repaired_only_if_it_is_javas() {
+        let text = |bytes: &[u8]| read(MessageKind::Text, &with_length(bytes.len() as i32, bytes), false);
+        assert_eq!(text(b"\xED\xA0\xBD\xED\xB8\x80\xC0\x80"), Ok(("\u{1F600}\0".into(), true)));
+        assert_eq!(text("\u{1F600}".as_bytes()), plain("\u{1F600}".as_bytes()));
+        assert_eq!(text(b"\xFF\xFE"), plain(b"\xFF\xFE"));
+        let java = b"\xED\xA0\xBD\xED\xB8\x80";
+        assert_eq!(read(MessageKind::Bytes, java, false), plain(java));
+    }
+
+    #[test]
+    fn null_and_nothing_are_empty() {
+        for kind in [MessageKind::Text, MessageKind::Bytes, MessageKind::Bare] {
+            let body = body(&message(kind, None, true), LIMIT, &Budget::new(1)).unwrap();
+            assert_eq!((body.bytes.len(), body.repaired), (0, false));
+        }
+        assert_eq!(read(MessageKind::Text, &with_length(-1, b""), false), plain(b""));
+        assert_eq!(read(MessageKind::Text, &zlib(&with_length(-1, b"")), true), plain(b""));
+    }
+
+    #[test]
+    fn other_kinds_are_never_looked_into() {
+        for kind in [MessageKind::Map, MessageKind::Object, MessageKind::Stream, MessageKind::Blob] {
+            assert_eq!(read(kind, b"\0\0\0\0", false), Err(Unreadable::Kind(kind)));
+            let without = body(&message(kind, None, false), LIMIT, &Budget::new(1));
+            assert_eq!(without, Err(Unreadable::Kind(kind)));
+        }
+        assert_eq!(read(MessageKind::Bare, b"?", false), Err(Unreadable::Kind(MessageKind::Bare)));
+    }
+
+    #[test]
+    fn what_is_shorter_than_it_says_is_corrupt_and_what_is_longer_is_cut() {
+        for (content, compressed) in [
+            (with_length(3, b"ab"), false),
+            (vec![0, 0, 0], false),
+            (zlib(&with_length(3, b"ab")), true),
+            (zlib(&[0, 0, 0]), true),
+        ] {
+            assert!(matches!(read(MessageKind::Text, &content, compressed), Err(Unreadable::Corrupt(_))));
+        }
+        assert_eq!(read(MessageKind::Text, &with_length(1, b"ab"), false), plain(b"a"));
+        assert_eq!(read(MessageKind::Bytes, &with_length(9, &zlib(b"ab")), true), {
+            Err(Unreadable::Corrupt("it can't be decompressed"))
+        });
+        assert!(read(MessageKind::Bytes, &[0, 0, 0], true).is_err());
+        let negative = Err(Unreadable::Corrupt("its length is negative"));
+        assert_eq!(read(MessageKind::Text, &with_length(-2, b"ab"), false), negative);
+    }
+
+    #[test]
+    fn damage_is_found_even_where_it_inflates() {
+        let mut content = with_length(100, &zlib(&[7; 100]));
+        let last = content.len() - 1;
+        content[last] ^= 1;
+        assert_eq!(
+            read(MessageKind::Bytes, &content, true),
+            Err(Unreadable::Corrupt("it can't be decompressed"))
+        );
+        assert!(read(MessageKind::Text, b"no zlib at all", true).is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_by_what_it_says() {
+        let size = LIMIT + 1;
+        let refused = Err(Unreadable::TooLarge { size, limit: LIMIT });
+        assert_eq!(read(MessageKind::Text, &with_length(size as i32, &vec![b'x'; size]), false), refused);
+        assert_eq!(read(MessageKind::Bytes, &vec![b'x'; size], false), refused);
+        assert_eq!(read(MessageKind::Text, &zlib(&with_length(size as i32, b"")), true), refused);
+        assert_eq!(read(MessageKind::Bytes, &with_length(size as i32, b""), true), refused);
+        let nearly = vec![b'x'; LIMIT];
+        assert_eq!(
+            read(MessageKind::Bytes, &with_length(LIMIT as i32, &zlib(&nearly)), true),
+            plain(&nearly)
+        );
+    }
+
+    /// A length is believed only as far as deflate could make it of the bytes that are there, and a bomb behind
+    /// a small body is not gone through.
+    #[test]
+    fn a_bomb_costs_neither_memory_nor_time() {
+        let budget = Budget::new(1);
+        let mut lie = message(MessageKind::Bytes, Some(&with_length(i32::MAX, &zlib(b"ab"))), true);
+        assert_eq!(body(&lie, usize::MAX, &budget), Err(SHORT));
+        let bomb = zlib(&vec![0; 50 << 20]);
+        lie.content = Some(with_length(10, &bomb).into());
+        assert_eq!(body(&lie, LIMIT, &budget).unwrap().bytes, [0; 10][..]);
+        let mut zlib = ZlibDecoder::new(&bomb[..]);
+        inflate_nothing_more(&mut zlib);
+        assert!(zlib.total_out() < 1 << 20);
+    }
+
+    fn inflate_nothing_more(zlib: &mut ZlibDecoder<&[u8]>) {
+        io::copy(&mut zlib.take(SURPLUS), &mut io::sink()).unwrap();
+    }
+
+    #[test]
+    fn what_was_copied_is_charged() {
+        let budget = Budget::new(1 << 20);
+        let content = with_length(500, &zlib(&[b'x'; 500]));
+        let body = body(&message(MessageKind::Bytes, Some(&content), true), LIMIT, &budget).unwrap();
+        assert_eq!(budget.used(), 500);
+        drop(body);
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back_compressed_or_not(text: String) {
+            let content = text_content(&text);
+            let read = |content: &[u8], compressed| read(MessageKind::Text, content, compressed).unwrap().0;
+            prop_assert_eq!(read(&content, false), text.as_bytes());
+            prop_assert_eq!(read(&zlib(&content), true), text.as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_come_back_with_any_surplus(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300), surplus in 0usize..10_000,
+        ) {
+            let whole = [&bytes[..], &vec![0; surplus]].concat();
+            let content = with_length(bytes.len() as i32, &zlib(&whole));
+            prop_assert_eq!(read(MessageKind::Bytes, &content, true), plain(&bytes));
+        }
+
+        #[test]
+        fn any_damage_gives_the_body_or_an_error(
+            text in "[a-z]{0,200}", at: prop::sample::Index, byte in any::<u8>(), is_text: bool,
+        ) {
+            let mut content = if is_text {
+                zlib(&text_content(&text))
+            } else {
+                with_length(text.len() as i32, &zlib(text.as_bytes()))
+            };
+            let at = at.index(content.len());
+            content[at] = byte;
+            let kind = if is_text { MessageKind::Text } else { MessageKind::Bytes };
+            if let Ok((body, _)) = read(kind, &content, true) {
+                prop_assert!(text.as_bytes().starts_with(&body));
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Bytes into frames: split anywhere, nothing copied, everything limited. In the manner of STOMP's.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::message;
+use crate::budget::Budget;
+use crate::source::read_buffer::ReadBuffer;
+
+/// What a frame may hold besides the body: ids, properties, names.
+const BESIDES_BODY: usize = 64 << 10;
+
+/// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`activemq.md` 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one body. A frame may have 64 KiB more.
+    pub body: usize,
+}
+
+impl Limits {
+    /// Bodies up to `body` bytes.
+    pub const fn with_body(body: usize) -> Self {
+        Self { body }
+    }
+
+    /// Bytes in one frame, without the four that tell its size.
+    pub const fn frame(self) -> usize {
+        self.body.saturating_add(BESIDES_BODY)
+    }
+}
+
+/// One frame as it was read; the slice shares the read buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The type of its command (`activemq.md` 3.3); 0 for none.
+    pub kind: u8,
+    /// The fields of its command: everything after the type.
+    pub fields: Bytes,
+}
+
+/// Why bytes are no frame. Nothing after it on this connection can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
+pub struct DecodeError {
+    /// What is wrong.
+    pub kind: DecodeErrorKind,
+    /// The message in which it was found, if its head could be read.
+    pub message_id: Option<String>,
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum DecodeErrorKind {
+    #[error("not an OpenWire frame: the bytes read {0:?}")]
+    NotOpenWire(String),
+    #[error("a frame can't have {0} bytes")]
+    BadSize(i32),
+    #[error("a frame of {size} bytes is larger than the {limit} allowed")]
+    FrameTooLarge { size: usize, limit: usize },
+    #[error("a body of {size} bytes is larger than the {limit} allowed")]
+    BodyTooLarge { size: usize, limit: usize },
+}
+
+/// The four bytes before each frame.
+const PREFIX: usize = 4;
+
+/// Splits a stream of bytes into frames.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    buffer: ReadBuffer,
+    /// Where the first frame that is not complete begins.
+    start: usize,
+    complete: Vec<Range<usize>>,
+}
+
+impl Decoder {
+    /// Refuses what `limits` forbid and charges frames to `budget`.
+    pub fn new(limits: Limits, budget: Budget) -> Self {
+        Self { limits, buffer: ReadBuffer::new(budget), start: 0, complete: Vec::new() }
+    }
+
+    /// Where the next bytes from the connection are to be appended; always has room for some.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.buffer.room()
+    }
+
+    /// Appends every frame that is complete to `frames`, in order.
+    ///
+    /// # Errors
+    /// The bytes are no frame. `frames` then holds the good ones before it; the decoder is of no more use.
+    pub fn decode(&mut self, frames: &mut Vec<Frame>) -> Result<(), DecodeError> {
+        let outcome = self.scan();
+        self.cut(frames);
+        outcome
+    }
+
+    fn scan(&mut self) -> Result<(), DecodeError> {
+        while let Some(prefix) = self.buffer[self.start..].first_chunk::<PREFIX>() {
+            let announced = i32::from_be_bytes(*prefix);
+            let size = match usize::try_from(announced) {
+                Ok(size) if size > 0 => size,
+                _ => {
+                    return Err(DecodeError { kind: DecodeErrorKind::BadSize(announced), message_id: None });
+                }
+            };
+            if size > self.limits.frame() {
+                return self.too_large(size);
+            }
+            let frame = self.start + PREFIX..self.start + PREFIX + size;
+            if frame.end > self.buffer.len() {
+                return Ok(());
+            }
+            self.start = frame.end;
+            self.complete.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Says what is too large as soon as the beginning of it is there. The beginning is not too much to wait
+    /// for: a frame that is too large has at least as many bytes.
+    fn too_large(&self, size: usize) -> Result<(), DecodeError> {
+        let limit = self.limits.frame();
+        let refused = |kind, message_id| Err(DecodeError { kind, message_id });
+        let frame = &self.buffer[self.start + PREFIX..];
+        match *frame {
+            [] => Ok(()),
+            [message::DISPATCH, ref fields @ ..] => {
+                let Some(beginning) = fields.get(..BESIDES_BODY - 1) else { return Ok(()) };
+                let Some((id, body)) = message::beginning(&Bytes::copy_from_slice(beginning)) else {
+                    return refused(DecodeErrorKind::FrameTooLarge { size, limit }, None);
+                };
+                let kind = match body {
+                    Some(size) if size > self.limits.body => {
+                        DecodeErrorKind::BodyTooLarge { size, limit: self.limits.body }
+                    }
+                    _ => DecodeErrorKind::FrameTooLarge { size, limit },
+                };
+                refused(kind, Some(id.text()))
+            }
+            [0..=34 | 90..=92, ..] => refused(DecodeErrorKind::FrameTooLarge { size, limit }, None),
+            _ => {
+                let shown = &self.buffer[self.start..self.start + PREFIX + 1];
+                refused(DecodeErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)
+            }
+        }
+    }
+
+    /// Turns what is complete into slices of a frozen buffer and keeps the rest for the next read.
+    fn cut(&mut self, frames: &mut Vec<Frame>) {
+        if self.complete.is_empty() {
+            return;
+        }
+        let chunk = self.buffer.take_front(self.start);
+        self.start = 0;
+        frames.extend(self.complete.drain(..).map(|frame| Frame {
+            kind: chunk[frame.start],
+            fields: chunk.slice(frame.start + 1..frame.end),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::Command;
+    use super::super::ids::{ConsumerId, Destination, MessageId, ProducerId};
+    use super::super::message::{Dispatch, MessageKind, WireMessage};
+    use super::*;
+    use crate::source::read_buffer::CHUNK;
+
+    const LIMITS: Limits = Limits { body: 50 };
+
+    fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, Option<DecodeError>) {
+        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+        let mut frames = Vec::new();
+        let mut failure = None;
+        for piece in pieces {
+            decoder.buffer().extend_from_slice(piece);
+            if let Err(error) = decoder.decode(&mut frames) {
+                failure = Some(error);
+                break;
+            }
+        }
+        (frames, failure)
+    }
+
+    fn failure(bytes: &[u8]) -> DecodeError {
+        decode(&[bytes]).1.expect("refused")
+    }
+
+    fn wire(kind: u8, fields: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(fields.len() + 1).unwrap();
+        [&size.to_be_bytes()[..], &[kind], fields].concat()
+    }
+
+    fn dispatch(body: usize, group: usize) -> Vec<u8> {
+        let producer = ProducerId { connection: "ID:host-1".into(), session: 1, value: 2 };
+        let id = MessageId { text_view: None, producer, producer_sequence: 3, broker_sequence: 4 };
+        let mut message = WireMessage::new(MessageKind::Bytes, id);
+        message.content = Some(vec![b'x'; body].into());
+        message.user_id = Some(vec![b'u'; group].into());
+        let dispatch = Dispatch {
+            consumer: ConsumerId::default(),
+            destination: Some(Destination::queue("q")),
+            message: Some(message),
+            redelivery_counter: 0,
+        };
+        let mut out = Vec::new();
+        Command::MessageDispatch(dispatch).encode(0, false, &mut out);
+        out
+    }
+
+    #[test]
+    fn frames_are_cut_where_their_sizes_say() {
+        let bytes = [wire(10, &[0, 0, 0, 7, 0]), wire(0, b""), wire(250, b"abc")].concat();
+        let (frames, failure) = decode(&[&bytes]);
+        assert_eq!(failure, None);
+        let frames: Vec<_> = frames.iter().map(|frame| (frame.kind, &frame.fields[..])).collect();
+        assert_eq!(frames, [(10, &[0, 0, 0, 7, 0][..]), (0, b""), (250, b"abc")]);
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        assert_eq!(failure(&[0; 4]).kind, DecodeErrorKind::BadSize(0));
+        assert_eq!(failure(&[0xFF, 0xFF, 0xFF, 0xFE]).kind, DecodeErrorKind::BadSize(-2));
+        let http = failure(b"HTTP/1.1 400 Bad Request\r\n").kind;
+        assert_eq!(http, DecodeErrorKind::NotOpenWire("HTTP/".into()));
+        let info = failure(&[0x7F, 0xFF, 0xFF, 0xFF, 1]).kind;
+        assert_eq!(info, DecodeErrorKind::FrameTooLarge { size: 0x7FFF_FFFF, limit: LIMITS.frame() });
+    }
+
+    #[test]
+    fn a_message_too_large_is_named_before_it_is_all_there() {
+        let body = failure(&dispatch(1 << 20, 0)[..BESIDES_BODY + 4]);
+        let kind = DecodeErrorKind::BodyTooLarge { size: 1 << 20, limit: 50 };
+        assert_eq!((body.kind, body.message_id.as_deref()), (kind, Some("ID:host-1:1:2:3")));
+        let besides = failure(&dispatch(50, 0xFFFF));
+        assert!(matches!(besides.kind, DecodeErrorKind::FrameTooLarge { limit: 65586, .. }), "{besides}");
+        assert_eq!(besides.message_id.as_deref(), Some("ID:host-1:1:2:3"));
+        assert_eq!(decode(&[&dispatch(1 << 20, 0)[..BESIDES_BODY + 3]]), (vec![], None));
+        let nonsense = failure(&wire(21, &[1; 70_000]));
+        assert_eq!(nonsense.message_id, None);
+    }
+
+    #[test]
+    fn good_frames_before_a_bad_one_are_not_lost() {
+        let (frames, failure) = decode(&[&[wire(10, b"ok"), wire(11, b""), vec![0; 4]].concat()]);
+        assert_eq!(frames.len(), 2);
+        assert_eq!(failure.unwrap().kind, DecodeErrorKind::BadSize(0));
+    }
+
+    #[test]
+    fn a_trickle_pins_no_large_buffers_and_a_flood_is_not_copied() {
+        let budget = Budget::new(1 << 20);
+        let mut decoder = Decoder::new(Limits::with_body(1 << 20), budget.clone());
+        let mut frames = Vec::new();
+        decoder.buffer().extend_from_slice(&wire(10, b"small"));
+        decoder.decode(&mut frames).unwrap();
+        assert!(budget.used() < 100, "{}", budget.used());
+        frames.clear();
+        let flood = wire(10, &[b'x'; 50]).repeat(CHUNK / 55);
+        decoder.buffer().extend_from_slice(&flood);
+        let read_at = decoder.buffer().as_ptr() as usize;
+        decoder.decode(&mut frames).unwrap();
+        assert_eq!(frames[0].fields.as_ptr() as usize - read_at, PREFIX + 1);
+        assert_eq!(budget.used(), CHUNK);
+        frames.clear();
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames_and_the_same_verdict(
+            frames in proptest::collection::vec(
+                prop_oneof![
+                    8 => (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..60))
+                        .prop_map(|(kind, fields)| wire(kind, &fields)),
+                    1 => (0usize..200, 0usize..70_000).prop_map(|(body, group)| dispatch(body, group)),
+                    1 => proptest::collection::vec(any::<u8>(), 0..60),
+                ],
+                0..8,
+            ),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let wire = frames.concat();
+            let whole = decode(&[&wire]);
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+            cuts.extend([0, wire.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(decode(&pieces), whole.clone());
+            let bytes: Vec<_> = wire.chunks(1).collect();
+            prop_assert_eq!(decode(&bytes), whole);
+        }
+    }
+}

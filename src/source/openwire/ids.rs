@@ -1,0 +1,301 @@
+//! Destinations and ids (`activemq.md` 3.4). Their texts are slices of the frame, as they came.
+
+use bytes::Bytes;
+
+use super::wire::{Fault, Reader, Writer};
+
+/// Type ids of what stands inside other objects (`activemq.md` 3.3).
+pub(super) mod types {
+    pub(in super::super) const BROKER_INFO: u8 = 2;
+    pub(in super::super) const MESSAGE_ID: u8 = 110;
+    pub(in super::super) const LOCAL_TRANSACTION: u8 = 111;
+    pub(in super::super) const XA_TRANSACTION: u8 = 112;
+    pub(in super::super) const CONNECTION: u8 = 120;
+    pub(in super::super) const SESSION: u8 = 121;
+    pub(in super::super) const CONSUMER: u8 = 122;
+    pub(in super::super) const PRODUCER: u8 = 123;
+    pub(in super::super) const BROKER: u8 = 124;
+}
+
+/// What a destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum DestinationKind {
+    Queue,
+    Topic,
+    TempQueue,
+    TempTopic,
+}
+
+const DESTINATION_KINDS: [(DestinationKind, u8, &str); 4] = [
+    (DestinationKind::Queue, 100, "/queue/"),
+    (DestinationKind::Topic, 101, "/topic/"),
+    (DestinationKind::TempQueue, 102, "/temp-queue/"),
+    (DestinationKind::TempTopic, 103, "/temp-topic/"),
+];
+
+/// A queue or topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Which of them.
+    pub kind: DestinationKind,
+    /// Its name alone, without `queue://`.
+    pub name: Bytes,
+}
+
+impl Destination {
+    /// The queue of this name.
+    pub fn queue(name: impl Into<Bytes>) -> Self {
+        Self { kind: DestinationKind::Queue, name: name.into() }
+    }
+
+    /// What STOMP puts before the name: `/queue/` and so on.
+    pub fn prefix(&self) -> &'static str {
+        DESTINATION_KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or("", |(.., prefix)| prefix)
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+        let Some(found) = reader.object()? else { return Ok(None) };
+        let known = DESTINATION_KINDS.iter().find(|(_, id, _)| *id == found);
+        let (kind, ..) = *known.ok_or("a destination is neither queue nor topic")?;
+        Ok(Some(Self { kind, name: reader.some_text()? }))
+    }
+
+    pub(super) fn write(destination: Option<&Self>, writer: &mut Writer<'_>) {
+        let Some(destination) = destination else { return writer.null() };
+        let known = DESTINATION_KINDS.iter().find(|(kind, ..)| *kind == destination.kind);
+        writer.object(known.map_or(0, |(_, id, _)| *id));
+        writer.text(Some(&destination.name));
+    }
+}
+
+/// A connection's own name for itself.
+pub(super) fn read_connection(reader: &mut Reader<'_>) -> Result<Option<Bytes>, Fault> {
+    reader.object_of(types::CONNECTION, Reader::some_text)
+}
+
+pub(super) fn write_connection(connection: &[u8], writer: &mut Writer<'_>) {
+    writer.object(types::CONNECTION);
+    writer.text(Some(connection));
+}
+
+/// A consumer of a session of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerId {
+    /// The connection id.
+    pub connection: Bytes,
+    /// The session's number in the connection.
+    pub session: i64,
+    /// The consumer's number in the session.
+    pub value: i64,
+}
+
+impl ConsumerId {
+    pub(super) fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        Ok(Self { connection: reader.some_text()?, session: reader.long()?, value: reader.long()? })
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+        reader.object_of(types::CONSUMER, Self::read_fields)
+    }
+
+    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), Fault> {
+        reader.object_of(types::CONSUMER, skip_id_with_two_numbers).map(|_| ())
+    }
+
+    pub(super) fn write(consumer: Option<&Self>, writer: &mut Writer<'_>) {
+        writer.object_of(types::CONSUMER, consumer, |writer, consumer| consumer.write_fields(writer));
+    }
+
+    pub(super) fn write_fields(&self, writer: &mut Writer<'_>) {
+        writer.text(Some(&self.connection));
+        writer.long(self.session);
+        writer.long(self.value);
+    }
+}
+
+/// A producer of a session of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerId {
+    /// The connection id.
+    pub connection: Bytes,
+    /// The session's number in the connection.
+    pub session: i64,
+    /// The producer's number in the session.
+    pub value: i64,
+}
+
+impl ProducerId {
+    /// On the wire the value comes before the session, the other way round than in a consumer's id.
+    pub(super) fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let (connection, value, session) = (reader.some_text()?, reader.long()?, reader.long()?);
+        Ok(Self { connection, session, value })
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+        reader.object_of(types::PRODUCER, Self::read_fields)
+    }
+
+    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), Fault> {
+        reader.object_of(types::PRODUCER, skip_id_with_two_numbers).map(|_| ())
+    }
+
+    pub(super) fn write_fields(&self, writer: &mut Writer<'_>) {
+        writer.text(Some(&self.connection));
+        writer.long(self.value);
+        writer.long(self.session);
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        writer.object(types::PRODUCER);
+        self.write_fields(writer);
+    }
+}
+
+fn skip_id_with_two_numbers(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    reader.skip_text()?;
+    reader.take(2 * size_of::<i64>()).map(|_| ())
+}
+
+/// What tells a message from all others. For brokers two are the same if producer and producer sequence are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageId {
+    /// The id that a client of another protocol (AMQP) gave the message.
+    pub text_view: Option<Bytes>,
+    /// Who sent it.
+    pub producer: ProducerId,
+    /// The how-manieth of that producer it is.
+    pub producer_sequence: i64,
+    /// Where the broker keeps it: the number that `lastDeliveredSequenceId` means.
+    pub broker_sequence: i64,
+}
+
+impl MessageId {
+    /// Reads an id as [`MessageId::to_raw`] or a broker writes it.
+    ///
+    /// # Errors
+    /// It is no id, or null.
+    pub fn from_raw(raw: &Bytes) -> Result<Self, Fault> {
+        let mut reader = Reader::new(raw);
+        let id = Self::read(&mut reader)?.ok_or("a message id is missing")?;
+        reader.end().map(|()| id)
+    }
+
+    /// The id as it stands in acknowledgements.
+    pub fn to_raw(&self) -> Bytes {
+        let mut raw = Vec::with_capacity(self.producer.connection.len() + 48);
+        self.write(&mut Writer(&mut raw));
+        raw.into()
+    }
+
+    /// Appends the id as people and other protocols write it, `ID:host-port-time-n:session:producer:sequence`.
+    pub fn write_text(&self, out: &mut Vec<u8>) {
+        if let Some(text) = &self.text_view {
+            if !text.starts_with(b"ID:") {
+                out.extend_from_slice(b"ID:");
+            }
+            return out.extend_from_slice(text);
+        }
+        out.extend_from_slice(&self.producer.connection);
+        for number in [self.producer.session, self.producer.value, self.producer_sequence] {
+            out.push(b':');
+            write_decimal(number, out);
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = Vec::new();
+        self.write_text(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+        reader.object_of(types::MESSAGE_ID, |reader| {
+            Ok(Self {
+                text_view: reader.text()?,
+                producer: ProducerId::read(reader)?.ok_or("a message id has no producer")?,
+                producer_sequence: reader.long()?,
+                broker_sequence: reader.long()?,
+            })
+        })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        writer.object(types::MESSAGE_ID);
+        writer.text(self.text_view.as_deref());
+        self.producer.write(writer);
+        writer.long(self.producer_sequence);
+        writer.long(self.broker_sequence);
+    }
+}
+
+/// Without the allocation of `to_string`: this is done for every message.
+fn write_decimal(number: i64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Skips a transaction's id, or null.
+pub(super) fn skip_transaction(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    match reader.object()? {
+        None => Ok(()),
+        Some(types::LOCAL_TRANSACTION) => {
+            reader.long()?;
+            read_connection(reader).map(|_| ())
+        }
+        Some(types::XA_TRANSACTION) => {
+            reader.int()?;
+            reader.bytes()?;
+            reader.bytes().map(|_| ())
+        }
+        Some(_) => Err("a transaction id is of an unknown type"),
+    }
+}
+
+/// Skips an array of broker ids.
+pub(super) fn skip_brokers(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    for _ in 0..reader.count()? {
+        reader.object_of(types::BROKER, Reader::skip_text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_reads_as_other_protocols_show_it() {
+        let producer = ProducerId { connection: "ID:host-1-2-3:4".into(), session: -1, value: 1 };
+        let id = |text_view: Option<&str>| MessageId {
+            text_view: text_view.map(|text| Bytes::copy_from_slice(text.as_bytes())),
+            producer: producer.clone(),
+            producer_sequence: i64::MIN,
+            broker_sequence: 9,
+        };
+        assert_eq!(id(None).text(), "ID:host-1-2-3:4:-1:1:-9223372036854775808");
+        assert_eq!(id(Some("amqp-7")).text(), "ID:amqp-7");
+        assert_eq!(id(Some("ID:7")).text(), "ID:7");
+        assert_eq!(MessageId::from_raw(&id(None).to_raw()), Ok(id(None)));
+    }
+
+    #[test]
+    fn a_null_id_is_none() {
+        assert!(MessageId::from_raw(&Bytes::from_static(&[0])).is_err());
+        let more = [&MessageId::default().to_raw()[..], &[0]].concat();
+        assert!(MessageId::from_raw(&more.into()).is_err());
+    }
+}

@@ -1,0 +1,379 @@
+//! Messages, how they are dispatched and acknowledged (`activemq.md` 3.5, 3.8).
+
+use bytes::Bytes;
+
+use super::ids::{ConsumerId, Destination, MessageId, ProducerId, skip_brokers, skip_transaction};
+use super::wire::{Fault, Reader, Writer};
+
+/// The type of a frame with a message for a consumer.
+pub const DISPATCH: u8 = 21;
+
+/// What the body of a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum MessageKind {
+    /// No body at all.
+    Bare,
+    Bytes,
+    Map,
+    Object,
+    Stream,
+    Text,
+    Blob,
+}
+
+const KINDS: [(MessageKind, u8); 7] = [
+    (MessageKind::Bare, 23),
+    (MessageKind::Bytes, 24),
+    (MessageKind::Map, 25),
+    (MessageKind::Object, 26),
+    (MessageKind::Stream, 27),
+    (MessageKind::Text, 28),
+    (MessageKind::Blob, 29),
+];
+
+impl MessageKind {
+    /// The kind of message that a type stands for.
+    pub fn of(id: u8) -> Option<Self> {
+        KINDS.iter().find(|(_, known)| *known == id).map(|(kind, _)| *kind)
+    }
+
+    /// Its type.
+    pub fn id(self) -> u8 {
+        KINDS.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, id)| *id)
+    }
+}
+
+/// A message for a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The destination that it consumes; `None` with a pull that found nothing.
+    pub destination: Option<Destination>,
+    /// The message; `None` at the end of browsing, or when a pull found nothing.
+    pub message: Option<WireMessage>,
+    /// How often it was dispatched before.
+    pub redelivery_counter: i32,
+}
+
+impl Dispatch {
+    /// Once the id of the message is known, what can't be read is said in the message, since it can still be
+    /// acknowledged and kept as it is.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let (consumer, destination, kind) = Self::read_beginning(reader)?;
+        let Some(kind) = kind else {
+            let redelivery_counter = reader.int()?;
+            reader.end()?;
+            return Ok(Self { consumer, destination, message: None, redelivery_counter });
+        };
+        let mut message = WireMessage::read_id(kind, reader)?;
+        let rest = message.read_rest(reader).and_then(|()| {
+            let redelivery_counter = reader.int()?;
+            reader.end().map(|()| redelivery_counter)
+        });
+        let redelivery_counter = rest.unwrap_or_else(|fault| {
+            message.unreadable = Some(fault);
+            message.content = Some(reader.frame());
+            message.redelivery_counter
+        });
+        Ok(Self { consumer, destination, message: Some(message), redelivery_counter })
+    }
+
+    fn read_beginning(
+        reader: &mut Reader<'_>,
+    ) -> Result<(ConsumerId, Option<Destination>, Option<MessageKind>), Fault> {
+        let consumer = ConsumerId::read(reader)?.ok_or("it names no consumer")?;
+        let destination = Destination::read(reader)?;
+        let kind = match reader.object()? {
+            None => None,
+            Some(id) => Some(MessageKind::of(id).ok_or("its message is of an unknown type")?),
+        };
+        Ok((consumer, destination, kind))
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        ConsumerId::write(Some(&self.consumer), writer);
+        Destination::write(self.destination.as_ref(), writer);
+        match &self.message {
+            Some(message) => {
+                writer.object(message.kind.id());
+                // The numbers of the producer's own command, which concern nobody here.
+                writer.int(0);
+                writer.bool(false);
+                message.write(writer);
+            }
+            None => writer.null(),
+        }
+        writer.int(self.redelivery_counter);
+    }
+}
+
+/// A message. Its texts and bytes are slices of the frame, as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub struct WireMessage {
+    pub kind: MessageKind,
+    pub id: MessageId,
+    /// The id exactly as it was received, to go back in acknowledgements.
+    pub raw_id: Bytes,
+    pub destination: Option<Destination>,
+    /// The topic that a queue's copy was published to.
+    pub original_destination: Option<Destination>,
+    pub group_id: Option<Bytes>,
+    pub group_sequence: i32,
+    pub correlation_id: Option<Bytes>,
+    pub persistent: bool,
+    /// Milliseconds since 1970, UTC; 0 for never.
+    pub expiration: i64,
+    pub priority: u8,
+    pub reply_to: Option<Destination>,
+    /// When the producer sent it: milliseconds since 1970, UTC; 0 if it does not say.
+    pub timestamp: i64,
+    pub message_type: Option<Bytes>,
+    /// The body as it is on the wire ([`super::body`]); of an unreadable message the whole frame.
+    pub content: Option<Bytes>,
+    /// A map of properties ([`super::properties::decode`]).
+    pub properties: Option<Bytes>,
+    pub compressed: bool,
+    pub redelivery_counter: i32,
+    pub user_id: Option<Bytes>,
+    /// When the broker got it: milliseconds since 1970, UTC.
+    pub broker_in_time: i64,
+    /// Why what comes after the id could not be read, if so.
+    pub unreadable: Option<Fault>,
+}
+
+impl WireMessage {
+    /// A message with nothing but an id.
+    pub fn new(kind: MessageKind, id: MessageId) -> Self {
+        let raw_id = id.to_raw();
+        Self::with_id(kind, id, raw_id)
+    }
+
+    fn with_id(kind: MessageKind, id: MessageId, raw_id: Bytes) -> Self {
+        Self {
+            kind,
+            id,
+            raw_id,
+            destination: None,
+            original_destination: None,
+            group_id: None,
+            group_sequence: 0,
+            correlation_id: None,
+            persistent: false,
+            expiration: 0,
+            priority: 4,
+            reply_to: None,
+            timestamp: 0,
+            message_type: None,
+            content: None,
+            properties: None,
+            compressed: false,
+            redelivery_counter: 0,
+            user_id: None,
+            broker_in_time: 0,
+            unreadable: None,
+        }
+    }
+
+    /// A message inside another command, from its own command id on.
+    fn read_id(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        reader.int()?;
+        reader.bool()?;
+        Self::read_to_id(kind, reader)
+    }
+
+    fn read_to_id(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        ProducerId::skip(reader)?;
+        let destination = Destination::read(reader)?;
+        skip_transaction(reader)?;
+        let original_destination = Destination::read(reader)?;
+        let start = reader.position();
+        let id = MessageId::read(reader)?.ok_or("its message has no id")?;
+        let raw_id = reader.since(start);
+        Ok(Self { destination, original_destination, ..Self::with_id(kind, id, raw_id) })
+    }
+
+    /// A message as a command of its own.
+    pub(super) fn read(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let mut message = Self::read_to_id(kind, reader)?;
+        message.read_rest(reader).map(|()| message)
+    }
+
+    fn read_to_content(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        skip_transaction(reader)?;
+        self.group_id = reader.text()?;
+        self.group_sequence = reader.int()?;
+        self.correlation_id = reader.text()?;
+        self.persistent = reader.bool()?;
+        self.expiration = reader.long()?;
+        self.priority = reader.byte()?;
+        self.reply_to = Destination::read(reader)?;
+        self.timestamp = reader.long()?;
+        self.message_type = reader.text()?;
+        Ok(())
+    }
+
+    fn read_rest(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        self.read_to_content(reader)?;
+        self.content = reader.bytes()?;
+        self.properties = reader.bytes()?;
+        if reader.object()?.is_some() {
+            return Err("its message has an object attached");
+        }
+        ConsumerId::skip(reader)?;
+        self.compressed = reader.bool()?;
+        self.redelivery_counter = reader.int()?;
+        skip_brokers(reader)?;
+        let _arrival = reader.long()?;
+        self.user_id = reader.text()?;
+        let _through_network = (reader.bool()?, reader.bool()?);
+        skip_brokers(reader)?;
+        self.broker_in_time = reader.long()?;
+        let _broker_out_time = reader.long()?;
+        let _first_of_group = reader.bool()?;
+        if self.kind == MessageKind::Blob {
+            let _url_and_type = (reader.skip_text()?, reader.skip_text()?);
+            let _deleted = reader.bool()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        self.id.producer.write(writer);
+        Destination::write(self.destination.as_ref(), writer);
+        writer.null(); // transactionId
+        Destination::write(self.original_destination.as_ref(), writer);
+        self.id.write(writer);
+        writer.null(); // originalTransactionId
+        writer.text(self.group_id.as_deref());
+        writer.int(self.group_sequence);
+        writer.text(self.correlation_id.as_deref());
+        writer.bool(self.persistent);
+        writer.long(self.expiration);
+        writer.byte(self.priority);
+        Destination::write(self.reply_to.as_ref(), writer);
+        writer.long(self.timestamp);
+        writer.text(self.message_type.as_deref());
+        writer.bytes(self.content.as_deref());
+        writer.bytes(self.properties.as_deref());
+        writer.null(); // dataStructure
+        writer.null(); // targetConsumerId
+        writer.bool(self.compressed);
+        writer.int(self.redelivery_counter);
+        writer.null(); // brokerPath
+        writer.long(0); // arrival
+        writer.text(self.user_id.as_deref());
+        writer.bool(false); // recievedByDFBridge
+        writer.bool(false); // droppable
+        writer.null(); // cluster
+        writer.long(self.broker_in_time);
+        writer.long(0); // brokerOutTime
+        writer.bool(false); // JMSXGroupFirstForConsumer
+        if self.kind == MessageKind::Blob {
+            writer.null(); // remoteBlobUrl
+            writer.null(); // mimeType
+            writer.bool(false); // deletedByBroker
+        }
+    }
+}
+
+/// The id of the message in a dispatch of which only the beginning is there, and how large its body is, if
+/// the beginning goes so far.
+pub(super) fn beginning(fields: &Bytes) -> Option<(MessageId, Option<usize>)> {
+    let mut reader = Reader::new(fields);
+    let mut read_message = || {
+        reader.int()?;
+        reader.bool()?;
+        let (_, _, kind) = Dispatch::read_beginning(&mut reader)?;
+        WireMessage::read_id(kind.ok_or("it has no message")?, &mut reader)
+    };
+    let mut message = read_message().ok()?;
+    let mut read_size = || {
+        message.read_to_content(&mut reader)?;
+        if reader.bool()? { reader.length() } else { Ok(0) }
+    };
+    let size = read_size().ok();
+    Some((message.id, size))
+}
+
+/// What an acknowledgement says of the messages it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckType {
+    /// Received, not done with: the window is wider by their number until they are done with.
+    Delivered = 0,
+    /// Can't be processed: to the broker's dead letters.
+    Poison = 1,
+    /// Done with, all from the first to the last.
+    Standard = 2,
+    /// The client delivers them to itself again.
+    Redelivered = 3,
+    /// Done with, the last alone.
+    Individual = 4,
+    /// Not for this durable subscriber.
+    Unmatched = 5,
+    /// Expired at the client.
+    Expired = 6,
+}
+
+const ACK_TYPES: [AckType; 7] = [
+    AckType::Delivered,
+    AckType::Poison,
+    AckType::Standard,
+    AckType::Redelivered,
+    AckType::Individual,
+    AckType::Unmatched,
+    AckType::Expired,
+];
+
+/// An acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The destination consumed.
+    pub destination: Destination,
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// What it says.
+    pub kind: AckType,
+    /// The raw id of the first message; `None` for the oldest that is not done with.
+    pub first: Option<Bytes>,
+    /// The raw id of the last message: [`WireMessage::raw_id`].
+    pub last: Bytes,
+    /// How many messages of the consumer there are from the first to the last.
+    pub count: i32,
+}
+
+impl Ack {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let destination = Destination::read(reader)?.ok_or("it names no destination")?;
+        skip_transaction(reader)?;
+        let consumer = ConsumerId::read(reader)?.ok_or("it names no consumer")?;
+        let kind = usize::from(reader.byte()?);
+        let kind = *ACK_TYPES.get(kind).ok_or("it is of an unknown type of acknowledgement")?;
+        let first = read_raw_id(reader)?;
+        let last = read_raw_id(reader)?.ok_or("it names no last message")?;
+        let count = reader.int()?;
+        super::control::Thrown::read(reader)?;
+        Ok(Self { destination, consumer, kind, first, last, count })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        Destination::write(Some(&self.destination), writer);
+        writer.null(); // transactionId
+        ConsumerId::write(Some(&self.consumer), writer);
+        writer.byte(self.kind as u8);
+        match &self.first {
+            Some(first) => writer.raw(first),
+            None => writer.null(),
+        }
+        writer.raw(&self.last);
+        writer.int(self.count);
+        writer.null(); // poisonCause
+    }
+}
+
+fn read_raw_id(reader: &mut Reader<'_>) -> Result<Option<Bytes>, Fault> {
+    let start = reader.position();
+    Ok(MessageId::read(reader)?.map(|_| reader.since(start)))
+}

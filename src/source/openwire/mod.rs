@@ -1,0 +1,16 @@
+//! OpenWire as ActiveMQ speaks it: wire format 12, loose encoding, no cache, with size prefix. Our own code
+//! (D12): bytes to frames in [`codec`], frames to commands in [`frame`], message bodies in [`body`]; none of
+//! it does I/O.
+
+pub mod body;
+pub mod codec;
+pub mod control;
+pub mod frame;
+pub mod headers;
+pub mod ids;
+pub mod message;
+pub mod properties;
+#[cfg(test)]
+mod round_trip;
+pub mod wire;
+pub mod wire_format;

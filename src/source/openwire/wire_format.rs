@@ -1,0 +1,86 @@
+//! What both sides say first: which wire format they speak (`activemq.md` 3.6).
+
+use std::time::Duration;
+
+use super::properties::{self, Properties, Value};
+use super::wire::{Fault, Reader, Writer};
+
+const MAGIC: &[u8; 8] = b"ActiveMQ";
+
+/// The version whose fields this codec knows; 10 and 11 have the same.
+pub const VERSION: i32 = 12;
+
+/// One side's offer. Agreed is what both have: of flags AND, of numbers the smaller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WireFormatInfo {
+    /// The newest version it speaks.
+    pub version: i32,
+    /// Flags and numbers by name; what is missing counts as false or 0.
+    pub properties: Properties,
+}
+
+impl WireFormatInfo {
+    /// What this codec speaks: version 12, loose, without cache or stack traces, with size prefix. `inactivity`
+    /// is after how much silence either side is taken for dead, `initial_delay` how long nobody looks.
+    pub fn offer(inactivity: Duration, initial_delay: Duration, max_frame_size: i64) -> Self {
+        let flag = |name: &str, value| (name.to_owned(), Value::Bool(value));
+        let long = |name: &str, value| (name.to_owned(), Value::Long(value));
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let properties = vec![
+            flag("CacheEnabled", false),
+            flag("TightEncodingEnabled", false),
+            flag("SizePrefixDisabled", false),
+            flag("StackTraceEnabled", false),
+            flag("TcpNoDelayEnabled", true),
+            long("MaxInactivityDuration", millis(inactivity)),
+            // The specification's own spelling.
+            long("MaxInactivityDurationInitalDelay", millis(initial_delay)),
+            long("MaxFrameSize", max_frame_size),
+        ];
+        Self { version: VERSION, properties }
+    }
+
+    /// The first property of this name.
+    pub fn property(&self, name: &str) -> Option<&Value> {
+        self.properties.iter().find(|(found, _)| found == name).map(|(_, value)| value)
+    }
+
+    /// A flag; false if it is missing.
+    pub fn flag(&self, name: &str) -> bool {
+        self.property(name) == Some(&Value::Bool(true))
+    }
+
+    /// A number; 0 if it is missing.
+    pub fn number(&self, name: &str) -> i64 {
+        match self.property(name) {
+            Some(Value::Long(number)) => *number,
+            Some(Value::Int(number)) => i64::from(*number),
+            _ => 0,
+        }
+    }
+
+    /// `MaxInactivityDuration`: after how much silence this side takes the other for dead; 0 for never.
+    pub fn inactivity(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.number("MaxInactivityDuration")).unwrap_or(0))
+    }
+
+    /// How long after the beginning this side does not look at `inactivity` yet.
+    pub fn initial_delay(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.number("MaxInactivityDurationInitalDelay")).unwrap_or(0))
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        if reader.take(MAGIC.len())? != MAGIC {
+            return Err("it does not begin with \"ActiveMQ\"");
+        }
+        let version = reader.int()?;
+        let properties = reader.bytes()?.map(|raw| properties::decode(&raw)).transpose()?;
+        Ok(Self { version, properties: properties.unwrap_or_default() })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        writer.raw(MAGIC);
+        writer.int(self.version);
+        writer.bytes(Some(&properties::encode(&self.properties)));
+    }
+}
