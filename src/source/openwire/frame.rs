@@ -1,12 +1,11 @@
 //! One frame and the command in it (`activemq.md` 3.5), read and written.
 
+use super::ack::Ack;
 use super::codec::Frame;
-use super::control::{
-    BrokerInfo, ConnectionControl, ConnectionInfo, ConsumerControl, ConsumerInfo, ProducerInfo, RemoveInfo,
-    SessionInfo, Thrown,
-};
+use super::control::{ConnectionControl, ConsumerControl, Thrown};
 use super::ids::{read_connection, types};
-use super::message::{Ack, DISPATCH, Dispatch, MessageKind, WireMessage};
+use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, SessionInfo};
+use super::message::{DISPATCH, Dispatch, MessageKind, WireMessage};
 use super::wire::{Fault, Reader, Writer};
 use super::wire_format::WireFormatInfo;
 

@@ -2,12 +2,14 @@
 //! (D12): bytes to frames in [`codec`], frames to commands in [`frame`], message bodies in [`body`]; none of
 //! it does I/O.
 
+pub mod ack;
 pub mod body;
 pub mod codec;
 pub mod control;
 pub mod frame;
 pub mod headers;
 pub mod ids;
+pub mod info;
 pub mod message;
 pub mod properties;
 #[cfg(test)]

@@ -5,16 +5,15 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::ack::{Ack, AckType};
 use super::body::body;
 use super::codec::{Decoder, Frame, Limits};
-use super::control::{
-    BrokerInfo, ConnectionControl, ConnectionInfo, ConsumerControl, ConsumerInfo, ProducerInfo, RemoveInfo,
-    Removed, SessionInfo, Thrown,
-};
+use super::control::{ConnectionControl, ConsumerControl, Thrown};
 use super::frame::{Command, Received, decode};
 use super::headers::decode_headers;
 use super::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
-use super::message::{Ack, AckType, Dispatch, MessageKind, WireMessage};
+use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, Removed, SessionInfo};
+use super::message::{Dispatch, MessageKind, WireMessage};
 use super::properties::{self, Value};
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;

@@ -1,0 +1,298 @@
+//! What sets up and ends connections, sessions, consumers and producers (`activemq.md` 3.5).
+
+use bytes::Bytes;
+
+use super::ids::{
+    ConsumerId, Destination, ProducerId, read_connection, skip_brokers, types, write_connection,
+};
+use super::wire::{Fault, Reader, Writer};
+use crate::secret::Secret;
+
+/// BrokerInfo within BrokerInfo.
+const DEEPEST: usize = 16;
+
+/// Who the broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub struct BrokerInfo {
+    pub id: Option<String>,
+    pub url: Option<String>,
+    pub name: Option<String>,
+}
+
+impl BrokerInfo {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        Self::read_at(reader, DEEPEST)
+    }
+
+    fn read_at(reader: &mut Reader<'_>, depth: usize) -> Result<Self, Fault> {
+        let below = depth.checked_sub(1).ok_or("its brokers are nested too deep")?;
+        let id = reader.object_of(types::BROKER, Reader::string)?.flatten();
+        let url = reader.string()?;
+        for _ in 0..reader.count()? {
+            reader.object_of(types::BROKER_INFO, |reader| {
+                let _command = (reader.int()?, reader.bool()?);
+                Self::read_at(reader, below)
+            })?;
+        }
+        let name = reader.string()?;
+        let _slave_master_tolerant = (reader.bool()?, reader.bool()?, reader.bool()?);
+        let _duplex_network = (reader.bool()?, reader.bool()?);
+        let _connection = reader.long()?;
+        let _upload_and_properties = (reader.skip_text()?, reader.skip_text()?);
+        Ok(Self { id, url, name })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        writer.object_of(types::BROKER, self.id.as_ref(), |writer, id| writer.string(Some(id)));
+        writer.string(self.url.as_deref());
+        writer.null(); // peerBrokerInfos
+        writer.string(self.name.as_deref());
+        writer.raw(&[0; 5]); // slaveBroker, masterBroker, faultTolerantConfiguration, duplexConnection, networkConnection
+        writer.long(0); // connectionId
+        writer.null(); // brokerUploadUrl
+        writer.null(); // networkProperties
+    }
+}
+
+/// A client logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The connection id: any unique text. The same as a live connection's takes that one over
+    /// (`activemq.md` 3.6).
+    pub connection: Bytes,
+    /// The client id; brokers refuse a connection without one.
+    pub client_id: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The user.
+    pub user_name: Option<String>,
+    /// Whether it wants to be told about the broker with ConnectionControl and ConsumerControl.
+    pub manageable: bool,
+    /// True for all that are no brokers.
+    pub client_master: bool,
+}
+
+impl ConnectionInfo {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let connection = read_connection(reader)?.ok_or("it has no connection id")?;
+        let client_id = reader.string()?;
+        let password = reader.string()?.map(Secret::new);
+        let user_name = reader.string()?;
+        skip_brokers(reader)?;
+        let _broker = reader.bool()?;
+        let (manageable, client_master) = (reader.bool()?, reader.bool()?);
+        let _fault_tolerant_reconnect = (reader.bool()?, reader.bool()?);
+        reader.skip_text()?;
+        Ok(Self { connection, client_id, password, user_name, manageable, client_master })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        write_connection(&self.connection, writer);
+        writer.string(self.client_id.as_deref());
+        writer.string(self.password.as_ref().map(Secret::reveal));
+        writer.string(self.user_name.as_deref());
+        writer.null(); // brokerPath
+        writer.bool(false); // brokerMasterConnector
+        writer.bool(self.manageable);
+        writer.bool(self.client_master);
+        writer.bool(false); // faultTolerant
+        writer.bool(false); // failoverReconnect
+        writer.null(); // clientIp
+    }
+}
+
+/// A session of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The connection id.
+    pub connection: Bytes,
+    /// The session's number in the connection.
+    pub value: i64,
+}
+
+impl SessionInfo {
+    fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        Ok(Self { connection: reader.some_text()?, value: reader.long()? })
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        reader.object_of(types::SESSION, Self::read_fields)?.ok_or("it has no session id")
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        writer.object(types::SESSION);
+        writer.text(Some(&self.connection));
+        writer.long(self.value);
+    }
+}
+
+/// A consumer of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerInfo {
+    /// Its id.
+    pub consumer: ConsumerId,
+    /// Whether it only looks.
+    pub browser: bool,
+    /// What it consumes.
+    pub destination: Destination,
+    /// How many messages it wants to have un-acknowledged; exactly 1000 lets the broker's own policy replace
+    /// it (`activemq.md` 0.14).
+    pub prefetch: i32,
+    /// Whether the broker may dispatch from a thread of its own.
+    pub dispatch_async: bool,
+    /// Which messages it wants, in SQL.
+    pub selector: Option<String>,
+    /// The name of a durable subscription to a topic.
+    pub subscription_name: Option<String>,
+    /// Whether it wants the queue for itself alone.
+    pub exclusive: bool,
+    /// Consumers with a higher one are served first; 0 to 127.
+    pub priority: u8,
+}
+
+impl ConsumerInfo {
+    /// A plain consumer.
+    pub fn new(consumer: ConsumerId, destination: Destination, prefetch: i32) -> Self {
+        Self {
+            consumer,
+            browser: false,
+            destination,
+            prefetch,
+            dispatch_async: true,
+            selector: None,
+            subscription_name: None,
+            exclusive: false,
+            priority: 0,
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let consumer = ConsumerId::read(reader)?.ok_or("it has no consumer id")?;
+        let browser = reader.bool()?;
+        let destination = Destination::read(reader)?.ok_or("it names no destination")?;
+        let prefetch = reader.int()?;
+        let _maximum_pending = reader.int()?;
+        let dispatch_async = reader.bool()?;
+        let selector = reader.string()?;
+        reader.skip_text()?;
+        let subscription_name = reader.string()?;
+        let _no_local = reader.bool()?;
+        let exclusive = reader.bool()?;
+        let _retroactive = reader.bool()?;
+        let priority = reader.byte()?;
+        skip_brokers(reader)?;
+        if reader.object()?.is_some() {
+            return Err("it has a predicate besides its selector");
+        }
+        let _network_optimized_single = (reader.bool()?, reader.bool()?, reader.bool()?);
+        for _ in 0..reader.count()? {
+            ConsumerId::skip(reader)?;
+        }
+        Ok(Self {
+            consumer,
+            browser,
+            destination,
+            prefetch,
+            dispatch_async,
+            selector,
+            subscription_name,
+            exclusive,
+            priority,
+        })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        ConsumerId::write(Some(&self.consumer), writer);
+        writer.bool(self.browser);
+        Destination::write(Some(&self.destination), writer);
+        writer.int(self.prefetch);
+        writer.int(0); // maximumPendingMessageLimit
+        writer.bool(self.dispatch_async);
+        writer.string(self.selector.as_deref());
+        writer.null(); // clientId
+        writer.string(self.subscription_name.as_deref());
+        writer.bool(false); // noLocal
+        writer.bool(self.exclusive);
+        writer.bool(false); // retroactive
+        writer.byte(self.priority);
+        writer.null(); // brokerPath
+        writer.null(); // additionalPredicate
+        writer.bool(false); // networkSubscription
+        writer.bool(false); // optimizedAcknowledge
+        writer.bool(false); // noRangeAcks
+        writer.null(); // networkConsumerPath
+    }
+}
+
+/// A producer of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerInfo {
+    /// Its id.
+    pub producer: ProducerId,
+    /// Where to; `None` when each message says it.
+    pub destination: Option<Destination>,
+    /// Bytes that it may have under way before it waits for a ProducerAck; 0 for any.
+    pub window: i32,
+}
+
+impl ProducerInfo {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let producer = ProducerId::read(reader)?.ok_or("it has no producer id")?;
+        let destination = Destination::read(reader)?;
+        skip_brokers(reader)?;
+        let _dispatch_async = reader.bool()?;
+        Ok(Self { producer, destination, window: reader.int()? })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        self.producer.write(writer);
+        Destination::write(self.destination.as_ref(), writer);
+        writer.null(); // brokerPath
+        writer.bool(false); // dispatchAsync
+        writer.int(self.window);
+    }
+}
+
+/// What is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the specification's")]
+pub enum Removed {
+    Connection(Bytes),
+    Session(SessionInfo),
+    Consumer(ConsumerId),
+    Producer(ProducerId),
+}
+
+/// An end of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoveInfo {
+    /// Of what.
+    pub object: Removed,
+    /// Up to which message ([`super::ids::MessageId::broker_sequence`]) the consumer has really received: later
+    /// ones come back without a mark. -1 for none, -2 for unknown (all are marked).
+    pub last_delivered: i64,
+}
+
+impl RemoveInfo {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+        let object = match reader.object()?.ok_or("it does not say of what")? {
+            types::CONNECTION => Removed::Connection(reader.some_text()?),
+            types::SESSION => Removed::Session(SessionInfo::read_fields(reader)?),
+            types::CONSUMER => Removed::Consumer(ConsumerId::read_fields(reader)?),
+            types::PRODUCER => Removed::Producer(ProducerId::read_fields(reader)?),
+            _ => return Err("it removes an object of an unknown type"),
+        };
+        Ok(Self { object, last_delivered: reader.long()? })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        match &self.object {
+            Removed::Connection(connection) => write_connection(connection, writer),
+            Removed::Session(session) => session.write(writer),
+            Removed::Consumer(consumer) => ConsumerId::write(Some(consumer), writer),
+            Removed::Producer(producer) => producer.write(writer),
+        }
+        writer.long(self.last_delivered);
+    }
+}
