@@ -105,12 +105,26 @@ mod tests {
         assert_eq!(repair_cesu8(b"\xED\xA0\xBD\xED\xB8\x80").as_deref(), Some("\u{1F600}".as_bytes()));
     }
 
+    #[test]
+    fn what_is_neither_is_shown_with_replacements() {
+        assert_eq!(java_text(b"a\xFF"), "a\u{FFFD}");
+        assert_eq!(java_text(b"\xED\xA0\xBD\xED\xB8\x80\xC0\x80"), "\u{1F600}\0");
+    }
+
     proptest! {
         #[test]
         fn any_text_of_java_is_repaired(text in ".*") {
             let java = as_java_writes(&text);
+            prop_assert_eq!(java_text(&java), text.as_str());
             let repaired = repair_cesu8(&java).unwrap_or(java);
             prop_assert_eq!(repaired, text.into_bytes());
+        }
+
+        #[test]
+        fn any_text_is_written_as_java_writes_it(text in ".*") {
+            let mut java = b"before".to_vec();
+            write_java(&text, &mut java);
+            prop_assert_eq!(&java[6..], as_java_writes(&text));
         }
     }
 }
