@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 
 seconds=${1:-120}
 [ $# -eq 0 ] || shift
-targets=${*:-decoder session key cesu8 simulator}
+targets=${*:-decoder session key cesu8 openwire commands simulator}
 seed=1
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=$(cd ../.. && pwd)/target/fuzz
