@@ -12,7 +12,8 @@ use crate::config::{Settings, SinkKinds, SubscriptionSettings};
 use crate::source::config::SourceSettings;
 use crate::source::link::NewSession;
 use crate::source::probe::probe;
-use crate::source::stomp::session::{Reach, StompSession};
+use crate::source::session::Reach;
+use crate::source::stomp::session::StompSession;
 
 /// Checks, and tells on standard output what was found, one line each.
 ///

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The heart of one connection. Sent at half the announced interval, since ActiveMQ gives no grace by
-/// default; judged at twice, since the gap between its bytes can reach twice the interval (`activemq.md`
-/// 1.8), and a little more for the way.
+/// The heart of one connection.
 #[derive(Debug)]
 pub struct HeartBeat {
     send_every: Option<Duration>,
@@ -22,10 +20,19 @@ impl HeartBeat {
         Self { send_every: None, silence: None, sent: now, heard: now, reading: true }
     }
 
-    /// We promised a byte every `ours`, the broker one every `theirs`; `None` is no promise.
-    pub fn new(now: Instant, ours: Option<Duration>, theirs: Option<Duration>) -> Self {
-        let silence = theirs.map(|every| every * 2 + (every / 4).min(Duration::from_secs(5)));
-        Self { send_every: ours.map(|every| every / 2), silence, sent: now, heard: now, reading: true }
+    /// STOMP's: we promised a byte every `ours`, the broker one every `theirs`; `None` is no promise. Sent at
+    /// half the interval, since ActiveMQ gives no grace by default; judged at twice, since the gap between
+    /// its bytes can reach twice the interval (`activemq.md` 1.8).
+    pub fn with_intervals(now: Instant, ours: Option<Duration>, theirs: Option<Duration>) -> Self {
+        let send_every = ours.map(|every| every / 2);
+        Self { send_every, silence: theirs.map(twice), ..Self::off(now) }
+    }
+
+    /// OpenWire's: both sides have agreed to take the other for dead after `inactivity`. Sent at a third of
+    /// it, as the broker does; judged at twice, before which the broker never judges either (`activemq.md`
+    /// 3.7).
+    pub fn with_inactivity(now: Instant, inactivity: Duration) -> Self {
+        Self { send_every: Some(inactivity / 3), silence: Some(twice(inactivity)), ..Self::off(now) }
     }
 
     /// Something was sent.
@@ -66,6 +73,11 @@ impl HeartBeat {
     }
 }
 
+/// Twice the interval, and a little more for the way.
+fn twice(interval: Duration) -> Duration {
+    interval * 2 + (interval / 4).min(Duration::from_secs(5))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +87,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn beats_at_half_and_judges_beyond_twice() {
         let start = Instant::now();
-        let mut heart = HeartBeat::new(start, Some(SECOND * 20), Some(SECOND * 10));
+        let mut heart = HeartBeat::with_intervals(start, Some(SECOND * 20), Some(SECOND * 10));
         assert_eq!(heart.deadline(), Some(start + SECOND * 10));
         assert!(!heart.is_due(start + SECOND * 9));
         assert!(heart.is_due(start + SECOND * 10));
@@ -87,9 +99,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_inactivity_is_filled_in_thirds_and_judged_beyond_twice() {
+        let start = Instant::now();
+        let mut heart = HeartBeat::with_inactivity(start, SECOND * 30);
+        assert_eq!(heart.deadline(), Some(start + SECOND * 10));
+        heart.sent(start + SECOND * 60);
+        assert_eq!(heart.silent_for(start + SECOND * 64), None);
+        assert_eq!(heart.silent_for(start + SECOND * 65), Some(SECOND * 65));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn silence_while_not_reading_proves_nothing() {
         let start = Instant::now();
-        let mut heart = HeartBeat::new(start, None, Some(SECOND));
+        let mut heart = HeartBeat::with_intervals(start, None, Some(SECOND));
         heart.reading(start, false);
         assert_eq!(heart.silent_for(start + SECOND * 100), None);
         assert_eq!(heart.deadline(), None);

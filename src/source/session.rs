@@ -19,6 +19,15 @@ pub struct Progress {
     pub repaired: u64,
 }
 
+/// How far a session goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Logs in only, and leaves again: a first subscription would create a queue that fills for ever.
+    Login,
+    /// Subscribes and consumes.
+    Subscribe,
+}
+
 /// One connection's protocol state.
 pub trait Session: Send {
     /// Where bytes from the connection are to be appended.

@@ -58,10 +58,10 @@ pub enum Trouble {
         /// Who holds it, in the broker's words.
         peer: String,
     },
-    /// Any other ERROR frame.
+    /// Any other error that it reports.
     #[error("the broker reported an error: {message:?}")]
     Broker {
-        /// Its `message` header.
+        /// Its words.
         message: String,
         /// The last message received before it.
         after: Option<String>,
@@ -106,7 +106,27 @@ pub enum Trouble {
     },
 }
 
+/// So many characters of the broker's words are kept.
+const LONGEST_WORDS: usize = 500;
+
 impl Trouble {
+    /// What `words` of the broker mean, the same in every protocol. `logging_in`: it has not confirmed the
+    /// login yet. `after`: the message received last.
+    pub fn from_broker(words: &str, logging_in: bool, after: Option<String>) -> Self {
+        let message: String = words.chars().filter(|c| !c.is_control()).take(LONGEST_WORDS).collect();
+        if let Some((_, peer)) = message.split_once("already connected from ") {
+            return Self::AlreadyConnected { peer: peer.to_owned() };
+        }
+        if message.contains("is not authorized to") {
+            return Self::NotAuthorized(message);
+        }
+        let of_login = ["password is invalid", "User name [", "authentication", "Authentication"];
+        if logging_in && of_login.iter().any(|words| message.contains(words)) {
+            return Self::Credentials(message);
+        }
+        Self::Broker { message, after }
+    }
+
     /// A short fixed word.
     pub fn label(&self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::heart_beat::HeartBeat;
-use crate::source::session::{Progress, Session};
+use crate::source::session::{Progress, Reach, Session};
 use crate::source::text::repair_cesu8;
 use crate::source::trouble::Trouble;
 
@@ -27,15 +27,6 @@ enum Stage {
     Subscribing,
     Active,
     Closing,
-}
-
-/// How far a session goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Logs in only, and leaves again: a first SUBSCRIBE would create a queue that fills for ever.
-    Login,
-    /// Subscribes and consumes.
-    Subscribe,
 }
 
 /// See the module text.
@@ -153,7 +144,7 @@ impl StompSession {
         let wants = Duration::from_millis(numbers.next().unwrap_or(0));
         let agree =
             |one: Duration, other: Duration| (!one.is_zero() && !other.is_zero()).then(|| one.max(other));
-        HeartBeat::new(now, agree(ours, wants), agree(ours, offers))
+        HeartBeat::with_intervals(now, agree(ours, wants), agree(ours, offers))
     }
 
     fn broker_error(&self, frame: &Frame) -> Trouble {
@@ -162,19 +153,8 @@ impl StompSession {
             .text("message", escapes)
             .filter(|text| !text.is_empty())
             .unwrap_or_else(|| first_line(&frame.body));
-        let message: String = message.chars().filter(|c| !c.is_control()).take(500).collect();
-        if let Some((_, peer)) = message.split_once("already connected from ") {
-            return Trouble::AlreadyConnected { peer: peer.to_owned() };
-        }
-        if message.contains("is not authorized to") {
-            return Trouble::NotAuthorized(message);
-        }
-        let of_login = ["password is invalid", "User name [", "authentication", "Authentication"];
-        if self.stage == Stage::LoggingIn && of_login.iter().any(|words| message.contains(words)) {
-            return Trouble::Credentials(message);
-        }
         let after = (!self.last_id.is_empty()).then(|| String::from_utf8_lossy(&self.last_id).into_owned());
-        Trouble::Broker { message, after }
+        Trouble::from_broker(&message, self.stage == Stage::LoggingIn, after)
     }
 
     /// Turns consecutive MESSAGE frames into messages; their unescaped ids share one buffer.

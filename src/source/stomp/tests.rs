@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frame::{Command, Encoder, Escapes};
-use super::session::{Reach, StompSession};
+use super::session::StompSession;
 use crate::backoff::BackoffConfig;
 use crate::budget::Budget;
 use crate::secret::Secret;
 use crate::source::config::{Endpoint, Ordering, SourceSettings, TlsConfig};
-use crate::source::session::{Progress, Session};
+use crate::source::session::{Progress, Reach, Session};
 use crate::source::trouble::{Retry, Trouble};
 
 const SECOND: Duration = Duration::from_secs(1);

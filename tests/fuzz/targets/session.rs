@@ -12,10 +12,10 @@ use atdata_bridge::event::Event;
 use atdata_bridge::key::Keying;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::source::config::{Endpoint, Ordering, SourceSettings, TlsConfig};
-use atdata_bridge::source::session::{Progress, Session};
+use atdata_bridge::source::session::{Progress, Reach, Session};
 use atdata_bridge::source::stomp::codec::{Decoder, Limits};
 use atdata_bridge::source::stomp::frame::Command;
-use atdata_bridge::source::stomp::session::{Reach, StompSession};
+use atdata_bridge::source::stomp::session::StompSession;
 use libfuzzer_sys::fuzz_target;
 use tokio::time::Instant;
 
