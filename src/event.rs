@@ -33,6 +33,34 @@ pub struct Message {
     pub redelivered: bool,
     /// All headers as the protocol wrote them, decoded only for dead letters.
     pub headers: Headers,
+    /// Why the body is no text and no bytes, if it is neither; then `body` holds what came instead.
+    pub unreadable: Option<Unreadable>,
+}
+
+/// Why a source could make nothing of a body: it is of a kind that is never interpreted, or damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body can't be read: {0}")]
+pub struct Unreadable(pub Box<str>);
+
+/// Why an event goes to no sink.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Defect {
+    /// There is no body in which to look for a key.
+    #[error(transparent)]
+    Body(#[from] Unreadable),
+    /// The body has no usable key.
+    #[error(transparent)]
+    Key(#[from] KeyDefect),
+}
+
+impl Defect {
+    /// A short fixed word for metrics and dead letters.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Body(_) => "unreadable_body",
+            Self::Key(defect) => defect.reason(),
+        }
+    }
 }
 
 /// The headers of a message in the form its protocol wrote them; decoding is left to who needs them.
@@ -65,22 +93,26 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// A message with its key. An event whose key is unusable carries the defect, goes to no sink, and
-/// ends in the dead letters.
+/// A message with its key. An event without a usable one carries the defect, goes to no sink, and ends in
+/// the dead letters.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The message it was made of.
     pub message: Message,
     /// The MD5 in the body; for an event with a defect the MD5 *of* the body.
     pub key: Key,
-    /// Why the key is unusable, if it is.
-    pub defect: Option<KeyDefect>,
+    /// Why there is no usable key, if there is none.
+    pub defect: Option<Defect>,
 }
 
 impl Event {
-    /// Looks for the key as `keying` says.
+    /// Looks for the key as `keying` says; not at all in a body that can't be read.
     pub fn new(message: Message, keying: &Keying) -> Self {
-        match keying.key_of(&message.body) {
+        let key = match &message.unreadable {
+            Some(unreadable) => Err(Defect::Body(unreadable.clone())),
+            None => keying.key_of(&message.body).map_err(Defect::Key),
+        };
+        match key {
             Ok(key) => Self { message, key, defect: None },
             Err(defect) => Self { key: Key::digest(&message.body), message, defect: Some(defect) },
         }
@@ -152,5 +184,29 @@ impl Deref for EventRef {
 impl fmt::Debug for EventRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{} {}", self.session(), self.position(), self.message_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Not even where any body will do: what can't be read is nothing that a sink could use.
+    #[test]
+    fn no_key_is_looked_for_in_a_body_that_cannot_be_read() {
+        let mut message = Message {
+            id: Bytes::from_static(b"ID:1"),
+            body: Bytes::from_static(b"0123456789abcdef0123456789abcdef"),
+            timestamp: None,
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        };
+        let keying = Keying::new(Vec::new(), true);
+        assert_eq!(Event::new(message.clone(), &keying).defect, None);
+        message.unreadable = Some(Unreadable("it is a map".into()));
+        let defect = Event::new(message, &keying).defect.unwrap();
+        let told = (defect.reason(), defect.to_string());
+        assert_eq!(told, ("unreadable_body", "the body can't be read: it is a map".to_owned()));
     }
 }

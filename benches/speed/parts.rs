@@ -124,7 +124,14 @@ fn batches() -> Vec<Arc<Batch>> {
     let event = |number: u64| {
         let body = Bytes::from(Events::good(EVENTS).body(number));
         let id = Bytes::from(format!("ID:broker-1:{number}"));
-        let message = Message { id, body, timestamp: Some(0), redelivered: false, headers: Headers::empty() };
+        let message = Message {
+            id,
+            body,
+            timestamp: Some(0),
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        };
         Event::new(message, &keying)
     };
     let batch = |first| {

@@ -76,6 +76,7 @@ mod tests {
             timestamp,
             redelivered,
             headers: Headers::empty(),
+            unreadable: None,
         };
         let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], false));
         let context = SinkContext {

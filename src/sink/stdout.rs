@@ -180,8 +180,14 @@ mod tests {
         let event = |body: String| {
             let id = Bytes::from_static(b"ID:1");
             let body = Bytes::from(body);
-            let message =
-                Message { id, body, timestamp: None, redelivered: false, headers: Headers::empty() };
+            let message = Message {
+                id,
+                body,
+                timestamp: None,
+                redelivered: false,
+                headers: Headers::empty(),
+                unreadable: None,
+            };
             Event::new(message, &keying)
         };
         let events = bodies.map(event).collect();

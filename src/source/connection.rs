@@ -325,6 +325,7 @@ mod tests {
                 timestamp: None,
                 redelivered: false,
                 headers: Headers::empty(),
+                unreadable: None,
             });
             Err(Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() })
         }

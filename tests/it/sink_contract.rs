@@ -60,6 +60,7 @@ fn message(number: u64) -> Message {
         timestamp: Some(1_700_000_000_000),
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     }
 }
 

@@ -134,6 +134,7 @@ pub(super) mod tests {
         let id = Bytes::from(format!("ID:{n}"));
         let message = Message {
             headers: Headers::new(id.clone(), decode),
+            unreadable: None,
             id,
             body: Bytes::copy_from_slice(body),
             timestamp: Some(1_700_000_000_000),

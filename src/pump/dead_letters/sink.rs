@@ -130,6 +130,7 @@ fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
         timestamp: message.timestamp,
         redelivered: message.redelivered,
         headers: Headers::empty(),
+        unreadable: None,
     };
     Ok(Event { message, key: letter.event.key, defect: None })
 }

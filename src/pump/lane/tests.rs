@@ -204,6 +204,7 @@ fn event(number: usize, key: u8) -> Event {
         timestamp: None,
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     };
     Event { message, key: Key::digest(&[key]), defect: None }
 }

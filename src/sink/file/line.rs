@@ -128,6 +128,7 @@ mod tests {
             timestamp: Some(1_700_000_000_123),
             redelivered: false,
             headers: Headers::empty(),
+            unreadable: None,
         };
         Event::new(message, &Keying::new(vec!["/md5".to_owned()], true))
     }

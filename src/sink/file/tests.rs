@@ -21,6 +21,7 @@ fn delivery(n: u64, body: &str) -> Delivery {
         timestamp: Some(1_700_000_000_000),
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     };
     let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], true));
     let batch = Batch { session: SessionId(1), first: n, events: vec![event], received: Instant::now() };

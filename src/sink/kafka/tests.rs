@@ -65,6 +65,7 @@ fn event(n: u64, bytes: usize) -> Event {
         timestamp: Some(1_700_000_000_000),
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     };
     Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
 }

@@ -281,6 +281,7 @@ mod tests {
             timestamp: None,
             redelivered: false,
             headers: Headers::empty(),
+            unreadable: None,
         };
         Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
     }

@@ -183,6 +183,7 @@ impl StompSession {
                 timestamp: part.timestamp,
                 redelivered: part.redelivered,
                 headers: Headers::new(frame.head.clone(), decode_headers),
+                unreadable: None,
             });
         }
         if let Some(last) = progress.messages.last() {

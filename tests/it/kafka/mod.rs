@@ -67,6 +67,7 @@ fn key_of(body: &[u8]) -> atdata_bridge::key::Key {
         timestamp: None,
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     };
     Event::new(message, &Keying::new(vec!["/md5".to_owned()], false)).key
 }

@@ -51,6 +51,7 @@ pub fn event(id: &str, body: impl Into<Bytes>) -> Event {
         timestamp: Some(1_700_000_000_000),
         redelivered: false,
         headers: Headers::empty(),
+        unreadable: None,
     };
     Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
 }
