@@ -101,6 +101,7 @@ pub(super) async fn carry(
         pending: VecDeque::new(),
         closing: false,
         ending: None,
+        handed: 0,
         acked: 0,
         goodbye: false,
     };
@@ -120,6 +121,8 @@ struct Connection<'a> {
     closing: bool,
     /// The trouble that ends this session, and when at the latest.
     ending: Option<(Trouble, Instant)>,
+    /// The positions of the last message that the pump was handed, and that it has acknowledged.
+    handed: u64,
     acked: u64,
     /// The broker has confirmed our goodbye.
     goodbye: bool,
@@ -130,8 +133,9 @@ impl Connection<'_> {
         loop {
             self.gather_output();
             if let Some(outcome) = self.finished() {
-                if outcome.is_err() {
-                    self.part().await;
+                match outcome {
+                    Ok(()) => self.say_the_last().await,
+                    Err(_) => self.part().await,
                 }
                 return outcome;
             }
@@ -156,6 +160,9 @@ impl Connection<'_> {
                 }
                 room = self.wiring.incoming.reserve(), if !self.pending.is_empty() => match room {
                     Ok(room) => if let Some(incoming) = self.pending.pop_front() {
+                        if let Incoming::Messages(messages) = &incoming {
+                            self.handed += messages.len() as u64;
+                        }
                         room.send(incoming);
                     },
                     Err(_) => return Err(abandoned()),
@@ -184,7 +191,7 @@ impl Connection<'_> {
     /// Leaves in such a way that the broker reads the last acknowledgement: a socket that is closed while
     /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
     async fn part(&mut self) {
-        self.session.close(Instant::now());
+        self.session.close(Instant::now(), self.handed);
         self.gather_output();
         let mut rest = self.writing.split_off(self.written);
         let parting = async {
@@ -200,6 +207,16 @@ impl Connection<'_> {
         };
         // One that does not let go in time is dropped all the same: what it has not read comes again.
         let _parted = timeout(PARTING, parting).await;
+    }
+
+    /// What the session says once its goodbye is confirmed; nothing depends on it.
+    async fn say_the_last(&mut self) {
+        let rest = self.writing.split_off(self.written);
+        let said = async {
+            self.write.write_all(&rest).await?;
+            self.write.flush().await
+        };
+        let _said = timeout(PARTING, said).await;
     }
 
     fn gather_output(&mut self) {
@@ -223,7 +240,8 @@ impl Connection<'_> {
         self.ack();
         self.closing = true;
         self.pending.clear();
-        self.session.close(Instant::now());
+        // Whoever closes has settled what it took; the rest of what was handed over it has discarded.
+        self.session.close(Instant::now(), self.acked);
     }
 
     fn sent(&mut self, sent: io::Result<usize>, wrote: bool) -> Result<(), Trouble> {
@@ -343,8 +361,8 @@ mod tests {
             self.outstanding
         }
 
-        fn close(&mut self, _: Instant) {
-            self.output.extend(b"goodbye");
+        fn close(&mut self, _: Instant, taken: u64) {
+            self.output.extend(format!("goodbye after {taken}").bytes());
         }
 
         fn reading(&mut self, _: Instant, _: bool) {}
@@ -393,7 +411,7 @@ mod tests {
         });
         let mut heard = String::new();
         reads.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "ack goodbye");
+        assert_eq!(heard, "ack goodbye after 1");
         let writes = unread.await.unwrap();
         assert!(!carried.is_finished(), "it has left before the broker has let go");
         drop((reads, writes));

@@ -48,8 +48,9 @@ pub trait Session: Send {
     /// Messages received and not acknowledged.
     fn outstanding(&self) -> usize;
 
-    /// Says goodbye; from now on messages are discarded.
-    fn close(&mut self, now: Instant);
+    /// Says goodbye; from now on messages are discarded. Those up to and including position `taken` are in
+    /// somebody's hands; later ones nobody has seen, so that they need not come back marked as delivered.
+    fn close(&mut self, now: Instant, taken: u64);
 
     /// Tells whether the connection reads at present. While it does not, silence proves nothing (I4).
     fn reading(&mut self, now: Instant, reading: bool);

@@ -296,7 +296,7 @@ impl Session for StompSession {
         self.unacked.len()
     }
 
-    fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant, _taken: u64) {
         if self.stage != Stage::Closing {
             self.enter(Stage::Closing, now);
             self.heart.sent(now);

@@ -177,14 +177,14 @@ fn every_answer_has_its_time() {
     talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
     assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the subscription", .. })));
     let mut talk = Talk::subscribed(settings());
-    talk.session.close(talk.now);
+    talk.session.close(talk.now, 0);
     assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the goodbye", .. })));
 }
 
 #[test]
 fn says_goodbye_and_discards_what_still_comes() {
     let mut talk = Talk::subscribed(settings());
-    talk.session.close(talk.now);
+    talk.session.close(talk.now, 0);
     assert_eq!(talk.said(), "DISCONNECT\nreceipt:goodbye\n\n\0\n");
     talk.hear(message(1)).unwrap();
     assert!(!talk.progress.closed && talk.progress.messages.is_empty());

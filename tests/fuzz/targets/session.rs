@@ -81,7 +81,7 @@ fuzz_target!(|input: &[u8]| {
     let pieces: Vec<&[u8]> = bytes.chunks(usize::from(*split) + 1).collect();
     for (number, piece) in pieces.iter().enumerate() {
         if how & 2 == 2 && number == pieces.len() / 2 {
-            broker.session.close(broker.now);
+            broker.session.close(broker.now, 0);
             broker.closing = true;
         }
         if !broker.says(piece) {
