@@ -11,6 +11,7 @@ mod read_buffer;
 pub mod session;
 pub mod stomp;
 pub mod text;
+pub mod timers;
 pub mod trouble;
 
 use async_trait::async_trait;

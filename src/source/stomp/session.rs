@@ -16,6 +16,7 @@ use crate::source::config::{Ordering, SourceSettings};
 use crate::source::heart_beat::HeartBeat;
 use crate::source::session::{Progress, Reach, Session};
 use crate::source::text::repair_cesu8;
+use crate::source::timers::Timers;
 use crate::source::trouble::Trouble;
 
 const SUBSCRIBED: &str = "subscribed";
@@ -38,13 +39,11 @@ pub struct StompSession {
     frames: Vec<Frame>,
     output: Vec<u8>,
     stage: Stage,
-    stage_ends: Instant,
-    heart: HeartBeat,
+    timers: Timers,
     /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
     unacked: VecDeque<Bytes>,
     /// The position of the last message that was acknowledged.
     acked: u64,
-    last_message: Instant,
     last_id: Bytes,
 }
 
@@ -58,11 +57,9 @@ impl StompSession {
             frames: Vec::new(),
             output: Vec::new(),
             stage: Stage::LoggingIn,
-            stage_ends: now + settings.connect_timeout,
-            heart: HeartBeat::off(now),
+            timers: Timers::new(&settings, reach, "the login", now),
             unacked: VecDeque::new(),
             acked: 0,
-            last_message: now,
             last_id: Bytes::new(),
             settings,
         };
@@ -96,31 +93,29 @@ impl StompSession {
             Ordering::Strict => frame.header("activemq.exclusive", "true"),
         }
         .end(b"");
-        self.enter(Stage::Subscribing, now);
+        self.stage = Stage::Subscribing;
+        self.timers.ask("the subscription", now);
     }
 
-    fn enter(&mut self, stage: Stage, now: Instant) {
-        self.stage = stage;
-        self.stage_ends = now + self.settings.connect_timeout;
-        self.last_message = now;
+    fn activate(&mut self, now: Instant, progress: &mut Progress) {
+        progress.subscribed = true;
+        self.stage = Stage::Active;
+        self.timers.answered(now);
     }
 
     fn on_frame(&mut self, frame: &Frame, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
         match (frame.command, self.stage) {
             (Command::Error, _) => Err(self.broker_error(frame)),
             (Command::Connected, Stage::LoggingIn) => {
-                self.heart = self.agreed_heart_beat(frame, now);
-                if self.reach == Reach::Login {
-                    progress.subscribed = true;
-                    self.enter(Stage::Active, now);
-                } else {
-                    self.subscribe(now);
+                self.timers.heart = self.agreed_heart_beat(frame, now);
+                match self.reach {
+                    Reach::Login => self.activate(now, progress),
+                    Reach::Subscribe => self.subscribe(now),
                 }
                 Ok(())
             }
             (Command::Receipt, Stage::Subscribing) if is_receipt(frame, SUBSCRIBED) => {
-                progress.subscribed = true;
-                self.enter(Stage::Active, now);
+                self.activate(now, progress);
                 Ok(())
             }
             (Command::Receipt, Stage::Closing) => {
@@ -201,7 +196,7 @@ impl StompSession {
         let mut rest = frames;
         while let Some(frame) = rest.first() {
             let run = if frame.command == Command::Message && self.stage == Stage::Active {
-                self.last_message = now;
+                self.timers.stir(now);
                 let run = rest.iter().take_while(|frame| frame.command == Command::Message).count();
                 self.on_messages(&rest[..run], progress)?;
                 run
@@ -212,12 +207,6 @@ impl StompSession {
             rest = &rest[run..];
         }
         Ok(())
-    }
-
-    fn idle_ends(&self) -> Option<Instant> {
-        let quiet = self.stage == Stage::Active && self.unacked.is_empty();
-        let allowed = self.settings.idle_reconnect.filter(|_| quiet && self.reach == Reach::Subscribe)?;
-        Some(self.last_message + allowed)
     }
 }
 
@@ -267,7 +256,7 @@ impl Session for StompSession {
     }
 
     fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
-        self.heart.heard(now);
+        self.timers.heart.heard(now);
         let mut frames = std::mem::take(&mut self.frames);
         let decoded = self.decoder.decode(&mut frames);
         let read = self.read_frames(&frames, now, progress);
@@ -286,8 +275,8 @@ impl Session for StompSession {
         let settled = settled.min(self.unacked.len());
         if let Some(newest) = self.unacked.drain(..settled).next_back() {
             self.acked += settled as u64;
-            self.heart.sent(now);
-            self.last_message = now;
+            self.timers.heart.sent(now);
+            self.timers.stir(now);
             Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2).raw_header("id", &newest).end(b"");
         }
     }
@@ -298,8 +287,9 @@ impl Session for StompSession {
 
     fn close(&mut self, now: Instant, _taken: u64) {
         if self.stage != Stage::Closing {
-            self.enter(Stage::Closing, now);
-            self.heart.sent(now);
+            self.stage = Stage::Closing;
+            self.timers.ask("the goodbye", now);
+            self.timers.heart.sent(now);
             Encoder::begin(&mut self.output, Command::Disconnect, Escapes::V1_2)
                 .header("receipt", GOODBYE)
                 .end(b"");
@@ -307,35 +297,17 @@ impl Session for StompSession {
     }
 
     fn reading(&mut self, now: Instant, reading: bool) {
-        self.heart.reading(now, reading);
+        self.timers.heart.reading(now, reading);
     }
 
     fn deadline(&self) -> Instant {
-        let stage = (self.stage != Stage::Active).then_some(self.stage_ends);
-        let far = self.last_message + Duration::from_secs(3600);
-        stage.into_iter().chain(self.heart.deadline()).chain(self.idle_ends()).min().unwrap_or(far)
+        self.timers.deadline(self.unacked.is_empty())
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
-        if self.stage != Stage::Active && now >= self.stage_ends {
-            let what = match self.stage {
-                Stage::LoggingIn => "the login",
-                Stage::Subscribing => "the subscription",
-                Stage::Active | Stage::Closing => "the goodbye",
-            };
-            return Err(Trouble::Timeout { what, seconds: self.settings.connect_timeout.as_secs() });
-        }
-        if let Some(silence) = self.heart.silent_for(now) {
-            return Err(Trouble::Silent(silence.as_secs()));
-        }
-        if let (Some(ends), Some(allowed)) = (self.idle_ends(), self.settings.idle_reconnect)
-            && now >= ends
-        {
-            return Err(Trouble::Idle(allowed.as_secs()));
-        }
-        if self.heart.is_due(now) {
+        if self.timers.tick(now, self.unacked.is_empty())? {
             self.output.push(b'\n');
-            self.heart.sent(now);
+            self.timers.heart.sent(now);
         }
         Ok(())
     }

@@ -1,0 +1,86 @@
+//! What a session must do without having heard anything: give up on an answer, beat, judge the broker's
+//! silence, renew a subscription that has long been quiet.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::SourceSettings;
+use super::heart_beat::HeartBeat;
+use super::session::Reach;
+use super::trouble::Trouble;
+
+/// The timers of one session.
+#[derive(Debug)]
+pub struct Timers {
+    /// What the broker was asked and has not answered, and until when it may.
+    asked: Option<(&'static str, Instant)>,
+    connect_timeout: Duration,
+    idle_reconnect: Option<Duration>,
+    /// The last message, acknowledgement or answer.
+    stirred: Instant,
+    /// Off until both sides have agreed.
+    pub heart: HeartBeat,
+}
+
+impl Timers {
+    /// Begins with the question of `what`.
+    pub fn new(settings: &SourceSettings, reach: Reach, what: &'static str, now: Instant) -> Self {
+        let mut timers = Self {
+            asked: None,
+            connect_timeout: settings.connect_timeout,
+            idle_reconnect: settings.idle_reconnect.filter(|_| reach == Reach::Subscribe),
+            stirred: now,
+            heart: HeartBeat::off(now),
+        };
+        timers.ask(what, now);
+        timers
+    }
+
+    /// The broker was asked `what`, and has the connect timeout to answer.
+    pub fn ask(&mut self, what: &'static str, now: Instant) {
+        self.asked = Some((what, now + self.connect_timeout));
+    }
+
+    /// It has answered.
+    pub fn answered(&mut self, now: Instant) {
+        self.asked = None;
+        self.stirred = now;
+    }
+
+    /// A message has come, or was acknowledged.
+    pub fn stir(&mut self, now: Instant) {
+        self.stirred = now;
+    }
+
+    /// When [`Timers::tick`] wants to be called next. `quiet`: no message is un-acked.
+    pub fn deadline(&self, quiet: bool) -> Instant {
+        let asked = self.asked.map(|(_, ends)| ends);
+        let idle = self.idle_ends(quiet).map(|(ends, _)| ends);
+        let far = self.stirred + Duration::from_secs(3600);
+        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(far)
+    }
+
+    /// Whether a beat must be sent now.
+    ///
+    /// # Errors
+    /// An answer is late, the broker is silent, or has been quiet for so long that the subscription may be
+    /// dead.
+    pub fn tick(&mut self, now: Instant, quiet: bool) -> Result<bool, Trouble> {
+        if let Some((what, _)) = self.asked.filter(|(_, ends)| now >= *ends) {
+            return Err(Trouble::Timeout { what, seconds: self.connect_timeout.as_secs() });
+        }
+        if let Some(silence) = self.heart.silent_for(now) {
+            return Err(Trouble::Silent(silence.as_secs()));
+        }
+        if let Some((_, allowed)) = self.idle_ends(quiet).filter(|(ends, _)| now >= *ends) {
+            return Err(Trouble::Idle(allowed.as_secs()));
+        }
+        Ok(self.heart.is_due(now))
+    }
+
+    fn idle_ends(&self, quiet: bool) -> Option<(Instant, Duration)> {
+        let allowed = self.idle_reconnect.filter(|_| quiet && self.asked.is_none())?;
+        Some((self.stirred + allowed, allowed))
+    }
+}
