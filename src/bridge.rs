@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,8 +15,8 @@ use crate::pump::{self, Fault, PumpParts};
 use crate::sink::SinkContext;
 use crate::source::config::SourceSettings;
 use crate::source::link::Link;
-use crate::source::session::{Reach, Session};
-use crate::source::stomp::session::StompSession;
+use crate::source::protocol::new_session;
+use crate::source::session::Reach;
 use crate::source::{Goodbye, Source};
 use crate::telemetry::Telemetry;
 use crate::telemetry::admin::{self, Pages};
@@ -96,7 +95,7 @@ impl Bridge {
             let pulse = telemetry.pulses.pulse(part.clone());
             let link = Link::start(
                 source,
-                Box::new(new_session),
+                new_session(Reach::Subscribe),
                 budget.clone(),
                 Arc::clone(&counters),
                 telemetry.states.reporter(part),
@@ -137,8 +136,4 @@ pub fn sink_context(name: &str, source: &SourceSettings, partitions: Option<NonZ
         queue: source.queue(),
         partitions,
     }
-}
-
-fn new_session(settings: Arc<SourceSettings>, budget: Budget, now: Instant) -> Box<dyn Session> {
-    Box::new(StompSession::new(settings, Reach::Subscribe, budget, now))
 }

@@ -14,7 +14,8 @@ Configuration:
   --config or BRIDGE_CONFIG. Every option has a variable: `url` in [source] is
   BRIDGE__SOURCE__URL. These are needed, in one place or the other:
 
-    BRIDGE__SOURCE__URL             stomp://host:port or stomp+tls://host:port
+    BRIDGE__SOURCE__URL             stomp:// or stomp+tls://host:port, for OpenWire
+                                    tcp:// or ssl://host:port
     BRIDGE__SOURCE__USERNAME        from AtData
     BRIDGE__SOURCE__PASSWORD        from AtData, or ..._PASSWORD_FILE
     BRIDGE__SOURCE__NAMESPACE       from AtData

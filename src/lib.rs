@@ -13,7 +13,7 @@
 //!
 //! * [`event`] what travels: [`event::Message`], [`event::Event`], [`event::Batch`]
 //! * [`key`] the MD5 out of a body, and the partition it belongs to
-//! * [`source`] the contract of a source, the link that keeps a session up, STOMP
+//! * [`source`] the contract of a source, the link that keeps a session up, STOMP and OpenWire
 //! * [`sink`] the contract of a sink, and the built-in sinks
 //! * [`journal`] durable line files: rotation, repair; under the file sink and the dead letters
 //! * [`pump`] who owes what: ledger, lanes, dead letters

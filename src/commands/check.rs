@@ -10,10 +10,9 @@ use crate::bridge::{dead_letter_store, sink_context};
 use crate::cli::CheckArgs;
 use crate::config::{Settings, SinkKinds, SubscriptionSettings};
 use crate::source::config::SourceSettings;
-use crate::source::link::NewSession;
 use crate::source::probe::probe;
+use crate::source::protocol::new_session;
 use crate::source::session::Reach;
-use crate::source::stomp::session::StompSession;
 
 /// Checks, and tells on standard output what was found, one line each.
 ///
@@ -70,8 +69,7 @@ async fn check_source(source: &SourceSettings, reach: Reach, tell: &mut Tell<'_>
     own.connection_id.push_str("-check");
     own.prefetch = 1;
     let own = Arc::new(own);
-    let new_session: NewSession =
-        Box::new(move |settings, budget, now| Box::new(StompSession::new(settings, reach, budget, now)));
+    let new_session = new_session(reach);
     for endpoint in &own.endpoints {
         let outcome = probe(endpoint, &own, &new_session).await.map_err(|trouble| trouble.to_string());
         let found = match reach {

@@ -1,12 +1,12 @@
-//! `stomp://host:port` and `stomp+tls://host:port`.
+//! The urls of a broker: the scheme tells the protocol, and whether it is spoken inside TLS.
 
 use std::net::Ipv6Addr;
 
-use crate::source::config::Endpoint;
+use crate::source::config::{Endpoint, Protocol};
 
 /// Reads one url. The error never quotes it: it may hold a secret.
 pub(super) fn parse(url: &str) -> Result<Endpoint, String> {
-    const FORMS: &str = "stomp://host:port or stomp+tls://host:port";
+    const FORMS: &str = "stomp://host:port, stomp+tls://host:port, tcp://host:port or ssl://host:port";
     let Some((scheme, rest)) = url.trim().split_once("://") else {
         return Err(format!("not a url of a broker: write {FORMS}"));
     };
@@ -15,14 +15,11 @@ pub(super) fn parse(url: &str) -> Result<Endpoint, String> {
             "no user name or password in a url: set source.username and source.password_file".to_owned()
         );
     }
-    let tls = match scheme {
-        "stomp" => false,
-        "stomp+tls" => true,
-        "tcp" | "ssl" | "nio" | "nio+ssl" | "auto" | "auto+ssl" => {
-            return Err(format!(
-                "`{scheme}://` is OpenWire, which this version does not speak: write {FORMS}"
-            ));
-        }
+    let (protocol, tls) = match scheme {
+        "stomp" => (Protocol::Stomp, false),
+        "stomp+tls" => (Protocol::Stomp, true),
+        "tcp" => (Protocol::OpenWire, false),
+        "ssl" => (Protocol::OpenWire, true),
         _ => return Err(format!("this scheme is not supported: write {FORMS}")),
     };
     let address = rest.strip_suffix('/').unwrap_or(rest);
@@ -37,7 +34,7 @@ pub(super) fn parse(url: &str) -> Result<Endpoint, String> {
         None if is_host(host) => host,
         _ => return Err(format!("the host is neither a name nor an address: write {FORMS}")),
     };
-    Ok(Endpoint { host: host.to_owned(), port, tls })
+    Ok(Endpoint { host: host.to_owned(), port, protocol, tls })
 }
 
 fn is_host(host: &str) -> bool {
@@ -49,15 +46,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_schemes_and_every_kind_of_host() {
-        for (url, host, port, tls) in [
-            ("stomp://events.example.com:61613", "events.example.com", 61613, false),
-            ("stomp+tls://127.0.0.1:1/", "127.0.0.1", 1, true),
-            (" stomp://[::1]:65535 ", "::1", 65535, false),
+    fn every_scheme_and_every_kind_of_host() {
+        for (url, host, port, protocol, tls) in [
+            ("stomp://events.example.com:61613", "events.example.com", 61613, Protocol::Stomp, false),
+            ("stomp+tls://127.0.0.1:1/", "127.0.0.1", 1, Protocol::Stomp, true),
+            (" tcp://[::1]:65535 ", "::1", 65535, Protocol::OpenWire, false),
+            ("ssl://broker:61617", "broker", 61617, Protocol::OpenWire, true),
         ] {
-            assert_eq!(parse(url), Ok(Endpoint { host: host.to_owned(), port, tls }));
+            let endpoint = parse(url).unwrap();
+            assert_eq!(endpoint, Endpoint { host: host.to_owned(), port, protocol, tls });
+            assert_eq!(endpoint.to_string(), url.trim().trim_end_matches('/'));
         }
-        assert_eq!(parse("stomp://[::1]:1").unwrap().to_string(), "stomp://[::1]:1");
     }
 
     #[test]
@@ -65,9 +64,9 @@ mod tests {
         for (url, part) in [
             ("", "not a url"),
             ("events.example.com:61613", "not a url"),
-            ("tcp://host:61616", "OpenWire"),
-            ("ssl://host:61617", "OpenWire"),
             ("stomp+ssl://host:1", "not supported"),
+            ("nio://host:1", "tcp://host:port or ssl://host:port"),
+            ("tcp://host:61616?wireFormat.cacheEnabled=false", "not a number"),
             ("failover:(tcp://a:1)", "not supported"),
             ("stomp://host", "port is missing"),
             ("stomp://[::1]", "port is missing"),

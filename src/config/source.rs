@@ -175,6 +175,6 @@ fn check_ca_file(reader: &mut Reader, ca_file: Option<&Path>, endpoints: &[Endpo
         reader.refuse(KEY, format!("{} can't be read: {error}", path.display()));
     }
     if !endpoints.iter().any(|endpoint| endpoint.tls) {
-        reader.warn(KEY, "has no effect: no url begins with stomp+tls://");
+        reader.warn(KEY, "has no effect: no url begins with stomp+tls:// or ssl://");
     }
 }

@@ -204,7 +204,7 @@ fn a_number_where_a_text_is_wanted_says_how_to_write_it() {
 #[test]
 fn single_options_are_checked() {
     for (variable, value, part) in [
-        ("BRIDGE__SOURCE__URL", "tcp://broker:61616", "OpenWire"),
+        ("BRIDGE__SOURCE__URL", "amqp://broker:5672", "tcp://host:port or ssl://host:port"),
         ("BRIDGE__SOURCE__URL", "", "not a url"),
         ("BRIDGE__SOURCE__URLS", "stomp://a:1", "source.url is set too"),
         ("BRIDGE__SOURCE__USERNAME", " ", "is empty"),

@@ -15,11 +15,11 @@ use crate::units::{Period, Size};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Where the broker listens: `stomp://host:port` or `stomp+tls://host:port`. AtData tells host and port.
-    /// Required, or `urls`.
+    /// Where the broker listens. STOMP: `stomp://host:port` or `stomp+tls://host:port`; OpenWire:
+    /// `tcp://host:port` or `ssl://host:port`. AtData tells host and port. Required, or `urls`.
     #[schemars(example = &"stomp+tls://broker.example.com:61614")]
     pub url: Option<String>,
-    /// Several addresses of the broker instead of `url`, tried in turn.
+    /// Several addresses of the broker instead of `url`, tried in turn, each by the protocol of its own.
     pub urls: Vec<String>,
     /// Given by AtData: 4 or 5 digits. Required.
     #[schemars(example = &"12345")]
@@ -66,7 +66,7 @@ pub struct SourceConfig {
     pub idle_reconnect: Period,
     /// How reconnects are spaced.
     pub backoff: BackoffConfig,
-    /// TLS, for `stomp+tls://`.
+    /// TLS, for `stomp+tls://` and `ssl://`.
     pub tls: TlsConfig,
 }
 
@@ -126,6 +126,15 @@ pub struct TlsConfig {
     pub ca_file: Option<PathBuf>,
 }
 
+/// What is spoken with the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// STOMP 1.2.
+    Stomp,
+    /// ActiveMQ's own.
+    OpenWire,
+}
+
 /// One address of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -133,13 +142,20 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Whether TLS is spoken.
     pub tls: bool,
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "stomp+tls" } else { "stomp" };
+        let scheme = match (self.protocol, self.tls) {
+            (Protocol::Stomp, false) => "stomp",
+            (Protocol::Stomp, true) => "stomp+tls",
+            (Protocol::OpenWire, false) => "tcp",
+            (Protocol::OpenWire, true) => "ssl",
+        };
         match self.host.contains(':') {
             true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
             false => write!(f, "{scheme}://{}:{}", self.host, self.port),
@@ -160,7 +176,7 @@ pub struct SourceSettings {
     pub namespace: String,
     /// The destination id, with the sink's suffix where sinks are mirrored.
     pub destination_id: String,
-    /// The STOMP `client-id`.
+    /// The client id, STOMP's and OpenWire's.
     pub connection_id: String,
     /// Events un-acked at most.
     pub prefetch: u32,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::config::SourceSettings;
+use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, Wiring};
 use super::session::Session;
 use super::trouble::{Retry, Trouble};
@@ -34,8 +34,9 @@ const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
 /// So many sessions ended by the same message hold the source (D2).
 const POISONED: u32 = 3;
 
-/// Makes the session that a new connection carries; the protocol's only part in a link.
-pub type NewSession = Box<dyn Fn(Arc<SourceSettings>, Budget, Instant) -> Box<dyn Session> + Send + Sync>;
+/// Makes the session that a new connection to an address carries; the protocol's only part in a link.
+pub type NewSession =
+    Box<dyn Fn(&Endpoint, Arc<SourceSettings>, Budget, Instant) -> Box<dyn Session> + Send + Sync>;
 
 /// A source that reconnects by itself.
 pub struct Link {
@@ -143,7 +144,7 @@ impl Keeper {
                 connected = connection::connect(endpoint, &settings) => connected,
             };
             let outcome = match connected {
-                Ok(stream) => self.carry(stream).await,
+                Ok(stream) => self.carry(endpoint, stream).await,
                 Err(trouble) => Err(trouble),
             };
             let Err(trouble) = outcome else { return };
@@ -159,11 +160,15 @@ impl Keeper {
         }
     }
 
-    async fn carry(&mut self, stream: Box<dyn connection::Stream>) -> Result<(), Trouble> {
+    async fn carry(
+        &mut self,
+        endpoint: &Endpoint,
+        stream: Box<dyn connection::Stream>,
+    ) -> Result<(), Trouble> {
         self.session.0 += 1;
         let began = Instant::now();
         let before = self.counters.received.get();
-        let session = (self.new_session)(Arc::clone(&self.settings), self.budget.clone(), began);
+        let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
         let (reporter, counters) = (self.reporter.clone(), Arc::clone(&self.counters));
         let on_subscribed = move || {
             counters.sessions.add(1);

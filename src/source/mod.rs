@@ -7,9 +7,12 @@ pub mod heart_beat;
 pub mod link;
 pub mod openwire;
 pub mod probe;
+pub mod protocol;
 mod read_buffer;
 pub mod session;
 pub mod stomp;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod timers;
 pub mod trouble;

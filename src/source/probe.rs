@@ -27,7 +27,7 @@ pub async fn probe(
 ) -> Result<(), Trouble> {
     let stream = connection::connect(endpoint, settings).await?;
     let budget = Budget::new(settings.max_body);
-    let session = new_session(Arc::clone(settings), budget.clone(), Instant::now());
+    let session = new_session(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
     let (incoming, _not_taken) = mpsc::channel(1);
     let (_no_acks, mut acks) = watch::channel((SessionId(0), 0));

@@ -10,6 +10,9 @@ use super::heart_beat::HeartBeat;
 use super::session::Reach;
 use super::trouble::Trouble;
 
+/// With nothing to wait for, one looks again after so long.
+const FAR: Duration = Duration::from_secs(3600);
+
 /// The timers of one session.
 #[derive(Debug)]
 pub struct Timers {
@@ -19,6 +22,7 @@ pub struct Timers {
     idle_reconnect: Option<Duration>,
     /// The last message, acknowledgement or answer.
     stirred: Instant,
+    looked: Instant,
     /// Off until both sides have agreed.
     pub heart: HeartBeat,
 }
@@ -31,6 +35,7 @@ impl Timers {
             connect_timeout: settings.connect_timeout,
             idle_reconnect: settings.idle_reconnect.filter(|_| reach == Reach::Subscribe),
             stirred: now,
+            looked: now,
             heart: HeartBeat::off(now),
         };
         timers.ask(what, now);
@@ -57,8 +62,7 @@ impl Timers {
     pub fn deadline(&self, quiet: bool) -> Instant {
         let asked = self.asked.map(|(_, ends)| ends);
         let idle = self.idle_ends(quiet).map(|(ends, _)| ends);
-        let far = self.stirred + Duration::from_secs(3600);
-        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(far)
+        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(self.looked + FAR)
     }
 
     /// Whether a beat must be sent now.
@@ -67,6 +71,7 @@ impl Timers {
     /// An answer is late, the broker is silent, or has been quiet for so long that the subscription may be
     /// dead.
     pub fn tick(&mut self, now: Instant, quiet: bool) -> Result<bool, Trouble> {
+        self.looked = now;
         if let Some((what, _)) = self.asked.filter(|(_, ends)| now >= *ends) {
             return Err(Trouble::Timeout { what, seconds: self.connect_timeout.as_secs() });
         }
@@ -82,5 +87,25 @@ impl Timers {
     fn idle_ends(&self, quiet: bool) -> Option<(Instant, Duration)> {
         let allowed = self.idle_reconnect.filter(|_| quiet && self.asked.is_none())?;
         Some((self.stirred + allowed, allowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::testing::settings;
+
+    #[test]
+    fn with_nothing_to_wait_for_it_does_not_spin() {
+        let mut now = Instant::now();
+        let settings = SourceSettings { idle_reconnect: None, ..settings() };
+        let mut timers = Timers::new(&settings, Reach::Subscribe, "the login", now);
+        timers.answered(now);
+        for _ in 0..3 {
+            let deadline = timers.deadline(true);
+            assert!(deadline > now);
+            now = deadline;
+            assert!(!timers.tick(now, true).unwrap());
+        }
     }
 }

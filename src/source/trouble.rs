@@ -72,6 +72,9 @@ pub enum Trouble {
     /// Nothing received for so long that the subscription may be dead.
     #[error("no event for {0} s; connecting anew in case the broker has dropped the subscription")]
     Idle(u64),
+    /// The broker has removed the consumer: slow ones are, where its policy says so.
+    #[error("the broker has taken the subscription away, as some do when acknowledgements are late")]
+    ConsumerClosed,
     /// End of stream, or the system's error.
     #[error("the connection was closed: {0}")]
     Closed(String),
@@ -139,6 +142,7 @@ impl Trouble {
             Self::Broker { .. } => "broker_error",
             Self::Silent(_) => "silent",
             Self::Idle(_) => "idle",
+            Self::ConsumerClosed => "consumer_closed",
             Self::Closed(_) => "closed",
             Self::Protocol { .. } => "protocol",
             Self::BodyTooLarge { .. } => "body_too_large",

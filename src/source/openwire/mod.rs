@@ -1,12 +1,14 @@
 //! OpenWire as ActiveMQ speaks it: wire format 12, loose encoding, no cache, with size prefix. Our own code
-//! (D12): bytes to frames in [`codec`], frames to commands in [`frame`], message bodies in [`body`]; none of
-//! it does I/O.
+//! (D12): bytes to frames in [`codec`], frames to commands in [`frame`], message bodies in [`body`],
+//! one connection's conversation in [`session`]; none of it does I/O.
 
 pub mod ack;
+mod arrivals;
 pub mod body;
 pub mod codec;
 pub mod control;
 pub mod frame;
+mod greeting;
 pub mod headers;
 pub mod ids;
 pub mod info;
@@ -14,5 +16,9 @@ pub mod message;
 pub mod properties;
 #[cfg(test)]
 mod round_trip;
+pub mod session;
+#[cfg(test)]
+mod session_tests;
+mod window;
 pub mod wire;
 pub mod wire_format;

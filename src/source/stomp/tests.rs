@@ -7,33 +7,13 @@ use tokio::time::Instant;
 
 use super::frame::{Command, Encoder, Escapes};
 use super::session::StompSession;
-use crate::backoff::BackoffConfig;
 use crate::budget::Budget;
-use crate::secret::Secret;
-use crate::source::config::{Endpoint, Ordering, SourceSettings, TlsConfig};
+use crate::source::config::{Ordering, SourceSettings};
 use crate::source::session::{Progress, Reach, Session};
+use crate::source::testing::settings;
 use crate::source::trouble::{Retry, Trouble};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn settings() -> SourceSettings {
-    SourceSettings {
-        endpoints: vec![Endpoint { host: "broker".to_owned(), port: 61613, tls: false }],
-        username: "12345".to_owned(),
-        password: Secret::new("0123"),
-        namespace: "acme".to_owned(),
-        destination_id: "d1".to_owned(),
-        connection_id: "acme-d1-pod-0".to_owned(),
-        prefetch: 100,
-        heart_beat: Some(SECOND * 20),
-        ordering: Ordering::Shared,
-        max_body: 1000,
-        connect_timeout: SECOND * 10,
-        idle_reconnect: Some(SECOND * 900),
-        backoff: BackoffConfig::default(),
-        tls: TlsConfig::default(),
-    }
-}
 
 struct Talk {
     session: StompSession,

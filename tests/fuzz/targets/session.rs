@@ -11,7 +11,7 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::event::Event;
 use atdata_bridge::key::Keying;
 use atdata_bridge::secret::Secret;
-use atdata_bridge::source::config::{Endpoint, Ordering, SourceSettings, TlsConfig};
+use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, TlsConfig};
 use atdata_bridge::source::session::{Progress, Reach, Session};
 use atdata_bridge::source::stomp::codec::{Decoder, Limits};
 use atdata_bridge::source::stomp::frame::Command;
@@ -21,7 +21,12 @@ use tokio::time::Instant;
 
 static SETTINGS: LazyLock<Arc<SourceSettings>> = LazyLock::new(|| {
     Arc::new(SourceSettings {
-        endpoints: vec![Endpoint { host: "localhost".to_owned(), port: 61613, tls: false }],
+        endpoints: vec![Endpoint {
+            host: "localhost".to_owned(),
+            port: 61613,
+            protocol: Protocol::Stomp,
+            tls: false,
+        }],
         username: "12345".to_owned(),
         password: Secret::new("0123456789abcdef0123456789abcdef"),
         namespace: "acme".to_owned(),

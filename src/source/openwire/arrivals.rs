@@ -1,0 +1,88 @@
+//! What came in dispatches, as the messages that the pump takes.
+
+use bytes::Bytes;
+
+use super::body::{self, Body};
+use super::headers::decode_headers;
+use super::ids::MessageId;
+use super::message::WireMessage;
+use crate::budget::Budget;
+use crate::event::{Headers, Message, Unreadable};
+use crate::source::session::Progress;
+use crate::source::trouble::Trouble;
+
+/// Messages that came together: the texts of their ids share one buffer.
+pub(super) struct Arrivals {
+    limit: usize,
+    budget: Budget,
+    /// Where the first of them is in the progress.
+    first: usize,
+    ids: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Arrivals {
+    /// Bodies have at most `limit` bytes.
+    pub(super) fn new(limit: usize, budget: &Budget, progress: &Progress) -> Self {
+        let first = progress.messages.len();
+        Self { limit, budget: budget.clone(), first, ids: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
+    /// the reason: it must end in the dead letters, not the session (`activemq.md` 3.9).
+    ///
+    /// # Errors
+    /// The body is too large.
+    pub(super) fn add(
+        &mut self,
+        message: &WireMessage,
+        redelivered: bool,
+        fields: &Bytes,
+        progress: &mut Progress,
+    ) -> Result<(), Trouble> {
+        let (body, unreadable) = match body::body(message, self.limit, &self.budget) {
+            Ok(Body { bytes, repaired }) => {
+                progress.repaired += u64::from(repaired);
+                (bytes, None)
+            }
+            Err(too_large @ body::Unreadable::TooLarge { .. }) => {
+                return Err(Trouble::BodyTooLarge {
+                    detail: too_large.to_string(),
+                    message_id: message.id.text(),
+                });
+            }
+            Err(reason) => {
+                let content = message.content.clone().unwrap_or_default();
+                (content, Some(Unreadable(reason.to_string().into())))
+            }
+        };
+        self.name(&message.id);
+        progress.messages.push(Message {
+            id: Bytes::new(),
+            body,
+            timestamp: (message.timestamp != 0).then_some(message.timestamp),
+            redelivered,
+            headers: Headers::new(fields.clone(), decode_headers),
+            unreadable,
+        });
+        Ok(())
+    }
+
+    fn name(&mut self, id: &MessageId) {
+        id.write_text(&mut self.ids);
+        self.ends.push(self.ids.len());
+    }
+
+    /// Gives the messages their ids.
+    pub(super) fn finish(self, progress: &mut Progress) {
+        if self.ends.is_empty() {
+            return;
+        }
+        let ids = self.budget.freeze(self.ids);
+        let mut start = 0;
+        for (message, end) in progress.messages[self.first..].iter_mut().zip(self.ends) {
+            message.id = ids.slice(start..end);
+            start = end;
+        }
+    }
+}

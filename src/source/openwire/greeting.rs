@@ -1,0 +1,68 @@
+//! What both sides say before a queue is consumed (`activemq.md` 3.6, 3.7).
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::codec::Limits;
+use super::info::ConnectionInfo;
+use super::wire_format::WireFormatInfo;
+use crate::source::config::SourceSettings;
+use crate::source::heart_beat::HeartBeat;
+use crate::source::trouble::Trouble;
+
+/// Older ones have other fields.
+const OLDEST_VERSION: i32 = 10;
+
+/// For so long neither side looks whether the other is silent, as Java's client has it.
+const INITIAL_DELAY: Duration = Duration::from_secs(10);
+
+/// The wire format that we offer.
+pub(super) fn offer(settings: &SourceSettings, limits: Limits) -> WireFormatInfo {
+    let inactivity = settings.heart_beat.unwrap_or_default();
+    // A broker does not beat before the delay is over, and must not seem silent meanwhile.
+    let delay = inactivity.min(INITIAL_DELAY);
+    WireFormatInfo::offer(inactivity, delay, i64::try_from(limits.frame()).unwrap_or(i64::MAX))
+}
+
+/// The heart-beat that both sides have agreed on; off unless both want one.
+///
+/// # Errors
+/// The broker speaks no version that this codec knows.
+pub(super) fn agree(
+    settings: &SourceSettings,
+    broker: &WireFormatInfo,
+    now: Instant,
+) -> Result<HeartBeat, Trouble> {
+    if broker.version < OLDEST_VERSION {
+        let version = broker.version;
+        let detail = format!("version {version} of OpenWire, where at least {OLDEST_VERSION} is needed");
+        return Err(Trouble::Protocol { detail, message_id: None });
+    }
+    let inactivity = settings.heart_beat.unwrap_or_default().min(broker.inactivity());
+    Ok(match inactivity {
+        Duration::ZERO => HeartBeat::off(now),
+        inactivity => HeartBeat::with_inactivity(now, inactivity),
+    })
+}
+
+/// The login, over the connection of this id.
+pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionInfo {
+    ConnectionInfo {
+        connection,
+        client_id: Some(settings.connection_id.clone()),
+        password: Some(settings.password.clone()),
+        user_name: Some(settings.username.clone()),
+        manageable: false,
+        client_master: true,
+    }
+}
+
+/// OpenWire's own connection id, not the user's, new for every connection. Nobody may guess it: a second
+/// connection with the same one takes the first over, even before it has logged in (D4).
+pub(super) fn random_id(settings: &SourceSettings) -> Bytes {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("ID:{}-{:016x}{:016x}", settings.connection_id, random(), random()).into()
+}

@@ -1,0 +1,358 @@
+//! One OpenWire session without I/O: both sides' wire formats, the login, one consumer, dispatches and
+//! acknowledgements of ranges, signs of life, a goodbye that the broker confirms (`activemq.md` 3.6). What D2
+//! says of STOMP holds here: no response to an acknowledgement, and any error ends the session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ack::{Ack, AckType};
+use super::arrivals::Arrivals;
+use super::codec::{DecodeError, DecodeErrorKind, Decoder, Frame, Limits};
+use super::control::{ConsumerControl, Thrown};
+use super::frame::{Command, Received, decode};
+use super::greeting;
+use super::ids::{ConsumerId, Destination, MessageId};
+use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
+use super::message::Dispatch;
+use super::window::{Delivered, Window};
+use super::wire_format::WireFormatInfo;
+use crate::budget::Budget;
+use crate::source::config::{Ordering, SourceSettings};
+use crate::source::session::{Progress, Reach, Session};
+use crate::source::timers::Timers;
+use crate::source::trouble::Trouble;
+
+/// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
+const NONE_DELIVERED: i64 = -1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    LoggingIn,
+    Subscribing,
+    Active,
+    Closing,
+}
+
+/// A message that is not acknowledged.
+struct Unacked {
+    /// Its id, to go back as it came.
+    raw_id: Bytes,
+    /// Where the broker keeps it.
+    sequence: i64,
+}
+
+/// See the module text.
+pub struct OpenWireSession {
+    settings: Arc<SourceSettings>,
+    reach: Reach,
+    budget: Budget,
+    decoder: Decoder,
+    frames: Vec<Frame>,
+    output: Vec<u8>,
+    stage: Stage,
+    timers: Timers,
+    queue: Destination,
+    consumer: ConsumerId,
+    /// The number of the last command that was sent.
+    commands: i32,
+    /// The number of the command whose response ends the stage.
+    awaited: i32,
+    window: Window,
+    unacked: VecDeque<Unacked>,
+    /// The position of the last message that was acknowledged.
+    acked: u64,
+    /// The id of the last message that was acknowledged, as it came: a copy, since it may stay for long.
+    last_acked: Vec<u8>,
+}
+
+impl OpenWireSession {
+    /// Begins with WireFormatInfo.
+    pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
+        let limits = Limits::with_body(settings.max_body);
+        let mut session = Self {
+            decoder: Decoder::new(limits, budget.clone()),
+            reach,
+            budget,
+            frames: Vec::new(),
+            output: Vec::new(),
+            stage: Stage::Greeting,
+            timers: Timers::new(&settings, reach, "the greeting", now),
+            queue: Destination::queue(settings.queue()),
+            consumer: ConsumerId { connection: greeting::random_id(&settings), session: 1, value: 1 },
+            commands: 0,
+            awaited: 0,
+            window: Window::new(settings.prefetch),
+            unacked: VecDeque::new(),
+            acked: 0,
+            last_acked: Vec::new(),
+            settings,
+        };
+        let offer = Command::WireFormatInfo(greeting::offer(&session.settings, limits));
+        offer.encode(0, false, &mut session.output);
+        session
+    }
+
+    fn send(&mut self, command: &Command, now: Instant) {
+        self.commands = self.commands.wrapping_add(1);
+        command.encode(self.commands, false, &mut self.output);
+        self.timers.heart.sent(now);
+    }
+
+    /// Sends what the broker must answer for the session to go on to the next stage.
+    fn ask(&mut self, what: &'static str, command: &Command, stage: Stage, now: Instant) {
+        self.commands = self.commands.wrapping_add(1);
+        self.awaited = self.commands;
+        command.encode(self.commands, true, &mut self.output);
+        self.timers.heart.sent(now);
+        self.timers.ask(what, now);
+        self.stage = stage;
+    }
+
+    fn log_in(&mut self, broker: &WireFormatInfo, now: Instant) -> Result<(), Trouble> {
+        self.timers.heart = greeting::agree(&self.settings, broker, now)?;
+        let login = greeting::login(&self.settings, self.consumer.connection.clone());
+        self.ask("the login", &Command::ConnectionInfo(login), Stage::LoggingIn, now);
+        Ok(())
+    }
+
+    fn subscribe(&mut self, now: Instant) {
+        let ConsumerId { connection, session, .. } = self.consumer.clone();
+        self.send(&Command::SessionInfo(SessionInfo { connection, value: session }), now);
+        let prefetch = i32::try_from(self.window.announced()).unwrap_or(i32::MAX);
+        let mut consumer = ConsumerInfo::new(self.consumer.clone(), self.queue.clone(), prefetch);
+        consumer.exclusive = self.settings.ordering == Ordering::Strict;
+        self.ask("the subscription", &Command::ConsumerInfo(consumer), Stage::Subscribing, now);
+    }
+
+    fn activate(&mut self, now: Instant, progress: &mut Progress) {
+        progress.subscribed = true;
+        self.stage = Stage::Active;
+        self.timers.answered(now);
+    }
+
+    fn read_frames(
+        &mut self,
+        frames: &[Frame],
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), Trouble> {
+        let mut arrivals = Arrivals::new(self.settings.max_body, &self.budget, progress);
+        let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut arrivals, progress));
+        arrivals.finish(progress);
+        self.widen(now);
+        outcome
+    }
+
+    fn on_frame(
+        &mut self,
+        frame: &Frame,
+        now: Instant,
+        arrivals: &mut Arrivals,
+        progress: &mut Progress,
+    ) -> Result<(), Trouble> {
+        let Received { command_id, response_required, command } = decode(frame)
+            .map_err(|malformed| Trouble::Protocol { detail: malformed.to_string(), message_id: None })?;
+        match (command, self.stage) {
+            (Command::MessageDispatch(_), Stage::Closing) => Ok(()),
+            (Command::MessageDispatch(dispatch), Stage::Active) => {
+                self.on_dispatch(dispatch, frame, now, arrivals, progress)
+            }
+            // Messages may come before the response, and are as good as it (`activemq.md` 3.6).
+            (Command::MessageDispatch(dispatch), Stage::Subscribing) => {
+                self.activate(now, progress);
+                self.on_dispatch(dispatch, frame, now, arrivals, progress)
+            }
+            (Command::MessageDispatch(_), stage) => {
+                Err(Trouble::Protocol { detail: format!("a message while {stage:?}"), message_id: None })
+            }
+            (Command::Response { correlation_id }, _) if correlation_id == self.awaited => {
+                self.on_response(now, progress);
+                Ok(())
+            }
+            (Command::ExceptionResponse { exception, .. } | Command::ConnectionError { exception }, _) => {
+                Err(self.refused(exception))
+            }
+            (Command::WireFormatInfo(broker), Stage::Greeting) => self.log_in(&broker, now),
+            (Command::KeepAliveInfo, _) if response_required => {
+                Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
+                self.timers.heart.sent(now);
+                Ok(())
+            }
+            (Command::ConsumerControl(control), Stage::Subscribing | Stage::Active) => {
+                self.on_consumer_control(&control)
+            }
+            (Command::ShutdownInfo, _) => Err(Trouble::Closed("the broker shuts down".to_owned())),
+            // Whatever else it tells, such as its name and its friends, is of no use here.
+            _ => Ok(()),
+        }
+    }
+
+    fn on_response(&mut self, now: Instant, progress: &mut Progress) {
+        match (self.stage, self.reach) {
+            (Stage::LoggingIn, Reach::Subscribe) => self.subscribe(now),
+            (Stage::LoggingIn, Reach::Login) | (Stage::Subscribing, _) => self.activate(now, progress),
+            (Stage::Closing, _) => {
+                progress.closed = true;
+                self.send(&Command::ShutdownInfo, now);
+            }
+            (Stage::Greeting | Stage::Active, _) => {}
+        }
+    }
+
+    fn on_dispatch(
+        &mut self,
+        dispatch: Dispatch,
+        frame: &Frame,
+        now: Instant,
+        arrivals: &mut Arrivals,
+        progress: &mut Progress,
+    ) -> Result<(), Trouble> {
+        let Some(message) = dispatch.message else { return Ok(()) };
+        arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
+        self.timers.stir(now);
+        self.window.received(1);
+        self.unacked.push_back(Unacked { raw_id: message.raw_id, sequence: message.id.broker_sequence });
+        Ok(())
+    }
+
+    fn on_consumer_control(&mut self, control: &ConsumerControl) -> Result<(), Trouble> {
+        if control.close {
+            return Err(Trouble::ConsumerClosed);
+        }
+        // With 0 the broker pauses; what it had announced comes back with the next one.
+        if let Some(prefetch) = usize::try_from(control.prefetch).ok().filter(|prefetch| *prefetch > 0) {
+            self.window.replaced(prefetch);
+        }
+        Ok(())
+    }
+
+    fn refused(&self, exception: Thrown) -> Trouble {
+        let Thrown { class, message } = exception;
+        let words = if message.is_empty() { class } else { message };
+        let logging_in = matches!(self.stage, Stage::Greeting | Stage::LoggingIn);
+        let last = self.unacked.back().map_or(&self.last_acked[..], |message| &message.raw_id);
+        let after = MessageId::from_raw(&Bytes::copy_from_slice(last)).ok().map(|id| id.text());
+        Trouble::from_broker(&words, logging_in, after)
+    }
+
+    /// Says of the oldest `count` messages, up to `last` in their raw ids, what `kind` says.
+    fn acknowledge(&mut self, kind: AckType, last: Bytes, count: usize, now: Instant) {
+        let ack = Command::MessageAck(Ack {
+            destination: self.queue.clone(),
+            consumer: self.consumer.clone(),
+            kind,
+            first: None,
+            last,
+            count: i32::try_from(count).unwrap_or(i32::MAX),
+        });
+        self.send(&ack, now);
+    }
+
+    /// Lets the broker send more while what it has sent is being settled (D3).
+    fn widen(&mut self, now: Instant) {
+        if self.stage != Stage::Active {
+            return;
+        }
+        if let Some(Delivered { count, last }) = self.window.due()
+            && let Some(newest) = self.unacked.get(last)
+        {
+            self.acknowledge(AckType::Delivered, newest.raw_id.clone(), count, now);
+        }
+    }
+
+    /// The broker's number of the message at position `taken`, or that there is none un-acked up to there.
+    fn last_delivered(&self, taken: u64) -> i64 {
+        let count = usize::try_from(taken.saturating_sub(self.acked)).unwrap_or(usize::MAX);
+        let last = count.min(self.unacked.len()).checked_sub(1).and_then(|at| self.unacked.get(at));
+        last.map_or(NONE_DELIVERED, |message| message.sequence)
+    }
+}
+
+impl Session for OpenWireSession {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.decoder.buffer()
+    }
+
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+        self.timers.heart.heard(now);
+        let mut frames = std::mem::take(&mut self.frames);
+        let decoded = self.decoder.decode(&mut frames);
+        let read = self.read_frames(&frames, now, progress);
+        frames.clear();
+        self.frames = frames;
+        read?;
+        decoded.map_err(|error| undecodable(error, self.stage))
+    }
+
+    fn take_output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.output);
+    }
+
+    fn ack(&mut self, now: Instant, through: u64) {
+        let settled = usize::try_from(through.saturating_sub(self.acked)).unwrap_or(usize::MAX);
+        let settled = settled.min(self.unacked.len());
+        let newest = self.unacked.drain(..settled).next_back();
+        if let Some(newest) = newest {
+            self.acked += settled as u64;
+            self.timers.stir(now);
+            self.window.acknowledged(settled);
+            self.last_acked.clear();
+            self.last_acked.extend_from_slice(&newest.raw_id);
+            self.acknowledge(AckType::Standard, newest.raw_id, settled, now);
+            self.widen(now);
+        }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.unacked.len()
+    }
+
+    fn close(&mut self, now: Instant, taken: u64) {
+        let consumes =
+            matches!((self.stage, self.reach), (Stage::Subscribing, _) | (Stage::Active, Reach::Subscribe));
+        if self.stage == Stage::Closing {
+            return;
+        }
+        let last_delivered = self.last_delivered(taken);
+        if consumes {
+            let object = Removed::Consumer(self.consumer.clone());
+            self.send(&Command::RemoveInfo(RemoveInfo { object, last_delivered }), now);
+        }
+        let object = Removed::Connection(self.consumer.connection.clone());
+        let goodbye = Command::RemoveInfo(RemoveInfo { object, last_delivered });
+        self.ask("the goodbye", &goodbye, Stage::Closing, now);
+    }
+
+    fn reading(&mut self, now: Instant, reading: bool) {
+        self.timers.heart.reading(now, reading);
+    }
+
+    fn deadline(&self) -> Instant {
+        self.timers.deadline(self.unacked.is_empty())
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
+        if self.timers.tick(now, self.unacked.is_empty())? {
+            self.send(&Command::KeepAliveInfo, now);
+        }
+        Ok(())
+    }
+}
+
+fn undecodable(error: DecodeError, stage: Stage) -> Trouble {
+    let detail = error.kind.to_string();
+    match (error.kind, error.message_id) {
+        (DecodeErrorKind::BodyTooLarge { .. } | DecodeErrorKind::FrameTooLarge { .. }, Some(message_id)) => {
+            Trouble::BodyTooLarge { detail, message_id }
+        }
+        (_, None) if stage == Stage::Greeting => Trouble::Protocol {
+            detail: format!("{detail}; is it OpenWire that listens there, as source.url says?"),
+            message_id: None,
+        },
+        (_, message_id) => Trouble::Protocol { detail, message_id },
+    }
+}

@@ -1,0 +1,475 @@
+//! One session, command by command: what it says, what it understands, and what ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ack::{Ack, AckType};
+use super::body::text_content;
+use super::codec::{Decoder, Limits};
+use super::control::{ConsumerControl, Thrown};
+use super::frame::{Command, Received, decode};
+use super::ids::{ConsumerId, Destination, MessageId, ProducerId};
+use super::info::Removed;
+use super::message::{Dispatch, MessageKind, WireMessage};
+use super::session::OpenWireSession;
+use super::wire_format::WireFormatInfo;
+use crate::budget::Budget;
+use crate::source::config::{Ordering, SourceSettings};
+use crate::source::session::{Progress, Reach, Session};
+use crate::source::testing::settings;
+use crate::source::trouble::{Retry, Trouble};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Talk {
+    session: OpenWireSession,
+    decoder: Decoder,
+    now: Instant,
+    progress: Progress,
+}
+
+impl Talk {
+    fn begin(settings: SourceSettings) -> Self {
+        Self::reaching(Reach::Subscribe, settings)
+    }
+
+    fn reaching(reach: Reach, settings: SourceSettings) -> Self {
+        let now = Instant::now();
+        let budget = Budget::new(1 << 20);
+        let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
+        let decoder = Decoder::new(Limits::with_body(1000), budget);
+        Self { session, decoder, now, progress: Progress::default() }
+    }
+
+    fn greeted(settings: SourceSettings) -> Self {
+        let mut talk = Self::begin(settings);
+        talk.hear(&[offer(30 * SECOND)]).unwrap();
+        talk
+    }
+
+    fn subscribed(settings: SourceSettings) -> Self {
+        let mut talk = Self::greeted(settings);
+        talk.hear(&[response(1), response(3)]).unwrap();
+        assert!(talk.progress.subscribed);
+        talk.said();
+        talk
+    }
+
+    fn hear(&mut self, commands: &[Command]) -> Result<(), Trouble> {
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| command.encode(0, false, &mut bytes));
+        self.hear_bytes(&bytes)
+    }
+
+    fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        self.session.input().extend_from_slice(bytes);
+        self.session.advance(self.now, &mut self.progress)
+    }
+
+    fn said(&mut self) -> Vec<Received> {
+        self.session.take_output(self.decoder.buffer());
+        let mut frames = Vec::new();
+        self.decoder.decode(&mut frames).unwrap();
+        frames.iter().map(|frame| decode(frame).unwrap()).collect()
+    }
+
+    /// The acknowledgements said: their type, last message and count.
+    fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
+        let ack = |received: Received| match received {
+            Received { response_required: false, command: Command::MessageAck(ack), .. } => {
+                let Ack { destination, consumer, kind, first: None, last, count } = ack else {
+                    panic!("{ack:?}")
+                };
+                assert_eq!((destination, consumer.value), (Destination::queue("d1.RTO.acme"), 1));
+                (kind, MessageId::from_raw(&last).unwrap().producer_sequence, count)
+            }
+            other => panic!("{other:?}"),
+        };
+        self.said().into_iter().map(ack).collect()
+    }
+
+    fn later(&mut self, by: Duration) -> Result<(), Trouble> {
+        self.now += by;
+        self.session.tick(self.now)
+    }
+}
+
+fn offer(inactivity: Duration) -> Command {
+    Command::WireFormatInfo(WireFormatInfo::offer(inactivity, inactivity, i64::MAX))
+}
+
+fn response(correlation_id: i32) -> Command {
+    Command::Response { correlation_id }
+}
+
+fn thrown(class: &str, message: &str) -> Thrown {
+    Thrown { class: class.to_owned(), message: message.to_owned() }
+}
+
+fn message(n: i64) -> WireMessage {
+    let id = MessageId {
+        text_view: None,
+        producer: ProducerId { connection: Bytes::from_static(b"ID:producer-1"), session: 2, value: 3 },
+        producer_sequence: n,
+        broker_sequence: 1000 + n,
+    };
+    let mut message = WireMessage::new(MessageKind::Text, id);
+    message.destination = Some(Destination::queue("d1.RTO.acme"));
+    message.timestamp = 1_700_000_000_000 + n;
+    message.content = Some(text_content(&format!("{{\"n\":{n}}}")));
+    message
+}
+
+fn dispatch_of(message: WireMessage, redelivery_counter: i32) -> Command {
+    Command::MessageDispatch(Dispatch {
+        consumer: ConsumerId::default(),
+        destination: None,
+        message: Some(message),
+        redelivery_counter,
+    })
+}
+
+fn dispatch(n: i64) -> Command {
+    dispatch_of(message(n), 0)
+}
+
+fn dispatches(numbers: impl IntoIterator<Item = i64>) -> Vec<Command> {
+    numbers.into_iter().map(dispatch).collect()
+}
+
+#[test]
+fn greets_logs_in_and_subscribes() {
+    let mut talk = Talk::begin(settings());
+    let said = talk.said();
+    let [Received { command: Command::WireFormatInfo(ours), .. }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((ours.version, ours.inactivity(), ours.initial_delay()), (12, 20 * SECOND, 10 * SECOND));
+    assert!(!ours.flag("TightEncodingEnabled") && !ours.flag("CacheEnabled"));
+
+    talk.hear(&[offer(30 * SECOND), Command::Other(90)]).unwrap();
+    let said = talk.said();
+    let [Received { command_id: 1, response_required: true, command: Command::ConnectionInfo(login) }] =
+        &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert_eq!(login.client_id.as_deref(), Some("acme-d1-pod-0"));
+    assert_eq!(login.user_name.as_deref(), Some("12345"));
+    assert_eq!(login.password.as_ref().map(|password| password.reveal()), Some("0123"));
+    let connection = login.connection.clone();
+
+    talk.hear(&[response(7), response(1)]).unwrap();
+    let said = talk.said();
+    let [
+        Received { command_id: 2, response_required: false, command: Command::SessionInfo(session) },
+        Received { command_id: 3, response_required: true, command: Command::ConsumerInfo(consumer) },
+    ] = &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert_eq!((&session.connection, session.value), (&connection, consumer.consumer.session));
+    assert_eq!((&consumer.destination, consumer.prefetch), (&Destination::queue("d1.RTO.acme"), 50));
+    assert!(!consumer.exclusive && !consumer.browser && !talk.progress.subscribed);
+
+    talk.hear(&[response(3)]).unwrap();
+    assert!(talk.progress.subscribed);
+    assert_eq!(talk.said(), []);
+}
+
+#[test]
+fn every_connection_has_an_id_of_its_own() {
+    let connection = || {
+        let mut talk = Talk::greeted(settings());
+        match talk.said().pop() {
+            Some(Received { command: Command::ConnectionInfo(login), .. }) => login.connection,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (one, other) = (connection(), connection());
+    assert!(one != other && one.starts_with(b"ID:acme-d1-pod-0-"), "{one:?} {other:?}");
+}
+
+#[test]
+fn strict_ordering_asks_to_be_the_only_one() {
+    let mut talk = Talk::greeted(SourceSettings { ordering: Ordering::Strict, ..settings() });
+    talk.hear(&[response(1)]).unwrap();
+    let said = talk.said();
+    assert!(
+        matches!(said.last(), Some(Received { command: Command::ConsumerInfo(consumer), .. })
+        if consumer.exclusive),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_check_logs_in_only() {
+    let mut talk = Talk::reaching(Reach::Login, settings());
+    talk.hear(&[offer(SECOND), response(1)]).unwrap();
+    assert!(talk.progress.subscribed);
+    talk.said();
+    talk.session.close(talk.now, 0);
+    let said = talk.said();
+    let [Received { command_id: 2, response_required: true, command: Command::RemoveInfo(goodbye) }] =
+        &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert!(matches!(goodbye.object, Removed::Connection(_)));
+}
+
+#[test]
+fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
+    let mut talk = Talk::subscribed(settings());
+    let mut commands = dispatches(1..=4);
+    commands.push(dispatch_of(message(5), 2));
+    talk.hear(&commands).unwrap();
+    let messages = &talk.progress.messages;
+    assert_eq!(messages.len(), 5);
+    assert_eq!(messages[1].id, "ID:producer-1:2:3:2", "as STOMP's message-id");
+    assert_eq!(messages[1].body, "{\"n\":2}");
+    assert_eq!((messages[1].timestamp, messages[1].redelivered), (Some(1_700_000_000_002), false));
+    assert!(messages[4].redelivered);
+    assert!(messages[1].headers.decode().contains(&("destination".into(), "/queue/d1.RTO.acme".into())));
+    assert_eq!(talk.session.outstanding(), 5);
+
+    talk.session.ack(talk.now, 3);
+    assert_eq!(talk.acks(), [(AckType::Standard, 3, 3)], "a range, no response");
+    assert_eq!(talk.session.outstanding(), 2);
+    talk.session.ack(talk.now, 3);
+    assert_eq!(talk.acks(), []);
+    talk.session.ack(talk.now, 99);
+    assert_eq!(talk.acks(), [(AckType::Standard, 5, 2)], "never beyond what was received");
+}
+
+#[test]
+fn messages_may_come_before_the_answer_to_the_subscription() {
+    let mut talk = Talk::greeted(settings());
+    talk.hear(&[response(1), dispatch(1)]).unwrap();
+    assert!(talk.progress.subscribed && talk.progress.messages.len() == 1);
+    talk.hear(&[response(3), dispatch(2)]).unwrap();
+    assert_eq!(talk.progress.messages.len(), 2);
+    talk.later(SECOND * 11).unwrap();
+    let unasked = Talk::begin(settings()).hear(&[dispatch(1)]).unwrap_err();
+    assert!(matches!(unasked, Trouble::Protocol { .. }), "{unasked}");
+}
+
+#[test]
+fn the_window_is_widened_while_nothing_is_settled() {
+    let mut talk = Talk::subscribed(settings());
+    talk.hear(&dispatches(1..=11)).unwrap();
+    assert_eq!(talk.acks(), []);
+    talk.hear(&dispatches(12..=12)).unwrap();
+    assert_eq!(talk.acks(), [(AckType::Delivered, 12, 12)]);
+    talk.hear(&dispatches(13..=100)).unwrap();
+    assert_eq!(talk.acks(), [(AckType::Delivered, 50, 38)]);
+    assert_eq!(talk.session.outstanding(), 100);
+    talk.session.ack(talk.now, 40);
+    assert_eq!(talk.acks(), [(AckType::Standard, 40, 40), (AckType::Delivered, 90, 40)]);
+}
+
+#[test]
+fn another_prefetch_of_the_brokers_leaves_less_to_give() {
+    let mut talk = Talk::subscribed(settings());
+    let control = |prefetch| Command::ConsumerControl(ConsumerControl { prefetch, ..Default::default() });
+    talk.hear(&[control(0), control(80)]).unwrap();
+    talk.hear(&dispatches(1..=80)).unwrap();
+    assert_eq!(talk.acks(), [(AckType::Delivered, 20, 20)]);
+}
+
+#[test]
+fn text_of_java_is_repaired_and_bytes_are_not_touched() {
+    let mut talk = Talk::subscribed(settings());
+    let mut text = message(1);
+    text.content = Some(text_content("\u{1F600}"));
+    let mut bytes = message(2);
+    bytes.kind = MessageKind::Bytes;
+    bytes.content = Some(Bytes::from_static(b"\xED\xA0\xBD\xED\xB8\x80"));
+    talk.hear(&[dispatch_of(text, 0), dispatch_of(bytes, 0)]).unwrap();
+    assert_eq!(talk.progress.messages[0].body, "\u{1F600}");
+    assert_eq!(talk.progress.messages[1].body, b"\xED\xA0\xBD\xED\xB8\x80".as_slice());
+    assert_eq!(talk.progress.repaired, 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_message_all_the_same() {
+    let mut talk = Talk::subscribed(settings());
+    let map =
+        WireMessage { kind: MessageKind::Map, content: Some(Bytes::from_static(b"\0\0")), ..message(1) };
+    let corrupt = WireMessage { compressed: true, ..message(2) };
+    let mut cut = Vec::new();
+    dispatch(3).encode(0, false, &mut cut);
+    // Shorter than its fields, behind the id of the message.
+    cut.truncate(cut.len() - 20);
+    let size = u32::try_from(cut.len() - 4).unwrap();
+    cut[..4].copy_from_slice(&size.to_be_bytes());
+    talk.hear(&[dispatch_of(map, 0), dispatch_of(corrupt, 0)]).unwrap();
+    talk.hear_bytes(&cut).unwrap();
+    talk.hear(&[dispatch(4)]).unwrap();
+    let told: Vec<_> = talk.progress.messages.iter().map(|message| message.unreadable.is_some()).collect();
+    assert_eq!(told, [true, true, true, false]);
+    assert_eq!(talk.progress.messages[0].body, b"\0\0".as_slice());
+    assert!(
+        talk.progress.messages[2].body.windows(7).any(|part| part == b"{\"n\":3}"),
+        "the bytes as they came"
+    );
+    assert_eq!(talk.progress.messages[2].id, "ID:producer-1:2:3:3");
+    talk.session.ack(talk.now, 3);
+    assert_eq!(talk.acks(), [(AckType::Standard, 3, 3)]);
+}
+
+#[test]
+fn a_body_too_large_is_named_after_the_good_ones() {
+    let large = |content: String| WireMessage { content: Some(text_content(&content)), ..message(2) };
+    for content in ["x".repeat(1001), "x".repeat(1 << 20)] {
+        let mut talk = Talk::subscribed(settings());
+        let trouble = talk.hear(&[dispatch(1), dispatch_of(large(content), 0)]).unwrap_err();
+        assert!(
+            matches!(&trouble, Trouble::BodyTooLarge { message_id, .. }
+            if message_id == "ID:producer-1:2:3:2"),
+            "{trouble}"
+        );
+        assert_eq!((talk.progress.messages.len(), talk.session.outstanding()), (1, 1));
+        assert_eq!(trouble.retry(), Retry::Slowly);
+    }
+}
+
+#[test]
+fn beats_in_thirds_and_judges_at_twice_the_smaller_inactivity() {
+    let mut talk = Talk::begin(settings());
+    talk.hear(&[offer(12 * SECOND), response(1), response(3)]).unwrap();
+    talk.said();
+    talk.later(SECOND * 3).unwrap();
+    assert_eq!(talk.said(), []);
+    talk.later(SECOND).unwrap();
+    let beat = Received { command_id: 4, response_required: false, command: Command::KeepAliveInfo };
+    assert_eq!(talk.said(), [beat]);
+    talk.hear(&[Command::KeepAliveInfo]).unwrap();
+    assert_eq!(talk.said(), []);
+    talk.later(SECOND * 26).unwrap();
+    assert!(matches!(talk.later(SECOND), Err(Trouble::Silent(27))));
+}
+
+#[test]
+fn a_question_for_life_is_answered_with_its_number() {
+    let mut talk = Talk::subscribed(settings());
+    let mut asked = Vec::new();
+    Command::KeepAliveInfo.encode(77, true, &mut asked);
+    talk.hear_bytes(&asked).unwrap();
+    let answer = Received { command_id: 77, response_required: false, command: Command::KeepAliveInfo };
+    assert_eq!(talk.said(), [answer]);
+}
+
+#[test]
+fn without_heart_beats_on_either_side_silence_is_no_fault() {
+    for (ours, theirs) in [(None, 30 * SECOND), (Some(20 * SECOND), Duration::ZERO)] {
+        let idle = SourceSettings { heart_beat: ours, idle_reconnect: None, ..settings() };
+        let mut talk = Talk::begin(idle);
+        talk.hear(&[offer(theirs), response(1), response(3)]).unwrap();
+        talk.said();
+        talk.later(SECOND * 6000).unwrap();
+        assert_eq!(talk.said(), []);
+    }
+}
+
+#[test]
+fn every_answer_has_its_time() {
+    let late = |talk: &mut Talk| match talk.later(SECOND * 10) {
+        Err(Trouble::Timeout { what, seconds: 10 }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(late(&mut Talk::begin(settings())), "the greeting");
+    let mut talk = Talk::greeted(settings());
+    assert_eq!(late(&mut talk), "the login");
+    let mut talk = Talk::greeted(settings());
+    talk.hear(&[response(1)]).unwrap();
+    assert_eq!(late(&mut talk), "the subscription");
+    let mut talk = Talk::subscribed(settings());
+    talk.session.close(talk.now, 0);
+    assert_eq!(late(&mut talk), "the goodbye");
+}
+
+#[test]
+fn says_goodbye_with_what_was_taken_and_discards_what_still_comes() {
+    for (acked, taken, last_delivered) in [(0, 0, -1), (2, 2, -1), (2, 4, 1004), (0, 99, 1005)] {
+        let mut talk = Talk::subscribed(settings());
+        talk.hear(&dispatches(1..=5)).unwrap();
+        talk.session.ack(talk.now, acked);
+        talk.said();
+        talk.session.close(talk.now, taken);
+        let said = talk.said();
+        let [
+            Received { response_required: false, command: Command::RemoveInfo(consumer), .. },
+            Received { command_id, response_required: true, command: Command::RemoveInfo(connection) },
+        ] = &said[..]
+        else {
+            panic!("{said:?}")
+        };
+        assert!(matches!(consumer.object, Removed::Consumer(_)));
+        assert!(matches!(connection.object, Removed::Connection(_)));
+        assert_eq!((consumer.last_delivered, connection.last_delivered), (last_delivered, last_delivered));
+
+        talk.hear(&[dispatch(6)]).unwrap();
+        assert!(!talk.progress.closed && talk.progress.messages.len() == 5);
+        talk.hear(&[response(*command_id)]).unwrap();
+        assert!(talk.progress.closed);
+        let said = talk.said();
+        assert!(matches!(said[..], [Received { command: Command::ShutdownInfo, .. }]), "{said:?}");
+    }
+}
+
+#[test]
+fn errors_are_told_apart_by_their_text() {
+    let at_login = |class, text| {
+        let exception = thrown(class, text);
+        Talk::greeted(settings()).hear(&[Command::ExceptionResponse { correlation_id: 1, exception }])
+    };
+    let refused = at_login("java.lang.SecurityException", "User name [12345] or password is invalid.");
+    assert!(matches!(refused, Err(Trouble::Credentials(_))));
+    let text = "Broker: b - Client: acme-d1-pod-0 already connected from tcp://10.0.0.7:4711";
+    let taken = at_login("javax.jms.InvalidClientIDException", text);
+    assert!(matches!(&taken, Err(Trouble::AlreadyConnected { peer }) if peer == "tcp://10.0.0.7:4711"));
+    let other = at_login("java.lang.NullPointerException", "");
+    assert!(matches!(&other, Err(Trouble::Broker { message, .. }) if message.contains("NullPointer")));
+
+    let mut talk = Talk::greeted(settings());
+    let exception = thrown(
+        "java.lang.SecurityException",
+        "User 12345 is not authorized to read from: queue://d1.RTO.acme",
+    );
+    let denied = [response(1), Command::ExceptionResponse { correlation_id: 3, exception }];
+    assert!(matches!(talk.hear(&denied), Err(Trouble::NotAuthorized(_))));
+}
+
+#[test]
+fn messages_before_an_error_are_not_lost_and_the_error_names_the_last() {
+    let mut talk = Talk::subscribed(settings());
+    let error = Command::ConnectionError { exception: thrown("javax.jms.JMSException", "out of luck") };
+    let trouble = talk.hear(&[dispatch(1), error]).unwrap_err();
+    assert_eq!(talk.progress.messages.len(), 1);
+    assert_eq!(trouble.suspect(), Some("ID:producer-1:2:3:1"));
+    assert!(trouble.leaves_the_connection_open());
+    talk.session.ack(talk.now, 1);
+    assert_eq!(talk.acks(), [(AckType::Standard, 1, 1)]);
+}
+
+#[test]
+fn a_consumer_that_the_broker_has_closed_is_told() {
+    let mut talk = Talk::subscribed(settings());
+    let control = ConsumerControl { close: true, ..ConsumerControl::default() };
+    let trouble = talk.hear(&[dispatch(1), Command::ConsumerControl(control)]).unwrap_err();
+    assert_eq!((trouble.label(), trouble.retry()), ("consumer_closed", Retry::Soon));
+    assert!(!trouble.leaves_the_connection_open(), "its acknowledgements count for nothing");
+}
+
+#[test]
+fn another_protocol_or_an_old_version_is_told() {
+    let mut talk = Talk::begin(settings());
+    let trouble = talk.hear_bytes(b"ERROR\ncontent-type:text/plain\n\n\0").unwrap_err();
+    assert!(trouble.to_string().contains("is it OpenWire that listens there"), "{trouble}");
+    let mut old = WireFormatInfo::offer(SECOND, SECOND, 0);
+    old.version = 9;
+    let trouble = Talk::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
+    assert!(trouble.to_string().contains("version 9"), "{trouble}");
+}
