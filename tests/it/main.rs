@@ -27,6 +27,7 @@ mod kafka_faults;
 mod kafka_server;
 mod kills;
 mod nats;
+mod openwire;
 mod outages;
 mod partitions;
 mod refusals;

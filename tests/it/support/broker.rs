@@ -44,6 +44,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether a client that does not log in is a customer.
     pub anonymous: bool,
+    /// Whether a consumer that acknowledges nothing for a second is removed.
+    pub removes_slow_consumers: bool,
     /// Names and addresses in the TLS certificate.
     pub certificate_names: Vec<String>,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
         Self {
             sync: true,
             anonymous: false,
+            removes_slow_consumers: false,
             certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         }
     }
@@ -246,6 +249,11 @@ fn configuration(options: &Options, directory: &Path) -> PathBuf {
     let mut text = fs::read_to_string(template).expect("read activemq.xml");
     if options.anonymous {
         text = text.replace(r#"anonymousAccessAllowed="false""#, r#"anonymousAccessAllowed="true""#);
+    }
+    if options.removes_slow_consumers {
+        let strategy = r#"</deadLetterStrategy><slowConsumerStrategy><abortSlowAckConsumerStrategy
+            checkPeriod="200" maxTimeSinceLastAck="1000" maxSlowDuration="500"/></slowConsumerStrategy>"#;
+        text = text.replace("</deadLetterStrategy>", strategy);
     }
     let path = directory.join("activemq.xml");
     fs::write(&path, text).expect("write activemq.xml");

@@ -1,0 +1,339 @@
+//! What is OpenWire's alone, against the real brokers: kinds of messages that STOMP does not know, what comes
+//! back marked as delivered, the window that stays open while nothing is settled. All that the two protocols
+//! share, the other scenarios show.
+
+use std::fs;
+use std::io::Write;
+
+use atdata_bridge::budget::Budget;
+use atdata_bridge::secret::Secret;
+use atdata_bridge::source::openwire::body::text_content;
+use atdata_bridge::source::openwire::codec::{Decoder, Limits};
+use atdata_bridge::source::openwire::frame::{Command, decode};
+use atdata_bridge::source::openwire::ids::{Destination, DestinationKind, MessageId, ProducerId};
+use atdata_bridge::source::openwire::info::{ConnectionInfo, ProducerInfo, SessionInfo};
+use atdata_bridge::source::openwire::message::{MessageKind, WireMessage};
+use atdata_bridge::source::openwire::properties::{self, Value};
+use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::admin::Admin;
+use crate::support::bridge::{Bridge, Setup};
+use crate::support::broker::{Broker, Options, Version, shared};
+use crate::support::consumer::{Acks, Consumer};
+use crate::support::events::Events;
+use crate::support::output::{Tally, json_lines};
+use crate::support::scenario::{
+    PATIENCE, Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
+};
+use crate::support::stomp::{Connection, Login};
+use crate::support::{SOON, on_each_broker, wait_until};
+
+on_each_broker!(
+    events_arrive_and_are_acknowledged,
+    every_kind_of_message_arrives_or_becomes_a_dead_letter,
+    nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill,
+    the_whole_prefetch_comes_while_nothing_is_settled,
+    a_consumer_that_the_broker_takes_away_comes_back,
+    the_name_of_another_connection_is_waited_for,
+    check_finds_what_is_wrong,
+);
+
+fn setup(broker: &Broker, namespace: &str) -> Setup {
+    let url = format!("tcp://{}", broker.openwire_addr());
+    Setup::at(&url, namespace, "main", &format!("{namespace}-1"))
+}
+
+async fn events_arrive_and_are_acknowledged(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.ow-events");
+    let events = Events::good(5000);
+    let setup = setup(broker, "ow-events");
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    publish(broker, "ow-events", events).await;
+    emptied(broker, queue).await;
+    assert_eq!(counts(broker, queue).dequeued, events.count);
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+}
+
+async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.ow-kinds");
+    let setup = setup(broker, "ow-kinds");
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+
+    let body = |n: u64| format!(r#"{{"md5":"{}","n":{n},"text":"é😀"}}"#, Events::good(9).key(n));
+    let zlib = |bytes: &[u8]| {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(bytes).expect("compress");
+        zlib.finish().expect("compress")
+    };
+    // As Java does it: more is compressed than the length says.
+    let mut bytes = u32::try_from(body(3).len()).expect("short").to_be_bytes().to_vec();
+    bytes.extend(zlib(&[body(3).as_bytes(), &[0; 700]].concat()));
+    let map = properties::encode(&[("md5".to_owned(), Value::Text(Events::good(9).key(4)))]);
+
+    let mut producer = Producer::connect(broker, "ow-kinds").await;
+    producer.send(MessageKind::Text, text_content(&body(0)), false).await;
+    producer.send(MessageKind::Bytes, body(1).into(), false).await;
+    producer.send(MessageKind::Text, zlib(&text_content(&body(2))).into(), true).await;
+    producer.send(MessageKind::Bytes, bytes.into(), true).await;
+    producer.send(MessageKind::Map, map.clone(), false).await;
+    producer.send(MessageKind::Text, Bytes::from_static(b"corrupt"), true).await;
+    producer.send(MessageKind::Text, text_content(&body(6)), false).await;
+    emptied(broker, queue).await;
+
+    let metrics = Admin::of(&bridge).await.metrics().await;
+    let labels = format!(r#"{{queue="{queue}"}}"#);
+    // Those of Java's texts that have a character beyond U+FFFF.
+    assert_eq!(metrics.value(&format!("atdata_bridge_events_repaired_total{labels}")), 3.0);
+    drain(bridge).await;
+    let arrived: Vec<String> = json_lines(setup.files()).iter().map(ToString::to_string).collect();
+    let expected = [0, 1, 2, 3, 6]
+        .map(|n| serde_json::from_str::<serde_json::Value>(&body(n)).expect("JSON").to_string());
+    assert_eq!(arrived, expected);
+    let letters = json_lines(setup.dead_letters());
+    let reasons: Vec<_> = letters.iter().map(|letter| letter["reason"].as_str()).collect();
+    assert_eq!(reasons, [Some("unreadable_body"); 2]);
+    assert!(letters[0]["detail"].as_str().is_some_and(|detail| detail.contains("Map")), "{letters:?}");
+    let kept = letters[0]["body"].as_str().expect("a map of short texts is text");
+    assert_eq!(kept.as_bytes(), map);
+    assert!(letters[0]["message_id"].as_str().is_some_and(|id| id.ends_with(":1:1:5")), "{letters:?}");
+}
+
+/// What was on the way to a bridge that drains, nobody has seen (`activemq.md` 3.8).
+async fn nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.ow-marks");
+    let events = Events::good(40_000);
+    let setup = setup(broker, "ow-marks");
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    drain(bridge).await;
+    publish(broker, "ow-marks", events).await;
+    let sample = |name: &str| format!(r#"atdata_bridge_events_{name}_total{{queue="{queue}"}}"#);
+
+    let bridge = setup.start();
+    grown(setup.files(), 400_000).await;
+    drain(bridge).await;
+    let before = counts(broker, queue).dequeued;
+    assert!(before < events.count / 2, "the backlog was gone before the close: {before}");
+
+    let bridge = setup.start();
+    let admin = admin_of_start(3, &bridge).await;
+    let received = sample("received");
+    let metrics = admin
+        .metrics_until("more has come than was on the way", |metrics| {
+            metrics.find(&received).is_some_and(|received| received > 2048.0)
+        })
+        .await;
+    assert_eq!(metrics.value(&sample("redelivered")), 0.0);
+    bridge.kill();
+
+    let bridge = setup.start();
+    let redelivered = sample("redelivered");
+    admin_of_start(4, &bridge)
+        .await
+        .metrics_until("something comes again", |metrics| {
+            metrics.find(&redelivered).is_some_and(|redelivered| redelivered > 0.0)
+        })
+        .await;
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(1024);
+}
+
+/// Where the process listens that was started so many times: all of them share a log.
+async fn admin_of_start(times: usize, bridge: &Bridge) -> Admin {
+    let told = || bridge.log().matches("admin: /livez").count();
+    wait_until("the log tells where it listens", SOON, || told() == times).await;
+    Admin::of(bridge).await
+}
+
+/// On a backlog that is on the disk, a broker that hears of no acknowledgement sends a few hundred and then
+/// nothing (`activemq.md` 3.11).
+async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
+    let (broker, queue) = (Broker::start(version, Options::default()), "main.RTO.acme");
+    let events = Events::good(3000);
+    Consumer::subscribe(&broker, queue, 1, Acks::Never).await.close().await;
+    publish(&broker, "acme", events).await;
+    broker.restart();
+    let setup = setup(&broker, "acme");
+    fs::create_dir_all(setup.files()).expect("make a directory");
+    let unusable = Unusable::make(setup.files());
+
+    let bridge = setup.start();
+    wait_until("all of the prefetch is on the way", SOON, || {
+        let in_flight = counts(&broker, queue).in_flight;
+        assert!(in_flight <= 1024, "more is on the way than the prefetch allows: {in_flight}");
+        in_flight == 1024
+    })
+    .await;
+    unusable.restore();
+    emptied(&broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+}
+
+async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
+    let options = Options { removes_slow_consumers: true, ..Options::default() };
+    let (broker, queue) = (Broker::start(version, options), "main.RTO.acme");
+    let events = Events::good(1000);
+    let setup = setup(&broker, "acme");
+    fs::create_dir_all(setup.files()).expect("make a directory");
+    let unusable = Unusable::make(setup.files());
+    let mut bridge = setup.start();
+    subscribed(&broker, queue, 1).await;
+    publish(&broker, "acme", events).await;
+    says(&mut bridge, "the broker has taken the subscription away").await;
+    let said = bridge.log().len();
+    unusable.restore();
+    says_after(&mut bridge, said, r#"ready part="source""#).await;
+    emptied(&broker, queue).await;
+    drain(bridge).await;
+    Tally::of(events, setup.files()).assert_complete(0);
+}
+
+async fn the_name_of_another_connection_is_waited_for(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.ow-named");
+    let login = Login::customer().client_id("ow-named-1");
+    let holder = Connection::login(broker.addr(), &login).await.expect("log in");
+    let setup = setup(broker, "ow-named").set("LOG__FILTER", "debug");
+    let mut bridge = setup.start();
+    says(&mut bridge, "the connection id is still in use, from tcp://127.0.0.1:").await;
+    holder.disconnect().await.expect("say goodbye");
+    subscribed(broker, queue, 1).await;
+    drain(bridge).await;
+}
+
+async fn check_finds_what_is_wrong(version: Version) {
+    let broker = shared(version);
+    let wrong = setup(broker, "ow-wrong").set("SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff");
+    fails(wrong.argument("check"), "the broker refused the login: ").await;
+
+    Consumer::subscribe(broker, "main.RTO.ow-foreign", 1, Acks::Never).await.close().await;
+    let other = Login::other_customer();
+    let foreign = setup(broker, "ow-foreign")
+        .set("SOURCE__USERNAME", other.username)
+        .set("SOURCE__PASSWORD", other.password)
+        .argument("check")
+        .argument("--subscribe");
+    fails(foreign, "the broker refused to let this user read the queue: ").await;
+
+    let stomp = format!("tcp://{}", broker.addr());
+    fails(setup(broker, "ow-stomp").set("SOURCE__URL", stomp).argument("check"), "FAILED").await;
+
+    succeeds(setup(broker, "ow-checked").argument("check")).await;
+    assert_eq!(broker.queue("main.RTO.ow-checked"), None, "a mere check has created a queue");
+    succeeds(setup(broker, "ow-checked").argument("check").argument("--subscribe")).await;
+    assert_eq!(counts(broker, "main.RTO.ow-checked").consumers, 0);
+}
+
+async fn fails(setup: Setup, words: &str) {
+    let mut check = setup.start();
+    let status = check.ended(PATIENCE).await;
+    let log = check.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("FAILED  broker tcp://") && log.contains(words), "{log}");
+}
+
+async fn succeeds(setup: Setup) {
+    let mut check = setup.start();
+    let status = check.ended(SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", check.log());
+}
+
+/// Publishes what only OpenWire can say, written by the bridge's own codec and read by a real broker.
+struct Producer {
+    stream: TcpStream,
+    decoder: Decoder,
+    commands: i32,
+    id: ProducerId,
+    topic: Destination,
+    sent: i64,
+}
+
+impl Producer {
+    async fn connect(broker: &Broker, namespace: &str) -> Self {
+        let connection = Bytes::from(format!("ID:test-{namespace}-1"));
+        let topic = Destination { kind: DestinationKind::Topic, name: format!("RTO.{namespace}").into() };
+        let mut producer = Self {
+            stream: TcpStream::connect(broker.openwire_addr()).await.expect("connect"),
+            decoder: Decoder::new(Limits::with_body(1 << 20), Budget::new(1 << 20)),
+            commands: 0,
+            id: ProducerId { connection: connection.clone(), session: 1, value: 1 },
+            topic,
+            sent: 0,
+        };
+        let login = Login::producer();
+        let mut greeting = Vec::new();
+        Command::WireFormatInfo(WireFormatInfo::offer(PATIENCE, PATIENCE, i64::MAX)).encode(
+            0,
+            false,
+            &mut greeting,
+        );
+        producer.stream.write_all(&greeting).await.expect("greet");
+        let login = Command::ConnectionInfo(ConnectionInfo {
+            connection: connection.clone(),
+            client_id: Some(format!("test-{namespace}")),
+            password: Some(Secret::new(login.password)),
+            user_name: Some(login.username.to_owned()),
+            manageable: false,
+            client_master: true,
+        });
+        producer.ask(&login).await;
+        producer.ask(&Command::SessionInfo(SessionInfo { connection, value: 1 })).await;
+        let info = ProducerInfo { producer: producer.id.clone(), destination: None, window: 0 };
+        producer.ask(&Command::ProducerInfo(info)).await;
+        producer
+    }
+
+    /// Sends a persistent message and waits until the broker has it.
+    async fn send(&mut self, kind: MessageKind, content: Bytes, compressed: bool) {
+        self.sent += 1;
+        let id = MessageId {
+            text_view: None,
+            producer: self.id.clone(),
+            producer_sequence: self.sent,
+            broker_sequence: 0,
+        };
+        let mut message = WireMessage::new(kind, id);
+        message.destination = Some(self.topic.clone());
+        message.persistent = true;
+        message.timestamp = 1_700_000_000_000;
+        message.content = Some(content);
+        message.compressed = compressed;
+        self.ask(&Command::Message(message)).await;
+    }
+
+    async fn ask(&mut self, command: &Command) {
+        self.commands += 1;
+        let mut bytes = Vec::new();
+        command.encode(self.commands, true, &mut bytes);
+        self.stream.write_all(&bytes).await.expect("send");
+        timeout(SOON, self.answered()).await.expect("a response in time");
+    }
+
+    async fn answered(&mut self) {
+        loop {
+            let mut frames = Vec::new();
+            self.decoder.decode(&mut frames).expect("frames");
+            for frame in &frames {
+                match decode(frame).expect("a command").command {
+                    Command::Response { correlation_id } if correlation_id == self.commands => return,
+                    refusal @ (Command::ExceptionResponse { .. } | Command::ConnectionError { .. }) => {
+                        panic!("{refusal:?}")
+                    }
+                    _ => {}
+                }
+            }
+            let read = self.stream.read_buf(self.decoder.buffer()).await.expect("read");
+            assert_ne!(read, 0, "the broker has closed the connection");
+        }
+    }
+}
