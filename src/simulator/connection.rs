@@ -1,4 +1,4 @@
-//! One connection: the socket around a [`Session`], and the faults that happen to it.
+//! One connection: the socket around a [`Conversation`], and the faults that happen to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,19 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::budget::Budget;
-use crate::source::stomp::codec::{Decoder, Limits};
-use crate::source::stomp::frame::Frame;
-
+use super::conversation::{Conversation, Flow};
 use super::faults::Faults;
 use super::server::Shared;
-use super::session::{Flow, Session};
+use super::stomp::Stomp;
 
 /// Bytes written at once, about.
 const CHUNK: usize = 128 << 10;
-
-/// What a client may send in one frame.
-const LIMITS: Limits = Limits { line: 10 << 10, headers: 1000, body: 1 << 20 };
 
 /// Serves one client until it leaves, a fault ends it, or the simulator stops.
 pub(crate) async fn serve(
@@ -55,9 +49,9 @@ enum End {
 }
 
 struct Connection {
-    session: Session,
-    decoder: Decoder,
-    frames: Vec<Frame>,
+    conversation: Box<dyn Conversation>,
+    /// What the client sends while the connection ends.
+    unheard: Vec<u8>,
     out: Vec<u8>,
     /// How much of `out` has been written.
     written: usize,
@@ -78,9 +72,8 @@ impl Connection {
             changed: shared.watch(),
             faults: shared.watch_faults(),
             cuts: shared.watch_cuts(),
-            session: Session::new(shared, peer),
-            decoder: Decoder::new(LIMITS, Budget::new(LIMITS.body)),
-            frames: Vec::new(),
+            conversation: Box::new(Stomp::new(shared, peer)),
+            unheard: Vec::new(),
             out: Vec::with_capacity(CHUNK + CHUNK / 2),
             written: 0,
             events: 0,
@@ -105,14 +98,15 @@ impl Connection {
                 self.refill(&faults, silent);
             }
             let piece = self.out.len().min(self.written + faults.dribble.unwrap_or(CHUNK).max(1));
-            let (pending, due) = (self.written < piece, self.session.heart_beat().due());
+            let (pending, due) = (self.written < piece, self.conversation.heart_beat().due());
             let due = due.map(Instant::from_std);
+            let input = if self.closing { &mut self.unheard } else { self.conversation.input() };
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
                 _ = self.cuts.changed() => return End::Cut,
                 _ = self.faults.changed() => {}
                 _ = self.changed.changed(), if !pending => {}
-                read = reader.read_buf(self.decoder.buffer()) => match read {
+                read = reader.read_buf(input) => match read {
                     Ok(0) => return End::Left,
                     Ok(_) => self.receive(),
                     Err(error) => return End::Broken(error),
@@ -122,7 +116,7 @@ impl Connection {
                         Ok(count) => self.written += count,
                         Err(error) => return End::Broken(error),
                     }
-                    self.session.heart_beat().sent();
+                    self.conversation.heart_beat().sent();
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if self.check_heart_beats(&faults, silent) {
@@ -144,10 +138,10 @@ impl Connection {
         let left = |after: Option<u64>| after.map_or(u64::MAX, |after| after.saturating_sub(self.events));
         let error = if self.told_error { None } else { faults.error_after };
         let limit = left(faults.drop_every).min(left(error)).min(left(faults.silent_after));
-        self.events += self.session.fill(limit, CHUNK, &mut self.out);
+        self.events += self.conversation.fill(limit, CHUNK, &mut self.out);
         if error.is_some_and(|after| self.events >= after) {
             self.told_error = true;
-            self.session.reject("simulated error", &mut self.out);
+            self.conversation.complain("simulated error", &mut self.out);
         }
         if faults.drop_every.is_some_and(|after| self.events >= after) {
             self.tear();
@@ -157,32 +151,23 @@ impl Connection {
     /// Ends the connection inside a frame, if there is one.
     fn tear(&mut self) {
         let whole = self.out.len();
-        self.session.fill(1, usize::MAX, &mut self.out);
+        self.conversation.fill(1, usize::MAX, &mut self.out);
         self.out.truncate(whole + (self.out.len() - whole) / 2);
         self.closing = true;
     }
 
-    /// Answers every frame that is complete.
+    /// Answers what has come.
     fn receive(&mut self) {
-        let decoded = self.decoder.decode(&mut self.frames);
-        self.session.heart_beat().received(!self.frames.is_empty());
+        self.unheard.clear();
         let now = Instant::now().into_std();
-        for frame in self.frames.drain(..) {
-            if !self.closing && self.session.handle(&frame, now, &mut self.out) == Flow::Close {
-                self.closing = true;
-            }
-        }
-        if let Err(error) = decoded {
-            self.session.reject(&error.to_string(), &mut self.out);
-            self.closing = true;
-        }
+        self.closing = self.closing || self.conversation.answer(now, &mut self.out) == Flow::Close;
     }
 
     /// Whether the client is to be given up.
     fn check_heart_beats(&mut self, faults: &Faults, silent: bool) -> bool {
-        let found = self.session.heart_beat().check(Instant::now().into_std(), faults.heart_beats);
+        let found = self.conversation.heart_beat().check(Instant::now().into_std(), faults.heart_beats);
         if found.send && !silent {
-            self.out.push(b'\n');
+            self.conversation.beat(&mut self.out);
         }
         found.dead
     }

@@ -4,16 +4,18 @@
 mod audit;
 mod broker;
 mod connection;
+mod conversation;
+mod exception;
 mod faults;
 mod flights;
 mod generator;
 mod heart_beat;
-mod message;
 mod oddity;
 mod pace;
 mod queue;
 mod server;
 mod session;
+mod stomp;
 mod stream;
 
 pub use audit::{Audit, Findings, Place};

@@ -1,8 +1,8 @@
 //! MESSAGE frames as ActiveMQ writes them, appended to one buffer without an allocation of their own.
 
-use super::flights::Flight;
-use super::generator::push_number;
-use super::stream::Stream;
+use super::super::flights::Flight;
+use super::super::generator::push_number;
+use super::super::stream::Stream;
 
 /// What all messages of one subscription have in common.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::stream::{Content, Run};
+    use super::super::super::stream::{Content, Run};
     use super::*;
 
     #[test]

@@ -1,0 +1,316 @@
+//! STOMP 1.2 as ActiveMQ answers it.
+
+mod message;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::budget::Budget;
+use crate::source::stomp::codec::{Decoder, Limits};
+use crate::source::stomp::frame::{Command, Encoder, Escapes, Frame};
+
+use self::message::MessageWriter;
+use super::conversation::{Conversation, Flow};
+use super::exception::{Exception, SECURITY};
+use super::flights::Flight;
+use super::heart_beat::HeartBeat;
+use super::queue::{AckMode, ConsumerId, Wish};
+use super::server::Shared;
+use super::session::{Session, Subscription};
+
+/// ActiveMQ's default prefetch for a queue.
+const DEFAULT_PREFETCH: u64 = 1000;
+
+/// What a client may send in one frame.
+const LIMITS: Limits = Limits { line: 10 << 10, headers: 1000, body: 1 << 20 };
+
+#[derive(Debug)]
+struct Subscribed {
+    /// Chosen by the client.
+    id: String,
+    consumer: ConsumerId,
+    writer: MessageWriter,
+}
+
+impl Subscription for Subscribed {
+    fn consumer(&self) -> ConsumerId {
+        self.consumer
+    }
+
+    fn write(&self, flight: &Flight, out: &mut Vec<u8>) {
+        self.writer.write(flight, out);
+    }
+}
+
+/// A conversation in STOMP.
+#[derive(Debug)]
+pub(crate) struct Stomp {
+    session: Session<Subscribed>,
+    decoder: Decoder,
+    frames: Vec<Frame>,
+    heart_beat: HeartBeat,
+}
+
+/// Refuses a frame: an ERROR, and perhaps the end.
+struct Refusal {
+    exception: Exception,
+    flow: Flow,
+}
+
+impl Refusal {
+    /// The connection goes on.
+    fn protocol(message: impl Into<String>) -> Self {
+        Exception::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
+    }
+
+    /// The connection ends.
+    fn fatal(self) -> Self {
+        Self { flow: Flow::Close, ..self }
+    }
+
+    /// A security exception has no stack trace.
+    fn body(&self) -> String {
+        let Exception { class, message } = &self.exception;
+        match *class {
+            SECURITY => message.clone(),
+            class => format!(
+                "{class}: {message}\n\tat org.apache.activemq.transport.stomp.ProtocolConverter.onStompCommand\
+                 (ProtocolConverter.java:268)\n"
+            ),
+        }
+    }
+}
+
+impl From<Exception> for Refusal {
+    fn from(exception: Exception) -> Self {
+        Self { exception, flow: Flow::Continue }
+    }
+}
+
+impl Conversation for Stomp {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.decoder.buffer()
+    }
+
+    fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> Flow {
+        let decoded = self.decoder.decode(&mut self.frames);
+        self.heart_beat.received(!self.frames.is_empty());
+        for frame in std::mem::take(&mut self.frames) {
+            if self.handle(&frame, now, out) == Flow::Close {
+                return Flow::Close;
+            }
+        }
+        if let Err(error) = decoded {
+            self.complain(&error.to_string(), out);
+            return Flow::Close;
+        }
+        Flow::Continue
+    }
+
+    fn fill(&mut self, limit: u64, size: usize, out: &mut Vec<u8>) -> u64 {
+        self.session.fill(limit, size, out)
+    }
+
+    fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
+        write_error(&Refusal::protocol(message), None, self.escapes(), out);
+    }
+
+    fn heart_beat(&mut self) -> &mut HeartBeat {
+        &mut self.heart_beat
+    }
+
+    fn beat(&self, out: &mut Vec<u8>) {
+        out.push(b'\n');
+    }
+}
+
+impl Stomp {
+    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        Self {
+            session: Session::new(shared, peer),
+            decoder: Decoder::new(LIMITS, Budget::new(LIMITS.body)),
+            frames: Vec::new(),
+            heart_beat: HeartBeat::off(Instant::now()),
+        }
+    }
+
+    /// Answers one frame.
+    fn handle(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Flow {
+        let escapes = self.escapes();
+        match self.dispatch(frame, now, out) {
+            Ok(flow) => flow,
+            Err(refusal) => {
+                let receipt = frame.header("receipt", Escapes::V1_2);
+                write_error(&refusal, receipt.as_deref(), escapes, out);
+                refusal.flow
+            }
+        }
+    }
+
+    /// CONNECTED is written un-escaped, and so is an ERROR that answers CONNECT.
+    fn escapes(&self) -> Escapes {
+        if self.session.is_logged_in() { Escapes::V1_2 } else { Escapes::None }
+    }
+
+    fn dispatch(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<Flow, Refusal> {
+        if matches!(frame.command, Command::Connect | Command::Stomp) {
+            self.connect(frame, now, out).map_err(Refusal::fatal)?;
+            return Ok(Flow::Continue);
+        }
+        if !self.session.is_logged_in() {
+            return Err(Refusal::protocol("Not connected.").fatal());
+        }
+        match frame.command {
+            Command::Subscribe => return self.subscribe(frame, out).map(|()| Flow::Continue),
+            Command::Unsubscribe => self.unsubscribe(frame)?,
+            Command::Ack => self.acknowledge(frame, "ACK")?,
+            Command::Nack => self.acknowledge(frame, "NACK")?,
+            Command::Send => return Err(self.session.unauthorized("write to", &destination(frame)).into()),
+            Command::Begin | Command::Commit | Command::Abort => {
+                return Err(Refusal::protocol("Transactions are not simulated"));
+            }
+            Command::Disconnect => {
+                self.session.leave(true, now);
+                write_receipt(frame, out);
+                return Ok(Flow::Close);
+            }
+            other => return Err(Refusal::protocol(format!("Unknown STOMP action: {}", other.name())).fatal()),
+        }
+        write_receipt(frame, out);
+        Ok(Flow::Continue)
+    }
+
+    fn connect(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if self.session.is_logged_in() {
+            return Err(Refusal::protocol("Already connected."));
+        }
+        let header = |name| frame.text(name, Escapes::V1_1);
+        let versions = header("accept-version").unwrap_or_else(|| "1.0".to_owned());
+        if !versions.split(',').any(|version| version.trim() == "1.2") {
+            let message = format!("Invalid Protocol version[{versions}], supported versions are: [1.2]");
+            return Err(Refusal::protocol(message));
+        }
+        let beats = header("heart-beat").unwrap_or_else(|| "0,0".to_owned());
+        let (sends, wants) = parse_heart_beat(&beats)
+            .ok_or_else(|| Refusal::protocol(format!("Invalid heart-beat header:{beats}")))?;
+        let (username, password) =
+            (header("login").unwrap_or_default(), header("passcode").unwrap_or_default());
+        let client_id = header("client-id");
+        let id = self.session.log_in(&username, &password, client_id.as_deref(), now)?;
+        let client_id = client_id.unwrap_or_else(|| format!("{}-2:{}", self.session.shared().id(), id.0));
+        let mut reply = Encoder::begin(out, Command::Connected, Escapes::None)
+            .header("server", "ActiveMQ/5.17.2-simulator")
+            .header("heart-beat", format!("{},{}", wants.as_millis(), sends.as_millis()))
+            .header("session", client_id)
+            .header("version", "1.2");
+        if let Some(receipt) = header("receipt") {
+            reply = reply.header("receipt-id", receipt);
+        }
+        reply.end(b"");
+        self.heart_beat = HeartBeat::new(sends, wants, now);
+        Ok(())
+    }
+
+    fn subscribe(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let header = |name| frame.text(name, Escapes::V1_2);
+        let id =
+            header("id").ok_or_else(|| Refusal::protocol("SUBSCRIBE received without a subscription id!"))?;
+        let wish = wish(frame);
+        let (consumer, queue) = self.session.consume(&destination(frame), wish)?;
+        // Messages are taken when the buffer is filled the next time, so that none overtakes the receipt.
+        write_receipt(frame, out);
+        let broker = self.session.shared().id();
+        let scope = format!("{broker}-{}", consumer.0);
+        let scope = (wish.mode != AckMode::Auto).then_some(scope.as_str());
+        let writer = MessageWriter::new(broker, &queue, &id, scope);
+        self.session.subscriptions.push(Subscribed { id, consumer, writer });
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
+        let id = frame.text("id", Escapes::V1_2).unwrap_or_default();
+        let subscriptions = &mut self.session.subscriptions;
+        // An id that was used twice names the newer one.
+        let at = subscriptions.iter().rposition(|subscription| subscription.id == id);
+        let at = at.ok_or_else(|| Refusal::protocol("No subscription matched."))?;
+        let found = subscriptions.remove(at);
+        self.session.shared().change(|broker| broker.unsubscribe(found.consumer));
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, frame: &Frame, verb: &str) -> Result<(), Refusal> {
+        if frame.header("transaction", Escapes::V1_2).is_some() {
+            return Err(Refusal::protocol("Transactions are not simulated"));
+        }
+        let id = frame.text("id", Escapes::V1_2);
+        let id = id.ok_or_else(|| Refusal::protocol(format!("{verb} received without an ack id")))?;
+        let found = self.delivery(&id).is_some_and(|(consumer, number)| {
+            self.session.shared().change(|broker| match verb {
+                "NACK" => broker.nack(consumer, number),
+                _ => broker.ack(consumer, number),
+            })
+        });
+        if found {
+            return Ok(());
+        }
+        // ActiveMQ names the message id, which a frame of version 1.2 does not have.
+        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [null]")))
+    }
+
+    /// The consumer of this session and the delivery number that an ack id names.
+    fn delivery(&self, ack_id: &str) -> Option<(ConsumerId, u64)> {
+        let scoped = ack_id.strip_prefix(self.session.shared().id())?.strip_prefix('-')?;
+        let (consumer, number) = scoped.split_once(':')?;
+        let consumer = ConsumerId(consumer.parse().ok()?);
+        let own = self.session.subscriptions.iter().any(|subscription| subscription.consumer == consumer);
+        Some((consumer, number.parse().ok()?)).filter(|_| own)
+    }
+}
+
+/// The `destination` of a frame as ActiveMQ names it; without a prefix it is a queue.
+fn destination(frame: &Frame) -> String {
+    let written = frame.text("destination", Escapes::V1_2).unwrap_or_default();
+    match written.strip_prefix("/topic/") {
+        Some(topic) => format!("topic://{topic}"),
+        None => format!("queue://{}", written.strip_prefix("/queue/").unwrap_or(&written)),
+    }
+}
+
+fn wish(frame: &Frame) -> Wish {
+    let header = |name| frame.text(name, Escapes::V1_2);
+    let mode = match header("ack").as_deref() {
+        Some("client") => AckMode::Client,
+        Some("client-individual") => AckMode::ClientIndividual,
+        _ => AckMode::Auto,
+    };
+    let number = |name| header(name).and_then(|text| text.parse().ok());
+    Wish {
+        mode,
+        prefetch: number("activemq.prefetchSize").unwrap_or(DEFAULT_PREFETCH),
+        exclusive: header("activemq.exclusive").is_some_and(|text| text == "true"),
+        priority: number("activemq.priority").unwrap_or(0).min(127) as u8,
+    }
+}
+
+fn parse_heart_beat(text: &str) -> Option<(Duration, Duration)> {
+    let (sends, wants) = text.split_once(',')?;
+    let millis = |text: &str| text.trim().parse().ok().map(Duration::from_millis);
+    Some((millis(sends)?, millis(wants)?))
+}
+
+fn write_receipt(frame: &Frame, out: &mut Vec<u8>) {
+    if let Some(receipt) = frame.header("receipt", Escapes::V1_2) {
+        Encoder::begin(out, Command::Receipt, Escapes::V1_2).header("receipt-id", receipt).end(b"");
+    }
+}
+
+fn write_error(refusal: &Refusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
+    let mut error = Encoder::begin(out, Command::Error, escapes)
+        .header("content-type", "text/plain")
+        .header("message", &refusal.exception.message);
+    if let Some(receipt) = receipt {
+        error = error.header("receipt-id", receipt);
+    }
+    error.end(refusal.body().as_bytes());
+}
