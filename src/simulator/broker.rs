@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::flights::Flight;
-use super::queue::{ConsumerId, Queue, QueueStats, Wish};
+use super::queue::{ConsumerId, LastDelivered, Queue, QueueStats, Wish};
 use super::stream::Run;
 
 /// Counters of the whole broker, all in messages unless they say otherwise.
@@ -89,6 +89,7 @@ impl Broker {
 
     /// Copies messages to every queue that exists for their namespace.
     pub(crate) fn publish(&mut self, run: &Run) {
+        let run = Run { sequence: self.published + 1, ..run.clone() };
         self.published += run.count;
         let suffix = format!(".RTO.{}", run.stream.namespace);
         for (name, queue) in &mut self.queues {
@@ -154,7 +155,7 @@ impl Broker {
         self.last_producer
     }
 
-    /// Ends a session and its consumers. `clean`: it said DISCONNECT, so its client id is free at once.
+    /// Ends a session and its consumers. `clean`: it said goodbye, so its client id is free at once.
     pub(crate) fn leave(&mut self, session: SessionId, clean: bool, now: Instant) {
         let owned = self.consumers.iter().filter(|(_, (owner, _))| *owner == session);
         for consumer in owned.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -176,10 +177,15 @@ impl Broker {
         id
     }
 
-    /// Removes a consumer; what it has not acknowledged returns.
+    /// Removes a consumer; what it has not acknowledged returns, all of it marked as redelivered.
     pub(crate) fn unsubscribe(&mut self, consumer: ConsumerId) {
+        self.remove(consumer, LastDelivered::Unknown);
+    }
+
+    /// Removes a consumer; what it has not acknowledged returns.
+    pub(crate) fn remove(&mut self, consumer: ConsumerId, delivered: LastDelivered) {
         if let Some(queue) = self.queue_of(consumer) {
-            queue.remove(consumer);
+            queue.remove(consumer, delivered);
         }
         self.consumers.remove(&consumer);
     }
@@ -199,6 +205,12 @@ impl Broker {
         self.queue_of(consumer).is_some_and(|queue| queue.nack(consumer, number))
     }
 
+    /// The queue of a consumer that is there.
+    pub(crate) fn queue_of(&mut self, consumer: ConsumerId) -> Option<&mut Queue> {
+        let (_, name) = self.consumers.get(&consumer)?;
+        self.queues.get_mut(name)
+    }
+
     /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
@@ -207,11 +219,6 @@ impl Broker {
             refused: self.refused,
             queues: self.queues.iter().map(|(name, queue)| (name.clone(), queue.stats())).collect(),
         }
-    }
-
-    fn queue_of(&mut self, consumer: ConsumerId) -> Option<&mut Queue> {
-        let (_, name) = self.consumers.get(&consumer)?;
-        self.queues.get_mut(name)
     }
 }
 

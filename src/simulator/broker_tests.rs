@@ -34,7 +34,7 @@ fn broker() -> (Broker, SessionId, Instant) {
 fn take_all(broker: &mut Broker, consumer: ConsumerId) -> Vec<(u64, u64, bool)> {
     let mut taken = Vec::new();
     while let Some(Flight { number, run }) = broker.take(consumer, 3) {
-        taken.extend((0..run.count).map(|n| (number + n, run.first + n, run.redelivered)));
+        taken.extend((0..run.count).map(|n| (number + n, run.first + n, run.redeliveries > 0)));
     }
     taken
 }

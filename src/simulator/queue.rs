@@ -1,6 +1,7 @@
 //! One queue: what waits, who consumes, and who is given what.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use super::flights::{Flight, Flights};
 use super::stream::{Run, Runs};
@@ -42,11 +43,13 @@ struct Consumer {
     outbox: VecDeque<Flight>,
     /// The delivery number of the next message.
     next: u64,
+    /// How many more than the prefetch may be out, since the consumer has said what it has.
+    extension: u64,
 }
 
 impl Consumer {
     fn room(&self) -> u64 {
-        self.wish.prefetch.saturating_sub(self.unacked.count())
+        (self.wish.prefetch + self.extension).saturating_sub(self.unacked.count())
     }
 
     fn give(&mut self, run: Run) {
@@ -58,9 +61,30 @@ impl Consumer {
 
     /// Whether delivery `number` was written and is un-acked.
     fn awaits(&self, number: u64) -> bool {
-        let unwritten = self.outbox.front().map_or(self.next, |flight| flight.number);
-        number < unwritten && self.unacked.contains(number)
+        self.is_written(number) && self.unacked.contains(number)
     }
+
+    fn is_written(&self, number: u64) -> bool {
+        number < self.outbox.front().map_or(self.next, |flight| flight.number)
+    }
+
+    /// Removes deliveries, and takes back as much of the extension.
+    fn settle(&mut self, numbers: RangeInclusive<u64>) -> u64 {
+        let removed = self.unacked.remove(numbers);
+        self.extension = self.extension.saturating_sub(removed);
+        removed
+    }
+}
+
+/// What a consumer that goes says it was given, of what it has not acknowledged: this comes again marked as
+/// redelivered, the rest unmarked (`activemq.md` 3.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastDelivered {
+    /// It does not say: all, written or not.
+    Unknown,
+    /// Everything up to the message at this place in all that the broker was sent; nothing, if that is not
+    /// among it.
+    Sequence(u64),
 }
 
 /// Counters of one queue, all in messages.
@@ -74,11 +98,11 @@ pub struct QueueStats {
     pub in_flight: u64,
     /// Given to consumers, every time counted.
     pub dispatched: u64,
-    /// Given to consumers with `redelivered:true`, every time counted.
+    /// Given to consumers marked as redelivered, every time counted.
     pub redelivered: u64,
     /// Acknowledged.
     pub acked: u64,
-    /// Refused with NACK and so dead.
+    /// Refused (NACK, POISON) and so dead.
     pub dead: u64,
     /// Consumers now.
     pub consumers: u64,
@@ -106,18 +130,31 @@ impl Queue {
     /// Adds a consumer, behind those of the same priority.
     pub(crate) fn add(&mut self, id: ConsumerId, wish: Wish) {
         let at = self.consumers.partition_point(|other| other.wish.priority >= wish.priority);
-        let consumer = Consumer { id, wish, unacked: Flights::default(), outbox: VecDeque::new(), next: 1 };
+        let consumer = Consumer {
+            id,
+            wish,
+            unacked: Flights::default(),
+            outbox: VecDeque::new(),
+            next: 1,
+            extension: 0,
+        };
         self.consumers.insert(at, consumer);
         self.distribute();
     }
 
     /// Removes a consumer; what it has not acknowledged returns to the head of the queue in order of
-    /// dispatch, marked as redelivered whether it was written or not.
-    pub(crate) fn remove(&mut self, id: ConsumerId) {
+    /// dispatch.
+    pub(crate) fn remove(&mut self, id: ConsumerId, delivered: LastDelivered) {
         let Some(at) = self.consumers.iter().position(|consumer| consumer.id == id) else { return };
-        let consumer = self.consumers.remove(at);
-        for mut run in consumer.unacked.into_runs_newest_first() {
-            run.redelivered = true;
+        let mut consumer = self.consumers.remove(at);
+        let last = match delivered {
+            LastDelivered::Unknown => Some(consumer.next - 1),
+            LastDelivered::Sequence(sequence) => consumer.unacked.find_sequence(sequence),
+        };
+        if let Some(last) = last {
+            consumer.unacked.mark_through(last);
+        }
+        for run in consumer.unacked.into_runs_newest_first() {
             self.pending.push_front(run);
         }
         self.distribute();
@@ -125,12 +162,12 @@ impl Queue {
 
     /// The next messages to write to a consumer: at most `limit`, of one run.
     pub(crate) fn take(&mut self, id: ConsumerId, limit: u64) -> Option<Flight> {
-        let consumer = self.consumers.iter_mut().find(|consumer| consumer.id == id)?;
+        let consumer = self.consumer(id)?;
         let first = consumer.outbox.front_mut()?;
         let taken =
             if first.run.count > limit { first.split_front(limit) } else { consumer.outbox.pop_front()? };
         if consumer.wish.mode == AckMode::Auto {
-            self.stats.acked += consumer.unacked.remove_through(taken.number + taken.run.count - 1);
+            self.stats.acked += consumer.settle(taken.number..=taken.number + taken.run.count - 1);
             self.distribute();
         }
         Some(taken)
@@ -140,22 +177,65 @@ impl Queue {
     /// `false`: there is no such un-acked delivery.
     pub(crate) fn ack(&mut self, id: ConsumerId, number: u64) -> bool {
         let Some(consumer) = self.awaiting(id, number) else { return false };
-        let removed = match consumer.wish.mode {
-            AckMode::ClientIndividual => u64::from(consumer.unacked.remove_one(number)),
-            AckMode::Auto | AckMode::Client => consumer.unacked.remove_through(number),
-        };
-        self.stats.acked += removed;
+        let first = if consumer.wish.mode == AckMode::ClientIndividual { number } else { 0 };
+        self.stats.acked += consumer.settle(first..=number);
         self.distribute();
         true
     }
 
+    /// Acknowledges the un-acked deliveries of a range.
+    pub(crate) fn ack_range(&mut self, id: ConsumerId, numbers: RangeInclusive<u64>) {
+        let Some(consumer) = self.consumer(id) else { return };
+        self.stats.acked += consumer.settle(numbers);
+        self.distribute();
+    }
+
     /// Kills delivery `number` alone, in every mode. `false`: there is no such un-acked delivery.
     pub(crate) fn nack(&mut self, id: ConsumerId, number: u64) -> bool {
-        let Some(consumer) = self.awaiting(id, number) else { return false };
-        consumer.unacked.remove_one(number);
-        self.stats.dead += 1;
-        self.distribute();
+        if self.awaiting(id, number).is_none() {
+            return false;
+        }
+        self.kill_range(id, number..=number);
         true
+    }
+
+    /// Kills the un-acked deliveries of a range.
+    pub(crate) fn kill_range(&mut self, id: ConsumerId, numbers: RangeInclusive<u64>) {
+        let Some(consumer) = self.consumer(id) else { return };
+        self.stats.dead += consumer.settle(numbers);
+        self.distribute();
+    }
+
+    /// The number of a consumer's oldest un-acked delivery.
+    pub(crate) fn oldest(&self, id: ConsumerId) -> Option<u64> {
+        self.consumers.iter().find(|consumer| consumer.id == id)?.unacked.first()
+    }
+
+    /// The number of the delivery by which message `number` of `producer` was written to a consumer that has
+    /// not acknowledged it.
+    pub(crate) fn find(&self, id: ConsumerId, producer: u64, number: u64) -> Option<u64> {
+        let consumer = self.consumers.iter().find(|consumer| consumer.id == id)?;
+        consumer.unacked.find(producer, number).filter(|number| consumer.is_written(*number))
+    }
+
+    /// How many deliveries of a range a consumer has not acknowledged.
+    pub(crate) fn unacked_in(&self, id: ConsumerId, numbers: RangeInclusive<u64>) -> u64 {
+        let consumer = self.consumers.iter().find(|consumer| consumer.id == id);
+        consumer.map_or(0, |consumer| consumer.unacked.count_in(numbers))
+    }
+
+    /// Lets `count` messages more out than the prefetch, until as many are acknowledged.
+    pub(crate) fn extend(&mut self, id: ConsumerId, count: u64) {
+        let Some(consumer) = self.consumer(id) else { return };
+        consumer.extension += count;
+        self.distribute();
+    }
+
+    /// Changes the prefetch of a consumer.
+    pub(crate) fn resize(&mut self, id: ConsumerId, prefetch: u64) {
+        let Some(consumer) = self.consumer(id) else { return };
+        consumer.wish.prefetch = prefetch;
+        self.distribute();
     }
 
     /// The counters now.
@@ -168,8 +248,12 @@ impl Queue {
         }
     }
 
+    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.id == id)
+    }
+
     fn awaiting(&mut self, id: ConsumerId, number: u64) -> Option<&mut Consumer> {
-        self.consumers.iter_mut().find(|consumer| consumer.id == id && consumer.awaits(number))
+        self.consumer(id).filter(|consumer| consumer.awaits(number))
     }
 
     /// Gives out what waits while somebody has room: in turn, in equal shares.
@@ -181,7 +265,7 @@ impl Queue {
                 let Some(consumer) = self.consumers.get_mut(at) else { return };
                 let Some(run) = self.pending.pop_front(consumer.room().min(share)) else { break };
                 self.stats.dispatched += run.count;
-                self.stats.redelivered += if run.redelivered { run.count } else { 0 };
+                self.stats.redelivered += if run.redeliveries > 0 { run.count } else { 0 };
                 self.turn = at + 1;
                 consumer.give(run);
             }
@@ -205,3 +289,7 @@ impl Queue {
         Some(level.collect())
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

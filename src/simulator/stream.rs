@@ -53,20 +53,23 @@ pub(crate) struct Run {
     pub(crate) stream: Arc<Stream>,
     pub(crate) first: u64,
     pub(crate) count: u64,
-    /// Whether a consumer was lost before it acknowledged them.
-    pub(crate) redelivered: bool,
+    /// The first one's place in all that the broker was ever sent; the others follow.
+    pub(crate) sequence: u64,
+    /// How many consumers were lost before they acknowledged them.
+    pub(crate) redeliveries: u32,
 }
 
 impl Run {
     /// `count` messages of `stream` from number `first`, never delivered before.
     pub(crate) fn new(stream: Arc<Stream>, first: u64, count: u64) -> Self {
-        Self { stream, first, count, redelivered: false }
+        Self { stream, first, count, sequence: 0, redeliveries: 0 }
     }
 
     /// Takes the first `count` messages off; less than all of them.
     pub(crate) fn split_front(&mut self, count: u64) -> Self {
         let front = Self { count, ..self.clone() };
         self.first += count;
+        self.sequence += count;
         self.count -= count;
         front
     }
@@ -75,7 +78,8 @@ impl Run {
     fn continues(&self, next: &Self) -> bool {
         Arc::ptr_eq(&self.stream, &next.stream)
             && self.first + self.count == next.first
-            && self.redelivered == next.redelivered
+            && self.sequence + self.count == next.sequence
+            && self.redeliveries == next.redeliveries
     }
 }
 
@@ -107,6 +111,7 @@ impl Runs {
         match self.runs.front_mut() {
             Some(first) if run.continues(first) => {
                 first.first = run.first;
+                first.sequence = run.sequence;
                 first.count += run.count;
             }
             _ => self.runs.push_front(run),

@@ -42,7 +42,7 @@ impl MessageWriter {
                 push_number(flight.number + n, out);
             }
             self.write_id(&run.stream, run.first + n, out);
-            if run.redelivered {
+            if run.redeliveries > 0 {
                 out.extend_from_slice(b"\nredelivered:true");
             }
             out.extend_from_slice(b"\n\n");
@@ -92,7 +92,7 @@ mod tests {
         let stream =
             Stream { producer: 7, namespace: "acme".into(), started_ms: 1000, rate: Some(100.0), content };
         let mut run = Run::new(Arc::new(stream), 42, 1);
-        run.redelivered = true;
+        run.redeliveries = 1;
         let writer =
             MessageWriter::new("ID:simulator-40001-17", "d1.RTO.acme", "0", Some("ID:simulator-40001-17-3"));
         let mut out = Vec::new();
