@@ -65,12 +65,15 @@ struct FaultArgs {
     /// End each connection inside a frame after N events; take more than the consumer's prefetch.
     #[arg(long, value_name = "N")]
     drop_every: Option<u64>,
-    /// Send each connection an ERROR frame after N events.
+    /// Send each connection an error after N events.
     #[arg(long, value_name = "N")]
     error_after: Option<u64>,
     /// Say nothing more on a connection after N events, and keep it open.
     #[arg(long, value_name = "N")]
     silent_after: Option<u64>,
+    /// Close the consumers of each connection after N events, as ActiveMQ does with slow ones.
+    #[arg(long, value_name = "N")]
+    close_consumers_after: Option<u64>,
     /// Refuse the next N reconnects with "already connected".
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     refuse_reconnects: u32,
@@ -129,7 +132,7 @@ async fn serve(
 ) -> Result<(), SimulateError> {
     let simulator = Simulator::start(args.simulator()).await?;
     simulator.generate(&args.namespace, args.generation());
-    write!(out, "{}", args.introduction(&simulator.url()))?;
+    write!(out, "{}", args.introduction(&simulator.url(), &simulator.openwire_url()))?;
     let served = tokio::select! {
         () = stop => Ok(()),
         failed = report(&simulator, out) => failed,
@@ -200,7 +203,7 @@ impl SimulateArgs {
     }
 
     /// What to put into the bridge's configuration.
-    fn introduction(&self, url: &str) -> String {
+    fn introduction(&self, url: &str, openwire_url: &str) -> String {
         let entries = [
             ("url", url),
             ("username", &self.username),
@@ -210,8 +213,8 @@ impl SimulateArgs {
         ];
         let lines = entries.map(|(name, value)| format!("{name} = {}\n", toml_edit::Value::from(value)));
         format!(
-            "An AtData broker listens at {url} until Ctrl-C. Put this into the bridge's configuration \
-             (any destination id will do):\n\n[source]\n{}\n",
+            "An AtData broker listens at {url} until Ctrl-C, for OpenWire at {openwire_url}. Put this into \
+             the bridge's configuration (any destination id will do):\n\n[source]\n{}\n",
             lines.concat()
         )
     }
@@ -223,6 +226,7 @@ impl FaultArgs {
             drop_every: self.drop_every,
             error_after: self.error_after,
             silent_after: self.silent_after,
+            close_consumers_after: self.close_consumers_after,
             refuse_reconnects: self.refuse_reconnects,
             closed: false,
             heart_beats: match self.late_heart_beats {
@@ -276,6 +280,7 @@ mod tests {
             "--odd-every=2",
             "--odd=lines,nul",
             "--late-heart-beats=30s",
+            "--close-consumers-after=20",
             "--drop-every=2000",
             "--hold=1min",
             "--refuse-reconnects=3",
@@ -287,6 +292,7 @@ mod tests {
             config.faults,
             Faults {
                 drop_every: Some(2000),
+                close_consumers_after: Some(20),
                 refuse_reconnects: 3,
                 heart_beats: HeartBeats::Late(Duration::from_secs(30)),
                 ..Default::default()
@@ -317,7 +323,8 @@ mod tests {
         let mut out = Vec::new();
         serve(args, async {}, &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
-        let (_, configuration) = text.split_once("\n\n").unwrap();
+        let (introduction, configuration) = text.split_once("\n\n").unwrap();
+        assert!(introduction.contains("for OpenWire at tcp://127.0.0.1:"), "{introduction}");
         let table: toml_edit::DocumentMut = configuration.parse().unwrap();
         assert_eq!(table["source"]["password"].as_str(), Some("a\"b"));
         assert!(table["source"]["url"].as_str().unwrap().starts_with("stomp://127.0.0.1:"));

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::queue::AckMode;
-use super::super::stream::{Content, Stream};
+use super::super::stream::{Content, Form, Stream};
 use super::*;
 
 const QUEUE: &str = "dest1.RTO.acme";
 
 fn stream(producer: u64) -> Arc<Stream> {
-    let content = Content::Body(Bytes::from_static(b"{}"));
+    let content = Content::Body(Form::Text, Bytes::from_static(b"{}"));
     Arc::new(Stream { producer, namespace: "acme".into(), started_ms: 0, rate: None, content })
 }
 

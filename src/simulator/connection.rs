@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::conversation::{Conversation, Flow};
 use super::faults::Faults;
+use super::openwire::OpenWire;
 use super::server::Shared;
 use super::stomp::Stomp;
 
@@ -26,14 +27,39 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let end = match socket.set_nodelay(true) {
-        Ok(()) => {
-            let (reader, writer) = socket.split();
-            Connection::new(peer, shared).run(reader, writer, stop).await
-        }
-        Err(error) => End::Broken(error),
+    let end = async {
+        socket.set_nodelay(true).map_err(End::Broken)?;
+        let cuts = shared.watch_cuts();
+        let conversation = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
+        let (reader, writer) = socket.split();
+        Ok(Connection::new(conversation, &shared, cuts).run(reader, writer, stop).await)
     };
+    let end = end.await.unwrap_or_else(|end: End| end);
     debug!(%peer, ?end, "connection ended");
+}
+
+/// Waits for the first byte, which tells what the client speaks: OpenWire begins with the size of a frame
+/// below 16 MiB, so with a zero, and STOMP with a letter or a line end. ActiveMQ speaks OpenWire on a port of
+/// its own and first; every client speaks at once, so none misses that.
+async fn meet(
+    socket: &TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    mut cuts: watch::Receiver<()>,
+    stop: &CancellationToken,
+) -> Result<Box<dyn Conversation>, End> {
+    let mut first = [0];
+    let peeked = tokio::select! {
+        () = stop.cancelled() => return Err(End::Stopped),
+        _ = cuts.changed() => return Err(End::Cut),
+        peeked = socket.peek(&mut first) => peeked,
+    };
+    match (peeked, first) {
+        (Err(error), _) => Err(End::Broken(error)),
+        (Ok(0), _) => Err(End::Left),
+        (Ok(_), [0]) => Ok(Box::new(OpenWire::new(Arc::clone(shared), peer))),
+        (Ok(_), _) => Ok(Box::new(Stomp::new(Arc::clone(shared), peer))),
+    }
 }
 
 /// Why a connection ended; for the log.
@@ -55,10 +81,12 @@ struct Connection {
     out: Vec<u8>,
     /// How much of `out` has been written.
     written: usize,
-    /// MESSAGE frames so far.
+    /// Messages so far.
     events: u64,
-    /// Whether the ERROR of [`Faults::error_after`] has been sent.
+    /// Whether the error of [`Faults::error_after`] has been sent.
     told_error: bool,
+    /// Whether the consumers were closed by [`Faults::close_consumers_after`].
+    closed_consumers: bool,
     /// Ends once `out` has been written.
     closing: bool,
     changed: watch::Receiver<()>,
@@ -67,17 +95,18 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr, shared: Arc<Shared>) -> Self {
+    fn new(conversation: Box<dyn Conversation>, shared: &Shared, cuts: watch::Receiver<()>) -> Self {
         Self {
             changed: shared.watch(),
             faults: shared.watch_faults(),
-            cuts: shared.watch_cuts(),
-            conversation: Box::new(Stomp::new(shared, peer)),
+            cuts,
+            conversation,
             unheard: Vec::new(),
             out: Vec::with_capacity(CHUNK + CHUNK / 2),
             written: 0,
             events: 0,
             told_error: false,
+            closed_consumers: false,
             closing: false,
         }
     }
@@ -136,12 +165,18 @@ impl Connection {
             return;
         }
         let left = |after: Option<u64>| after.map_or(u64::MAX, |after| after.saturating_sub(self.events));
-        let error = if self.told_error { None } else { faults.error_after };
-        let limit = left(faults.drop_every).min(left(error)).min(left(faults.silent_after));
+        let error = faults.error_after.filter(|_| !self.told_error);
+        let close = faults.close_consumers_after.filter(|_| !self.closed_consumers);
+        let limits = [faults.drop_every, faults.silent_after, error, close].map(left);
+        let limit = limits.into_iter().min().unwrap_or(u64::MAX);
         self.events += self.conversation.fill(limit, CHUNK, &mut self.out);
         if error.is_some_and(|after| self.events >= after) {
             self.told_error = true;
             self.conversation.complain("simulated error", &mut self.out);
+        }
+        if close.is_some_and(|after| self.events >= after) {
+            self.closed_consumers = true;
+            self.conversation.close_consumers(&mut self.out);
         }
         if faults.drop_every.is_some_and(|after| self.events >= after) {
             self.tear();

@@ -27,6 +27,9 @@ pub(crate) trait Conversation: Send {
     /// Tells the client of an error that it has no part in.
     fn complain(&mut self, message: &str, out: &mut Vec<u8>);
 
+    /// Takes all consumers away, and tells the client where its protocol can.
+    fn close_consumers(&mut self, out: &mut Vec<u8>);
+
     /// The heart-beats that were agreed on.
     fn heart_beat(&mut self) -> &mut HeartBeat;
 

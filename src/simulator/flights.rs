@@ -136,12 +136,12 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::stream::{Content, Stream};
+    use super::super::stream::{Content, Form, Stream};
     use super::*;
 
     /// Deliveries 1 to 30 in three flights, of messages 11 to 40.
     fn flights() -> Flights {
-        let content = Content::Body(Bytes::new());
+        let content = Content::Body(Form::Text, Bytes::new());
         let stream = Stream { producer: 1, namespace: "acme".into(), started_ms: 0, rate: None, content };
         let stream = Arc::new(stream);
         let mut flights = Flights::default();

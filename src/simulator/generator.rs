@@ -4,6 +4,7 @@
 use crate::key::Key;
 
 use super::oddity::Oddity;
+use super::stream::Form;
 
 /// What is generated.
 #[derive(Clone, Debug)]
@@ -110,6 +111,17 @@ impl Generator {
     /// Whether the event at `serial` has a usable key; the others belong into the dead letters.
     pub fn usable(&self, serial: u64) -> bool {
         !matches!(self.slot(serial), Slot::Odd { oddity, .. } if !oddity.usable())
+    }
+
+    /// In what sort of message the event at `serial` is sent.
+    pub(crate) fn form(&self, serial: u64) -> Form {
+        match self.config.odd_every {
+            0 => Form::Text,
+            _ => match self.slot(serial) {
+                Slot::Odd { oddity, .. } => oddity.form(),
+                Slot::Event { .. } => Form::Text,
+            },
+        }
     }
 
     /// Appends the body of event `serial`.

@@ -42,18 +42,18 @@ pub(crate) struct HeartBeat {
 }
 
 impl HeartBeat {
-    /// From the client's `heart-beat:cx,cy`, at the time of CONNECT. The first checks come after the
-    /// smaller of the two.
-    pub(crate) fn new(client_sends: Duration, client_wants: Duration, now: Instant) -> Self {
-        let due = now + client_sends.min(client_wants);
-        let check = |every| Check { every, due };
-        let (read, write) = (check(client_sends), check(client_wants));
+    /// How often to look whether anything came and whether anything was sent, first after `delay`. In STOMP
+    /// these are the client's `heart-beat:cx,cy` and the smaller of the two; in OpenWire the inactivity that
+    /// was agreed on, a third of it, and the initial delay.
+    pub(crate) fn new(read: Duration, write: Duration, delay: Duration, now: Instant) -> Self {
+        let check = |every| Check { every, due: now + delay };
+        let (read, write) = (check(read), check(write));
         Self { read, write, heard: true, frame: true, sent: true }
     }
 
     /// No heart-beats, neither way.
     pub(crate) fn off(now: Instant) -> Self {
-        Self::new(Duration::ZERO, Duration::ZERO, now)
+        Self::new(Duration::ZERO, Duration::ZERO, Duration::ZERO, now)
     }
 
     /// Bytes came, perhaps with a whole frame.
@@ -99,10 +99,20 @@ mod tests {
 
     /// The seconds at which each thing happens to a client that announced 3 s both ways.
     fn watch(manner: HeartBeats, frames_at: &[u32]) -> (Vec<u32>, Option<u32>) {
+        watch_with(3 * SECOND, 3 * SECOND, 3 * SECOND, manner, frames_at)
+    }
+
+    fn watch_with(
+        read: Duration,
+        write: Duration,
+        delay: Duration,
+        manner: HeartBeats,
+        frames_at: &[u32],
+    ) -> (Vec<u32>, Option<u32>) {
         let start = Instant::now();
-        let mut beat = HeartBeat::new(3 * SECOND, 3 * SECOND, start);
+        let mut beat = HeartBeat::new(read, write, delay, start);
         let mut sent = Vec::new();
-        for second in 1..=30 {
+        for second in 1..=100 {
             let found = beat.check(start + second * SECOND, manner);
             if found.send {
                 sent.push(second);
@@ -125,15 +135,22 @@ mod tests {
     #[test]
     fn any_byte_keeps_a_client_alive_and_it_is_cut_when_they_end() {
         assert_eq!(watch(HeartBeats::OnTime, &[4, 7, 10]).1, Some(18));
-        let always: Vec<_> = (1..=30).collect();
+        let always: Vec<_> = (1..=100).collect();
         assert_eq!(watch(HeartBeats::OnTime, &always).1, None);
     }
 
     #[test]
     fn the_broker_may_be_late_or_never() {
-        let always: Vec<_> = (1..=30).collect();
-        assert_eq!(watch(HeartBeats::Late(4 * SECOND), &always).0, [10, 17, 24]);
+        let always: Vec<_> = (1..=100).collect();
+        assert_eq!(watch(HeartBeats::Late(4 * SECOND), &always).0[..3], [10, 17, 24]);
         assert!(watch(HeartBeats::Never, &always).0.is_empty());
+    }
+
+    /// As measured at ActiveMQ with its defaults (`activemq.md` 3.7).
+    #[test]
+    fn openwires_intervals_count_from_the_initial_delay() {
+        let seen = watch_with(30 * SECOND, 10 * SECOND, 10 * SECOND, HeartBeats::OnTime, &[]);
+        assert_eq!(seen, (vec![20, 30, 40, 50, 60, 70], Some(70)));
     }
 
     #[test]
@@ -142,6 +159,6 @@ mod tests {
         let mut beat = HeartBeat::off(now);
         assert_eq!(beat.due(), None);
         assert_eq!(beat.check(now + 100 * SECOND, HeartBeats::OnTime), Checked::default());
-        assert_eq!(HeartBeat::new(SECOND, Duration::ZERO, now).due(), Some(now));
+        assert_eq!(HeartBeat::new(SECOND, Duration::ZERO, Duration::ZERO, now).due(), Some(now));
     }
 }

@@ -1,5 +1,5 @@
-//! An embedded AtData broker for the demo, for rehearsals and for tests of the ugly cases: a STOMP 1.2
-//! server on loopback that behaves like AtData's ActiveMQ.
+//! An embedded AtData broker for the demo, for rehearsals and for tests of the ugly cases: a server on
+//! loopback that speaks STOMP 1.2 and OpenWire and behaves like AtData's ActiveMQ.
 
 mod audit;
 mod broker;
@@ -11,6 +11,7 @@ mod flights;
 mod generator;
 mod heart_beat;
 mod oddity;
+mod openwire;
 mod pace;
 mod queue;
 mod server;
@@ -26,3 +27,4 @@ pub use oddity::{Oddity, UnknownOddity};
 pub use pace::{Generation, Pace};
 pub use queue::QueueStats;
 pub use server::{Login, Simulator, SimulatorConfig, StartError};
+pub use stream::Form;

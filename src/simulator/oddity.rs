@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::source::openwire::properties::{self, Value};
+
 use super::generator::push_number;
+use super::stream::Form;
 
 /// One way to be odd. Every odd body carries `serial` and a number, so that a reader can tell which one
-/// it has; all but [`Oddity::Binary`] and [`Oddity::Nul`] are text.
+/// it has; all but [`Oddity::Binary`], [`Oddity::Nul`] and [`Oddity::Map`] are text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Oddity {
     /// JSON without `md5`.
@@ -27,14 +30,18 @@ pub enum Oddity {
     Cesu8,
     /// A body of a million bytes: usable where the consumer takes so much.
     Large,
-    /// A raw NUL: with no content-length the frame ends there and the rest of the body is garbage. No
-    /// client can consume past it.
+    /// A raw NUL, so no JSON. Over STOMP, with no content-length, the frame ends there and the rest of the
+    /// body is garbage: no client can consume past it.
     Nul,
+    /// A message of name and value pairs ([`Form::Map`]), which nobody but its producer understands.
+    Map,
+    /// A text that its producer compressed ([`Form::Compressed`]): usable.
+    Compressed,
 }
 
 impl Oddity {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::NoKey,
         Self::NotJson,
         Self::Prefixed,
@@ -45,6 +52,8 @@ impl Oddity {
         Self::Cesu8,
         Self::Large,
         Self::Nul,
+        Self::Map,
+        Self::Compressed,
     ];
 
     /// Those without a usable key, each by itself harmless: they belong into the dead letters.
@@ -52,7 +61,7 @@ impl Oddity {
 
     /// Whether the body has a usable key.
     pub fn usable(self) -> bool {
-        matches!(self, Self::UpperCase | Self::Lines | Self::Cesu8 | Self::Large)
+        matches!(self, Self::UpperCase | Self::Lines | Self::Cesu8 | Self::Large | Self::Compressed)
     }
 
     /// Its name on the command line.
@@ -68,11 +77,25 @@ impl Oddity {
             Self::Cesu8 => "cesu8",
             Self::Large => "large",
             Self::Nul => "nul",
+            Self::Map => "map",
+            Self::Compressed => "compressed",
+        }
+    }
+
+    /// In what sort of message it is.
+    pub(crate) fn form(self) -> Form {
+        match self {
+            Self::Map => Form::Map,
+            Self::Compressed => Form::Compressed,
+            _ => Form::Text,
         }
     }
 
     /// Appends the body that stands at `serial`.
     pub(crate) fn write(self, md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
+        if self == Self::Map {
+            return write_map(md5, serial, out);
+        }
         let mut parts = |before: &[u8], md5: &[u8], after: &[u8]| {
             for part in [before, md5, after] {
                 out.extend_from_slice(part);
@@ -90,7 +113,7 @@ impl Oddity {
             Self::UpperCase => parts(MD5, &md5.to_ascii_uppercase(), SERIAL),
             Self::Lines => parts(b"{\r\n  \"md5\": \"", md5, b"\",\r\n  \"serial\": "),
             Self::Cesu8 => parts(MD5, md5, b"\",\"name\":\"\xed\xa0\xbd\xed\xb8\x80\",\"serial\":"),
-            Self::Large | Self::Nul => parts(MD5, md5, SERIAL),
+            Self::Large | Self::Nul | Self::Map | Self::Compressed => parts(MD5, md5, SERIAL),
         }
         match self {
             Self::NotJson => {}
@@ -104,6 +127,14 @@ impl Oddity {
             _ => out.push(b'}'),
         }
     }
+}
+
+/// A map as it is on the wire, with the members that the texts have.
+fn write_map(md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
+    let md5 = String::from_utf8_lossy(md5).into_owned();
+    let entries = [("md5", md5), ("serial", serial.to_string())];
+    let entries = entries.map(|(name, value)| (name.to_owned(), Value::Text(value)));
+    out.extend_from_slice(&properties::encode(&entries));
 }
 
 impl fmt::Display for Oddity {
@@ -132,12 +163,12 @@ mod tests {
 
     use super::*;
 
-    /// CESU-8 is repaired before anybody looks for the key, and a NUL never arrives in one piece.
+    /// CESU-8 is repaired before anybody looks for the key, and maps are not looked into.
     #[test]
     fn usable_means_that_a_key_is_found() {
         let keying = Keying::new(vec!["/md5".to_owned()], false);
         let key = Key::digest(b"somebody");
-        for oddity in Oddity::ALL.into_iter().filter(|it| !matches!(it, Oddity::Cesu8 | Oddity::Nul)) {
+        for oddity in Oddity::ALL.into_iter().filter(|it| !matches!(it, Oddity::Cesu8 | Oddity::Map)) {
             let mut body = Vec::new();
             oddity.write(&key.hex(), 7, &mut body);
             let found = keying.key_of(&body);

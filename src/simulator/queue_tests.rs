@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::stream::{Content, Stream};
+use super::super::stream::{Content, Form, Stream};
 use super::*;
 
 const ONE: ConsumerId = ConsumerId(1);
@@ -10,7 +10,7 @@ const TWO: ConsumerId = ConsumerId(2);
 
 /// `count` messages of producer 7, which stand from place 101 on in all that the broker was sent.
 fn queue(count: u64) -> Queue {
-    let content = Content::Body(Bytes::from_static(b"{}"));
+    let content = Content::Body(Form::Text, Bytes::from_static(b"{}"));
     let stream = Stream { producer: 7, namespace: "acme".into(), started_ms: 0, rate: None, content };
     let mut queue = Queue::default();
     queue.enqueue(Run { sequence: 101, ..Run::new(Arc::new(stream), 1, count) });

@@ -17,7 +17,7 @@ use super::broker::{AlreadyConnected, Broker, SessionId, Stats};
 use super::connection;
 use super::faults::Faults;
 use super::pace::{self, Generation};
-use super::stream::{Content, Run, Stream};
+use super::stream::{Content, Form, Run, Stream};
 
 /// One of AtData's customers.
 #[derive(Clone, Debug)]
@@ -102,9 +102,14 @@ impl Simulator {
         self.address
     }
 
-    /// Where it listens, as the bridge's `source.url`.
+    /// Where it listens, as the bridge's `source.url`, for STOMP.
     pub fn url(&self) -> String {
         format!("stomp://{}", self.address)
+    }
+
+    /// The same for OpenWire.
+    pub fn openwire_url(&self) -> String {
+        format!("tcp://{}", self.address)
     }
 
     /// Makes a queue exist before anybody subscribes to it.
@@ -114,7 +119,12 @@ impl Simulator {
 
     /// Sends one text to the topic `RTO.<namespace>`; every queue that exists for it gets a copy.
     pub fn publish(&self, namespace: &str, body: impl Into<Bytes>) {
-        let stream = self.shared.stream(namespace, None, Content::Body(body.into()));
+        self.publish_as(namespace, Form::Text, body);
+    }
+
+    /// Sends one message of any sort to the topic `RTO.<namespace>`.
+    pub fn publish_as(&self, namespace: &str, form: Form, body: impl Into<Bytes>) {
+        let stream = self.shared.stream(namespace, None, Content::Body(form, body.into()));
         self.shared.change(|broker| broker.publish(&Run::new(stream, 1, 1)));
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::broker::SessionId;
 use super::exception::Exception;
 use super::flights::Flight;
-use super::queue::{ConsumerId, Wish};
+use super::queue::{ConsumerId, LastDelivered, Wish};
 use super::server::{Login, Shared};
 
 /// Messages taken from the broker under one lock.
@@ -20,7 +20,7 @@ pub(crate) trait Subscription {
     fn consumer(&self) -> ConsumerId;
 
     /// Appends the frames of one flight.
-    fn write(&self, flight: &Flight, out: &mut Vec<u8>);
+    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>);
 }
 
 #[derive(Debug)]
@@ -57,14 +57,16 @@ impl<S> Session<S> {
     /// Checks who the client is, and takes its client id if it has one.
     pub(crate) fn log_in(
         &mut self,
-        username: &str,
+        username: Option<&str>,
         password: &str,
         client_id: Option<&str>,
         now: Instant,
     ) -> Result<SessionId, Exception> {
-        let login = self.shared.login(username, password).cloned();
-        let login = login
-            .ok_or_else(|| Exception::security(format!("User name [{username}] or password is invalid.")))?;
+        let login = self.shared.login(username.unwrap_or_default(), password).cloned();
+        let login = login.ok_or_else(|| {
+            let shown = username.unwrap_or("null");
+            Exception::security(format!("User name [{shown}] or password is invalid."))
+        })?;
         let id = self.shared.connect(client_id, self.peer, now).map_err(|held| {
             let message = format!(
                 "Broker: {} - Client: {} already connected from tcp://{}",
@@ -113,12 +115,30 @@ impl<S> Session<S> {
 }
 
 impl<S: Subscription> Session<S> {
+    /// Removes consumers; what they have not acknowledged returns. How many they were.
+    pub(crate) fn remove(&mut self, delivered: LastDelivered, which: impl Fn(&S) -> bool) -> usize {
+        let removed: Vec<S> = self.subscriptions.extract_if(.., |subscription| which(subscription)).collect();
+        for subscription in &removed {
+            self.shared.change(|broker| broker.remove(subscription.consumer(), delivered));
+        }
+        removed.len()
+    }
+
+    /// Removes all consumers, as the broker does with those that are too slow.
+    pub(crate) fn close_consumers(&mut self) -> Vec<S> {
+        let closed = std::mem::take(&mut self.subscriptions);
+        for subscription in &closed {
+            self.shared.change(|broker| broker.unsubscribe(subscription.consumer()));
+        }
+        closed
+    }
+
     /// Appends waiting messages, at most `limit` and until the buffer has `size` bytes; how many.
     pub(crate) fn fill(&mut self, limit: u64, size: usize, out: &mut Vec<u8>) -> u64 {
         let (mut written, mut idle) = (0, 0);
         while written < limit && out.len() < size && idle < self.subscriptions.len() {
             self.turn = (self.turn + 1) % self.subscriptions.len();
-            let Some(subscription) = self.subscriptions.get(self.turn) else { break };
+            let Some(subscription) = self.subscriptions.get_mut(self.turn) else { break };
             let flight = self.shared.broker().take(subscription.consumer(), TAKE.min(limit - written));
             match flight {
                 None => idle += 1,

@@ -22,11 +22,24 @@ pub(crate) struct Stream {
     pub(crate) content: Content,
 }
 
+/// In what sort of message a body is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A text.
+    Text,
+    /// A text that its producer compressed; over STOMP it is like any other.
+    Compressed,
+    /// Bytes.
+    Bytes,
+    /// A map; the body is what OpenWire has on the wire. Over STOMP nothing of it comes.
+    Map,
+}
+
 /// The bodies of a stream.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// The same body for every number.
-    Body(Bytes),
+    Body(Form, Bytes),
     /// Message n carries the generated event n − 1.
     Generated(Generator),
 }
@@ -35,8 +48,16 @@ impl Stream {
     /// Appends the body of message `number`.
     pub(crate) fn write_body(&self, number: u64, out: &mut Vec<u8>) {
         match &self.content {
-            Content::Body(body) => out.extend_from_slice(body),
+            Content::Body(_, body) => out.extend_from_slice(body),
             Content::Generated(generator) => generator.write(number - 1, out),
+        }
+    }
+
+    /// In what message `number` is.
+    pub(crate) fn form(&self, number: u64) -> Form {
+        match &self.content {
+            Content::Body(form, _) => *form,
+            Content::Generated(generator) => generator.form(number - 1),
         }
     }
 

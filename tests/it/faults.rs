@@ -254,13 +254,15 @@ async fn odd_bodies_that_can_be_used() {
 /// Whatever the network makes of it: frames in pieces of seven bytes, odd ones among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_dribble() {
-    let oddities: Vec<_> =
-        Oddity::ALL.into_iter().filter(|oddity| !matches!(oddity, Oddity::Large | Oddity::Nul)).collect();
+    let oddities: Vec<_> = Oddity::ALL
+        .into_iter()
+        .filter(|oddity| !matches!(oddity, Oddity::Large | Oddity::Nul | Oddity::Map))
+        .collect();
     let faults = Faults { dribble: Some(7), ..Default::default() };
     let rehearsal = Rehearsal::new(faults).await.odd(20, &oddities);
     let bridge = rehearsal.setup.start();
     rehearsal.generate(800, flat_out());
     rehearsal.acked(800).await;
     let findings = rehearsal.ends_well(bridge).await;
-    assert_eq!((findings.delivered, findings.dead), (775, 25));
+    assert_eq!((findings.delivered, findings.dead), (776, 24));
 }

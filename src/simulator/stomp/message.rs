@@ -2,7 +2,7 @@
 
 use super::super::flights::Flight;
 use super::super::generator::push_number;
-use super::super::stream::Stream;
+use super::super::stream::{Form, Run, Stream};
 
 /// What all messages of one subscription have in common.
 #[derive(Debug)]
@@ -45,9 +45,7 @@ impl MessageWriter {
             if run.redeliveries > 0 {
                 out.extend_from_slice(b"\nredelivered:true");
             }
-            out.extend_from_slice(b"\n\n");
-            run.stream.write_body(run.first + n, out);
-            // Texts have no content-length.
+            write_body(run, run.first + n, out);
             out.extend_from_slice(b"\0\n");
         }
     }
@@ -59,6 +57,25 @@ impl MessageWriter {
         push_number(number, out);
         out.extend_from_slice(b"\ntimestamp:");
         push_number(stream.timestamp(number), out);
+    }
+}
+
+/// Ends the head and appends the body. Texts have no content-length.
+fn write_body(run: &Run, number: u64, out: &mut Vec<u8>) {
+    match run.stream.form(number) {
+        Form::Text | Form::Compressed => {
+            out.extend_from_slice(b"\n\n");
+            run.stream.write_body(number, out);
+        }
+        Form::Bytes => {
+            let mut body = Vec::new();
+            run.stream.write_body(number, &mut body);
+            out.extend_from_slice(b"\ncontent-length:");
+            push_number(body.len() as u64, out);
+            out.extend_from_slice(b"\n\n");
+            out.extend_from_slice(&body);
+        }
+        Form::Map => out.extend_from_slice(b"\n\n"),
     }
 }
 
@@ -83,12 +100,12 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::super::stream::{Content, Run};
+    use super::super::super::stream::Content;
     use super::*;
 
     #[test]
     fn a_message_looks_like_activemqs() {
-        let content = Content::Body(Bytes::from_static(b"{\"md5\":1}"));
+        let content = Content::Body(Form::Text, Bytes::from_static(b"{\"md5\":1}"));
         let stream =
             Stream { producer: 7, namespace: "acme".into(), started_ms: 1000, rate: Some(100.0), content };
         let mut run = Run::new(Arc::new(stream), 42, 1);

@@ -38,7 +38,7 @@ impl Subscription for Subscribed {
         self.consumer
     }
 
-    fn write(&self, flight: &Flight, out: &mut Vec<u8>) {
+    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
         self.writer.write(flight, out);
     }
 }
@@ -114,6 +114,11 @@ impl Conversation for Stomp {
 
     fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
         write_error(&Refusal::protocol(message), None, self.escapes(), out);
+    }
+
+    /// STOMP has no word for it.
+    fn close_consumers(&mut self, _: &mut Vec<u8>) {
+        self.session.close_consumers();
     }
 
     fn heart_beat(&mut self) -> &mut HeartBeat {
@@ -197,7 +202,7 @@ impl Stomp {
         let (username, password) =
             (header("login").unwrap_or_default(), header("passcode").unwrap_or_default());
         let client_id = header("client-id");
-        let id = self.session.log_in(&username, &password, client_id.as_deref(), now)?;
+        let id = self.session.log_in(Some(&username), &password, client_id.as_deref(), now)?;
         let client_id = client_id.unwrap_or_else(|| format!("{}-2:{}", self.session.shared().id(), id.0));
         let mut reply = Encoder::begin(out, Command::Connected, Escapes::None)
             .header("server", "ActiveMQ/5.17.2-simulator")
@@ -208,7 +213,7 @@ impl Stomp {
             reply = reply.header("receipt-id", receipt);
         }
         reply.end(b"");
-        self.heart_beat = HeartBeat::new(sends, wants, now);
+        self.heart_beat = HeartBeat::new(sends, wants, sends.min(wants), now);
         Ok(())
     }
 

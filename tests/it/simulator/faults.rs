@@ -124,17 +124,20 @@ async fn late_heart_beats_are_late() {
 async fn odd_events_come_in_turn() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
-    let oddities = Oddity::ALL.into_iter().filter(|oddity| *oddity != Oddity::Nul).collect();
+    let oddities: Vec<_> = Oddity::ALL.into_iter().filter(|oddity| *oddity != Oddity::Nul).collect();
+    let events = 2 * oddities.len();
     let generator = GeneratorConfig { odd_every: 2, oddities, ..Default::default() };
     let pace = Pace::FlatOut { ahead: u64::MAX };
-    simulator.generate("acme", Generation { events: Some(18), pace, generator });
-    let messages = client.messages(18).await;
+    simulator.generate("acme", Generation { events: Some(events as u64), pace, generator });
+    let messages = client.messages(events).await;
     let body = |nth: usize| String::from_utf8_lossy(&messages[2 * nth + 1].body).into_owned();
     assert_eq!(body(0), "{\"event\":\"open\",\"serial\":1}");
     assert!(body(1).starts_with('<'));
     assert!(body(2).starts_with("{\"md5\":\"0x"));
     assert!(body(6).contains("\r\n"));
     assert!(body(8).len() > 1_000_000);
+    assert_eq!(body(9), "", "a map");
+    assert!(body(10).starts_with("{\"md5\":\""), "{}", body(10));
     assert!(messages.iter().step_by(2).all(|message| message.json()["md5"].is_string()));
 }
 

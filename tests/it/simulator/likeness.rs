@@ -112,7 +112,7 @@ fn plain(frame: &Frame) -> String {
 
 /// Without the broker's name, the client's port, the versions that the simulator leaves out, and what Java
 /// calls its classes since version 6.
-fn without_names(text: &str) -> String {
+pub(super) fn without_names(text: &str) -> String {
     let text = text.split("tcp://").next().unwrap_or_default().replace("jakarta.", "javax.");
     let text = text.replace("[1.2, 1.1, 1.0]", "[1.2]");
     match (text.split_once("Broker: "), text.split_once(" - Client")) {

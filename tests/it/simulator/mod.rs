@@ -3,6 +3,7 @@
 mod client;
 mod faults;
 mod likeness;
+mod openwire;
 
 use std::num::NonZeroU32;
 use std::time::Duration;

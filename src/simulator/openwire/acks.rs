@@ -1,0 +1,75 @@
+//! What acknowledgements do (`activemq.md` 3.8).
+
+use bytes::Bytes;
+
+use crate::source::openwire::ack::{Ack, AckType};
+
+use super::super::exception::Exception;
+use super::super::queue::{ConsumerId, Queue};
+use super::JMS;
+use super::message::MessageIds;
+
+/// Does to the queue what `ack` says of its consumer's deliveries.
+pub(super) fn acknowledge(
+    queue: &mut Queue,
+    consumer: ConsumerId,
+    ack: &Ack,
+    ids: &MessageIds,
+) -> Result<(), Exception> {
+    let find = |raw: &Bytes| {
+        let (producer, number) = ids.read(raw)?;
+        queue.find(consumer, producer, number)
+    };
+    let last = find(&ack.last);
+    let first = match &ack.first {
+        Some(raw) => find(raw),
+        None => queue.oldest(consumer),
+    };
+    let range = first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| first..=last);
+    match ack.kind {
+        AckType::Standard => {
+            let unmatched =
+                |why: String| Exception::new(JMS, format!("Unmatched acknowledge: {}; {why}", text_of(ack)));
+            let Some(range) = range else {
+                let start = ack.first.as_ref().filter(|_| first.is_none() || last.is_some());
+                let (raw, end) = start.map_or((&ack.last, "end"), |raw| (raw, "start"));
+                let id = ids.text(raw);
+                let why = format!("Could not find Message-ID {id} in dispatched-list ({end} of ack)");
+                return Err(unmatched(why));
+            };
+            let found = queue.unacked_in(consumer, range.clone());
+            if u64::try_from(ack.count) != Ok(found) {
+                let expected = ack.count;
+                return Err(unmatched(format!(
+                    "Expected message count ({expected}) differs from count in dispatched-list ({found})"
+                )));
+            }
+            queue.ack_range(consumer, range);
+        }
+        AckType::Individual => {
+            if let Some(number) = last {
+                queue.ack_range(consumer, number..=number);
+            }
+        }
+        AckType::Delivered => {
+            last.ok_or_else(|| uncorrelated(ack))?;
+            queue.extend(consumer, u64::try_from(ack.count).unwrap_or(0));
+        }
+        AckType::Redelivered => {
+            last.ok_or_else(|| uncorrelated(ack))?;
+        }
+        AckType::Poison => queue.kill_range(consumer, range.ok_or_else(|| uncorrelated(ack))?),
+        AckType::Expired => queue.ack_range(consumer, range.ok_or_else(|| uncorrelated(ack))?),
+        AckType::Unmatched => {}
+    }
+    Ok(())
+}
+
+fn uncorrelated(ack: &Ack) -> Exception {
+    let message = format!("Could not correlate acknowledgment with dispatched message: {}", text_of(ack));
+    Exception::new(JMS, message)
+}
+
+fn text_of(ack: &Ack) -> String {
+    format!("MessageAck {{ackType = {}, messageCount = {}}}", ack.kind as u8, ack.count)
+}

@@ -1,0 +1,137 @@
+//! Messages as ActiveMQ dispatches them.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+use crate::source::openwire::frame::Command;
+use crate::source::openwire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
+use crate::source::openwire::message::{Dispatch, MessageKind, WireMessage};
+
+use super::super::flights::Flight;
+use super::super::stream::{Form, Run};
+
+/// Every producer of the simulator sends in this session.
+const SESSION: i64 = 1;
+
+/// Message ids, which name the same message in either protocol.
+#[derive(Clone, Debug)]
+pub(super) struct MessageIds {
+    connection: Bytes,
+}
+
+impl MessageIds {
+    /// `broker_id`: the broker's part of every id.
+    pub(super) fn new(broker_id: &str) -> Self {
+        Self { connection: format!("{broker_id}-1:1").into() }
+    }
+
+    fn id(&self, run: &Run, nth: u64) -> MessageId {
+        let producer = ProducerId {
+            connection: self.connection.clone(),
+            session: SESSION,
+            value: run.stream.producer.cast_signed(),
+        };
+        MessageId {
+            text_view: None,
+            producer,
+            producer_sequence: (run.first + nth).cast_signed(),
+            broker_sequence: (run.sequence + nth).cast_signed(),
+        }
+    }
+
+    /// The producer and the number of a message, if the id is one of ours.
+    pub(super) fn read(&self, raw: &Bytes) -> Option<(u64, u64)> {
+        let id = MessageId::from_raw(raw).ok()?;
+        let ours = id.producer.connection == self.connection && id.producer.session == SESSION;
+        let (producer, number) = (id.producer.value.try_into().ok()?, id.producer_sequence.try_into().ok()?);
+        ours.then_some((producer, number))
+    }
+
+    /// An id as people read it.
+    pub(super) fn text(&self, raw: &Bytes) -> String {
+        let mut text = Vec::new();
+        if let Ok(id) = MessageId::from_raw(raw) {
+            id.write_text(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// Writes the messages of one consumer.
+#[derive(Debug)]
+pub(super) struct MessageWriter {
+    ids: MessageIds,
+    consumer: ConsumerId,
+    queue: Destination,
+    topic: Destination,
+    body: Vec<u8>,
+}
+
+impl MessageWriter {
+    pub(super) fn new(ids: MessageIds, queue: &str, consumer: ConsumerId) -> Self {
+        let namespace = queue.rsplit('.').next().unwrap_or_default();
+        let topic = Destination { kind: DestinationKind::Topic, name: format!("RTO.{namespace}").into() };
+        Self { ids, consumer, queue: Destination::queue(queue.to_owned()), topic, body: Vec::new() }
+    }
+
+    /// Appends the frames of one flight.
+    pub(super) fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
+        let run = &flight.run;
+        let redelivery_counter = run.redeliveries.cast_signed();
+        for nth in 0..run.count {
+            let number = run.first + nth;
+            let form = run.stream.form(number);
+            self.body.clear();
+            run.stream.write_body(number, &mut self.body);
+            let timestamp = run.stream.timestamp(number).cast_signed();
+            let message = WireMessage {
+                destination: Some(self.queue.clone()),
+                original_destination: Some(self.topic.clone()),
+                persistent: true,
+                timestamp,
+                content: Some(content(form, &self.body)),
+                compressed: form == Form::Compressed,
+                redelivery_counter,
+                broker_in_time: timestamp,
+                ..WireMessage::new(kind(form), self.ids.id(run, nth))
+            };
+            let dispatch = Dispatch {
+                consumer: self.consumer.clone(),
+                destination: Some(self.queue.clone()),
+                message: Some(message),
+                redelivery_counter,
+            };
+            Command::MessageDispatch(dispatch).encode(0, false, out);
+        }
+    }
+}
+
+fn kind(form: Form) -> MessageKind {
+    match form {
+        Form::Text | Form::Compressed => MessageKind::Text,
+        Form::Bytes => MessageKind::Bytes,
+        Form::Map => MessageKind::Map,
+    }
+}
+
+fn content(form: Form, body: &[u8]) -> Bytes {
+    match form {
+        Form::Text => counted(body).into(),
+        Form::Compressed => {
+            let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+            // Memory takes whatever is written.
+            let compressed = zlib.write_all(&counted(body)).and_then(|()| zlib.finish());
+            compressed.unwrap_or_default().into()
+        }
+        Form::Bytes | Form::Map => Bytes::copy_from_slice(body),
+    }
+}
+
+/// A text as it stands in a message, its bytes as they are.
+fn counted(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), body].concat()
+}

@@ -1,0 +1,342 @@
+//! OpenWire as ActiveMQ answers it: version 12, loose, without cache (`activemq.md` 3.6 to 3.8).
+
+mod acks;
+mod message;
+mod words;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::budget::Budget;
+use crate::source::openwire::ack::Ack;
+use crate::source::openwire::codec::{Decoder, Frame, Limits};
+use crate::source::openwire::control::ConsumerControl;
+use crate::source::openwire::frame::{Command, Received, decode};
+use crate::source::openwire::ids::{ConsumerId, DestinationKind};
+use crate::source::openwire::info::{
+    BrokerInfo, ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,
+};
+use crate::source::openwire::properties::Value;
+use crate::source::openwire::wire_format::WireFormatInfo;
+
+use self::message::{MessageIds, MessageWriter};
+use self::words::{name, text_of, thrown, unregistered};
+use super::conversation::{Conversation, Flow};
+use super::exception::Exception;
+use super::flights::Flight;
+use super::heart_beat::HeartBeat;
+use super::queue::{self, AckMode, LastDelivered, Wish};
+use super::server::Shared;
+use super::session::{Session, Subscription};
+
+/// What a client may send in one frame.
+const LIMITS: Limits = Limits::with_body(1 << 20);
+
+/// The broker's `MaxInactivityDuration`.
+const INACTIVITY: Duration = Duration::from_secs(30);
+
+/// The broker's `MaxInactivityDurationInitalDelay`.
+const INITIAL_DELAY: Duration = Duration::from_secs(10);
+
+/// The oldest version with the fields of the one that is spoken.
+const OLDEST_VERSION: i32 = 10;
+
+/// The session that every connection has; Java's client watches advisory topics in it.
+const CONNECTIONS_OWN: i64 = -1;
+
+const JMS: &str = "javax.jms.JMSException";
+
+#[derive(Debug)]
+struct Subscribed {
+    /// Chosen by the client.
+    id: ConsumerId,
+    consumer: queue::ConsumerId,
+    writer: MessageWriter,
+}
+
+impl Subscription for Subscribed {
+    fn consumer(&self) -> queue::ConsumerId {
+        self.consumer
+    }
+
+    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
+        self.writer.write(flight, out);
+    }
+}
+
+/// A conversation in OpenWire.
+#[derive(Debug)]
+pub(crate) struct OpenWire {
+    session: Session<Subscribed>,
+    ids: MessageIds,
+    decoder: Decoder,
+    frames: Vec<Frame>,
+    heart_beat: HeartBeat,
+    /// Whether the client's wire format is known.
+    negotiated: bool,
+    /// The numbers of the sessions that the client has opened.
+    sessions: BTreeSet<i64>,
+    /// Consumers of advisory topics: taken, and never given anything.
+    watchers: Vec<ConsumerId>,
+}
+
+/// Refuses a command, and perhaps ends the connection.
+struct Refusal {
+    exception: Exception,
+    flow: Flow,
+}
+
+impl From<Exception> for Refusal {
+    fn from(exception: Exception) -> Self {
+        Self { exception, flow: Flow::Continue }
+    }
+}
+
+impl Conversation for OpenWire {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.decoder.buffer()
+    }
+
+    /// What is no frame, or no command, ends the connection without a word.
+    fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> Flow {
+        let decoded = self.decoder.decode(&mut self.frames);
+        self.heart_beat.received(!self.frames.is_empty());
+        for frame in std::mem::take(&mut self.frames) {
+            let handled = decode(&frame).map(|received| self.handle(received, now, out));
+            if handled.unwrap_or(Flow::Close) == Flow::Close {
+                return Flow::Close;
+            }
+        }
+        if decoded.is_ok() { Flow::Continue } else { Flow::Close }
+    }
+
+    fn fill(&mut self, limit: u64, size: usize, out: &mut Vec<u8>) -> u64 {
+        self.session.fill(limit, size, out)
+    }
+
+    fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
+        let exception = thrown(Exception::new(JMS, message));
+        say(&Command::ConnectionError { exception }, out);
+    }
+
+    /// ActiveMQ tells it as when a consumer is too slow.
+    fn close_consumers(&mut self, out: &mut Vec<u8>) {
+        for subscription in self.session.close_consumers() {
+            let control =
+                ConsumerControl { close: true, consumer: Some(subscription.id), ..Default::default() };
+            say(&Command::ConsumerControl(control), out);
+        }
+    }
+
+    fn heart_beat(&mut self) -> &mut HeartBeat {
+        &mut self.heart_beat
+    }
+
+    fn beat(&self, out: &mut Vec<u8>) {
+        say(&Command::KeepAliveInfo, out);
+    }
+}
+
+impl OpenWire {
+    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+        Self {
+            ids: MessageIds::new(shared.id()),
+            session: Session::new(shared, peer),
+            decoder: Decoder::new(LIMITS, Budget::new(LIMITS.frame())),
+            frames: Vec::new(),
+            heart_beat: HeartBeat::off(Instant::now()),
+            negotiated: false,
+            sessions: BTreeSet::new(),
+            watchers: Vec::new(),
+        }
+    }
+
+    /// Answers one command.
+    fn handle(&mut self, received: Received, now: Instant, out: &mut Vec<u8>) -> Flow {
+        let Received { command_id, response_required, command } = received;
+        match command {
+            Command::WireFormatInfo(info) => return self.negotiate(&info, now, out),
+            _ if !self.negotiated => return Flow::Close,
+            Command::ShutdownInfo => return Flow::Close,
+            // Its own answer, which takes the number of the question.
+            Command::KeepAliveInfo => {
+                if response_required {
+                    Command::KeepAliveInfo.encode(command_id, false, out);
+                }
+                return Flow::Continue;
+            }
+            _ => {}
+        }
+        match self.obey(command, now) {
+            Ok(()) => {
+                if response_required {
+                    say(&Command::Response { correlation_id: command_id }, out);
+                }
+                Flow::Continue
+            }
+            Err(Refusal { exception, flow }) => {
+                let exception = thrown(exception);
+                let told = match response_required {
+                    true => Command::ExceptionResponse { correlation_id: command_id, exception },
+                    false => Command::ConnectionError { exception },
+                };
+                say(&told, out);
+                flow
+            }
+        }
+    }
+
+    /// A broker says this when it accepts a connection; here the client's has told what it speaks.
+    fn negotiate(&mut self, theirs: &WireFormatInfo, now: Instant, out: &mut Vec<u8>) -> Flow {
+        if self.negotiated || theirs.version < OLDEST_VERSION {
+            return Flow::Close;
+        }
+        let mut offer = WireFormatInfo::offer(INACTIVITY, INITIAL_DELAY, i64::MAX);
+        let text = |name: &str, value: &str| (name.to_owned(), Value::Text(value.to_owned()));
+        offer.properties.push(text("ProviderName", "ActiveMQ"));
+        offer.properties.push(text("ProviderVersion", "5.17.2-simulator"));
+        say(&Command::WireFormatInfo(offer), out);
+        let shared = self.session.shared();
+        let info =
+            BrokerInfo { id: Some(shared.id().to_owned()), url: None, name: Some(shared.name().to_owned()) };
+        say(&Command::BrokerInfo(info), out);
+        self.negotiated = true;
+        let inactivity = theirs.inactivity().min(INACTIVITY);
+        let delay = theirs.initial_delay().min(INITIAL_DELAY);
+        self.heart_beat = HeartBeat::new(inactivity, inactivity / 3, delay, now);
+        Flow::Continue
+    }
+
+    fn obey(&mut self, command: Command, now: Instant) -> Result<(), Refusal> {
+        match command {
+            Command::ConnectionInfo(info) => return self.connect(&info, now),
+            Command::SessionInfo(SessionInfo { connection, value }) => {
+                if !self.session.is_logged_in() {
+                    let connection = String::from_utf8_lossy(&connection);
+                    return Err(unregistered("add a session to a connection", &connection).into());
+                }
+                self.sessions.insert(value);
+            }
+            Command::ConsumerInfo(info) => self.consume(info)?,
+            Command::ConsumerControl(control) => self.resize(&control),
+            Command::RemoveInfo(info) => self.remove(&info, now)?,
+            Command::MessageAck(ack) => self.acknowledge(&ack)?,
+            Command::Message(message) => {
+                let destination = message.destination.as_ref().map(name).unwrap_or_default();
+                return Err(self.session.unauthorized("write to", &destination).into());
+            }
+            Command::Other(TRANSACTION_INFO) => {
+                return Err(Exception::new(JMS, "Transactions are not simulated").into());
+            }
+            // Producers, temporary destinations, durable subscriptions: nothing comes of them.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Refusal> {
+        // The same again is nothing.
+        if self.session.is_logged_in() {
+            return Ok(());
+        }
+        let password = info.password.as_ref().map_or("", |password| password.reveal());
+        let client_id = info.client_id.as_deref().ok_or_else(|| {
+            let message = "No clientID specified for connection request";
+            Exception::new("javax.jms.InvalidClientIDException", message)
+        });
+        let logged_in =
+            client_id.and_then(|id| self.session.log_in(info.user_name.as_deref(), password, Some(id), now));
+        logged_in.map(|_| ()).map_err(|exception| Refusal { exception, flow: Flow::Close })
+    }
+
+    fn consume(&mut self, info: ConsumerInfo) -> Result<(), Exception> {
+        let ConsumerInfo { consumer: id, destination, .. } = info;
+        if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
+            let session = format!("{}:{}", String::from_utf8_lossy(&id.connection), id.session);
+            return Err(unregistered("add a consumer to a session", &session));
+        }
+        if self.watchers.contains(&id) || self.find(&id).is_some() {
+            return Ok(());
+        }
+        if destination.kind == DestinationKind::Topic && destination.name.starts_with(b"ActiveMQ.Advisory.") {
+            self.watchers.push(id);
+            return Ok(());
+        }
+        if info.browser || info.selector.is_some() {
+            return Err(Exception::new(JMS, "Browsers and selectors are not simulated"));
+        }
+        let wish = Wish {
+            mode: AckMode::Client,
+            prefetch: u64::try_from(info.prefetch).unwrap_or(0),
+            exclusive: info.exclusive,
+            priority: info.priority.min(127),
+        };
+        let (consumer, queue) = self.session.consume(&name(&destination), wish)?;
+        let writer = MessageWriter::new(self.ids.clone(), &queue, id.clone());
+        self.session.subscriptions.push(Subscribed { id, consumer, writer });
+        Ok(())
+    }
+
+    fn find(&self, id: &ConsumerId) -> Option<usize> {
+        self.session.subscriptions.iter().position(|subscription| subscription.id == *id)
+    }
+
+    fn resize(&mut self, control: &ConsumerControl) {
+        let found = control.consumer.as_ref().and_then(|id| self.find(id));
+        let Some(subscription) = found.and_then(|at| self.session.subscriptions.get(at)) else { return };
+        let (consumer, prefetch) = (subscription.consumer, u64::try_from(control.prefetch).unwrap_or(0));
+        self.session.shared().change(|broker| {
+            if let Some(queue) = broker.queue_of(consumer) {
+                queue.resize(consumer, prefetch);
+            }
+        });
+    }
+
+    fn remove(&mut self, info: &RemoveInfo, now: Instant) -> Result<(), Exception> {
+        let delivered = match info.last_delivered {
+            -2 => LastDelivered::Unknown,
+            sequence => LastDelivered::Sequence(u64::try_from(sequence).unwrap_or(0)),
+        };
+        match &info.object {
+            Removed::Consumer(id) => {
+                let watchers = self.watchers.len();
+                self.watchers.retain(|watcher| watcher != id);
+                let removed = self.session.remove(delivered, |subscription| subscription.id == *id);
+                if removed == 0 && self.watchers.len() == watchers {
+                    return Err(unregistered("remove a consumer", &text_of(id)));
+                }
+            }
+            Removed::Session(SessionInfo { value, .. }) => {
+                self.session.remove(delivered, |subscription| subscription.id.session == *value);
+                self.sessions.remove(value);
+            }
+            Removed::Connection(_) => {
+                self.session.remove(delivered, |_| true);
+                self.session.leave(true, now);
+                self.sessions.clear();
+            }
+            Removed::Producer(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What an unknown consumer acknowledges is of no effect.
+    fn acknowledge(&mut self, ack: &Ack) -> Result<(), Exception> {
+        let found = self.find(&ack.consumer).and_then(|at| self.session.subscriptions.get(at));
+        let Some(consumer) = found.map(|subscription| subscription.consumer) else { return Ok(()) };
+        self.session.shared().change(|broker| {
+            let queue = broker.queue_of(consumer);
+            queue.map_or(Ok(()), |queue| acks::acknowledge(queue, consumer, ack, &self.ids))
+        })
+    }
+}
+
+/// The type of TransactionInfo.
+const TRANSACTION_INFO: u8 = 7;
+
+/// Tells the client something; what a broker says has no number.
+fn say(command: &Command, out: &mut Vec<u8>) {
+    command.encode(0, false, out);
+}

@@ -1,0 +1,143 @@
+//! The simulator against the real thing in OpenWire: one conversation, the same but for ids, times and names.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use atdata_bridge::simulator::{Login, Simulator, SimulatorConfig};
+use atdata_bridge::source::openwire::ack::AckType;
+use atdata_bridge::source::openwire::frame::{Command, Received};
+use atdata_bridge::source::openwire::info::Removed;
+use atdata_bridge::source::openwire::message::Dispatch;
+
+use super::super::likeness::without_names;
+use super::client::Client;
+use crate::support::broker::{Version, shared};
+use crate::support::on_each_broker;
+use crate::support::publisher::Publisher;
+
+on_each_broker!(speaks_like_activemq);
+
+const NAMESPACE: &str = "openwire-likeness";
+const BODIES: [&str; 3] = ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"];
+
+async fn speaks_like_activemq(version: Version) {
+    let broker = shared(version);
+    let mut publisher = Publisher::connect(broker, NAMESPACE).await;
+    let real = converse(broker.openwire_addr(), async || {
+        publisher.publish(BODIES).await.unwrap();
+    });
+    let real = real.await;
+
+    let login = Login { namespace: NAMESPACE.to_owned(), ..Default::default() };
+    let config = SimulatorConfig { logins: vec![login], ..Default::default() };
+    let simulator = Simulator::start(config).await.unwrap();
+    let simulated = converse(simulator.address(), async || {
+        for body in BODIES {
+            simulator.publish(NAMESPACE, body);
+        }
+    });
+    let simulated = simulated.await;
+    assert!(real == simulated, "ActiveMQ:\n{}\nthe simulator:\n{}", real.join("\n"), simulated.join("\n"));
+}
+
+/// What the broker answers.
+async fn converse(address: SocketAddr, publish: impl AsyncFnOnce()) -> Vec<String> {
+    let mut said = Vec::new();
+    let open = async || Client::open(address, Duration::from_secs(30)).await;
+    for (user, client_id) in [("54321", Some("openwire-likeness-1")), ("12345", None)] {
+        let mut client = open().await;
+        said.push(plain(&client.log_in(user, client_id).await, &client));
+        hear(&mut client, &mut said, 1).await;
+    }
+    let mut client = open().await;
+    said.push(client.log_in("12345", Some("openwire-likeness-1")).await);
+    let mut second = open().await;
+    said.push(plain(&second.log_in("12345", Some("openwire-likeness-1")).await, &second));
+    hear(&mut second, &mut said, 1).await;
+
+    let queue = format!("one.RTO.{NAMESPACE}");
+    said.push(plain(&client.consume(1, &queue, 10).await, &client));
+    said.push(client.open_session().await);
+    said.push(plain(&client.consume(1, "nobodys", 10).await, &client));
+    said.push(client.consume(1, &queue, 10).await);
+    publish().await;
+    let dispatches = hear(&mut client, &mut said, 3).await;
+    for (kind, first, last, count) in [
+        (AckType::Standard, None, 1, 3),
+        (AckType::Standard, Some(2), 1, 2),
+        (AckType::Delivered, None, 2, 3),
+        (AckType::Redelivered, None, 0, 1),
+        (AckType::Individual, None, 1, 1),
+        (AckType::Individual, None, 1, 1),
+        (AckType::Delivered, None, 1, 1),
+        (AckType::Standard, None, 1, 2),
+        (AckType::Standard, Some(1), 2, 2),
+        (AckType::Standard, Some(0), 0, 1),
+    ] {
+        let ack = client.ack(kind, first.map(|first: usize| &dispatches[first]), &dispatches[last], count);
+        said.push(plain(&client.ask(ack).await, &client));
+    }
+    let unanswered = client.ack(AckType::Standard, None, &dispatches[0], 1);
+    client.send(unanswered, false).await;
+    hear(&mut client, &mut said, 1).await;
+    client.send(Command::KeepAliveInfo, true).await;
+    hear(&mut client, &mut said, 1).await;
+
+    let unknown = Removed::Consumer(client.consumer(7));
+    said.push(plain(&client.remove(unknown, -1).await, &client));
+    for (value, last_delivered) in [(1, -1), (2, -2)] {
+        let consumer = Removed::Consumer(client.consumer(value));
+        said.push(client.remove(consumer, last_delivered).await);
+        said.push(client.consume(value + 1, &queue, 10).await);
+        hear(&mut client, &mut said, 1).await;
+    }
+    let connection = Removed::Connection(client.session().connection);
+    said.push(client.remove(connection, -2).await);
+    client.send(Command::ShutdownInfo, false).await;
+    hear(&mut client, &mut said, 1).await;
+    said
+}
+
+/// Waits for so many commands, and returns the messages among them.
+async fn hear(client: &mut Client, said: &mut Vec<String>, count: usize) -> Vec<Dispatch> {
+    let mut dispatches = Vec::new();
+    for _ in 0..count {
+        match client.receive().await {
+            None => said.push("(the end)".to_owned()),
+            Some(Received { command: Command::MessageDispatch(dispatch), .. }) => {
+                said.push(shown(&dispatch));
+                dispatches.push(dispatch);
+            }
+            Some(Received { command_id, command, .. }) => {
+                // Our own number comes back in the answer to a question.
+                let number = if command_id == 0 { "0" } else { "n" };
+                said.push(plain(&format!("{number} {command:?}"), client));
+            }
+        }
+    }
+    dispatches
+}
+
+/// A dispatch without what differs from broker to broker.
+fn shown(dispatch: &Dispatch) -> String {
+    let mut dispatch = dispatch.clone();
+    dispatch.consumer.connection = "…".into();
+    let message = dispatch.message.as_mut().unwrap();
+    message.id = Default::default();
+    message.raw_id = Default::default();
+    assert!(std::mem::take(&mut message.timestamp) > 0);
+    assert!(std::mem::take(&mut message.broker_in_time) > 0);
+    format!("{dispatch:?}")
+}
+
+fn plain(text: &str, client: &Client) -> String {
+    let connection = String::from_utf8(client.session().connection.to_vec()).unwrap();
+    let text = without(&without_names(text), "MessageAck {", "}");
+    without(&text, "Message-ID ", " in ").replace(&connection, "…")
+}
+
+/// Without what stands between two texts.
+fn without(text: &str, before: &str, after: &str) -> String {
+    let found = text.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
+    found.map_or_else(|| text.to_owned(), |(head, tail)| format!("{head}{before}…{after}{tail}"))
+}
