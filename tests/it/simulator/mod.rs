@@ -2,6 +2,7 @@
 
 mod client;
 mod faults;
+mod java;
 mod likeness;
 mod openwire;
 

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Gets the brokers that the tests start: ActiveMQ 5.17 from Debian's package, ActiveMQ 6 from Maven's
-# repository, each with TestBroker compiled against it. How to call this is told in ../provision.sh.
+# repository, each with TestBroker and TestClient compiled against it. How to call this is told in ../provision.sh.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../provision.sh"
 
 servers='5 6'
-made_from='TestBroker.java pom.xml log4j.properties'
+made_from='TestBroker.java TestClient.java pom.xml log4j.properties'
 packages='default-jdk-headless maven activemq'
 debian=/usr/share/activemq/lib
 
@@ -26,7 +26,7 @@ missing() {
 build() {
     mkdir "$2/lib" "$2/classes"
     "jars_of_$1" "$2/lib" "$2/classes"
-    javac -cp "$2/lib/*" -d "$2/classes" "$here/TestBroker.java" >&2
+    javac -cp "$2/lib/*" -d "$2/classes" "$here/TestBroker.java" "$here/TestClient.java" >&2
 }
 
 jars_of_5() {

@@ -1,0 +1,210 @@
+//! The simulator's OpenWire, seen by Java's own client.
+
+use std::process::Command;
+use std::time::Duration;
+
+use atdata_bridge::simulator::{
+    Generation, Generator, GeneratorConfig, Oddity, Pace, Simulator, SimulatorConfig,
+};
+
+use super::{start, until, with_backlog};
+use crate::support::broker::Version;
+use crate::support::on_each_broker;
+use crate::support::process::Server;
+
+on_each_broker!(
+    every_event_comes_once,
+    batches_are_acknowledged_by_the_client_itself,
+    what_was_not_acknowledged_comes_again,
+    refusals_are_exceptions,
+    every_sort_of_message_is_read,
+);
+
+const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
+const QUEUE: &str = "dest1.RTO.acme";
+
+/// What Java's client received.
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    id: String,
+    timestamp: u64,
+    redeliveries: u32,
+    body: String,
+}
+
+struct JavaClient(Server);
+
+impl JavaClient {
+    /// `options`: of the connection's URL.
+    fn new(version: Version, simulator: &Simulator, password: &str, options: &str) -> Self {
+        let home = version.directory().unwrap();
+        let mut command = Command::new("java");
+        command.args(["-Xmx128m", "-XX:+UseSerialGC"]);
+        command.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", home.display()));
+        command.arg("TestClient").arg(format!("{}{options}", simulator.openwire_url()));
+        command.args(["12345", password, "acme-d1"]);
+        let server = Server::new("java-client");
+        server.launch(command).unwrap();
+        Self(server)
+    }
+
+    /// Connected, and consuming `dest1`.
+    fn consuming(version: Version, simulator: &Simulator, mode: &str, options: &str) -> Self {
+        let client = Self::new(version, simulator, PASSWORD, options);
+        assert_eq!(client.0.ask("connect"), "connected");
+        assert_eq!(client.consume(mode, QUEUE), "consuming");
+        client
+    }
+
+    fn consume(&self, mode: &str, queue: &str) -> String {
+        self.0.ask(&format!("consume {mode} {queue}"))
+    }
+
+    fn next(&self) -> Message {
+        let answer = self.0.ask("next");
+        let words: Vec<_> = answer.splitn(5, ' ').collect();
+        let ["message", id, timestamp, redeliveries, body] = words[..] else { panic!("{answer}") };
+        let (timestamp, redeliveries) = (timestamp.parse().unwrap(), redeliveries.parse().unwrap());
+        Message { id: id.to_owned(), timestamp, redeliveries, body: body.to_owned() }
+    }
+
+    fn messages(&self, count: usize) -> Vec<Message> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    fn acknowledge(&self) {
+        assert_eq!(self.0.ask("acknowledge"), "acknowledged");
+    }
+}
+
+fn bodies(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.body.as_str()).collect()
+}
+
+fn generated(generator: &GeneratorConfig, serials: std::ops::Range<u64>) -> Vec<String> {
+    let generator = Generator::new(generator.clone());
+    let body = |serial| {
+        let mut body = Vec::new();
+        generator.write(serial, &mut body);
+        String::from_utf8(body).unwrap()
+    };
+    serials.map(body).collect()
+}
+
+async fn every_event_comes_once(version: Version) {
+    const EVENTS: u64 = 1500;
+    let simulator = start().await;
+    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let generator = GeneratorConfig { keys: 10, ..Default::default() };
+    let pace = Pace::PerSecond(1000.try_into().unwrap());
+    simulator.generate("acme", Generation { events: Some(EVENTS), pace, generator: generator.clone() });
+    let mut messages = Vec::new();
+    for _ in 0..EVENTS / 100 {
+        messages.extend(client.messages(100));
+        client.acknowledge();
+    }
+    assert_eq!(bodies(&messages), generated(&generator, 0..EVENTS));
+    let producer = messages[0].id.strip_suffix(":1").unwrap();
+    assert!(producer.starts_with("ID:simulator-"), "{producer}");
+    for (number, message) in messages.iter().enumerate() {
+        assert_eq!(message.id, format!("{producer}:{}", number + 1));
+        assert_eq!(message.timestamp, messages[0].timestamp + number as u64);
+        assert_eq!(message.redeliveries, 0);
+    }
+    until(&simulator, |stats| stats.total().acked == EVENTS).await;
+    client.0.stop();
+    let stats = until(&simulator, |stats| stats.total().consumers == 0).await;
+    assert_eq!((stats.sessions, stats.total().dispatched), (1, EVENTS));
+}
+
+/// With `optimizeAcknowledge` it acknowledges in ranges, by a timer of its own too.
+async fn batches_are_acknowledged_by_the_client_itself(version: Version) {
+    let simulator = with_backlog(1000).await;
+    let options = "?jms.optimizeAcknowledge=true&jms.prefetchPolicy.queuePrefetch=100";
+    let client = JavaClient::consuming(version, &simulator, "auto", options);
+    let messages = client.messages(1000);
+    assert!(messages.iter().all(|message| message.redeliveries == 0));
+    client.0.stop();
+    let stats = until(&simulator, |stats| stats.total().acked == 1000).await;
+    assert_eq!(stats.total().dispatched, 1000);
+}
+
+/// Killed, its whole prefetch comes again as redelivered; when it closes, only what it had received.
+async fn what_was_not_acknowledged_comes_again(version: Version) {
+    let simulator = with_backlog(20).await;
+    let options = "?jms.prefetchPolicy.queuePrefetch=10";
+    let client = JavaClient::consuming(version, &simulator, "client", options);
+    let first = client.messages(5);
+    client.acknowledge();
+    until(&simulator, |stats| stats.total().acked == 5 && stats.total().in_flight == 10).await;
+    client.0.kill();
+    until(&simulator, |stats| stats.total().consumers == 0).await;
+
+    let client = JavaClient::consuming(version, &simulator, "client", options);
+    let second = client.messages(3);
+    assert!(second.iter().all(|message| message.redeliveries == 1));
+    client.acknowledge();
+    client.messages(2);
+    client.0.stop();
+    until(&simulator, |stats| stats.total().consumers == 0).await;
+
+    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let third = client.messages(12);
+    let redeliveries: Vec<_> = third.iter().map(|message| message.redeliveries).collect();
+    // Two were received twice, five more once by the one that was killed, and nothing else by anybody.
+    assert_eq!(redeliveries, [2, 2, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
+    client.acknowledge();
+    let ids: Vec<_> = first.iter().chain(&second).chain(&third).map(|message| &message.id).collect();
+    assert!(ids.iter().enumerate().all(|(n, id)| id.ends_with(&format!(":{}", n + 1))), "{ids:?}");
+    until(&simulator, |stats| stats.total().acked == 20).await;
+    client.0.stop();
+}
+
+async fn refusals_are_exceptions(version: Version) {
+    let config = SimulatorConfig { hold: Duration::from_secs(3600), ..Default::default() };
+    let simulator = Simulator::start(config).await.unwrap();
+    let wrong = JavaClient::new(version, &simulator, "wrong", "");
+    let refused = wrong.0.ask("connect");
+    assert!(refused.contains("SecurityException: User name [12345] or password is invalid."), "{refused}");
+
+    let client = JavaClient::consuming(version, &simulator, "client", "");
+    for queue in ["dest1.RTO.other", "*.RTO.acme", "dest1"] {
+        let refused = client.consume("client", queue);
+        let expected =
+            format!("SecurityException: User 12345 is not authorized to read from: queue://{queue}");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    let second = JavaClient::new(version, &simulator, PASSWORD, "");
+    let refused = second.0.ask("connect");
+    let expected = "Broker: simulator - Client: acme-d1 already connected from tcp://127.0.0.1:";
+    assert!(refused.contains(expected), "{refused}");
+    assert!(
+        refused.starts_with("refused javax.jms.InvalidClientIDException: ") || version == Version::V6,
+        "{refused}"
+    );
+    client.0.kill();
+    until(&simulator, |stats| stats.total().consumers == 0).await;
+    let refused = second.0.ask("connect");
+    assert!(refused.contains(expected), "the id is held: {refused}");
+}
+
+async fn every_sort_of_message_is_read(version: Version) {
+    use atdata_bridge::simulator::Form;
+
+    let simulator = start().await;
+    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let oddities = vec![Oddity::Compressed, Oddity::Map, Oddity::Cesu8, Oddity::Large];
+    let generator = GeneratorConfig { odd_every: 1, oddities, ..Default::default() };
+    let pace = Pace::FlatOut { ahead: u64::MAX };
+    simulator.generate("acme", Generation { events: Some(4), pace, generator });
+    let messages = client.messages(4);
+    let json = |n: usize| serde_json::from_str::<serde_json::Value>(&messages[n].body).unwrap();
+    assert_eq!(json(0)["serial"], 0);
+    assert!(messages[1].body.starts_with('{') && messages[1].body.contains("serial=1"), "{messages:?}");
+    assert_eq!(json(2)["name"], "😀");
+    assert_eq!(json(3)["padding"].as_str().unwrap().len(), 1_000_000);
+
+    simulator.publish_as("acme", Form::Bytes, b"\0\xff".as_slice());
+    assert_eq!(client.next().body, "AP8=");
+    client.0.stop();
+}
