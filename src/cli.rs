@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::simulate::SimulateArgs;
+use crate::source::config::Protocol;
 
 const AFTER_HELP: &str = "\
 Configuration:
@@ -81,6 +82,9 @@ pub struct DemoArgs {
     /// How many events a second; default: as many as it takes
     #[arg(long, value_name = "R")]
     pub rate: Option<NonZeroU32>,
+    /// What the bridge speaks with the broker
+    #[arg(long, value_name = "NAME", default_value = "stomp")]
+    pub protocol: Protocol,
     /// Where the files go; default: a directory of its own, removed at the end
     #[arg(long, value_name = "D")]
     pub directory: Option<PathBuf>,

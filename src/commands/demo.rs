@@ -31,6 +31,7 @@ use crate::simulator::{
 };
 use crate::sink::SinkError;
 use crate::source::Goodbye;
+use crate::source::config::Protocol;
 
 /// Every so many-th event has no usable key and must end in the dead letters.
 const ODD_EVERY: u64 = 1000;
@@ -82,12 +83,16 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     let mut stop = Stop::new()?;
     let place = Place::new(args.directory.as_deref())?;
     let simulator = Simulator::start(SimulatorConfig::default()).await?;
+    let url = match args.protocol {
+        Protocol::Stomp => simulator.url(),
+        Protocol::OpenWire => simulator.openwire_url(),
+    };
     let kinds = SinkKinds::built_in();
-    let Some(loaded) = configured(&kinds, None, environment(&simulator, &place).into_iter(), console)? else {
+    let Some(loaded) = configured(&kinds, None, environment(&url, &place).into_iter(), console)? else {
         return Ok(Exit::Usage);
     };
     probe(&loaded.settings).await?;
-    writeln!(console.err, "broker    {}, embedded", simulator.url())?;
+    writeln!(console.err, "broker    {url}, embedded")?;
     let events = indicatif::HumanCount(args.events.get());
     writeln!(console.err, "events    {events}, into {}", place.root().display())?;
     let generator = population();
@@ -117,11 +122,11 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
 }
 
 /// What an operator would set.
-fn environment(simulator: &Simulator, place: &Place) -> Vec<(String, String)> {
+fn environment(url: &str, place: &Place) -> Vec<(String, String)> {
     let login = Login::default();
     let path = |path: &Path| path.to_string_lossy().into_owned();
     [
-        ("SOURCE__URL", simulator.url()),
+        ("SOURCE__URL", url.to_owned()),
         ("SOURCE__USERNAME", login.username),
         ("SOURCE__PASSWORD", login.password.reveal().to_owned()),
         ("SOURCE__NAMESPACE", login.namespace),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -127,11 +128,12 @@ pub struct TlsConfig {
 }
 
 /// What is spoken with the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     /// STOMP 1.2.
     Stomp,
     /// ActiveMQ's own.
+    #[value(name = "openwire")]
     OpenWire,
 }
 

@@ -73,6 +73,16 @@ fn all_comes_out_once_and_nothing_stays_behind() {
 }
 
 #[test]
+fn openwire_carries_it_too() {
+    let home = home();
+    let output = demo(&home, &["--events", "20000", "--protocol", "openwire"]).output().unwrap();
+    let out = assert_good(&output);
+    assert!(out.contains("went in   20,000 events, all acknowledged\n"), "{out}");
+    let (_, err) = texts(&output);
+    assert!(err.starts_with("broker    tcp://127.0.0.1:"), "{err}");
+}
+
+#[test]
 fn files_stay_where_they_were_asked_for_and_are_not_mixed_with_others() {
     let (home, directory) = (home(), home());
     let arguments = ["--events", "3000", "--directory", directory.path().to_str().unwrap()];
