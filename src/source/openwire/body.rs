@@ -1,10 +1,8 @@
 //! What a message carries: the bytes of its body out of the content on the wire (`activemq.md` 3.5, "Bodies").
 
-use std::io::{self, Read};
-
 use bytes::Bytes;
-use flate2::bufread::ZlibDecoder;
 
+use super::inflate::Inflater;
 use super::message::{MessageKind, WireMessage};
 use super::wire::{Fault, Writer, java_bytes};
 use crate::budget::Budget;
@@ -92,43 +90,21 @@ fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
 }
 
 /// The length is the beginning of what was compressed.
-fn inflated_text(content: &Bytes, limit: usize) -> Result<Vec<u8>, Unreadable> {
-    let mut zlib = ZlibDecoder::new(&content[..]);
+fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
+    let mut inflater = Inflater::new(content);
     let mut length = [0; LENGTH];
-    zlib.read_exact(&mut length).map_err(corrupt)?;
-    inflate(zlib, announced(length, limit)?, content.len())
+    inflater.fill(&mut length).map_err(Unreadable::Corrupt)?;
+    inflater.body(announced(length, limit)?).map_err(Unreadable::Corrupt)
 }
 
 /// The length stands before what was compressed, and that may be more than it says: Java compresses its whole
 /// buffer.
-fn inflated_bytes(content: &Bytes, limit: usize) -> Result<Vec<u8>, Unreadable> {
+fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     let (length, compressed) = content.split_first_chunk().ok_or(SHORT)?;
-    inflate(ZlibDecoder::new(compressed), announced(*length, limit)?, compressed.len())
+    Inflater::new(compressed).body(announced(*length, limit)?).map_err(Unreadable::Corrupt)
 }
-
-fn inflate(mut zlib: ZlibDecoder<&[u8]>, length: usize, compressed: usize) -> Result<Vec<u8>, Unreadable> {
-    if length / MOST_INFLATED > compressed {
-        return Err(SHORT);
-    }
-    let mut bytes = vec![0; length];
-    zlib.read_exact(&mut bytes).map_err(corrupt)?;
-    // The checksum comes at the very end: with Java's surplus behind the body, but not with any bomb's.
-    let surplus = length as u64 + SURPLUS;
-    io::copy(&mut zlib.take(surplus), &mut io::sink()).map_err(corrupt)?;
-    Ok(bytes)
-}
-
-/// How many times its size deflate can make of anything, rounded up.
-const MOST_INFLATED: usize = 1040;
-
-/// Java's buffers begin with at most so many bytes and double.
-const SURPLUS: u64 = 4 << 10;
 
 const SHORT: Unreadable = Unreadable::Corrupt("it is shorter than it says");
-
-fn corrupt(_: io::Error) -> Unreadable {
-    Unreadable::Corrupt("it can't be decompressed")
-}
 
 fn announced(length: [u8; LENGTH], limit: usize) -> Result<usize, Unreadable> {
     match i32::from_be_bytes(length) {
@@ -268,6 +244,13 @@ mod tests {
             Err(Unreadable::Corrupt("it can't be decompressed"))
         );
         assert!(read(MessageKind::Text, b"no zlib at all", true).is_err());
+        let text = zlib(&text_content("cut before its checksum"));
+        for cut in 1..=5 {
+            assert_eq!(
+                read(MessageKind::Text, &text[..text.len() - cut], true),
+                Err(Unreadable::Corrupt("it can't be decompressed"))
+            );
+        }
     }
 
     #[test]
@@ -285,25 +268,6 @@ mod tests {
         );
     }
 
-    /// A length is believed only as far as deflate could make it of the bytes that are there, and a bomb behind
-    /// a small body is not gone through.
-    #[test]
-    fn a_bomb_costs_neither_memory_nor_time() {
-        let budget = Budget::new(1);
-        let mut lie = message(MessageKind::Bytes, Some(&with_length(i32::MAX, &zlib(b"ab"))), true);
-        assert_eq!(body(&lie, usize::MAX, &budget), Err(SHORT));
-        let bomb = zlib(&vec![0; 50 << 20]);
-        lie.content = Some(with_length(10, &bomb).into());
-        assert_eq!(body(&lie, LIMIT, &budget).unwrap().bytes, [0; 10][..]);
-        let mut zlib = ZlibDecoder::new(&bomb[..]);
-        inflate_nothing_more(&mut zlib);
-        assert!(zlib.total_out() < 1 << 20);
-    }
-
-    fn inflate_nothing_more(zlib: &mut ZlibDecoder<&[u8]>) {
-        io::copy(&mut zlib.take(SURPLUS), &mut io::sink()).unwrap();
-    }
-
     #[test]
     fn what_was_copied_is_charged() {
         let budget = Budget::new(1 << 20);
@@ -312,6 +276,14 @@ mod tests {
         assert_eq!(budget.used(), 500);
         drop(body);
         assert_eq!(budget.used(), 0);
+    }
+
+    /// The checksum of zlib streams (RFC 1950), which does not find all damage to a few letters.
+    fn adler32(bytes: &[u8]) -> (u32, u32) {
+        bytes.iter().fold((1, 0), |(sum, sums), byte| {
+            let sum = (sum + u32::from(*byte)) % 65521;
+            (sum, (sums + sum) % 65521)
+        })
     }
 
     proptest! {
@@ -345,7 +317,8 @@ mod tests {
             content[at] = byte;
             let kind = if is_text { MessageKind::Text } else { MessageKind::Bytes };
             if let Ok((body, _)) = read(kind, &content, true) {
-                prop_assert!(text.as_bytes().starts_with(&body));
+                let is_prefix = text.as_bytes().starts_with(&body);
+                prop_assert!(is_prefix || adler32(&body) == adler32(text.as_bytes()));
             }
         }
     }

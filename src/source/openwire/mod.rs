@@ -11,6 +11,7 @@ pub mod frame;
 mod greeting;
 pub mod headers;
 pub mod ids;
+mod inflate;
 pub mod info;
 pub mod message;
 pub mod properties;

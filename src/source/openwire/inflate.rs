@@ -1,0 +1,106 @@
+//! Compressed bodies: as much of a zlib stream (RFC 1950) as the body says it has, and no damage unseen.
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::wire::Fault;
+
+/// How many times its size deflate can make of anything, rounded up.
+const MOST_INFLATED: u64 = 1040;
+
+/// Java's buffers begin with at most so many bytes and double.
+const SURPLUS: usize = 4 << 10;
+
+const CORRUPT: Fault = "it can't be decompressed";
+
+/// flate2's own reader takes a stream that stops before its checksum for one that has ended.
+pub(super) struct Inflater<'a> {
+    zlib: Decompress,
+    compressed: &'a [u8],
+    ended: bool,
+}
+
+impl<'a> Inflater<'a> {
+    pub(super) fn new(compressed: &'a [u8]) -> Self {
+        Self { zlib: Decompress::new(true), compressed, ended: false }
+    }
+
+    /// The next `length` bytes, which are the body, and a look at what is behind it.
+    pub(super) fn body(&mut self, length: usize) -> Result<Vec<u8>, Fault> {
+        let compressed = self.zlib.total_in() + self.compressed.len() as u64;
+        if length as u64 / MOST_INFLATED > compressed {
+            return Err("it is shorter than it says");
+        }
+        let mut body = vec![0; length];
+        self.fill(&mut body)?;
+        // The checksum comes at the very end: with Java's surplus behind the body, but not with any bomb's.
+        let mut surplus = [0; SURPLUS];
+        let most = length as u64 + SURPLUS as u64 + self.zlib.total_out();
+        while !self.ended && self.zlib.total_out() < most {
+            if self.inflate(&mut surplus)? == 0 && !self.ended {
+                return Err(CORRUPT);
+            }
+        }
+        Ok(body)
+    }
+
+    /// Inflates as much as `out` has room for.
+    pub(super) fn fill(&mut self, mut out: &mut [u8]) -> Result<(), Fault> {
+        while !out.is_empty() {
+            match self.inflate(out)? {
+                0 => return Err(CORRUPT),
+                inflated => out = &mut out[inflated..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Inflates into `out` what it has room for, and returns how much that is; nothing only at the end.
+    fn inflate(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+        let (read, written) = (self.zlib.total_in(), self.zlib.total_out());
+        let status =
+            self.zlib.decompress(self.compressed, out, FlushDecompress::None).map_err(|_| CORRUPT)?;
+        self.compressed = &self.compressed[(self.zlib.total_in() - read) as usize..];
+        self.ended = status == Status::StreamEnd;
+        Ok((self.zlib.total_out() - written) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+
+    use super::*;
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A length is believed only as far as deflate could make it of the bytes that are there, and a bomb behind
+    /// a small body is not gone through.
+    #[test]
+    fn a_bomb_costs_neither_memory_nor_time() {
+        let lie = Inflater::new(&zlib(b"ab")).body(i32::MAX as usize);
+        assert_eq!(lie, Err("it is shorter than it says"));
+        let bomb = zlib(&vec![0; 50 << 20]);
+        let mut inflater = Inflater::new(&bomb);
+        assert_eq!(inflater.body(10), Ok(vec![0; 10]));
+        assert!(inflater.zlib.total_out() < 3 * SURPLUS as u64);
+        let mut whole = Inflater::new(&bomb);
+        assert_eq!(whole.fill(&mut [0; 4]), Ok(()));
+        assert!(whole.body((50 << 20) - 4).is_ok(), "no more than deflate can do");
+    }
+
+    #[test]
+    fn a_stream_without_its_checksum_is_damaged() {
+        let whole = zlib(b"some text");
+        assert_eq!(Inflater::new(&whole).body(9), Ok(b"some text".to_vec()));
+        for length in 0..whole.len() {
+            assert_eq!(Inflater::new(&whole[..length]).body(9), Err(CORRUPT), "{length}");
+        }
+    }
+}
