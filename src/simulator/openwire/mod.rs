@@ -215,7 +215,7 @@ impl OpenWire {
             Command::SessionInfo(SessionInfo { connection, value }) => {
                 if !self.session.is_logged_in() {
                     let connection = String::from_utf8_lossy(&connection);
-                    return Err(unregistered("add a session to a connection", &connection).into());
+                    return Err(unregistered("Cannot add a session to a connection", &connection).into());
                 }
                 self.sessions.insert(value);
             }
@@ -255,7 +255,8 @@ impl OpenWire {
         let ConsumerInfo { consumer: id, destination, .. } = info;
         if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
             let session = format!("{}:{}", String::from_utf8_lossy(&id.connection), id.session);
-            return Err(unregistered("add a consumer to a session", &session));
+            let broker = self.session.shared().name();
+            return Err(unregistered(&format!("{broker} Cannot add a consumer to a session"), &session));
         }
         if self.watchers.contains(&id) || self.find(&id).is_some() {
             return Ok(());
@@ -305,7 +306,7 @@ impl OpenWire {
                 self.watchers.retain(|watcher| watcher != id);
                 let removed = self.session.remove(delivered, |subscription| subscription.id == *id);
                 if removed == 0 && self.watchers.len() == watchers {
-                    return Err(unregistered("remove a consumer", &text_of(id)));
+                    return Err(unregistered("Cannot remove a consumer", &text_of(id)));
                 }
             }
             Removed::Session(SessionInfo { value, .. }) => {

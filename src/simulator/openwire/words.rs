@@ -12,7 +12,7 @@ pub(super) fn thrown(Exception { class, message }: Exception) -> Thrown {
 }
 
 pub(super) fn unregistered(what: &str, name: &str) -> Exception {
-    Exception::new(ILLEGAL_STATE, format!("Cannot {what} that had not been registered: {name}"))
+    Exception::new(ILLEGAL_STATE, format!("{what} that had not been registered: {name}"))
 }
 
 /// A destination as ActiveMQ names it in its messages.

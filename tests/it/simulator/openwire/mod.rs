@@ -61,7 +61,7 @@ async fn a_login_comes_before_a_session_and_that_before_a_consumer() {
     assert_eq!(client.log_in("12345", Some("c")).await, "done");
     let unregistered = client.consume(1, "d1.RTO.acme", 10).await;
     assert!(
-        unregistered.starts_with("java.lang.IllegalStateException: Cannot add a consumer"),
+        unregistered.starts_with("java.lang.IllegalStateException: simulator Cannot add a consumer"),
         "{unregistered}"
     );
     assert_eq!(client.open_session().await, "done");
