@@ -4,6 +4,7 @@
 //! socket is not read; heart-beats and acknowledgements go on all the same.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::io;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub(super) async fn carry(
         written: 0,
         unflushed: false,
         pending: VecDeque::new(),
+        subscribed: false,
+        unread: false,
         closing: false,
         ending: None,
         handed: 0,
@@ -118,6 +121,10 @@ struct Connection<'a> {
     unflushed: bool,
     /// What the pump has not had room for yet; while there is any, nothing is read.
     pending: VecDeque<Incoming>,
+    /// Messages may come.
+    subscribed: bool,
+    /// The session has not gone through all that was read yet.
+    unread: bool,
     closing: bool,
     /// The trouble that ends this session, and when at the latest.
     ending: Option<(Trouble, Instant)>,
@@ -139,9 +146,11 @@ impl Connection<'_> {
                 }
                 return outcome;
             }
-            let full = !self.wiring.budget.has_room();
-            // While closing everything is read and discarded, until the broker's receipt.
-            let reading = self.ending.is_none() && (self.closing || (self.pending.is_empty() && !full));
+            // Until messages may come, the broker's answers must be heard whatever else is on the way.
+            let full = self.subscribed && !self.wiring.budget.has_room();
+            // While closing everything is read and discarded, until the broker has confirmed it.
+            let taking = self.ending.is_none() && (self.closing || (self.pending.is_empty() && !full));
+            let reading = taking && !self.unread;
             self.session.reading(Instant::now(), reading);
             let writes = self.written < self.writing.len();
             let ends = self.ending.as_ref().map(|(_, ends)| *ends);
@@ -167,6 +176,8 @@ impl Connection<'_> {
                     },
                     Err(_) => return Err(abandoned()),
                 },
+                // With nothing on the way but what is unread, only reading on can make room.
+                () = ready(()), if self.unread && (taking || self.is_idle()) => self.advance()?,
                 read = self.read.read_buf(self.session.input()), if reading => self.read(read)?,
                 () = self.wiring.budget.room(), if full && !self.closing && self.ending.is_none() => {}
                 () = sleep_until(deadline) => self.tick()?,
@@ -258,15 +269,25 @@ impl Connection<'_> {
         if read.map_err(closed)? == 0 {
             return Err(Trouble::Closed("the broker ended it".to_owned()));
         }
+        self.advance()
+    }
+
+    fn advance(&mut self) -> Result<(), Trouble> {
         let mut progress = Progress::default();
         let outcome = self.session.advance(Instant::now(), &mut progress);
         self.take(progress);
         outcome.or_else(|trouble| self.end(trouble))
     }
 
+    fn is_idle(&self) -> bool {
+        self.ending.is_none() && self.pending.is_empty() && self.session.outstanding() == 0
+    }
+
     fn take(&mut self, progress: Progress) {
         self.goodbye |= progress.closed;
+        self.unread = progress.unread;
         if progress.subscribed {
+            self.subscribed = true;
             (self.wiring.on_subscribed)();
             self.pending.push_back(Incoming::Session(self.wiring.id));
         }

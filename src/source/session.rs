@@ -15,6 +15,9 @@ pub struct Progress {
     pub messages: Vec<Message>,
     /// The broker has confirmed our goodbye: everything sent before it is processed.
     pub closed: bool,
+    /// The session has stopped before the end of what was appended, since the budget is used up: it is to be
+    /// called again once there is room.
+    pub unread: bool,
     /// Bodies of which old brokers' CESU-8 was repaired (D6).
     pub repaired: u64,
 }

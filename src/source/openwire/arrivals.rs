@@ -19,13 +19,14 @@ pub(super) struct Arrivals {
     first: usize,
     ids: Vec<u8>,
     ends: Vec<usize>,
+    has_inflated: bool,
 }
 
 impl Arrivals {
     /// Bodies have at most `limit` bytes.
     pub(super) fn new(limit: usize, budget: &Budget, progress: &Progress) -> Self {
         let first = progress.messages.len();
-        Self { limit, budget: budget.clone(), first, ids: Vec::new(), ends: Vec::new() }
+        Self { limit, budget: budget.clone(), first, ids: Vec::new(), ends: Vec::new(), has_inflated: false }
     }
 
     /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
@@ -40,6 +41,7 @@ impl Arrivals {
         fields: &Bytes,
         progress: &mut Progress,
     ) -> Result<(), Trouble> {
+        self.has_inflated |= message.compressed;
         let (body, unreadable) = match body::body(message, self.limit, &self.budget) {
             Ok(Body { bytes, repaired }) => {
                 progress.repaired += u64::from(repaired);
@@ -66,6 +68,11 @@ impl Arrivals {
             unreadable,
         });
         Ok(())
+    }
+
+    /// Whether one of the bodies was compressed, and takes more memory than its frame.
+    pub(super) fn has_inflated(&self) -> bool {
+        self.has_inflated
     }
 
     fn name(&mut self, id: &MessageId) {

@@ -82,10 +82,11 @@ const LENGTH: usize = size_of::<i32>();
 /// As in Java the announced length counts, and -1 stands for null.
 fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
     let (length, text) = content.split_first_chunk().ok_or(SHORT)?;
-    let length = announced(*length, limit)?;
+    let length = announced(*length)?;
     if length > text.len() {
         return Err(SHORT);
     }
+    check(length, limit)?;
     Ok(content.slice(LENGTH..LENGTH + length))
 }
 
@@ -94,25 +95,30 @@ fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     let mut inflater = Inflater::new(content);
     let mut length = [0; LENGTH];
     inflater.fill(&mut length).map_err(Unreadable::Corrupt)?;
-    inflater.body(announced(length, limit)?).map_err(Unreadable::Corrupt)
+    inflated(&mut inflater, announced(length)?, limit)
 }
 
 /// The length stands before what was compressed, and that may be more than it says: Java compresses its whole
 /// buffer.
 fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     let (length, compressed) = content.split_first_chunk().ok_or(SHORT)?;
-    Inflater::new(compressed).body(announced(*length, limit)?).map_err(Unreadable::Corrupt)
+    inflated(&mut Inflater::new(compressed), announced(*length)?, limit)
+}
+
+/// What can't be there is no reason to ask for a higher limit.
+fn inflated(inflater: &mut Inflater<'_>, length: usize, limit: usize) -> Result<Vec<u8>, Unreadable> {
+    if !inflater.may_hold(length) {
+        return Err(SHORT);
+    }
+    inflater.body(check(length, limit)?).map_err(Unreadable::Corrupt)
 }
 
 const SHORT: Unreadable = Unreadable::Corrupt("it is shorter than it says");
 
-fn announced(length: [u8; LENGTH], limit: usize) -> Result<usize, Unreadable> {
+fn announced(length: [u8; LENGTH]) -> Result<usize, Unreadable> {
     match i32::from_be_bytes(length) {
         -1 => Ok(0),
-        length => match usize::try_from(length) {
-            Ok(length) => check(length, limit),
-            Err(_) => Err(Unreadable::Corrupt("its length is negative")),
-        },
+        length => usize::try_from(length).map_err(|_| Unreadable::Corrupt("its length is negative")),
     }
 }
 

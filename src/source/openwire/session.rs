@@ -51,7 +51,9 @@ pub struct OpenWireSession {
     reach: Reach,
     budget: Budget,
     decoder: Decoder,
+    /// What was read and not gone through yet, and what is wrong with the bytes behind it.
     frames: Vec<Frame>,
+    broken: Option<DecodeError>,
     output: Vec<u8>,
     stage: Stage,
     timers: Timers,
@@ -78,6 +80,7 @@ impl OpenWireSession {
             reach,
             budget,
             frames: Vec::new(),
+            broken: None,
             output: Vec::new(),
             stage: Stage::Greeting,
             timers: Timers::new(&settings, reach, "the greeting", now),
@@ -134,17 +137,27 @@ impl OpenWireSession {
         self.timers.answered(now);
     }
 
+    /// Returns how many frames were read. Bodies that were compressed take memory only now, so that it stops
+    /// after the one that uses the budget up (I4).
     fn read_frames(
         &mut self,
         frames: &[Frame],
         now: Instant,
         progress: &mut Progress,
-    ) -> Result<(), Trouble> {
+    ) -> Result<usize, Trouble> {
         let mut arrivals = Arrivals::new(self.settings.max_body, &self.budget, progress);
-        let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut arrivals, progress));
+        let mut count = 0;
+        let mut outcome = Ok(());
+        for frame in frames {
+            outcome = self.on_frame(frame, now, &mut arrivals, progress);
+            count += 1;
+            if outcome.is_err() || (arrivals.has_inflated() && !self.budget.has_room()) {
+                break;
+            }
+        }
         arrivals.finish(progress);
         self.widen(now);
-        outcome
+        outcome.map(|()| count)
     }
 
     fn on_frame(
@@ -280,12 +293,18 @@ impl Session for OpenWireSession {
     fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
         self.timers.heart.heard(now);
         let mut frames = std::mem::take(&mut self.frames);
-        let decoded = self.decoder.decode(&mut frames);
-        let read = self.read_frames(&frames, now, progress);
-        frames.clear();
+        // With frames left from the last time nothing new was read.
+        if frames.is_empty() {
+            self.broken = self.decoder.decode(&mut frames).err();
+        }
+        let count = self.read_frames(&frames, now, progress)?;
+        frames.drain(..count);
+        progress.unread = !frames.is_empty();
         self.frames = frames;
-        read?;
-        decoded.map_err(|error| undecodable(error, self.stage))
+        match self.broken.take_if(|_| !progress.unread) {
+            Some(error) => Err(undecodable(error, self.stage)),
+            None => Ok(()),
+        }
     }
 
     fn take_output(&mut self, out: &mut Vec<u8>) {

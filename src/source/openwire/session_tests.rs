@@ -37,8 +37,11 @@ impl Talk {
     }
 
     fn reaching(reach: Reach, settings: SourceSettings) -> Self {
+        Self::with_budget(Budget::new(1 << 20), reach, settings)
+    }
+
+    fn with_budget(budget: Budget, reach: Reach, settings: SourceSettings) -> Self {
         let now = Instant::now();
-        let budget = Budget::new(1 << 20);
         let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
         let decoder = Decoder::new(Limits::with_body(1000), budget);
         Self { session, decoder, now, progress: Progress::default() }
@@ -472,4 +475,28 @@ fn another_protocol_or_an_old_version_is_told() {
     old.version = 9;
     let trouble = Talk::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
     assert!(trouble.to_string().contains("version 9"), "{trouble}");
+}
+
+#[test]
+fn inflation_stops_where_the_budget_is_used_up() {
+    let mut talk = Talk::with_budget(Budget::new(1), Reach::Subscribe, settings());
+    talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
+    let compressed = |n: i64| {
+        let content = deflated(&text_content(&"x".repeat(900)));
+        dispatch_of(WireMessage { content: Some(content), compressed: true, ..message(n) }, 0)
+    };
+    let commands: Vec<_> = [1, 2, 3].map(compressed).into_iter().chain([dispatch(4)]).collect();
+    talk.hear(&commands).unwrap();
+    for (count, unread) in [(1, true), (2, true), (3, true), (4, false)] {
+        assert_eq!((talk.progress.messages.len(), talk.progress.unread), (count, unread));
+        talk.hear_bytes(b"").unwrap();
+    }
+    assert_eq!(talk.progress.messages.len(), 4, "none came twice");
+}
+
+fn deflated(bytes: &[u8]) -> Bytes {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap().into()
 }
