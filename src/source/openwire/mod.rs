@@ -20,6 +20,8 @@ mod round_trip;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+mod testing;
 mod window;
 pub mod wire;
 pub mod wire_format;

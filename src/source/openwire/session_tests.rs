@@ -1,147 +1,23 @@
 //! One session, command by command: what it says, what it understands, and what ends it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::ack::{Ack, AckType};
+use super::ack::AckType;
 use super::body::text_content;
-use super::codec::{Decoder, Limits};
-use super::control::{ConsumerControl, Thrown};
-use super::frame::{Command, Received, decode};
-use super::ids::{ConsumerId, Destination, MessageId, ProducerId};
+use super::control::ConsumerControl;
+use super::frame::{Command, Received};
+use super::ids::Destination;
 use super::info::Removed;
-use super::message::{Dispatch, MessageKind, WireMessage};
-use super::session::OpenWireSession;
+use super::message::{MessageKind, WireMessage};
+use super::testing::{SECOND, Talk, dispatch, dispatch_of, dispatches, message, offer, response, thrown};
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::session::{Progress, Reach, Session};
+use crate::source::session::{Reach, Session};
 use crate::source::testing::settings;
 use crate::source::trouble::{Retry, Trouble};
-
-const SECOND: Duration = Duration::from_secs(1);
-
-struct Talk {
-    session: OpenWireSession,
-    decoder: Decoder,
-    now: Instant,
-    progress: Progress,
-}
-
-impl Talk {
-    fn begin(settings: SourceSettings) -> Self {
-        Self::reaching(Reach::Subscribe, settings)
-    }
-
-    fn reaching(reach: Reach, settings: SourceSettings) -> Self {
-        Self::with_budget(Budget::new(1 << 20), reach, settings)
-    }
-
-    fn with_budget(budget: Budget, reach: Reach, settings: SourceSettings) -> Self {
-        let now = Instant::now();
-        let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
-        let decoder = Decoder::new(Limits::with_body(1000), budget);
-        Self { session, decoder, now, progress: Progress::default() }
-    }
-
-    fn greeted(settings: SourceSettings) -> Self {
-        let mut talk = Self::begin(settings);
-        talk.hear(&[offer(30 * SECOND)]).unwrap();
-        talk
-    }
-
-    fn subscribed(settings: SourceSettings) -> Self {
-        let mut talk = Self::greeted(settings);
-        talk.hear(&[response(1), response(3)]).unwrap();
-        assert!(talk.progress.subscribed);
-        talk.said();
-        talk
-    }
-
-    fn hear(&mut self, commands: &[Command]) -> Result<(), Trouble> {
-        let mut bytes = Vec::new();
-        commands.iter().for_each(|command| command.encode(0, false, &mut bytes));
-        self.hear_bytes(&bytes)
-    }
-
-    fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        self.session.input().extend_from_slice(bytes);
-        self.session.advance(self.now, &mut self.progress)
-    }
-
-    fn said(&mut self) -> Vec<Received> {
-        self.session.take_output(self.decoder.buffer());
-        let mut frames = Vec::new();
-        self.decoder.decode(&mut frames).unwrap();
-        frames.iter().map(|frame| decode(frame).unwrap()).collect()
-    }
-
-    /// The acknowledgements said: their type, last message and count.
-    fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
-        let ack = |received: Received| match received {
-            Received { response_required: false, command: Command::MessageAck(ack), .. } => {
-                let Ack { destination, consumer, kind, first: None, last, count } = ack else {
-                    panic!("{ack:?}")
-                };
-                assert_eq!((destination, consumer.value), (Destination::queue("d1.RTO.acme"), 1));
-                (kind, MessageId::from_raw(&last).unwrap().producer_sequence, count)
-            }
-            other => panic!("{other:?}"),
-        };
-        self.said().into_iter().map(ack).collect()
-    }
-
-    fn later(&mut self, by: Duration) -> Result<(), Trouble> {
-        self.now += by;
-        self.session.tick(self.now)
-    }
-}
-
-fn offer(inactivity: Duration) -> Command {
-    Command::WireFormatInfo(WireFormatInfo::offer(inactivity, inactivity, i64::MAX))
-}
-
-fn response(correlation_id: i32) -> Command {
-    Command::Response { correlation_id }
-}
-
-fn thrown(class: &str, message: &str) -> Thrown {
-    Thrown { class: class.to_owned(), message: message.to_owned() }
-}
-
-fn message(n: i64) -> WireMessage {
-    let id = MessageId {
-        text_view: None,
-        producer: ProducerId { connection: Bytes::from_static(b"ID:producer-1"), session: 2, value: 3 },
-        producer_sequence: n,
-        broker_sequence: 1000 + n,
-    };
-    let mut message = WireMessage::new(MessageKind::Text, id);
-    message.destination = Some(Destination::queue("d1.RTO.acme"));
-    message.timestamp = 1_700_000_000_000 + n;
-    message.content = Some(text_content(&format!("{{\"n\":{n}}}")));
-    message
-}
-
-fn dispatch_of(message: WireMessage, redelivery_counter: i32) -> Command {
-    Command::MessageDispatch(Dispatch {
-        consumer: ConsumerId::default(),
-        destination: None,
-        message: Some(message),
-        redelivery_counter,
-    })
-}
-
-fn dispatch(n: i64) -> Command {
-    dispatch_of(message(n), 0)
-}
-
-fn dispatches(numbers: impl IntoIterator<Item = i64>) -> Vec<Command> {
-    numbers.into_iter().map(dispatch).collect()
-}
 
 #[test]
 fn greets_logs_in_and_subscribes() {

@@ -1,0 +1,142 @@
+//! What the tests of the session speak with it: a broker's commands, and ears for what it says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ack::{Ack, AckType};
+use super::body::text_content;
+use super::codec::{Decoder, Limits};
+use super::control::Thrown;
+use super::frame::{Command, Received, decode};
+use super::ids::{ConsumerId, Destination, MessageId, ProducerId};
+use super::message::{Dispatch, MessageKind, WireMessage};
+use super::session::OpenWireSession;
+use super::wire_format::WireFormatInfo;
+use crate::budget::Budget;
+use crate::source::config::SourceSettings;
+use crate::source::session::{Progress, Reach, Session};
+use crate::source::trouble::Trouble;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) struct Talk {
+    pub(super) session: OpenWireSession,
+    decoder: Decoder,
+    pub(super) now: Instant,
+    pub(super) progress: Progress,
+}
+
+impl Talk {
+    pub(super) fn begin(settings: SourceSettings) -> Self {
+        Self::reaching(Reach::Subscribe, settings)
+    }
+
+    pub(super) fn reaching(reach: Reach, settings: SourceSettings) -> Self {
+        Self::with_budget(Budget::new(1 << 20), reach, settings)
+    }
+
+    pub(super) fn with_budget(budget: Budget, reach: Reach, settings: SourceSettings) -> Self {
+        let now = Instant::now();
+        let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
+        let decoder = Decoder::new(Limits::with_body(1000), budget);
+        Self { session, decoder, now, progress: Progress::default() }
+    }
+
+    pub(super) fn greeted(settings: SourceSettings) -> Self {
+        let mut talk = Self::begin(settings);
+        talk.hear(&[offer(30 * SECOND)]).unwrap();
+        talk
+    }
+
+    pub(super) fn subscribed(settings: SourceSettings) -> Self {
+        let mut talk = Self::greeted(settings);
+        talk.hear(&[response(1), response(3)]).unwrap();
+        assert!(talk.progress.subscribed);
+        talk.said();
+        talk
+    }
+
+    pub(super) fn hear(&mut self, commands: &[Command]) -> Result<(), Trouble> {
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| command.encode(0, false, &mut bytes));
+        self.hear_bytes(&bytes)
+    }
+
+    pub(super) fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        self.session.input().extend_from_slice(bytes);
+        self.session.advance(self.now, &mut self.progress)
+    }
+
+    pub(super) fn said(&mut self) -> Vec<Received> {
+        self.session.take_output(self.decoder.buffer());
+        let mut frames = Vec::new();
+        self.decoder.decode(&mut frames).unwrap();
+        frames.iter().map(|frame| decode(frame).unwrap()).collect()
+    }
+
+    /// The acknowledgements said: their type, last message and count.
+    pub(super) fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
+        let ack = |received: Received| match received {
+            Received { response_required: false, command: Command::MessageAck(ack), .. } => {
+                let Ack { destination, consumer, kind, first: None, last, count } = ack else {
+                    panic!("{ack:?}")
+                };
+                assert_eq!((destination, consumer.value), (Destination::queue("d1.RTO.acme"), 1));
+                (kind, MessageId::from_raw(&last).unwrap().producer_sequence, count)
+            }
+            other => panic!("{other:?}"),
+        };
+        self.said().into_iter().map(ack).collect()
+    }
+
+    pub(super) fn later(&mut self, by: Duration) -> Result<(), Trouble> {
+        self.now += by;
+        self.session.tick(self.now)
+    }
+}
+
+pub(super) fn offer(inactivity: Duration) -> Command {
+    Command::WireFormatInfo(WireFormatInfo::offer(inactivity, inactivity, i64::MAX))
+}
+
+pub(super) fn response(correlation_id: i32) -> Command {
+    Command::Response { correlation_id }
+}
+
+pub(super) fn thrown(class: &str, message: &str) -> Thrown {
+    Thrown { class: class.to_owned(), message: message.to_owned() }
+}
+
+pub(super) fn message(n: i64) -> WireMessage {
+    let id = MessageId {
+        text_view: None,
+        producer: ProducerId { connection: Bytes::from_static(b"ID:producer-1"), session: 2, value: 3 },
+        producer_sequence: n,
+        broker_sequence: 1000 + n,
+    };
+    let mut message = WireMessage::new(MessageKind::Text, id);
+    message.destination = Some(Destination::queue("d1.RTO.acme"));
+    message.timestamp = 1_700_000_000_000 + n;
+    message.content = Some(text_content(&format!("{{\"n\":{n}}}")));
+    message
+}
+
+pub(super) fn dispatch_of(message: WireMessage, redelivery_counter: i32) -> Command {
+    Command::MessageDispatch(Dispatch {
+        consumer: ConsumerId::default(),
+        destination: None,
+        message: Some(message),
+        redelivery_counter,
+    })
+}
+
+pub(super) fn dispatch(n: i64) -> Command {
+    dispatch_of(message(n), 0)
+}
+
+pub(super) fn dispatches(numbers: impl IntoIterator<Item = i64>) -> Vec<Command> {
+    numbers.into_iter().map(dispatch).collect()
+}
