@@ -29,10 +29,11 @@ impl HeartBeat {
     }
 
     /// OpenWire's: both sides have agreed to take the other for dead after `inactivity`. Sent at a third of
-    /// it, as the broker does; judged at twice, before which the broker never judges either (`activemq.md`
-    /// 3.7).
-    pub fn with_inactivity(now: Instant, inactivity: Duration) -> Self {
-        Self { send_every: Some(inactivity / 3), silence: Some(twice(inactivity)), ..Self::off(now) }
+    /// it, as the broker does; judged at twice, before which the broker never judges either, but not before
+    /// its first beat is due, a third after the agreed `delay` (`activemq.md` 3.7).
+    pub fn with_inactivity(now: Instant, inactivity: Duration, delay: Duration) -> Self {
+        let silence = twice(inactivity).max(delay + inactivity);
+        Self { send_every: Some(inactivity / 3), silence: Some(silence), ..Self::off(now) }
     }
 
     /// Something was sent.
@@ -101,11 +102,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_inactivity_is_filled_in_thirds_and_judged_beyond_twice() {
         let start = Instant::now();
-        let mut heart = HeartBeat::with_inactivity(start, SECOND * 30);
+        let mut heart = HeartBeat::with_inactivity(start, SECOND * 30, SECOND * 10);
         assert_eq!(heart.deadline(), Some(start + SECOND * 10));
         heart.sent(start + SECOND * 60);
         assert_eq!(heart.silent_for(start + SECOND * 64), None);
         assert_eq!(heart.silent_for(start + SECOND * 65), Some(SECOND * 65));
+
+        // The first beat of such a broker comes after eleven seconds.
+        let heart = HeartBeat::with_inactivity(start, SECOND * 3, SECOND * 10);
+        assert_eq!(heart.silent_for(start + SECOND * 12), None);
+        assert_eq!(heart.silent_for(start + SECOND * 13), Some(SECOND * 13));
     }
 
     #[tokio::test(start_paused = true)]

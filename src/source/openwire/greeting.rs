@@ -22,9 +22,11 @@ const INITIAL_DELAY: Duration = Duration::from_secs(10);
 /// The wire format that we offer.
 pub(super) fn offer(settings: &SourceSettings, limits: Limits) -> WireFormatInfo {
     let inactivity = settings.heart_beat.unwrap_or_default();
-    // A broker does not beat before the delay is over, and must not seem silent meanwhile.
-    let delay = inactivity.min(INITIAL_DELAY);
-    WireFormatInfo::offer(inactivity, delay, i64::try_from(limits.frame()).unwrap_or(i64::MAX))
+    WireFormatInfo::offer(inactivity, delay(settings), i64::try_from(limits.frame()).unwrap_or(i64::MAX))
+}
+
+fn delay(settings: &SourceSettings) -> Duration {
+    settings.heart_beat.unwrap_or_default().min(INITIAL_DELAY)
 }
 
 /// The heart-beat that both sides have agreed on; off unless both want one.
@@ -44,7 +46,9 @@ pub(super) fn agree(
     let inactivity = settings.heart_beat.unwrap_or_default().min(broker.inactivity());
     Ok(match inactivity {
         Duration::ZERO => HeartBeat::off(now),
-        inactivity => HeartBeat::with_inactivity(now, inactivity),
+        inactivity => {
+            HeartBeat::with_inactivity(now, inactivity, delay(settings).min(broker.initial_delay()))
+        }
     })
 }
 
