@@ -62,7 +62,7 @@ impl Arrivals {
         progress.messages.push(Message {
             id: Bytes::new(),
             body,
-            timestamp: (message.timestamp != 0).then_some(message.timestamp),
+            timestamp: Some(message.timestamp),
             redelivered,
             headers: Headers::new(fields.clone(), decode_headers),
             unreadable,
