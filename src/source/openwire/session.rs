@@ -28,6 +28,9 @@ use crate::source::trouble::Trouble;
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
 const NONE_DELIVERED: i64 = -1;
 
+/// The types of frames that are acted on (`activemq.md` 3.3): the others need not be understood.
+const MEANT_FOR_US: [u8; 7] = [1, 11, 16, 17, 21, 30, 31];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Greeting,
@@ -167,8 +170,13 @@ impl OpenWireSession {
         arrivals: &mut Arrivals,
         progress: &mut Progress,
     ) -> Result<(), Trouble> {
-        let Received { command_id, response_required, command } = decode(frame)
-            .map_err(|malformed| Trouble::Protocol { detail: malformed.to_string(), message_id: None })?;
+        let Received { command_id, response_required, command } = match decode(frame) {
+            Ok(received) => received,
+            Err(malformed) if MEANT_FOR_US.contains(&malformed.kind) => {
+                return Err(Trouble::Protocol { detail: malformed.to_string(), message_id: None });
+            }
+            Err(_) => return Ok(()),
+        };
         match (command, self.stage) {
             (Command::MessageDispatch(_), Stage::Closing) => Ok(()),
             (Command::MessageDispatch(dispatch), Stage::Active) => {

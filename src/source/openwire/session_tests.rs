@@ -343,6 +343,17 @@ fn a_consumer_that_the_broker_has_closed_is_told() {
 }
 
 #[test]
+fn what_is_of_no_use_need_not_be_understood() {
+    let mut talk = Talk::subscribed(settings());
+    let frame = |kind| [&[0, 0, 0, 2, kind][..], &[9]].concat();
+    talk.hear_bytes(&frame(2)).unwrap();
+    talk.hear(&[dispatch(1)]).unwrap();
+    assert_eq!(talk.progress.messages.len(), 1);
+    let trouble = talk.hear_bytes(&frame(21)).unwrap_err();
+    assert!(matches!(trouble, Trouble::Protocol { .. }), "{trouble}");
+}
+
+#[test]
 fn another_protocol_or_an_old_version_is_told() {
     let mut talk = Talk::begin(settings());
     let trouble = talk.hear_bytes(b"ERROR\ncontent-type:text/plain\n\n\0").unwrap_err();
