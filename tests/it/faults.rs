@@ -204,15 +204,16 @@ async fn an_error_frame_in_the_middle(protocol: Protocol) {
     let rehearsal =
         Rehearsal::new(protocol, Faults { error_after: Some(4 * PREFETCH), ..Default::default() }).await;
     let bridge = rehearsal.setup.start();
-    rehearsal.generate(1000, flat_out());
-    let stats = rehearsal.acked(1000).await;
+    // The last session ends without an error, which could come in between the goodbye and its answer.
+    rehearsal.generate(950, flat_out());
+    let stats = rehearsal.acked(950).await;
     assert!(stats.sessions >= 5, "{stats:?}");
     let log = bridge.log_file();
-    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 1000);
+    assert_eq!(rehearsal.ends_well(bridge).await.delivered, 950);
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("the broker reported an error: \"simulated error\""), "{log}");
     let summary = log.lines().rfind(|line| line.contains("sink=\"file\"")).unwrap();
-    assert!(summary.contains("durable=1000 ") && summary.contains(" suppressed=0 "), "{summary}");
+    assert!(summary.contains("durable=950 ") && summary.contains(" suppressed=0 "), "{summary}");
 }
 
 /// As when a consumer is too slow: the bridge notices, and what it had comes once more and no oftener.

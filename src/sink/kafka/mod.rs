@@ -1,9 +1,10 @@
 //! A topic of Apache Kafka, by librdkafka: idempotent, all in-sync replicas, nothing ever given up.
 //!
-//! One client per opening, and a few where the brokers are far away ([`distance`]). A client rides out an outage by itself and in order, so that no record is written twice;
-//! what it can't ride out (a fatal error, a record that is refused) ends the opening, but only after every
-//! report is in: what is durable is known by then, and the rest comes back in order. `gapless` sees to it
-//! that nothing behind a record that failed becomes durable before it is submitted again (I3).
+//! One client per opening, and a few where the brokers are far away (`distance.rs`). A client rides out an
+//! outage by itself and in order, so that no record is written twice; what it can't ride out (a fatal error,
+//! a record that is refused) ends the opening, but only after every report is in: what is durable is known by
+//! then, and the rest comes back in order. `gapless` sees to it that nothing behind a record that failed
+//! becomes durable before it is submitted again (I3).
 //!
 //! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
 //! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.

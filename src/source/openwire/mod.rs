@@ -14,6 +14,7 @@ pub mod ids;
 mod inflate;
 pub mod info;
 pub mod message;
+mod paging;
 pub mod properties;
 #[cfg(test)]
 mod round_trip;
@@ -22,6 +23,6 @@ pub mod session;
 mod session_tests;
 #[cfg(test)]
 mod testing;
-mod window;
+
 pub mod wire;
 pub mod wire_format;

@@ -17,7 +17,7 @@ use super::greeting;
 use super::ids::{ConsumerId, Destination, MessageId};
 use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
 use super::message::Dispatch;
-use super::window::{Delivered, Window};
+use super::paging::Paging;
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
@@ -66,7 +66,7 @@ pub struct OpenWireSession {
     commands: i32,
     /// The number of the command whose response ends the stage.
     awaited: i32,
-    window: Window,
+    paging: Paging,
     unacked: VecDeque<Unacked>,
     /// The position of the last message that was acknowledged.
     acked: u64,
@@ -91,7 +91,7 @@ impl OpenWireSession {
             consumer: ConsumerId { connection: greeting::random_id(&settings), session: 1, value: 1 },
             commands: 0,
             awaited: 0,
-            window: Window::new(settings.prefetch),
+            paging: Paging::new(settings.prefetch),
             unacked: VecDeque::new(),
             acked: 0,
             last_acked: Vec::new(),
@@ -128,7 +128,7 @@ impl OpenWireSession {
     fn subscribe(&mut self, now: Instant) {
         let ConsumerId { connection, session, .. } = self.consumer.clone();
         self.send(&Command::SessionInfo(SessionInfo { connection, value: session }), now);
-        let prefetch = i32::try_from(self.window.announced()).unwrap_or(i32::MAX);
+        let prefetch = i32::try_from(self.settings.prefetch).unwrap_or(i32::MAX);
         let mut consumer = ConsumerInfo::new(self.consumer.clone(), self.queue.clone(), prefetch);
         consumer.exclusive = self.settings.ordering == Ordering::Strict;
         self.ask("the subscription", &Command::ConsumerInfo(consumer), Stage::Subscribing, now);
@@ -159,7 +159,7 @@ impl OpenWireSession {
             }
         }
         arrivals.finish(progress);
-        self.widen(now);
+        self.keep_paging(now);
         outcome.map(|()| count)
     }
 
@@ -235,7 +235,7 @@ impl OpenWireSession {
         let Some(message) = dispatch.message else { return Ok(()) };
         arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
         self.timers.stir(now);
-        self.window.received(1);
+        self.paging.received();
         self.unacked.push_back(Unacked { raw_id: message.raw_id, sequence: message.id.broker_sequence });
         Ok(())
     }
@@ -244,10 +244,7 @@ impl OpenWireSession {
         if control.close {
             return Err(Trouble::ConsumerClosed);
         }
-        // With 0 the broker pauses; what it had announced comes back with the next one.
-        if let Some(prefetch) = usize::try_from(control.prefetch).ok().filter(|prefetch| *prefetch > 0) {
-            self.window.replaced(prefetch);
-        }
+        // Another prefetch is the broker's own business: it tells it only where its policy sets one.
         Ok(())
     }
 
@@ -260,7 +257,7 @@ impl OpenWireSession {
         Trouble::from_broker(&words, logging_in, after)
     }
 
-    /// Says of the oldest `count` messages, up to `last` in their raw ids, what `kind` says.
+    /// Says what `kind` says of the oldest `count` messages, of which `last` is the newest; ids as they came.
     fn acknowledge(&mut self, kind: AckType, last: Bytes, count: usize, now: Instant) {
         let ack = Command::MessageAck(Ack {
             destination: self.queue.clone(),
@@ -273,15 +270,13 @@ impl OpenWireSession {
         self.send(&ack, now);
     }
 
-    /// Lets the broker send more while what it has sent is being settled (D3).
-    fn widen(&mut self, now: Instant) {
-        if self.stage != Stage::Active {
-            return;
-        }
-        if let Some(Delivered { count, last }) = self.window.due()
-            && let Some(newest) = self.unacked.get(last)
+    /// Keeps messages coming while those that have come are being settled (D3).
+    fn keep_paging(&mut self, now: Instant) {
+        if self.stage == Stage::Active
+            && self.paging.is_due()
+            && let Some(newest) = self.unacked.back()
         {
-            self.acknowledge(AckType::Delivered, newest.raw_id.clone(), count, now);
+            self.acknowledge(AckType::Delivered, newest.raw_id.clone(), 0, now);
         }
     }
 
@@ -326,11 +321,11 @@ impl Session for OpenWireSession {
         if let Some(newest) = newest {
             self.acked += settled as u64;
             self.timers.stir(now);
-            self.window.acknowledged(settled);
+            self.paging.acknowledged(settled);
             self.last_acked.clear();
             self.last_acked.extend_from_slice(&newest.raw_id);
             self.acknowledge(AckType::Standard, newest.raw_id, settled, now);
-            self.widen(now);
+            self.keep_paging(now);
         }
     }
 

@@ -1,0 +1,179 @@
+//! Keeps the broker reading its store. On a backlog ActiveMQ reads a few hundred messages and then nothing
+//! more until it hears of an acknowledgement, however wide the window is (`activemq.md` 3.11), and a sink far
+//! away takes its time. A DELIVERED ack is heard as one, and removes nothing. It also widens the window by its
+//! count (3.8), so its count is 0: the prefetch stays the exact bound of what is un-acked.
+//!
+//! The prefetch is announced whole for the sake of order (I3). With a part of it, widened later, the broker
+//! would give a new session only a part of what a dead one had; if the new one died as well, its messages
+//! would be queued behind the rest, the first behind the last.
+
+/// Messages between two DELIVERED acks, where the prefetch allows so many: half of what the broker reads at
+/// once.
+const STEP: usize = 100;
+
+/// What the broker has heard of one consumer.
+#[derive(Debug)]
+pub(super) struct Paging {
+    step: usize,
+    /// Messages received and not acknowledged.
+    unacked: usize,
+    /// How many there were when the broker last heard of an acknowledgement.
+    heard: usize,
+}
+
+impl Paging {
+    /// For a consumer with this prefetch.
+    pub(super) fn new(prefetch: u32) -> Self {
+        let step = (prefetch as usize / 4).clamp(1, STEP);
+        Self { step, unacked: 0, heard: 0 }
+    }
+
+    /// One more message has come.
+    pub(super) fn received(&mut self) {
+        self.unacked += 1;
+    }
+
+    /// So many messages, the oldest, are acknowledged, and the broker is told.
+    pub(super) fn acknowledged(&mut self, count: usize) {
+        self.unacked = self.unacked.saturating_sub(count);
+        self.heard = self.unacked;
+    }
+
+    /// Whether a DELIVERED ack must be sent now; it counts as sent.
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = self.unacked.saturating_sub(self.heard) >= self.step;
+        if is_due {
+            self.heard = self.unacked;
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// ActiveMQ's side (`activemq.md` 3.11): a backlog without end, of which it reads a page when it hears of an
+    /// acknowledgement; and what is on the way both ways.
+    struct Talk {
+        paging: Paging,
+        prefetch: usize,
+        page: usize,
+        paged: usize,
+        dispatched: usize,
+        to_consumer: usize,
+        unacked: usize,
+        /// Acknowledgements by how much they remove.
+        from_consumer: VecDeque<usize>,
+    }
+
+    impl Talk {
+        fn new(prefetch: u32, page: usize) -> Self {
+            Self {
+                paging: Paging::new(prefetch),
+                prefetch: prefetch as usize,
+                page,
+                paged: page,
+                dispatched: 0,
+                to_consumer: 0,
+                unacked: 0,
+                from_consumer: VecDeque::new(),
+            }
+        }
+
+        fn dispatch(&mut self, most: usize) {
+            let count = most.min(self.paged).min(self.prefetch - self.dispatched);
+            self.paged -= count;
+            self.dispatched += count;
+            self.to_consumer += count;
+        }
+
+        fn hear(&mut self) {
+            if let Some(removed) = self.from_consumer.pop_front() {
+                self.dispatched -= removed;
+                self.paged = self.paged.max(self.page);
+            }
+        }
+
+        fn receive(&mut self, most: usize) {
+            let count = most.min(self.to_consumer);
+            self.to_consumer -= count;
+            self.unacked += count;
+            (0..count).for_each(|_| self.paging.received());
+            self.say();
+        }
+
+        fn acknowledge(&mut self, most: usize) {
+            let count = most.min(self.unacked);
+            if count > 0 {
+                self.unacked -= count;
+                self.paging.acknowledged(count);
+                self.from_consumer.push_back(count);
+                self.say();
+            }
+        }
+
+        fn say(&mut self) {
+            if self.paging.is_due() {
+                self.from_consumer.push_back(0);
+            }
+        }
+
+        /// Nothing more is acknowledged; returns what is un-acked in the end.
+        fn settle(&mut self) -> usize {
+            loop {
+                self.dispatch(usize::MAX);
+                if self.to_consumer == 0 && self.from_consumer.is_empty() {
+                    return self.unacked;
+                }
+                self.receive(usize::MAX);
+                self.hear();
+            }
+        }
+    }
+
+    #[test]
+    fn the_broker_hears_of_every_hundredth_message_or_every_acknowledgement() {
+        let mut paging = Paging::new(1024);
+        let due = |paging: &mut Paging, count: usize| {
+            (0..count)
+                .filter(|_| {
+                    paging.received();
+                    paging.is_due()
+                })
+                .count()
+        };
+        assert_eq!(due(&mut paging, 1024), 10);
+        paging.acknowledged(600);
+        assert_eq!(due(&mut paging, 99), 0);
+        paging.acknowledged(1);
+        assert_eq!((due(&mut paging, 99), due(&mut paging, 1)), (0, 1));
+        assert_eq!(due(&mut Paging::new(1), 1), 1);
+    }
+
+    proptest! {
+        /// However the acknowledgements and the messages cross, all that the prefetch allows comes when no sink
+        /// answers any more.
+        #[test]
+        fn the_whole_prefetch_comes(
+            prefetch in prop_oneof![1..50_u32, 900..2200_u32],
+            page in 100..300_usize,
+            steps in prop::collection::vec((0..4_u8, 0..700_usize), 0..200),
+        ) {
+            let mut talk = Talk::new(prefetch, page);
+            for (step, size) in steps {
+                match step {
+                    0 => talk.dispatch(size),
+                    1 => talk.receive(size),
+                    2 => talk.acknowledge(size),
+                    _ => talk.hear(),
+                }
+            }
+            prop_assert_eq!(talk.settle(), prefetch as usize);
+        }
+    }
+}
