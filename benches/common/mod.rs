@@ -3,6 +3,7 @@
 // Several binaries: a helper may serve one of them only.
 #![allow(dead_code)]
 
+pub mod backlog;
 pub mod runs;
 
 use std::fmt::Write;

@@ -6,10 +6,9 @@ use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, Sim
 
 use super::destination::{By, Destination, NAMESPACE, Terms, setup};
 use super::support::admin::Admin;
-use super::support::{SOON, wait_until};
+use super::support::wait_until;
+use crate::common::backlog::{PATIENCE, stop};
 use crate::common::runs::{COLUMNS, Run, median_share, row};
-
-pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Prints a table, and returns the bridge's speed as a share of that of the bare loop with as many in flight,
 /// the median over the rounds.
@@ -49,7 +48,7 @@ async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_
     destination.renew().await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let setup = setup(destination, &simulator.url(), terms, By::Itself);
-    let mut bridge = setup.start();
+    let bridge = setup.start();
     Admin::of(&bridge).await.ready().await;
     let idle = bridge.processor_time();
     let begun = Instant::now();
@@ -57,8 +56,7 @@ async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_
     wait_until("everything is acknowledged", PATIENCE, || simulator.stats().total().acked == events).await;
     let mut run = Run::of_bridge(begun.elapsed(), &bridge);
     run.cost = run.cost.map(|(processor, memory)| (processor.saturating_sub(idle), memory));
-    bridge.terminate();
-    assert!(bridge.ended(SOON).await.success(), "the bridge did not stop cleanly");
+    stop(bridge).await;
     simulator.stop().await;
     assert_eq!(destination.count().await, events, "events at the destination");
     run

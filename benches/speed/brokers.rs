@@ -1,19 +1,19 @@
 //! From a real broker's backlog into files, held against a bare consumer that acknowledges in the same way.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::support::bridge::Setup;
 use super::support::broker::{Broker, Options, Version};
 use super::support::consumer::{Acks, Consumer};
 use super::support::events::Events;
-use super::support::publisher::Publisher;
 use super::support::{SOON, wait_until};
+use crate::common::backlog::{PATIENCE, backlog, stop};
 use crate::common::name_of;
 use crate::common::runs::{COLUMNS, Run, median_share, row};
 
 /// The bridge's own default.
 const PREFETCH: u32 = 1024;
-const PATIENCE: Duration = Duration::from_secs(300);
+const DESTINATION: &str = "bench";
 
 /// Prints a table, and returns the bridge's speed as a share of that of the bare consumer that acknowledges
 /// what is ready, the median over the rounds.
@@ -37,33 +37,21 @@ pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
     share
 }
 
-/// A queue of its own for each run, full.
-async fn backlog(broker: &Broker, namespace: &str, events: u64) -> String {
-    let queue = format!("bench.RTO.{namespace}");
-    // It exists from its first SUBSCRIBE on.
-    Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
-    let mut publisher = Publisher::connect(broker, namespace).await;
-    publisher.publish(Events::good(events).bodies()).await.expect("publish");
-    assert_eq!(broker.depth(&queue), events);
-    queue
-}
-
 /// From the start of the process until the queue is empty.
 async fn carry(broker: &Broker, namespace: &str, events: u64) -> Run {
-    let queue = backlog(broker, namespace, events).await;
-    let setup = Setup::new(broker, namespace, "bench", namespace);
+    let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
+    let setup = Setup::new(broker, namespace, DESTINATION, namespace);
     let begun = Instant::now();
-    let mut bridge = setup.start();
+    let bridge = setup.start();
     wait_until("the queue is empty", PATIENCE, || broker.depth(&queue) == 0).await;
     let run = Run::of_bridge(begun.elapsed(), &bridge);
-    bridge.terminate();
-    assert!(bridge.ended(SOON).await.success(), "the bridge did not stop cleanly");
+    stop(bridge).await;
     run
 }
 
 /// From login until the broker has processed the last acknowledgement.
 async fn consume(broker: &Broker, namespace: &str, events: u64, acks: Acks) -> Run {
-    let queue = backlog(broker, namespace, events).await;
+    let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
     let begun = Instant::now();
     let mut consumer = Consumer::subscribe(broker, &queue, PREFETCH, acks).await;
     for _ in 0..events {
