@@ -6,7 +6,7 @@ use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
 use super::destination::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
 use super::near::generation;
-use super::support::broker::{Broker, Options, Version};
+use super::support::broker::{Broker, Options, Protocol, Version};
 use super::support::events::{Events, Spread};
 use super::support::proxy::Proxy;
 use crate::common::backlog::{backlog, rate};
@@ -56,7 +56,7 @@ pub async fn from_broker<D: Destination>(
     let broker = Broker::start(version, Options::default());
     let many = Events { count: events, keys: 100_000, spread: Spread::Even, bad_every: None };
     let queue = backlog(&broker, NAMESPACE, DESTINATION, many).await;
-    let setup = setup(destination, &broker.url(), terms, By::Proxy);
+    let setup = setup(destination, &broker.url_of(Protocol::Stomp), terms, By::Proxy);
     let rate = rate(&setup, events, || events - broker.depth(&queue)).await;
     assert_eq!(destination.count().await, events, "events at the destination");
     row(&name_of(version), into, events, terms.prefetch, rate);

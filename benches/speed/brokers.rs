@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::support::bridge::Setup;
-use super::support::broker::{Broker, Options, Version};
+use super::support::broker::{Broker, Options, Protocol, Version};
 use super::support::consumer::{Acks, Consumer};
 use super::support::events::Events;
 use super::support::{SOON, wait_until};
@@ -40,7 +40,7 @@ pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
 /// From the start of the process until the queue is empty.
 async fn carry(broker: &Broker, namespace: &str, events: u64) -> Run {
     let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
-    let setup = Setup::new(broker, namespace, DESTINATION, namespace);
+    let setup = Setup::new(broker, Protocol::Stomp, namespace, DESTINATION, namespace);
     let begun = Instant::now();
     let bridge = setup.start();
     wait_until("the queue is empty", PATIENCE, || broker.depth(&queue) == 0).await;

@@ -3,7 +3,7 @@
 
 use crate::support::admin::Admin;
 use crate::support::bridge::Setup;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::Events;
 use crate::support::kafka_reader::each_record;
 use crate::support::nats::read_stream;
@@ -12,8 +12,14 @@ use crate::support::scenario::{drain, emptied, in_trouble, publish, subscribed};
 use crate::support::three::Sinks;
 use crate::support::{any_kafka, kafka, nats, on_each_broker};
 
-on_each_broker!(with a real kafka: bad_events_go_into_a_topic_and_wait_until_it_takes_them);
-on_each_broker!(with every sink: bad_events_go_into_a_stream_and_wait_until_it_is_there);
+on_each_broker!(
+    over each protocol, with a real kafka:
+    bad_events_go_into_a_topic_and_wait_until_it_takes_them,
+);
+on_each_broker!(
+    over each protocol, with every sink:
+    bad_events_go_into_a_stream_and_wait_until_it_is_there,
+);
 
 const BAD_EVERY: u64 = 50;
 
@@ -21,14 +27,17 @@ fn events() -> Events {
     Events::good(2000).with_bad(BAD_EVERY)
 }
 
-async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Version) {
+async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Version, protocol: Protocol) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "lettertopic", any_kafka::shared(), nats::shared()).await;
+    let namespace = protocol.named("lettertopic");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
     let letters = format!("{}-letters", sinks.name);
     kafka.create_topic(&letters, 2, &[]);
     kafka.make_read_only(&letters);
-    let setup =
-        sinks.setup(broker).unset("DEAD_LETTERS__DIRECTORY").set("DEAD_LETTERS__KAFKA__TOPIC", &letters);
+    let setup = sinks
+        .setup(broker, protocol)
+        .unset("DEAD_LETTERS__DIRECTORY")
+        .set("DEAD_LETTERS__KAFKA__TOPIC", &letters);
 
     mirror(version, &sinks, &setup, async || kafka.forget_rules(&letters)).await;
     let mut lines = Vec::new();
@@ -39,12 +48,13 @@ async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Versio
     assert_dead_letter_lines(events(), lines, 0);
 }
 
-async fn bad_events_go_into_a_stream_and_wait_until_it_is_there(version: Version) {
+async fn bad_events_go_into_a_stream_and_wait_until_it_is_there(version: Version, protocol: Protocol) {
     let broker = shared(version);
-    let sinks = Sinks::make(version, "letterstream", any_kafka::shared(), nats::shared()).await;
+    let namespace = protocol.named("letterstream");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
     let letters = format!("{}-letters", sinks.name);
     let setup = sinks
-        .setup(broker)
+        .setup(broker, protocol)
         .unset("DEAD_LETTERS__DIRECTORY")
         .set("DEAD_LETTERS__NATS__STREAM", &letters)
         .set("DEAD_LETTERS__NATS__SUBJECT", &letters);

@@ -2,27 +2,28 @@
 //! everything that was not comes again.
 
 use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Broker, Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, bytes};
 use crate::support::proxy::Proxy;
 use crate::support::publisher::Publisher;
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
+    Unusable, counts, drain, emptied, grown, place, publish, says, says_after, subscribed,
 };
 use crate::support::{SOON, on_each_broker};
 
 on_each_broker!(
+    over each protocol:
     drained_under_load_nothing_appears_twice,
     a_second_signal_abandons,
     the_deadline_abandons,
     a_drain_that_the_broker_does_not_confirm_says_so,
 );
 
-async fn drained_under_load_nothing_appears_twice(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.drained");
+async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "drained"));
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
-    let setup = Setup::new(broker, "drained", "main", "drained-1");
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
 
@@ -35,36 +36,40 @@ async fn drained_under_load_nothing_appears_twice(version: Version) {
         assert!(counts(broker, queue).dequeued < events.count, "the last signal came after the load");
         bridge
     };
-    let ((), bridge) = tokio::join!(publish(broker, "drained", events), restarts);
+    let ((), bridge) = tokio::join!(publish(broker, namespace, events), restarts);
     emptied(broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-async fn a_second_signal_abandons(version: Version) {
-    let setup = Setup::new(shared(version), "again", "main", "again-1").set("SHUTDOWN__DRAIN_TIMEOUT", "1h");
-    let (mut bridge, unusable) = held(version, "again", &setup).await;
+async fn a_second_signal_abandons(version: Version, protocol: Protocol) {
+    let (broker, namespace) = (shared(version), &protocol.named("again"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
+    let setup = setup.set("SHUTDOWN__DRAIN_TIMEOUT", "1h");
+    let (mut bridge, unusable) = held(broker, namespace, &setup).await;
     bridge.terminate();
     says(&mut bridge, "SIGTERM: draining").await;
     bridge.terminate();
     is_abandoned(bridge, "SIGTERM again").await;
     unusable.restore();
-    gets_everything(version, "again", &setup).await;
+    gets_everything(broker, namespace, &setup).await;
 }
 
-async fn the_deadline_abandons(version: Version) {
-    let setup = Setup::new(shared(version), "late", "main", "late-1").set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
-    let (bridge, unusable) = held(version, "late", &setup).await;
+async fn the_deadline_abandons(version: Version, protocol: Protocol) {
+    let (broker, namespace) = (shared(version), &protocol.named("late"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
+    let setup = setup.set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
+    let (bridge, unusable) = held(broker, namespace, &setup).await;
     bridge.terminate();
     is_abandoned(bridge, "shutdown.drain_timeout has passed").await;
     unusable.restore();
-    gets_everything(version, "late", &setup).await;
+    gets_everything(broker, namespace, &setup).await;
 }
 
-async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.unheard");
-    let proxy = Proxy::start(broker.addr()).await;
-    let setup = Setup::at(&format!("stomp://{}", proxy.addr()), "unheard", "main", "unheard-1")
+async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unheard"));
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::at(&protocol.url(proxy.addr()), namespace, "main", namespace)
         .set("SOURCE__CONNECT_TIMEOUT", "1s");
     let begin = async || {
         subscribed(broker, queue, 0).await;
@@ -74,7 +79,7 @@ async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version) {
     };
 
     let mut bridge = begin().await;
-    publish(broker, "unheard", Events::good(100)).await;
+    publish(broker, namespace, Events::good(100)).await;
     emptied(broker, queue).await;
     proxy.silence();
     bridge.terminate();
@@ -94,8 +99,8 @@ async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version) {
 const EVENTS: Events = Events { count: 2000, keys: 50, spread: Spread::Even, bad_every: None };
 
 /// A bridge with half of the events in its files, that holds the others and can't write them.
-async fn held(version: Version, namespace: &str, setup: &Setup) -> (Bridge, Unusable) {
-    let (broker, queue) = (shared(version), format!("main.RTO.{namespace}"));
+async fn held(broker: &Broker, namespace: &str, setup: &Setup) -> (Bridge, Unusable) {
+    let queue = format!("main.RTO.{namespace}");
     let mut bridge = setup.start();
     subscribed(broker, &queue, 1).await;
     let mut publisher = Publisher::connect(broker, namespace).await;
@@ -115,8 +120,8 @@ async fn is_abandoned(mut bridge: Bridge, why: &str) {
 }
 
 /// A healthy run gets what was abandoned, all of which is still in the queue.
-async fn gets_everything(version: Version, namespace: &str, setup: &Setup) {
-    let (broker, queue) = (shared(version), format!("main.RTO.{namespace}"));
+async fn gets_everything(broker: &Broker, namespace: &str, setup: &Setup) {
+    let queue = format!("main.RTO.{namespace}");
     assert_eq!(counts(broker, &queue).dequeued, 1000, "what is in no file was acknowledged");
     let bridge = setup.start();
     emptied(broker, &queue).await;

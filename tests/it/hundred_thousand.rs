@@ -2,25 +2,32 @@
 //! JetStream and files.
 
 use crate::partitions::partitions_in_java;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::Events;
 use crate::support::output::assert_dead_letters;
 use crate::support::scenario::{counts, drain, emptied, publish, subscribed};
 use crate::support::three::{PARTITIONS, Sinks};
 use crate::support::{any_kafka, did_not_run, kafka, nats, on_each_broker};
 
-on_each_broker!(with every sink: every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason);
+on_each_broker!(
+    over each protocol, with every sink:
+    every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason,
+);
 
-async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason(version: Version) {
+async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason(
+    version: Version,
+    protocol: Protocol,
+) {
     let broker = shared(version);
-    let sinks = Sinks::make(version, "hundred", any_kafka::shared(), nats::shared()).await;
+    let namespace = &protocol.named("hundred");
+    let sinks = Sinks::make(version, namespace, any_kafka::shared(), nats::shared()).await;
     let queue = sinks.queue();
     let events = Events::good(100_000).with_bad(1000);
-    let setup = sinks.setup(broker);
+    let setup = sinks.setup(broker, protocol);
     let bridge = setup.start();
     subscribed(broker, &queue, 1).await;
 
-    publish(broker, "hundred", events).await;
+    publish(broker, namespace, events).await;
     emptied(broker, &queue).await;
     let counts = counts(broker, &queue);
     assert_eq!((counts.messages, counts.enqueued, counts.dequeued), (0, events.count, events.count));

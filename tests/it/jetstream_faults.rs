@@ -2,7 +2,7 @@
 //! JetStream and files: they are held, visibly, and nothing is lost or comes twice.
 
 use crate::support::admin::Admin;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::scenario::{
     drain, emptied, in_trouble, publish, publish_from, says, says_after, subscribed,
@@ -11,16 +11,17 @@ use crate::support::three::Sinks;
 use crate::support::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(
-    with every sink:
+    over each protocol, with every sink:
     a_full_stream_holds_everything_and_doubles_nothing,
     a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after,
 );
 
-async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
+async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
     let broker = shared(version);
-    let sinks = Sinks::make(version, "brimful", any_kafka::shared(), nats::shared()).await;
+    let namespace = protocol.named("brimful");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
     let events = Events { spread: Spread::Hot, ..Events::good(10_000) };
-    let setup = sinks.setup(broker);
+    let setup = sinks.setup(broker, protocol);
     sinks.change_stream(|stream| stream.max_messages = 3000).await;
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
@@ -40,11 +41,15 @@ async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version) {
     sinks.assert_complete(events, &setup, [0; 3]).await;
 }
 
-async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after(version: Version) {
+async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after(
+    version: Version,
+    protocol: Protocol,
+) {
     const SOME: u64 = 500;
     let broker = shared(version);
-    let sinks = Sinks::make(version, "vanishing", any_kafka::shared(), nats::shared()).await;
-    let setup = sinks.setup(broker);
+    let namespace = protocol.named("vanishing");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
+    let setup = sinks.setup(broker, protocol);
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
     publish(broker, sinks.namespace, Events::good(SOME)).await;

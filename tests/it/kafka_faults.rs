@@ -3,7 +3,7 @@
 
 use crate::partitions::partitions_in_java;
 use crate::support::admin::Admin;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::output::Tally;
 use crate::support::scenario::{drain, emptied, grown, publish, publish_from, says, says_after, subscribed};
@@ -11,7 +11,7 @@ use crate::support::three::{PARTITIONS, Sinks};
 use crate::support::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
-    with a real kafka:
+    over each protocol, with a real kafka:
     a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right,
     without_a_fixed_count_the_one_of_the_new_topic_is_taken,
     a_topic_made_read_only_holds_everything_and_doubles_nothing,
@@ -23,10 +23,12 @@ const EVENTS: Events = Events { count: 3000, keys: 200, spread: Spread::Even, ba
 
 async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right(
     version: Version,
+    protocol: Protocol,
 ) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "recount", any_kafka::shared(), nats::shared()).await;
-    let setup = sinks.setup(broker);
+    let namespace = protocol.named("recount");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
+    let setup = sinks.setup(broker, protocol);
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
     publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;
@@ -54,11 +56,12 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
     sinks.files(EVENTS, setup.files()).tally.assert_complete(0);
 }
 
-async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Version) {
+async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Version, protocol: Protocol) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "uncounted", any_kafka::shared(), nats::shared()).await;
+    let namespace = protocol.named("uncounted");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
     let setup = sinks
-        .setup(broker)
+        .setup(broker, protocol)
         .unset("EVENT__PARTITIONS")
         .unset("SINKS__FILE__NAME")
         .set("SINKS__NATS__SUBJECT", format!("{}.0.{{key}}", sinks.name));
@@ -81,11 +84,12 @@ async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Versio
     Tally::of_envelopes(EVENTS, [setup.files()]).assert_complete(0);
 }
 
-async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Version) {
+async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
     let (broker, kafka) = (shared(version), kafka::shared());
-    let sinks = Sinks::make(version, "readonly", any_kafka::shared(), nats::shared()).await;
+    let namespace = protocol.named("readonly");
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
     let events = Events { spread: Spread::Hot, ..Events::good(20_000) };
-    let setup = sinks.setup(broker);
+    let setup = sinks.setup(broker, protocol);
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
 

@@ -3,39 +3,30 @@
 
 use std::time::Duration;
 
-use fastrand::Rng;
-
 use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Options, Version, shared};
+use crate::support::broker::{Broker, Options, Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, assert_dead_letters_repeated, bytes};
 use crate::support::publisher::Publisher;
-use crate::support::scenario::{counts, drain, emptied, grown, publish, subscribed};
+use crate::support::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
 use crate::support::three::Sinks;
 use crate::support::{any_kafka, nats, on_each_broker};
 
-on_each_broker!(with every sink: a_bridge_killed_again_and_again_loses_nothing);
-on_each_broker!(a_broker_killed_again_and_again_loses_nothing);
+on_each_broker!(over each protocol, with every sink: a_bridge_killed_again_and_again_loses_nothing);
+on_each_broker!(over each protocol: a_broker_killed_again_and_again_loses_nothing);
 
 const PREFETCH: u64 = 1024;
 
-/// Another one each time, printed, so that a failure can be repeated: `SEED=… cargo test …`.
-fn seeded() -> Rng {
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("SEED={seed}");
-    Rng::with_seed(seed)
-}
-
 /// The stream knows again, by its message id, what it has already (D7).
-async fn a_bridge_killed_again_and_again_loses_nothing(version: Version) {
+async fn a_bridge_killed_again_and_again_loses_nothing(version: Version, protocol: Protocol) {
     const KILLS: u64 = 6;
     let broker = shared(version);
-    let sinks = Sinks::make(version, "slain", any_kafka::shared(), nats::shared()).await;
+    let namespace = &protocol.named("slain");
+    let sinks = Sinks::make(version, namespace, any_kafka::shared(), nats::shared()).await;
     let queue = sinks.queue();
     let mut random = seeded();
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) }.with_bad(1000);
-    let setup = sinks.setup(broker).set("SOURCE__PREFETCH", PREFETCH.to_string());
+    let setup = sinks.setup(broker, protocol).set("SOURCE__PREFETCH", PREFETCH.to_string());
     let mut bridge = setup.start();
     subscribed(broker, &queue, 1).await;
 
@@ -50,7 +41,7 @@ async fn a_bridge_killed_again_and_again_loses_nothing(version: Version) {
         assert!(counts(broker, &queue).dequeued < events.count, "the last kill hit nothing");
         bridge
     };
-    let ((), bridge) = tokio::join!(publish(broker, "slain", events), kills);
+    let ((), bridge) = tokio::join!(publish(broker, namespace, events), kills);
     emptied(broker, &queue).await;
     drain(bridge).await;
 
@@ -59,13 +50,13 @@ async fn a_bridge_killed_again_and_again_loses_nothing(version: Version) {
 }
 
 /// The broker's own journal keeps what it has confirmed; the bridge remembers what it holds already.
-async fn a_broker_killed_again_and_again_loses_nothing(version: Version) {
+async fn a_broker_killed_again_and_again_loses_nothing(version: Version, protocol: Protocol) {
     const KILLS: u64 = 3;
     let broker = Broker::start(version, Options::default());
     let queue = "main.RTO.acme";
     let mut random = seeded();
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
-    let setup = Setup::new(&broker, "acme", "main", "acme-1")
+    let setup = Setup::new(&broker, protocol, "acme", "main", "acme-1")
         .set("SINKS__FILE__FORMAT", "envelope")
         .set("SOURCE__BACKOFF__MAX", "1s");
     let bridge = setup.start();

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::support::admin::Admin;
 use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Options, Version, shared};
+use crate::support::broker::{Broker, Options, Protocol, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
 use crate::support::events::Events;
 use crate::support::output::{Tally, json_lines};
@@ -45,8 +45,7 @@ on_each_broker!(
 );
 
 fn setup(broker: &Broker, namespace: &str) -> Setup {
-    let url = format!("tcp://{}", broker.openwire_addr());
-    Setup::at(&url, namespace, "main", &format!("{namespace}-1"))
+    Setup::new(broker, Protocol::OpenWire, namespace, "main", &format!("{namespace}-1"))
 }
 
 async fn events_arrive_and_are_acknowledged(version: Version) {
@@ -263,7 +262,7 @@ impl Producer {
         let connection = Bytes::from(format!("ID:test-{namespace}-1"));
         let topic = Destination { kind: DestinationKind::Topic, name: format!("RTO.{namespace}").into() };
         let mut producer = Self {
-            stream: TcpStream::connect(broker.openwire_addr()).await.expect("connect"),
+            stream: TcpStream::connect(broker.addr_of(Protocol::OpenWire)).await.expect("connect"),
             decoder: Decoder::new(Limits::with_body(1 << 20), Budget::new(1 << 20)),
             commands: 0,
             id: ProducerId { connection: connection.clone(), session: 1, value: 1 },

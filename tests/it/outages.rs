@@ -2,15 +2,18 @@
 //! nothing comes twice.
 
 use crate::support::bridge::Setup;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::disk::{Ballast, small_disks};
 use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, assert_dead_letters, bytes};
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{Unusable, counts, drain, emptied, grown, publish, says_after, subscribed};
+use crate::support::scenario::{
+    Unusable, counts, drain, emptied, grown, place, publish, says_after, subscribed,
+};
 use crate::support::{did_not_run, on_each_broker};
 
 on_each_broker!(
+    over each protocol:
     a_full_disk_holds_everything_and_doubles_nothing,
     a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing,
     dead_letters_that_cannot_be_kept_hold_their_events,
@@ -23,12 +26,12 @@ fn events() -> Events {
     Events { spread: Spread::Hot, ..Events::good(30_000) }
 }
 
-async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version) {
+async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
     if let Err(reason) = small_disks() {
         return did_not_run("outages::a_full_disk_holds_everything_and_doubles_nothing", &reason);
     }
-    let (broker, queue) = (shared(version), "main.RTO.full");
-    let setup = Setup::new(broker, "full", "main", "full-1").small_disk(16);
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "full"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace).small_disk(16);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
     let files = bridge.inside(setup.files());
@@ -43,16 +46,19 @@ async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version) {
         }
         assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
     };
-    tokio::join!(publish(broker, "full", events()), outages);
+    tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
     // The disk goes with the process.
     Tally::of(events(), &files).assert_complete(0);
     drain(bridge).await;
 }
 
-async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.unusable");
-    let setup = Setup::new(broker, "unusable", "main", "unusable-1");
+async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unusable"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
 
@@ -66,20 +72,20 @@ async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(ve
         }
         assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
     };
-    tokio::join!(publish(broker, "unusable", events()), outages);
+    tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
     drain(bridge).await;
     Tally::of(events(), setup.files()).assert_complete(0);
 }
 
 /// An event without a key is not acknowledged before its dead letter is kept (I6).
-async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.unkept");
+async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unkept"));
     let events = Events::good(5000).with_bad(500);
-    let setup = Setup::new(broker, "unkept", "main", "unkept-1");
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
-    let publishing = publish(broker, "unkept", events);
+    let publishing = publish(broker, namespace, events);
 
     let outage = async {
         grown(setup.dead_letters(), 0).await;
@@ -98,11 +104,11 @@ async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version) {
 
 /// What the broker sends again goes only to a sink that lacks it (I5), also when the sink is in trouble
 /// while the connection is.
-async fn a_cut_connection_doubles_nothing(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.cut");
-    let proxy = Proxy::start(broker.addr()).await;
-    let setup = Setup::new(broker, "cut", "main", "cut-1")
-        .set("SOURCE__URL", format!("stomp://{}", proxy.addr()))
+async fn a_cut_connection_doubles_nothing(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "cut"));
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .set("SOURCE__URL", protocol.url(proxy.addr()))
         .set("SOURCE__BACKOFF__MAX", "1s");
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
@@ -122,7 +128,7 @@ async fn a_cut_connection_doubles_nothing(version: Version) {
         }
         assert!(counts(broker, queue).dequeued < events().count, "the last cut came after the load");
     };
-    tokio::join!(publish(broker, "cut", events()), outages);
+    tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
     drain(bridge).await;
     Tally::of(events(), setup.files()).assert_complete(0);

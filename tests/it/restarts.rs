@@ -2,15 +2,16 @@
 //! it was.
 
 use crate::support::bridge::Setup;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::Events;
 use crate::support::on_each_broker;
 use crate::support::output::Tally;
 use crate::support::ports::{free_port, loopback};
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, publish, says, subscribed};
+use crate::support::scenario::{drain, emptied, place, publish, says, subscribed};
 
 on_each_broker!(
+    over each protocol:
     a_restart_comes_back_when_the_broker_finds_the_old_session_silent,
     a_restart_comes_back_when_the_old_session_ends_that_nothing_else_could_end,
     a_frozen_process_is_replaced_and_leaves_its_successor_alone,
@@ -22,47 +23,58 @@ on_each_broker!(
 const REFUSED: &str = "the connection id is still in use, from tcp://127.0.0.1:";
 
 /// The network dies together with the process, so that nothing tells the broker.
-async fn dies_unseen(version: Version, namespace: &str, heart_beat: &str) -> (Setup, Proxy) {
+async fn dies_unseen(
+    version: Version,
+    protocol: Protocol,
+    namespace: &str,
+    heart_beat: &str,
+) -> (Setup, Proxy) {
     let broker = shared(version);
-    let proxy = Proxy::start(broker.addr()).await;
-    let setup = Setup::new(broker, namespace, "main", &format!("{namespace}-1"))
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .set("SOURCE__HEART_BEAT", heart_beat)
-        .set("SOURCE__URL", format!("stomp://{}", proxy.addr()))
+        .set("SOURCE__URL", protocol.url(proxy.addr()))
         .set("LOG__FILTER", "debug");
     let bridge = setup.start();
     subscribed(broker, &format!("main.RTO.{namespace}"), 1).await;
     proxy.silence();
     bridge.kill();
-    (setup.set("SOURCE__URL", broker.url()), proxy)
+    (setup.set("SOURCE__URL", broker.url_of(protocol)), proxy)
 }
 
-async fn a_restart_comes_back_when_the_broker_finds_the_old_session_silent(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.unseen");
-    let (setup, _proxy) = dies_unseen(version, "unseen", "2s").await;
+async fn a_restart_comes_back_when_the_broker_finds_the_old_session_silent(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unseen"));
+    let (setup, _proxy) = dies_unseen(version, protocol, namespace, "2s").await;
     let mut bridge = setup.start();
     says(&mut bridge, REFUSED).await;
     // Two for a moment is impossible: the new one is in when the old one is out.
     says(&mut bridge, r#"ready part="source""#).await;
-    arrives(version, "unseen", queue, &setup).await;
+    arrives(version, namespace, &setup).await;
     assert_eq!(broker.queue(queue).expect("the queue").consumers, 1);
     drain(bridge).await;
 }
 
-async fn a_restart_comes_back_when_the_old_session_ends_that_nothing_else_could_end(version: Version) {
-    let queue = "main.RTO.unending";
-    let (setup, proxy) = dies_unseen(version, "unending", "0s").await;
+async fn a_restart_comes_back_when_the_old_session_ends_that_nothing_else_could_end(
+    version: Version,
+    protocol: Protocol,
+) {
+    let namespace = &protocol.named("unending");
+    let (setup, proxy) = dies_unseen(version, protocol, namespace, "0s").await;
     let mut bridge = setup.start();
     // Without heart-beats the broker believes in the old session until its connection ends.
     says(&mut bridge, REFUSED).await;
     proxy.cut();
-    arrives(version, "unending", queue, &setup).await;
+    arrives(version, namespace, &setup).await;
     drain(bridge).await;
 }
 
-async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.frozen");
+async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Version, protocol: Protocol) {
+    let (broker, namespace) = (shared(version), &protocol.named("frozen"));
     let setup = || {
-        Setup::new(broker, "frozen", "main", "frozen-1")
+        Setup::new(broker, protocol, namespace, "main", namespace)
             .set("SOURCE__HEART_BEAT", "1s")
             .set("LOG__FILTER", "debug")
     };
@@ -77,40 +89,40 @@ async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Ve
     // The frozen one wakes up and finds its id taken: it waits and says so.
     frozen.thaw();
     says(&mut frozen, REFUSED).await;
-    arrives(version, "frozen", queue, &new).await;
+    arrives(version, namespace, &new).await;
     drain(bridge).await;
     drain(frozen).await;
     assert_eq!(Tally::of(Events::good(100), old.files()).distinct(), 0);
 }
 
-async fn a_killed_process_without_heart_beats_comes_back_at_once(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.closed");
-    let setup = Setup::new(broker, "closed", "main", "closed-1").set("SOURCE__HEART_BEAT", "0s");
+async fn a_killed_process_without_heart_beats_comes_back_at_once(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "closed"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace).set("SOURCE__HEART_BEAT", "0s");
     let bridge = setup.start();
     subscribed(broker, queue, 1).await;
     bridge.kill();
     let bridge = setup.start();
-    arrives(version, "closed", queue, &setup).await;
+    arrives(version, namespace, &setup).await;
     drain(bridge).await;
 }
 
-async fn goes_on_to_the_next_address_when_one_is_dead(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.failover");
-    let dead = loopback(free_port());
-    let setup = Setup::new(broker, "failover", "main", "failover-1")
+async fn goes_on_to_the_next_address_when_one_is_dead(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "failover"));
+    let dead = protocol.url(loopback(free_port()));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .unset("SOURCE__URL")
-        .set("SOURCE__URLS", format!("stomp://{dead}, {}", broker.url()));
+        .set("SOURCE__URLS", format!("{dead}, {}", broker.url_of(protocol)));
     let mut bridge = setup.start();
-    says(&mut bridge, &format!("can't reach stomp://{dead}")).await;
+    says(&mut bridge, &format!("can't reach {dead}")).await;
     subscribed(broker, queue, 1).await;
-    arrives(version, "failover", queue, &setup).await;
+    arrives(version, namespace, &setup).await;
     drain(bridge).await;
 }
 
 /// What is published arrives.
-async fn arrives(version: Version, namespace: &str, queue: &str, setup: &Setup) {
+async fn arrives(version: Version, namespace: &str, setup: &Setup) {
     let (broker, events) = (shared(version), Events::good(100));
     publish(broker, namespace, events).await;
-    emptied(broker, queue).await;
+    emptied(broker, &format!("main.RTO.{namespace}")).await;
     Tally::of(events, setup.files()).assert_complete(0);
 }

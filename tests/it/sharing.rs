@@ -1,31 +1,36 @@
 //! Several subscriptions to one stream: full copies, one shared copy, one active and others standing by.
 
 use crate::support::bridge::Setup;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::disk::{Ballast, small_disks};
 use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, bytes, each_line};
-use crate::support::scenario::{counts, drain, emptied, grown, publish, says, subscribed};
+use crate::support::scenario::{counts, drain, emptied, grown, place, publish, says, subscribed};
 use crate::support::{did_not_run, on_each_broker};
 
 on_each_broker!(
+    over each protocol:
     two_destination_ids_get_two_full_copies,
     two_processes_share_one_copy_without_overlap,
     with_strict_ordering_the_next_takes_over_and_the_order_holds,
     a_held_sink_delays_no_other_when_each_has_its_own_subscription,
 );
 
-async fn two_destination_ids_get_two_full_copies(version: Version) {
-    let broker = shared(version);
+async fn two_destination_ids_get_two_full_copies(version: Version, protocol: Protocol) {
+    const IDS: [&str; 2] = ["left", "right"];
+    let (broker, namespace) = (shared(version), &protocol.named("copies"));
     let events = Events::good(5000);
-    let setups = ["left", "right"].map(|id| Setup::new(broker, "copies", id, &format!("copies-{id}")));
+    let queues = IDS.map(|id| format!("{id}.RTO.{namespace}"));
+    let setups = IDS.map(|id| Setup::new(broker, protocol, namespace, id, &format!("{namespace}-{id}")));
     let bridges = setups.each_ref().map(Setup::start);
-    subscribed(broker, "left.RTO.copies", 1).await;
-    subscribed(broker, "right.RTO.copies", 1).await;
+    for queue in &queues {
+        subscribed(broker, queue, 1).await;
+    }
 
-    publish(broker, "copies", events).await;
-    emptied(broker, "left.RTO.copies").await;
-    emptied(broker, "right.RTO.copies").await;
+    publish(broker, namespace, events).await;
+    for queue in &queues {
+        emptied(broker, queue).await;
+    }
     for bridge in bridges {
         drain(bridge).await;
     }
@@ -34,18 +39,19 @@ async fn two_destination_ids_get_two_full_copies(version: Version) {
     }
 }
 
-async fn two_processes_share_one_copy_without_overlap(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.halves");
+async fn two_processes_share_one_copy_without_overlap(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "halves"));
     let events = Events::good(10_000);
     // A small window, so that neither can hold everything before the other has had its turn.
     let setup = |id: &str| {
-        Setup::new(broker, "halves", "main", &format!("halves-{id}")).set("SOURCE__PREFETCH", "50")
+        Setup::new(broker, protocol, namespace, "main", &format!("{namespace}-{id}"))
+            .set("SOURCE__PREFETCH", "50")
     };
     let setups = [setup("1"), setup("2")];
     let bridges = setups.each_ref().map(Setup::start);
     subscribed(broker, queue, 2).await;
 
-    publish(broker, "halves", events).await;
+    publish(broker, namespace, events).await;
     emptied(broker, queue).await;
     for bridge in bridges {
         drain(bridge).await;
@@ -62,12 +68,12 @@ async fn two_processes_share_one_copy_without_overlap(version: Version) {
 }
 
 /// A is killed under load, B takes over and is terminated under load, C takes over.
-async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: Version) {
+async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: Version, protocol: Protocol) {
     const PREFETCH: u64 = 200;
-    let (broker, queue) = (shared(version), "main.RTO.strict");
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "strict"));
     let events = Events { keys: 50, spread: Spread::Hot, ..Events::good(30_000) };
     let setup = |id: &str| {
-        Setup::new(broker, "strict", "main", &format!("strict-{id}"))
+        Setup::new(broker, protocol, namespace, "main", &format!("{namespace}-{id}"))
             .set("SOURCE__ORDERING", "strict")
             .set("SOURCE__PREFETCH", PREFETCH.to_string())
     };
@@ -91,7 +97,7 @@ async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: V
         assert!(counts(broker, queue).dequeued < events.count, "the last change came after the load");
         third
     };
-    let ((), third) = tokio::join!(publish(broker, "strict", events), scenario);
+    let ((), third) = tokio::join!(publish(broker, namespace, events), scenario);
     emptied(broker, queue).await;
     drain(third).await;
 
@@ -104,34 +110,37 @@ async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: V
     found.assert_complete(PREFETCH);
 }
 
-async fn a_held_sink_delays_no_other_when_each_has_its_own_subscription(version: Version) {
+async fn a_held_sink_delays_no_other_when_each_has_its_own_subscription(
+    version: Version,
+    protocol: Protocol,
+) {
     if let Err(reason) = small_disks() {
         let test = "sharing::a_held_sink_delays_no_other_when_each_has_its_own_subscription";
         return did_not_run(test, &reason);
     }
-    let broker = shared(version);
+    let (broker, namespace) = (shared(version), &protocol.named("isolated"));
     let events = Events::good(5000);
     let home = tempfile::tempdir().expect("make a directory");
     let other = home.path().join("other");
-    let setup = Setup::new(broker, "isolated", "main", "isolated-1")
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .small_disk(8)
         .set("SOURCE__ISOLATION", "mirror")
         .set("SINKS__OTHER__KIND", "file")
         .set("SINKS__OTHER__DIRECTORY", other.display().to_string());
     let mut bridge = setup.start();
-    let queues = ["main-file.RTO.isolated", "main-other.RTO.isolated"];
-    for queue in queues {
+    let queues = ["main-file", "main-other"].map(|id| format!("{id}.RTO.{namespace}"));
+    for queue in &queues {
         subscribed(broker, queue, 1).await;
     }
     let ballast = Ballast::fill(&bridge.inside(setup.files()));
 
-    publish(broker, "isolated", events).await;
+    publish(broker, namespace, events).await;
     says(&mut bridge, "make room on its file system").await;
-    emptied(broker, queues[1]).await;
-    assert_eq!(counts(broker, queues[0]).dequeued, 0, "acknowledged, but on no disk");
+    emptied(broker, &queues[1]).await;
+    assert_eq!(counts(broker, &queues[0]).dequeued, 0, "acknowledged, but on no disk");
 
     ballast.remove();
-    emptied(broker, queues[0]).await;
+    emptied(broker, &queues[0]).await;
     Tally::of(events, &bridge.inside(setup.files())).assert_complete(0);
     drain(bridge).await;
     Tally::of(events, &other).assert_complete(0);

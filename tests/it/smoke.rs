@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::support::broker::{Broker, Options, Version, shared};
+use crate::support::broker::{Broker, Options, Protocol, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
 use crate::support::events::{Events, number_in};
 use crate::support::output::Tally;
@@ -22,6 +22,7 @@ on_each_broker!(
     counts_exactly,
     survives_a_kill_on_the_same_ports_with_what_it_confirmed,
     serves_tls_for_its_certificate_only,
+    offers_openwire_where_it_speaks_it,
     serves_a_client_that_is_not_ours,
     takes_and_gives_many_in_order,
 );
@@ -159,10 +160,11 @@ async fn survives_a_kill_on_the_same_ports_with_what_it_confirmed(version: Versi
     let broker = Broker::start(version, Options::default());
     create(&broker, "one.RTO.acme").await;
     Publisher::connect(&broker, "acme").await.publish(Events::good(1000).bodies()).await.unwrap();
-    let ports = (broker.addr(), broker.tls_addr(), broker.openwire_addr());
+    let ports = || Protocol::ALL.map(|protocol| (broker.addr_of(protocol), broker.tls_addr_of(protocol)));
+    let before = ports();
 
     broker.restart();
-    assert_eq!((broker.addr(), broker.tls_addr(), broker.openwire_addr()), ports);
+    assert_eq!(ports(), before);
     let mut consumer = Consumer::subscribe(&broker, "one.RTO.acme", 500, Acks::Every(100)).await;
     assert_eq!(numbers(&consumer.take(1000).await), (0..1000).collect::<Vec<_>>());
     consumer.close().await;
@@ -183,13 +185,31 @@ async fn survives_a_kill_on_the_same_ports_with_what_it_confirmed(version: Versi
 
 async fn serves_tls_for_its_certificate_only(version: Version) {
     let broker = shared(version);
-    let open =
-        async |name: &'static str| Connection::open_tls(broker.tls_addr(), name, broker.ca_file()).await;
+    let open = async |protocol, name: &'static str| {
+        Connection::open_tls(broker.tls_addr_of(protocol), name, broker.ca_file()).await
+    };
     for name in ["localhost", "127.0.0.1"] {
-        open(name).await.unwrap().log_in(&Login::customer()).await.unwrap();
+        open(Protocol::Stomp, name).await.unwrap().log_in(&Login::customer()).await.unwrap();
+        assert!(offers_openwire(open(Protocol::OpenWire, name).await.unwrap()).await);
     }
-    assert!(open("broker.example.com").await.is_err(), "a certificate for another name was accepted");
-    tokio::net::TcpStream::connect(broker.openwire_addr()).await.expect("the OpenWire connector listens");
+    for protocol in Protocol::ALL {
+        let stranger = open(protocol, "broker.example.com").await;
+        assert!(stranger.is_err(), "a certificate for another name was accepted");
+    }
+}
+
+async fn offers_openwire_where_it_speaks_it(version: Version) {
+    let broker = shared(version);
+    let open = async |protocol| Connection::open(broker.addr_of(protocol)).await.unwrap();
+    assert!(offers_openwire(open(Protocol::OpenWire).await).await);
+    let mut stomp = open(Protocol::Stomp).await;
+    stomp.log_in(&Login::customer()).await.expect("STOMP, and nothing before CONNECTED");
+}
+
+/// Whether the broker speaks first, and what it says is OpenWire: a size, the type 1, the magic.
+async fn offers_openwire(mut connection: Connection) -> bool {
+    let greeting = connection.receive_bytes(13).await.expect("a greeting");
+    greeting[4..] == *b"\x01ActiveMQ"
 }
 
 /// `stomp-rs` was written by others: it reads from these brokers what our own publisher sent.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::admin::Admin;
 use crate::support::any_kafka::AnyKafka;
 use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Version, shared};
+use crate::support::broker::{Broker, Protocol, Version, shared};
 use crate::support::events::Events;
 use crate::support::kafka::{Kafka, Listener};
 use crate::support::nats::NatsServer;
@@ -17,7 +17,10 @@ use crate::support::scenario::{
 use crate::support::three::Sinks;
 use crate::support::{did_not_run, on_each_broker};
 
-on_each_broker!(with every sink: sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once);
+on_each_broker!(
+    over each protocol, with every sink:
+    sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once,
+);
 
 /// How many events there are in each trouble, and in a calm time before them.
 const STEP: u64 = 8000;
@@ -31,13 +34,17 @@ const MIB: u64 = 1024 * 1024;
 /// events of the run together would take more than twice as much (I4).
 const MORE: u64 = 12 * MIB;
 
-async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(version: Version) {
+async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(
+    version: Version,
+    protocol: Protocol,
+) {
     let (broker, kafka, nats) = (shared(version), AnyKafka::start(), NatsServer::start(""));
-    let sinks = Sinks::make(version, "trouble", &kafka, &nats).await;
+    let namespace = protocol.named("trouble");
+    let sinks = Sinks::make(version, &namespace, &kafka, &nats).await;
     let queue = sinks.queue();
     let nats_way = Proxy::start(nats.addr()).await;
     let mut setup = sinks
-        .setup(broker)
+        .setup(broker, protocol)
         .set("SINKS__NATS__URL", format!("nats://{}", nats_way.addr()))
         .set("SINKS__NATS__PUBLISH_TIMEOUT", "2s");
     let real = match &kafka {

@@ -3,36 +3,36 @@
 use std::collections::BTreeMap;
 
 use crate::support::bridge::Setup;
-use crate::support::broker::{Version, shared as broker};
+use crate::support::broker::{Protocol, Version, shared as broker};
 use crate::support::events::{Events, number_in};
 use crate::support::nats::{available, make_stream, read_stream, shared};
 use crate::support::on_each_broker;
 use crate::support::output::Tally;
-use crate::support::scenario::{drain, emptied, publish, says, subscribed};
+use crate::support::scenario::{drain, emptied, place, publish, says, subscribed};
 
-on_each_broker!(mirrors_into_files_and_a_stream, says_why_it_waits_for_a_stream);
+on_each_broker!(over each protocol: mirrors_into_files_and_a_stream, says_why_it_waits_for_a_stream);
 
-fn setup(version: Version, namespace: &str, stream: &str) -> Setup {
-    Setup::new(broker(version), namespace, "main", &format!("{namespace}-{version:?}"))
+fn setup(version: Version, protocol: Protocol, namespace: &str, stream: &str) -> Setup {
+    Setup::new(broker(version), protocol, namespace, "main", stream)
         .set("EVENT__PARTITIONS", "12")
         .set("SINKS__NATS__URL", shared().url())
         .set("SINKS__NATS__STREAM", stream)
         .set("SINKS__NATS__SUBJECT", format!("{stream}.{{partition}}"))
 }
 
-async fn mirrors_into_files_and_a_stream(version: Version) {
+async fn mirrors_into_files_and_a_stream(version: Version, protocol: Protocol) {
     if !available(module_path!()) {
         return;
     }
-    let name = format!("WHOLE_{version:?}");
+    let name = protocol.named(&format!("WHOLE-{version:?}"));
     let stream = shared().jetstream().await;
     make_stream(&stream, &name, &[&format!("{name}.*")]).await;
-    let (broker, queue) = (broker(version), "main.RTO.whole");
+    let (broker, (namespace, queue)) = (broker(version), &place(protocol, "whole"));
     let events = Events::good(5000);
-    let setup = setup(version, "whole", &name);
+    let setup = setup(version, protocol, namespace, &name);
     let bridge = setup.start();
     subscribed(broker, queue, 1).await;
-    publish(broker, "whole", events).await;
+    publish(broker, namespace, events).await;
     emptied(broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
@@ -49,16 +49,16 @@ async fn mirrors_into_files_and_a_stream(version: Version) {
     }
 }
 
-async fn says_why_it_waits_for_a_stream(version: Version) {
+async fn says_why_it_waits_for_a_stream(version: Version, protocol: Protocol) {
     if !available(module_path!()) {
         return;
     }
-    let name = format!("LATER_{version:?}");
-    let (broker, queue) = (broker(version), "main.RTO.later");
-    let setup = setup(version, "later", &name);
+    let name = protocol.named(&format!("LATER-{version:?}"));
+    let (broker, (namespace, queue)) = (broker(version), &place(protocol, "later"));
+    let setup = setup(version, protocol, namespace, &name);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
-    publish(broker, "later", Events::good(100)).await;
+    publish(broker, namespace, Events::good(100)).await;
     says(&mut bridge, &format!("there is no stream {name}")).await;
     assert_eq!(broker.depth(queue), 100, "nothing is acknowledged");
     let stream = shared().jetstream().await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::broker::Broker;
+use super::broker::{Broker, Protocol};
 use super::disk;
 use super::output::tail_of;
 use super::stomp::Login;
@@ -29,8 +29,14 @@ pub struct Setup {
 
 impl Setup {
     /// A bridge from `<destination>.RTO.<namespace>` into files of its own.
-    pub fn new(broker: &Broker, namespace: &str, destination: &str, connection: &str) -> Self {
-        Self::at(&broker.url(), namespace, destination, connection)
+    pub fn new(
+        broker: &Broker,
+        protocol: Protocol,
+        namespace: &str,
+        destination: &str,
+        connection: &str,
+    ) -> Self {
+        Self::at(&broker.url_of(protocol), namespace, destination, connection)
     }
 
     /// The same from the broker at `url`, which knows the tests' customer.

@@ -36,6 +36,46 @@ impl Version {
     }
 }
 
+/// What a bridge speaks with its broker. Publishers and bare consumers of the tests always speak STOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `stomp://`, and over TLS `stomp+tls://`.
+    Stomp,
+    /// `tcp://`, and over TLS `ssl://`.
+    OpenWire,
+}
+
+impl Protocol {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Stomp, Self::OpenWire];
+
+    /// What `source.url` must be for a broker, or a way to it, that listens at `addr`.
+    pub fn url(self, addr: SocketAddr) -> String {
+        let scheme = match self {
+            Self::Stomp => "stomp",
+            Self::OpenWire => "tcp",
+        };
+        format!("{scheme}://{addr}")
+    }
+
+    /// The same over TLS, by the name that is in the certificate.
+    pub fn tls_url(self, addr: SocketAddr) -> String {
+        let scheme = match self {
+            Self::Stomp => "stomp+tls",
+            Self::OpenWire => "ssl",
+        };
+        format!("{scheme}://localhost:{}", addr.port())
+    }
+
+    /// `name`, with the protocol in it: for namespaces and ids that are used once with each.
+    pub fn named(self, name: &str) -> String {
+        match self {
+            Self::Stomp => format!("{name}-stomp"),
+            Self::OpenWire => format!("{name}-openwire"),
+        }
+    }
+}
+
 /// How a broker differs from the usual one.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -91,6 +131,7 @@ struct Ports {
     stomp: u16,
     stomp_tls: u16,
     openwire: u16,
+    openwire_tls: u16,
 }
 
 /// The broker of this version that tests share, each with namespaces of its own; started when first
@@ -127,14 +168,20 @@ impl Broker {
         loopback(self.ports.stomp)
     }
 
-    /// Where it speaks STOMP over TLS.
-    pub fn tls_addr(&self) -> SocketAddr {
-        loopback(self.ports.stomp_tls)
+    /// Where it speaks `protocol`.
+    pub fn addr_of(&self, protocol: Protocol) -> SocketAddr {
+        loopback(match protocol {
+            Protocol::Stomp => self.ports.stomp,
+            Protocol::OpenWire => self.ports.openwire,
+        })
     }
 
-    /// Where it speaks OpenWire.
-    pub fn openwire_addr(&self) -> SocketAddr {
-        loopback(self.ports.openwire)
+    /// Where it speaks `protocol` over TLS.
+    pub fn tls_addr_of(&self, protocol: Protocol) -> SocketAddr {
+        loopback(match protocol {
+            Protocol::Stomp => self.ports.stomp_tls,
+            Protocol::OpenWire => self.ports.openwire_tls,
+        })
     }
 
     /// The certificate that a TLS client must trust.
@@ -142,9 +189,14 @@ impl Broker {
         &self.certificates.authority
     }
 
-    /// What the bridge's `source.url` must be.
-    pub fn url(&self) -> String {
-        format!("stomp://{}", self.addr())
+    /// What the `source.url` of a bridge that speaks `protocol` must be.
+    pub fn url_of(&self, protocol: Protocol) -> String {
+        protocol.url(self.addr_of(protocol))
+    }
+
+    /// The same over TLS.
+    pub fn tls_url_of(&self, protocol: Protocol) -> String {
+        protocol.tls_url(self.tls_addr_of(protocol))
     }
 
     /// The version it was started as.
@@ -213,7 +265,7 @@ impl Broker {
 
 impl Ports {
     fn free() -> Self {
-        Self { stomp: free_port(), stomp_tls: free_port(), openwire: free_port() }
+        Self { stomp: free_port(), stomp_tls: free_port(), openwire: free_port(), openwire_tls: free_port() }
     }
 }
 
@@ -234,6 +286,7 @@ fn command(
         .arg(format!("-Dtest.stomp={}", ports.stomp))
         .arg(format!("-Dtest.stomp_tls={}", ports.stomp_tls))
         .arg(format!("-Dtest.openwire={}", ports.openwire))
+        .arg(format!("-Dtest.openwire_tls={}", ports.openwire_tls))
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
         .arg("TestBroker")

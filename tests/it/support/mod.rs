@@ -42,37 +42,52 @@ pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut()
 }
 
 /// Makes of each `async fn name(version: Version)` one test for each broker version, `name::v5` and
-/// `name::v6`. Where a broker can't be had, the test says by name that it did not run, and why; with
-/// `REQUIRE_BROKERS=1` it fails.
+/// `name::v6`; `over each protocol`, of each `async fn name(version: Version, protocol: Protocol)` one for each
+/// version and protocol, `name::stomp_v5` and so on. Where a broker can't be had, the test says by name that it
+/// did not run, and why; with `REQUIRE_BROKERS=1` it fails.
 macro_rules! on_each_broker {
-    ($($name:ident),+ $(,)?) => { on_each_broker! { where available: $($name),+ } };
+    (over each protocol: $($name:ident),+ $(,)?) => {
+        on_each_broker! { where available, over each protocol: $($name),+ }
+    };
     // The same where NATS is needed too, and topics of Kafka, for which there is a stand-in.
-    (with every sink: $($name:ident),+ $(,)?) => { on_each_broker! { where all_available: $($name),+ } };
+    (over each protocol, with every sink: $($name:ident),+ $(,)?) => {
+        on_each_broker! { where all_available, over each protocol: $($name),+ }
+    };
     // The same where only a real Kafka will do.
-    (with a real kafka: $($name:ident),+ $(,)?) => { on_each_broker! { where all_real: $($name),+ } };
-    (where $available:ident: $($name:ident),+ $(,)?) => {$(
+    (over each protocol, with a real kafka: $($name:ident),+ $(,)?) => {
+        on_each_broker! { where all_real, over each protocol: $($name),+ }
+    };
+    (where $available:ident, over each protocol: $($name:ident),+) => {$(
         mod $name {
-            use crate::support::{ShownOnFailure, $available as available, broker::Version};
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn v5() {
-                if available(Version::V5, concat!(module_path!(), "::v5")) {
-                    let _log = ShownOnFailure(Version::V5);
-                    super::$name(Version::V5).await;
-                }
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn v6() {
-                if available(Version::V6, concat!(module_path!(), "::v6")) {
-                    let _log = ShownOnFailure(Version::V6);
-                    super::$name(Version::V6).await;
-                }
-            }
+            $crate::support::on_broker! { stomp_v5: $available, super::$name, V5, Stomp }
+            $crate::support::on_broker! { stomp_v6: $available, super::$name, V6, Stomp }
+            $crate::support::on_broker! { openwire_v5: $available, super::$name, V5, OpenWire }
+            $crate::support::on_broker! { openwire_v6: $available, super::$name, V6, OpenWire }
+        }
+    )+};
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            $crate::support::on_broker! { v5: available, super::$name, V5 }
+            $crate::support::on_broker! { v6: available, super::$name, V6 }
         }
     )+};
 }
 pub(crate) use on_each_broker;
+
+/// One of the tests that [`on_each_broker`] makes.
+macro_rules! on_broker {
+    ($test:ident: $available:ident, $scenario:path, $version:ident $(, $protocol:ident)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let version = $crate::support::broker::Version::$version;
+            if $crate::support::$available(version, concat!(module_path!(), "::", stringify!($test))) {
+                let _log = $crate::support::ShownOnFailure(version);
+                $scenario(version $(, $crate::support::broker::Protocol::$protocol)?).await;
+            }
+        }
+    };
+}
+pub(crate) use on_broker;
 
 /// Shows the end of the shared broker's log when its test fails; other brokers show their own.
 pub struct ShownOnFailure(pub Version);

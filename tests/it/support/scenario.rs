@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use super::bridge::Bridge;
-use super::broker::{Broker, QueueCounts};
+use super::broker::{Broker, Protocol, QueueCounts};
 use super::events::Events;
 use super::output::bytes;
 use super::publisher::Publisher;
@@ -12,6 +14,22 @@ use super::{SOON, wait_until};
 
 /// A limit for what has much to carry, or a slow retry to sit out.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A namespace for one test over one protocol, and its queue for the destination id `main`: runs of a test over
+/// both protocols share a broker.
+pub fn place(protocol: Protocol, name: &str) -> (String, String) {
+    let namespace = protocol.named(name);
+    let queue = format!("main.RTO.{namespace}");
+    (namespace, queue)
+}
+
+/// Another one each time, printed, so that a failure can be repeated: `SEED=… cargo test …`.
+pub fn seeded() -> Rng {
+    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("SEED={seed}");
+    Rng::with_seed(seed)
+}
 
 /// The broker's end of "it works": so many consumers have subscribed to `queue`.
 pub async fn subscribed(broker: &Broker, queue: &str, consumers: u64) {

@@ -190,6 +190,22 @@ impl Connection {
         }
     }
 
+    /// The next bytes, so many, whatever they mean; an error when they do not come soon.
+    pub async fn receive_bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let read = async {
+            while self.input.len() - self.start < count {
+                self.read().await?;
+            }
+            let bytes = self.input[self.start..][..count].to_vec();
+            self.start += count;
+            Ok(bytes)
+        };
+        match tokio::time::timeout(SOON, read).await {
+            Ok(bytes) => bytes,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the broker sent nothing")),
+        }
+    }
+
     /// The next frame that is not a MESSAGE; anything but `command` is an error with its text.
     pub async fn expect(&mut self, command: &str) -> io::Result<Frame> {
         loop {
@@ -249,12 +265,17 @@ impl Connection {
             if let Some(frame) = self.ready() {
                 return Ok(frame);
             }
-            self.input.drain(..self.start);
-            self.start = 0;
-            self.input.reserve(64 * 1024);
-            if self.stream.read_buf(&mut self.input).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            self.read().await?;
         }
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        self.input.drain(..self.start);
+        self.start = 0;
+        self.input.reserve(64 * 1024);
+        if self.stream.read_buf(&mut self.input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 }

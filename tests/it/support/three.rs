@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, stream};
 
 use super::any_kafka::AnyKafka;
 use super::bridge::Setup;
-use super::broker::{Broker, Version};
+use super::broker::{Broker, Protocol, Version};
 use super::events::{Events, number_in};
 use super::kafka_reader::{Record, each_record};
 use super::nats::{NatsServer, read_stream};
@@ -78,8 +78,8 @@ impl<'a> Sinks<'a> {
     }
 
     /// A bridge from the queue into all three, with the partition wherever it can be.
-    pub fn setup(&self, broker: &Broker) -> Setup {
-        Setup::new(broker, self.namespace, "main", &self.name)
+    pub fn setup(&self, broker: &Broker, protocol: Protocol) -> Setup {
+        Setup::new(broker, protocol, self.namespace, "main", &self.name)
             .set("EVENT__PARTITIONS", PARTITIONS.to_string())
             .set("SINKS__KAFKA__BROKERS", self.kafka.bootstrap())
             .set("SINKS__KAFKA__TOPIC", &self.name)

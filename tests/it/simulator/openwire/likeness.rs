@@ -11,7 +11,7 @@ use atdata_bridge::source::openwire::message::Dispatch;
 
 use super::super::likeness::without_names;
 use super::client::Client;
-use crate::support::broker::{Version, shared};
+use crate::support::broker::{Protocol, Version, shared};
 use crate::support::on_each_broker;
 use crate::support::publisher::Publisher;
 
@@ -23,7 +23,7 @@ const BODIES: [&str; 3] = ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"];
 async fn speaks_like_activemq(version: Version) {
     let broker = shared(version);
     let mut publisher = Publisher::connect(broker, NAMESPACE).await;
-    let real = converse(broker.openwire_addr(), async || {
+    let real = converse(broker.addr_of(Protocol::OpenWire), async || {
         publisher.publish(BODIES).await.unwrap();
     });
     let real = real.await;
