@@ -145,6 +145,10 @@ impl Tally {
         if *seen == 1 {
             let last = self.last_of_key.entry(self.events.key(number)).or_insert(number);
             if number < *last {
+                eprintln!(
+                    "event {number} came first after {last}, as number {} of all",
+                    self.seen.iter().sum::<u32>()
+                );
                 self.disordered.push(number);
             }
             *last = number;
