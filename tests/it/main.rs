@@ -26,6 +26,7 @@ mod kafka;
 mod kafka_faults;
 mod kafka_server;
 mod kills;
+mod link;
 mod nats;
 mod openwire;
 mod outages;
