@@ -31,6 +31,7 @@ mod nats;
 mod openwire;
 mod outages;
 mod partitions;
+mod protocols;
 mod refusals;
 mod restarts;
 mod sharing;
