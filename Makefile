@@ -4,6 +4,7 @@
 #   make test     every test, against real ActiveMQ and Kafka: ARGS="mirrors" runs those with that in their name
 #   make bench    how fast it is, against a bare consumer and in parts: prints a document, as those in docs/results
 #   make bench-sinks   how fast it writes into Kafka and JetStream, near and far, against bare producers
+#   make bench-protocols   STOMP against OpenWire on one broker: speed, and what an event costs bridge and broker
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
@@ -13,7 +14,7 @@
 ARGS ?=
 PROVISION := $(wildcard tests/it/support/*/provision.sh)
 
-.PHONY: demo test bench bench-sinks soak fuzz lint docs brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols soak fuzz lint docs brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -26,7 +27,7 @@ demo: toolchain
 test: toolchain brokers
 	cargo test --locked -- $(ARGS)
 
-bench bench-sinks soak: toolchain brokers
+bench bench-sinks bench-protocols soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
 fuzz: toolchain

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use support::bridge::{Bridge, Setup};
-use support::broker::{Broker, Options, Version};
+use support::broker::{Broker, Options, Protocol, Version};
 use support::disk::small_disks;
 use support::events::Events;
 use support::output::Tally;
@@ -61,6 +61,9 @@ struct Arguments {
     /// Which ActiveMQ: 5 or 6.
     #[arg(long, default_value_t = 5)]
     broker: u8,
+    /// By OpenWire instead of STOMP.
+    #[arg(long)]
+    openwire: bool,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -74,13 +77,14 @@ async fn main() {
         panic!("the soak holds the sink with a small disk: {reason}");
     }
     let version = if arguments.broker == 6 { Version::V6 } else { Version::V5 };
+    let protocol = if arguments.openwire { Protocol::OpenWire } else { Protocol::Stomp };
     print!("{}", common::heading("Soak: memory while the sink is held", "soak"));
-    println!("- broker: {}", common::name_of(version));
+    println!("- broker: {}, over {protocol:?}", common::name_of(version));
     println!("- seed: none, event n is the same in every run");
 
     let broker = Broker::start(version, Options { sync: false, ..Options::default() });
-    let proxy = Proxy::start(broker.addr()).await;
-    let setup = Setup::at(&format!("stomp://{}", proxy.addr()), "acme", "soak", "soak-1")
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::at(&protocol.url(proxy.addr()), "acme", "soak", "soak-1")
         .set("SOURCE__BACKOFF__MAX", "1s")
         .small_disk(DISK_MIB);
     let mut bridge = setup.start();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::broker::{Broker, Protocol};
 use super::disk;
 use super::output::tail_of;
+use super::process::{proc, processor_time};
 use super::stomp::Login;
 use super::wait_until;
 
@@ -24,6 +25,7 @@ pub struct Setup {
     files: PathBuf,
     dead_letters: PathBuf,
     disk: Option<u32>,
+    mute: bool,
     home: TempDir,
 }
 
@@ -51,6 +53,7 @@ impl Setup {
             files,
             dead_letters,
             disk: None,
+            mute: false,
             home,
         };
         let (files, dead_letters) =
@@ -102,6 +105,13 @@ impl Setup {
         self
     }
 
+    /// What it writes to standard output, where it does not log, goes nowhere: with `kind = "stdout"` a sink that
+    /// costs next to nothing.
+    pub fn mute(mut self) -> Self {
+        self.mute = true;
+        self
+    }
+
     /// Where the file sink writes.
     pub fn files(&self) -> &Path {
         &self.files
@@ -129,7 +139,7 @@ impl Setup {
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path())
             .stdin(Stdio::null())
-            .stdout(output)
+            .stdout(if self.mute { Stdio::null() } else { output.into() })
             .stderr(errors)
             .spawn()
             .expect("start the bridge");
@@ -196,24 +206,14 @@ impl Bridge {
     }
 
     fn status_bytes(&self, entry: &str) -> u64 {
-        let status = self.proc("status");
+        let status = proc(self.child.id(), "status");
         let kib = status.lines().find_map(|line| line.strip_prefix(entry)?.trim().strip_suffix(" kB"));
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("so many kB") * 1024
     }
 
     /// The time that processors have spent on it, in user and kernel mode.
     pub fn processor_time(&self) -> Duration {
-        let stat = self.proc("stat");
-        // Fields 14 and 15; the second, the name in parentheses, may hold blanks.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-        Duration::from_secs(ticks)
-            / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
-    }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("a running bridge")
+        processor_time(self.child.id())
     }
 
     /// Where it logs.

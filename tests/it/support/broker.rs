@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::ports::{free_port, loopback};
@@ -250,6 +251,11 @@ impl Broker {
                 _ => assert!(answer.contains(" -"), "the broker answered {answer:?}"),
             }
         }
+    }
+
+    /// The time that processors have spent on it.
+    pub fn processor_time(&self) -> Duration {
+        self.server.processor_time()
     }
 
     /// All that it logged.

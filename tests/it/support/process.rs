@@ -118,6 +118,11 @@ impl Server {
         kill_process(Pid::from_child(&process.child), signal).expect("signal a server");
     }
 
+    /// The time that processors have spent on it, in user and kernel mode.
+    pub fn processor_time(&self) -> Duration {
+        processor_time(self.process().as_ref().expect("a server that runs").child.id())
+    }
+
     /// All that it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
@@ -146,6 +151,21 @@ impl Drop for Server {
         }
         self.kill();
     }
+}
+
+/// The time that processors have spent on a process that runs, in user and kernel mode.
+pub fn processor_time(process: u32) -> Duration {
+    let stat = proc(process, "stat");
+    // Fields 14 and 15; the second, the name in parentheses, may hold blanks.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
+}
+
+/// What the kernel tells of a process that runs.
+pub fn proc(process: u32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{process}/{file}")).expect("a process that runs")
 }
 
 /// Where server `name` of the kind that `support/<kind>/provision.sh` gets is, or why there is none.

@@ -1,0 +1,134 @@
+//! A backlog into nothing, or into a Kafka on the same machine: from the start of the bridge until the queue is
+//! empty.
+
+use std::time::{Duration, Instant};
+
+use super::destination::{By, DESTINATION, Destination};
+use super::kafka::Topic;
+use super::name_of;
+use super::support::bridge::Setup;
+use super::support::broker::{Broker, Protocol};
+use super::support::events::Events;
+use super::support::wait_until;
+use crate::common;
+use crate::common::backlog::{PATIENCE, backlog, stop};
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// A standard output that nobody reads: what is left is the bridge.
+    Nothing,
+    Kafka,
+}
+
+impl Into {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Kafka => "Kafka",
+        }
+    }
+}
+
+/// One run: how long it took, and the processor time that it cost bridge and broker.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    elapsed: Duration,
+    bridge: Duration,
+    broker: Duration,
+    /// The bridge's peak memory, in bytes.
+    memory: u64,
+}
+
+/// Prints a table of both, and how they compare round by round.
+pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64, rounds: usize) {
+    let mut runs = Protocol::ALL.map(|_| Vec::new());
+    // Round 0 warms the broker's compiler up and does not count.
+    for round in 0..=rounds {
+        eprintln!("{}, into {}, round {round} of {rounds}", common::name_of(broker.version()), into.name());
+        for (protocol, runs) in Protocol::ALL.into_iter().zip(&mut runs) {
+            let namespace = protocol.named(&format!("{}{round}", into.name()));
+            let run = carry(broker, protocol, kafka, into, &namespace, events).await;
+            if round > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    println!(
+        "\n## {}: a backlog of {events} persistent events into {}\n",
+        common::name_of(broker.version()),
+        into.name()
+    );
+    println!("| | events/s, median | all runs | bridge, per event | broker, per event | peak memory |");
+    println!("|---|---:|---|---:|---:|---:|");
+    let shares = [|run: &Run| run.elapsed, |run: &Run| run.bridge, |run: &Run| run.broker];
+    let [elapsed, bridge, cost] = shares.map(|of| median_share(&runs, of));
+    for (protocol, runs) in Protocol::ALL.into_iter().zip(&mut runs) {
+        row(name_of(protocol), events, runs);
+    }
+    println!(
+        "\nOpenWire is {:.2} times as fast as STOMP, with {bridge:.2} of the processor time in the bridge and {cost:.2} in \
+         the broker (medians over the rounds).",
+        1.0 / elapsed
+    );
+}
+
+async fn carry(
+    broker: &Broker,
+    protocol: Protocol,
+    kafka: &mut Topic,
+    into: Into,
+    namespace: &str,
+    events: u64,
+) -> Run {
+    let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
+    let setup =
+        Setup::new(broker, protocol, namespace, DESTINATION, namespace).unset("SINKS__FILE__DIRECTORY");
+    let setup = match into {
+        Into::Nothing => setup.set("SINKS__NOTHING__KIND", "stdout").mute(),
+        Into::Kafka => {
+            kafka.renew().await;
+            kafka.configure(setup, By::Itself)
+        }
+    };
+    let before = broker.processor_time();
+    let begun = Instant::now();
+    let bridge = setup.start();
+    wait_until("the queue is empty", PATIENCE, || broker.depth(&queue) == 0).await;
+    let run = Run {
+        elapsed: begun.elapsed(),
+        bridge: bridge.processor_time(),
+        broker: broker.processor_time().saturating_sub(before),
+        memory: bridge.peak_memory(),
+    };
+    stop(bridge).await;
+    if into == Into::Kafka {
+        assert_eq!(kafka.count().await, events, "events at the destination");
+    }
+    run
+}
+
+fn row(name: &str, events: u64, runs: &mut [Run]) {
+    runs.sort_by_key(|run| run.elapsed);
+    let median = runs[runs.len() / 2];
+    let rate = |run: &Run| events as f64 / run.elapsed.as_secs_f64();
+    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", rate(run))).collect();
+    let each = |cost: Duration| cost.as_nanos() as f64 / 1000.0 / events as f64;
+    println!(
+        "| {name} | {:.0} | {} | {:.2} µs | {:.2} µs | {:.1} MB |",
+        rate(&median),
+        all.join(", "),
+        each(median.bridge),
+        each(median.broker),
+        median.memory as f64 / 1e6
+    );
+}
+
+/// What OpenWire takes as a share of what STOMP takes, the median over the rounds.
+fn median_share([stomp, openwire]: &[Vec<Run>; 2], of: fn(&Run) -> Duration) -> f64 {
+    // Neighbours in time, so that what else the machine does falls on both.
+    let share = |(stomp, openwire)| of(openwire).as_secs_f64() / of(stomp).as_secs_f64();
+    let mut shares: Vec<f64> = stomp.iter().zip(openwire).map(share).collect();
+    shares.sort_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}
