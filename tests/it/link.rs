@@ -30,6 +30,7 @@ on_each_broker!(
     no_more_are_on_the_way_than_the_prefetch,
     a_lost_session_is_told_and_its_acknowledgements_are_void,
     what_is_not_acknowledged_at_the_end_comes_again,
+    sessions_that_die_in_a_row_leave_the_order_as_it_was,
     an_address_that_is_dead_is_passed_over,
 );
 
@@ -127,6 +128,28 @@ async fn what_is_not_acknowledged_at_the_end_comes_again(version: Version, proto
     link.source.ack(session, PREFETCH);
     assert_eq!(link.source.close().await, Goodbye::Confirmed);
     assert_eq!(broker.depth(queue), EVENTS.count - 20 - PREFETCH);
+}
+
+/// A broker that has given a session a part of what comes again, and loses that session too, puts this part
+/// behind the rest (unless it is told to dispatch in strict order): a session must be given all of it at once.
+async fn sessions_that_die_in_a_row_leave_the_order_as_it_was(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-deaths"));
+    for death in 0..20 {
+        let mut link = Consumed::start(&broker.url_of(protocol), namespace);
+        link.session().await;
+        if death == 0 {
+            publish(broker, namespace, EVENTS).await;
+        }
+        let taken = if death == 0 { PREFETCH } else { 1 };
+        assert_eq!(link.numbers(taken).await, (0..taken).collect::<Vec<_>>());
+        // Abandoned, as by a kill.
+        drop(link);
+        wait_until("the broker knows of it", SOON, || counts(broker, queue).consumers == 0).await;
+    }
+    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
+    link.session().await;
+    assert_eq!(link.numbers(PREFETCH).await, (0..PREFETCH).collect::<Vec<_>>());
+    assert_eq!(link.source.close().await, Goodbye::Confirmed);
 }
 
 async fn an_address_that_is_dead_is_passed_over(version: Version, protocol: Protocol) {
