@@ -266,7 +266,10 @@ mod tests {
         assert_eq!(read(MessageKind::Text, &with_length(size as i32, &vec![b'x'; size]), false), refused);
         assert_eq!(read(MessageKind::Bytes, &vec![b'x'; size], false), refused);
         assert_eq!(read(MessageKind::Text, &zlib(&with_length(size as i32, b"")), true), refused);
-        assert_eq!(read(MessageKind::Bytes, &with_length(size as i32, &zlib(&vec![b'x'; size])), true), refused);
+        assert_eq!(
+            read(MessageKind::Bytes, &with_length(size as i32, &zlib(&vec![b'x'; size])), true),
+            refused
+        );
         // A higher limit would not help these.
         for (kind, lie) in [
             (MessageKind::Text, with_length(i32::MAX, b"ab")),
