@@ -24,13 +24,15 @@ use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
 const POLL: Duration = Duration::from_millis(100);
-/// Between two looks at the topic, unless something asks for one; and while something is wrong.
+/// Between two looks at the topic, unless something asks for one.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// So long for the others, once one connection has failed.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
-/// One question of a look.
+/// One question of the first look.
 const QUESTION: Duration = Duration::from_secs(1);
+/// The question of a later one. librdkafka drops the connection on which an answer comes too late, and behind
+/// records on a slow way it comes late.
+const LATER_QUESTION: Duration = Duration::from_secs(5);
 
 /// A client.
 pub(super) type Client = BaseProducer<Context>;
@@ -201,10 +203,11 @@ impl Watch {
         let taken = found.send(first);
         let (Some(count), Ok(())) = (count, taken) else { return };
         loop {
-            let is_well = self.outbox.trouble().is_none() && self.outbox.ending().is_none();
-            match self.looks.recv_timeout(if is_well { LOOK_EVERY } else { LOOK_AGAIN }) {
+            match self.looks.recv_timeout(LOOK_EVERY) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(()) | Err(RecvTimeoutError::Timeout) if self.is_over() => return,
+                // A topic that takes records is there, and a question would only wait behind them.
+                Err(RecvTimeoutError::Timeout) if self.outbox.was_durable_within(LOOK_EVERY) => {}
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.look_again(client, count),
             }
         }
@@ -218,7 +221,7 @@ impl Watch {
     fn first_look(&self, client: &Client) -> Result<Topic, SinkError> {
         let began = Instant::now();
         loop {
-            match look(client, &self.topic, self.pinned) {
+            match look(client, &self.topic, self.pinned, QUESTION) {
                 Ok(topic) => return Ok(self.at_its_distance(client, topic)),
                 Err(Looked::Wrong(error)) => return Err(error),
                 Err(Looked::NoAnswer(error)) => {
@@ -235,13 +238,13 @@ impl Watch {
 
     /// Answers that waited for a connection took longer than the way: the quickest of a few tells the distance.
     fn at_its_distance(&self, client: &Client, topic: Topic) -> Topic {
-        let others = (0..3).filter_map(|_| look(client, &self.topic, self.pinned).ok());
+        let others = (0..3).filter_map(|_| look(client, &self.topic, self.pinned, QUESTION).ok());
         let round_trip = others.map(|other| other.round_trip).min().unwrap_or(topic.round_trip);
         Topic { round_trip: round_trip.min(topic.round_trip), ..topic }
     }
 
     fn look_again(&self, client: &Client, count: NonZeroU32) {
-        match look(client, &self.topic, None) {
+        match look(client, &self.topic, None, LATER_QUESTION) {
             Ok(topic) if topic.partitions == count => self.outbox.set_trouble(None),
             Ok(topic) => {
                 let (now, before) = (topic.partitions, count);
@@ -274,9 +277,9 @@ enum Looked {
 }
 
 /// Asks the brokers for the topic. Never creates it.
-fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>) -> Result<Topic, Looked> {
+fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>, within: Duration) -> Result<Topic, Looked> {
     let asked = Instant::now();
-    let metadata = client.client().fetch_metadata(Some(name), QUESTION).map_err(Looked::NoAnswer)?;
+    let metadata = client.client().fetch_metadata(Some(name), within).map_err(Looked::NoAnswer)?;
     let round_trip = asked.elapsed();
     let topic = metadata.topics().first();
     let missing = || Looked::Wrong(judge::trouble(Code::UnknownTopic, name));

@@ -34,6 +34,8 @@ struct State {
     purge: bool,
     /// Since when the oldest in flight waits, or the last report.
     heard: Instant,
+    /// When a record was durable last.
+    durable: Option<Instant>,
     /// What ended the opening before; gone with the first durable record.
     carried: Option<SinkError>,
     /// What the brokers, or the lack of them, said last.
@@ -61,6 +63,7 @@ impl Outbox {
             ending: None,
             purge: false,
             heard: Instant::now(),
+            durable: None,
             carried,
             trouble: None,
             reason: None,
@@ -114,6 +117,7 @@ impl Outbox {
         state.landed(bytes);
         state.heard = Instant::now();
         if matches!(verdict, Verdict::Durable) {
+            state.durable = Some(state.heard);
             state.carried = None;
             state.trouble = None;
             state.reason = None;
@@ -142,6 +146,11 @@ impl Outbox {
     /// Whether a delivery has no verdict yet, or one that the lane has not taken.
     pub(super) fn is_busy(&self) -> bool {
         self.lock().open > 0
+    }
+
+    /// Whether a record was durable within the last `time`.
+    pub(super) fn was_durable_within(&self, time: Duration) -> bool {
+        self.lock().durable.is_some_and(|durable| durable.elapsed() < time)
     }
 
     /// Why the opening ends, if it does.
@@ -299,8 +308,10 @@ mod tests {
         assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
         outbox.set_trouble(None);
         assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
+        assert!(!outbox.was_durable_within(Duration::MAX));
         reserved(&outbox, &[1]);
         outbox.report(DeliveryId(0), 1, Verdict::Durable);
         assert!(outbox.health().is_ok());
+        assert!(outbox.was_durable_within(Duration::MAX) && !outbox.was_durable_within(Duration::ZERO));
     }
 }
