@@ -35,8 +35,9 @@ use kafka::Topic;
 use near::Into;
 use support::broker::{Broker, Options, Protocol, Version};
 
-/// Far away OpenWire must be so many times as fast as STOMP.
-const FAR_FLOOR: f64 = 2.0;
+/// Far away OpenWire must be so many times as fast as STOMP, with the widest window: with a narrow one there is
+/// not that much to win.
+const FAR_FLOOR: f64 = 3.0;
 
 /// STOMP against OpenWire.
 #[derive(Parser)]
@@ -91,7 +92,7 @@ fn main() {
     let missed = runtime.block_on(measure(&arguments));
     println!("\n## Floors\n");
     println!(
-        "Into a Kafka that is far away OpenWire is at least {FAR_FLOOR} times as fast as STOMP: {}.",
+        "Into a Kafka that is far away OpenWire is at least {FAR_FLOOR} times as fast as STOMP with the widest window: {}.",
         if missed.is_empty() { "met".to_owned() } else { format!("**missed**: {}", missed.join("; ")) }
     );
     assert!(missed.is_empty(), "{missed:?}");
@@ -109,10 +110,9 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
             }
         }
         if arguments.far > 0 {
-            for times in far::compare(&broker, &mut kafka, arguments.far, &arguments.prefetch).await {
-                if times < FAR_FLOOR {
-                    missed.push(format!("{name}: {times:.2} times as fast"));
-                }
+            let times = far::compare(&broker, &mut kafka, arguments.far, &arguments.prefetch).await;
+            if let Some(times) = times.last().filter(|times| **times < FAR_FLOOR) {
+                missed.push(format!("{name}: {times:.2} times as fast"));
             }
         }
     }
