@@ -1,10 +1,10 @@
 //! How the sink adapts to the way to its brokers.
 //!
 //! A request carries one partition, and for the sake of order at most five of a client are on their way to a
-//! broker (`max.in.flight` of an idempotent producer). Far away, a window that goes out in many small pieces
-//! therefore waits for several round trips. So it is gathered for about as long as it takes to arrive, and
-//! the partitions are shared among a few clients, each with five requests of its own
-//! (`docs/results/sinks.md`). Near by, waiting longer only costs time, and ActiveMQ waits for its
+//! broker (`max.in.flight` of an idempotent producer), of one partition in truth one (ARCHITECTURE.md, "Far
+//! away"). A window that goes out in pieces therefore waits for several round trips. So it is gathered for
+//! about as long as it takes to arrive, and the partitions are shared among a few clients, each with requests
+//! of its own (`docs/results/sinks.md`). Near by, waiting longer only costs time, and ActiveMQ waits for its
 //! acknowledgement (D3); one client is enough.
 
 use std::num::NonZeroU32;
