@@ -32,18 +32,22 @@ impl Memory {
         self.lock().distance
     }
 
-    /// The brokers have answered for `topic`. Whether its opening should have been another one.
-    pub(super) fn learn_distance(&self, topic: &Topic) -> bool {
+    /// The brokers have answered for `topic`. Whether its opening should have been another one; how long records
+    /// are gathered counts where it is `left_to_us`.
+    pub(super) fn learn_distance(&self, topic: &Topic, left_to_us: bool) -> bool {
         let mut remembered = self.lock();
-        let distance = remembered.distance.after(topic.round_trip, topic.partitions);
+        let mut distance = remembered.distance.after(topic.round_trip, topic.partitions);
+        if !left_to_us {
+            distance.linger = remembered.distance.linger;
+        }
         let changes = distance != remembered.distance;
         if changes {
-            let (away, gathered) = (topic.round_trip.as_millis(), distance.linger.as_millis());
-            let clients = distance.clients;
-            tracing::info!(
-                "Kafka is {away} ms away and back: {clients} clients share the partitions, and gather records for \
-                 {gathered} ms"
-            );
+            let (away, clients) = (topic.round_trip.as_millis(), distance.clients);
+            let gathered = match left_to_us {
+                true => format!("{} ms", distance.linger.as_millis()),
+                false => "as long as linger.ms says".to_owned(),
+            };
+            tracing::info!("Kafka is {away} ms away and back: clients={clients}, gathering for {gathered}");
             remembered.distance = distance;
         }
         changes

@@ -103,7 +103,7 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut outbox = Arc::new(Outbox::new(self.memory.carried()));
         let mut opened = self.connect(&outbox).await?;
-        if self.memory.learn_distance(&opened.topic) {
+        if self.memory.learn_distance(&opened.topic, self.settings.client.leaves_linger()) {
             drop(opened);
             outbox = Arc::new(Outbox::new(self.memory.carried()));
             opened = self.connect(&outbox).await?;
