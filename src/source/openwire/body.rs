@@ -107,10 +107,10 @@ fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
 
 /// What can't be there is no reason to ask for a higher limit.
 fn inflated(inflater: &mut Inflater<'_>, length: usize, limit: usize) -> Result<Vec<u8>, Unreadable> {
-    if !inflater.may_hold(length) {
-        return Err(SHORT);
+    if inflater.may_hold(length) {
+        check(length, limit)?;
     }
-    inflater.body(check(length, limit)?).map_err(Unreadable::Corrupt)
+    inflater.body(length).map_err(Unreadable::Corrupt)
 }
 
 const SHORT: Unreadable = Unreadable::Corrupt("it is shorter than it says");
