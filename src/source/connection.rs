@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
 use super::config::{Endpoint, SourceSettings};
+use super::read_buffer::CHUNK;
 use super::session::{Progress, Session};
 use super::trouble::Trouble;
 use crate::budget::Budget;
@@ -26,9 +27,6 @@ use crate::tls;
 
 /// How long the broker may take to let go of a connection that ends in trouble.
 const PARTING: Duration = Duration::from_secs(2);
-
-/// Bytes discarded at once.
-const DISCARD: usize = 64 << 10;
 
 /// A connected socket, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -210,7 +208,7 @@ impl Connection<'_> {
             self.write.shutdown().await?;
             loop {
                 rest.clear();
-                rest.reserve(DISCARD);
+                rest.reserve(CHUNK);
                 if self.read.read_buf(&mut rest).await? == 0 {
                     return io::Result::Ok(());
                 }

@@ -104,7 +104,9 @@ mod tests {
             self.to_consumer -= count;
             self.unacked += count;
             (0..count).for_each(|_| self.paging.received());
-            self.say();
+            if self.paging.is_due() {
+                self.from_consumer.push_back(0);
+            }
         }
 
         fn acknowledge(&mut self, most: usize) {
@@ -113,13 +115,6 @@ mod tests {
                 self.unacked -= count;
                 self.paging.acknowledged(count);
                 self.from_consumer.push_back(count);
-                self.say();
-            }
-        }
-
-        fn say(&mut self) {
-            if self.paging.is_due() {
-                self.from_consumer.push_back(0);
             }
         }
 

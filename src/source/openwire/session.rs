@@ -203,11 +203,12 @@ impl OpenWireSession {
                 self.timers.heart.sent(now);
                 Ok(())
             }
-            (Command::ConsumerControl(control), Stage::Subscribing | Stage::Active) => {
-                self.on_consumer_control(&control)
-            }
+            (
+                Command::ConsumerControl(ConsumerControl { close: true, .. }),
+                Stage::Subscribing | Stage::Active,
+            ) => Err(Trouble::ConsumerClosed),
             (Command::ShutdownInfo, _) => Err(Trouble::Closed("the broker shuts down".to_owned())),
-            // Whatever else it tells, such as its name and its friends, is of no use here.
+            // Whatever else it tells, such as its name, its friends or a prefetch of its own, is of no use here.
             _ => Ok(()),
         }
     }
@@ -237,14 +238,6 @@ impl OpenWireSession {
         self.timers.stir(now);
         self.paging.received();
         self.unacked.push_back(Unacked { raw_id: message.raw_id, sequence: message.id.broker_sequence });
-        Ok(())
-    }
-
-    fn on_consumer_control(&mut self, control: &ConsumerControl) -> Result<(), Trouble> {
-        if control.close {
-            return Err(Trouble::ConsumerClosed);
-        }
-        // Another prefetch is the broker's own business: it tells it only where its policy sets one.
         Ok(())
     }
 
@@ -294,10 +287,10 @@ impl Session for OpenWireSession {
     }
 
     fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
-        self.timers.heart.heard(now);
         let mut frames = std::mem::take(&mut self.frames);
         // With frames left from the last time nothing new was read.
         if frames.is_empty() {
+            self.timers.heart.heard(now);
             self.broken = self.decoder.decode(&mut frames).err();
         }
         let count = self.read_frames(&frames, now, progress)?;
@@ -325,7 +318,6 @@ impl Session for OpenWireSession {
             self.last_acked.clear();
             self.last_acked.extend_from_slice(&newest.raw_id);
             self.acknowledge(AckType::Standard, newest.raw_id, settled, now);
-            self.keep_paging(now);
         }
     }
 
