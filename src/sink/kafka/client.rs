@@ -122,9 +122,12 @@ impl ClientSettings {
         self.properties.get(name)?.parse().ok()
     }
 
-    /// Whether the user leaves it to the sink how long records are gathered.
-    pub(super) fn leaves_linger(&self) -> bool {
-        !LINGER.iter().any(|name| self.properties.contains_key(*name))
+    /// How long records are gathered, where the user says so.
+    pub(super) fn linger(&self) -> Option<Duration> {
+        let linger = LINGER.iter().find_map(|name| self.properties.get(*name))?;
+        // What is no number librdkafka refuses.
+        let millis: f64 = linger.parse().unwrap_or_default();
+        Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
     }
 
     /// For librdkafka, with batches of `batch_bytes` at most, gathered for `linger` if that is left to the sink.
@@ -138,7 +141,7 @@ impl ClientSettings {
             config.set(*name, value.reveal());
         }
         config.set("batch.size", batch_bytes.max(1).to_string());
-        if self.leaves_linger() {
+        if self.linger().is_none() {
             config.set(LINGER[0], linger.as_millis().to_string());
         }
         config.set_log_level(match self.properties.contains_key("debug") {

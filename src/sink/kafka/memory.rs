@@ -1,6 +1,7 @@
 //! What outlives an opening.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::distance::Distance;
 use super::opening::Topic;
@@ -33,21 +34,20 @@ impl Memory {
     }
 
     /// The brokers have answered for `topic`. Whether its opening should have been another one; how long records
-    /// are gathered counts where it is `left_to_us`.
-    pub(super) fn learn_distance(&self, topic: &Topic, left_to_us: bool) -> bool {
+    /// are gathered is the sink's choice only without a `linger` of the user's.
+    pub(super) fn learn_distance(&self, topic: &Topic, linger: Option<Duration>) -> bool {
         let mut remembered = self.lock();
         let mut distance = remembered.distance.after(topic.round_trip, topic.partitions);
-        if !left_to_us {
+        if linger.is_some() {
             distance.linger = remembered.distance.linger;
         }
         let changes = distance != remembered.distance;
         if changes {
             let (away, clients) = (topic.round_trip.as_millis(), distance.clients);
-            let gathered = match left_to_us {
-                true => format!("{} ms", distance.linger.as_millis()),
-                false => "as long as linger.ms says".to_owned(),
-            };
-            tracing::info!("Kafka is {away} ms away and back: clients={clients}, gathering for {gathered}");
+            let gathered = linger.unwrap_or(distance.linger).as_millis();
+            tracing::info!(
+                "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
+            );
             remembered.distance = distance;
         }
         changes

@@ -78,6 +78,11 @@ impl KafkaSink {
         Self { settings, context: Arc::new(context), memory, previous: None }
     }
 
+    fn outbox(&self) -> Arc<Outbox> {
+        let linger = self.settings.client.linger();
+        Arc::new(Outbox::new(self.memory.carried(), self.memory.distance().gathering(linger)))
+    }
+
     /// New clients, once those before are gone: there are never those of two openings.
     async fn connect(&mut self, outbox: &Arc<Outbox>) -> Result<Opened, SinkError> {
         if let Some(previous) = &mut self.previous {
@@ -101,11 +106,11 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        let mut outbox = Arc::new(Outbox::new(self.memory.carried()));
+        let mut outbox = self.outbox();
         let mut opened = self.connect(&outbox).await?;
-        if self.memory.learn_distance(&opened.topic, self.settings.client.leaves_linger()) {
+        if self.memory.learn_distance(&opened.topic, self.settings.client.linger()) {
             drop(opened);
-            outbox = Arc::new(Outbox::new(self.memory.carried()));
+            outbox = self.outbox();
             opened = self.connect(&outbox).await?;
         }
         let Opened { running, topic, ended } = opened;
@@ -123,7 +128,7 @@ impl Sink for KafkaSink {
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        let outbox = Arc::new(Outbox::new(None));
+        let outbox = Arc::new(Outbox::new(None, None));
         let opened = self.connect(&outbox).await?;
         let lines = probe::lines(&self.settings, &opened.topic).await;
         drop(opened);

@@ -11,6 +11,8 @@ use crate::sink::{DeliveryId, Rejection, SinkError, SinkErrorKind, Verdict};
 pub(super) const MAX_DELIVERIES: usize = 16_384;
 /// The most bytes of bodies without a verdict; one more is taken when nothing is in flight.
 pub(super) const MAX_BYTES: usize = 32 << 20;
+/// So few in flight are no reason to wait: that they go in pieces costs nothing.
+const FEW: usize = 64;
 /// So long without a report while something is in flight, and the trouble is shown.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -18,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Outbox {
     state: Mutex<State>,
     news: Notify,
+    /// How long the deliveries of a wave are taken, where they go out in waves (`distance.rs`).
+    gathering: Option<Duration>,
 }
 
 struct State {
@@ -28,6 +32,8 @@ struct State {
     flying: usize,
     /// Of those that fly.
     bytes: usize,
+    /// When the first delivery of the last wave was taken.
+    wave: Option<Instant>,
     /// Nothing more is taken, and once nothing flies any more the opening is broken.
     ending: Option<SinkError>,
     /// What is not in a request yet is to come back.
@@ -48,18 +54,20 @@ struct State {
 pub(super) enum Room {
     /// So many; they count as in flight from now on.
     For(usize),
-    /// None; the opening ends, or is full.
+    /// None; the opening ends, is full, or has a wave under way.
     None,
 }
 
 impl Outbox {
-    /// For a new opening after one that ended with `carried`.
-    pub(super) fn new(carried: Option<SinkError>) -> Self {
+    /// For a new opening after one that ended with `carried`. With `gathering`, what is not taken within that
+    /// time after the first waits until nearly all of the wave has come back.
+    pub(super) fn new(carried: Option<SinkError>, gathering: Option<Duration>) -> Self {
         let state = State {
             verdicts: Vec::new(),
             open: 0,
             flying: 0,
             bytes: 0,
+            wave: None,
             ending: None,
             purge: false,
             heard: Instant::now(),
@@ -68,7 +76,7 @@ impl Outbox {
             trouble: None,
             reason: None,
         };
-        Self { state: Mutex::new(state), news: Notify::new() }
+        Self { state: Mutex::new(state), news: Notify::new(), gathering }
     }
 
     /// Makes room for the first of the deliveries with these sizes.
@@ -80,8 +88,17 @@ impl Outbox {
         if let Some(error) = &state.ending {
             return if state.open == 0 { Err(error.clone()) } else { Ok(Room::None) };
         }
+        let now = Instant::now();
         if state.flying == 0 {
-            state.heard = Instant::now();
+            state.heard = now;
+        }
+        if let Some(gathering) = self.gathering
+            && state.wave.is_none_or(|began| now.duration_since(began) > gathering)
+        {
+            if state.flying >= FEW {
+                return Ok(Room::None);
+            }
+            state.wave = Some(now);
         }
         let mut taken = 0;
         for size in sizes {
@@ -267,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_bounded_by_count_and_bytes_and_takes_one_when_idle() {
-        let outbox = Outbox::new(None);
+        let outbox = Outbox::new(None, None);
         assert_eq!(reserved(&outbox, &[MAX_BYTES + 1, 1]), 1);
         outbox.report(DeliveryId(0), MAX_BYTES + 1, Verdict::Durable);
         assert_eq!(outbox.take().len(), 1);
@@ -283,8 +300,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wave_is_followed_by_the_next_once_nearly_all_of_it_is_back() {
+        let outbox = Outbox::new(None, Some(Duration::ZERO));
+        assert_eq!(reserved(&outbox, &[1; FEW + 1]), FEW + 1);
+        let back = |id| outbox.report(DeliveryId(id), 1, Verdict::Durable);
+        back(0);
+        assert_eq!(reserved(&outbox, &[1]), 0, "a wave is under way");
+        back(1);
+        assert_eq!(reserved(&outbox, &[1; FEW + 1]), FEW + 1, "few of it are left");
+        assert_eq!(reserved(&outbox, &[1]), 0, "the next is under way");
+
+        let outbox = Outbox::new(None, Some(Duration::MAX));
+        assert_eq!(reserved(&outbox, &[1; FEW]), FEW);
+        assert_eq!(reserved(&outbox, &[1; FEW]), FEW, "the wave is gathered");
+    }
+
+    #[tokio::test]
     async fn an_ending_opening_breaks_only_when_every_report_is_in() {
-        let outbox = Outbox::new(None);
+        let outbox = Outbox::new(None, None);
         assert_eq!(reserved(&outbox, &[1, 1]), 2);
         outbox.end(SinkError::unavailable("first"));
         outbox.end(SinkError::unavailable("second"));
@@ -303,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_trouble_is_shown_until_a_record_is_durable() {
-        let outbox = Outbox::new(Some(SinkError::misconfigured("read-only")));
+        let outbox = Outbox::new(Some(SinkError::misconfigured("read-only")), None);
         outbox.set_trouble(Some(SinkError::unavailable("away")));
         assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
         outbox.set_trouble(None);
