@@ -49,10 +49,10 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Events in each backlog that goes far. 0: none.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 120_000)]
     far: u64,
     /// The bridge's prefetch where it goes far, several times.
-    #[arg(long, value_delimiter = ',', default_values_t = [1024, 4096])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1024, 4096, 16_384])]
     prefetch: Vec<u64>,
     /// Partitions of the topic.
     #[arg(long, default_value_t = 4)]
