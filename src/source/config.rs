@@ -29,7 +29,7 @@ pub struct SourceConfig {
     /// `password_file`.
     #[schemars(example = &"0123456789abcdef0123456789abcdef")]
     pub password: Option<Secret>,
-    /// A file that holds the password; one line feed at its end is ignored.
+    /// A file that holds the password, read again for each login; one line feed at its end is ignored.
     #[schemars(example = &"/etc/atdata-bridge/password")]
     pub password_file: Option<PathBuf>,
     /// Given by AtData. Required.

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::{
-    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, HeartBeats, Oddity, Pace, Place,
+    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Place,
     Simulator, SimulatorConfig, Stats,
 };
 use atdata_bridge::source::config::Protocol;
@@ -45,6 +46,7 @@ in_each_protocol!(
     heart_beats_that_come_too_late,
     a_broker_that_still_holds_the_connection_id,
     a_dead_session_that_is_held_for_a_while,
+    a_password_that_is_rotated,
     an_error_frame_in_the_middle,
     a_body_larger_than_allowed,
     odd_bodies_that_can_be_used,
@@ -58,6 +60,13 @@ struct Rehearsal {
     generator: GeneratorConfig,
 }
 
+fn url(simulator: &Simulator, protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Stomp => simulator.url(),
+        Protocol::OpenWire => simulator.openwire_url(),
+    }
+}
+
 impl Rehearsal {
     async fn new(protocol: Protocol, faults: Faults) -> Self {
         Self::on(protocol, SimulatorConfig { faults, ..Default::default() }).await
@@ -65,11 +74,7 @@ impl Rehearsal {
 
     async fn on(protocol: Protocol, config: SimulatorConfig) -> Self {
         let simulator = Simulator::start(config).await.unwrap();
-        let url = match protocol {
-            Protocol::Stomp => simulator.url(),
-            Protocol::OpenWire => simulator.openwire_url(),
-        };
-        let setup = Setup::at(&url, "acme", "dest1", "acme-dest1-1")
+        let setup = Setup::at(&url(&simulator, protocol), "acme", "dest1", "acme-dest1-1")
             .set("SOURCE__PREFETCH", PREFETCH.to_string())
             .set("SOURCE__HEART_BEAT", "1s")
             .set("SOURCE__BACKOFF__INITIAL", "10ms")
@@ -196,6 +201,33 @@ async fn a_dead_session_that_is_held_for_a_while(protocol: Protocol) {
     assert!(stats.refused >= 1, "{stats:?}");
     assert!(!bridge.log().contains("held: "), "a normal part of a restart: {}", bridge.log());
     assert_eq!(rehearsal.ends_well(bridge).await.delivered, 2000);
+}
+
+/// The next login takes it from its file.
+async fn a_password_that_is_rotated(protocol: Protocol) {
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+    let rehearsal = Rehearsal::new(protocol, Faults::default()).await;
+    let login = Login { password: Secret::new(NEW), ..Default::default() };
+    let config = SimulatorConfig { logins: vec![login], ..Default::default() };
+    let next = Rehearsal::on(protocol, config).await;
+    let file = rehearsal.setup.files().with_file_name("password");
+    std::fs::write(&file, Login::default().password.reveal()).unwrap();
+    let setup = rehearsal
+        .setup
+        .unset("SOURCE__PASSWORD")
+        .unset("SOURCE__URL")
+        .set("SOURCE__PASSWORD_FILE", file.display().to_string())
+        .set(
+            "SOURCE__URLS",
+            format!("{}, {}", url(&rehearsal.simulator, protocol), url(&next.simulator, protocol)),
+        );
+    let bridge = setup.start();
+    wait_until("it is logged in", SOON, || rehearsal.simulator.stats().sessions == 1).await;
+    std::fs::write(&file, format!("{NEW}\n")).unwrap();
+    rehearsal.simulator.stop().await;
+    next.generate(100, flat_out());
+    next.acked(100).await;
+    assert!(!bridge.log().contains("refused the login"), "{}", bridge.log());
 }
 
 /// What came before the ERROR is settled and acknowledged on the same connection (D2): none of it comes

@@ -138,7 +138,7 @@ impl ClientSettings {
             config.set(name, value);
         }
         for (name, value) in &self.secrets {
-            config.set(*name, value.reveal());
+            config.set(*name, value.current().reveal());
         }
         config.set("batch.size", batch_bytes.max(1).to_string());
         if self.linger().is_none() {

@@ -48,19 +48,19 @@ pub struct NatsConfig {
     /// Better kept in a file: `password_file`.
     #[schemars(example = &"secret")]
     pub password: Option<Secret>,
-    /// A file that holds the password; one line feed at its end is ignored.
+    /// A file that holds the password, read again for each connection; one line feed at its end is ignored.
     #[schemars(example = &"/etc/atdata-bridge/nats-password")]
     pub password_file: Option<PathBuf>,
     /// A token instead of a user. Better kept in a file: `token_file`.
     #[schemars(example = &"secret")]
     pub token: Option<Secret>,
-    /// A file that holds the token.
+    /// A file that holds the token, read again for each connection.
     #[schemars(example = &"/etc/atdata-bridge/nats-token")]
     pub token_file: Option<PathBuf>,
     /// The seed of an nkey (`SU…`) instead of a user. Better kept in a file: `nkey_file`.
     #[schemars(example = &"SU...")]
     pub nkey: Option<Secret>,
-    /// A file that holds the seed.
+    /// A file that holds the seed, read again for each connection.
     #[schemars(example = &"/etc/atdata-bridge/nats.nk")]
     pub nkey_file: Option<PathBuf>,
     /// A credentials file (JWT and seed) instead of a user; read again for each connection.

@@ -160,10 +160,10 @@ fn with_auth(options: ConnectOptions, auth: &Auth) -> Result<ConnectOptions, Sin
     Ok(match auth {
         Auth::None => options,
         Auth::Password { username, password } => {
-            options.user_and_password(username.clone(), password.reveal().to_owned())
+            options.user_and_password(username.clone(), password.current().reveal().to_owned())
         }
-        Auth::Token(token) => options.token(token.reveal().to_owned()),
-        Auth::Nkey(seed) => options.nkey(seed.reveal().to_owned()),
+        Auth::Token(token) => options.token(token.current().reveal().to_owned()),
+        Auth::Nkey(seed) => options.nkey(seed.current().reveal().to_owned()),
         Auth::Credentials(path) => {
             let unusable = |error: std::io::Error| {
                 let message = format!("the credentials file {} can't be used", path.display());

@@ -75,7 +75,7 @@ impl StompSession {
             .header("accept-version", "1.2")
             .header("host", host)
             .header("login", &self.settings.username)
-            .header("passcode", self.settings.password.reveal())
+            .header("passcode", self.settings.password.current().reveal())
             .header("client-id", &self.settings.connection_id)
             .header("heart-beat", format!("{beat},{beat}"))
             .end(b"");
