@@ -1,0 +1,157 @@
+{{/*
+Refuses what can't work, all of it at once, before anything is installed. What the chart can't know (variables from
+extraEnvFrom) it leaves to the bridge, which says the same when it starts.
+*/}}
+{{- define "atdata-bridge.check" -}}
+{{- $read := include "atdata-bridge.read" . | fromJson }}
+{{- $parts := dict "root" . "config" $read.config "read" $read "names" (include "atdata-bridge.variables" . | splitList "\n") }}
+{{- $problems := $read.problems }}
+{{- range list "required" "kind" "shutdown" "identity" "environment" "volumes" "others" }}
+{{- range include (printf "atdata-bridge.check.%s" .) $parts | splitList "\n" }}
+{{- $problems = append $problems (trim .) }}
+{{- end }}
+{{- end }}
+{{- with compact $problems }}
+{{- fail (printf "\n\natdata-bridge can't be installed with these values:\n  - %s\n" (join "\n  - " .)) }}
+{{- end }}
+{{- end -}}
+
+{{- define "atdata-bridge.check.required" -}}
+{{- if not .root.Values.extraEnvFrom }}
+{{- $source := default dict .config.source }}
+{{- $variables := .read.variables }}
+{{- $names := .names }}
+{{- range list "username" "namespace" "destination_id" "url" "password_file" }}
+{{- $variable := printf "BRIDGE__SOURCE__%s" (upper .) }}
+{{- $instead := get (dict "url" "urls" "password_file" "password") . }}
+{{- if not (or (get $source .) (get $source $instead) (hasKey $variables $variable) (has $variable $names) (has (printf "BRIDGE__SOURCE__%s" (upper $instead)) $names)) }}
+{{- if eq . "password_file" }}
+config.source.password_file is missing: name the Secret that holds AtData's password, config.source.password_file.existingSecret
+{{- else }}
+config.source.{{ . }} is missing: {{ get (dict "username" "AtData gave it to you, 4 or 5 digits" "namespace" "AtData gave it to you" "destination_id" "choose the name of your queue, once and for all, such as main" "url" "stomp+tls://host:port, or ssl://host:port for OpenWire; AtData tells host and port") . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $sinks := false }}
+{{- range $name, $sink := default dict .config.sinks }}{{ if kindIs "map" $sink }}{{ $sinks = true }}{{ end }}{{ end }}
+{{- range $names }}{{ if hasPrefix "BRIDGE__SINKS__" . }}{{ $sinks = true }}{{ end }}{{ end }}
+{{- if not $sinks }}
+config.sinks is empty: say where the events go, such as config.sinks.kafka with brokers and topic
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Files need a volume that outlives the pod. */}}
+{{- define "atdata-bridge.check.kind" -}}
+{{- $files := dict }}
+{{- range include "atdata-bridge.files" .config | splitList "\n" | compact }}{{ $_ := set $files . true }}{{ end }}
+{{- range .names }}
+{{- if regexMatch "^BRIDGE__(SINKS__FILE__|DEAD_LETTERS__DIRECTORY$)" . }}{{ $_ := set $files . true }}{{ end }}
+{{- end }}
+{{- $others := "send dead letters to a sink, such as config.dead_letters.kafka.topic" }}
+{{- if eq .root.Values.kind "Deployment" }}
+{{- range keys $files | sortAlpha }}
+kind: Deployment: {{ . }} writes files, and the pods of a Deployment have no volume of their own: leave kind at StatefulSet, or {{ $others }}, and have no file sink
+{{- end }}
+{{- else if not .root.Values.persistence.enabled }}
+{{- range include "atdata-bridge.filesOnVolume" .config | splitList "\n" | compact }}
+persistence.enabled: false: {{ . }} would lose its files with the pod: leave it true, set a directory of a volume of your own (extraVolumes, extraVolumeMounts), or {{ $others }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Which tables write below the mount of the volume, one a line. */}}
+{{- define "atdata-bridge.filesOnVolume" -}}
+{{- $config := . }}
+{{- range include "atdata-bridge.files" . | splitList "\n" | compact }}
+{{- $table := $config }}
+{{- range splitList "." . | rest }}{{ $table = get $table . }}{{ end }}
+{{- if hasPrefix (include "atdata-bridge.data" nil) (default "" $table.directory) }}
+{{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The kubelet kills after the grace period, and what is on its way then comes again. */}}
+{{- define "atdata-bridge.check.shutdown" -}}
+{{- $grace := int64 .root.Values.terminationGracePeriodSeconds }}
+{{- $text := dig "shutdown" "drain_timeout" "25s" .config | toString }}
+{{- $seconds := include "atdata-bridge.seconds" $text }}
+{{- if eq $seconds "" }}
+config.shutdown.drain_timeout: {{ $text }} is not understood: write seconds, such as 25s
+{{- else if ge (float64 $seconds) (float64 $grace) }}
+terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it above config.shutdown.drain_timeout, {{ $text }}, by 10 or more
+{{- end }}
+{{- end -}}
+
+{{/* A length of time as the bridge reads it, in seconds; nothing if it is none. */}}
+{{- define "atdata-bridge.seconds" -}}
+{{- $units := dict "ms" 0.001 "s" 1 "sec" 1 "secs" 1 "second" 1 "seconds" 1 "m" 60 "min" 60 "mins" 60 "minute" 60 "minutes" 60 "h" 3600 "hr" 3600 "hrs" 3600 "hour" 3600 "hours" 3600 }}
+{{- $text := nospace . }}
+{{- if regexMatch "^([0-9]+(ms|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?))+$" $text }}
+{{- $seconds := 0.0 }}
+{{- range regexFindAll "[0-9]+[a-z]+" $text -1 }}
+{{- $seconds = addf $seconds (mulf (regexFind "[0-9]+" . | float64) (get $units (regexFind "[a-z]+" .))) }}
+{{- end }}
+{{- $seconds }}
+{{- end }}
+{{- end -}}
+
+{{/* A connection id names one process. */}}
+{{- define "atdata-bridge.check.identity" -}}
+{{- if include "atdata-bridge.hasReplicas" .root }}
+{{- if dig "source" "connection_id" "" .config }}
+config.source.connection_id would be the same for all replicas, and AtData's broker admits each once: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
+{{- end }}
+{{- range default list .root.Values.extraEnv }}
+{{- if and (eq .name "BRIDGE__SOURCE__CONNECTION_ID") (not (contains "$(HOSTNAME)" (toString .value))) }}
+extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all replicas: write $(HOSTNAME), the name of the pod, into it
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "atdata-bridge.check.environment" -}}
+{{- $seen := dict }}
+{{- range concat (list "BRIDGE_CONFIG" "HOSTNAME") (keys .read.variables | sortAlpha) }}{{ $_ := set $seen . "by the chart" }}{{ end }}
+{{- range compact .names }}
+{{- if hasKey $seen . }}
+extraEnv: {{ . }} is set {{ get $seen . }} already
+{{- end }}
+{{- $_ := set $seen . "in extraEnv" }}
+{{- end }}
+{{- range $variable, $option := dict "BRIDGE__ADMIN__LISTEN" "config.admin.listen, whose port the probes need" "BRIDGE__SHUTDOWN__DRAIN_TIMEOUT" "config.shutdown.drain_timeout, which terminationGracePeriodSeconds must exceed" }}
+{{- if has $variable $.names }}
+extraEnv: {{ $variable }} would change what the chart has to know: set {{ $option }}
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^(\\[[0-9A-Fa-f:.]+\\]|[0-9.]+):[1-9][0-9]*$" (dig "admin" "listen" "" .config | toString)) }}
+config.admin.listen must be an address and a port, such as 0.0.0.0:9464 or [::]:9464: the probes and metrics need it
+{{- else if regexMatch "^(127\\.|\\[::1\\])" (dig "admin" "listen" "" .config) }}
+config.admin.listen: {{ .config.admin.listen }} can't be reached by the probes: write 0.0.0.0 or [::] for all addresses of the pod
+{{- end }}
+{{- end -}}
+
+{{- define "atdata-bridge.check.volumes" -}}
+{{- $seen := dict "config" true "secrets" true "data" true }}
+{{- range default list .root.Values.extraVolumes }}
+{{- if hasKey $seen .name }}
+extraVolumes: the name {{ .name }} is taken
+{{- end }}
+{{- $_ := set $seen .name true }}
+{{- end }}
+{{- end -}}
+
+{{- define "atdata-bridge.check.others" -}}
+{{- $values := .root.Values }}
+{{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled }}
+metrics: podMonitor and serviceMonitor would both scrape the same pods: enable one
+{{- end }}
+{{- $budget := $values.podDisruptionBudget }}
+{{- if not (or (kindIs "invalid" $budget.minAvailable) (kindIs "invalid" $budget.maxUnavailable)) }}
+podDisruptionBudget: Kubernetes takes minAvailable or maxUnavailable, not both: set maxUnavailable to null
+{{- end }}
+{{- if and $values.networkPolicy.enabled (not (include "atdata-bridge.ports" .config)) }}
+networkPolicy: the chart takes the ports to open from config.source.url; as it is set elsewhere, name them in networkPolicy.extraEgress and set config.source.url too
+{{- end }}
+{{- end -}}

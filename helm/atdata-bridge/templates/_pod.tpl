@@ -1,0 +1,182 @@
+{{/* The pod, the same in a StatefulSet and in a Deployment. */}}
+{{- define "atdata-bridge.pod" -}}
+{{- $read := include "atdata-bridge.read" . | fromJson -}}
+metadata:
+  labels:
+    {{- include "atdata-bridge.podLabels" . | nindent 4 }}
+  annotations:
+    {{- include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) (include "atdata-bridge.rendered" (dict "root" . "value" .Values.podAnnotations) | fromYaml) .Values.commonAnnotations) | nindent 4 }}
+spec:
+  {{- include "atdata-bridge.podBasics" . | nindent 2 }}
+  terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
+  {{- with include "atdata-bridge.spread" . | fromYamlArray }}
+  topologySpreadConstraints:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- include "atdata-bridge.rendered" (dict "root" $ "value" .) | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: bridge
+      {{- include "atdata-bridge.container" (dict "root" . "read" $read "args" (list "run")) | nindent 6 }}
+      ports:
+        - name: admin
+          containerPort: {{ include "atdata-bridge.port" . }}
+          protocol: TCP
+      {{- range $name := list "livenessProbe" "readinessProbe" "startupProbe" "lifecycle" }}
+      {{- with get $.Values $name }}
+      {{ $name }}:
+        {{- include "atdata-bridge.withoutNulls" . | nindent 8 }}
+      {{- end }}
+      {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- include "atdata-bridge.rendered" (dict "root" $ "value" .) | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- include "atdata-bridge.volumes" (dict "root" . "read" $read) | nindent 4 }}
+    {{- if and (eq .Values.kind "StatefulSet") .Values.persistence.enabled .Values.persistence.existingClaim }}
+    - name: data
+      persistentVolumeClaim:
+        claimName: {{ .Values.persistence.existingClaim }}
+    {{- end }}
+{{- end -}}
+
+{{/* What the test's pod has too: who runs it, where it is put, what it may not do. */}}
+{{- define "atdata-bridge.podBasics" -}}
+serviceAccountName: {{ include "atdata-bridge.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- include "atdata-bridge.imagePullSecrets" . }}
+securityContext:
+  {{- include "atdata-bridge.podSecurityContext" . | nindent 2 }}
+{{- range $name := list "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" }}
+{{- with get $.Values $name }}
+{{ $name }}: {{ . }}
+{{- end }}
+{{- end }}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" }}
+{{- with get $.Values $name }}
+{{ $name }}:
+  {{- include "atdata-bridge.rendered" (dict "root" $ "value" .) | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Where pods go, seen from each other: those of this release, unless a constraint says which. */}}
+{{- define "atdata-bridge.spread" -}}
+{{- $own := dict "labelSelector" (dict "matchLabels" (include "atdata-bridge.selectorLabels" . | fromYaml)) -}}
+{{- $constraints := list -}}
+{{- range include "atdata-bridge.rendered" (dict "root" . "value" .Values.topologySpreadConstraints) | fromYamlArray }}
+{{- $constraints = append $constraints (merge . $own) }}
+{{- end }}
+{{- toYaml $constraints }}
+{{- end -}}
+
+{{/* Image, arguments, environment and mounts: the same for the bridge and for the test that checks what it finds. */}}
+{{- define "atdata-bridge.container" -}}
+{{- $values := .root.Values -}}
+image: {{ include "atdata-bridge.image" .root }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+args: {{ toJson .args }}
+securityContext:
+  {{- include "atdata-bridge.withoutNulls" $values.securityContext | nindent 2 }}
+env:
+  - name: BRIDGE_CONFIG
+    value: {{ include "atdata-bridge.etc" nil }}/bridge.toml
+  # The end of the connection id: unique, and in a StatefulSet the same after every restart.
+  - name: HOSTNAME
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  {{- range $variable, $reference := .read.variables }}
+  - name: {{ $variable }}
+    valueFrom:
+      secretKeyRef:
+        name: {{ $reference.existingSecret }}
+        key: {{ $reference.key }}
+  {{- end }}
+  {{- with $values.extraEnv }}
+  {{- include "atdata-bridge.rendered" (dict "root" $.root "value" .) | nindent 2 }}
+  {{- end }}
+{{- with $values.extraEnvFrom }}
+envFrom:
+  {{- include "atdata-bridge.rendered" (dict "root" $.root "value" .) | nindent 2 }}
+{{- end }}
+{{- with $values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  - name: config
+    mountPath: {{ include "atdata-bridge.etc" nil }}
+    readOnly: true
+  {{- if .read.files }}
+  - name: secrets
+    mountPath: {{ include "atdata-bridge.secrets" nil }}
+    readOnly: true
+  {{- end }}
+  {{- if or .scratch (and (eq $values.kind "StatefulSet") $values.persistence.enabled) }}
+  - name: data
+    mountPath: {{ include "atdata-bridge.data" nil }}
+  {{- end }}
+  {{- with $values.extraVolumeMounts }}
+  {{- include "atdata-bridge.rendered" (dict "root" $.root "value" .) | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Directories, never single files: only so a changed ConfigMap or Secret reaches a running pod. */}}
+{{- define "atdata-bridge.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "atdata-bridge.fullname" .root }}
+{{- with .read.files }}
+- name: secrets
+  projected:
+    sources:
+      {{- range $option, $reference := . }}
+      {{- if $reference.existingConfigMap }}
+      - configMap:
+          name: {{ $reference.existingConfigMap }}
+      {{- else }}
+      - secret:
+          name: {{ default (include "atdata-bridge.fullname" $.root) $reference.existingSecret }}
+      {{- end }}
+          items:
+            - key: {{ $reference.value | empty | ternary $reference.key $option }}
+              path: {{ $option }}
+      {{- end }}
+{{- end }}
+{{- with .root.Values.extraVolumes }}
+{{ include "atdata-bridge.rendered" (dict "root" $.root "value" .) }}
+{{- end }}
+{{- end -}}
+
+{{/* So that pods restart when what they read at the start has changed; Secrets of others can't be seen from here. */}}
+{{- define "atdata-bridge.checksums" -}}
+{{- if .Values.rollOnConfigChange -}}
+checksum/config: {{ include "atdata-bridge.file" . | sha256sum }}
+checksum/secret: {{ include "atdata-bridge.inline" . | sha256sum }}
+{{- end -}}
+{{- end -}}
+
+{{/* The configuration file. */}}
+{{- define "atdata-bridge.file" -}}
+{{- $read := include "atdata-bridge.read" . | fromJson -}}
+# Rendered from `config:` in the values. `atdata-bridge config` in a pod tells what is in effect.
+{{ include "atdata-bridge.toml" (dict "table" $read.config "path" list) | trim }}
+{{- end -}}
+
+{{/* The secrets that stand in the values themselves; empty if there are none. */}}
+{{- define "atdata-bridge.inline" -}}
+{{- $secrets := dict -}}
+{{- range $option, $reference := (include "atdata-bridge.read" . | fromJson).files }}
+{{- if $reference.value }}{{ $_ := set $secrets $option (toString $reference.value) }}{{ end }}
+{{- end }}
+{{- if $secrets }}{{ toYaml $secrets }}{{ end }}
+{{- end -}}
+
+{{/* A value in which the user may write templates. */}}
+{{- define "atdata-bridge.rendered" -}}
+{{- with .value }}{{ tpl (kindIs "string" . | ternary . (toYaml .)) $.root }}{{ end -}}
+{{- end -}}

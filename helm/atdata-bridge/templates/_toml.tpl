@@ -1,0 +1,43 @@
+{{/*
+A tree as TOML. Not `toToml`, which writes every number of a values file as a float (`1e+06`), nor `tpl`: braces
+in the configuration are the bridge's own. First what belongs to a table itself, then the tables in it.
+*/}}
+{{- define "atdata-bridge.toml" -}}
+{{- range $name, $value := .table }}
+{{- if not (or (kindIs "invalid" $value) (kindIs "map" $value)) }}
+{{ include "atdata-bridge.toml.key" $name }} = {{ include "atdata-bridge.toml.value" $value }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .table }}
+{{- if kindIs "map" $value }}
+{{- $path := append $.path (include "atdata-bridge.toml.key" $name) }}
+
+[{{ join "." $path }}]
+{{- include "atdata-bridge.toml" (dict "table" $value "path" $path) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "atdata-bridge.toml.key" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ include "atdata-bridge.toml.text" . }}{{ end -}}
+{{- end -}}
+
+{{/* JSON's escapes are TOML's, but for DEL, which JSON leaves as it is. */}}
+{{- define "atdata-bridge.toml.text" -}}
+{{- . | toRawJson | replace "\u007f" "\\u007f" -}}
+{{- end -}}
+
+{{- define "atdata-bridge.toml.value" -}}
+{{- if typeIs "json.Number" . }}{{ . }}
+{{- else if kindIs "string" . }}{{ include "atdata-bridge.toml.text" . }}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}
+{{- else if kindIs "slice" . -}}
+[{{ range $n, $item := . }}{{ if $n }}, {{ end }}{{ include "atdata-bridge.toml.value" $item }}{{ end }}]
+{{- else if kindIs "map" . -}}
+{ {{- $first := true }}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}{{ if not $first }},{{ end }}{{ $first = false }} {{ include "atdata-bridge.toml.key" $name }} = {{ include "atdata-bridge.toml.value" $value }}{{ end }}
+{{- end }} }
+{{- else }}{{ printf "%v" . }}
+{{- end -}}
+{{- end -}}
