@@ -21,7 +21,7 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 {{- $source := default dict .config.source }}
 {{- $variables := .read.variables }}
 {{- $names := .names }}
-{{- range list "username" "namespace" "destination_id" "url" "password_file" }}
+{{- range list "url" "username" "password_file" "namespace" "destination_id" }}
 {{- $variable := printf "BRIDGE__SOURCE__%s" (upper .) }}
 {{- $instead := get (dict "url" "urls" "password_file" "password") . }}
 {{- if not (or (get $source .) (get $source $instead) (hasKey $variables $variable) (has $variable $names) (has (printf "BRIDGE__SOURCE__%s" (upper $instead)) $names)) }}

@@ -13,3 +13,30 @@ honorLabels: {{ .honorLabels }}
 {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* The shipped alerts, with what the values say of each. Not through `tpl`: their braces are Prometheus's own. */}}
+{{- define "atdata-bridge.alerts" -}}
+{{- $name := include "atdata-bridge.fullname" . -}}
+{{- $namespace := include "atdata-bridge.namespace" . -}}
+{{- $suffix := eq .Values.kind "StatefulSet" | ternary "[0-9]+" "[a-z0-9]+-[a-z0-9]+" -}}
+{{- $claim := default (printf "data-%s-[0-9]+" $name) .Values.persistence.existingClaim -}}
+{{- $hasVolume := and (eq .Values.kind "StatefulSet") .Values.persistence.enabled -}}
+{{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicaCount | int64 -}}
+{{- $kept := list -}}
+{{- range .Files.Get "rules/alerts.yaml" | fromYamlArray }}
+{{- $values := default dict (get $.Values.metrics.prometheusRule.alerts .alert) }}
+{{- $applies := and $values.enabled (or $hasVolume (ne .alert "AtDataBridgeVolumeFull")) }}
+{{- if $applies }}
+{{- $text := toRawJson .
+  | replace "$(pods)" (printf "namespace='%s',pod=~'%s-%s'" $namespace $name $suffix)
+  | replace "$(claims)" (printf "namespace='%s',persistentvolumeclaim=~'%s'" $namespace $claim)
+  | replace "$(replicas)" (toString $replicas)
+  | replace "$(name)" $name
+  | replace "$(namespace)" $namespace
+  | replace "$(threshold)" (include "atdata-bridge.toml.value" $values.threshold) }}
+{{- $labels := merge (dict "severity" $values.severity) (default dict $.Values.metrics.prometheusRule.alertLabels) }}
+{{- $kept = append $kept (merge (fromJson $text) (dict "for" $values.for "labels" $labels)) }}
+{{- end }}
+{{- end }}
+{{- with $kept }}{{ toYaml . }}{{ end }}
+{{- end -}}

@@ -11,11 +11,18 @@ in the configuration are the bridge's own. First what belongs to a table itself,
 {{- range $name, $value := .table }}
 {{- if kindIs "map" $value }}
 {{- $path := append $.path (include "atdata-bridge.toml.key" $name) }}
+{{- if or (empty $value) (include "atdata-bridge.toml.hasOwn" $value) }}
 
 [{{ join "." $path }}]
+{{- end }}
 {{- include "atdata-bridge.toml" (dict "table" $value "path" $path) }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether anything but tables stands in a table: else its header would say nothing. */}}
+{{- define "atdata-bridge.toml.hasOwn" -}}
+{{- range . }}{{ if not (or (kindIs "invalid" .) (kindIs "map" .)) }}true{{ end }}{{ end }}
 {{- end -}}
 
 {{- define "atdata-bridge.toml.key" -}}
