@@ -116,6 +116,8 @@ pub enum ReferenceFormat {
     Toml,
     /// As a page
     Markdown,
+    /// As a JSON schema of the file, for editors
+    Schema,
     /// The metrics instead of the options, as a page
     Metrics,
 }

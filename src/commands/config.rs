@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Console, Exit, configured};
 use crate::cli::{ConfigArgs, ReferenceFormat};
-use crate::config::{Loaded, SinkKinds, reference};
+use crate::config::{Loaded, SinkKinds, reference, schema};
 use crate::telemetry::metrics;
 
 /// Runs the verb.
@@ -22,6 +22,7 @@ pub fn run(
     match args.reference {
         Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml(kinds).as_bytes())?,
         Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown(kinds).as_bytes())?,
+        Some(ReferenceFormat::Schema) => console.out.write_all(schema::json(kinds).as_bytes())?,
         Some(ReferenceFormat::Metrics) => console.out.write_all(metrics::markdown().as_bytes())?,
         None => match configured(kinds, file, env, console)? {
             Some(loaded) => show(&loaded, console.out)?,
@@ -108,6 +109,8 @@ mod tests {
         assert!(exit == Exit::Success && out == reference::toml(&SinkKinds::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
         assert!(exit == Exit::Success && out == reference::markdown(&SinkKinds::built_in()));
+        let (exit, out, _) = run_with(Some(ReferenceFormat::Schema), &[]);
+        assert!(exit == Exit::Success && out == schema::json(&SinkKinds::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Metrics), &[]);
         assert!(exit == Exit::Success && out == metrics::markdown());
     }

@@ -12,6 +12,7 @@ mod kinds;
 mod problems;
 mod reader;
 pub mod reference;
+pub mod schema;
 mod sections;
 mod settings;
 mod sinks;

@@ -1,0 +1,109 @@
+//! The configuration file as a JSON schema (draft-07), written out of the types themselves: for editors, and
+//! for the Helm chart, whose value `config` is this tree.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::kinds::SinkKinds;
+use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use crate::pump::dead_letters::config::DeadLettersConfig;
+use crate::source::config::SourceConfig;
+use crate::telemetry::admin::config::AdminConfig;
+
+/// A table of any kind, of which only what the kinds known here have in common can be said.
+const ANY_SINK: &str = "#/definitions/sink";
+
+/// The schema of a whole configuration file.
+pub fn json(kinds: &SinkKinds) -> String {
+    let mut generator =
+        SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut table = |schema: fn(&mut SchemaGenerator) -> Schema| schema(&mut generator).to_value();
+    let mut definitions = Map::new();
+    let mut by_name = Map::new();
+    let mut by_kind = Vec::new();
+    for kind in kinds.iter() {
+        let mut schema = table(kind.schema);
+        schema["properties"]["kind"] = json!({"const": kind.name});
+        definitions.insert(kind.name.to_owned(), schema);
+        let this = json!({"$ref": format!("#/definitions/{}", kind.name)});
+        by_name.insert(
+            kind.name.to_owned(),
+            json!({"if": {"required": ["kind"]}, "then": {"$ref": ANY_SINK}, "else": this}),
+        );
+        by_kind.push(json!({
+            "if": {"required": ["kind"], "properties": {"kind": {"const": kind.name}}},
+            "then": this,
+        }));
+    }
+    definitions.insert(
+        "sink".to_owned(),
+        json!({"type": "object", "properties": {"kind": {"type": "string"}}, "allOf": by_kind}),
+    );
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "The configuration of atdata-bridge",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "source": table(SourceConfig::json_schema),
+            "event": table(EventConfig::json_schema),
+            "sinks": with_sinks(json!({"type": "object", "description": "Where events go, by name."}), &by_name),
+            "dead_letters": with_sinks(table(DeadLettersConfig::json_schema), &by_name),
+            "admin": table(AdminConfig::json_schema),
+            "log": table(LogConfig::json_schema),
+            "shutdown": table(ShutdownConfig::json_schema),
+        },
+        "definitions": definitions,
+    });
+    format!("{schema:#}\n")
+}
+
+/// Lets tables of sinks into a table: under the name of a kind, or under any other.
+fn with_sinks(mut table: Value, by_name: &Map<String, Value>) -> Value {
+    for (name, sink) in by_name {
+        table["properties"][name] = sink.clone();
+    }
+    table["additionalProperties"] = json!({"$ref": ANY_SINK});
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SECTIONS;
+    use super::*;
+
+    fn schema() -> Value {
+        serde_json::from_str(&json(&SinkKinds::built_in())).unwrap()
+    }
+
+    fn names(table: &Value) -> Vec<&str> {
+        table["properties"].as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn every_section_and_every_kind_of_sink_is_in_it() {
+        let schema = schema();
+        assert_eq!(names(&schema), SECTIONS);
+        let kinds: Vec<_> = SinkKinds::built_in().iter().map(|kind| kind.name).collect();
+        assert_eq!(names(&schema["properties"]["sinks"]), kinds);
+        for kind in kinds {
+            assert!(names(&schema["properties"]["dead_letters"]).contains(&kind), "{kind}");
+            assert_eq!(schema["definitions"][kind]["additionalProperties"], json!(false), "{kind}");
+        }
+    }
+
+    #[test]
+    fn it_is_closed_where_an_unknown_key_is_an_error_and_open_to_sinks_of_any_name() {
+        let schema = schema();
+        for section in SECTIONS {
+            let additional = &schema["properties"][section]["additionalProperties"];
+            let expected = if ["sinks", "dead_letters"].contains(section) {
+                json!({"$ref": ANY_SINK})
+            } else {
+                json!(false)
+            };
+            assert_eq!(*additional, expected, "{section}");
+        }
+    }
+}
