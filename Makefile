@@ -8,13 +8,14 @@
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
+#   make chart    what in the Helm chart is made of something else: the schema of its values, its table of values
 #   make docs     the documentation of the library, in target/doc
 #   make brokers  gets the servers that the tests start (make test does it too)
 
 ARGS ?=
 PROVISION := $(wildcard tests/it/support/*/provision.sh)
 
-.PHONY: demo test bench bench-sinks bench-protocols soak fuzz lint docs brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols soak fuzz lint docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -39,6 +40,10 @@ lint: toolchain linters
 
 docs: toolchain
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
+
+# ARGS=--check tells what is stale instead.
+chart: toolchain
+	@cargo run --locked --quiet -- config --reference=schema | helm/generate.py $(ARGS)
 
 brokers:
 	@status=0; for script in $(PROVISION); do $$script || status=1; done; exit $$status

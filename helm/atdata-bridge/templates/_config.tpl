@@ -22,11 +22,11 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- if and (kindIs "map" $value) (hasSuffix "_file" $name) }}
 {{- $_ := set $.found.files $option (include "atdata-bridge.read.file" (dict "option" $option "name" $name "value" $value "found" $.found) | fromJson) }}
 {{- $_ := set $.table $name (printf "%s/%s" (include "atdata-bridge.secrets" nil) $option) }}
-{{- else if and (kindIs "map" $value) (hasKey $value "existingSecret") }}
+{{- else if and (kindIs "map" $value) (hasKey $value "existingSecret") (not (include "atdata-bridge.isSecret" $name)) }}
 {{- $variable := printf "BRIDGE__%s" (join "__" $path | replace "." "_" | upper) }}
 {{- $_ := set $.found.variables $variable (dict "existingSecret" $value.existingSecret "key" (default $name $value.key)) }}
 {{- $_ := unset $.table $name }}
-{{- else if kindIs "map" $value }}
+{{- else if and (kindIs "map" $value) (not (hasKey $value "existingSecret")) }}
 {{- include "atdata-bridge.read.table" (dict "table" $value "path" $path "found" $.found) }}
 {{- else }}
 {{- include "atdata-bridge.read.secrecy" (dict "option" $option "name" $name "value" $value "found" $.found) }}
@@ -49,10 +49,15 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- dict "key" (default (get $keys .name | default $usual) .value.key) | merge (pick .value "existingSecret" "existingConfigMap" "value") | toJson }}
 {{- end -}}
 
+{{/* Whether an option is a secret itself: such an option has a twin that ends in `_file`. */}}
+{{- define "atdata-bridge.isSecret" -}}
+{{- if regexMatch "(^|[._-])(password|passphrase|secret|token|nkey)$" . }}true{{ end -}}
+{{- end -}}
+
 {{/* What must not be read in a ConfigMap. */}}
 {{- define "atdata-bridge.read.secrecy" -}}
-{{- if and .value (regexMatch "(^|[._-])(password|passphrase|secret|token|nkey)$" .name) }}
-{{- $message := printf "config.%s: a ConfigMap is no place for a secret: set config.%s_file.existingSecret to the name of a Secret, or config.%s_file.value to have the chart make one" .option .option .option }}
+{{- if and .value (include "atdata-bridge.isSecret" .name) }}
+{{- $message := printf "config.%s: a secret is mounted as a file, never read in a ConfigMap: set config.%s_file.existingSecret to the name of a Secret, or config.%s_file.value to have the chart make one" .option .option .option }}
 {{- $_ := set .found "problems" (append .found.problems $message) }}
 {{- end }}
 {{- range kindIs "slice" .value | ternary .value (list .value) }}
