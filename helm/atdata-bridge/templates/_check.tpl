@@ -97,15 +97,15 @@ terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it ab
 {{- end }}
 {{- end -}}
 
-{{/* A connection id names one process. */}}
+{{/* A connection id names one process; a rolling Deployment has two at a time, and the new one would wait for the old for ever. */}}
 {{- define "atdata-bridge.check.identity" -}}
-{{- if include "atdata-bridge.hasReplicas" .root }}
+{{- if or (include "atdata-bridge.hasReplicas" .root) (eq .root.Values.kind "Deployment") }}
 {{- if dig "source" "connection_id" "" .config }}
-config.source.connection_id would be the same for all replicas, and AtData's broker admits each once: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
+config.source.connection_id would be the same for all pods, and AtData's broker admits each once: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
 {{- end }}
 {{- range default list .root.Values.extraEnv }}
 {{- if and (eq .name "BRIDGE__SOURCE__CONNECTION_ID") (not (contains "$(HOSTNAME)" (toString .value))) }}
-extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all replicas: write $(HOSTNAME), the name of the pod, into it
+extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all pods, and AtData's broker admits each once: write $(HOSTNAME), the name of the pod, into it
 {{- end }}
 {{- end }}
 {{- end }}
@@ -152,6 +152,6 @@ metrics: podMonitor and serviceMonitor would both scrape the same pods: enable o
 podDisruptionBudget: Kubernetes takes minAvailable or maxUnavailable, not both: set maxUnavailable to null
 {{- end }}
 {{- if and $values.networkPolicy.enabled (not (include "atdata-bridge.ports" .config)) }}
-networkPolicy: the chart takes the ports to open from config.source.url; as it is set elsewhere, name them in networkPolicy.extraEgress and set config.source.url too
+networkPolicy: the chart opens the port that config.source.url names: set it there, not by a variable
 {{- end }}
 {{- end -}}

@@ -19,7 +19,9 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- range $name, $value := .table }}
 {{- $path := append $.path $name }}
 {{- $option := join "." $path }}
-{{- if and (kindIs "map" $value) (hasSuffix "_file" $name) }}
+{{- if kindIs "invalid" $value }}
+{{- $_ := unset $.table $name }}
+{{- else if and (kindIs "map" $value) (hasSuffix "_file" $name) }}
 {{- $_ := set $.found.files $option (include "atdata-bridge.read.file" (dict "option" $option "name" $name "value" $value "found" $.found) | fromJson) }}
 {{- $_ := set $.table $name (printf "%s/%s" (include "atdata-bridge.secrets" nil) $option) }}
 {{- else if and (kindIs "map" $value) (hasKey $value "existingSecret") (not (include "atdata-bridge.isSecret" $name)) }}
@@ -120,7 +122,7 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 
 {{/* The port that `admin.listen` names. */}}
 {{- define "atdata-bridge.port" -}}
-{{- regexFind "[0-9]+$" (toString (dig "admin" "listen" "" (default dict .Values.config))) -}}
+{{- regexFind "[0-9]+$" (toString (default dict (default dict .Values.config).admin).listen) -}}
 {{- end -}}
 
 {{/* What the files of the bridge that would be on the volume are for, one a line; empty if there are none. */}}

@@ -4,8 +4,11 @@
 metadata:
   labels:
     {{- include "atdata-bridge.podLabels" . | nindent 4 }}
+  {{- $rendered := include "atdata-bridge.rendered" (dict "root" . "value" .Values.podAnnotations) | fromYaml }}
+  {{- with include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) $rendered .Values.commonAnnotations) }}
   annotations:
-    {{- include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) (include "atdata-bridge.rendered" (dict "root" . "value" .Values.podAnnotations) | fromYaml) .Values.commonAnnotations) | nindent 4 }}
+    {{- . | nindent 4 }}
+  {{- end }}
 spec:
   {{- include "atdata-bridge.podBasics" . | nindent 2 }}
   terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
