@@ -26,25 +26,26 @@ in the configuration are the bridge's own. First what belongs to a table itself,
 {{- end -}}
 
 {{- define "atdata-bridge.toml.key" -}}
-{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ include "atdata-bridge.toml.text" . }}{{ end -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toRawJson . }}{{ end -}}
 {{- end -}}
 
-{{/* JSON's escapes are TOML's, but for DEL, which JSON leaves as it is. */}}
-{{- define "atdata-bridge.toml.text" -}}
-{{- . | toRawJson | replace "\u007f" "\\u007f" -}}
-{{- end -}}
-
+{{/* JSON's escapes are TOML's. */}}
 {{- define "atdata-bridge.toml.value" -}}
 {{- if typeIs "json.Number" . }}{{ . }}
-{{- else if kindIs "string" . }}{{ include "atdata-bridge.toml.text" . }}
+{{- else if kindIs "string" . }}{{ toRawJson . }}
 {{- else if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}
 {{- else if kindIs "slice" . -}}
-[{{ range $n, $item := . }}{{ if $n }}, {{ end }}{{ include "atdata-bridge.toml.value" $item }}{{ end }}]
+{{- $items := list }}
+{{- range . }}{{ if not (kindIs "invalid" .) }}{{ $items = append $items (include "atdata-bridge.toml.value" .) }}{{ end }}{{ end -}}
+[{{ join ", " $items }}]
 {{- else if kindIs "map" . -}}
-{ {{- $first := true }}
+{{- $members := list }}
 {{- range $name, $value := . }}
-{{- if not (kindIs "invalid" $value) }}{{ if not $first }},{{ end }}{{ $first = false }} {{ include "atdata-bridge.toml.key" $name }} = {{ include "atdata-bridge.toml.value" $value }}{{ end }}
-{{- end }} }
+{{- if not (kindIs "invalid" $value) }}
+{{- $members = append $members (printf "%s = %s" (include "atdata-bridge.toml.key" $name) (include "atdata-bridge.toml.value" $value)) }}
+{{- end }}
+{{- end -}}
+{ {{- join ", " $members -}} }
 {{- else }}{{ printf "%v" . }}
 {{- end -}}
 {{- end -}}
