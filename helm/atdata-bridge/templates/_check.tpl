@@ -104,7 +104,7 @@ terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it ab
 config.source.connection_id would be the same for all pods, and AtData's broker admits each once: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
 {{- end }}
 {{- range default list .root.Values.extraEnv }}
-{{- if and (eq .name "BRIDGE__SOURCE__CONNECTION_ID") (not (contains "$(HOSTNAME)" (toString .value))) }}
+{{- if and (eq .name "BRIDGE__SOURCE__CONNECTION_ID") .value (not (contains "$(" .value)) }}
 extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all pods, and AtData's broker admits each once: write $(HOSTNAME), the name of the pod, into it
 {{- end }}
 {{- end }}
