@@ -24,13 +24,18 @@ app.kubernetes.io/name: {{ include "atdata-bridge.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
+{{/* A value as a text; every number of a values file is a float, and 10000000 no text that begins with `1e`. */}}
+{{- define "atdata-bridge.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
+{{- end -}}
+
 {{/* Maps of labels or annotations as one: the first that has a name decides, and every value is a text. */}}
 {{- define "atdata-bridge.texts" -}}
 {{- $texts := dict -}}
 {{- range . }}
 {{- range $name, $value := default dict . }}
 {{- if and (not (hasKey $texts $name)) (not (kindIs "invalid" $value)) }}
-{{- $_ := set $texts $name (toString $value) }}
+{{- $_ := set $texts $name (include "atdata-bridge.text" $value) }}
 {{- end }}
 {{- end }}
 {{- end }}

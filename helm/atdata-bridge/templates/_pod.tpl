@@ -174,7 +174,7 @@ checksum/secret: {{ include "atdata-bridge.inline" . | sha256sum }}
 {{- define "atdata-bridge.inline" -}}
 {{- $secrets := dict -}}
 {{- range $option, $reference := (include "atdata-bridge.read" . | fromJson).files }}
-{{- if $reference.value }}{{ $_ := set $secrets $option (toString $reference.value) }}{{ end }}
+{{- if $reference.value }}{{ $_ := set $secrets $option (include "atdata-bridge.text" $reference.value) }}{{ end }}
 {{- end }}
 {{- if $secrets }}{{ toYaml $secrets }}{{ end }}
 {{- end -}}
