@@ -17,7 +17,7 @@ use crate::support::bridge::Setup;
 use crate::support::events::{Events, Spread, number_in};
 use crate::support::kafka::{self, on_kafka};
 use crate::support::nats::{self, on_nats};
-use crate::support::process::provisioned;
+use crate::support::provision::provisioned;
 use crate::support::{SOON, did_not_run};
 
 fn in_tree(path: &str) -> String {

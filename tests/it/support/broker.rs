@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::certificates::Certificates;
 use super::ports::{free_port, loopback};
-use super::process::{Server, provisioned, support_directory};
+use super::process::Server;
+use super::provision::{provisioned, support_directory};
 
 /// Which ActiveMQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

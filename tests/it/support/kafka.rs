@@ -14,7 +14,8 @@ use super::any_kafka::{self, AnyKafka};
 use super::certificates::Certificates;
 use super::did_not_run;
 use super::ports::{free_port, loopback};
-use super::process::{Server, provisioned, support_directory};
+use super::process::Server;
+use super::provision::{provisioned, support_directory};
 
 /// Where the jars of the server are, or why there are none.
 pub fn directory() -> Result<PathBuf, String> {

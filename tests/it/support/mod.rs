@@ -18,6 +18,7 @@ pub mod nats;
 pub mod output;
 pub mod ports;
 pub mod process;
+pub mod provision;
 pub mod proxy;
 pub mod publisher;
 pub mod scenario;
@@ -27,6 +28,7 @@ pub mod three;
 use std::time::{Duration, Instant};
 
 use broker::Version;
+pub use provision::{did_not_run, stands_in};
 
 /// A limit for what should take a moment: long enough for a busy machine, never waited for in full
 /// unless something is broken.
@@ -118,23 +120,4 @@ pub fn all_available(version: Version, test: &str) -> bool {
 /// The same, and a real Kafka.
 pub fn all_real(version: Version, test: &str) -> bool {
     all_available(version, test) && kafka::available(test)
-}
-
-/// Says that `what` stands in for a real server, and why.
-pub fn stands_in(what: &str, reason: &str) {
-    notice(&format!("{what} stands in: {reason}"));
-}
-
-/// Says that `test` did not run, and why.
-pub fn did_not_run(test: &str, reason: &str) {
-    let test = test.strip_prefix("it::").unwrap_or(test);
-    notice(&format!("test {test} did not run: {reason}"));
-}
-
-/// Says it past the capturing of output; with `REQUIRE_BROKERS=1` it fails instead.
-fn notice(text: &str) {
-    use std::io::Write;
-
-    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{text}");
-    std::io::stderr().write_all(format!("{text}\n").as_bytes()).expect("write to standard error");
 }

@@ -12,7 +12,8 @@ use futures_util::StreamExt;
 
 use super::certificates::Certificates;
 use super::ports::{free_port, loopback};
-use super::process::{Server, provisioned, support_directory};
+use super::process::Server;
+use super::provision::{provisioned, support_directory};
 
 /// Where the server is, or why there is none.
 pub fn directory() -> Result<PathBuf, String> {

@@ -168,23 +168,6 @@ pub fn proc(process: u32, file: &str) -> String {
     fs::read_to_string(format!("/proc/{process}/{file}")).expect("a process that runs")
 }
 
-/// Where server `name` of the kind that `support/<kind>/provision.sh` gets is, or why there is none.
-pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
-    let script = support_directory(kind).join("provision.sh");
-    let answer = Command::new("sh").arg(script).args(["--where", name]).output();
-    let answer = answer.map_err(|error| format!("cannot run sh: {error}"))?;
-    if answer.status.success() {
-        Ok(String::from_utf8_lossy(&answer.stdout).trim().into())
-    } else {
-        Err(String::from_utf8_lossy(&answer.stderr).trim().into())
-    }
-}
-
-/// Where the files stand that a kind of server is started with.
-pub fn support_directory(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support").join(kind)
-}
-
 /// Directories lie in Cargo's own for integration tests and are named after the process, so that a later
 /// run removes what an earlier one, killed or failed, has left.
 fn new_directory(name: &str) -> TempDir {

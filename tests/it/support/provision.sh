@@ -37,6 +37,18 @@ jars_of_pom() {
         >"$work/mvn.log" 2>&1 || { tail -n 20 "$work/mvn.log" >&2; return 1; }
 }
 
+# Builds a program of Go into directory $1; the rest is for `go install`: package@version. A toolchain is downloaded
+# only where the one that is installed is too old for it.
+go_install() {
+    into=$1
+    shift
+    for toolchain in local auto; do
+        GOBIN=$into GOTOOLCHAIN=$toolchain GOFLAGS='-trimpath -buildvcs=false -ldflags=-s' CGO_ENABLED=0 \
+            go install "$@" >&2 && return
+    done
+    return 1
+}
+
 where() {
     directory=$(directory_of "$1")
     if [ -d "$directory" ]; then

@@ -20,18 +20,10 @@ missing() {
         echo "Go 1.26 or newer, or Debian's package nats-server"
 }
 
-# A toolchain is downloaded only where the one that is installed is too old for this release.
-built_by_go() {
-    command -v go >/dev/null || return
-    for toolchain in local auto; do
-        GOBIN=$1 GOTOOLCHAIN=$toolchain GOFLAGS='-trimpath -buildvcs=false' CGO_ENABLED=0 \
-            go install "github.com/nats-io/nats-server/v2@$version" >&2 && return
-    done
-    return 1
-}
-
 build() {
-    built_by_go "$2" && return
+    if command -v go >/dev/null && go_install "$2" "github.com/nats-io/nats-server/v2@$version"; then
+        return
+    fi
     command -v nats-server >/dev/null || {
         echo "Go can't build nats-server $version here, and Debian's package nats-server is not installed" >&2
         return 1

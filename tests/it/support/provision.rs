@@ -1,0 +1,40 @@
+//! What `provision.sh` has got for the tests, and what is said where it could not.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where server `name` of the kind that `support/<kind>/provision.sh` gets is, or why there is none.
+pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
+    let script = support_directory(kind).join("provision.sh");
+    let answer = Command::new("sh").arg(script).args(["--where", name]).output();
+    let answer = answer.map_err(|error| format!("cannot run sh: {error}"))?;
+    if answer.status.success() {
+        Ok(String::from_utf8_lossy(&answer.stdout).trim().into())
+    } else {
+        Err(String::from_utf8_lossy(&answer.stderr).trim().into())
+    }
+}
+
+/// Where the files stand that a kind of server is started with.
+pub fn support_directory(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support").join(kind)
+}
+
+/// Says that `what` stands in for a real server, and why.
+pub fn stands_in(what: &str, reason: &str) {
+    notice(&format!("{what} stands in: {reason}"));
+}
+
+/// Says that `test` did not run, and why.
+pub fn did_not_run(test: &str, reason: &str) {
+    let test = test.strip_prefix("it::").unwrap_or(test);
+    notice(&format!("test {test} did not run: {reason}"));
+}
+
+/// Says it past the capturing of output; with `REQUIRE_BROKERS=1` it fails instead.
+fn notice(text: &str) {
+    use std::io::Write;
+
+    assert!(std::env::var("REQUIRE_BROKERS").as_deref() != Ok("1"), "{text}");
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).expect("write to standard error");
+}
