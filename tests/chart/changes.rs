@@ -1,0 +1,28 @@
+//! What a user may change between two installations of a release.
+
+use crate::helm::Values;
+
+const CHANGES: &str = concat!(
+    "image: {tag: next}\n",
+    "commonLabels: {team: another}\n",
+    "commonAnnotations: {a: another}\n",
+    "podLabels: {app: another}\n",
+    "podAnnotations: {a: another}\n",
+    "terminationGracePeriodSeconds: 300\n",
+    "minReadySeconds: 3\n",
+    "revisionHistoryLimit: 3\n",
+    "resources: {limits: {memory: 1Gi}}\n",
+    "service: {labels: {a: b}, annotations: {a: b}}\n",
+    "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}\n",
+    "config: {source: {prefetch: 99}, log: {format: json}}\n",
+    "replicaCount: 5\n",
+);
+
+/// The values of a use with all of this changed.
+pub fn changed(case: &str, values: Values) -> Values {
+    let strategy = if case == "deployment" { "Recreate" } else { "OnDelete" };
+    let values = values.and(CHANGES);
+    let values = values.and(&format!("updateStrategy: {{type: {strategy}, rollingUpdate: null}}\n"));
+    // There the broker stands in a variable, which a network policy can't see.
+    if case == "environment" { values } else { values.and("networkPolicy: {enabled: true}") }
+}

@@ -1,0 +1,349 @@
+//! What users of charts complain about most, each as a test, by number. Elsewhere: 2, upgrades, in `upgrade`; 3 and 4,
+//! secrets, in `credentials`; 5, rendering that changes by itself, in `rendering` too; 9, restricted pods, in
+//! `pod_security`; 15, what is doubled or too long, in `names` and `references` too.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::helm::{KUBERNETES, Tools, Values, chart, directory, in_tree, value_at, with_tools};
+use crate::objects::{Objects, at, fields, list, name_of, text, visit};
+
+with_tools! {
+    a_budget_never_blocks_the_drain_of_a_node,
+    a_chart_above_may_switch_it_off_and_set_globals,
+    braces_of_others_are_left_alone,
+    openshift_gets_no_ids,
+    a_network_policy_lets_out_what_the_bridge_needs,
+    monitors_are_rendered_when_asked_for_and_found_by_their_labels,
+    the_image_comes_from_where_the_user_says,
+    nothing_of_third_parties_is_needed,
+    autoscaling_alone_decides_on_replicas,
+    what_would_appear_twice_is_refused,
+    large_numbers_stay_numbers,
+    probes_can_be_replaced_and_taken_away,
+    objects_of_the_users_own_are_templates,
+}
+
+/// 1.
+fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
+    let budget = |yaml: &str| {
+        let objects = tools.helm().objects(&Values::minimal().and(yaml));
+        objects.of_kind("PodDisruptionBudget").next().map(|budget| budget["spec"].clone())
+    };
+    assert_eq!(budget("replicaCount: 1"), None);
+    assert_eq!(budget("autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 1}"), None);
+    for several in ["replicaCount: 2", "autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 3}"] {
+        let spec = budget(several).expect("a budget for several pods");
+        assert_eq!((&spec["maxUnavailable"], &spec["minAvailable"]), (&json!(1), &Value::Null), "{several}");
+    }
+    let none =
+        budget("replicaCount: 3\npodDisruptionBudget: {minAvailable: 0, maxUnavailable: null}").unwrap();
+    assert_eq!((&none["minAvailable"], &none["maxUnavailable"]), (&json!(0), &Value::Null));
+    assert_eq!(
+        budget("replicaCount: 3\npodDisruptionBudget: {maxUnavailable: 0}").unwrap()["maxUnavailable"],
+        0
+    );
+    assert_eq!(budget("replicaCount: 3\npodDisruptionBudget: {enabled: false}"), None);
+    let both = Values::minimal().and("replicaCount: 3\npodDisruptionBudget: {minAvailable: 1}");
+    assert!(tools.helm().refusal(&both).contains("podDisruptionBudget"));
+}
+
+/// 5. What a template asks of the clock, of chance or of a cluster makes every synchronisation a change.
+#[test]
+fn templates_ask_nothing_that_changes() {
+    assert_eq!(
+        changing("{{ include \"x.lookup\" . }}{{- /* now */ -}} {{ .Values.date }}"),
+        Vec::<String>::new()
+    );
+    for asking in [
+        "{{ now | date \"2006\" }}",
+        "{{- $p := randAlphaNum 8 }}",
+        "{{ with (lookup \"v1\" \"Secret\" \"\" \"\") }}",
+    ] {
+        assert!(!changing(asking).is_empty(), "{asking} passes");
+    }
+    let mut directories = vec![chart().join("templates")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(entry.path());
+            } else {
+                let found = changing(&fs::read_to_string(entry.path()).unwrap());
+                assert!(found.is_empty(), "{}: {found:?}", entry.path().display());
+            }
+        }
+    }
+}
+
+/// Calls of such functions; not comments, nor texts, nor fields of that name.
+fn changing(template: &str) -> Vec<String> {
+    let functions = ["lookup", "now", "date", "uuidv4", "getHostByName", "bcrypt", "htpasswd", "encryptAES"];
+    let actions = template.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    let code = actions.filter(|action| !action.trim_start_matches('-').trim_start().starts_with("/*"));
+    let outside_texts = code.flat_map(|action| action.split('"').step_by(2));
+    let words = outside_texts.flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '.'));
+    let changes =
+        |word: &&str| functions.contains(word) || word.starts_with("rand") || word.starts_with("gen");
+    words.filter(changes).map(Into::into).collect()
+}
+
+/// 6.
+fn a_chart_above_may_switch_it_off_and_set_globals(tools: &Tools) {
+    let above = directory();
+    let below = above.path().join("charts");
+    fs::create_dir(&below).unwrap();
+    let dependencies = concat!(
+        "apiVersion: v2\nname: above\nversion: 1.0.0\ndependencies:\n",
+        "  - {name: atdata-bridge, version: '*', condition: atdata-bridge.enabled}\n",
+    );
+    fs::write(above.path().join("Chart.yaml"), dependencies).unwrap();
+    tools.helm().package(&chart(), &below);
+    let values = |enabled: bool| {
+        let mut own = Values::minimal().written()[0].clone();
+        own["enabled"] = json!(enabled);
+        let global = json!({"imageRegistry": "registry.example.com", "imagePullSecrets": ["all"], "of": {"others": 1}});
+        Values::default().and(&json!({"global": global, "atdata-bridge": own}).to_string())
+    };
+    for helm in &tools.helms {
+        let rendered = helm.template_for(above.path(), KUBERNETES[3], &values(true)).unwrap();
+        let objects = Objects::parse(&rendered);
+        let spec = objects.workload().spec;
+        assert!(text(&spec["containers"][0]["image"]).starts_with("registry.example.com/"), "{spec}");
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "all"}]));
+        assert_eq!(helm.template_for(above.path(), KUBERNETES[3], &values(false)).unwrap().trim(), "");
+    }
+}
+
+/// 7. Of the bridge in its names, of Grafana in legends, of Prometheus in alerts.
+fn braces_of_others_are_left_alone(tools: &Tools) {
+    let all = "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}";
+    let own = "config: {event: {keys: ['/{{ .Release.Name }}', '/${HOME}']}}";
+    let objects = tools.helm().objects(&Values::minimal().and(all).and(own));
+    let configuration =
+        objects.of_kind("ConfigMap").find_map(|map| map["data"]["bridge.toml"].as_str()).unwrap();
+    assert!(configuration.contains("\"/{{ .Release.Name }}\", \"/${HOME}\""), "{configuration}");
+    let dashboards = objects.of_kind("ConfigMap").filter(|map| map["data"]["bridge.toml"].is_null());
+    let rendered: Vec<&str> =
+        dashboards.flat_map(|map| fields(&map["data"])).map(|(_, data)| text(data)).collect();
+    let shipped = fs::read_to_string(in_tree("helm/atdata-bridge/dashboards/atdata-bridge.json")).unwrap();
+    assert_eq!(rendered.iter().map(|data| data.trim()).collect::<Vec<_>>(), [shipped.trim()]);
+    assert!(objects.the("PrometheusRule").to_string().contains("{{ $labels.pod }}"));
+}
+
+/// 8. A cluster that gives every namespace ids of its own refuses others.
+fn openshift_gets_no_ids(tools: &Tools) {
+    let nulls = "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}";
+    for values in ["openshift: true", nulls] {
+        let objects = tools.helm().objects(&Values::minimal().and(values));
+        visit(&Value::Array(objects.0.clone()), &mut |path, value| {
+            let id =
+                ["runAsUser", "runAsGroup", "fsGroup"].iter().any(|id| path.ends_with(&format!("/{id}")));
+            assert!(!id, "{values}: {path} = {value}");
+        });
+        assert_eq!(crate::pod_security::faults(&objects), Vec::<String>::new(), "{values}");
+    }
+    let objects = tools.helm().objects(&Values::minimal());
+    assert_eq!(objects.workload().spec["securityContext"]["runAsUser"], 65532);
+}
+
+/// 10.
+fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
+    assert_eq!(tools.helm().objects(&Values::minimal()).of_kind("NetworkPolicy").count(), 0);
+    let values = concat!(
+        "networkPolicy: {enabled: true, extraEgress: [{ports: [{port: 4711, protocol: TCP}]}]}\n",
+        "config: {source: {urls: ['ssl://a:1', 'stomp://b:2']}, sinks: {nats: {url: 'nats://c,tls://d:3', stream: a},",
+        " kafka: {brokers: ['e:4', f], sasl: {mechanism: oauthbearer, token_url: 'https://g/t', client_id: a,",
+        " client_secret_file: {existingSecret: a}}}}}\n",
+    );
+    let objects = tools.helm().objects(&Values::minimal().and(values));
+    let policy = &objects.the("NetworkPolicy")["spec"];
+    assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
+    let open: Vec<String> = list(&policy["egress"])
+        .flat_map(|rule| list(&rule["ports"]))
+        .map(|port| format!("{}/{}", text(&port["protocol"]), port["port"]))
+        .collect();
+    // DNS, AtData's broker, NATS with its usual port and another, Kafka the same, the token endpoint.
+    for port in [
+        "UDP/53",
+        "TCP/53",
+        "TCP/61614",
+        "TCP/1",
+        "TCP/2",
+        "TCP/4222",
+        "TCP/3",
+        "TCP/4",
+        "TCP/9092",
+        "TCP/443",
+        "TCP/4711",
+    ] {
+        assert!(open.iter().any(|known| known == port), "{port} is closed: {open:?}");
+    }
+    let inside: Vec<&Value> = list(&policy["ingress"]).flat_map(|rule| list(&rule["ports"])).collect();
+    assert_eq!(inside, [&json!({"port": "admin", "protocol": "TCP"})]);
+    // The pod of `helm test` goes the same ways.
+    let test = objects.the("Pod");
+    assert!(crate::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
+}
+
+/// 11. Not hidden behind what a cluster says it can do: without a cluster they would vanish.
+fn monitors_are_rendered_when_asked_for_and_found_by_their_labels(tools: &Tools) {
+    for (value, kind) in [
+        ("podMonitor", "PodMonitor"),
+        ("serviceMonitor", "ServiceMonitor"),
+        ("prometheusRule", "PrometheusRule"),
+    ] {
+        let asked = format!(
+            "metrics: {{{value}: {{enabled: true, namespace: monitoring, labels: {{release: stack}}}}}}"
+        );
+        let values = Values::minimal().and(&asked);
+        let objects = tools.helm().objects(&values);
+        let metadata = &objects.the(kind)["metadata"];
+        assert_eq!(
+            (&metadata["labels"]["release"], &metadata["namespace"]),
+            (&json!("stack"), &json!("monitoring"))
+        );
+        let knowing = values.option("--api-versions", "monitoring.coreos.com/v1");
+        assert_eq!(tools.helm().objects(&knowing).titles(), objects.titles(), "{kind}");
+        assert_eq!(tools.helm().objects(&Values::minimal()).of_kind(kind).count(), 0, "{kind} unasked");
+    }
+}
+
+/// 12.
+fn the_image_comes_from_where_the_user_says(tools: &Tools) {
+    let image = |yaml: &str| {
+        let objects = tools.helm().objects(&Values::minimal().and(yaml));
+        let images: Vec<String> =
+            objects.pods().flat_map(|pod| pod.containers()).map(|of| text(&of["image"]).into()).collect();
+        assert!(images.len() > 1 && images.iter().all(|image| *image == images[0]), "{images:?}");
+        images.into_iter().next().unwrap()
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(image("{}").ends_with(&format!(":{version}")));
+    let own = "image: {registry: r.example.com:5000, repository: a/b";
+    assert_eq!(image(&format!("{own}}}")), format!("r.example.com:5000/a/b:{version}"));
+    assert_eq!(image(&format!("{own}, tag: '1'}}")), "r.example.com:5000/a/b:1");
+    assert_eq!(
+        image(&format!("{own}, tag: '1', digest: '{digest}'}}")),
+        format!("r.example.com:5000/a/b@{digest}")
+    );
+    assert_eq!(image(&format!("{own}}}\nglobal: {{imageRegistry: all}}")), format!("all/a/b:{version}"));
+    let secrets = "imagePullSecrets: [one, {name: two}]\nglobal: {imagePullSecrets: [three]}";
+    let objects = tools.helm().objects(&Values::minimal().and(secrets));
+    for pod in objects.pods() {
+        let named: Vec<&str> =
+            list(&pod.spec["imagePullSecrets"]).map(|secret| text(&secret["name"])).collect();
+        assert!(["one", "two", "three"].iter().all(|name| named.contains(name)), "{named:?}");
+    }
+}
+
+/// 13.
+fn nothing_of_third_parties_is_needed(tools: &Tools) {
+    let definition = crate::objects::yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
+    assert!(definition["dependencies"].is_null() && !chart().join("charts").exists());
+    let everything =
+        tools.helm().objects(&Values::of("everything").and("extraContainers: []\ninitContainers: []"));
+    for container in everything.pods().flat_map(|pod| pod.containers()) {
+        assert!(text(&container["image"]).contains("/atdata-bridge"), "{container}");
+    }
+}
+
+/// 14.
+fn autoscaling_alone_decides_on_replicas(tools: &Tools) {
+    let nowhere = "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: letters}}}";
+    for kind in ["kind: StatefulSet", nowhere] {
+        let values = Values::minimal().and(kind).and("replicaCount: 3");
+        assert_eq!(tools.helm().objects(&values).workload().owner["spec"]["replicas"], 3);
+        let scaled = tools.helm().objects(&values.and("autoscaling: {enabled: true, maxReplicas: 7}"));
+        assert_eq!(scaled.workload().owner["spec"]["replicas"], Value::Null);
+        assert_eq!(scaled.the("HorizontalPodAutoscaler")["spec"]["maxReplicas"], 7);
+    }
+    assert_eq!(
+        tools.helm().objects(&Values::minimal().and("replicaCount: 0")).workload().owner["spec"]["replicas"],
+        0
+    );
+}
+
+/// 15. By the chart, with a word, and not by the API server, or by nobody.
+fn what_would_appear_twice_is_refused(tools: &Tools) {
+    for (values, word) in [
+        ("extraEnv: [{name: A, value: b}, {name: A, value: c}]", "extraEnv"),
+        ("extraEnv: [{name: BRIDGE_CONFIG, value: /b}]", "extraEnv"),
+        ("extraEnv: [{name: BRIDGE__ADMIN__LISTEN, value: 'off'}]", "admin.listen"),
+        ("extraVolumes: [{name: config, emptyDir: {}}]", "extraVolumes"),
+        ("extraVolumes: [{name: a, emptyDir: {}}, {name: a, emptyDir: {}}]", "extraVolumes"),
+    ] {
+        let error = tools.helm().refusal(&Values::minimal().and(values));
+        assert!(error.contains(word), "{values}: {error}");
+    }
+}
+
+/// 16. However Helm was told them.
+fn large_numbers_stay_numbers(tools: &Tools) {
+    let numbers = [
+        ("replicaCount", "/spec/replicas"),
+        ("revisionHistoryLimit", "/spec/revisionHistoryLimit"),
+        ("minReadySeconds", "/spec/minReadySeconds"),
+        ("terminationGracePeriodSeconds", "/spec/template/spec/terminationGracePeriodSeconds"),
+        ("podSecurityContext.runAsUser", "/spec/template/spec/securityContext/runAsUser"),
+        ("livenessProbe.periodSeconds", "/spec/template/spec/containers/0/livenessProbe/periodSeconds"),
+    ];
+    let ways: [fn(Values, &str) -> Values; 3] = [
+        |values, name| values.and(&value_at(name, "100000000")),
+        |values, name| values.option("--set", &format!("{name}=100000000")),
+        |values, name| values.option("--set-json", &format!("{name}=100000000")),
+    ];
+    for helm in &tools.helms {
+        for way in ways {
+            let values = numbers.iter().fold(Values::minimal(), |values, (name, _)| way(values, name));
+            let values = way(values, "config.source.max_in_flight");
+            let objects = helm.objects(&values);
+            for (name, pointer) in numbers {
+                assert_eq!(objects.workload().owner.pointer(pointer), Some(&json!(100_000_000)), "{name}");
+            }
+            let configuration = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
+            assert!(configuration.contains("max_in_flight = 100000000\n"), "{configuration}");
+        }
+        // A label, an annotation, a password are texts, whatever they look like.
+        let texts = concat!(
+            "commonLabels: {a: 10000000}\ncommonAnnotations: {a: true}\npodAnnotations: {b: 10000000}\n",
+            "config: {source: {password_file: {existingSecret: null, value: '12345678901234567890123456789012'}}}",
+        );
+        let objects = helm.objects(&Values::minimal().and(texts));
+        assert_eq!(objects.the("Service")["metadata"]["labels"]["a"], "10000000");
+        assert_eq!(objects.workload().metadata["annotations"]["b"], "10000000");
+        let secret = objects.the("Secret")["stringData"].to_string();
+        assert!(secret.contains("\"12345678901234567890123456789012\""), "{secret}");
+    }
+}
+
+/// 17.
+fn probes_can_be_replaced_and_taken_away(tools: &Tools) {
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let probe = |yaml: &str| {
+            let objects = tools.helm().objects(&Values::minimal().and(yaml));
+            objects.workload().bridge()[name].clone()
+        };
+        let replaced =
+            probe(&format!("{name}: {{httpGet: null, tcpSocket: {{port: admin}}, periodSeconds: 7}}"));
+        assert_eq!(replaced["tcpSocket"], json!({"port": "admin"}));
+        assert!(replaced["httpGet"].is_null() && replaced["periodSeconds"] == 7, "{replaced}");
+        assert_eq!(probe(&format!("{name}: null")), Value::Null);
+    }
+    let objects = tools.helm().objects(&Values::minimal());
+    let bridge = objects.workload().bridge();
+    assert_eq!(*at(bridge, "/livenessProbe/httpGet/path"), json!("/livez"));
+    assert_eq!(*at(bridge, "/readinessProbe/httpGet/path"), json!("/readyz"));
+}
+
+/// 18. As a map or as a text.
+fn objects_of_the_users_own_are_templates(tools: &Tools) {
+    let object = |name: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{{{ .Release.Name }}}}-{name}'\n")
+    };
+    let values = json!({"extraObjects": [crate::objects::yaml(&object("map")), object("text")]});
+    let objects = tools.helm().objects(&Values::minimal().and(&values.to_string()));
+    let names: Vec<&str> = objects.of_kind("ConfigMap").map(name_of).collect();
+    assert!(names.contains(&"main-map") && names.contains(&"main-text"), "{names:?}");
+}

@@ -1,0 +1,141 @@
+//! The program itself reads what the chart renders, as a pod would.
+
+use serde_json::{Value, json};
+
+use crate::helm::{Tools, Values, with_tools};
+use crate::objects::{fields, kind_of, text, yaml};
+use crate::pod::Process;
+
+with_tools! {
+    the_program_takes_what_every_use_renders,
+    every_option_arrives_as_it_was_written,
+    odd_values_arrive_as_they_were_written,
+    the_connection_id_holds_the_name_of_the_pod,
+    what_the_program_refuses_is_found,
+    the_program_knows_what_the_pods_ask_of_it,
+}
+
+fn the_program_takes_what_every_use_renders(tools: &Tools) {
+    for (case, values) in Values::every() {
+        let process = Process::of_workload(&tools.helm().objects(&values));
+        let said = process.run(&["check", "--offline"]);
+        assert_eq!(said.as_deref(), Ok("ok      configuration\n"), "{case}");
+    }
+}
+
+fn every_option_arrives_as_it_was_written(tools: &Tools) {
+    for (case, values) in Values::every() {
+        let effective = effective(tools, &values);
+        for written in values.written().as_array().unwrap() {
+            for (option, value) in options_of(&written["config"], "") {
+                assert!(
+                    arrived(&effective, &option, &value),
+                    "{case}: {option} = {value} became\n{effective}"
+                );
+            }
+        }
+    }
+}
+
+/// Numbers that YAML and Go like to write another way, texts that look like something else, braces of the bridge's
+/// own, quotes, and names with dots.
+fn odd_values_arrive_as_they_were_written(tools: &Tools) {
+    let odd = concat!(
+        "config:\n",
+        "  source: {username: '01234', namespace: 'true', destination_id: '1e3', prefetch: 20000, max_body: 10485760}\n",
+        "  event: {keys: ['/a \"b\\c\"/d', '/{{ .Values }}', \"/\\té\\u2028\"], partitions: 1000000}\n",
+        "  dead_letters: {max_run: 10000000, max_share: 1, max_total: 10737418240}\n",
+        "  sinks:\n",
+        "    kafka: {topic: '0x1f', properties: {linger.ms: 20, message.max.bytes: 4000000}}\n",
+        "    nats-2: {kind: nats, url: 'nats://n:4222', stream: 'no', subject: 'a.{namespace}.{partition}'}\n",
+        "    my-files: {kind: file, name: '{connection_id}-{date}', max_total: 1099511627776}\n",
+    );
+    for helm in &tools.helms {
+        let process = Process::of_workload(&helm.objects(&Values::minimal().and(odd)));
+        let effective = process.run(&["config"]).unwrap_or_else(|error| panic!("{error}"));
+        for (option, value) in options_of(&yaml(odd)["config"], "") {
+            assert!(arrived(&effective, &option, &value), "{option} = {value} became\n{effective}");
+        }
+    }
+}
+
+/// The default of the bridge ends in the host's name, which is the pod's.
+fn the_connection_id_holds_the_name_of_the_pod(tools: &Tools) {
+    for values in [Values::minimal(), Values::minimal().named("other").and("replicaCount: 3")] {
+        let process = Process::of_workload(&tools.helm().objects(&values));
+        let effective = process.run(&["config"]).unwrap();
+        let expected = format!("source.connection_id = \"acme-main-{}\"", process.name());
+        assert!(effective.contains(&expected), "{effective}");
+    }
+}
+
+fn what_the_program_refuses_is_found(tools: &Tools) {
+    let objects = tools.helm().objects(&Values::minimal());
+    let file = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
+    for (right, wrong) in [("topic", "tropic"), ("stomp+tls", "smtp"), ("password_file", "passwort_file")] {
+        let broken = objects.broken("ConfigMap", "/data/bridge.toml", json!(file.replace(right, wrong)));
+        let said = Process::of_workload(&broken).run(&["check", "--offline"]);
+        assert!(said.is_err(), "{wrong} passes: {said:?}");
+    }
+    assert!(!arrived("a.b = 1  # default", "a.b", &json!(1)), "a default counts as written");
+    assert!(!arrived("a.b = 2  # /bridge.toml:1", "a.b", &json!(1)), "another value counts");
+}
+
+fn the_program_knows_what_the_pods_ask_of_it(tools: &Tools) {
+    for (case, values) in Values::every() {
+        let objects = tools.helm().objects(&values);
+        for pod in objects.pods() {
+            let process = Process::new(&objects, pod);
+            let arguments: Vec<&str> = process.arguments().iter().map(String::as_str).collect();
+            let said = process.run(&[&arguments[..], &["--help"]].concat());
+            assert!(said.is_ok(), "{case}: {}: {arguments:?}: {said:?}", kind_of(pod.owner));
+            assert!(process.run(&["flie", "--help"]).is_err());
+        }
+    }
+}
+
+fn effective(tools: &Tools, values: &Values) -> String {
+    let process = Process::of_workload(&tools.helm().objects(values));
+    process.run(&["config"]).unwrap_or_else(|error| panic!("{values:?}: {error}"))
+}
+
+/// Whether the line of `option` says that the file, or a variable, gave it `value`.
+fn arrived(effective: &str, option: &str, value: &Value) -> bool {
+    let mut lines = effective.lines().filter_map(|line| line.split_once(" = "));
+    let Some((_, line)) = lines.find(|(name, _)| *name == option) else { return false };
+    let (told, from) = line.rsplit_once("  # ").expect("where a value came from");
+    let told: Value = toml_edit::de::from_str(&format!("told = {told}")).expect("a line of TOML");
+    from != "default" && same(&told["told"], value)
+}
+
+fn same(told: &Value, written: &Value) -> bool {
+    // Lengths and sizes are told in the largest unit that fits: `60s` as `1m`, `10485760` as `10MiB`.
+    let is_measure = |value: &Value| {
+        let text = value.to_string();
+        let text = text.trim_matches('"');
+        text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == ' ')
+    };
+    let literal = written.to_string();
+    told == written
+        || text(told) == literal
+        || told.as_f64().is_some_and(|told| Some(told) == written.as_f64())
+        || *told == "***"
+        || is_measure(told) && is_measure(written) && text(told).contains(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Every option in a tree of values by its name; not what names a secret, nor what takes a default away.
+fn options_of(tree: &Value, parent: &str) -> Vec<(String, Value)> {
+    let options = fields(tree).flat_map(|(name, value)| {
+        let option = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        let reference =
+            ["existingSecret", "existingConfigMap", "value"].iter().any(|of| !value[of].is_null());
+        match value {
+            Value::Null => Vec::new(),
+            Value::Object(_) if reference => Vec::new(),
+            Value::Object(_) => options_of(value, &option),
+            _ => vec![(option, value.clone())],
+        }
+    });
+    options.collect()
+}

@@ -1,0 +1,100 @@
+//! The schemas of several versions of Kubernetes, and of the Prometheus operator, strictly: an unknown field or
+//! kind is a fault.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::helm::{KUBERNETES, Tools, Values, directory, run, with_tools};
+use crate::objects::{at, list, text, yaml};
+
+with_tools! {
+    every_version_of_kubernetes_knows_what_is_rendered,
+    what_is_wrong_is_found,
+}
+
+fn every_version_of_kubernetes_knows_what_is_rendered(tools: &Tools) {
+    let schemas = Schemas::of(tools);
+    for kubernetes in KUBERNETES {
+        let directory = directory();
+        for (case, values) in Values::every() {
+            let rendered = tools.helm().template_for(&crate::helm::chart(), kubernetes, &values);
+            fs::write(directory.path().join(format!("{case}.yaml")), rendered.unwrap()).unwrap();
+        }
+        schemas.judge(kubernetes, directory.path()).unwrap_or_else(|error| panic!("{kubernetes}: {error}"));
+    }
+}
+
+fn what_is_wrong_is_found(tools: &Tools) {
+    let schemas = Schemas::of(tools);
+    let full = tools.helm().objects(&Values::of("everything"));
+    let breaks = [
+        ("StatefulSet", "/kind", json!("StatelessSet")),
+        ("StatefulSet", "/spec/replica", json!(2)),
+        ("StatefulSet", "/spec/replicas", json!("2")),
+        ("StatefulSet", "/spec/template/spec/containers/0/ports/0/port", json!(9464)),
+        ("StatefulSet", "/spec/selector", Value::Null),
+        ("Service", "/apiVersion", json!("v2")),
+        ("PodMonitor", "/spec/podMetricsEndpoints/0/prot", json!("metrics")),
+        ("PodMonitor", "/spec/selector", Value::Null),
+        ("PrometheusRule", "/spec/groups/0/rules/0/expr", Value::Null),
+        ("PrometheusRule", "/spec/groups/0/rules/0/expression", json!("up")),
+    ];
+    for (kind, pointer, value) in breaks {
+        for kubernetes in [KUBERNETES[0], KUBERNETES[3]] {
+            let directory = directory();
+            let broken = full.broken(kind, pointer, value.clone());
+            let text: Vec<String> = broken.0.iter().map(Value::to_string).collect();
+            fs::write(directory.path().join("broken.yaml"), text.join("\n---\n")).unwrap();
+            let verdict = schemas.judge(kubernetes, directory.path());
+            assert!(verdict.is_err(), "{kubernetes}: {kind}{pointer} = {value} passes: {verdict:?}");
+        }
+    }
+}
+
+struct Schemas<'a> {
+    tools: &'a Tools,
+    operator: tempfile::TempDir,
+}
+
+impl<'a> Schemas<'a> {
+    fn of(tools: &'a Tools) -> Self {
+        let operator = directory();
+        for file in fs::read_dir(&tools.operator).unwrap() {
+            let definition = yaml(&fs::read_to_string(file.unwrap().path()).unwrap());
+            let kind = text(at(&definition, "/spec/names/kind")).to_ascii_lowercase();
+            for version in list(at(&definition, "/spec/versions")) {
+                let name = format!("{kind}-{}.json", text(&version["name"]));
+                let schema = strict(at(version, "/schema/openAPIV3Schema").clone());
+                fs::write(operator.path().join(name), schema.to_string()).unwrap();
+            }
+        }
+        Self { tools, operator }
+    }
+
+    /// Whether all of a directory passes; what kubeconform says when not.
+    fn judge(&self, kubernetes: &str, directory: &Path) -> Result<String, String> {
+        let of_kubernetes = self.tools.schemas.join(kubernetes).join("{{.ResourceKind}}{{.KindSuffix}}.json");
+        let of_operator = self.operator.path().join("{{.ResourceKind}}-{{.ResourceAPIVersion}}.json");
+        let mut command = Command::new(&self.tools.kubeconform);
+        command.arg("-strict").args(["-n", "2"]);
+        command.arg("-schema-location").arg(of_kubernetes).arg("-schema-location").arg(of_operator);
+        run(command.arg(directory), "")
+    }
+}
+
+/// A definition names every field there is, and the API server takes no other: so does this.
+fn strict(mut schema: Value) -> Value {
+    let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    if schema["properties"].is_object() && schema["additionalProperties"].is_null() && !open {
+        schema["additionalProperties"] = json!(false);
+    }
+    match &mut schema {
+        Value::Object(fields) => fields.values_mut().for_each(|inner| *inner = strict(inner.take())),
+        Value::Array(items) => items.iter_mut().for_each(|inner| *inner = strict(inner.take())),
+        _ => {}
+    }
+    schema
+}

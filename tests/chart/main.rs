@@ -1,0 +1,35 @@
+//! The tests of the Helm chart: what it renders, without a cluster.
+//!
+//! Each file is one subject. A check is a function from what was rendered to a list of faults, so that each is
+//! shown to find nothing in what the chart renders, and to find what is broken on purpose. How they are organised
+//! and run is told in CONTRIBUTING.md.
+
+#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy.toml's leave for tests does not reach the functions that tests share"
+)]
+
+#[path = "../it/support/provision.rs"]
+#[allow(dead_code, reason = "nothing stands in for a tool")]
+mod provision;
+
+mod changes;
+mod complaints;
+mod configuration;
+mod credentials;
+mod helm;
+mod kubeconform;
+mod monitoring;
+mod names;
+mod objects;
+mod package;
+mod pod;
+mod pod_security;
+mod promql;
+mod references;
+mod rendering;
+mod schema;
+mod upgrade;

@@ -1,0 +1,199 @@
+//! Alerts and dashboard: promtool takes them, each alert's own test sees it fire, and they ask only for metrics and
+//! labels that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::helm::{Tools, Values, chart, directory, in_tree, run, with_tools};
+use crate::objects::{list, text, visit};
+use crate::promql;
+
+with_tools! {
+    promtool_takes_the_rules_of_every_use,
+    every_alert_fires_in_its_test_and_is_missed_without,
+    alerts_can_be_switched_off_and_have_thresholds,
+    rules_ask_for_what_there_is,
+    the_queries_of_the_dashboard_are_queries,
+}
+
+fn promtool_takes_the_rules_of_every_use(tools: &Tools) {
+    for (case, values) in Values::every() {
+        let rule = rule_of(tools, &values.and("metrics: {prometheusRule: {enabled: true}}"));
+        check(tools, &rule["spec"]).unwrap_or_else(|error| panic!("{case}: {error}"));
+    }
+    for expr in ["up{", "sum by (a up", "no_such_function(up)"] {
+        let broken = json!({"groups": [{"name": "a", "rules": [{"alert": "A", "expr": expr}]}]});
+        assert!(check(tools, &broken).is_err(), "{expr} passes");
+    }
+}
+
+/// The tests that the chart ships beside its alerts, over what it renders; and, each alert taken out in turn, that
+/// they miss it.
+fn every_alert_fires_in_its_test_and_is_missed_without(tools: &Tools) {
+    let rule = rule_of(tools, &tested());
+    test(tools, &rule["spec"]).unwrap_or_else(|error| panic!("{error}"));
+    let alerts = alerts_of(&rule);
+    assert!(alerts.len() >= 7, "{alerts:?}");
+    for (n, alert) in alerts.iter().enumerate() {
+        let mut without = rule["spec"].clone();
+        without["groups"][0]["rules"].as_array_mut().unwrap().remove(n);
+        assert!(test(tools, &without).is_err(), "no test misses {alert}");
+    }
+}
+
+fn alerts_can_be_switched_off_and_have_thresholds(tools: &Tools) {
+    let rule = rule_of(tools, &tested());
+    for alert in list(&rule["spec"]["groups"][0]["rules"]) {
+        let name = text(&alert["alert"]);
+        for annotation in ["summary", "description"] {
+            assert!(!text(&alert["annotations"][annotation]).is_empty(), "{name} has no {annotation}");
+        }
+        assert!(["critical", "warning", "info"].contains(&text(&alert["labels"]["severity"])), "{alert}");
+        let with = |settings: &str| {
+            let setting = format!("metrics: {{prometheusRule: {{alerts: {{{name}: {settings}}}}}}}");
+            rule_of(tools, &tested().and(&setting))
+        };
+        assert!(
+            !alerts_of(&with("{enabled: false}")).contains(&name.to_owned()),
+            "{name} can't be switched off"
+        );
+        let changed = with("{for: 77m, severity: info}");
+        let changed =
+            list(&changed["spec"]["groups"][0]["rules"]).find(|known| known["alert"] == name).unwrap();
+        assert_eq!(
+            (&changed["for"], &changed["labels"]["severity"]),
+            (&json!("77m"), &json!("info")),
+            "{name}"
+        );
+    }
+    let old = "metrics: {prometheusRule: {alerts: {AtDataBridgeOldEvents: {threshold: 1000000}}}}";
+    let rule = rule_of(tools, &tested().and(old));
+    assert!(rule.to_string().contains("> 1000000\""), "{rule}");
+}
+
+fn rules_ask_for_what_there_is(tools: &Tools) {
+    let known = Known::read();
+    for (case, values) in Values::every() {
+        let rule = rule_of(tools, &values.and("metrics: {prometheusRule: {enabled: true}}"));
+        for rule in list(&rule["spec"]["groups"][0]["rules"]) {
+            let unknown = known.strangers(text(&rule["expr"]));
+            assert!(unknown.is_empty(), "{case}: {} asks for {unknown:?}", rule["alert"]);
+            for annotation in ["summary", "description"] {
+                let said = text(&rule["annotations"][annotation]);
+                let labels = said.split("$labels.").skip(1).map(promql::first_name);
+                for label in labels {
+                    assert!(known.labels.contains(label), "{}: no label {label}", rule["alert"]);
+                }
+            }
+        }
+    }
+    for query in
+        ["atdata_bridge_redy == 0", "rate(atdata_bridge_sessions[5m])", "sum by (que) (up)", "up{quue=\"a\"}"]
+    {
+        assert!(!known.strangers(query).is_empty(), "{query} passes");
+    }
+}
+
+fn the_queries_of_the_dashboard_are_queries(tools: &Tools) {
+    let known = Known::read();
+    let dashboard: Value = serde_json::from_str(&read("dashboards/atdata-bridge.json")).expect("JSON");
+    let mut queries = Vec::new();
+    visit(&dashboard, &mut |path, value| {
+        if path.ends_with("/expr") {
+            queries.push(text(value).to_owned());
+        }
+    });
+    assert!(queries.len() > 10, "{queries:?}");
+    let queries: Vec<String> = queries
+        .iter()
+        .map(|query| {
+            query.replace("$__rate_interval", "5m").replace("$__range", "1h").replace("$__interval", "1m")
+        })
+        .collect();
+    let rules: Vec<Value> = queries
+        .iter()
+        .enumerate()
+        .map(|(n, query)| json!({"record": format!("query:{n}"), "expr": query}))
+        .collect();
+    check(tools, &json!({"groups": [{"name": "dashboard", "rules": rules}]}))
+        .unwrap_or_else(|error| panic!("{error}"));
+    for query in &queries {
+        let strangers = known.strangers(query);
+        assert!(strangers.is_empty(), "{query} asks for {strangers:?}");
+    }
+}
+
+/// What the head of the alerts' test file says.
+fn tested() -> Values {
+    Values::of("files")
+        .and("replicaCount: 2\nmetrics: {prometheusRule: {enabled: true}}")
+        .named("atdata-bridge")
+        .option("--namespace", "atdata")
+}
+
+fn rule_of(tools: &Tools, values: &Values) -> Value {
+    tools.helm().objects(values).the("PrometheusRule").clone()
+}
+
+fn alerts_of(rule: &Value) -> Vec<String> {
+    list(&rule["spec"]["groups"][0]["rules"]).map(|alert| text(&alert["alert"]).into()).collect()
+}
+
+fn check(tools: &Tools, rules: &Value) -> Result<String, String> {
+    let directory = directory();
+    let file = directory.path().join("rules.yaml");
+    fs::write(&file, rules.to_string()).unwrap();
+    run(Command::new(&tools.promtool).args(["check", "rules", "--lint=all", "--lint-fatal"]).arg(file), "")
+}
+
+fn test(tools: &Tools, rules: &Value) -> Result<String, String> {
+    let directory = directory();
+    fs::write(directory.path().join("alerts.rendered.yaml"), rules.to_string()).unwrap();
+    let file = directory.path().join("alerts.test.yaml");
+    fs::copy(chart().join("rules/alerts.test.yaml"), &file).unwrap();
+    run(Command::new(&tools.promtool).args(["test", "rules"]).arg(file), "")
+}
+
+/// The metrics and labels that queries may ask for.
+struct Known {
+    metrics: BTreeSet<String>,
+    labels: BTreeSet<String>,
+}
+
+impl Known {
+    /// What docs/metrics.md has, and what every Prometheus on Kubernetes has.
+    fn read() -> Self {
+        let page = fs::read_to_string(in_tree("docs/metrics.md")).unwrap();
+        let others = ["up", "kubelet_volume_stats_used_bytes", "kubelet_volume_stats_capacity_bytes"];
+        let mut metrics: BTreeSet<String> = others.map(Into::into).into();
+        let of_kubernetes = ["namespace", "pod", "container", "persistentvolumeclaim", "le"];
+        let mut labels: BTreeSet<String> = of_kubernetes.map(Into::into).into();
+        for row in page.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let name = cells[1].trim_matches('`');
+            match cells[2] {
+                "histogram" => {
+                    metrics.extend(["bucket", "count", "sum"].map(|part| format!("{name}_{part}")))
+                }
+                _ => drop(metrics.insert(name.into())),
+            }
+            labels.extend(cells[3].split(',').map(|label| label.trim().trim_matches('`').to_owned()));
+        }
+        assert!(metrics.len() > 15, "{metrics:?}");
+        Self { metrics, labels }
+    }
+
+    fn strangers(&self, query: &str) -> Vec<String> {
+        let names = promql::names(query);
+        let metrics = names.metrics.into_iter().filter(|name| !self.metrics.contains(name));
+        metrics.chain(names.labels.into_iter().filter(|name| !self.labels.contains(name))).collect()
+    }
+}
+
+fn read(file: impl AsRef<Path>) -> String {
+    fs::read_to_string(chart().join(file)).unwrap()
+}

@@ -1,0 +1,101 @@
+//! What is packed and said: the archive, the versions, the notes, and the guide's own examples.
+
+use std::fs;
+use std::process::Command;
+
+use crate::helm::{
+    KUBERNETES, NAMESPACE, RELEASE, Tools, Values, chart, copy_directory, directory, in_tree, run, with_tools,
+};
+use crate::objects::{Objects, name_of, text, yaml};
+use crate::rendering::half_done;
+
+with_tools! {
+    the_archive_holds_what_is_meant,
+    the_notes_fit_the_release,
+    the_examples_of_the_guide_install,
+}
+
+/// All that a user needs, nothing of the tests.
+fn the_archive_holds_what_is_meant(tools: &Tools) {
+    for helm in &tools.helms {
+        let packed = directory();
+        helm.package(&chart(), packed.path());
+        let archive = packed.path().join(format!("atdata-bridge-{}.tgz", env!("CARGO_PKG_VERSION")));
+        let listed = run(Command::new("tar").arg("-tzf").arg(&archive), "").unwrap();
+        let mut files: Vec<&str> =
+            listed.lines().filter_map(|line| line.strip_prefix("atdata-bridge/")).collect();
+        files.sort_unstable();
+        let top = |file: &&&str| !file.contains('/') && **file != ".helmignore";
+        let top: Vec<&&str> = files.iter().filter(top).collect();
+        assert_eq!(top, [&"Chart.yaml", &"README.md", &"values.schema.json", &"values.yaml"], "{helm:?}");
+        let directories = ["templates/", "dashboards/atdata-bridge.json", "rules/alerts.yaml"];
+        let others = files.iter().filter(|file| file.contains('/'));
+        let strangers: Vec<_> =
+            others.filter(|file| !directories.iter().any(|known| file.starts_with(known))).collect();
+        assert!(strangers.is_empty(), "{helm:?} packs {strangers:?}");
+        let unpacked = helm.template_for(&archive, "1.37", &Values::of("everything"));
+        assert_eq!(
+            unpacked,
+            helm.template(&Values::of("everything")),
+            "something that is needed was left out"
+        );
+    }
+}
+
+#[test]
+fn chart_and_program_have_one_version() {
+    let definition = yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((text(&definition["version"]), text(&definition["appVersion"])), (version, version));
+    // Managed clusters call themselves pre-releases, which only a range that ends in `-0` lets in.
+    assert_eq!(definition["kubeVersion"], ">=1.27.0-0");
+    assert_eq!(definition["name"], "atdata-bridge");
+}
+
+/// The next commands, with the names that they need. Helm shows the notes to none but a cluster, so a copy of the
+/// chart renders them as an object.
+fn the_notes_fit_the_release(tools: &Tools) {
+    let copy = directory();
+    copy_directory(&chart(), copy.path());
+    let templates = copy.path().join("templates");
+    let notes = fs::read_to_string(templates.join("NOTES.txt")).unwrap();
+    let object =
+        "apiVersion: v1\nkind: Notes\nmetadata: {name: notes}\ntext: {{ include \"notes\" . | toJson }}\n";
+    fs::write(
+        templates.join("notes.yaml"),
+        format!("{{{{ define \"notes\" }}}}{notes}{{{{ end }}}}\n{object}"),
+    )
+    .unwrap();
+    for (case, values) in Values::every() {
+        let rendered = tools.helm().template_for(copy.path(), KUBERNETES[3], &values).unwrap();
+        let objects = Objects::parse(&rendered);
+        let notes = text(&objects.the("Notes")["text"]);
+        assert_eq!(half_done(notes), Vec::<&str>::new(), "{case}");
+        let is_command = |line: &&str| ["kubectl ", "helm "].iter().any(|program| line.starts_with(program));
+        let commands: Vec<&str> = notes.lines().map(str::trim).filter(is_command).collect();
+        assert_eq!(commands.len(), 3, "{case}: {notes}");
+        let workload = objects.workload();
+        for command in &commands {
+            let namespace = if command.starts_with("helm ") {
+                NAMESPACE
+            } else {
+                text(&workload.owner["metadata"]["namespace"])
+            };
+            assert!(command.contains(&format!("--namespace {namespace} ")), "{case}: {command}");
+            let name = if command.starts_with("helm ") { RELEASE } else { name_of(workload.owner) };
+            assert!(command.contains(name), "{case}: {command}");
+        }
+    }
+}
+
+/// Every block of values in the guide: the first is whole, the others are laid over it.
+fn the_examples_of_the_guide_install(tools: &Tools) {
+    let guide = fs::read_to_string(in_tree("docs/kubernetes.md")).unwrap();
+    let blocks: Vec<&str> =
+        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() > 3, "few examples");
+    let whole = Values::default().and(blocks[0]);
+    for block in &blocks {
+        tools.helm().objects(&whole.clone().and(block));
+    }
+}

@@ -1,0 +1,155 @@
+//! A pod of the bridge, as a process on this machine: the environment and the files that its spec gives it, and the
+//! real program.
+//!
+//! The kubelet would mount the files where the spec says; here they lie below a directory, and wherever the
+//! configuration or a variable says such a path, that directory is put before it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::helm::{directory, run};
+use crate::objects::{Objects, Pod, at, fields, kind_of, list, name_of, text};
+
+/// The environment and the files of a pod's first container.
+pub struct Process {
+    root: TempDir,
+    mounts: Vec<String>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    name: String,
+}
+
+impl Process {
+    /// The first replica of the workload.
+    pub fn of_workload(objects: &Objects) -> Self {
+        Self::new(objects, objects.workload())
+    }
+
+    pub fn new(objects: &Objects, pod: Pod<'_>) -> Self {
+        let container = pod.bridge();
+        let suffix = if kind_of(pod.owner) == "Pod" { "" } else { "-0" };
+        let name = format!("{}{suffix}", name_of(pod.owner));
+        let mounts = list(&container["volumeMounts"]).map(|mount| text(&mount["mountPath"]).into()).collect();
+        let arguments = list(&container["args"]).map(|argument| text(argument).into()).collect();
+        let mut process = Self { root: directory(), mounts, environment: Vec::new(), arguments, name };
+        for mount in list(&container["volumeMounts"]) {
+            let mut volumes = list(&pod.spec["volumes"]);
+            let path = process.path(text(&mount["mountPath"]));
+            fs::create_dir_all(&path).unwrap();
+            if let Some(volume) = volumes.find(|volume| volume["name"] == mount["name"]) {
+                process.fill(&path, objects, volume);
+            }
+        }
+        process.fill_for_drivers(pod);
+        process.environment = list(&container["env"]).map(|variable| process.variable(variable)).collect();
+        process
+    }
+
+    /// What the pod is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the container is started with.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// Runs the program with `arguments` instead of its own: what it prints, or says when it fails, with paths as
+    /// they are in the pod.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
+        command.env_clear().envs(self.environment.iter().cloned()).args(arguments);
+        let root = self.root.path().to_str().expect("a path in UTF-8");
+        let as_inside = |said: String| said.replace(root, "");
+        run(&mut command, "").map(as_inside).map_err(as_inside)
+    }
+
+    fn path(&self, inside: &str) -> PathBuf {
+        self.root.path().join(inside.trim_start_matches('/'))
+    }
+
+    fn relocated(&self, content: &str) -> String {
+        self.mounts.iter().fold(content.into(), |content, mount| {
+            content.replace(mount.as_str(), self.path(mount).to_str().expect("a path in UTF-8"))
+        })
+    }
+
+    fn fill(&self, directory: &Path, objects: &Objects, volume: &Value) {
+        for source in list(at(volume, "/projected/sources")).chain([volume]) {
+            for (field, kind) in [("configMap", "ConfigMap"), ("secret", "Secret")] {
+                let reference = &source[field];
+                let name =
+                    if reference["name"].is_null() { &reference["secretName"] } else { &reference["name"] };
+                let content = objects.find(kind, text(name)).map(|object| {
+                    if object["data"].is_object() { &object["data"] } else { &object["stringData"] }
+                });
+                for item in list(&reference["items"]) {
+                    let (key, path) = (text(&item["key"]), text(&item["path"]));
+                    let content = content.map_or_else(|| invented(path), |known| text(&known[key]).into());
+                    fs::write(directory.join(path), content).unwrap();
+                }
+                if reference["items"].is_null() {
+                    for (key, content) in content.into_iter().flat_map(fields) {
+                        fs::write(directory.join(key), self.relocated(text(content))).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a driver of the user's mounts is known only by what the configuration asks of it.
+    fn fill_for_drivers(&self, pod: Pod<'_>) {
+        let driven = list(&pod.spec["volumes"]).filter(|volume| volume["csi"].is_object());
+        let mounts = list(&pod.bridge()["volumeMounts"]);
+        for mount in driven.flat_map(|volume| mounts.clone().filter(|mount| mount["name"] == volume["name"]))
+        {
+            let directory = self.path(text(&mount["mountPath"]));
+            let mut configurations = self.mounts.iter().map(|mount| self.path(mount).join("bridge.toml"));
+            let file = configurations.find(|file| file.exists()).expect("a configuration");
+            let configuration = fs::read_to_string(file).unwrap();
+            for value in configuration.split('"').filter(|value| Path::new(value).starts_with(&directory)) {
+                fs::write(value, invented(value)).unwrap();
+            }
+        }
+    }
+
+    fn variable(&self, variable: &Value) -> (String, String) {
+        let from = &variable["valueFrom"];
+        let value = match text(at(from, "/fieldRef/fieldPath")) {
+            "metadata.name" => self.name.clone(),
+            "" if from["secretKeyRef"].is_object() => {
+                invented(text(&from["secretKeyRef"]["key"])).trim().into()
+            }
+            "" => self.relocated(text(&variable["value"])).replace("$(HOSTNAME)", &self.name),
+            other => panic!("these tests don't know the field {other}"),
+        };
+        (text(&variable["name"]).into(), value)
+    }
+}
+
+/// What a secret or a certificate of the user's may hold, by what it is for.
+fn invented(name: &str) -> String {
+    if name.ends_with("username") {
+        return "12345".into();
+    }
+    static PAIR: OnceLock<(String, String)> = OnceLock::new();
+    let (certificate, key) = PAIR.get_or_init(|| {
+        let key = KeyPair::generate().unwrap();
+        (CertificateParams::default().self_signed(&key).unwrap().pem(), key.serialize_pem())
+    });
+    if name.ends_with("ca_file") || name.ends_with("certificate_file") {
+        certificate.clone()
+    } else if name.ends_with("key_file") && !name.ends_with("nkey_file") {
+        key.clone()
+    } else {
+        // As AtData's: 32 hex digits; one line feed at the end is ignored.
+        "0123456789abcdef0123456789abcdef\n".into()
+    }
+}

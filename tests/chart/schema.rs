@@ -1,0 +1,167 @@
+//! The schema of the values: in step with the program and with values.yaml, strict about what is ours, open where
+//! the bridge is open; and what Helm says when something is wrong or missing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::helm::{Tools, Values, chart, in_tree, run, with_tools};
+use crate::objects::{fields, text, visit, yaml};
+
+with_tools! {
+    what_is_misspelt_or_of_another_type_is_refused,
+    sinks_of_any_name_and_kind_are_taken,
+    what_is_missing_is_named,
+    what_cannot_work_is_refused_with_what_to_do,
+    what_is_generated_is_not_stale,
+}
+
+fn what_is_misspelt_or_of_another_type_is_refused(tools: &Tools) {
+    let wrong = [
+        "replicaCuont: 2",
+        "replicaCount: '2'",
+        "replicaCount: -1",
+        "kind: DaemonSet",
+        "image: {tags: a}",
+        "image: {digest: '0123'}",
+        "persistence: {sise: 1Gi}",
+        "metrics: {podMonitor: {enable: true}}",
+        "metrics: {podMonitor: {enabled: 'true'}}",
+        "metrics: {prometheusRule: {alerts: {AtDataBridgeHeld: {treshold: 1}}}}",
+        "networkPolicy: {enabled: 1}",
+        "config: {sorce: {}}",
+        "config: {source: {prefech: 1}}",
+        "config: {source: {username: 12345}}",
+        "config: {source: {ordering: strickt}}",
+        "config: {source: {password_file: {existingSecrets: a}}}",
+        "config: {sinks: {kafka: {topik: a}}}",
+        "config: {sinks: {kafka: {compression: lzma}}}",
+        "config: {sinks: {kafka: {tls: {enabled: 'yes'}}}}",
+        "config: {sinks: {nats: {url: 'nats://a', steam: b}}}",
+        "config: {dead_letters: {directroy: /a}}",
+    ];
+    for helm in &tools.helms {
+        for values in wrong {
+            let error = helm.refusal(&Values::minimal().and(values));
+            assert!(error.contains("schema"), "{helm:?}: {values}: {error}");
+        }
+    }
+}
+
+/// `[sinks.<name>]` is the user's, and so is a kind that another program knows.
+fn sinks_of_any_name_and_kind_are_taken(tools: &Tools) {
+    let sinks = concat!(
+        "config: {sinks: {kafka: null, kafka-eu: {kind: kafka, brokers: [a], topic: b},",
+        " web_2: {kind: webhook, url: 'https://a', whatever: {it: needs}}}}",
+    );
+    for helm in &tools.helms {
+        let objects = helm.objects(&Values::minimal().and(sinks));
+        let configuration = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
+        assert!(configuration.contains("[sinks.kafka-eu]") && !configuration.contains("[sinks.kafka]"));
+        assert!(configuration.contains("[sinks.web_2.whatever]\n"), "{configuration}");
+    }
+}
+
+/// All of it at once, each by its name, and nothing of Helm's machinery instead.
+fn what_is_missing_is_named(tools: &Tools) {
+    for helm in &tools.helms {
+        let error = helm.refusal(&Values::default());
+        let required = [
+            "source.url",
+            "source.username",
+            "source.password_file",
+            "source.namespace",
+            "source.destination_id",
+        ];
+        for option in required.into_iter().chain(["sinks"]) {
+            assert!(error.contains(&format!("config.{option}")), "{helm:?} does not name {option}: {error}");
+        }
+        assert!(!error.contains("nil pointer"), "{error}");
+        for option in required {
+            let path = option.replace("source.", "config: {source: {");
+            let error = helm.refusal(&Values::minimal().and(&format!("{path}: null}}}}")));
+            let named: Vec<&str> = required.into_iter().filter(|known| error.contains(known)).collect();
+            assert_eq!(named, [option], "{error}");
+        }
+    }
+}
+
+fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
+    let refused = [
+        ("kind: Deployment", "config.dead_letters"),
+        (
+            "kind: Deployment\nconfig: {sinks: {file: {}}, dead_letters: {kafka: {topic: a}}}",
+            "config.sinks.file",
+        ),
+        ("persistence: {enabled: false}", "persistence.enabled"),
+        ("terminationGracePeriodSeconds: 25", "terminationGracePeriodSeconds"),
+        ("config: {shutdown: {drain_timeout: 2min}}", "terminationGracePeriodSeconds"),
+        ("config: {shutdown: {drain_timeout: soon}}", "config.shutdown.drain_timeout"),
+        ("config: {admin: {listen: 'off'}}", "config.admin.listen"),
+        ("config: {admin: {listen: '127.0.0.1:9464'}}", "config.admin.listen"),
+        ("replicaCount: 2\nconfig: {source: {connection_id: me}}", "config.source.connection_id"),
+        (
+            "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: me}]",
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        ("metrics: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}", "serviceMonitor"),
+        ("config: {source: {password_file: {existingSecret: a, value: b}}}", "config.source.password_file"),
+    ];
+    for helm in &tools.helms {
+        for (values, named) in refused {
+            let error = helm.refusal(&Values::minimal().and(values));
+            assert!(error.contains(named) && error.contains(": "), "{helm:?}: {values}: {error}");
+        }
+    }
+}
+
+/// What is made of the program's own schema, and of the comments in values.yaml, is what lies in the tree.
+fn what_is_generated_is_not_stale(_: &Tools) {
+    let generate = |schema: &str| {
+        let mut command = Command::new("python3");
+        run(command.arg(in_tree("helm/generate.py")).arg("--check"), schema)
+    };
+    let mut program = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
+    let schema = run(program.args(["config", "--reference=schema"]), "").unwrap();
+    generate(&schema).unwrap_or_else(|error| panic!("{error}"));
+    let another = schema.replace("\"prefetch\"", "\"postfetch\"");
+    assert!(another != schema && generate(&another).is_err(), "an option that is not there is not seen");
+}
+
+#[test]
+fn the_schema_is_one_that_every_helm_knows_without_a_network() {
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["additionalProperties"], false);
+    visit(&schema, &mut |path, value| {
+        let remote = path.ends_with("/$ref") && !text(value).starts_with("#/");
+        assert!(!remote, "{path} refers to {value}");
+    });
+}
+
+/// Each value has its comment and its default in values.yaml; only what Helm itself passes has none.
+#[test]
+fn every_value_of_the_schema_is_explained_in_values_yaml() {
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let values = yaml(&read("values.yaml"));
+    let mut in_schema = names(&schema["properties"]);
+    assert!(in_schema.remove("enabled"), "the switch of charts above");
+    assert_eq!(in_schema, names(&values));
+    // Those of the bridge, of other charts, and of Kubernetes are explained elsewhere.
+    let ours = |name: &str| !["config", "global", "resources"].contains(&name);
+    for (name, part) in fields(&schema["properties"]).filter(|(name, _)| ours(name)) {
+        if part["properties"].is_object() {
+            assert_eq!(names(&part["properties"]), names(&values[name]), "{name}");
+        }
+    }
+}
+
+fn names(map: &Value) -> BTreeSet<String> {
+    fields(map).map(|(name, _)| name.clone()).collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(chart().join(file)).unwrap()
+}
