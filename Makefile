@@ -6,6 +6,7 @@
 #   make bench-sinks   how fast it writes into Kafka and JetStream, near and far, against bare producers
 #   make bench-protocols   STOMP against OpenWire on one broker: speed, and what an event costs bridge and broker
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
+#   make apiserver-test   the Helm chart before a real API server of Kubernetes, which the first time takes minutes to build
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
 #   make chart    what in the Helm chart is made of something else: the schema of its values, its table of values
@@ -13,9 +14,10 @@
 #   make brokers  gets the servers that the tests start (make test does it too)
 
 ARGS ?=
-PROVISION := $(wildcard tests/it/support/*/provision.sh)
+# The API server takes minutes to build, and only one target wants it.
+PROVISION := $(filter-out %/apiserver/provision.sh,$(wildcard tests/it/support/*/provision.sh))
 
-.PHONY: demo test bench bench-sinks bench-protocols soak fuzz lint docs chart brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -30,6 +32,13 @@ test: toolchain brokers
 
 bench bench-sinks bench-protocols soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
+
+# Unoptimised: it measures nothing. What is missing is a failure here.
+apiserver-test: export REQUIRE_BROKERS = 1
+apiserver-test: toolchain
+	@tests/it/support/kubernetes/provision.sh
+	@tests/it/support/apiserver/provision.sh
+	@cargo bench --profile dev --locked --quiet --bench apiserver -- $(ARGS)
 
 fuzz: toolchain
 	@tests/fuzz/run.sh $(ARGS)

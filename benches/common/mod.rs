@@ -63,6 +63,13 @@ fn jar_version(directory: Result<PathBuf, String>, jar: &str) -> Option<String> 
 
 /// The head of a result document: how to get it again, and what it was measured with.
 pub fn heading(title: &str, target: &str) -> String {
+    let brokers: Vec<String> = brokers().into_iter().map(name_of).collect();
+    let servers = [("Java", answer("java", &["--version"])), ("brokers", brokers.join(", "))];
+    titled(title, target, &servers)
+}
+
+/// The same with other servers than brokers, by name and version.
+pub fn titled(title: &str, target: &str, servers: &[(&str, String)]) -> String {
     let mut text = format!("# {title}\n\n");
     let mut line = |name: &str, value: &str| writeln!(text, "- {name}: {value}").expect("write to a string");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -71,9 +78,7 @@ pub fn heading(title: &str, target: &str) -> String {
     line("command", &format!("`make {target}{arguments}`"));
     line("atdata-bridge", env!("CARGO_PKG_VERSION"));
     line("compiler", &answer("rustc", &["--version"]));
-    line("Java", &answer("java", &["--version"]));
-    let brokers: Vec<String> = brokers().into_iter().map(name_of).collect();
-    line("brokers", &brokers.join(", "));
+    servers.iter().for_each(|(name, version)| line(name, version));
     line("machine", &machine());
     line("date", &jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string());
     text

@@ -1,0 +1,173 @@
+//! The chart before a real API server of Kubernetes: what it renders is judged, and installed, upgraded, rolled back
+//! and removed by both Helms. Nothing runs of what it stores. `make apiserver-test`; the document goes to standard
+//! output, progress to standard error.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    dead_code,
+    reason = "nobody but this binary sees it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a campaign fails like a test, and prints what it found"
+)]
+
+mod api;
+#[path = "../../tests/chart/changes.rs"]
+mod changes;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../../tests/chart/helm.rs"]
+mod helm;
+#[path = "../../tests/chart/objects.rs"]
+mod objects;
+mod releases;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use api::Api;
+use helm::{NAMESPACE, Tools, Values};
+use objects::{Objects, kind_of, list, name_of, text, title, yaml};
+use support::ports::free_port;
+use support::process::Server;
+use support::provision;
+
+fn main() {
+    let tools = Tools::find().unwrap_or_else(|reason| panic!("{reason}"));
+    let server = start();
+    let api = Api::of(&server.directory().join("kubeconfig"));
+    let servers = [
+        ("API server", format!("kube-apiserver {}, with etcd in its process", api.version())),
+        ("clients", tools.helms.each_ref().map(releases::name).join(", ")),
+    ];
+    print!("{}", common::titled("The chart before an API server", "apiserver-test", &servers));
+    prepare(&api, &tools);
+    judged(&api, &tools);
+    refused(&api, &tools);
+    releases::lived(&api, &tools, server.directory());
+    server.kill();
+}
+
+/// Etcd and the API server on ports of their own, which end with this process.
+fn start() -> Server {
+    let program = provision::provisioned("apiserver", "1.37").unwrap_or_else(|reason| panic!("{reason}"));
+    let server = Server::new("apiserver");
+    let directory = server.directory().to_owned();
+    server.launch_on(
+        || [free_port(), free_port(), free_port()],
+        |ports| {
+            let mut command = Command::new(program.join("apiserver"));
+            command.arg(&directory).args(ports.map(|port| port.to_string()));
+            command
+        },
+    );
+    server
+}
+
+/// What a cluster has before the chart comes: the operator's definitions, namespaces that take restricted pods only,
+/// and what the values of `ci/` name.
+fn prepare(api: &Api, tools: &Tools) {
+    for file in fs::read_dir(&tools.operator).unwrap() {
+        api.create(&yaml(&fs::read_to_string(file.unwrap().path()).unwrap()));
+    }
+    api.wait_for("monitoring.coreos.com/v1", 3);
+    let levels = ["enforce", "audit", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}"));
+    let labels: Value = levels.into_iter().map(|name| (name, json!("restricted"))).collect();
+    for name in [NAMESPACE, "monitoring", "events"] {
+        let metadata = json!({"name": name, "labels": labels});
+        api.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+    }
+    let class = |version: &str, kind: &str, name: &str, more: (&str, Value)| {
+        let mut class = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        class[more.0] = more.1;
+        api.create(&class);
+    };
+    class("scheduling.k8s.io/v1", "PriorityClass", "high", ("value", json!(1000)));
+    class("node.k8s.io/v1", "RuntimeClass", "gvisor", ("handler", json!("runsc")));
+}
+
+/// Each object of each use, and a bare pod of each template, since only pods are held to the namespace's level.
+fn judged(api: &Api, tools: &Tools) {
+    println!("\n## Judged\n");
+    println!(
+        "Each object that `helm template` makes of each file in `ci/`, and a pod of each template, created with"
+    );
+    println!(
+        "`dryRun=All`, `fieldValidation=Strict` in a namespace with `enforce=restricted`; a warning is a failure.\n"
+    );
+    println!("| values | objects | pods | refused or warned |\n|---|---:|---:|---|");
+    for (case, values) in Values::every() {
+        let objects = tools.helm().objects(&values);
+        let pods = pods_of(&objects);
+        for object in objects.0.iter().chain(&pods) {
+            api.judge(object).unwrap_or_else(|error| panic!("{case}: {}: {error}", title(object)));
+        }
+        println!("| {case} | {} | {} | none |", objects.0.len(), pods.len());
+    }
+}
+
+/// A pod of each template, as the controllers would make it.
+fn pods_of(objects: &Objects) -> Vec<Value> {
+    let pods = objects.pods().filter(|pod| kind_of(pod.owner) != "Pod").map(|pod| {
+        let mut metadata = pod.metadata.clone();
+        metadata["name"] = json!(format!("{}-0", name_of(pod.owner)));
+        metadata["namespace"] = pod.owner["metadata"]["namespace"].clone();
+        let mut spec = pod.spec.clone();
+        for claim in list(&pod.owner["spec"]["volumeClaimTemplates"]) {
+            let name = &claim["metadata"]["name"];
+            let volume =
+                json!({"name": name, "persistentVolumeClaim": {"claimName": format!("{}-0", text(name))}});
+            spec["volumes"].as_array_mut().expect("volumes").push(volume);
+        }
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    });
+    pods.collect()
+}
+
+/// That the judge is one: what is broken on purpose is refused, for the reason it was broken.
+fn refused(api: &Api, tools: &Tools) {
+    println!("\n## Refused\n");
+    println!("The same with one thing broken on purpose: that the judgement above is one.\n");
+    println!("| broken | the API server's words |\n|---|---|");
+    let everything = tools.helm().objects(&Values::of("everything"));
+    let pod = Objects(pods_of(&everything));
+    let breaks = [
+        (&everything, "StatefulSet", "/spec/replica", json!(2), "unknown field"),
+        (&everything, "StatefulSet", "/spec/selector/matchLabels/a", json!("b"), "selector"),
+        (&everything, "StatefulSet", "/spec/template/spec/containers/0/image", json!(""), "image: Required"),
+        (
+            &everything,
+            "StatefulSet",
+            "/spec/template/spec/hostNetwork",
+            json!(true),
+            "would violate PodSecurity",
+        ),
+        (&everything, "Service", "/spec/ports/0/port", json!(70000), "between 1 and 65535"),
+        (&everything, "PodDisruptionBudget", "/spec/minAvailable", json!(1), "both"),
+        (&everything, "PodMonitor", "/spec/podMetricsEndpoints/0/interval", json!("soon"), "interval"),
+        (&everything, "PrometheusRule", "/spec/groups/0/rules/0/expression", json!("up"), "unknown field"),
+        (&pod, "Pod", "/spec/securityContext/runAsNonRoot", json!(false), "violates PodSecurity"),
+        (&pod, "Pod", "/spec/hostPID", json!(true), "violates PodSecurity"),
+        (&pod, "Pod", "/spec/containers/0/securityContext/capabilities", json!({}), "violates PodSecurity"),
+        (&pod, "Pod", "/spec/priorityClassName", json!("gone"), "no PriorityClass"),
+    ];
+    for (objects, kind, pointer, value, reason) in breaks {
+        let broken = objects.broken(kind, pointer, value.clone());
+        let object = broken.of_kind(kind).find(|object| object.pointer(pointer) == Some(&value)).unwrap();
+        let error = api.judge(object).expect_err("something broken");
+        assert!(error.contains(reason), "{kind}{pointer} = {value}: {error}");
+        println!("| {kind} `{pointer}` = `{value}` | {} |", error.replace('|', "\\|"));
+    }
+}
