@@ -124,26 +124,18 @@ impl Setup {
 
     /// Starts a process.
     pub fn start(&self) -> Bridge {
-        let log = self.home.path().join("bridge.log");
-        let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
-        let errors = output.try_clone().expect("open the bridge's log");
         let mut command = match self.disk {
             Some(mib) => disk::on_small_disk(&self.program, &self.files, mib),
             None => Command::new(&self.program),
         };
-        let child = command
+        command
             .args(&self.arguments)
             // What the tester's own shell has set must not get in.
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.home.path())
-            .stdin(Stdio::null())
-            .stdout(if self.mute { Stdio::null() } else { output.into() })
-            .stderr(errors)
-            .spawn()
-            .expect("start the bridge");
-        Bridge { child, log }
+            .current_dir(self.home.path());
+        Bridge::spawn(command, self.home.path().join("bridge.log"), self.mute)
     }
 }
 
@@ -154,6 +146,16 @@ pub struct Bridge {
 }
 
 impl Bridge {
+    /// Starts `command`, which is the bridge or becomes it. It logs to `log`, behind what is there, and writes to
+    /// standard output there too, unless it is `mute`.
+    pub fn spawn(mut command: Command, log: PathBuf, mute: bool) -> Self {
+        let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
+        let errors = output.try_clone().expect("open the bridge's log");
+        command.stdin(Stdio::null()).stdout(if mute { Stdio::null() } else { output.into() }).stderr(errors);
+        let child = command.spawn().expect("start the bridge");
+        Self { child, log }
+    }
+
     /// Asks it to stop (SIGTERM).
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

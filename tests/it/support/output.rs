@@ -69,6 +69,7 @@ pub struct Tally {
     ids: HashSet<String>,
     repeated_ids: u64,
     last_of_key: HashMap<String, u64>,
+    ordered: bool,
     disordered: Vec<u64>,
     foreign: Vec<String>,
 }
@@ -83,9 +84,15 @@ impl Tally {
             ids: HashSet::new(),
             repeated_ids: 0,
             last_of_key: HashMap::new(),
+            ordered: true,
             disordered: Vec::new(),
             foreign: Vec::new(),
         }
+    }
+
+    /// The same where several processes wrote at once, so that nobody promised an order.
+    pub fn in_any_order(events: Events) -> Self {
+        Self { ordered: false, ..Self::new(events) }
     }
 
     /// Everything in a directory written by one bridge with `format = "body"`.
@@ -142,7 +149,7 @@ impl Tally {
         };
         let seen = &mut self.seen[number as usize];
         *seen += 1;
-        if *seen == 1 {
+        if *seen == 1 && self.ordered {
             let last = self.last_of_key.entry(self.events.key(number)).or_insert(number);
             if number < *last {
                 eprintln!(
