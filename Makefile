@@ -7,6 +7,7 @@
 #   make bench-protocols   STOMP against OpenWire on one broker: speed, and what an event costs bridge and broker
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make apiserver-test   the Helm chart before a real API server of Kubernetes, which the first time takes minutes to build
+#   make image-test   the container image, built and run without a registry: ARGS=arm64 is the other architecture
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
 #   make chart    what in the Helm chart is made of something else: the schema of its values, its table of values
@@ -39,6 +40,10 @@ apiserver-test: toolchain
 	@tests/it/support/kubernetes/provision.sh
 	@tests/it/support/apiserver/provision.sh
 	@cargo bench --profile dev --locked --quiet --bench apiserver -- $(ARGS)
+
+.PHONY: image-test
+image-test: toolchain
+	@tests/image/run.sh $(ARGS)
 
 fuzz: toolchain
 	@tests/fuzz/run.sh $(ARGS)
