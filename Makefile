@@ -7,6 +7,7 @@
 #   make bench-protocols   STOMP against OpenWire on one broker: speed, and what an event costs bridge and broker
 #   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
 #   make apiserver-test   the Helm chart before a real API server of Kubernetes, which the first time takes minutes to build
+#   make rehearsal   the chart's pods as processes: rolled, scaled and replaced under load, and an audit
 #   make image-test   the container image, built and run without a registry: ARGS=arm64 is the other architecture
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
@@ -41,7 +42,11 @@ apiserver-test: toolchain
 	@tests/it/support/apiserver/provision.sh
 	@cargo bench --profile dev --locked --quiet --bench apiserver -- $(ARGS)
 
-.PHONY: image-test
+.PHONY: rehearsal image-test
+# Unoptimised: it measures nothing.
+rehearsal: toolchain brokers
+	@cargo bench --profile dev --locked --quiet --bench rehearsal -- $(ARGS)
+
 image-test: toolchain
 	@tests/image/run.sh $(ARGS)
 

@@ -1,0 +1,118 @@
+//! What came out of all pods together, in each sink.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use async_nats::jetstream;
+
+use crate::support::events::Events;
+use crate::support::kafka_reader::each_record;
+use crate::support::nats::read_stream;
+use crate::support::output::{Tally, each_line, files, open_envelope};
+
+const MESSAGE_ID: &str = "atdata-message-id";
+const CONNECTION_ID: &str = "atdata-connection-id";
+
+/// What one sink holds.
+pub struct Audit {
+    pub sink: &'static str,
+    pub tally: Tally,
+    /// How many events each connection id wrote, or each volume holds.
+    pub of: BTreeMap<String, u64>,
+    ordered: bool,
+}
+
+impl Audit {
+    fn new(sink: &'static str, events: Events, ordered: bool) -> Self {
+        let tally = if ordered { Tally::new(events) } else { Tally::in_any_order(events) };
+        Self { sink, tally, of: BTreeMap::new(), ordered }
+    }
+
+    fn add(&mut self, from: &str, id: &str, key: &str, body: &str) {
+        self.tally.add_keyed(id, key, body);
+        *self.of.entry(from.to_owned()).or_default() += 1;
+    }
+
+    /// The topic; blocks.
+    pub fn kafka(bootstrap: &str, topic: &str, events: Events, ordered: bool) -> Self {
+        let mut audit = Self::new("Kafka", events, ordered);
+        each_record(bootstrap, topic, |record| {
+            let from = record.header(CONNECTION_ID).expect("a connection id");
+            let id = record.header(MESSAGE_ID).expect("a message id");
+            audit.add(from, id, text(record.key.as_deref()), text(record.value.as_deref()));
+        });
+        audit
+    }
+
+    /// The stream, whose subjects end in the key.
+    pub async fn jetstream(
+        jetstream: &jetstream::Context,
+        stream: &str,
+        events: Events,
+        ordered: bool,
+    ) -> Self {
+        let mut audit = Self::new("JetStream", events, ordered);
+        for message in read_stream(jetstream, stream).await {
+            let headers = message.headers.as_ref().expect("headers");
+            let header = |name: &str| headers.get(name).expect("a header").as_str().to_owned();
+            let (_, key) = message.subject.rsplit_once('.').expect("a key");
+            audit.add(&header(CONNECTION_ID), &header(MESSAGE_ID), key, text(Some(&message.payload)));
+        }
+        audit
+    }
+
+    /// The envelopes on the volumes of all pods, in a directory of each. An order across volumes is nobody's.
+    pub fn files(volumes: &[impl AsRef<Path>], directory: &str, events: Events) -> Self {
+        let mut audit = Self::new("files", events, false);
+        for volume in volumes {
+            let from = volume.as_ref().file_name().expect("a name").to_string_lossy().into_owned();
+            let directory = volume.as_ref().join(directory);
+            if !directory.exists() || files(&directory).is_empty() {
+                continue;
+            }
+            each_line(&directory, |line| {
+                let (id, key, _, body) = open_envelope(line).unwrap_or_else(|| panic!("{line}"));
+                audit.add(&from, id, key, body);
+            });
+        }
+        audit
+    }
+
+    /// Nothing is lost or foreign, at most `doubles` are repetitions, and where an order is promised it holds.
+    pub fn assert(&self, doubles: u64) {
+        self.tally.assert_nothing_lost_in_any_order();
+        let doubled = self.tally.doubled();
+        assert!(doubled <= doubles, "{}: doubled {doubled} events, {doubles} allowed", self.sink);
+        let disordered = self.tally.disordered();
+        assert!(disordered.is_empty(), "{}: {} events out of order", self.sink, disordered.len());
+    }
+
+    /// A row of a table.
+    pub fn row(&self, doubles: u64) -> String {
+        let of: Vec<String> =
+            self.of.iter().map(|(name, count)| format!("{}: {count}", number(name))).collect();
+        let disordered =
+            if self.ordered { self.tally.disordered().len().to_string() } else { "not promised".to_owned() };
+        format!(
+            "| {} | {} | {} | {} | {doubles} | {disordered} | {} |",
+            self.sink,
+            self.tally.distinct(),
+            self.tally.lost().len(),
+            self.tally.doubled(),
+            of.join(", ")
+        )
+    }
+}
+
+/// The head of a table of [`Audit::row`]s.
+pub const COLUMNS: &str = "| sink | events | lost | doubled | allowed | out of the order of their key | written by pod |\n\
+                           |---|---:|---:|---:|---:|---:|---|";
+
+/// The ordinal at the end of a connection id, or of a volume's name.
+fn number(name: &str) -> &str {
+    name.rsplit_once('-').map_or(name, |(_, ordinal)| ordinal)
+}
+
+fn text(bytes: Option<&[u8]>) -> &str {
+    std::str::from_utf8(bytes.expect("bytes")).expect("text")
+}

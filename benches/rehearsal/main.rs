@@ -1,0 +1,96 @@
+//! The rehearsal: the chart's pods as processes, rolled, scaled and replaced under load as a cluster would do
+//! it, against real servers. `make rehearsal`; the document goes to standard output, progress to standard error.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "nobody but this binary sees it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a campaign fails like a test, and prints what it found"
+)]
+
+mod audit;
+mod chart;
+#[path = "../common/mod.rs"]
+mod common;
+mod load;
+mod node;
+mod pod;
+mod servers;
+mod set;
+mod steps;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use std::process::Command;
+
+use clap::Parser;
+use servers::Servers;
+use support::broker::{Protocol, Version};
+
+/// Pods of the chart under load, rolled, scaled and replaced.
+#[derive(Parser)]
+struct Arguments {
+    /// Events a second.
+    #[arg(long, default_value_t = 1000)]
+    rate: u64,
+    /// Which ActiveMQ: 5 or 6.
+    #[arg(long, default_value_t = 5)]
+    broker: u8,
+    /// By OpenWire instead of STOMP.
+    #[arg(long)]
+    openwire: bool,
+    /// Cargo passes it.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// `source.ordering`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    Shared,
+    Strict,
+}
+
+impl Ordering {
+    /// As the configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    let version = if arguments.broker == 6 { Version::V6 } else { Version::V5 };
+    let protocol = if arguments.openwire { Protocol::OpenWire } else { Protocol::Stomp };
+    print!("{}", common::heading("Rehearsal: the chart's pods under load", "rehearsal"));
+    println!("- broker: {}, over {protocol:?} and TLS", common::name_of(version));
+    println!("- sinks: {} over TLS, with a login; {}, with a login; files", common::kafka(), common::nats());
+    println!("- chart: rendered by Helm {}", helm_version());
+    println!("- load: {} events a second throughout", arguments.rate);
+    println!("- seed: none, event n is the same in every run");
+
+    let servers = Servers::start(version, protocol).await;
+    for ordering in [Ordering::Shared, Ordering::Strict] {
+        steps::rehearse(&servers, ordering, arguments.rate).await;
+    }
+    println!("\nPassed.");
+}
+
+fn helm_version() -> String {
+    let answer = Command::new(chart::helm()).args(["version", "--template", "{{.Version}}"]).output();
+    let answer = answer.expect("run helm").stdout;
+    String::from_utf8_lossy(&answer).trim_start_matches('v').to_owned()
+}

@@ -1,0 +1,265 @@
+//! What is done to the pods, in its order, and what must hold at each step.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::Ordering;
+use crate::audit::{Audit, COLUMNS};
+use crate::load::Load;
+use crate::node::Node;
+use crate::servers::{PREFETCH, Servers, queue};
+use crate::set::{Replaced, StatefulSet};
+use crate::support::events::Events;
+use crate::support::output::each_line;
+use crate::support::scenario::{counts, emptied};
+use crate::support::{SOON, wait_until};
+
+const REPLICAS: usize = 3;
+const MORE: usize = 5;
+/// Drained: everything taken is settled and acknowledged.
+const DRAINED: Option<i32> = Some(0);
+/// Stopped before everything was settled, as with a sink that is held.
+const ABANDONED: Option<i32> = Some(75);
+const MISSING_TOPIC: &str = "there-is-no-such-topic";
+
+const WHY_SHARED: &str = "Allowed are `prefetch` events (200) for the unready pod, whose other sinks hold what it had \
+    taken while Kafka could settle nothing, and as many for the killed one, which may not have acknowledged what was \
+    durable. Other pods get both again; the stream drops them by their message ids.";
+const WHY_STRICT: &str = "Allowed are `prefetch` events (200) for the killed pod, which may not have acknowledged what \
+    was durable. The next one gets them again; the stream drops them by their message ids. The unready one stood by.";
+
+/// All of it with one ordering; panics where something does not hold, prints what was seen.
+pub async fn rehearse(servers: &Servers, ordering: Ordering, rate: u64) {
+    servers.make_places(ordering).await;
+    let node = Node::new(servers.secrets());
+    let set = StatefulSet::new(&node, &servers.values(ordering, REPLICAS));
+    let mut rehearsal = Rehearsal { servers, node: &node, ordering, rate, set, published: 0 };
+    println!("\n## `ordering = \"{}\"`\n", ordering.name());
+    println!("| step | took | seen |\n|---|---:|---|");
+    let load = rehearsal.install().await;
+    rehearsal.roll(&load).await;
+    rehearsal.scale_up(&load).await;
+    rehearsal.scale_down().await;
+    rehearsal.pause(load).await;
+    let clean = rehearsal.audits().await;
+
+    let load = rehearsal.go_on().await;
+    rehearsal.replace_an_unready_one().await;
+    rehearsal.replace_a_frozen_one(&load).await;
+    rehearsal.pause(load).await;
+    rehearsal.stop().await;
+    let troubled = rehearsal.audits().await;
+    rehearsal.judge(&clean, &troubled);
+}
+
+struct Rehearsal<'a> {
+    servers: &'a Servers,
+    node: &'a Node,
+    ordering: Ordering,
+    rate: u64,
+    set: StatefulSet<'a>,
+    /// Events, once the load has stopped.
+    published: u64,
+}
+
+impl Rehearsal<'_> {
+    fn shared(&self) -> bool {
+        self.ordering == Ordering::Shared
+    }
+
+    async fn install(&mut self) -> Load {
+        let took = self.set.scale_up(REPLICAS).await;
+        row("install: three at once", took, "all ready");
+        let begun = Instant::now();
+        let (code, said) = self.set.test().await;
+        assert!(code == Some(0) && !said.contains("FAILED"), "helm test ended with {code:?}\n{said}");
+        row("`helm test`", begun.elapsed(), "`check` found the broker and every sink");
+        let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, 0).await;
+        self.tell_who_works("load begins").await;
+        load
+    }
+
+    /// An upgrade, the highest ordinal first, the next one when it is ready again.
+    async fn roll(&mut self, load: &Load) {
+        self.set.apply(&self.upgraded());
+        for ordinal in (0..REPLICAS).rev() {
+            let before = load.published();
+            let Replaced { code, stopped, ready } = self.set.replace(ordinal).await;
+            assert_eq!(code, DRAINED, "pod {ordinal} did not drain");
+            assert!(load.published() > before, "there was no load");
+            let seen = format!("drained, exit code 0, in {}; ready again in {}", ms(stopped), ms(ready));
+            row(&format!("rolling update: pod {ordinal}"), stopped + ready, &seen);
+        }
+        self.tell_who_works("after the rolling update").await;
+    }
+
+    async fn scale_up(&mut self, load: &Load) {
+        let before = load.published();
+        let took = self.set.scale_up(MORE).await;
+        assert!(load.published() > before, "there was no load");
+        row("scale to five: two more at once", took, "both ready");
+        self.tell_who_works("with five").await;
+    }
+
+    async fn scale_down(&mut self) {
+        let (codes, took) = self.set.scale_down(1).await;
+        assert!(codes.iter().all(|code| *code == DRAINED), "not all drained: {codes:?}");
+        row("scale to one: four stop at once", took, "all drained, exit code 0");
+        self.tell_who_works("with one").await;
+    }
+
+    fn upgraded(&self) -> Value {
+        let mut values = self.servers.values(self.ordering, REPLICAS);
+        values["config"]["source"]["heart_beat"] = json!("10s");
+        values
+    }
+
+    async fn go_on(&mut self) -> Load {
+        let took = self.set.scale_up(REPLICAS).await;
+        row("scale to three", took, "all ready");
+        let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, self.published).await;
+        self.tell_who_works("load goes on").await;
+        load
+    }
+
+    /// An upgrade that is wrong stops at its first pod, and one that is right replaces that pod.
+    async fn replace_an_unready_one(&mut self) {
+        let right = self.upgraded();
+        let mut wrong = right.clone();
+        wrong["config"]["sinks"]["kafka"]["topic"] = json!(MISSING_TOPIC);
+        let last = REPLICAS - 1;
+
+        self.set.apply(&wrong);
+        let (code, stopped) = self.set.restart(last).await;
+        assert_eq!(code, DRAINED, "it did not drain");
+        let begun = Instant::now();
+        let why = self.set.pod(last).is_not_ready(&["sink kafka", "held", MISSING_TOPIC]).await;
+        let seen = format!("drained; the new one is alive and not ready: \"{}\"", why.replace('|', "\\|"));
+        row(&format!("upgrade to a topic that is not there: pod {last}"), stopped + begun.elapsed(), &seen);
+        self.others_go_on(last).await;
+
+        self.set.apply(&right);
+        let Replaced { code, stopped, ready } = self.set.replace(last).await;
+        // A stand-by has taken nothing that it could not settle.
+        let expected = if self.shared() { ABANDONED } else { DRAINED };
+        assert_eq!(code, expected, "how the unready one ended");
+        let seen = format!(
+            "the unready one stopped in {}, exit code {}; its successor was ready in {}",
+            ms(stopped),
+            code.unwrap_or_default(),
+            ms(ready)
+        );
+        row(&format!("upgrade to what is right: pod {last}"), stopped + ready, &seen);
+        self.tell_who_works("after that").await;
+    }
+
+    /// A process that hangs: liveness fails, SIGTERM does nothing, and at the end of the grace period it is killed.
+    async fn replace_a_frozen_one(&mut self, load: &Load) {
+        let begun = Instant::now();
+        self.set.pod(0).freeze();
+        let why = self.set.pod(0).is_dead().await;
+        row("pod 0 hangs (SIGSTOP)", begun.elapsed(), &format!("not alive: {why}"));
+        let before = load.published();
+        let Replaced { code, stopped, ready } = self.set.replace(0).await;
+        assert_eq!(code, None, "it was frozen and ended all the same");
+        assert!(load.published() > before, "there was no load");
+        let seen = format!(
+            "killed at the end of its grace period, after {}; ready again in {}",
+            ms(stopped),
+            ms(ready)
+        );
+        row("its restart, the same name", stopped + ready, &seen);
+        self.tell_who_works("after that").await;
+    }
+
+    /// More is acknowledged than what had been on its way.
+    async fn others_go_on(&mut self, but: usize) {
+        let (broker, queue) = (&self.servers.broker, queue(self.ordering));
+        let acknowledged = || counts(broker, &queue).dequeued;
+        let enough = acknowledged() + REPLICAS as u64 * PREFETCH;
+        let going_on = wait_until("the others go on", SOON, || acknowledged() > enough);
+        self.set.watching_all_but(but, going_on).await;
+    }
+
+    async fn tell_who_works(&mut self, when: &str) {
+        let begun = Instant::now();
+        let sharing = self.set.sharing(self.shared()).await;
+        let all = self.set.replicas();
+        if self.shared() {
+            row(when, begun.elapsed(), &format!("each of {all} gets events"));
+        } else {
+            assert_eq!(sharing.len(), 1, "with strict ordering one gets events: {sharing:?}");
+            let ordinal = sharing[0].rsplit_once('-').map_or("", |(_, ordinal)| ordinal);
+            row(when, begun.elapsed(), &format!("pod {ordinal} gets all events, {} stand by", all - 1));
+        }
+    }
+
+    async fn pause(&mut self, load: Load) {
+        let begun = Instant::now();
+        self.published = load.stop().await;
+        emptied(&self.servers.broker, &queue(self.ordering)).await;
+        row(
+            "the load ends",
+            begun.elapsed(),
+            &format!("{} events so far, the queue is empty", self.published),
+        );
+    }
+
+    async fn stop(&mut self) {
+        let (codes, took) = self.set.scale_down(0).await;
+        assert!(codes.iter().all(|code| *code == DRAINED), "not all drained: {codes:?}");
+        row("scale to none", took, "all drained, exit code 0");
+    }
+
+    async fn audits(&self) -> [Audit; 3] {
+        let events = Events::good(self.published);
+        let volumes = self.node.claims();
+        for volume in &volumes {
+            let letters = volume.join("dead-letters");
+            if letters.exists() {
+                each_line(&letters, |line| panic!("a dead letter: {line}"));
+            }
+        }
+        let (bootstrap, name) = (self.servers.kafka.bootstrap(), self.ordering.name());
+        // One key is in one partition and in one subject, and with strict ordering one pod writes at a time.
+        let ordered = !self.shared();
+        [
+            tokio::task::block_in_place(|| Audit::kafka(&bootstrap, name, events, ordered)),
+            Audit::jetstream(&self.servers.jetstream, name, events, ordered).await,
+            Audit::files(&volumes, "sinks/file", events),
+        ]
+    }
+
+    /// Clean ends double nothing. What an unready pod had taken, its other sinks hold, and after a kill all of
+    /// them may: both come again, so in files twice; the stream drops what it knows.
+    fn judge(&self, clean: &[Audit; 3], troubled: &[Audit; 3]) {
+        let unready = if self.shared() { PREFETCH } else { 0 };
+        let allowed = [PREFETCH, 0, PREFETCH + unready];
+        for (what, audits, allowed) in [
+            ("Installed, rolled, scaled to five and to one", clean, [0; 3]),
+            ("All of it, with the unready and the frozen one", troubled, allowed),
+        ] {
+            println!("\n{what}:\n\n{COLUMNS}");
+            for (audit, doubles) in audits.iter().zip(allowed) {
+                println!("{}", audit.row(doubles));
+            }
+            for (audit, doubles) in audits.iter().zip(allowed) {
+                audit.assert(doubles);
+            }
+        }
+        println!("\n{}", if self.shared() { WHY_SHARED } else { WHY_STRICT });
+        let lapses = &self.set.lapses;
+        assert!(lapses.is_empty(), "pods that nothing was done to were not ready: {lapses:#?}");
+        println!("\nEvery pod that nothing was done to was ready all the time, asked ten times a second.");
+    }
+}
+
+fn row(step: &str, took: Duration, seen: &str) {
+    eprintln!("{step}: {seen} ({:.1} s)", took.as_secs_f64());
+    println!("| {step} | {:.1} s | {seen} |", took.as_secs_f64());
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
