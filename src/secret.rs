@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 #[schemars(with = "String")]
 pub struct Secret {
     text: String,
-    /// Where it was read, if it was.
+    /// Where it can be read again.
     file: Option<PathBuf>,
 }
 
@@ -31,16 +31,25 @@ impl Secret {
     pub fn read(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path)?;
         let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-        Ok(Self { text: line.unwrap_or(&text).to_owned(), file: Some(path.to_owned()) })
+        // A pipe gives it once, and would keep the next reader waiting.
+        let file = path.is_file().then(|| path.to_owned());
+        Ok(Self { text: line.unwrap_or(&text).to_owned(), file })
     }
 
     /// The secret as its file says now, for whoever logs in anew: one that was rotated counts without a restart.
-    /// While the file can't be read, is empty or has control characters, the one that was read before.
+    /// While the file can't be read, is empty or has control characters, the one that was read at the start, with a
+    /// warning.
     #[must_use]
     pub fn current(&self) -> Self {
-        let read = self.file.as_deref().and_then(|file| Self::read(file).ok());
-        let usable = |secret: &Self| !secret.text.is_empty() && !secret.text.contains(char::is_control);
-        read.filter(usable).unwrap_or_else(|| self.clone())
+        let Some(file) = self.file.as_deref() else { return self.clone() };
+        let problem = match Self::read(file) {
+            Ok(secret) if secret.text.is_empty() => "it is empty".to_owned(),
+            Ok(secret) if secret.text.contains(char::is_control) => "it has control characters".to_owned(),
+            Ok(secret) => return secret,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!("{} can't be used: {problem}; taking the secret of the start", file.display());
+        self.clone()
     }
 
     /// The text itself, for the one place that sends it.

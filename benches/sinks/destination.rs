@@ -28,11 +28,6 @@ pub trait Destination {
     /// Where the proxy listens, and what it leads to.
     fn ways(&self) -> (SocketAddr, SocketAddr);
 
-    /// So many events can be on a long way at once, whatever the prefetch.
-    fn on_its_way(&self) -> usize {
-        Self::MOST
-    }
-
     /// How many events lie at the place.
     async fn count(&mut self) -> u64;
 

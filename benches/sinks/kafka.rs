@@ -36,10 +36,6 @@ const PROPERTIES: [(&str, &str); 13] = [
 /// Polling goes on for as long as this, whatever comes.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// So many records of the simulator go into one request (1 MB before compression), of which a partition has one on
-/// its way (ARCHITECTURE.md, "Far away").
-const REQUEST: usize = 2700;
-
 /// The server and its present topic.
 pub struct Topic {
     kafka: Kafka,
@@ -83,10 +79,6 @@ impl Destination for Topic {
     fn configure(&self, setup: Setup, by: By) -> Setup {
         let addr = if by == By::Proxy { self.kafka.proxy_addr() } else { self.kafka.addr(Listener::Plain) };
         setup.set("SINKS__KAFKA__BROKERS", addr.to_string()).set("SINKS__KAFKA__TOPIC", self.name())
-    }
-
-    fn on_its_way(&self) -> usize {
-        self.partitions as usize * REQUEST
     }
 
     fn ways(&self) -> (SocketAddr, SocketAddr) {

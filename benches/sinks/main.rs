@@ -172,7 +172,7 @@ async fn far<D: Destination>(
             arguments.terms(prefetch),
         )
         .await;
-        if share < WINDOW_FLOOR && prefetch <= destination.on_its_way() {
+        if share < WINDOW_FLOOR {
             missed.push(format!("far {into}, prefetch {prefetch}: {share:.2} of the window"));
         }
     }

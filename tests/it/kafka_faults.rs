@@ -1,11 +1,18 @@
 //! A topic of Kafka that is taken away, comes back otherwise, or may not be written, while events come from a
 //! real broker into Kafka, JetStream and files: they are held, visibly, and nothing is lost or comes twice.
 
+use std::time::Duration;
+
+use tokio::task::block_in_place;
+
 use crate::partitions::partitions_in_java;
 use crate::support::admin::Admin;
+use crate::support::any_kafka::AnyKafka;
 use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
+use crate::support::kafka::Listener;
 use crate::support::output::Tally;
+use crate::support::proxy::Proxy;
 use crate::support::scenario::{drain, emptied, grown, publish, publish_from, says, says_after, subscribed};
 use crate::support::three::{PARTITIONS, Sinks};
 use crate::support::{any_kafka, kafka, nats, on_each_broker};
@@ -15,6 +22,7 @@ on_each_broker!(
     a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right,
     without_a_fixed_count_the_one_of_the_new_topic_is_taken,
     a_topic_made_read_only_holds_everything_and_doubles_nothing,
+    a_kafka_far_away_that_dies_and_comes_back_holds_every_event_once,
 );
 
 /// What is published before the topic goes, and with what comes after.
@@ -116,4 +124,34 @@ fn assert_in_java_of(count: u32, sinks: &Sinks<'_>) {
     let held = sinks.topic(EVENTS).partitions(EVENTS);
     let (keys, partitions): (Vec<String>, Vec<u32>) = held.into_iter().unzip();
     assert_eq!(partitions, partitions_in_java(&keys, count));
+}
+
+/// There records go in waves, and by several clients (`sink/kafka/distance.rs`).
+async fn a_kafka_far_away_that_dies_and_comes_back_holds_every_event_once(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, kafka) = (shared(version), AnyKafka::start());
+    let AnyKafka::Real(server) = &kafka else { panic!("a stand-in has no way that could be long") };
+    let way = server.addr(Listener::Proxied);
+    let way = Proxy::delayed_at(server.proxy_addr(), way, Duration::from_millis(25)).await;
+    let namespace = protocol.named("far");
+    let sinks = Sinks::make(version, &namespace, &kafka, nats::shared()).await;
+    let setup = sinks.setup(broker, protocol).set("SINKS__KAFKA__BROKERS", way.addr().to_string());
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+    publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;
+    emptied(broker, &sinks.queue()).await;
+    assert!(bridge.log().contains("clients=4"), "{}", bridge.log());
+
+    block_in_place(|| server.kill());
+    publish_from(broker, sinks.namespace, EVENTS, BEFORE).await;
+    says(&mut bridge, "retrying: ").await;
+    block_in_place(|| server.restart());
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+
+    sinks.topic(EVENTS).tally.assert_complete(0);
+    sinks.stream(EVENTS).await.tally.assert_complete(0);
+    sinks.files(EVENTS, setup.files()).tally.assert_complete(0);
 }

@@ -125,8 +125,8 @@ impl ClientSettings {
     /// How long records are gathered, where the user says so.
     pub(super) fn linger(&self) -> Option<Duration> {
         let linger = LINGER.iter().find_map(|name| self.properties.get(*name))?;
-        // What is no number librdkafka refuses.
-        let millis: f64 = linger.parse().unwrap_or_default();
+        // librdkafka reads more than Rust does; what only it can read counts as short.
+        let millis: f64 = linger.trim().parse().unwrap_or_default();
         Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
     }
 

@@ -53,9 +53,10 @@ impl Distance {
     }
 
     /// How long the records of a wave are taken, if they go in waves: a little less than the client gathers them,
-    /// by the user's `linger` or else this one, so that none is left for a second request.
+    /// by the user's `linger` or else this one, so that none is left for a second request; but never so short that a
+    /// wave holds next to nothing.
     pub(super) fn gathering(&self, linger: Option<Duration>) -> Option<Duration> {
-        self.is_far.then(|| linger.unwrap_or(self.linger) * 9 / 10)
+        self.is_far.then(|| linger.unwrap_or(self.linger).max(SHORTEST) * 9 / 10)
     }
 }
 
@@ -96,5 +97,6 @@ mod tests {
         assert_eq!(Distance::NEAR.gathering(Some(millis(50))), None);
         assert_eq!(far(10, 4).gathering(None), Some(millis(9)));
         assert_eq!(far(10, 4).gathering(Some(millis(50))), Some(millis(45)));
+        assert_eq!(far(10, 4).gathering(Some(Duration::ZERO)), Some(SHORTEST * 9 / 10));
     }
 }

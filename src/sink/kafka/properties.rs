@@ -179,7 +179,8 @@ impl JsonSchema for Properties {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}})
+        // TOML reads an unquoted `linger.ms` as a table in a table.
+        json_schema!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "object"]}})
     }
 }
 
