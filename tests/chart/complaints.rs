@@ -1,6 +1,6 @@
-//! What users of charts complain about most, each as a test, by number. Elsewhere: 2, upgrades, in `upgrade`; 3 and 4,
-//! secrets, in `credentials`; 5, rendering that changes by itself, in `rendering` too; 9, restricted pods, in
-//! `pod_security`; 15, what is doubled or too long, in `names` and `references` too.
+//! What users of charts complain about most, each as a test. Elsewhere: upgrades, in `upgrade`; secrets, in
+//! `credentials`; rendering that changes by itself, in `rendering` too; restricted pods, in `pod_security`; what is
+//! doubled or too long, in `names` and `references` too.
 
 use std::fs;
 
@@ -25,7 +25,6 @@ with_tools! {
     objects_of_the_users_own_are_templates,
 }
 
-/// 1.
 fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
     let budget = |yaml: &str| {
         let objects = tools.helm().objects(&Values::minimal().and(yaml));
@@ -49,7 +48,7 @@ fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
     assert!(tools.helm().refusal(&both).contains("podDisruptionBudget"));
 }
 
-/// 5. What a template asks of the clock, of chance or of a cluster makes every synchronisation a change.
+/// What a template asks of the clock, of chance or of a cluster makes every synchronisation a change.
 #[test]
 fn templates_ask_nothing_that_changes() {
     assert_eq!(
@@ -88,7 +87,6 @@ fn changing(template: &str) -> Vec<String> {
     words.filter(changes).map(Into::into).collect()
 }
 
-/// 6.
 fn a_chart_above_may_switch_it_off_and_set_globals(tools: &Tools) {
     let above = directory();
     let below = above.path().join("charts");
@@ -115,7 +113,7 @@ fn a_chart_above_may_switch_it_off_and_set_globals(tools: &Tools) {
     }
 }
 
-/// 7. Of the bridge in its names, of Grafana in legends, of Prometheus in alerts.
+/// Of the bridge in its names, of Grafana in legends, of Prometheus in alerts.
 fn braces_of_others_are_left_alone(tools: &Tools) {
     let all = "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}";
     let own = "config: {event: {keys: ['/{{ .Release.Name }}', '/${HOME}']}}";
@@ -131,7 +129,7 @@ fn braces_of_others_are_left_alone(tools: &Tools) {
     assert!(objects.the("PrometheusRule").to_string().contains("{{ $labels.pod }}"));
 }
 
-/// 8. A cluster that gives every namespace ids of its own refuses others.
+/// A cluster that gives every namespace ids of its own refuses others.
 fn openshift_gets_no_ids(tools: &Tools) {
     let nulls = "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}";
     for values in ["openshift: true", nulls] {
@@ -147,7 +145,6 @@ fn openshift_gets_no_ids(tools: &Tools) {
     assert_eq!(objects.workload().spec["securityContext"]["runAsUser"], 65532);
 }
 
-/// 10.
 fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
     assert_eq!(tools.helm().objects(&Values::minimal()).of_kind("NetworkPolicy").count(), 0);
     let values = concat!(
@@ -186,7 +183,7 @@ fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
     assert!(crate::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
 }
 
-/// 11. Not hidden behind what a cluster says it can do: without a cluster they would vanish.
+/// Not hidden behind what a cluster says it can do: without a cluster they would vanish.
 fn monitors_are_rendered_when_asked_for_and_found_by_their_labels(tools: &Tools) {
     for (value, kind) in [
         ("podMonitor", "PodMonitor"),
@@ -209,7 +206,6 @@ fn monitors_are_rendered_when_asked_for_and_found_by_their_labels(tools: &Tools)
     }
 }
 
-/// 12.
 fn the_image_comes_from_where_the_user_says(tools: &Tools) {
     let image = |yaml: &str| {
         let objects = tools.helm().objects(&Values::minimal().and(yaml));
@@ -238,7 +234,6 @@ fn the_image_comes_from_where_the_user_says(tools: &Tools) {
     }
 }
 
-/// 13.
 fn nothing_of_third_parties_is_needed(tools: &Tools) {
     let definition = crate::objects::yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
     assert!(definition["dependencies"].is_null() && !chart().join("charts").exists());
@@ -249,7 +244,6 @@ fn nothing_of_third_parties_is_needed(tools: &Tools) {
     }
 }
 
-/// 14.
 fn autoscaling_alone_decides_on_replicas(tools: &Tools) {
     let nowhere = "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: letters}}}";
     for kind in ["kind: StatefulSet", nowhere] {
@@ -265,7 +259,7 @@ fn autoscaling_alone_decides_on_replicas(tools: &Tools) {
     );
 }
 
-/// 15. By the chart, with a word, and not by the API server, or by nobody.
+/// By the chart, with a word, and not by the API server, or by nobody.
 fn what_would_appear_twice_is_refused(tools: &Tools) {
     for (values, word) in [
         ("extraEnv: [{name: A, value: b}, {name: A, value: c}]", "extraEnv"),
@@ -279,7 +273,7 @@ fn what_would_appear_twice_is_refused(tools: &Tools) {
     }
 }
 
-/// 16. However Helm was told them.
+/// However Helm was told them.
 fn large_numbers_stay_numbers(tools: &Tools) {
     let numbers = [
         ("replicaCount", "/spec/replicas"),
@@ -318,7 +312,6 @@ fn large_numbers_stay_numbers(tools: &Tools) {
     }
 }
 
-/// 17.
 fn probes_can_be_replaced_and_taken_away(tools: &Tools) {
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = |yaml: &str| {
@@ -337,7 +330,7 @@ fn probes_can_be_replaced_and_taken_away(tools: &Tools) {
     assert_eq!(*at(bridge, "/readinessProbe/httpGet/path"), json!("/readyz"));
 }
 
-/// 18. As a map or as a text.
+/// As a map or as a text.
 fn objects_of_the_users_own_are_templates(tools: &Tools) {
     let object = |name: &str| {
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{{{ .Release.Name }}}}-{name}'\n")

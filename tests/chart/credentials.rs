@@ -1,5 +1,4 @@
-//! Secrets: out of Secrets that exist, as files, never where everybody reads; and pods that notice another one. The
-//! numbers are those of the complaints.
+//! Secrets: out of Secrets that exist, as files, never where everybody reads; and pods that notice another one.
 
 use std::fs;
 
@@ -14,7 +13,7 @@ with_tools! {
     no_credential_gets_into_a_config_map,
 }
 
-/// 3. A pod reads its configuration and credentials once.
+/// A pod reads its configuration and credentials once.
 fn a_change_of_configuration_or_secret_restarts_pods(tools: &Tools) {
     let of = |yaml: &str| {
         let inline = "config: {source: {password_file: {existingSecret: null, value: hush}}}";
@@ -30,7 +29,7 @@ fn a_change_of_configuration_or_secret_restarts_pods(tools: &Tools) {
     assert_eq!(of(off), of(&format!("{off}\nconfig: {{source: {{prefetch: 100}}}}")), "switched off");
 }
 
-/// 4. Every option for a file in the reference of the configuration can name a Secret, and is mounted from it.
+/// Every option for a file in the reference of the configuration can name a Secret, and is mounted from it.
 fn every_credential_can_come_from_a_secret_that_exists(tools: &Tools) {
     let files: Vec<_> = options().into_iter().filter(|option| option.ends_with("_file")).collect();
     assert!(files.len() >= 15, "{files:?}");
@@ -56,7 +55,7 @@ fn every_credential_can_come_from_a_secret_that_exists(tools: &Tools) {
     assert_eq!(objects.of_kind("Secret").count(), 0, "a Secret that nobody asked for");
 }
 
-/// 4. What has a twin for files is a secret: refused in the clear, with the place to put it.
+/// What has a twin for files is a secret: refused in the clear, with the place to put it.
 fn no_credential_gets_into_a_config_map(tools: &Tools) {
     let options = options();
     let is_secret = |option: &&String| options.contains(&format!("{option}_file"));
