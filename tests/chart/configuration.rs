@@ -79,6 +79,17 @@ fn what_the_program_refuses_is_found(tools: &Tools) {
     }
     assert!(!arrived("a.b = 1  # default", "a.b", &json!(1)), "a default counts as written");
     assert!(!arrived("a.b = 2  # /bridge.toml:1", "a.b", &json!(1)), "another value counts");
+    for (told, right, wrong) in [
+        ("10GiB", json!(10_737_418_240_u64), json!(1024)),
+        ("1KiB", json!("1024 B"), json!("1KB")),
+        ("1m", json!("60s"), json!("10s")),
+        ("1h 30m", json!("90min"), json!("1h")),
+        ("1234B", json!(1234), json!("01234")),
+    ] {
+        let line = format!("a.b = \"{told}\"  # /bridge.toml:1");
+        assert!(arrived(&line, "a.b", &right), "{told} is not {right}");
+        assert!(!arrived(&line, "a.b", &wrong), "{told} counts as {wrong}");
+    }
 }
 
 fn the_program_knows_what_the_pods_ask_of_it(tools: &Tools) {
@@ -109,19 +120,38 @@ fn arrived(effective: &str, option: &str, value: &Value) -> bool {
 }
 
 fn same(told: &Value, written: &Value) -> bool {
-    // Lengths and sizes are told in the largest unit that fits: `60s` as `1m`, `10485760` as `10MiB`.
-    let is_measure = |value: &Value| {
-        let text = value.to_string();
-        let text = text.trim_matches('"');
-        text.starts_with(|c: char| c.is_ascii_digit())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == ' ')
-    };
     let literal = written.to_string();
     told == written
         || text(told) == literal
         || told.as_f64().is_some_and(|told| Some(told) == written.as_f64())
         || *told == "***"
-        || is_measure(told) && is_measure(written) && text(told).contains(|c: char| c.is_ascii_alphabetic())
+        || is_same_measure(told, written)
+}
+
+/// Lengths and sizes are told in the largest unit that fits: `60s` as `1m`, `10485760` as `10MiB`.
+fn is_same_measure(told: &Value, written: &Value) -> bool {
+    let length = |value: &Value| humantime::parse_duration(text(value)).ok();
+    length(told).is_some_and(|told| Some(told) == length(written))
+        || bytes(told).is_some_and(|told| Some(told) == bytes(written))
+}
+
+/// A number, or a text with a unit: digits alone in quotes are a text.
+fn bytes(size: &Value) -> Option<u64> {
+    let text = text(size);
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return size.as_u64(),
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Every option in a tree of values by its name; not what names a secret, nor what takes a default away.
