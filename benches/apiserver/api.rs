@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ureq::http::{Request, Response};
@@ -12,6 +14,7 @@ use ureq::{Agent, Body};
 
 use crate::helm::NAMESPACE;
 use crate::objects::{kind_of, list, name_of, text, title};
+use crate::support::SOON;
 
 pub struct Api {
     agent: Agent,
@@ -68,13 +71,17 @@ impl Api {
     }
 
     /// Waits until it serves so many kinds of a group that was defined a moment ago.
+    #[expect(clippy::disallowed_methods, reason = "no worker thread: nothing else runs on this one")]
     pub fn wait_for(&self, group: &str, kinds: usize) {
-        let served = || {
+        let deadline = Instant::now() + SOON;
+        loop {
             let (_, _, answer) = self.ask("GET", &format!("/apis/{group}"), "application/json", &Value::Null);
-            list(&answer["resources"]).filter(|kind| !text(&kind["name"]).contains('/')).count()
-        };
-        while served() < kinds {
-            std::thread::yield_now();
+            let served = list(&answer["resources"]).filter(|kind| !text(&kind["name"]).contains('/'));
+            if served.count() >= kinds {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {kinds} kinds of {group} after {SOON:?}: {answer}");
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
