@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::changes::changed;
 use crate::helm::{Helm, NAMESPACE, Tools, Values, chart, directory, run};
-use crate::objects::{Objects, at, title};
+use crate::objects::{Objects, at, fields, text, title};
 
 /// Each use under each Helm, one after the other.
 pub fn lived(api: &Api, tools: &Tools, directory: &Path) {
@@ -87,13 +89,17 @@ impl Release<'_> {
         for object in &objects.0 {
             let stored = self.api.stored(object);
             let stored = stored.unwrap_or_else(|| panic!("{}: {verb}: no {}", self.case, title(object)));
-            let fields = ["spec", "data"].into_iter().filter(|field| !object[*field].is_null());
-            for field in fields {
-                assert_within(
-                    &object[field],
-                    &stored[field],
-                    &format!("{}: {verb}: {}", self.case, title(object)),
-                );
+            let place = format!("{}: {verb}: {}", self.case, title(object));
+            for pointer in ["/metadata/labels", "/metadata/annotations", "/spec", "/data"] {
+                let rendered = at(object, pointer);
+                if !rendered.is_null() {
+                    assert_within(rendered, at(&stored, pointer), &format!("{place}{pointer}"));
+                }
+            }
+            // The server keeps the texts of a Secret as data.
+            for (name, value) in fields(&object["stringData"]) {
+                let data = json!(STANDARD.encode(text(value)));
+                assert_eq!(stored["data"][name], data, "{place}/stringData/{name}");
             }
         }
     }
