@@ -4,7 +4,11 @@
 use super::ids;
 use super::kinds::SinkKinds;
 use super::reader::{Reader, join};
-use crate::sink::kind::{SinkSettings, Surroundings};
+use crate::sink::kind::{SinkKind, SinkSettings, Surroundings};
+use crate::sink::stdout::StdoutKind;
+
+/// The table whose sink, if there is one, keeps dead letters.
+const LETTERS: &str = "dead_letters";
 
 /// Reads and checks all sinks.
 pub(super) fn check(
@@ -46,6 +50,11 @@ fn sink(
         }
         return None;
     };
+    if parent == LETTERS && kind.name == StdoutKind::NAME {
+        let message = "nobody keeps what goes to standard output: name a directory, or a sink that keeps it";
+        reader.refuse(&key, message);
+        return None;
+    }
     reader.note(&join(&key, "kind"), kind.name.into());
     let factory = (kind.read)(reader, &key, surroundings)?;
     Some(SinkSettings { name, factory })
@@ -59,25 +68,24 @@ pub(super) fn for_dead_letters(
     kinds: &SinkKinds,
     surroundings: &Surroundings,
 ) -> Option<Option<SinkSettings>> {
-    const PARENT: &str = "dead_letters";
     let sinks = reader.names("sinks");
     let is_sink = |reader: &Reader, name: &str| {
-        let key = join(PARENT, name);
+        let key = join(LETTERS, name);
         reader.is_table(&key)
             && (kinds.find(name).is_some()
                 || sinks.iter().any(|sink| sink == name)
                 || reader.has(&join(&key, "kind")))
     };
-    let tables: Vec<_> = reader.names(PARENT).into_iter().filter(|name| is_sink(reader, name)).collect();
+    let tables: Vec<_> = reader.names(LETTERS).into_iter().filter(|name| is_sink(reader, name)).collect();
     let (name, others) = tables.split_first()?;
     for other in others {
-        reader.refuse(&join(PARENT, other), format!("{PARENT}.{name} is set too: keep one of them"));
+        reader.refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
     }
-    reader.lay_under(&join(PARENT, name), &join("sinks", name));
+    reader.lay_under(&join(LETTERS, name), &join("sinks", name));
     // They have partitions of their own: a topic for dead letters is as wide as it is.
     let surroundings = Surroundings { partitions: None, ..*surroundings };
-    let found = sink(reader, PARENT, name.clone(), kinds, &surroundings);
+    let found = sink(reader, LETTERS, name.clone(), kinds, &surroundings);
     // Else what was not understood would be reported as an unknown key, too.
-    reader.forget(&join(PARENT, name));
+    reader.forget(&join(LETTERS, name));
     Some(found)
 }
