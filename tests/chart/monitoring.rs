@@ -15,6 +15,7 @@ use crate::promql;
 with_tools! {
     promtool_takes_the_rules_of_every_use,
     every_alert_fires_in_its_test_and_is_missed_without,
+    pods_of_another_release_are_not_counted,
     alerts_can_be_switched_off_and_have_thresholds,
     rules_ask_for_what_there_is,
     the_queries_of_the_dashboard_are_queries,
@@ -42,6 +43,32 @@ fn every_alert_fires_in_its_test_and_is_missed_without(tools: &Tools) {
         let mut without = rule["spec"].clone();
         without["groups"][0]["rules"].as_array_mut().unwrap().remove(n);
         assert!(test(tools, &without).is_err(), "no test misses {alert}");
+    }
+}
+
+/// A release whose name begins with another's, beside it.
+fn pods_of_another_release_are_not_counted(tools: &Tools) {
+    let deployment = "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}";
+    for (values, own, others) in [
+        ("{}", "atdata-bridge-0", "atdata-bridge-new-0"),
+        (deployment, "atdata-bridge-6c8d5f7b9-x2b4z", "atdata-bridge-new-0"),
+        (deployment, "atdata-bridge-6c8d5f7b9-x2b4z", "atdata-bridge-new-6c8d5f7b9-x2b4z"),
+    ] {
+        let values = Values::minimal().and(values).and("metrics: {prometheusRule: {enabled: true}}");
+        let values = values.named("atdata-bridge").option("--namespace", "atdata");
+        let rules = &rule_of(tools, &values)["spec"];
+        let none_missing = |pod: &str| {
+            let series = format!("atdata_bridge_ready{{namespace=\"atdata\",pod=\"{pod}\"}}");
+            let case = json!({
+                "interval": "1m",
+                "input_series": [{"series": series, "values": "1x60"}],
+                "promql_expr_test": [{"expr": "ALERTS", "eval_time": "40m"}],
+            });
+            test_by(tools, rules, &json!({"rule_files": [RENDERED], "tests": [case]}).to_string())
+        };
+        none_missing(own).unwrap_or_else(|error| panic!("{error}"));
+        let error = none_missing(others).expect_err(others);
+        assert!(error.contains("AtDataBridgePodMissing"), "{error}");
     }
 }
 
@@ -151,10 +178,17 @@ fn check(tools: &Tools, rules: &Value) -> Result<String, String> {
 }
 
 fn test(tools: &Tools, rules: &Value) -> Result<String, String> {
+    test_by(tools, rules, &read("rules/alerts.test.yaml"))
+}
+
+/// Where tests look for the rules.
+const RENDERED: &str = "alerts.rendered.yaml";
+
+fn test_by(tools: &Tools, rules: &Value, tests: &str) -> Result<String, String> {
     let directory = directory();
-    fs::write(directory.path().join("alerts.rendered.yaml"), rules.to_string()).unwrap();
+    fs::write(directory.path().join(RENDERED), rules.to_string()).unwrap();
     let file = directory.path().join("alerts.test.yaml");
-    fs::copy(chart().join("rules/alerts.test.yaml"), &file).unwrap();
+    fs::write(&file, tests).unwrap();
     run(Command::new(&tools.promtool).args(["test", "rules"]).arg(file), "")
 }
 

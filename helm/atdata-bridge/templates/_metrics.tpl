@@ -18,7 +18,7 @@ honorLabels: {{ .honorLabels }}
 {{- define "atdata-bridge.alerts" -}}
 {{- $name := include "atdata-bridge.fullname" . -}}
 {{- $namespace := include "atdata-bridge.namespace" . -}}
-{{- $suffix := eq .Values.kind "StatefulSet" | ternary "[0-9]+" "[a-z0-9]+-[a-z0-9]+" -}}
+{{- $suffix := eq .Values.kind "StatefulSet" | ternary "[0-9]+" "[a-z0-9]+-[a-z0-9]{5}" -}}
 {{- $claim := default (printf "data-%s-[0-9]+" $name) .Values.persistence.existingClaim -}}
 {{- $hasVolume := and (eq .Values.kind "StatefulSet") .Values.persistence.enabled -}}
 {{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicaCount | int64 -}}
