@@ -15,6 +15,7 @@ with_tools! {
     sinks_of_any_name_and_kind_are_taken,
     what_is_missing_is_named,
     what_cannot_work_is_refused_with_what_to_do,
+    replicas_may_be_left_to_somebody_else,
     what_is_generated_is_not_stale,
 }
 
@@ -113,6 +114,20 @@ fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
         for (values, named) in refused {
             let error = helm.refusal(&Values::minimal().and(values));
             assert!(error.contains(named) && error.contains(": "), "{helm:?}: {values}: {error}");
+        }
+    }
+}
+
+/// What scales the pods finds no number to fight with, and the chart reckons with several.
+fn replicas_may_be_left_to_somebody_else(tools: &Tools) {
+    let letters = "config: {dead_letters: {kafka: {topic: a}}}\nmetrics: {prometheusRule: {enabled: true}}";
+    for helm in &tools.helms {
+        for kind in ["StatefulSet", "Deployment"] {
+            let values = Values::minimal().and(letters).and(&format!("kind: {kind}\nreplicaCount: null"));
+            let objects = helm.objects(&values);
+            assert!(objects.workload().owner["spec"]["replicas"].is_null(), "{kind}");
+            assert_eq!(objects.of_kind("PodDisruptionBudget").count(), 1, "{kind}");
+            assert!(objects.the("PrometheusRule").to_string().contains("vector(0)) < 1\""), "{kind}");
         }
     }
 }

@@ -121,11 +121,16 @@ imagePullSecrets:
 {{- include "atdata-bridge.withoutNulls" $context }}
 {{- end -}}
 
+{{/* How many pods the chart asks for; nothing where somebody else decides. */}}
+{{- define "atdata-bridge.replicas" -}}
+{{- if not (or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount)) }}{{ int64 .Values.replicaCount }}{{ end -}}
+{{- end -}}
+
 {{/* Whether more than one pod may run. */}}
 {{- define "atdata-bridge.hasReplicas" -}}
 {{- if .Values.autoscaling.enabled -}}
 {{- if gt (int .Values.autoscaling.maxReplicas) 1 }}true{{ end -}}
-{{- else if gt (int .Values.replicaCount) 1 -}}
+{{- else if gt (include "atdata-bridge.replicas" . | default "2" | int) 1 -}}
 true
 {{- end -}}
 {{- end -}}

@@ -21,7 +21,7 @@ honorLabels: {{ .honorLabels }}
 {{- $suffix := eq .Values.kind "StatefulSet" | ternary "[0-9]+" "[a-z0-9]+-[a-z0-9]{5}" -}}
 {{- $claim := default (printf "data-%s-[0-9]+" $name) .Values.persistence.existingClaim -}}
 {{- $hasVolume := and (eq .Values.kind "StatefulSet") .Values.persistence.enabled -}}
-{{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicaCount | int64 -}}
+{{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas (include "atdata-bridge.replicas" . | default "1") | int64 -}}
 {{- $kept := list -}}
 {{- range .Files.Get "rules/alerts.yaml" | fromYamlArray }}
 {{- $values := default dict (get $.Values.metrics.prometheusRule.alerts .alert) }}
