@@ -15,6 +15,8 @@ with_tools! {
     sinks_of_any_name_and_kind_are_taken,
     what_is_missing_is_named,
     what_cannot_work_is_refused_with_what_to_do,
+    what_works_is_taken,
+    names_that_kubernetes_refuses_are_refused,
     replicas_may_be_left_to_somebody_else,
     what_is_generated_is_not_stale,
 }
@@ -107,6 +109,89 @@ fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
             "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: me}]",
             "BRIDGE__SOURCE__CONNECTION_ID",
         ),
+        (
+            "replicaCount: null\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: me}]",
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        (
+            "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: me-$$(HOSTNAME)}]",
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        (
+            "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: me-$(NODE)}]",
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        (
+            concat!(
+                "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID, value: $(POD)},",
+                " {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+            ),
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        (
+            concat!(
+                "replicaCount: 2\nextraEnv: [{name: BRIDGE__SOURCE__CONNECTION_ID,",
+                " valueFrom: {secretKeyRef: {name: a, key: b}}}]",
+            ),
+            "BRIDGE__SOURCE__CONNECTION_ID",
+        ),
+        (
+            "replicaCount: 2\nconfig: {source: {connection_id: {existingSecret: a}}}",
+            "config.source.connection_id",
+        ),
+        ("persistence: {retentionPolicy: {whenDeleted: Delete}}", "whenDeleted"),
+        (
+            "persistence: {retentionPolicy: {whenScaled: Delete}}\nconfig: {sinks: {file: {}}}",
+            "config.sinks.file",
+        ),
+        ("persistence: {enabled: false}\nconfig: {dead_letters: {directory: /a}}", "/a"),
+        ("config: {dead_letters: {directory: /var/lib/atdata-bridge-2}}", "/var/lib/atdata-bridge-2"),
+        ("config: {dead_letters: {directory: /var/lib/atdata-bridge/../a}}", "/var/lib/atdata-bridge/../a"),
+        (
+            concat!(
+                "persistence: {enabled: false}\nconfig: {dead_letters: {directory: /mine-2}}\n",
+                "extraVolumes: [{name: mine, persistentVolumeClaim: {claimName: a}}]\n",
+                "extraVolumeMounts: [{name: mine, mountPath: /mine}]",
+            ),
+            "/mine-2",
+        ),
+        (
+            concat!(
+                "config: {dead_letters: {directory: /mine/a}}\nextraVolumes: [{name: mine, emptyDir: {}}]\n",
+                "extraVolumeMounts: [{name: mine, mountPath: /mine}]",
+            ),
+            "ends with the pod",
+        ),
+        (
+            concat!(
+                "extraVolumes: [{name: mine, emptyDir: {}}]\n",
+                "extraVolumeMounts: [{name: mine, mountPath: /var/lib/atdata-bridge/dead-letters}]",
+            ),
+            "ends with the pod",
+        ),
+        (
+            concat!(
+                "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}\n",
+                "extraEnv: [{name: BRIDGE__SINKS__COPY__KIND, value: file}]",
+            ),
+            "BRIDGE__SINKS__COPY__KIND",
+        ),
+        ("config: {dead_letters: {stdout: {}}}", "config.dead_letters.stdout"),
+        ("config: {sinks: {out: {kind: stdout}}, dead_letters: {out: {}}}", "config.dead_letters.out"),
+        (
+            "extraEnv: [{name: BRIDGE__SINKS__KAFKA__SASL__PASSWORD, value: a}]",
+            "config.sinks.kafka.sasl.password_file",
+        ),
+        ("extraEnv: [{name: BRIDGE__SINKS__NATS__URL, value: 'nats://a:b@c'}]", "BRIDGE__SINKS__NATS__URL"),
+        ("config: {sinks: {nats: {url: 'a:b@c', stream: d}}}", "config.sinks.nats.url"),
+        ("config: {sinks: {kafka: {brokers: ['ssl://a:b/c@d']}}}", "config.sinks.kafka.brokers"),
+        ("config: {sinks: {web: {kind: webhook, endpoint: 'https://a:b/c@d'}}}", "config.sinks.web.endpoint"),
+        ("config: {sinks: {kafka: {properties: {ssl.key.pem: a}}}}", "tls.key_file"),
+        ("config: {sinks: {kafka: {properties: {sasl.oauthbearer.config: a}}}}", "sasl.client_secret_file"),
+        ("updateStrategy: {type: Recreate}", "OnDelete"),
+        ("autoscaling: {enabled: true, minReplicas: 6, maxReplicas: 5}", "maxReplicas"),
+        ("terminationGracePeriodSeconds: 29", "raise it to 30"),
+        ("terminationGracePeriodSeconds: 30\nlifecycle: {preStop: {sleep: {seconds: 5}}}", "raise it to 35"),
         ("metrics: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}", "serviceMonitor"),
         ("config: {source: {password_file: {existingSecret: a, value: b}}}", "config.source.password_file"),
     ];
@@ -114,6 +199,54 @@ fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
         for (values, named) in refused {
             let error = helm.refusal(&Values::minimal().and(values));
             assert!(error.contains(named) && error.contains(": "), "{helm:?}: {values}: {error}");
+        }
+    }
+}
+
+/// What is near to what is refused.
+fn what_works_is_taken(tools: &Tools) {
+    let taken = [
+        "persistence: {retentionPolicy: {whenDeleted: Delete}}\nconfig: {dead_letters: {kafka: {topic: a}}}",
+        "config: {dead_letters: {directory: /var/lib/atdata-bridge/letters/}}",
+        concat!(
+            "persistence: {enabled: false}\nconfig: {dead_letters: {directory: /mine/a}}\n",
+            "extraVolumes: [{name: mine, persistentVolumeClaim: {claimName: '{{ .Release.Name }}'}}]\n",
+            "extraVolumeMounts: [{name: mine, mountPath: /mine/}]",
+        ),
+        concat!(
+            "persistence: {enabled: false}\n",
+            "extraVolumes: [{name: mine, persistentVolumeClaim: {claimName: a}}]\n",
+            "extraVolumeMounts: [{name: mine, mountPath: /var/lib/atdata-bridge}]",
+        ),
+        concat!(
+            "replicaCount: 2\nextraEnv: [{name: POD, valueFrom: {fieldRef: {fieldPath: metadata.uid}}},",
+            " {name: BRIDGE__SOURCE__CONNECTION_ID, value: me-$(POD)}]",
+        ),
+        "config: {source: {connection_id: me}}",
+        "extraEnv: [{name: BRIDGE__SINKS__KAFKA__SASL__PASSWORD_FILE, value: /a}, {name: TOKEN, value: b}]",
+        "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}\nupdateStrategy: {type: Recreate}",
+        "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 5}",
+        "terminationGracePeriodSeconds: 35\nlifecycle: {preStop: {sleep: {seconds: 5}}}",
+    ];
+    for helm in &tools.helms {
+        for values in taken {
+            helm.objects(&Values::minimal().and(values));
+        }
+    }
+}
+
+/// A Service is named after the release.
+fn names_that_kubernetes_refuses_are_refused(tools: &Tools) {
+    for helm in &tools.helms {
+        for release in ["1st", "a.b"] {
+            let named = Values::minimal().named(release);
+            assert!(helm.refusal(&named).contains("fullnameOverride"), "{release}");
+            helm.objects(&named.and("fullnameOverride: first"));
+        }
+        assert!(helm.refusal(&Values::minimal().and("fullnameOverride: First")).contains("fullnameOverride"));
+        let objects = helm.objects(&Values::minimal().and("namespaceOverride: '1234'"));
+        for object in &objects.0 {
+            assert_eq!(object["metadata"]["namespace"], "1234", "{object}");
         }
     }
 }

@@ -4,9 +4,9 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 */}}
 {{- define "atdata-bridge.check" -}}
 {{- $read := include "atdata-bridge.read" . | fromJson }}
-{{- $parts := dict "root" . "config" $read.config "read" $read "names" (include "atdata-bridge.variables" . | splitList "\n") }}
+{{- $parts := dict "root" . "config" $read.config "read" $read "names" (include "atdata-bridge.variables" . | splitList "\n") "environment" (include "atdata-bridge.rendered" (dict "root" . "value" .Values.extraEnv) | fromYamlArray) }}
 {{- $problems := $read.problems }}
-{{- range list "required" "kind" "shutdown" "identity" "environment" "volumes" "others" }}
+{{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "identity" "environment" "volumes" "others" }}
 {{- range include (printf "atdata-bridge.check.%s" .) $parts | splitList "\n" }}
 {{- $problems = append $problems (trim .) }}
 {{- end }}
@@ -41,34 +41,44 @@ config.sinks is empty: say where the events go, such as config.sinks.kafka with 
 {{- end }}
 {{- end -}}
 
-{{/* Files need a volume that outlives the pod. */}}
+{{/* A Service is named after the release, and its names must begin with a letter. */}}
+{{- define "atdata-bridge.check.names" -}}
+{{- $name := include "atdata-bridge.fullname" .root }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+the objects would be named {{ quote $name }}, and Kubernetes wants small letters, digits and dashes, a letter first: choose another name of the release, or set fullnameOverride
+{{- end }}
+{{- end -}}
+
 {{- define "atdata-bridge.check.kind" -}}
-{{- $files := dict }}
-{{- range include "atdata-bridge.files" .config | splitList "\n" | compact }}{{ $_ := set $files . true }}{{ end }}
-{{- range .names }}
-{{- if regexMatch "^BRIDGE__(SINKS__FILE__|DEAD_LETTERS__DIRECTORY$)" . }}{{ $_ := set $files . true }}{{ end }}
+{{- $kind := .root.Values.kind }}
+{{- $types := get (dict "StatefulSet" (list "RollingUpdate" "OnDelete") "Deployment" (list "RollingUpdate" "Recreate")) $kind }}
+{{- with (default dict .root.Values.updateStrategy).type }}
+{{- if not (has . $types) }}
+updateStrategy.type: a {{ $kind }} knows no {{ . }}: write {{ join " or " $types }}
 {{- end }}
-{{- $others := "send dead letters to a sink, such as config.dead_letters.kafka.topic" }}
-{{- if eq .root.Values.kind "Deployment" }}
-{{- range keys $files | sortAlpha }}
-kind: Deployment: {{ . }} writes files, and the pods of a Deployment have no volume of their own: leave kind at StatefulSet, or {{ $others }}, and have no file sink
 {{- end }}
-{{- else if not .root.Values.persistence.enabled }}
-{{- range include "atdata-bridge.filesOnVolume" .config | splitList "\n" | compact }}
-persistence.enabled: false: {{ . }} would lose its files with the pod: leave it true, set a directory of a volume of your own (extraVolumes, extraVolumeMounts), or {{ $others }}
+{{- with .root.Values.autoscaling }}
+{{- if and .enabled (gt (int64 .minReplicas) (int64 .maxReplicas)) }}
+autoscaling: minReplicas, {{ int64 .minReplicas }}, is more than maxReplicas, {{ int64 .maxReplicas }}: raise maxReplicas or lower minReplicas
 {{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* Which tables write below the mount of the volume, one a line. */}}
-{{- define "atdata-bridge.filesOnVolume" -}}
-{{- $config := . }}
-{{- range include "atdata-bridge.files" . | splitList "\n" | compact }}
-{{- $table := $config }}
-{{- range splitList "." . | rest }}{{ $table = get $table . }}{{ end }}
-{{- if hasPrefix (include "atdata-bridge.data" nil) (default "" $table.directory) }}
-{{ . }}
+{{/* What goes to the standard output is gone, and a dead letter is mirrored nowhere else. */}}
+{{- define "atdata-bridge.check.deadLetters" -}}
+{{- $where := list }}
+{{- $sinks := default dict .config.sinks }}
+{{- range $name, $sink := .config.dead_letters }}
+{{- if kindIs "map" $sink }}
+{{- $like := default dict (get $sinks $name) }}
+{{- if eq (default (default $name $like.kind) $sink.kind) "stdout" }}{{ $where = append $where (printf "config.dead_letters.%s" $name) }}{{ end }}
 {{- end }}
+{{- end }}
+{{- range .environment }}
+{{- if or (hasPrefix "BRIDGE__DEAD_LETTERS__STDOUT__" .name) (regexMatch "^BRIDGE__DEAD_LETTERS__.+__KIND$" .name | and (eq (default "" .value) "stdout")) }}{{ $where = append $where .name }}{{ end }}
+{{- end }}
+{{- range $where }}
+{{ . }}: dead letters would be lost with the log, where nothing makes them durable: leave it out, and they are kept on the volume, or send them to a topic, such as config.dead_letters.kafka.topic
 {{- end }}
 {{- end -}}
 
@@ -79,8 +89,12 @@ persistence.enabled: false: {{ . }} would lose its files with the pod: leave it 
 {{- $seconds := include "atdata-bridge.seconds" $text }}
 {{- if eq $seconds "" }}
 config.shutdown.drain_timeout: {{ $text }} is not understood: write seconds, such as 25s
-{{- else if ge (float64 $seconds) (float64 $grace) }}
-terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it above config.shutdown.drain_timeout, {{ $text }}, by 10 or more
+{{- else }}
+{{- $sleep := (default dict (default dict (default dict .root.Values.lifecycle).preStop).sleep).seconds | int64 }}
+{{- $needed := addf $seconds $sleep 5 | ceil | int64 }}
+{{- if gt $needed $grace }}
+terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it to {{ $needed }} or more, config.shutdown.drain_timeout, {{ $text }}, {{ if $sleep }}the {{ $sleep }} s of lifecycle.preStop.sleep, {{ end }}and 5 s
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -100,12 +114,22 @@ terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it ab
 {{/* A connection id names one process; a rolling Deployment has two at a time, and the new one would wait for the old for ever. */}}
 {{- define "atdata-bridge.check.identity" -}}
 {{- if or (include "atdata-bridge.hasReplicas" .root) (eq .root.Values.kind "Deployment") }}
-{{- if dig "source" "connection_id" "" .config }}
-config.source.connection_id would be the same for all pods, and AtData's broker admits each once: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
+{{- $same := "would be the same for all pods, and AtData's broker admits each once" }}
+{{- if or (dig "source" "connection_id" "" .config) (hasKey .read.variables "BRIDGE__SOURCE__CONNECTION_ID") }}
+config.source.connection_id {{ $same }}: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
 {{- end }}
-{{- range default list .root.Values.extraEnv }}
-{{- if and (eq .name "BRIDGE__SOURCE__CONNECTION_ID") .value (not (contains "$(" .value)) }}
-extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all pods, and AtData's broker admits each once: write $(HOSTNAME), the name of the pod, into it
+{{- $differ := list "HOSTNAME" }}
+{{- range .environment }}
+{{- $ofPod := has (dig "fieldRef" "fieldPath" "" (default dict .valueFrom)) (list "metadata.name" "metadata.uid") }}
+{{- if eq .name "BRIDGE__SOURCE__CONNECTION_ID" }}
+{{- $differs := $ofPod }}
+{{- $value := default "" .value | replace "$$" "" }}
+{{- range $differ }}{{ if contains (printf "$(%s)" .) $value }}{{ $differs = true }}{{ end }}{{ end }}
+{{- if not $differs }}
+extraEnv: BRIDGE__SOURCE__CONNECTION_ID {{ $same }}: write $(HOSTNAME), the name of the pod, into it
+{{- end }}
+{{- else if $ofPod }}
+{{- $differ = append $differ .name }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -119,6 +143,17 @@ extraEnv: BRIDGE__SOURCE__CONNECTION_ID would be the same for all pods, and AtDa
 extraEnv: {{ . }} is set {{ get $seen . }} already
 {{- end }}
 {{- $_ := set $seen . "in extraEnv" }}
+{{- end }}
+{{- range .environment }}
+{{- $name := splitList "__" .name | last | lower }}
+{{- if and .value (hasPrefix "BRIDGE__" .name) }}
+{{- $option := trimPrefix "BRIDGE__" .name | lower | replace "__" "." }}
+{{- if include "atdata-bridge.isSecret" $name }}
+extraEnv: {{ .name }}: everybody who may see the pod would read it: write valueFrom.secretKeyRef instead of value, or set config.{{ $option }}_file.existingSecret
+{{- else if include "atdata-bridge.hasCredentials" (dict "name" $name "value" .value) }}
+extraEnv: {{ .name }}: everybody who may see the pod would read the credentials in it: take them out; config.{{ $option | splitList "." | initial | join "." }}.password_file is the place for them, or write valueFrom.secretKeyRef instead of value
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range $variable, $option := dict "BRIDGE__ADMIN__LISTEN" "config.admin.listen, whose port the probes need" "BRIDGE__SHUTDOWN__DRAIN_TIMEOUT" "config.shutdown.drain_timeout, which terminationGracePeriodSeconds must exceed" }}
 {{- if has $variable $.names }}

@@ -51,23 +51,32 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- dict "key" (default (get $keys .name | default $usual) .value.key) | merge (pick .value "existingSecret" "existingConfigMap" "value") | toJson }}
 {{- end -}}
 
-{{/* Whether an option is a secret itself: such an option has a twin that ends in `_file`. */}}
+{{/* Whether an option is a secret itself: such an option has a twin that ends in `_file`, or is one of librdkafka's. */}}
 {{- define "atdata-bridge.isSecret" -}}
-{{- if regexMatch "(^|[._-])(password|passphrase|secret|token|nkey)$" . }}true{{ end -}}
+{{- if regexMatch "(^|[._-])(password|passphrase|secret|token|nkey|key[._]pem|oauthbearer[._]config)$" . }}true{{ end -}}
 {{- end -}}
 
 {{/* What must not be read in a ConfigMap. */}}
 {{- define "atdata-bridge.read.secrecy" -}}
 {{- if and .value (include "atdata-bridge.isSecret" .name) }}
 {{- $message := printf "config.%s: a secret is mounted as a file, never read in a ConfigMap: set config.%s_file.existingSecret to the name of a Secret, or config.%s_file.value to have the chart make one" .option .option .option }}
+{{- if contains ".properties." .option }}
+{{- $message = printf "config.%s: a secret is mounted as a file, never read in a ConfigMap: set what ends in _file beside properties, such as sasl.password_file, sasl.client_secret_file, tls.key_file or tls.key_password_file, and its existingSecret" .option }}
+{{- end }}
 {{- $_ := set .found "problems" (append .found.problems $message) }}
 {{- end }}
 {{- range kindIs "slice" .value | ternary .value (list .value) }}
-{{- if and (kindIs "string" .) (regexMatch "://[^/]*@" (toString .)) }}
+{{- if include "atdata-bridge.hasCredentials" (dict "name" $.name "value" .) }}
 {{- $message := printf "config.%s: a ConfigMap is no place for credentials: take them out of the url; username and password_file stand beside it" $.option }}
 {{- $_ := set $.found "problems" (append $.found.problems $message) }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether a text has a user or a password in it, as urls may; where addresses stand, with or without a scheme. */}}
+{{- define "atdata-bridge.hasCredentials" -}}
+{{- $pattern := has .name (list "url" "urls" "brokers" "token_url") | ternary "@" "://.*@" }}
+{{- if and (kindIs "string" .value) (regexMatch $pattern (toString .value)) }}true{{ end -}}
 {{- end -}}
 
 {{/* Files belong on the volume, wherever they were not sent elsewhere. */}}

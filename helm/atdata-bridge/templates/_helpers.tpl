@@ -61,7 +61,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "atdata-bridge.metadata" -}}
 {{- $annotations := include "atdata-bridge.texts" (list .annotations .root.Values.commonAnnotations) -}}
 name: {{ default (include "atdata-bridge.fullname" .root) .name }}
-namespace: {{ default (include "atdata-bridge.namespace" .root) .namespace }}
+namespace: {{ default (include "atdata-bridge.namespace" .root) .namespace | quote }}
 labels:
   {{- include "atdata-bridge.texts" (list (include "atdata-bridge.labels" .root | fromYaml) .labels) | nindent 2 }}
 {{- with $annotations }}
