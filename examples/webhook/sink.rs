@@ -99,6 +99,10 @@ impl SinkFactory for WebhookSettings {
     fn destination(&self) -> Option<Destination> {
         Some(Destination { place: self.url.clone(), option: "url" })
     }
+
+    fn keeps(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 #[derive(Clone)]

@@ -4,8 +4,7 @@
 use super::ids;
 use super::kinds::SinkKinds;
 use super::reader::{Reader, join};
-use crate::sink::kind::{SinkKind, SinkSettings, Surroundings};
-use crate::sink::stdout::StdoutKind;
+use crate::sink::kind::{SinkSettings, Surroundings};
 
 /// The table whose sink, if there is one, keeps dead letters.
 const LETTERS: &str = "dead_letters";
@@ -50,11 +49,6 @@ fn sink(
         }
         return None;
     };
-    if parent == LETTERS && kind.name == StdoutKind::NAME {
-        let message = "nobody keeps what goes to standard output: name a directory, or a sink that keeps it";
-        reader.refuse(&key, message);
-        return None;
-    }
     reader.note(&join(&key, "kind"), kind.name.into());
     let factory = (kind.read)(reader, &key, surroundings)?;
     Some(SinkSettings { name, factory })
@@ -84,7 +78,11 @@ pub(super) fn for_dead_letters(
     reader.lay_under(&join(LETTERS, name), &join("sinks", name));
     // They have partitions of their own: a topic for dead letters is as wide as it is.
     let surroundings = Surroundings { partitions: None, ..*surroundings };
-    let found = sink(reader, LETTERS, name.clone(), kinds, &surroundings);
+    let mut found = sink(reader, LETTERS, name.clone(), kinds, &surroundings);
+    if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
+        reader.refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
+        found = None;
+    }
     // Else what was not understood would be reported as an unknown key, too.
     reader.forget(&join(LETTERS, name));
     Some(found)

@@ -316,6 +316,14 @@ fn dead_letters_may_go_where_a_sink_writes() {
         (vec![place, ("BRIDGE__DEAD_LETTERS__FILE__X", "1")], "dead_letters.file.x: unknown key"),
         (vec![("BRIDGE__DEAD_LETTERS__LOOK__KIND", "glass")], "`glass` is not a kind of sink"),
         (vec![("BRIDGE__DEAD_LETTERS__LOOK__KIND", "stdout")], "nobody keeps what goes to standard output"),
+        (
+            vec![
+                ("BRIDGE__DEAD_LETTERS__NATS__URL", "nats://nats:4222"),
+                ("BRIDGE__DEAD_LETTERS__NATS__SUBJECT", "dead"),
+                ("BRIDGE__DEAD_LETTERS__NATS__DELIVERY", "core"),
+            ],
+            "dead_letters.nats: core NATS keeps nothing",
+        ),
     ] {
         let errors = load_text(&text, &env).unwrap_err().to_string();
         assert!(errors.contains(message) && errors.lines().count() == 1, "{message}: {errors}");

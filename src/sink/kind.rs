@@ -39,6 +39,12 @@ pub trait SinkFactory: fmt::Debug + Send + Sync {
     /// Where it writes. No two sinks may write to the same place, and neither may the dead letters. `None`:
     /// sharing does no harm.
     fn destination(&self) -> Option<Destination>;
+
+    /// Whether what the sink calls durable is still there for who reads it later. Dead letters go nowhere else (I6).
+    ///
+    /// # Errors
+    /// Nobody keeps it; the words say so to a person.
+    fn keeps(&self) -> Result<(), &'static str>;
 }
 
 /// A place that only one may write to.

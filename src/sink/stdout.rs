@@ -49,6 +49,10 @@ impl SinkFactory for StdoutConfig {
     fn destination(&self) -> Option<Destination> {
         None
     }
+
+    fn keeps(&self) -> Result<(), &'static str> {
+        Err("nobody keeps what goes to standard output")
+    }
 }
 
 /// The sink of `kind = "stdout"`.

@@ -55,6 +55,10 @@ impl SinkFactory for FileSettings {
     fn destination(&self) -> Option<Destination> {
         Some(Destination::directory(&self.directory))
     }
+
+    fn keeps(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 /// The file sink.

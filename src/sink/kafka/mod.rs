@@ -61,6 +61,10 @@ impl SinkFactory for KafkaSettings {
     fn destination(&self) -> Option<Destination> {
         Some(Destination { place: self.place(), option: "topic" })
     }
+
+    fn keeps(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 /// The Kafka sink.

@@ -89,6 +89,13 @@ impl SinkFactory for NatsSettings {
         };
         Some(Destination { place, option: "subject" })
     }
+
+    fn keeps(&self) -> Result<(), &'static str> {
+        match self.stream {
+            Some(_) => Ok(()),
+            None => Err("core NATS keeps nothing for who listens later"),
+        }
+    }
 }
 
 /// Checks a NATS sink's table; `None` once something is wrong.
