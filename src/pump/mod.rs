@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::dead_letters::{DeadLetterStore, LimitExceeded, Limits};
 use self::lane::{BrokenContract, LaneParts, LaneWiring, Report};
 use self::ledger::{LaneSet, Ledger, NotOwed};
+use self::refusal::Refusal;
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::event::{Batch, Event, Message, SessionId};
 use crate::key::Keying;
@@ -145,7 +146,8 @@ impl Pump {
             draining: false,
         };
         pump.reporter.report(State::Ready);
-        let refusal: (String, Box<dyn Sink>) = (EVENT_LANE.to_owned(), Box::new(refusal::Refusal));
+        let refusal = Box::new(Refusal(Arc::clone(&parts.dead_letters)));
+        let refusal: (String, Box<dyn Sink>) = (EVENT_LANE.to_owned(), refusal);
         for (number, (name, sink)) in parts.sinks.into_iter().chain([refusal]).enumerate() {
             let refuses = LaneSet::of(number) == pump.refusal;
             if !refuses {

@@ -1,16 +1,20 @@
 //! The sink of events without a usable key: refuses each with its defect, so that they take the same way
-//! as what a real sink refuses, with the same memory and the same durable dead letters.
+//! as what a real sink refuses, with the same memory and the same durable dead letters. It opens only once
+//! these could be written: trouble with them shows before the first of them comes (D11).
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::dead_letters::DeadLetterStore;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// How many refusals may wait for the lane.
 const WINDOW: usize = 64;
 
 /// See the module text.
-pub(super) struct Refusal;
+pub(super) struct Refusal(pub(super) Arc<dyn DeadLetterStore>);
 
 struct Refusing(mpsc::Sender<(DeliveryId, Verdict)>);
 struct Refused(mpsc::Receiver<(DeliveryId, Verdict)>);
@@ -22,12 +26,15 @@ impl Sink for Refusal {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        for warning in self.0.probe().await?.iter().filter_map(|line| line.strip_prefix("warning: ")) {
+            tracing::warn!("dead letters: {warning}");
+        }
         let (sender, receiver) = mpsc::channel(WINDOW);
         Ok((Box::new(Refusing(sender)), Box::new(Refused(receiver))))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        Ok(Vec::new())
+        self.0.probe().await
     }
 }
 

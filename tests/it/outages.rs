@@ -1,6 +1,7 @@
 //! The output directory full, or not to be used, the connection cut, under load: nothing is lost, and
 //! nothing comes twice.
 
+use crate::support::admin::Admin;
 use crate::support::bridge::Setup;
 use crate::support::broker::{Protocol, Version, shared};
 use crate::support::disk::{Ballast, small_disks};
@@ -17,6 +18,7 @@ on_each_broker!(
     a_full_disk_holds_everything_and_doubles_nothing,
     a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing,
     dead_letters_that_cannot_be_kept_hold_their_events,
+    dead_letters_that_could_not_be_kept_are_told_before_there_are_any,
     a_cut_connection_doubles_nothing,
 );
 
@@ -100,6 +102,22 @@ async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version, pr
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
     assert_dead_letters(events, setup.dead_letters());
+}
+
+async fn dead_letters_that_could_not_be_kept_are_told_before_there_are_any(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, namespace) = (shared(version), &protocol.named("unwritable"));
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
+    std::fs::create_dir(setup.dead_letters()).expect("make a directory");
+    let unusable = Unusable::make(setup.dead_letters());
+    let bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    admin.not_ready(&["dead letters: ", "Not a directory"]).await;
+    unusable.restore();
+    admin.ready().await;
+    drain(bridge).await;
 }
 
 /// What the broker sends again goes only to a sink that lacks it (I5), also when the sink is in trouble

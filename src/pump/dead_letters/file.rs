@@ -64,6 +64,10 @@ impl DeadLetterStore for FileDeadLetters {
     }
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        // Its own lock would be in the way.
+        if self.0.writer.lock().await.as_ref().is_some_and(|writer| !writer.is_over()) {
+            return Ok(Vec::new());
+        }
         journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
     }
 

@@ -26,8 +26,8 @@ pub trait DeadLetterStore: Send + Sync {
     /// None of them counts as kept; the lane tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
 
-    /// For `check`: whether it could be written to, without leaving anything behind. Returns lines worth
-    /// knowing; one that begins with `warning: ` is a warning.
+    /// Whether it could be written to, without leaving anything behind. Returns lines worth knowing; one that begins
+    /// with `warning: ` is a warning. Says nothing of what is being written to already.
     ///
     /// # Errors
     /// What would keep it from being written to.
