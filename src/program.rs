@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
 use crate::config::{SinkKinds, process_environment};
+use crate::sink::kafka;
 
 /// Does what the command line says. `kinds` are the kinds of sinks that a configuration may name:
 /// [`SinkKinds::built_in`], and those of the program itself.
@@ -29,6 +30,7 @@ pub fn main(kinds: &SinkKinds) -> ExitCode {
         Verb::Demo(args) => commands::demo::run(&args, console),
         Verb::Simulate(args) => commands::simulate::run(*args, console),
     };
+    kafka::wait_for_clients();
     // Whoever closed our output, as `head` does, wants no more of it.
     ended.map_or(ExitCode::FAILURE, ExitCode::from)
 }

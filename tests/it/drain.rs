@@ -1,14 +1,17 @@
 //! The two ways to stop (D10): drained, and nothing that was settled appears twice; or abandoned, and
 //! everything that was not comes again.
 
+use std::time::Duration;
+
 use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::{Broker, Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
+use crate::support::kafka::{self, Listener};
 use crate::support::output::{Tally, bytes};
 use crate::support::proxy::Proxy;
 use crate::support::publisher::Publisher;
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, place, publish, says, says_after, subscribed,
+    Unusable, counts, drain, emptied, grown, place, publish, says, says_after, seeded, subscribed,
 };
 use crate::support::{SOON, on_each_broker};
 
@@ -19,6 +22,13 @@ on_each_broker!(
     the_deadline_abandons,
     a_drain_that_the_broker_does_not_confirm_says_so,
 );
+on_each_broker!(
+    over each protocol, with a real kafka:
+    a_sink_that_does_not_open_is_left_without_a_crash,
+);
+
+/// How often a sink that does not open is left.
+const STOPS: usize = 8;
 
 async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "drained"));
@@ -40,6 +50,29 @@ async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Pr
     emptied(broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
+}
+
+/// librdkafka's threads outlive an opening that has failed, or that the drain interrupts; the process must not end
+/// under them.
+async fn a_sink_that_does_not_open_is_left_without_a_crash(version: Version, protocol: Protocol) {
+    let (broker, kafka, namespace) = (shared(version), kafka::shared(), &protocol.named("unopened"));
+    let mut random = seeded();
+    for stop in 0..STOPS {
+        let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+            .set("SINKS__KAFKA__BROKERS", kafka.addr(Listener::SaslTls).to_string())
+            .set("SINKS__KAFKA__TOPIC", "unopened")
+            .set("SINKS__KAFKA__SASL__MECHANISM", "plain")
+            .set("SINKS__KAFKA__SASL__USERNAME", kafka::CUSTOMER.0)
+            .set("SINKS__KAFKA__SASL__PASSWORD", kafka::CUSTOMER.1)
+            .set("SINKS__KAFKA__TLS__ENABLED", "true")
+            .set("SINKS__KAFKA__TLS__CA_FILE", kafka.certificates().authority.display().to_string());
+        let mut bridge = setup.start();
+        let is_opening = stop % 2 == 0;
+        says(&mut bridge, if is_opening { r#"ready part="source""# } else { "unopened does not exist" })
+            .await;
+        tokio::time::sleep(Duration::from_micros(random.u64(..120_000))).await;
+        drain(bridge).await;
+    }
 }
 
 async fn a_second_signal_abandons(version: Version, protocol: Protocol) {

@@ -1,6 +1,7 @@
 //! What librdkafka calls: delivery reports, errors and its log, on the thread that polls it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use rdkafka::ClientContext;
@@ -31,6 +32,8 @@ pub(super) struct Context {
     pub(super) memory: Memory,
     /// Asks for a look at the topic.
     pub(super) look: SyncSender<()>,
+    /// How many reports this client has given.
+    pub(super) reports: AtomicU64,
 }
 
 impl Context {
@@ -71,6 +74,7 @@ impl ProducerContext for Context {
             Ok(message) => (message, None),
             Err((error, message)) => (message, Some(error.rdkafka_error_code().unwrap_or(Code::Unknown))),
         };
+        self.reports.fetch_add(1, Ordering::Relaxed);
         let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
         self.outbox.report(DeliveryId(id as u64), bytes, self.verdict(code, bytes));
     }

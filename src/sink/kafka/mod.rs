@@ -16,14 +16,17 @@ mod context;
 mod distance;
 mod halves;
 mod judge;
+mod living;
 mod memory;
 mod opening;
 mod outbox;
 mod probe;
 mod properties;
+mod reminder;
 mod roots;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -65,6 +68,16 @@ impl SinkFactory for KafkaSettings {
     fn keeps(&self) -> Result<(), &'static str> {
         Ok(())
     }
+}
+
+/// How long [`wait_for_clients`] waits at most: Kubernetes leaves a few seconds after a drain.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// Waits until the clients of all sinks that were dropped are gone, for three seconds at most: a process that ends
+/// while librdkafka's threads still run may end by a signal. Blocks.
+pub fn wait_for_clients() {
+    // Later is no better: the rest of the process has ended in order.
+    let _all_are_gone = living::THREADS.wait_for_all(ENDING);
 }
 
 /// The Kafka sink.

@@ -4,7 +4,7 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +18,10 @@ use super::client::ANSWER_WITHIN;
 use super::config::KafkaSettings;
 use super::context::Context;
 use super::judge;
+use super::living::THREADS;
 use super::memory::Memory;
 use super::outbox::Outbox;
+use super::reminder::{Brokers, Silence};
 use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
@@ -110,14 +112,16 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     let clients = parts.memory.distance().clients;
     let clients: Vec<_> =
         (0..clients).map(|_| client(&parts, look.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
+    let brokers = Brokers::new(parts.settings.client.brokers())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (alive, over) = watch::channel(());
+    let (opening, over) = watch::channel(());
     let ended = Ended(over);
     *previous = Some(ended.clone());
     let (found, first) = oneshot::channel();
     let watch = Watch {
         topic: parts.settings.topic.clone(),
         pinned: parts.settings.partitions,
+        brokers: brokers.clone(),
         outbox: Arc::clone(parts.outbox),
         stop: Arc::clone(&stop),
         looks,
@@ -125,19 +129,22 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     let running = Running { clients: clients.clone(), stop: Arc::clone(&stop), look };
     let looked_with = clients.first().cloned();
     for client in clients {
-        let (stop, outbox, alive) = (Arc::clone(&stop), Arc::clone(parts.outbox), alive.clone());
-        let topic = parts.settings.topic.clone();
+        let (stop, outbox, living) =
+            (Arc::clone(&stop), Arc::clone(parts.outbox), THREADS.one_more(&opening));
+        let (topic, brokers) = (parts.settings.topic.clone(), brokers.clone());
         start(&format!("{}-poll", parts.sink), move || {
-            poll(&client, &topic, &stop, &outbox);
+            poll(&client, &topic, &brokers, &stop, &outbox);
             drop(client);
-            drop(alive);
+            drop(living);
         })?;
     }
+    let living = THREADS.one_more(&opening);
+    drop(opening);
     start(&format!("{}-watch", parts.sink), move || {
         if let Some(client) = looked_with {
             watch.run(&client, found);
         }
-        drop(alive);
+        drop(living);
     })?;
     let topic = first
         .await
@@ -155,6 +162,7 @@ fn client(parts: &Parts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> 
         outbox: Arc::clone(parts.outbox),
         memory: parts.memory.clone(),
         look,
+        reports: AtomicU64::new(0),
     };
     let linger = parts.memory.distance().linger;
     let config = parts.settings.client.config(parts.client_id, batch_bytes, linger);
@@ -170,7 +178,8 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkErro
     started.map(drop).map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
 }
 
-fn poll(client: &Client, topic: &str, stop: &AtomicBool, outbox: &Outbox) {
+fn poll(client: &Client, topic: &str, brokers: &Brokers, stop: &AtomicBool, outbox: &Outbox) {
+    let mut silence = Silence::new();
     while !stop.load(Ordering::Acquire) {
         client.poll(POLL);
         let fatal = client.client().fatal_error();
@@ -183,6 +192,10 @@ fn poll(client: &Client, topic: &str, stop: &AtomicBool, outbox: &Outbox) {
             // What is in a request gets its own report.
             client.purge(PurgeConfig::default().queue());
         }
+        let reports = client.context().reports.load(Ordering::Relaxed);
+        if silence.is_long(client.in_flight_count() > 0, reports) {
+            brokers.remind(client);
+        }
     }
 }
 
@@ -191,6 +204,7 @@ struct Watch {
     topic: String,
     /// `event.partitions`.
     pinned: Option<NonZeroU32>,
+    brokers: Brokers,
     outbox: Arc<Outbox>,
     stop: Arc<AtomicBool>,
     looks: Receiver<()>,
@@ -257,6 +271,7 @@ impl Watch {
             }
             Err(Looked::Wrong(error)) => self.outbox.set_trouble(Some(error)),
             Err(Looked::NoAnswer(error)) => {
+                self.brokers.remind(client);
                 let known = self.outbox.trouble().unwrap_or_else(|| self.no_answer(&error));
                 self.outbox.set_trouble(Some(known));
             }

@@ -2,6 +2,7 @@
 //! large. That it keeps the contract through outages is proved in `sink_contract.rs`.
 
 mod login;
+mod nameless;
 mod topics;
 
 use atdata_bridge::event::{Event, Headers, Message};

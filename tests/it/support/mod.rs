@@ -14,6 +14,7 @@ pub mod disk;
 pub mod events;
 pub mod kafka;
 pub mod kafka_reader;
+pub mod kafka_relay;
 pub mod nats;
 pub mod output;
 pub mod ports;

@@ -1,0 +1,34 @@
+//! A cluster that for a moment names none of its brokers, as one does whose only broker is fenced.
+
+use super::{config, numbers, sink};
+use crate::sink_contract::Rig;
+use crate::support::kafka::{Listener, on_kafka, shared};
+use crate::support::kafka_relay::Relay;
+use crate::support::scenario::PATIENCE;
+use crate::support::wait_until;
+
+on_kafka!(a_cluster_that_names_no_broker_for_a_moment_is_found_again);
+
+/// How often: the client must be found ready for the next time.
+const TIMES: u64 = 2;
+
+/// librdkafka then forgets all brokers that it knows, and mostly stays without any for good (`sink/kafka/reminder.rs`).
+async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again() {
+    let kafka = shared();
+    kafka.create_topic("nameless", 4, &[]);
+    let relay = Relay::start_at(kafka.proxy_addr(), kafka.addr(Listener::Proxied)).await;
+    let mut config = config(kafka, Listener::Proxied, "nameless");
+    config.brokers = Some(vec![kafka.proxy_addr().to_string()]);
+    let mut rig = Rig::start(sink(config, Some(4)), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    for time in 1..=TIMES {
+        relay.hide_brokers(1);
+        // Each look at a quiet topic asks.
+        wait_until("no broker is named", PATIENCE, || relay.hiding() == 0).await;
+        rig.send_to(100 + time * 100).await;
+        rig.wait_for_ack(100 + time * 100).await;
+    }
+    assert_eq!(numbers(kafka, "nameless"), (1..=100 + TIMES * 100).collect::<Vec<_>>());
+    rig.drain().await;
+}

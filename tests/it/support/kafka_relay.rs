@@ -1,0 +1,149 @@
+//! A way to a Kafka on which, when told to, an answer to a question for metadata names no broker: so answers a
+//! broker that its controller has fenced, after a pause that was too long.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// The number of the request for metadata, and its first version with compact arrays
+/// (<https://kafka.apache.org/protocol.html>).
+const METADATA: i16 = 3;
+const COMPACT: i16 = 9;
+
+/// Forwards connections to one address until it is dropped.
+pub struct Relay {
+    hiding: Arc<AtomicU32>,
+    accepting: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Listens at `addr`.
+    pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.expect("bind a free port");
+        let hiding = Arc::new(AtomicU32::new(0));
+        let shared = Arc::clone(&hiding);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, target, Arc::clone(&shared)));
+            }
+        });
+        Self { hiding, accepting }
+    }
+
+    /// So many of the next answers name no broker.
+    pub fn hide_brokers(&self, answers: u32) {
+        self.hiding.store(answers, Ordering::SeqCst);
+    }
+
+    /// How many such answers are still to come.
+    pub fn hiding(&self) -> u32 {
+        self.hiding.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// The requests for metadata under way, by correlation id.
+type Asked = Mutex<HashMap<i32, i16>>;
+
+async fn forward(client: TcpStream, target: SocketAddr, hiding: Arc<AtomicU32>) -> io::Result<()> {
+    let server = TcpStream::connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asked = Asked::default();
+    let requests = async {
+        while let Some(frame) = frame(&mut from_client).await? {
+            let (api, version, id) = (short(&frame, 0), short(&frame, 2), int(&frame, 4));
+            if api == METADATA {
+                asked.lock().unwrap().insert(id, version);
+            }
+            put(&mut to_server, &frame).await?;
+        }
+        Ok(())
+    };
+    let answers = async {
+        while let Some(frame) = frame(&mut from_server).await? {
+            let version = asked.lock().unwrap().remove(&int(&frame, 0));
+            let less = |left: u32| left.checked_sub(1);
+            let answer = match version {
+                Some(version) if hiding.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() => {
+                    assert!(version >= COMPACT, "the client asks in an old way, {version}");
+                    without_brokers(&frame)
+                }
+                _ => frame,
+            };
+            put(&mut to_client, &answer).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = requests => ended,
+        ended = answers => ended,
+    }
+}
+
+/// Correlation id, tags, throttle time, and then the brokers: id, host, port, rack, tags.
+fn without_brokers(answer: &[u8]) -> Vec<u8> {
+    const HEAD: usize = 4 + 1 + 4;
+    assert_eq!(answer[4], 0, "the head of the answer has tags");
+    let mut at = HEAD;
+    for _ in 1..varint(answer, &mut at) {
+        at += 4;
+        skip_text(answer, &mut at);
+        at += 4;
+        skip_text(answer, &mut at);
+        assert_eq!(varint(answer, &mut at), 0, "a broker has tags");
+    }
+    let none: &[u8] = &[1];
+    [&answer[..HEAD], none, &answer[at..]].concat()
+}
+
+fn skip_text(bytes: &[u8], at: &mut usize) {
+    *at += varint(bytes, at).saturating_sub(1);
+}
+
+fn varint(bytes: &[u8], at: &mut usize) -> usize {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = bytes[*at];
+        *at += 1;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
+fn short(bytes: &[u8], at: usize) -> i16 {
+    i16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn int(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The next frame without its size; none at the end of the connection.
+async fn frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let Ok(size) = from.read_u32().await else { return Ok(None) };
+    let mut frame = vec![0; size as usize];
+    from.read_exact(&mut frame).await?;
+    Ok(Some(frame))
+}
+
+async fn put(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+    to.write_u32(u32::try_from(frame.len()).expect("a frame")).await?;
+    to.write_all(frame).await
+}
