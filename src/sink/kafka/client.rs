@@ -40,8 +40,8 @@ const DEFAULTS: [(&str, &str); 2] = [
     ("socket.keepalive.enable", "true"),
 ];
 
-/// How long records are gathered, and librdkafka's older name for it.
-const LINGER: [&str; 2] = ["linger.ms", "queue.buffering.max.ms"];
+/// How long records are gathered. librdkafka's older name for it is refused (`properties.rs`).
+const LINGER: &str = "linger.ms";
 
 /// The properties of one client; secrets apart, so that nothing shows them.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl ClientSettings {
 
     /// How long records are gathered, where the user says so.
     pub(super) fn linger(&self) -> Option<Duration> {
-        let linger = LINGER.iter().find_map(|name| self.properties.get(*name))?;
+        let linger = self.properties.get(LINGER)?;
         // librdkafka reads more than Rust does; what only it can read counts as short.
         let millis: f64 = linger.trim().parse().unwrap_or_default();
         Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
@@ -142,7 +142,7 @@ impl ClientSettings {
         }
         config.set("batch.size", batch_bytes.max(1).to_string());
         if self.linger().is_none() {
-            config.set(LINGER[0], linger.as_millis().to_string());
+            config.set(LINGER, linger.as_millis().to_string());
         }
         config.set_log_level(match self.properties.contains_key("debug") {
             true => RDKafkaLogLevel::Debug,

@@ -71,9 +71,9 @@ pub(super) fn trouble(code: Code, topic: &str) -> SinkError {
                 .to_owned()
         }
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
-            "the brokers refuse the login: look at [sinks.kafka.sasl]".to_owned()
+            "the brokers refuse the login: look at the keys of `sasl`".to_owned()
         }
-        Code::SSL => "TLS to the brokers failed: look at [sinks.kafka.tls]".to_owned(),
+        Code::SSL => "TLS to the brokers failed: look at the keys of `tls`".to_owned(),
         Code::PolicyViolation | Code::InvalidConfig | Code::UnsupportedVersion | Code::UnsupportedFeature => {
             format!("the brokers refuse what is sent to the topic {topic}")
         }
@@ -140,7 +140,7 @@ mod tests {
             (Code::UnknownTopicOrPartition, "create it"),
             (Code::TopicAuthorizationFailed, "Write"),
             (Code::ClusterAuthorizationFailed, "IdempotentWrite"),
-            (Code::SaslAuthenticationFailed, "[sinks.kafka.sasl]"),
+            (Code::SaslAuthenticationFailed, "`sasl`"),
         ] {
             let error = trouble(code, "t");
             assert_eq!(error.kind, SinkErrorKind::Misconfigured);

@@ -66,7 +66,9 @@ const REFUSED: [(&str, &[&str]); 12] = [
 ];
 
 /// Properties that have an option of their own, and that option.
-const TYPED: [(&str, &[&str]); 11] = [
+const TYPED: [(&str, &[&str]); 12] = [
+    // Of two names librdkafka takes the one that is set last; this one nobody needs.
+    ("properties.linger.ms", &["queue.buffering.max.ms"]),
     ("brokers", &["bootstrap.servers", "metadata.broker.list"]),
     ("compression", &["compression.codec", "compression.type"]),
     ("tls.enabled and sasl.mechanism", &["security.protocol"]),
@@ -78,7 +80,7 @@ const TYPED: [(&str, &[&str]); 11] = [
     ("sasl.username", &["sasl.username"]),
     ("sasl.password or sasl.password_file", &["sasl.password"]),
     (
-        "the keys token_url, client_id, client_secret and scope of [sinks.kafka.sasl]",
+        "the keys token_url, client_id, client_secret and scope of `sasl`",
         &["sasl.oauthbearer.client.*", "sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.scope"],
     ),
 ];
@@ -292,6 +294,7 @@ mod tests {
     fn what_has_an_option_of_its_own_names_it_and_no_secret_is_taken() {
         let problem = |name| problem(name, "hush").unwrap();
         assert!(problem("bootstrap.servers").ends_with("is set by brokers"));
+        assert!(problem("queue.buffering.max.ms").ends_with("is set by properties.linger.ms"));
         assert!(problem("sasl_password").contains("sasl.password_file"));
         assert!(problem("sasl.oauthbearer.client.credentials.client.secret").contains("client_secret"));
         for name in
