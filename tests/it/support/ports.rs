@@ -1,18 +1,23 @@
 //! Free loopback ports that stay free while a server restarts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Mutex;
 
 const LOWEST: u16 = 10_000;
 
 /// A free port below the range from which the kernel takes the ports of outgoing connections: a client
 /// that knocks while its server is down could otherwise be given the server's own port, and, on
-/// loopback, connect to itself.
+/// loopback, connect to itself. No port is given twice: that of a server which another test has killed is free only
+/// until it starts again.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let highest = first_outgoing_port().filter(|port| *port > 2 * LOWEST).unwrap_or(u16::MAX);
     loop {
         let port = fastrand::u16(LOWEST..highest);
-        if TcpListener::bind(loopback(port)).is_ok() {
+        let is_new = GIVEN.lock().expect("the ports that were given").insert(port);
+        if is_new && TcpListener::bind(loopback(port)).is_ok() {
             return port;
         }
     }
