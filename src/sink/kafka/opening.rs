@@ -21,7 +21,7 @@ use super::judge;
 use super::living::THREADS;
 use super::memory::Memory;
 use super::outbox::Outbox;
-use super::reminder::{Brokers, Silence};
+use super::reminder::Reminder;
 use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
@@ -112,7 +112,7 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     let clients = parts.memory.distance().clients;
     let clients: Vec<_> =
         (0..clients).map(|_| client(&parts, look.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
-    let brokers = Brokers::new(parts.settings.client.brokers())?;
+    let reminder = || Reminder::new(parts.settings.client.brokers());
     let stop = Arc::new(AtomicBool::new(false));
     let (opening, over) = watch::channel(());
     let ended = Ended(over);
@@ -121,7 +121,7 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     let watch = Watch {
         topic: parts.settings.topic.clone(),
         pinned: parts.settings.partitions,
-        brokers: brokers.clone(),
+        reminder: reminder()?,
         outbox: Arc::clone(parts.outbox),
         stop: Arc::clone(&stop),
         looks,
@@ -131,9 +131,9 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     for client in clients {
         let (stop, outbox, living) =
             (Arc::clone(&stop), Arc::clone(parts.outbox), THREADS.one_more(&opening));
-        let (topic, brokers) = (parts.settings.topic.clone(), brokers.clone());
+        let (topic, reminder) = (parts.settings.topic.clone(), reminder()?);
         start(&format!("{}-poll", parts.sink), move || {
-            poll(&client, &topic, &brokers, &stop, &outbox);
+            poll(&client, &topic, reminder, &stop, &outbox);
             drop(client);
             drop(living);
         })?;
@@ -178,8 +178,8 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkErro
     started.map(drop).map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
 }
 
-fn poll(client: &Client, topic: &str, brokers: &Brokers, stop: &AtomicBool, outbox: &Outbox) {
-    let mut silence = Silence::new();
+fn poll(client: &Client, topic: &str, mut reminder: Reminder, stop: &AtomicBool, outbox: &Outbox) {
+    let mut heard = 0;
     while !stop.load(Ordering::Acquire) {
         client.poll(POLL);
         let fatal = client.client().fatal_error();
@@ -193,8 +193,11 @@ fn poll(client: &Client, topic: &str, brokers: &Brokers, stop: &AtomicBool, outb
             client.purge(PurgeConfig::default().queue());
         }
         let reports = client.context().reports.load(Ordering::Relaxed);
-        if silence.is_long(client.in_flight_count() > 0, reports) {
-            brokers.remind(client);
+        if client.in_flight_count() == 0 || reports != heard {
+            heard = reports;
+            reminder.heard();
+        } else {
+            reminder.silent(client);
         }
     }
 }
@@ -204,14 +207,14 @@ struct Watch {
     topic: String,
     /// `event.partitions`.
     pinned: Option<NonZeroU32>,
-    brokers: Brokers,
+    reminder: Reminder,
     outbox: Arc<Outbox>,
     stop: Arc<AtomicBool>,
     looks: Receiver<()>,
 }
 
 impl Watch {
-    fn run(self, client: &Client, found: oneshot::Sender<Result<Topic, SinkError>>) {
+    fn run(mut self, client: &Client, found: oneshot::Sender<Result<Topic, SinkError>>) {
         let first = self.first_look(client);
         let count = first.as_ref().map(|topic| topic.partitions).ok();
         let taken = found.send(first);
@@ -257,8 +260,13 @@ impl Watch {
         Topic { round_trip: round_trip.min(topic.round_trip), ..topic }
     }
 
-    fn look_again(&self, client: &Client, count: NonZeroU32) {
-        match look(client, &self.topic, None, LATER_QUESTION) {
+    fn look_again(&mut self, client: &Client, count: NonZeroU32) {
+        let found = look(client, &self.topic, None, LATER_QUESTION);
+        match &found {
+            Err(Looked::NoAnswer(_)) => self.reminder.silent(client),
+            Ok(_) | Err(Looked::Wrong(_)) => self.reminder.heard(),
+        }
+        match found {
             Ok(topic) if topic.partitions == count => self.outbox.set_trouble(None),
             Ok(topic) => {
                 let (now, before) = (topic.partitions, count);
@@ -271,7 +279,6 @@ impl Watch {
             }
             Err(Looked::Wrong(error)) => self.outbox.set_trouble(Some(error)),
             Err(Looked::NoAnswer(error)) => {
-                self.brokers.remind(client);
                 let known = self.outbox.trouble().unwrap_or_else(|| self.no_answer(&error));
                 self.outbox.set_trouble(Some(known));
             }

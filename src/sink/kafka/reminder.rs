@@ -15,48 +15,52 @@ use rdkafka::producer::Producer;
 use super::opening::Client;
 use crate::sink::SinkError;
 
-/// So long without a report while something is in flight, and the client is reminded.
-const SILENCE: Duration = Duration::from_secs(10);
+/// So long in silence, and the client is reminded: in an outage that goes on, each time after twice as long, since
+/// librdkafka keeps every list that it was ever given.
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(120);
 
-/// `bootstrap.servers`, as librdkafka wants it.
-#[derive(Clone)]
-pub(super) struct Brokers(CString);
+/// Knows where the brokers of a client are, and how long it has been silent.
+pub(super) struct Reminder {
+    brokers: CString,
+    since: Instant,
+    patience: Duration,
+}
 
-impl Brokers {
+impl Reminder {
+    /// `brokers` as in `bootstrap.servers`.
+    ///
     /// # Errors
     /// They can't be a list of addresses.
     pub(super) fn new(brokers: &str) -> Result<Self, SinkError> {
         let unusable = |error| SinkError::misconfigured("`brokers` has a zero byte").caused_by(error);
-        CString::new(brokers).map(Self).map_err(unusable)
+        let brokers = CString::new(brokers).map_err(unusable)?;
+        Ok(Self { brokers, since: Instant::now(), patience: FIRST })
     }
 
-    /// Adds those that the client does not have; changes nothing where it has them.
+    /// The client is not silent, or has nothing to say.
+    pub(super) fn heard(&mut self) {
+        self.since = Instant::now();
+        self.patience = FIRST;
+    }
+
+    /// The client is silent, and reminded if it has been so for long. Brokers that it knows stay as they are.
     #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-    pub(super) fn remind(&self, client: &Client) {
-        // SAFETY: the handle lives as long as `client`, any thread may call this, and the list is only read, during
-        // the call.
-        unsafe { rd_kafka_brokers_add(client.client().native_ptr(), self.0.as_ptr()) };
-    }
-}
-
-/// How long a client has been silent.
-pub(super) struct Silence {
-    reports: u64,
-    since: Instant,
-}
-
-impl Silence {
-    pub(super) fn new() -> Self {
-        Self { reports: 0, since: Instant::now() }
-    }
-
-    /// Whether it is time to remind the client, after so many reports in all: again after as long.
-    pub(super) fn is_long(&mut self, in_flight: bool, reports: u64) -> bool {
-        let is_long = in_flight && reports == self.reports && self.since.elapsed() >= SILENCE;
-        if is_long || !in_flight || reports != self.reports {
-            *self = Self { reports, since: Instant::now() };
+    pub(super) fn silent(&mut self, client: &Client) {
+        if self.is_due() {
+            // SAFETY: the handle lives as long as `client`, any thread may call this, and the list is only read,
+            // during the call.
+            unsafe { rd_kafka_brokers_add(client.client().native_ptr(), self.brokers.as_ptr()) };
         }
-        is_long
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self.since.elapsed() >= self.patience;
+        if is_due {
+            self.since = Instant::now();
+            self.patience = (self.patience * 2).min(LONGEST);
+        }
+        is_due
     }
 }
 
@@ -65,15 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_waits_and_hears_nothing_is_silent_and_not_at_once_again() {
-        let long_ago = || Instant::now().checked_sub(SILENCE).unwrap();
-        let mut silence = Silence { reports: 3, since: long_ago() };
-        assert!(silence.is_long(true, 3));
-        assert!(!silence.is_long(true, 3), "reminded a moment ago");
-        for (in_flight, reports) in [(false, 3), (true, 4)] {
-            silence = Silence { reports: 3, since: long_ago() };
-            assert!(!silence.is_long(in_flight, reports));
-            assert!(!silence.is_long(true, reports), "the time begins anew");
+    fn it_is_due_after_a_silence_and_less_and_less_often() {
+        let mut reminder = Reminder::new("a:1,b:2").unwrap();
+        let after = |reminder: &mut Reminder, seconds| {
+            reminder.since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+            reminder.is_due()
+        };
+        for (seconds, is_due) in [(9, false), (10, true), (19, false), (20, true), (40, true), (80, true)] {
+            assert_eq!(after(&mut reminder, seconds), is_due, "{seconds}");
         }
+        assert!(!after(&mut reminder, 119) && after(&mut reminder, 120) && after(&mut reminder, 120));
+        reminder.heard();
+        assert!(!reminder.is_due() && after(&mut reminder, 10));
+        assert!(Reminder::new("a:1\0").is_err());
     }
 }

@@ -19,6 +19,7 @@ use crate::support::nats::{NatsServer, on_nats};
 on_nats!(
     a_user_and_password,
     a_token,
+    a_token_that_is_rotated,
     an_nkey,
     a_credentials_file,
     tls_with_the_right_authority,
@@ -68,6 +69,24 @@ async fn a_token() {
     let with = |token: &str| NatsConfig { token: Some(Secret::new(token)), ..config() };
     outcome(&server.url(), with("t0ken")).await.unwrap();
     assert_refused(&server.url(), with("wrong")).await;
+}
+
+/// Its file is read again for each login, by the same sink.
+async fn a_token_that_is_rotated() {
+    let demands = |token: &str| format!("authorization {{ token: \"{token}\" }}\n");
+    let server = NatsServer::start(&demands("0ld"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = write(directory.path(), "token", "0ld\n");
+    let config = NatsConfig { token_file: Some(file.clone()), ..config() };
+    let mut sink = sink(&server.url(), config, context(None));
+    let body = format!(r#"{{"md5":"{}"}}"#, Key::digest(b"x"));
+    let mut delivered = async |id: &str| deliver(sink.as_mut(), vec![event(id, body.clone())]).await;
+    assert!(matches!(delivered("ID:1").await.unwrap()[..], [Verdict::Durable]));
+
+    tokio::task::block_in_place(|| server.restart_with(&demands("n3w")));
+    assert_eq!(delivered("ID:2").await.unwrap_err().kind, SinkErrorKind::Misconfigured);
+    fs::write(&file, "n3w\n").unwrap();
+    assert!(matches!(delivered("ID:2").await.unwrap()[..], [Verdict::Durable]));
 }
 
 async fn an_nkey() {
