@@ -37,7 +37,7 @@ use support::broker::{Broker, Options, Protocol, Version};
 
 /// Far away OpenWire must be so many times as fast as STOMP, with the widest window: with a narrow one there is
 /// not that much to win.
-const FAR_FLOOR: f64 = 2.0;
+const FAR_FLOOR: f64 = 3.0;
 
 /// STOMP against OpenWire.
 #[derive(Parser)]

@@ -1,6 +1,6 @@
 //! The sink of events without a usable key: refuses each with its defect, so that they take the same way
-//! as what a real sink refuses, with the same memory and the same durable dead letters. It opens only once
-//! these could be written: trouble with them shows before the first of them comes (D11).
+//! as what a real sink refuses, with the same memory and the same durable dead letters. It opens only when
+//! these do: trouble with them shows before the first of them comes (D11).
 
 use std::sync::Arc;
 
@@ -26,9 +26,7 @@ impl Sink for Refusal {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        for warning in self.0.probe().await?.iter().filter_map(|line| line.strip_prefix("warning: ")) {
-            tracing::warn!("dead letters: {warning}");
-        }
+        self.0.open().await?;
         let (sender, receiver) = mpsc::channel(WINDOW);
         Ok((Box::new(Refusing(sender)), Box::new(Refused(receiver))))
     }

@@ -71,7 +71,10 @@ async fn a_sink_that_does_not_open_is_left_without_a_crash(version: Version, pro
         says(&mut bridge, if is_opening { r#"ready part="source""# } else { "unopened does not exist" })
             .await;
         tokio::time::sleep(Duration::from_micros(random.u64(..120_000))).await;
+        let log = bridge.log_file();
         drain(bridge).await;
+        let log = std::fs::read_to_string(log).expect("read the log");
+        assert!(!log.contains("does not end"), "{log}");
     }
 }
 

@@ -114,7 +114,7 @@ async fn dead_letters_that_could_not_be_kept_are_told_before_there_are_any(
     let unusable = Unusable::make(setup.dead_letters());
     let bridge = setup.start();
     let admin = Admin::of(&bridge).await;
-    admin.not_ready(&["dead letters: ", "Not a directory"]).await;
+    admin.not_ready(&["dead letters: ", "/dead_letters"]).await;
     unusable.restore();
     admin.ready().await;
     drain(bridge).await;

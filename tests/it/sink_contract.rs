@@ -99,6 +99,10 @@ impl DeadLetterStore for Letters {
         Ok(())
     }
 
+    async fn open(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
         Ok(Vec::new())
     }

@@ -63,11 +63,11 @@ impl DeadLetterStore for FileDeadLetters {
         outcome.await.unwrap_or_else(ended)
     }
 
+    async fn open(&self) -> Result<(), SinkError> {
+        self.0.opened(&mut *self.0.writer.lock().await).await.map(drop)
+    }
+
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        // Its own lock would be in the way.
-        if self.0.writer.lock().await.as_ref().is_some_and(|writer| !writer.is_over()) {
-            return Ok(Vec::new());
-        }
         journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
     }
 

@@ -26,11 +26,17 @@ pub trait DeadLetterStore: Send + Sync {
     /// None of them counts as kept; the lane tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
 
-    /// Whether it could be written to, without leaving anything behind. Returns lines worth knowing; one that begins
-    /// with `warning: ` is a warning. Says nothing of what is being written to already.
+    /// Opens it, unless it is open: trouble shows before there are any letters. Cancel-safe.
     ///
     /// # Errors
-    /// What would keep it from being written to.
+    /// What keeps it from being written to.
+    async fn open(&self) -> Result<(), SinkError>;
+
+    /// For `check`: whether it could be opened, without leaving anything behind. Returns lines worth
+    /// knowing; one that begins with `warning: ` is a warning.
+    ///
+    /// # Errors
+    /// What would keep it from being opened.
     async fn probe(&self) -> Result<Vec<String>, SinkError>;
 
     /// Nothing more will be written: finishes files, gives locks back.

@@ -44,10 +44,16 @@ impl DeadLetterStore for SinkDeadLetters {
         self.0.lock().await.write(&Arc::new(batch)).await
     }
 
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+    async fn open(&self) -> Result<(), SinkError> {
         let mut opening = self.0.lock().await;
-        // A sink may wait for its last opening to end before it begins another.
-        if opening.halves.is_some() { Ok(Vec::new()) } else { opening.sink.probe().await }
+        if opening.halves.is_none() {
+            opening.halves = Some(opening.sink.open().await?);
+        }
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        self.0.lock().await.sink.probe().await
     }
 
     async fn close(&self) {

@@ -6,7 +6,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -108,15 +107,17 @@ pub(super) struct Opened {
 /// # Errors
 /// No broker answers in time, the login is refused, the topic is missing or has another number of partitions.
 pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Result<Opened, SinkError> {
+    let (opening, over) = watch::channel(());
+    let ended = Ended(over);
+    *previous = Some(ended.clone());
+    // Before the first client.
+    let living = THREADS.one_more(&opening);
     let (look, looks) = sync_channel(1);
     let clients = parts.memory.distance().clients;
     let clients: Vec<_> =
         (0..clients).map(|_| client(&parts, look.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
     let reminder = || Reminder::new(parts.settings.client.brokers());
     let stop = Arc::new(AtomicBool::new(false));
-    let (opening, over) = watch::channel(());
-    let ended = Ended(over);
-    *previous = Some(ended.clone());
     let (found, first) = oneshot::channel();
     let watch = Watch {
         topic: parts.settings.topic.clone(),
@@ -128,24 +129,21 @@ pub(super) async fn open(parts: Parts<'_>, previous: &mut Option<Ended>) -> Resu
     };
     let running = Running { clients: clients.clone(), stop: Arc::clone(&stop), look };
     let looked_with = clients.first().cloned();
+    let unstarted = |error: io::Error| SinkError::unavailable("cannot start a thread").caused_by(error);
     for client in clients {
-        let (stop, outbox, living) =
-            (Arc::clone(&stop), Arc::clone(parts.outbox), THREADS.one_more(&opening));
-        let (topic, reminder) = (parts.settings.topic.clone(), reminder()?);
-        start(&format!("{}-poll", parts.sink), move || {
-            poll(&client, &topic, reminder, &stop, &outbox);
-            drop(client);
-            drop(living);
-        })?;
+        let (stop, outbox, topic) =
+            (Arc::clone(&stop), Arc::clone(parts.outbox), parts.settings.topic.clone());
+        let reminder = reminder()?;
+        let run = move || poll(&client, &topic, reminder, &stop, &outbox);
+        THREADS.one_more(&opening).start(format!("{}-poll", parts.sink), run).map_err(unstarted)?;
     }
-    let living = THREADS.one_more(&opening);
     drop(opening);
-    start(&format!("{}-watch", parts.sink), move || {
+    let run = move || {
         if let Some(client) = looked_with {
             watch.run(&client, found);
         }
-        drop(living);
-    })?;
+    };
+    living.start(format!("{}-watch", parts.sink), run).map_err(unstarted)?;
     let topic = first
         .await
         .map_err(|_| SinkError::unavailable("the thread that looks after the topic has ended"))??;
@@ -171,11 +169,6 @@ fn client(parts: &Parts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> 
 
 fn unusable(error: KafkaError) -> SinkError {
     SinkError::misconfigured("librdkafka refuses its settings").caused_by(error)
-}
-
-fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SinkError> {
-    let started: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(run);
-    started.map(drop).map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
 }
 
 fn poll(client: &Client, topic: &str, mut reminder: Reminder, stop: &AtomicBool, outbox: &Outbox) {
@@ -224,7 +217,9 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(()) | Err(RecvTimeoutError::Timeout) if self.is_over() => return,
                 // A topic that takes records is there, and a question would only wait behind them.
-                Err(RecvTimeoutError::Timeout) if self.outbox.was_durable_within(LOOK_EVERY) => {}
+                Err(RecvTimeoutError::Timeout) if self.outbox.was_durable_within(LOOK_EVERY) => {
+                    self.reminder.heard();
+                }
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.look_again(client, count),
             }
         }
@@ -303,6 +298,10 @@ fn look(client: &Client, name: &str, pinned: Option<NonZeroU32>, within: Duratio
     let asked = Instant::now();
     let metadata = client.client().fetch_metadata(Some(name), within).map_err(Looked::NoAnswer)?;
     let round_trip = asked.elapsed();
+    if metadata.brokers().is_empty() {
+        // librdkafka now knows none, either (`reminder.rs`).
+        return Err(Looked::NoAnswer(KafkaError::MetadataFetch(Code::BrokerNotAvailable)));
+    }
     let topic = metadata.topics().first();
     let missing = || Looked::Wrong(judge::trouble(Code::UnknownTopic, name));
     let topic = topic.ok_or_else(missing)?;

@@ -16,7 +16,7 @@ use super::opening::Client;
 use crate::sink::SinkError;
 
 /// So long in silence, and the client is reminded: in an outage that goes on, each time after twice as long, since
-/// librdkafka keeps every list that it was ever given.
+/// librdkafka keeps every list that it was ever given. That is a megabyte in a month of outage.
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -25,6 +25,7 @@ pub(super) struct Reminder {
     brokers: CString,
     since: Instant,
     patience: Duration,
+    reminded: Option<Instant>,
 }
 
 impl Reminder {
@@ -35,19 +36,23 @@ impl Reminder {
     pub(super) fn new(brokers: &str) -> Result<Self, SinkError> {
         let unusable = |error| SinkError::misconfigured("`brokers` has a zero byte").caused_by(error);
         let brokers = CString::new(brokers).map_err(unusable)?;
-        Ok(Self { brokers, since: Instant::now(), patience: FIRST })
+        Ok(Self { brokers, since: Instant::now(), patience: FIRST, reminded: None })
     }
 
-    /// The client is not silent, or has nothing to say.
+    /// The client is not silent, or has nothing to say. Patience begins anew only a while after the last time, or a
+    /// client that speaks now and then would be reminded for ever.
     pub(super) fn heard(&mut self) {
         self.since = Instant::now();
-        self.patience = FIRST;
+        if self.reminded.is_none_or(|reminded| reminded.elapsed() >= LONGEST) {
+            self.patience = FIRST;
+        }
     }
 
     /// The client is silent, and reminded if it has been so for long. Brokers that it knows stay as they are.
     #[expect(unsafe_code, reason = "the crate has no safe name for it")]
     pub(super) fn silent(&mut self, client: &Client) {
         if self.is_due() {
+            // Deprecated in favour of `bootstrap.servers`, which is read once only.
             // SAFETY: the handle lives as long as `client`, any thread may call this, and the list is only read,
             // during the call.
             unsafe { rd_kafka_brokers_add(client.client().native_ptr(), self.brokers.as_ptr()) };
@@ -58,6 +63,7 @@ impl Reminder {
         let is_due = self.since.elapsed() >= self.patience;
         if is_due {
             self.since = Instant::now();
+            self.reminded = Some(self.since);
             self.patience = (self.patience * 2).min(LONGEST);
         }
         is_due
@@ -79,6 +85,9 @@ mod tests {
             assert_eq!(after(&mut reminder, seconds), is_due, "{seconds}");
         }
         assert!(!after(&mut reminder, 119) && after(&mut reminder, 120) && after(&mut reminder, 120));
+        reminder.heard();
+        assert!(!after(&mut reminder, 119), "as patient as before");
+        reminder.reminded = Instant::now().checked_sub(LONGEST);
         reminder.heard();
         assert!(!reminder.is_due() && after(&mut reminder, 10));
         assert!(Reminder::new("a:1\0").is_err());

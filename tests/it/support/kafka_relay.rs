@@ -1,49 +1,61 @@
-//! A way to a Kafka on which, when told to, an answer to a question for metadata names no broker: so answers a
-//! broker that its controller has fenced, after a pause that was too long.
+//! A way to a Kafka on which, when told to, an answer to a question for metadata names no broker, as that of a
+//! broker that its controller has fenced; and on which confirmations of records get lost.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The number of the request for metadata, and its first version with compact arrays
-/// (<https://kafka.apache.org/protocol.html>).
+/// The numbers of the requests to store records and for metadata, and the first version of the latter with compact
+/// arrays (<https://kafka.apache.org/protocol.html>).
+const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
 const COMPACT: i16 = 9;
 
 /// Forwards connections to one address until it is dropped.
 pub struct Relay {
-    hiding: Arc<AtomicU32>,
+    orders: Arc<Orders>,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Orders {
+    hide: AtomicBool,
+    swallow: AtomicBool,
 }
 
 impl Relay {
     /// Listens at `addr`.
     pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
-        let hiding = Arc::new(AtomicU32::new(0));
-        let shared = Arc::clone(&hiding);
+        let orders = Arc::<Orders>::default();
+        let shared = Arc::clone(&orders);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(forward(client, target, Arc::clone(&shared)));
             }
         });
-        Self { hiding, accepting }
+        Self { orders, accepting }
     }
 
-    /// So many of the next answers name no broker.
-    pub fn hide_brokers(&self, answers: u32) {
-        self.hiding.store(answers, Ordering::SeqCst);
+    /// The next answer names no broker.
+    pub fn hide_brokers(&self) {
+        self.orders.hide.store(true, Ordering::SeqCst);
     }
 
-    /// How many such answers are still to come.
-    pub fn hiding(&self) -> u32 {
-        self.hiding.load(Ordering::SeqCst)
+    /// Whether that answer is still to come.
+    pub fn is_hiding(&self) -> bool {
+        self.orders.hide.load(Ordering::SeqCst)
+    }
+
+    /// Whether no confirmation of records passes any more.
+    pub fn swallow_confirmations(&self, swallow: bool) {
+        self.orders.swallow.store(swallow, Ordering::SeqCst);
     }
 }
 
@@ -53,10 +65,10 @@ impl Drop for Relay {
     }
 }
 
-/// The requests for metadata under way, by correlation id.
-type Asked = Mutex<HashMap<i32, i16>>;
+/// The requests under way: number and version, by correlation id.
+type Asked = Mutex<HashMap<i32, (i16, i16)>>;
 
-async fn forward(client: TcpStream, target: SocketAddr, hiding: Arc<AtomicU32>) -> io::Result<()> {
+async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> io::Result<()> {
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -65,26 +77,25 @@ async fn forward(client: TcpStream, target: SocketAddr, hiding: Arc<AtomicU32>) 
     let asked = Asked::default();
     let requests = async {
         while let Some(frame) = frame(&mut from_client).await? {
-            let (api, version, id) = (short(&frame, 0), short(&frame, 2), int(&frame, 4));
-            if api == METADATA {
-                asked.lock().unwrap().insert(id, version);
-            }
+            let request = (short(&frame, 0), short(&frame, 2));
+            asked.lock().unwrap().insert(int(&frame, 4), request);
             put(&mut to_server, &frame).await?;
         }
         Ok(())
     };
     let answers = async {
         while let Some(frame) = frame(&mut from_server).await? {
-            let version = asked.lock().unwrap().remove(&int(&frame, 0));
-            let less = |left: u32| left.checked_sub(1);
-            let answer = match version {
-                Some(version) if hiding.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() => {
+            let request = asked.lock().unwrap().remove(&int(&frame, 0));
+            match request {
+                Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => {}
+                Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
                     assert!(version >= COMPACT, "the client asks in an old way, {version}");
-                    without_brokers(&frame)
+                    put(&mut to_client, &without_brokers(&frame)).await?;
+                    // Not before it is done: who waits for it must not be told in vain.
+                    orders.hide.store(false, Ordering::SeqCst);
                 }
-                _ => frame,
-            };
-            put(&mut to_client, &answer).await?;
+                _ => put(&mut to_client, &frame).await?,
+            }
         }
         Ok(())
     };
