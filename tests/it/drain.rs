@@ -70,6 +70,7 @@ async fn a_sink_that_does_not_open_is_left_without_a_crash(version: Version, pro
         let is_opening = stop % 2 == 0;
         says(&mut bridge, if is_opening { r#"ready part="source""# } else { "unopened does not exist" })
             .await;
+        // Nothing is waited for: the signal comes at any moment of what goes on then.
         tokio::time::sleep(Duration::from_micros(random.u64(..120_000))).await;
         let log = bridge.log_file();
         drain(bridge).await;

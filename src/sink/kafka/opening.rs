@@ -243,6 +243,8 @@ impl Watch {
                     if known.is_some() || self.is_over() || began.elapsed() >= patience {
                         return Err(known.unwrap_or_else(|| self.no_answer(&error)));
                     }
+                    // An answer that names no broker comes at once, and would again.
+                    let _news = self.looks.recv_timeout(POLL);
                 }
             }
         }

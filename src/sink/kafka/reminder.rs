@@ -42,8 +42,12 @@ impl Reminder {
     /// The client is not silent, or has nothing to say. Patience begins anew only a while after the last time, or a
     /// client that speaks now and then would be reminded for ever.
     pub(super) fn heard(&mut self) {
-        self.since = Instant::now();
-        if self.reminded.is_none_or(|reminded| reminded.elapsed() >= LONGEST) {
+        self.heard_at(Instant::now());
+    }
+
+    fn heard_at(&mut self, now: Instant) {
+        self.since = now;
+        if self.reminded.is_none_or(|reminded| now.duration_since(reminded) >= LONGEST) {
             self.patience = FIRST;
         }
     }
@@ -51,7 +55,7 @@ impl Reminder {
     /// The client is silent, and reminded if it has been so for long. Brokers that it knows stay as they are.
     #[expect(unsafe_code, reason = "the crate has no safe name for it")]
     pub(super) fn silent(&mut self, client: &Client) {
-        if self.is_due() {
+        if self.is_due(Instant::now()) {
             // Deprecated in favour of `bootstrap.servers`, which is read once only.
             // SAFETY: the handle lives as long as `client`, any thread may call this, and the list is only read,
             // during the call.
@@ -59,11 +63,11 @@ impl Reminder {
         }
     }
 
-    fn is_due(&mut self) -> bool {
-        let is_due = self.since.elapsed() >= self.patience;
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = now.duration_since(self.since) >= self.patience;
         if is_due {
-            self.since = Instant::now();
-            self.reminded = Some(self.since);
+            self.since = now;
+            self.reminded = Some(now);
             self.patience = (self.patience * 2).min(LONGEST);
         }
         is_due
@@ -77,19 +81,15 @@ mod tests {
     #[test]
     fn it_is_due_after_a_silence_and_less_and_less_often() {
         let mut reminder = Reminder::new("a:1,b:2").unwrap();
-        let after = |reminder: &mut Reminder, seconds| {
-            reminder.since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-            reminder.is_due()
-        };
-        for (seconds, is_due) in [(9, false), (10, true), (19, false), (20, true), (40, true), (80, true)] {
-            assert_eq!(after(&mut reminder, seconds), is_due, "{seconds}");
-        }
-        assert!(!after(&mut reminder, 119) && after(&mut reminder, 120) && after(&mut reminder, 120));
-        reminder.heard();
-        assert!(!after(&mut reminder, 119), "as patient as before");
-        reminder.reminded = Instant::now().checked_sub(LONGEST);
-        reminder.heard();
-        assert!(!reminder.is_due() && after(&mut reminder, 10));
+        let start = reminder.since;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let due: Vec<u64> = (0..=400).filter(|second| reminder.is_due(at(*second))).collect();
+        assert_eq!(due, [10, 30, 70, 150, 270, 390]);
+        reminder.heard_at(at(400));
+        let due: Vec<u64> = (400..=640).filter(|second| reminder.is_due(at(*second))).collect();
+        assert_eq!(due, [520, 640], "as patient as before");
+        reminder.heard_at(at(760));
+        assert!(!reminder.is_due(at(769)) && reminder.is_due(at(770)), "patience begins anew");
         assert!(Reminder::new("a:1\0").is_err());
     }
 }
