@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod decoder;
 pub mod heart_beat;
 pub mod link;
 pub mod openwire;

@@ -1,4 +1,4 @@
-//! Bytes into frames: split anywhere, nothing copied, everything limited. In the manner of STOMP's.
+//! Where OpenWire's frames begin and end, and which are refused.
 
 use std::ops::Range;
 
@@ -6,7 +6,13 @@ use bytes::Bytes;
 
 use super::message;
 use crate::budget::Budget;
-use crate::source::read_buffer::ReadBuffer;
+use crate::source::decoder::{self, Scan};
+
+/// Splits a stream of bytes into OpenWire frames.
+pub type Decoder = decoder::Decoder<Scanner>;
+
+/// Why bytes are no OpenWire frame.
+pub type DecodeError = decoder::DecodeError<DecodeErrorKind>;
 
 /// What a frame may hold besides the body: ids, properties, names.
 const BESIDES_BODY: usize = 64 << 10;
@@ -39,16 +45,6 @@ pub struct Frame {
     pub fields: Bytes,
 }
 
-/// Why bytes are no frame. Nothing after it on this connection can be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
-pub struct DecodeError {
-    /// What is wrong.
-    pub kind: DecodeErrorKind,
-    /// The message in which it was found, if its head could be read.
-    pub message_id: Option<String>,
-}
-
 /// What is wrong with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -66,39 +62,29 @@ pub enum DecodeErrorKind {
 /// The four bytes before each frame.
 const PREFIX: usize = 4;
 
-/// Splits a stream of bytes into frames.
+/// Finds OpenWire frames.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Scanner {
     limits: Limits,
-    buffer: ReadBuffer,
-    /// Where the first frame that is not complete begins.
+    /// Where the first frame that is not complete begins, as an offset into the bytes.
     start: usize,
-    complete: Vec<Range<usize>>,
 }
 
 impl Decoder {
     /// Refuses what `limits` forbid and charges frames to `budget`.
     pub fn new(limits: Limits, budget: Budget) -> Self {
-        Self { limits, buffer: ReadBuffer::new(budget), start: 0, complete: Vec::new() }
+        Self::scanning(Scanner { limits, start: 0 }, budget)
     }
+}
 
-    /// Where the next bytes from the connection are to be appended; always has room for some.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        self.buffer.room()
-    }
+impl Scan for Scanner {
+    type Frame = Frame;
+    /// The type and the fields.
+    type Layout = Range<usize>;
+    type Fault = DecodeErrorKind;
 
-    /// Appends every frame that is complete to `frames`, in order.
-    ///
-    /// # Errors
-    /// The bytes are no frame. `frames` then holds the good ones before it; the decoder is of no more use.
-    pub fn decode(&mut self, frames: &mut Vec<Frame>) -> Result<(), DecodeError> {
-        let outcome = self.scan();
-        self.cut(frames);
-        outcome
-    }
-
-    fn scan(&mut self) -> Result<(), DecodeError> {
-        while let Some(prefix) = self.buffer[self.start..].first_chunk::<PREFIX>() {
+    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Range<usize>>) -> Result<(), DecodeError> {
+        while let Some(prefix) = bytes[self.start..].first_chunk::<PREFIX>() {
             let announced = i32::from_be_bytes(*prefix);
             let size = match usize::try_from(announced) {
                 Ok(size) if size > 0 => size,
@@ -107,24 +93,38 @@ impl Decoder {
                 }
             };
             if size > self.limits.frame() {
-                return self.too_large(size);
+                return self.too_large(size, bytes);
             }
             let frame = self.start + PREFIX..self.start + PREFIX + size;
-            if frame.end > self.buffer.len() {
+            if frame.end > bytes.len() {
                 return Ok(());
             }
             self.start = frame.end;
-            self.complete.push(frame);
+            complete.push(frame);
         }
         Ok(())
     }
 
+    fn done(&self) -> usize {
+        self.start
+    }
+
+    fn rebase(&mut self) {
+        self.start = 0;
+    }
+
+    fn frame(layout: Range<usize>, bytes: &Bytes) -> Frame {
+        Frame { kind: bytes[layout.start], fields: bytes.slice(layout.start + 1..layout.end) }
+    }
+}
+
+impl Scanner {
     /// Says what is too large as soon as the beginning of it is there. The beginning is not too much to wait
     /// for: a frame that is too large has at least as many bytes.
-    fn too_large(&self, size: usize) -> Result<(), DecodeError> {
+    fn too_large(&self, size: usize, bytes: &[u8]) -> Result<(), DecodeError> {
         let limit = self.limits.frame();
         let refused = |kind, message_id| Err(DecodeError { kind, message_id });
-        let frame = &self.buffer[self.start + PREFIX..];
+        let frame = &bytes[self.start + PREFIX..];
         match *frame {
             [] => Ok(()),
             [message::DISPATCH, ref fields @ ..] => {
@@ -142,23 +142,10 @@ impl Decoder {
             }
             [0..=34 | 90..=92, ..] => refused(DecodeErrorKind::FrameTooLarge { size, limit }, None),
             _ => {
-                let shown = &self.buffer[self.start..self.start + PREFIX + 1];
+                let shown = &bytes[self.start..self.start + PREFIX + 1];
                 refused(DecodeErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)
             }
         }
-    }
-
-    /// Turns what is complete into slices of a frozen buffer and keeps the rest for the next read.
-    fn cut(&mut self, frames: &mut Vec<Frame>) {
-        if self.complete.is_empty() {
-            return;
-        }
-        let chunk = self.buffer.take_front(self.start);
-        self.start = 0;
-        frames.extend(self.complete.drain(..).map(|frame| Frame {
-            kind: chunk[frame.start],
-            fields: chunk.slice(frame.start + 1..frame.end),
-        }));
     }
 }
 

@@ -1,7 +1,4 @@
-//! Bytes into frames: split anywhere, nothing copied, everything limited.
-//!
-//! The reader fills [`Decoder::buffer`] and calls [`Decoder::decode`]. Complete frames become slices of
-//! the read buffer.
+//! Where STOMP's frames begin and end, and which are refused.
 
 use std::ops::Range;
 
@@ -10,7 +7,13 @@ use memchr::memchr;
 
 use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
 use crate::budget::Budget;
-use crate::source::read_buffer::ReadBuffer;
+use crate::source::decoder::{self, Scan};
+
+/// Splits a stream of bytes into STOMP frames.
+pub type Decoder = decoder::Decoder<Scanner>;
+
+/// Why bytes are no STOMP frame.
+pub type DecodeError = decoder::DecodeError<DecodeErrorKind>;
 
 /// What is refused. ActiveMQ limits only what it reads, not what it sends (`activemq.md` 1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +31,6 @@ impl Limits {
     pub const fn with_body(body: usize) -> Self {
         Self { line: 64 << 10, headers: 1000, body }
     }
-}
-
-/// Why bytes are no frame. Nothing after it on this connection can be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
-pub struct DecodeError {
-    /// What is wrong.
-    pub kind: DecodeErrorKind,
-    /// The message in which it was found, if its head could be read.
-    pub message_id: Option<String>,
 }
 
 /// What is wrong with a frame.
@@ -60,18 +53,16 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
 }
 
-/// Splits a stream of bytes into frames.
+/// Finds STOMP frames; positions are offsets into the bytes.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Scanner {
     limits: Limits,
-    buffer: ReadBuffer,
     /// Where the first frame that is not complete begins, or where the next one may begin.
     start: usize,
     stage: Stage,
-    complete: Vec<Layout>,
 }
 
-/// How far the frame at `start` has been read; positions are offsets into the buffer.
+/// How far the frame at `start` has been read.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     /// Line feeds (heart-beats) between frames.
@@ -79,25 +70,38 @@ enum Stage {
     Command {
         scanned: usize,
     },
-    Head {
-        command: Command,
-        head: usize,
-        line: usize,
-        scanned: usize,
-        headers: usize,
-        length: Option<usize>,
-    },
-    Body {
-        command: Command,
-        head: (usize, usize),
-        body: usize,
-        scanned: usize,
-        length: Option<usize>,
-    },
+    Head(Head),
+    Body(Body),
 }
 
+/// Within the headers.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    command: Command,
+    start: usize,
+    /// Where the line begins that is being read.
+    line: usize,
+    scanned: usize,
+    headers: usize,
+    /// `content-length`.
+    length: Option<usize>,
+}
+
+/// Within the body.
+#[derive(Clone, Copy, Debug)]
+struct Body {
+    command: Command,
+    /// From its first line to the empty one.
+    head: (usize, usize),
+    start: usize,
+    scanned: usize,
+    /// `content-length`.
+    length: Option<usize>,
+}
+
+/// Where the parts of a frame are.
 #[derive(Debug)]
-struct Layout {
+pub struct Layout {
     command: Command,
     head: Range<usize>,
     body: Range<usize>,
@@ -112,36 +116,22 @@ enum Step {
 impl Decoder {
     /// Refuses what `limits` forbid and charges frames to `budget`.
     pub fn new(limits: Limits, budget: Budget) -> Self {
-        let buffer = ReadBuffer::new(budget);
-        Self { limits, buffer, start: 0, stage: Stage::Between, complete: Vec::new() }
+        Self::scanning(Scanner { limits, start: 0, stage: Stage::Between }, budget)
     }
+}
 
-    /// Where the next bytes from the connection are to be appended; always has room for some.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        self.buffer.room()
-    }
+impl Scan for Scanner {
+    type Frame = Frame;
+    type Layout = Layout;
+    type Fault = DecodeErrorKind;
 
-    /// Appends every frame that is complete to `frames`, in order.
-    ///
-    /// # Errors
-    /// The bytes are no frame. `frames` then holds the good ones before it; the decoder is of no more use.
-    pub fn decode(&mut self, frames: &mut Vec<Frame>) -> Result<(), DecodeError> {
-        let outcome = self.scan();
-        self.cut(frames);
-        outcome
-    }
-
-    fn scan(&mut self) -> Result<(), DecodeError> {
+    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Layout>) -> Result<(), DecodeError> {
         loop {
             let step = match self.stage {
-                Stage::Between => self.between(),
-                Stage::Command { scanned } => self.command(scanned)?,
-                Stage::Head { command, head, line, scanned, headers, length } => {
-                    self.head(command, head, line, scanned, headers, length)?
-                }
-                Stage::Body { command, head, body, scanned, length } => {
-                    self.body(command, head, body, scanned, length)?
-                }
+                Stage::Between => self.between(bytes),
+                Stage::Command { scanned } => self.command(bytes, scanned)?,
+                Stage::Head(head) => self.head(bytes, head)?,
+                Stage::Body(body) => self.body(bytes, body, complete)?,
             };
             match step {
                 Step::Next(stage) => self.stage = stage,
@@ -153,83 +143,106 @@ impl Decoder {
         }
     }
 
-    fn between(&mut self) -> Step {
-        let rest = &self.buffer[self.start..];
+    fn done(&self) -> usize {
+        self.start
+    }
+
+    fn rebase(&mut self) {
+        let gone = std::mem::take(&mut self.start);
+        match &mut self.stage {
+            Stage::Between => {}
+            Stage::Command { scanned } => *scanned -= gone,
+            Stage::Head(head) => {
+                head.start -= gone;
+                head.line -= gone;
+                head.scanned -= gone;
+            }
+            Stage::Body(body) => {
+                body.head.0 -= gone;
+                body.head.1 -= gone;
+                body.start -= gone;
+                body.scanned -= gone;
+            }
+        }
+    }
+
+    fn frame(layout: Layout, bytes: &Bytes) -> Frame {
+        Frame {
+            command: layout.command,
+            head: trim_line_end(bytes.slice(layout.head)),
+            body: bytes.slice(layout.body),
+        }
+    }
+}
+
+impl Scanner {
+    fn between(&mut self, bytes: &[u8]) -> Step {
+        let rest = &bytes[self.start..];
         match rest.iter().position(|byte| !matches!(byte, b'\n' | b'\r')) {
             Some(skip) => {
                 self.start += skip;
                 Step::Next(Stage::Command { scanned: self.start })
             }
             None => {
-                self.start = self.buffer.len();
+                self.start = bytes.len();
                 Step::Starved(Stage::Between)
             }
         }
     }
 
-    fn command(&self, scanned: usize) -> Result<Step, DecodeError> {
+    fn command(&self, bytes: &[u8], scanned: usize) -> Result<Step, DecodeError> {
         const LONGEST: usize = "UNSUBSCRIBE\r".len();
         let unknown = |line: &[u8]| {
             let shown = String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
             DecodeError { kind: DecodeErrorKind::UnknownCommand(shown), message_id: None }
         };
-        let Some(end) = memchr(b'\n', &self.buffer[scanned..]).map(|at| scanned + at) else {
-            let line = &self.buffer[self.start..];
+        let Some(end) = memchr(b'\n', &bytes[scanned..]).map(|at| scanned + at) else {
+            let line = &bytes[self.start..];
             if line.len() > LONGEST {
                 return Err(unknown(line));
             }
-            return Ok(Step::Starved(Stage::Command { scanned: self.buffer.len() }));
+            return Ok(Step::Starved(Stage::Command { scanned: bytes.len() }));
         };
-        let line = &self.buffer[self.start..end];
+        let line = &bytes[self.start..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let command = Command::parse(line).ok_or_else(|| unknown(line))?;
-        let head = end + 1;
-        Ok(Step::Next(Stage::Head { command, head, line: head, scanned: head, headers: 0, length: None }))
+        let start = end + 1;
+        let head = Head { command, start, line: start, scanned: start, headers: 0, length: None };
+        Ok(Step::Next(Stage::Head(head)))
     }
 
-    fn head(
-        &self,
-        command: Command,
-        head: usize,
-        mut line: usize,
-        mut scanned: usize,
-        mut headers: usize,
-        mut length: Option<usize>,
-    ) -> Result<Step, DecodeError> {
-        let fail = |kind, line| DecodeError { kind, message_id: self.message_id(head, line) };
-        while let Some(end) = memchr(b'\n', &self.buffer[scanned..]).map(|at| scanned + at) {
-            let text = &self.buffer[line..end];
+    fn head(&self, bytes: &[u8], mut head: Head) -> Result<Step, DecodeError> {
+        let fail = |kind, line| DecodeError { kind, message_id: message_id(&bytes[head.start..line]) };
+        while let Some(end) = memchr(b'\n', &bytes[head.scanned..]).map(|at| head.scanned + at) {
+            let Head { command, start, line, length, .. } = head;
+            let text = &bytes[line..end];
             let text = text.strip_suffix(b"\r").unwrap_or(text);
             if text.is_empty() {
-                let body = end + 1;
                 self.check_length(length).map_err(|kind| fail(kind, line))?;
-                return Ok(Step::Next(Stage::Body {
-                    command,
-                    head: (head, line),
-                    body,
-                    scanned: body,
-                    length,
-                }));
+                let body = end + 1;
+                let body = Body { command, head: (start, line), start: body, scanned: body, length };
+                return Ok(Step::Next(Stage::Body(body)));
             }
             if text.len() > self.limits.line {
                 return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
             }
-            headers += 1;
-            if headers > self.limits.headers {
+            head.headers += 1;
+            if head.headers > self.limits.headers {
                 return Err(fail(DecodeErrorKind::TooManyHeaders(self.limits.headers), line));
             }
             if let Some(value) = text.strip_prefix(b"content-length:").filter(|_| length.is_none()) {
-                length = Some(parse_length(value).map_err(|kind| fail(kind, line))?);
+                head.length = Some(parse_length(value).map_err(|kind| fail(kind, line))?);
             }
-            line = end + 1;
-            scanned = line;
+            head.line = end + 1;
+            head.scanned = head.line;
         }
-        let text = &self.buffer[line..];
+        let text = &bytes[head.line..];
         // The carriage return may belong to a line end of which the line feed is still to come.
         if text.strip_suffix(b"\r").unwrap_or(text).len() > self.limits.line {
-            return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
+            return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), head.line));
         }
-        Ok(Step::Starved(Stage::Head { command, head, line, scanned: self.buffer.len(), headers, length }))
+        head.scanned = bytes.len();
+        Ok(Step::Starved(Stage::Head(head)))
     }
 
     fn check_length(&self, length: Option<usize>) -> Result<(), DecodeErrorKind> {
@@ -240,42 +253,35 @@ impl Decoder {
         }
     }
 
-    fn body(
-        &mut self,
-        command: Command,
-        head: (usize, usize),
-        body: usize,
-        scanned: usize,
-        length: Option<usize>,
-    ) -> Result<Step, DecodeError> {
-        let fail = |kind| DecodeError { kind, message_id: self.message_id(head.0, head.1) };
-        let have = self.buffer.len();
-        let starved = Step::Starved(Stage::Body { command, head, body, scanned: have, length });
+    fn body(&mut self, bytes: &[u8], body: Body, complete: &mut Vec<Layout>) -> Result<Step, DecodeError> {
+        let Body { command, head, start, scanned, length } = body;
+        let fail = |kind| DecodeError { kind, message_id: message_id(&bytes[head.0..head.1]) };
+        let starved_at = |scanned| Ok(Step::Starved(Stage::Body(Body { scanned, ..body })));
         let end = match length {
-            Some(length) => match self.buffer.get(body + length) {
-                Some(0) => body + length,
+            Some(length) => match bytes.get(start + length) {
+                Some(0) => start + length,
                 Some(_) => return Err(fail(DecodeErrorKind::NoNulAfterBody)),
-                None => return Ok(starved),
+                None => return starved_at(bytes.len()),
             },
-            None => match memchr(0, &self.buffer[scanned..]).map(|at| scanned + at) {
+            None => match memchr(0, &bytes[scanned..]).map(|at| scanned + at) {
                 Some(end) => end,
                 None => {
-                    self.check_growth(have - body).map_err(fail)?;
-                    return Ok(starved);
+                    self.check_growth(bytes.len() - start).map_err(fail)?;
+                    return starved_at(bytes.len());
                 }
             },
         };
-        self.check_growth(end - body).map_err(fail)?;
+        self.check_growth(end - start).map_err(fail)?;
         if length.is_none() && command == Command::Message {
             // ActiveMQ ends every frame with NUL and LF, but passes a NUL inside a text on as it is; only
             // what follows tells the two apart, so a message is complete with the byte after its NUL.
-            match self.buffer.get(end + 1) {
+            match bytes.get(end + 1) {
                 Some(b'\n' | b'\r') => {}
                 Some(_) => return Err(fail(DecodeErrorKind::NulInBody)),
-                None => return Ok(Step::Starved(Stage::Body { command, head, body, scanned: end, length })),
+                None => return starved_at(end),
             }
         }
-        self.complete.push(Layout { command, head: head.0..head.1, body: body..end });
+        complete.push(Layout { command, head: head.0..head.1, body: start..end });
         self.start = end + 1;
         Ok(Step::Next(Stage::Between))
     }
@@ -287,51 +293,11 @@ impl Decoder {
         }
         Ok(())
     }
+}
 
-    fn message_id(&self, head: usize, end: usize) -> Option<String> {
-        let (_, id) =
-            HeaderLines(&self.buffer[head..end]).find(|(name, _)| *name == b"message-id".as_slice())?;
-        Some(String::from_utf8_lossy(&unescape(id, Escapes::V1_2)).into_owned())
-    }
-
-    /// Turns what is complete into slices of a frozen buffer and keeps the rest for the next read.
-    fn cut(&mut self, frames: &mut Vec<Frame>) {
-        let end = self.start;
-        if self.complete.is_empty() {
-            if end == self.buffer.len() {
-                self.buffer.clear();
-                self.start = 0;
-            }
-            return;
-        }
-        let chunk = self.buffer.take_front(end);
-        self.rebase(end);
-        frames.extend(self.complete.drain(..).map(|layout| Frame {
-            command: layout.command,
-            head: trim_line_end(chunk.slice(layout.head)),
-            body: chunk.slice(layout.body),
-        }));
-    }
-
-    /// The buffer's first `gone` bytes are gone: moves every position.
-    fn rebase(&mut self, gone: usize) {
-        self.start -= gone;
-        match &mut self.stage {
-            Stage::Between => {}
-            Stage::Command { scanned } => *scanned -= gone,
-            Stage::Head { head, line, scanned, .. } => {
-                *head -= gone;
-                *line -= gone;
-                *scanned -= gone;
-            }
-            Stage::Body { head, body, scanned, .. } => {
-                head.0 -= gone;
-                head.1 -= gone;
-                *body -= gone;
-                *scanned -= gone;
-            }
-        }
-    }
+fn message_id(head: &[u8]) -> Option<String> {
+    let (_, id) = HeaderLines(head).find(|(name, _)| *name == b"message-id".as_slice())?;
+    Some(String::from_utf8_lossy(&unescape(id, Escapes::V1_2)).into_owned())
 }
 
 fn parse_length(value: &[u8]) -> Result<usize, DecodeErrorKind> {

@@ -1,0 +1,95 @@
+//! Bytes into frames, whatever the protocol: split anywhere, nothing copied, everything limited. Where frames
+//! begin and end is what a [`Scan`] knows.
+//!
+//! The reader fills [`Decoder::buffer`] and calls [`Decoder::decode`]. Complete frames become slices of the read
+//! buffer.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+
+use super::read_buffer::ReadBuffer;
+use crate::budget::Budget;
+
+/// Finds frames in the bytes of one protocol. It remembers how far it has come by offsets into the bytes.
+pub trait Scan {
+    /// One frame as it was read; its slices share the read buffer.
+    type Frame;
+    /// Where its parts are.
+    type Layout;
+    /// What is wrong with bytes that are no frame.
+    type Fault: Display;
+
+    /// Goes on through `bytes`, at the end of which more may have come, and appends every frame that is complete
+    /// to `complete`, in order.
+    ///
+    /// # Errors
+    /// The bytes are no frame. `complete` then holds the good ones before it.
+    fn scan(
+        &mut self,
+        bytes: &[u8],
+        complete: &mut Vec<Self::Layout>,
+    ) -> Result<(), DecodeError<Self::Fault>>;
+
+    /// How many bytes from the front it is done with: complete frames, and what may be between them.
+    fn done(&self) -> usize;
+
+    /// The bytes that it was done with are gone: every offset is smaller by their number.
+    fn rebase(&mut self);
+
+    /// The frame with this layout in `bytes`.
+    fn frame(layout: Self::Layout, bytes: &Bytes) -> Self::Frame;
+}
+
+/// Why bytes are no frame. Nothing after it on this connection can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
+pub struct DecodeError<Fault: Display> {
+    /// What is wrong.
+    pub kind: Fault,
+    /// The message in which it was found, if its head could be read.
+    pub message_id: Option<String>,
+}
+
+/// Splits a stream of bytes into frames.
+#[derive(Debug)]
+pub struct Decoder<S: Scan> {
+    scan: S,
+    buffer: ReadBuffer,
+    complete: Vec<S::Layout>,
+}
+
+impl<S: Scan> Decoder<S> {
+    /// Finds what `scan` finds, and charges it to `budget`.
+    pub fn scanning(scan: S, budget: Budget) -> Self {
+        Self { scan, buffer: ReadBuffer::new(budget), complete: Vec::new() }
+    }
+
+    /// Where the next bytes from the connection are to be appended; always has room for some.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.buffer.room()
+    }
+
+    /// Appends every frame that is complete to `frames`, in order.
+    ///
+    /// # Errors
+    /// The bytes are no frame. `frames` then holds the good ones before it; the decoder is of no more use.
+    pub fn decode(&mut self, frames: &mut Vec<S::Frame>) -> Result<(), DecodeError<S::Fault>> {
+        let outcome = self.scan.scan(&self.buffer, &mut self.complete);
+        self.cut(frames);
+        outcome
+    }
+
+    /// Turns what is complete into slices of a frozen buffer and keeps the rest for the next read.
+    fn cut(&mut self, frames: &mut Vec<S::Frame>) {
+        let done = self.scan.done();
+        if !self.complete.is_empty() {
+            let chunk = self.buffer.take_front(done);
+            self.scan.rebase();
+            frames.extend(self.complete.drain(..).map(|layout| S::frame(layout, &chunk)));
+        } else if done == self.buffer.len() {
+            self.buffer.clear();
+            self.scan.rebase();
+        }
+    }
+}
