@@ -73,6 +73,8 @@ pub(super) struct Wiring<'a> {
     pub(super) close: &'a CancellationToken,
     pub(super) budget: &'a Budget,
     pub(super) counters: &'a SubscriptionCounters,
+    /// The id of the last message that came, over this connection or one before it; empty if none has.
+    pub(super) last_message: &'a mut String,
     /// How long messages received before an error may take to be settled and acknowledged.
     pub(super) grace: Duration,
     /// Called once the broker has confirmed the subscription.
@@ -273,8 +275,18 @@ impl Connection<'_> {
     fn advance(&mut self) -> Result<(), Trouble> {
         let mut progress = Progress::default();
         let outcome = self.session.advance(Instant::now(), &mut progress);
+        if let Some(last) = progress.messages.last() {
+            self.wiring.last_message.clear();
+            self.wiring.last_message.push_str(&String::from_utf8_lossy(&last.id));
+        }
         self.take(progress);
-        outcome.or_else(|trouble| self.end(trouble))
+        outcome.or_else(|trouble| self.end(self.blame(trouble)))
+    }
+
+    /// Before messages may come, none is to blame.
+    fn blame(&self, trouble: Trouble) -> Trouble {
+        let is_known = self.subscribed && !self.wiring.last_message.is_empty();
+        if is_known { trouble.after(self.wiring.last_message) } else { trouble }
     }
 
     fn is_idle(&self) -> bool {
@@ -339,32 +351,34 @@ mod tests {
 
     use super::*;
     use crate::event::{Headers, Message};
+    use crate::source::trouble::Suspect;
 
-    /// One message, and trouble with the next.
-    #[derive(Default)]
-    struct Troubled {
+    /// What the first bytes bring, and the trouble behind it.
+    struct Scripted {
+        brings: Progress,
+        trouble: Option<Trouble>,
         input: Vec<u8>,
         output: Vec<u8>,
         outstanding: usize,
     }
 
-    impl Session for Troubled {
+    impl Scripted {
+        fn session(brings: Progress, trouble: Trouble) -> Box<dyn Session> {
+            let trouble = Some(trouble);
+            Box::new(Self { brings, trouble, input: Vec::new(), output: Vec::new(), outstanding: 0 })
+        }
+    }
+
+    impl Session for Scripted {
         fn input(&mut self) -> &mut Vec<u8> {
             self.input.reserve(1);
             &mut self.input
         }
 
         fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
-            self.outstanding = 1;
-            progress.messages.push(Message {
-                id: Bytes::from_static(b"1"),
-                body: Bytes::new(),
-                timestamp: None,
-                redelivered: false,
-                headers: Headers::empty(),
-                unreadable: None,
-            });
-            Err(Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() })
+            *progress = std::mem::take(&mut self.brings);
+            self.outstanding = progress.messages.len();
+            self.trouble.take().map_or(Ok(()), Err)
         }
 
         fn take_output(&mut self, out: &mut Vec<u8>) {
@@ -395,6 +409,47 @@ mod tests {
         }
     }
 
+    fn message(id: &'static str) -> Message {
+        Message {
+            id: Bytes::from_static(id.as_bytes()),
+            body: Bytes::new(),
+            timestamp: None,
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        }
+    }
+
+    async fn gibberish(subscribed: bool, last_message: &str) -> Trouble {
+        let (ours, mut broker) = duplex(1 << 10);
+        broker.write_all(b"?").await.unwrap();
+        broker.shutdown().await.unwrap();
+        let (incoming, _messages) = mpsc::channel(4);
+        let (_acks, mut acked) = watch::channel((SessionId(0), 0));
+        let wiring = Wiring {
+            id: SessionId(1),
+            incoming: &incoming,
+            acks: &mut acked,
+            close: &CancellationToken::new(),
+            budget: &Budget::new(1 << 20),
+            counters: &SubscriptionCounters::default(),
+            last_message: &mut last_message.to_owned(),
+            grace: Duration::from_secs(10),
+            on_subscribed: &|| {},
+        };
+        let brings = Progress { subscribed, ..Progress::default() };
+        let session = Scripted::session(brings, Trouble::protocol("gibberish", None));
+        carry(session, Box::new(ours), wiring).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
+        let after = Suspect::After("7".to_owned());
+        assert_eq!(gibberish(true, "7").await.suspect(), Some(&after));
+        assert_eq!(gibberish(true, "").await.suspect(), None);
+        assert_eq!(gibberish(false, "7").await.suspect(), None, "no message can have come");
+    }
+
     /// The time passes only while nobody has anything to do: the broker is never late.
     #[tokio::test(start_paused = true)]
     async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
@@ -414,10 +469,13 @@ mod tests {
                 close: &CancellationToken::new(),
                 budget: &Budget::new(1 << 20),
                 counters: &SubscriptionCounters::default(),
+                last_message: &mut String::new(),
                 grace: Duration::from_secs(10),
                 on_subscribed: &|| {},
             };
-            let outcome = carry(Box::new(Troubled::default()), Box::new(ours), wiring).await;
+            let brings = Progress { messages: vec![message("1")], ..Progress::default() };
+            let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() };
+            let outcome = carry(Scripted::session(brings, trouble), Box::new(ours), wiring).await;
             drop(acked);
             settles.await.unwrap();
             outcome

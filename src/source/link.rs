@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, Wiring};
 use super::session::Session;
-use super::trouble::{Retry, Trouble};
+use super::trouble::{Retry, Suspect, Trouble};
 use super::{Goodbye, Incoming, Source};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
@@ -74,6 +74,7 @@ impl Link {
             unconfirmed: None,
             troubled: false,
             suspicion: None,
+            last_message: String::new(),
             refused_since: None,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(pulse.during(keeper.keep())));
@@ -118,7 +119,9 @@ struct Keeper {
     /// The last try failed: its reason stays on the board until one succeeds.
     troubled: bool,
     /// The message that may have ended the last sessions, and how many in a row.
-    suspicion: Option<(String, u32)>,
+    suspicion: Option<(Suspect, u32)>,
+    /// The id of the last message that came in any session.
+    last_message: String,
     /// Since when the broker has answered "already connected".
     refused_since: Option<Instant>,
 }
@@ -181,6 +184,7 @@ impl Keeper {
             close: &self.close,
             budget: &self.budget,
             counters: &self.counters,
+            last_message: &mut self.last_message,
             grace: self.settings.connect_timeout,
             on_subscribed: &on_subscribed,
         };
@@ -247,17 +251,77 @@ impl Keeper {
     }
 
     fn suspect(&mut self, trouble: Trouble) -> Trouble {
-        let Some(suspect) = trouble.suspect() else {
+        let Some(suspect) = trouble.suspect().cloned() else {
             return trouble;
         };
         let sessions = match self.suspicion.take() {
-            Some((message, sessions)) if message == suspect => sessions + 1,
+            Some((before, sessions)) if before == suspect => sessions + 1,
             _ => 1,
         };
-        self.suspicion = Some((suspect.to_owned(), sessions));
+        self.suspicion = Some((suspect.clone(), sessions));
         if sessions < POISONED {
             return trouble;
         }
-        Trouble::Poison { message_id: suspect.to_owned(), sessions, detail: trouble.to_string() }
+        Trouble::Poison { suspect, sessions, detail: trouble.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::protocol::new_session;
+    use crate::source::session::Reach;
+    use crate::source::testing::settings;
+    use crate::telemetry::states::States;
+
+    fn keeper(states: &States) -> Keeper {
+        let settings = Arc::new(settings());
+        Keeper {
+            backoff: Backoff::new(settings.backoff),
+            settings,
+            new_session: new_session(Reach::Subscribe),
+            budget: Budget::new(1),
+            counters: Arc::default(),
+            reporter: states.reporter("source"),
+            incoming: mpsc::channel(1).0,
+            acks: watch::channel((SessionId(0), 0)).1,
+            close: CancellationToken::new(),
+            session: SessionId(0),
+            unconfirmed: None,
+            troubled: false,
+            suspicion: None,
+            last_message: String::new(),
+            refused_since: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
+        let states = States::default();
+        let mut keeper = keeper(&states);
+        let inside = || Trouble::protocol("gibberish", Some("8".to_owned()));
+        let after = || Trouble::protocol("gibberish", None).after("7");
+        for (trouble, named) in [
+            (inside(), None),
+            (after(), None),
+            (after(), None),
+            (
+                after(),
+                Some("what comes after message 7 has ended 3 sessions in a row and stays in the queue"),
+            ),
+            (inside(), None),
+            (inside(), None),
+            (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
+        ] {
+            let wait = keeper.judge(trouble);
+            let state = states.all().remove(0).1;
+            match named {
+                Some(words) => {
+                    assert!(matches!(&state, State::Held(said) if said.starts_with(words)), "{state:?}");
+                    assert!(wait >= Duration::from_secs(30), "{wait:?}");
+                }
+                None => assert!(matches!(state, State::Retrying(_)), "{state:?}"),
+            }
+        }
     }
 }

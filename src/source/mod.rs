@@ -17,6 +17,7 @@ mod testing;
 pub mod text;
 pub mod timers;
 pub mod trouble;
+pub mod unacked;
 
 use async_trait::async_trait;
 

@@ -38,6 +38,7 @@ pub async fn probe(
         close: &close,
         budget: &budget,
         counters: &SubscriptionCounters::default(),
+        last_message: &mut String::new(),
         grace: Duration::ZERO,
         on_subscribed: &|| close.cancel(),
     };

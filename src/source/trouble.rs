@@ -63,8 +63,8 @@ pub enum Trouble {
     Broker {
         /// Its words.
         message: String,
-        /// The last message received before it.
-        after: Option<String>,
+        /// What may be to blame.
+        suspect: Option<Suspect>,
     },
     /// Nothing heard for twice the heart-beat.
     #[error("nothing heard from the broker for {0} s, twice the heart-beat")]
@@ -83,8 +83,8 @@ pub enum Trouble {
     Protocol {
         /// What.
         detail: String,
-        /// In which message.
-        message_id: Option<String>,
+        /// What may be to blame.
+        suspect: Option<Suspect>,
     },
     /// Larger than `source.max_body`.
     #[error("message {message_id} is too large: {detail}; raise source.max_body (and source.max_in_flight)")]
@@ -96,12 +96,12 @@ pub enum Trouble {
     },
     /// The same message ended several sessions.
     #[error(
-        "message {message_id} has ended {sessions} sessions in a row and stays in the queue; ask AtData to \
-         remove it. The last time: {detail}"
+        "{suspect} has ended {sessions} sessions in a row and stays in the queue; ask AtData to remove it. \
+         The last time: {detail}"
     )]
     Poison {
         /// Which message.
-        message_id: String,
+        suspect: Suspect,
         /// How many sessions.
         sessions: u32,
         /// What happened last.
@@ -109,13 +109,29 @@ pub enum Trouble {
     },
 }
 
+/// The message that may have ended a session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Suspect {
+    /// The trouble is in the message with this id.
+    #[error("message {0}")]
+    Itself(String),
+    /// The trouble came next after the message with this id.
+    #[error("what comes after message {0}")]
+    After(String),
+}
+
 /// So many characters of the broker's words are kept.
 const LONGEST_WORDS: usize = 500;
 
 impl Trouble {
+    /// What can't be understood, in the message of that id if it is known.
+    pub fn protocol(detail: impl Into<String>, message_id: Option<String>) -> Self {
+        Self::Protocol { detail: detail.into(), suspect: message_id.map(Suspect::Itself) }
+    }
+
     /// What `words` of the broker mean, the same in every protocol. `logging_in`: it has not confirmed the
-    /// login yet. `after`: the message received last.
-    pub fn from_broker(words: &str, logging_in: bool, after: Option<String>) -> Self {
+    /// login yet.
+    pub fn from_broker(words: &str, logging_in: bool) -> Self {
         let message: String = words.chars().filter(|c| !c.is_control()).take(LONGEST_WORDS).collect();
         if let Some((_, peer)) = message.split_once("already connected from ") {
             return Self::AlreadyConnected { peer: peer.to_owned() };
@@ -127,7 +143,7 @@ impl Trouble {
         if logging_in && of_login.iter().any(|words| message.contains(words)) {
             return Self::Credentials(message);
         }
-        Self::Broker { message, after }
+        Self::Broker { message, suspect: None }
     }
 
     /// A short fixed word.
@@ -163,12 +179,20 @@ impl Trouble {
     }
 
     /// The message that may be to blame.
-    pub fn suspect(&self) -> Option<&str> {
+    pub fn suspect(&self) -> Option<&Suspect> {
         match self {
-            Self::Broker { after, .. } => after.as_deref(),
-            Self::Protocol { message_id, .. } => message_id.as_deref(),
+            Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } => suspect.as_ref(),
             _ => None,
         }
+    }
+
+    /// The same, which came next after the message of that id: blames what came after it, if a message may be
+    /// to blame and none is known.
+    pub fn after(mut self, message_id: &str) -> Self {
+        if let Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } = &mut self {
+            suspect.get_or_insert_with(|| Suspect::After(message_id.to_owned()));
+        }
+        self
     }
 
     /// Whether messages received before it can still be acknowledged on this connection.

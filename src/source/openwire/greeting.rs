@@ -41,7 +41,7 @@ pub(super) fn agree(
     if broker.version < OLDEST_VERSION {
         let version = broker.version;
         let detail = format!("version {version} of OpenWire, where at least {OLDEST_VERSION} is needed");
-        return Err(Trouble::Protocol { detail, message_id: None });
+        return Err(Trouble::protocol(detail, None));
     }
     let inactivity = settings.heart_beat.unwrap_or_default().min(broker.inactivity());
     Ok(match inactivity {

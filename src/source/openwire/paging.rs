@@ -15,9 +15,7 @@ const STEP: usize = 100;
 #[derive(Debug)]
 pub(super) struct Paging {
     step: usize,
-    /// Messages received and not acknowledged.
-    unacked: usize,
-    /// How many there were when the broker last heard of an acknowledgement.
+    /// How many messages were un-acked when the broker last heard of an acknowledgement.
     heard: usize,
 }
 
@@ -25,25 +23,19 @@ impl Paging {
     /// For a consumer with this prefetch.
     pub(super) fn new(prefetch: u32) -> Self {
         let step = (prefetch as usize / 4).clamp(1, STEP);
-        Self { step, unacked: 0, heard: 0 }
+        Self { step, heard: 0 }
     }
 
-    /// One more message has come.
-    pub(super) fn received(&mut self) {
-        self.unacked += 1;
+    /// The broker is told of an acknowledgement that leaves so many messages un-acked.
+    pub(super) fn acknowledged(&mut self, unacked: usize) {
+        self.heard = unacked;
     }
 
-    /// So many messages, the oldest, are acknowledged, and the broker is told.
-    pub(super) fn acknowledged(&mut self, count: usize) {
-        self.unacked = self.unacked.saturating_sub(count);
-        self.heard = self.unacked;
-    }
-
-    /// Whether a DELIVERED ack must be sent now; it counts as sent.
-    pub(super) fn is_due(&mut self) -> bool {
-        let is_due = self.unacked.saturating_sub(self.heard) >= self.step;
+    /// Whether a DELIVERED ack must be sent now that so many messages are un-acked; it counts as sent.
+    pub(super) fn is_due(&mut self, unacked: usize) -> bool {
+        let is_due = unacked.saturating_sub(self.heard) >= self.step;
         if is_due {
-            self.heard = self.unacked;
+            self.heard = unacked;
         }
         is_due
     }
@@ -103,8 +95,7 @@ mod tests {
             let count = most.min(self.to_consumer);
             self.to_consumer -= count;
             self.unacked += count;
-            (0..count).for_each(|_| self.paging.received());
-            if self.paging.is_due() {
+            if self.paging.is_due(self.unacked) {
                 self.from_consumer.push_back(0);
             }
         }
@@ -113,7 +104,7 @@ mod tests {
             let count = most.min(self.unacked);
             if count > 0 {
                 self.unacked -= count;
-                self.paging.acknowledged(count);
+                self.paging.acknowledged(self.unacked);
                 self.from_consumer.push_back(count);
             }
         }
@@ -134,20 +125,12 @@ mod tests {
     #[test]
     fn the_broker_hears_of_every_hundredth_message_or_every_acknowledgement() {
         let mut paging = Paging::new(1024);
-        let due = |paging: &mut Paging, count: usize| {
-            (0..count)
-                .filter(|_| {
-                    paging.received();
-                    paging.is_due()
-                })
-                .count()
-        };
-        assert_eq!(due(&mut paging, 1024), 10);
-        paging.acknowledged(600);
-        assert_eq!(due(&mut paging, 99), 0);
-        paging.acknowledged(1);
-        assert_eq!((due(&mut paging, 99), due(&mut paging, 1)), (0, 1));
-        assert_eq!(due(&mut Paging::new(1), 1), 1);
+        assert_eq!((1..=1024).filter(|unacked| paging.is_due(*unacked)).count(), 10);
+        paging.acknowledged(424);
+        assert!(!paging.is_due(523));
+        paging.acknowledged(522);
+        assert!(!paging.is_due(621) && paging.is_due(622) && !paging.is_due(623));
+        assert!(Paging::new(1).is_due(1));
     }
 
     proptest! {

@@ -2,7 +2,6 @@
 //! acknowledgements of ranges, signs of life, a goodbye that the broker confirms (`activemq.md` 3.6). What D2
 //! says of STOMP holds here: no response to an acknowledgement, and any error ends the session.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::codec::{DecodeError, DecodeErrorKind, Decoder, Frame, Limits};
 use super::control::{ConsumerControl, Thrown};
 use super::frame::{Command, Received, decode};
 use super::greeting;
-use super::ids::{ConsumerId, Destination, MessageId};
+use super::ids::{ConsumerId, Destination};
 use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
 use super::message::Dispatch;
 use super::paging::Paging;
@@ -24,6 +23,7 @@ use crate::source::config::{Ordering, SourceSettings};
 use crate::source::session::{Progress, Reach, Session};
 use crate::source::timers::Timers;
 use crate::source::trouble::Trouble;
+use crate::source::unacked::{Settled, Unacked};
 
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
 const NONE_DELIVERED: i64 = -1;
@@ -40,8 +40,8 @@ enum Stage {
     Closing,
 }
 
-/// A message that is not acknowledged.
-struct Unacked {
+/// What is known of a message until it is acknowledged.
+struct Dispatched {
     /// Its id, to go back as it came.
     raw_id: Bytes,
     /// Where the broker keeps it.
@@ -67,11 +67,7 @@ pub struct OpenWireSession {
     /// The number of the command whose response ends the stage.
     awaited: i32,
     paging: Paging,
-    unacked: VecDeque<Unacked>,
-    /// The position of the last message that was acknowledged.
-    acked: u64,
-    /// The id of the last message that was acknowledged, as it came: a copy, since it may stay for long.
-    last_acked: Vec<u8>,
+    unacked: Unacked<Dispatched>,
 }
 
 impl OpenWireSession {
@@ -92,9 +88,7 @@ impl OpenWireSession {
             commands: 0,
             awaited: 0,
             paging: Paging::new(settings.prefetch),
-            unacked: VecDeque::new(),
-            acked: 0,
-            last_acked: Vec::new(),
+            unacked: Unacked::default(),
             settings,
         };
         let offer = Command::WireFormatInfo(greeting::offer(&session.settings, limits));
@@ -173,7 +167,7 @@ impl OpenWireSession {
         let Received { command_id, response_required, command } = match decode(frame) {
             Ok(received) => received,
             Err(malformed) if MEANT_FOR_US.contains(&malformed.kind) => {
-                return Err(Trouble::Protocol { detail: malformed.to_string(), message_id: None });
+                return Err(Trouble::protocol(malformed.to_string(), None));
             }
             Err(_) => return Ok(()),
         };
@@ -188,7 +182,7 @@ impl OpenWireSession {
                 self.on_dispatch(dispatch, frame, now, arrivals, progress)
             }
             (Command::MessageDispatch(_), stage) => {
-                Err(Trouble::Protocol { detail: format!("a message while {stage:?}"), message_id: None })
+                Err(Trouble::protocol(format!("a message while {stage:?}"), None))
             }
             (Command::Response { correlation_id }, _) if correlation_id == self.awaited => {
                 self.on_response(now, progress);
@@ -236,8 +230,7 @@ impl OpenWireSession {
         let Some(message) = dispatch.message else { return Ok(()) };
         arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
         self.timers.stir(now);
-        self.paging.received();
-        self.unacked.push_back(Unacked { raw_id: message.raw_id, sequence: message.id.broker_sequence });
+        self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
         Ok(())
     }
 
@@ -245,9 +238,7 @@ impl OpenWireSession {
         let Thrown { class, message } = exception;
         let words = if message.is_empty() { class } else { message };
         let logging_in = matches!(self.stage, Stage::Greeting | Stage::LoggingIn);
-        let last = self.unacked.back().map_or(&self.last_acked[..], |message| &message.raw_id);
-        let after = MessageId::from_raw(&Bytes::copy_from_slice(last)).ok().map(|id| id.text());
-        Trouble::from_broker(&words, logging_in, after)
+        Trouble::from_broker(&words, logging_in)
     }
 
     /// Says what `kind` says of the oldest `count` messages, of which `last` is the newest; ids as they came.
@@ -266,8 +257,8 @@ impl OpenWireSession {
     /// Keeps messages coming while those that have come are being settled (D3).
     fn keep_paging(&mut self, now: Instant) {
         if self.stage == Stage::Active
-            && self.paging.is_due()
-            && let Some(newest) = self.unacked.back()
+            && self.paging.is_due(self.unacked.len())
+            && let Some(newest) = self.unacked.newest()
         {
             self.acknowledge(AckType::Delivered, newest.raw_id.clone(), 0, now);
         }
@@ -275,9 +266,7 @@ impl OpenWireSession {
 
     /// The broker's number of the message at position `taken`, or that there is none un-acked up to there.
     fn last_delivered(&self, taken: u64) -> i64 {
-        let count = usize::try_from(taken.saturating_sub(self.acked)).unwrap_or(usize::MAX);
-        let last = count.min(self.unacked.len()).checked_sub(1).and_then(|at| self.unacked.get(at));
-        last.map_or(NONE_DELIVERED, |message| message.sequence)
+        self.unacked.last_up_to(taken).map_or(NONE_DELIVERED, |message| message.sequence)
     }
 }
 
@@ -308,16 +297,10 @@ impl Session for OpenWireSession {
     }
 
     fn ack(&mut self, now: Instant, through: u64) {
-        let settled = usize::try_from(through.saturating_sub(self.acked)).unwrap_or(usize::MAX);
-        let settled = settled.min(self.unacked.len());
-        let newest = self.unacked.drain(..settled).next_back();
-        if let Some(newest) = newest {
-            self.acked += settled as u64;
+        if let Some(Settled { newest, count }) = self.unacked.settle(through) {
             self.timers.stir(now);
-            self.paging.acknowledged(settled);
-            self.last_acked.clear();
-            self.last_acked.extend_from_slice(&newest.raw_id);
-            self.acknowledge(AckType::Standard, newest.raw_id, settled, now);
+            self.paging.acknowledged(self.unacked.len());
+            self.acknowledge(AckType::Standard, newest.raw_id, count, now);
         }
     }
 
@@ -363,10 +346,10 @@ fn undecodable(error: DecodeError, stage: Stage) -> Trouble {
         (DecodeErrorKind::BodyTooLarge { .. } | DecodeErrorKind::FrameTooLarge { .. }, Some(message_id)) => {
             Trouble::BodyTooLarge { detail, message_id }
         }
-        (_, None) if stage == Stage::Greeting => Trouble::Protocol {
-            detail: format!("{detail}; is it OpenWire that listens there, as source.url says?"),
-            message_id: None,
-        },
-        (_, message_id) => Trouble::Protocol { detail, message_id },
+        (_, None) if stage == Stage::Greeting => {
+            let asked = "is it OpenWire that listens there, as source.url says?";
+            Trouble::protocol(format!("{detail}; {asked}"), None)
+        }
+        (_, message_id) => Trouble::protocol(detail, message_id),
     }
 }

@@ -1,7 +1,6 @@
 //! One STOMP session without I/O: CONNECT, SUBSCRIBE with a receipt, messages and cumulative
 //! acknowledgements, heart-beats, DISCONNECT with a receipt (D2).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::source::session::{Progress, Reach, Session};
 use crate::source::text::repair_cesu8;
 use crate::source::timers::Timers;
 use crate::source::trouble::Trouble;
+use crate::source::unacked::Unacked;
 
 const SUBSCRIBED: &str = "subscribed";
 const GOODBYE: &str = "goodbye";
@@ -41,10 +41,7 @@ pub struct StompSession {
     stage: Stage,
     timers: Timers,
     /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
-    unacked: VecDeque<Bytes>,
-    /// The position of the last message that was acknowledged.
-    acked: u64,
-    last_id: Bytes,
+    unacked: Unacked<Bytes>,
 }
 
 impl StompSession {
@@ -58,9 +55,7 @@ impl StompSession {
             output: Vec::new(),
             stage: Stage::LoggingIn,
             timers: Timers::new(&settings, reach, "the login", now),
-            unacked: VecDeque::new(),
-            acked: 0,
-            last_id: Bytes::new(),
+            unacked: Unacked::default(),
             settings,
         };
         session.connect();
@@ -123,10 +118,10 @@ impl StompSession {
                 Ok(())
             }
             (Command::Message, Stage::Closing) => Ok(()),
-            (command, stage) => Err(Trouble::Protocol {
-                detail: format!("an unexpected {} frame while {stage:?}", command.name()),
-                message_id: None,
-            }),
+            (command, stage) => {
+                let detail = format!("an unexpected {} frame while {stage:?}", command.name());
+                Err(Trouble::protocol(detail, None))
+            }
         }
     }
 
@@ -148,8 +143,7 @@ impl StompSession {
             .text("message", escapes)
             .filter(|text| !text.is_empty())
             .unwrap_or_else(|| first_line(&frame.body));
-        let after = (!self.last_id.is_empty()).then(|| String::from_utf8_lossy(&self.last_id).into_owned());
-        Trouble::from_broker(&message, self.stage == Stage::LoggingIn, after)
+        Trouble::from_broker(&message, self.stage == Stage::LoggingIn)
     }
 
     /// Turns consecutive MESSAGE frames into messages; their unescaped ids share one buffer.
@@ -169,7 +163,7 @@ impl StompSession {
         let ids = self.budget.freeze(ids);
         progress.messages.reserve(parts.len());
         for (frame, part) in frames.iter().zip(parts) {
-            self.unacked.push_back(part.ack);
+            self.unacked.push(part.ack);
             let repaired = if part.is_text { repair_cesu8(&frame.body) } else { None };
             progress.repaired += u64::from(repaired.is_some());
             progress.messages.push(Message {
@@ -180,9 +174,6 @@ impl StompSession {
                 headers: Headers::new(frame.head.clone(), decode_headers),
                 unreadable: None,
             });
-        }
-        if let Some(last) = progress.messages.last() {
-            self.last_id = last.id.clone();
         }
         outcome
     }
@@ -242,10 +233,7 @@ impl Parts {
         }
         match ack {
             Some(ack) if !parts.id.is_empty() => Ok(Self { ack, ..parts }),
-            _ => Err(Trouble::Protocol {
-                detail: "a MESSAGE frame without message-id or ack header".to_owned(),
-                message_id: None,
-            }),
+            _ => Err(Trouble::protocol("a MESSAGE frame without message-id or ack header", None)),
         }
     }
 }
@@ -271,13 +259,11 @@ impl Session for StompSession {
     }
 
     fn ack(&mut self, now: Instant, through: u64) {
-        let settled = usize::try_from(through.saturating_sub(self.acked)).unwrap_or(usize::MAX);
-        let settled = settled.min(self.unacked.len());
-        if let Some(newest) = self.unacked.drain(..settled).next_back() {
-            self.acked += settled as u64;
+        if let Some(settled) = self.unacked.settle(through) {
             self.timers.heart.sent(now);
             self.timers.stir(now);
-            Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2).raw_header("id", &newest).end(b"");
+            let ack = Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2);
+            ack.raw_header("id", &settled.newest).end(b"");
         }
     }
 
@@ -326,6 +312,6 @@ fn undecodable(error: DecodeError) -> Trouble {
         (DecodeErrorKind::BodyTooLarge { .. }, Some(message_id)) => {
             Trouble::BodyTooLarge { detail: error.kind.to_string(), message_id: message_id.clone() }
         }
-        _ => Trouble::Protocol { detail: error.kind.to_string(), message_id: error.message_id },
+        _ => Trouble::protocol(error.kind.to_string(), error.message_id),
     }
 }
