@@ -19,6 +19,7 @@ use crate::source::openwire::info::{
     BrokerInfo, ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,
 };
 use crate::source::openwire::properties::Value;
+use crate::source::openwire::types;
 use crate::source::openwire::wire_format::WireFormatInfo;
 
 use self::message::{MessageIds, MessageWriter};
@@ -227,7 +228,7 @@ impl OpenWire {
                 let destination = message.destination.as_ref().map(name).unwrap_or_default();
                 return Err(self.session.unauthorized("write to", &destination).into());
             }
-            Command::Other(TRANSACTION_INFO) => {
+            Command::Other(types::TRANSACTION_INFO) => {
                 return Err(Exception::new(JMS, "Transactions are not simulated").into());
             }
             // Producers, temporary destinations, durable subscriptions: nothing comes of them.
@@ -333,9 +334,6 @@ impl OpenWire {
         })
     }
 }
-
-/// The type of TransactionInfo.
-const TRANSACTION_INFO: u8 = 7;
 
 /// Tells the client something; what a broker says has no number.
 fn say(command: &Command, out: &mut Vec<u8>) {

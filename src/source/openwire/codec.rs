@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::message;
+use super::{message, types};
 use crate::budget::Budget;
 use crate::source::decoder::{self, Scan};
 
@@ -127,7 +127,7 @@ impl Scanner {
         let frame = &bytes[self.start + PREFIX..];
         match *frame {
             [] => Ok(()),
-            [message::DISPATCH, ref fields @ ..] => {
+            [types::MESSAGE_DISPATCH, ref fields @ ..] => {
                 let Some(beginning) = fields.get(..BESIDES_BODY - 1) else { return Ok(()) };
                 let Some((id, body)) = message::beginning(&Bytes::copy_from_slice(beginning)) else {
                     return refused(DecodeErrorKind::FrameTooLarge { size, limit }, None);
@@ -140,7 +140,9 @@ impl Scanner {
                 };
                 refused(kind, Some(id.text()))
             }
-            [0..=34 | 90..=92, ..] => refused(DecodeErrorKind::FrameTooLarge { size, limit }, None),
+            [kind, ..] if kind == 0 || types::is_command(kind) => {
+                refused(DecodeErrorKind::FrameTooLarge { size, limit }, None)
+            }
             _ => {
                 let shown = &bytes[self.start..self.start + PREFIX + 1];
                 refused(DecodeErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)

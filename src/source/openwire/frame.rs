@@ -3,9 +3,10 @@
 use super::ack::Ack;
 use super::codec::Frame;
 use super::control::{ConnectionControl, ConsumerControl, Thrown};
-use super::ids::{read_connection, types};
+use super::ids::read_connection;
 use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, SessionInfo};
-use super::message::{DISPATCH, Dispatch, MessageKind, WireMessage};
+use super::message::{Dispatch, MessageKind, WireMessage};
+use super::types;
 use super::wire::{Fault, Reader, Writer};
 use super::wire_format::WireFormatInfo;
 
@@ -82,12 +83,12 @@ pub fn decode(frame: &Frame) -> Result<Received, Malformed> {
 
 impl Received {
     fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        if kind == 1 {
+        if kind == types::WIRE_FORMAT_INFO {
             let command = Command::WireFormatInfo(WireFormatInfo::read(reader)?);
             reader.end()?;
             return Ok(Self { command_id: 0, response_required: false, command });
         }
-        if !matches!(kind, 2..=34 | 90..=92) {
+        if !types::is_command(kind) {
             return Ok(Self { command_id: 0, response_required: false, command: Command::Other(kind) });
         }
         let (command_id, response_required) = (reader.int()?, reader.bool()?);
@@ -99,30 +100,32 @@ impl Received {
 impl Command {
     fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Fault> {
         let command = match kind {
-            2 => Self::BrokerInfo(BrokerInfo::read(reader)?),
-            3 => Self::ConnectionInfo(ConnectionInfo::read(reader)?),
-            4 => Self::SessionInfo(SessionInfo::read(reader)?),
-            5 => Self::ConsumerInfo(ConsumerInfo::read(reader)?),
-            6 => Self::ProducerInfo(ProducerInfo::read(reader)?),
-            10 => Self::KeepAliveInfo,
-            11 => Self::ShutdownInfo,
-            12 => Self::RemoveInfo(RemoveInfo::read(reader)?),
-            16 => {
+            types::BROKER_INFO => Self::BrokerInfo(BrokerInfo::read(reader)?),
+            types::CONNECTION_INFO => Self::ConnectionInfo(ConnectionInfo::read(reader)?),
+            types::SESSION_INFO => Self::SessionInfo(SessionInfo::read(reader)?),
+            types::CONSUMER_INFO => Self::ConsumerInfo(ConsumerInfo::read(reader)?),
+            types::PRODUCER_INFO => Self::ProducerInfo(ProducerInfo::read(reader)?),
+            types::KEEP_ALIVE_INFO => Self::KeepAliveInfo,
+            types::SHUTDOWN_INFO => Self::ShutdownInfo,
+            types::REMOVE_INFO => Self::RemoveInfo(RemoveInfo::read(reader)?),
+            types::CONNECTION_ERROR => {
                 let exception = Thrown::read(reader)?.unwrap_or_default();
                 read_connection(reader)?;
                 Self::ConnectionError { exception }
             }
-            17 => Self::ConsumerControl(ConsumerControl::read(reader)?),
-            18 => Self::ConnectionControl(ConnectionControl::read(reader)?),
+            types::CONSUMER_CONTROL => Self::ConsumerControl(ConsumerControl::read(reader)?),
+            types::CONNECTION_CONTROL => Self::ConnectionControl(ConnectionControl::read(reader)?),
             // It may be unreadable and yet good, so it looks at its end by itself.
-            DISPATCH => return Dispatch::read(reader).map(Self::MessageDispatch),
-            22 => Self::MessageAck(Ack::read(reader)?),
-            30 => Self::Response { correlation_id: reader.int()? },
-            31 => Self::ExceptionResponse {
+            types::MESSAGE_DISPATCH => return Dispatch::read(reader).map(Self::MessageDispatch),
+            types::MESSAGE_ACK => Self::MessageAck(Ack::read(reader)?),
+            types::RESPONSE => Self::Response { correlation_id: reader.int()? },
+            types::EXCEPTION_RESPONSE => Self::ExceptionResponse {
                 correlation_id: reader.int()?,
                 exception: Thrown::read(reader)?.unwrap_or_default(),
             },
-            32..=34 => return Ok(Self::Response { correlation_id: reader.int()? }),
+            types::DATA_RESPONSE | types::DATA_ARRAY_RESPONSE | types::INTEGER_RESPONSE => {
+                return Ok(Self::Response { correlation_id: reader.int()? });
+            }
             _ => match MessageKind::of(kind) {
                 Some(kind) => Self::Message(WireMessage::read(kind, reader)?),
                 None => return Ok(Self::Other(kind)),
@@ -134,23 +137,23 @@ impl Command {
     /// Its type (`activemq.md` 3.3).
     pub fn kind(&self) -> u8 {
         match self {
-            Self::WireFormatInfo(_) => 1,
+            Self::WireFormatInfo(_) => types::WIRE_FORMAT_INFO,
             Self::BrokerInfo(_) => types::BROKER_INFO,
-            Self::ConnectionInfo(_) => 3,
-            Self::SessionInfo(_) => 4,
-            Self::ConsumerInfo(_) => 5,
-            Self::ProducerInfo(_) => 6,
-            Self::KeepAliveInfo => 10,
-            Self::ShutdownInfo => 11,
-            Self::RemoveInfo(_) => 12,
-            Self::ConnectionError { .. } => 16,
-            Self::ConsumerControl(_) => 17,
-            Self::ConnectionControl(_) => 18,
-            Self::MessageDispatch(_) => DISPATCH,
-            Self::MessageAck(_) => 22,
+            Self::ConnectionInfo(_) => types::CONNECTION_INFO,
+            Self::SessionInfo(_) => types::SESSION_INFO,
+            Self::ConsumerInfo(_) => types::CONSUMER_INFO,
+            Self::ProducerInfo(_) => types::PRODUCER_INFO,
+            Self::KeepAliveInfo => types::KEEP_ALIVE_INFO,
+            Self::ShutdownInfo => types::SHUTDOWN_INFO,
+            Self::RemoveInfo(_) => types::REMOVE_INFO,
+            Self::ConnectionError { .. } => types::CONNECTION_ERROR,
+            Self::ConsumerControl(_) => types::CONSUMER_CONTROL,
+            Self::ConnectionControl(_) => types::CONNECTION_CONTROL,
+            Self::MessageDispatch(_) => types::MESSAGE_DISPATCH,
+            Self::MessageAck(_) => types::MESSAGE_ACK,
             Self::Message(message) => message.kind.id(),
-            Self::Response { .. } => 30,
-            Self::ExceptionResponse { .. } => 31,
+            Self::Response { .. } => types::RESPONSE,
+            Self::ExceptionResponse { .. } => types::EXCEPTION_RESPONSE,
             Self::Other(kind) => *kind,
         }
     }

@@ -1,6 +1,5 @@
 //! What both sides say before a queue is consumed (`activemq.md` 3.6, 3.7).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +65,11 @@ pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionI
 
 /// OpenWire's own connection id, not the user's, new for every connection. Nobody may guess it: a second
 /// connection with the same one takes the first over, even before it has logged in (D4).
-pub(super) fn random_id(settings: &SourceSettings) -> Bytes {
-    let random = || RandomState::new().build_hasher().finish();
-    format!("ID:{}-{:016x}{:016x}", settings.connection_id, random(), random()).into()
+///
+/// # Errors
+/// The system gives no random number.
+pub(super) fn random_id(settings: &SourceSettings) -> Result<Bytes, Trouble> {
+    let random =
+        || getrandom::u64().map_err(|error| Trouble::Closed(format!("no random number to be had: {error}")));
+    Ok(format!("ID:{}-{:016x}{:016x}", settings.connection_id, random()?, random()?).into())
 }

@@ -2,20 +2,8 @@
 
 use bytes::Bytes;
 
+use super::types;
 use super::wire::{Fault, Reader, Writer};
-
-/// Type ids of what stands inside other objects (`activemq.md` 3.3).
-pub(super) mod types {
-    pub(in super::super) const BROKER_INFO: u8 = 2;
-    pub(in super::super) const MESSAGE_ID: u8 = 110;
-    pub(in super::super) const LOCAL_TRANSACTION: u8 = 111;
-    pub(in super::super) const XA_TRANSACTION: u8 = 112;
-    pub(in super::super) const CONNECTION: u8 = 120;
-    pub(in super::super) const SESSION: u8 = 121;
-    pub(in super::super) const CONSUMER: u8 = 122;
-    pub(in super::super) const PRODUCER: u8 = 123;
-    pub(in super::super) const BROKER: u8 = 124;
-}
 
 /// What a destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

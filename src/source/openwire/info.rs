@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use super::ids::{
-    ConsumerId, Destination, ProducerId, read_connection, skip_brokers, types, write_connection,
-};
+use super::ids::{ConsumerId, Destination, ProducerId, read_connection, skip_brokers, write_connection};
+use super::types;
 use super::wire::{Fault, Reader, Writer};
 use crate::secret::Secret;
 

@@ -5,9 +5,6 @@ use bytes::Bytes;
 use super::ids::{ConsumerId, Destination, MessageId, ProducerId, skip_brokers, skip_transaction};
 use super::wire::{Fault, Reader, Writer};
 
-/// The type of a frame with a message for a consumer.
-pub const DISPATCH: u8 = 21;
-
 /// What the body of a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]

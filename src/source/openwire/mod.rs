@@ -23,6 +23,7 @@ pub mod session;
 mod session_tests;
 #[cfg(test)]
 mod testing;
+pub(crate) mod types;
 
 pub mod wire;
 pub mod wire_format;

@@ -17,6 +17,7 @@ use super::ids::{ConsumerId, Destination};
 use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
 use super::message::Dispatch;
 use super::paging::Paging;
+use super::types;
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
@@ -28,8 +29,16 @@ use crate::source::unacked::{Settled, Unacked};
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
 const NONE_DELIVERED: i64 = -1;
 
-/// The types of frames that are acted on (`activemq.md` 3.3): the others need not be understood.
-const MEANT_FOR_US: [u8; 7] = [1, 11, 16, 17, 21, 30, 31];
+/// The types of frames that are acted on: the others need not be understood.
+const MEANT_FOR_US: [u8; 7] = [
+    types::WIRE_FORMAT_INFO,
+    types::SHUTDOWN_INFO,
+    types::CONNECTION_ERROR,
+    types::CONSUMER_CONTROL,
+    types::MESSAGE_DISPATCH,
+    types::RESPONSE,
+    types::EXCEPTION_RESPONSE,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -61,6 +70,7 @@ pub struct OpenWireSession {
     stage: Stage,
     timers: Timers,
     queue: Destination,
+    /// Its connection has an id from the login on.
     consumer: ConsumerId,
     /// The number of the last command that was sent.
     commands: i32,
@@ -84,7 +94,7 @@ impl OpenWireSession {
             stage: Stage::Greeting,
             timers: Timers::new(&settings, reach, "the greeting", now),
             queue: Destination::queue(settings.queue()),
-            consumer: ConsumerId { connection: greeting::random_id(&settings), session: 1, value: 1 },
+            consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
             commands: 0,
             awaited: 0,
             paging: Paging::new(settings.prefetch),
@@ -114,6 +124,7 @@ impl OpenWireSession {
 
     fn log_in(&mut self, broker: &WireFormatInfo, now: Instant) -> Result<(), Trouble> {
         self.timers.heart = greeting::agree(&self.settings, broker, now)?;
+        self.consumer.connection = greeting::random_id(&self.settings)?;
         let login = greeting::login(&self.settings, self.consumer.connection.clone());
         self.ask("the login", &Command::ConnectionInfo(login), Stage::LoggingIn, now);
         Ok(())
