@@ -203,8 +203,7 @@ impl Connection<'_> {
     /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
     async fn part(&mut self) {
         self.session.close(Instant::now(), self.handed);
-        self.gather_output();
-        let mut rest = self.writing.split_off(self.written);
+        let mut rest = self.last_words();
         let parting = async {
             self.write.write_all(&rest).await?;
             self.write.shutdown().await?;
@@ -222,7 +221,7 @@ impl Connection<'_> {
 
     /// What the session says once its goodbye is confirmed; nothing depends on it.
     async fn say_the_last(&mut self) {
-        let rest = self.writing.split_off(self.written);
+        let rest = self.last_words();
         let said = async {
             self.write.write_all(&rest).await?;
             self.write.flush().await
@@ -230,12 +229,20 @@ impl Connection<'_> {
         let _said = timeout(PARTING, said).await;
     }
 
+    /// What the session says next waits there until the broker has taken what it said before.
     fn gather_output(&mut self) {
         if self.written == self.writing.len() {
             self.writing.clear();
             self.written = 0;
+            self.session.take_output(&mut self.writing);
         }
-        self.session.take_output(&mut self.writing);
+    }
+
+    /// All that the broker has not taken.
+    fn last_words(&mut self) -> Vec<u8> {
+        let mut rest = self.writing.split_off(self.written);
+        self.session.take_output(&mut rest);
+        rest
     }
 
     fn ack(&mut self) {

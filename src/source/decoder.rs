@@ -9,6 +9,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 
 use super::read_buffer::ReadBuffer;
+use super::trouble::Trouble;
 use crate::budget::Budget;
 
 /// Finds frames in the bytes of one protocol. It remembers how far it has come by offsets into the bytes.
@@ -18,7 +19,7 @@ pub trait Scan {
     /// Where its parts are.
     type Layout;
     /// What is wrong with bytes that are no frame.
-    type Fault: Display;
+    type Fault: Fault;
 
     /// Goes on through `bytes`, at the end of which more may have come, and appends every frame that is complete
     /// to `complete`, in order.
@@ -41,14 +42,35 @@ pub trait Scan {
     fn frame(layout: Self::Layout, bytes: &Bytes) -> Self::Frame;
 }
 
+/// What is wrong with bytes that are no frame.
+pub trait Fault: Display {
+    /// Whether they may well be one, and only too large.
+    fn is_too_large(&self) -> bool;
+}
+
 /// Why bytes are no frame. Nothing after it on this connection can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}{}", message_id.as_ref().map(|id| format!(" (message {id})")).unwrap_or_default())]
-pub struct DecodeError<Fault: Display> {
+pub struct DecodeError<F: Display> {
     /// What is wrong.
-    pub kind: Fault,
+    pub kind: F,
     /// The message in which it was found, if its head could be read.
     pub message_id: Option<String>,
+}
+
+impl<F: Fault> DecodeError<F> {
+    /// What it means for the session. `expected`: the name of the protocol, if nothing of it has come yet.
+    pub fn trouble(self, expected: Option<&str>) -> Trouble {
+        let detail = self.kind.to_string();
+        match (self.message_id, expected) {
+            (Some(message_id), _) if self.kind.is_too_large() => Trouble::BodyTooLarge { detail, message_id },
+            (None, Some(expected)) => {
+                let asked = format!("is it {expected} that listens there, as source.url says?");
+                Trouble::protocol(format!("{detail}; {asked}"), None)
+            }
+            (message_id, _) => Trouble::protocol(detail, message_id),
+        }
+    }
 }
 
 /// Splits a stream of bytes into frames.

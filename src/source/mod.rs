@@ -6,6 +6,7 @@ pub mod connection;
 pub mod decoder;
 pub mod heart_beat;
 pub mod link;
+pub mod message_ids;
 pub mod openwire;
 pub mod probe;
 pub mod protocol;

@@ -4,29 +4,25 @@ use bytes::Bytes;
 
 use super::body::{self, Body};
 use super::headers::decode_headers;
-use super::ids::MessageId;
-use super::message::WireMessage;
+use super::message::{MessageKind, WireMessage};
 use crate::budget::Budget;
 use crate::event::{Headers, Message, Unreadable};
+use crate::source::message_ids::MessageIds;
 use crate::source::session::Progress;
 use crate::source::trouble::Trouble;
 
-/// Messages that came together: the texts of their ids share one buffer.
+/// Messages that came together.
 pub(super) struct Arrivals {
     limit: usize,
     budget: Budget,
-    /// Where the first of them is in the progress.
-    first: usize,
-    ids: Vec<u8>,
-    ends: Vec<usize>,
+    ids: MessageIds,
     has_inflated: bool,
 }
 
 impl Arrivals {
     /// Bodies have at most `limit` bytes.
     pub(super) fn new(limit: usize, budget: &Budget, progress: &Progress) -> Self {
-        let first = progress.messages.len();
-        Self { limit, budget: budget.clone(), first, ids: Vec::new(), ends: Vec::new(), has_inflated: false }
+        Self { limit, budget: budget.clone(), ids: MessageIds::new(progress), has_inflated: false }
     }
 
     /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
@@ -54,11 +50,15 @@ impl Arrivals {
                 });
             }
             Err(reason) => {
-                let content = message.content.clone().unwrap_or_default();
-                (content, Some(Unreadable(reason.to_string().into())))
+                let raw = match message.kind {
+                    // It says only where its content is, beside what other messages have.
+                    MessageKind::Blob => fields.clone(),
+                    _ => message.content.clone().unwrap_or_default(),
+                };
+                (raw, Some(Unreadable(reason.to_string().into())))
             }
         };
-        self.name(&message.id);
+        self.ids.add(|ids| message.id.write_text(ids));
         progress.messages.push(Message {
             id: Bytes::new(),
             body,
@@ -75,21 +75,8 @@ impl Arrivals {
         self.has_inflated
     }
 
-    fn name(&mut self, id: &MessageId) {
-        id.write_text(&mut self.ids);
-        self.ends.push(self.ids.len());
-    }
-
     /// Gives the messages their ids.
     pub(super) fn finish(self, progress: &mut Progress) {
-        if self.ends.is_empty() {
-            return;
-        }
-        let ids = self.budget.freeze(self.ids);
-        let mut start = 0;
-        for (message, end) in progress.messages[self.first..].iter_mut().zip(self.ends) {
-            message.id = ids.slice(start..end);
-            start = end;
-        }
+        self.ids.finish(&self.budget, progress);
     }
 }

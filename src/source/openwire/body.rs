@@ -21,8 +21,13 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// Only Java programs with the producer's own classes, or another store, know what is in it.
-    #[error("a {0:?} message has no body of text or bytes")]
-    Kind(MessageKind),
+    #[error("a {}{kind:?} message has no body of text or bytes", if *.compressed { "compressed " } else { "" })]
+    Kind {
+        /// What it is.
+        kind: MessageKind,
+        /// Whether its content was compressed, as ActiveMQ does it (zlib).
+        compressed: bool,
+    },
     /// It is larger than what is allowed, in bytes.
     #[error("a body of {size} bytes is larger than the {limit} allowed")]
     TooLarge {
@@ -50,7 +55,7 @@ pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Body
         (MessageKind::Text | MessageKind::Bytes | MessageKind::Bare, None) => {
             return Ok(Body { bytes: Bytes::new(), repaired: false });
         }
-        (kind, _) => return Err(Unreadable::Kind(kind)),
+        (kind, _) => return Err(Unreadable::Kind { kind, compressed: message.compressed }),
     };
     let is_text = message.kind == MessageKind::Text;
     let bytes = match (is_text, message.compressed) {
@@ -214,11 +219,13 @@ mod tests {
     #[test]
     fn other_kinds_are_never_looked_into() {
         for kind in [MessageKind::Map, MessageKind::Object, MessageKind::Stream, MessageKind::Blob] {
-            assert_eq!(read(kind, b"\0\0\0\0", false), Err(Unreadable::Kind(kind)));
-            let without = body(&message(kind, None, false), LIMIT, &Budget::new(1));
-            assert_eq!(without, Err(Unreadable::Kind(kind)));
+            let refused = |compressed| Unreadable::Kind { kind, compressed };
+            assert_eq!(read(kind, b"\0\0\0\0", false), Err(refused(false)));
+            assert_eq!(read(kind, b"\0\0\0\0", true), Err(refused(true)));
+            assert_eq!(body(&message(kind, None, false), LIMIT, &Budget::new(1)), Err(refused(false)));
         }
-        assert_eq!(read(MessageKind::Bare, b"?", false), Err(Unreadable::Kind(MessageKind::Bare)));
+        let kind = MessageKind::Bare;
+        assert_eq!(read(kind, b"?", false), Err(Unreadable::Kind { kind, compressed: false }));
     }
 
     #[test]

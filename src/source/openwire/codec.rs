@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{message, types};
 use crate::budget::Budget;
-use crate::source::decoder::{self, Scan};
+use crate::source::decoder::{self, Fault, Scan};
 
 /// Splits a stream of bytes into OpenWire frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -57,6 +57,12 @@ pub enum DecodeErrorKind {
     FrameTooLarge { size: usize, limit: usize },
     #[error("a body of {size} bytes is larger than the {limit} allowed")]
     BodyTooLarge { size: usize, limit: usize },
+}
+
+impl Fault for DecodeErrorKind {
+    fn is_too_large(&self) -> bool {
+        matches!(self, Self::BodyTooLarge { .. } | Self::FrameTooLarge { .. })
+    }
 }
 
 /// The four bytes before each frame.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::ack::{Ack, AckType};
 use super::arrivals::Arrivals;
-use super::codec::{DecodeError, DecodeErrorKind, Decoder, Frame, Limits};
+use super::codec::{DecodeError, Decoder, Frame, Limits};
 use super::control::{ConsumerControl, Thrown};
 use super::frame::{Command, Received, decode};
 use super::greeting;
@@ -28,6 +28,12 @@ use crate::source::unacked::{Settled, Unacked};
 
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
 const NONE_DELIVERED: i64 = -1;
+
+/// Another protocol's port may well be silent.
+const GREETING: &str = "the greeting (is it OpenWire that listens there, as source.url says?)";
+
+/// While so many bytes wait to be sent the broker's signs of life are not answered.
+const MOST_UNTAKEN: usize = 64 << 10;
 
 /// The types of frames that are acted on: the others need not be understood.
 const MEANT_FOR_US: [u8; 7] = [
@@ -92,7 +98,7 @@ impl OpenWireSession {
             broken: None,
             output: Vec::new(),
             stage: Stage::Greeting,
-            timers: Timers::new(&settings, reach, "the greeting", now),
+            timers: Timers::new(&settings, reach, GREETING, now),
             queue: Destination::queue(settings.queue()),
             consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
             commands: 0,
@@ -204,8 +210,11 @@ impl OpenWireSession {
             }
             (Command::WireFormatInfo(broker), Stage::Greeting) => self.log_in(&broker, now),
             (Command::KeepAliveInfo, _) if response_required => {
-                Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
-                self.timers.heart.sent(now);
+                // One that takes no answers needs none, and must not make us keep them.
+                if self.output.len() < MOST_UNTAKEN {
+                    Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
+                    self.timers.heart.sent(now);
+                }
                 Ok(())
             }
             (
@@ -268,7 +277,7 @@ impl OpenWireSession {
     /// Keeps messages coming while those that have come are being settled (D3).
     fn keep_paging(&mut self, now: Instant) {
         if self.stage == Stage::Active
-            && self.paging.is_due(self.unacked.len())
+            && self.paging.is_due(self.unacked.len(), now)
             && let Some(newest) = self.unacked.newest()
         {
             self.acknowledge(AckType::Delivered, newest.raw_id.clone(), 0, now);
@@ -298,7 +307,7 @@ impl Session for OpenWireSession {
         progress.unread = !frames.is_empty();
         self.frames = frames;
         match self.broken.take_if(|_| !progress.unread) {
-            Some(error) => Err(undecodable(error, self.stage)),
+            Some(error) => Err(error.trouble((self.stage == Stage::Greeting).then_some("OpenWire"))),
             None => Ok(()),
         }
     }
@@ -340,27 +349,15 @@ impl Session for OpenWireSession {
     }
 
     fn deadline(&self) -> Instant {
-        self.timers.deadline(self.unacked.is_empty())
+        let timers = self.timers.deadline(self.unacked.is_empty());
+        self.paging.deadline().map_or(timers, |paging| paging.min(timers))
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
+        self.keep_paging(now);
         if self.timers.tick(now, self.unacked.is_empty())? {
             self.send(&Command::KeepAliveInfo, now);
         }
         Ok(())
-    }
-}
-
-fn undecodable(error: DecodeError, stage: Stage) -> Trouble {
-    let detail = error.kind.to_string();
-    match (error.kind, error.message_id) {
-        (DecodeErrorKind::BodyTooLarge { .. } | DecodeErrorKind::FrameTooLarge { .. }, Some(message_id)) => {
-            Trouble::BodyTooLarge { detail, message_id }
-        }
-        (_, None) if stage == Stage::Greeting => {
-            let asked = "is it OpenWire that listens there, as source.url says?";
-            Trouble::protocol(format!("{detail}; {asked}"), None)
-        }
-        (_, message_id) => Trouble::protocol(detail, message_id),
     }
 }

@@ -232,6 +232,59 @@ fn a_question_for_life_is_answered_with_its_number() {
 }
 
 #[test]
+fn one_that_asks_for_life_and_takes_no_answers_costs_no_memory() {
+    let mut talk = Talk::subscribed(settings());
+    let asked: Vec<Command> = vec![Command::KeepAliveInfo; 1000];
+    let mut bytes = Vec::new();
+    asked.iter().for_each(|command| command.encode(77, true, &mut bytes));
+    (0..100).for_each(|_| talk.hear_bytes(&bytes).unwrap());
+    let mut out = Vec::new();
+    talk.session.take_output(&mut out);
+    assert!(out.len() > 60 << 10 && out.len() < 70 << 10, "{} bytes", out.len());
+    talk.hear_bytes(&bytes).unwrap();
+    assert_eq!(talk.said().len(), 1000, "they were taken, and so it is answered again");
+}
+
+#[test]
+fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
+    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    talk.hear(&[dispatch(1)]).unwrap();
+    talk.later(SECOND * 2000).unwrap();
+    talk.session.ack(talk.now, 1);
+    talk.later(SECOND * 899).unwrap();
+    assert!(matches!(talk.later(SECOND), Err(Trouble::Idle(900))));
+    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    talk.later(SECOND * 899).unwrap();
+    talk.hear(&[dispatch(1)]).unwrap();
+    talk.session.ack(talk.now, 1);
+    talk.later(SECOND * 899).unwrap();
+}
+
+#[test]
+fn a_broker_that_reads_little_at_once_hears_of_it_all_the_same() {
+    let mut talk = Talk::subscribed(settings());
+    talk.hear(&dispatches(1..=3)).unwrap();
+    assert_eq!(talk.acks(), []);
+    let wait = talk.session.deadline() - talk.now;
+    assert!(wait <= SECOND / 10, "{wait:?}");
+    talk.later(wait).unwrap();
+    assert_eq!(talk.acks(), [(AckType::Delivered, 3, 0)], "removes nothing and widens nothing");
+    talk.later(SECOND).unwrap();
+    assert_eq!(talk.acks(), [], "once is enough");
+}
+
+#[test]
+fn a_blob_is_kept_whole_since_it_says_only_where_its_content_is() {
+    let mut talk = Talk::subscribed(settings());
+    let mut blob = message(1);
+    (blob.kind, blob.content) = (MessageKind::Blob, None);
+    talk.hear(&[dispatch_of(blob, 0)]).unwrap();
+    let kept = &talk.progress.messages[0];
+    assert!(kept.unreadable.is_some());
+    assert!(kept.body.windows(11).any(|bytes| bytes == b"d1.RTO.acme"), "{:?}", kept.body);
+}
+
+#[test]
 fn without_heart_beats_on_either_side_silence_is_no_fault() {
     for (ours, theirs) in [(None, 30 * SECOND), (Some(20 * SECOND), Duration::ZERO)] {
         let idle = SourceSettings { heart_beat: ours, idle_reconnect: None, ..settings() };
@@ -249,7 +302,10 @@ fn every_answer_has_its_time() {
         Err(Trouble::Timeout { what, seconds: 10 }) => what,
         other => panic!("{other:?}"),
     };
-    assert_eq!(late(&mut Talk::begin(settings())), "the greeting");
+    assert_eq!(
+        late(&mut Talk::begin(settings())),
+        "the greeting (is it OpenWire that listens there, as source.url says?)"
+    );
     let mut talk = Talk::greeted(settings());
     assert_eq!(late(&mut talk), "the login");
     let mut talk = Talk::greeted(settings());

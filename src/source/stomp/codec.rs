@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
 use crate::budget::Budget;
-use crate::source::decoder::{self, Scan};
+use crate::source::decoder::{self, Fault, Scan};
 
 /// Splits a stream of bytes into STOMP frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -51,6 +51,12 @@ pub enum DecodeErrorKind {
     NulInBody,
     #[error("a body of {}{size} bytes is larger than the {limit} allowed", if *.at_least { "at least " } else { "" })]
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
+}
+
+impl Fault for DecodeErrorKind {
+    fn is_too_large(&self) -> bool {
+        matches!(self, Self::BodyTooLarge { .. })
+    }
 }
 
 /// Finds STOMP frames; positions are offsets into the bytes.

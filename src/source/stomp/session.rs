@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::{DecodeError, DecodeErrorKind, Decoder, Limits};
+use super::codec::{Decoder, Limits};
 use super::frame::{Command, Encoder, Escapes, Frame, decode_headers, unescape_into};
 use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::heart_beat::HeartBeat;
+use crate::source::message_ids::MessageIds;
 use crate::source::session::{Progress, Reach, Session};
 use crate::source::text::repair_cesu8;
 use crate::source::timers::Timers;
@@ -146,36 +147,36 @@ impl StompSession {
         Trouble::from_broker(&message, self.stage == Stage::LoggingIn)
     }
 
-    /// Turns consecutive MESSAGE frames into messages; their unescaped ids share one buffer.
+    /// Turns consecutive MESSAGE frames into messages.
     fn on_messages(&mut self, frames: &[Frame], progress: &mut Progress) -> Result<(), Trouble> {
-        let mut ids = Vec::with_capacity(frames.len() * 64);
-        let mut parts = Vec::with_capacity(frames.len());
+        let mut ids = MessageIds::new(progress);
         let mut outcome = Ok(());
         for frame in frames {
-            match Parts::read(frame, &mut ids) {
-                Ok(read) => parts.push(read),
+            match Parts::read(frame) {
+                Ok(parts) => self.on_message(frame, parts, &mut ids, progress),
                 Err(trouble) => {
                     outcome = Err(trouble);
                     break;
                 }
             }
         }
-        let ids = self.budget.freeze(ids);
-        progress.messages.reserve(parts.len());
-        for (frame, part) in frames.iter().zip(parts) {
-            self.unacked.push(part.ack);
-            let repaired = if part.is_text { repair_cesu8(&frame.body) } else { None };
-            progress.repaired += u64::from(repaired.is_some());
-            progress.messages.push(Message {
-                id: ids.slice(part.id),
-                body: repaired.map_or_else(|| frame.body.clone(), |body| self.budget.freeze(body)),
-                timestamp: part.timestamp,
-                redelivered: part.redelivered,
-                headers: Headers::new(frame.head.clone(), decode_headers),
-                unreadable: None,
-            });
-        }
+        ids.finish(&self.budget, progress);
         outcome
+    }
+
+    fn on_message(&mut self, frame: &Frame, parts: Parts<'_>, ids: &mut MessageIds, progress: &mut Progress) {
+        self.unacked.push(parts.ack);
+        ids.add(|ids| unescape_into(parts.id, Escapes::V1_2, ids));
+        let repaired = if parts.is_text { repair_cesu8(&frame.body) } else { None };
+        progress.repaired += u64::from(repaired.is_some());
+        progress.messages.push(Message {
+            id: Bytes::new(),
+            body: repaired.map_or_else(|| frame.body.clone(), |body| self.budget.freeze(body)),
+            timestamp: parts.timestamp,
+            redelivered: parts.redelivered,
+            headers: Headers::new(frame.head.clone(), decode_headers),
+            unreadable: None,
+        });
     }
 
     fn read_frames(
@@ -201,27 +202,25 @@ impl StompSession {
     }
 }
 
-/// What a MESSAGE frame's head says, with the unescaped id appended to a shared buffer.
-struct Parts {
-    id: std::ops::Range<usize>,
+/// What a MESSAGE frame's head says.
+struct Parts<'a> {
+    /// Still escaped.
+    id: &'a [u8],
+    /// Still escaped, since it goes back as it came.
     ack: Bytes,
     timestamp: Option<i64>,
     redelivered: bool,
     is_text: bool,
 }
 
-impl Parts {
-    fn read(frame: &Frame, ids: &mut Vec<u8>) -> Result<Self, Trouble> {
-        let start = ids.len();
+impl<'a> Parts<'a> {
+    fn read(frame: &'a Frame) -> Result<Self, Trouble> {
         let mut ack = None;
         let mut parts =
-            Self { id: start..start, ack: Bytes::new(), timestamp: None, redelivered: false, is_text: true };
+            Self { id: &[], ack: Bytes::new(), timestamp: None, redelivered: false, is_text: true };
         for (name, value) in frame.headers() {
             match name {
-                b"message-id" if parts.id.is_empty() => {
-                    unescape_into(value, Escapes::V1_2, ids);
-                    parts.id = start..ids.len();
-                }
+                b"message-id" if parts.id.is_empty() => parts.id = value,
                 b"ack" if ack.is_none() => ack = Some(frame.head.slice_ref(value)),
                 b"timestamp" => {
                     parts.timestamp = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok())
@@ -251,7 +250,8 @@ impl Session for StompSession {
         frames.clear();
         self.frames = frames;
         read?;
-        decoded.map_err(undecodable)
+        let expected = (self.stage == Stage::LoggingIn).then_some("STOMP");
+        decoded.map_err(|error| error.trouble(expected))
     }
 
     fn take_output(&mut self, out: &mut Vec<u8>) {
@@ -305,13 +305,4 @@ fn is_receipt(frame: &Frame, expected: &str) -> bool {
 
 fn first_line(body: &[u8]) -> String {
     String::from_utf8_lossy(body).lines().next().unwrap_or_default().to_owned()
-}
-
-fn undecodable(error: DecodeError) -> Trouble {
-    match (&error.kind, &error.message_id) {
-        (DecodeErrorKind::BodyTooLarge { .. }, Some(message_id)) => {
-            Trouble::BodyTooLarge { detail: error.kind.to_string(), message_id: message_id.clone() }
-        }
-        _ => Trouble::protocol(error.kind.to_string(), error.message_id),
-    }
 }
