@@ -3,7 +3,7 @@
 //! share, the other scenarios show.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
@@ -15,8 +15,11 @@ use atdata_bridge::source::openwire::info::{ConnectionInfo, ProducerInfo, Sessio
 use atdata_bridge::source::openwire::message::{MessageKind, WireMessage};
 use atdata_bridge::source::openwire::properties::{self, Value};
 use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,38 +30,24 @@ use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::{Broker, Options, Protocol, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
 use crate::support::events::Events;
+use crate::support::java_client::JavaClient;
 use crate::support::output::{Tally, json_lines};
 use crate::support::scenario::{
     PATIENCE, Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
 };
-use crate::support::stomp::{Connection, Login};
+use crate::support::stomp::Login;
 use crate::support::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
-    events_arrive_and_are_acknowledged,
     every_kind_of_message_arrives_or_becomes_a_dead_letter,
+    what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells_all,
     nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill,
     the_whole_prefetch_comes_while_nothing_is_settled,
     a_consumer_that_the_broker_takes_away_comes_back,
-    the_name_of_another_connection_is_waited_for,
-    check_finds_what_is_wrong,
 );
 
 fn setup(broker: &Broker, namespace: &str) -> Setup {
     Setup::new(broker, Protocol::OpenWire, namespace, "main", &format!("{namespace}-1"))
-}
-
-async fn events_arrive_and_are_acknowledged(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.ow-events");
-    let events = Events::good(5000);
-    let setup = setup(broker, "ow-events");
-    let bridge = setup.start();
-    subscribed(broker, queue, 1).await;
-    publish(broker, "ow-events", events).await;
-    emptied(broker, queue).await;
-    assert_eq!(counts(broker, queue).dequeued, events.count);
-    drain(bridge).await;
-    Tally::of(events, setup.files()).assert_complete(0);
 }
 
 async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version) {
@@ -104,6 +93,73 @@ async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version
     let kept = letters[0]["body"].as_str().expect("a map of short texts is text");
     assert_eq!(kept.as_bytes(), map);
     assert!(letters[0]["message_id"].as_str().is_some_and(|id| id.ends_with(":1:1:5")), "{letters:?}");
+}
+
+async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells_all(version: Version) {
+    let (broker, queue, topic) = (shared(version), "main.RTO.ow-java", "RTO.ow-java");
+    let setup = setup(broker, "ow-java");
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    let Login { username, password, .. } = Login::producer();
+    let url = broker.url_of(Protocol::OpenWire);
+    let java = JavaClient::new(version, &url, username, password, "ow-java-producer");
+    assert_eq!(java.connect(), "connected");
+
+    let body = |n: u64| format!(r#"{{"md5":"{}","n":{n},"text":"é😀"}}"#, Events::good(9).key(n));
+    for (n, kind) in (0..).zip(["text", "bytes", "compressed-text", "compressed-bytes"]) {
+        java.publish(kind, topic, &body(n));
+    }
+    let others = ["map", "object", "stream", "blob", "compressed-map", "compressed-object", "bare"];
+    others.iter().for_each(|kind| java.publish(kind, topic, "who knows"));
+    java.0.stop();
+    emptied(broker, queue).await;
+    drain(bridge).await;
+
+    let arrived: Vec<_> = json_lines(setup.files()).iter().map(ToString::to_string).collect();
+    let sent = |n| serde_json::from_str::<serde_json::Value>(&body(n)).expect("JSON").to_string();
+    assert_eq!(arrived, [0, 1, 2, 3].map(sent));
+    let letters = json_lines(setup.dead_letters());
+    let details: Vec<_> = letters.iter().map(|letter| letter["detail"].as_str().expect("text")).collect();
+    let names =
+        [": Map ", ": Object ", ": Stream ", ": Blob ", ": compressed Map ", ": compressed Object ", ""];
+    assert_eq!(details.len(), names.len(), "{details:?}");
+    for ((kind, letter), name) in others.iter().zip(&letters).zip(names) {
+        let detail = letter["detail"].as_str().expect("text");
+        assert!(detail.contains(name), "{kind}: {detail}");
+        let headers = letter["headers"].as_array().expect("headers");
+        for header in [
+            ("boolean", "true"),
+            ("byte", "-2"),
+            ("short", "-300"),
+            ("int", "-70000"),
+            ("long", "-5000000000"),
+            ("float", "1.5"),
+            ("double", "-0.25"),
+            ("string", "é😀"),
+            ("JMSXGroupID", "people"),
+            ("JMSXGroupSeq", "7"),
+            ("correlation-id", "correlated"),
+            ("type", "open"),
+            ("persistent", "true"),
+            ("original-destination", "/topic/RTO.ow-java"),
+        ] {
+            let header = serde_json::json!([header.0, header.1]);
+            assert!(headers.contains(&header), "{kind} lacks {header}: {headers:?}");
+        }
+    }
+    // What is in them can be had from the raw bytes by whoever knows how.
+    let raw = |n: usize| match letters[n]["body"].as_str() {
+        Some(text) => text.as_bytes().to_vec(),
+        None => STANDARD.decode(letters[n]["body_base64"].as_str().expect("base64")).expect("base64"),
+    };
+    let holds = |bytes: &[u8], words: &str| bytes.windows(words.len()).any(|at| at == words.as_bytes());
+    for n in [0, 1, 2] {
+        assert!(holds(&raw(n), "who knows"), "{}", letters[n]);
+    }
+    assert!(holds(&raw(3), "http://localhost/blob?"), "{}", letters[3]);
+    let mut map = Vec::new();
+    ZlibDecoder::new(&raw(4)[..]).read_to_end(&mut map).expect("zlib");
+    assert!(holds(&map, "who knows"), "{map:?}");
 }
 
 /// What was on the way to a bridge that drains, nobody has seen (`activemq.md` 3.8).
@@ -196,55 +252,6 @@ async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
     emptied(&broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
-}
-
-async fn the_name_of_another_connection_is_waited_for(version: Version) {
-    let (broker, queue) = (shared(version), "main.RTO.ow-named");
-    let login = Login::customer().client_id("ow-named-1");
-    let holder = Connection::login(broker.addr(), &login).await.expect("log in");
-    let setup = setup(broker, "ow-named").set("LOG__FILTER", "debug");
-    let mut bridge = setup.start();
-    says(&mut bridge, "the connection id is still in use, from tcp://127.0.0.1:").await;
-    holder.disconnect().await.expect("say goodbye");
-    subscribed(broker, queue, 1).await;
-    drain(bridge).await;
-}
-
-async fn check_finds_what_is_wrong(version: Version) {
-    let broker = shared(version);
-    let wrong = setup(broker, "ow-wrong").set("SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff");
-    fails(wrong.argument("check"), "the broker refused the login: ").await;
-
-    Consumer::subscribe(broker, "main.RTO.ow-foreign", 1, Acks::Never).await.close().await;
-    let other = Login::other_customer();
-    let foreign = setup(broker, "ow-foreign")
-        .set("SOURCE__USERNAME", other.username)
-        .set("SOURCE__PASSWORD", other.password)
-        .argument("check")
-        .argument("--subscribe");
-    fails(foreign, "the broker refused to let this user read the queue: ").await;
-
-    let stomp = format!("tcp://{}", broker.addr());
-    fails(setup(broker, "ow-stomp").set("SOURCE__URL", stomp).argument("check"), "FAILED").await;
-
-    succeeds(setup(broker, "ow-checked").argument("check")).await;
-    assert_eq!(broker.queue("main.RTO.ow-checked"), None, "a mere check has created a queue");
-    succeeds(setup(broker, "ow-checked").argument("check").argument("--subscribe")).await;
-    assert_eq!(counts(broker, "main.RTO.ow-checked").consumers, 0);
-}
-
-async fn fails(setup: Setup, words: &str) {
-    let mut check = setup.start();
-    let status = check.ended(PATIENCE).await;
-    let log = check.log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("FAILED  broker tcp://") && log.contains(words), "{log}");
-}
-
-async fn succeeds(setup: Setup) {
-    let mut check = setup.start();
-    let status = check.ended(SOON).await;
-    assert_eq!(status.code(), Some(0), "{}", check.log());
 }
 
 /// Publishes what only OpenWire can say, written by the bridge's own codec and read by a real broker.

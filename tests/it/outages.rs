@@ -11,7 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::scenario::{
     Unusable, counts, drain, emptied, grown, place, publish, says_after, subscribed,
 };
-use crate::support::{did_not_run, on_each_broker};
+use crate::support::{SOON, did_not_run, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:
@@ -20,6 +20,7 @@ on_each_broker!(
     dead_letters_that_cannot_be_kept_hold_their_events,
     dead_letters_that_could_not_be_kept_are_told_before_there_are_any,
     a_cut_connection_doubles_nothing,
+    heart_beats_go_on_while_a_sink_takes_nothing,
 );
 
 const TIMES: u64 = 3;
@@ -118,6 +119,37 @@ async fn dead_letters_that_could_not_be_kept_are_told_before_there_are_any(
     unusable.restore();
     admin.ready().await;
     drain(bridge).await;
+}
+
+/// The broker hears from us, and we from it, although nothing can be acknowledged (I7).
+async fn heart_beats_go_on_while_a_sink_takes_nothing(version: Version, protocol: Protocol) {
+    const BEATS: u64 = 12;
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "beats"));
+    let events = Events::good(2000);
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .set("SOURCE__URL", protocol.url(proxy.addr()))
+        .set("SOURCE__HEART_BEAT", "1s");
+    std::fs::create_dir(setup.files()).expect("make a directory");
+    let unusable = Unusable::make(setup.files());
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    publish(broker, namespace, events).await;
+    wait_until("the window is full", SOON, || counts(broker, queue).in_flight == 1024).await;
+    let before = proxy.passed();
+    let beats = |now: u64, before: u64| now - before >= BEATS;
+    wait_until("both sides have beaten often enough", SOON, || {
+        let now = proxy.passed();
+        beats(now.0, before.0) && beats(now.1, before.1)
+    })
+    .await;
+    assert_eq!(proxy.connections(), 1, "{}", bridge.log());
+    assert_eq!(counts(broker, queue).dequeued, 0);
+    unusable.restore();
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    assert_eq!(proxy.connections(), 1);
+    Tally::of(events, setup.files()).assert_complete(0);
 }
 
 /// What the broker sends again goes only to a sink that lacks it (I5), also when the sink is in trouble

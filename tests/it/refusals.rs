@@ -87,6 +87,16 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     let foreign = with_foreign_namespace(broker, protocol, "foreign-check").await;
     fails(foreign.argument("check").argument("--subscribe"), &[&told, FOREIGN]).await;
 
+    let (asked, other) = match protocol {
+        Protocol::Stomp => ("is it STOMP that listens there, as source.url says?", Protocol::OpenWire),
+        Protocol::OpenWire => ("is it OpenWire that listens there, as source.url says?", Protocol::Stomp),
+    };
+    let url = protocol.url(broker.addr_of(other));
+    let elsewhere = Setup::new(broker, protocol, "elsewhere", "main", "elsewhere").set("SOURCE__URL", &url);
+    // STOMP's port says nothing to OpenWire.
+    let elsewhere = elsewhere.set("SOURCE__CONNECT_TIMEOUT", "2s");
+    fails(elsewhere.argument("check"), &[&format!("FAILED  broker {url}"), asked]).await;
+
     let (namespace, queue) = &place(protocol, "checked");
     let setup = || Setup::new(broker, protocol, namespace, "main", namespace);
     succeeds(setup().argument("check")).await;

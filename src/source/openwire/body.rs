@@ -21,7 +21,7 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// Only Java programs with the producer's own classes, or another store, know what is in it.
-    #[error("a {}{kind:?} message has no body of text or bytes", if *.compressed { "compressed " } else { "" })]
+    #[error("{}{kind:?} messages have no body of text or bytes", if *.compressed { "compressed " } else { "" })]
     Kind {
         /// What it is.
         kind: MessageKind,

@@ -1,6 +1,5 @@
 //! The simulator's OpenWire, seen by Java's own client.
 
-use std::process::Command;
 use std::time::Duration;
 
 use atdata_bridge::simulator::{
@@ -9,8 +8,8 @@ use atdata_bridge::simulator::{
 
 use super::{start, until, with_backlog};
 use crate::support::broker::Version;
+use crate::support::java_client::{JavaClient, Message};
 use crate::support::on_each_broker;
-use crate::support::process::Server;
 
 on_each_broker!(
     every_event_comes_once,
@@ -23,58 +22,17 @@ on_each_broker!(
 const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
 const QUEUE: &str = "dest1.RTO.acme";
 
-/// What Java's client received.
-#[derive(Debug, PartialEq, Eq)]
-struct Message {
-    id: String,
-    timestamp: u64,
-    redeliveries: u32,
-    body: String,
+fn client(version: Version, simulator: &Simulator, password: &str, options: &str) -> JavaClient {
+    let url = format!("{}{options}", simulator.openwire_url());
+    JavaClient::new(version, &url, "12345", password, "acme-d1")
 }
 
-struct JavaClient(Server);
-
-impl JavaClient {
-    /// `options`: of the connection's URL.
-    fn new(version: Version, simulator: &Simulator, password: &str, options: &str) -> Self {
-        let home = version.directory().unwrap();
-        let mut command = Command::new("java");
-        command.args(["-Xmx128m", "-XX:+UseSerialGC"]);
-        command.arg("-cp").arg(format!("{0}/classes:{0}/lib/*", home.display()));
-        command.arg("TestClient").arg(format!("{}{options}", simulator.openwire_url()));
-        command.args(["12345", password, "acme-d1"]);
-        let server = Server::new("java-client");
-        server.launch(command).unwrap();
-        Self(server)
-    }
-
-    /// Connected, and consuming `dest1`.
-    fn consuming(version: Version, simulator: &Simulator, mode: &str, options: &str) -> Self {
-        let client = Self::new(version, simulator, PASSWORD, options);
-        assert_eq!(client.0.ask("connect"), "connected");
-        assert_eq!(client.consume(mode, QUEUE), "consuming");
-        client
-    }
-
-    fn consume(&self, mode: &str, queue: &str) -> String {
-        self.0.ask(&format!("consume {mode} {queue}"))
-    }
-
-    fn next(&self) -> Message {
-        let answer = self.0.ask("next");
-        let words: Vec<_> = answer.splitn(5, ' ').collect();
-        let ["message", id, timestamp, redeliveries, body] = words[..] else { panic!("{answer}") };
-        let (timestamp, redeliveries) = (timestamp.parse().unwrap(), redeliveries.parse().unwrap());
-        Message { id: id.to_owned(), timestamp, redeliveries, body: body.to_owned() }
-    }
-
-    fn messages(&self, count: usize) -> Vec<Message> {
-        (0..count).map(|_| self.next()).collect()
-    }
-
-    fn acknowledge(&self) {
-        assert_eq!(self.0.ask("acknowledge"), "acknowledged");
-    }
+/// Connected, and consuming `dest1`.
+fn consuming(version: Version, simulator: &Simulator, mode: &str, options: &str) -> JavaClient {
+    let client = client(version, simulator, PASSWORD, options);
+    assert_eq!(client.connect(), "connected");
+    assert_eq!(client.consume(mode, QUEUE), "consuming");
+    client
 }
 
 fn bodies(messages: &[Message]) -> Vec<&str> {
@@ -94,7 +52,7 @@ fn generated(generator: &GeneratorConfig, serials: std::ops::Range<u64>) -> Vec<
 async fn every_event_comes_once(version: Version) {
     const EVENTS: u64 = 1500;
     let simulator = start().await;
-    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let client = consuming(version, &simulator, "client", "");
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
     let pace = Pace::PerSecond(1000.try_into().unwrap());
     simulator.generate("acme", Generation { events: Some(EVENTS), pace, generator: generator.clone() });
@@ -121,7 +79,7 @@ async fn every_event_comes_once(version: Version) {
 async fn batches_are_acknowledged_by_the_client_itself(version: Version) {
     let simulator = with_backlog(1000).await;
     let options = "?jms.optimizeAcknowledge=true&jms.prefetchPolicy.queuePrefetch=100";
-    let client = JavaClient::consuming(version, &simulator, "auto", options);
+    let client = consuming(version, &simulator, "auto", options);
     let messages = client.messages(1000);
     assert!(messages.iter().all(|message| message.redeliveries == 0));
     client.0.stop();
@@ -133,14 +91,14 @@ async fn batches_are_acknowledged_by_the_client_itself(version: Version) {
 async fn what_was_not_acknowledged_comes_again(version: Version) {
     let simulator = with_backlog(20).await;
     let options = "?jms.prefetchPolicy.queuePrefetch=10";
-    let client = JavaClient::consuming(version, &simulator, "client", options);
+    let client = consuming(version, &simulator, "client", options);
     let first = client.messages(5);
     client.acknowledge();
     until(&simulator, |stats| stats.total().acked == 5 && stats.total().in_flight == 10).await;
     client.0.kill();
     until(&simulator, |stats| stats.total().consumers == 0).await;
 
-    let client = JavaClient::consuming(version, &simulator, "client", options);
+    let client = consuming(version, &simulator, "client", options);
     let second = client.messages(3);
     assert!(second.iter().all(|message| message.redeliveries == 1));
     client.acknowledge();
@@ -148,7 +106,7 @@ async fn what_was_not_acknowledged_comes_again(version: Version) {
     client.0.stop();
     until(&simulator, |stats| stats.total().consumers == 0).await;
 
-    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let client = consuming(version, &simulator, "client", "");
     let third = client.messages(12);
     let redeliveries: Vec<_> = third.iter().map(|message| message.redeliveries).collect();
     // Two were received twice, five more once by the one that was killed, and nothing else by anybody.
@@ -163,28 +121,28 @@ async fn what_was_not_acknowledged_comes_again(version: Version) {
 async fn refusals_are_exceptions(version: Version) {
     let config = SimulatorConfig { hold: Duration::from_secs(3600), ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
-    let wrong = JavaClient::new(version, &simulator, "wrong", "");
-    let refused = wrong.0.ask("connect");
+    let wrong = client(version, &simulator, "wrong", "");
+    let refused = wrong.connect();
     assert!(refused.contains("SecurityException: User name [12345] or password is invalid."), "{refused}");
 
-    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let first = consuming(version, &simulator, "client", "");
     for queue in ["dest1.RTO.other", "*.RTO.acme", "dest1"] {
-        let refused = client.consume("client", queue);
+        let refused = first.consume("client", queue);
         let expected =
             format!("SecurityException: User 12345 is not authorized to read from: queue://{queue}");
         assert!(refused.contains(&expected), "{refused}");
     }
-    let second = JavaClient::new(version, &simulator, PASSWORD, "");
-    let refused = second.0.ask("connect");
+    let second = client(version, &simulator, PASSWORD, "");
+    let refused = second.connect();
     let expected = "Broker: simulator - Client: acme-d1 already connected from tcp://127.0.0.1:";
     assert!(refused.contains(expected), "{refused}");
     assert!(
         refused.starts_with("refused javax.jms.InvalidClientIDException: ") || version == Version::V6,
         "{refused}"
     );
-    client.0.kill();
+    first.0.kill();
     until(&simulator, |stats| stats.total().consumers == 0).await;
-    let refused = second.0.ask("connect");
+    let refused = second.connect();
     assert!(refused.contains(expected), "the id is held: {refused}");
 }
 
@@ -192,7 +150,7 @@ async fn every_sort_of_message_is_read(version: Version) {
     use atdata_bridge::simulator::Form;
 
     let simulator = start().await;
-    let client = JavaClient::consuming(version, &simulator, "client", "");
+    let client = consuming(version, &simulator, "client", "");
     let oddities = vec![Oddity::Compressed, Oddity::Map, Oddity::Cesu8, Oddity::Large];
     let generator = GeneratorConfig { odd_every: 1, oddities, ..Default::default() };
     let pace = Pace::FlatOut { ahead: u64::MAX };

@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod consumer;
 pub mod disk;
 pub mod events;
+pub mod java_client;
 pub mod kafka;
 pub mod kafka_reader;
 pub mod kafka_relay;

@@ -25,8 +25,16 @@ const ON_THE_WAY: usize = 4096;
 pub struct Proxy {
     addr: SocketAddr,
     state: watch::Sender<State>,
-    connections: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicU64,
+    /// Pieces of bytes that have passed.
+    to_target: AtomicU64,
+    to_client: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -62,9 +70,9 @@ impl Proxy {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
         let slow = Slow { delay, ..Slow::default() };
         let state = watch::Sender::new(State { slow, ..State::default() });
-        let connections = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, target, state.subscribe(), Arc::clone(&connections)));
-        Self { addr, state, connections, accepting }
+        let counts = Arc::new(Counts::default());
+        let accepting = tokio::spawn(accept(listener, target, state.subscribe(), Arc::clone(&counts)));
+        Self { addr, state, counts, accepting }
     }
 
     /// Where it listens.
@@ -74,7 +82,13 @@ impl Proxy {
 
     /// How many connections it has taken, ever.
     pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many pieces of bytes have passed so far, to the target and to the clients. Where nothing else is said
+    /// each is a heart-beat.
+    pub fn passed(&self) -> (u64, u64) {
+        (self.counts.to_target.load(Ordering::Relaxed), self.counts.to_client.load(Ordering::Relaxed))
     }
 
     /// Ends all connections; new ones are welcome.
@@ -108,15 +122,20 @@ async fn accept(
     listener: TcpListener,
     target: SocketAddr,
     state: watch::Receiver<State>,
-    connections: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(forward(client, target, state.clone()));
+        counts.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(forward(client, target, state.clone(), Arc::clone(&counts)));
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+async fn forward(
+    client: TcpStream,
+    target: SocketAddr,
+    mut state: watch::Receiver<State>,
+    counts: Arc<Counts>,
+) {
     let begun = state.borrow_and_update().cuts;
     // A target that is down looks to the client like one that hangs up.
     let Ok(server) = TcpStream::connect(target).await else { return };
@@ -128,8 +147,8 @@ async fn forward(client: TcpStream, target: SocketAddr, mut state: watch::Receiv
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ = pump(from_client, to_server, state.clone()) => {}
-        _ = pump(from_server, to_client, state.clone()) => {}
+        _ = pump(from_client, to_server, state.clone(), &counts.to_target) => {}
+        _ = pump(from_server, to_client, state.clone(), &counts.to_client) => {}
         // A cut, or the end of the proxy.
         _ = state.wait_for(|state| state.cuts != begun) => {}
     }
@@ -140,6 +159,7 @@ async fn pump(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     state: watch::Receiver<State>,
+    passed: &AtomicU64,
 ) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
     let taking = async {
@@ -148,7 +168,7 @@ async fn pump(
         pending().await
     };
     tokio::select! {
-        written = give(to, receiver, state.clone()) => written,
+        written = give(to, receiver, state.clone(), passed) => written,
         never = taking => never,
     }
 }
@@ -173,6 +193,7 @@ async fn give(
     mut to: impl AsyncWrite + Unpin,
     mut pieces: mpsc::Receiver<Piece>,
     mut state: watch::Receiver<State>,
+    passed: &AtomicU64,
 ) -> io::Result<()> {
     while let Some((due, piece)) = pieces.recv().await {
         sleep_until(due).await;
@@ -182,6 +203,7 @@ async fn give(
             return Ok(());
         }
         to.write_all(&piece).await?;
+        passed.fetch_add(1, Ordering::Relaxed);
         let rate = state.borrow().slow.bytes_per_second;
         if let Some(rate) = rate {
             sleep(Duration::from_secs_f64(piece.len() as f64 / f64::from(rate))).await;
