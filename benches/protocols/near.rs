@@ -40,8 +40,8 @@ struct Run {
     memory: u64,
 }
 
-/// Prints a table of both, and how they compare round by round.
-pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64, rounds: usize) {
+/// Prints a table of both, and how they compare round by round; returns OpenWire's median rate.
+pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64, rounds: usize) -> f64 {
     let mut runs = Protocol::ALL.map(|_| Vec::new());
     // Round 0 warms the broker's compiler up and does not count.
     for round in 0..=rounds {
@@ -63,7 +63,8 @@ pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64
     println!("|---|---:|---|---:|---:|---:|");
     let shares = [|run: &Run| run.elapsed, |run: &Run| run.bridge, |run: &Run| run.broker];
     let [elapsed, bridge, cost] = shares.map(|of| median_share(&runs, of));
-    for (protocol, runs) in Protocol::ALL.into_iter().zip(&mut runs) {
+    let medians = runs.each_mut().map(|runs| median(events, runs));
+    for (protocol, runs) in Protocol::ALL.into_iter().zip(&runs) {
         row(name_of(protocol), events, runs);
     }
     println!(
@@ -71,6 +72,7 @@ pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64
          the broker (medians over the rounds).",
         1.0 / elapsed
     );
+    medians[1]
 }
 
 async fn carry(
@@ -108,15 +110,24 @@ async fn carry(
     run
 }
 
-fn row(name: &str, events: u64, runs: &mut [Run]) {
+fn rate(events: u64, run: &Run) -> f64 {
+    events as f64 / run.elapsed.as_secs_f64()
+}
+
+/// Sorts the runs, and gives the rate of the one in the middle.
+fn median(events: u64, runs: &mut [Run]) -> f64 {
     runs.sort_by_key(|run| run.elapsed);
+    rate(events, &runs[runs.len() / 2])
+}
+
+/// Of runs that are sorted.
+fn row(name: &str, events: u64, runs: &[Run]) {
     let median = runs[runs.len() / 2];
-    let rate = |run: &Run| events as f64 / run.elapsed.as_secs_f64();
-    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", rate(run))).collect();
+    let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", rate(events, run))).collect();
     let each = |cost: Duration| cost.as_nanos() as f64 / 1000.0 / events as f64;
     println!(
         "| {name} | {:.0} | {} | {:.2} µs | {:.2} µs | {:.1} MB |",
-        rate(&median),
+        rate(events, &median),
         all.join(", "),
         each(median.bridge),
         each(median.broker),

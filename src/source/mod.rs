@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod connection;
+#[cfg(test)]
+mod connection_tests;
 pub mod decoder;
 pub mod heart_beat;
 pub mod link;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fuzzes everything that parses bytes from the network, guided by coverage (LLVM's libFuzzer), with the stable
-# compiler: the flags are those of cargo-fuzz without a sanitizer, for the code has no `unsafe`.
+# compiler: the flags are those of cargo-fuzz without a sanitizer, for what is fuzzed has no `unsafe` of ours.
 #
 #   run.sh [SECONDS [TARGET...]]   each target for so long (120), from the same seed; prints a document and fails
 #                                  when a target found something: the input that shows it is named above

@@ -52,7 +52,9 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     // Compressed bodies are too deep inside a frame to be found there.
-    for (kind, compressed) in [(MessageKind::Text, false), (MessageKind::Text, true), (MessageKind::Bytes, true)] {
+    for (kind, compressed) in
+        [(MessageKind::Text, false), (MessageKind::Text, true), (MessageKind::Bytes, true)]
+    {
         let content = Some(bytes.to_vec().into());
         read_body(&WireMessage { content, compressed, ..WireMessage::new(kind, MessageId::default()) });
     }

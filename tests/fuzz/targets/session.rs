@@ -1,5 +1,6 @@
-//! A broker that says anything after the login: no panic, messages that are whole, and an output that is
-//! itself good STOMP. The first byte chooses whether the subscription is confirmed, the second the splits.
+//! A broker that says anything after the login, in either protocol: no panic, messages that are whole, and an
+//! output that is itself good STOMP or OpenWire. The first byte chooses whether the subscription is confirmed,
+//! whether we say goodbye in the middle, and the protocol; the second the splits.
 
 #![no_main]
 
@@ -12,10 +13,12 @@ use atdata_bridge::event::Event;
 use atdata_bridge::key::Keying;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, TlsConfig};
+use atdata_bridge::source::openwire::session::OpenWireSession;
+use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
+use atdata_bridge::source::openwire::{codec as openwire, frame as openwire_frame};
 use atdata_bridge::source::session::{Progress, Reach, Session};
-use atdata_bridge::source::stomp::codec::{Decoder, Limits};
-use atdata_bridge::source::stomp::frame::Command;
 use atdata_bridge::source::stomp::session::StompSession;
+use atdata_bridge::source::stomp::{codec as stomp, frame as stomp_frame};
 use libfuzzer_sys::fuzz_target;
 use tokio::time::Instant;
 
@@ -45,7 +48,7 @@ static SETTINGS: LazyLock<Arc<SourceSettings>> = LazyLock::new(|| {
 static KEYING: LazyLock<Keying> = LazyLock::new(|| Keying::new(vec!["/md5".to_owned()], false));
 
 struct Broker {
-    session: StompSession,
+    session: Box<dyn Session>,
     now: Instant,
     messages: usize,
     acked: usize,
@@ -73,15 +76,67 @@ impl Broker {
     }
 }
 
+fn opening(protocol: Protocol, confirmed: bool) -> Vec<Vec<u8>> {
+    match protocol {
+        Protocol::Stomp => {
+            let mut said = vec![b"CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0\n".to_vec()];
+            said.extend(confirmed.then(|| b"RECEIPT\nreceipt-id:subscribed\n\n\0\n".to_vec()));
+            said
+        }
+        Protocol::OpenWire => {
+            use openwire_frame::Command;
+
+            let beat = Duration::from_secs(10);
+            let greeting = Command::WireFormatInfo(WireFormatInfo::offer(beat, beat, i64::MAX));
+            let mut said = vec![greeting, Command::Response { correlation_id: 1 }];
+            said.extend(confirmed.then_some(Command::Response { correlation_id: 3 }));
+            let wire = |command: Command| {
+                let mut wire = Vec::new();
+                command.encode(0, false, &mut wire);
+                wire
+            };
+            said.into_iter().map(wire).collect()
+        }
+    }
+}
+
+fn read_stomp(output: &[u8]) {
+    use stomp_frame::Command;
+
+    let mut decoder = stomp::Decoder::new(stomp::Limits::with_body(4096), Budget::new(usize::MAX));
+    decoder.buffer().extend_from_slice(output);
+    let mut frames = Vec::new();
+    decoder.decode(&mut frames).expect("our output is STOMP");
+    assert_eq!(frames.first().map(|frame| frame.command), Some(Command::Connect));
+    let known = [Command::Connect, Command::Subscribe, Command::Ack, Command::Disconnect];
+    assert!(frames.iter().all(|frame| known.contains(&frame.command)), "{frames:?}");
+}
+
+fn read_openwire(output: &[u8]) {
+    use openwire_frame::{Command, decode};
+
+    let mut decoder = openwire::Decoder::new(openwire::Limits::with_body(4096), Budget::new(usize::MAX));
+    decoder.buffer().extend_from_slice(output);
+    let mut frames = Vec::new();
+    decoder.decode(&mut frames).expect("our output is OpenWire");
+    for (number, frame) in frames.iter().enumerate() {
+        let command = decode(frame).expect("a command").command;
+        assert_eq!(number == 0, matches!(command, Command::WireFormatInfo(_)), "{command:?}");
+        assert!(!matches!(command, Command::Other(_)), "{command:?}");
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let [how, split, bytes @ ..] = input else { return };
-    let now = Instant::now();
-    let budget = Budget::new(usize::MAX);
-    let session = StompSession::new(Arc::clone(&SETTINGS), Reach::Subscribe, budget.clone(), now);
+    let protocol = if how & 4 == 0 { Protocol::Stomp } else { Protocol::OpenWire };
+    let (now, budget, settings) = (Instant::now(), Budget::new(usize::MAX), Arc::clone(&SETTINGS));
+    let session: Box<dyn Session> = match protocol {
+        Protocol::Stomp => Box::new(StompSession::new(settings, Reach::Subscribe, budget.clone(), now)),
+        Protocol::OpenWire => Box::new(OpenWireSession::new(settings, Reach::Subscribe, budget.clone(), now)),
+    };
     let mut broker = Broker { session, now, messages: 0, acked: 0, closing: false };
-    assert!(broker.says(b"CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0\n"));
-    if how & 1 == 0 {
-        assert!(broker.says(b"RECEIPT\nreceipt-id:subscribed\n\n\0\n"));
+    for said in opening(protocol, how & 1 == 0) {
+        assert!(broker.says(&said));
     }
     let pieces: Vec<&[u8]> = bytes.chunks(usize::from(*split) + 1).collect();
     for (number, piece) in pieces.iter().enumerate() {
@@ -95,13 +150,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let mut output = Vec::new();
     broker.session.take_output(&mut output);
-    let mut decoder = Decoder::new(Limits::with_body(4096), Budget::new(usize::MAX));
-    decoder.buffer().extend_from_slice(&output);
-    let mut frames = Vec::new();
-    decoder.decode(&mut frames).expect("our output is STOMP");
-    assert_eq!(frames.first().map(|frame| frame.command), Some(Command::Connect));
-    let known = [Command::Connect, Command::Subscribe, Command::Ack, Command::Disconnect];
-    assert!(frames.iter().all(|frame| known.contains(&frame.command)), "{frames:?}");
-    drop((frames, decoder, broker));
+    match protocol {
+        Protocol::Stomp => read_stomp(&output),
+        Protocol::OpenWire => read_openwire(&output),
+    }
+    drop(broker);
     assert_eq!(budget.used(), 0, "memory is still charged");
 });

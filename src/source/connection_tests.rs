@@ -1,0 +1,215 @@
+//! Of a connection, with sessions that do what the test says.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Incoming;
+use super::connection::{Wiring, carry};
+use super::session::{Progress, Session};
+use super::trouble::{Suspect, Trouble};
+use crate::budget::Budget;
+use crate::event::{Headers, Message, SessionId};
+use crate::telemetry::counters::SubscriptionCounters;
+
+/// What each look at what was read brings, and the trouble behind it.
+#[derive(Default)]
+struct Scripted {
+    brings: VecDeque<(Progress, Result<(), Trouble>)>,
+    /// What it has read and not gone through when it looks first.
+    unread: Option<Bytes>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    outstanding: usize,
+}
+
+impl Session for Scripted {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.input.reserve(1);
+        &mut self.input
+    }
+
+    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+        let (brought, outcome) = self.brings.pop_front().expect("nothing more to bring");
+        *progress = brought;
+        if !progress.unread {
+            self.unread = None;
+        }
+        self.outstanding += progress.messages.len();
+        outcome
+    }
+
+    fn take_output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.output);
+    }
+
+    fn ack(&mut self, _: Instant, _: u64) {
+        self.outstanding = 0;
+        self.output.extend(b"ack ");
+    }
+
+    fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    fn close(&mut self, _: Instant, taken: u64) {
+        self.output.extend(format!("goodbye after {taken}").bytes());
+    }
+
+    fn reading(&mut self, _: Instant, _: bool) {}
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn tick(&mut self, _: Instant) -> Result<(), Trouble> {
+        Ok(())
+    }
+}
+
+fn message(id: &'static str) -> Message {
+    Message {
+        id: Bytes::from_static(id.as_bytes()),
+        body: Bytes::new(),
+        timestamp: None,
+        redelivered: false,
+        headers: Headers::empty(),
+        unreadable: None,
+    }
+}
+
+async fn gibberish(subscribed: bool, last_message: &str) -> Trouble {
+    let (ours, mut broker) = duplex(1 << 10);
+    broker.write_all(b"?").await.unwrap();
+    broker.shutdown().await.unwrap();
+    let (incoming, _messages) = mpsc::channel(4);
+    let (_acks, mut acked) = watch::channel((SessionId(0), 0));
+    let wiring = Wiring {
+        id: SessionId(1),
+        incoming: &incoming,
+        acks: &mut acked,
+        close: &CancellationToken::new(),
+        budget: &Budget::new(1 << 20),
+        counters: &SubscriptionCounters::default(),
+        last_message: &mut last_message.to_owned(),
+        grace: Duration::from_secs(10),
+        on_subscribed: &|| {},
+    };
+    let brings = Progress { subscribed, ..Progress::default() };
+    let trouble = Err(Trouble::protocol("gibberish", None));
+    let session = Scripted { brings: [(brings, trouble)].into(), ..Scripted::default() };
+    carry(Box::new(session), Box::new(ours), wiring).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
+    let after = Suspect::After("7".to_owned());
+    assert_eq!(gibberish(true, "7").await.suspect(), Some(&after));
+    assert_eq!(gibberish(true, "").await.suspect(), None);
+    assert_eq!(gibberish(false, "7").await.suspect(), None, "no message can have come");
+}
+
+/// A session that has stopped in the middle, since the room is used up, goes on once the messages that came before
+/// are acknowledged; or at once, if only what it has not gone through itself takes the room.
+#[tokio::test(start_paused = true)]
+async fn what_is_unread_waits_for_room_and_never_for_itself() {
+    for first_brings_a_message in [true, false] {
+        let (ours, mut broker) = duplex(1 << 10);
+        broker.write_all(b"?").await.unwrap();
+        let budget = Budget::new(50);
+        let large = budget.freeze(vec![0; 100]);
+        let mut first = Progress { subscribed: true, unread: true, ..Progress::default() };
+        let mut session = Scripted::default();
+        if first_brings_a_message {
+            first.messages.push(Message { body: large, ..message("1") });
+        } else {
+            session.unread = Some(large);
+        }
+        let second = Progress { messages: vec![message("2")], ..Progress::default() };
+        session.brings = [(first, Ok(())), (second, Ok(()))].into();
+
+        let (incoming, mut messages) = mpsc::channel(4);
+        let (acks, mut acked) = watch::channel((SessionId(0), 0));
+        let close = CancellationToken::new();
+        let pump = async {
+            assert!(matches!(messages.recv().await, Some(Incoming::Session(_))));
+            if first_brings_a_message {
+                let first = messages.recv().await;
+                assert!(matches!(&first, Some(Incoming::Messages(came)) if came[0].id == "1"));
+                let more = timeout(Duration::from_secs(1), messages.recv()).await;
+                assert!(more.is_err(), "there is no room: {more:?}");
+                acks.send_replace((SessionId(1), 1));
+            }
+            let second = messages.recv().await;
+            assert!(matches!(&second, Some(Incoming::Messages(came)) if came[0].id == "2"));
+            drop(messages);
+        };
+        let wiring = Wiring {
+            id: SessionId(1),
+            incoming: &incoming,
+            acks: &mut acked,
+            close: &close,
+            budget: &budget,
+            counters: &SubscriptionCounters::default(),
+            last_message: &mut String::new(),
+            grace: Duration::from_secs(10),
+            on_subscribed: &|| {},
+        };
+        let carried = carry(Box::new(session), Box::new(ours), wiring);
+        tokio::select! {
+            ended = carried => panic!("{ended:?}"),
+            came = timeout(Duration::from_secs(30), pump) => came.expect("the session stands still"),
+        }
+    }
+}
+
+/// The time passes only while nobody has anything to do: the broker is never late.
+#[tokio::test(start_paused = true)]
+async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
+    let (ours, broker) = duplex(1 << 10);
+    let carried = tokio::spawn(async move {
+        let (incoming, mut messages) = mpsc::channel(4);
+        let (acks, mut acked) = watch::channel((SessionId(0), 0));
+        let settles = tokio::spawn(async move {
+            messages.recv().await;
+            acks.send_replace((SessionId(1), 1));
+            acks.closed().await;
+        });
+        let wiring = Wiring {
+            id: SessionId(1),
+            incoming: &incoming,
+            acks: &mut acked,
+            close: &CancellationToken::new(),
+            budget: &Budget::new(1 << 20),
+            counters: &SubscriptionCounters::default(),
+            last_message: &mut String::new(),
+            grace: Duration::from_secs(10),
+            on_subscribed: &|| {},
+        };
+        let brings = Progress { messages: vec![message("1")], ..Progress::default() };
+        let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() };
+        let session = Scripted { brings: [(brings, Err(trouble))].into(), ..Scripted::default() };
+        let outcome = carry(Box::new(session), Box::new(ours), wiring).await;
+        drop(acked);
+        settles.await.unwrap();
+        outcome
+    });
+    // Far more than fits: the rest is still under way when the session ends.
+    let (mut reads, mut writes) = split(broker);
+    let unread = tokio::spawn(async move {
+        writes.write_all(&[0; 100 << 10]).await.unwrap();
+        writes
+    });
+    let mut heard = String::new();
+    reads.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "ack goodbye after 1");
+    let writes = unread.await.unwrap();
+    assert!(!carried.is_finished(), "it has left before the broker has let go");
+    drop((reads, writes));
+    assert!(matches!(carried.await.unwrap(), Err(Trouble::BodyTooLarge { .. })));
+}
