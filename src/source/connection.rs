@@ -101,6 +101,7 @@ pub(super) async fn carry(
         unflushed: false,
         pending: VecDeque::new(),
         subscribed: false,
+        brought: false,
         unread: false,
         closing: false,
         ending: None,
@@ -123,6 +124,8 @@ struct Connection<'a> {
     pending: VecDeque<Incoming>,
     /// Messages may come.
     subscribed: bool,
+    /// Messages have come.
+    brought: bool,
     /// The session has not gone through all that was read yet.
     unread: bool,
     closing: bool,
@@ -283,6 +286,7 @@ impl Connection<'_> {
         let mut progress = Progress::default();
         let outcome = self.session.advance(Instant::now(), &mut progress);
         if let Some(last) = progress.messages.last() {
+            self.brought = true;
             self.wiring.last_message.clear();
             self.wiring.last_message.push_str(&String::from_utf8_lossy(&last.id));
         }
@@ -290,9 +294,14 @@ impl Connection<'_> {
         outcome.or_else(|trouble| self.end(self.blame(trouble)))
     }
 
-    /// Before messages may come, none is to blame.
+    /// Names the message that came before the trouble. What can't be understood may be the very next one, also over
+    /// a new connection; what the broker complains of may be one that came over this connection.
     fn blame(&self, trouble: Trouble) -> Trouble {
-        let is_known = self.subscribed && !self.wiring.last_message.is_empty();
+        let may_be_to_blame = match trouble {
+            Trouble::Broker { .. } => self.brought,
+            _ => self.subscribed,
+        };
+        let is_known = may_be_to_blame && !self.wiring.last_message.is_empty();
         if is_known { trouble.after(self.wiring.last_message) } else { trouble }
     }
 

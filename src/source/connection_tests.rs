@@ -83,7 +83,8 @@ fn message(id: &'static str) -> Message {
     }
 }
 
-async fn gibberish(subscribed: bool, last_message: &str) -> Trouble {
+/// The trouble after a session that has read a byte and nothing else.
+async fn after(trouble: Trouble, subscribed: bool, last_message: &str) -> Trouble {
     let (ours, mut broker) = duplex(1 << 10);
     broker.write_all(b"?").await.unwrap();
     broker.shutdown().await.unwrap();
@@ -101,17 +102,19 @@ async fn gibberish(subscribed: bool, last_message: &str) -> Trouble {
         on_subscribed: &|| {},
     };
     let brings = Progress { subscribed, ..Progress::default() };
-    let trouble = Err(Trouble::protocol("gibberish", None));
-    let session = Scripted { brings: [(brings, trouble)].into(), ..Scripted::default() };
+    let session = Scripted { brings: [(brings, Err(trouble))].into(), ..Scripted::default() };
     carry(Box::new(session), Box::new(ours), wiring).await.unwrap_err()
 }
 
 #[tokio::test]
 async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
-    let after = Suspect::After("7".to_owned());
-    assert_eq!(gibberish(true, "7").await.suspect(), Some(&after));
-    assert_eq!(gibberish(true, "").await.suspect(), None);
-    assert_eq!(gibberish(false, "7").await.suspect(), None, "no message can have come");
+    let gibberish = || Trouble::protocol("gibberish", None);
+    let next = Suspect::After("7".to_owned());
+    assert_eq!(after(gibberish(), true, "7").await.suspect(), Some(&next));
+    assert_eq!(after(gibberish(), true, "").await.suspect(), None);
+    assert_eq!(after(gibberish(), false, "7").await.suspect(), None, "no message can have come");
+    let complaint = Trouble::from_broker("out of luck", false);
+    assert_eq!(after(complaint, true, "7").await.suspect(), None, "no message has come");
 }
 
 /// A session that has stopped in the middle, since the room is used up, goes on once the messages that came before

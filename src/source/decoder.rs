@@ -19,7 +19,7 @@ pub trait Scan {
     /// Where its parts are.
     type Layout;
     /// What is wrong with bytes that are no frame.
-    type Fault: Fault;
+    type Fault: FrameFault;
 
     /// Goes on through `bytes`, at the end of which more may have come, and appends every frame that is complete
     /// to `complete`, in order.
@@ -43,7 +43,7 @@ pub trait Scan {
 }
 
 /// What is wrong with bytes that are no frame.
-pub trait Fault: Display {
+pub trait FrameFault: Display {
     /// Whether they may well be one, and only too large.
     fn is_too_large(&self) -> bool;
 }
@@ -58,7 +58,7 @@ pub struct DecodeError<F: Display> {
     pub message_id: Option<String>,
 }
 
-impl<F: Fault> DecodeError<F> {
+impl<F: FrameFault> DecodeError<F> {
     /// What it means for the session. `expected`: the name of the protocol, if nothing of it has come yet.
     pub fn trouble(self, expected: Option<&str>) -> Trouble {
         let detail = self.kind.to_string();

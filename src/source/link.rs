@@ -190,16 +190,14 @@ impl Keeper {
         };
         let outcome = connection::carry(session, stream, wiring).await;
         self.troubled = false;
-        let brought_messages = self.counters.received.get() > before;
+        let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         if let Err(trouble) = &outcome
             && brought_messages
             && self.close.is_cancelled()
         {
             self.unconfirmed = Some(trouble.to_string());
         }
-        if brought_messages || began.elapsed() >= LASTING {
-            self.backoff.reset();
-        }
+        self.ended_after(lasted, brought_messages);
         let lost = self.incoming.send(Incoming::Lost(self.session));
         tokio::select! {
             biased;
@@ -208,6 +206,16 @@ impl Keeper {
             _ = lost => {}
         }
         outcome
+    }
+
+    fn ended_after(&mut self, lasted: Duration, brought_messages: bool) {
+        if brought_messages || lasted >= LASTING {
+            self.backoff.reset();
+        }
+        // One that a message ends goes on for no longer than what came before it may take to be settled.
+        if lasted > self.settings.connect_timeout + LASTING {
+            self.suspicion = None;
+        }
     }
 
     /// Says what is wrong and decides how long to wait.
@@ -313,6 +321,7 @@ mod tests {
             (inside(), None),
             (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
         ] {
+            keeper.ended_after(Duration::from_secs(10), true);
             let wait = keeper.judge(trouble);
             let state = states.all().remove(0).1;
             match named {
@@ -323,5 +332,9 @@ mod tests {
                 None => assert!(matches!(state, State::Retrying(_)), "{state:?}"),
             }
         }
+        keeper.ended_after(Duration::from_secs(3600), true);
+        keeper.judge(inside());
+        let state = states.all().remove(0).1;
+        assert!(matches!(state, State::Retrying(_)), "it was well for an hour in between: {state:?}");
     }
 }

@@ -3,6 +3,9 @@
 use super::session::Progress;
 use crate::budget::Budget;
 
+/// The bytes of an id, about.
+const USUAL: usize = 64;
+
 /// The ids of the messages that are added to a [`Progress`], until [`MessageIds::finish`] gives them to these.
 #[derive(Debug)]
 pub struct MessageIds {
@@ -14,9 +17,14 @@ pub struct MessageIds {
 }
 
 impl MessageIds {
-    /// Of the messages that come next.
-    pub fn new(progress: &Progress) -> Self {
-        Self { first: progress.messages.len(), ids: Vec::new(), ends: Vec::new() }
+    /// Of the messages that come next, of which there are `most` at most.
+    pub fn new(most: usize, progress: &mut Progress) -> Self {
+        progress.messages.reserve(most);
+        Self {
+            first: progress.messages.len(),
+            ids: Vec::with_capacity(most * USUAL),
+            ends: Vec::with_capacity(most),
+        }
     }
 
     /// The next message's, which `write` appends.

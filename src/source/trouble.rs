@@ -100,7 +100,7 @@ pub enum Trouble {
          The last time: {detail}"
     )]
     Poison {
-        /// Which message.
+        /// What is to blame.
         suspect: Suspect,
         /// How many sessions.
         sessions: u32,

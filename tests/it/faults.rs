@@ -318,6 +318,7 @@ async fn more_bytes_than_there_is_room_for(protocol: Protocol) {
     };
     let rehearsal = rehearsal
         .set("SOURCE__URL", &format!("{scheme}://{}", proxy.addr()))
+        .set("SOURCE__HEART_BEAT", "2s")
         .set("SOURCE__MAX_BODY", "2MiB")
         .set("SOURCE__MAX_IN_FLIGHT", "2MiB");
     std::fs::create_dir(rehearsal.setup.files()).unwrap();
@@ -327,8 +328,8 @@ async fn more_bytes_than_there_is_room_for(protocol: Protocol) {
     let admin = Admin::of(&bridge).await;
     let in_flight = |metrics: &Metrics| metrics.value("atdata_bridge_in_flight_bytes");
     admin.metrics_until("the room is used up", |metrics| in_flight(metrics) >= ROOM).await;
-    let (before, _) = proxy.passed();
-    wait_until("it has beaten often enough", SOON, || proxy.passed().0 - before >= BEATS).await;
+    let (before, _) = proxy.beats();
+    wait_until("it has beaten often enough", SOON, || proxy.beats().0 - before >= BEATS).await;
     // What was read at once may be one body, and what a read buffer holds, too much.
     let used = in_flight(&admin.metrics().await);
     assert!(used < 2.0 * ROOM, "{used} bytes are in flight");

@@ -35,7 +35,7 @@ use crate::support::output::{Tally, json_lines};
 use crate::support::scenario::{
     PATIENCE, Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
 };
-use crate::support::stomp::Login;
+use crate::support::stomp::{Connection, Login};
 use crate::support::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
@@ -44,6 +44,7 @@ on_each_broker!(
     nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill,
     the_whole_prefetch_comes_while_nothing_is_settled,
     a_consumer_that_the_broker_takes_away_comes_back,
+    the_name_of_a_stomp_connection_is_waited_for,
 );
 
 fn setup(broker: &Broker, namespace: &str) -> Setup {
@@ -120,8 +121,15 @@ async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells
     assert_eq!(arrived, [0, 1, 2, 3].map(sent));
     let letters = json_lines(setup.dead_letters());
     let details: Vec<_> = letters.iter().map(|letter| letter["detail"].as_str().expect("text")).collect();
-    let names =
-        [": Map ", ": Object ", ": Stream ", ": Blob ", ": compressed Map ", ": compressed Object ", ""];
+    let names = [
+        ": Map ",
+        ": Object ",
+        ": Stream ",
+        ": Blob ",
+        ": compressed Map ",
+        ": compressed Object ",
+        "the body is neither",
+    ];
     assert_eq!(details.len(), names.len(), "{details:?}");
     for ((kind, letter), name) in others.iter().zip(&letters).zip(names) {
         let detail = letter["detail"].as_str().expect("text");
@@ -252,6 +260,18 @@ async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
     emptied(&broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
+}
+
+async fn the_name_of_a_stomp_connection_is_waited_for(version: Version) {
+    let (broker, queue) = (shared(version), "main.RTO.ow-named");
+    let login = Login::customer().client_id("ow-named-1");
+    let holder = Connection::login(broker.addr(), &login).await.expect("log in");
+    let setup = setup(broker, "ow-named").set("LOG__FILTER", "debug");
+    let mut bridge = setup.start();
+    says(&mut bridge, "the connection id is still in use, from tcp://127.0.0.1:").await;
+    holder.disconnect().await.expect("say goodbye");
+    subscribed(broker, queue, 1).await;
+    drain(bridge).await;
 }
 
 /// Publishes what only OpenWire can say, written by the bridge's own codec and read by a real broker.

@@ -5,7 +5,7 @@ use crate::support::bridge::Setup;
 use crate::support::broker::{Broker, Protocol, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, place, says, subscribed};
+use crate::support::scenario::{counts, drain, place, says, subscribed};
 use crate::support::stomp::Login;
 use crate::support::{SOON, on_each_broker, wait_until};
 
@@ -93,14 +93,19 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     };
     let url = protocol.url(broker.addr_of(other));
     let elsewhere = Setup::new(broker, protocol, "elsewhere", "main", "elsewhere").set("SOURCE__URL", &url);
-    // STOMP's port says nothing to OpenWire.
-    let elsewhere = elsewhere.set("SOURCE__CONNECT_TIMEOUT", "2s");
+    let elsewhere = match protocol {
+        Protocol::Stomp => elsewhere,
+        // STOMP's port says nothing to it.
+        Protocol::OpenWire => elsewhere.set("SOURCE__CONNECT_TIMEOUT", "2s"),
+    };
     fails(elsewhere.argument("check"), &[&format!("FAILED  broker {url}"), asked]).await;
 
     let (namespace, queue) = &place(protocol, "checked");
     let setup = || Setup::new(broker, protocol, namespace, "main", namespace);
     succeeds(setup().argument("check")).await;
     assert_eq!(broker.queue(queue), None, "a mere check has created a queue");
+    succeeds(setup().argument("check").argument("--subscribe")).await;
+    assert_eq!(counts(broker, queue).consumers, 0);
 
     // Beside a bridge that runs with the same connection id.
     let running = setup();

@@ -20,9 +20,9 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// Bodies have at most `limit` bytes.
-    pub(super) fn new(limit: usize, budget: &Budget, progress: &Progress) -> Self {
-        Self { limit, budget: budget.clone(), ids: MessageIds::new(progress), has_inflated: false }
+    /// Of `most` at most, with bodies of `limit` bytes at most.
+    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &mut Progress) -> Self {
+        Self { limit, budget: budget.clone(), ids: MessageIds::new(most, progress), has_inflated: false }
     }
 
     /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with

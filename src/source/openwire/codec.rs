@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{message, types};
 use crate::budget::Budget;
-use crate::source::decoder::{self, Fault, Scan};
+use crate::source::decoder::{self, FrameFault, Scan};
 
 /// Splits a stream of bytes into OpenWire frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -59,7 +59,7 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, limit: usize },
 }
 
-impl Fault for DecodeErrorKind {
+impl FrameFault for DecodeErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. } | Self::FrameTooLarge { .. })
     }

@@ -159,7 +159,7 @@ impl OpenWireSession {
         now: Instant,
         progress: &mut Progress,
     ) -> Result<usize, Trouble> {
-        let mut arrivals = Arrivals::new(self.settings.max_body, &self.budget, progress);
+        let mut arrivals = Arrivals::new(self.settings.max_body, &self.budget, frames.len(), progress);
         let mut count = 0;
         let mut outcome = Ok(());
         for frame in frames {
@@ -350,7 +350,8 @@ impl Session for OpenWireSession {
 
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
-        self.paging.deadline().map_or(timers, |paging| paging.min(timers))
+        let paging = self.paging.deadline().filter(|_| self.stage == Stage::Active);
+        paging.map_or(timers, |paging| paging.min(timers))
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Trouble> {

@@ -271,6 +271,9 @@ fn a_broker_that_reads_little_at_once_hears_of_it_all_the_same() {
     assert_eq!(talk.acks(), [(AckType::Delivered, 3, 0)], "removes nothing and widens nothing");
     talk.later(SECOND).unwrap();
     assert_eq!(talk.acks(), [], "once is enough");
+    talk.hear(&[dispatch(4)]).unwrap();
+    talk.session.close(talk.now, 3);
+    talk.later(SECOND).unwrap();
 }
 
 #[test]

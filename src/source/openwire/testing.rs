@@ -94,7 +94,9 @@ impl Talk {
 
     pub(super) fn later(&mut self, by: Duration) -> Result<(), Trouble> {
         self.now += by;
-        self.session.tick(self.now)
+        self.session.tick(self.now)?;
+        assert!(self.session.deadline() > self.now, "it would spin");
+        Ok(())
     }
 }
 

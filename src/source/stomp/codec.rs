@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
 use crate::budget::Budget;
-use crate::source::decoder::{self, Fault, Scan};
+use crate::source::decoder::{self, FrameFault, Scan};
 
 /// Splits a stream of bytes into STOMP frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -53,7 +53,7 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
 }
 
-impl Fault for DecodeErrorKind {
+impl FrameFault for DecodeErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. })
     }

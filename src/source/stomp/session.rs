@@ -149,7 +149,7 @@ impl StompSession {
 
     /// Turns consecutive MESSAGE frames into messages.
     fn on_messages(&mut self, frames: &[Frame], progress: &mut Progress) -> Result<(), Trouble> {
-        let mut ids = MessageIds::new(progress);
+        let mut ids = MessageIds::new(frames.len(), progress);
         let mut outcome = Ok(());
         for frame in frames {
             match Parts::read(frame) {

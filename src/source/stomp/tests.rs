@@ -50,7 +50,9 @@ impl Talk {
 
     fn later(&mut self, by: Duration) -> Result<(), Trouble> {
         self.now += by;
-        self.session.tick(self.now)
+        self.session.tick(self.now)?;
+        assert!(self.session.deadline() > self.now, "it would spin");
+        Ok(())
     }
 }
 

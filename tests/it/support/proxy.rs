@@ -17,6 +17,8 @@ use super::ports::{free_port, loopback};
 
 /// The most bytes that are read at once.
 const PIECE: usize = 16 * 1024;
+/// The bytes of OpenWire's KeepAliveInfo; STOMP's heart-beat has one.
+const BEAT: usize = 10;
 /// How many such pieces are on the way in one direction: many, since most are small, and a long way holds all
 /// that was sent into it.
 const ON_THE_WAY: usize = 4096;
@@ -32,7 +34,7 @@ pub struct Proxy {
 #[derive(Default)]
 struct Counts {
     connections: AtomicU64,
-    /// Pieces of bytes that have passed.
+    /// Heart-beats that have passed.
     to_target: AtomicU64,
     to_client: AtomicU64,
 }
@@ -85,9 +87,8 @@ impl Proxy {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
-    /// How many pieces of bytes have passed so far, to the target and to the clients. Where nothing else is said
-    /// each is a heart-beat.
-    pub fn passed(&self) -> (u64, u64) {
+    /// How many heart-beats have passed so far, to the target and to the clients: pieces that are no larger than one.
+    pub fn beats(&self) -> (u64, u64) {
         (self.counts.to_target.load(Ordering::Relaxed), self.counts.to_client.load(Ordering::Relaxed))
     }
 
@@ -159,7 +160,7 @@ async fn pump(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     state: watch::Receiver<State>,
-    passed: &AtomicU64,
+    beats: &AtomicU64,
 ) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel(ON_THE_WAY);
     let taking = async {
@@ -168,7 +169,7 @@ async fn pump(
         pending().await
     };
     tokio::select! {
-        written = give(to, receiver, state.clone(), passed) => written,
+        written = give(to, receiver, state.clone(), beats) => written,
         never = taking => never,
     }
 }
@@ -193,7 +194,7 @@ async fn give(
     mut to: impl AsyncWrite + Unpin,
     mut pieces: mpsc::Receiver<Piece>,
     mut state: watch::Receiver<State>,
-    passed: &AtomicU64,
+    beats: &AtomicU64,
 ) -> io::Result<()> {
     while let Some((due, piece)) = pieces.recv().await {
         sleep_until(due).await;
@@ -203,7 +204,9 @@ async fn give(
             return Ok(());
         }
         to.write_all(&piece).await?;
-        passed.fetch_add(1, Ordering::Relaxed);
+        if piece.len() <= BEAT {
+            beats.fetch_add(1, Ordering::Relaxed);
+        }
         let rate = state.borrow().slow.bytes_per_second;
         if let Some(rate) = rate {
             sleep(Duration::from_secs_f64(piece.len() as f64 / f64::from(rate))).await;
