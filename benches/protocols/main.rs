@@ -42,7 +42,7 @@ const FAR: Duration = Duration::from_millis(100);
 /// ... OpenWire must be so many times as fast as STOMP, with the widest window: a narrow one is full with less.
 const FAR_FLOOR: f64 = 3.0;
 /// As far away as in `bench-sinks` it must keep so much of its speed into a Kafka near by. STOMP does not, and
-/// three times as fast as STOMP would be faster than the broker is.
+/// three times as fast as STOMP would be about as fast as the broker is at best.
 const HALF_AS_FAR: Duration = Duration::from_millis(50);
 const NEAR_SHARE: f64 = 0.8;
 
