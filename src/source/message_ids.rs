@@ -34,15 +34,53 @@ impl MessageIds {
     }
 
     /// Gives the messages their ids, charged to `budget`.
-    pub fn finish(self, budget: &Budget, progress: &mut Progress) {
+    pub fn finish(mut self, budget: &Budget, progress: &mut Progress) {
         if self.ends.is_empty() {
             return;
         }
+        // There may be far fewer than there was room for, and the room would be charged as long as they live (I4).
+        self.ids.shrink_to_fit();
         let ids = budget.freeze(self.ids);
         let mut start = 0;
         for (message, end) in progress.messages[self.first..].iter_mut().zip(self.ends) {
             message.id = ids.slice(start..end);
             start = end;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::{Headers, Message};
+
+    fn nameless() -> Message {
+        Message {
+            id: Bytes::new(),
+            body: Bytes::new(),
+            timestamp: None,
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        }
+    }
+
+    #[test]
+    fn each_message_gets_its_own_and_they_cost_no_more_than_their_bytes() {
+        let budget = Budget::new(1 << 20);
+        let mut progress = Progress { messages: vec![nameless()], ..Progress::default() };
+        let mut ids = MessageIds::new(1000, &mut progress);
+        for id in ["ID:1", "", "ID:333"] {
+            ids.add(|ids| ids.extend_from_slice(id.as_bytes()));
+            progress.messages.push(nameless());
+        }
+        ids.finish(&budget, &mut progress);
+        let named: Vec<_> = progress.messages.iter().map(|message| &message.id[..]).collect();
+        assert_eq!(named, [b"".as_slice(), b"ID:1", b"", b"ID:333"]);
+        assert_eq!(budget.used(), "ID:1ID:333".len());
+        progress.messages.clear();
+        assert_eq!(budget.used(), 0);
     }
 }
