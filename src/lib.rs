@@ -32,6 +32,7 @@ pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod display;
 pub mod event;
 pub mod findings;
 pub mod journal;

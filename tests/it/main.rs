@@ -27,6 +27,7 @@ mod kafka_faults;
 mod kafka_server;
 mod kills;
 mod link;
+mod mistakes;
 mod nats;
 mod openwire;
 mod outages;

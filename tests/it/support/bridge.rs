@@ -124,18 +124,33 @@ impl Setup {
 
     /// Starts a process.
     pub fn start(&self) -> Bridge {
+        self.start_with(&[])
+    }
+
+    /// All that its processes have logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("bridge.log")
+    }
+
+    /// Starts a process with more arguments.
+    pub fn start_with(&self, arguments: &[&str]) -> Bridge {
         let mut command = match self.disk {
             Some(mib) => disk::on_small_disk(&self.program, &self.files, mib),
             None => Command::new(&self.program),
         };
         command
             .args(&self.arguments)
+            .args(arguments)
             // What the tester's own shell has set must not get in.
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path());
-        Bridge::spawn(command, self.home.path().join("bridge.log"), self.mute)
+        Bridge::spawn(command, self.log_file(), self.mute)
     }
 }
 
@@ -143,6 +158,8 @@ impl Setup {
 pub struct Bridge {
     child: Child,
     log: PathBuf,
+    /// How long the log was when it was started.
+    began: usize,
 }
 
 impl Bridge {
@@ -152,8 +169,14 @@ impl Bridge {
         let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
         let errors = output.try_clone().expect("open the bridge's log");
         command.stdin(Stdio::null()).stdout(if mute { Stdio::null() } else { output.into() }).stderr(errors);
+        let began = fs::metadata(&log).map_or(0, |file| file.len());
         let child = command.spawn().expect("start the bridge");
-        Self { child, log }
+        Self { child, log, began: usize::try_from(began).expect("a length") }
+    }
+
+    /// Where its own lines begin in the log.
+    pub fn began(&self) -> usize {
+        self.began
     }
 
     /// Asks it to stop (SIGTERM).

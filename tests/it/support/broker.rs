@@ -142,6 +142,11 @@ pub fn shared(version: Version) -> &'static Broker {
     slot(version).get_or_init(|| Broker::start(version, Options::default()))
 }
 
+/// The same for `test`, which is told not to have run where there is none.
+pub fn shared_if_available(version: Version, test: &str) -> Option<&'static Broker> {
+    super::available(version, test).then(|| shared(version))
+}
+
 /// The same, unless nobody has asked for it.
 pub fn shared_if_started(version: Version) -> Option<&'static Broker> {
     slot(version).get()

@@ -1,0 +1,62 @@
+//! Makes text from outside safe to show in a log line, on a page or in a terminal: one line, escaped, bounded.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// The most characters of one text that are shown.
+const LONGEST: usize = 1000;
+
+/// `text` as one line of at most 1,000 characters. Line feeds, other control characters and those that change the
+/// direction of writing are shown as escapes, so that nobody's words can forge a line of the log.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST && !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len().min(LONGEST));
+    for (count, character) in text.chars().enumerate() {
+        if count == LONGEST {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            // Writing into a string can't fail.
+            character if is_unsafe(character) => drop(write!(shown, "\\u{{{:x}}}", u32::from(character))),
+            character => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters, the separators of lines and paragraphs, and what changes the direction of writing.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_would_begin_another_line_is_escaped() {
+        assert_eq!(one_line("ID:1\n2026 ERROR \u{1b}[31m\u{202e}"), "ID:1\\n2026 ERROR \\u{1b}[31m\\u{202e}");
+        assert!(matches!(one_line("ID:host-1:2"), Cow::Borrowed("ID:host-1:2")));
+    }
+
+    proptest! {
+        #[test]
+        fn is_always_one_bounded_line(text in ".{0,3000}") {
+            let shown = one_line(&text);
+            prop_assert!(!shown.chars().any(is_unsafe));
+            prop_assert!(shown.chars().count() <= 10 * LONGEST);
+            if text.chars().count() <= LONGEST && !text.chars().any(is_unsafe) {
+                prop_assert_eq!(shown, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Mistakes about the configuration.
+
+use super::planted;
+
+planted!("config":);

@@ -1,0 +1,5 @@
+//! Mistakes about files, and what a disk can do.
+
+use super::planted;
+
+planted!("files":);

@@ -1,0 +1,5 @@
+//! Mistakes about Kafka.
+
+use super::planted;
+
+planted!("kafka":);

@@ -1,0 +1,5 @@
+//! Mistakes about NATS.
+
+use super::planted;
+
+planted!("nats":);

@@ -1,0 +1,5 @@
+//! Mistakes about keys, limits and dead letters.
+
+use super::planted;
+
+planted!("pipeline":);
