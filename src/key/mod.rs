@@ -1,6 +1,7 @@
 //! The key of an event: the MD5 of an email address, found in the body; and the partition it belongs to.
 
 mod keying;
+mod suggest;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,6 +9,7 @@ use std::num::NonZeroU32;
 use md5::{Digest, Md5};
 
 pub use keying::{KeyDefect, Keying};
+pub use suggest::Suggestions;
 
 /// The MD5 in an event, as 16 bytes; shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
