@@ -1,14 +1,16 @@
 //! Checked settings into a running bridge: one subscription for all sinks, or one for each (D8), each with
-//! its own source, ledger and lanes; one budget, one dead-letter store, one board of states for all.
+//! its own source, ledger, lanes and share of the memory; one dead-letter store, one board of states for all.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
 use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
@@ -22,6 +24,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::admin::{self, Pages};
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::health::Health;
+use crate::telemetry::states::States;
 
 /// A bridge that has not started yet.
 pub struct Bridge {
@@ -48,15 +51,18 @@ impl Bridge {
     /// waited out.
     pub async fn run(self, drain: CancellationToken) -> Result<Goodbye, Fault> {
         let store = dead_letter_store(&self.settings);
-        let budget = Budget::new(self.settings.max_in_flight);
+        let queues: Vec<_> =
+            self.settings.subscriptions.iter().map(|subscription| subscription.source.queue()).collect();
+        let budgets = Shares::new(self.settings.max_in_flight, &queues);
         // Before anything is consumed, and as long as this future lives.
-        let _admin = self.admin(&budget).await;
+        let _admin = self.admin(&budgets).await;
         let telemetry = self.telemetry();
         let mut pumps = JoinSet::new();
-        for parts in self.pumps(&store, &budget) {
+        for parts in self.pumps(&store, &budgets) {
             pumps.spawn(pump::run(parts, drain.clone()));
         }
         telemetry.states.complete();
+        let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.states.clone())));
         let mut goodbye = Goodbye::Confirmed;
         while let Some(ended) = pumps.join_next().await {
             let ended = ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
@@ -66,21 +72,21 @@ impl Bridge {
         Ok(goodbye)
     }
 
-    async fn admin(&self, budget: &Budget) -> Option<AbortOnDropHandle<()>> {
+    async fn admin(&self, budgets: &Shares) -> Option<AbortOnDropHandle<()>> {
         let settings = &self.settings.admin;
-        let health = Health::new(self.telemetry(), settings.max_age);
-        let exposition = Exposition::new(self.telemetry(), health.clone(), budget.clone());
+        let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
+        let exposition = Exposition::new(self.telemetry(), health.clone(), budgets.clone());
         let address = settings.listen?;
         let reporter = self.telemetry.states.reporter("admin");
         Some(admin::start(address, Pages { health, exposition }, reporter).await)
     }
 
-    fn pumps(self, store: &Arc<dyn DeadLetterStore>, budget: &Budget) -> Vec<PumpParts> {
+    fn pumps(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PumpParts> {
         let Settings { subscriptions, keying, partitions, dead_letters, .. } = self.settings;
         let telemetry = self.telemetry;
         let limits = Limits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
-        let pump = |SubscriptionSettings { source, sinks }: SubscriptionSettings| {
+        let pump = |(SubscriptionSettings { source, sinks }, (_, budget)): (_, &(String, Budget))| {
             let source = Arc::new(source);
             let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
             let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
@@ -115,7 +121,18 @@ impl Bridge {
                 pulses: telemetry.pulses.clone(),
             }
         };
-        subscriptions.into_iter().map(pump).collect()
+        subscriptions.into_iter().zip(budgets.all()).map(pump).collect()
+    }
+}
+
+/// Between two looks at what the log has not told yet.
+const REMIND_EVERY: Duration = Duration::from_secs(5);
+
+/// Logs troubles that last.
+async fn remind(states: States) {
+    loop {
+        sleep(REMIND_EVERY).await;
+        states.remind();
     }
 }
 

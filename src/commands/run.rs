@@ -63,6 +63,7 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
     };
     summaries.abort();
     summary(&counters);
+    tell_what_is_left(&counters);
     Ok(exit)
 }
 
@@ -90,6 +91,7 @@ fn ended_by_itself(ended: Result<Goodbye, Fault>) -> Exit {
             tracing::warn!("drained: everything taken is settled, but the last events may come again");
             Exit::Unconfirmed
         }
+        Ok(Goodbye::Unsettled) => abandon("the connection to the broker is lost"),
         Err(fault) => {
             tracing::error!(
                 "a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again"
@@ -137,6 +139,20 @@ fn summary(counters: &Counters) {
                 suppressed = lane.suppressed.get(),
                 retried = lane.retried.get(),
                 "so far"
+            );
+        }
+    }
+}
+
+/// The last line: what the broker has still, as far as it was here.
+fn tell_what_is_left(counters: &Counters) {
+    for (queue, subscription) in counters.subscriptions() {
+        let (taken, received) = (subscription.in_flight.get(), subscription.left.get());
+        if taken > 0 || received > 0 {
+            tracing::info!(
+                queue,
+                "left to the broker, which delivers them again: {taken} taken and not settled, {received} received \
+                 and not taken"
             );
         }
     }

@@ -38,6 +38,7 @@ use crate::sink::kind::{Destination, SinkSettings, Surroundings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::admin;
 use crate::telemetry::admin::config::{AdminConfig, AdminSettings};
+use crate::units::Size;
 use environment::Environment;
 use file::File;
 use reader::{Reader, join};
@@ -105,6 +106,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     let surroundings = Surroundings { partitions: event.partitions, prefetch };
     let letters_sink = sinks::for_dead_letters(&mut reader, kinds, &surroundings);
     let sinks = sinks::check(&mut reader, kinds, &surroundings);
+    check_shares(&mut reader, source.as_ref(), sinks.len(), isolation, max_in_flight);
     let dead_letters = dead_letters(&mut reader, letters_sink);
     check_destinations(&mut reader, &sinks, dead_letters.as_ref());
     let admin = admin(&mut reader);
@@ -131,6 +133,26 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
         drain_timeout: shutdown.drain_timeout.0,
     };
     Ok(Loaded { settings, warnings, effective })
+}
+
+/// Mirrored sinks have equal shares of the memory, and a share must have room for one event.
+fn check_shares(
+    reader: &mut Reader,
+    source: Option<&SourceSettings>,
+    sinks: usize,
+    isolation: Isolation,
+    max_in_flight: usize,
+) {
+    let Some(source) = source.filter(|_| isolation == Isolation::Mirror && sinks > 0) else { return };
+    let (share, needed) = (max_in_flight / sinks, source.max_body);
+    if share < needed && needed <= max_in_flight {
+        let (share, least) = (Size(share as u64), Size(needed.saturating_mul(sinks) as u64));
+        let message = format!(
+            "each of {sinks} mirrored sinks has an equal share of it, {share}, which is less than \
+             source.max_body: set at least {least}"
+        );
+        reader.refuse("source.max_in_flight", message);
+    }
 }
 
 /// One subscription for all sinks, or one for each with ids of its own (D8).

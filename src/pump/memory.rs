@@ -3,7 +3,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// The last ids, exactly, in a bounded ring. Recording copies an id into the ring and allocates nothing;
+/// How many bytes of ids are kept for each id that may be, altogether: several times what ActiveMQ's take, so that
+/// only a broker with enormous ids makes it remember fewer of them (I4).
+const BYTES_PER_ID: usize = 256;
+
+/// The last ids, exactly, in a ring bounded in number and bytes. Recording copies an id into the ring and allocates nothing;
 /// the index for look-ups is built when a new session makes redeliveries possible.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -21,7 +25,11 @@ impl Memory {
 
     /// The sink has made this event durable, or its dead letter is durable.
     pub(super) fn record(&mut self, id: &[u8]) {
-        if self.lengths.len() == self.capacity
+        let most = self.capacity * BYTES_PER_ID;
+        if id.len() > most {
+            return;
+        }
+        while (self.lengths.len() == self.capacity || self.bytes.len() + id.len() > most)
             && let Some(oldest) = self.lengths.pop_front()
         {
             self.bytes.drain(..oldest);
@@ -52,6 +60,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn enormous_ids_take_no_more_than_their_share() {
+        let mut memory = Memory::new(100);
+        let id = |n: u8| vec![n; 10_000];
+        (0..200).for_each(|n| memory.record(&id(n)));
+        memory.record(&vec![0; 100 * BYTES_PER_ID + 1]);
+        memory.refresh();
+        assert!(memory.bytes.len() <= 100 * BYTES_PER_ID && memory.index.len() == 2);
+        assert!(memory.holds(&id(199)) && memory.holds(&id(198)) && !memory.holds(&id(197)));
+    }
 
     proptest! {
         #[test]

@@ -2,6 +2,7 @@
 //! the lanes, and acknowledges the settled prefix. Single owner, no locks.
 
 pub mod dead_letters;
+mod keyless;
 pub mod lane;
 pub mod ledger;
 mod memory;
@@ -14,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::dead_letters::{DeadLetterStore, LimitExceeded, Limits};
+use self::dead_letters::{DeadLetterStore, Limits};
+use self::keyless::Keyless;
 use self::lane::{BrokenContract, LaneParts, LaneWiring, Report};
 use self::ledger::{LaneSet, Ledger, NotOwed};
 use self::refusal::Refusal;
@@ -29,6 +31,9 @@ use crate::telemetry::states::{Reporter, State, States};
 
 /// The name of the lane that buries events without a usable key.
 const EVENT_LANE: &str = "event";
+
+/// So many ids are remembered for each event that may be on the way (I5).
+const IDS_PER_EVENT: usize = 4;
 
 /// What a pump is made of.
 pub struct PumpParts {
@@ -112,12 +117,15 @@ struct Pump {
     session: watch::Sender<Option<SessionId>>,
     reports: mpsc::Receiver<Report>,
     lanes: JoinSet<LaneEnd>,
-    limits: Limits,
-    exceeded: Option<LimitExceeded>,
+    keyless: Keyless,
+    /// Too many events have no usable key: nothing more is taken before a restart.
+    held: bool,
     reporter: Reporter,
     counters: Arc<SubscriptionCounters>,
     pulse: Option<Pulse>,
     draining: bool,
+    /// Events of the last session that were taken and not settled when it was lost, until there is another.
+    unsettled: usize,
 }
 
 impl Pump {
@@ -138,12 +146,13 @@ impl Pump {
             session,
             reports,
             lanes: JoinSet::new(),
-            limits: parts.limits.clone(),
-            exceeded: None,
+            keyless: Keyless::new(parts.limits.clone(), parts.prefetch * IDS_PER_EVENT),
+            held: false,
             reporter: parts.states.reporter(part("events")),
             counters: Arc::clone(&parts.counters),
             pulse: Some(parts.pulses.pulse(part("events"))),
             draining: false,
+            unsettled: 0,
         };
         pump.reporter.report(State::Ready);
         let refusal = Box::new(Refusal(Arc::clone(&parts.dead_letters)));
@@ -162,7 +171,7 @@ impl Pump {
                 name: name.into(),
                 sink,
                 takes: if refuses { |event| event.defect.is_some() } else { |event| event.defect.is_none() },
-                memory: parts.prefetch * 4,
+                memory: parts.prefetch * IDS_PER_EVENT,
                 limits: (!refuses).then(|| parts.limits.clone()),
                 dead_letters: Arc::clone(&parts.dead_letters),
                 backoff: Backoff::new(parts.backoff),
@@ -205,7 +214,15 @@ impl Pump {
         self.show();
         // Closing is no turn: it may take as long as the drain may.
         self.pulse = None;
-        let goodbye = self.source.close().await;
+        let unsettled = self.unsettled > 0;
+        let mut goodbye = self.source.close().await;
+        if unsettled {
+            tracing::warn!(
+                "the connection was lost before {} of the events taken were settled: the broker delivers them again",
+                self.unsettled
+            );
+            goodbye = Goodbye::Unsettled;
+        }
         self.batches.clear();
         while let Some(ended) = self.lanes.join_next().await {
             match ended {
@@ -243,14 +260,18 @@ impl Pump {
         match incoming {
             Incoming::Session(session) => {
                 self.ledger.begin(session);
+                self.keyless.begin_session();
                 self.session.send_replace(Some(session));
+                self.unsettled = 0;
+                self.counters.left.set(0);
             }
             Incoming::Lost(_) => {
+                self.unsettled = self.ledger.outstanding();
                 self.ledger.end();
                 self.session.send_replace(None);
             }
-            // Draining, or held: what is not taken stays un-acked and comes again.
-            Incoming::Messages(_) if self.draining || self.exceeded.is_some() => {}
+            // What is not taken stays un-acked and comes again.
+            Incoming::Messages(messages) if self.draining || self.held => self.leave(&messages),
             Incoming::Messages(messages) => self.take(messages).await,
         }
     }
@@ -259,13 +280,15 @@ impl Pump {
         let Some(session) = self.ledger.session() else {
             return;
         };
+        let count = messages.len();
         let redelivered = messages.iter().filter(|message| message.redelivered).count();
         self.counters.redelivered.add(redelivered as u64);
         let events: Vec<Event> =
             messages.into_iter().map(|message| Event::new(message, &self.keying)).collect();
-        if let Err(exceeded) = self.within_limits(&events) {
-            self.reporter.report(State::Held(exceeded.to_string()));
-            self.exceeded = Some(exceeded);
+        if let Err(why) = self.keyless.count(&events) {
+            self.reporter.report(State::Held(why));
+            self.held = true;
+            self.counters.left.add(count as u64);
             return;
         }
         let received = Instant::now();
@@ -283,18 +306,8 @@ impl Pump {
         }
     }
 
-    fn within_limits(&mut self, events: &[Event]) -> Result<(), LimitExceeded> {
-        let mut good = 0;
-        for event in events {
-            if event.defect.is_none() {
-                good += 1;
-            } else {
-                self.limits.good(std::mem::take(&mut good));
-                self.limits.dead()?;
-            }
-        }
-        self.limits.good(good);
-        Ok(())
+    fn leave(&self, messages: &[Message]) {
+        self.counters.left.add(messages.len() as u64);
     }
 }
 

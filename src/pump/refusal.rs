@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::dead_letters::DeadLetterStore;
+use crate::event::Defect;
+use crate::key::Suggestions;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// How many refusals may wait for the lane.
@@ -41,7 +43,7 @@ impl Submit for Refusing {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         for (taken, delivery) in deliveries.iter().enumerate() {
             let (reason, detail) = match &delivery.event.defect {
-                Some(defect) => (defect.reason(), defect.to_string()),
+                Some(defect) => (defect.reason(), detail(defect, delivery.event.body())),
                 None => ("unknown", "refused without a reason".to_owned()),
             };
             let verdict = Verdict::Reject(Rejection { reason, detail });
@@ -54,6 +56,16 @@ impl Submit for Refusing {
 
     async fn close(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+}
+
+/// The defect, and the members of the body that hold an MD5.
+fn detail(defect: &Defect, body: &[u8]) -> String {
+    let mut found = Suggestions::default();
+    found.add(body);
+    match found.pointers().as_slice() {
+        [] => defect.to_string(),
+        pointers => format!("{defect}; there is an MD5 at {}", pointers.join(", ")),
     }
 }
 

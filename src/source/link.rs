@@ -43,6 +43,7 @@ pub struct Link {
     incoming: mpsc::Receiver<Incoming>,
     acks: watch::Sender<(SessionId, u64)>,
     close: CancellationToken,
+    counters: Arc<SubscriptionCounters>,
     /// Until its end was waited for.
     task: Option<AbortOnDropHandle<Goodbye>>,
 }
@@ -65,7 +66,7 @@ impl Link {
             settings,
             new_session,
             budget,
-            counters,
+            counters: Arc::clone(&counters),
             reporter,
             incoming: sender,
             acks: acked,
@@ -78,7 +79,7 @@ impl Link {
             refused_since: None,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(pulse.during(keeper.keep())));
-        Self { incoming, acks, close, task: Some(task) }
+        Self { incoming, acks, close, counters, task: Some(task) }
     }
 }
 
@@ -95,7 +96,11 @@ impl Source for Link {
     async fn close(&mut self) -> Goodbye {
         self.close.cancel();
         // What still waits between connection and pump is un-acked and comes again.
-        while self.incoming.recv().await.is_some() {}
+        while let Some(incoming) = self.incoming.recv().await {
+            if let Incoming::Messages(messages) = incoming {
+                self.counters.left.add(messages.len() as u64);
+            }
+        }
         match self.task.take() {
             Some(task) => task.await.unwrap_or(Goodbye::Unconfirmed),
             None => Goodbye::Unconfirmed,
@@ -237,14 +242,16 @@ impl Keeper {
             self.refused_since = None;
         }
         self.reporter.report(state);
-        match retry {
+        let wait = match retry {
             // The broker lets go of the dead session at a moment of its own; be there soon after.
             Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {
                 self.backoff.next_wait().min(LONGEST_WAIT_FOR_OURSELVES)
             }
             Retry::Soon => self.backoff.next_wait(),
             Retry::Slowly => Duration::from_secs(30).mul_f64(1.0 + fastrand::f64()),
-        }
+        };
+        self.reporter.next_try((Instant::now() + wait).into_std());
+        wait
     }
 
     /// The broker holds a dead session for up to three heart-beats (`activemq.md` 1.10): until then its

@@ -46,6 +46,8 @@ pub enum Goodbye {
     Confirmed,
     /// The broker has not answered: what was settled last may come again.
     Unconfirmed,
+    /// The last session was lost before everything taken in it was settled: that comes again.
+    Unsettled,
 }
 
 /// Where events come from. Reconnects by itself, for ever; trouble is shown in the states, not returned.

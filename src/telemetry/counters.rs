@@ -37,6 +37,11 @@ impl Gauge {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -133,7 +138,9 @@ pub struct SubscriptionCounters {
     pub reconnects: ByWord,
     /// Events taken in this session and not acknowledged.
     pub in_flight: Gauge,
-    /// When the oldest of them was received.
+    /// Events received in this session and not taken: the broker delivers them again.
+    pub left: Gauge,
+    /// When the oldest event in flight was received.
     pub oldest: Moment,
     lanes: Mutex<BTreeMap<String, Arc<LaneCounters>>>,
 }

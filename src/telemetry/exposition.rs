@@ -17,20 +17,20 @@ use super::histogram::Snapshot;
 use super::metrics::{self, Kind, Metric};
 use super::process::Process;
 use super::states::State;
-use crate::budget::Budget;
+use crate::budget::Shares;
 
 /// What is told at `/metrics`.
 #[derive(Debug)]
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// Tells of one bridge, whose events take their memory from `budget`.
-    pub fn new(telemetry: Arc<Telemetry>, health: Health, budget: Budget) -> Self {
+    /// Tells of one bridge, whose events take their memory from `budgets`.
+    pub fn new(telemetry: Arc<Telemetry>, health: Health, budgets: Shares) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Bridge {
             telemetry,
             health,
-            budget,
+            budgets,
             started: SystemTime::now(),
         }));
         Self(registry)
@@ -51,7 +51,7 @@ impl Exposition {
 struct Bridge {
     telemetry: Arc<Telemetry>,
     health: Health,
-    budget: Budget,
+    budgets: Shares,
     started: SystemTime,
 }
 
@@ -75,7 +75,7 @@ impl Bridge {
                 states.gauge(&[&part, word], f64::from(u8::from(word == state.word())))?;
             }
         }
-        let bytes = self.budget.used();
+        let bytes = self.budgets.used();
         family(encoder, &metrics::IN_FLIGHT_BYTES)?.gauge(&[], bytes as f64)
     }
 

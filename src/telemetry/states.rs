@@ -1,10 +1,12 @@
-//! Who is in which state: every part that can be in trouble reports here; the log gets one line per
-//! change, and readiness is read from it (D11).
+//! Who is in which state: every part that can be in trouble reports here; the log gets one line per change of
+//! cause, and readiness is read from it (D11).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::display::one_line;
 
 /// The state of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,11 @@ impl State {
         matches!(self, Self::Ready)
     }
 
+    /// Whether it is in trouble.
+    fn is_trouble(&self) -> bool {
+        matches!(self, Self::Retrying(_) | Self::Held(_))
+    }
+
     /// Why it does not, for people; empty when ready.
     pub fn reason(&self) -> &str {
         match self {
@@ -45,17 +52,171 @@ impl State {
             Self::Starting(reason) | Self::Retrying(reason) | Self::Held(reason) => reason,
         }
     }
+
+    /// The same state with its reason safe to show.
+    fn shown(self) -> Self {
+        let safe = |reason: String| one_line(&reason).into_owned();
+        match self {
+            Self::Ready => Self::Ready,
+            Self::Starting(reason) => Self::Starting(safe(reason)),
+            Self::Retrying(reason) => Self::Retrying(safe(reason)),
+            Self::Held(reason) => Self::Held(safe(reason)),
+        }
+    }
+
+    /// What makes two reports tell of the same cause: the text without its numbers, since counters, seconds and
+    /// ids change while a cause lasts.
+    fn cause(&self) -> String {
+        let mut cause = String::from(self.word());
+        for character in self.reason().chars() {
+            match character {
+                '0'..='9' if cause.ends_with('#') => {}
+                '0'..='9' => cause.push('#'),
+                other => cause.push(other),
+            }
+        }
+        cause
+    }
 }
 
 /// A trouble that lasts is logged again after so long.
-const REMIND_AFTER: Duration = Duration::from_secs(600);
+const REMIND_AFTER: Duration = Duration::from_secs(300);
 
-/// What one part reported last.
+/// So many lines of one part may be logged at once, and one more each time this has passed: a part that goes to
+/// and fro must not flood the log.
+const BURST: u32 = 10;
+const ONE_MORE_AFTER: Duration = Duration::from_secs(30);
+
+/// What one part reported last, and what of it was logged.
 #[derive(Clone, Debug)]
 struct Entry {
     state: State,
+    /// When it last went from one word to another.
     since: Instant,
-    logged: Instant,
+    next_try: Option<Instant>,
+    /// Since when it has been in trouble; stays while it is on the way out of it.
+    troubled: Option<Instant>,
+    /// The causes told since the trouble began, and when.
+    told: Vec<(String, Instant)>,
+    /// The cause that the last line told, and when.
+    logged: (String, Instant),
+    lines: u32,
+    refilled: Instant,
+}
+
+/// A line of the log about one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line(State, String);
+
+impl Entry {
+    fn new(state: State, now: Instant) -> Self {
+        Self {
+            logged: (state.cause(), now),
+            state,
+            since: now,
+            next_try: None,
+            troubled: None,
+            told: Vec::new(),
+            lines: BURST,
+            refilled: now,
+        }
+    }
+
+    /// Takes note of the state; answers the line that the log should have.
+    fn report(&mut self, state: State, now: Instant) -> Option<Line> {
+        if state.word() != self.state.word() {
+            self.since = now;
+            self.next_try = None;
+        }
+        if state.is_trouble() {
+            self.troubled.get_or_insert(now);
+        }
+        self.state = state;
+        self.line(now)
+    }
+
+    /// The line that is due: news, or that the trouble lasts.
+    fn line(&mut self, now: Instant) -> Option<Line> {
+        let cause = self.state.cause();
+        let told = self.told.iter_mut().find(|(told, _)| *told == cause).map(|(_, at)| at);
+        let is_due = match (&self.state, told) {
+            (State::Ready | State::Starting(_), _) => cause != self.logged.0,
+            (_, Some(at)) => now.saturating_duration_since(*at) >= REMIND_AFTER,
+            (_, None) => true,
+        };
+        if !is_due || !self.may_log(now) {
+            return None;
+        }
+        let lasts = self.troubled.map(|since| Lasting(now.saturating_duration_since(since)));
+        let is_known = self.told.iter().any(|(told, _)| *told == cause);
+        let text = match (&self.state, lasts) {
+            (State::Ready, Some(lasts)) => format!("ready again after {lasts}"),
+            (State::Ready, None) => "ready".to_owned(),
+            (State::Starting(reason), _) => reason.clone(),
+            (state, Some(lasts)) if is_known => {
+                format!("still {} after {lasts}: {}", state.word(), state.reason())
+            }
+            (state, _) => format!("{}: {}", state.word(), state.reason()),
+        };
+        self.logged = (cause.clone(), now);
+        match &self.state {
+            State::Ready => {
+                self.told.clear();
+                self.troubled = None;
+            }
+            State::Starting(_) => {}
+            _ => {
+                self.told.retain(|(told, _)| *told != cause);
+                self.told.push((cause, now));
+                // Causes that come once each are no reason to remember more of them.
+                self.told.drain(..self.told.len().saturating_sub(BURST as usize));
+            }
+        }
+        Some(Line(self.state.clone(), text))
+    }
+
+    fn may_log(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.refilled).as_secs() / ONE_MORE_AFTER.as_secs();
+        if passed > 0 {
+            self.lines = self.lines.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX)).min(BURST);
+            self.refilled = now;
+        }
+        let may = self.lines > 0;
+        self.lines = self.lines.saturating_sub(1);
+        may
+    }
+}
+
+/// A length of time as people read it: `45s`, `4m12s`, `3h5m`, `2d4h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting(pub Duration);
+
+impl std::fmt::Display for Lasting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs();
+        let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+        match (days, hours, minutes) {
+            (0, 0, 0) => write!(f, "{seconds}s"),
+            (0, 0, minutes) => write!(f, "{minutes}m{}s", seconds % 60),
+            (0, hours, minutes) => write!(f, "{hours}h{minutes}m"),
+            (days, hours, _) => write!(f, "{days}d{hours}h"),
+        }
+    }
+}
+
+/// One part as it is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its name, such as `source` or `sink file`.
+    pub part: String,
+    /// Its state.
+    pub state: State,
+    /// Since when it is in a state of that word.
+    pub since: Instant,
+    /// Since when it has been in trouble, if it is.
+    pub troubled: Option<Instant>,
+    /// When it tries again, where that is known.
+    pub next_try: Option<Instant>,
 }
 
 /// The board on which all parts of a bridge report.
@@ -86,8 +247,31 @@ impl States {
 
     /// Every part, its state, and since when.
     pub fn all(&self) -> Vec<(String, State, Instant)> {
+        self.shown().into_iter().map(|shown| (shown.part, shown.state, shown.since)).collect()
+    }
+
+    /// Every part with all that is known of its state.
+    pub fn shown(&self) -> Vec<Shown> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.iter().map(|(name, entry)| (name.clone(), entry.state.clone(), entry.since)).collect()
+        let shown = parts.iter().map(|(part, entry)| Shown {
+            part: part.clone(),
+            state: entry.state.clone(),
+            since: entry.since,
+            troubled: entry.troubled,
+            next_try: entry.next_try,
+        });
+        shown.collect()
+    }
+
+    /// Logs what is due: troubles that last, and changes that came too fast to be logged one by one. To be
+    /// called every few seconds.
+    pub fn remind(&self) {
+        let now = Instant::now();
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = parts.iter_mut().filter_map(|(name, entry)| Some((name.clone(), entry.line(now)?)));
+        let due: Vec<_> = due.collect();
+        drop(parts);
+        due.iter().for_each(|(name, line)| log(name, line));
     }
 }
 
@@ -99,46 +283,171 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Takes note of the state, and logs it if it is news or lasts.
+    /// Takes note of the state, and logs it if its cause is news or lasts.
     pub fn report(&self, state: State) {
-        let now = Instant::now();
+        let (state, now) = (state.shown(), Instant::now());
         let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = match parts.get(&self.name) {
-            Some(entry) if entry.state != state => now,
-            Some(entry) if now.duration_since(entry.logged) < REMIND_AFTER => return,
-            Some(entry) => entry.since,
-            None => now,
+        let line = match parts.get_mut(&self.name) {
+            Some(entry) => entry.report(state, now),
+            None => {
+                parts.insert(self.name.clone(), Entry::new(state, now));
+                None
+            }
         };
-        parts.insert(self.name.clone(), Entry { state: state.clone(), since, logged: now });
         drop(parts);
-        self.log(&state);
+        if let Some(line) = line {
+            log(&self.name, &line);
+        }
     }
 
-    fn log(&self, state: &State) {
-        let part = self.name.as_str();
-        match state {
-            State::Ready => tracing::info!(part, "ready"),
-            State::Starting(reason) => tracing::debug!(part, "{reason}"),
-            State::Retrying(reason) => tracing::warn!(part, "retrying: {reason}"),
-            State::Held(reason) => tracing::error!(part, "held: {reason}"),
+    /// Takes note of when the part tries again.
+    pub fn next_try(&self, at: Instant) {
+        let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = parts.get_mut(&self.name) {
+            entry.next_try = Some(at);
         }
+    }
+}
+
+fn log(part: &str, Line(state, text): &Line) {
+    match state {
+        State::Ready => tracing::info!(part, "{text}"),
+        State::Starting(_) => tracing::debug!(part, "{text}"),
+        State::Retrying(_) => tracing::warn!(part, "{text}"),
+        State::Held(_) => tracing::error!(part, "{text}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn retrying(text: &str) -> State {
+        State::Retrying(text.to_owned())
+    }
+
+    fn held(text: &str) -> State {
+        State::Held(text.to_owned())
+    }
 
     #[test]
     fn a_state_lasts_from_its_first_report() {
         let states = States::default();
         let reporter = states.reporter("source");
         assert!(!states.all()[0].1.is_ready());
-        reporter.report(State::Retrying("away".to_owned()));
+        reporter.report(retrying("away"));
         let since = states.all()[0].2;
-        reporter.report(State::Retrying("away".to_owned()));
+        reporter.report(retrying("away"));
         assert_eq!((states.all()[0].1.reason(), states.all()[0].2), ("away", since));
         reporter.report(State::Ready);
         assert!(states.all()[0].1.is_ready() && states.all()[0].1.reason().is_empty());
+    }
+
+    #[test]
+    fn what_is_shown_is_one_line_and_tells_the_next_try() {
+        let states = States::default();
+        let reporter = states.reporter("source");
+        reporter.report(held("message ID:1\nERROR forged"));
+        let next = Instant::now() + Duration::from_secs(7);
+        reporter.next_try(next);
+        let shown = states.shown().remove(0);
+        assert_eq!(shown.state.reason(), "message ID:1\\nERROR forged");
+        assert_eq!((shown.next_try, shown.troubled.is_some()), (Some(next), true));
+        reporter.report(State::Ready);
+        let shown = states.shown().remove(0);
+        assert_eq!((shown.next_try, shown.troubled), (None, None));
+    }
+
+    /// Reports each state at its second and collects the lines.
+    fn lines(reports: impl IntoIterator<Item = (u64, State)>) -> Vec<String> {
+        let start = Instant::now();
+        let mut entry = Entry::new(State::Starting("not started".to_owned()), start);
+        let line = |(second, state)| entry.report(state, start + Duration::from_secs(second));
+        reports.into_iter().filter_map(line).map(|Line(_, text)| text).collect()
+    }
+
+    #[test]
+    fn one_line_for_a_cause_however_often_it_is_reported() {
+        let tries = (0..60).map(|second| {
+            (second, held(&format!("{second} messages wait; connection {second} was refused")))
+        });
+        let told = lines(tries.chain([(72, State::Ready)]));
+        assert_eq!(told, ["held: 0 messages wait; connection 0 was refused", "ready again after 1m12s"]);
+    }
+
+    #[test]
+    fn causes_that_take_turns_are_told_once_each() {
+        let turns = (0..120).map(|second| (second, retrying(if second % 2 == 0 { "one" } else { "other" })));
+        assert_eq!(lines(turns), ["retrying: one", "retrying: other"]);
+    }
+
+    #[test]
+    fn a_trouble_that_lasts_is_told_again_every_five_minutes() {
+        let told = lines((0..901).map(|second| (second, held("no topic"))));
+        assert_eq!(
+            told,
+            [
+                "held: no topic",
+                "still held after 5m0s: no topic",
+                "still held after 10m0s: no topic",
+                "still held after 15m0s: no topic",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reconnect_on_the_way_out_of_trouble_does_not_end_it() {
+        let starting = State::Starting("connecting".to_owned());
+        let told = lines([(0, retrying("away")), (5, starting), (6, retrying("away")), (9, State::Ready)]);
+        assert_eq!(told, ["retrying: away", "connecting", "ready again after 9s"]);
+    }
+
+    #[test]
+    fn a_part_that_goes_to_and_fro_does_not_flood_the_log_and_its_last_state_is_told() {
+        let start = Instant::now();
+        let mut entry = Entry::new(State::Ready, start);
+        let mut count = 0;
+        for turn in 0..600 {
+            let state = if turn % 2 == 0 { retrying("closed") } else { State::Ready };
+            count += usize::from(entry.report(state, start + Duration::from_millis(100 * turn)).is_some());
+        }
+        assert_eq!(count, BURST as usize + 1, "in a minute");
+        let later = start + Duration::from_secs(120);
+        entry.report(held("full"), later);
+        let is_told = |line: Option<Line>| line.is_some_and(|Line(_, text)| text == "held: full");
+        assert!(is_told(entry.line(later)) || entry.logged.0 == held("full").cause());
+    }
+
+    #[test]
+    fn lengths_of_time_read_well() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (72, "1m12s"), (11_100, "3h5m"), (187_200, "2d4h")] {
+            assert_eq!(Lasting(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+
+    proptest! {
+        /// The last state that was reported is the last that was logged, once enough time has passed.
+        #[test]
+        fn what_is_so_is_told_in_the_end(
+            reports in prop::collection::vec((0u64..20, 0usize..5), 1..100),
+        ) {
+            let states =
+                [State::Ready, retrying("a"), retrying("b 1"), held("c"), State::Starting("d".to_owned())];
+            let (start, mut second) = (Instant::now(), 0);
+            let mut entry = Entry::new(State::Ready, start);
+            let mut last = None;
+            for (wait, state) in reports {
+                second += wait;
+                last = entry.report(states[state].clone(), start + Duration::from_secs(second)).or(last);
+            }
+            for _ in 0..20 {
+                second += 30;
+                last = entry.line(start + Duration::from_secs(second)).or(last);
+            }
+            let told = last.map_or_else(|| State::Ready.cause(), |Line(state, _)| state.cause());
+            prop_assert_eq!(told, entry.state.cause());
+        }
     }
 }

@@ -5,6 +5,7 @@ mod subjects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
@@ -94,6 +95,10 @@ pub struct Letters(pub std::sync::Mutex<Vec<DeadLetter>>);
 
 #[async_trait]
 impl DeadLetterStore for Letters {
+    fn place(&self) -> &str {
+        "memory"
+    }
+
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
         self.0.lock().unwrap().extend_from_slice(letters);
         Ok(())
@@ -473,6 +478,40 @@ async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
     assert!(rig.acked() <= 300, "at most 100 in a row may be dead letters, {} acked", rig.acked());
     assert!(rig.letters.0.lock().unwrap().len() <= 100);
     rig.abandon().await;
+}
+
+/// What was refused while it held is delivered once the destination takes it, in order, and is no dead letter.
+#[tokio::test]
+async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
+    for keeps_order in [true, false] {
+        let subject = subjects::Memory::new(keeps_order);
+        let limit = Arc::new(AtomicU64::new(200));
+        let (limited, asked) = (Arc::clone(&limit), Arc::new(AtomicU64::new(0)));
+        let asks = Arc::clone(&asked);
+        let sink = subject.scripted(move |event| {
+            asks.fetch_add(1, Ordering::SeqCst);
+            let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
+            if number > limited.load(Ordering::SeqCst) { Answer::Reject } else { Answer::Durable }
+        });
+        let mut rig = Rig::start(sink, 0).await;
+        rig.send_to(3000).await;
+        let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)));
+        wait_until("the lane holds", SOON, held).await;
+        // The oldest is offered again and again, and counts once.
+        let before = asked.load(Ordering::SeqCst);
+        let offered = || asked.load(Ordering::SeqCst) >= before + 5;
+        wait_until("the refused event was offered again", SOON, offered).await;
+        let letters = rig.letters.0.lock().unwrap().len() as u64;
+        assert!(held() && letters <= 100, "{letters} dead letters");
+        limit.store(u64::MAX, Ordering::SeqCst);
+        rig.wait_for_ack(3000).await;
+        let account = account(&subject.contents().await, 3000);
+        assert_eq!(account.lost.len() as u64, letters, "a good event is a dead letter");
+        assert_eq!(account.doubled, 0);
+        let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
+        wait_until("it is ready again", SOON, ready).await;
+        rig.drain().await;
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ type Ticket = oneshot::Sender<Result<(), SinkError>>;
 pub struct FileDeadLetters(Arc<Store>);
 
 struct Store {
+    place: String,
     disk: Arc<dyn Disk>,
     journal: JournalSettings,
     memory: Memory,
@@ -42,12 +43,17 @@ impl FileDeadLetters {
             max_total: settings.max_total,
             max_age: None,
         };
-        Self(Arc::new(Store { disk, journal, memory: Memory::default(), writer: Mutex::new(None) }))
+        let place = format!("the directory {}", journal.directory.display());
+        Self(Arc::new(Store { place, disk, journal, memory: Memory::default(), writer: Mutex::new(None) }))
     }
 }
 
 #[async_trait]
 impl DeadLetterStore for FileDeadLetters {
+    fn place(&self) -> &str {
+        &self.0.place
+    }
+
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
         let (ticket, outcome) = oneshot::channel();
         {

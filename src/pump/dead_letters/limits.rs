@@ -21,17 +21,21 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
     /// Too many in a row.
-    #[error(
-        "more than {0} events in a row can't be delivered: look at the newest dead letters, correct the \
-         setting that is wrong (key pointers, topic, sizes) or raise dead_letters.max_run"
-    )]
+    #[error("more than {0} events in a row")]
     Run(u32),
     /// Too many of all.
-    #[error(
-        "more than {0} of the last 10000 events can't be delivered: look at the newest dead letters, correct \
-         the setting that is wrong (key pointers, topic, sizes) or raise dead_letters.max_share"
-    )]
+    #[error("more than {0} of the last 10000 events")]
     Share(usize),
+}
+
+impl LimitExceeded {
+    /// The option that sets the limit.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Run(_) => "dead_letters.max_run",
+            Self::Share(_) => "dead_letters.max_share",
+        }
+    }
 }
 
 impl Limits {

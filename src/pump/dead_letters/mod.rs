@@ -20,6 +20,9 @@ use crate::sink::{SinkContext, SinkError};
 /// Where dead letters are kept. All lanes share one.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
+    /// Where they are kept, for people: a directory, a topic.
+    fn place(&self) -> &str;
+
     /// Keeps all of them, durably, before it answers. Dropping the future leaves open whether they are kept.
     ///
     /// # Errors
@@ -47,6 +50,9 @@ pub trait DeadLetterStore: Send + Sync {
 pub fn build(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn DeadLetterStore> {
     match &settings.place {
         Place::Files(files) => Arc::new(FileDeadLetters::new(files.clone(), &context.connection_id)),
-        Place::Sink(sink) => Arc::new(SinkDeadLetters::new(sink.factory.build(context))),
+        Place::Sink(sink) => {
+            let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);
+            Arc::new(SinkDeadLetters::new(sink.factory.build(context), place))
+        }
     }
 }

@@ -19,7 +19,10 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// The store of dead letters that all lanes share, over a sink of its own. A letter may be there twice after
 /// trouble with the sink, never not at all.
-pub struct SinkDeadLetters(Mutex<Opening>);
+pub struct SinkDeadLetters {
+    place: String,
+    opening: Mutex<Opening>,
+}
 
 struct Opening {
     sink: Box<dyn Sink>,
@@ -29,23 +32,27 @@ struct Opening {
 
 impl SinkDeadLetters {
     /// Touches nothing yet.
-    pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self(Mutex::new(Opening { sink, halves: None, next_id: 0 }))
+    pub fn new(sink: Box<dyn Sink>, place: String) -> Self {
+        Self { place, opening: Mutex::new(Opening { sink, halves: None, next_id: 0 }) }
     }
 }
 
 #[async_trait]
 impl DeadLetterStore for SinkDeadLetters {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
         let events = letters.iter().map(event).collect::<Result<Vec<_>, _>>().map_err(|error| {
             SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error)
         })?;
         let batch = Batch { session: SessionId(0), first: 1, events, received: Instant::now().into_std() };
-        self.0.lock().await.write(&Arc::new(batch)).await
+        self.opening.lock().await.write(&Arc::new(batch)).await
     }
 
     async fn open(&self) -> Result<(), SinkError> {
-        let mut opening = self.0.lock().await;
+        let mut opening = self.opening.lock().await;
         if opening.halves.is_none() {
             opening.halves = Some(opening.sink.open().await?);
         }
@@ -53,11 +60,11 @@ impl DeadLetterStore for SinkDeadLetters {
     }
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        self.0.lock().await.sink.probe().await
+        self.opening.lock().await.sink.probe().await
     }
 
     async fn close(&self) {
-        if let Some((mut submit, _)) = self.0.lock().await.halves.take()
+        if let Some((mut submit, _)) = self.opening.lock().await.halves.take()
             && let Err(error) = submit.close().await
         {
             tracing::warn!("closing the dead letters: {error}");
@@ -167,7 +174,7 @@ mod tests {
     async fn a_letter_is_kept_when_the_sink_says_so_however_small_its_window() {
         let sink = MemorySink::new(true, 2);
         let handle = sink.handle();
-        let store = SinkDeadLetters::new(Box::new(sink));
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
         let letters: Vec<_> = (1..=5).map(|number| letter(number, Some("kafka"))).collect();
         store.write(&letters).await.unwrap();
         store.write(&[letter(5, Some("file")), letter(5, None)]).await.unwrap();
@@ -183,7 +190,7 @@ mod tests {
     async fn whatever_is_not_durable_is_an_error_and_the_next_call_starts_anew() {
         let sink = MemorySink::new(true, 2);
         let handle = sink.handle();
-        let store = SinkDeadLetters::new(Box::new(sink));
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
         for answer in [Answer::Retry, Answer::Reject, Answer::Break] {
             handle.script(move |_| answer);
             store.write(&[letter(1, None), letter(2, None), letter(3, None)]).await.unwrap_err();
@@ -232,7 +239,7 @@ mod tests {
         let sink = MemorySink::new(true, 2);
         let handle = sink.handle();
         handle.answering(false);
-        let store = SinkDeadLetters::new(Box::new(sink));
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
         let dropped = [letter(1, None)];
         tokio::time::timeout(Duration::from_secs(60), store.write(&dropped)).await.unwrap_err();
         handle.ails(true);

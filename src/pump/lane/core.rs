@@ -41,6 +41,8 @@ pub enum Effect {
     Durable(Instant),
     /// To be handed over again after a wait.
     Retry(SinkError),
+    /// The same, since the limits allow no dead letter.
+    Refused,
     /// To be written to the dead letters; [`Core::buried`] settles it.
     Bury(Pending, Rejection),
 }
@@ -62,6 +64,11 @@ pub struct Core {
     flying: usize,
     /// Answered with retry, or lost with an opening.
     failed: Vec<Pending>,
+    /// Refused while the limits allow no dead letter. Those of the current session are offered again; those of an
+    /// earlier one matter as long as it has events in flight.
+    refused: Vec<(Pending, Rejection)>,
+    /// Refused, while a later event of the same key became durable: to offer them again would be disorder (I3).
+    overtaken: Vec<(Pending, Rejection)>,
     /// How many dead letters are being written, by session.
     burying: HashMap<SessionId, usize>,
     memory: Memory,
@@ -84,6 +91,8 @@ impl Core {
             first_id: 0,
             flying: 0,
             failed: Vec::new(),
+            refused: Vec::new(),
+            overtaken: Vec::new(),
             burying: HashMap::new(),
             memory: Memory::new(memory),
             memory_is_stale: false,
@@ -123,7 +132,7 @@ impl Core {
     /// of them the sink took.
     pub fn stage(&mut self, most: usize, deliveries: &mut Vec<Delivery>) {
         deliveries.clear();
-        if !self.failed.is_empty() || self.waits_for_an_earlier_session() {
+        if self.must_regroup() || self.waits_for_an_earlier_session() {
             return;
         }
         if std::mem::take(&mut self.memory_is_stale) {
@@ -184,16 +193,10 @@ impl Core {
     /// # Errors
     /// It names no delivery in flight; the sink can't be trusted any more.
     pub fn verdict(&mut self, id: DeliveryId, verdict: Verdict) -> Result<Effect, UnknownDelivery> {
-        let slot = id.0.checked_sub(self.first_id).and_then(|index| usize::try_from(index).ok());
-        let pending = slot.and_then(|index| self.in_flight.get_mut(index)).and_then(Option::take);
-        let pending = pending.ok_or(UnknownDelivery(id.0))?;
-        self.flying -= 1;
-        while let Some(None) = self.in_flight.front() {
-            self.in_flight.pop_front();
-            self.first_id += 1;
-        }
+        let pending = self.landed(id)?;
         Ok(match verdict {
             Verdict::Durable => {
+                self.overtake(&pending.event);
                 self.memory.record(&pending.event.message.id);
                 self.settle(&pending.event);
                 self.release(&pending.event);
@@ -209,6 +212,55 @@ impl Core {
                 Effect::Bury(pending, rejection)
             }
         })
+    }
+
+    /// The sink refuses a delivery, and the limits allow no dead letter: the event is offered again, in order.
+    ///
+    /// # Errors
+    /// As [`Core::verdict`].
+    pub fn refuse(&mut self, id: DeliveryId, rejection: Rejection) -> Result<(), UnknownDelivery> {
+        let pending = self.landed(id)?;
+        self.refused.push((pending, rejection));
+        Ok(())
+    }
+
+    /// Takes a delivery out of flight.
+    fn landed(&mut self, id: DeliveryId) -> Result<Pending, UnknownDelivery> {
+        let slot = id.0.checked_sub(self.first_id).and_then(|index| usize::try_from(index).ok());
+        let pending = slot.and_then(|index| self.in_flight.get_mut(index)).and_then(Option::take);
+        let pending = pending.ok_or(UnknownDelivery(id.0))?;
+        self.flying -= 1;
+        while let Some(None) = self.in_flight.front() {
+            self.in_flight.pop_front();
+            self.first_id += 1;
+        }
+        Ok(pending)
+    }
+
+    /// `event` is durable, or may be: what was refused of its key before it can't be offered again, not even when
+    /// the broker sends it in the next session.
+    fn overtake(&mut self, event: &EventRef) {
+        let is_overtaken = |(pending, _): &mut (Pending, Rejection)| {
+            let earlier = &pending.event;
+            earlier.key == event.key
+                && earlier.session() == event.session()
+                && earlier.position() < event.position()
+        };
+        for (pending, rejection) in self.refused.extract_if(.., is_overtaken) {
+            *self.burying.entry(pending.event.session()).or_default() += 1;
+            self.overtaken.push((pending, rejection));
+        }
+    }
+
+    /// Whether something is to be offered again, so that nothing behind it may be handed over.
+    fn must_regroup(&self) -> bool {
+        let is_current = |(pending, _): &(Pending, Rejection)| Some(pending.event.session()) == self.session;
+        !self.failed.is_empty() || self.refused.iter().any(is_current)
+    }
+
+    /// What can only become dead letters now, whatever the limits say; [`Core::buried`] settles it.
+    pub fn take_overtaken(&mut self) -> Vec<(Pending, Rejection)> {
+        std::mem::take(&mut self.overtaken)
     }
 
     /// The dead letters of these events are durable.
@@ -232,6 +284,8 @@ impl Core {
         self.flying = 0;
         let lost: Vec<Pending> = self.in_flight.drain(..).flatten().collect();
         for pending in lost {
+            // It may be durable for all that anybody knows.
+            self.overtake(&pending.event);
             self.fail(pending);
         }
         self.failed.len()
@@ -246,8 +300,11 @@ impl Core {
     /// Puts what failed back into the line, in broker order, once nothing is in flight any more. Answers
     /// how many events that were.
     pub fn regroup(&mut self) -> usize {
-        if self.flying > 0 || self.failed.is_empty() {
+        if self.flying > 0 || (self.failed.is_empty() && self.refused.is_empty()) {
             return 0;
+        }
+        for (pending, _) in std::mem::take(&mut self.refused) {
+            self.fail(pending);
         }
         let failed = self.failed.len();
         let mut line = std::mem::take(&mut self.failed);
@@ -279,7 +336,7 @@ impl Core {
         self.flying == 0
             && self.backlog.is_empty()
             && self.ready.is_empty()
-            && self.failed.is_empty()
+            && !self.must_regroup()
             && self.burying.is_empty()
             && self.settled.is_empty()
     }

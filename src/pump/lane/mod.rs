@@ -11,14 +11,15 @@ mod tests;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, sleep_until};
 
-use self::burial::{Buried, burial};
+use self::burial::{Buried, Hold, Notice, burial};
 use self::core::Core;
 use self::sinking::{Happened, Sinking, next_of};
-use super::dead_letters::{DeadLetter, DeadLetterStore, LimitExceeded, Limits};
+use super::dead_letters::{DeadLetter, DeadLetterStore, Limits};
 use crate::backoff::Backoff;
 use crate::event::{Batch, Event, SessionId};
 use crate::sink::{Delivery, Sink, SinkError, SinkErrorKind};
@@ -101,7 +102,8 @@ struct Lane {
     core: Core,
     sinking: Sinking,
     limits: Option<Limits>,
-    exceeded: Option<LimitExceeded>,
+    hold: Option<Hold>,
+    notice: Notice,
     dead_letters: Arc<dyn DeadLetterStore>,
     /// Rejected, and not yet being written.
     rejected: Vec<DeadLetter>,
@@ -132,7 +134,8 @@ impl Lane {
             core: Core::new(parts.takes, parts.sink.keeps_order(), parts.memory),
             sinking: Sinking::Closed(parts.sink),
             limits: parts.limits,
-            exceeded: None,
+            hold: None,
+            notice: Notice::default(),
             dead_letters: parts.dead_letters,
             rejected: Vec::new(),
             burial: None,
@@ -180,7 +183,10 @@ impl Lane {
             },
             (letters, outcome) = burial(&mut self.burial) => self.on_buried(letters, outcome),
             () = wait(self.wait_until) => self.wait_until = None,
-            _ = self.looks.tick() => self.look_after_the_sink(),
+            _ = self.looks.tick() => {
+                self.look_after_the_sink();
+                self.tell_of_dead_letters(Instant::now());
+            }
             changed = self.wiring.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
             batch = self.wiring.batches.recv(), if !self.ending => match batch {
                 Some(batch) => {
@@ -216,7 +222,7 @@ impl Lane {
         if matches!(self.sinking, Sinking::Closed(_)) {
             self.open();
         }
-        if matches!(self.sinking, Sinking::Open { .. }) && self.exceeded.is_none() {
+        if matches!(self.sinking, Sinking::Open { .. }) {
             self.counters.retried.add(self.core.regroup() as u64);
             self.hand_over();
         }
@@ -225,15 +231,22 @@ impl Lane {
 
     /// Waits before the next try and says why.
     fn trouble(&mut self, error: &SinkError) {
-        if self.wait_until.is_none() {
-            self.wait_until = Some(Instant::now() + self.backoff.next_wait());
-        }
         self.show(error);
+        if self.wait_until.is_none() {
+            let wait = self.backoff.next_wait();
+            self.wait(wait);
+        }
+    }
+
+    fn wait(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.wait_until = Some(until);
+        self.reporter.next_try(until.into_std());
     }
 
     fn show(&mut self, error: &SinkError) {
         self.is_ready = false;
-        if self.exceeded.is_none() {
+        if self.hold.is_none() {
             self.reporter.report(match error.kind {
                 SinkErrorKind::Unavailable => State::Retrying(error.to_string()),
                 SinkErrorKind::Misconfigured => State::Held(error.to_string()),
@@ -243,7 +256,7 @@ impl Lane {
 
     fn ready(&mut self) {
         self.backoff.reset();
-        if !self.is_ready && self.exceeded.is_none() {
+        if !self.is_ready && self.hold.is_none() {
             self.is_ready = true;
             self.reporter.report(State::Ready);
         }
@@ -254,7 +267,8 @@ impl Lane {
     }
 
     /// Closing is no turn: it may take as long as the drain may.
-    async fn close(self) -> Result<(), BrokenContract> {
+    async fn close(mut self) -> Result<(), BrokenContract> {
+        self.tell_the_last_dead_letters();
         drop(self.pulse);
         if let Sinking::Open { mut submit, .. } = self.sinking
             && let Err(error) = submit.close().await

@@ -59,7 +59,12 @@ impl Lane {
     pub(super) fn hand_over(&mut self) {
         let Sinking::Open { submit, .. } = &mut self.sinking else { return };
         loop {
-            self.core.stage(OFFER, &mut self.deliveries);
+            let most = match &self.hold {
+                Some(_) if self.core.in_flight() > 0 => return,
+                Some(_) => 1,
+                None => OFFER,
+            };
+            self.core.stage(most, &mut self.deliveries);
             if self.deliveries.is_empty() {
                 return;
             }
@@ -67,6 +72,9 @@ impl Lane {
                 Ok(taken) => {
                     let taken = taken.min(self.deliveries.len());
                     self.core.handed_over(taken);
+                    if let (Some(hold), [offered]) = (&mut self.hold, &self.deliveries[..taken]) {
+                        hold.offer(offered.id);
+                    }
                     if taken < self.deliveries.len() {
                         return;
                     }
@@ -91,24 +99,40 @@ impl Lane {
         let mut settling = counters.settling.ending_now();
         let mut durable = 0;
         for (id, verdict) in verdicts {
-            let effect = self.core.verdict(id, verdict).map_err(|unknown| BrokenContract {
-                sink: Arc::clone(&self.name),
-                detail: unknown.to_string(),
-            })?;
-            match effect {
+            if matches!(verdict, Verdict::Reject(_)) {
+                self.good(take(&mut durable));
+            }
+            match self.effect_of(id, verdict)? {
                 Effect::Durable(received) => {
                     settling.add(received);
                     durable += 1;
+                    self.end_hold(id);
                 }
                 Effect::Retry(error) => self.trouble(&error),
-                Effect::Bury(pending, rejection) => {
-                    self.good(take(&mut durable));
-                    self.reject(pending, rejection);
-                }
+                Effect::Refused => self.offer_again_later(),
+                Effect::Bury(pending, rejection) => self.reject(pending, rejection),
             }
         }
         self.good(durable);
+        self.reject_overtaken();
         Ok(())
+    }
+
+    /// Order comes before the limits: these can't be offered again.
+    fn reject_overtaken(&mut self) {
+        for (pending, rejection) in self.core.take_overtaken() {
+            self.reject(pending, rejection);
+        }
+    }
+
+    fn effect_of(&mut self, id: DeliveryId, verdict: Verdict) -> Result<Effect, BrokenContract> {
+        let effect = match verdict {
+            Verdict::Reject(rejection) if self.is_over_limit(id, &rejection) => {
+                self.core.refuse(id, rejection).map(|()| Effect::Refused)
+            }
+            verdict => self.core.verdict(id, verdict),
+        };
+        effect.map_err(|unknown| BrokenContract { sink: Arc::clone(&self.name), detail: unknown.to_string() })
     }
 
     fn good(&mut self, durable: u64) {
@@ -116,7 +140,10 @@ impl Lane {
             return;
         }
         self.counters.durable.add(durable);
-        if let Some(limits) = &mut self.limits {
+        // What was in flight when a hold began says nothing about its cause.
+        if self.hold.is_none()
+            && let Some(limits) = &mut self.limits
+        {
             limits.good(durable);
         }
         if self.wait_until.is_none() && !self.ailing {
@@ -147,6 +174,7 @@ impl Lane {
             other => other,
         };
         self.core.broke();
+        self.reject_overtaken();
         self.trouble(error);
     }
 }

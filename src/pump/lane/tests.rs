@@ -11,15 +11,22 @@ use super::core::{Core, Effect};
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::key::Key;
 use crate::pump::ledger::{LaneSet, Ledger};
-use crate::sink::{Delivery, DeliveryId, SinkError, Verdict};
+use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
 
 #[derive(Clone, Debug)]
 enum Action {
     Dispatch(usize),
-    HandOver { most: usize, taken: usize },
+    HandOver {
+        most: usize,
+        taken: usize,
+    },
     Durable(usize),
     Retry(usize),
-    Break { durable: Vec<bool> },
+    /// The sink refuses one for ever, beyond the limits on dead letters.
+    Refuse(usize),
+    Break {
+        durable: Vec<bool>,
+    },
     Regroup,
     Report,
     LoseSession,
@@ -31,6 +38,7 @@ fn action() -> impl Strategy<Value = Action> {
         12 => (1usize..8, any::<usize>()).prop_map(|(most, taken)| Action::HandOver { most, taken }),
         16 => any::<usize>().prop_map(Action::Durable),
         2 => any::<usize>().prop_map(Action::Retry),
+        2 => any::<usize>().prop_map(Action::Refuse),
         1 => proptest::collection::vec(any::<bool>(), 16).prop_map(|durable| Action::Break { durable }),
         6 => Just(Action::Regroup),
         6 => Just(Action::Report),
@@ -53,7 +61,11 @@ struct World {
     session_start: usize,
     /// What the sink holds and has not answered: delivery and event.
     in_flight: Vec<(DeliveryId, usize)>,
+    /// What was in flight when the opening broke.
+    broken: Vec<(DeliveryId, usize)>,
     log: Vec<usize>,
+    /// What became a dead letter, since a later event of its key overtook it.
+    dead: Vec<usize>,
     /// Duplicates that the sink may show: durable without a verdict.
     unanswered: usize,
 }
@@ -70,7 +82,9 @@ impl World {
             dispatched: 0,
             session_start: 0,
             in_flight: Vec::new(),
+            broken: Vec::new(),
             log: Vec::new(),
+            dead: Vec::new(),
             unanswered: 0,
         };
         world.new_session();
@@ -122,6 +136,31 @@ impl World {
         let (id, number) = self.in_flight.remove(at);
         self.log.push(number);
         assert!(matches!(self.core.verdict(id, Verdict::Durable), Ok(Effect::Durable(_))));
+        self.bury();
+    }
+
+    /// Refusing one says nothing about those behind it: they may become durable.
+    fn refuse(&mut self, pick: usize) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let (id, _) = self.in_flight.remove(pick % self.in_flight.len());
+        let rejection = Rejection { reason: "refused", detail: String::new() };
+        self.core.refuse(id, rejection).expect("it is in flight");
+    }
+
+    fn bury(&mut self) {
+        for (pending, _) in self.core.take_overtaken() {
+            let number = number(&pending.event.message.id);
+            let later = |other: &usize| self.keys[*other] == self.keys[number] && *other > number;
+            let in_flight = |(_, other): &(DeliveryId, usize)| later(other);
+            assert!(
+                self.log.iter().any(later) || self.broken.iter().any(in_flight),
+                "{number} could still have been offered in order"
+            );
+            self.dead.push(number);
+            self.core.buried(std::iter::once(&pending.event));
+        }
     }
 
     /// A sink that keeps order lets nothing overtake what it refuses: the rest fails too.
@@ -145,6 +184,7 @@ impl World {
     fn break_opening(&mut self, durable: &[bool]) {
         // With order kept, what became durable without an answer is a prefix.
         let lost = std::mem::take(&mut self.in_flight);
+        self.broken.clone_from(&lost);
         for ((_, number), durable) in lost.into_iter().zip(durable.iter().chain(std::iter::repeat(&false))) {
             if *durable {
                 self.log.push(number);
@@ -154,6 +194,8 @@ impl World {
             }
         }
         self.core.broke();
+        self.bury();
+        self.broken.clear();
     }
 
     fn report(&mut self) {
@@ -162,7 +204,8 @@ impl World {
             if let Some(through) = end {
                 self.acked = self.session_start + usize::try_from(through).unwrap();
                 for number in 0..self.acked {
-                    assert!(self.log.contains(&number), "I1: {number} acked, not durable");
+                    let settled = self.log.contains(&number) || self.dead.contains(&number);
+                    assert!(settled, "I1: {number} acked, neither durable nor a dead letter");
                 }
             }
         }
@@ -191,8 +234,10 @@ impl World {
                 of_key.push(*number);
             }
         }
-        assert_eq!(seen.values().map(Vec::len).sum::<usize>(), self.keys.len(), "lost");
-        assert!(self.log.len() - self.keys.len() <= self.unanswered, "I5: doubled without need");
+        let is_there = |number: usize| self.log.contains(&number) || self.dead.contains(&number);
+        assert!((0..self.keys.len()).all(is_there), "lost");
+        let delivered: usize = seen.values().map(Vec::len).sum();
+        assert!(self.log.len() - delivered <= self.unanswered, "I5: doubled without need");
         assert!(self.core.is_idle());
     }
 }
@@ -238,6 +283,7 @@ proptest! {
                 Action::HandOver { most, taken } => world.hand_over(most, |offered| taken % (offered + 1)),
                 Action::Durable(pick) => world.durable(pick),
                 Action::Retry(pick) => world.retry(pick),
+                Action::Refuse(pick) => world.refuse(pick),
                 Action::Break { durable } => world.break_opening(&durable),
                 Action::Regroup => { world.core.regroup(); }
                 Action::Report => world.report(),
