@@ -5,7 +5,7 @@ use crate::support::admin::Admin;
 use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
 use crate::support::scenario::{
-    drain, emptied, in_trouble, publish, publish_from, says, says_after, subscribed,
+    drain, emptied, in_trouble, publish, publish_from, ready_after, says, subscribed,
 };
 use crate::support::three::Sinks;
 use crate::support::{any_kafka, nats, on_each_broker};
@@ -34,7 +34,7 @@ async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version, pr
     admin.not_ready(&["sink nats: "]).await;
     let said = bridge.log().len();
     sinks.change_stream(|_| {}).await;
-    says_after(&mut bridge, said, r#"ready part="sink nats""#).await;
+    ready_after(&mut bridge, said, "sink nats").await;
     admin.ready().await;
     emptied(broker, &sinks.queue()).await;
     drain(bridge).await;

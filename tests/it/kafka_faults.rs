@@ -13,7 +13,7 @@ use crate::support::events::{Events, Spread};
 use crate::support::kafka::Listener;
 use crate::support::output::Tally;
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, grown, publish, publish_from, says, says_after, subscribed};
+use crate::support::scenario::{drain, emptied, grown, publish, publish_from, ready_after, says, subscribed};
 use crate::support::three::{PARTITIONS, Sinks};
 use crate::support::{any_kafka, kafka, nats, on_each_broker};
 
@@ -54,7 +54,7 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
     admin.not_ready(&["sink kafka: held: ", "partitions"]).await;
     let said = bridge.log().len();
     kafka.grow_topic(&sinks.name, PARTITIONS);
-    says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+    ready_after(&mut bridge, said, "sink kafka").await;
     admin.ready().await;
     emptied(broker, &sinks.queue()).await;
     drain(bridge).await;
@@ -110,7 +110,7 @@ async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Ve
         admin.not_ready(&["sink kafka: held: ", "not allowed to write"]).await;
         let said = bridge.log().len();
         kafka.forget_rules(&sinks.name);
-        says_after(&mut bridge, said, r#"ready part="sink kafka""#).await;
+        ready_after(&mut bridge, said, "sink kafka").await;
         admin.ready().await;
     };
     tokio::join!(publish(broker, sinks.namespace, events), rules);

@@ -20,6 +20,7 @@ mod demo;
 mod drain;
 mod example_sink;
 mod faults;
+mod holds;
 mod hundred_thousand;
 mod jetstream_faults;
 mod kafka;

@@ -33,7 +33,7 @@ use crate::support::events::Events;
 use crate::support::java_client::JavaClient;
 use crate::support::output::{Tally, json_lines};
 use crate::support::scenario::{
-    PATIENCE, Unusable, counts, drain, emptied, grown, publish, says, says_after, subscribed,
+    PATIENCE, Unusable, counts, drain, emptied, grown, publish, ready_after, says, subscribed,
 };
 use crate::support::stomp::{Connection, Login};
 use crate::support::{SOON, on_each_broker, wait_until};
@@ -256,7 +256,7 @@ async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
     says(&mut bridge, "the broker has taken the subscription away").await;
     let said = bridge.log().len();
     unusable.restore();
-    says_after(&mut bridge, said, r#"ready part="source""#).await;
+    ready_after(&mut bridge, said, "source").await;
     emptied(&broker, queue).await;
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);

@@ -9,7 +9,7 @@ use crate::support::events::{Events, Spread};
 use crate::support::output::{Tally, assert_dead_letters, bytes};
 use crate::support::proxy::Proxy;
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, place, publish, says_after, subscribed,
+    Unusable, counts, drain, emptied, grown, place, publish, ready_after, says_after, subscribed,
 };
 use crate::support::{SOON, did_not_run, on_each_broker, wait_until};
 
@@ -173,7 +173,7 @@ async fn a_cut_connection_doubles_nothing(version: Version, protocol: Protocol) 
             says_after(&mut bridge, said, r#"part="sink file""#).await;
             let said = bridge.log().len();
             proxy.cut();
-            says_after(&mut bridge, said, r#"ready part="source""#).await;
+            ready_after(&mut bridge, said, "source").await;
             unusable.restore();
         }
         assert!(counts(broker, queue).dequeued < events().count, "the last cut came after the load");

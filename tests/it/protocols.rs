@@ -11,7 +11,7 @@ use crate::support::on_each_broker;
 use crate::support::output::{Tally, bytes, each_line};
 use crate::support::proxy::Proxy;
 use crate::support::publisher::Publisher;
-use crate::support::scenario::{counts, drain, emptied, grown, publish, says_after, seeded, subscribed};
+use crate::support::scenario::{counts, drain, emptied, grown, publish, ready_after, seeded, subscribed};
 
 on_each_broker!(
     both_tell_the_same_of_every_event,
@@ -169,7 +169,7 @@ async fn a_bridge_goes_on_at_an_address_of_the_other_protocol_and_doubles_nothin
             grown(setup.files(), 400_000 * time).await;
             let said = bridge.log().len();
             ways.iter().for_each(Proxy::cut);
-            says_after(&mut bridge, said, r#"ready part="source""#).await;
+            ready_after(&mut bridge, said, "source").await;
         }
         assert!(counts(broker, queue).dequeued < events.count, "the last cut came after the load");
     };

@@ -8,7 +8,7 @@ use crate::support::on_each_broker;
 use crate::support::output::Tally;
 use crate::support::ports::{free_port, loopback};
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, place, publish, says, subscribed};
+use crate::support::scenario::{drain, emptied, place, publish, ready_after, says, subscribed};
 
 on_each_broker!(
     over each protocol:
@@ -51,7 +51,7 @@ async fn a_restart_comes_back_when_the_broker_finds_the_old_session_silent(
     let mut bridge = setup.start();
     says(&mut bridge, REFUSED).await;
     // Two for a moment is impossible: the new one is in when the old one is out.
-    says(&mut bridge, r#"ready part="source""#).await;
+    ready_after(&mut bridge, 0, "source").await;
     arrives(version, namespace, &setup).await;
     assert_eq!(broker.queue(queue).expect("the queue").consumers, 1);
     drain(bridge).await;
@@ -80,10 +80,10 @@ async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Ve
     };
     let (old, new) = (setup(), setup());
     let mut frozen = old.start();
-    says(&mut frozen, r#"ready part="source""#).await;
+    ready_after(&mut frozen, 0, "source").await;
     frozen.freeze();
     let mut bridge = new.start();
-    says(&mut bridge, r#"ready part="source""#).await;
+    ready_after(&mut bridge, 0, "source").await;
     assert!(bridge.log().contains(REFUSED), "the broker did not hold the frozen session");
 
     // The frozen one wakes up and finds its id taken: it waits and says so.

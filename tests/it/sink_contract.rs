@@ -502,7 +502,9 @@ async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
         let offered = || asked.load(Ordering::SeqCst) >= before + 5;
         wait_until("the refused event was offered again", SOON, offered).await;
         let letters = rig.letters.0.lock().unwrap().len() as u64;
-        assert!(held() && letters <= 100, "{letters} dead letters");
+        assert!(held(), "it is offered, and not accepted");
+        // Without order, events that are taken come between those that are refused, and end a row.
+        assert!(letters <= 100 || !keeps_order, "{letters} dead letters");
         limit.store(u64::MAX, Ordering::SeqCst);
         rig.wait_for_ack(3000).await;
         let account = account(&subject.contents().await, 3000);

@@ -12,7 +12,7 @@ use crate::support::nats::NatsServer;
 use crate::support::output::{assert_dead_letters, bytes};
 use crate::support::proxy::{Proxy, Slow};
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, in_trouble, publish_from, says_after, subscribed,
+    Unusable, counts, drain, emptied, grown, in_trouble, publish_from, ready_after, subscribed,
 };
 use crate::support::three::Sinks;
 use crate::support::{did_not_run, on_each_broker};
@@ -127,7 +127,7 @@ impl Run<'_> {
             admin.not_ready(&[&format!("sink {sink}: ")]).await;
             let said = bridge.log().len();
             tokio::task::block_in_place(|| end(begun));
-            says_after(bridge, said, &format!(r#"ready part="sink {sink}""#)).await;
+            ready_after(bridge, said, &format!("sink {sink}")).await;
             admin.ready().await;
         })
         .await;

@@ -79,6 +79,19 @@ pub async fn says_after(bridge: &mut Bridge, said: usize, words: &str) {
     .await;
 }
 
+/// Waits until it has logged, behind the first `said` bytes of its log, that this part is ready, or ready again.
+pub async fn ready_after(bridge: &mut Bridge, said: usize, part: &str) {
+    let part = format!(r#"part="{part}""#);
+    let tells = |line: &str| {
+        line.contains(&part) && [" ready part=", " ready again after "].iter().any(|is| line.contains(is))
+    };
+    wait_until(&format!("it is ready with {part}"), PATIENCE, || {
+        assert_eq!(bridge.status(), None, "it has ended before it was ready with {part}");
+        bridge.log().get(said..).is_some_and(|news| news.lines().any(tells))
+    })
+    .await;
+}
+
 /// Waits until it has logged, behind the first `said` bytes of its log, that this part is in trouble: that it
 /// became ready, earlier or later, is another line.
 pub async fn in_trouble(bridge: &mut Bridge, said: usize, part: &str) {

@@ -1,0 +1,212 @@
+//! What holds lets go once its cause is gone, what is counted is counted once, and what an end leaves is told.
+
+use std::time::Duration;
+
+use crate::support::admin::Admin;
+use crate::support::bridge::{Bridge, Setup};
+use crate::support::broker::{Broker, Options, Protocol, Version, shared};
+use crate::support::events::{Events, number_in};
+use crate::support::kafka_reader::each_record;
+use crate::support::output::{Tally, json_lines};
+use crate::support::proxy::Proxy;
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{
+    Unusable, counts, drain, emptied, in_trouble, publish, ready_after, says, says_after, subscribed,
+};
+use crate::support::{SOON, kafka, on_each_broker, wait_until};
+
+on_each_broker!(
+    over each protocol, with a real kafka:
+    a_hold_ends_when_the_topic_takes_the_refused_event,
+);
+on_each_broker!(
+    over each protocol:
+    keyless_events_that_come_again_are_counted_once,
+    a_wrong_key_pointer_is_answered_with_the_right_one,
+    a_sink_that_is_down_takes_no_memory_from_the_others,
+    what_was_not_settled_when_the_broker_closed_ends_with_75,
+    dead_letters_are_told,
+);
+
+/// One event of `size` bytes, whose number is its identity.
+fn body(number: u64, size: usize) -> String {
+    let key = Events::good(1).key(number);
+    format!(r#"{{"md5":"{key}","n":{number},"x":"{}"}}"#, "x".repeat(size))
+}
+
+async fn send(broker: &Broker, namespace: &str, bodies: impl IntoIterator<Item = String>) {
+    Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
+}
+
+/// Limit, hold, higher limit: everything that was not a dead letter by then is delivered, without a restart.
+async fn a_hold_ends_when_the_topic_takes_the_refused_event(version: Version, protocol: Protocol) {
+    const EVENTS: u64 = 150;
+    let (broker, kafka) = (shared(version), kafka::shared());
+    let namespace = &protocol.named("refusing");
+    let (topic, queue) = (format!("{namespace}-{version:?}"), &format!("main.RTO.{namespace}"));
+    kafka.create_topic(&topic, 3, &["max.message.bytes=1000"]);
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .unset("SINKS__FILE__DIRECTORY")
+        .set("SINKS__KAFKA__BROKERS", kafka.bootstrap())
+        .set("SINKS__KAFKA__TOPIC", &topic);
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    send(broker, namespace, (0..EVENTS).map(|number| body(number, 5000))).await;
+    says(&mut bridge, "held: more than 100 events in a row were refused").await;
+    let letters = || json_lines(setup.dead_letters()).len() as u64;
+    wait_until("all that may are dead letters", SOON, || letters() == EVENTS - broker.depth(queue)).await;
+    let (said, dead) = (bridge.log().len(), letters());
+    assert!(dead <= 100, "{dead} dead letters");
+
+    kafka.configure_topic(&topic, "max.message.bytes=1000000");
+    emptied(broker, queue).await;
+    says_after(&mut bridge, said, "ready again after ").await;
+    drain(bridge).await;
+    let mut delivered = Vec::new();
+    each_record(&kafka.bootstrap(), &topic, |record| {
+        let value = String::from_utf8(record.value.expect("a value")).expect("text");
+        delivered.push(number_in(&value).expect("a number"));
+    });
+    delivered.sort_unstable();
+    assert_eq!(letters(), dead, "a good event became a dead letter");
+    assert_eq!(delivered.len() as u64, EVENTS - dead, "lost or doubled");
+    delivered.dedup();
+    assert_eq!(delivered.len() as u64, EVENTS - dead, "doubled");
+}
+
+/// Sixty events without a key that the broker delivers three times are sixty, not a hundred and eighty.
+async fn keyless_events_that_come_again_are_counted_once(version: Version, protocol: Protocol) {
+    const KEYLESS: u64 = 60;
+    const GOOD: u64 = 20;
+    let broker = Broker::start(version, Options::default());
+    let queue = "main.RTO.acme";
+    let setup =
+        Setup::new(&broker, protocol, "acme", "main", "acme-1").set("SOURCE__BACKOFF__MAX", "1s");
+    std::fs::create_dir(setup.dead_letters()).expect("make a directory");
+    let unusable = Unusable::make(setup.dead_letters());
+    let mut bridge = setup.start();
+    subscribed(&broker, queue, 1).await;
+    send(&broker, "acme", (0..KEYLESS).map(|number| format!(r#"{{"n":{number}}}"#))).await;
+    for _ in 0..2 {
+        wait_until("they are on the way", SOON, || counts(&broker, queue).in_flight == KEYLESS).await;
+        let said = bridge.log().len();
+        tokio::task::block_in_place(|| broker.restart());
+        ready_after(&mut bridge, said, "source").await;
+    }
+    send(&broker, "acme", (KEYLESS..KEYLESS + GOOD).map(|number| body(number, 1))).await;
+    unusable.restore();
+    emptied(&broker, queue).await;
+    assert!(!bridge.log().contains("events in a row"), "{}", bridge.log());
+    drain(bridge).await;
+    assert_eq!(json_lines(setup.dead_letters()).len() as u64, KEYLESS);
+    assert_eq!(json_lines(setup.files()).len() as u64, GOOD);
+}
+
+async fn a_wrong_key_pointer_is_answered_with_the_right_one(version: Version, protocol: Protocol) {
+    let (broker, namespace) = (shared(version), &protocol.named("pointer"));
+    let queue = &format!("main.RTO.{namespace}");
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .set("EVENT__KEYS", "/hash")
+        .set("DEAD_LETTERS__MAX_RUN", "10");
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    let key = Events::good(1).key(0);
+    send(broker, namespace, (0..30).map(|n| format!(r#"{{"n":{n},"email":{{"md5":"{key}"}}}}"#))).await;
+    says(&mut bridge, "held: more than 10 events in a row have no usable key").await;
+    let log = bridge.log();
+    assert!(log.contains(r#"`/email/md5` holds an MD5 in 11 of 11: restart with event.keys = ["/email/md5"]"#), "{log}");
+    assert!(!log.contains(&key), "a key is personal data: {log}");
+    bridge.terminate();
+    bridge.ended(SOON).await;
+    for letter in json_lines(setup.dead_letters()) {
+        assert_eq!(letter["detail"], "no key at /hash; there is an MD5 at /email/md5");
+    }
+
+    let mended = setup.set("EVENT__KEYS", "/email/md5");
+    let bridge = mended.start();
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    let (letters, events) = (json_lines(mended.dead_letters()).len(), json_lines(mended.files()).len());
+    assert_eq!(letters + events, 30, "{letters} dead letters, {events} events");
+    assert!(letters <= 10, "{letters} dead letters");
+}
+
+/// With a subscription of its own a sink that is down delays no other, however large the events are.
+async fn a_sink_that_is_down_takes_no_memory_from_the_others(version: Version, protocol: Protocol) {
+    const EVENTS: u64 = 600;
+    let (broker, namespace) = (shared(version), &protocol.named("shares"));
+    // Nothing answers there, and the port is nobody else's.
+    let nobody = Proxy::start("127.0.0.1:9".parse().expect("an address")).await;
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .set("SOURCE__ISOLATION", "mirror")
+        .set("SOURCE__MAX_BODY", "1MiB")
+        .set("SOURCE__MAX_IN_FLIGHT", "16MiB")
+        .set("SINKS__NATS__URL", format!("nats://{}", nobody.addr()))
+        .set("SINKS__NATS__STREAM", "NOWHERE")
+        .set("SINKS__NATS__SUBJECT", "nowhere");
+    let bridge = setup.start();
+    let (file, nats) = (format!("main-file.RTO.{namespace}"), format!("main-nats.RTO.{namespace}"));
+    subscribed(broker, &file, 1).await;
+    subscribed(broker, &nats, 1).await;
+    send(broker, namespace, (0..EVENTS).map(|number| body(number, 100_000))).await;
+    emptied(broker, &file).await;
+    let admin = Admin::of(&bridge).await;
+    admin
+        .not_ready(&[&format!("events of {nats}: "), "all of their share of source.max_in_flight, 8MiB"])
+        .await;
+    assert_eq!(broker.depth(&nats), EVENTS, "nothing that no sink holds is acknowledged");
+    assert!(bridge.peak_memory() < 120_000_000, "{} bytes", bridge.peak_memory());
+    bridge.kill();
+    assert_eq!(json_lines(setup.files()).len() as u64, EVENTS);
+}
+
+/// A drain that loses its connection while a sink is down has settled nothing, and must not say that it had.
+async fn what_was_not_settled_when_the_broker_closed_ends_with_75(version: Version, protocol: Protocol) {
+    const EVENTS: u64 = 2000;
+    let broker = shared(version);
+    let namespace = &protocol.named("unsettled");
+    let queue = &format!("main.RTO.{namespace}");
+    let proxy = Proxy::start(broker.addr_of(protocol)).await;
+    let setup = Setup::at(&protocol.url(proxy.addr()), namespace, "main", namespace)
+        .set("SOURCE__PREFETCH", "500");
+    std::fs::create_dir(setup.files()).expect("make a directory");
+    let unusable = Unusable::make(setup.files());
+    let mut bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    publish(broker, namespace, Events::good(EVENTS)).await;
+    in_trouble(&mut bridge, 0, "sink file").await;
+    wait_until("events are on the way", SOON, || counts(broker, queue).in_flight >= 400).await;
+    bridge.terminate();
+    says(&mut bridge, "SIGTERM: draining").await;
+    proxy.cut();
+    let status = bridge.ended(SOON).await;
+    let log = bridge.log();
+    assert_eq!(status.code(), Some(75), "{log}");
+    assert!(!log.contains("settled and acknowledged"), "{log}");
+    assert!(log.contains("were settled: the broker delivers them again"), "{log}");
+    unusable.restore();
+    assert_eq!(broker.depth(queue), EVENTS, "lost");
+    let bridge = setup.start();
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(Events::good(EVENTS), setup.files()).assert_complete(0);
+}
+
+async fn dead_letters_are_told(version: Version, protocol: Protocol) {
+    let (broker, namespace) = (shared(version), &protocol.named("told"));
+    let queue = &format!("main.RTO.{namespace}");
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace);
+    let mut bridge: Bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    send(broker, namespace, [r#"{"n":1}"#.to_owned()]).await;
+    says(&mut bridge, "1 event has become a dead letter (key_missing 1); the last: ").await;
+    let line = format!(", in the directory {}", setup.dead_letters().display());
+    assert!(bridge.log().contains(&line), "{}", bridge.log());
+    send(broker, namespace, (2..52).map(|n| format!(r#"{{"n":{n}}}"#))).await;
+    emptied(broker, queue).await;
+    bridge.terminate();
+    bridge.ended(Duration::from_secs(60)).await;
+    let log = bridge.log();
+    assert_eq!(log.matches("a dead letter (").count() + log.matches("dead letters (").count(), 2, "{log}");
+    assert!(log.contains("50 events have become dead letters (key_missing 50)"), "{log}");
+}
