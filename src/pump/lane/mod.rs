@@ -255,8 +255,12 @@ impl Lane {
     }
 
     fn ready(&mut self) {
+        // That the sink opens says nothing about what it refuses: the waits between offers go on growing.
+        if self.hold.is_some() {
+            return;
+        }
         self.backoff.reset();
-        if !self.is_ready && self.hold.is_none() {
+        if !self.is_ready {
             self.is_ready = true;
             self.reporter.report(State::Ready);
         }
