@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use md5::{Digest, Md5};
 
-pub use keying::{KeyDefect, Keying};
+pub use keying::{KeyDefect, Keying, Reading};
 
 /// The MD5 in an event, as 16 bytes; shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
