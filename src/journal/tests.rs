@@ -10,27 +10,23 @@ use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 
 use super::config::Compression;
-use super::finish::finish;
-use super::name::{Base, Template};
-use super::testing::{MemoryDisk, Op};
-use super::{Failure, Group, Journal, JournalSettings, Memory, Rotation, Trouble};
+use super::finish::{Unfinished, finish};
+use super::name::{Base, Opening, Template};
+use super::testing::{self, MemoryDisk, Op};
+use super::{Failure, Group, Journal, JournalSettings, Memory, Trouble};
 
 const DIRECTORY: &str = "/data";
 
 fn settings(compression: Compression, name: &str) -> JournalSettings {
-    JournalSettings {
-        directory: DIRECTORY.into(),
-        stems: Template::parse(name).unwrap().bind("b1"),
-        compression,
-        rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
-        max_open: 2,
-        max_total: None,
-        max_age: None,
-    }
+    JournalSettings { stems: Template::parse(name).unwrap().bind("b1"), compression, ..testing::settings() }
 }
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_262_400).unwrap()
+}
+
+fn base(counter: u32) -> Base {
+    Base::new("b1", Opening { at: now(), counter })
 }
 
 /// A process with its journal: writes numbered lines, remembers which are durable.
@@ -89,8 +85,8 @@ impl Process {
         false
     }
 
-    fn finish(&self, files: Vec<Base>) {
-        for base in files {
+    fn finish(&self, files: Vec<Unfinished>) {
+        for Unfinished { base, .. } in files {
             let directory = Path::new(DIRECTORY);
             let cancel = AtomicBool::new(false);
             // A failure leaves it for later.
@@ -300,7 +296,7 @@ fn files_of_others_are_left_alone() {
 #[test]
 fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed() {
     let disk = MemoryDisk::default();
-    let path = |n: u32| Path::new(DIRECTORY).join(Base::new("b1", now(), n).open());
+    let path = |n: u32| Path::new(DIRECTORY).join(base(n).open());
     let torn = [b"line 0 of a file\n", vec![b'x'; 200_000].as_slice()].concat();
     disk.put(&path(0), &torn);
     disk.put(&path(1), &vec![b'x'; 70_000]);
@@ -313,7 +309,7 @@ fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed(
 #[test]
 fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
     let disk = MemoryDisk::default();
-    let taken = Base::new("b1", now(), 0).finished(Compression::Gzip);
+    let taken = base(0).finished(Compression::Gzip);
     disk.put(&Path::new(DIRECTORY).join(&taken), b"kept");
     let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
     for _ in 0..3 {

@@ -380,7 +380,7 @@ async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
     let outcome = hand_over(&mut halves, &numbered(3..9)).await;
     for verdict in outcome.values() {
         let Verdict::Retry(error) = verdict else { panic!("{verdict:?}") };
-        assert_eq!(error.kind, SinkErrorKind::Unavailable);
+        assert_eq!(error.kind, SinkErrorKind::Misconfigured);
         assert!(error.to_string().contains("make room"), "{error}");
     }
     disk.heal();
