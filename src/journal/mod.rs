@@ -111,5 +111,12 @@ pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, Trou
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Trouble> + Send + 'static,
 ) -> Result<R, Trouble> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(Trouble::Interrupted(error.to_string())))
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        let why = if error.is_cancelled() {
+            "the bridge is ending"
+        } else {
+            "a fault of the bridge itself: report it"
+        };
+        Err(Trouble::Interrupted(why.to_owned()))
+    })
 }

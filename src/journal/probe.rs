@@ -24,6 +24,7 @@ pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, Trouble> 
 fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble> {
     let directory = settings.directory.as_path();
     let above = nearest(disk, directory)?;
+    name_fits(disk, above, settings)?;
     if above != directory {
         write_and_remove(disk, above)?;
         return Ok(vec![format!("{} does not exist yet and can be made", directory.display())]);
@@ -32,7 +33,6 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble
     refuse_doubles(directory, &entries, &settings.stems)?;
     let seen = holdings(&disk, settings)?;
     write_and_remove(disk, directory)?;
-    name_fits(disk, settings)?;
     Quota::new(settings.max_total, settings.max_age, seen, Timestamp::now()).check(
         1,
         Timestamp::now(),
@@ -73,11 +73,11 @@ pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, Trouble
 }
 
 /// The longest of the names that a file has on its way.
-fn name_fits(disk: OsDisk, settings: &JournalSettings) -> Result<(), Trouble> {
+fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Result<(), Trouble> {
     let opening = Opening { at: Timestamp::now(), ..Opening::FIRST };
     let stem = settings.stems.stem(Slot::default());
     for name in Base::new(&stem, opening).names() {
-        let path = settings.directory.join(name);
+        let path = directory.join(name);
         disk.exists(&path).map_err(Trouble::io("look for", &path))?;
     }
     Ok(())

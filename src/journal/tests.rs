@@ -1,6 +1,10 @@
 //! The journal on a disk that fails and crashes between any two steps.
 
+mod full_disk;
+mod recovery;
+
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,12 +41,13 @@ struct Process {
     journal: Option<Journal>,
     next: u32,
     durable: Vec<u32>,
+    clock: Timestamp,
 }
 
 impl Process {
     fn new(disk: &MemoryDisk, settings: JournalSettings) -> Self {
         let (disk, memory) = (disk.clone(), Memory::default());
-        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new() }
+        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new(), clock: now() }
     }
 
     /// Another process after this one has died: all that is left is the disk.
@@ -53,7 +58,7 @@ impl Process {
     fn open(&mut self) -> Result<(), Trouble> {
         if self.journal.is_none() {
             let disk = Arc::new(self.disk.clone());
-            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), now())?);
+            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), self.clock)?);
         }
         Ok(())
     }
@@ -73,7 +78,7 @@ impl Process {
             };
             group.append(slot, n, write).unwrap();
         }
-        match journal.commit(&group, now()) {
+        match journal.commit(&group, self.clock) {
             Ok(()) => {
                 self.durable.extend(self.next..self.next + count);
                 self.next += count;
@@ -95,12 +100,12 @@ impl Process {
     }
 
     fn rotate(&mut self) {
-        let files = self.journal.as_mut().map(|journal| journal.rotate(now(), 8));
+        let files = self.journal.as_mut().map(|journal| journal.rotate(self.clock, 8));
         self.finish(files.unwrap_or_default());
     }
 
     fn close(&mut self) {
-        let files = self.journal.as_mut().map(|journal| journal.take_all(now()));
+        let files = self.journal.as_mut().map(|journal| journal.take_all(self.clock));
         self.finish(files.unwrap_or_default());
         self.journal = None;
     }
@@ -116,7 +121,7 @@ impl Process {
                 "gz" => {
                     let mut plain = Vec::new();
                     let mut decoder = flate2::read::GzDecoder::new(content.as_slice());
-                    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+                    io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
                     plain
                 }
                 _ => {
@@ -147,17 +152,39 @@ fn live(process: &mut Process) {
 /// Crashes the machine, or kills the process, at every single operation of its life; what was durable must
 /// be there once for a reader after a restart, and what was not at most once.
 fn survive_every_crash(compression: Compression, name: &str, machine: bool, keep: impl Fn(usize) -> usize) {
+    let crash = |disk: &MemoryDisk| if machine { disk.crash(&keep) } else { disk.kill() };
+    survive(compression, name, false, &crash);
+    if compression != Compression::None {
+        survive(compression, name, true, &crash);
+    }
+}
+
+/// The same, and the power cut leaves pages of zeros.
+fn survive_every_crash_leaving(
+    compression: Compression,
+    name: &str,
+    keep: impl Fn(usize) -> usize,
+    is_zero: impl Fn(usize) -> bool,
+) {
+    survive(compression, name, false, &|disk| disk.crash_leaving(&keep, &is_zero));
+}
+
+/// `cramped`: there is no room to compress anything.
+fn survive(compression: Compression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
     for crash_at in 0.. {
         let disk = MemoryDisk::default();
         let mut process = Process::new(&disk, settings(compression, name));
+        if cramped {
+            disk.fail(|op, path| {
+                let compressing =
+                    op == Op::Append && path.to_str().is_some_and(|path| path.ends_with(".tmp"));
+                compressing.then(|| io::ErrorKind::StorageFull.into())
+            });
+        }
         disk.crash_at(crash_at);
         live(&mut process);
         let completed = !disk.is_off();
-        if machine {
-            disk.crash(&keep);
-        } else {
-            disk.kill();
-        }
+        crash(&disk);
         let in_flight = process.next..process.next + 6;
         let mut process = process.successor();
         process.next += 1000;
@@ -196,7 +223,12 @@ fn no_crash_loses_or_doubles_a_line() {
 /// One disk error at every single operation of a life that goes on: no crash, so no line may double.
 #[test]
 fn no_error_loses_or_doubles_a_line() {
-    for compression in [Compression::None, Compression::Zstd] {
+    for (compression, kind) in [
+        (Compression::None, io::ErrorKind::Other),
+        (Compression::Zstd, io::ErrorKind::Other),
+        (Compression::None, io::ErrorKind::StorageFull),
+        (Compression::Gzip, io::ErrorKind::StorageFull),
+    ] {
         for duration in [1, 2, 3, 7] {
             for fail_from in 0..120 {
                 let disk = MemoryDisk::default();
@@ -205,7 +237,7 @@ fn no_error_loses_or_doubles_a_line() {
                 disk.fail(move |_, _| {
                     seen += 1;
                     let failing = (fail_from..fail_from + duration).contains(&seen);
-                    failing.then(|| std::io::Error::other("injected"))
+                    failing.then(|| kind.into())
                 });
                 for count in [2, 1, 5, 3, 4] {
                     // As a lane does: again, until it is durable.
@@ -243,7 +275,7 @@ proptest! {
         for (count, what) in groups {
             let mut rng = random.fork();
             let odds = if what < 5 { 0 } else { 1 + usize::from(what) };
-            disk.fail(move |_, _| (rng.usize(0..40) < odds).then(|| std::io::Error::other("injected")));
+            disk.fail(move |_, _| (rng.usize(0..40) < odds).then(|| io::Error::other("injected")));
             for _ in 0..4 {
                 if process.write(count) {
                     break;
@@ -255,7 +287,8 @@ proptest! {
                 disk.crash_at(random.usize(0..8));
                 process.write(count);
                 process.rotate();
-                disk.crash(|n| random.usize(0..=n));
+                let mut pages = random.fork();
+                disk.crash_leaving(|n| random.usize(0..=n), |_| pages.u8(0..4) == 0);
                 process = process.successor();
             }
         }
@@ -363,7 +396,7 @@ fn a_group_is_refused_whole_when_one_of_its_files_fails() {
     let before = disk.files();
     disk.fail(|op, path| {
         let second = path.to_str().unwrap().contains("b1-2-");
-        (op == Op::Sync && second).then(|| std::io::Error::other("injected"))
+        (op == Op::Sync && second).then(|| io::Error::other("injected"))
     });
     assert!(!process.write(3));
     assert_eq!(disk.files(), before);

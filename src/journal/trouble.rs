@@ -233,8 +233,9 @@ pub(super) fn is_no_room(cause: &io::Error) -> bool {
 fn movable(disk: &dyn Disk, settings: &JournalSettings) -> String {
     match holdings(disk, settings) {
         Ok(seen) if seen.finished > 0 => format!(
-            "{} finished files of {} in {} can be moved away",
+            "{} finished file{} of {} in {} can be moved away",
             seen.finished,
+            if seen.finished == 1 { "" } else { "s" },
             Size(seen.finished_bytes),
             shown(&settings.directory)
         ),
