@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::key::{Key, KeyDefect, Keying};
+use crate::key::{Key, KeyDefect, Keying, Reading};
 
 /// Numbers the sessions of one source, from 1; a later session voids the acks of an earlier one (I2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,18 +103,23 @@ pub struct Event {
     pub key: Key,
     /// Why there is no usable key, if there is none.
     pub defect: Option<Defect>,
+    /// The whole body is known to be one JSON value in UTF-8, since it was read as such. `false` proves nothing.
+    pub is_json: bool,
 }
 
 impl Event {
     /// Looks for the key as `keying` says; not at all in a body that can't be read.
     pub fn new(message: Message, keying: &Keying) -> Self {
-        let key = match &message.unreadable {
-            Some(unreadable) => Err(Defect::Body(unreadable.clone())),
-            None => keying.key_of(&message.body).map_err(Defect::Key),
+        let (key, is_json) = match &message.unreadable {
+            Some(unreadable) => (Err(Defect::Body(unreadable.clone())), false),
+            None => {
+                let Reading { key, is_json } = keying.read(&message.body);
+                (key.map_err(Defect::Key), is_json)
+            }
         };
         match key {
-            Ok(key) => Self { message, key, defect: None },
-            Err(defect) => Self { key: Key::digest(&message.body), message, defect: Some(defect) },
+            Ok(key) => Self { message, key, defect: None, is_json },
+            Err(defect) => Self { key: Key::digest(&message.body), message, defect: Some(defect), is_json },
         }
     }
 

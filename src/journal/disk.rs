@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fs::{OFlags, statvfs};
+
+use crate::display::one_line;
 
 /// Keys in the files identify people (D14): nobody but the bridge's user reads them.
 const FILE_MODE: u32 = 0o600;
@@ -21,7 +24,7 @@ pub(crate) trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file that exists.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Whether there is a file.
+    /// Whether there is anything of that name, be it a link that leads nowhere.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Renames within a directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -29,6 +32,8 @@ pub(crate) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// How many bytes can still be written to the file system of `directory`; a quota is not seen.
+    fn room(&self, directory: &Path) -> io::Result<u64>;
     /// Locks `path`, made if it is missing, for as long as the value lives.
     fn lock(&self, path: &Path) -> io::Result<Locking>;
 }
@@ -57,15 +62,27 @@ pub(crate) struct Entry {
     pub(crate) modified: Timestamp,
 }
 
+/// A lock, held until it is dropped, and the note in its file, which outlives it.
+pub(crate) trait Lock: Send + Sync {
+    /// What was noted last, by this process or an earlier one; empty where there is nothing.
+    fn note(&self) -> io::Result<String>;
+    /// Notes `text`, one line, in place of what was there. Not synced: a crash may undo it.
+    fn set_note(&self, text: &str) -> io::Result<()>;
+}
+
 /// The outcome of asking for a lock.
 pub(crate) enum Locking {
     /// Held until dropped.
-    Locked(Box<dyn Send + Sync>),
+    Locked(Box<dyn Lock>),
     /// Somebody else holds it: what that one wrote into it.
     HeldBy(String),
 }
 
-/// The file system of the machine.
+/// The most that is read of a lock file.
+const LONGEST_NOTE: usize = 1024;
+
+/// The file system of the machine. It writes through no link: whoever may put one into the directory must not
+/// choose which file the bridge's user empties or fills. The way to the directory may have links.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OsDisk;
 
@@ -109,11 +126,15 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).append(true).open(path)?))
+        Ok(Box::new(no_link().read(true).append(true).open(path)?))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        fs::exists(path)
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -128,27 +149,59 @@ impl Disk for OsDisk {
         File::open(path)?.sync_all()
     }
 
+    fn room(&self, directory: &Path) -> io::Result<u64> {
+        let found = statvfs(directory)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Locking> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(path)?;
+        let file =
+            no_link().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(path)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
-                write!(file, "process {}", std::process::id())?;
-                Ok(Locking::Locked(Box::new(file)))
+                let lock = OsLock(file);
+                // Only for people; on a full disk there may be no room for it.
+                drop(lock.note().and_then(|note| lock.set_note(&note)));
+                Ok(Locking::Locked(Box::new(lock)))
             }
             Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(path).unwrap_or_default();
+                let (holder, _) = first_two_lines(&file).unwrap_or_default();
                 Ok(Locking::HeldBy(if holder.is_empty() { "another process".to_owned() } else { holder }))
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+/// Opens files themselves, never what a link of their name leads to.
+fn no_link() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+/// Two lines: the process that holds the lock, and the note.
+struct OsLock(File);
+
+impl Lock for OsLock {
+    fn note(&self) -> io::Result<String> {
+        Ok(first_two_lines(&self.0)?.1)
+    }
+
+    fn set_note(&self, text: &str) -> io::Result<()> {
+        let lines = format!("process {}\n{text}\n", std::process::id());
+        // Over what is there, and cut off afterwards: so a full disk takes it, too.
+        self.0.write_all_at(lines.as_bytes(), 0)?;
+        self.0.set_len(lines.len() as u64)
+    }
+}
+
+fn first_two_lines(file: &File) -> io::Result<(String, String)> {
+    let mut content = vec![0; LONGEST_NOTE];
+    let read = FileExt::read_at(file, &mut content, 0)?;
+    let text = String::from_utf8_lossy(&content[..read]);
+    let mut lines = text.lines().map(|line| one_line(line).into_owned());
+    Ok((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
 }
 
 impl DiskFile for File {
@@ -173,7 +226,7 @@ impl DiskFile for File {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let there = match fs::metadata(path) {
+        let there = match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             metadata => metadata?,
         };

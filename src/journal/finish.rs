@@ -3,7 +3,8 @@
 //! Uncompressed it is renamed. Compressed, in steps each of which is durable before the next: the `.tmp`
 //! file is written and synced; renamed to `.ready`; the `.open` file is removed; `.ready` is renamed to the
 //! finished name. So at no time two complete copies exist of which a reader could take the second later,
-//! and at every time one complete copy exists ([`super::recovery`] goes on from any step).
+//! and at every time one complete copy exists ([`super::recovery`] goes on from any step). Where there is no room
+//! for compressing, a file is finished as it is, which takes none: else nothing could be moved away to make some.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -14,10 +15,18 @@ use flate2::write::GzEncoder;
 use super::config::Compression;
 use super::disk::{Disk, DiskFile};
 use super::name::Base;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, is_no_room};
 
 const CHUNK: usize = 256 << 10;
 const ZSTD_LEVEL: i32 = 3;
+
+/// A file that is no longer written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) base: Base,
+    /// In bytes.
+    pub(crate) len: u64,
+}
 
 /// Finishes the file `base`, from whatever step an earlier try has come to; one without content is removed.
 /// Given up, to be done again later, once `cancel` is set.
@@ -39,21 +48,49 @@ pub(super) fn finish(
         return disk.sync_directory(directory).map_err(Trouble::io("sync", directory));
     }
     let source = disk.open(&open).map_err(Trouble::io("open", &open))?;
-    if source.len().map_err(Trouble::io("read", &open))? == 0 {
+    let len = source.len().map_err(Trouble::io("read", &open))?;
+    if len == 0 {
         return remove(disk, directory, &open);
     }
-    let finished = directory.join(base.finished(compression));
-    if exists(&finished)? {
-        return Err(Trouble::Exists { path: finished });
-    }
     if compression == Compression::None {
-        return rename(disk, directory, &open, &finished);
+        return finish_plain(disk, directory, base);
     }
+    refuse_existing(disk, &directory.join(base.finished(compression)))?;
     let temporary = directory.join(base.temporary(compression));
-    let written = write_compressed(disk, source.as_ref(), &temporary, compression, cancel);
-    written.map_err(Trouble::io("write", &temporary))?;
-    rename(disk, directory, &temporary, &ready)?;
-    publish(disk, directory, base, compression)
+    let source = Source { file: source.as_ref(), offset: 0, len, cancel };
+    match write_compressed(disk, source, &temporary, compression) {
+        Ok(()) => {
+            rename(disk, directory, &temporary, &ready)?;
+            publish(disk, directory, base, compression)
+        }
+        Err(cause) => {
+            // Left there it would take the very room that is wanting. What can't be removed now is removed by the
+            // next try, or by the next opening.
+            drop(disk.remove(&temporary));
+            if is_no_room(&cause) && !cancel.load(Ordering::Relaxed) {
+                tracing::info!(
+                    file = base.finished(Compression::None),
+                    "no room to compress it: finished as it is"
+                );
+                return finish_plain(disk, directory, base);
+            }
+            Err(Trouble::io("write", &temporary)(cause))
+        }
+    }
+}
+
+fn finish_plain(disk: &dyn Disk, directory: &Path, base: &Base) -> Result<(), Trouble> {
+    let finished = directory.join(base.finished(Compression::None));
+    refuse_existing(disk, &finished)?;
+    rename(disk, directory, &directory.join(base.open()), &finished)
+}
+
+/// Renaming would overwrite it.
+pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), Trouble> {
+    match disk.exists(finished).map_err(Trouble::io("look for", finished))? {
+        true => Err(Trouble::Exists { path: finished.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Gives a file that is ready to readers.
@@ -63,12 +100,13 @@ pub(super) fn publish(
     base: &Base,
     compression: Compression,
 ) -> Result<(), Trouble> {
+    let finished = directory.join(base.finished(compression));
+    refuse_existing(disk, &finished)?;
     let open = directory.join(base.open());
     if disk.exists(&open).map_err(Trouble::io("look for", &open))? {
         disk.remove(&open).map_err(Trouble::io("remove", &open))?;
     }
     disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
-    let finished = directory.join(base.finished(compression));
     rename(disk, directory, &directory.join(base.ready(compression)), &finished)
 }
 
@@ -86,25 +124,25 @@ fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(
 
 fn write_compressed(
     disk: &dyn Disk,
-    source: &dyn DiskFile,
+    mut source: Source<'_>,
     target: &Path,
     compression: Compression,
-    cancel: &AtomicBool,
 ) -> io::Result<()> {
     if disk.exists(target)? {
         disk.remove(target)?; // left by a try that failed
     }
-    let mut reader = Source { file: source, offset: 0, cancel };
     let target = BufWriter::with_capacity(CHUNK, Target(disk.create(target)?));
     let target = match compression {
-        Compression::None => copy(&mut reader, target)?,
+        Compression::None => copy(&mut source, target)?,
         Compression::Gzip => {
-            copy(&mut reader, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
+            copy(&mut source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
         }
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
             encoder.include_checksum(true)?;
-            copy(&mut reader, encoder)?.finish()?
+            // In the frame's header, where readers that take it all at once look for it.
+            encoder.set_pledged_src_size(Some(source.len))?;
+            copy(&mut source, encoder)?.finish()?
         }
     };
     target.into_inner().map_err(|error| error.into_error())?.0.sync()
@@ -123,6 +161,8 @@ fn copy<W: Write>(reader: &mut Source<'_>, mut writer: W) -> io::Result<W> {
 struct Source<'a> {
     file: &'a dyn DiskFile,
     offset: u64,
+    /// It ends here.
+    len: u64,
     cancel: &'a AtomicBool,
 }
 
@@ -131,7 +171,8 @@ impl Read for Source<'_> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(io::Error::other("the bridge is stopping"));
         }
-        let n = self.file.read_at(buffer, self.offset)?;
+        let rest = usize::try_from(self.len - self.offset).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.file.read_at(&mut buffer[..rest], self.offset)?;
         self.offset += n as u64;
         Ok(n)
     }

@@ -1,6 +1,6 @@
 //! Finishes files beside the event path: compressing 128 MiB takes a second or more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::JournalSettings;
 use super::disk::Disk;
-use super::finish::finish;
+use super::finish::{Unfinished, finish};
 use super::name::Base;
+use super::trouble::Trouble;
 
 /// The most files waiting; beyond that the files being written grow on instead of being finished.
 const MAX_WAITING: usize = 64;
@@ -35,7 +36,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     /// The first one is being worked on.
-    waiting: VecDeque<Base>,
+    waiting: VecDeque<Unfinished>,
     /// No more will come.
     last: bool,
 }
@@ -60,8 +61,13 @@ impl Finisher {
         MAX_WAITING.saturating_sub(self.shared.lock().waiting.len())
     }
 
+    /// The bytes of the largest file waiting or being worked on; 0 when there is none.
+    pub(crate) fn largest(&self) -> u64 {
+        self.shared.lock().waiting.iter().map(|file| file.len).max().unwrap_or(0)
+    }
+
     /// Finishes these, some time.
-    pub(crate) fn push(&self, files: Vec<Base>) {
+    pub(crate) fn push(&self, files: Vec<Unfinished>) {
         if !files.is_empty() {
             self.shared.lock().waiting.extend(files);
             self.shared.news.notify_one();
@@ -99,26 +105,39 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(base) = self.next() {
-            let directory = &self.settings.directory;
-            let outcome =
-                finish(self.disk.as_ref(), directory, &base, self.settings.compression, &self.cancel);
+        let mut told = HashMap::new();
+        while let Some(file) = self.next() {
+            let outcome = self.finish(&file.base);
             let mut queue = self.lock();
             queue.waiting.pop_front();
-            let Err(trouble) = outcome else { continue };
+            let Err(trouble) = outcome else {
+                told.remove(&file.base);
+                continue;
+            };
             if self.cancel.load(Ordering::Relaxed) {
                 return;
             }
-            tracing::warn!("{trouble}; the file stays as it is and is finished later");
+            // Once for each cause: it is tried again and again.
+            let text = trouble.to_string();
+            if told.get(&file.base) != Some(&text) {
+                tracing::warn!("{text}; the file stays as it is and is finished later");
+                told.insert(file.base.clone(), text);
+            }
             if !queue.last {
-                queue.waiting.push_back(base);
+                queue.waiting.push_back(file);
                 drop(self.news.wait_timeout_while(queue, TRY_AGAIN, |queue| !queue.last));
             }
         }
     }
 
+    fn finish(&self, base: &Base) -> Result<(), Trouble> {
+        let JournalSettings { directory, compression, .. } = &self.settings;
+        let outcome = finish(self.disk.as_ref(), directory, base, *compression, &self.cancel);
+        outcome.map_err(|trouble| trouble.explained(self.disk.as_ref(), &self.settings))
+    }
+
     /// The next file; `None` at the end.
-    fn next(&self) -> Option<Base> {
+    fn next(&self) -> Option<Unfinished> {
         let waiting = |queue: &mut Queue| queue.waiting.is_empty() && !queue.last;
         let queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         let cancelled = self.cancel.load(Ordering::Relaxed);

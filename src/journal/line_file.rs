@@ -10,6 +10,9 @@ use super::disk::{Disk, DiskFile};
 use super::name::Base;
 use super::trouble::Trouble;
 
+/// The most bytes written to a file since it was last synced: what recovery must look at. A group of the file
+/// sink is smaller, so that syncing in between is for what is out of the common only.
+pub(super) const UNSYNCED: usize = 8 << 20;
 /// The most syncs at once.
 const PARALLEL_SYNCS: usize = 16;
 
@@ -37,14 +40,23 @@ impl LineFile {
         Self { base, path, handle: None, synced: len, written: len, cut: false, opened, wave: 0 }
     }
 
-    /// Appends without syncing; after an error any part of `lines` may be there.
+    /// Appends, and syncs only where more than [`UNSYNCED`] bytes would wait for it; after an error any part of
+    /// `lines` may be there.
     pub(super) fn append(&mut self, disk: &dyn Disk, lines: &[u8]) -> Result<(), Trouble> {
+        // Before a cut is durable, a crash could mix what was cut off with what is written now.
+        self.settle_cut(disk)?;
         self.written += lines.len() as u64;
         let handle = match &mut self.handle {
             Some(handle) => handle,
             none => none.insert(disk.open(&self.path).map_err(Trouble::io("open", &self.path))?),
         };
-        handle.append(lines).map_err(Trouble::io("write", &self.path))
+        for (n, chunk) in lines.chunks(UNSYNCED).enumerate() {
+            if n > 0 {
+                handle.sync().map_err(Trouble::io("sync", &self.path))?;
+            }
+            handle.append(chunk).map_err(Trouble::io("write", &self.path))?;
+        }
+        Ok(())
     }
 
     /// Whether something was written that is not answered for.

@@ -2,14 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The synced length of every file being written, by path. It outlives the journal: what could not be cut
 /// back when a write failed is cut back at the next opening.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memory(Arc<Mutex<HashMap<PathBuf, u64>>>);
+pub(crate) struct Memory {
+    lengths: Arc<Mutex<HashMap<PathBuf, u64>>>,
+    opened: Arc<AtomicBool>,
+}
 
 impl Memory {
+    /// Once.
+    pub(super) fn is_first_opening(&self) -> bool {
+        !self.opened.swap(true, Ordering::Relaxed)
+    }
+
     pub(super) fn synced(&self, path: &Path) -> Option<u64> {
         self.with(|lengths| lengths.get(path).copied())
     }
@@ -30,6 +39,6 @@ impl Memory {
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut HashMap<PathBuf, u64>) -> R) -> R {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.lengths.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

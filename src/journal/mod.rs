@@ -14,8 +14,12 @@
 //! * That length is remembered for each file (`memory.rs`) as long as the process lives: what could not be
 //!   cut back at once is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
+//! * At most [`line_file::UNSYNCED`] bytes at a file's end were written since it was last synced. Of these a power
+//!   cut may leave any page as zeros. No line holds a zero byte, so recovery cuts the end off where it finds one.
+//! * A full disk does not stop what makes room: compressing has a reserve, needs none where that is gone, too, and
+//!   begins early when the disk is full.
 //!
-//! Nothing here knows what a line means.
+//! Nothing here knows what a line means, but that it has no zero byte.
 
 pub mod config;
 pub(crate) mod disk;
@@ -56,6 +60,8 @@ use name::Stems;
 /// What a journal is opened with.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalSettings {
+    /// The table of its options, such as `sinks.file`: what is in trouble names them.
+    pub(crate) section: String,
     /// Made, with mode 0700, if it is missing.
     pub(crate) directory: PathBuf,
     /// What its files are called; a file with another name is never touched.
@@ -81,7 +87,16 @@ pub(crate) async fn open(
     settings: JournalSettings,
     memory: Memory,
 ) -> Result<Journal, Trouble> {
-    blocking(move || Journal::open(disk, settings, memory, Timestamp::now())).await
+    blocking(move || {
+        let journal = Journal::open(disk, settings, memory.clone(), Timestamp::now())?;
+        if memory.is_first_opening()
+            && let Ok(Some(warning)) = probe::open_to_others(&journal.settings().directory)
+        {
+            tracing::warn!("{warning}");
+        }
+        Ok(journal)
+    })
+    .await
 }
 
 /// Whether a journal could be opened, found out off the async threads; leaves nothing behind. Returns lines
@@ -96,5 +111,12 @@ pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, Trou
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Trouble> + Send + 'static,
 ) -> Result<R, Trouble> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(Trouble::Interrupted(error.to_string())))
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        let why = if error.is_cancelled() {
+            "the bridge is ending"
+        } else {
+            "a fault of the bridge itself: report it"
+        };
+        Err(Trouble::Interrupted(why.to_owned()))
+    })
 }

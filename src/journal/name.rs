@@ -10,7 +10,8 @@
 //!
 //! Files of one stem sort by time.
 
-use std::fmt::Write as _;
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -19,6 +20,8 @@ use jiff::{Timestamp, ToSpan};
 use super::config::Compression;
 
 const MILLIS_PER_HOUR: i64 = 3_600_000;
+/// The hours, from 1970, of the years 0 to 9999: those with four digits.
+const HOURS: RangeInclusive<i64> = -17_268_672..=70_389_501;
 
 /// A checked name template: text with `{connection_id}`, `{partition}`, `{date}` and `{hour}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,10 +129,12 @@ pub(crate) struct Stems(Vec<Piece>);
 
 impl Stems {
     /// The slot for a time in milliseconds since 1970 and a partition; each is asked for only when it is
-    /// used.
+    /// used. A time outside the years 0 to 9999 is no time that anybody meant, and its date would not be of the
+    /// form by which files are known again: it counts as 1970.
     pub(crate) fn slot(&self, millis: impl FnOnce() -> i64, partition: impl FnOnce() -> u32) -> Slot {
         let has = |piece| self.0.contains(&piece);
-        let hours = || millis().div_euclid(MILLIS_PER_HOUR);
+        let hours =
+            || Some(millis().div_euclid(MILLIS_PER_HOUR)).filter(|hour| HOURS.contains(hour)).unwrap_or(0);
         let hour = match (has(Piece::Date), has(Piece::Hour)) {
             (true, true) => hours(),
             (true, false) => hours().div_euclid(24) * 24,
@@ -200,20 +205,54 @@ fn fixed<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
     head.iter().zip(shape).all(same).then_some(rest)
 }
 
+/// When a file was opened, and its number among those of the same millisecond: in this order files sort by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Opening {
+    /// Whole milliseconds.
+    pub(crate) at: Timestamp,
+    pub(crate) counter: u32,
+}
+
+impl Opening {
+    /// Before all others.
+    pub(crate) const FIRST: Self = Self { at: Timestamp::UNIX_EPOCH, counter: 0 };
+    /// More digits would sort before fewer.
+    const MAX_COUNTER: u32 = 999_999;
+
+    /// One for a file opened `now`, behind this one even if the clock was set back.
+    pub(crate) fn next(self, now: Timestamp) -> Self {
+        let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+        match self.counter < Self::MAX_COUNTER {
+            _ if now > self.at => Self { at: now, counter: 0 },
+            true => Self { counter: self.counter + 1, ..self },
+            false => Self { at: self.at.checked_add(1.millisecond()).unwrap_or(self.at), counter: 0 },
+        }
+    }
+
+    /// Reads what `to_string` has made.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (time, counter) = text.split_once('-')?;
+        let digits_only = counter.len() >= 6 && counter.bytes().all(|byte| byte.is_ascii_digit());
+        let counter = counter.parse().ok().filter(|_| digits_only)?;
+        Some(Self { at: opening_time(time)?, counter })
+    }
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.at.as_millisecond().rem_euclid(1000);
+        write!(f, "{}{millis:03}Z-{:06}", self.at.strftime("%Y%m%dT%H%M%S"), self.counter)
+    }
+}
+
 /// The part of a file's name that stays the same through all its states.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Base(String);
 
 impl Base {
-    /// The `counter`-th file of this stem opened in that millisecond.
-    pub(crate) fn new(stem: &str, opened: Timestamp, counter: u32) -> Self {
-        let millis = opened.as_millisecond().rem_euclid(1000);
-        let mut base = stem.to_owned();
-        // Writing into a String can't fail.
-        if write!(base, "-{}{millis:03}Z-{counter:06}", opened.strftime("%Y%m%dT%H%M%S")).is_err() {
-            base.clear();
-        }
-        Self(base)
+    /// The file of this stem with this opening.
+    pub(crate) fn new(stem: &str, opening: Opening) -> Self {
+        Self(format!("{stem}-{opening}"))
     }
 
     /// While it is written.
@@ -254,7 +293,7 @@ impl Base {
 pub(crate) struct Parsed {
     pub(crate) base: Base,
     pub(crate) stem: String,
-    pub(crate) opened: Timestamp,
+    pub(crate) opening: Opening,
     pub(crate) state: FileState,
 }
 
@@ -282,13 +321,10 @@ const ENDINGS: [(&str, FileState); 8] = [
 pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
     let with_ending = |(ending, state): &(&str, FileState)| Some((file_name.strip_suffix(ending)?, *state));
     let (base, state) = ENDINGS.iter().find_map(with_ending)?;
-    let (front, counter) = base.rsplit_once('-')?;
-    let (stem, time) = front.rsplit_once('-')?;
-    let digits_only = counter.len() >= 6 && counter.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits_only || !stems.owns(stem) {
-        return None;
-    }
-    Some(Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opened: opening_time(time)?, state })
+    let (front, _) = base.rsplit_once('-')?;
+    let (stem, _) = front.rsplit_once('-')?;
+    let opening = Opening::parse(&base[stem.len() + 1..])?;
+    stems.owns(stem).then(|| Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opening, state })
 }
 
 fn opening_time(text: &str) -> Option<Timestamp> {
@@ -318,6 +354,39 @@ mod tests {
         assert_eq!(slot, stems.slot(|| NOON, || 7));
         assert_ne!(slot, stems.slot(|| NOON + MILLIS_PER_HOUR, || 7));
         assert_eq!(stems.lock_name(), ".x-{date}T{hour}-p{partition}-acme-b1.lock");
+    }
+
+    #[test]
+    fn a_date_has_four_digits_for_the_year_whatever_the_time() {
+        let stems = stems("{date}T{hour}");
+        let of = |millis| stems.stem(stems.slot(|| millis, || 0));
+        let (first, last) = (*HOURS.start() * MILLIS_PER_HOUR, (*HOURS.end() + 1) * MILLIS_PER_HOUR - 1);
+        assert_eq!((of(first).as_str(), of(last).as_str()), ("0000-01-01T00", "9999-12-30T21"));
+        for millis in [first - 1, last + 1, i64::MIN, i64::MAX, -1_000_000_000_000_000] {
+            assert_eq!(of(millis), "1970-01-01T00", "{millis}");
+        }
+        assert_eq!(of(-1), "1969-12-31T23");
+    }
+
+    #[test]
+    fn an_opening_comes_behind_the_last_one_whatever_the_clock_says() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let mut last = Opening { at: at(NOON), counter: Opening::MAX_COUNTER - 1 };
+        for (now, expected) in [
+            (NOON, (NOON, Opening::MAX_COUNTER)),
+            (NOON - 3_600_000, (NOON + 1, 0)),
+            (NOON + 1, (NOON + 1, 1)),
+            (NOON + 2, (NOON + 2, 0)),
+            (-1, (NOON + 2, 1)),
+        ] {
+            let next = last.next(at(now));
+            assert_eq!((next.at, next.counter), (at(expected.0), expected.1));
+            assert!(next > last && next.to_string() > last.to_string());
+            assert_eq!(Opening::parse(&next.to_string()), Some(next));
+            last = next;
+        }
+        assert!(Opening::FIRST.next(Timestamp::MIN).to_string().starts_with("19700101T000000000Z-000001"));
+        assert_eq!(Opening::parse("").or(Opening::parse("20261121T120000000Z-1")), None);
     }
 
     #[test]
@@ -354,8 +423,8 @@ mod tests {
     #[test]
     fn names_of_others_are_not_ours() {
         let ours = stems("{connection_id}");
-        let opened = Timestamp::from_millisecond(NOON).unwrap();
-        let base = Base::new("acme-b1", opened, 0);
+        let base =
+            Base::new("acme-b1", Opening { at: Timestamp::from_millisecond(NOON).unwrap(), counter: 0 });
         assert_eq!(base.open(), "acme-b1-20261121T120000000Z-000000.jsonl.open");
         assert!(parse(&base.open(), &ours).is_some());
         for other in [
@@ -375,12 +444,14 @@ mod tests {
         #[test]
         fn a_name_tells_what_it_was_made_of(
             template in prop::sample::select(vec!["{connection_id}", "{partition}1{date}{hour}", "p{partition}-{hour}", "a-b"]),
-            millis in 0i64..4_000_000_000_000, partition: u32, counter in 0u32..2_000_000,
+            opened in 0i64..200_000_000_000_000, partition: u32, counter in 0u32..2_000_000,
+            // Whatever a producer has set: years before 0 and beyond 9999, too.
+            millis in prop_oneof![0i64..4_000_000_000_000, -70_000_000_000_000i64..270_000_000_000_000, any::<i64>()],
         ) {
             let stems = stems(template);
-            let opened = Timestamp::from_millisecond(millis).unwrap();
+            let opening = Opening { at: Timestamp::from_millisecond(opened).unwrap(), counter };
             let stem = stems.stem(stems.slot(|| millis, || partition));
-            let base = Base::new(&stem, opened, counter);
+            let base = Base::new(&stem, opening);
             for (name, state) in [
                 (base.open(), FileState::Open),
                 (base.finished(Compression::None), FileState::Finished),
@@ -389,14 +460,16 @@ mod tests {
                 (base.ready(Compression::Gzip), FileState::Ready(Compression::Gzip)),
             ] {
                 let parsed = parse(&name, &stems);
-                let expected = Parsed { base: base.clone(), stem: stem.clone(), opened, state };
+                let expected = Parsed { base: base.clone(), stem: stem.clone(), opening, state };
                 prop_assert_eq!(parsed, Some(expected));
             }
         }
 
         #[test]
         fn names_of_one_stem_sort_by_time(a in 0i64..4_000_000_000_000, b in 0i64..4_000_000_000_000, n in 0u32..999_999, m in 0u32..999_999) {
-            let name = |millis, counter| Base::new("x", Timestamp::from_millisecond(millis).unwrap(), counter);
+            let name = |millis, counter| {
+                Base::new("x", Opening { at: Timestamp::from_millisecond(millis).unwrap(), counter })
+            };
             prop_assert_eq!(name(a, n).cmp(&name(b, m)), (a, n).cmp(&(b, m)));
         }
     }

@@ -1,13 +1,16 @@
 //! Whether a journal could be opened, found out without leaving anything behind.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::{fs, io};
 
 use jiff::Timestamp;
 
 use super::JournalSettings;
 use super::disk::{Disk, Locking, OsDisk};
+use super::name::{Base, Opening, Slot};
+use super::quota::Quota;
+use super::recovery::refuse_doubles;
 use super::store::holdings;
 use super::trouble::Trouble;
 use crate::units::Size;
@@ -15,27 +18,69 @@ use crate::units::Size;
 /// Looks at the directory, writes and removes a file there, and tries the lock. Returns lines worth
 /// knowing; those that begin with `warning: ` more so.
 pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, Trouble> {
+    look(settings, OsDisk).map_err(|trouble| trouble.explained(&OsDisk, settings))
+}
+
+fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble> {
     let directory = settings.directory.as_path();
-    let disk = OsDisk;
-    if !disk.exists(directory).map_err(Trouble::io("look for", directory))? {
-        let above = directory.ancestors().skip(1).find(|path| path.exists()).unwrap_or(Path::new("."));
+    let above = nearest(disk, directory)?;
+    name_fits(disk, above, settings)?;
+    if above != directory {
         write_and_remove(disk, above)?;
         return Ok(vec![format!("{} does not exist yet and can be made", directory.display())]);
     }
+    let entries = disk.list(directory).map_err(Trouble::io("list", directory))?;
+    refuse_doubles(directory, &entries, &settings.stems)?;
     let seen = holdings(&disk, settings)?;
     write_and_remove(disk, directory)?;
+    Quota::new(settings.max_total, settings.max_age, seen, Timestamp::now()).check(
+        1,
+        Timestamp::now(),
+        settings,
+    )?;
     let mut lines =
         vec![format!("{} can be written; it holds {} of these files", directory.display(), Size(seen.total))];
-    let mode = fs::metadata(directory).map_err(Trouble::io("look at", directory))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        lines.push(format!(
-            "warning: {} is open to other users (mode {:03o}): the files name people, so chmod 700",
-            directory.display(),
-            mode & 0o777
-        ));
-    }
-    lines.extend(lock_held(disk, &directory.join(settings.stems.lock_name()))?);
+    lines.extend(open_to_others(directory)?.map(|warning| format!("warning: {warning}")));
+    lines.extend(lock_held(disk, settings)?);
     Ok(lines)
+}
+
+/// The nearest directory on the way to `path` that exists.
+fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, Trouble> {
+    for above in path.ancestors() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.exists(above) {
+            Ok(true) if above.is_dir() => return Ok(above),
+            // As opening says it: what is there is in the way.
+            Ok(true) => return Err(Trouble::io("make", path)(io::ErrorKind::NotADirectory.into())),
+            Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
+                return Err(Trouble::io("look for", above)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(Path::new("."))
+}
+
+/// Whether `directory` lets other users in: what to do.
+pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, Trouble> {
+    let mode = fs::metadata(directory).map_err(Trouble::io("look at", directory))?.permissions().mode();
+    let warning = || {
+        let (directory, mode) = (directory.display(), mode & 0o777);
+        format!("{directory} is open to other users (mode {mode:03o}): the files name people, so chmod 700")
+    };
+    Ok((mode & 0o077 != 0).then(warning))
+}
+
+/// The longest of the names that a file has on its way.
+fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Result<(), Trouble> {
+    let opening = Opening { at: Timestamp::now(), ..Opening::FIRST };
+    let stem = settings.stems.stem(Slot::default());
+    for name in Base::new(&stem, opening).names() {
+        let path = directory.join(name);
+        disk.exists(&path).map_err(Trouble::io("look for", &path))?;
+    }
+    Ok(())
 }
 
 fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), Trouble> {
@@ -47,14 +92,15 @@ fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), Trouble> {
 }
 
 /// A warning only: most often it is the bridge itself that runs beside `check`.
-fn lock_held(disk: OsDisk, path: &Path) -> Result<Option<String>, Trouble> {
+fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>, Trouble> {
+    let path = &settings.directory.join(settings.stems.lock_name());
     if !disk.exists(path).map_err(Trouble::io("look for", path))? {
         return Ok(None);
     }
     match disk.lock(path).map_err(Trouble::io("lock", path))? {
         Locking::Locked(_) => Ok(None),
         Locking::HeldBy(holder) => {
-            let held = Trouble::Locked { path: path.to_owned(), holder };
+            let held = Trouble::Locked { path: path.clone(), holder, section: settings.section.clone() };
             Ok(Some(format!("warning: {held}")))
         }
     }

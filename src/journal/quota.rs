@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::JournalSettings;
+use super::name::Opening;
+use super::trouble::Trouble;
+
 /// Once a limit is reached the directory is looked at so often at most.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
@@ -16,6 +20,12 @@ pub(super) struct Holdings {
     pub(super) total: u64,
     /// When the oldest finished file was finished.
     pub(super) oldest: Option<Timestamp>,
+    /// How many files are finished.
+    pub(super) finished: usize,
+    /// The bytes of these.
+    pub(super) finished_bytes: u64,
+    /// The newest of all names.
+    pub(super) newest: Option<Opening>,
 }
 
 /// A limit that is reached.
@@ -57,6 +67,21 @@ impl Quota {
         (age > limit).then_some(Exceeded::Age)
     }
 
+    /// The same as the trouble that a writer is in.
+    pub(super) fn check(&self, more: u64, now: Timestamp, settings: &JournalSettings) -> Result<(), Trouble> {
+        let (directory, section) = (settings.directory.clone(), settings.section.clone());
+        match self.exceeded(more, now) {
+            None => Ok(()),
+            Some(Exceeded::Total(total)) => {
+                let limit = self.max_total.unwrap_or(total);
+                Err(Trouble::Full { directory, total, limit, section, movable: String::new() })
+            }
+            Some(Exceeded::Age) => {
+                Err(Trouble::Stale { directory, limit: self.max_age.unwrap_or_default(), section })
+            }
+        }
+    }
+
     /// Whether it is worth looking at the directory again.
     pub(super) fn may_look(&self, now: Timestamp) -> bool {
         now.duration_since(self.looked).abs() >= LOOK_AGAIN
@@ -87,14 +112,18 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn seen(total: u64, oldest: Option<Timestamp>) -> Holdings {
+        Holdings { total, oldest, ..Holdings::default() }
+    }
+
     #[test]
     fn the_total_holds_until_a_look_shows_room() {
-        let mut quota = Quota::new(Some(100), None, Holdings { total: 60, oldest: Some(at(0)) }, at(0));
+        let mut quota = Quota::new(Some(100), None, seen(60, Some(at(0))), at(0));
         assert_eq!(quota.exceeded(40, at(1)), None);
         quota.add(40);
         assert_eq!(quota.exceeded(1, at(1)), Some(Exceeded::Total(101)));
         assert!(quota.may_look(at(1)));
-        quota.look(Holdings { total: 40, oldest: None }, at(1));
+        quota.look(seen(40, None), at(1));
         assert_eq!(quota.exceeded(1, at(1)), None);
         assert!(!quota.may_look(at(1)));
     }
@@ -107,7 +136,7 @@ mod tests {
         quota.finished(at(1050));
         assert_eq!(quota.exceeded(1, at(1060)), None);
         assert_eq!(quota.exceeded(1, at(1061)), Some(Exceeded::Age));
-        quota.look(Holdings { total: 0, oldest: Some(at(1050)) }, at(1061));
+        quota.look(seen(0, Some(at(1050))), at(1061));
         assert_eq!(quota.exceeded(1, at(1061)), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What an earlier opening left behind is brought into order before anything is written: files half
 //! finished are finished or begun again, and files being written end with the last complete line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::config::Compression;
 use super::disk::{Disk, DiskFile, Entry};
 use super::finish::{publish, remove};
+use super::line_file::UNSYNCED;
 use super::memory::Memory;
 use super::name::{Base, FileState, Parsed, Stems, parse};
 use super::trouble::Trouble;
@@ -38,7 +39,7 @@ pub(super) fn recover(
     while let Some((base, parsed)) = open.pop_first() {
         let len = repair(disk, directory, &base, memory)?;
         if len > 0 {
-            left.push(Left { base, stem: parsed.stem, opened: parsed.opened, len });
+            left.push(Left { base, stem: parsed.stem, opened: parsed.opening.at, len });
         }
     }
     // A process that died between creating a file and syncing the directory left that to us.
@@ -55,6 +56,7 @@ fn complete_interrupted(
 ) -> Result<BTreeMap<Base, Parsed>, Trouble> {
     let mut open = BTreeMap::new();
     let mut ready: Vec<(Base, Compression)> = Vec::new();
+    refuse_doubles(directory, entries, stems)?;
     for entry in entries {
         let Some(parsed) = parse(&entry.name, stems) else { continue };
         match parsed.state {
@@ -73,13 +75,33 @@ fn complete_interrupted(
     Ok(open)
 }
 
-/// Cuts a file back to what is known to be synced, or else to its last complete line; returns its length.
-/// One without content is removed.
+/// A file that is still to be finished, and a finished one of that name already, as when somebody has put a copy
+/// back: nothing is overwritten, and it is told before the file grows on.
+pub(super) fn refuse_doubles(directory: &Path, entries: &[Entry], stems: &Stems) -> Result<(), Trouble> {
+    let (mut finished, mut unfinished) = (HashMap::new(), Vec::new());
+    for entry in entries {
+        match parse(&entry.name, stems) {
+            Some(Parsed { base, state: FileState::Finished, .. }) => drop(finished.insert(base, entry)),
+            Some(Parsed { base, state: FileState::Open | FileState::Ready(_), .. }) => unfinished.push(base),
+            _ => {}
+        }
+    }
+    match unfinished.iter().find_map(|base| finished.get(base)) {
+        Some(double) => Err(Trouble::Exists { path: directory.join(&double.name) }),
+        None => Ok(()),
+    }
+}
+
+/// Cuts a file back to what is known to be synced, or else to its last complete line before what a power cut has
+/// left of it; returns its length. One without content is removed.
 fn repair(disk: &dyn Disk, directory: &Path, base: &Base, memory: &Memory) -> Result<u64, Trouble> {
     let path = directory.join(base.open());
     let mut file = disk.open(&path).map_err(Trouble::io("open", &path))?;
     let len = file.len().map_err(Trouble::io("read", &path))?;
-    let bound = memory.synced(&path).unwrap_or(len).min(len);
+    let bound = match memory.synced(&path) {
+        Some(synced) => synced.min(len),
+        None => first_zero(file.as_ref(), len).map_err(Trouble::io("read", &path))?.unwrap_or(len),
+    };
     let keep = last_line_end(file.as_ref(), bound).map_err(Trouble::io("read", &path))?;
     if keep < len {
         tracing::warn!(
@@ -100,23 +122,48 @@ fn repair(disk: &dyn Disk, directory: &Path, base: &Base, memory: &Memory) -> Re
     Ok(keep)
 }
 
+/// Where the first zero byte stands among those that an earlier process may have written without syncing. The
+/// system had written the length of the file, and not all of its pages, when the power went. What lies before
+/// these bytes was synced, and is not looked at: nothing that was acknowledged is ever cut off for it.
+fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
+    let mut chunk = vec![0; CHUNK];
+    let mut start = len.saturating_sub(UNSYNCED as u64);
+    while start < len {
+        let filled = fill(file, &mut chunk, start, len)?;
+        if let Some(at) = memchr::memchr(0, &chunk[..filled]) {
+            return Ok(Some(start + at as u64));
+        }
+        if filled == 0 {
+            break;
+        }
+        start += filled as u64;
+    }
+    Ok(None)
+}
+
 /// The length of the file up to and including its last line feed before `end`.
 fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
     let mut chunk = vec![0; CHUNK];
     while end > 0 {
         let start = end.saturating_sub(CHUNK as u64);
-        let mut filled = 0;
-        while start + (filled as u64) < end {
-            let wanted = (end - start) as usize;
-            match file.read_at(&mut chunk[filled..wanted], start + filled as u64)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
+        let filled = fill(file, &mut chunk, start, end)?;
         if let Some(at) = memchr::memrchr(b'\n', &chunk[..filled]) {
             return Ok(start + at as u64 + 1);
         }
         end = start;
     }
     Ok(0)
+}
+
+/// Reads from `start` until `end`, the chunk's end or the file's; says how many bytes.
+fn fill(file: &dyn DiskFile, chunk: &mut [u8], start: u64, end: u64) -> std::io::Result<usize> {
+    let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(chunk.len());
+    let mut filled = 0;
+    while filled < wanted {
+        match file.read_at(&mut chunk[filled..wanted], start + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
 }

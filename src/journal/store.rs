@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::disk::{Disk, Locking};
+use super::config::Compression;
+use super::disk::{Disk, Lock, Locking};
+use super::finish::Unfinished;
 use super::line_file::{LineFile, sync_all};
 use super::memory::Memory;
-use super::name::{Base, FileState, Slot, parse};
-use super::quota::{Exceeded, Holdings, Quota};
+use super::name::{Base, FileState, Opening, Slot, parse};
+use super::quota::{Holdings, Quota};
 use super::recovery::{Left, recover};
 use super::trouble::Trouble;
 use super::{Group, JournalSettings};
 
+/// What compressing may add to what can't be compressed, beyond a 64th of it.
+const OVERHEAD: u64 = 64 << 10;
 /// The most files written but not finished, open or not: a bound for templates with the time in them.
 const MAX_UNFINISHED: usize = 8192;
 
@@ -46,14 +50,18 @@ pub(crate) struct Journal {
     /// By stem.
     files: HashMap<String, LineFile>,
     /// Finished being written before they were known here: left by an earlier opening.
-    leftovers: Vec<Base>,
+    leftovers: Vec<Unfinished>,
+    /// The largest of the files that are being finished, in bytes; 0 when none is.
+    finishing: u64,
+    /// A group found no room: files are finished before they are due, so that there is something to move away.
+    pressed: bool,
     /// Creations that may not be durable yet.
     directory_dirty: bool,
-    /// The newest opening time given away, and its counter: names never go back.
-    last_name: (Timestamp, u32),
+    /// The newest given away, by earlier processes too: names never go back.
+    last: Opening,
     /// Counts the waves of writing, to tell which file was written least recently.
     wave: u64,
-    _lock: Box<dyn Send + Sync>,
+    lock: Box<dyn Lock>,
 }
 
 impl Journal {
@@ -64,26 +72,44 @@ impl Journal {
         memory: Memory,
         now: Timestamp,
     ) -> Result<Self, Trouble> {
+        let opened = Self::opened(Arc::clone(&disk), &settings, memory, now);
+        opened.map_err(|trouble| trouble.explained(disk.as_ref(), &settings))
+    }
+
+    fn opened(
+        disk: Arc<dyn Disk>,
+        settings: &JournalSettings,
+        memory: Memory,
+        now: Timestamp,
+    ) -> Result<Self, Trouble> {
         let directory = settings.directory.as_path();
         disk.make_directory(directory).map_err(Trouble::io("make", directory))?;
         let lock_path = directory.join(settings.stems.lock_name());
         let lock = match disk.lock(&lock_path).map_err(Trouble::io("lock", &lock_path))? {
             Locking::Locked(lock) => lock,
-            Locking::HeldBy(holder) => return Err(Trouble::Locked { path: lock_path, holder }),
+            Locking::HeldBy(holder) => {
+                return Err(Trouble::Locked { path: lock_path, holder, section: settings.section.clone() });
+            }
         };
         let left = recover(disk.as_ref(), directory, &settings.stems, &memory)?;
-        let seen = holdings(disk.as_ref(), &settings)?;
+        let seen = holdings(disk.as_ref(), settings)?;
+        // The note remembers names whose files were moved away since.
+        let noted = lock.note().ok().and_then(|note| Opening::parse(&note));
         let mut journal = Self {
             quota: Quota::new(settings.max_total, settings.max_age, seen, now),
             disk,
-            settings,
+            settings: settings.clone(),
             memory,
             files: HashMap::new(),
             leftovers: Vec::new(),
+            finishing: 0,
+            pressed: false,
             directory_dirty: false,
-            last_name: (Timestamp::MIN, 0),
+            last: Opening::FIRST
+                .max(noted.unwrap_or(Opening::FIRST))
+                .max(seen.newest.unwrap_or(Opening::FIRST)),
             wave: 0,
-            _lock: lock,
+            lock,
         };
         journal.adopt(left);
         Ok(journal)
@@ -96,7 +122,7 @@ impl Journal {
             let file = LineFile::new(base, path, len, opened);
             if let Some(older) = self.files.insert(stem, file) {
                 self.memory.forget(&older.path);
-                self.leftovers.push(older.base);
+                self.leftovers.push(Unfinished { base: older.base, len: older.synced });
             }
         }
     }
@@ -109,12 +135,33 @@ impl Journal {
         &self.settings
     }
 
+    /// The largest of the files that were taken out and are not finished yet has so many bytes.
+    pub(crate) fn finishing(&mut self, largest: u64) {
+        self.finishing = largest;
+    }
+
     /// Appends a group and makes it durable. Returns only when every line is on the disk, or none is
     /// answered for.
     pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
-        self.within_limits(group.bytes() as u64, now).map_err(Failure::TakenBack)?;
+        let outcome = self.put(group, now);
+        outcome.map_err(|failure| {
+            self.pressed |= failure.trouble().wants_room();
+            match failure {
+                Failure::TakenBack(trouble) => Failure::TakenBack(self.explained(trouble)),
+                Failure::Broken(trouble) => Failure::Broken(self.explained(trouble)),
+            }
+        })
+    }
+
+    fn explained(&self, trouble: Trouble) -> Trouble {
+        trouble.explained(self.disk.as_ref(), &self.settings)
+    }
+
+    fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
         let parts: Vec<(String, &[u8])> =
             group.parts().map(|(slot, lines)| (self.stem(slot), lines)).collect();
+        self.within_limits(group.bytes() as u64, now).map_err(Failure::TakenBack)?;
+        self.within_reserve(&parts).map_err(Failure::TakenBack)?;
         match self.write(&parts, now) {
             Ok(()) => {
                 self.settle();
@@ -134,18 +181,40 @@ impl Journal {
             let seen = holdings(self.disk.as_ref(), &self.settings)?;
             self.quota.look(seen, now);
         }
-        let directory = || self.settings.directory.clone();
-        match self.quota.exceeded(more, now) {
-            None => Ok(()),
-            Some(Exceeded::Total(total)) => {
-                let limit = self.settings.max_total.unwrap_or(total);
-                Err(Trouble::Full { directory: directory(), total, limit })
-            }
-            Some(Exceeded::Age) => {
-                let limit = self.settings.max_age.unwrap_or_default();
-                Err(Trouble::Stale { directory: directory(), limit })
-            }
+        self.quota.check(more, now, &self.settings)
+    }
+
+    /// The last of the room is for compressing: without it no file could ever be finished, and so nothing be
+    /// moved away. One file at a time is compressed, at worst to its own size.
+    fn within_reserve(&self, parts: &[(String, &[u8])]) -> Result<(), Trouble> {
+        if self.settings.compression == Compression::None {
+            return Ok(());
         }
+        let grown = |(stem, lines): &(String, &[u8])| {
+            self.files.get(stem).map_or(0, |file| file.synced) + lines.len() as u64
+        };
+        let unfinished = self.files.values().map(|file| file.synced);
+        let left = self.leftovers.iter().map(|file| file.len);
+        let largest =
+            unfinished.chain(left).chain(parts.iter().map(grown)).max().unwrap_or(0).max(self.finishing);
+        let more: u64 = parts.iter().map(|(_, lines)| lines.len() as u64).sum();
+        let needed = largest + largest / 64 + OVERHEAD;
+        let directory = &self.settings.directory;
+        let room = self.disk.room(directory).map_err(Trouble::io("look at", directory))?;
+        if room >= needed + more {
+            return Ok(());
+        }
+        let advice = match self.may_make_room() {
+            true => "they are being finished to make room",
+            false => "make room on its file system: {movable}",
+        };
+        let (directory, advice) = (directory.clone(), advice.to_owned());
+        Err(Trouble::Reserve { directory, room, needed, finishing: self.may_make_room(), advice })
+    }
+
+    /// Whether a file is being finished, or will be since room is wanted.
+    fn may_make_room(&self) -> bool {
+        self.finishing > 0 || !self.leftovers.is_empty() || self.files.values().any(|file| file.synced > 0)
     }
 
     /// Writes and syncs the parts, no more files at once than may be open.
@@ -202,16 +271,17 @@ impl Journal {
     /// A name that sorts behind every earlier one and that no file has, in whatever state.
     fn next_base(&mut self, stem: &str, now: Timestamp) -> Result<Base, Trouble> {
         loop {
-            let (last, counter) = self.last_name;
-            let same_millisecond = now.as_millisecond() <= last.as_millisecond();
-            self.last_name = if same_millisecond { (last, counter.wrapping_add(1)) } else { (now, 0) };
-            let base = Base::new(stem, self.last_name.0, self.last_name.1);
+            self.last = self.last.next(now);
+            let base = Base::new(stem, self.last);
             let mut free = true;
             for name in base.names() {
                 let path = self.settings.directory.join(name);
                 free &= !self.disk.exists(&path).map_err(Trouble::io("look for", &path))?;
             }
             if free {
+                if let Err(error) = self.lock.set_note(&self.last.to_string()) {
+                    tracing::debug!(%error, "the newest name can't be noted in the lock file");
+                }
                 return Ok(base);
             }
         }
@@ -243,13 +313,19 @@ impl Journal {
 
     /// Takes out the files that are due, `room` at most, least recently written first where there are too
     /// many; what is left grows on until there is room.
-    pub(crate) fn rotate(&mut self, now: Timestamp, room: usize) -> Vec<Base> {
-        let mut taken: Vec<Base> = self.leftovers.drain(..room.min(self.leftovers.len())).collect();
+    pub(crate) fn rotate(&mut self, now: Timestamp, room: usize) -> Vec<Unfinished> {
+        let mut taken: Vec<Unfinished> = self.leftovers.drain(..room.min(self.leftovers.len())).collect();
         let rotation = self.settings.rotation;
+        // Where room is wanted, small files would not make much.
+        let large = self.files.values().map(|file| file.synced).max().unwrap_or(0).div_ceil(2).max(1);
+        let pressed = std::mem::take(&mut self.pressed);
+        let is_due = |file: &LineFile| {
+            rotation.is_due(file.synced, file.opened, now) || (pressed && file.synced >= large)
+        };
         let mut due: Vec<(u64, String)> = self
             .files
             .iter()
-            .filter(|(_, file)| rotation.is_due(file.synced, file.opened, now))
+            .filter(|(_, file)| is_due(file))
             .map(|(stem, file)| (file.wave, stem.clone()))
             .collect();
         if self.files.len() > MAX_UNFINISHED {
@@ -264,14 +340,14 @@ impl Journal {
     }
 
     /// Takes out every file: for a clean end.
-    pub(crate) fn take_all(&mut self, now: Timestamp) -> Vec<Base> {
+    pub(crate) fn take_all(&mut self, now: Timestamp) -> Vec<Unfinished> {
         let mut taken = std::mem::take(&mut self.leftovers);
         let stems: Vec<String> = self.files.keys().cloned().collect();
         taken.extend(stems.iter().filter_map(|stem| self.take_out(stem, now)));
         taken
     }
 
-    fn take_out(&mut self, stem: &str, now: Timestamp) -> Option<Base> {
+    fn take_out(&mut self, stem: &str, now: Timestamp) -> Option<Unfinished> {
         if let Err(trouble) = self.files.get_mut(stem)?.settle_cut(self.disk.as_ref()) {
             tracing::warn!("{trouble}; the file is finished later");
             return None;
@@ -279,7 +355,7 @@ impl Journal {
         let file = self.files.remove(stem)?;
         self.memory.forget(&file.path);
         self.quota.finished(now);
-        Some(file.base)
+        Some(Unfinished { base: file.base, len: file.synced })
     }
 
     /// How many files are open.
@@ -301,7 +377,10 @@ pub(super) fn holdings(disk: &dyn Disk, settings: &JournalSettings) -> Result<Ho
     for entry in disk.list(directory).map_err(Trouble::io("list", directory))? {
         let Some(parsed) = parse(&entry.name, &settings.stems) else { continue };
         seen.total += entry.len;
+        seen.newest = seen.newest.max(Some(parsed.opening));
         if parsed.state == FileState::Finished {
+            seen.finished += 1;
+            seen.finished_bytes += entry.len;
             seen.oldest = Some(seen.oldest.map_or(entry.modified, |oldest| oldest.min(entry.modified)));
         }
     }

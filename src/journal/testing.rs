@@ -4,10 +4,31 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::disk::{Disk, DiskFile, Entry, Locking};
+use super::config::Compression;
+use super::disk::{Disk, DiskFile, Entry, Lock, Locking};
+use super::name::Template;
+use super::{JournalSettings, Rotation};
+
+/// Those of a file sink called `file`, with files of 60 bytes in `/data`.
+pub(crate) fn settings() -> JournalSettings {
+    JournalSettings {
+        section: "sinks.file".to_owned(),
+        directory: "/data".into(),
+        stems: Template::parse("{connection_id}").unwrap().bind("b1"),
+        compression: Compression::None,
+        rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
+        max_open: 2,
+        max_total: None,
+        max_age: None,
+    }
+}
+
+/// The pages that a power cut may leave as zeros.
+const PAGE: usize = 16;
 
 /// An operation, as the tests name it when they make it fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +63,8 @@ struct State {
     /// Room for so many more bytes.
     room: Option<usize>,
     failing: Option<Failing>,
+    /// In the lock file.
+    note: String,
 }
 
 #[derive(Default)]
@@ -67,7 +90,7 @@ impl MemoryDisk {
         (state.failing, state.room) = (None, None);
     }
 
-    /// Leaves room for `bytes` more; then writing fails half way.
+    /// Leaves room for `bytes` more, counting what is removed; then writing fails half way.
     pub(crate) fn leave_room(&self, bytes: usize) {
         self.state().room = Some(bytes);
     }
@@ -86,11 +109,21 @@ impl MemoryDisk {
 
     /// Switches the machine on again. What was synced is there; of what was not `keep` decides: how much of
     /// a file's unsynced end, and whether the unsynced names, have made it to the disk.
-    pub(crate) fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
+    pub(crate) fn crash(&self, keep: impl FnMut(usize) -> usize) {
+        self.crash_leaving(keep, |_| false);
+    }
+
+    /// The same, and of the pages of a file's unsynced end some are zeros: the system had written the length only.
+    pub(crate) fn crash_leaving(
+        &self,
+        mut keep: impl FnMut(usize) -> usize,
+        mut is_zero: impl FnMut(usize) -> bool,
+    ) {
         let mut state = self.state();
         (state.crash_at, state.failing, state.room) = (None, None, None);
         if keep(1) == 0 {
             state.names = state.durable_names.clone();
+            state.note.clear();
         } else {
             state.durable_names = state.names.clone();
         }
@@ -100,6 +133,11 @@ impl MemoryDisk {
             // A truncation that was not synced may be undone.
             if kept > common || keep(1) == 1 {
                 node.durable = node.data[..kept].to_vec();
+                for (n, page) in node.durable[common..].chunks_mut(PAGE).enumerate() {
+                    if is_zero(n) {
+                        page.fill(0);
+                    }
+                }
             }
             node.data = node.durable.clone();
         }
@@ -204,7 +242,11 @@ impl Disk for MemoryDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step(Op::Remove, path)?.names.remove(path).map(|_| ()).ok_or_else(not_found)
+        let mut state = self.step(Op::Remove, path)?;
+        let node = state.names.remove(path).ok_or_else(not_found)?;
+        let freed = state.nodes[node].data.len();
+        state.room = state.room.map(|room| room + freed);
+        Ok(())
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -213,8 +255,25 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn room(&self, directory: &Path) -> io::Result<u64> {
+        Ok(self.step(Op::Look, directory)?.room.map_or(u64::MAX, |room| room as u64))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Locking> {
-        self.step(Op::Look, path).map(|_| Locking::Locked(Box::new(())))
+        self.step(Op::Look, path).map(|_| Locking::Locked(Box::new(MemoryLock(self.clone()))))
+    }
+}
+
+struct MemoryLock(MemoryDisk);
+
+impl Lock for MemoryLock {
+    fn note(&self) -> io::Result<String> {
+        Ok(self.0.state().note.clone())
+    }
+
+    fn set_note(&self, text: &str) -> io::Result<()> {
+        text.clone_into(&mut self.0.state().note);
+        Ok(())
     }
 }
 
@@ -249,7 +308,11 @@ impl DiskFile for MemoryFile {
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.disk.step(Op::Truncate, &self.path)?.nodes[self.node].data.truncate(len as usize);
+        let mut state = self.disk.step(Op::Truncate, &self.path)?;
+        let data = &mut state.nodes[self.node].data;
+        let freed = data.len().saturating_sub(len as usize);
+        data.truncate(len as usize);
+        state.room = state.room.map(|room| room + freed);
         Ok(())
     }
 

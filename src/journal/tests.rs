@@ -1,6 +1,10 @@
 //! The journal on a disk that fails and crashes between any two steps.
 
+mod full_disk;
+mod recovery;
+
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,27 +14,23 @@ use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 
 use super::config::Compression;
-use super::finish::finish;
-use super::name::{Base, Template};
-use super::testing::{MemoryDisk, Op};
-use super::{Failure, Group, Journal, JournalSettings, Memory, Rotation, Trouble};
+use super::finish::{Unfinished, finish};
+use super::name::{Base, Opening, Template};
+use super::testing::{self, MemoryDisk, Op};
+use super::{Failure, Group, Journal, JournalSettings, Memory, Trouble};
 
 const DIRECTORY: &str = "/data";
 
 fn settings(compression: Compression, name: &str) -> JournalSettings {
-    JournalSettings {
-        directory: DIRECTORY.into(),
-        stems: Template::parse(name).unwrap().bind("b1"),
-        compression,
-        rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
-        max_open: 2,
-        max_total: None,
-        max_age: None,
-    }
+    JournalSettings { stems: Template::parse(name).unwrap().bind("b1"), compression, ..testing::settings() }
 }
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_262_400).unwrap()
+}
+
+fn base(counter: u32) -> Base {
+    Base::new("b1", Opening { at: now(), counter })
 }
 
 /// A process with its journal: writes numbered lines, remembers which are durable.
@@ -41,12 +41,13 @@ struct Process {
     journal: Option<Journal>,
     next: u32,
     durable: Vec<u32>,
+    clock: Timestamp,
 }
 
 impl Process {
     fn new(disk: &MemoryDisk, settings: JournalSettings) -> Self {
         let (disk, memory) = (disk.clone(), Memory::default());
-        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new() }
+        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new(), clock: now() }
     }
 
     /// Another process after this one has died: all that is left is the disk.
@@ -57,7 +58,7 @@ impl Process {
     fn open(&mut self) -> Result<(), Trouble> {
         if self.journal.is_none() {
             let disk = Arc::new(self.disk.clone());
-            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), now())?);
+            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), self.clock)?);
         }
         Ok(())
     }
@@ -77,7 +78,7 @@ impl Process {
             };
             group.append(slot, n, write).unwrap();
         }
-        match journal.commit(&group, now()) {
+        match journal.commit(&group, self.clock) {
             Ok(()) => {
                 self.durable.extend(self.next..self.next + count);
                 self.next += count;
@@ -89,8 +90,8 @@ impl Process {
         false
     }
 
-    fn finish(&self, files: Vec<Base>) {
-        for base in files {
+    fn finish(&self, files: Vec<Unfinished>) {
+        for Unfinished { base, .. } in files {
             let directory = Path::new(DIRECTORY);
             let cancel = AtomicBool::new(false);
             // A failure leaves it for later.
@@ -99,12 +100,12 @@ impl Process {
     }
 
     fn rotate(&mut self) {
-        let files = self.journal.as_mut().map(|journal| journal.rotate(now(), 8));
+        let files = self.journal.as_mut().map(|journal| journal.rotate(self.clock, 8));
         self.finish(files.unwrap_or_default());
     }
 
     fn close(&mut self) {
-        let files = self.journal.as_mut().map(|journal| journal.take_all(now()));
+        let files = self.journal.as_mut().map(|journal| journal.take_all(self.clock));
         self.finish(files.unwrap_or_default());
         self.journal = None;
     }
@@ -120,7 +121,7 @@ impl Process {
                 "gz" => {
                     let mut plain = Vec::new();
                     let mut decoder = flate2::read::GzDecoder::new(content.as_slice());
-                    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+                    io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
                     plain
                 }
                 _ => {
@@ -151,17 +152,39 @@ fn live(process: &mut Process) {
 /// Crashes the machine, or kills the process, at every single operation of its life; what was durable must
 /// be there once for a reader after a restart, and what was not at most once.
 fn survive_every_crash(compression: Compression, name: &str, machine: bool, keep: impl Fn(usize) -> usize) {
+    let crash = |disk: &MemoryDisk| if machine { disk.crash(&keep) } else { disk.kill() };
+    survive(compression, name, false, &crash);
+    if compression != Compression::None {
+        survive(compression, name, true, &crash);
+    }
+}
+
+/// The same, and the power cut leaves pages of zeros.
+fn survive_every_crash_leaving(
+    compression: Compression,
+    name: &str,
+    keep: impl Fn(usize) -> usize,
+    is_zero: impl Fn(usize) -> bool,
+) {
+    survive(compression, name, false, &|disk| disk.crash_leaving(&keep, &is_zero));
+}
+
+/// `cramped`: there is no room to compress anything.
+fn survive(compression: Compression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
     for crash_at in 0.. {
         let disk = MemoryDisk::default();
         let mut process = Process::new(&disk, settings(compression, name));
+        if cramped {
+            disk.fail(|op, path| {
+                let compressing =
+                    op == Op::Append && path.to_str().is_some_and(|path| path.ends_with(".tmp"));
+                compressing.then(|| io::ErrorKind::StorageFull.into())
+            });
+        }
         disk.crash_at(crash_at);
         live(&mut process);
         let completed = !disk.is_off();
-        if machine {
-            disk.crash(&keep);
-        } else {
-            disk.kill();
-        }
+        crash(&disk);
         let in_flight = process.next..process.next + 6;
         let mut process = process.successor();
         process.next += 1000;
@@ -200,7 +223,12 @@ fn no_crash_loses_or_doubles_a_line() {
 /// One disk error at every single operation of a life that goes on: no crash, so no line may double.
 #[test]
 fn no_error_loses_or_doubles_a_line() {
-    for compression in [Compression::None, Compression::Zstd] {
+    for (compression, kind) in [
+        (Compression::None, io::ErrorKind::Other),
+        (Compression::Zstd, io::ErrorKind::Other),
+        (Compression::None, io::ErrorKind::StorageFull),
+        (Compression::Gzip, io::ErrorKind::StorageFull),
+    ] {
         for duration in [1, 2, 3, 7] {
             for fail_from in 0..120 {
                 let disk = MemoryDisk::default();
@@ -209,7 +237,7 @@ fn no_error_loses_or_doubles_a_line() {
                 disk.fail(move |_, _| {
                     seen += 1;
                     let failing = (fail_from..fail_from + duration).contains(&seen);
-                    failing.then(|| std::io::Error::other("injected"))
+                    failing.then(|| kind.into())
                 });
                 for count in [2, 1, 5, 3, 4] {
                     // As a lane does: again, until it is durable.
@@ -247,7 +275,7 @@ proptest! {
         for (count, what) in groups {
             let mut rng = random.fork();
             let odds = if what < 5 { 0 } else { 1 + usize::from(what) };
-            disk.fail(move |_, _| (rng.usize(0..40) < odds).then(|| std::io::Error::other("injected")));
+            disk.fail(move |_, _| (rng.usize(0..40) < odds).then(|| io::Error::other("injected")));
             for _ in 0..4 {
                 if process.write(count) {
                     break;
@@ -259,7 +287,8 @@ proptest! {
                 disk.crash_at(random.usize(0..8));
                 process.write(count);
                 process.rotate();
-                disk.crash(|n| random.usize(0..=n));
+                let mut pages = random.fork();
+                disk.crash_leaving(|n| random.usize(0..=n), |_| pages.u8(0..4) == 0);
                 process = process.successor();
             }
         }
@@ -300,7 +329,7 @@ fn files_of_others_are_left_alone() {
 #[test]
 fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed() {
     let disk = MemoryDisk::default();
-    let path = |n: u32| Path::new(DIRECTORY).join(Base::new("b1", now(), n).open());
+    let path = |n: u32| Path::new(DIRECTORY).join(base(n).open());
     let torn = [b"line 0 of a file\n", vec![b'x'; 200_000].as_slice()].concat();
     disk.put(&path(0), &torn);
     disk.put(&path(1), &vec![b'x'; 70_000]);
@@ -313,7 +342,7 @@ fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed(
 #[test]
 fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
     let disk = MemoryDisk::default();
-    let taken = Base::new("b1", now(), 0).finished(Compression::Gzip);
+    let taken = base(0).finished(Compression::Gzip);
     disk.put(&Path::new(DIRECTORY).join(&taken), b"kept");
     let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
     for _ in 0..3 {
@@ -367,7 +396,7 @@ fn a_group_is_refused_whole_when_one_of_its_files_fails() {
     let before = disk.files();
     disk.fail(|op, path| {
         let second = path.to_str().unwrap().contains("b1-2-");
-        (op == Op::Sync && second).then(|| std::io::Error::other("injected"))
+        (op == Op::Sync && second).then(|| io::Error::other("injected"))
     });
     assert!(!process.write(3));
     assert_eq!(disk.files(), before);

@@ -288,6 +288,7 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &Failure>)> Work<T, F> {
 
     /// Whether the journal may go on.
     fn write(&mut self, group: &mut Group<T>) -> bool {
+        self.journal.finishing(self.finisher.largest());
         let outcome = self.journal.commit(group, Timestamp::now());
         let broken = matches!(outcome, Err(Failure::Broken(_)));
         let overtaken = outcome.is_err().then(|| self.shared.failed(broken));

@@ -36,6 +36,16 @@ impl KeyDefect {
     }
 }
 
+/// What looking for the key in a body has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The key, or why there is none.
+    pub key: Result<Key, KeyDefect>,
+    /// The whole body was read as one JSON value in UTF-8. `false` proves nothing: a body that can't have a key
+    /// is not read to its end.
+    pub is_json: bool,
+}
+
 /// Where to look for the key.
 #[derive(Clone, Debug)]
 pub struct Keying {
@@ -62,13 +72,20 @@ impl Keying {
     /// # Errors
     /// Why there is none; never, when unusable keys are replaced by the body's MD5.
     pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyDefect> {
-        match self.find(body) {
-            Err(_) if self.digest_unusable => Ok(Key::digest(body)),
-            found => found,
-        }
+        self.read(body).key
     }
 
-    fn find(&self, body: &[u8]) -> Result<Key, KeyDefect> {
+    /// The same, and whether looking for the key has proved that the whole body is JSON.
+    pub fn read(&self, body: &[u8]) -> Reading {
+        let mut is_json = false;
+        let key = match self.find(body, &mut is_json) {
+            Err(_) if self.digest_unusable => Ok(Key::digest(body)),
+            found => found,
+        };
+        Reading { key, is_json }
+    }
+
+    fn find(&self, body: &[u8], is_json: &mut bool) -> Result<Key, KeyDefect> {
         if let Some(key) = Key::from_hex(body.trim_ascii()) {
             return Ok(key);
         }
@@ -79,14 +96,15 @@ impl Keying {
                 let mut found = [None];
                 let whole = Step { slot: Some(0), members: Vec::new() };
                 walk(text, &whole, &mut found)?;
+                *is_json = true;
                 found[0].flatten().ok_or(KeyDefect::NotAnMd5)
             }
-            Some(b'{') => self.find_in_object(text),
+            Some(b'{') => self.find_in_object(text, is_json),
             _ => Err(KeyDefect::NotAnEvent),
         }
     }
 
-    fn find_in_object(&self, text: &str) -> Result<Key, KeyDefect> {
+    fn find_in_object(&self, text: &str, is_json: &mut bool) -> Result<Key, KeyDefect> {
         let (mut few, mut many);
         let found = if self.pointers.len() <= 4 {
             few = [None; 4];
@@ -96,6 +114,7 @@ impl Keying {
             &mut many[..]
         };
         walk(text, &self.way, found)?;
+        *is_json = true;
         match found.iter().flatten().next() {
             Some(value) => value.ok_or(KeyDefect::NotAnMd5),
             None => Err(KeyDefect::Missing(self.pointers.join(", "))),
@@ -366,6 +385,41 @@ mod tests {
         assert_eq!(keying.key_of(b"{}"), Ok(Key::digest(b"{}")));
     }
 
+    /// What a sink may copy as JSON without reading it again: never anything that is not one whole value in UTF-8.
+    #[test]
+    fn only_a_body_that_was_read_to_its_end_is_proved_to_be_json() {
+        let proved = |body: &[u8]| Keying::new(vec!["/md5".to_owned()], true).read(body).is_json;
+        let object = format!(r#"{{"md5":"{MD5}"}}"#);
+        for body in [&object, " {\n} ", r#"{"md5":7,"x":[{}]}"#, &format!("\"{MD5}\""), "\"jane\""] {
+            assert!(proved(body.as_bytes()), "{body}");
+        }
+        for body in [
+            &format!("{object},\"key\":\"0\",\"x\":{{}}"),
+            &format!("{object}{object}"),
+            &format!("{object}\u{a0}"),
+            &format!("\u{feff}{object}"),
+            &object[..object.len() - 1],
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":01}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "{\"a\":NaN}",
+            "\"a",
+            "\"a\" b",
+            MD5,
+            "[]",
+            "7",
+            "jane",
+            "",
+        ] {
+            assert!(!proved(body.as_bytes()), "{body}");
+        }
+        assert!(!proved(b"{\"a\":\"J\xe9r\xf4me\"}"));
+        assert!(!proved(b"\"\xff\""));
+    }
+
     /// The same lookup on a tree.
     fn find_in_tree(pointers: &[String], body: &str) -> Result<Key, KeyDefect> {
         let tree: Value = serde_json::from_str(body).map_err(|_| KeyDefect::NotAnEvent)?;
@@ -411,7 +465,11 @@ mod tests {
                 body.replace_range(at..at + old.len_utf8(), &with);
             }
             let keying = Keying::new(pointers.clone(), false);
-            prop_assert_eq!(keying.key_of(body.as_bytes()), find_in_tree(&pointers, &body), "{}", body);
+            let reading = keying.read(body.as_bytes());
+            prop_assert_eq!(&reading.key, &find_in_tree(&pointers, &body), "{}", body);
+            let may_have_a_key = body.trim_ascii_start().starts_with(['{', '"']);
+            let is_json = may_have_a_key && serde_json::from_str::<Value>(&body).is_ok();
+            prop_assert_eq!(reading.is_json, is_json, "{}", body);
         }
     }
 }

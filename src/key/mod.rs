@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use md5::{Digest, Md5};
 
-pub use keying::{KeyDefect, Keying};
+pub use keying::{KeyDefect, Keying, Reading};
 pub use suggest::Suggestions;
 
 /// The MD5 in an event, as 16 bytes; shown as 32 lower-case hex digits.

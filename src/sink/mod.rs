@@ -88,9 +88,9 @@ pub struct Rejection {
 /// What kind of trouble a sink is in: decides how the lane waits and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkErrorKind {
-    /// Expected to pass by itself: an outage, a timeout, a full disk.
+    /// Expected to pass by itself: an outage, a timeout.
     Unavailable,
-    /// An operator must act: a missing topic, no permission, a wrong setting.
+    /// An operator must act: a missing topic, no permission, a full disk, a wrong setting.
     Misconfigured,
 }
 

@@ -81,8 +81,7 @@ async fn keyless_events_that_come_again_are_counted_once(version: Version, proto
     const GOOD: u64 = 20;
     let broker = Broker::start(version, Options::default());
     let queue = "main.RTO.acme";
-    let setup =
-        Setup::new(&broker, protocol, "acme", "main", "acme-1").set("SOURCE__BACKOFF__MAX", "1s");
+    let setup = Setup::new(&broker, protocol, "acme", "main", "acme-1").set("SOURCE__BACKOFF__MAX", "1s");
     std::fs::create_dir(setup.dead_letters()).expect("make a directory");
     let unusable = Unusable::make(setup.dead_letters());
     let mut bridge = setup.start();
@@ -115,7 +114,10 @@ async fn a_wrong_key_pointer_is_answered_with_the_right_one(version: Version, pr
     send(broker, namespace, (0..30).map(|n| format!(r#"{{"n":{n},"email":{{"md5":"{key}"}}}}"#))).await;
     says(&mut bridge, "held: more than 10 events in a row have no usable key").await;
     let log = bridge.log();
-    assert!(log.contains(r#"`/email/md5` holds an MD5 in 11 of 11: restart with event.keys = ["/email/md5"]"#), "{log}");
+    assert!(
+        log.contains(r#"`/email/md5` holds an MD5 in 11 of 11: restart with event.keys = ["/email/md5"]"#),
+        "{log}"
+    );
     assert!(!log.contains(&key), "a key is personal data: {log}");
     bridge.terminate();
     bridge.ended(SOON).await;
@@ -168,8 +170,8 @@ async fn what_was_not_settled_when_the_broker_closed_ends_with_75(version: Versi
     let namespace = &protocol.named("unsettled");
     let queue = &format!("main.RTO.{namespace}");
     let proxy = Proxy::start(broker.addr_of(protocol)).await;
-    let setup = Setup::at(&protocol.url(proxy.addr()), namespace, "main", namespace)
-        .set("SOURCE__PREFETCH", "500");
+    let setup =
+        Setup::at(&protocol.url(proxy.addr()), namespace, "main", namespace).set("SOURCE__PREFETCH", "500");
     std::fs::create_dir(setup.files()).expect("make a directory");
     let unusable = Unusable::make(setup.files());
     let mut bridge = setup.start();

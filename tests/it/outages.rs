@@ -1,15 +1,22 @@
 //! The output directory full, or not to be used, the connection cut, under load: nothing is lost, and
 //! nothing comes twice.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::support::admin::Admin;
 use crate::support::bridge::Setup;
 use crate::support::broker::{Protocol, Version, shared};
 use crate::support::disk::{Ballast, small_disks};
 use crate::support::events::{Events, Spread};
-use crate::support::output::{Tally, assert_dead_letters, bytes};
+use crate::support::output::{self, Tally, assert_dead_letters, bytes, each_line_of};
 use crate::support::proxy::Proxy;
 use crate::support::scenario::{
-    Unusable, counts, drain, emptied, grown, place, publish, ready_after, says_after, subscribed,
+    PATIENCE, Unusable, counts, drain, emptied, grown, place, publish, ready_after, says_after, subscribed,
 };
 use crate::support::{SOON, did_not_run, on_each_broker, wait_until};
 
@@ -22,6 +29,7 @@ on_each_broker!(
     a_cut_connection_doubles_nothing,
     heart_beats_go_on_while_a_sink_takes_nothing,
 );
+on_each_broker!(a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finished_files);
 
 const TIMES: u64 = 3;
 
@@ -54,6 +62,55 @@ async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version, prot
     // The disk goes with the process.
     Tally::of(events(), &files).assert_complete(0);
     drain(bridge).await;
+}
+
+/// With compression, which needs room itself. Files are far from due when the disk is full.
+async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finished_files(version: Version) {
+    if let Err(reason) = small_disks() {
+        return did_not_run("outages::a_disk_that_is_full_again_and_again_is_emptied", &reason);
+    }
+    let compression = if version == Version::V5 { "gzip" } else { "zstd" };
+    let events = Events::good(120_000);
+    let (broker, (namespace, queue)) = (shared(version), &place(Protocol::Stomp, "again"));
+    let setup = Setup::new(broker, Protocol::Stomp, namespace, "main", namespace)
+        .small_disk(4)
+        .set("EVENT__PARTITIONS", "12")
+        .set("SINKS__FILE__NAME", "{connection_id}-{partition}")
+        .set("SINKS__FILE__COMPRESSION", compression);
+    let bridge = setup.start();
+    subscribed(broker, queue, 1).await;
+    // Open, it outlives the process and its mount.
+    let disk = File::open(bridge.inside(setup.files())).expect("open a disk");
+    let files = PathBuf::from(format!("/proc/self/fd/{}", disk.as_raw_fd()));
+
+    let mut tally = Tally::new(events);
+    let mut most = 0;
+    let taking = async {
+        while broker.depth(queue) > 0 || counts(broker, queue).enqueued < events.count {
+            most = most.max(bytes(&files));
+            take_finished(&files, &mut tally);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let both = async { tokio::join!(publish(broker, namespace, events), taking) };
+    timeout(PATIENCE, both).await.expect("finished files are taken and the rest goes on");
+    drain(bridge).await;
+    assert!(most > 2_500_000, "the disk was never full: {most}");
+    take_finished(&files, &mut tally);
+    tally.assert_complete(0);
+    let left: Vec<_> = std::fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.len() == 1 && left[0].to_string_lossy().ends_with(".lock"), "{left:?}");
+}
+
+/// Reads every finished file and removes it.
+fn take_finished(directory: &Path, tally: &mut Tally) {
+    let endings = [".jsonl", ".jsonl.gz", ".jsonl.zst"];
+    for path in output::files(directory) {
+        if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
+            each_line_of(&path, |line| tally.add(line));
+            std::fs::remove_file(path).expect("remove what was read");
+        }
+    }
 }
 
 async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(

@@ -35,6 +35,7 @@ impl FileDeadLetters {
 
     fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str) -> Self {
         let journal = JournalSettings {
+            section: "dead_letters".to_owned(),
             directory: settings.directory,
             stems: Template::dead_letters().bind(connection_id),
             compression: Compression::None,

@@ -125,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_only_begins_like_json_is_a_string_and_forges_no_member() {
+        let body = r#"{},"key":"00000000000000000000000000000000","reason":"none","x":{}"#;
+        let line = line(event(1, body.as_bytes()), None);
+        assert_eq!(
+            (&line["body"], &line["key"], &line["reason"]),
+            (&json!(body), &Value::Null, &json!("too_large"))
+        );
+    }
+
+    #[test]
     fn a_body_that_is_no_text_is_kept_as_base64_and_a_missing_key_as_null() {
         let line = line(event(1, b"\xff\x00"), None);
         assert_eq!((&line["body_base64"], line.get("body")), (&json!("/wA="), None));

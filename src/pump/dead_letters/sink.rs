@@ -147,7 +147,7 @@ fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
         headers: Headers::empty(),
         unreadable: None,
     };
-    Ok(Event { message, key: letter.event.key, defect: None })
+    Ok(Event { message, key: letter.event.key, defect: None, is_json: true })
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ fn event(number: usize, key: u8) -> Event {
         headers: Headers::empty(),
         unreadable: None,
     };
-    Event { message, key: Key::digest(&[key]), defect: None }
+    Event { message, key: Key::digest(&[key]), defect: None, is_json: false }
 }
 
 fn number(id: &Bytes) -> usize {

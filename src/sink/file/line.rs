@@ -1,9 +1,10 @@
 //! One event as one line.
 //!
-//! A body that can be an event's is a JSON object, a JSON string, or bare text (D5): the first byte tells
-//! them apart, so nothing is parsed here. A JSON body is copied as it is, but for raw line feeds and
-//! carriage returns: in JSON these can only be white space, and become spaces. Anything else becomes a JSON
-//! string.
+//! A body is copied as JSON only if all of it was read as one JSON value in UTF-8: something that only begins
+//! like JSON would make a line that nobody can read, or one with members that the bridge did not write. Where
+//! the key was found in JSON that is known ([`Event::is_json`]), so that events with a usable key are not read
+//! twice. In the copy raw line feeds and carriage returns, which in JSON can only be white space, become spaces.
+//! Any other text, bare hex digits too, becomes a JSON string.
 
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -19,14 +20,14 @@ use crate::sink::Rejection;
 /// Appends the line of `event`, line feed included.
 ///
 /// # Errors
-/// The event can't be written as a line: it is neither JSON nor UTF-8 text.
+/// The event can't be written as a line: it is not UTF-8.
 pub(super) fn append(
     lines: &mut Vec<u8>,
     event: &Event,
     format: Format,
     partitions: Option<NonZeroU32>,
 ) -> Result<(), Rejection> {
-    let body = Body::of(event.body())?;
+    let body = Body::of(event)?;
     match format {
         Format::Body => body.append(lines),
         Format::Envelope => append_envelope(lines, event, &body, partitions),
@@ -41,22 +42,20 @@ enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn of(body: &'a [u8]) -> Result<Self, Rejection> {
-        match body.trim_ascii_start().first() {
-            Some(b'{' | b'"') => Ok(Self::Json(body)),
-            // Only where unusable keys are allowed can there be something else than an MD5 here.
-            _ if Key::from_hex(body.trim_ascii()).is_none()
-                && serde_json::from_slice::<IgnoredAny>(body).is_ok() =>
-            {
-                Ok(Self::Json(body))
-            }
-            _ => std::str::from_utf8(body).map(Self::Text).map_err(|error| Rejection {
-                reason: "not_utf8",
-                detail: format!(
-                    "the body is neither JSON nor text, and no line of JSON can hold it: {error}"
-                ),
-            }),
+    fn of(event: &'a Event) -> Result<Self, Rejection> {
+        let body = event.body();
+        if event.is_json {
+            return Ok(Self::Json(body));
         }
+        // Text first: the reader of JSON does not look at the bytes inside the strings that it skips.
+        let text = std::str::from_utf8(body).map_err(|error| Rejection {
+            reason: "not_utf8",
+            detail: format!("the body is not UTF-8, and no line of JSON can hold it: {error}"),
+        })?;
+        // An MD5 of digits alone would be a number.
+        let is_json =
+            Key::from_hex(body.trim_ascii()).is_none() && serde_json::from_str::<IgnoredAny>(text).is_ok();
+        Ok(if is_json { Self::Json(body) } else { Self::Text(text) })
     }
 
     fn append(&self, lines: &mut Vec<u8>) {
@@ -172,23 +171,101 @@ mod tests {
         assert_eq!((&line["partition"], &line["body"]), (&Value::Null, &json!("text")));
     }
 
+    /// With `unusable_key = "digest"` anything may come here.
+    #[test]
+    fn what_only_begins_like_json_is_a_string_and_forges_no_member() {
+        let whole = format!("{{\"md5\":\"{KEY}\"}}");
+        for body in [
+            format!("{{}},\"key\":\"{}\",\"x\":{{}}", "0".repeat(32)),
+            format!("{whole}{whole}"),
+            format!("{whole}\n{whole}"),
+            format!("{whole},"),
+            format!("\u{feff}{whole}"),
+            format!("\u{c}{whole}"),
+            whole[..whole.len() - 1].to_owned(),
+            format!("\"{KEY}\" }}"),
+            "\"".to_owned(),
+            "{".to_owned(),
+            "{\"a\": \"\n\"}".to_owned(),
+            "{\"a\": NaN}".to_owned(),
+            "{'a': 1}".to_owned(),
+            "{\"a\": \"\u{0}\"}".to_owned(),
+            "[1, 2".to_owned(),
+            "1 2".to_owned(),
+        ] {
+            let value: Value = serde_json::from_str(&line(body.as_bytes(), Format::Body)).unwrap();
+            assert_eq!(value, Value::from(body.as_str()));
+            let value: Value = serde_json::from_str(&line(body.as_bytes(), Format::Envelope)).unwrap();
+            let key = Key::digest(body.as_bytes()).to_string();
+            assert_eq!((&value["body"], &value["key"]), (&Value::from(body.as_str()), &Value::from(key)));
+            assert_eq!(value.as_object().unwrap().len(), 5, "{body}");
+        }
+    }
+
     #[test]
     fn what_is_no_text_is_refused_and_leaves_nothing_behind() {
-        let mut lines = Vec::new();
-        let rejection = append(&mut lines, &event(b"\xff\xfe"), Format::Body, None).unwrap_err();
-        assert_eq!((rejection.reason, lines.len()), ("not_utf8", 0));
+        for body in
+            [b"\xff\xfe" as &[u8], b"{\"a\":\"\xff\"}", b"\"J\xe9r\xf4me\"", b"[\"\xff\"]", b"{\"\xff\":1}"]
+        {
+            for format in [Format::Body, Format::Envelope] {
+                let mut lines = Vec::new();
+                let rejection = append(&mut lines, &event(body), format, None).unwrap_err();
+                assert_eq!((rejection.reason, lines.len()), ("not_utf8", 0), "{body:?}");
+            }
+        }
+    }
+
+    /// Bodies made of what JSON is made of.
+    fn like_json() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\"a\"",
+            "\"md5\"",
+            "\\",
+            "1",
+            "-",
+            "1e999",
+            "null",
+            "true",
+            " ",
+            "\n",
+            "\r",
+            "\t",
+            "\u{0}",
+            "\u{85}",
+            "\u{2028}",
+            "é",
+            "\\ud800",
+            "\"key\":\"0\"",
+            "\"\\ud800\"",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
 
     proptest! {
         #[test]
-        fn every_text_is_one_line_and_can_be_read_back(text in "[^{\"]?.{0,80}", envelope: bool) {
-            prop_assume!(!text.trim_ascii_start().starts_with(['{', '"']));
-            prop_assume!(serde_json::from_str::<Value>(&text).is_err());
-            let format = if envelope { Format::Envelope } else { Format::Body };
-            let line = line(text.as_bytes(), format);
-            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
-            let value: Value = serde_json::from_str(&line).unwrap();
-            prop_assert_eq!(if envelope { &value["body"] } else { &value }, &Value::from(text));
+        fn every_body_makes_one_line_of_json_that_holds_it_and_nothing_else(
+            body in prop_oneof![like_json(), like_json().prop_map(|json| format!("{{\"md5\":\"{KEY}\"}}{json}")), ".{0,80}"],
+        ) {
+            let envelope = line(body.as_bytes(), Format::Envelope);
+            let plain = line(body.as_bytes(), Format::Body);
+            for line in [&envelope, &plain] {
+                prop_assert_eq!(line.find(['\n', '\r']), Some(line.len() - 1), "{}", line);
+                serde_json::from_str::<IgnoredAny>(line).unwrap();
+            }
+            // Numbers beyond a tree's, and halves of characters, are JSON all the same.
+            if let Ok(value) = serde_json::from_str::<Value>(&envelope) {
+                prop_assert_eq!(value.as_object().unwrap().len(), 5);
+                let is_hex = Key::from_hex(body.trim_ascii().as_bytes()).is_some();
+                let expected = serde_json::from_str(&body).ok().filter(|_| !is_hex);
+                prop_assert_eq!(&value["body"], &expected.unwrap_or_else(|| Value::from(body.as_str())), "{}", body);
+            }
         }
     }
 }

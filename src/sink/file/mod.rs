@@ -79,11 +79,17 @@ impl FileSink {
     }
 
     fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
+        // What keeps the dead letters is called so, whatever its table is.
+        let section = match context.sink.as_str() {
+            "dead-letters" => "dead_letters.<sink>".to_owned(),
+            sink => format!("sinks.{sink}"),
+        };
         Self {
             name: context.sink,
             format: settings.format,
             partitions: context.partitions,
             journal: JournalSettings {
+                section,
                 stems: settings.name.bind(&context.connection_id),
                 directory: settings.directory,
                 compression: settings.compression,

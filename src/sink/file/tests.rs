@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,16 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
             let mut plain = Vec::new();
             match compression {
                 config::Compression::None => plain = fs::read(path).unwrap(),
-                config::Compression::Zstd => zstd::stream::copy_decode(content, &mut plain).unwrap(),
+                config::Compression::Zstd => {
+                    zstd::stream::copy_decode(content, &mut plain).unwrap();
+                    // Readers that take it all at once look into the frame for how much that is.
+                    let frame = fs::read(path).unwrap();
+                    let size = zstd::zstd_safe::get_frame_content_size(&frame).unwrap().unwrap();
+                    assert_eq!(
+                        zstd::bulk::decompress(&frame, usize::try_from(size).unwrap()).unwrap(),
+                        plain
+                    );
+                }
                 config::Compression::Gzip => {
                     // One member: a decoder for a single one reads it all.
                     let mut decoder = flate2::read::GzDecoder::new(content);
@@ -246,6 +255,53 @@ async fn a_probe_leaves_nothing_behind() {
     assert!(files(&directory, "").is_empty());
     let error = sink(&config(Path::new("/proc/nowhere"))).probe().await.unwrap_err();
     assert!(error.to_string().contains("/proc"), "{error}");
+}
+
+/// Whoever may put a link there must not choose what the bridge's user writes to.
+#[tokio::test]
+async fn nothing_is_written_through_a_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let precious = directory.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    let link = |name: &str| symlink(&precious, directory.path().join(name)).unwrap();
+    link(".b1.lock");
+    let mut sink = sink(&config(directory.path()));
+    for error in [sink.open().await.err().unwrap(), sink.probe().await.unwrap_err()] {
+        assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+        assert!(error.to_string().contains("a symbolic link, which is not followed: remove it"), "{error}");
+    }
+    fs::remove_file(directory.path().join(".b1.lock")).unwrap();
+    // What has the name of a file of ours is none of ours when it is a link, and is in no file's way.
+    link("b1-20261121T120000000Z-000000.jsonl.open");
+    link("b1-20261121T120000001Z-000000.jsonl.gz.tmp");
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    halves.0.close().await.unwrap();
+    assert_eq!(numbers_in(&files(directory.path(), ".jsonl")), [0, 1, 2]);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+}
+
+/// The lock file remembers the newest name when all files were moved away.
+#[tokio::test]
+async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let future = "20991231T235959999Z-000007";
+    fs::write(directory.path().join(".b1.lock"), format!("process 1\n{future}\n")).unwrap();
+    let mut sink = sink(&config(directory.path()));
+    let mut halves = sink.open().await.unwrap();
+    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let open = files(directory.path(), ".open");
+    assert!(open[0].to_str().unwrap().contains("b1-20991231T235959999Z-000008"), "{open:?}");
+    let lock = fs::read_to_string(directory.path().join(".b1.lock")).unwrap();
+    assert_eq!(lock, format!("process {}\n20991231T235959999Z-000008\n", std::process::id()));
+    let Err(error) = FileSink::new(checked(&config(directory.path()), Some(4)), context("b1")).open().await
+    else {
+        panic!("not locked")
+    };
+    assert!(
+        error.to_string().contains(&format!("is locked by process {}: a bridge", std::process::id())),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -380,7 +436,7 @@ async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
     let outcome = hand_over(&mut halves, &numbered(3..9)).await;
     for verdict in outcome.values() {
         let Verdict::Retry(error) = verdict else { panic!("{verdict:?}") };
-        assert_eq!(error.kind, SinkErrorKind::Unavailable);
+        assert_eq!(error.kind, SinkErrorKind::Misconfigured);
         assert!(error.to_string().contains("make room"), "{error}");
     }
     disk.heal();

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::SOON;
-use crate::support::admin::Admin;
+use crate::support::admin::{Admin, Metrics};
 use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::Broker;
 use crate::support::wait_until;
@@ -153,6 +153,11 @@ impl Planted {
         let state = format!(": {state}");
         words.push(&state);
         admin.not_ready(&words).await;
+        if let (75, Some((_, queue, depth))) = (self.exit, &self.kept) {
+            let received = format!("atdata_bridge_events_received_total{{queue=\"{queue}\"}}");
+            let all = |metrics: &Metrics| metrics.find(&received).is_some_and(|count| count >= *depth as f64);
+            admin.metrics_until("what waits in the queue was taken", all).await;
+        }
         bridge.terminate();
         let status = bridge.ended(SOON).await;
         assert_eq!(status.code(), Some(self.exit), "{}: after {line}: {}", row.id, bridge.log());

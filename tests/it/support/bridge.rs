@@ -24,7 +24,7 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     files: PathBuf,
     dead_letters: PathBuf,
-    disk: Option<u32>,
+    preparation: Option<String>,
     mute: bool,
     home: TempDir,
 }
@@ -52,7 +52,7 @@ impl Setup {
             variables: Vec::new(),
             files,
             dead_letters,
-            disk: None,
+            preparation: None,
             mute: false,
             home,
         };
@@ -100,8 +100,20 @@ impl Setup {
 
     /// Puts the files on a disk of so many MiB, which lives as long as the process, and which only
     /// [`Bridge::inside`] shows. Ask [`disk::small_disks`] first.
-    pub fn small_disk(mut self, mib: u32) -> Self {
-        self.disk = Some(mib);
+    pub fn small_disk(self, mib: u32) -> Self {
+        self.prepared(&disk::small_disk(mib))
+    }
+
+    /// Runs a script of the shell before each start, with the directories of the files and the dead letters in `$1`
+    /// and `$2`. What it mounts only that process sees. Ask [`disk::small_disks`] first.
+    pub fn prepared(mut self, script: &str) -> Self {
+        self.preparation = Some(script.to_owned());
+        self
+    }
+
+    /// No longer.
+    pub fn unprepared(mut self) -> Self {
+        self.preparation = None;
         self
     }
 
@@ -138,8 +150,8 @@ impl Setup {
 
     /// Starts a process with more arguments.
     pub fn start_with(&self, arguments: &[&str]) -> Bridge {
-        let mut command = match self.disk {
-            Some(mib) => disk::on_small_disk(&self.program, &self.files, mib),
+        let mut command = match &self.preparation {
+            Some(script) => disk::prepared(&self.program, script, &[&self.files, &self.dead_letters]),
             None => Command::new(&self.program),
         };
         command

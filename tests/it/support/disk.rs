@@ -19,12 +19,21 @@ pub fn small_disks() -> Result<(), String> {
 
 /// A command that runs `program` with a disk of so many MiB mounted on `directory`, which is made.
 pub fn on_small_disk(program: &Path, directory: &Path, mib: u32) -> Command {
-    let script =
-        r#"mkdir -p "$1" && mount -t tmpfs -o "size=$2m,mode=0700" none "$1" && shift 2 && exec "$@""#;
+    prepared(program, &small_disk(mib), &[directory])
+}
+
+/// Prepares a disk of so many MiB on `$1`.
+pub fn small_disk(mib: u32) -> String {
+    format!(r#"mkdir -p "$1" && mount -t tmpfs -o "size={mib}m,mode=0700" none "$1""#)
+}
+
+/// A command that runs `program` behind a script of the shell, which finds `paths` in `$1`, `$2` and so on. What it
+/// mounts only that process sees.
+pub fn prepared(program: &Path, script: &str, paths: &[&Path]) -> Command {
+    let script = format!("{script}\nshift {}\nexec \"$@\"", paths.len());
     let mut command = Command::new("unshare");
     // Root in a user namespace of its own, so that a tester needs no rights.
-    command.args(["--map-root-user", "--mount", "sh", "-ec", script, "sh"]);
-    command.arg(directory).arg(mib.to_string()).arg(program);
+    command.args(["--map-root-user", "--mount", "sh", "-ec", &script, "sh"]).args(paths).arg(program);
     command
 }
 

@@ -1,0 +1,126 @@
+//! What recovery must not believe: pages that a power cut left, names that exist already, a clock that was set back.
+
+use super::*;
+use crate::journal::disk::Disk;
+use crate::journal::line_file::UNSYNCED;
+use crate::journal::name::Slot;
+
+/// Some of the pages written since the last sync are zeros, be they in front of others that are there.
+#[test]
+fn pages_of_zeros_are_not_published_and_nothing_durable_is_cut_off_for_them() {
+    for name in ["{connection_id}", "{connection_id}-{partition}"] {
+        for zeros in 1..8 {
+            let is_zero = move |page: usize| zeros >> (page % 3) & 1 == 1;
+            survive_every_crash_leaving(Compression::None, name, |n| n, is_zero);
+        }
+        survive_every_crash_leaving(Compression::Zstd, name, |n| n, |page| page % 2 == 0);
+        survive_every_crash_leaving(Compression::Zstd, name, |n| n - n / 4, |page| page == 1);
+    }
+}
+
+#[test]
+fn a_zero_is_looked_for_only_where_nothing_was_synced() {
+    let line = |byte: u8, len: usize| [vec![byte; len - 1], vec![b'\n']].concat();
+    let path = Path::new(DIRECTORY).join(base(0).open());
+    for (before, zeros, behind, kept) in [
+        (100, 0, 50, 150),
+        (100, 10, 50, 100),
+        (100, 10, UNSYNCED - 60, 100),
+        // So far from the end it was synced: what is there is not ours to throw away.
+        (100, 10, UNSYNCED, 110 + UNSYNCED),
+        (UNSYNCED, 2, 1, UNSYNCED),
+    ] {
+        let disk = MemoryDisk::default();
+        let mut content = line(b'a', before);
+        if zeros > 0 {
+            content.extend(line(0, zeros));
+        }
+        content.extend(line(b'b', behind));
+        disk.put(&path, &content);
+        let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+        process.open().unwrap();
+        assert_eq!(disk.files()[&base(0).open()].len(), kept, "{before} {zeros} {behind}");
+    }
+}
+
+/// Otherwise zeros could stand before what recovery looks at.
+#[test]
+fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
+    let disk = MemoryDisk::default();
+    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    process.open().unwrap();
+    let syncs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    disk.fail(move |op, _| {
+        counted.fetch_add(usize::from(op == Op::Sync), std::sync::atomic::Ordering::Relaxed);
+        None
+    });
+    for (bytes, expected) in [(UNSYNCED, 1), (UNSYNCED + 1, 2), (3 * UNSYNCED, 3)] {
+        syncs.store(0, std::sync::atomic::Ordering::Relaxed);
+        let mut group = Group::default();
+        let line = vec![b'x'; bytes];
+        group.append(Slot::default(), (), |lines| Ok::<(), ()>(lines.extend_from_slice(&line))).unwrap();
+        process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
+        assert_eq!(syncs.load(std::sync::atomic::Ordering::Relaxed), expected, "{bytes}");
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_holds_before_anything_is_written_or_overwritten() {
+    for (unfinished, finished) in [
+        (base(0).open(), base(0).finished(Compression::None)),
+        (base(0).open(), base(0).finished(Compression::Gzip)),
+        (base(0).ready(Compression::Gzip), base(0).finished(Compression::Gzip)),
+    ] {
+        let disk = MemoryDisk::default();
+        let path = |name: &str| Path::new(DIRECTORY).join(name);
+        disk.put(&path(&unfinished), b"line 0 of a file\n");
+        disk.put(&path(&finished), b"kept");
+        let before = disk.files();
+        let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+        let trouble = process.open().unwrap_err();
+        assert!(trouble.needs_operator() && trouble.to_string().contains(&finished), "{trouble}");
+        assert_eq!(disk.files(), before);
+        disk.remove(&path(&finished)).unwrap();
+        process.open().unwrap();
+    }
+}
+
+/// What a fallback has left, whose removal a crash undid.
+#[test]
+fn a_compressed_try_beside_a_finished_file_is_no_double() {
+    let disk = MemoryDisk::default();
+    disk.put(&Path::new(DIRECTORY).join(base(0).finished(Compression::None)), b"line 0 of a file\n");
+    disk.put(&Path::new(DIRECTORY).join(base(0).temporary(Compression::Gzip)), b"half");
+    let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+    process.open().unwrap();
+    assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base(0).finished(Compression::None)]);
+}
+
+/// What is known of them: the files that are there, and the note in the lock file, which outlives these.
+#[test]
+fn names_go_on_behind_the_last_one_when_the_clock_was_set_back() {
+    for (taken_away, note_lost) in [(false, false), (true, false), (false, true)] {
+        let disk = MemoryDisk::default();
+        let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+        let mut last = String::new();
+        for hours in [0, -1, -100_000, 1, -2] {
+            process.clock = now() + hours.hours();
+            for _ in 0..2 {
+                assert!(process.write(1));
+                process.close();
+                let names: Vec<_> = disk.files().into_keys().collect();
+                let newest = names.iter().filter_map(|name| name.splitn(3, '-').nth(2)).max().unwrap();
+                assert!(newest > last.as_str(), "{newest} sorts before {last}");
+                last = newest.to_owned();
+                if taken_away {
+                    names.iter().for_each(|name| disk.remove(&Path::new(DIRECTORY).join(name)).unwrap());
+                }
+            }
+            if note_lost {
+                disk.crash(|_| 0);
+            }
+            process = process.successor();
+        }
+    }
+}
