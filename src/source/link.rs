@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -30,6 +30,9 @@ const LASTING: Duration = Duration::from_secs(10);
 
 /// Between tries while the broker still holds our own dead session.
 const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
+
+/// A session after one that a message may have ended, or that ended at once, is ready when it has lasted so long.
+const PROBATION: Duration = Duration::from_secs(2);
 
 /// So many sessions ended by the same message hold the source (D2).
 const POISONED: u32 = 3;
@@ -74,6 +77,7 @@ impl Link {
             session: SessionId(0),
             unconfirmed: None,
             troubled: false,
+            on_probation: false,
             suspicion: None,
             last_message: String::new(),
             refused_since: None,
@@ -123,6 +127,8 @@ struct Keeper {
     unconfirmed: Option<String>,
     /// The last try failed: its reason stays on the board until one succeeds.
     troubled: bool,
+    /// The last session ended in such a way that the next may as well.
+    on_probation: bool,
     /// The message that may have ended the last sessions, and how many in a row.
     suspicion: Option<(Suspect, u32)>,
     /// The id of the last message that came in any session.
@@ -141,7 +147,9 @@ impl Keeper {
 
     async fn keep_until_closed(&mut self) {
         let settings = Arc::clone(&self.settings);
-        for endpoint in settings.endpoints.iter().cycle() {
+        let mut endpoints = settings.endpoints.iter().cycle();
+        let Some(mut endpoint) = endpoints.next() else { return };
+        loop {
             if !self.troubled {
                 self.reporter.report(State::Starting(format!("connecting to {endpoint}")));
             }
@@ -159,6 +167,9 @@ impl Keeper {
             if self.close.is_cancelled() || self.incoming.is_closed() {
                 return;
             }
+            if !matches!(trouble, Trouble::Renewal) {
+                endpoint = endpoints.next().unwrap_or(endpoint);
+            }
             let wait = self.judge(trouble);
             tokio::select! {
                 biased;
@@ -175,12 +186,19 @@ impl Keeper {
     ) -> Result<(), Trouble> {
         self.session.0 += 1;
         let began = Instant::now();
-        let before = self.counters.received.get();
+        let (before, sessions) = (self.counters.received.get(), self.counters.sessions.get());
         let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
-        let (reporter, counters) = (self.reporter.clone(), Arc::clone(&self.counters));
-        let on_subscribed = move || {
-            counters.sessions.add(1);
-            reporter.report(State::Ready);
+        let (subscribed, on_probation) = (Notify::new(), self.on_probation);
+        let on_subscribed = || {
+            self.counters.sessions.add(1);
+            match on_probation {
+                true => subscribed.notify_one(),
+                false => self.reporter.report(State::Ready),
+            }
+        };
+        let lasts = async {
+            subscribed.notified().await;
+            sleep(PROBATION).await;
         };
         let wiring = Wiring {
             id: self.session,
@@ -193,8 +211,25 @@ impl Keeper {
             grace: self.settings.connect_timeout,
             on_subscribed: &on_subscribed,
         };
-        let outcome = connection::carry(session, stream, wiring).await;
+        let outcome = {
+            let carried = connection::carry(session, stream, wiring);
+            tokio::pin!(carried, lasts);
+            tokio::select! {
+                biased;
+                outcome = &mut carried => outcome,
+                () = lasts => {
+                    self.on_probation = false;
+                    self.reporter.report(State::Ready);
+                    carried.await
+                }
+            }
+        };
         self.troubled = false;
+        if self.counters.sessions.get() > sessions
+            && let Err(trouble) = &outcome
+        {
+            self.on_probation = trouble.comes_with_a_message() || began.elapsed() < PROBATION;
+        }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         if let Err(trouble) = &outcome
             && brought_messages
@@ -225,6 +260,12 @@ impl Keeper {
 
     /// Says what is wrong and decides how long to wait.
     fn judge(&mut self, trouble: Trouble) -> Duration {
+        if matches!(trouble, Trouble::Renewal) {
+            // It works, and goes on at once: only a new session that can't begin is news.
+            tracing::debug!("{trouble}");
+            self.troubled = true;
+            return Duration::ZERO;
+        }
         self.troubled = true;
         let trouble = self.suspect(trouble);
         self.counters.reconnects.add(trouble.label(), 1);
@@ -235,6 +276,8 @@ impl Keeper {
             }
             // A quiet queue is no trouble; neither is a standby of strict ordering.
             (Trouble::Idle(_), _) => State::Starting(trouble.to_string()),
+            // Somebody else has it: our own dead session would be gone by now.
+            (Trouble::AlreadyConnected { .. }, _) => State::Held(trouble.to_string()),
             (_, Retry::Soon) => State::Retrying(trouble.to_string()),
             (_, Retry::Slowly) => State::Held(trouble.to_string()),
         };
@@ -277,7 +320,8 @@ impl Keeper {
         if sessions < POISONED {
             return trouble;
         }
-        Trouble::Poison { suspect, sessions, detail: trouble.to_string() }
+        let (remedy, detail) = trouble.split_remedy();
+        Trouble::Poison { suspect, sessions, detail, remedy }
     }
 }
 
@@ -304,6 +348,7 @@ mod tests {
             session: SessionId(0),
             unconfirmed: None,
             troubled: false,
+            on_probation: false,
             suspicion: None,
             last_message: String::new(),
             refused_since: None,
@@ -315,6 +360,7 @@ mod tests {
         let states = States::default();
         let mut keeper = keeper(&states);
         let inside = || Trouble::protocol("gibberish", Some("8".to_owned()));
+        let first = || Trouble::protocol("gibberish", None).after("");
         let after = || Trouble::protocol("gibberish", None).after("7");
         for (trouble, named) in [
             (inside(), None),
@@ -327,6 +373,9 @@ mod tests {
             (inside(), None),
             (inside(), None),
             (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
+            (first(), None),
+            (first(), None),
+            (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
         ] {
             keeper.ended_after(Duration::from_secs(10), true);
             let wait = keeper.judge(trouble);

@@ -38,6 +38,7 @@ mod restarts;
 mod sharing;
 mod simulator;
 mod sink_contract;
+mod slow_consumers;
 mod smoke;
 mod support;
 mod three_sinks;
