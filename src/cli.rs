@@ -96,7 +96,8 @@ pub struct CheckArgs {
     /// Only check the configuration; connect to nothing
     #[arg(long, conflicts_with = "subscribe")]
     pub offline: bool,
-    /// Subscribe too. The first subscription makes a queue that fills from then on, also when nobody reads it
+    /// Browse the queue too, which consumes nothing, and look for the keys of the events that wait. The first time this
+    /// makes a queue that fills from then on, also when nobody reads it
     #[arg(long)]
     pub subscribe: bool,
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::display::one_line;
 use crate::key::{Key, KeyDefect, Keying, Reading};
 
 /// Numbers the sessions of one source, from 1; a later session voids the acks of an earlier one (I2).
@@ -132,6 +133,11 @@ impl Event {
     pub fn message_id(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.message.id)
     }
+
+    /// The same for a log: one line, escaped and cut.
+    pub fn shown_id(&self) -> String {
+        one_line(&self.message_id()).into_owned()
+    }
 }
 
 /// Consecutive events of one session, in broker order, shared by all lanes.
@@ -188,13 +194,28 @@ impl Deref for EventRef {
 
 impl fmt::Debug for EventRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{} {}", self.session(), self.position(), self.message_id())
+        write!(f, "{}#{} {}", self.session(), self.position(), self.shown_id())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_with_a_line_feed_begins_no_line_of_the_log() {
+        let message = Message {
+            id: Bytes::from_static(b"ID:1\n2026 ERROR forged"),
+            body: Bytes::new(),
+            timestamp: None,
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        };
+        let event = Event::new(message, &Keying::new(Vec::new(), true));
+        assert_eq!(event.shown_id(), "ID:1\\n2026 ERROR forged");
+        assert_eq!(event.message_id(), "ID:1\n2026 ERROR forged", "dead letters and sinks have it as it is");
+    }
 
     /// Not even where any body will do: what can't be read is nothing that a sink could use.
     #[test]

@@ -1,18 +1,22 @@
-//! `check`: the configuration, then the broker and every sink, each with its cause. Changes nothing:
-//! without `--subscribe` it only logs in, with a connection id of its own.
+//! `check`: the configuration, then the broker and every sink, each with its cause. Changes nothing: without
+//! `--subscribe` it only logs in, with a connection id of its own; with it, it browses the queue, which consumes
+//! nothing but creates the queue.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::Builder;
+
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_store, sink_context};
 use crate::cli::CheckArgs;
 use crate::config::{Settings, SinkKinds, SubscriptionSettings};
+use crate::display::one_line;
+use crate::event::{Defect, Event, Message};
+use crate::key::{Keying, Suggestions};
 use crate::source::config::SourceSettings;
-use crate::source::probe::probe;
-use crate::source::protocol::new_session;
-use crate::source::session::Reach;
+use crate::source::probe;
 
 /// Checks, and tells on standard output what was found, one line each.
 ///
@@ -32,29 +36,28 @@ pub fn run(
     if args.offline {
         return Ok(Exit::Success);
     }
-    let reach = if args.subscribe { Reach::Subscribe } else { Reach::Login };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failed = runtime.block_on(check(loaded.settings, reach, console))?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let failed = runtime.block_on(check(loaded.settings, args.subscribe, console))?;
     runtime.shutdown_background();
     Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
 }
 
-async fn check(settings: Settings, reach: Reach, console: &mut Console<'_>) -> io::Result<usize> {
+async fn check(settings: Settings, browses: bool, console: &mut Console<'_>) -> io::Result<usize> {
     let mut failed = 0;
     let mut tell = |part: &str, outcome: Result<Vec<String>, String>| -> io::Result<()> {
         match outcome {
             Ok(findings) => {
                 writeln!(console.out, "ok      {part}")?;
-                findings.iter().try_for_each(|finding| writeln!(console.out, "        {finding}"))
+                findings.iter().try_for_each(|finding| writeln!(console.out, "        {}", one_line(finding)))
             }
             Err(cause) => {
                 failed += 1;
-                writeln!(console.out, "FAILED  {part}: {cause}")
+                writeln!(console.out, "FAILED  {part}: {}", one_line(&cause))
             }
         }
     };
     for subscription in &settings.subscriptions {
-        check_source(&subscription.source, reach, &mut tell).await?;
+        check_source(&subscription.source, browses.then_some(&settings.keying), &mut tell).await?;
         check_sinks(subscription, &settings, &mut tell).await?;
     }
     let probed = dead_letter_store(&settings).probe().await;
@@ -64,25 +67,80 @@ async fn check(settings: Settings, reach: Reach, console: &mut Console<'_>) -> i
 
 type Tell<'a> = dyn FnMut(&str, Result<Vec<String>, String>) -> io::Result<()> + 'a;
 
-async fn check_source(source: &SourceSettings, reach: Reach, tell: &mut Tell<'_>) -> io::Result<()> {
+/// The most events that are browsed.
+const BROWSED: u32 = 100;
+
+/// `keying`: looks at the events that wait, too, and whether it finds their keys.
+async fn check_source(
+    source: &SourceSettings,
+    keying: Option<&Keying>,
+    tell: &mut Tell<'_>,
+) -> io::Result<()> {
     let mut own = source.clone();
     own.connection_id.push_str("-check");
-    own.prefetch = 1;
+    own.prefetch = BROWSED;
     let own = Arc::new(own);
-    let new_session = new_session(reach);
     for endpoint in &own.endpoints {
-        let outcome = probe(endpoint, &own, &new_session).await.map_err(|trouble| trouble.to_string());
-        let found = match reach {
-            Reach::Login => format!(
-                "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
-                own.username,
-                own.queue()
-            ),
-            Reach::Subscribe => format!("subscribed to {} as {}", own.queue(), own.username),
+        let outcome = match keying {
+            None => probe::log_in(endpoint, &own).await.map(|()| {
+                Ok(format!(
+                    "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
+                    own.username,
+                    own.queue()
+                ))
+            }),
+            Some(keying) => {
+                let mut seen = Browsed::new(keying);
+                let browsed = probe::browse(endpoint, &own, &mut |message| seen.add(message)).await;
+                browsed.map(|()| seen.outcome(&own))
+            }
         };
-        tell(&format!("broker {endpoint}"), outcome.map(|()| vec![found]))?;
+        let outcome = outcome.map_err(|trouble| trouble.to_string()).flatten();
+        tell(&format!("broker {endpoint}"), outcome.map(|found| vec![found]))?;
     }
     Ok(())
+}
+
+/// The events that wait at the head of a queue.
+struct Browsed<'a> {
+    keying: &'a Keying,
+    count: u32,
+    unusable: u32,
+    defect: Option<Defect>,
+    suggestions: Suggestions,
+}
+
+impl<'a> Browsed<'a> {
+    fn new(keying: &'a Keying) -> Self {
+        Self { keying, count: 0, unusable: 0, defect: None, suggestions: Suggestions::default() }
+    }
+
+    fn add(&mut self, message: Message) {
+        self.count += 1;
+        let event = Event::new(message, self.keying);
+        if let Some(defect) = event.defect.clone() {
+            self.unusable += 1;
+            self.suggestions.add(event.body());
+            self.defect.get_or_insert(defect);
+        }
+    }
+
+    /// What was found. Where no event at all has a usable key, the bridge would only fill the dead letters.
+    fn outcome(self, source: &SourceSettings) -> Result<String, String> {
+        let (queue, count) = (source.queue(), self.count);
+        let may_read = format!("the queue {queue} may be read by {}", source.username);
+        let Some(defect) = self.defect else {
+            return Ok(match count {
+                0 => format!("{may_read}; no event waits in it whose key could be looked for"),
+                _ => format!("{may_read}; the keys of {count} events that wait in it were found"),
+            });
+        };
+        let found = format!("have no usable key by event.keys (the first: {defect}); {}", self.suggestions);
+        match self.unusable {
+            unusable if unusable == count => Err(format!("all {count} events that wait in {queue} {found}")),
+            unusable => Ok(format!("warning: {unusable} of {count} events that wait in {queue} {found}")),
+        }
+    }
 }
 
 async fn check_sinks(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::{endpoint, ids};
 use crate::secret::Secret;
-use crate::source::config::{Endpoint, SourceConfig, SourceSettings, TlsConfig};
+use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, TlsConfig};
 use crate::units::{Period, Size};
 
 /// The checked settings of `[source]`, before they are divided among sinks; `None` if something is wrong.
@@ -27,6 +27,7 @@ pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) 
         default.map(|((namespace, id), host)| format!("{namespace}-{id}-{}", ids::from_host_name(host)));
     let connection_id = connection_id(reader, raw.connection_id, default, host.is_some())?;
     check_tls(reader, &raw.tls, &endpoints);
+    let virtual_host = virtual_host(reader, raw.virtual_host, &endpoints);
     Some(SourceSettings {
         endpoints,
         username: username?,
@@ -37,7 +38,10 @@ pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) 
         prefetch: raw.prefetch,
         heart_beat: switched(raw.heart_beat),
         ordering: raw.ordering,
+        virtual_host,
         max_body: bytes(raw.max_body),
+        max_headers: raw.max_headers as usize,
+        max_header_size: bytes(raw.max_header_size),
         connect_timeout: raw.connect_timeout.0,
         idle_reconnect: switched(raw.idle_reconnect),
         backoff: raw.backoff,
@@ -71,6 +75,13 @@ fn check_numbers(reader: &mut Reader, raw: &SourceConfig) {
         reader.refuse("source.max_body", "must be more than 0");
     }
     reader.in_order(("source.max_body", raw.max_body), ("source.max_in_flight", raw.max_in_flight));
+    if !(100..=100_000).contains(&raw.max_headers) {
+        reader.refuse("source.max_headers", format!("{} is not from 100 to 100000", raw.max_headers));
+    }
+    if !(1 << 10..=64 << 20).contains(&raw.max_header_size.0) {
+        let message = format!("{} is not from 1 KiB to 64 MiB", raw.max_header_size);
+        reader.refuse("source.max_header_size", message);
+    }
     if raw.connect_timeout.0.is_zero() {
         reader.refuse("source.connect_timeout", "must be more than 0s");
     }
@@ -189,4 +200,18 @@ fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
         (None, Some(_)) => reader.missing("source.tls.certificate_file"),
         _ => {}
     }
+}
+
+fn virtual_host(reader: &mut Reader, given: Option<String>, endpoints: &[Endpoint]) -> Option<String> {
+    const KEY: &str = "source.virtual_host";
+    let host = given?;
+    if has_control(&host) {
+        reader.refuse(KEY, CONTROL);
+    } else if !endpoints.is_empty() && !endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Stomp)
+    {
+        let message =
+            "has no effect: no url begins with stomp:// or stomp+tls://, and OpenWire names no virtual host";
+        reader.warn(KEY, message);
+    }
+    Some(host)
 }

@@ -162,7 +162,7 @@ drain_timeout = 25
         "bridge.toml:21: sorce: unknown key; known here: source, event, sinks, dead_letters, admin, log, shutdown",
         "BRIDGE__SOURCE__HEART_BEAT: source.heart_beat: `5` is not allowed, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
         "BRIDGE__SOURCE__MAX_BODY: source.max_body: `1PB` is not allowed, expected a size: a whole number and a unit, such as \"512KiB\", \"64MiB\", \"1GB\"",
-        "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; known here: url, urls, username, password, password_file, namespace, destination_id, connection_id, prefetch, heart_beat, ordering, isolation, max_body, max_in_flight, connect_timeout, idle_reconnect, backoff, tls",
+        "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; known here: url, urls, username, password, password_file, namespace, destination_id, connection_id, prefetch, heart_beat, ordering, isolation, virtual_host, max_body, max_headers, max_header_size, max_in_flight, connect_timeout, idle_reconnect, backoff, tls",
         "BRIDGE__SOURCE__PREFETCH: source.prefetch: 1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001",
         "bridge.toml:17: event.partitions: 0 is not allowed, expected a whole number from 1 to 4294967295",
         "bridge.toml:16: event.keys: `md5` is not a JSON pointer: write `/member` or `/member/member`, with `~1` for / and `~0` for ~",

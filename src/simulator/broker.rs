@@ -190,6 +190,11 @@ impl Broker {
         self.consumers.remove(&consumer);
     }
 
+    /// The first messages of a queue, which begins to exist if it did not.
+    pub(crate) fn browse(&mut self, queue: &str, most: u64) -> Vec<Run> {
+        self.queues.entry(queue.to_owned()).or_default().browse(most)
+    }
+
     /// The next messages to write to a consumer: at most `limit`, of one run.
     pub(crate) fn take(&mut self, consumer: ConsumerId, limit: u64) -> Option<Flight> {
         self.queue_of(consumer)?.take(consumer, limit)

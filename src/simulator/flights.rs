@@ -45,6 +45,11 @@ impl Flights {
         self.flights.push_back(flight);
     }
 
+    /// What was delivered, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        self.flights.iter().map(|flight| flight.run.clone())
+    }
+
     /// Whether delivery `number` is un-acked.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.position(number).is_some()

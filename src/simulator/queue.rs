@@ -206,6 +206,20 @@ impl Queue {
         self.distribute();
     }
 
+    /// The first messages of the queue, on the way to a consumer or not: as many as `most` at most.
+    pub(crate) fn browse(&self, most: u64) -> Vec<Run> {
+        let mut runs: Vec<Run> = self.consumers.iter().flat_map(|consumer| consumer.unacked.runs()).collect();
+        runs.sort_by_key(|run| run.sequence);
+        runs.extend(self.pending.iter().cloned());
+        let mut left = most;
+        for run in &mut runs {
+            run.count = run.count.min(left);
+            left -= run.count;
+        }
+        runs.retain(|run| run.count > 0);
+        runs
+    }
+
     /// The number of a consumer's oldest un-acked delivery.
     pub(crate) fn oldest(&self, id: ConsumerId) -> Option<u64> {
         self.consumers.iter().find(|consumer| consumer.id == id)?.unacked.first()

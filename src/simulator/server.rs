@@ -207,7 +207,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: SimulatorConfig, address: SocketAddr) -> Self {
+    pub(crate) fn new(config: SimulatorConfig, address: SocketAddr) -> Self {
         Self {
             id: format!("ID:simulator-{}-{}", address.port(), now_ms()),
             logins: config.logins,

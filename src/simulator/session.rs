@@ -14,6 +14,19 @@ use super::server::{Login, Shared};
 /// Messages taken from the broker under one lock.
 const TAKE: u64 = 64;
 
+/// Messages that a browser is shown at most (`maxBrowsePageSize`).
+const MOST_BROWSED: u64 = 400;
+
+/// What a browser is shown.
+pub(crate) struct Browsed {
+    /// The name of the queue.
+    pub(crate) queue: String,
+    /// Its first messages.
+    pub(crate) flights: Vec<Flight>,
+    /// Whether the end is told behind them.
+    pub(crate) is_all: bool,
+}
+
 /// A consumer as its protocol sees it.
 pub(crate) trait Subscription {
     /// Its name at the broker.
@@ -89,6 +102,29 @@ impl<S> Session<S> {
         };
         let consumer = self.shared.change(|broker| broker.subscribe(logged_in.id, queue, wish));
         Ok((consumer, queue.to_owned()))
+    }
+
+    /// What a browser of a queue is shown: its name and its first messages, as many as the prefetch at most, and
+    /// whether these are all.
+    pub(crate) fn browse(&self, destination: &str, prefetch: u64) -> Result<Browsed, Exception> {
+        let queue = self.readable(destination).ok_or_else(|| self.unauthorized("read from", destination))?;
+        let most = prefetch.min(MOST_BROWSED);
+        let mut runs = self.shared.change(|broker| broker.browse(queue, most + 1));
+        let all = runs.iter().map(|run| run.count).sum::<u64>() <= most;
+        if let Some(last) = runs.last_mut().filter(|_| !all) {
+            last.count -= 1;
+        }
+        let mut number = 1;
+        let flights = runs.into_iter().map(|run| {
+            let flight = Flight { number, run };
+            number += flight.run.count;
+            flight
+        });
+        Ok(Browsed {
+            queue: queue.to_owned(),
+            flights: flights.collect(),
+            is_all: all || prefetch > MOST_BROWSED,
+        })
     }
 
     /// The name of a queue that this login may consume.

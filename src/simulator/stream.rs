@@ -117,6 +117,11 @@ impl Runs {
         self.count
     }
 
+    /// All of them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter()
+    }
+
     /// Appends at the tail.
     pub(crate) fn push_back(&mut self, run: Run) {
         self.count += run.count;

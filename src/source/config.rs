@@ -56,8 +56,18 @@ pub struct SourceConfig {
     /// per sink, with the destination id `<destination id>-<sink>`, so that a sink that is down delays
     /// no other.
     pub isolation: Isolation,
+    /// STOMP only: the virtual host that is named at the login. ActiveMQ has none and ignores it; others, such as
+    /// RabbitMQ and Artemis, may want a certain one. Unset: the host in the first URL.
+    #[schemars(example = &"/atdata")]
+    pub virtual_host: Option<String>,
     /// The largest body accepted. A larger one stops the source, visibly, until this is raised.
     pub max_body: Size,
+    /// STOMP only: the most headers that one message may have, which are its properties and a few more. A message
+    /// that has more stops the source, visibly, until this is raised. 100 to 100000.
+    pub max_headers: u32,
+    /// The largest header of a message over STOMP, and all that a message has besides its body over OpenWire. A
+    /// larger one stops the source, visibly, until this is raised. From 1 KiB to 64 MiB.
+    pub max_header_size: Size,
     /// The most memory that events on the way may take, all sessions together; above it the socket is not
     /// read. At least `max_body`.
     pub max_in_flight: Size,
@@ -87,7 +97,10 @@ impl Default for SourceConfig {
             heart_beat: Period::secs(20),
             ordering: Ordering::default(),
             isolation: Isolation::default(),
+            virtual_host: None,
             max_body: Size::mib(4),
+            max_headers: 1000,
+            max_header_size: Size(64 << 10),
             max_in_flight: Size::mib(64),
             connect_timeout: Period::secs(10),
             idle_reconnect: Period::secs(15 * 60),
@@ -193,8 +206,14 @@ pub struct SourceSettings {
     pub heart_beat: Option<Duration>,
     /// Shared or strict.
     pub ordering: Ordering,
+    /// STOMP's `host` header; `None` for the host in the first URL.
+    pub virtual_host: Option<String>,
     /// Bytes.
     pub max_body: usize,
+    /// Headers of one STOMP frame.
+    pub max_headers: usize,
+    /// Bytes in one STOMP header, or besides the body of an OpenWire message.
+    pub max_header_size: usize,
     /// For connecting, logging in, subscribing, each.
     pub connect_timeout: Duration,
     /// `None` is off.

@@ -110,6 +110,8 @@ pub(super) async fn carry(
         ending: None,
         handed: 0,
         acked: 0,
+        said: 0,
+        counted: 0,
         goodbye: false,
     };
     connection.run().await
@@ -137,6 +139,10 @@ struct Connection<'a> {
     /// The positions of the last message that the pump was handed, and that it has acknowledged.
     handed: u64,
     acked: u64,
+    /// Up to where the broker knows what is acknowledged when it has read what is being written.
+    said: u64,
+    /// Up to where it has counted as acknowledged.
+    counted: u64,
     /// The broker has confirmed our goodbye.
     goodbye: bool,
 }
@@ -238,10 +244,21 @@ impl Connection<'_> {
     /// What the session says next waits there until the broker has taken what it said before.
     fn gather_output(&mut self) {
         if self.written == self.writing.len() {
+            self.count_acked();
             self.writing.clear();
             self.written = 0;
             self.session.take_output(&mut self.writing);
+            self.said = self.session.known();
+            if self.writing.is_empty() {
+                self.count_acked();
+            }
         }
+    }
+
+    /// Counts only what the broker can know of.
+    fn count_acked(&mut self) {
+        self.wiring.counters.acked.add(self.said.saturating_sub(self.counted));
+        self.counted = self.counted.max(self.said);
     }
 
     /// All that the broker has not taken.
@@ -255,7 +272,6 @@ impl Connection<'_> {
         let (id, through) = *self.wiring.acks.borrow_and_update();
         if id == self.wiring.id && !self.closing && through > self.acked {
             self.session.ack(Instant::now(), through);
-            self.wiring.counters.acked.add(through - self.acked);
             self.acked = through;
         }
     }
@@ -304,8 +320,7 @@ impl Connection<'_> {
             Trouble::Broker { .. } => self.brought,
             _ => self.subscribed,
         };
-        let is_known = may_be_to_blame && !self.wiring.last_message.is_empty();
-        if is_known { trouble.after(self.wiring.last_message) } else { trouble }
+        if may_be_to_blame { trouble.after(self.wiring.last_message) } else { trouble }
     }
 
     fn is_idle(&self) -> bool {

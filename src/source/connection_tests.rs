@@ -26,6 +26,7 @@ struct Scripted {
     input: Vec<u8>,
     output: Vec<u8>,
     outstanding: usize,
+    known: u64,
 }
 
 impl Session for Scripted {
@@ -48,9 +49,13 @@ impl Session for Scripted {
         out.append(&mut self.output);
     }
 
-    fn ack(&mut self, _: Instant, _: u64) {
-        self.outstanding = 0;
+    fn ack(&mut self, _: Instant, through: u64) {
+        (self.outstanding, self.known) = (0, through);
         self.output.extend(b"ack ");
+    }
+
+    fn known(&self) -> u64 {
+        self.known
     }
 
     fn outstanding(&self) -> usize {
@@ -111,7 +116,7 @@ async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() 
     let gibberish = || Trouble::protocol("gibberish", None);
     let next = Suspect::After("7".to_owned());
     assert_eq!(after(gibberish(), true, "7").await.suspect(), Some(&next));
-    assert_eq!(after(gibberish(), true, "").await.suspect(), None);
+    assert_eq!(after(gibberish(), true, "").await.suspect(), Some(&Suspect::First));
     assert_eq!(after(gibberish(), false, "7").await.suspect(), None, "no message can have come");
     let complaint = Trouble::from_broker("out of luck", false);
     assert_eq!(after(complaint, true, "7").await.suspect(), None, "no message has come");
@@ -195,7 +200,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             on_subscribed: &|| {},
         };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
-        let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned() };
+        let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
         let session = Scripted { brings: [(brings, Err(trouble))].into(), ..Scripted::default() };
         let outcome = carry(Box::new(session), Box::new(ours), wiring).await;
         drop(acked);

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 
 use super::read_buffer::ReadBuffer;
-use super::trouble::Trouble;
+use super::trouble::{Suspect, Trouble};
 use crate::budget::Budget;
 
 /// Finds frames in the bytes of one protocol. It remembers how far it has come by offsets into the bytes.
@@ -46,7 +46,13 @@ pub trait Scan {
 pub trait FrameFault: Display {
     /// Whether they may well be one, and only too large.
     fn is_too_large(&self) -> bool;
+
+    /// What its reader can do about it, if anything.
+    fn remedy(&self) -> Option<&'static str>;
 }
+
+/// What to do about a body that is too large.
+pub const RAISE_MAX_BODY: &str = "raise source.max_body (and source.max_in_flight)";
 
 /// Why bytes are no frame. Nothing after it on this connection can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,13 +68,16 @@ impl<F: FrameFault> DecodeError<F> {
     /// What it means for the session. `expected`: the name of the protocol, if nothing of it has come yet.
     pub fn trouble(self, expected: Option<&str>) -> Trouble {
         let detail = self.kind.to_string();
+        let remedy = self.kind.remedy();
         match (self.message_id, expected) {
-            (Some(message_id), _) if self.kind.is_too_large() => Trouble::BodyTooLarge { detail, message_id },
+            (Some(message_id), _) if self.kind.is_too_large() => {
+                Trouble::BodyTooLarge { detail, message_id, remedy: remedy.unwrap_or(RAISE_MAX_BODY) }
+            }
             (None, Some(expected)) => {
                 let asked = format!("is it {expected} that listens there, as source.url says?");
                 Trouble::protocol(format!("{detail}; {asked}"), None)
             }
-            (message_id, _) => Trouble::protocol(detail, message_id),
+            (message_id, _) => Trouble::Protocol { detail, suspect: message_id.map(Suspect::Itself), remedy },
         }
     }
 }

@@ -2,12 +2,11 @@
 //! says in which state the source is, and hands sessions and their messages to the pump.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,6 +32,9 @@ const LASTING: Duration = Duration::from_secs(10);
 
 /// Between tries while the broker still holds our own dead session.
 const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
+
+/// A session after one that a message may have ended, or that ended at once, is ready when it has lasted so long.
+const PROBATION: Duration = Duration::from_secs(2);
 
 /// So many sessions ended by the same message hold the source (D2).
 const POISONED: u32 = 3;
@@ -78,6 +80,7 @@ impl Link {
             session: SessionId(0),
             unconfirmed: None,
             troubled: false,
+            on_probation: false,
             suspicion: None,
             last_message: String::new(),
             refused_since: None,
@@ -128,6 +131,8 @@ struct Keeper {
     addresses: Addresses,
     /// The last try failed: its reason stays on the board until one succeeds.
     troubled: bool,
+    /// The last session ended in such a way that the next may as well.
+    on_probation: bool,
     /// The message that may have ended the last sessions, and how many in a row.
     suspicion: Option<(Suspect, u32)>,
     /// The id of the last message that came in any session.
@@ -171,8 +176,11 @@ impl Keeper {
                 () = close.cancelled() => return,
                 trouble = self.true_cause(trouble, endpoint, &first) => trouble,
             };
+            let is_renewal = matches!(trouble, Trouble::Renewal);
             let wait = self.judge(trouble);
-            let next = self.addresses.next(Instant::now() + wait);
+            let due = Instant::now() + wait;
+            // To subscribe anew where it was well is no reason to go elsewhere.
+            let next = if is_renewal { due } else { self.addresses.next(due) };
             tokio::select! {
                 biased;
                 () = close.cancelled() => return,
@@ -196,15 +204,19 @@ impl Keeper {
     ) -> Result<(), Trouble> {
         self.session.0 += 1;
         let began = Instant::now();
-        let before = self.counters.received.get();
+        let (before, sessions) = (self.counters.received.get(), self.counters.sessions.get());
         let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
-        let (reporter, counters) = (self.reporter.clone(), Arc::clone(&self.counters));
-        let subscribed = Arc::new(AtomicBool::new(false));
-        let noted = Arc::clone(&subscribed);
-        let on_subscribed = move || {
-            noted.store(true, Ordering::Relaxed);
-            counters.sessions.add(1);
-            reporter.report(State::Ready);
+        let (subscribed, on_probation) = (Notify::new(), self.on_probation);
+        let on_subscribed = || {
+            self.counters.sessions.add(1);
+            match on_probation {
+                true => subscribed.notify_one(),
+                false => self.reporter.report(State::Ready),
+            }
+        };
+        let lasts = async {
+            subscribed.notified().await;
+            sleep(PROBATION).await;
         };
         let wiring = Wiring {
             id: self.session,
@@ -217,10 +229,25 @@ impl Keeper {
             grace: self.settings.connect_timeout,
             on_subscribed: &on_subscribed,
         };
-        let outcome = connection::carry(session, stream, wiring).await;
+        let outcome = {
+            let carried = connection::carry(session, stream, wiring);
+            tokio::pin!(carried, lasts);
+            tokio::select! {
+                biased;
+                outcome = &mut carried => outcome,
+                () = lasts => {
+                    self.on_probation = false;
+                    self.reporter.report(State::Ready);
+                    carried.await
+                }
+            }
+        };
         self.troubled = false;
-        if subscribed.load(Ordering::Relaxed) {
+        if self.counters.sessions.get() > sessions {
             self.addresses.subscribed();
+            if let Err(trouble) = &outcome {
+                self.on_probation = trouble.comes_with_a_message() || began.elapsed() < PROBATION;
+            }
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         if let Err(trouble) = &outcome
@@ -252,6 +279,12 @@ impl Keeper {
 
     /// Says what is wrong and decides how long to wait.
     fn judge(&mut self, trouble: Trouble) -> Duration {
+        if matches!(trouble, Trouble::Renewal) {
+            // It works, and goes on at once: only a new session that can't begin is news.
+            tracing::debug!("{trouble}");
+            self.troubled = true;
+            return Duration::ZERO;
+        }
         self.troubled = true;
         let trouble = self.suspect(trouble);
         self.counters.reconnects.add(trouble.label(), 1);
@@ -262,6 +295,8 @@ impl Keeper {
             }
             // A quiet queue is no trouble; neither is a standby of strict ordering.
             (Trouble::Idle(_), _) => State::Starting(trouble.to_string()),
+            // Somebody else has it: our own dead session would be gone by now.
+            (Trouble::AlreadyConnected { .. }, _) => State::Held(trouble.to_string()),
             (_, Retry::Soon) => State::Retrying(trouble.to_string()),
             (_, Retry::Slowly) => State::Held(trouble.to_string()),
         };
@@ -269,7 +304,10 @@ impl Keeper {
             self.refused_since = None;
         }
         let next = || State::Starting(format!("{trouble}; trying the next address"));
-        self.reporter.report(self.addresses.failed(state).unwrap_or_else(next));
+        self.reporter.report(match &trouble {
+            Trouble::Renewal => state,
+            _ => self.addresses.failed(state).unwrap_or_else(next),
+        });
         let wait = match retry {
             // The broker lets go of the dead session at a moment of its own; be there soon after.
             Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {
@@ -305,7 +343,8 @@ impl Keeper {
         if sessions < POISONED {
             return trouble;
         }
-        Trouble::Poison { suspect, sessions, detail: trouble.to_string() }
+        let (remedy, detail) = trouble.split_remedy();
+        Trouble::Poison { suspect, sessions, detail, remedy }
     }
 }
 
@@ -333,6 +372,7 @@ mod tests {
             session: SessionId(0),
             unconfirmed: None,
             troubled: false,
+            on_probation: false,
             suspicion: None,
             last_message: String::new(),
             refused_since: None,
@@ -344,6 +384,7 @@ mod tests {
         let states = States::default();
         let mut keeper = keeper(&states);
         let inside = || Trouble::protocol("gibberish", Some("8".to_owned()));
+        let first = || Trouble::protocol("gibberish", None).after("");
         let after = || Trouble::protocol("gibberish", None).after("7");
         for (trouble, named) in [
             (inside(), None),
@@ -356,6 +397,9 @@ mod tests {
             (inside(), None),
             (inside(), None),
             (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
+            (first(), None),
+            (first(), None),
+            (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
         ] {
             keeper.ended_after(Duration::from_secs(10), true);
             let wait = keeper.judge(trouble);

@@ -7,6 +7,7 @@ pub mod connection;
 #[cfg(test)]
 mod connection_tests;
 pub mod decoder;
+mod doubt;
 pub mod heart_beat;
 pub mod link;
 pub mod message_ids;

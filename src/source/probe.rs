@@ -1,4 +1,4 @@
-//! For `check`: can this address be reached, does the login work, may the queue be read?
+//! For `check`: can this address be reached, does the login work, may the queue be read, and what waits in it?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,44 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Incoming;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, Wiring};
-use super::link::NewSession;
+use super::protocol::new_session;
+use super::session::Reach;
 use super::trouble::Trouble;
 use super::wrong_port;
 use crate::budget::Budget;
-use crate::event::SessionId;
+use crate::event::{Message, SessionId};
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::wire_guess::FirstBytes;
 
-/// Connects to `endpoint`, goes as far as the session goes, and leaves in good order. Messages that come
-/// in between are not taken.
+/// Connects to `endpoint`, logs in, and leaves in good order.
 ///
 /// # Errors
 /// What stood in the way.
-pub async fn probe(
+pub async fn log_in(endpoint: &Endpoint, settings: &Arc<SourceSettings>) -> Result<(), Trouble> {
+    look(endpoint, settings, Reach::Login, &mut |_| {}).await
+}
+
+/// The same, and hands over the messages that wait in the queue, in its order, as many as the prefetch at most. None
+/// is consumed or marked; the queue begins to exist if it did not.
+///
+/// # Errors
+/// What stood in the way.
+pub async fn browse(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
-    new_session: &NewSession,
+    see: &mut dyn FnMut(Message),
+) -> Result<(), Trouble> {
+    look(endpoint, settings, Reach::Browse, see).await
+}
+
+async fn look(
+    endpoint: &Endpoint,
+    settings: &Arc<SourceSettings>,
+    reach: Reach,
+    see: &mut dyn FnMut(Message),
 ) -> Result<(), Trouble> {
     let first = FirstBytes::default();
     let outcome = try_once(endpoint, settings, new_session, &first).await;
@@ -43,9 +62,10 @@ async fn try_once(
 ) -> Result<(), Trouble> {
     let stream = connection::connect(endpoint, settings, first).await?;
     let budget = Budget::new(settings.max_body);
+    let new_session = new_session(reach);
     let session = new_session(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
-    let (incoming, _not_taken) = mpsc::channel(1);
+    let (incoming, mut came) = mpsc::channel(1);
     let (_no_acks, mut acks) = watch::channel((SessionId(0), 0));
     let wiring = Wiring {
         id: SessionId(1),
@@ -56,7 +76,28 @@ async fn try_once(
         counters: &SubscriptionCounters::default(),
         last_message: &mut String::new(),
         grace: Duration::ZERO,
-        on_subscribed: &|| close.cancel(),
+        // A browser leaves by itself, when it has seen all.
+        on_subscribed: &|| {
+            if reach == Reach::Login {
+                close.cancel()
+            }
+        },
     };
-    connection::carry(session, stream, wiring).await
+    let carried = connection::carry(session, stream, wiring);
+    tokio::pin!(carried);
+    let mut see_all = |incoming| {
+        if let Incoming::Messages(messages) = incoming {
+            messages.into_iter().for_each(&mut *see);
+        }
+    };
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut carried => break outcome,
+            Some(incoming) = came.recv() => see_all(incoming),
+        }
+    };
+    while let Ok(incoming) = came.try_recv() {
+        see_all(incoming);
+    }
+    outcome
 }

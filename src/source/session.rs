@@ -27,6 +27,9 @@ pub struct Progress {
 pub enum Reach {
     /// Logs in only, and leaves again: a first subscription would create a queue that fills for ever.
     Login,
+    /// Looks at the messages that wait, as many as the prefetch at most, and leaves again. Consumes none and marks
+    /// none, but creates the queue as a subscription does.
+    Browse,
     /// Subscribes and consumes.
     Subscribe,
 }
@@ -47,6 +50,10 @@ pub trait Session: Send {
 
     /// Acknowledges every message up to and including position `through`, counted from 1.
     fn ack(&mut self, now: Instant, through: u64);
+
+    /// Up to which position the broker knows what is acknowledged, once it has read all that was said: fewer than
+    /// [`Session::ack`] was told of while it may have taken the consumer away.
+    fn known(&self) -> u64;
 
     /// Messages received and not acknowledged.
     fn outstanding(&self) -> usize;

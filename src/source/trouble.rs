@@ -1,5 +1,6 @@
 //! Why a session could not begin or has ended, and what to do about it.
 
+use crate::display::one_line;
 use crate::source::config::Endpoint;
 use crate::tls::TlsError;
 
@@ -66,10 +67,16 @@ pub enum Trouble {
          (a refused ActiveMQ.Advisory topic is the broker's own bookkeeping for a new queue)"
     )]
     NotAuthorized(String),
+    /// The broker has no virtual host of that name, or keeps this user out of it.
+    #[error(
+        "the broker refused the virtual host: {0:?}; set source.virtual_host to the one that AtData tells"
+    )]
+    VirtualHost(String),
     /// The client id is taken: by our own dead session, or by somebody else.
     #[error(
-        "the connection id is still in use, from {peer}; if that is this process's own earlier connection \
-         the broker lets it go soon, otherwise give each process a source.connection_id of its own"
+        "the connection id is still in use, from {}; if that is this process's own earlier connection \
+         the broker lets it go soon, otherwise give each process a source.connection_id of its own",
+        one_line(peer)
     )]
     AlreadyConnected {
         /// Who holds it, in the broker's words.
@@ -89,32 +96,41 @@ pub enum Trouble {
     /// Nothing received for so long that the subscription may be dead.
     #[error("no event for {0} s; connecting anew in case the broker has dropped the subscription")]
     Idle(u64),
+    /// After late acknowledgements the broker still had the consumer; it is made anew, since it had to be removed to
+    /// know that.
+    #[error("acknowledgements were late; the subscription was still there and is made anew")]
+    Renewal,
     /// The broker has removed the consumer: slow ones are, where its policy says so.
     #[error("the broker has taken the subscription away, as some do when acknowledgements are late")]
     ConsumerClosed,
     /// End of stream, or the system's error.
-    #[error("the connection was closed: {0}")]
+    #[error("the connection was closed: {}", one_line(.0))]
     Closed(String),
     /// Not the protocol.
-    #[error("the broker sent something that can't be understood: {detail}")]
+    #[error("the broker sent something that can't be understood: {}{}{}", one_line(detail), place(suspect.as_ref()), also(*remedy))]
     Protocol {
         /// What.
         detail: String,
         /// What may be to blame.
         suspect: Option<Suspect>,
+        /// What its reader can do about it.
+        remedy: Option<&'static str>,
     },
-    /// Larger than `source.max_body`.
-    #[error("message {message_id} is too large: {detail}; raise source.max_body (and source.max_in_flight)")]
+    /// Larger than `source.max_body` or `source.max_header_size`.
+    #[error("message {} is too large: {detail}; {remedy}", one_line(message_id))]
     BodyTooLarge {
         /// How large.
         detail: String,
         /// Which message.
         message_id: String,
+        /// What its reader can do about it.
+        remedy: &'static str,
     },
     /// The same message ended several sessions.
     #[error(
-        "{suspect} has ended {sessions} sessions in a row and stays in the queue; ask AtData to remove it. \
-         The last time: {detail}"
+        "{suspect} has ended {sessions} sessions in a row and stays in the queue: {}; {}",
+        one_line(detail),
+        remedy.map_or("ask AtData to remove it".into(), |remedy| format!("{remedy}; or ask AtData to remove it"))
     )]
     Poison {
         /// What is to blame.
@@ -123,19 +139,50 @@ pub enum Trouble {
         sessions: u32,
         /// What happened last.
         detail: String,
+        /// What its reader can do about it.
+        remedy: Option<&'static str>,
     },
+}
+
+/// `suspect` as a part of a text.
+fn place(suspect: Option<&Suspect>) -> String {
+    suspect.map_or_else(String::new, |suspect| format!(" ({suspect})"))
+}
+
+/// `remedy` as the end of a text.
+fn also(remedy: Option<&'static str>) -> String {
+    remedy.map_or_else(String::new, |remedy| format!("; {remedy}"))
 }
 
 /// The message that may have ended a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Suspect {
     /// The trouble is in the message with this id.
-    #[error("message {0}")]
+    #[error("message {}", one_line(.0))]
     Itself(String),
     /// The trouble came next after the message with this id.
-    #[error("what comes after message {0}")]
+    #[error("what comes after message {}", one_line(.0))]
     After(String),
+    /// The trouble came before any message.
+    #[error("the first message of the queue")]
+    First,
 }
+
+/// What brokers say of a login that they refuse: ActiveMQ, RabbitMQ, Artemis.
+const OF_LOGINS: [&str; 6] = [
+    "password is invalid",
+    "User name [",
+    "authentication",
+    "Authentication",
+    "Access refused for user",
+    "Unable to validate user",
+];
+
+/// What they say of a right that is missing, in the same order.
+const OF_RIGHTS: [&str; 3] = ["is not authorized to", "ACCESS_REFUSED", "does not have permission"];
+
+/// What RabbitMQ and Artemis say of a virtual host.
+const OF_VIRTUAL_HOSTS: [&str; 3] = ["Virtual host", "virtual host", "match server host"];
 
 /// So many characters of the broker's words are kept.
 const LONGEST_WORDS: usize = 500;
@@ -143,21 +190,24 @@ const LONGEST_WORDS: usize = 500;
 impl Trouble {
     /// What can't be understood, in the message of that id if it is known.
     pub fn protocol(detail: impl Into<String>, message_id: Option<String>) -> Self {
-        Self::Protocol { detail: detail.into(), suspect: message_id.map(Suspect::Itself) }
+        Self::Protocol { detail: detail.into(), suspect: message_id.map(Suspect::Itself), remedy: None }
     }
 
     /// What `words` of the broker mean, the same in every protocol. `logging_in`: it has not confirmed the
     /// login yet.
     pub fn from_broker(words: &str, logging_in: bool) -> Self {
-        let message: String = words.chars().filter(|c| !c.is_control()).take(LONGEST_WORDS).collect();
+        let message: String = one_line(words).chars().take(LONGEST_WORDS).collect();
         if let Some((_, peer)) = message.split_once("already connected from ") {
             return Self::AlreadyConnected { peer: peer.to_owned() };
         }
-        if message.contains("is not authorized to") {
+        let has_any = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+        if logging_in && has_any(&OF_VIRTUAL_HOSTS) {
+            return Self::VirtualHost(message);
+        }
+        if has_any(&OF_RIGHTS) {
             return Self::NotAuthorized(message);
         }
-        let of_login = ["password is invalid", "User name [", "authentication", "Authentication"];
-        if logging_in && of_login.iter().any(|words| message.contains(words)) {
+        if logging_in && has_any(&OF_LOGINS) {
             return Self::Credentials(message);
         }
         Self::Broker { message, suspect: None }
@@ -173,10 +223,12 @@ impl Trouble {
             Self::Timeout { .. } => "timeout",
             Self::Credentials(_) => "credentials",
             Self::NotAuthorized(_) => "not_authorized",
+            Self::VirtualHost(_) => "virtual_host",
             Self::AlreadyConnected { .. } => "already_connected",
             Self::Broker { .. } => "broker_error",
             Self::Silent(_) => "silent",
             Self::Idle(_) => "idle",
+            Self::Renewal => "renewal",
             Self::ConsumerClosed => "consumer_closed",
             Self::Closed(_) => "closed",
             Self::Protocol { .. } => "protocol",
@@ -192,6 +244,7 @@ impl Trouble {
             Self::WrongPort(_)
             | Self::Credentials(_)
             | Self::NotAuthorized(_)
+            | Self::VirtualHost(_)
             | Self::BodyTooLarge { .. }
             | Self::Poison { .. } => Retry::Slowly,
             _ => Retry::Soon,
@@ -206,20 +259,44 @@ impl Trouble {
         }
     }
 
-    /// The same, which came next after the message of that id: blames what came after it, if a message may be
-    /// to blame and none is known.
+    /// The same, which came next after the message of that id, or before any if it is empty: blames what came
+    /// there, if a message may be to blame and none is known.
     pub fn after(mut self, message_id: &str) -> Self {
         if let Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } = &mut self {
-            suspect.get_or_insert_with(|| Suspect::After(message_id.to_owned()));
+            suspect.get_or_insert_with(|| match message_id {
+                "" => Suspect::First,
+                id => Suspect::After(id.to_owned()),
+            });
         }
         self
+    }
+
+    /// Whether a message of the queue may have brought it, so that it comes again with the message.
+    pub fn comes_with_a_message(&self) -> bool {
+        self.suspect().is_some() || matches!(self, Self::BodyTooLarge { .. })
+    }
+
+    /// What its reader can do about it, and its text without that and without the suspect.
+    pub fn split_remedy(mut self) -> (Option<&'static str>, String) {
+        let remedy = match &mut self {
+            Self::Protocol { suspect, remedy, .. } => {
+                *suspect = None;
+                remedy.take()
+            }
+            _ => None,
+        };
+        (remedy, self.to_string())
     }
 
     /// Whether messages received before it can still be acknowledged on this connection.
     pub fn leaves_the_connection_open(&self) -> bool {
         matches!(
             self,
-            Self::Broker { .. } | Self::Protocol { .. } | Self::BodyTooLarge { .. } | Self::Idle(_)
+            Self::Broker { .. }
+                | Self::Protocol { .. }
+                | Self::BodyTooLarge { .. }
+                | Self::Idle(_)
+                | Self::Renewal
         )
     }
 }

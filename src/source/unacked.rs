@@ -13,6 +13,8 @@ pub struct Unacked<T> {
 /// Messages to be acknowledged together: the oldest of a session that were not yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settled<T> {
+    /// The first of them, if they are more than one.
+    pub oldest: Option<T>,
     /// The last of them.
     pub newest: T,
     /// How many they are; never 0.
@@ -34,9 +36,12 @@ impl<T> Unacked<T> {
     /// Everything up to and including position `through` is settled: what of it is to be acknowledged now.
     pub fn settle(&mut self, through: u64) -> Option<Settled<T>> {
         let count = self.up_to(through);
-        let newest = self.messages.drain(..count).next_back()?;
+        let mut settled = self.messages.drain(..count);
+        let newest = settled.next_back()?;
+        let oldest = settled.next();
+        drop(settled);
         self.acked += count as u64;
-        Some(Settled { newest, count })
+        Some(Settled { oldest, newest, count })
     }
 
     /// The message at position `through`, or the last one before it; none if they are all acknowledged.
@@ -90,7 +95,8 @@ mod tests {
                         let last = (expected > settled).then_some(expected);
                         prop_assert_eq!(unacked.last_up_to(through).copied(), last);
                         let count = expected.saturating_sub(settled) as usize;
-                        let settles = last.map(|newest| Settled { newest, count });
+                        let oldest = (count > 1).then_some(settled + 1);
+                        let settles = last.map(|newest| Settled { oldest, newest, count });
                         prop_assert_eq!(unacked.settle(through), settles);
                         settled = settled.max(expected);
                     }

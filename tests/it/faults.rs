@@ -271,7 +271,8 @@ async fn a_nul_inside_a_body() {
     let rehearsal = Rehearsal::new(Protocol::Stomp, Faults::default()).await.odd(300, &[Oddity::Nul]);
     let mut bridge = rehearsal.setup.start();
     rehearsal.generate(400, flat_out());
-    until_logged(&bridge, "has ended 3 sessions in a row and stays in the queue; ask AtData to remove it")
+    until_logged(&bridge, "has ended 3 sessions in a row and stays in the queue: ").await;
+    until_logged(&bridge, "consume over OpenWire (tcp://… in source.url), which reads it; or ask AtData")
         .await;
     let stats = rehearsal.acked(299).await;
     assert_eq!((stats.total().acked, stats.sessions), (299, 3));

@@ -39,6 +39,7 @@ mod restarts;
 mod sharing;
 mod simulator;
 mod sink_contract;
+mod slow_consumers;
 mod smoke;
 mod support;
 mod three_sinks;

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::support::admin::Admin;
 use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Options, Protocol, Version, shared};
+use crate::support::broker::{Broker, Options, Protocol, SLOW_ACKS, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
 use crate::support::events::Events;
 use crate::support::java_client::JavaClient;
@@ -244,7 +244,7 @@ async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
 }
 
 async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
-    let options = Options { removes_slow_consumers: true, ..Options::default() };
+    let options = Options { slow_consumers: Some(SLOW_ACKS), ..Options::default() };
     let (broker, queue) = (Broker::start(version, options), "main.RTO.acme");
     let events = Events::good(1000);
     let setup = setup(&broker, "acme");

@@ -2,10 +2,12 @@
 //! that finds it before.
 
 use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Protocol, Version, shared};
+use crate::support::broker::{Broker, Protocol, QueueCounts, Version, shared};
 use crate::support::consumer::{Acks, Consumer};
+use crate::support::events::Events;
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{counts, drain, place, says, subscribed};
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{counts, drain, place, publish, says, subscribed};
 use crate::support::stomp::Login;
 use crate::support::{SOON, on_each_broker, wait_until};
 
@@ -14,6 +16,7 @@ on_each_broker!(
     a_wrong_password_is_told_and_retried_slowly,
     a_foreign_namespace_is_told_and_retried_slowly,
     check_finds_them_and_ends_with_1,
+    check_looks_for_keys_and_leaves_the_queue_as_it_was,
 );
 
 const WRONG_PASSWORD: &str = "the broker refused the login: ";
@@ -115,10 +118,45 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     drain(bridge).await;
 }
 
-async fn succeeds(setup: Setup) {
+/// A browser consumes nothing, and marks nothing as delivered.
+async fn check_looks_for_keys_and_leaves_the_queue_as_it_was(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "browsed"));
+    let check = || {
+        let setup = Setup::new(broker, protocol, namespace, "main", namespace);
+        setup.argument("check").argument("--subscribe")
+    };
+    let said = succeeds(check()).await;
+    assert!(said.contains("no event waits in it whose key could be looked for"), "{said}");
+    publish(broker, namespace, Events::good(99)).await;
+    let said = succeeds(check()).await;
+    assert!(said.contains("the keys of 99 events that wait in it were found"), "{said}");
+    let mut publisher = Publisher::connect(broker, namespace).await;
+    let elsewhere = |n: u64| format!(r#"{{"email":{{"md5":"{}"}},"n":{n}}}"#, Events::good(9).key(0));
+    publisher.publish((99..250).map(elsewhere)).await.expect("publish");
+    let said = succeeds(check()).await;
+    let found = ["warning: 1 of 100 events that wait in ", "`/email/md5` holds an MD5 in 1 of 1"];
+    assert!(found.iter().all(|words| said.contains(words)), "{said}");
+    let before = QueueCounts { messages: 250, in_flight: 0, enqueued: 250, dequeued: 0, consumers: 0 };
+    assert_eq!(counts(broker, queue), before);
+
+    // While a consumer has them all, too.
+    let mut consumer = Consumer::subscribe(broker, queue, 300, Acks::Never).await;
+    let frames = consumer.take(250).await;
+    succeeds(check()).await;
+    assert!(frames.iter().all(|frame| frame.get("redelivered").is_none()), "a browser has marked them");
+    consumer.ack(&frames[98]).await;
+    wait_until("the good ones are gone", SOON, || broker.depth(queue) == 151).await;
+    let all = "all 100 events that wait in ";
+    fails(check(), &["FAILED  broker ", all, "`/email/md5` holds an MD5 in 100 of 100"]).await;
+    consumer.close().await;
+    assert_eq!(broker.depth(queue), 151);
+}
+
+async fn succeeds(setup: Setup) -> String {
     let mut check = setup.start();
     let status = check.ended(SOON).await;
     assert_eq!(status.code(), Some(0), "{}", check.log());
+    check.log()
 }
 
 async fn fails(setup: Setup, words: &[&str]) {

@@ -77,6 +77,17 @@ impl MessageWriter {
         Self { ids, consumer, queue: Destination::queue(queue.to_owned()), topic, body: Vec::new() }
     }
 
+    /// Tells a browser that there is no more.
+    pub(super) fn write_end(&self, out: &mut Vec<u8>) {
+        let dispatch = Dispatch {
+            consumer: self.consumer.clone(),
+            destination: None,
+            message: None,
+            redelivery_counter: 0,
+        };
+        Command::MessageDispatch(dispatch).encode(0, false, out);
+    }
+
     /// Appends the frames of one flight.
     pub(super) fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
         let run = &flight.run;

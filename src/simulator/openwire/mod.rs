@@ -79,7 +79,7 @@ pub(crate) struct OpenWire {
     negotiated: bool,
     /// The numbers of the sessions that the client has opened.
     sessions: BTreeSet<i64>,
-    /// Consumers of advisory topics: taken, and never given anything.
+    /// Consumers of advisory topics, which are never given anything, and browsers, which were given all at once.
     watchers: Vec<ConsumerId>,
 }
 
@@ -170,7 +170,7 @@ impl OpenWire {
             }
             _ => {}
         }
-        match self.obey(command, now) {
+        match self.obey(command, now, out) {
             Ok(()) => {
                 if response_required {
                     say(&Command::Response { correlation_id: command_id }, out);
@@ -210,7 +210,7 @@ impl OpenWire {
         Flow::Continue
     }
 
-    fn obey(&mut self, command: Command, now: Instant) -> Result<(), Refusal> {
+    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
         match command {
             Command::ConnectionInfo(info) => return self.connect(&info, now),
             Command::SessionInfo(SessionInfo { connection, value }) => {
@@ -220,7 +220,7 @@ impl OpenWire {
                 }
                 self.sessions.insert(value);
             }
-            Command::ConsumerInfo(info) => self.consume(info)?,
+            Command::ConsumerInfo(info) => self.consume(info, out)?,
             Command::ConsumerControl(control) => self.resize(&control),
             Command::RemoveInfo(info) => self.remove(&info, now)?,
             Command::MessageAck(ack) => self.acknowledge(&ack)?,
@@ -252,7 +252,8 @@ impl OpenWire {
         logged_in.map(|_| ()).map_err(|exception| Refusal { exception, flow: Flow::Close })
     }
 
-    fn consume(&mut self, info: ConsumerInfo) -> Result<(), Exception> {
+    /// Messages for a browser come before the response, as they may.
+    fn consume(&mut self, info: ConsumerInfo, out: &mut Vec<u8>) -> Result<(), Exception> {
         let ConsumerInfo { consumer: id, destination, .. } = info;
         if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
             let session = format!("{}:{}", String::from_utf8_lossy(&id.connection), id.session);
@@ -266,8 +267,19 @@ impl OpenWire {
             self.watchers.push(id);
             return Ok(());
         }
-        if info.browser || info.selector.is_some() {
-            return Err(Exception::new(JMS, "Browsers and selectors are not simulated"));
+        if info.selector.is_some() {
+            return Err(Exception::new(JMS, "Selectors are not simulated"));
+        }
+        if info.browser {
+            let prefetch = u64::try_from(info.prefetch).unwrap_or(0);
+            let browsed = self.session.browse(&name(&destination), prefetch)?;
+            let mut writer = MessageWriter::new(self.ids.clone(), &browsed.queue, id.clone());
+            browsed.flights.iter().for_each(|flight| writer.write(flight, out));
+            if browsed.is_all {
+                writer.write_end(out);
+            }
+            self.watchers.push(id);
+            return Ok(());
         }
         let wish = Wish {
             mode: AckMode::Client,

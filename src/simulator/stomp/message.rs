@@ -1,5 +1,7 @@
 //! MESSAGE frames as ActiveMQ writes them, appended to one buffer without an allocation of their own.
 
+use crate::source::stomp::frame::{Command, Encoder, Escapes, escape_into};
+
 use super::super::flights::Flight;
 use super::super::generator::push_number;
 use super::super::stream::{Form, Run, Stream};
@@ -10,27 +12,51 @@ pub(crate) struct MessageWriter {
     /// The head up to the number in the `ack` header, or to the message id where there is none.
     head: Vec<u8>,
     acked: bool,
+    escapes: Escapes,
     /// The message id up to the producer's number, escaped, with its header name.
     id: Vec<u8>,
 }
 
 impl MessageWriter {
     /// `broker_id`: the broker's part of every id, such as `ID:simulator-40001-1700000000000`.
-    /// `ack_scope`: what makes the ack ids of this subscription its own; `None` for `ack:auto`.
-    pub(crate) fn new(broker_id: &str, queue: &str, subscription: &str, ack_scope: Option<&str>) -> Self {
+    /// `subscription`: its id, if it has one. `ack_scope`: what makes the ack ids of this subscription its own; `None`
+    /// for `ack:auto`, and before version 1.2.
+    pub(crate) fn new(
+        broker_id: &str,
+        queue: &str,
+        subscription: Option<&str>,
+        ack_scope: Option<&str>,
+        escapes: Escapes,
+    ) -> Self {
         let namespace = queue.rsplit('.').next().unwrap_or_default();
-        let subscription = escaped(subscription);
-        let mut head = format!(
-            "MESSAGE\nexpires:0\ndestination:/queue/{}\nsubscription:{subscription}\npriority:4\n\
-             original-destination:/topic/RTO.{}\npersistent:true",
-            escaped(queue),
-            escaped(namespace)
-        );
-        if let Some(scope) = ack_scope {
-            head.push_str(&format!("\nack:{}\\c", escaped(scope)));
+        let escaped = |value: &str| {
+            let mut text = Vec::new();
+            escape_into(value.as_bytes(), escapes, &mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let mut head = format!("MESSAGE\nexpires:0\ndestination:/queue/{}", escaped(queue));
+        if let Some(subscription) = subscription {
+            head.push_str(&format!("\nsubscription:{}", escaped(subscription)));
         }
-        let id = format!("\nmessage-id:{}-1\\c1\\c1\\c", escaped(broker_id));
-        Self { head: head.into_bytes(), acked: ack_scope.is_some(), id: id.into_bytes() }
+        let topic = format!("/topic/RTO.{}", escaped(namespace));
+        head.push_str(&format!("\npriority:4\noriginal-destination:{topic}\npersistent:true"));
+        if let Some(scope) = ack_scope {
+            head.push_str(&format!("\nack:{}", escaped(&format!("{scope}:"))));
+        }
+        let id = format!("\nmessage-id:{}", escaped(&format!("{broker_id}-1:1:1:")));
+        Self { head: head.into_bytes(), acked: ack_scope.is_some(), escapes, id: id.into_bytes() }
+    }
+
+    /// Tells a browser that there is no more.
+    pub(crate) fn write_end(&self, queue: &str, subscription: Option<&str>, out: &mut Vec<u8>) {
+        let mut end = Encoder::begin(out, Command::Message, self.escapes)
+            .header("browser", "end")
+            .header("destination", format!("/queue/{queue}"))
+            .header("message-id", "0");
+        if let Some(subscription) = subscription {
+            end = end.header("subscription", subscription);
+        }
+        end.end(b"");
     }
 
     /// Appends the frames of one flight.
@@ -53,7 +79,7 @@ impl MessageWriter {
     fn write_id(&self, stream: &Stream, number: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id);
         push_number(stream.producer, out);
-        out.extend_from_slice(b"\\c");
+        escape_into(b":", self.escapes, out);
         push_number(number, out);
         out.extend_from_slice(b"\ntimestamp:");
         push_number(stream.timestamp(number), out);
@@ -79,21 +105,6 @@ fn write_body(run: &Run, number: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// A header value with the escapes of STOMP 1.2.
-fn escaped(value: &str) -> String {
-    let mut escaped = String::with_capacity(value.len());
-    for character in value.chars() {
-        match character {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            ':' => escaped.push_str("\\c"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -110,8 +121,9 @@ mod tests {
             Stream { producer: 7, namespace: "acme".into(), started_ms: 1000, rate: Some(100.0), content };
         let mut run = Run::new(Arc::new(stream), 42, 1);
         run.redeliveries = 1;
-        let writer =
-            MessageWriter::new("ID:simulator-40001-17", "d1.RTO.acme", "0", Some("ID:simulator-40001-17-3"));
+        let scope = Some("ID:simulator-40001-17-3");
+        let id = "ID:simulator-40001-17";
+        let writer = MessageWriter::new(id, "d1.RTO.acme", Some("0"), scope, Escapes::V1_2);
         let mut out = Vec::new();
         writer.write(&Flight { number: 5, run }, &mut out);
         let expected = "MESSAGE\nexpires:0\ndestination:/queue/d1.RTO.acme\nsubscription:0\npriority:4\n\

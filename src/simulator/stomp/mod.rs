@@ -1,4 +1,4 @@
-//! STOMP 1.2 as ActiveMQ answers it.
+//! STOMP 1.0, 1.1 and 1.2 as ActiveMQ answers them.
 
 mod message;
 
@@ -27,8 +27,9 @@ const LIMITS: Limits = Limits { line: 10 << 10, headers: 1000, body: 1 << 20 };
 
 #[derive(Debug)]
 struct Subscribed {
-    /// Chosen by the client.
-    id: String,
+    /// Chosen by the client; version 1.0 needs none.
+    id: Option<String>,
+    queue: String,
     consumer: ConsumerId,
     writer: MessageWriter,
 }
@@ -43,6 +44,34 @@ impl Subscription for Subscribed {
     }
 }
 
+/// What both sides have agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Version {
+    V1_0,
+    V1_1,
+    V1_2,
+}
+
+/// The newest first.
+const VERSIONS: [(&str, Version); 3] =
+    [("1.2", Version::V1_2), ("1.1", Version::V1_1), ("1.0", Version::V1_0)];
+
+impl Version {
+    /// Of what the broker writes.
+    fn escapes(self) -> Escapes {
+        match self {
+            Self::V1_0 => Escapes::None,
+            Self::V1_1 => Escapes::V1_1,
+            Self::V1_2 => Escapes::V1_2,
+        }
+    }
+
+    /// Of what it reads.
+    fn unescapes(self) -> Escapes {
+        if self == Self::V1_2 { Escapes::V1_2 } else { Escapes::V1_1 }
+    }
+}
+
 /// A conversation in STOMP.
 #[derive(Debug)]
 pub(crate) struct Stomp {
@@ -50,6 +79,7 @@ pub(crate) struct Stomp {
     decoder: Decoder,
     frames: Vec<Frame>,
     heart_beat: HeartBeat,
+    version: Version,
 }
 
 /// Refuses a frame: an ERROR, and perhaps the end.
@@ -137,6 +167,7 @@ impl Stomp {
             decoder: Decoder::new(LIMITS, Budget::new(LIMITS.body)),
             frames: Vec::new(),
             heart_beat: HeartBeat::off(Instant::now()),
+            version: Version::V1_2,
         }
     }
 
@@ -146,7 +177,7 @@ impl Stomp {
         match self.dispatch(frame, now, out) {
             Ok(flow) => flow,
             Err(refusal) => {
-                let receipt = frame.header("receipt", Escapes::V1_2);
+                let receipt = frame.header("receipt", self.version.unescapes());
                 write_error(&refusal, receipt.as_deref(), escapes, out);
                 refusal.flow
             }
@@ -155,7 +186,7 @@ impl Stomp {
 
     /// CONNECTED is written un-escaped, and so is an ERROR that answers CONNECT.
     fn escapes(&self) -> Escapes {
-        if self.session.is_logged_in() { Escapes::V1_2 } else { Escapes::None }
+        if self.session.is_logged_in() { self.version.escapes() } else { Escapes::None }
     }
 
     fn dispatch(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<Flow, Refusal> {
@@ -171,19 +202,41 @@ impl Stomp {
             Command::Unsubscribe => self.unsubscribe(frame)?,
             Command::Ack => self.acknowledge(frame, "ACK")?,
             Command::Nack => self.acknowledge(frame, "NACK")?,
-            Command::Send => return Err(self.session.unauthorized("write to", &destination(frame)).into()),
+            Command::Send => {
+                return Err(self.session.unauthorized("write to", &self.destination(frame)).into());
+            }
             Command::Begin | Command::Commit | Command::Abort => {
                 return Err(Refusal::protocol("Transactions are not simulated"));
             }
             Command::Disconnect => {
+                let escapes = self.escapes();
                 self.session.leave(true, now);
-                write_receipt(frame, out);
+                self.write_receipt(frame, escapes, out);
                 return Ok(Flow::Close);
             }
             other => return Err(Refusal::protocol(format!("Unknown STOMP action: {}", other.name())).fatal()),
         }
-        write_receipt(frame, out);
+        self.write_receipt(frame, self.escapes(), out);
         Ok(Flow::Continue)
+    }
+
+    fn text(&self, frame: &Frame, name: &str) -> Option<String> {
+        frame.text(name, self.version.unescapes())
+    }
+
+    /// The `destination` of a frame as ActiveMQ names it; without a prefix it is a queue.
+    fn destination(&self, frame: &Frame) -> String {
+        let written = self.text(frame, "destination").unwrap_or_default();
+        match written.strip_prefix("/topic/") {
+            Some(topic) => format!("topic://{topic}"),
+            None => format!("queue://{}", written.strip_prefix("/queue/").unwrap_or(&written)),
+        }
+    }
+
+    fn write_receipt(&self, frame: &Frame, escapes: Escapes, out: &mut Vec<u8>) {
+        if let Some(receipt) = frame.header("receipt", self.version.unescapes()) {
+            Encoder::begin(out, Command::Receipt, escapes).header("receipt-id", receipt).end(b"");
+        }
     }
 
     fn connect(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -192,10 +245,12 @@ impl Stomp {
         }
         let header = |name| frame.text(name, Escapes::V1_1);
         let versions = header("accept-version").unwrap_or_else(|| "1.0".to_owned());
-        if !versions.split(',').any(|version| version.trim() == "1.2") {
-            let message = format!("Invalid Protocol version[{versions}], supported versions are: [1.2]");
-            return Err(Refusal::protocol(message));
-        }
+        let shared = VERSIONS.iter().find(|(name, _)| versions.split(',').any(|other| other.trim() == *name));
+        let (version, agreed) = *shared.ok_or_else(|| {
+            let message =
+                format!("Invalid Protocol version[{versions}], supported versions are: [1.2, 1.1, 1.0]");
+            Refusal::protocol(message)
+        })?;
         let beats = header("heart-beat").unwrap_or_else(|| "0,0".to_owned());
         let (sends, wants) = parse_heart_beat(&beats)
             .ok_or_else(|| Refusal::protocol(format!("Invalid heart-beat header:{beats}")))?;
@@ -208,36 +263,75 @@ impl Stomp {
             .header("server", "ActiveMQ/5.17.2-simulator")
             .header("heart-beat", format!("{},{}", wants.as_millis(), sends.as_millis()))
             .header("session", client_id)
-            .header("version", "1.2");
+            .header("version", version);
         if let Some(receipt) = header("receipt") {
             reply = reply.header("receipt-id", receipt);
         }
         reply.end(b"");
+        self.version = agreed;
         self.heart_beat = HeartBeat::new(sends, wants, sends.min(wants), now);
         Ok(())
     }
 
     fn subscribe(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let header = |name| frame.text(name, Escapes::V1_2);
-        let id =
-            header("id").ok_or_else(|| Refusal::protocol("SUBSCRIBE received without a subscription id!"))?;
-        let wish = wish(frame);
-        let (consumer, queue) = self.session.consume(&destination(frame), wish)?;
+        let id = self.text(frame, "id");
+        if id.is_none() && self.version > Version::V1_0 {
+            return Err(Refusal::protocol("SUBSCRIBE received without a subscription id!"));
+        }
+        let (wish, destination) = (wish(frame), self.destination(frame));
+        if self.version > Version::V1_0 && self.text(frame, "browser").as_deref() == Some("true") {
+            return self.browse(frame, &destination, id.as_deref(), wish, out);
+        }
+        let (consumer, queue) = self.session.consume(&destination, wish)?;
         // Messages are taken when the buffer is filled the next time, so that none overtakes the receipt.
-        write_receipt(frame, out);
-        let broker = self.session.shared().id();
-        let scope = format!("{broker}-{}", consumer.0);
-        let scope = (wish.mode != AckMode::Auto).then_some(scope.as_str());
-        let writer = MessageWriter::new(broker, &queue, &id, scope);
-        self.session.subscriptions.push(Subscribed { id, consumer, writer });
+        self.write_receipt(frame, self.escapes(), out);
+        let scope = format!("{}-{}", self.session.shared().id(), consumer.0);
+        let writer = self.writer(&queue, id.as_deref(), wish.mode, &scope);
+        self.session.subscriptions.push(Subscribed { id, queue, consumer, writer });
+        Ok(())
+    }
+
+    fn writer(&self, queue: &str, id: Option<&str>, mode: AckMode, scope: &str) -> MessageWriter {
+        let scope = (mode != AckMode::Auto && self.version == Version::V1_2).then_some(scope);
+        MessageWriter::new(self.session.shared().id(), queue, id, scope, self.escapes())
+    }
+
+    /// All that a browser is shown comes at once; what it acknowledges is of no effect.
+    fn browse(
+        &mut self,
+        frame: &Frame,
+        destination: &str,
+        id: Option<&str>,
+        wish: Wish,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let browsed = self.session.browse(destination, wish.prefetch)?;
+        self.write_receipt(frame, self.escapes(), out);
+        let scope = format!("{}-browser", self.session.shared().id());
+        let writer = self.writer(&browsed.queue, id, wish.mode, &scope);
+        browsed.flights.iter().for_each(|flight| writer.write(flight, out));
+        if browsed.is_all {
+            writer.write_end(&browsed.queue, id, out);
+        }
         Ok(())
     }
 
     fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
-        let id = frame.text("id", Escapes::V1_2).unwrap_or_default();
+        let (id, destination) = (self.text(frame, "id"), self.text(frame, "destination"));
+        if id.is_none() && self.version > Version::V1_0 {
+            return Err(Refusal::protocol("UNSUBSCRIBE received without a subscription id!"));
+        }
+        if id.is_none() && destination.is_none() {
+            let message = "Must specify the subscriptionId or the destination you are unsubscribing from";
+            return Err(Refusal::protocol(message));
+        }
+        let named = self.destination(frame);
         let subscriptions = &mut self.session.subscriptions;
         // An id that was used twice names the newer one.
-        let at = subscriptions.iter().rposition(|subscription| subscription.id == id);
+        let at = subscriptions.iter().rposition(|subscription| match &id {
+            Some(id) => subscription.id.as_ref() == Some(id),
+            None => named.strip_prefix("queue://") == Some(&subscription.queue),
+        });
         let at = at.ok_or_else(|| Refusal::protocol("No subscription matched."))?;
         let found = subscriptions.remove(at);
         self.session.shared().change(|broker| broker.unsubscribe(found.consumer));
@@ -248,9 +342,16 @@ impl Stomp {
         if frame.header("transaction", Escapes::V1_2).is_some() {
             return Err(Refusal::protocol("Transactions are not simulated"));
         }
-        let id = frame.text("id", Escapes::V1_2);
-        let id = id.ok_or_else(|| Refusal::protocol(format!("{verb} received without an ack id")))?;
-        let found = self.delivery(&id).is_some_and(|(consumer, number)| {
+        let (delivery, named) = match self.version {
+            Version::V1_2 => {
+                let id = self.text(frame, "id");
+                let id = id.ok_or_else(|| Refusal::protocol(format!("{verb} received without an ack id")))?;
+                // ActiveMQ names the message id, which a frame of version 1.2 does not have.
+                (self.delivery(&id), "null".to_owned())
+            }
+            _ => self.delivery_of_old(frame, verb)?,
+        };
+        let found = delivery.is_some_and(|(consumer, number)| {
             self.session.shared().change(|broker| match verb {
                 "NACK" => broker.nack(consumer, number),
                 _ => broker.ack(consumer, number),
@@ -259,8 +360,40 @@ impl Stomp {
         if found {
             return Ok(());
         }
-        // ActiveMQ names the message id, which a frame of version 1.2 does not have.
-        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [null]")))
+        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [{named}]")))
+    }
+
+    /// Before version 1.2 a message is acknowledged by its own id; from 1.1 on with that of the subscription.
+    fn delivery_of_old(
+        &self,
+        frame: &Frame,
+        verb: &str,
+    ) -> Result<(Option<(ConsumerId, u64)>, String), Refusal> {
+        if self.version == Version::V1_0 && verb == "NACK" {
+            return Err(Refusal::protocol("NACK received but connection is in v1.0 mode."));
+        }
+        let subscription = self.text(frame, "subscription");
+        if subscription.is_none() && self.version == Version::V1_1 {
+            let message = format!("{verb} received without a subscription id for acknowledge!");
+            return Err(Refusal::protocol(message));
+        }
+        let id = self.text(frame, "message-id");
+        let id = id.ok_or_else(|| {
+            Refusal::protocol(format!("{verb} received without a message-id to acknowledge!"))
+        })?;
+        let shared = self.session.shared();
+        let numbers = id.strip_prefix(shared.id()).and_then(|rest| rest.strip_prefix("-1:1:1:"));
+        let numbers = numbers.and_then(|rest| rest.split_once(':'));
+        let numbers =
+            numbers.and_then(|(producer, number)| Some((producer.parse().ok()?, number.parse().ok()?)));
+        let own = self.session.subscriptions.iter();
+        let found = own.filter(|own| subscription.is_none() || own.id == subscription).find_map(|own| {
+            let (producer, number) = numbers?;
+            let mut broker = shared.broker();
+            let delivery = broker.queue_of(own.consumer)?.find(own.consumer, producer, number)?;
+            Some((own.consumer, delivery))
+        });
+        Ok((found, id))
     }
 
     /// The consumer of this session and the delivery number that an ack id names.
@@ -270,15 +403,6 @@ impl Stomp {
         let consumer = ConsumerId(consumer.parse().ok()?);
         let own = self.session.subscriptions.iter().any(|subscription| subscription.consumer == consumer);
         Some((consumer, number.parse().ok()?)).filter(|_| own)
-    }
-}
-
-/// The `destination` of a frame as ActiveMQ names it; without a prefix it is a queue.
-fn destination(frame: &Frame) -> String {
-    let written = frame.text("destination", Escapes::V1_2).unwrap_or_default();
-    match written.strip_prefix("/topic/") {
-        Some(topic) => format!("topic://{topic}"),
-        None => format!("queue://{}", written.strip_prefix("/queue/").unwrap_or(&written)),
     }
 }
 
@@ -302,12 +426,6 @@ fn parse_heart_beat(text: &str) -> Option<(Duration, Duration)> {
     let (sends, wants) = text.split_once(',')?;
     let millis = |text: &str| text.trim().parse().ok().map(Duration::from_millis);
     Some((millis(sends)?, millis(wants)?))
-}
-
-fn write_receipt(frame: &Frame, out: &mut Vec<u8>) {
-    if let Some(receipt) = frame.header("receipt", Escapes::V1_2) {
-        Encoder::begin(out, Command::Receipt, Escapes::V1_2).header("receipt-id", receipt).end(b"");
-    }
 }
 
 fn write_error(refusal: &Refusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {

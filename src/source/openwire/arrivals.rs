@@ -7,6 +7,7 @@ use super::headers::decode_headers;
 use super::message::{MessageKind, WireMessage};
 use crate::budget::Budget;
 use crate::event::{Headers, Message, Unreadable};
+use crate::source::decoder::RAISE_MAX_BODY;
 use crate::source::message_ids::MessageIds;
 use crate::source::session::Progress;
 use crate::source::trouble::Trouble;
@@ -47,6 +48,7 @@ impl Arrivals {
                 return Err(Trouble::BodyTooLarge {
                     detail: too_large.to_string(),
                     message_id: message.id.text(),
+                    remedy: RAISE_MAX_BODY,
                 });
             }
             Err(reason) => {

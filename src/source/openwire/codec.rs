@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::{message, types};
 use crate::budget::Budget;
-use crate::source::decoder::{self, FrameFault, Scan};
+use crate::source::config::SourceSettings;
+use crate::source::decoder::{self, FrameFault, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into OpenWire frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -14,25 +15,33 @@ pub type Decoder = decoder::Decoder<Scanner>;
 /// Why bytes are no OpenWire frame.
 pub type DecodeError = decoder::DecodeError<DecodeErrorKind>;
 
-/// What a frame may hold besides the body: ids, properties, names.
+/// What a frame may hold besides the body unless it is said: ids, properties, names. Its first so many bytes tell
+/// the id of the message, and mostly the size of its body.
 const BESIDES_BODY: usize = 64 << 10;
 
 /// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`activemq.md` 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes in one body. A frame may have 64 KiB more.
+    /// Bytes in one body.
     pub body: usize,
+    /// Bytes that a frame may have more.
+    pub besides_body: usize,
 }
 
 impl Limits {
-    /// Bodies up to `body` bytes.
+    /// Bodies up to `body` bytes, and frames up to 64 KiB more.
     pub const fn with_body(body: usize) -> Self {
-        Self { body }
+        Self { body, besides_body: BESIDES_BODY }
+    }
+
+    /// Those that the settings give.
+    pub fn of(settings: &SourceSettings) -> Self {
+        Self { body: settings.max_body, besides_body: settings.max_header_size }
     }
 
     /// Bytes in one frame, without the four that tell its size.
     pub const fn frame(self) -> usize {
-        self.body.saturating_add(BESIDES_BODY)
+        self.body.saturating_add(self.besides_body)
     }
 }
 
@@ -62,6 +71,16 @@ pub enum DecodeErrorKind {
 impl FrameFault for DecodeErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. } | Self::FrameTooLarge { .. })
+    }
+
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::BodyTooLarge { .. } => Some(RAISE_MAX_BODY),
+            Self::FrameTooLarge { .. } => {
+                Some("raise source.max_header_size (what is besides the body), or source.max_body")
+            }
+            Self::NotOpenWire(_) | Self::BadSize(_) => None,
+        }
     }
 }
 
@@ -134,7 +153,8 @@ impl Scanner {
         match *frame {
             [] => Ok(()),
             [types::MESSAGE_DISPATCH, ref fields @ ..] => {
-                let Some(beginning) = fields.get(..BESIDES_BODY - 1) else { return Ok(()) };
+                let enough = self.limits.besides_body.min(BESIDES_BODY) - 1;
+                let Some(beginning) = fields.get(..enough) else { return Ok(()) };
                 let Some((id, body)) = message::beginning(&Bytes::copy_from_slice(beginning)) else {
                     return refused(DecodeErrorKind::FrameTooLarge { size, limit }, None);
                 };
@@ -167,7 +187,7 @@ mod tests {
     use super::*;
     use crate::source::read_buffer::CHUNK;
 
-    const LIMITS: Limits = Limits { body: 50 };
+    const LIMITS: Limits = Limits::with_body(50);
 
     fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, Option<DecodeError>) {
         let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));

@@ -21,6 +21,7 @@ use super::types;
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
+use crate::source::doubt::Doubt;
 use crate::source::session::{Progress, Reach, Session};
 use crate::source::timers::Timers;
 use crate::source::trouble::Trouble;
@@ -84,12 +85,15 @@ pub struct OpenWireSession {
     awaited: i32,
     paging: Paging,
     unacked: Unacked<Dispatched>,
+    doubt: Doubt,
+    /// The number of the command whose response says that all acknowledgements before it are processed.
+    ordered: Option<i32>,
 }
 
 impl OpenWireSession {
     /// Begins with WireFormatInfo.
     pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
-        let limits = Limits::with_body(settings.max_body);
+        let limits = Limits::of(&settings);
         let mut session = Self {
             decoder: Decoder::new(limits, budget.clone()),
             reach,
@@ -105,6 +109,8 @@ impl OpenWireSession {
             awaited: 0,
             paging: Paging::new(settings.prefetch),
             unacked: Unacked::default(),
+            doubt: Doubt::new(settings.prefetch, now),
+            ordered: None,
             settings,
         };
         let offer = Command::WireFormatInfo(greeting::offer(&session.settings, limits));
@@ -136,12 +142,26 @@ impl OpenWireSession {
         Ok(())
     }
 
-    fn subscribe(&mut self, now: Instant) {
+    fn session_info(&self) -> Command {
         let ConsumerId { connection, session, .. } = self.consumer.clone();
-        self.send(&Command::SessionInfo(SessionInfo { connection, value: session }), now);
+        Command::SessionInfo(SessionInfo { connection, value: session })
+    }
+
+    /// Acknowledgements that came late may be for a consumer that is gone, of which the broker has told behind
+    /// messages that are not read yet. The same session once more does nothing, and is answered in order.
+    fn ask_for_order(&mut self, now: Instant) {
+        self.commands = self.commands.wrapping_add(1);
+        self.ordered = Some(self.commands);
+        self.session_info().encode(self.commands, true, &mut self.output);
+        self.timers.heart.sent(now);
+    }
+
+    fn subscribe(&mut self, now: Instant) {
+        self.send(&self.session_info(), now);
         let prefetch = i32::try_from(self.settings.prefetch).unwrap_or(i32::MAX);
         let mut consumer = ConsumerInfo::new(self.consumer.clone(), self.queue.clone(), prefetch);
-        consumer.exclusive = self.settings.ordering == Ordering::Strict;
+        consumer.browser = self.reach == Reach::Browse;
+        consumer.exclusive = !consumer.browser && self.settings.ordering == Ordering::Strict;
         self.ask("the subscription", &Command::ConsumerInfo(consumer), Stage::Subscribing, now);
     }
 
@@ -149,6 +169,9 @@ impl OpenWireSession {
         progress.subscribed = true;
         self.stage = Stage::Active;
         self.timers.answered(now);
+        if self.reach == Reach::Browse {
+            self.timers.ask("the messages that wait", now);
+        }
     }
 
     /// Returns how many frames were read. Bodies that were compressed take memory only now, so that it stops
@@ -201,6 +224,10 @@ impl OpenWireSession {
             (Command::MessageDispatch(_), stage) => {
                 Err(Trouble::protocol(format!("a message while {stage:?}"), None))
             }
+            (Command::Response { correlation_id }, _) if Some(correlation_id) == self.ordered => {
+                self.doubt.is_settled();
+                Ok(())
+            }
             (Command::Response { correlation_id }, _) if correlation_id == self.awaited => {
                 self.on_response(now, progress);
                 Ok(())
@@ -229,10 +256,11 @@ impl OpenWireSession {
 
     fn on_response(&mut self, now: Instant, progress: &mut Progress) {
         match (self.stage, self.reach) {
-            (Stage::LoggingIn, Reach::Subscribe) => self.subscribe(now),
+            (Stage::LoggingIn, Reach::Browse | Reach::Subscribe) => self.subscribe(now),
             (Stage::LoggingIn, Reach::Login) | (Stage::Subscribing, _) => self.activate(now, progress),
             (Stage::Closing, _) => {
                 progress.closed = true;
+                self.doubt.is_settled();
                 self.send(&Command::ShutdownInfo, now);
             }
             (Stage::Greeting | Stage::Active, _) => {}
@@ -247,10 +275,20 @@ impl OpenWireSession {
         arrivals: &mut Arrivals,
         progress: &mut Progress,
     ) -> Result<(), Trouble> {
-        let Some(message) = dispatch.message else { return Ok(()) };
+        let Some(message) = dispatch.message else {
+            // A browser is told of the end so.
+            if self.reach == Reach::Browse {
+                self.close(now, 0);
+            }
+            return Ok(());
+        };
         arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
         self.timers.stir(now);
+        self.doubt.came(1, now);
         self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
+        if self.reach == Reach::Browse && self.unacked.len() >= self.settings.prefetch as usize {
+            self.close(now, 0);
+        }
         Ok(())
     }
 
@@ -261,13 +299,14 @@ impl OpenWireSession {
         Trouble::from_broker(&words, logging_in)
     }
 
-    /// Says what `kind` says of the oldest `count` messages, of which `last` is the newest; ids as they came.
-    fn acknowledge(&mut self, kind: AckType, last: Bytes, count: usize, now: Instant) {
+    /// Says what `kind` says of the oldest `count` messages, from `first` to `last`; ids as they came. Java's client
+    /// names the first as well; Artemis takes only the last for meant where it is missing.
+    fn acknowledge(&mut self, kind: AckType, first: Option<Bytes>, last: Bytes, count: usize, now: Instant) {
         let ack = Command::MessageAck(Ack {
             destination: self.queue.clone(),
             consumer: self.consumer.clone(),
             kind,
-            first: None,
+            first,
             last,
             count: i32::try_from(count).unwrap_or(i32::MAX),
         });
@@ -277,10 +316,11 @@ impl OpenWireSession {
     /// Keeps messages coming while those that have come are being settled (D3).
     fn keep_paging(&mut self, now: Instant) {
         if self.stage == Stage::Active
+            && self.reach == Reach::Subscribe
             && self.paging.is_due(self.unacked.len(), now)
             && let Some(newest) = self.unacked.newest()
         {
-            self.acknowledge(AckType::Delivered, newest.raw_id.clone(), 0, now);
+            self.acknowledge(AckType::Delivered, None, newest.raw_id.clone(), 0, now);
         }
     }
 
@@ -317,11 +357,19 @@ impl Session for OpenWireSession {
     }
 
     fn ack(&mut self, now: Instant, through: u64) {
-        if let Some(Settled { newest, count }) = self.unacked.settle(through) {
+        if let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) {
             self.timers.stir(now);
             self.paging.acknowledged(self.unacked.len());
-            self.acknowledge(AckType::Standard, newest.raw_id, count, now);
+            let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);
+            self.acknowledge(AckType::Standard, Some(first), newest.raw_id, count, now);
+            if self.doubt.acknowledge(count, now) {
+                self.ask_for_order(now);
+            }
         }
+    }
+
+    fn known(&self) -> u64 {
+        self.doubt.known()
     }
 
     fn outstanding(&self) -> usize {
@@ -329,8 +377,7 @@ impl Session for OpenWireSession {
     }
 
     fn close(&mut self, now: Instant, taken: u64) {
-        let consumes =
-            matches!((self.stage, self.reach), (Stage::Subscribing, _) | (Stage::Active, Reach::Subscribe));
+        let consumes = matches!(self.stage, Stage::Subscribing | Stage::Active) && self.reach != Reach::Login;
         if self.stage == Stage::Closing {
             return;
         }
@@ -350,7 +397,8 @@ impl Session for OpenWireSession {
 
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
-        let paging = self.paging.deadline().filter(|_| self.stage == Stage::Active);
+        let pages = self.stage == Stage::Active && self.reach == Reach::Subscribe;
+        let paging = self.paging.deadline().filter(|_| pages);
         paging.map_or(timers, |paging| paging.min(timers))
     }
 

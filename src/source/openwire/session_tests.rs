@@ -8,9 +8,9 @@ use super::ack::AckType;
 use super::body::text_content;
 use super::control::ConsumerControl;
 use super::frame::{Command, Received};
-use super::ids::Destination;
+use super::ids::{ConsumerId, Destination};
 use super::info::Removed;
-use super::message::{MessageKind, WireMessage};
+use super::message::{Dispatch, MessageKind, WireMessage};
 use super::testing::{SECOND, Talk, dispatch, dispatch_of, dispatches, message, offer, response, thrown};
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
@@ -435,4 +435,59 @@ fn deflated(bytes: &[u8]) -> Bytes {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap().into()
+}
+
+/// The broker's word that it has taken the consumer away may be far behind in what is not read yet.
+#[test]
+fn late_acknowledgements_are_unknown_until_an_answer_in_order() {
+    let mut talk = Talk::subscribed(settings());
+    talk.hear(&dispatches(1..=2)).unwrap();
+    talk.said();
+    talk.session.ack(talk.now, 1);
+    assert_eq!(talk.session.known(), 1);
+    talk.said();
+    talk.now += 2 * SECOND;
+    talk.session.ack(talk.now, 2);
+    assert_eq!(talk.session.known(), 1);
+    let said = talk.said();
+    let Some(Received { command_id, response_required: true, command: Command::SessionInfo(_) }) =
+        said.last()
+    else {
+        panic!("{said:?}")
+    };
+    talk.hear(&[response(*command_id)]).unwrap();
+    assert_eq!(talk.session.known(), 2);
+}
+
+#[test]
+fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
+    for (count, ends) in [(2, true), (100, false), (0, true)] {
+        let mut talk = Talk::reaching(Reach::Browse, settings());
+        talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
+        let said = talk.said();
+        assert!(
+            said.iter().any(|received| matches!(&received.command,
+                Command::ConsumerInfo(consumer) if consumer.browser && consumer.prefetch == 100)),
+            "{said:?}"
+        );
+        talk.hear(&dispatches(1..=count)).unwrap();
+        if ends {
+            let end = Dispatch {
+                consumer: ConsumerId::default(),
+                destination: None,
+                message: None,
+                redelivery_counter: 0,
+            };
+            talk.hear(&[Command::MessageDispatch(end)]).unwrap();
+        }
+        let said = talk.said();
+        let [Received { command: Command::RemoveInfo(consumer), .. }, Received { command_id, .. }] =
+            &said[..]
+        else {
+            panic!("{said:?}")
+        };
+        assert_eq!(consumer.last_delivered, -1, "nothing was delivered");
+        talk.hear(&[response(*command_id)]).unwrap();
+        assert!(talk.progress.closed && talk.progress.messages.len() == count as usize);
+    }
 }

@@ -77,15 +77,17 @@ impl Talk {
         frames.iter().map(|frame| decode(frame).unwrap()).collect()
     }
 
-    /// The acknowledgements said: their type, last message and count.
+    /// The acknowledgements said: their type, last message and count. Those of ranges name the first one, too.
     pub(super) fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
         let ack = |received: Received| match received {
             Received { response_required: false, command: Command::MessageAck(ack), .. } => {
-                let Ack { destination, consumer, kind, first: None, last, count } = ack else {
-                    panic!("{ack:?}")
-                };
+                let Ack { destination, consumer, kind, first, last, count } = ack;
                 assert_eq!((destination, consumer.value), (Destination::queue("d1.RTO.acme"), 1));
-                (kind, MessageId::from_raw(&last).unwrap().producer_sequence, count)
+                let number = |raw: Bytes| MessageId::from_raw(&raw).unwrap().producer_sequence;
+                let last = number(last);
+                let expected = (kind == AckType::Standard).then(|| last + 1 - i64::from(count));
+                assert_eq!(first.map(number), expected);
+                (kind, last, count)
             }
             other => panic!("{other:?}"),
         };

@@ -7,7 +7,8 @@ use memchr::memchr;
 
 use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
 use crate::budget::Budget;
-use crate::source::decoder::{self, FrameFault, Scan};
+use crate::source::config::SourceSettings;
+use crate::source::decoder::{self, FrameFault, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into STOMP frames.
 pub type Decoder = decoder::Decoder<Scanner>;
@@ -30,6 +31,12 @@ impl Limits {
     /// Heads of any sane size, and bodies up to `body` bytes.
     pub const fn with_body(body: usize) -> Self {
         Self { line: 64 << 10, headers: 1000, body }
+    }
+
+    /// Those that the settings give.
+    pub fn of(settings: &SourceSettings) -> Self {
+        let SourceSettings { max_header_size: line, max_headers: headers, max_body: body, .. } = *settings;
+        Self { line, headers, body }
     }
 }
 
@@ -56,6 +63,20 @@ pub enum DecodeErrorKind {
 impl FrameFault for DecodeErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. })
+    }
+
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::BodyTooLarge { .. } => Some(RAISE_MAX_BODY),
+            Self::LineTooLong(_) => Some(
+                "raise source.max_header_size, or consume over OpenWire (tcp://… in source.url), which reads it",
+            ),
+            Self::TooManyHeaders(_) => Some(
+                "raise source.max_headers, or consume over OpenWire (tcp://… in source.url), which reads it",
+            ),
+            Self::NulInBody => Some("consume over OpenWire (tcp://… in source.url), which reads it"),
+            Self::UnknownCommand(_) | Self::BadContentLength(_) | Self::NoNulAfterBody => None,
+        }
     }
 }
 

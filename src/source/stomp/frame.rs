@@ -193,7 +193,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn escape_into(value: &[u8], escapes: Escapes, out: &mut Vec<u8>) {
+/// Appends `value` with the escapes.
+pub fn escape_into(value: &[u8], escapes: Escapes, out: &mut Vec<u8>) {
     if escapes == Escapes::None {
         return out.extend_from_slice(value);
     }

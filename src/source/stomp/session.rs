@@ -12,6 +12,7 @@ use super::frame::{Command, Encoder, Escapes, Frame, decode_headers, unescape_in
 use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};
+use crate::source::doubt::Doubt;
 use crate::source::heart_beat::HeartBeat;
 use crate::source::message_ids::MessageIds;
 use crate::source::session::{Progress, Reach, Session};
@@ -22,12 +23,18 @@ use crate::source::unacked::Unacked;
 
 const SUBSCRIBED: &str = "subscribed";
 const GOODBYE: &str = "goodbye";
+const UNSUBSCRIBED: &str = "unsubscribed";
+
+/// The id of the one subscription.
+const SUBSCRIPTION: &str = "0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     LoggingIn,
     Subscribing,
     Active,
+    /// Asks whether the broker still has the consumer; goes on with a new session.
+    Asking,
     Closing,
 }
 
@@ -43,13 +50,14 @@ pub struct StompSession {
     timers: Timers,
     /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
     unacked: Unacked<Bytes>,
+    doubt: Doubt,
 }
 
 impl StompSession {
     /// Begins with CONNECT.
     pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
         let mut session = Self {
-            decoder: Decoder::new(Limits::with_body(settings.max_body), budget.clone()),
+            decoder: Decoder::new(Limits::of(&settings), budget.clone()),
             reach,
             budget,
             frames: Vec::new(),
@@ -57,6 +65,7 @@ impl StompSession {
             stage: Stage::LoggingIn,
             timers: Timers::new(&settings, reach, "the login", now),
             unacked: Unacked::default(),
+            doubt: Doubt::new(settings.prefetch, now),
             settings,
         };
         session.connect();
@@ -65,7 +74,8 @@ impl StompSession {
 
     fn connect(&mut self) {
         let beat = self.settings.heart_beat.unwrap_or_default().as_millis();
-        let host = self.settings.endpoints.first().map_or("", |endpoint| endpoint.host.as_str());
+        let first = || self.settings.endpoints.first().map_or("", |endpoint| endpoint.host.as_str());
+        let host = self.settings.virtual_host.as_deref().unwrap_or_else(first);
         // The specification forbids escapes in CONNECT; the configuration refuses control characters.
         Encoder::begin(&mut self.output, Command::Connect, Escapes::None)
             .header("accept-version", "1.2")
@@ -79,34 +89,55 @@ impl StompSession {
 
     fn subscribe(&mut self, now: Instant) {
         let frame = Encoder::begin(&mut self.output, Command::Subscribe, Escapes::V1_2)
-            .header("id", "0")
+            .header("id", SUBSCRIPTION)
             .header("destination", format!("/queue/{}", self.settings.queue()))
             .header("ack", "client")
             .header("receipt", SUBSCRIBED)
             .header("activemq.prefetchSize", self.settings.prefetch.to_string());
-        match self.settings.ordering {
-            Ordering::Shared => frame,
-            Ordering::Strict => frame.header("activemq.exclusive", "true"),
+        match (self.reach, self.settings.ordering) {
+            (Reach::Browse, _) => frame.header("browser", "true"),
+            (_, Ordering::Shared) => frame,
+            (_, Ordering::Strict) => frame.header("activemq.exclusive", "true"),
         }
         .end(b"");
         self.stage = Stage::Subscribing;
         self.timers.ask("the subscription", now);
     }
 
+    /// Only the removal of a consumer tells whether the broker has it. Whoever asks has no use for it any more: a
+    /// new session begins, or none.
+    fn unsubscribe(&mut self, now: Instant) {
+        self.timers.heart.sent(now);
+        Encoder::begin(&mut self.output, Command::Unsubscribe, Escapes::V1_2)
+            .header("id", SUBSCRIPTION)
+            .header("receipt", UNSUBSCRIBED)
+            .end(b"");
+    }
+
     fn activate(&mut self, now: Instant, progress: &mut Progress) {
         progress.subscribed = true;
         self.stage = Stage::Active;
         self.timers.answered(now);
+        if self.reach == Reach::Browse {
+            self.timers.ask("the messages that wait", now);
+        }
     }
 
     fn on_frame(&mut self, frame: &Frame, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
         match (frame.command, self.stage) {
+            (Command::Error, Stage::Asking | Stage::Closing) if is_receipt(frame, UNSUBSCRIBED) => {
+                Err(Trouble::ConsumerClosed)
+            }
             (Command::Error, _) => Err(self.broker_error(frame)),
+            (Command::Receipt, Stage::Asking | Stage::Closing) if is_receipt(frame, UNSUBSCRIBED) => {
+                self.doubt.is_settled();
+                if self.stage == Stage::Asking { Err(Trouble::Renewal) } else { Ok(()) }
+            }
             (Command::Connected, Stage::LoggingIn) => {
                 self.timers.heart = self.agreed_heart_beat(frame, now);
                 match self.reach {
                     Reach::Login => self.activate(now, progress),
-                    Reach::Subscribe => self.subscribe(now),
+                    Reach::Browse | Reach::Subscribe => self.subscribe(now),
                 }
                 Ok(())
             }
@@ -118,7 +149,7 @@ impl StompSession {
                 progress.closed |= is_receipt(frame, GOODBYE);
                 Ok(())
             }
-            (Command::Message, Stage::Closing) => Ok(()),
+            (Command::Message, Stage::Asking | Stage::Closing) => Ok(()),
             (command, stage) => {
                 let detail = format!("an unexpected {} frame while {stage:?}", command.name());
                 Err(Trouble::protocol(detail, None))
@@ -140,11 +171,15 @@ impl StompSession {
 
     fn broker_error(&self, frame: &Frame) -> Trouble {
         let escapes = if self.stage == Stage::LoggingIn { Escapes::None } else { Escapes::V1_2 };
-        let message = frame
-            .text("message", escapes)
-            .filter(|text| !text.is_empty())
-            .unwrap_or_else(|| first_line(&frame.body));
-        Trouble::from_broker(&message, self.stage == Stage::LoggingIn)
+        let message = frame.text("message", escapes).unwrap_or_default();
+        let detail = first_line(&frame.body);
+        // ActiveMQ repeats the message in the first line of a stack trace; RabbitMQ tells the cause only in the body.
+        let words = match (message.is_empty(), detail.is_empty() || detail.contains(&message)) {
+            (true, _) => detail,
+            (false, true) => message,
+            (false, false) => format!("{message}: {detail}"),
+        };
+        Trouble::from_broker(&words, self.stage == Stage::LoggingIn)
     }
 
     /// Turns consecutive MESSAGE frames into messages.
@@ -186,11 +221,24 @@ impl StompSession {
         progress: &mut Progress,
     ) -> Result<(), Trouble> {
         let mut rest = frames;
+        let browses = self.reach == Reach::Browse;
         while let Some(frame) = rest.first() {
-            let run = if frame.command == Command::Message && self.stage == Stage::Active {
+            let run = if browses && is_end_of_browsing(frame) {
+                self.close(now, 0);
+                1
+            } else if frame.command == Command::Message && self.stage == Stage::Active {
                 self.timers.stir(now);
-                let run = rest.iter().take_while(|frame| frame.command == Command::Message).count();
-                self.on_messages(&rest[..run], progress)?;
+                let before = self.unacked.len();
+                let is_message = |frame: &&Frame| {
+                    frame.command == Command::Message && !(browses && is_end_of_browsing(frame))
+                };
+                let run = rest.iter().take_while(is_message).count();
+                let outcome = self.on_messages(&rest[..run], progress);
+                self.doubt.came(self.unacked.len() - before, now);
+                outcome?;
+                if browses && self.unacked.len() >= self.settings.prefetch as usize {
+                    self.close(now, 0);
+                }
                 run
             } else {
                 self.on_frame(frame, now, progress)?;
@@ -262,9 +310,14 @@ impl Session for StompSession {
         if let Some(settled) = self.unacked.settle(through) {
             self.timers.heart.sent(now);
             self.timers.stir(now);
+            self.doubt.acknowledge(settled.count, now);
             let ack = Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2);
             ack.raw_header("id", &settled.newest).end(b"");
         }
+    }
+
+    fn known(&self) -> u64 {
+        self.doubt.known()
     }
 
     fn outstanding(&self) -> usize {
@@ -273,6 +326,9 @@ impl Session for StompSession {
 
     fn close(&mut self, now: Instant, _taken: u64) {
         if self.stage != Stage::Closing {
+            if self.stage == Stage::Active && self.doubt.is_open() {
+                self.unsubscribe(now);
+            }
             self.stage = Stage::Closing;
             self.timers.ask("the goodbye", now);
             self.timers.heart.sent(now);
@@ -287,10 +343,17 @@ impl Session for StompSession {
     }
 
     fn deadline(&self) -> Instant {
-        self.timers.deadline(self.unacked.is_empty())
+        let timers = self.timers.deadline(self.unacked.is_empty());
+        let doubt = self.doubt.deadline().filter(|_| self.stage == Stage::Active);
+        doubt.map_or(timers, |doubt| doubt.min(timers))
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
+        if self.stage == Stage::Active && self.doubt.asks(now) {
+            self.stage = Stage::Asking;
+            self.unsubscribe(now);
+            self.timers.ask("whether it still has the subscription", now);
+        }
         if self.timers.tick(now, self.unacked.is_empty())? {
             self.output.push(b'\n');
             self.timers.heart.sent(now);
@@ -303,6 +366,11 @@ fn is_receipt(frame: &Frame, expected: &str) -> bool {
     frame.header("receipt-id", Escapes::V1_2).as_deref() == Some(expected.as_bytes())
 }
 
+/// By it the broker says that no more messages wait.
+fn is_end_of_browsing(frame: &Frame) -> bool {
+    frame.command == Command::Message && frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")
+}
+
 fn first_line(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).lines().next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(body).lines().next().unwrap_or_default().trim().to_owned()
 }

@@ -23,8 +23,12 @@ struct Talk {
 
 impl Talk {
     fn begin(settings: SourceSettings) -> Self {
+        Self::reaching(Reach::Subscribe, settings)
+    }
+
+    fn reaching(reach: Reach, settings: SourceSettings) -> Self {
         let now = Instant::now();
-        let session = StompSession::new(Arc::new(settings), Reach::Subscribe, Budget::new(1 << 20), now);
+        let session = StompSession::new(Arc::new(settings), reach, Budget::new(1 << 20), now);
         Self { session, now, progress: Progress::default() }
     }
 
@@ -198,6 +202,118 @@ fn errors_are_told_apart_by_their_text() {
     let denied = "User 12345 is not authorized to read from: queue://d1.RTO.acme";
     let denied = talk.hear(error_frame(denied, Escapes::V1_2)).unwrap_err();
     assert!(matches!(&denied, Trouble::NotAuthorized(text) if text.contains("queue://d1")), "{denied}");
+}
+
+#[test]
+fn what_only_the_body_of_an_error_tells_is_told_too() {
+    let rabbit = |cause: &str| {
+        let mut wire = Vec::new();
+        Encoder::begin(&mut wire, Command::Error, Escapes::None)
+            .header("message", "Bad CONNECT")
+            .end(cause.as_bytes());
+        Talk::begin(settings()).hear(wire).unwrap_err()
+    };
+    let host = rabbit("Virtual host 'broker' access denied\n");
+    assert_eq!(host.retry(), Retry::Slowly);
+    let text = host.to_string();
+    assert!(text.contains("Bad CONNECT: Virtual host 'broker' access denied"), "{text}");
+    assert!(text.contains("set source.virtual_host"), "{text}");
+    assert!(matches!(rabbit("Access refused for user '12345'\n"), Trouble::Credentials(_)));
+    let java = Talk::begin(settings()).hear(error_frame("java.lang.Something", Escapes::None)).unwrap_err();
+    assert!(matches!(&java, Trouble::Broker { message, .. } if message == "java.lang.Something"), "{java}");
+}
+
+#[test]
+fn another_virtual_host_is_named_if_there_is_one() {
+    let mut talk = Talk::begin(SourceSettings { virtual_host: Some("/atdata".to_owned()), ..settings() });
+    assert!(talk.said().contains("\nhost:/atdata\n"));
+}
+
+/// As ActiveMQ answers to a consumer that its policy has removed (`activemq.md` 1.11).
+#[test]
+fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
+    let unsubscribe = "UNSUBSCRIBE\nid:0\nreceipt:unsubscribed\n\n\0\n";
+    for (answer, known) in [
+        ("RECEIPT\nreceipt-id:unsubscribed\n\n\0\n", 2),
+        ("ERROR\nreceipt-id:unsubscribed\nmessage:Cannot remove a consumer\n\n\0\n", 1),
+    ] {
+        let mut talk = Talk::subscribed(settings());
+        talk.hear([message(1), message(2)].concat()).unwrap();
+        talk.session.ack(talk.now, 1);
+        assert_eq!(talk.session.known(), 1);
+        talk.later(SECOND * 2).unwrap();
+        talk.session.ack(talk.now, 2);
+        assert_eq!(talk.session.known(), 1, "the broker may do nothing with it");
+        talk.said();
+        talk.later(SECOND).unwrap();
+        assert_eq!(talk.said(), "");
+        talk.later(SECOND).unwrap();
+        assert_eq!(talk.said(), unsubscribe);
+        talk.hear(message(3)).unwrap();
+        assert_eq!(talk.progress.messages.len(), 2, "it comes again");
+        let trouble = talk.hear(answer).unwrap_err();
+        assert_eq!(talk.session.known(), known);
+        match known {
+            2 => assert!(matches!(trouble, Trouble::Renewal), "{trouble}"),
+            _ => assert!(matches!(trouble, Trouble::ConsumerClosed), "{trouble}"),
+        }
+    }
+}
+
+#[test]
+fn a_goodbye_in_doubt_asks_as_well() {
+    let mut talk = Talk::subscribed(settings());
+    talk.hear(message(1)).unwrap();
+    talk.later(SECOND * 2).unwrap();
+    talk.session.ack(talk.now, 1);
+    talk.said();
+    talk.session.close(talk.now, 1);
+    assert_eq!(
+        talk.said(),
+        "UNSUBSCRIBE\nid:0\nreceipt:unsubscribed\n\n\0\nDISCONNECT\nreceipt:goodbye\n\n\0\n"
+    );
+    talk.hear("RECEIPT\nreceipt-id:unsubscribed\n\n\0\n").unwrap();
+    assert!(!talk.progress.closed && talk.session.known() == 1);
+    talk.hear("RECEIPT\nreceipt-id:goodbye\n\n\0\n").unwrap();
+    assert!(talk.progress.closed);
+}
+
+#[test]
+fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
+    let end = "MESSAGE\nbrowser:end\nmessage-id:0\nsubscription:0\n\n\0\n";
+    for (count, end) in [(2, end), (100, ""), (0, end)] {
+        let mut talk = Talk::reaching(Reach::Browse, settings());
+        talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
+        assert!(talk.said().contains("\nbrowser:true\n"));
+        let messages: String = (1..=count).map(message).collect();
+        talk.hear(format!("RECEIPT\nreceipt-id:subscribed\n\n\0\n{messages}{end}")).unwrap();
+        assert_eq!(talk.said(), "DISCONNECT\nreceipt:goodbye\n\n\0\n", "and no ACK");
+        assert_eq!(talk.progress.messages.len() as u64, count);
+        talk.hear("RECEIPT\nreceipt-id:goodbye\n\n\0\n").unwrap();
+        assert!(talk.progress.closed);
+    }
+}
+
+#[test]
+fn a_head_beyond_the_limits_names_the_option_that_raises_them() {
+    let limited = || Talk::subscribed(SourceSettings { max_headers: 3, max_header_size: 100, ..settings() });
+    let many = limited().hear("MESSAGE\na:1\nb:2\nc:3\nd:4\nmessage-id:late\n\nx\0\n").unwrap_err();
+    assert!(many.to_string().contains("raise source.max_headers, or consume over OpenWire"), "{many}");
+    let long = limited().hear(format!("MESSAGE\nmessage-id:7\na:{}\n\nx\0\n", "x".repeat(200))).unwrap_err();
+    assert!(long.to_string().contains("(message 7); raise source.max_header_size"), "{long}");
+}
+
+#[test]
+fn nothing_that_a_broker_says_begins_a_line_of_the_log() {
+    let mut talk = Talk::subscribed(settings());
+    let cut = talk.hear("MESSAGE\nack:1\nmessage-id:1\\nERROR forged\n\na\0b\0\n").unwrap_err();
+    let large = format!("MESSAGE\nack:1\nmessage-id:1\\nERROR forged\n\n{}\0\n", "x".repeat(1001));
+    let large = Talk::subscribed(settings()).hear(large).unwrap_err();
+    let words = Talk::begin(settings()).hear(error_frame("a\\nb\u{2028}c", Escapes::V1_2)).unwrap_err();
+    let suspect = Suspect::After("2\nERROR forged".to_owned());
+    for text in [cut.to_string(), large.to_string(), words.to_string(), suspect.to_string()] {
+        assert_eq!(crate::display::one_line(&text), text);
+    }
 }
 
 #[test]

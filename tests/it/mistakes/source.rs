@@ -1,16 +1,376 @@
 //! Mistakes about AtData's broker.
 
+mod foreign;
+
+use atdata_bridge::simulator::{Faults, HeartBeats, Simulator, SimulatorConfig};
+
 use super::{Planted, planted};
 use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared_if_available};
-use crate::support::scenario::place;
+use crate::support::broker::{Broker, Options, Protocol, Version, shared_if_available};
+use crate::support::consumer::{Acks, Consumer};
+use crate::support::events::{Events, Spread};
+use crate::support::output::Tally;
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{drain, emptied, place, publish};
+use crate::support::stomp::{Connection, Login};
+use crate::support::{SOON, wait_until};
 
-planted!("source": nothing_listens);
+planted!(
+    "source":
+    nothing_listens,
+    nothing_listens_openwire,
+    unknown_host,
+    wrong_password,
+    wrong_password_openwire,
+    unknown_user,
+    unknown_user_openwire,
+    foreign_namespace,
+    foreign_namespace_openwire,
+    no_right_to_create,
+    no_right_to_create_openwire,
+    connection_id_in_use,
+    connection_id_in_use_openwire,
+    large_body,
+    large_body_openwire,
+    large_properties_openwire,
+    long_header,
+    many_headers,
+    nul_in_a_text,
+    broker_stopped,
+    broker_frozen,
+    broker_frozen_openwire,
+    broker_falls_silent,
+    broker_falls_silent_openwire,
+    consumer_removed,
+    virtual_host_refused,
+    virtual_host_artemis,
+    virtual_host_openwire,
+    login_rabbitmq,
+    login_artemis,
+    right_rabbitmq,
+    right_artemis,
+);
+
+const STOMP: Protocol = Protocol::Stomp;
+const OPENWIRE: Protocol = Protocol::OpenWire;
+
+/// So many events wait in every queue.
+const WAITING: Events = Events { count: 5, keys: 1000, spread: Spread::Even, bad_every: None };
+
+/// A queue of the test's own, in which events wait, and a bridge to consume it.
+struct Waiting {
+    broker: &'static Broker,
+    namespace: String,
+    queue: String,
+    setup: Setup,
+}
+
+impl Waiting {
+    /// `None` where there is no broker.
+    async fn new(protocol: Protocol, id: &str) -> Option<Self> {
+        let waiting = Self::empty(protocol, id).await?;
+        publish(waiting.broker, &waiting.namespace, WAITING).await;
+        Some(waiting)
+    }
+
+    async fn empty(protocol: Protocol, id: &str) -> Option<Self> {
+        Some(Self::at(shared_if_available(Version::V6, id)?, protocol, id).await)
+    }
+
+    /// At a broker of the test's own.
+    async fn at(broker: &'static Broker, protocol: Protocol, id: &str) -> Self {
+        let (namespace, queue) = place(protocol, id);
+        Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
+        let setup = Setup::new(broker, protocol, &namespace, "main", &namespace);
+        Self { broker, namespace, queue, setup }
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.setup = self.setup.set(name, value);
+        self
+    }
+
+    fn planted(self) -> Planted {
+        Planted::new(self.setup).keeps(self.broker, &self.queue, WAITING.count)
+    }
+}
+
+/// Once mended, all that waited arrives, once.
+async fn delivers(setup: &Setup, broker: &Broker, queue: &str) {
+    let bridge = setup.start();
+    emptied(broker, queue).await;
+    drain(bridge).await;
+    Tally::of(WAITING, setup.files()).assert_complete(0);
+}
+
+fn leaked(options: Options, id: &str) -> Option<&'static Broker> {
+    let runs = crate::support::available(Version::V6, id);
+    runs.then(|| &*Box::leak(Box::new(Broker::start(Version::V6, options))))
+}
 
 async fn nothing_listens(id: &str) {
+    at_an_address(STOMP, "stomp://127.0.0.1:1", id).await;
+}
+
+async fn nothing_listens_openwire(id: &str) {
+    at_an_address(OPENWIRE, "tcp://127.0.0.1:1", id).await;
+}
+
+async fn unknown_host(id: &str) {
+    at_an_address(STOMP, "stomp://no-such-host.invalid:61613", id).await;
+}
+
+async fn at_an_address(protocol: Protocol, url: &str, id: &str) {
+    let Some(waiting) = Waiting::new(protocol, id).await else { return };
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let setup = waiting.set("SOURCE__URL", url).planted().shows(id).await;
+    delivers(&setup.set("SOURCE__URL", broker.url_of(protocol)), broker, &queue).await;
+}
+
+async fn wrong_password(id: &str) {
+    with_a_wrong_login(STOMP, "SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff", id).await;
+}
+
+async fn wrong_password_openwire(id: &str) {
+    with_a_wrong_login(OPENWIRE, "SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff", id).await;
+}
+
+async fn unknown_user(id: &str) {
+    with_a_wrong_login(STOMP, "SOURCE__USERNAME", "54321", id).await;
+}
+
+async fn unknown_user_openwire(id: &str) {
+    with_a_wrong_login(OPENWIRE, "SOURCE__USERNAME", "54321", id).await;
+}
+
+async fn with_a_wrong_login(protocol: Protocol, name: &str, value: &str, id: &str) {
+    let Some(waiting) = Waiting::new(protocol, id).await else { return };
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let setup = waiting.set(name, value).planted().shows(id).await;
+    let Login { username, password, .. } = Login::customer();
+    let mended = setup.set("SOURCE__USERNAME", username).set("SOURCE__PASSWORD", password);
+    delivers(&mended, broker, &queue).await;
+}
+
+async fn foreign_namespace(id: &str) {
+    in_a_foreign_namespace(STOMP, id).await;
+}
+
+async fn foreign_namespace_openwire(id: &str) {
+    in_a_foreign_namespace(OPENWIRE, id).await;
+}
+
+async fn in_a_foreign_namespace(protocol: Protocol, id: &str) {
+    let Some(waiting) = Waiting::new(protocol, id).await else { return };
+    let Login { username, password, .. } = Login::other_customer();
+    let waiting = waiting.set("SOURCE__USERNAME", username).set("SOURCE__PASSWORD", password);
+    waiting.planted().seen_by_subscribing().shows(id).await;
+}
+
+async fn no_right_to_create(id: &str) {
+    without_the_right_to_create(STOMP, id).await;
+}
+
+async fn no_right_to_create_openwire(id: &str) {
+    without_the_right_to_create(OPENWIRE, id).await;
+}
+
+/// In the namespace `fixed` this user may read what exists, and nothing more.
+async fn without_the_right_to_create(protocol: Protocol, id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
-    let (namespace, _) = &place(Protocol::Stomp, id);
-    let setup = Setup::new(broker, Protocol::Stomp, namespace, "main", namespace)
-        .set("SOURCE__URL", "stomp://127.0.0.1:1");
-    Planted::new(setup).shows(id).await;
+    let Login { username, password, .. } = Login::other_customer();
+    let setup = Setup::new(broker, protocol, "fixed", &protocol.named("no-right"), id)
+        .set("SOURCE__USERNAME", username)
+        .set("SOURCE__PASSWORD", password);
+    Planted::new(setup).seen_by_subscribing().shows(id).await;
+}
+
+async fn connection_id_in_use(id: &str) {
+    with_a_connection_id_in_use(STOMP, id).await;
+}
+
+async fn connection_id_in_use_openwire(id: &str) {
+    with_a_connection_id_in_use(OPENWIRE, id).await;
+}
+
+async fn with_a_connection_id_in_use(protocol: Protocol, id: &str) {
+    let Some(waiting) = Waiting::new(protocol, id).await else { return };
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let login = Login::customer().client_id(&waiting.namespace);
+    let holder = Connection::login(broker.addr(), &login).await.expect("log in");
+    // A session that died is let go after three.
+    let waiting = waiting.set("SOURCE__HEART_BEAT", "1s");
+    let setup = waiting.planted().unseen_by_check().shows(id).await;
+    holder.disconnect().await.expect("say goodbye");
+    delivers(&setup, broker, &queue).await;
+}
+
+async fn large_body(id: &str) {
+    with_large_bodies(STOMP, id).await;
+}
+
+async fn large_body_openwire(id: &str) {
+    with_large_bodies(OPENWIRE, id).await;
+}
+
+async fn with_large_bodies(protocol: Protocol, id: &str) {
+    let Some(waiting) = Waiting::new(protocol, id).await else { return };
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let setup = waiting.set("SOURCE__MAX_BODY", "32").planted().seen_by_subscribing().shows(id).await;
+    delivers(&setup.unset("SOURCE__MAX_BODY"), broker, &queue).await;
+}
+
+async fn large_properties_openwire(id: &str) {
+    let Some(waiting) = Waiting::empty(OPENWIRE, id).await else { return };
+    publish_with(&waiting, 1, &"x".repeat(5000)).await;
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let waiting = waiting.set("SOURCE__MAX_HEADER_SIZE", "1KiB").set("SOURCE__MAX_BODY", "1KiB");
+    let setup = waiting.planted().seen_by_subscribing().shows(id).await;
+    delivers(&setup.set("SOURCE__MAX_HEADER_SIZE", "8KiB"), broker, &queue).await;
+}
+
+async fn long_header(id: &str) {
+    let Some(waiting) = Waiting::empty(STOMP, id).await else { return };
+    publish_with(&waiting, 1, &"x".repeat(5000)).await;
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let setup = waiting.set("SOURCE__MAX_HEADER_SIZE", "1KiB").planted().unseen_by_check().shows(id).await;
+    delivers(&setup.set("SOURCE__MAX_HEADER_SIZE", "8KiB"), broker, &queue).await;
+}
+
+/// Its id may come behind the headers that are too many. Every remedy that is told works.
+async fn many_headers(id: &str) {
+    let Some(waiting) = Waiting::empty(STOMP, id).await else { return };
+    publish_with(&waiting, 300, "x").await;
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let setup = waiting.set("SOURCE__MAX_HEADERS", "100").planted().unseen_by_check().shows(id).await;
+    let log = setup.log();
+    let trouble = log.find("retrying: ").expect("it is retried before it is held");
+    assert!(!log[trouble..].contains(r#"ready part="source""#), "it says ready in between: {log}");
+    let over_openwire = setup.set("SOURCE__URL", broker.url_of(OPENWIRE));
+    delivers(&over_openwire, broker, &queue).await;
+
+    let Some(waiting) = Waiting::empty(STOMP, &format!("{id}-raised")).await else { return };
+    publish_with(&waiting, 300, "x").await;
+    let raised = waiting.setup.set("SOURCE__MAX_HEADERS", "400");
+    delivers(&raised, broker, &waiting.queue).await;
+}
+
+/// Publishes the events with so many properties of this value.
+async fn publish_with(waiting: &Waiting, count: u32, value: &str) {
+    let mut publisher = Publisher::connect(waiting.broker, &waiting.namespace).await;
+    for number in 0..count {
+        publisher = publisher.with_header(&format!("property{number}"), value);
+    }
+    publisher.publish(WAITING.bodies()).await.expect("publish");
+}
+
+/// Only Java's client publishes such a text; the simulator shows it as ActiveMQ does.
+async fn nul_in_a_text(id: &str) {
+    let simulator = Simulator::start(SimulatorConfig::default()).await.expect("a simulator");
+    simulator.declare_queue("acme", "main");
+    simulator.publish("acme", "a\0b");
+    let setup = Setup::at(&simulator.url(), "acme", "main", id);
+    let setup = Planted::new(setup).unseen_by_check().shows(id).await;
+    assert_eq!(simulator.stats().total().acked, 0);
+    let bridge = setup.set("SOURCE__URL", simulator.openwire_url()).start();
+    wait_until("it is read", SOON, || simulator.stats().total().acked == 1).await;
+    drain(bridge).await;
+}
+
+async fn broker_stopped(id: &str) {
+    let Some(broker) = leaked(Options::default(), id) else { return };
+    let waiting = Waiting::at(broker, STOMP, id).await;
+    publish(broker, &waiting.namespace, WAITING).await;
+    broker.stop();
+    let queue = waiting.queue.clone();
+    let setup = Planted::new(waiting.setup).shows(id).await;
+    broker.restart();
+    assert_eq!(broker.depth(&queue), WAITING.count);
+    delivers(&setup, broker, &queue).await;
+}
+
+async fn broker_frozen(id: &str) {
+    at_a_frozen_broker(STOMP, id).await;
+}
+
+async fn broker_frozen_openwire(id: &str) {
+    at_a_frozen_broker(OPENWIRE, id).await;
+}
+
+async fn at_a_frozen_broker(protocol: Protocol, id: &str) {
+    let Some(broker) = leaked(Options::default(), id) else { return };
+    let waiting = Waiting::at(broker, protocol, id).await.set("SOURCE__CONNECT_TIMEOUT", "1s");
+    publish(broker, &waiting.namespace, WAITING).await;
+    broker.freeze();
+    let queue = waiting.queue.clone();
+    let setup = Planted::new(waiting.setup).shows(id).await;
+    broker.thaw();
+    assert_eq!(broker.depth(&queue), WAITING.count);
+    delivers(&setup.unset("SOURCE__CONNECT_TIMEOUT"), broker, &queue).await;
+}
+
+async fn broker_falls_silent(id: &str) {
+    at_a_broker_that_falls_silent(STOMP, id).await;
+}
+
+async fn broker_falls_silent_openwire(id: &str) {
+    at_a_broker_that_falls_silent(OPENWIRE, id).await;
+}
+
+async fn at_a_broker_that_falls_silent(protocol: Protocol, id: &str) {
+    let faults = Faults { silent_after: Some(1), heart_beats: HeartBeats::Never, ..Faults::default() };
+    at_a_faulty_broker(protocol, faults, id).await;
+}
+
+/// No real broker does these things when told to, so it is the simulator.
+async fn at_a_faulty_broker(protocol: Protocol, faults: Faults, id: &str) {
+    let config = SimulatorConfig { faults, ..Default::default() };
+    let simulator = Simulator::start(config).await.expect("a simulator");
+    simulator.declare_queue("acme", "main");
+    simulator.publish("acme", WAITING.body(0));
+    let url = match protocol {
+        Protocol::Stomp => simulator.url(),
+        Protocol::OpenWire => simulator.openwire_url(),
+    };
+    let setup = Setup::at(&url, "acme", "main", id)
+        .set("SOURCE__HEART_BEAT", "1s")
+        .set("SOURCE__BACKOFF__INITIAL", "20s")
+        .set("SOURCE__BACKOFF__MAX", "20s");
+    Planted::new(setup).unseen_by_check().shows(id).await;
+    assert_eq!(simulator.stats().total().dead, 0);
+}
+
+/// The event and the broker's word come together, so that nothing is taken.
+async fn consumer_removed(id: &str) {
+    let faults = Faults { close_consumers_after: Some(1), ..Faults::default() };
+    at_a_faulty_broker(OPENWIRE, faults, id).await;
+}
+
+async fn virtual_host_refused(id: &str) {
+    foreign::answers(&[foreign::RABBITMQ_HOST], id).await;
+}
+
+async fn virtual_host_artemis(id: &str) {
+    foreign::answers(&[foreign::ARTEMIS_HOST], id).await;
+}
+
+async fn virtual_host_openwire(id: &str) {
+    let Some(waiting) = Waiting::empty(OPENWIRE, id).await else { return };
+    Planted::new(waiting.set("SOURCE__VIRTUAL_HOST", "/atdata").setup).shows(id).await;
+}
+
+async fn login_rabbitmq(id: &str) {
+    foreign::answers(&[foreign::RABBITMQ_LOGIN], id).await;
+}
+
+async fn login_artemis(id: &str) {
+    foreign::answers(&[foreign::ARTEMIS_LOGIN], id).await;
+}
+
+async fn right_rabbitmq(id: &str) {
+    foreign::refuses_the_queue(&[foreign::CONNECTED, foreign::RABBITMQ_RIGHT], id).await;
+}
+
+async fn right_artemis(id: &str) {
+    foreign::refuses_the_queue(&[foreign::CONNECTED, foreign::ARTEMIS_RIGHT], id).await;
 }

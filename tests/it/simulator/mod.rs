@@ -73,8 +73,8 @@ async fn what_cannot_log_in_is_told_and_closed() {
         assert!(client.frame().await.is_none());
     }
     let mut client = Client::open(simulator.address()).await;
-    client.send("CONNECT\naccept-version:1.0,1.1\nhost:h\n\n").await;
-    assert!(client.frame().await.unwrap()["message"].starts_with("Invalid Protocol version[1.0,1.1]"));
+    client.send("CONNECT\naccept-version:2.0,1.3\nhost:h\n\n").await;
+    assert!(client.frame().await.unwrap()["message"].starts_with("Invalid Protocol version[2.0,1.3]"));
     assert!(client.frame().await.is_none());
     let mut client = Client::open(simulator.address()).await;
     client.send("SUBSCRIBE\nid:0\n\n").await;

@@ -86,20 +86,24 @@ pub struct Options {
     pub sync: bool,
     /// Whether a client that does not log in is a customer.
     pub anonymous: bool,
-    /// Whether a consumer that acknowledges nothing for a second is removed.
-    pub removes_slow_consumers: bool,
+    /// What is done with slow consumers: an element of ActiveMQ's configuration, such as [`SLOW_ACKS`].
+    pub slow_consumers: Option<&'static str>,
     /// Names and addresses in the TLS certificate.
     pub certificate_names: Vec<String>,
     /// Whether a TLS client must show a certificate of the same authority.
     pub wants_certificates: bool,
 }
 
+/// A consumer that acknowledges nothing for a second is removed.
+pub const SLOW_ACKS: &str =
+    r#"<abortSlowAckConsumerStrategy checkPeriod="200" maxTimeSinceLastAck="1000" maxSlowDuration="500"/>"#;
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             sync: true,
             anonymous: false,
-            removes_slow_consumers: false,
+            slow_consumers: None,
             certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             wants_certificates: false,
         }
@@ -350,10 +354,10 @@ fn configuration(options: &Options, directory: &Path) -> PathBuf {
         let protocols = "transport.enabledProtocols=TLSv1.2,TLSv1.3";
         text = text.replace(protocols, &format!("{protocols}&amp;transport.needClientAuth=true"));
     }
-    if options.removes_slow_consumers {
-        let strategy = r#"</deadLetterStrategy><slowConsumerStrategy><abortSlowAckConsumerStrategy
-            checkPeriod="200" maxTimeSinceLastAck="1000" maxSlowDuration="500"/></slowConsumerStrategy>"#;
-        text = text.replace("</deadLetterStrategy>", strategy);
+    if let Some(strategy) = options.slow_consumers {
+        let strategy =
+            format!("</deadLetterStrategy><slowConsumerStrategy>{strategy}</slowConsumerStrategy>");
+        text = text.replace("</deadLetterStrategy>", &strategy);
     }
     let path = directory.join("activemq.xml");
     fs::write(&path, text).expect("write activemq.xml");
