@@ -35,7 +35,9 @@ pub struct Bridge {
 impl Bridge {
     /// Touches nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, telemetry: Arc::default() }
+        let origins = Arc::clone(&settings.origins);
+        let states = States::annotated_by(move |text| origins.annotate(text));
+        Self { settings, telemetry: Arc::new(Telemetry { states, ..Telemetry::default() }) }
     }
 
     /// What it counts, and which part is in which state, while it runs and after.

@@ -44,15 +44,17 @@ pub fn run(
 
 async fn check(settings: Settings, browses: bool, console: &mut Console<'_>) -> io::Result<usize> {
     let mut failed = 0;
+    let origins = &settings.origins;
     let mut tell = |part: &str, outcome: Result<Vec<String>, String>| -> io::Result<()> {
         match outcome {
             Ok(findings) => {
                 writeln!(console.out, "ok      {part}")?;
-                findings.iter().try_for_each(|finding| writeln!(console.out, "        {}", one_line(finding)))
+                let mut findings = findings.iter().map(|finding| origins.annotate(finding));
+                findings.try_for_each(|finding| writeln!(console.out, "        {}", one_line(&finding)))
             }
             Err(cause) => {
                 failed += 1;
-                writeln!(console.out, "FAILED  {part}: {}", one_line(&cause))
+                writeln!(console.out, "FAILED  {part}: {}", one_line(&origins.annotate(&cause)))
             }
         }
     };

@@ -9,6 +9,7 @@ mod environment;
 mod file;
 mod ids;
 mod kinds;
+mod origins;
 mod problems;
 mod reader;
 pub mod reference;
@@ -22,9 +23,11 @@ mod tests;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use environment::{PREFIX, variable};
 pub use kinds::SinkKinds;
+pub use origins::Origins;
 pub use problems::{ConfigErrors, Origin, Problem};
 pub use reader::Effective;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
@@ -116,7 +119,14 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     }
     let shutdown: ShutdownConfig = reader.read("shutdown");
 
+    let origins = reader.all_origins();
     let Reader { problems, warnings, effective, .. } = reader;
+    let with_others = |problem: Problem| Problem {
+        message: origins.annotate_about(&problem.key, &problem.message),
+        ..problem
+    };
+    let problems: Vec<_> = problems.into_iter().map(with_others).collect();
+    let warnings = warnings.into_iter().map(|warning| with_others(warning).to_string()).collect();
     let (Some(source), Some(dead_letters), Some(admin), true) =
         (source, dead_letters, admin, problems.is_empty())
     else {
@@ -131,6 +141,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
         admin,
         log: LogSettings { filter: log.filter, format: log.format },
         drain_timeout: shutdown.drain_timeout.0,
+        origins: Arc::new(origins),
     };
     Ok(Loaded { settings, warnings, effective })
 }

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Error};
 
 use super::environment::{Environment, variable};
 use super::file::File;
+use super::origins::Origins;
 use super::problems::{Origin, Problem};
 use super::value::{Mistake, Node};
 use crate::findings::Findings;
@@ -34,7 +35,7 @@ pub(super) struct Reader {
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
     pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Problem>,
     pub(super) effective: Vec<Effective>,
 }
 
@@ -166,6 +167,11 @@ impl Reader {
             .for_each(|option| option.value = value.into());
     }
 
+    /// Where everything came from that was read so far.
+    pub(super) fn all_origins(&self) -> Origins {
+        Origins::new(&self.effective, &self.origins)
+    }
+
     /// Whether somebody set `key`.
     fn is_set(&self, key: &str) -> bool {
         self.origins.contains_key(key)
@@ -244,8 +250,8 @@ impl Reader {
 
     /// Notes something that is allowed but worth a look.
     pub(super) fn warn(&mut self, key: &str, message: &str) {
-        let problem = Problem { origin: self.origin(key), key: key.to_owned(), message: message.to_owned() };
-        self.warnings.push(problem.to_string());
+        let origin = self.origin(key);
+        self.warnings.push(Problem { origin, key: key.to_owned(), message: message.to_owned() });
     }
 
     /// Reports a key that is none, at the top of the configuration.

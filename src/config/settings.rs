@@ -1,8 +1,10 @@
 //! The configuration as checked: what is here can be used as it is.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::origins::Origins;
 use super::sections::LogFormat;
 use crate::key::Keying;
 use crate::pump::dead_letters::config::DeadLetterSettings;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// How long draining may take (D10).
     pub drain_timeout: Duration,
+    /// Where the value of each option came from, for texts that name options.
+    pub origins: Arc<Origins>,
 }
 
 /// A queue, and the sinks that must all settle an event before it is acknowledged.

@@ -2,6 +2,7 @@
 //! cause, and readiness is read from it (D11).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,9 +54,12 @@ impl State {
         }
     }
 
-    /// The same state with its reason safe to show.
-    fn shown(self) -> Self {
-        let safe = |reason: String| one_line(&reason).into_owned();
+    /// The same state with its reason safe to show, and what `annotate` has to add.
+    fn shown(self, annotate: Option<&Annotate>) -> Self {
+        let safe = |reason: String| {
+            let reason = annotate.map_or(reason.clone(), |annotate| annotate(&reason));
+            one_line(&reason).into_owned()
+        };
         match self {
             Self::Ready => Self::Ready,
             Self::Starting(reason) => Self::Starting(safe(reason)),
@@ -191,8 +195,8 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lasting(pub Duration);
 
-impl std::fmt::Display for Lasting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Lasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
         match (days, hours, minutes) {
@@ -219,14 +223,29 @@ pub struct Shown {
     pub next_try: Option<Instant>,
 }
 
+/// Adds to a text what people should know of what it names, such as where the values of options came from.
+pub type Annotate = dyn Fn(&str) -> String + Send + Sync;
+
 /// The board on which all parts of a bridge report.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct States {
     parts: Arc<Mutex<BTreeMap<String, Entry>>>,
     complete: Arc<AtomicBool>,
+    annotate: Option<Arc<Annotate>>,
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shown()).finish()
+    }
 }
 
 impl States {
+    /// A board whose texts go through `annotate`.
+    pub fn annotated_by(annotate: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self { annotate: Some(Arc::new(annotate)), ..Self::default() }
+    }
+
     /// A handle for the part `name`, such as `source` or `sink file`.
     pub fn reporter(&self, name: impl Into<String>) -> Reporter {
         let reporter = Reporter { name: name.into(), states: self.clone() };
@@ -285,7 +304,7 @@ pub struct Reporter {
 impl Reporter {
     /// Takes note of the state, and logs it if its cause is news or lasts.
     pub fn report(&self, state: State) {
-        let (state, now) = (state.shown(), Instant::now());
+        let (state, now) = (state.shown(self.states.annotate.as_deref()), Instant::now());
         let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let line = match parts.get_mut(&self.name) {
             Some(entry) => entry.report(state, now),
@@ -343,6 +362,13 @@ mod tests {
         assert_eq!((states.all()[0].1.reason(), states.all()[0].2), ("away", since));
         reporter.report(State::Ready);
         assert!(states.all()[0].1.is_ready() && states.all()[0].1.reason().is_empty());
+    }
+
+    #[test]
+    fn texts_are_annotated() {
+        let states = States::annotated_by(|text| format!("{text} (source.url: bridge.toml:3)"));
+        states.reporter("source").report(held("check source.url"));
+        assert_eq!(states.all()[0].1, held("check source.url (source.url: bridge.toml:3)"));
     }
 
     #[test]
