@@ -90,6 +90,10 @@ fn ended_by_itself(ended: Result<Goodbye, Fault>) -> Exit {
             tracing::warn!("drained: everything taken is settled, but the last events may come again");
             Exit::Unconfirmed
         }
+        Err(Fault::ReaderGone(who)) => {
+            tracing::info!("{who}: ended; what was not acknowledged stays with the broker");
+            Exit::Success
+        }
         Err(fault) => {
             tracing::error!(
                 "a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again"

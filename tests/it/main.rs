@@ -39,6 +39,7 @@ mod sharing;
 mod simulator;
 mod sink_contract;
 mod smoke;
+mod stdout;
 mod support;
 mod three_sinks;
 mod tls;
