@@ -22,6 +22,7 @@
 //! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
 //! * [`bridge`] settings into a running bridge; drain and abandon
 //! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
+//! * [`tls`] handshakes, and what is wrong with one that fails; [`wire_guess`] what listens at a wrong port
 //! * [`telemetry`] states, counters and metrics, health over HTTP, logging
 //!
 //! Imports run one way: `program → cli → commands → bridge → pump, simulator → source, sink → event → key`.
@@ -46,3 +47,4 @@ pub mod source;
 pub mod telemetry;
 pub mod tls;
 pub mod units;
+pub mod wire_guess;

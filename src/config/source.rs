@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::{endpoint, ids};
 use crate::secret::Secret;
-use crate::source::config::{Endpoint, SourceConfig, SourceSettings};
+use crate::source::config::{Endpoint, SourceConfig, SourceSettings, TlsConfig};
 use crate::units::{Period, Size};
 
 /// The checked settings of `[source]`, before they are divided among sinks; `None` if something is wrong.
@@ -26,7 +26,7 @@ pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) 
     let default =
         default.map(|((namespace, id), host)| format!("{namespace}-{id}-{}", ids::from_host_name(host)));
     let connection_id = connection_id(reader, raw.connection_id, default, host.is_some())?;
-    check_ca_file(reader, raw.tls.ca_file.as_deref(), &endpoints);
+    check_tls(reader, &raw.tls, &endpoints);
     Some(SourceSettings {
         endpoints,
         username: username?,
@@ -168,13 +168,25 @@ fn connection_id(
     }
 }
 
-fn check_ca_file(reader: &mut Reader, ca_file: Option<&Path>, endpoints: &[Endpoint]) {
-    const KEY: &str = "source.tls.ca_file";
-    let Some(path) = ca_file else { return };
-    if let Err(error) = std::fs::read(path) {
-        reader.refuse(KEY, format!("{} can't be read: {error}", path.display()));
+fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
+    let files = [
+        ("source.tls.ca_file", &tls.ca_file),
+        ("source.tls.certificate_file", &tls.certificate_file),
+        ("source.tls.key_file", &tls.key_file),
+    ];
+    let speaks_tls = endpoints.iter().any(|endpoint| endpoint.tls);
+    for (key, path) in files {
+        let Some(path) = path else { continue };
+        if let Err(error) = std::fs::read(path) {
+            reader.refuse(key, format!("{} can't be read: {error}", path.display()));
+        }
+        if !speaks_tls {
+            reader.warn(key, "has no effect: no url begins with stomp+tls:// or ssl://");
+        }
     }
-    if !endpoints.iter().any(|endpoint| endpoint.tls) {
-        reader.warn(KEY, "has no effect: no url begins with stomp+tls:// or ssl://");
+    match (&tls.certificate_file, &tls.key_file) {
+        (Some(_), None) => reader.missing("source.tls.key_file"),
+        (None, Some(_)) => reader.missing("source.tls.certificate_file"),
+        _ => {}
     }
 }

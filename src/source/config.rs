@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backoff::BackoffConfig;
 use crate::secret::Secret;
+use crate::tls::TlsOptions;
 use crate::units::{Period, Size};
 
 /// The AtData queue to consume.
@@ -118,13 +119,19 @@ pub enum Isolation {
     Mirror,
 }
 
-/// What TLS trusts.
+/// TLS to the broker. Certificate and host name are always verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// A PEM file with the certificates to trust, instead of the system's.
     #[schemars(example = &"/etc/atdata-bridge/ca.pem")]
     pub ca_file: Option<PathBuf>,
+    /// The bridge's own certificate (PEM), where the broker asks for one.
+    #[schemars(example = &"/etc/atdata-bridge/client.pem")]
+    pub certificate_file: Option<PathBuf>,
+    /// Its key (PEM).
+    #[schemars(example = &"/etc/atdata-bridge/client.key")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// What is spoken with the broker.
@@ -194,11 +201,27 @@ pub struct SourceSettings {
     pub idle_reconnect: Option<Duration>,
     /// Between tries.
     pub backoff: BackoffConfig,
-    /// What TLS trusts.
+    /// What TLS trusts and shows.
     pub tls: TlsConfig,
 }
 
 impl SourceSettings {
+    /// The option that names the broker.
+    pub fn address_option(&self) -> &'static str {
+        if self.endpoints.len() > 1 { "source.urls" } else { "source.url" }
+    }
+
+    /// What TLS uses, and the options that name it.
+    pub fn tls_options(&self) -> TlsOptions {
+        TlsOptions {
+            table: "source.tls".to_owned(),
+            address: self.address_option().to_owned(),
+            ca_file: self.tls.ca_file.clone(),
+            certificate_file: self.tls.certificate_file.clone(),
+            key_file: self.tls.key_file.clone(),
+        }
+    }
+
     /// The queue's name: `<destination id>.RTO.<namespace>`.
     pub fn queue(&self) -> String {
         format!("{}.RTO.{}", self.destination_id, self.namespace)

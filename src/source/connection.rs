@@ -23,7 +23,8 @@ use super::trouble::Trouble;
 use crate::budget::Budget;
 use crate::event::SessionId;
 use crate::telemetry::counters::SubscriptionCounters;
-use crate::tls;
+use crate::tls::{self, TlsError};
+use crate::wire_guess::{FirstBytes, Remembering};
 
 /// How long the broker may take to let go of a connection that ends in trouble.
 const PARTING: Duration = Duration::from_secs(2);
@@ -32,11 +33,16 @@ const PARTING: Duration = Duration::from_secs(2);
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Connects to `endpoint`, each step within the time that the settings give.
+/// Connects to `endpoint`, each step within the time that the settings give. What is read first from the stream
+/// will be in `first`, too.
 ///
 /// # Errors
 /// Unreachable, or TLS failed.
-pub async fn connect(endpoint: &Endpoint, settings: &SourceSettings) -> Result<Box<dyn Stream>, Trouble> {
+pub async fn connect(
+    endpoint: &Endpoint,
+    settings: &SourceSettings,
+    first: &FirstBytes,
+) -> Result<Box<dyn Stream>, Trouble> {
     let allowed = settings.connect_timeout;
     let unreachable = |detail: String| Trouble::Unreachable { endpoint: endpoint.clone(), detail };
     let late = || format!("no connection within {} s", allowed.as_secs());
@@ -46,14 +52,11 @@ pub async fn connect(endpoint: &Endpoint, settings: &SourceSettings) -> Result<B
         .map_err(|error| unreachable(error.to_string()))?;
     keep_alive(&tcp).map_err(|error| unreachable(error.to_string()))?;
     if !endpoint.tls {
-        return Ok(Box::new(tcp));
+        return Ok(Box::new(Remembering::new(tcp, first)));
     }
-    let failed = |detail: String| Trouble::Tls { endpoint: endpoint.clone(), detail };
-    let handshake = tls::connect(tcp, &endpoint.host, settings.tls.ca_file.as_deref());
-    match timeout(allowed, handshake).await {
-        Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("no handshake within {} s", allowed.as_secs()))),
+    match tls::connect(tcp, &endpoint.host, &settings.tls_options(), allowed).await {
+        Ok(stream) => Ok(Box::new(Remembering::new(stream, first))),
+        Err(error) => Err(Trouble::Tls { endpoint: endpoint.clone(), error }),
     }
 }
 
@@ -353,7 +356,10 @@ async fn send(write: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Resul
 }
 
 fn closed(error: io::Error) -> Trouble {
-    Trouble::Closed(error.to_string())
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        Some(refused) => Trouble::TlsRefused(refused.clone()),
+        None => Trouble::Closed(error.to_string()),
+    }
 }
 
 fn abandoned() -> Trouble {

@@ -2,25 +2,28 @@
 //! says in which state the source is, and hands sessions and their messages to the pump.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::addresses::Addresses;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, Wiring};
 use super::session::Session;
 use super::trouble::{Retry, Suspect, Trouble};
-use super::{Goodbye, Incoming, Source};
+use super::{Goodbye, Incoming, Source, wrong_port};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::event::SessionId;
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::telemetry::pulse::Pulse;
 use crate::telemetry::states::{Reporter, State};
+use crate::wire_guess::FirstBytes;
 
 /// Batches between connection and pump: few, since what the pump has not taken should wait in the broker.
 const QUEUE: usize = 4;
@@ -62,6 +65,7 @@ impl Link {
         let close = CancellationToken::new();
         let keeper = Keeper {
             backoff: Backoff::new(settings.backoff),
+            addresses: Addresses::new(settings.endpoints.len()),
             settings,
             new_session,
             budget,
@@ -116,6 +120,7 @@ struct Keeper {
     session: SessionId,
     /// Why the broker did not confirm our goodbye to a session that had brought messages.
     unconfirmed: Option<String>,
+    addresses: Addresses,
     /// The last try failed: its reason stays on the board until one succeeds.
     troubled: bool,
     /// The message that may have ended the last sessions, and how many in a row.
@@ -136,15 +141,17 @@ impl Keeper {
 
     async fn keep_until_closed(&mut self) {
         let settings = Arc::clone(&self.settings);
-        for endpoint in settings.endpoints.iter().cycle() {
+        let close = self.close.clone();
+        loop {
+            let endpoint = &settings.endpoints[self.addresses.at];
             if !self.troubled {
                 self.reporter.report(State::Starting(format!("connecting to {endpoint}")));
             }
-            let close = self.close.clone();
+            let first = FirstBytes::default();
             let connected = tokio::select! {
                 biased;
                 () = close.cancelled() => return,
-                connected = connection::connect(endpoint, &settings) => connected,
+                connected = connection::connect(endpoint, &settings, &first) => connected,
             };
             let outcome = match connected {
                 Ok(stream) => self.carry(endpoint, stream).await,
@@ -154,12 +161,26 @@ impl Keeper {
             if self.close.is_cancelled() || self.incoming.is_closed() {
                 return;
             }
+            let trouble = tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                trouble = self.true_cause(trouble, endpoint, &first) => trouble,
+            };
             let wait = self.judge(trouble);
+            let next = self.addresses.next(Instant::now() + wait);
             tokio::select! {
                 biased;
                 () = close.cancelled() => return,
-                () = sleep(wait) => {}
+                () = sleep_until(next) => {}
             }
+        }
+    }
+
+    /// What listens there, unless a session has come about there before.
+    async fn true_cause(&self, trouble: Trouble, endpoint: &Endpoint, first: &FirstBytes) -> Trouble {
+        match self.addresses.is_known() {
+            true => trouble,
+            false => wrong_port::true_cause(trouble, endpoint, first, &self.settings).await,
         }
     }
 
@@ -173,7 +194,10 @@ impl Keeper {
         let before = self.counters.received.get();
         let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
         let (reporter, counters) = (self.reporter.clone(), Arc::clone(&self.counters));
+        let subscribed = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&subscribed);
         let on_subscribed = move || {
+            noted.store(true, Ordering::Relaxed);
             counters.sessions.add(1);
             reporter.report(State::Ready);
         };
@@ -190,6 +214,9 @@ impl Keeper {
         };
         let outcome = connection::carry(session, stream, wiring).await;
         self.troubled = false;
+        if subscribed.load(Ordering::Relaxed) {
+            self.addresses.subscribed();
+        }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         if let Err(trouble) = &outcome
             && brought_messages
@@ -236,7 +263,8 @@ impl Keeper {
         if !matches!(trouble, Trouble::AlreadyConnected { .. }) {
             self.refused_since = None;
         }
-        self.reporter.report(state);
+        let next = || State::Starting(format!("{trouble}; trying the next address"));
+        self.reporter.report(self.addresses.failed(state).unwrap_or_else(next));
         match retry {
             // The broker lets go of the dead session at a moment of its own; be there soon after.
             Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {
@@ -286,6 +314,7 @@ mod tests {
         let settings = Arc::new(settings());
         Keeper {
             backoff: Backoff::new(settings.backoff),
+            addresses: Addresses::new(settings.endpoints.len()),
             settings,
             new_session: new_session(Reach::Subscribe),
             budget: Budget::new(1),

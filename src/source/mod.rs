@@ -1,6 +1,7 @@
 //! The contract of a source: a stream of sessions and their messages in broker order, and a way to
 //! acknowledge a prefix of a session.
 
+mod addresses;
 pub mod config;
 pub mod connection;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub mod text;
 pub mod timers;
 pub mod trouble;
 pub mod unacked;
+mod wrong_port;
 
 use async_trait::async_trait;
 

@@ -11,9 +11,11 @@ use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, Wiring};
 use super::link::NewSession;
 use super::trouble::Trouble;
+use super::wrong_port;
 use crate::budget::Budget;
 use crate::event::SessionId;
 use crate::telemetry::counters::SubscriptionCounters;
+use crate::wire_guess::FirstBytes;
 
 /// Connects to `endpoint`, goes as far as the session goes, and leaves in good order. Messages that come
 /// in between are not taken.
@@ -25,7 +27,21 @@ pub async fn probe(
     settings: &Arc<SourceSettings>,
     new_session: &NewSession,
 ) -> Result<(), Trouble> {
-    let stream = connection::connect(endpoint, settings).await?;
+    let first = FirstBytes::default();
+    let outcome = try_once(endpoint, settings, new_session, &first).await;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(trouble) => Err(wrong_port::true_cause(trouble, endpoint, &first, settings).await),
+    }
+}
+
+async fn try_once(
+    endpoint: &Endpoint,
+    settings: &Arc<SourceSettings>,
+    new_session: &NewSession,
+    first: &FirstBytes,
+) -> Result<(), Trouble> {
+    let stream = connection::connect(endpoint, settings, first).await?;
     let budget = Budget::new(settings.max_body);
     let session = new_session(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();

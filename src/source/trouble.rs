@@ -1,6 +1,7 @@
 //! Why a session could not begin or has ended, and what to do about it.
 
 use crate::source::config::Endpoint;
+use crate::tls::TlsError;
 
 /// How the link goes on after trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +25,28 @@ pub enum Trouble {
         detail: String,
     },
     /// Certificate or handshake.
-    #[error("TLS with {endpoint} failed: {detail}; check source.url and source.tls.ca_file")]
+    #[error("TLS with {endpoint} failed: {error}")]
     Tls {
         /// Where to.
         endpoint: Endpoint,
-        /// The library's words.
-        detail: String,
+        /// Why, and what to do.
+        error: TlsError,
+    },
+    /// The same after the handshake, as we see it.
+    #[error("the broker refused the TLS connection: {0}")]
+    TlsRefused(TlsError),
+    /// Something else listens there, or the same otherwise.
+    #[error("{0}")]
+    WrongPort(String),
+    /// The trouble of a session in which nothing came, not even a wrong answer.
+    #[error("{trouble}; nothing at all came from {address}: if that lasts, see whether it is {expected}")]
+    Unanswered {
+        /// How it showed.
+        trouble: Box<Trouble>,
+        /// Host and port.
+        address: String,
+        /// Which port it should be, and which option says so.
+        expected: String,
     },
     /// No answer in time.
     #[error("the broker did not answer {what} within {seconds} s")]
@@ -150,7 +167,9 @@ impl Trouble {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
-            Self::Tls { .. } => "tls",
+            Self::Tls { .. } | Self::TlsRefused(_) => "tls",
+            Self::WrongPort(_) => "wrong_port",
+            Self::Unanswered { trouble, .. } => trouble.label(),
             Self::Timeout { .. } => "timeout",
             Self::Credentials(_) => "credentials",
             Self::NotAuthorized(_) => "not_authorized",
@@ -169,9 +188,10 @@ impl Trouble {
     /// When to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Credentials(_)
+            Self::Tls { error, .. } | Self::TlsRefused(error) if error.needs_operator() => Retry::Slowly,
+            Self::WrongPort(_)
+            | Self::Credentials(_)
             | Self::NotAuthorized(_)
-            | Self::Tls { .. }
             | Self::BodyTooLarge { .. }
             | Self::Poison { .. } => Retry::Slowly,
             _ => Retry::Soon,

@@ -16,9 +16,9 @@ use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
 use super::explain::Explainer;
-use super::settings::{Auth, NatsSettings};
+use super::settings::{Auth, NatsSettings, TlsSettings};
 use crate::sink::{SinkError, SinkErrorKind};
-use crate::tls;
+use crate::tls::{self, TlsError};
 
 /// How often the server must show that it lives; it is given up after the third time in a row.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -146,21 +146,22 @@ impl Dial {
     async fn first_of(&self, servers: &[String]) -> Result<Client, SinkError> {
         let mut failures = Vec::new();
         for server in servers {
-            match self.options()?.connect(server.as_str()).await {
+            let tls = tls::Client::new(&self.explainer.tls_options());
+            match self.options(&tls)?.connect(server.as_str()).await {
                 Ok(client) => return Ok(client),
-                Err(error) => failures.push((server.as_str(), error)),
+                Err(error) => failures.push(Failure { server, error, tls: tls.ok() }),
             }
         }
         // Only now, since a look at what listens takes seconds, and the next server may be a good one.
-        let told = failures.iter().map(|(server, error)| self.told(server, error));
-        Err(together(join_all(told).await))
+        Err(together(join_all(failures.iter().map(|failure| self.told(failure))).await))
     }
 
-    async fn told<'a>(&self, server: &'a str, error: &ConnectError) -> (&'a str, SinkError) {
-        (server, self.explainer.not_connected(server, error).await)
+    async fn told<'a>(&self, failure: &Failure<'a>) -> (&'a str, SinkError) {
+        let Failure { server, error, tls } = failure;
+        (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
     }
 
-    fn options(&self) -> Result<ConnectOptions, SinkError> {
+    fn options(&self, tls: &Result<tls::Client, TlsError>) -> Result<ConnectOptions, SinkError> {
         let settings = &self.settings;
         let (troubling, explainer) = (Arc::clone(&self.troubling), self.explainer.clone());
         let connected = Arc::clone(&self.connected);
@@ -183,7 +184,7 @@ impl Dial {
                 note(&troubling, &event, &explainer);
                 std::future::ready(())
             });
-        self.with_tls(self.with_auth(options)?)
+        self.with_tls(self.with_auth(options)?, tls)
     }
 
     fn with_auth(&self, options: ConnectOptions) -> Result<ConnectOptions, SinkError> {
@@ -203,16 +204,28 @@ impl Dial {
         })
     }
 
-    fn with_tls(&self, options: ConnectOptions) -> Result<ConnectOptions, SinkError> {
-        let tls = &self.settings.tls;
-        let options = if tls.first { options.tls_first() } else { options };
-        match tls::client_config_as(tls.ca_file.as_deref(), tls.identity()) {
-            Ok(config) => Ok(options.tls_client_config(config).require_tls(tls.required)),
+    fn with_tls(
+        &self,
+        options: ConnectOptions,
+        tls: &Result<tls::Client, TlsError>,
+    ) -> Result<ConnectOptions, SinkError> {
+        let TlsSettings { required, first, .. } = self.settings.tls;
+        let options = if first { options.tls_first() } else { options };
+        match tls {
+            Ok(client) => Ok(options.tls_client_config(client.config()).require_tls(required)),
             // Where nothing asks for TLS, a system without root certificates is none the worse.
-            Err(_) if !tls.required => Ok(options),
-            Err(error) => Err(self.explainer.no_tls(&error)),
+            Err(_) if !required => Ok(options),
+            Err(error) => Err(Explainer::no_tls(error)),
         }
     }
+}
+
+/// A try that has failed.
+struct Failure<'a> {
+    server: &'a str,
+    error: ConnectError,
+    /// What was trusted, and what the server has shown.
+    tls: Option<tls::Client>,
 }
 
 /// One error for all servers, in the same order each time. Somebody must act where one of them needs it.

@@ -14,7 +14,7 @@ use super::template::Subject;
 use crate::display::one_line;
 use crate::sink::kind::SinkKind;
 use crate::sink::{SinkContext, SinkError};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, TlsError, TlsOptions};
 
 /// What an error is told with: the settings, and the names of their options.
 #[derive(Clone, Debug)]
@@ -163,9 +163,21 @@ impl Explainer {
         ))
     }
 
+    /// The files for TLS, and the options that name them.
+    pub(super) fn tls_options(&self) -> TlsOptions {
+        let tls = &self.settings.tls;
+        TlsOptions {
+            table: self.option("tls"),
+            address: self.option("url"),
+            ca_file: tls.ca_file.clone(),
+            certificate_file: tls.certificate_file.clone(),
+            key_file: tls.key_file.clone(),
+        }
+    }
+
     /// The files of the settings are no good for TLS.
-    pub(super) fn no_tls(&self, error: &TlsError) -> SinkError {
-        SinkError::misconfigured(format!("no TLS with NATS: {error}; check {}", self.option("tls")))
+    pub(super) fn no_tls(error: &TlsError) -> SinkError {
+        SinkError::misconfigured(error.to_string())
     }
 
     fn cannot_sign(&self) -> SinkError {
@@ -180,7 +192,12 @@ impl Explainer {
     }
 
     /// Why no connection to `server` came about. Looks at what listens there where the error does not tell.
-    pub(super) async fn not_connected(&self, server: &str, error: &ConnectError) -> SinkError {
+    pub(super) async fn not_connected(
+        &self,
+        server: &str,
+        error: &ConnectError,
+        tls: Option<&tls::Client>,
+    ) -> SinkError {
         let Ok(address) = server.parse::<ServerAddr>() else {
             return SinkError::misconfigured(format!("{server} is not the address of a server"));
         };
@@ -204,13 +221,16 @@ impl Explainer {
                 || SinkError::unavailable(format!("the NATS server at {at} says: {}", one_line(said)));
             return self.server_error(said).unwrap_or_else(words);
         }
-        if let Some(trouble) = cause::<rustls::Error>(error).and_then(|error| self.tls_error(&at, error)) {
-            return trouble;
+        let of_tls = cause::<rustls::Error>(error);
+        // Whoever answers in no TLS at all is looked at below.
+        let speaks_tls = of_tls.is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_)));
+        if let Some(tls) = tls.filter(|_| speaks_tls) {
+            return tls_failed(&at, &tls.explain(address.host(), error));
         }
         if let Some(error) = cause::<io::Error>(error).filter(|error| is_unreachable(error.kind())) {
             return self.unreachable(&at, &error.to_string());
         }
-        self.not_as_it_should(&at, &address).await
+        self.not_as_it_should(&at, &address, tls).await
     }
 
     fn unreachable(&self, at: &str, why: &str) -> SinkError {
@@ -221,24 +241,14 @@ impl Explainer {
         ))
     }
 
-    /// Of the handshake; `None` where the other end does not speak TLS.
-    fn tls_error(&self, at: &str, error: &rustls::Error) -> Option<SinkError> {
-        Some(SinkError::misconfigured(format!("TLS with {at}: {error}; look at {}", self.option("tls"))))
-            .filter(|_| !matches!(error, rustls::Error::InvalidMessage(_)))
-    }
-
-    async fn not_as_it_should(&self, at: &str, address: &ServerAddr) -> SinkError {
-        let tls = &self.settings.tls;
-        let config = tls::client_config_as(tls.ca_file.as_deref(), tls.identity()).ok().map(Arc::new);
+    async fn not_as_it_should(&self, at: &str, address: &ServerAddr, tls: Option<&tls::Client>) -> SinkError {
+        let config = tls.map(|tls| Arc::new(tls.config()));
         let address = Address { host: address.host().to_owned(), port: address.port(), tls: config };
-        let listener = address.look().await;
         let url = self.option("url");
-        if let Some(what) = listener.foreign() {
-            return SinkError::misconfigured(format!(
-                "{at} is {what}, not one of NATS: correct {url}; NATS servers listen on port 4222, if nothing else is set"
-            ));
-        }
-        match listener {
+        match address.look().await {
+            Listener::Foreign(wire) => SinkError::misconfigured(format!(
+                "{at} speaks {wire}, not NATS: correct {url}; NATS servers listen on port 4222, if nothing else is set"
+            )),
             Listener::Nats(greeting) => self.nats_ends(at, &greeting),
             Listener::Tls(behind) => self.tls_there(at, behind.as_deref()),
             Listener::Silent => SinkError::unavailable(format!(
@@ -249,7 +259,7 @@ impl Explainer {
                 "{at} closes each connection at once: see whether a NATS server runs behind it, and check {url}"
             )),
             Listener::Away(why) => self.unreachable(at, &why),
-            _ => SinkError::misconfigured(format!("{at} is no port of NATS: correct {url}")),
+            Listener::Unknown => SinkError::misconfigured(format!("{at} does not speak NATS: correct {url}")),
         }
     }
 
@@ -284,7 +294,7 @@ impl Explainer {
 
     fn wants_certificate(&self, at: &str) -> SinkError {
         SinkError::misconfigured(format!(
-            "{at} wants a certificate of the client: set {} and {}",
+            "TLS with {at}: the server wants a client certificate: set {} and {}",
             self.option("tls.certificate_file"),
             self.option("tls.key_file")
         ))
@@ -293,9 +303,9 @@ impl Explainer {
     /// It speaks TLS from the first byte on.
     fn tls_there(&self, at: &str, behind: Option<&Listener>) -> SinkError {
         let key = |option| self.option(option);
-        if let Some(what) = behind.and_then(Listener::foreign) {
+        if let Some(Listener::Foreign(wire)) = behind {
             return SinkError::misconfigured(format!(
-                "{at} is {what} with TLS, not one of NATS: correct {}",
+                "{at} speaks {wire} over TLS, not NATS: correct {}",
                 key("url")
             ));
         }
@@ -311,6 +321,14 @@ impl Explainer {
             key("url"),
             key("tls.first")
         ))
+    }
+}
+
+fn tls_failed(at: &str, error: &TlsError) -> SinkError {
+    let text = format!("TLS with {at}: {error}");
+    match error.needs_operator() {
+        true => SinkError::misconfigured(text),
+        false => SinkError::unavailable(text),
     }
 }
 
@@ -350,7 +368,7 @@ pub(super) mod testing {
     use crate::sink::nats::settings::check;
 
     /// One for a sink that publishes to this subject.
-    pub fn explainer(subject: &str) -> Explainer {
+    pub(in crate::sink::nats) fn explainer(subject: &str) -> Explainer {
         let config = NatsConfig {
             url: Some("nats://a:4222".to_owned()),
             stream: Some("EVENTS".to_owned()),
@@ -400,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_reached_is_named_with_the_option_to_look_at() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let error = explainer("e").not_connected("nats://a", &ConnectError::from(refused)).await;
+        let error = explainer("e").not_connected("nats://a", &ConnectError::from(refused), None).await;
         let shown = error.to_string();
         assert_eq!(
             shown,

@@ -15,26 +15,19 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::wire_guess::{ASK_KAFKA, ASK_STOMP, Wire, guess};
+
 /// How long an answer to one question may take; what speaks first greets within that, too.
 const ANSWER: Duration = Duration::from_secs(1);
 /// So much of an answer tells who gave it.
 const ENOUGH: usize = 4096;
-/// A request that servers of HTTP answer, and, by an error, those of STOMP, for which the zero ends a frame.
-const OF_TEXT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n\0";
-/// Kafka's question for the versions of its API, numbered `atda`, which every listener answers before a login.
-const OF_KAFKA: &[u8] = b"\0\0\0\x0a\0\x12\0\0atda\xff\xff";
-/// What begins the answer to it, behind its length.
-const FROM_KAFKA: &[u8] = b"atda";
-
 /// What listens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     /// A NATS server, or one of its ports for other servers.
     Nats(Greeting),
-    Http,
-    Kafka,
-    OpenWire,
-    Stomp,
+    /// What speaks another protocol.
+    Foreign(Wire),
     /// TLS from the first byte on, and what is behind it, where the handshake succeeded.
     Tls(Option<Box<Self>>),
     /// It takes connections and says nothing, whatever it is asked.
@@ -61,19 +54,6 @@ impl Greeting {
     /// Whether it can go on with TLS.
     pub(super) fn offers_tls(&self) -> bool {
         self.tls_required || self.tls_available
-    }
-}
-
-impl Listener {
-    /// The protocol's name with an article, where it is one that is no NATS.
-    pub(super) fn foreign(&self) -> Option<&'static str> {
-        match self {
-            Self::Http => Some("an HTTP port"),
-            Self::Kafka => Some("a Kafka port"),
-            Self::OpenWire => Some("an OpenWire port"),
-            Self::Stomp => Some("a STOMP port"),
-            _ => None,
-        }
     }
 }
 
@@ -120,7 +100,7 @@ impl Address {
     /// Asks one question after the other, each over a new connection, until an answer tells what it is.
     async fn identify(&self, way: Way) -> io::Result<Listener> {
         let mut silent = true;
-        for (number, question) in [&b""[..], OF_TEXT, OF_KAFKA].into_iter().enumerate() {
+        for (number, question) in [&b""[..], ASK_STOMP, &ASK_KAFKA].into_iter().enumerate() {
             let mut stream: Box<dyn Stream> = match way {
                 Way::Plain => Box::new(self.connect().await?),
                 Way::Tls => Box::new(self.handshake().await?),
@@ -185,22 +165,16 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), question: &[u8]
 }
 
 fn known(said: &[u8]) -> Option<Listener> {
-    let holds = |words: &[u8]| said.windows(words.len()).any(|window| window == words);
-    if let Some(json) = said.strip_prefix(b"INFO ") {
-        // What can't be read was cut, and says nothing of TLS.
-        let mut greetings = serde_json::Deserializer::from_slice(json).into_iter();
-        return Some(Listener::Nats(greetings.next().and_then(Result::ok).unwrap_or_default()));
-    }
-    if said.starts_with(b"HTTP/") {
-        Some(Listener::Http)
-    } else if [&b"ERROR\n"[..], b"ERROR\r", b"CONNECTED"].iter().any(|begin| said.starts_with(begin)) {
-        Some(Listener::Stomp)
-    } else if holds(b"ActiveMQ") {
-        Some(Listener::OpenWire)
-    } else if said.get(4..).is_some_and(|behind| behind.starts_with(FROM_KAFKA)) {
-        Some(Listener::Kafka)
-    } else {
-        None
+    match guess(said)? {
+        Wire::Nats => {
+            // What can't be read was cut, and says nothing of TLS.
+            let json = said.strip_prefix(b"INFO ").unwrap_or_default();
+            let mut greetings = serde_json::Deserializer::from_slice(json).into_iter();
+            Some(Listener::Nats(greetings.next().and_then(Result::ok).unwrap_or_default()))
+        }
+        // An alert: what is behind it is asked by a handshake.
+        Wire::Tls => None,
+        wire => Some(Listener::Foreign(wire)),
     }
 }
 
@@ -216,11 +190,9 @@ mod tests {
         for (said, listener) in [
             (&b"INFO {\"server_id\":\"x\",\"tls_required\":true} \r\n"[..], Some(Listener::Nats(greeting))),
             (b"INFO {\"server_id", Some(Listener::Nats(Greeting::default()))),
-            (b"HTTP/1.1 400 Bad Request\r\n", Some(Listener::Http)),
-            (b"ERROR\ncontent-type:text/plain\n", Some(Listener::Stomp)),
-            (b"\0\0\x01\x4c\x01ActiveMQ\0\0\0\x0c", Some(Listener::OpenWire)),
-            (b"\0\0\x01\x4catda\0\0", Some(Listener::Kafka)),
-            (b"220 mail.example.com ESMTP\r\n", None),
+            (b"HTTP/1.1 400 Bad Request\r\n", Some(Listener::Foreign(Wire::Http))),
+            (b"ERROR\ncontent-type:text/plain\n", Some(Listener::Foreign(Wire::Stomp))),
+            (b"\x15\x03\x01\0\x02\x02\x0a", None),
             (b"", None),
         ] {
             assert_eq!(known(said), listener, "{}", String::from_utf8_lossy(said));
@@ -248,7 +220,7 @@ mod tests {
     async fn silence_and_an_end_are_told_apart() {
         assert_eq!(found(b"", true).await, Listener::Silent);
         assert_eq!(found(b"", false).await, Listener::Drops);
-        assert_eq!(found(b"220 mail.example.com ESMTP\r\n", true).await, Listener::Unknown);
+        assert_eq!(found(b"who is there?\r\n", true).await, Listener::Unknown);
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let away = Address { host: "127.0.0.1".to_owned(), port: closed, tls: None }.look().await;
         assert!(matches!(away, Listener::Away(why) if why.contains("refused")));

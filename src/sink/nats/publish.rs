@@ -23,7 +23,7 @@ const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Strea
 
 /// For so long what the server has said of its `max_payload` is believed: it says it once for each connection, and
 /// may have been given another one since.
-const LIMIT_HOLDS: Duration = Duration::from_secs(30);
+const LIMIT_HOLDS: Duration = Duration::from_secs(10);
 
 /// What both halves look at.
 #[derive(Debug, Default)]

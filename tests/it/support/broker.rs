@@ -90,6 +90,8 @@ pub struct Options {
     pub removes_slow_consumers: bool,
     /// Names and addresses in the TLS certificate.
     pub certificate_names: Vec<String>,
+    /// Whether a TLS client must show a certificate of the same authority.
+    pub wants_certificates: bool,
 }
 
 impl Default for Options {
@@ -99,6 +101,7 @@ impl Default for Options {
             anonymous: false,
             removes_slow_consumers: false,
             certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            wants_certificates: false,
         }
     }
 }
@@ -189,6 +192,11 @@ impl Broker {
             Protocol::Stomp => self.ports.stomp_tls,
             Protocol::OpenWire => self.ports.openwire_tls,
         })
+    }
+
+    /// What a TLS client must trust and may show.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// The certificate that a TLS client must trust.
@@ -298,13 +306,36 @@ fn command(
         .arg(format!("-Dtest.stomp={}", ports.stomp))
         .arg(format!("-Dtest.stomp_tls={}", ports.stomp_tls))
         .arg(format!("-Dtest.openwire={}", ports.openwire))
-        .arg(format!("-Dtest.openwire_tls={}", ports.openwire_tls))
+        .arg(format!("-Dtest.openwire_tls={}", ports.openwire_tls));
+    if options.wants_certificates {
+        let trusted = java_trust_store(certificates, server.directory());
+        command.arg(format!("-Djavax.net.ssl.trustStore={}", trusted.display()));
+        command.arg("-Djavax.net.ssl.trustStorePassword=changeit");
+    }
+    command
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
         .arg("TestBroker")
         .arg(format!("xbean:file:{}", configuration(options, server.directory()).display()))
         .args([&certificates.server, &certificates.key]);
     command
+}
+
+/// The authority's certificate as Java wants it.
+fn java_trust_store(certificates: &Certificates, directory: &Path) -> PathBuf {
+    let store = directory.join("trusted.p12");
+    if !store.exists() {
+        let imported = Command::new("keytool")
+            .args(["-importcert", "-noprompt", "-alias", "authority", "-storetype", "PKCS12"])
+            .args(["-storepass", "changeit", "-file"])
+            .arg(&certificates.authority)
+            .arg("-keystore")
+            .arg(&store)
+            .output()
+            .expect("start keytool");
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stdout));
+    }
+    store
 }
 
 /// The configuration: all that differs comes as system properties, but for a value that the schema checks
@@ -314,6 +345,10 @@ fn configuration(options: &Options, directory: &Path) -> PathBuf {
     let mut text = fs::read_to_string(template).expect("read activemq.xml");
     if options.anonymous {
         text = text.replace(r#"anonymousAccessAllowed="false""#, r#"anonymousAccessAllowed="true""#);
+    }
+    if options.wants_certificates {
+        let protocols = "transport.enabledProtocols=TLSv1.2,TLSv1.3";
+        text = text.replace(protocols, &format!("{protocols}&amp;transport.needClientAuth=true"));
     }
     if options.removes_slow_consumers {
         let strategy = r#"</deadLetterStrategy><slowConsumerStrategy><abortSlowAckConsumerStrategy

@@ -2,14 +2,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// PEM files in a directory.
 pub struct Certificates {
     /// The authority's certificate: what a client must trust.
     pub authority: PathBuf,
-    /// The server's certificate.
+    /// The server's certificate, and what the server sends with it.
     pub server: PathBuf,
     /// The server's key, PKCS #8, P-256.
     pub key: PathBuf,
@@ -19,32 +27,148 @@ pub struct Certificates {
     pub client_key: PathBuf,
 }
 
+/// What is wrong with a server's certificate; its subject is `CN=server` then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Good,
+    /// Nothing: an intermediate signed it, which the server sends.
+    WithIntermediate,
+    /// The server does not send the intermediate that signed it, `CN=test intermediate`.
+    WithoutIntermediate,
+    /// It expired on 2026-01-03.
+    Expired,
+    /// It is valid from 2090-05-04 on.
+    NotYetValid,
+    /// It is for `broker.example.com` and no other host.
+    OtherHost,
+    /// It has no host names, only a subject.
+    NoHost,
+    /// No authority signed it.
+    SelfSigned,
+    /// It is an authority's (`CA:TRUE`), signed by itself, and is what [`Certificates::authority`] holds.
+    Authority,
+    /// It may be shown by clients only.
+    ForClients,
+}
+
 impl Certificates {
     /// Makes an authority and a certificate for `names` (host names or addresses) in `directory`.
     pub fn make(directory: &Path, names: &[String]) -> Self {
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "test authority");
-        let authority = CertifiedIssuer::self_signed(authority, new_key()).expect("sign the authority");
+        let params = CertificateParams::new(names).expect("names for a certificate");
+        Self::of(directory, params, Kind::Good)
+    }
 
+    /// The same for `localhost` and 127.0.0.1 with a fault in the server's certificate.
+    pub fn with(directory: &Path, kind: Kind) -> Self {
+        let names = match kind {
+            Kind::OtherHost => vec!["broker.example.com".to_owned()],
+            Kind::NoHost => Vec::new(),
+            _ => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        };
+        let mut params = CertificateParams::new(names).expect("names for a certificate");
+        params.distinguished_name = named("server");
+        match kind {
+            Kind::Expired => params.not_after = date_time_ymd(2026, 1, 3),
+            Kind::NotYetValid => {
+                params.not_before = date_time_ymd(2090, 5, 4);
+                params.not_after = date_time_ymd(2091, 5, 4);
+            }
+            Kind::Authority => params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+            Kind::ForClients => params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            _ => {}
+        }
+        Self::of(directory, params, kind)
+    }
+
+    fn of(directory: &Path, params: CertificateParams, kind: Kind) -> Self {
+        let authority = CertifiedIssuer::self_signed(authority_named("test authority"), new_key());
+        let authority = authority.expect("sign the authority");
         let key = new_key();
-        let server = CertificateParams::new(names).expect("names for a certificate");
-        let server = server.signed_by(&key, &authority).expect("sign the server's certificate");
+        let (server, trusted) = match kind {
+            Kind::SelfSigned => (pem_of(&params.self_signed(&key)), authority.pem()),
+            Kind::Authority => {
+                let own = pem_of(&params.self_signed(&key));
+                (own.clone(), own)
+            }
+            Kind::WithIntermediate | Kind::WithoutIntermediate => {
+                let middle = authority_named("test intermediate");
+                let middle = CertifiedIssuer::signed_by(middle, new_key(), &authority);
+                let middle = middle.expect("sign the intermediate");
+                let sent = if kind == Kind::WithIntermediate { middle.pem() } else { String::new() };
+                (pem_of(&params.signed_by(&key, &middle)) + &sent, authority.pem())
+            }
+            _ => (pem_of(&params.signed_by(&key, &authority)), authority.pem()),
+        };
 
         let client_key = new_key();
         let mut client = CertificateParams::default();
-        client.distinguished_name = DistinguishedName::new();
-        client.distinguished_name.push(DnType::CommonName, "customer");
-        let client = client.signed_by(&client_key, &authority).expect("sign the client's certificate");
+        client.distinguished_name = named("customer");
+        let client = client.signed_by(&client_key, &authority);
 
         Self {
-            authority: write(directory, "authority.pem", &authority.pem()),
-            server: write(directory, "server.pem", &server.pem()),
+            authority: write(directory, "authority.pem", &trusted),
+            server: write(directory, "server.pem", &server),
             key: write(directory, "server.key", &key.serialize_pem()),
-            client: write(directory, "client.pem", &client.pem()),
+            client: write(directory, "client.pem", &pem_of(&client)),
             client_key: write(directory, "client.key", &client_key.serialize_pem()),
         }
     }
+
+    /// What a server in this process needs to show them; `wants_clients`: it insists on a certificate of the client
+    /// that this authority has signed.
+    pub fn server_config(&self, wants_clients: bool) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS");
+        let builder = if wants_clients {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(certificates(&self.authority));
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier of clients"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("the server's key");
+        builder.with_single_cert(certificates(&self.server), key).expect("the server's certificate")
+    }
+}
+
+/// The certificate of another authority: it has the name of [`Certificates::authority`]'s, and another key.
+pub fn namesake(directory: &Path) -> PathBuf {
+    write(directory, "namesake.pem", &authority_pem("test authority"))
+}
+
+/// The certificate of an authority that has signed nothing, `CN=another authority`.
+pub fn stranger(directory: &Path) -> PathBuf {
+    write(directory, "stranger.pem", &authority_pem("another authority"))
+}
+
+fn authority_pem(name: &str) -> String {
+    pem_of(&authority_named(name).self_signed(&new_key()))
+}
+
+fn authority_named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name = named(name);
+    params
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn pem_of(certificate: &Result<rcgen::Certificate, rcgen::Error>) -> String {
+    certificate.as_ref().expect("sign a certificate").pem()
+}
+
+fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    let certificates = CertificateDer::pem_file_iter(path).expect("a PEM file");
+    certificates.collect::<Result<_, _>>().expect("certificates")
 }
 
 fn new_key() -> KeyPair {

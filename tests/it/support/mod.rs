@@ -16,6 +16,7 @@ pub mod java_client;
 pub mod kafka;
 pub mod kafka_reader;
 pub mod kafka_relay;
+pub mod listener;
 pub mod nats;
 pub mod output;
 pub mod ports;

@@ -122,6 +122,14 @@ impl NatsServer {
         self.restart();
     }
 
+    /// Gives it `config` instead while it runs: connections stay.
+    pub fn reload_with(&self, config: &str) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.to_owned();
+        // Writes the file.
+        drop(command(&self.server, self.port, config));
+        self.server.hang_up();
+    }
+
     /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.server.freeze();

@@ -1,0 +1,130 @@
+//! The addresses of one broker, tried in turn: each once before any wait, and each with a wait of its own, so that
+//! one that needs an operator does not keep a good one waiting.
+
+use tokio::time::Instant;
+
+use crate::telemetry::states::State;
+
+/// See the module text.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// The one that is being tried.
+    pub(super) at: usize,
+    each: Vec<Address>,
+}
+
+#[derive(Clone, Debug)]
+struct Address {
+    /// It is not tried before.
+    due: Instant,
+    /// How the last try ended, unless a session has come about anywhere since.
+    failed: Option<State>,
+    /// A session has come about there.
+    is_known: bool,
+}
+
+impl Addresses {
+    /// None of them tried yet.
+    pub(super) fn new(count: usize) -> Self {
+        let address = Address { due: Instant::now(), failed: None, is_known: false };
+        Self { at: 0, each: vec![address; count] }
+    }
+
+    /// Whether a session has ever come about at the present one.
+    pub(super) fn is_known(&self) -> bool {
+        self.each[self.at].is_known
+    }
+
+    /// A session came about at the present one.
+    pub(super) fn subscribed(&mut self) {
+        self.each[self.at].is_known = true;
+        self.each.iter_mut().for_each(|address| address.failed = None);
+    }
+
+    /// The try of the present one ended in this state. Returns what is to be told of all of them; `None` while
+    /// another one may do.
+    pub(super) fn failed(&mut self, state: State) -> Option<State> {
+        self.each[self.at].failed = Some(state);
+        let now = Instant::now();
+        let others = self.each.iter().enumerate().filter(|(place, _)| *place != self.at);
+        if others.into_iter().any(|(_, address)| address.failed.is_none() && address.due <= now) {
+            return None;
+        }
+        let states: Vec<&State> = self.each.iter().filter_map(|address| address.failed.as_ref()).collect();
+        let reasons: Vec<&str> = states.iter().map(|state| state.reason()).collect();
+        let text = reasons.join("; and ");
+        let all_held = states.iter().all(|state| matches!(state, State::Held(_)));
+        let one_starts = states.iter().any(|state| matches!(state, State::Starting(_)));
+        Some(match (all_held, one_starts) {
+            (true, _) => State::Held(text),
+            (false, true) => State::Starting(text),
+            (false, false) => State::Retrying(text),
+        })
+    }
+
+    /// The present one is not tried before `due`. Goes to the next one that may be tried, and returns when.
+    pub(super) fn next(&mut self, due: Instant) -> Instant {
+        self.each[self.at].due = due;
+        let count = self.each.len();
+        let now = Instant::now();
+        let in_turn = (1..=count).map(|step| (self.at + step) % count);
+        // Of those that are due already, the next in turn; otherwise the one that is due first.
+        let next = in_turn.min_by_key(|place| self.each[*place].due.max(now)).unwrap_or(self.at);
+        self.at = next;
+        self.each[next].due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn held(text: &str) -> State {
+        State::Held(text.to_owned())
+    }
+
+    fn retrying(text: &str) -> State {
+        State::Retrying(text.to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_tried_once_before_any_wait() {
+        let (begin, mut addresses) = (Instant::now(), Addresses::new(3));
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut tries = Vec::new();
+        for wait in [40, 1, 5, 1, 60, 60] {
+            tries.push(addresses.at);
+            let next = addresses.next(Instant::now() + Duration::from_secs(wait));
+            tokio::time::sleep_until(next).await;
+        }
+        // The first is held for 40 s, which the others do not wait for.
+        assert_eq!(tries, [0, 1, 2, 1, 1, 2]);
+        assert_eq!((addresses.at, Instant::now()), (0, after(40)));
+    }
+
+    #[test]
+    fn trouble_is_told_once_no_other_may_do() {
+        let mut addresses = Addresses::new(2);
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(addresses.failed(held("a")), None);
+        addresses.next(later);
+        assert_eq!(addresses.failed(retrying("b")), Some(retrying("a; and b")), "one passes by itself");
+        addresses.next(later);
+        assert_eq!(addresses.failed(held("a")), Some(retrying("a; and b")), "the same, and not in turns");
+        addresses.next(later);
+        assert_eq!(addresses.failed(held("c")), Some(held("a; and c")));
+        addresses.subscribed();
+        assert!(addresses.is_known());
+        assert_eq!(addresses.failed(retrying("lost")), Some(retrying("lost")));
+    }
+
+    #[test]
+    fn a_single_one_is_told_as_it_is() {
+        let mut addresses = Addresses::new(1);
+        for state in [held("a"), retrying("b"), State::Starting("c".to_owned())] {
+            assert_eq!(addresses.failed(state.clone()), Some(state));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What really listens at an address where no session comes about: the first bytes tell it, or two questions.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::config::{Endpoint, Protocol, SourceSettings};
+use super::connection;
+use super::trouble::Trouble;
+use crate::tls::Cause;
+use crate::wire_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, Wire, guess};
+
+/// How long an answer to a question may take, at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What `trouble` with `endpoint` means where no session has ever come about. `first`: what came from there. Where
+/// nothing came, it asks once more what listens there.
+pub(super) async fn true_cause(
+    trouble: Trouble,
+    endpoint: &Endpoint,
+    first: &FirstBytes,
+    settings: &SourceSettings,
+) -> Trouble {
+    let (found, inside_tls) = match &trouble {
+        Trouble::Tls { error, .. } => match error.cause() {
+            Cause::Plaintext(wire) => (wire, false),
+            Cause::Cut | Cause::Late => (ask(endpoint, false, settings).await, false),
+            _ => return trouble,
+        },
+        Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) if first.is_empty() => {
+            (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
+        }
+        Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) | Trouble::Protocol { .. } => {
+            (first.guess(), endpoint.tls)
+        }
+        _ => return trouble,
+    };
+    let is_right = found == Some(wire_of(endpoint.protocol)) && inside_tls == endpoint.tls;
+    let speaks_tls = found == Some(Wire::Tls) && endpoint.tls;
+    match found {
+        Some(_) if is_right || speaks_tls => trouble,
+        Some(wire) => Trouble::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
+        None if first.is_empty() && !matches!(trouble, Trouble::Tls { .. }) => Trouble::Unanswered {
+            trouble: Box::new(trouble),
+            address: address(endpoint),
+            expected: format!(
+                "the broker's {} port, as {} says",
+                wire_of(endpoint.protocol),
+                settings.address_option()
+            ),
+        },
+        None => trouble,
+    }
+}
+
+fn wire_of(protocol: Protocol) -> Wire {
+    match protocol {
+        Protocol::Stomp => Wire::Stomp,
+        Protocol::OpenWire => Wire::OpenWire,
+    }
+}
+
+/// `host:port`.
+fn address(endpoint: &Endpoint) -> String {
+    let url = endpoint.to_string();
+    url.split_once("://").map_or(url.as_str(), |(_, address)| address).to_owned()
+}
+
+/// What listens there, and what to write instead.
+fn advice(endpoint: &Endpoint, found: Wire, inside_tls: bool, option: &str) -> String {
+    let address = address(endpoint);
+    let without_tls = if endpoint.tls && !inside_tls { " without TLS" } else { "" };
+    let same_with = |protocol, tls| Endpoint { protocol, tls, ..endpoint.clone() };
+    const PORTS: &str = "usually 61613 for STOMP, 61614 with TLS, 61616 for OpenWire, 61617 with TLS";
+    match found {
+        Wire::Tls => {
+            format!("{address} speaks TLS: write {} in {option}", same_with(endpoint.protocol, true))
+        }
+        Wire::Stomp => {
+            let url = same_with(Protocol::Stomp, inside_tls);
+            format!("{address} speaks STOMP{without_tls}: write {url} in {option}")
+        }
+        Wire::OpenWire => {
+            let url = same_with(Protocol::OpenWire, inside_tls);
+            format!("{address} speaks OpenWire{without_tls}: write {url} in {option}")
+        }
+        Wire::Nats => {
+            format!("{address} is a NATS server, not ActiveMQ: write the broker's address in {option}")
+        }
+        Wire::Kafka => {
+            format!("{address} is a Kafka broker, not ActiveMQ: write the broker's address in {option}")
+        }
+        Wire::Http => format!(
+            "{address} is an HTTP server; is it the broker's web console? Write the broker's port in {option}: {PORTS}"
+        ),
+        other => format!("{address} speaks {other}: write the broker's port in {option}: {PORTS}"),
+    }
+}
+
+/// Who answers which question there.
+async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Option<Wire> {
+    let there = Endpoint { tls, ..endpoint.clone() };
+    for question in [ASK_STOMP, &ASK_KAFKA] {
+        let found = answer(&there, question, settings).await;
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+async fn answer(endpoint: &Endpoint, question: &[u8], settings: &SourceSettings) -> Option<Wire> {
+    let first = FirstBytes::default();
+    let mut stream = connection::connect(endpoint, settings, &first).await.ok()?;
+    let asking = async {
+        stream.write_all(question).await?;
+        stream.flush().await?;
+        let mut buffer = [0; 64];
+        while guess(&first.so_far()).is_none() && stream.read(&mut buffer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // However it ends, what has come is what counts.
+    let _ended = timeout(PATIENCE.min(settings.connect_timeout), asking).await;
+    first.guess()
+}

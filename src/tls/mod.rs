@@ -1,0 +1,214 @@
+//! TLS to a server: certificate and host name are always verified, and a handshake that fails is told in words.
+//!
+//! One who speaks TLS by [`connect`] gets a [`TlsError`]. A client library that does its own handshake is given
+//! [`Client::config`], and [`Client::explain`] turns its error into the same words.
+
+mod certificate;
+mod explain;
+mod files;
+mod seen;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::wire_guess::{FirstBytes, Remembering, Wire};
+use explain::Handshake;
+use files::Roots;
+use seen::{Identity, Seen, Verifier};
+pub use stream::TlsStream;
+
+/// Why TLS failed: one line for people, and what it means for the next try.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct TlsError {
+    cause: Cause,
+    text: String,
+}
+
+/// What kind of trouble it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A file of ours can't be used.
+    File,
+    /// The server's certificate can't be trusted, or not for this host.
+    Certificate,
+    /// The server wants a certificate of the client, or refuses the one that it was shown.
+    ClientCertificate,
+    /// Both speak TLS, and have no version or cipher in common.
+    Protocol,
+    /// The server does not speak TLS; what it speaks, if that is known.
+    Plaintext(Option<Wire>),
+    /// The connection was closed or reset in the middle.
+    Cut,
+    /// No answer in time.
+    Late,
+}
+
+impl TlsError {
+    pub(crate) fn new(cause: Cause, text: impl Into<String>) -> Self {
+        Self { cause, text: text.into() }
+    }
+
+    /// What kind of trouble it is.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Whether somebody must act; otherwise it may well pass by itself.
+    pub fn needs_operator(&self) -> bool {
+        !matches!(self.cause, Cause::Cut | Cause::Late)
+    }
+}
+
+/// The files that TLS uses, and the options that name them, so that whoever uses TLS says the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// What the keys of the files begin with: `source.tls` for `source.tls.ca_file`.
+    pub table: String,
+    /// The option that names the server: `source.url`.
+    pub address: String,
+    /// Certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The client's own certificate, with those that lead from it to its authority.
+    pub certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// The full name of an option.
+    fn key(&self, option: &str) -> String {
+        format!("{}.{option}", self.table)
+    }
+
+    /// What is trusted, such as `source.tls.ca_file = /etc/ca.pem`.
+    fn trusted(&self) -> String {
+        match &self.ca_file {
+            Some(path) => format!("{} = {}", self.key("ca_file"), path.display()),
+            None => "the system's certificates".to_owned(),
+        }
+    }
+}
+
+/// What a client trusts and shows, and what servers have presented to it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    options: TlsOptions,
+    roots: Roots,
+    seen: Seen,
+    has_identity: bool,
+}
+
+impl Client {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them can't be used.
+    pub fn new(options: &TlsOptions) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (roots, seen) = (Roots::read(options)?, Seen::default());
+        let unusable = |_| TlsError::new(Cause::File, format!("can't use {}", options.trusted()));
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.store), Arc::clone(&provider))
+                .build()
+                .map_err(unusable)?;
+        let verifier = Arc::new(Verifier { inner, seen: seen.clone() });
+        let own = files::identity(options, &provider)?;
+        let has_identity = own.is_some();
+        let identity = Arc::new(Identity { own, seen: seen.clone() });
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::new(Cause::Protocol, error.to_string()))?
+            // Named so by the library; this one leaves every verdict to the usual verifier.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(identity);
+        Ok(Self { config: Arc::new(config), options: options.clone(), roots, seen, has_identity })
+    }
+
+    /// For a library that does its own handshake.
+    pub fn config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.config)
+    }
+
+    /// What the error of a handshake with `host` means, however deep the library has wrapped it.
+    pub fn explain(&self, host: &str, error: &(dyn Error + 'static)) -> TlsError {
+        self.handshake(host, &FirstBytes::default()).explain(error)
+    }
+
+    fn handshake<'a>(&'a self, host: &'a str, first: &FirstBytes) -> Handshake<'a> {
+        Handshake {
+            host,
+            options: &self.options,
+            roots: &self.roots,
+            server: self.seen.server(),
+            has_identity: self.has_identity,
+            first: first.so_far(),
+        }
+    }
+}
+
+/// Does the handshake with `host` over `stream`, in the time that is `allowed`. Reads the files anew each time, so
+/// that a rotated certificate is picked up by the next connection.
+///
+/// A server may refuse the client's certificate only after the handshake: so the first error of the stream that is
+/// handed back holds a [`TlsError`] as well.
+///
+/// # Errors
+/// Files that can't be used, and everything that makes a handshake fail.
+pub async fn connect<S>(
+    stream: S,
+    host: &str,
+    options: &TlsOptions,
+    allowed: Duration,
+) -> Result<TlsStream<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let client = Client::new(options)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        let address = &options.address;
+        let what = format!("`{host}` is no host name that a certificate could be checked against");
+        TlsError::new(Cause::File, format!("{what}: change {address}"))
+    })?;
+    let first = FirstBytes::default();
+    let stream = Remembering::new(stream, &first);
+    let handshake = TlsConnector::from(Arc::clone(&client.config)).connect(name, stream);
+    match timeout(allowed, handshake).await {
+        Ok(Ok(stream)) => Ok(TlsStream::new(stream, client, host)),
+        Ok(Err(error)) => Err(client.handshake(host, &first).explain(&error)),
+        Err(_) => Err(client.handshake(host, &first).late(allowed)),
+    }
+}
+
+/// A configuration of a client that trusts `ca_file`, or the system's certificates, and shows `identity`, a
+/// certificate and its key. [`Client::new`] can explain what fails, too.
+///
+/// # Errors
+/// One of the files can't be used.
+pub fn client_config_as(
+    ca_file: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<ClientConfig, TlsError> {
+    let options = TlsOptions {
+        table: "tls".to_owned(),
+        address: "url".to_owned(),
+        ca_file: ca_file.map(Path::to_owned),
+        certificate_file: identity.map(|(certificate, _)| certificate.to_owned()),
+        key_file: identity.map(|(_, key)| key.to_owned()),
+    };
+    Client::new(&options).map(|client| client.config())
+}
