@@ -14,7 +14,7 @@ use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
 use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
-use crate::sink::SinkContext;
+use crate::sink::{self, SinkContext};
 use crate::source::config::SourceSettings;
 use crate::source::link::Link;
 use crate::source::protocol::new_session;
@@ -141,7 +141,8 @@ async fn remind(states: States) {
 /// Where the settings say that dead letters go; touches nothing yet.
 pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
     // One store for all subscriptions, told of the first; settings never have none.
-    let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
+    let first =
+        settings.subscriptions.first().map(|first| sink_context(sink::DEAD_LETTERS, &first.source, None));
     dead_letters::build(&settings.dead_letters, first.unwrap_or_default())
 }
 
@@ -154,5 +155,6 @@ pub fn sink_context(name: &str, source: &SourceSettings, partitions: Option<NonZ
         connection_id: source.connection_id.clone(),
         queue: source.queue(),
         partitions,
+        max_body: source.max_body,
     }
 }

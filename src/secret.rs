@@ -52,6 +52,11 @@ impl Secret {
         self.clone()
     }
 
+    /// Which of two options it came from: the text's own, or that of a file which holds it.
+    pub fn option(&self, text: &'static str, file: &'static str) -> &'static str {
+        if self.file.is_some() { file } else { text }
+    }
+
     /// The text itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
         &self.text

@@ -92,6 +92,10 @@ fn ended_by_itself(ended: Result<Goodbye, Fault>) -> Exit {
             Exit::Unconfirmed
         }
         Ok(Goodbye::Unsettled) => abandon("the connection to the broker is lost"),
+        Err(Fault::ReaderGone(who)) => {
+            tracing::info!("{who}: ended; what was not acknowledged stays with the broker");
+            Exit::Success
+        }
         Err(fault) => {
             tracing::error!(
                 "a fault of the bridge itself, please report it: {fault}; what was not acknowledged comes again"

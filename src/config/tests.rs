@@ -473,8 +473,10 @@ fn what_contradicts_each_other_is_told_with_both_places() {
     let found = mistakes("", &[("BRIDGE__SOURCE__PASSWORD_FILE", "/x")]);
     assert_eq!(
         found,
-        ["BRIDGE__SOURCE__PASSWORD_FILE: source.password_file: source.password is set too: keep one of them \
-          (source.password: bridge.toml:5)"]
+        [
+            "BRIDGE__SOURCE__PASSWORD_FILE: source.password_file: source.password is set too: keep one of them \
+          (source.password: bridge.toml:5)"
+        ]
     );
     let found = mistakes("", &[("BRIDGE__SOURCE__MAX_BODY", "65MiB")]);
     assert_eq!(
@@ -487,7 +489,8 @@ fn what_contradicts_each_other_is_told_with_both_places() {
 #[test]
 fn the_settings_know_where_every_option_came_from() {
     let origins = good(&[("BRIDGE__SOURCE__URL", "tcp://b:1")]).settings.origins;
-    let text = "check source.url, source.tls.ca_file, source.prefetch, sinks.file.directory and source.password";
+    let text =
+        "check source.url, source.tls.ca_file, source.prefetch, sinks.file.directory and source.password";
     let places = "(source.url: BRIDGE__SOURCE__URL; source.tls.ca_file: not set; source.prefetch: default; \
                   sinks.file.directory: bridge.toml:9; source.password: bridge.toml:5)";
     assert_eq!(origins.annotate(text), format!("{text} {places}"));

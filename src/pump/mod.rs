@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::dead_letters::{DeadLetterStore, Limits};
 use self::keyless::Keyless;
-use self::lane::{BrokenContract, LaneParts, LaneWiring, Report};
+use self::lane::{BrokenContract, LaneError, LaneParts, LaneWiring, Report};
 use self::ledger::{LaneSet, Ledger, NotOwed};
 use self::refusal::Refusal;
 use crate::backoff::{Backoff, BackoffConfig};
@@ -80,6 +80,9 @@ pub enum Fault {
     /// The source's task has ended by itself.
     #[error("the source has ended")]
     SourceEnded,
+    /// No fault, but an end all the same: whoever read what a sink writes has left for good.
+    #[error("{0}")]
+    ReaderGone(String),
 }
 
 /// Runs until `drain` is cancelled and everything taken is settled and acknowledged; how sure that is, the broker
@@ -103,7 +106,7 @@ pub fn run(
 }
 
 /// A lane's name and how it ended.
-type LaneEnd = (String, Result<(), BrokenContract>);
+type LaneEnd = (String, Result<(), LaneError>);
 
 struct Pump {
     source: Box<dyn Source>,
@@ -198,7 +201,7 @@ impl Pump {
             tokio::select! {
                 biased;
                 report = self.reports.recv() => self.on_report(report)?,
-                ended = self.lanes.join_next() => return Err(lane_ended(ended)),
+                ended = self.lanes.join_next() => return Err(self.stop_after(ended).await),
                 () = drain.cancelled(), if !self.draining => {
                     self.draining = true;
                     self.reporter.report(State::Starting("draining".to_owned()));
@@ -231,6 +234,18 @@ impl Pump {
             }
         }
         Ok(goodbye)
+    }
+
+    /// A lane has ended by itself. Where only its reader has left, the broker still hears of all that is settled.
+    async fn stop_after(&mut self, ended: Option<Result<LaneEnd, JoinError>>) -> Fault {
+        let fault = lane_ended(ended);
+        if matches!(fault, Fault::ReaderGone(_)) {
+            self.pulse = None;
+            if self.source.close().await != Goodbye::Confirmed {
+                tracing::warn!("the broker did not confirm the goodbye: the last events may come again");
+            }
+        }
+        fault
     }
 
     /// Leaves for others to see how far it is.
@@ -313,7 +328,8 @@ impl Pump {
 
 fn lane_ended(ended: Option<Result<LaneEnd, JoinError>>) -> Fault {
     match ended {
-        Some(Ok((_, Err(broken)))) => Fault::BrokenContract(broken),
+        Some(Ok((_, Err(LaneError::BrokenContract(broken))))) => Fault::BrokenContract(broken),
+        Some(Ok((_, Err(gone @ LaneError::ReaderGone { .. })))) => Fault::ReaderGone(gone.to_string()),
         Some(Ok((name, Ok(())))) => Fault::LaneEnded(name, "its batches were closed".to_owned()),
         Some(Err(error)) => Fault::LaneEnded("?".to_owned(), error.to_string()),
         None => Fault::LaneEnded("?".to_owned(), "there are no lanes".to_owned()),

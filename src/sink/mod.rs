@@ -50,7 +50,23 @@ pub struct SinkContext {
     pub queue: String,
     /// `event.partitions`: the same number for every sink (D5).
     pub partitions: Option<NonZeroU32>,
+    /// `source.max_body`: no event is larger, in bytes.
+    pub max_body: usize,
 }
+
+impl SinkContext {
+    /// The full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages. Dead letters go
+    /// through a sink that has no other name than its kind's: `kind` names their table.
+    pub fn option(&self, kind: &str, option: &str) -> String {
+        match self.sink.as_str() {
+            DEAD_LETTERS => format!("dead_letters.{kind}.{option}"),
+            sink => format!("sinks.{sink}.{option}"),
+        }
+    }
+}
+
+/// What the sink behind the dead letters is called.
+pub const DEAD_LETTERS: &str = "dead-letters";
 
 /// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,17 +117,29 @@ pub struct SinkError {
     pub kind: SinkErrorKind,
     message: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
+    reader_gone: bool,
 }
 
 impl SinkError {
     /// Trouble that is expected to pass by itself.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { kind: SinkErrorKind::Unavailable, message: message.into(), cause: None }
+        Self { kind: SinkErrorKind::Unavailable, message: message.into(), cause: None, reader_gone: false }
     }
 
     /// Trouble that stays until an operator acts.
     pub fn misconfigured(message: impl Into<String>) -> Self {
-        Self { kind: SinkErrorKind::Misconfigured, message: message.into(), cause: None }
+        Self { kind: SinkErrorKind::Misconfigured, message: message.into(), cause: None, reader_gone: false }
+    }
+
+    /// Whoever read what the sink writes has left and can't come back, as the reader of a pipe: the process has
+    /// nothing more to do, and ends. What is not settled is not acknowledged (I1).
+    pub fn reader_gone(message: impl Into<String>) -> Self {
+        Self { reader_gone: true, ..Self::unavailable(message) }
+    }
+
+    /// Whether it is [`reader_gone`](Self::reader_gone).
+    pub fn is_reader_gone(&self) -> bool {
+        self.reader_gone
     }
 
     /// Attaches the underlying error for people; it is shown behind the message.
@@ -144,7 +172,7 @@ impl From<&Trouble> for SinkError {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,
         };
-        Self { kind, message: trouble.to_string(), cause: None }
+        Self { kind, message: trouble.to_string(), cause: None, reader_gone: false }
     }
 }
 

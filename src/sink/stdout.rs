@@ -1,7 +1,9 @@
 //! Events on standard output, one line each: for looking. Durable is what standard output has taken and
-//! flushed; what becomes of it there is its reader's business.
+//! flushed; what becomes of it there is its reader's business. Once that reader has left, as `head` does, the
+//! process ends.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -22,6 +24,20 @@ const OUTCOMES: usize = 4;
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 type Outcome = Result<Vec<DeliveryId>, SinkError>;
+
+/// How the last write failed, until one succeeds: opening proves nothing, so that alone is no sign of health.
+#[derive(Clone, Debug, Default)]
+struct LastError(Arc<Mutex<Option<SinkError>>>);
+
+impl LastError {
+    fn set(&self, error: Option<SinkError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn get(&self) -> Option<SinkError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// `kind = "stdout"`.
 pub struct StdoutKind;
@@ -58,6 +74,7 @@ impl SinkFactory for StdoutConfig {
 /// The sink of `kind = "stdout"`.
 pub struct StdoutSink {
     output: Box<dyn FnMut() -> Output + Send>,
+    last_error: LastError,
 }
 
 impl StdoutSink {
@@ -67,7 +84,7 @@ impl StdoutSink {
     }
 
     fn onto(output: impl FnMut() -> Output + Send + 'static) -> Self {
-        Self { output: Box::new(output) }
+        Self { output: Box::new(output), last_error: LastError::default() }
     }
 }
 
@@ -86,8 +103,11 @@ impl Sink for StdoutSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let (deliveries, queue) = mpsc::channel(BATCH);
         let (outcomes, written) = mpsc::channel(OUTCOMES);
-        let writer = AbortOnDropHandle::new(tokio::spawn(write(queue, outcomes, (self.output)())));
-        Ok((Box::new(Intake { deliveries: Some(deliveries), writer }), Box::new(Written(written))))
+        let last_error = self.last_error.clone();
+        let writing = write(queue, outcomes, (self.output)(), last_error.clone());
+        let writer = AbortOnDropHandle::new(tokio::spawn(writing));
+        let intake = Intake { deliveries: Some(deliveries), writer };
+        Ok((Box::new(intake), Box::new(Written { outcomes: written, last_error })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -96,7 +116,12 @@ impl Sink for StdoutSink {
 }
 
 /// Writes whatever is ready until nobody submits any more or the output fails.
-async fn write(mut queue: mpsc::Receiver<Delivery>, outcomes: mpsc::Sender<Outcome>, mut output: Output) {
+async fn write(
+    mut queue: mpsc::Receiver<Delivery>,
+    outcomes: mpsc::Sender<Outcome>,
+    mut output: Output,
+    last_error: LastError,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
@@ -104,9 +129,10 @@ async fn write(mut queue: mpsc::Receiver<Delivery>, outcomes: mpsc::Sender<Outco
         batch.iter().for_each(|delivery| append(&mut lines, delivery.event.body()));
         let outcome = match write_lines(&mut output, &lines).await {
             Ok(()) => Ok(batch.drain(..).map(|delivery| delivery.id).collect()),
-            Err(error) => Err(SinkError::unavailable("standard output can't be written").caused_by(error)),
+            Err(error) => Err(failure(&error)),
         };
         let failed = outcome.is_err();
+        last_error.set(outcome.as_ref().err().cloned());
         // Nobody waits for outcomes once the halves are dropped: then this task ends with them.
         if outcomes.send(outcome).await.is_err() || failed {
             return;
@@ -114,7 +140,17 @@ async fn write(mut queue: mpsc::Receiver<Delivery>, outcomes: mpsc::Sender<Outco
     }
 }
 
-async fn write_lines(output: &mut Output, lines: &[u8]) -> std::io::Result<()> {
+/// A pipe without a reader never gets another one. All else, a full disk first of all, somebody must see to.
+fn failure(error: &io::Error) -> SinkError {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => SinkError::reader_gone("whoever read standard output has left"),
+        _ => SinkError::misconfigured(format!(
+            "standard output can't be written: {error}; see where it goes, or take another kind of sink"
+        )),
+    }
+}
+
+async fn write_lines(output: &mut Output, lines: &[u8]) -> io::Result<()> {
     output.write_all(lines).await?;
     output.flush().await
 }
@@ -154,15 +190,22 @@ impl Submit for Intake {
 }
 
 /// The half that tells what was written.
-struct Written(mpsc::Receiver<Outcome>);
+struct Written {
+    outcomes: mpsc::Receiver<Outcome>,
+    last_error: LastError,
+}
 
 #[async_trait]
 impl Verdicts for Written {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        match self.0.recv().await {
+        match self.outcomes.recv().await {
             Some(outcome) => Ok(outcome?.into_iter().map(|id| (id, Verdict::Durable)).collect()),
             None => Err(SinkError::unavailable("standard output is closed")),
         }
+    }
+
+    fn health(&self) -> Result<(), SinkError> {
+        self.last_error.get().map_or(Ok(()), Err)
     }
 }
 
@@ -250,16 +293,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_output_is_an_error_and_not_success() {
+    async fn a_closed_output_ends_the_process_and_is_no_success() {
         let (mut sink, far) = piped(64);
         drop(far);
         let (mut submit, mut verdicts) = sink.open().await.unwrap();
         submit.submit(&deliveries(["a".to_owned()].into_iter())).unwrap();
         let error = verdicts.next().await.unwrap_err();
-        assert_eq!(error.kind, SinkErrorKind::Unavailable);
-        assert!(error.to_string().starts_with("standard output can't be written: "), "{error}");
+        assert!(error.is_reader_gone(), "{error}");
         assert!(verdicts.next().await.is_err());
         assert!(submit.submit(&deliveries(["b".to_owned()].into_iter())).is_err());
+    }
+
+    /// `/dev/full` can always be opened and never be written, as a file on a full disk.
+    #[tokio::test]
+    async fn what_failed_is_shown_until_a_write_succeeds() {
+        let full = || tokio::fs::File::from_std(std::fs::File::create("/dev/full").unwrap());
+        let (near, _far) = tokio::io::duplex(64);
+        let mut near = Some(near);
+        let mut outputs = vec![Box::new(full()) as Output];
+        let mut sink =
+            StdoutSink::onto(move || outputs.pop().unwrap_or_else(|| Box::new(near.take().unwrap())));
+        let all = deliveries(["a".to_owned()].into_iter());
+        let (mut submit, mut verdicts) = sink.open().await.unwrap();
+        submit.submit(&all).unwrap();
+        let error = verdicts.next().await.unwrap_err();
+        assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+        assert!(error.to_string().contains("can't be written: No space left"), "{error}");
+        let (mut submit, mut verdicts) = sink.open().await.unwrap();
+        assert!(verdicts.health().is_err(), "that it could be opened proves nothing");
+        submit.submit(&all).unwrap();
+        verdicts.next().await.unwrap();
+        assert!(verdicts.health().is_ok());
     }
 
     /// The result of a future, if it has one already.

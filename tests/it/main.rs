@@ -41,6 +41,7 @@ mod simulator;
 mod sink_contract;
 mod slow_consumers;
 mod smoke;
+mod stdout;
 mod support;
 mod three_sinks;
 mod tls;

@@ -86,13 +86,29 @@ pub struct BrokenContract {
     detail: String,
 }
 
+/// Why a lane has ended before its batches did.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// A fault.
+    #[error(transparent)]
+    BrokenContract(#[from] BrokenContract),
+    /// No fault: whoever read what the sink writes has left for good.
+    #[error("sink {sink}: {why}")]
+    ReaderGone {
+        /// Its name.
+        sink: Arc<str>,
+        /// In the sink's words.
+        why: String,
+    },
+}
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs a lane until its batches end and everything taken is settled.
 ///
 /// # Errors
-/// The sink broke its contract.
-pub async fn run(parts: LaneParts, wiring: LaneWiring) -> Result<(), BrokenContract> {
+/// The sink broke its contract, or its reader has left.
+pub async fn run(parts: LaneParts, wiring: LaneWiring) -> Result<(), LaneError> {
     Lane::new(parts, wiring).run().await
 }
 
@@ -119,6 +135,8 @@ struct Lane {
     looks: Interval,
     /// The sink is in a trouble that it rides out by itself.
     ailing: bool,
+    /// The sink's reader has left, in its words: the lane ends once all that is settled is reported.
+    reader_gone: Option<String>,
     wiring: LaneWiring,
     ending: bool,
     /// The pump is gone: nothing that is settled from now on will be acknowledged.
@@ -147,6 +165,7 @@ impl Lane {
             is_ready: false,
             looks: Pulse::turns(),
             ailing: false,
+            reader_gone: None,
             wiring,
             ending: false,
             abandoned: false,
@@ -154,10 +173,13 @@ impl Lane {
         }
     }
 
-    async fn run(mut self) -> Result<(), BrokenContract> {
+    async fn run(mut self) -> Result<(), LaneError> {
         while !self.abandoned {
             self.pulse.beat();
             self.follow_session();
+            if let Some(why) = self.reader_gone.take_if(|_| !self.core.has_settled()) {
+                return Err(LaneError::ReaderGone { sink: self.name, why });
+            }
             self.go_on();
             if self.ending && self.is_done() {
                 return self.close().await;
@@ -246,7 +268,9 @@ impl Lane {
 
     fn show(&mut self, error: &SinkError) {
         self.is_ready = false;
-        if self.hold.is_none() {
+        if error.is_reader_gone() {
+            self.reader_gone = Some(error.to_string());
+        } else if self.hold.is_none() {
             self.reporter.report(match error.kind {
                 SinkErrorKind::Unavailable => State::Retrying(error.to_string()),
                 SinkErrorKind::Misconfigured => State::Held(error.to_string()),
@@ -271,7 +295,7 @@ impl Lane {
     }
 
     /// Closing is no turn: it may take as long as the drain may.
-    async fn close(mut self) -> Result<(), BrokenContract> {
+    async fn close(mut self) -> Result<(), LaneError> {
         self.tell_the_last_dead_letters();
         drop(self.pulse);
         if let Sinking::Open { mut submit, .. } = self.sinking

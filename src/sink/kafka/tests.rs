@@ -48,6 +48,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         connection_id: "b1".to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions,
+        max_body: 4 << 20,
     };
     KafkaSink::new(settings.unwrap_or_else(|| panic!("{:?}", findings.problems())), context)
 }

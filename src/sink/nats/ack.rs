@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use async_nats::StatusCode;
 use serde::Deserialize;
 
+use super::stream;
+use crate::display::one_line;
 use crate::sink::{DeliveryId, Rejection, SinkError, Verdict};
 
 /// What one answer means.
@@ -44,6 +46,8 @@ const STREAM_NOT_FOUND: u16 = 10059;
 const STREAM_SEALED: u16 = 10109;
 /// Not stored: most often a limit of a stream that discards what is new.
 const STORE_FAILED: u16 = 10077;
+/// The account, the memory or the disk that it may take is used up.
+const NO_ROOM: [u16; 4] = [10002, 10023, 10028, 10047];
 
 /// Reads the answer that came for a publish into `stream`.
 pub(super) fn read(status: Option<StatusCode>, payload: &[u8], stream: &str) -> Answer {
@@ -66,7 +70,8 @@ pub(super) fn read(status: Option<StatusCode>, payload: &[u8], stream: &str) -> 
 }
 
 fn refused(refusal: &Refusal<'_>, stream: &str) -> Answer {
-    let said = format!("{} ({})", refusal.description, refusal.err_code);
+    let description = one_line(&refusal.description);
+    let said = format!("{description} ({})", refusal.err_code);
     match refusal.err_code {
         code if TOO_LARGE.contains(&code) => {
             let detail =
@@ -77,9 +82,12 @@ fn refused(refusal: &Refusal<'_>, stream: &str) -> Answer {
         STREAM_NOT_FOUND | STREAM_SEALED => {
             Answer::Broken(SinkError::misconfigured(format!("stream {stream} takes no events: {said}")))
         }
-        STORE_FAILED => Answer::Verdict(Verdict::Retry(SinkError::unavailable(format!(
-            "stream {stream} is full or can't store: {said}; make room or raise its limits"
-        )))),
+        // The words are those of its store; a limit has them all.
+        STORE_FAILED if description.contains("maximum") => {
+            Answer::Verdict(Verdict::Retry(stream::full(stream, &description)))
+        }
+        STORE_FAILED if description.contains("no space left") => no_room(stream, &said),
+        code if NO_ROOM.contains(&code) => no_room(stream, &said),
         _ if matches!(refusal.code, 409 | 429 | 500..) => Answer::Verdict(Verdict::Retry(
             SinkError::unavailable(format!("stream {stream} could not store an event: {said}")),
         )),
@@ -87,6 +95,12 @@ fn refused(refusal: &Refusal<'_>, stream: &str) -> Answer {
             "stream {stream} refused an event: {said}"
         )))),
     }
+}
+
+fn no_room(stream: &str, said: &str) -> Answer {
+    Answer::Verdict(Verdict::Retry(SinkError::misconfigured(format!(
+        "JetStream has no room for stream {stream}: {said}; raise the limits of the account or the server, or make room"
+    ))))
 }
 
 fn elsewhere(stream: &str, other: &str) -> SinkError {
@@ -141,8 +155,18 @@ mod tests {
             ),
             (
                 r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"EVENTS","seq":0}"#,
+                "retry Misconfigured",
+            ),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"write EVENTS/msgs/1.blk: no space left on device"}}"#,
+                "retry Misconfigured",
+            ),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"store is closed"}}"#,
                 "retry Unavailable",
             ),
+            (r#"{"error":{"code":503,"err_code":10023}}"#, "retry Misconfigured"),
+            (r#"{"error":{"code":500,"err_code":10047}}"#, "retry Misconfigured"),
             (
                 r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"EVENTS","seq":0}"#,
                 "reject too_large",

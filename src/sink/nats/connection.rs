@@ -8,15 +8,17 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectError, ConnectOptions, Event, ServerError};
+use futures_util::future::join_all;
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
-use super::settings::{Auth, NatsSettings};
+use super::explain::Explainer;
+use super::settings::{Auth, NatsSettings, TlsSettings};
 use crate::sink::{SinkError, SinkErrorKind};
-use crate::tls;
+use crate::tls::{self, TlsError};
 
 /// How often the server must show that it lives; it is given up after the third time in a row.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ pub(super) struct Connection {
     /// Hands over publishes and requests.
     pub(super) client: Client,
     troubles: watch::Receiver<Option<SinkError>>,
+    /// When it came about: what the server has said of itself is so old.
+    pub(super) since: Instant,
     /// The thread ends once this is gone.
     _life: oneshot::Sender<()>,
 }
@@ -70,25 +74,39 @@ impl Connection {
     }
 }
 
+/// How servers are dialled: what all tries of one opening share.
+struct Dial {
+    settings: Arc<NatsSettings>,
+    explainer: Explainer,
+    name: String,
+    troubling: Arc<watch::Sender<Option<SinkError>>>,
+    connected: Arc<AtomicBool>,
+}
+
 /// Starts to connect to one of `servers`, tried in this order.
 ///
 /// # Errors
-/// No thread can be started, or a file of the settings can't be used.
+/// No thread can be started.
 pub(super) fn start(
-    settings: &NatsSettings,
+    settings: &Arc<NatsSettings>,
+    explainer: &Explainer,
     name: &str,
     servers: Vec<String>,
 ) -> Result<(Ended, impl Future<Output = Result<Connection, SinkError>> + Send + use<>), SinkError> {
     let (troubling, troubles) = watch::channel(None);
-    let connected = Arc::new(AtomicBool::new(false));
-    let options = options(settings, name, troubling, Arc::clone(&connected))?;
+    let dial = Dial {
+        settings: Arc::clone(settings),
+        explainer: explainer.clone(),
+        name: name.to_owned(),
+        troubling: Arc::new(troubling),
+        connected: Arc::default(),
+    };
     let (ended, when_ended) = oneshot::channel();
     let (life, death) = oneshot::channel();
     let (opened, opening) = oneshot::channel();
-    let shown = servers.join(", ");
     let life_of_client = async move {
-        let result = options.connect(servers).await;
-        connected.store(true, Ordering::Release);
+        let result = dial.first_of(&servers).await;
+        dial.connected.store(true, Ordering::Release);
         if opened.send(result).is_ok() {
             pending::<()>().await;
         }
@@ -103,10 +121,9 @@ pub(super) fn start(
         .spawn(run)
         .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
     let connection = async move {
-        let connected = opening.await;
         let gone = |_| SinkError::unavailable("the thread of the connection has ended");
-        let client = connected.map_err(gone)?.map_err(|error| not_connected(&shown, &error))?;
-        Ok(Connection { client, troubles, _life: life })
+        let client = opening.await.map_err(gone)??;
+        Ok(Connection { client, troubles, since: Instant::now(), _life: life })
     };
     Ok((Ended(Some(when_ended)), connection))
 }
@@ -125,72 +142,107 @@ fn live(client: impl Future<Output = ()>, mut death: oneshot::Receiver<()>) {
     runtime.shutdown_background();
 }
 
-fn options(
-    settings: &NatsSettings,
-    name: &str,
-    troubling: watch::Sender<Option<SinkError>>,
-    connected: Arc<AtomicBool>,
-) -> Result<ConnectOptions, SinkError> {
-    let troubling = Arc::new(troubling);
-    let subject = settings.subject.to_string();
-    let mut options = ConnectOptions::new()
-        .name(name)
-        .connection_timeout(settings.timeout)
-        .request_timeout(Some(settings.timeout))
-        .ping_interval(PING_EVERY)
-        // Room for everything in flight, so that handing over never waits, and no answer is ever dropped.
-        .client_capacity(2 * settings.window + 64)
-        .subscription_capacity(2 * settings.window + 64)
-        .custom_inbox_prefix(&settings.inbox_prefix)
-        .retain_servers_order()
-        // Checked with the template.
-        .skip_subject_validation(true)
-        .reconnect_delay_callback(
-            move |_| if connected.load(Ordering::Acquire) { NEVER } else { Duration::ZERO },
-        )
-        .event_callback(move |event| {
-            note(&troubling, &event, &subject);
-            std::future::ready(())
-        });
-    options = with_auth(options, &settings.auth)?;
-    with_tls(options, settings)
+impl Dial {
+    async fn first_of(&self, servers: &[String]) -> Result<Client, SinkError> {
+        let mut failures = Vec::new();
+        for server in servers {
+            let tls = tls::Client::new(&self.explainer.tls_options());
+            match self.options(&tls)?.connect(server.as_str()).await {
+                Ok(client) => return Ok(client),
+                Err(error) => failures.push(Failure { server, error, tls: tls.ok() }),
+            }
+        }
+        // Only now, since a look at what listens takes seconds, and the next server may be a good one.
+        Err(together(join_all(failures.iter().map(|failure| self.told(failure))).await))
+    }
+
+    async fn told<'a>(&self, failure: &Failure<'a>) -> (&'a str, SinkError) {
+        let Failure { server, error, tls } = failure;
+        (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
+    }
+
+    fn options(&self, tls: &Result<tls::Client, TlsError>) -> Result<ConnectOptions, SinkError> {
+        let settings = &self.settings;
+        let (troubling, explainer) = (Arc::clone(&self.troubling), self.explainer.clone());
+        let connected = Arc::clone(&self.connected);
+        let options = ConnectOptions::new()
+            .name(&self.name)
+            .connection_timeout(settings.timeout)
+            .request_timeout(Some(settings.timeout))
+            .ping_interval(PING_EVERY)
+            // Room for everything in flight, so that handing over never waits, and no answer is ever dropped.
+            .client_capacity(2 * settings.window + 64)
+            .subscription_capacity(2 * settings.window + 64)
+            .custom_inbox_prefix(&settings.inbox_prefix)
+            .retain_servers_order()
+            // Checked with the template.
+            .skip_subject_validation(true)
+            .reconnect_delay_callback(
+                move |_| if connected.load(Ordering::Acquire) { NEVER } else { Duration::ZERO },
+            )
+            .event_callback(move |event| {
+                note(&troubling, &event, &explainer);
+                std::future::ready(())
+            });
+        self.with_tls(self.with_auth(options)?, tls)
+    }
+
+    fn with_auth(&self, options: ConnectOptions) -> Result<ConnectOptions, SinkError> {
+        Ok(match &self.settings.auth {
+            Auth::None => options,
+            Auth::Password { username, password } => {
+                options.user_and_password(username.clone(), password.current().reveal().to_owned())
+            }
+            Auth::Token(token) => options.token(token.current().reveal().to_owned()),
+            Auth::Nkey(seed) => options.nkey(seed.current().reveal().to_owned()),
+            Auth::Credentials(path) => {
+                let unusable = |error: std::io::Error| self.explainer.unusable_credentials(path, &error);
+                // Read anew each time, so that rotated credentials are picked up.
+                let credentials = std::fs::read_to_string(path).map_err(unusable)?;
+                options.credentials(&credentials).map_err(unusable)?
+            }
+        })
+    }
+
+    fn with_tls(
+        &self,
+        options: ConnectOptions,
+        tls: &Result<tls::Client, TlsError>,
+    ) -> Result<ConnectOptions, SinkError> {
+        let TlsSettings { required, first, .. } = self.settings.tls;
+        let options = if first { options.tls_first() } else { options };
+        match tls {
+            Ok(client) => Ok(options.tls_client_config(client.config()).require_tls(required)),
+            // Where nothing asks for TLS, a system without root certificates is none the worse.
+            Err(_) if !required => Ok(options),
+            Err(error) => Err(Explainer::no_tls(error)),
+        }
+    }
 }
 
-fn with_auth(options: ConnectOptions, auth: &Auth) -> Result<ConnectOptions, SinkError> {
-    Ok(match auth {
-        Auth::None => options,
-        Auth::Password { username, password } => {
-            options.user_and_password(username.clone(), password.current().reveal().to_owned())
-        }
-        Auth::Token(token) => options.token(token.current().reveal().to_owned()),
-        Auth::Nkey(seed) => options.nkey(seed.current().reveal().to_owned()),
-        Auth::Credentials(path) => {
-            let unusable = |error: std::io::Error| {
-                let message = format!("the credentials file {} can't be used", path.display());
-                SinkError::misconfigured(message).caused_by(error)
-            };
-            // Read anew each time, so that rotated credentials are picked up.
-            let credentials = std::fs::read_to_string(path).map_err(unusable)?;
-            options.credentials(&credentials).map_err(unusable)?
-        }
-    })
+/// A try that has failed.
+struct Failure<'a> {
+    server: &'a str,
+    error: ConnectError,
+    /// What was trusted, and what the server has shown.
+    tls: Option<tls::Client>,
 }
 
-fn with_tls(options: ConnectOptions, settings: &NatsSettings) -> Result<ConnectOptions, SinkError> {
-    let tls = &settings.tls;
-    let identity = tls.certificate_file.as_deref().zip(tls.key_file.as_deref());
-    let options = if tls.first { options.tls_first() } else { options };
-    match tls::client_config_as(tls.ca_file.as_deref(), identity) {
-        Ok(config) => Ok(options.tls_client_config(config).require_tls(tls.required)),
-        // Where nothing asks for TLS, a system without root certificates is none the worse.
-        Err(_) if !tls.required => Ok(options),
-        Err(error) => Err(SinkError::misconfigured("can't set up TLS to the NATS server").caused_by(error)),
+/// One error for all servers, in the same order each time. Somebody must act where one of them needs it.
+fn together(mut failures: Vec<(&str, SinkError)>) -> SinkError {
+    failures.sort_by_key(|(server, _)| *server);
+    let mut texts: Vec<String> = failures.iter().map(|(_, error)| error.to_string()).collect();
+    texts.dedup();
+    let text = texts.join("; ");
+    match failures.iter().any(|(_, error)| error.kind == SinkErrorKind::Misconfigured) {
+        true => SinkError::misconfigured(text),
+        false => SinkError::unavailable(text),
     }
 }
 
 /// Notes what ends a connection; the first word of it counts, but for one that asks for an operator.
-fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, subject: &str) {
-    let Some(trouble) = trouble_in(event, subject) else { return };
+fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, explainer: &Explainer) {
+    let Some(trouble) = trouble_in(event, explainer) else { return };
     troubling.send_if_modified(|noted| {
         let news = match noted {
             Some(known) => known.kind == SinkErrorKind::Unavailable && trouble.kind != known.kind,
@@ -203,85 +255,23 @@ fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, subject: &s
     });
 }
 
-fn trouble_in(event: &Event, subject: &str) -> Option<SinkError> {
+fn trouble_in(event: &Event, explainer: &Explainer) -> Option<SinkError> {
     match event {
         Event::Disconnected | Event::Closed => {
             Some(SinkError::unavailable("the NATS server has closed the connection, or does not answer"))
         }
-        Event::ServerError(ServerError::AuthorizationViolation) => Some(refused("it no longer accepts them")),
-        Event::ServerError(ServerError::Other(said)) => server_error(said, subject),
+        Event::ServerError(ServerError::AuthorizationViolation) => {
+            Some(explainer.login_refused("it no longer takes it"))
+        }
+        Event::ServerError(ServerError::Other(said)) => explainer.server_error(said),
         _ => None,
-    }
-}
-
-/// The server's `-ERR`. What is forbidden is named by the settings: a subject may hold a key (D14).
-fn server_error(said: &str, subject: &str) -> Option<SinkError> {
-    let lower = said.to_ascii_lowercase();
-    if lower.starts_with("permissions violation for subscription") {
-        Some(SinkError::misconfigured(
-            "this user may not subscribe to its inbox, where the acknowledgements arrive: allow it, or set inbox_prefix",
-        ))
-    } else if lower.starts_with("permissions violation") {
-        let what = if lower.contains("\"$js.") { "JetStream's $JS.API.STREAM.INFO" } else { subject };
-        Some(SinkError::misconfigured(format!("this user may not publish to {what}: give it the permission")))
-    } else if lower.contains("authentication") || lower.contains("authorization") {
-        Some(refused(said))
-    } else {
-        None
-    }
-}
-
-fn refused(said: &str) -> SinkError {
-    SinkError::misconfigured(format!("the NATS server refuses these credentials: {said}"))
-}
-
-fn not_connected(servers: &str, error: &ConnectError) -> SinkError {
-    match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => refused("authorization violation"),
-        ConnectErrorKind::Authentication => {
-            SinkError::misconfigured("nkey or credentials can't sign: the seed is not one of NATS")
-        }
-        ConnectErrorKind::Tls => {
-            SinkError::misconfigured(format!("no TLS with {servers}: {error}; look at `tls`"))
-        }
-        _ => SinkError::unavailable(format!(
-            "can't connect to {servers}: {error}; see that it runs and can be reached from here, and that `url` is \
-             right"
-        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_the_server_forbids_is_the_operator_s_and_names_no_one() {
-        for (said, part) in [
-            (
-                r#"Permissions Violation for Publish to "e.9e107d9d372bb6826bd81d3542a419d6""#,
-                "publish to e.{key}",
-            ),
-            (r#"Permissions Violation for Publish to "$JS.API.STREAM.INFO.E""#, "$JS.API.STREAM.INFO"),
-            (r#"Permissions Violation for Subscription to "_INBOX.x.*""#, "inbox_prefix"),
-            ("User Authentication Expired", "credentials"),
-            ("Authorization Violation", "credentials"),
-        ] {
-            let error = server_error(said, "e.{key}").unwrap();
-            assert_eq!(error.kind, SinkErrorKind::Misconfigured);
-            let shown = error.to_string();
-            assert!(shown.contains(part) && !shown.contains("9e107"), "{shown}");
-        }
-        assert!(server_error("Stale Connection", "e").is_none(), "the end of the connection follows");
-    }
-
-    #[test]
-    fn a_server_that_is_not_reached_is_named_with_the_option_to_look_at() {
-        for (kind, option) in [(ConnectErrorKind::Io, "`url`"), (ConnectErrorKind::Tls, "`tls`")] {
-            let shown = not_connected("nats://a:4222", &ConnectError::from(kind)).to_string();
-            assert!(shown.contains("nats://a:4222: ") && shown.contains(option), "{shown}");
-        }
-    }
+    use crate::sink::nats::explain::testing::explainer;
 
     #[test]
     fn a_refusal_is_not_hidden_behind_the_end_that_follows() {
@@ -290,9 +280,22 @@ mod tests {
         for event in
             [Event::Connected, Event::Disconnected, refusal, Event::Disconnected, Event::LameDuckMode]
         {
-            note(&troubling, &event, "e");
+            note(&troubling, &event, &explainer("e"));
         }
         let noted = troubles.borrow().clone().unwrap();
         assert_eq!(noted.kind, SinkErrorKind::Misconfigured);
+    }
+
+    /// The order of tries is drawn anew each time; the text must not change with it.
+    #[test]
+    fn what_all_servers_say_is_one_text() {
+        let away = || SinkError::unavailable("can't reach a:1");
+        let wrong = || SinkError::misconfigured("b:1 is a STOMP port");
+        for failures in [vec![("a", away()), ("b", wrong())], vec![("b", wrong()), ("a", away())]] {
+            let error = together(failures);
+            assert_eq!(error.to_string(), "can't reach a:1; b:1 is a STOMP port");
+            assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+        }
+        assert_eq!(together(vec![("a", away()), ("a", away())]).to_string(), "can't reach a:1");
     }
 }

@@ -18,8 +18,10 @@ mod answers;
 pub mod config;
 mod connection;
 mod coverage;
+mod explain;
 mod flights;
 mod holding;
+mod listener;
 mod publish;
 mod servers;
 pub mod settings;
@@ -30,7 +32,7 @@ mod template;
 use std::sync::Arc;
 
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Config, Info};
 use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,18 +41,21 @@ use tokio::time::timeout;
 
 use self::answers::Answers;
 use self::connection::{Connection, Ended};
+use self::explain::Explainer;
 use self::holding::Holding;
 use self::publish::{Publisher, Shared};
 use self::settings::NatsSettings;
-use self::template::Subject;
+use self::stream::Known;
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The NATS sink.
 pub struct NatsSink {
-    settings: NatsSettings,
+    settings: Arc<NatsSettings>,
     context: SinkContext,
-    subject: Subject,
+    explainer: Explainer,
     holding: Arc<Holding>,
+    /// JetStream has told about the stream.
+    seen: bool,
     /// Servers that a cluster told us of: where the configured ones are away, one of these may be there.
     discovered: Vec<String>,
     previous: Option<Ended>,
@@ -61,13 +66,16 @@ pub struct NatsSink {
 impl NatsSink {
     /// Touches nothing yet.
     pub fn new(settings: NatsSettings, context: SinkContext) -> Self {
+        let settings = Arc::new(settings);
         let subject = settings.subject.bind(&context);
+        let explainer = Explainer::new(Arc::clone(&settings), context.clone(), subject);
         let holding = Arc::new(Holding::new());
         Self {
             settings,
             context,
-            subject,
+            explainer,
             holding,
+            seen: false,
             discovered: Vec::new(),
             previous: None,
             warned: Vec::new(),
@@ -79,7 +87,7 @@ impl NatsSink {
             previous.wait().await;
         }
         let name = format!("atdata-bridge {}", self.context.connection_id);
-        let (ended, connection) = connection::start(&self.settings, &name, self.servers())?;
+        let (ended, connection) = connection::start(&self.settings, &self.explainer, &name, self.servers())?;
         self.previous = Some(ended);
         let connection = connection.await?;
         self.discovered = discovered(&connection.client, self.settings.tls.required);
@@ -104,34 +112,48 @@ impl NatsSink {
     }
 
     /// The stream, if it exists; checked.
-    async fn look_up(&self, connection: &mut Connection, name: &str) -> Result<Option<Info>, SinkError> {
+    async fn look_up(&mut self, connection: &mut Connection, name: &str) -> Result<Option<Info>, SinkError> {
         let jetstream = self.jetstream(connection.client.clone());
-        let info = connection.unless_in_trouble(stream::look_up(&jetstream, name)).await?;
+        let offered = connection.client.server_info().jetstream;
+        let known = Known { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
+        let look = stream::look_up(&jetstream, name, &self.explainer, known);
+        let info = connection.unless_in_trouble(look).await?;
+        self.seen = true;
         if let Some(info) = &info {
-            stream::verify(&info.config, &self.subject)?;
+            stream::verify(&info.config, &self.explainer)?;
         }
         Ok(info)
     }
 
     /// The stream, made if it is missing and may be.
-    async fn find_or_make(&self, connection: &mut Connection, name: &str) -> Result<Info, SinkError> {
+    async fn find_or_make(&mut self, connection: &mut Connection, name: &str) -> Result<Info, SinkError> {
         if let Some(info) = self.look_up(connection, name).await? {
             return Ok(info);
         }
-        let wanted = self.settings.create.as_ref().ok_or_else(|| stream::missing(name))?;
+        let wanted = self.settings.create.as_ref().ok_or_else(|| self.explainer.no_stream(name))?;
         let jetstream = self.jetstream(connection.client.clone());
-        let making = stream::create(&jetstream, name, wanted, &self.subject);
+        let making = stream::create(&jetstream, name, wanted, &self.explainer);
         let info = connection.unless_in_trouble(making).await?;
         tracing::info!(sink = self.context.sink, "made stream {name}");
         Ok(info)
     }
 
-    fn warn(&mut self, info: &Info) {
-        let warnings = stream::warnings(&info.config);
+    /// Logs what `check` warns of, at each opening; what was said at the one before is known.
+    fn warn(&mut self, warnings: Vec<String>) {
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
-            tracing::warn!(sink = self.context.sink, "stream {} {warning}", info.config.name);
+            tracing::warn!(sink = self.context.sink, "{warning}");
         }
         self.warned = warnings;
+    }
+
+    /// What there is to warn of: of the server, and of the stream that is there or will be made.
+    fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<String> {
+        let max_body = self.context.max_body;
+        let of_server = stream::payload_warning(client.server_info().max_payload, max_body);
+        let of_stream = stream
+            .map(|(config, consumers)| stream::warnings(config, consumers, max_body))
+            .unwrap_or_default();
+        of_stream.into_iter().chain(of_server).collect()
     }
 
     /// Without a stream to ask for, the way to the server and back is tried.
@@ -159,6 +181,11 @@ fn discovered(client: &Client, tls: bool) -> Vec<String> {
     client.server_info().connect_urls.iter().map(|address| format!("{scheme}://{address}")).collect()
 }
 
+/// What warnings are made of.
+fn found(info: &Info) -> (&Config, Option<usize>) {
+    (&info.config, Some(info.state.consumer_count))
+}
+
 async fn subscribe(client: &Client) -> Result<(String, Subscriber), SinkError> {
     let inbox = client.new_inbox();
     let subscribed = client.subscribe(format!("{inbox}.*")).await;
@@ -178,18 +205,20 @@ impl Sink for NatsSink {
         let mut connection = self.connect().await?;
         let (inbox, mut subscriber) = subscribe(&connection.client).await?;
         let stream = self.settings.stream.clone();
-        match &stream {
-            Some(name) => {
-                let info = self.find_or_make(&mut connection, name).await?;
-                self.warn(&info);
+        let info = match &stream {
+            Some(name) => Some(self.find_or_make(&mut connection, name).await?),
+            None => {
+                self.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
+                None
             }
-            None => self.try_the_way(&mut connection, &inbox, &mut subscriber).await?,
-        }
+        };
+        self.warn(self.warnings(&connection.client, info.as_ref().map(found)));
         let shared = Arc::<Shared>::default();
         let publisher = Publisher {
             client: connection.client.clone(),
             inbox: inbox.clone(),
-            subject: self.subject.clone(),
+            subject: self.explainer.subject().clone(),
+            connected: connection.since,
             message_id: self.settings.message_id.bind(&self.context),
             context: self.context.clone(),
             stream: stream.clone(),
@@ -208,24 +237,29 @@ impl Sink for NatsSink {
         let server = connection.client.server_info();
         let mut lines =
             vec![format!("connected to nats-server {} at {}:{}", server.version, server.host, server.port)];
-        let Some(name) = self.settings.stream.clone() else {
-            self.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
-            return Ok(lines);
-        };
-        match self.look_up(&mut connection, &name).await? {
-            Some(info) => lines.extend(stream::describe(&info)),
+        let client = connection.client.clone();
+        let warnings = match self.settings.stream.clone() {
             None => {
-                let wanted = self.settings.create.as_ref().ok_or_else(|| stream::missing(&name))?;
-                let config = wanted.config(&name, self.subject.pattern());
-                stream::verify(&config, &self.subject)?;
-                lines.push(format!("stream {name} does not exist yet and will be made"));
-                lines.extend(
-                    stream::warnings(&config)
-                        .into_iter()
-                        .map(|text| format!("warning: stream {name} {text}")),
-                );
+                self.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
+                self.warnings(&client, None)
             }
-        }
+            Some(name) => match self.look_up(&mut connection, &name).await? {
+                Some(info) => {
+                    stream::has_room(&info)?;
+                    lines.push(stream::describe(&info));
+                    self.warnings(&client, Some(found(&info)))
+                }
+                None => {
+                    let create = self.settings.create.as_ref();
+                    let wanted = create.ok_or_else(|| self.explainer.no_stream(&name))?;
+                    let config = wanted.config(&name, self.explainer.subject().pattern());
+                    stream::verify(&config, &self.explainer)?;
+                    lines.push(format!("stream {name} does not exist yet and will be made"));
+                    self.warnings(&client, Some((&config, None)))
+                }
+            },
+        };
+        lines.extend(warnings.into_iter().map(|text| format!("warning: {text}")));
         Ok(lines)
     }
 }

@@ -1,7 +1,7 @@
 //! The half that publishes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderName};
@@ -20,6 +20,10 @@ use crate::sink::{Delivery, DeliveryId, Rejection, SinkContext, SinkError, Submi
 const MESSAGE_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
 /// Another stream than the one named refuses the event.
 const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Stream");
+
+/// For so long what the server has said of its `max_payload` is believed: it says it once for each connection, and
+/// may have been given another one since.
+const LIMIT_HOLDS: Duration = Duration::from_secs(10);
 
 /// What both halves look at.
 #[derive(Debug, Default)]
@@ -54,6 +58,8 @@ pub(super) struct Publisher {
     /// `None`: core NATS.
     pub(super) stream: Option<String>,
     pub(super) window: usize,
+    /// Since when the server's limits are known.
+    pub(super) connected: Instant,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -85,6 +91,17 @@ impl Publisher {
             }
             Some(Err(error)) => Err(SinkError::unavailable("the NATS client has ended").caused_by(error)),
         }
+    }
+
+    /// Before an event is called too large by a limit that is old, the server is asked anew, over a new connection.
+    /// Not while anything is in flight, which could appear twice then.
+    fn check_limit(&self, state: &State) -> Result<(), SinkError> {
+        if state.refused.is_empty() || state.flights.flying() > 0 || self.connected.elapsed() < LIMIT_HOLDS {
+            return Ok(());
+        }
+        Err(SinkError::unavailable(
+            "an event is larger than the max_payload that the NATS server named when it was reached: asking it anew",
+        ))
     }
 
     /// In core NATS nothing answers a publish. But a server reads a connection in order: once this comes back,
@@ -145,6 +162,7 @@ impl Submit for Publisher {
             }
             taken += 1;
         }
+        self.check_limit(&state)?;
         match last {
             Some(last) if self.stream.is_none() => self.hand_over_marker(last)?,
             _ => {}

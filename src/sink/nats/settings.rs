@@ -1,6 +1,6 @@
 //! The checked settings of a NATS sink.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,13 @@ pub(super) struct TlsSettings {
     pub(super) certificate_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) first: bool,
+}
+
+impl TlsSettings {
+    /// The client's own certificate and its key.
+    pub(super) fn identity(&self) -> Option<(&Path, &Path)> {
+        self.certificate_file.as_deref().zip(self.key_file.as_deref())
+    }
 }
 
 /// The checked settings of one NATS sink.

@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, RequestErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
 };
@@ -11,17 +13,27 @@ use async_nats::jetstream::{Context, ErrorCode};
 
 use super::config::StreamConfig;
 use super::coverage;
-use super::template::Subject;
+use super::explain::Explainer;
+use crate::display::one_line;
 use crate::sink::SinkError;
 
 /// A shorter duplicate window is worth a word: the server's own default.
 const USUAL_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// A consumer that is away for a night loses what a stream deletes sooner.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// So much do the headers of an event take at the most, unless its message id is a very long one.
+const HEADERS: u64 = 1024;
 
 /// Looks the stream up; `None` if it does not exist.
 ///
 /// # Errors
 /// JetStream is away, or not for this user.
-pub(super) async fn look_up(context: &Context, name: &str) -> Result<Option<Info>, SinkError> {
+pub(super) async fn look_up(
+    context: &Context,
+    name: &str,
+    explainer: &Explainer,
+    known: Known<'_>,
+) -> Result<Option<Info>, SinkError> {
     let error = match context.get_stream(name).await {
         Ok(stream) => return Ok(Some(stream.cached_info().clone())),
         Err(error) => error,
@@ -31,7 +43,11 @@ pub(super) async fn look_up(context: &Context, name: &str) -> Result<Option<Info
             Ok(None)
         }
         GetStreamErrorKind::JetStream(refusal) => Err(api_error(name, refusal.code(), &refusal)),
-        _ => Err(no_answer(name, &error)),
+        _ if nobody_answers(&error) => Err(explainer.no_jetstream(known)),
+        _ => Err(SinkError::unavailable(format!(
+            "JetStream does not answer about stream {name}: {}; it may have no leader now",
+            one_line(&error.to_string())
+        ))),
     }
 }
 
@@ -43,54 +59,100 @@ pub(super) async fn create(
     context: &Context,
     name: &str,
     wanted: &StreamConfig,
-    subject: &Subject,
+    explainer: &Explainer,
 ) -> Result<Info, SinkError> {
-    let config = wanted.config(name, subject.pattern());
-    verify(&config, subject)?;
+    let config = wanted.config(name, explainer.subject().pattern());
+    verify(&config, explainer)?;
     let error = match context.create_stream(config).await {
         Ok(stream) => return Ok(stream.cached_info().clone()),
         Err(error) => error,
     };
     match error.kind() {
-        CreateStreamErrorKind::JetStream(refusal) => Err(api_error(name, refusal.code(), &refusal)),
-        _ => Err(SinkError::unavailable(format!("can't make stream {name}")).caused_by(error)),
+        CreateStreamErrorKind::JetStream(refusal) => Err(not_made(name, refusal.code(), &refusal, explainer)),
+        _ => Err(SinkError::unavailable(format!(
+            "JetStream does not answer the wish to make stream {name}: {}",
+            one_line(&error.to_string())
+        ))),
     }
 }
 
-/// What a missing stream means where none is to be made.
-pub(super) fn missing(name: &str) -> SinkError {
-    SinkError::misconfigured(format!(
-        "there is no stream {name}: make it, or let the bridge make it with create_stream.enabled"
-    ))
+/// What is known of the JetStream behind a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// Its domain, where it is not the server's own.
+    pub(super) domain: Option<&'a str>,
+    /// The server has one of its own.
+    pub(super) offered: bool,
+    /// It has answered this process before.
+    pub(super) seen: bool,
 }
 
 fn api_error(name: &str, code: usize, refusal: &dyn Display) -> SinkError {
-    let message = format!("JetStream on stream {name}: {refusal}");
+    let said = refusal.to_string();
+    let message = format!("JetStream on stream {name}: {}", one_line(&said));
+    if said.contains("not enabled for account") {
+        return SinkError::misconfigured(format!(
+            "{message}; switch JetStream on for the account of this user, or log in as another one"
+        ));
+    }
     // 503: no leader, or starting; but that JetStream is off needs an operator.
-    if code >= 500 && !message.contains("not enabled") {
+    if code >= 500 && !said.contains("not enabled") {
         SinkError::unavailable(message)
     } else {
         SinkError::misconfigured(message)
     }
 }
 
-fn no_answer(name: &str, error: &async_nats::jetstream::context::GetStreamError) -> SinkError {
-    let source = std::error::Error::source(error);
-    let request =
-        source.and_then(|source| source.downcast_ref::<async_nats::jetstream::context::RequestError>());
-    if request.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders) {
-        let message =
-            "the NATS server offers no JetStream: switch it on, or set `domain`, or `delivery = \"core\"`";
-        return SinkError::misconfigured(message);
+fn not_made(name: &str, code: usize, refusal: &dyn Display, explainer: &Explainer) -> SinkError {
+    let error = api_error(name, code, refusal);
+    let said = format!("can't make stream {name}: {error}; check {}", explainer.option("create_stream"));
+    // Too few servers for its replicas, or no room for it, are 500s that do not pass by themselves.
+    let needs_operator = ["replicas", "insufficient", "resource", "suitable peers"];
+    match needs_operator.iter().any(|word| said.contains(word)) {
+        true => SinkError::misconfigured(said),
+        false => SinkError { kind: error.kind, ..SinkError::unavailable(said) },
     }
-    SinkError::unavailable(format!("JetStream does not tell about stream {name}: {error}"))
+}
+
+fn nobody_answers(error: &GetStreamError) -> bool {
+    let request = std::error::Error::source(error).and_then(|source| source.downcast_ref::<RequestError>());
+    request.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders)
+}
+
+/// A stream that discards what is new, and has no room for it: somebody reads it too slowly, or not at all.
+pub(super) fn full(name: &str, why: &str) -> SinkError {
+    SinkError::misconfigured(format!(
+        "stream {name} is full ({why}): read from it, or raise its limits (max_msgs, max_bytes)"
+    ))
+}
+
+/// Whether it is full, as far as its counts tell.
+///
+/// # Errors
+/// It is.
+pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
+    let (config, state) = (&info.config, &info.state);
+    let reached =
+        |limit: i64, count: u64| u64::try_from(limit).is_ok_and(|limit| limit > 0 && count >= limit);
+    // One more as large as those that it holds.
+    let bytes = state.bytes + state.bytes / state.messages.max(1);
+    let why = if config.discard != DiscardPolicy::New {
+        return Ok(());
+    } else if reached(config.max_messages, state.messages) {
+        "maximum messages exceeded"
+    } else if reached(config.max_bytes, bytes) {
+        "maximum bytes exceeded"
+    } else {
+        return Ok(());
+    };
+    Err(full(&config.name, why))
 }
 
 /// Whether every event published reaches the stream and is acknowledged when it is kept.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn verify(config: &Config, subject: &Subject) -> Result<(), SinkError> {
+pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkError> {
     let name = &config.name;
     let wrong = |what: String| Err(SinkError::misconfigured(format!("stream {name} {what}")));
     if config.no_ack {
@@ -104,28 +166,48 @@ pub(super) fn verify(config: &Config, subject: &Subject) -> Result<(), SinkError
     if config.mirror.is_some() {
         return wrong("is a mirror and takes events from its origin only: name the origin".to_owned());
     }
+    let subject = explainer.subject();
     if !coverage::covers(&config.subjects, subject) {
-        let (has, wanted) = (config.subjects.join(", "), subject.pattern());
-        return wrong(format!("takes only {has}, not all of {wanted}: add that to its subjects"));
+        let (has, wanted, option) =
+            (config.subjects.join(", "), subject.pattern(), explainer.option("subject"));
+        return wrong(format!(
+            "takes only {has}, not all of {wanted}: add that to its subjects, or change {option}"
+        ));
     }
     Ok(())
 }
 
-/// What `check` tells of the stream: a line about it, then warnings.
-pub(super) fn describe(info: &Info) -> Vec<String> {
-    let config = &info.config;
-    let line = format!(
+/// What `check` tells of the stream first.
+pub(super) fn describe(info: &Info) -> String {
+    format!(
         "stream {} takes {}; it holds {} events",
-        config.name,
-        config.subjects.join(", "),
+        info.config.name,
+        info.config.subjects.join(", "),
         info.state.messages
-    );
-    let warnings = warnings(config).into_iter().map(|text| format!("warning: stream {} {text}", config.name));
-    std::iter::once(line).chain(warnings).collect()
+    )
 }
 
-/// What is the operator's choice, and costs safety (D1).
-pub(super) fn warnings(config: &Config) -> Vec<String> {
+/// What is the operator's choice, and costs safety (D1). `max_body` is the largest body of an event, `consumers` how
+/// many the stream has, once there is one.
+pub(super) fn warnings(config: &Config, consumers: Option<usize>, max_body: usize) -> Vec<String> {
+    let texts =
+        [risks(config), losses(config, consumers), limits(config, max_body).into_iter().collect()].concat();
+    texts.into_iter().map(|text| format!("stream {} {text}", config.name)).collect()
+}
+
+/// The same of the server: what is larger than `max_payload` it does not take.
+pub(super) fn payload_warning(max_payload: usize, max_body: usize) -> Option<String> {
+    let too_small = (max_payload as u64) < max_body as u64 + HEADERS;
+    too_small.then(|| {
+        format!(
+            "the NATS server takes no event above {max_payload} bytes, headers included, and source.max_body allows \
+             {max_body}: larger ones become dead letters; raise its max_payload"
+        )
+    })
+}
+
+/// What may lose events when servers fail.
+fn risks(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if config.storage == StorageType::Memory {
         found.push("is kept in memory: what it acknowledges is lost when its servers stop".to_owned());
@@ -143,24 +225,58 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "knows doubles again for {window} only: an outage that lasts longer can make some"
         ));
     }
-    if config.max_message_size > 0 {
-        let most = config.max_message_size;
-        found.push(format!(
-            "takes no event above {most} bytes, headers included: larger ones become dead letters"
-        ));
+    found
+}
+
+/// What it refuses, while the source lets it through.
+fn limits(config: &Config, max_body: usize) -> Option<String> {
+    let most = u64::try_from(config.max_message_size).ok().filter(|most| *most > 0)?;
+    (most < max_body as u64 + HEADERS).then(|| {
+        format!(
+            "takes no event above {most} bytes, headers included, and source.max_body allows {max_body}: larger ones \
+             become dead letters; raise its max_msg_size"
+        )
+    })
+}
+
+/// By what it deletes events of its own accord.
+fn losses(config: &Config, consumers: Option<usize>) -> Vec<String> {
+    let mut found = Vec::new();
+    if !config.max_age.is_zero() {
+        let age = humantime::format_duration(config.max_age);
+        let advice = match config.max_age < DAY {
+            true => ", less than a day: a consumer that is away for a night loses some; raise it",
+            false => "",
+        };
+        found.push(format!("deletes events after {age} (max_age), consumed or not{advice}"));
     }
-    found.extend(deletes(config).map(|by| format!("deletes events by {by}, consumed or not")));
-    if config.retention == RetentionPolicy::Interest {
-        found.push("keeps an event only while a consumer wants it (retention interest)".to_owned());
+    found.extend(deletes(config).map(|by| {
+        format!(
+            "deletes the oldest events at its limits ({by}), consumed or not: set discard new to hold instead"
+        )
+    }));
+    match (config.retention, consumers) {
+        (RetentionPolicy::Interest, Some(0)) => found.push(
+            "keeps an event only while a consumer wants it (retention interest), and has none: every event vanishes; \
+             make a consumer first"
+                .to_owned(),
+        ),
+        (RetentionPolicy::Interest, _) => found.push(
+            "keeps an event only while a consumer wants it (retention interest): one that has no consumer vanishes"
+                .to_owned(),
+        ),
+        (RetentionPolicy::WorkQueue, _) => found.push(
+            "deletes an event as soon as one consumer has taken it (retention workqueue): no other sees it".to_owned(),
+        ),
+        (RetentionPolicy::Limits, _) => {}
     }
     found
 }
 
-/// The limits by which a stream deletes what it holds.
+/// The limits by which a stream deletes what it holds, but for age.
 fn deletes(config: &Config) -> Option<String> {
     let old = config.discard == DiscardPolicy::Old;
     let limits = [
-        ("max_age", !config.max_age.is_zero()),
         ("max_bytes", old && config.max_bytes > 0),
         ("max_msgs", old && config.max_messages > 0),
         ("max_msgs_per_subject", !config.discard_new_per_subject && config.max_messages_per_subject > 0),
@@ -174,19 +290,9 @@ mod tests {
     use async_nats::jetstream::stream::Source;
 
     use super::*;
-    use crate::sink::SinkContext;
-    use crate::sink::nats::template::SubjectTemplate;
+    use crate::sink::nats::explain::testing::explainer;
 
-    fn subject() -> Subject {
-        SubjectTemplate::parse("e.{namespace}.{key}").unwrap().bind(&SinkContext {
-            sink: "nats".to_owned(),
-            namespace: "acme".to_owned(),
-            destination_id: "main".to_owned(),
-            connection_id: "b-0".to_owned(),
-            queue: "main.RTO.acme".to_owned(),
-            partitions: None,
-        })
-    }
+    const BODY: usize = 4 << 20;
 
     fn good() -> Config {
         Config {
@@ -201,36 +307,55 @@ mod tests {
 
     #[test]
     fn a_stream_that_would_lose_events_is_refused() {
-        assert!(verify(&good(), &subject()).is_ok());
+        let explainer = explainer("e.{namespace}.{key}");
+        assert!(verify(&good(), &explainer).is_ok());
         for (config, part) in [
             (Config { no_ack: true, ..good() }, "no_ack"),
             (Config { sealed: true, ..good() }, "sealed"),
             (Config { mirror: Some(Source::default()), ..good() }, "mirror"),
             (Config { subjects: vec!["e.acme".to_owned()], ..good() }, "e.acme.*"),
         ] {
-            let error = verify(&config, &subject()).unwrap_err().to_string();
+            let error = verify(&config, &explainer).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }
 
     #[test]
     fn what_costs_safety_is_told() {
-        assert_eq!(warnings(&good()), [""; 0]);
+        assert_eq!(warnings(&good(), Some(1), BODY), [""; 0]);
         let old = Config { discard: DiscardPolicy::Old, ..good() };
-        assert_eq!(warnings(&old), [""; 0], "without limits nothing is deleted");
+        assert_eq!(warnings(&old, None, BODY), [""; 0], "without limits nothing is deleted");
+        let days = |days| Config { max_age: days * DAY, ..good() };
+        let interest = Config { retention: RetentionPolicy::Interest, ..good() };
         for (config, part) in [
             (Config { storage: StorageType::Memory, ..good() }, "in memory"),
             (Config { persist_mode: Some(PersistenceMode::Async), ..good() }, "persist_mode"),
             (Config { num_replicas: 1, ..good() }, "one replica"),
             (Config { duplicate_window: Duration::from_secs(5), ..good() }, "for 5s only"),
-            (Config { max_message_size: 1000, ..good() }, "1000 bytes"),
+            (Config { max_message_size: 1000, ..good() }, "above 1000 bytes, headers included"),
             (Config { max_bytes: 1, max_messages: 1, ..old }, "max_bytes, max_msgs"),
-            (Config { max_age: Duration::from_secs(1), ..good() }, "max_age"),
+            (
+                Config { max_age: Duration::from_secs(1), ..good() },
+                "after 1s (max_age), consumed or not, less than a day",
+            ),
+            (days(7), "after 7days (max_age), consumed or not"),
             (Config { max_messages_per_subject: 1, ..good() }, "max_msgs_per_subject"),
-            (Config { retention: RetentionPolicy::Interest, ..good() }, "interest"),
+            (interest.clone(), "one that has no consumer vanishes"),
+            (Config { retention: RetentionPolicy::WorkQueue, ..good() }, "workqueue"),
         ] {
-            let told = warnings(&config);
+            let told = warnings(&config, Some(1), BODY);
             assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
         }
+        assert!(!warnings(&days(7), None, BODY)[0].contains("less than a day"));
+        assert!(warnings(&interest, Some(0), BODY)[0].contains("every event vanishes"));
+    }
+
+    #[test]
+    fn only_limits_below_the_largest_body_are_told() {
+        let takes = |most| Config { max_message_size: most, ..good() };
+        assert_eq!(warnings(&takes(5 << 20), None, BODY), [""; 0]);
+        assert!(warnings(&takes(4 << 20), None, BODY)[0].contains("source.max_body allows 4194304"));
+        assert_eq!(payload_warning(8 << 20, BODY), None);
+        assert!(payload_warning(1 << 20, BODY).unwrap().contains("above 1048576 bytes"));
     }
 }

@@ -14,6 +14,8 @@ pub(super) const DESTINATION_ID: &str = "{destination_id}";
 pub(super) const MESSAGE_ID: &str = "{message_id}";
 const KEY: &str = "{key}";
 const PARTITION: &str = "{partition}";
+/// How many hex digits a key has.
+const KEY_DIGITS: usize = 32;
 
 /// What the server reserves for itself: nothing may be published there.
 const RESERVED: [&str; 2] = ["$", "_INBOX."];
@@ -120,10 +122,52 @@ impl Subject {
         tokens
     }
 
+    /// The subject of an event as a server names it, but for the key, which stands for a person (D14); what is none of
+    /// these subjects is not shown.
+    pub(super) fn without_key(&self, named: &str) -> String {
+        self.try_without_key(named).unwrap_or_else(|| self.to_string())
+    }
+
+    fn try_without_key(&self, named: &str) -> Option<String> {
+        let (mut shown, mut rest) = (String::new(), named);
+        for piece in &self.pieces {
+            let behind = match piece {
+                Piece::Text(text) => rest.strip_prefix(text.as_str())?,
+                Piece::Key => {
+                    rest.get(..KEY_DIGITS).filter(|key| is_hex(key)).and_then(|key| rest.strip_prefix(key))?
+                }
+                Piece::Partition => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+            };
+            match piece {
+                Piece::Key => shown.push_str(KEY),
+                _ => shown.push_str(rest.strip_suffix(behind)?),
+            }
+            rest = behind;
+        }
+        rest.is_empty().then_some(shown)
+    }
+
     /// The number of partitions, where the subject depends on it.
     pub(super) fn partitions(&self) -> Option<NonZeroU32> {
         self.partitions.filter(|_| self.pieces.contains(&Piece::Partition))
     }
+}
+
+/// With its placeholders.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| {
+            f.write_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Key => KEY,
+                Piece::Partition => PARTITION,
+            })
+        })
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn append(tokens: &mut Vec<Option<String>>, text: &str) {
@@ -271,6 +315,7 @@ mod tests {
             connection_id: "b-0".to_owned(),
             queue: "main.RTO.acme".to_owned(),
             partitions: partitions.and_then(NonZeroU32::new),
+            max_body: 4 << 20,
         }
     }
 
@@ -301,6 +346,24 @@ mod tests {
             let bound = SubjectTemplate::parse(template).unwrap().bind(&context(Some(12)));
             assert_eq!(bound.of(&event()), subject);
             assert_eq!(bound.pattern(), pattern);
+        }
+    }
+
+    /// D14: what the server complains of holds the key of a person.
+    #[test]
+    fn a_subject_is_shown_with_all_but_its_key() {
+        let key = "9e107d9d372bb6826bd81d3542a419d6";
+        for (template, named, shown) in [
+            ("e.{namespace}.{key}", format!("e.acme.{key}"), "e.acme.{key}"),
+            ("e.{key}.p{partition}", format!("e.{key}.p11"), "e.{key}.p11"),
+            ("e.{namespace}", "e.acme".to_owned(), "e.acme"),
+            ("e.{partition}{key}", format!("e.7{key}"), "e.{partition}{key}"),
+            ("e.{namespace}.{key}", format!("other.{key}"), "e.acme.{key}"),
+            ("e.{key}", format!("e.{key}0"), "e.{key}"),
+            ("e.{key}", "e.é".repeat(20), "e.{key}"),
+        ] {
+            let bound = SubjectTemplate::parse(template).unwrap().bind(&context(Some(12)));
+            assert_eq!(bound.without_key(&named), shown);
         }
     }
 
@@ -343,6 +406,15 @@ mod tests {
             let id = IdTemplate::parse("{namespace}{message_id}").unwrap().bind(&context(None));
             prop_assert_eq!(id.of(&a) == id.of(&b), a == b);
             prop_assert!(id.of(&a).is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_graphic())));
+        }
+
+        #[test]
+        fn no_key_is_ever_shown(key in "[0-9a-f]{32}", partition in 0..20_u32, template in prop::sample::select(
+            vec!["e.{key}", "{partition}{key}", "{key}{partition}", "{key}.{partition}", "p{partition}.{key}.x"],
+        )) {
+            let bound = SubjectTemplate::parse(template).unwrap().bind(&context(Some(12)));
+            let named = template.replace(KEY, &key).replace(PARTITION, &partition.to_string());
+            prop_assert!(!bound.without_key(&named).contains(&key));
         }
 
         #[test]

@@ -49,7 +49,7 @@ async fn outcome(url: &str, config: NatsConfig) -> Result<(), (SinkErrorKind, St
 async fn assert_refused(url: &str, config: NatsConfig) {
     let (kind, message) = outcome(url, config).await.expect_err("a refusal");
     assert_eq!(kind, SinkErrorKind::Misconfigured, "{message}");
-    assert!(message.contains("credentials"), "{message}");
+    assert!(message.contains("refuses the login") || message.contains("sinks.nats."), "{message}");
 }
 
 async fn a_user_and_password() {
@@ -107,12 +107,12 @@ async fn a_credentials_file() {
     let system = KeyPair::new_account();
     let server = NatsServer::start(&operator_mode(&operator, &account, &system));
     let directory = tempfile::tempdir().unwrap();
-    let file = write(directory.path(), "creds", &credentials(&account, &user));
+    let file = write(directory.path(), "creds", &credentials(&account, &user, -1));
     let with = |file: &Path| NatsConfig { credentials_file: Some(file.to_owned()), ..config() };
     outcome(&server.url(), with(&file)).await.unwrap();
 
     let stranger = KeyPair::new_account();
-    let strange = write(directory.path(), "strange", &credentials(&stranger, &user));
+    let strange = write(directory.path(), "strange", &credentials(&stranger, &user, -1));
     assert_refused(&server.url(), with(&strange)).await;
     let empty = write(directory.path(), "empty", "");
     assert_refused(&server.url(), with(&empty)).await;
@@ -181,7 +181,7 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
 
 /// A server's configuration for users known by JWT: an account with JetStream, and the one that the server
 /// needs for itself.
-fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) -> String {
+pub fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) -> String {
     let unlimited = json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
         "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
@@ -201,10 +201,10 @@ fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) -> Str
     )
 }
 
-/// What `nsc generate creds` writes.
-fn credentials(account: &KeyPair, user: &KeyPair) -> String {
+/// What `nsc generate creds` writes for a user who may publish so many bytes at once; -1 is no limit.
+pub fn credentials(account: &KeyPair, user: &KeyPair, payload: i64) -> String {
     let jwt =
-        jwt(account, user, json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}));
+        jwt(account, user, json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": payload}));
     let seed = user.seed().unwrap();
     format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\

@@ -1,6 +1,6 @@
 //! The NATS sink and real servers.
 
-mod logins;
+pub mod logins;
 mod records;
 mod troubles;
 mod whole;
@@ -30,6 +30,7 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
         connection_id: "b1".to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions: partitions.and_then(NonZeroU32::new),
+        max_body: 4 << 20,
     }
 }
 

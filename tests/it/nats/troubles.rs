@@ -1,16 +1,20 @@
 //! What a server or a stream does wrong, seen by the real pump: nothing is lost, and the trouble has a name.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream};
+use atdata_bridge::event::{Batch, SessionId};
+use atdata_bridge::key::Key;
 use atdata_bridge::secret::Secret;
-use atdata_bridge::sink::Sink;
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
+use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkErrorKind, Verdict};
 use atdata_bridge::telemetry::states::State;
 use atdata_bridge::units::Period;
 use futures_util::StreamExt;
+use tokio::time::{sleep, timeout};
 
-use super::{context, deliver, sink};
+use super::{context, deliver, event, sink};
 use crate::sink_contract::{Rig, account};
 use crate::support::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
 use crate::support::proxy::Proxy;
@@ -30,6 +34,7 @@ on_nats!(
     cut_connections_lose_and_double_nothing,
     an_outage_is_seen_while_nothing_happens,
     core_nats_keeps_order_over_cut_connections,
+    a_limit_that_was_raised_is_asked_for_again,
 );
 
 fn config(stream: &str, subject: &str) -> NatsConfig {
@@ -298,6 +303,36 @@ async fn cut_connections_lose_and_double_nothing() {
     assert!(proxy.connections() > 5, "{} connections", proxy.connections());
     assert_exactly(&stream, "EVENTS", 4000).await;
     rig.drain().await;
+}
+
+/// A server names its limit once for each connection: an event must not be called too large by an old one.
+async fn a_limit_that_was_raised_is_asked_for_again() {
+    let server = NatsServer::start("max_payload: 1000\n");
+    make_stream(&server.jetstream().await, "EVENTS", &["events"]).await;
+    let mut sink = sink(&server.url(), config("EVENTS", "events"), context(None));
+    let body = format!(r#"{{"md5":"{}","x":"{}"}}"#, Key::digest(b"x"), "x".repeat(2000));
+    let batch = Batch {
+        session: SessionId(1),
+        first: 1,
+        events: vec![event("ID:1", body.clone())],
+        received: Instant::now(),
+    };
+    let large = Arc::new(batch).refs().next().unwrap();
+    let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    server.reload_with("max_payload: 10000\n");
+    let asked = async {
+        for id in 1.. {
+            match submit.submit(&[Delivery { id: DeliveryId(id), event: large.clone() }]) {
+                Ok(_) => assert!(matches!(verdicts.next().await.unwrap()[..], [(_, Verdict::Reject(_))])),
+                Err(error) => return assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SOON, asked).await.expect("it asks the server again");
+    drop((submit, verdicts));
+    let told = deliver(sink.as_mut(), vec![event("ID:1", body)]).await.unwrap();
+    assert!(matches!(told[..], [Verdict::Durable]), "{told:?}");
 }
 
 async fn an_outage_is_seen_while_nothing_happens() {

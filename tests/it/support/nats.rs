@@ -76,7 +76,8 @@ impl Drop for ShownOnFailure {
 }
 
 impl NatsServer {
-    /// Starts a server, `config` added to its configuration, and waits until it serves.
+    /// Starts a server, `config` added to its configuration, and waits until it serves. A `jetstream` block of its own
+    /// stands instead of the usual one; `STORE` in it is where it may write.
     pub fn start(config: &str) -> Self {
         let server = Server::new("nats");
         let port = server.launch_on(free_port, |port| command(&server, port, config));
@@ -121,6 +122,14 @@ impl NatsServer {
         self.restart();
     }
 
+    /// Gives it `config` instead while it runs: connections stay.
+    pub fn reload_with(&self, config: &str) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.to_owned();
+        // Writes the file.
+        drop(command(&self.server, self.port, config));
+        self.server.hang_up();
+    }
+
     /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.server.freeze();
@@ -145,11 +154,9 @@ impl NatsServer {
 fn command(server: &Server, port: u16, config: &str) -> Command {
     let program = directory().unwrap_or_else(|reason| panic!("{reason}")).join("nats-server");
     let store = server.directory().join("store");
-    let text = format!(
-        "listen: \"{}\"\njetstream {{ store_dir: \"{}\" }}\n{config}",
-        loopback(port),
-        store.display()
-    );
+    let usual = if config.contains("jetstream") { "" } else { "jetstream { store_dir: \"STORE\" }\n" };
+    let text = format!("listen: \"{}\"\n{usual}{config}", loopback(port));
+    let text = text.replace("STORE", &store.display().to_string());
     let path = server.directory().join("server.conf");
     fs::write(&path, text).expect("write the server's configuration");
     let mut command = Command::new("sh");

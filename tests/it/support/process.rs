@@ -112,6 +112,11 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         let process = self.process();
         let process = process.as_ref().expect("a server that runs");

@@ -1,0 +1,428 @@
+//! What the server and the client library say, in words that name the cause, the option and what to do.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
+
+use super::listener::{Address, Greeting, Listener};
+use super::settings::{Auth, NatsKind, NatsSettings};
+use super::stream::Known;
+use super::template::Subject;
+use crate::display::one_line;
+use crate::sink::kind::SinkKind;
+use crate::sink::{SinkContext, SinkError};
+use crate::tls::{self, TlsError, TlsOptions};
+
+/// What an error is told with: the settings, and the names of their options.
+#[derive(Clone, Debug)]
+pub(super) struct Explainer {
+    settings: Arc<NatsSettings>,
+    context: SinkContext,
+    subject: Subject,
+}
+
+impl Explainer {
+    pub(super) fn new(settings: Arc<NatsSettings>, context: SinkContext, subject: Subject) -> Self {
+        Self { settings, context, subject }
+    }
+
+    /// What events are published to.
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// The full key of one of the sink's options.
+    pub(super) fn option(&self, option: &str) -> String {
+        self.context.option(NatsKind::NAME, option)
+    }
+
+    /// What the server's `-ERR` means; `None` where the end of the connection follows and says enough. What it says
+    /// of a subject may hold a key (D14).
+    pub(super) fn server_error(&self, said: &str) -> Option<SinkError> {
+        let lower = said.to_ascii_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+        let named = || said.split('"').nth(1).unwrap_or_default();
+        if says(&["permissions violation for subscription"]) {
+            Some(SinkError::misconfigured(format!(
+                "this user may not subscribe to {0}.>, where the acknowledgements arrive: allow it, or set {1}",
+                self.settings.inbox_prefix,
+                self.option("inbox_prefix")
+            )))
+        } else if says(&["permissions violation"]) {
+            Some(self.may_not_publish(named()))
+        } else if says(&["maximum payload violation"]) {
+            Some(SinkError::misconfigured(
+                "an event is larger than the server takes from this user (Maximum Payload Violation): raise the \
+                 payload limit of its account, or the server's max_payload",
+            ))
+        } else if says(&["maximum connections exceeded", "maximum account active connections exceeded"]) {
+            Some(SinkError::unavailable(format!(
+                "the NATS server takes no more connections now ({}): it passes when another client leaves; raise \
+                 max_connections if these are wanted",
+                one_line(said)
+            )))
+        } else if says(&["route port", "leaf node port", "gateway port", "leafnode port"]) {
+            Some(SinkError::misconfigured(format!(
+                "{} names a port for other NATS servers ({}): write the port for clients, usually 4222",
+                self.option("url"),
+                one_line(said)
+            )))
+        } else if says(&["authentication timeout"]) {
+            Some(SinkError::unavailable("the NATS server did not get the login in time: the network is slow"))
+        } else if says(&["authentication", "authorization", "credentials"]) {
+            Some(self.login_refused(said))
+        } else {
+            None
+        }
+    }
+
+    fn may_not_publish(&self, named: &str) -> SinkError {
+        SinkError::misconfigured(match named.starts_with('$') {
+            true => format!(
+                "this user may not publish to {}, by which JetStream is asked about the stream: allow it, and {}.>",
+                one_line(named),
+                self.settings.inbox_prefix
+            ),
+            false => format!(
+                "this user may not publish to {}: give it the permission for {}, or change {}",
+                self.subject.without_key(named),
+                self.subject.pattern(),
+                self.option("subject")
+            ),
+        })
+    }
+
+    /// The server takes no such login.
+    pub(super) fn login_refused(&self, said: &str) -> SinkError {
+        let key = |option| self.option(option);
+        let advice = match &self.settings.auth {
+            Auth::None => format!(
+                "it wants one, and none is set: set {} and {}, or one of {}, {}, {}",
+                key("username"),
+                key("password_file"),
+                key("token_file"),
+                key("nkey_file"),
+                key("credentials_file")
+            ),
+            Auth::Password { username, password } => format!(
+                "check {}, now {}, and {}",
+                key("username"),
+                one_line(username),
+                key(password.option("password", "password_file"))
+            ),
+            Auth::Token(token) => format!("check {}", key(token.option("token", "token_file"))),
+            Auth::Nkey(seed) => format!(
+                "check {}: does the server know its public key?",
+                key(seed.option("nkey", "nkey_file"))
+            ),
+            Auth::Credentials(path) => format!(
+                "check {} = {}: does the server know its account, and has it not expired?",
+                key("credentials_file"),
+                path.display()
+            ),
+        };
+        SinkError::misconfigured(format!("the NATS server refuses the login ({}): {advice}", one_line(said)))
+    }
+
+    /// What a missing stream means where none is to be made.
+    pub(super) fn no_stream(&self, name: &str) -> SinkError {
+        SinkError::misconfigured(format!(
+            "there is no stream {name}: make it, or let the bridge make it with {} = true",
+            self.option("create_stream.enabled")
+        ))
+    }
+
+    /// Nobody listens where JetStream would.
+    pub(super) fn no_jetstream(&self, known: Known<'_>) -> SinkError {
+        let domain = known.domain.map_or(String::new(), |domain| format!(" domain {domain}"));
+        if known.seen || known.offered || known.domain.is_some() {
+            return SinkError::unavailable(format!(
+                "nobody answers for JetStream{domain} now: its servers, or a leaf node's connection to its hub, are away; \
+                 if it was never there, check {}",
+                self.option("domain")
+            ));
+        }
+        SinkError::misconfigured(format!(
+            "the NATS server offers no JetStream: switch it on, or set {}, or {} = \"core\"; a leaf node without \
+             JetStream of its own says the same while its hub is away",
+            self.option("domain"),
+            self.option("delivery")
+        ))
+    }
+
+    /// The files of the credentials.
+    pub(super) fn unusable_credentials(&self, path: &Path, error: &io::Error) -> SinkError {
+        SinkError::misconfigured(format!(
+            "{} = {} can't be used: {}; it must hold a user's JWT and its seed, as `nsc generate creds` writes them",
+            self.option("credentials_file"),
+            path.display(),
+            one_line(&error.to_string())
+        ))
+    }
+
+    /// The files for TLS, and the options that name them.
+    pub(super) fn tls_options(&self) -> TlsOptions {
+        let tls = &self.settings.tls;
+        TlsOptions {
+            table: self.option("tls"),
+            address: self.option("url"),
+            ca_file: tls.ca_file.clone(),
+            certificate_file: tls.certificate_file.clone(),
+            key_file: tls.key_file.clone(),
+        }
+    }
+
+    /// The files of the settings are no good for TLS.
+    pub(super) fn no_tls(error: &TlsError) -> SinkError {
+        SinkError::misconfigured(error.to_string())
+    }
+
+    fn cannot_sign(&self) -> SinkError {
+        let option = match &self.settings.auth {
+            Auth::Nkey(seed) => seed.option("nkey", "nkey_file"),
+            _ => "credentials_file",
+        };
+        let key = self.option(option);
+        SinkError::misconfigured(format!(
+            "{key} can't sign the login: it holds no seed of a user, which begins with SU"
+        ))
+    }
+
+    /// Why no connection to `server` came about. Looks at what listens there where the error does not tell.
+    pub(super) async fn not_connected(
+        &self,
+        server: &str,
+        error: &ConnectError,
+        tls: Option<&tls::Client>,
+    ) -> SinkError {
+        let Ok(address) = server.parse::<ServerAddr>() else {
+            return SinkError::misconfigured(format!("{server} is not the address of a server"));
+        };
+        let at = shown(&address);
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation => return self.login_refused("authorization violation"),
+            ConnectErrorKind::Authentication => return self.cannot_sign(),
+            ConnectErrorKind::Dns => {
+                let why = StdError::source(error).map(ToString::to_string).unwrap_or_default();
+                return SinkError::unavailable(format!(
+                    "can't look up {}: {}; check {} and the name service",
+                    address.host(),
+                    one_line(&why),
+                    self.option("url")
+                ));
+            }
+            _ => {}
+        }
+        if let Some(ServerError::Other(said)) = cause::<ServerError>(error) {
+            let words =
+                || SinkError::unavailable(format!("the NATS server at {at} says: {}", one_line(said)));
+            return self.server_error(said).unwrap_or_else(words);
+        }
+        let of_tls = cause::<rustls::Error>(error);
+        // Whoever answers in no TLS at all is looked at below.
+        let speaks_tls = of_tls.is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_)));
+        if let Some(tls) = tls.filter(|_| speaks_tls) {
+            return tls_failed(&at, &tls.explain(address.host(), error));
+        }
+        if let Some(error) = cause::<io::Error>(error).filter(|error| is_unreachable(error.kind())) {
+            return self.unreachable(&at, &error.to_string());
+        }
+        self.not_as_it_should(&at, &address, tls).await
+    }
+
+    fn unreachable(&self, at: &str, why: &str) -> SinkError {
+        SinkError::unavailable(format!(
+            "can't reach {at}: {}; see that the NATS server runs, and check {} and the network",
+            one_line(why),
+            self.option("url")
+        ))
+    }
+
+    async fn not_as_it_should(&self, at: &str, address: &ServerAddr, tls: Option<&tls::Client>) -> SinkError {
+        let config = tls.map(|tls| Arc::new(tls.config()));
+        let address = Address { host: address.host().to_owned(), port: address.port(), tls: config };
+        let url = self.option("url");
+        match address.look().await {
+            Listener::Foreign(wire) => SinkError::misconfigured(format!(
+                "{at} speaks {wire}, not NATS: correct {url}; NATS servers listen on port 4222, if nothing else is set"
+            )),
+            Listener::Nats(greeting) => self.nats_ends(at, &greeting),
+            Listener::Tls(behind) => self.tls_there(at, behind.as_deref()),
+            Listener::Silent => SinkError::unavailable(format!(
+                "{at} takes connections and says nothing, while a NATS server greets at once: see whether it hangs, and \
+                 check {url}"
+            )),
+            Listener::Drops => SinkError::unavailable(format!(
+                "{at} closes each connection at once: see whether a NATS server runs behind it, and check {url}"
+            )),
+            Listener::Away(why) => self.unreachable(at, &why),
+            Listener::Unknown => SinkError::misconfigured(format!("{at} does not speak NATS: correct {url}")),
+        }
+    }
+
+    /// It is a NATS server, and yet the connection did not come about.
+    fn nats_ends(&self, at: &str, greeting: &Greeting) -> SinkError {
+        let tls = &self.settings.tls;
+        let key = |option| self.option(option);
+        if tls.required && !greeting.offers_tls() {
+            return SinkError::misconfigured(format!(
+                "{at} speaks NATS without TLS: write nats:// in {} and unset {}, or switch TLS on in the server",
+                key("url"),
+                key("tls")
+            ));
+        }
+        if tls.first {
+            return SinkError::misconfigured(format!(
+                "{at} greets before TLS begins: unset {}",
+                key("tls.first")
+            ));
+        }
+        if greeting.tls_verify && tls.identity().is_none() {
+            return self.wants_certificate(at);
+        }
+        let certificate = match greeting.tls_verify {
+            true => format!(", perhaps because it does not accept {}", key("tls.certificate_file")),
+            false => String::new(),
+        };
+        SinkError::unavailable(format!(
+            "the NATS server at {at} ended the connection before the login{certificate}"
+        ))
+    }
+
+    fn wants_certificate(&self, at: &str) -> SinkError {
+        SinkError::misconfigured(format!(
+            "TLS with {at}: the server wants a client certificate: set {} and {}",
+            self.option("tls.certificate_file"),
+            self.option("tls.key_file")
+        ))
+    }
+
+    /// It speaks TLS from the first byte on.
+    fn tls_there(&self, at: &str, behind: Option<&Listener>) -> SinkError {
+        let key = |option| self.option(option);
+        if let Some(Listener::Foreign(wire)) = behind {
+            return SinkError::misconfigured(format!(
+                "{at} speaks {wire} over TLS, not NATS: correct {}",
+                key("url")
+            ));
+        }
+        if self.settings.tls.first {
+            return SinkError::unavailable(format!(
+                "{at} speaks TLS, but does not greet behind it as a NATS server: check {}",
+                key("url")
+            ));
+        }
+        SinkError::misconfigured(format!(
+            "{at} speaks TLS from the first byte on: write tls:// in {} and set {} = true if it is a NATS server, or \
+             correct the address",
+            key("url"),
+            key("tls.first")
+        ))
+    }
+}
+
+fn tls_failed(at: &str, error: &TlsError) -> SinkError {
+    let text = format!("TLS with {at}: {error}");
+    match error.needs_operator() {
+        true => SinkError::misconfigured(text),
+        false => SinkError::unavailable(text),
+    }
+}
+
+/// Host and port.
+fn shown(address: &ServerAddr) -> String {
+    match address.host() {
+        host if host.contains(':') => format!("[{host}]:{}", address.port()),
+        host => format!("{host}:{}", address.port()),
+    }
+}
+
+fn is_unreachable(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(kind, ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable)
+}
+
+/// The first error of this type among the causes of `error`. What an error of the system is made of is none of its
+/// own sources.
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref())) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::findings::Findings;
+    use crate::sink::kind::Surroundings;
+    use crate::sink::nats::config::NatsConfig;
+    use crate::sink::nats::settings::check;
+
+    /// One for a sink that publishes to this subject.
+    pub(in crate::sink::nats) fn explainer(subject: &str) -> Explainer {
+        let config = NatsConfig {
+            url: Some("nats://a:4222".to_owned()),
+            stream: Some("EVENTS".to_owned()),
+            subject: subject.to_owned(),
+            ..NatsConfig::default()
+        };
+        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &surroundings, &mut Findings::default()).unwrap();
+        let context =
+            SinkContext { sink: "nats".to_owned(), namespace: "acme".to_owned(), ..SinkContext::default() };
+        let subject = settings.subject.bind(&context);
+        Explainer::new(Arc::new(settings), context, subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::explainer;
+    use super::*;
+    use crate::sink::SinkErrorKind;
+
+    #[test]
+    fn what_the_server_forbids_is_the_operator_s_and_names_no_one() {
+        let explainer = explainer("e.{namespace}.{key}");
+        for (said, part) in [
+            (
+                r#"Permissions Violation for Publish to "e.acme.9e107d9d372bb6826bd81d3542a419d6""#,
+                "publish to e.acme.{key}: give it the permission for e.acme.*, or change sinks.nats.subject",
+            ),
+            (r#"Permissions Violation for Publish to "$JS.API.STREAM.INFO.E""#, "$JS.API.STREAM.INFO.E"),
+            (r#"Permissions Violation for Subscription to "_INBOX.x.*""#, "sinks.nats.inbox_prefix"),
+            ("User Authentication Expired", "the login (User Authentication Expired)"),
+            ("Authorization Violation", "set sinks.nats.username"),
+            ("Maximum Payload Violation", "payload limit"),
+            ("Attempted To Connect To Route Port", "sinks.nats.url names a port for other NATS servers"),
+        ] {
+            let error = explainer.server_error(said).unwrap();
+            assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+            let shown = error.to_string();
+            assert!(shown.contains(part) && !shown.contains("9e107"), "{shown}");
+        }
+        let full = explainer.server_error("maximum connections exceeded").unwrap();
+        assert_eq!(full.kind, SinkErrorKind::Unavailable, "{full}");
+        assert!(explainer.server_error("Stale Connection").is_none(), "the end of the connection follows");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_reached_is_named_with_the_option_to_look_at() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let error = explainer("e").not_connected("nats://a", &ConnectError::from(refused), None).await;
+        let shown = error.to_string();
+        assert_eq!(
+            shown,
+            "can't reach a:4222: connection refused; see that the NATS server runs, and check sinks.nats.url and the network"
+        );
+    }
+}

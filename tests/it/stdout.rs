@@ -1,0 +1,52 @@
+//! Events on standard output, for whoever looks at them with the tools of a shell.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::bridge::Setup;
+use crate::support::broker::{Protocol, Version, shared};
+use crate::support::events::Events;
+use crate::support::scenario::{place, publish, subscribed};
+use crate::support::{SOON, on_each_broker};
+
+on_each_broker!(over each protocol: ends_when_its_reader_has_left);
+
+/// As every filter does: at the first write that nobody reads, with success, and without a word of trouble.
+async fn ends_when_its_reader_has_left(version: Version, protocol: Protocol) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "left"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("make a pipe").success());
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .unset("SINKS__FILE__DIRECTORY")
+        .set("SINKS__LOOK__KIND", "stdout")
+        .program(PathBuf::from("sh"))
+        .argument("-c")
+        .argument(format!("exec {} >{}", env!("CARGO_BIN_EXE_atdata-bridge"), pipe.display()));
+    let mut bridge = setup.start();
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        BufReader::new(File::open(pipe).expect("open the pipe")).read_line(&mut line).expect("read a line");
+        line
+    });
+    subscribed(broker, queue, 1).await;
+    let events = Events::good(1);
+    publish(broker, namespace, events).await;
+    assert_eq!(reader.await.expect("a line").trim_end(), events.body(0));
+
+    // The pipe is closed, which the next write finds.
+    publish(broker, namespace, events).await;
+    let status = bridge.ended(SOON).await;
+    let log = bridge.log();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("whoever read standard output has left: ended"), "{log}");
+    for trouble in ["retrying: ", "held: ", "fault"] {
+        assert!(!log.contains(trouble), "{trouble}: {log}");
+    }
+    // What was written is acknowledged, and what nobody took is not (I1).
+    subscribed(broker, queue, 0).await;
+    assert_eq!(broker.depth(queue), 1, "{log}");
+    assert!(log.contains("acked=1"), "{log}");
+}
