@@ -175,5 +175,6 @@ fn context() -> SinkContext {
         connection_id: "bench-1".to_owned(),
         queue: "bench.RTO.acme".to_owned(),
         partitions: None,
+        ..SinkContext::default()
     }
 }

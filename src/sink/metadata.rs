@@ -86,6 +86,7 @@ mod tests {
             connection_id: "b-0".to_owned(),
             queue: "d.RTO.acme".to_owned(),
             partitions: None,
+            ..SinkContext::default()
         };
         let mut headers = Vec::new();
         each(&event, &context, |name, value| {

@@ -50,6 +50,10 @@ pub struct SinkContext {
     pub queue: String,
     /// `event.partitions`: the same number for every sink (D5).
     pub partitions: Option<NonZeroU32>,
+    /// The sink's table, such as `sinks.file`: the full key of each of its options begins with it.
+    pub table: String,
+    /// `source.max_body`: no body is larger.
+    pub max_body: usize,
 }
 
 /// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.

@@ -41,6 +41,7 @@ fn context(connection_id: &str) -> SinkContext {
         connection_id: connection_id.to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions: NonZeroU32::new(4),
+        ..SinkContext::default()
     }
 }
 

@@ -52,6 +52,7 @@ mod tests {
             connection_id: "b-0".to_owned(),
             queue: "main.RTO.acme".to_owned(),
             partitions: NonZeroU32::new(partitions),
+            ..SinkContext::default()
         })
     }
 

@@ -185,6 +185,7 @@ mod tests {
             connection_id: "b-0".to_owned(),
             queue: "main.RTO.acme".to_owned(),
             partitions: None,
+            ..SinkContext::default()
         })
     }
 

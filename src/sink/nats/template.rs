@@ -271,6 +271,7 @@ mod tests {
             connection_id: "b-0".to_owned(),
             queue: "main.RTO.acme".to_owned(),
             partitions: partitions.and_then(NonZeroU32::new),
+            ..SinkContext::default()
         }
     }
 

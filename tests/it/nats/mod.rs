@@ -30,6 +30,7 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
         connection_id: "b1".to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions: partitions.and_then(NonZeroU32::new),
+        ..SinkContext::default()
     }
 }
 
