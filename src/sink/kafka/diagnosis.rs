@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::types::RDKafkaErrorCode as Code;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -16,8 +15,8 @@ use tokio::time::timeout;
 use super::config::{KafkaSettings, Mechanism};
 use super::greeting::{Answer, Login, ask, greet};
 use super::judge;
-use super::look::Leader;
 use super::names::Names;
+use super::outbox::Failure;
 use crate::display::one_line;
 use crate::sink::SinkError;
 use crate::tls::{self, Cause, TlsError, TlsOptions};
@@ -65,20 +64,19 @@ impl Doctor {
         }
     }
 
-    /// Why a leader is not reached at the address that it advertises. Blocks.
-    pub(super) fn of_leader(&mut self, leader: &Leader, failure: Option<&(Code, String)>) -> SinkError {
-        let Leader { id, address, .. } = leader;
+    /// Why a broker is not reached at the address that it advertises. Blocks.
+    pub(super) fn of_advertised(&mut self, id: i32, address: &str, failure: Option<&Failure>) -> SinkError {
         let found = self.found(address);
         let why = match (found, failure) {
-            (Found::MustAct(text), _) => return SinkError::misconfigured(at_leader(*id, address, &text)),
+            (Found::MustAct(text), _) => return SinkError::misconfigured(at_advertised(id, address, &text)),
             (Found::Passes(text), _) => text,
-            (Found::Good, Some((code, words))) if judge::needs_operator(*code) => {
+            (Found::Good, Some(Failure { code, words, .. })) if judge::needs_operator(*code) => {
                 return judge::failed(*code, words, &self.names);
             }
-            (Found::Good, Some((_, words))) => words.clone(),
+            (Found::Good, Some(Failure { words, .. })) => words.clone(),
             (Found::Good, None) => "it does not answer".to_owned(),
         };
-        SinkError::unavailable(at_leader(*id, address, &why))
+        SinkError::unavailable(at_advertised(id, address, &why))
     }
 
     fn found(&mut self, addresses: &str) -> Found {
@@ -332,9 +330,9 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-fn at_leader(id: i32, address: &str, why: &str) -> String {
+fn at_advertised(id: i32, address: &str, why: &str) -> String {
     format!(
-        "broker {id} leads partitions of the topic and is not reached at {address}, which it advertises: {why}; look at \
-         advertised.listeners of that broker"
+        "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
+         that broker"
     )
 }

@@ -54,7 +54,7 @@ struct State {
     /// What the brokers, or the lack of them, said last.
     trouble: Option<SinkError>,
     /// Why a connection failed last, in librdkafka's words.
-    failure: Option<(Code, String)>,
+    failure: Option<Failure>,
     /// librdkafka has lost its connections to all brokers.
     all_down: bool,
     /// Until when the brokers answer late on purpose.
@@ -218,14 +218,14 @@ impl Outbox {
     pub(super) fn set_failure(&self, code: Code, words: &str) {
         let passes = [Code::BrokerTransportFailure, Code::Resolve, Code::OperationTimedOut];
         let mut state = self.lock();
-        let is_less = |(known, _): &(Code, String)| passes.contains(&code) && !passes.contains(known);
+        let is_less = |known: &Failure| passes.contains(&code) && !passes.contains(&known.code);
         if !state.failure.as_ref().is_some_and(is_less) {
-            state.failure = Some((code, said(words)));
+            state.failure = Some(Failure::new(code, words));
         }
     }
 
     /// Why a connection failed last, if none has succeeded since.
-    pub(super) fn failure(&self) -> Option<(Code, String)> {
+    pub(super) fn failure(&self) -> Option<Failure> {
         self.lock().failure.clone()
     }
 
@@ -319,18 +319,29 @@ impl State {
     }
 }
 
-/// What of librdkafka's words tells the cause: which of its brokers it was, times and counts make every failure a
-/// new one.
-fn said(words: &str) -> String {
-    let words = words.split(" (after ").next().unwrap_or(words);
-    let words = match words.split_once("://") {
-        // `sasl_ssl://host:9092/bootstrap: what has failed`
-        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
-            rest.split_once(": ").map_or(words, |(_, what)| what)
-        }
-        _ => words,
-    };
-    one_line(words).into_owned()
+/// Why a connection failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// As librdkafka counts it.
+    pub(super) code: Code,
+    /// What of its words tells the cause: which broker it was, times and counts make every failure a new one.
+    pub(super) words: String,
+    /// The broker, unless it is known by one of the configured addresses only: number and address.
+    pub(super) broker: Option<(i32, String)>,
+}
+
+impl Failure {
+    fn new(code: Code, words: &str) -> Self {
+        let words = words.split(" (after ").next().unwrap_or(words);
+        // `sasl_ssl://host:9092/bootstrap: what has failed`, or `host:9092/1: what has failed`.
+        let named = words.split_once(": ").and_then(|(who, what)| {
+            let (address, id) = who.rsplit_once('/').filter(|_| !who.contains(' '))?;
+            let address = address.split_once("://").map_or(address, |(_, address)| address);
+            Some((id.parse().ok().map(|id| (id, one_line(address).into_owned())), what))
+        });
+        let (broker, what) = named.unwrap_or((None, words));
+        Self { code, words: one_line(what).into_owned(), broker }
+    }
 }
 
 #[cfg(test)]
@@ -401,15 +412,23 @@ mod tests {
         let words = "sasl_plaintext://127.0.0.1:9092/1: SASL authentication error: Authentication failed: Invalid \
                      username or password (after 302ms in state AUTH_REQ, 1 identical error(s) suppressed)";
         let short = "SASL authentication error: Authentication failed: Invalid username or password";
-        assert_eq!(said(words), short);
-        assert_eq!(said("Failed to resolve 'a:1': no"), "Failed to resolve 'a:1': no");
+        let failure = Failure::new(Code::Authentication, words);
+        assert_eq!((failure.words.as_str(), failure.broker), (short, Some((1, "127.0.0.1:9092".to_owned()))));
+        for (words, what, broker) in [
+            ("Failed to resolve 'a:1': no", "Failed to resolve 'a:1': no", None),
+            ("a:1/bootstrap: Connect to ipv4#a:1 failed: no", "Connect to ipv4#a:1 failed: no", None),
+            ("a:1/2: Connect failed: no", "Connect failed: no", Some((2, "a:1".to_owned()))),
+        ] {
+            let failure = Failure::new(Code::BrokerTransportFailure, words);
+            assert_eq!((failure.words.as_str(), failure.broker), (what, broker));
+        }
         let outbox = Outbox::new(None, None);
         outbox.set_failure(Code::Authentication, words);
         outbox.set_failure(
             Code::BrokerTransportFailure,
             "ssl://a:1/bootstrap: Disconnected (after 3ms in state UP)",
         );
-        assert_eq!(outbox.failure(), Some((Code::Authentication, short.to_owned())));
+        assert_eq!(outbox.failure().map(|failure| failure.words), Some(short.to_owned()));
         outbox.set_trouble(None);
         assert_eq!(outbox.failure(), None);
     }

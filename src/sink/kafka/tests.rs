@@ -412,10 +412,10 @@ async fn a_refusal_of_a_batch_rejects_nothing() {
     let mut lane = Lane::new(sink(&cluster));
     let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
     cluster.request_errors(Api::Produce, &[good, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
-    lane.settle((0..300).map(|n| event(n, 0))).await;
+    lane.settle((0..2000).map(|n| event(n, 0))).await;
     assert_eq!(lane.rejected, []);
     assert!(lane.openings > 1);
-    assert_exactly(&cluster, 0..300);
+    assert_exactly(&cluster, 0..2000);
     assert!(!lane.sink.memory.is_in_doubt(), "all have been accepted since");
 }
 

@@ -15,7 +15,7 @@ use super::judge;
 use super::look::{Leader, Looked, Topic, look, reaches};
 use super::names::Names;
 use super::opening::Client;
-use super::outbox::Outbox;
+use super::outbox::{Failure, Outbox};
 use super::reminder::Reminder;
 use super::rights;
 use crate::sink::SinkError;
@@ -83,7 +83,7 @@ impl Watch {
                     }
                     let failure = self.outbox.failure();
                     let patience = if failure.is_some() { REFUSED_WITHIN } else { ANSWER_WITHIN };
-                    let is_clear = failure.is_some_and(|(code, _)| judge::needs_operator(code));
+                    let is_clear = failure.is_some_and(|failure| judge::needs_operator(failure.code));
                     if is_clear || self.is_over() || began.elapsed() >= patience {
                         return Err(self.explain(&error));
                     }
@@ -159,7 +159,7 @@ impl Watch {
         }
         let silent = |leader: &&Leader| !reaches(client, &self.names, leader, within);
         let leader = topic.leaders.iter().find(silent)?.clone();
-        Some(self.doctor.of_leader(&leader, self.outbox.failure().as_ref()))
+        Some(self.doctor.of_advertised(leader.id, &leader.address, self.outbox.failure().as_ref()))
     }
 
     /// No broker has answered for the topic: why.
@@ -167,8 +167,12 @@ impl Watch {
         if let Some(error) = self.doctor.of_brokers() {
             return error;
         }
-        match self.outbox.failure() {
-            Some((code, words)) => judge::failed(code, &words, &self.names),
+        let failure = self.outbox.failure();
+        match &failure {
+            Some(Failure { broker: Some((id, address)), .. }) => {
+                self.doctor.of_advertised(*id, address, failure.as_ref())
+            }
+            Some(Failure { code, words, .. }) => judge::failed(*code, words, &self.names),
             None => judge::no_answer(None, &otherwise.to_string(), &self.names),
         }
     }

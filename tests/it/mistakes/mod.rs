@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::SOON;
-use crate::support::admin::Admin;
+use crate::support::admin::{Admin, Metrics};
 use crate::support::bridge::{Bridge, Setup};
 use crate::support::broker::Broker;
 use crate::support::wait_until;
@@ -158,6 +158,11 @@ impl Planted {
         let state = format!(": {state}");
         words.push(&state);
         admin.not_ready(&words).await;
+        if self.exit == 75 {
+            // Before it has taken something there is nothing that it could leave unsettled.
+            let received = |metrics: &Metrics| metrics.sum("atdata_bridge_events_received_total") > 0.0;
+            admin.metrics_until("it has taken events", received).await;
+        }
         bridge.terminate();
         let status = bridge.ended(SOON).await;
         assert_eq!(status.code(), Some(self.exit), "{}: after {line}: {}", row.id, bridge.log());
