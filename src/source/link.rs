@@ -263,8 +263,15 @@ impl Keeper {
         if !matches!(trouble, Trouble::AlreadyConnected { .. }) {
             self.refused_since = None;
         }
-        let next = || State::Starting(format!("{trouble}; trying the next address"));
-        self.reporter.report(self.addresses.failed(state).unwrap_or_else(next));
+        let is_normal = matches!(state, State::Starting(_));
+        let state = self.addresses.failed(state).unwrap_or_else(|| {
+            let going_on = format!("{trouble}; trying the next address");
+            if !is_normal {
+                tracing::warn!("{going_on}");
+            }
+            State::Starting(going_on)
+        });
+        self.reporter.report(state);
         match retry {
             // The broker lets go of the dead session at a moment of its own; be there soon after.
             Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {

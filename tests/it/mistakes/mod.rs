@@ -8,6 +8,7 @@ mod kafka;
 mod nats;
 mod pipeline;
 mod source;
+mod source_tls;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -240,12 +241,19 @@ pub fn id(planted: &str) -> String {
 #[test]
 fn every_row_of_the_page_is_planted_and_every_mistake_has_a_row() {
     let rows: BTreeSet<String> = rows().into_iter().map(|row| row.id).collect();
-    let planted: BTreeSet<String> =
-        [config::PLANTED, files::PLANTED, kafka::PLANTED, nats::PLANTED, pipeline::PLANTED, source::PLANTED]
-            .concat()
-            .iter()
-            .map(|planted| id(planted))
-            .collect();
+    let planted: BTreeSet<String> = [
+        config::PLANTED,
+        files::PLANTED,
+        kafka::PLANTED,
+        nats::PLANTED,
+        pipeline::PLANTED,
+        source::PLANTED,
+        source_tls::PLANTED,
+    ]
+    .concat()
+    .iter()
+    .map(|planted| id(planted))
+    .collect();
     let missing: Vec<_> = rows.symmetric_difference(&planted).collect();
     assert!(missing.is_empty(), "on one side only: {missing:?}");
 }
