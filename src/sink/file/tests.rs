@@ -42,6 +42,7 @@ fn context(connection_id: &str) -> SinkContext {
         queue: "d.RTO.acme".to_owned(),
         partitions: NonZeroU32::new(4),
         max_body: 4 << 20,
+        ..SinkContext::default()
     }
 }
 
