@@ -109,7 +109,11 @@ mod tests {
             ("source.prefetch", json!(1024), Origin::Default),
             ("source.tls.ca_file", Value::Null, Origin::Default),
             ("sinks.events-2.topic", json!("events"), file(31)),
-            ("sinks.events-2.sasl.password", json!("***"), variable("BRIDGE__SINKS__EVENTS-2__SASL__PASSWORD")),
+            (
+                "sinks.events-2.sasl.password",
+                json!("***"),
+                variable("BRIDGE__SINKS__EVENTS-2__SASL__PASSWORD"),
+            ),
         ];
         let options: Vec<_> = options
             .into_iter()
