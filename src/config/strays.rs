@@ -36,7 +36,7 @@ pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
     }
     let begins_with =
         |section: &&str| rest.strip_prefix(&squeezed(section)).is_some_and(|rest| rest.starts_with('_'));
-    let has_section = SECTIONS.iter().any(|section| begins_with(section));
+    let has_section = SECTIONS.iter().any(begins_with);
     let option = options.iter().find(|option| squeezed(&variable(option)) == words);
     // `BRIDGE_SINKS__EVENTS__TOPIC`: the name of a sink is anybody's choice.
     let is_certain = has_section && name.contains("__");
