@@ -32,6 +32,7 @@ pub struct FileConfig {
     /// When a file is finished and the next one begun; earlier when the disk is full.
     pub rotate: RotateConfig,
     /// The most files open at once, when the name has `{partition}`.
+    #[schemars(range(min = 1))]
     pub max_open: u32,
     /// Hold, rather than fill the disk, when all files of this sink together reach this size. Nothing is
     /// ever deleted: move finished files away. Unset: no limit.

@@ -376,8 +376,11 @@ pub(super) mod testing {
         };
         let surroundings = Surroundings { partitions: None, prefetch: 1024 };
         let settings = check(&config, &surroundings, &mut Findings::default()).unwrap();
-        let context =
-            SinkContext { table: "sinks.nats".to_owned(), namespace: "acme".to_owned(), ..SinkContext::default() };
+        let context = SinkContext {
+            table: "sinks.nats".to_owned(),
+            namespace: "acme".to_owned(),
+            ..SinkContext::default()
+        };
         let subject = settings.subject.bind(&context);
         Explainer::new(Arc::new(settings), context, subject)
     }
