@@ -1,6 +1,5 @@
 //! Checks `[source]`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
