@@ -111,7 +111,7 @@ impl Scene {
     }
 
     /// It does not even begin.
-    async fn is_refused(self, id: &str) {
+    async fn refuses_to_begin(self, id: &str) {
         self.fill().await;
         Planted::new(self.setup).keeps(self.broker, &self.queue, EVENTS).shows(id).await;
     }

@@ -67,7 +67,7 @@ pub async fn core_delivery(id: &str) {
 
 async fn refused(id: &str, name: &str, value: &str) {
     let Some(scene) = Scene::new(id, "nats://127.0.0.1:4222").await else { return };
-    scene.set(name, value).is_refused(id).await;
+    scene.set(name, value).refuses_to_begin(id).await;
 }
 
 pub async fn url_without_scheme(id: &str) {
@@ -84,7 +84,7 @@ pub async fn url_of_websockets(id: &str) {
 
 pub async fn stream_not_named(id: &str) {
     let Some(scene) = Scene::new(id, "nats://127.0.0.1:4222").await else { return };
-    scene.unset("SINKS__NATS__STREAM").is_refused(id).await;
+    scene.unset("SINKS__NATS__STREAM").refuses_to_begin(id).await;
 }
 
 pub async fn stream_name_with_dot(id: &str) {
@@ -109,7 +109,7 @@ pub async fn window_too_large(id: &str) {
 
 pub async fn two_logins(id: &str) {
     let Some(scene) = Scene::new(id, "nats://127.0.0.1:4222").await else { return };
-    scene.set("SINKS__NATS__TOKEN", "a").set("SINKS__NATS__NKEY", "SUb").is_refused(id).await;
+    scene.set("SINKS__NATS__TOKEN", "a").set("SINKS__NATS__NKEY", "SUb").refuses_to_begin(id).await;
 }
 
 pub async fn username_alone(id: &str) {
@@ -127,5 +127,5 @@ pub async fn core_with_stream(id: &str) {
 pub async fn password_file_missing(id: &str) {
     let Some(scene) = Scene::new(id, "nats://127.0.0.1:4222").await else { return };
     let scene = scene.set("SINKS__NATS__USERNAME", "bridge");
-    scene.set("SINKS__NATS__PASSWORD_FILE", "/no/such/file").is_refused(id).await;
+    scene.set("SINKS__NATS__PASSWORD_FILE", "/no/such/file").refuses_to_begin(id).await;
 }
