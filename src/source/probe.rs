@@ -47,7 +47,7 @@ async fn look(
     see: &mut dyn FnMut(Message),
 ) -> Result<(), Trouble> {
     let first = FirstBytes::default();
-    let outcome = try_once(endpoint, settings, new_session, &first).await;
+    let outcome = try_once(endpoint, settings, reach, see, &first).await;
     match outcome {
         Ok(()) => Ok(()),
         Err(trouble) => Err(wrong_port::true_cause(trouble, endpoint, &first, settings).await),
@@ -57,7 +57,8 @@ async fn look(
 async fn try_once(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
-    new_session: &NewSession,
+    reach: Reach,
+    see: &mut dyn FnMut(Message),
     first: &FirstBytes,
 ) -> Result<(), Trouble> {
     let stream = connection::connect(endpoint, settings, first).await?;
