@@ -12,9 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
+use crate::pump::dead_letters::config::Place;
 use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
 use crate::pump::{self, Fault, PumpParts};
-use crate::sink::{self, SinkContext};
+use crate::sink::SinkContext;
 use crate::source::config::SourceSettings;
 use crate::source::link::Link;
 use crate::source::protocol::new_session;
@@ -141,9 +142,13 @@ async fn remind(states: States) {
 /// Where the settings say that dead letters go; touches nothing yet.
 pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
     // One store for all subscriptions, told of the first; settings never have none.
-    let first =
-        settings.subscriptions.first().map(|first| sink_context(sink::DEAD_LETTERS, &first.source, None));
-    dead_letters::build(&settings.dead_letters, first.unwrap_or_default())
+    let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
+    let context = first.unwrap_or_default();
+    let table = match &settings.dead_letters.place {
+        Place::Files(_) => "dead_letters".to_owned(),
+        Place::Sink(sink) => format!("dead_letters.{}", sink.name),
+    };
+    dead_letters::build(&settings.dead_letters, SinkContext { table, ..context })
 }
 
 /// What the sink `name` of a subscription gets to know.
@@ -155,6 +160,7 @@ pub fn sink_context(name: &str, source: &SourceSettings, partitions: Option<NonZ
         connection_id: source.connection_id.clone(),
         queue: source.queue(),
         partitions,
+        table: format!("sinks.{name}"),
         max_body: source.max_body,
     }
 }

@@ -1,6 +1,7 @@
 //! What the check of a table found: everything, not only the first mistake, with keys as seen from the table.
 //! Whoever reads the configuration adds where the values came from.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::secret::Secret;
@@ -73,14 +74,18 @@ impl Findings {
             (None, Some(path)) => match Secret::read(path) {
                 Ok(secret) => (file_key.as_str(), secret),
                 Err(error) => {
-                    self.refuse(file_key, format!("{} can't be read: {error}", path.display()));
+                    self.refuse(file_key, unreadable(path, &error));
                     return None;
                 }
             },
         };
-        if secret.reveal().is_empty() {
-            self.refuse(key, "is empty");
+        let file = file.map(|path| format!("{} ", path.display())).unwrap_or_default();
+        if let Some(flaw) = secret.flaw() {
+            self.refuse(key, format!("{file}{flaw}"));
             return None;
+        }
+        if let Some(doubt) = secret.doubt() {
+            self.warn(key, format!("{file}{doubt}"));
         }
         Some(secret)
     }
@@ -90,7 +95,7 @@ impl Findings {
         if let Some(path) = file
             && let Err(error) = std::fs::read(path)
         {
-            self.refuse(key, format!("{} can't be read: {error}", path.display()));
+            self.refuse(key, unreadable(path, &error));
         }
     }
 
@@ -112,6 +117,21 @@ impl Findings {
     /// The keys of all that is wrong, in the order of finding.
     pub fn keys(&self) -> Vec<&str> {
         self.problems.iter().map(|problem| problem.key.as_str()).collect()
+    }
+}
+
+/// Says that a file can't be read, why, and what to do where that helps.
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} can't be read: {}", path.display(), why_unreadable(error))
+}
+
+/// Why a file can't be read.
+pub fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "it is a directory: name the file in it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        // The number of the error says nothing that its words do not.
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -1,12 +1,37 @@
 //! A value that must never be shown.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::findings::unreadable;
+
+/// What is shown instead of a secret.
+pub const MASK: &str = "***";
+
+/// The largest file that can hold a secret, in bytes: what is larger is something else, or never ends.
+const LARGEST: u64 = 64 << 10;
+
+/// Why a text is probably not the secret that was meant, though it could be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// A file of variables is not read by a shell, which would take the quotes away.
+    #[error("is in quotes, which are part of it: remove them")]
+    Quotes,
+    /// Blanks, or line feeds other than one at the end.
+    #[error("begins or ends with white space, which is part of it: remove that")]
+    Space,
+    /// `$(NAME)` and the like, which Kubernetes, a shell or a template should have filled in.
+    #[error("is a placeholder: nobody has put the secret in its place")]
+    Placeholder,
+    /// What `config` shows.
+    #[error("is the mask that is shown instead of a secret")]
+    Mask,
+}
 
 /// A secret text. `Debug`, `Display` and `Serialize` give a mask; only [`Secret::reveal`] gives the text.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -27,9 +52,16 @@ impl Secret {
     /// The content of a file, without one line feed at its end.
     ///
     /// # Errors
-    /// The file can't be read, or is not UTF-8.
+    /// The file can't be read, is not UTF-8, or is too large for a secret.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(path)?;
+        let mut text = String::new();
+        let read = File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+        if read as u64 > LARGEST {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is larger than 64 KiB: no secret is",
+            ));
+        }
         let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
         // A pipe gives it once, and would keep the next reader waiting.
         let file = path.is_file().then(|| path.to_owned());
@@ -43,18 +75,48 @@ impl Secret {
     pub fn current(&self) -> Self {
         let Some(file) = self.file.as_deref() else { return self.clone() };
         let problem = match Self::read(file) {
-            Ok(secret) if secret.text.is_empty() => "it is empty".to_owned(),
-            Ok(secret) if secret.text.contains(char::is_control) => "it has control characters".to_owned(),
-            Ok(secret) => return secret,
-            Err(error) => error.to_string(),
+            Ok(secret) => match secret.flaw() {
+                Some(flaw) => format!("{} {flaw}", file.display()),
+                None => return secret,
+            },
+            Err(error) => unreadable(file, &error),
         };
-        tracing::warn!("{} can't be used: {problem}; taking the secret of the start", file.display());
+        tracing::warn!("{problem}; taking the secret of the start");
         self.clone()
     }
 
     /// Which of two options it came from: the text's own, or that of a file which holds it.
     pub fn option(&self, text: &'static str, file: &'static str) -> &'static str {
         if self.file.is_some() { file } else { text }
+    }
+
+    /// What no secret can be: empty, or of several lines; nothing, if it can be one.
+    pub fn flaw(&self) -> Option<&'static str> {
+        match self.text.as_str() {
+            "" => Some("is empty"),
+            text if text.starts_with('\u{feff}') => {
+                Some("begins with a byte order mark: save it without one")
+            }
+            text if text.contains(char::is_control) => {
+                Some("has control characters such as line feeds: only one line feed at the end is ignored")
+            }
+            _ => None,
+        }
+    }
+
+    /// Why this is probably not the secret that was meant, though it could be one.
+    pub fn doubt(&self) -> Option<Doubt> {
+        const PLACEHOLDERS: [(&str, &str); 4] = [("$(", ")"), ("${", "}"), ("{{", "}}"), ("<", ">")];
+        let is_between = |open: &str, close: &str| {
+            self.text.len() > 1 && self.text.starts_with(open) && self.text.ends_with(close)
+        };
+        match self.text.as_str() {
+            _ if is_between("\"", "\"") || is_between("'", "'") => Some(Doubt::Quotes),
+            text if text.trim() != text => Some(Doubt::Space),
+            _ if PLACEHOLDERS.iter().any(|(open, close)| is_between(open, close)) => Some(Doubt::Placeholder),
+            MASK => Some(Doubt::Mask),
+            _ => None,
+        }
     }
 
     /// The text itself, for the one place that sends it.
@@ -71,13 +133,13 @@ impl From<String> for Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
@@ -89,6 +151,8 @@ impl Serialize for Secret {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -96,6 +160,42 @@ mod tests {
         let secret = Secret::new("hush");
         let shown = format!("{secret} {secret:?} {}", serde_json::to_string(&secret).unwrap());
         assert_eq!(shown, "*** *** \"***\"");
+    }
+
+    #[test]
+    fn what_can_be_no_secret_is_told_from_what_is_hardly_one() {
+        for (text, part) in [
+            ("", "is empty"),
+            ("two\nlines", "control characters"),
+            ("hush\n", "control characters"),
+            ("\u{feff}hush", "byte order mark"),
+        ] {
+            let flaw = Secret::new(text).flaw();
+            assert!(flaw.is_some_and(|flaw| flaw.contains(part)), "{text:?}: {flaw:?}");
+        }
+        for (text, doubt) in [
+            ("hush", None),
+            ("h u<s>h$", None),
+            ("'", None),
+            ("\"hush\"", Some(Doubt::Quotes)),
+            ("'hush'", Some(Doubt::Quotes)),
+            (" hush", Some(Doubt::Space)),
+            ("hush\u{a0}", Some(Doubt::Space)),
+            ("$(PASSWORD)", Some(Doubt::Placeholder)),
+            ("${PASSWORD}", Some(Doubt::Placeholder)),
+            ("{{ .Values.password }}", Some(Doubt::Placeholder)),
+            ("<password>", Some(Doubt::Placeholder)),
+            ("***", Some(Doubt::Mask)),
+        ] {
+            let secret = Secret::new(text);
+            assert_eq!((secret.flaw(), secret.doubt()), (None, doubt), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_no_secret() {
+        let error = Secret::read(Path::new("/dev/zero")).unwrap_err();
+        assert!(error.to_string().contains("64 KiB"), "{error}");
     }
 
     #[test]

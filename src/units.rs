@@ -22,7 +22,36 @@ impl Period {
     pub const fn secs(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
+
+    /// Reads what people write.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // `0` is the same in every unit.
+        if trimmed != "0" && is_number(trimmed) {
+            return Err(format!("`{text}` has no unit: write `{trimmed}s` for seconds, or ms, min, h"));
+        }
+        if let Some(number) = trimmed.strip_suffix('M').filter(|number| is_number(number.trim_end())) {
+            let number = number.trim_end();
+            return Err(format!("`{text}` is ambiguous: write `{number}min` or `{number}months`"));
+        }
+        match humantime::parse_duration(trimmed) {
+            Ok(duration) if duration <= Self::LONGEST => Ok(Self(duration)),
+            Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
+                Err(format!("`{text}` is too long: at most {}", Self(Self::LONGEST)))
+            }
+            Err(_) => Err(format!("`{text}` is not allowed, expected {PERIODS}")),
+        }
+    }
+
+    /// The longest that can be written: added to a time, or multiplied, it must not leave what the clock can tell.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 3600);
 }
+
+const PERIODS: &str = "a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"";
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,12 +71,15 @@ impl Visitor<'_> for PeriodVisitor {
     type Value = Period;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"")
+        f.write_str(PERIODS)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Period, E> {
+        self.visit_str(&number.to_string())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Period, E> {
-        let parsed = humantime::parse_duration(text.trim());
-        parsed.map(Period).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        Period::parse(text).map_err(E::custom)
     }
 }
 
@@ -89,19 +121,32 @@ impl Size {
         Self(n << 20)
     }
 
+    /// The largest that can be written: some more must not leave what 64 bits can tell.
+    const LARGEST: u64 = 1 << 60;
+
     fn parse(text: &str) -> Option<Self> {
         let lower = text.trim().to_ascii_lowercase();
         let (number, factor) = UNITS
             .iter()
             .find_map(|(unit, factor)| lower.strip_suffix(unit).map(|number| (number, *factor)))
             .unwrap_or((lower.as_str(), 1));
-        number.trim_end().parse::<u64>().ok()?.checked_mul(factor).map(Self)
+        let number = number.trim_end();
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        // What no number holds is larger than the largest, which is said of it then.
+        is_number.then(|| Self(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(factor)))
+    }
+
+    fn checked<E: Error>(self, text: impl fmt::Display) -> Result<Self, E> {
+        match self.0 <= Self::LARGEST {
+            true => Ok(self),
+            false => Err(E::custom(format!("`{text}` is too large: at most {}", Self(Self::LARGEST)))),
+        }
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        for (unit, factor) in [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
             if self.0 >= factor && self.0.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
@@ -126,16 +171,21 @@ impl Visitor<'_> for SizeVisitor {
     }
 
     fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
-        Ok(Size(bytes))
+        Size(bytes).checked(bytes)
     }
 
     fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-        let size = u64::try_from(bytes).map(Size);
-        size.map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+        match u64::try_from(bytes) {
+            Ok(size) => Size(size).checked(bytes),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(bytes), &self)),
+        }
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-        Size::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        match Size::parse(text) {
+            Some(size) => size.checked(text),
+            None => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        }
     }
 }
 
@@ -166,10 +216,47 @@ mod tests {
         {
             assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
         }
-        for text in ["", "MiB", "1.5MiB", "-1", "99999999999999TiB", "1 XB"] {
+        for text in ["", "MiB", "1.5MiB", "-1", "+1", "1 XB"] {
             assert_eq!(Size::parse(text), None, "{text}");
         }
         assert_eq!(Size(64 << 20).to_string(), "64MiB");
         assert_eq!(Size(1000).to_string(), "1000B");
+    }
+
+    #[test]
+    fn periods_are_read_and_what_is_wrong_is_told() {
+        let read = |text: &str| Period::parse(text).map(|period| period.0.as_secs());
+        for (text, seconds) in
+            [("20s", 20), (" 1h 30min ", 5400), ("0s", 0), ("0", 0), ("100years", 3_155_760_000)]
+        {
+            assert_eq!(read(text), Ok(seconds), "{text}");
+        }
+        for (text, part) in [
+            ("5", "write `5s` for seconds"),
+            ("15M", "write `15min` or `15months`"),
+            ("101years", "too long: at most 100years"),
+            ("99999999999999999999s", "too long"),
+            ("soon", "expected a length of time"),
+            ("", "expected a length of time"),
+            ("-1s", "expected a length of time"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(part) && error.starts_with(&format!("`{text}`")), "{text}: {error}");
+        }
+    }
+
+    /// What the bridge does with them: added to the time of now, counted in milliseconds and nanoseconds.
+    #[test]
+    fn the_longest_and_the_largest_leave_room() {
+        let longest = Period::LONGEST;
+        assert!(std::time::Instant::now().checked_add(longest * 2).is_some());
+        assert!(std::time::SystemTime::now().checked_add(longest * 2).is_some());
+        assert!(i64::try_from(longest.as_nanos() * 2).is_ok());
+        let largest =
+            |size: &str| serde_json::from_value::<Size>(size.into()).map_err(|error| error.to_string());
+        assert_eq!(largest("1048576TiB"), Ok(Size(Size::LARGEST)));
+        for text in ["1048577TiB", "99999999999999TiB", "99999999999999999999999"] {
+            assert!(largest(text).unwrap_err().contains("too large: at most 1048576TiB"), "{text}");
+        }
     }
 }

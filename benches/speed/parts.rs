@@ -176,5 +176,6 @@ fn context() -> SinkContext {
         queue: "bench.RTO.acme".to_owned(),
         partitions: None,
         max_body: 4 << 20,
+        ..SinkContext::default()
     }
 }

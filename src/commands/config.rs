@@ -86,7 +86,7 @@ mod tests {
             ("source.prefetch = 1024 ", "# default"),
             ("# source.tls.ca_file is not set", ""),
             ("sinks.file.kind = \"file\" ", "# default"),
-            ("event.keys = [\"/md5\"] ", "# default"),
+            ("event.keys = [\"/md5_email\", \"/md5\", \"/email_md5\"] ", "# default"),
         ] {
             assert!(
                 out.lines().any(|line| line.starts_with(option) && line.ends_with(origin)),

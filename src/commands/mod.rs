@@ -5,13 +5,12 @@ pub mod config;
 pub mod demo;
 pub mod partition;
 pub mod run;
+mod signals;
 pub mod simulate;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Loaded, SinkKinds, load};
 
@@ -77,25 +76,6 @@ pub fn configured(
                 writeln!(console.err, "error: {problem}")?;
             }
             Ok(None)
-        }
-    }
-}
-
-/// Waits to be told to stop: SIGTERM is Kubernetes', SIGINT is Ctrl-C.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn asked(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Console, Exit, Stop, configured};
+use super::signals::{Stop, survive_others};
+use super::{Console, Exit, configured};
 use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings, SinkKinds};
 use crate::pump::Fault;
@@ -29,11 +30,12 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { survive_others() })?;
     let Some(loaded) = configured(kinds, file, env, console)? else {
         return Ok(Exit::Usage);
     };
     logging::start(&loaded.settings.log.filter, loaded.settings.log.format == LogFormat::Json);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(serve(loaded.settings))?;
     // After an abandoned drain a write to a dead disk may never return; nobody waits for it.
     runtime.shutdown_background();

@@ -10,7 +10,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Console, Exit, Stop};
+use super::signals::Stop;
+use super::{Console, Exit};
 use crate::secret::Secret;
 use crate::simulator::{
     Faults, Generation, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Simulator, SimulatorConfig,
@@ -78,10 +79,10 @@ struct FaultArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     refuse_reconnects: u32,
     /// Hold the client id of a connection that broke for so long, such as `10s`.
-    #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = period)]
+    #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = Period::parse)]
     hold: Period,
     /// Send heart-beats so much later than promised, such as `30s`.
-    #[arg(long, value_name = "TIME", value_parser = period)]
+    #[arg(long, value_name = "TIME", value_parser = Period::parse)]
     late_heart_beats: Option<Period>,
     /// Send no heart-beats, whatever was promised.
     #[arg(long, conflicts_with = "late_heart_beats")]
@@ -241,10 +242,6 @@ impl FaultArgs {
 
 fn oddities() -> impl TypedValueParser<Value = Oddity> {
     PossibleValuesParser::new(Oddity::ALL.map(Oddity::name)).try_map(|name| name.parse::<Oddity>())
-}
-
-fn period(text: &str) -> Result<Period, humantime::DurationError> {
-    humantime::parse_duration(text).map(Period)
 }
 
 fn one_word(text: &str) -> Result<String, &'static str> {

@@ -6,6 +6,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::problems::{Origin, Problem};
+use super::strays;
 use super::value::ENVIRONMENT;
 
 /// What the names of all settings begin with. The double underscore keeps apart what Kubernetes injects
@@ -23,23 +24,29 @@ pub(super) struct Environment {
     tables: Dict,
     /// Every option that was set, and the tables around it.
     pub(super) origins: BTreeMap<String, Origin>,
-    /// Names that can't be placed.
+    /// Names that can't be placed, and values that can't be read.
     pub(super) problems: Vec<Problem>,
+    /// Names that look like ours, and are not.
+    pub(super) strays: Vec<String>,
+    /// The values as they were given, by the name of the variable.
+    pub(super) given: BTreeMap<String, String>,
 }
 
 impl Environment {
     /// Picks the settings out of all variables.
     pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
-        let mut settings: Vec<_> = variables.filter(|(name, _)| name.starts_with(PREFIX)).collect();
-        settings.sort();
+        let mut all: Vec<_> = variables.collect();
+        all.sort();
         let mut environment = Self::default();
-        for (name, text) in settings {
+        for (name, text) in all {
+            if !name.starts_with(PREFIX) {
+                environment.strays.extend(strays::is_candidate(&name).then_some(name));
+                continue;
+            }
+            environment.given.insert(name.clone(), text.clone());
             if let Err(message) = environment.place(&name, text) {
-                environment.problems.push(Problem {
-                    origin: Origin::Variable(name),
-                    key: String::new(),
-                    message,
-                });
+                let origin = Origin::Variable(name);
+                environment.problems.push(Problem { origin, key: String::new(), message });
             }
         }
         environment
@@ -54,6 +61,9 @@ impl Environment {
     }
 
     fn place(&mut self, name: &str, text: String) -> Result<(), String> {
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err("the value is not UTF-8 text".to_owned());
+        }
         let path = name.trim_start_matches(PREFIX).to_lowercase();
         let path: Vec<_> = path.split("__").collect();
         if path.contains(&"") {

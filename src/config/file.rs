@@ -8,6 +8,7 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
 use super::problems::{Origin, Problem};
+use crate::findings::why_unreadable;
 
 /// A configuration file that was read.
 pub(super) struct File {
@@ -20,9 +21,14 @@ pub(super) struct File {
 impl File {
     /// Reads the file; the problem is one with the file as a whole.
     pub(super) fn read(path: &Path) -> Result<Self, Problem> {
-        let whole = |message| Problem { origin: Origin::Default, key: String::new(), message };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            whole(format!("{}: the configuration file can't be read: {error}", path.display()))
+        let text = std::fs::read_to_string(path).map_err(|error| Problem {
+            origin: Origin::Default,
+            key: String::new(),
+            message: format!(
+                "{}: the configuration file can't be read: {}",
+                path.display(),
+                why_unreadable(&error)
+            ),
         })?;
         Self::parse(path, &text)
     }
@@ -34,7 +40,7 @@ impl File {
             origin: place(error.span().map_or(0, |span| span.start)),
             key: String::new(),
             // Only the message: the whole error quotes the line, and that may hold a secret.
-            message: format!("not TOML: {}", error.message().replace('\n', ", ")),
+            message: format!("not TOML: {}{}", error.message().replace('\n', ", "), other_format(text)),
         })?;
         let mut origins = BTreeMap::new();
         let mut note = |key: &str, offset: usize| {
@@ -52,6 +58,19 @@ impl Provider for File {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Profile::Default.collect(self.tables.clone()))
+    }
+}
+
+/// What else it seems to be.
+fn other_format(text: &str) -> &'static str {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    match first {
+        Some(line) if line.starts_with('{') => "; this looks like JSON: write TOML",
+        Some(line) if line.contains('=') => "",
+        Some(line) if line.ends_with(':') || line.starts_with("---") || line.contains(": ") => {
+            "; this looks like YAML: write TOML"
+        }
+        _ => "",
     }
 }
 

@@ -14,6 +14,17 @@ pub(super) fn check(id: &str) -> Result<(), String> {
     }
 }
 
+/// The destination id and the namespace in the name of a queue, `main.RTO.acme`: AtData's own examples take the
+/// name as a whole.
+pub(super) fn parts_of_queue(name: &str) -> Option<(&str, &str)> {
+    let name = ["/queue/", "queue://"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let mut parts = name.split('.');
+    let (destination_id, middle, namespace) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_queue = middle.eq_ignore_ascii_case("RTO") && parts.next().is_none();
+    (is_queue && check(destination_id).is_ok() && check(namespace).is_ok())
+        .then_some((destination_id, namespace))
+}
+
 /// Makes a host name fit for an id.
 pub(super) fn from_host_name(host: &str) -> String {
     host.trim().chars().map(|c| if check(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '-' }).collect()
@@ -47,6 +58,16 @@ mod tests {
         }
         for id in ["", "a.b", "*", "a>", "a,b", "a/b", "a b", "a\t", "a\n", "a\u{a0}b", "\0"] {
             assert!(check(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_queue_has_two_ids_in_it() {
+        for name in ["main.RTO.acme", "main.rto.acme", "/queue/main.RTO.acme", "queue://main.RTO.acme"] {
+            assert_eq!(parts_of_queue(name), Some(("main", "acme")), "{name}");
+        }
+        for name in ["main", "main.RTO", "main.RTO.acme.x", ".RTO.acme", "main.X.acme", "main.RTO.a>"] {
+            assert_eq!(parts_of_queue(name), None, "{name}");
         }
     }
 

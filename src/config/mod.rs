@@ -4,11 +4,17 @@
 //! after table into the type that stands beside its component (`value` converts), and `source`, `sinks`
 //! and this file check them into [`Settings`]. Nothing here opens a socket or writes a file.
 
+#[cfg(test)]
+mod any_tests;
 mod endpoint;
 mod environment;
 mod file;
 mod ids;
 mod kinds;
+mod known;
+mod login;
+#[cfg(test)]
+mod mistakes_tests;
 mod origins;
 mod problems;
 mod reader;
@@ -18,6 +24,8 @@ mod sections;
 mod settings;
 mod sinks;
 mod source;
+mod strays;
+mod suggest;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -41,6 +49,7 @@ use crate::sink::kind::{Destination, SinkSettings, Surroundings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::admin;
 use crate::telemetry::admin::config::{AdminConfig, AdminSettings};
+use crate::telemetry::logging::{self, FilterError};
 use crate::units::Size;
 use environment::Environment;
 use file::File;
@@ -97,9 +106,7 @@ fn host_name() -> Option<String> {
 }
 
 fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
-    for unknown in reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())) {
-        reader.unknown(&unknown, SECTIONS);
-    }
+    check_names(&mut reader, kinds);
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, source::bytes(raw.max_in_flight));
     let prefetch = raw.prefetch as usize;
@@ -114,10 +121,13 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     check_destinations(&mut reader, &sinks, dead_letters.as_ref());
     let admin = admin(&mut reader);
     let log: LogConfig = reader.read("log");
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log.filter) {
-        reader.refuse("log.filter", format!("`{}` is not understood: {error}", log.filter));
-    }
+    check_filter(&mut reader, &log.filter);
     let shutdown: ShutdownConfig = reader.read("shutdown");
+    if shutdown.drain_timeout.0.is_zero() {
+        let message =
+            "`0s` leaves no time to settle anything: what is on the way comes again after each stop";
+        reader.warn("shutdown.drain_timeout", message);
+    }
 
     let origins = reader.all_origins();
     let Reader { problems, warnings, effective, .. } = reader;
@@ -166,6 +176,25 @@ fn check_shares(
     }
 }
 
+/// Tables that there are not, and variables that seem to be ours and are not.
+fn check_names(reader: &mut Reader, kinds: &SinkKinds) {
+    let unknown: Vec<_> =
+        reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())).collect();
+    if unknown.is_empty() && reader.strays.is_empty() {
+        return;
+    }
+    let options = known::all(kinds);
+    for key in unknown {
+        reader.unknown(&key, SECTIONS, &options);
+    }
+    for name in std::mem::take(&mut reader.strays) {
+        let Some(stray) = strays::look(&name, &options) else { continue };
+        let message = format!("is not read: write {}", stray.meant);
+        let problem = Problem { origin: Origin::Variable(name), key: String::new(), message };
+        if stray.is_certain { reader.problems.push(problem) } else { reader.warnings.push(problem) }
+    }
+}
+
 /// One subscription for all sinks, or one for each with ids of its own (D8).
 fn subscriptions(
     source: SourceSettings,
@@ -192,16 +221,44 @@ fn admin(reader: &mut Reader) -> Option<AdminSettings> {
     reader.accepted(KEY, &findings, settings)
 }
 
+fn check_filter(reader: &mut Reader, filter: &str) {
+    const KEY: &str = "log.filter";
+    let levels = format!("write {}", logging::LEVELS.join(", "));
+    match logging::check(filter) {
+        Err(FilterError::Empty) => reader.refuse(KEY, format!("is empty: {levels}")),
+        Err(FilterError::NoLevel(word)) => {
+            let meant = suggest::nearest(&word, logging::LEVELS);
+            let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+            reader.refuse(KEY, format!("`{word}` is not a level: {levels}{meant}"));
+        }
+        Err(FilterError::Unreadable(why)) => {
+            reader.refuse(KEY, format!("`{filter}` is not understood: {why}"))
+        }
+        Ok(()) if logging::is_silent(filter) => {
+            reader.warn(
+                KEY,
+                &format!("`{filter}` logs nothing of the bridge: begin with a level, `info,{filter}`"),
+            );
+        }
+        Ok(()) => {}
+    }
+}
+
 fn check_pointers(reader: &mut Reader, pointers: &[String]) {
     if pointers.is_empty() {
-        reader.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5`");
+        reader.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5_email`");
     }
     for pointer in pointers {
         let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         if !pointer.starts_with('/') || !escapes {
-            let message =
-                "is not a JSON pointer: write `/member` or `/member/member`, with `~1` for / and `~0` for ~";
-            reader.refuse("event.keys", format!("`{pointer}` {message}"));
+            // As JSONPath, jq and most programs write it.
+            let path = pointer.trim_start_matches(['$', '.', '/']);
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+            let form = match !path.is_empty() && path.chars().all(is_plain) {
+                true => format!("`/{}`", path.replace('.', "/")),
+                false => "`/member` or `/member/member`, with `~1` for / and `~0` for ~".to_owned(),
+            };
+            reader.refuse("event.keys", format!("`{pointer}` is not a JSON pointer: write {form}"));
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::display::one_line;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -42,13 +44,12 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.origin != Origin::Default {
-            write!(f, "{}: ", self.origin)?;
+        let origin = self.origin.to_string();
+        let places = [(self.origin != Origin::Default).then_some(origin.as_str()), Some(self.key.as_str())];
+        for place in places.into_iter().flatten().filter(|place| !place.is_empty()) {
+            write!(f, "{}: ", one_line(place))?;
         }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.message)
+        f.write_str(&one_line(&self.message))
     }
 }
 

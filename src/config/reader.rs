@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error};
 
+use super::FILE_VARIABLE;
 use super::environment::{Environment, variable};
 use super::file::File;
+use super::known::{self, Known};
 use super::origins::Origins;
 use super::problems::{Origin, Problem};
-use super::value::{Mistake, Node};
+use super::suggest::{nearest, squeezed};
+use super::value::{About, Mistake, Node};
 use crate::findings::Findings;
+use crate::secret::MASK;
 
 /// An option as it is in effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +39,10 @@ pub(super) struct Reader {
     root: Value,
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
+    /// Variables that look like ours, and are not.
+    pub(super) strays: Vec<String>,
+    /// The texts of variables, by their names.
+    given: BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
     pub(super) effective: Vec<Effective>,
@@ -44,7 +53,7 @@ impl Reader {
     pub(super) fn new(
         file: Option<File>,
         path: Option<&Path>,
-        environment: Environment,
+        mut environment: Environment,
     ) -> Result<Self, Problem> {
         let mut layers = Figment::new();
         let mut origins = BTreeMap::new();
@@ -57,7 +66,9 @@ impl Reader {
                 origins.insert(key.clone(), origin.clone());
             }
         }
-        let problems = environment.problems.clone();
+        let problems = std::mem::take(&mut environment.problems);
+        let (strays, given) =
+            (std::mem::take(&mut environment.strays), std::mem::take(&mut environment.given));
         let layers = layers.merge(environment);
         let mut profiles = layers.data().map_err(|error| Problem {
             origin: Origin::Default,
@@ -66,7 +77,8 @@ impl Reader {
         })?;
         let root = profiles.remove(&Profile::Default).unwrap_or_default().into();
         let file = path.map(Path::to_owned);
-        Ok(Self { layers, root, origins, file, problems, warnings: Vec::new(), effective: Vec::new() })
+        let (warnings, effective) = (Vec::new(), Vec::new());
+        Ok(Self { layers, root, origins, file, strays, given, problems, warnings, effective })
     }
 
     /// The names in a table, in order; none if there is no such table.
@@ -123,7 +135,7 @@ impl Reader {
 
     /// Reads the table `key` into its type. What can't be used is reported, one by one, and counts as not
     /// set.
-    pub(super) fn read<T: DeserializeOwned + Default + Serialize>(&mut self, key: &str) -> T {
+    pub(super) fn read<T: DeserializeOwned + Default + Serialize + JsonSchema>(&mut self, key: &str) -> T {
         let path: Vec<_> = key.split('.').collect();
         let mut table = take(&mut self.root, &path).unwrap_or_else(|| Dict::new().into());
         let raw = loop {
@@ -131,10 +143,9 @@ impl Reader {
                 Ok(raw) => break raw,
                 Err(mistake) => {
                     let below = mistake.path();
-                    self.refuse(
-                        &below.iter().fold(key.to_owned(), |key, name| join(&key, name)),
-                        &mistake.message,
-                    );
+                    let wrong = below.iter().fold(key.to_owned(), |key, name| join(&key, name));
+                    let message = self.describe(&mistake, key, &wrong, &known::of::<T>());
+                    self.refuse(&wrong, message);
                     if take(&mut table, &below).is_none() {
                         break T::default();
                     }
@@ -146,6 +157,55 @@ impl Reader {
         raw
     }
 
+    /// What is wrong with the option `wrong`, in the table `table` with the options `known`.
+    fn describe(&self, mistake: &Mistake, table: &str, wrong: &str, known: &[Known]) -> String {
+        let below = wrong.strip_prefix(table).unwrap_or(wrong).trim_start_matches('.');
+        match mistake.about {
+            About::Key(siblings) => {
+                let around = below.rsplit_once('.').map_or("", |(around, _)| around);
+                let meant = self.meant(wrong, table, around, siblings, known);
+                meant.map_or_else(|| mistake.to_string(), |meant| format!("unknown key; {meant}"))
+            }
+            _ => {
+                let option = known.iter().find(|option| option.key == below);
+                mistake.message(option.and_then(|option| option.range.as_deref()))
+            }
+        }
+    }
+
+    /// What whoever set the unknown key `wrong` probably meant. The key is in the table `table`, with the options
+    /// `known`; or in a table in it, `around`, with the keys `siblings`.
+    fn meant(
+        &self,
+        wrong: &str,
+        table: &str,
+        around: &str,
+        siblings: &[&str],
+        known: &[Known],
+    ) -> Option<String> {
+        let name = wrong.rsplit('.').next().unwrap_or(wrong);
+        let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last == name);
+        // In another table of the same section; or with the name of the table before it.
+        let elsewhere = known.iter().map(|option| option.key.as_str());
+        let elsewhere = elsewhere.filter(|key| last(key) || squeezed(key) == squeezed(&join(around, name)));
+        if let Some(key) = elsewhere.min_by_key(|key| key.len()) {
+            return Some(self.did_you_mean(wrong, &join(table, key)));
+        }
+        let near = nearest(name, siblings.iter().copied())?;
+        Some(self.did_you_mean(wrong, &join(table, &join(around, near))))
+    }
+
+    /// Asks in the words of the place where `wrong` stands: a variable, or a line in a table.
+    fn did_you_mean(&self, wrong: &str, meant: &str) -> String {
+        let table = |key: &str| key.rsplit_once('.').map_or(String::new(), |(table, _)| table.to_owned());
+        let name = meant.rsplit('.').next().unwrap_or(meant);
+        match self.origin(wrong) {
+            Origin::Variable(_) => format!("did you mean {}?", variable(meant)),
+            _ if table(wrong) == table(meant) => format!("did you mean `{name}`?"),
+            _ => format!("did you mean `{name}` in [{}]?", table(meant)),
+        }
+    }
+
     /// Enters what is in effect into the list of all options.
     pub(super) fn note(&mut self, key: &str, value: serde_json::Value) {
         match value {
@@ -154,9 +214,22 @@ impl Reader {
             }
             value => {
                 let origin = self.origin(key);
+                self.check_quotes(key, &value);
                 self.effective.push(Effective { key: key.to_owned(), value, origin });
             }
         }
+    }
+
+    /// A shell takes quotes away, but what reads a file of variables, such as `docker --env-file`, does not. Only a
+    /// secret might really have them.
+    fn check_quotes(&mut self, key: &str, value: &serde_json::Value) {
+        let Origin::Variable(name) = self.origin(key) else { return };
+        let in_quotes = |text: &String| ['"', '\''].iter().any(|&quote| is_between(text.trim(), quote));
+        if key.contains(".properties.") || !self.given.get(&name).is_some_and(in_quotes) {
+            return;
+        }
+        const MESSAGE: &str = "is in quotes, which are part of the value: remove them";
+        if value == MASK { self.warn(key, MESSAGE) } else { self.refuse(key, MESSAGE) }
     }
 
     /// Puts a default that had to be worked out into the list of all options.
@@ -254,10 +327,29 @@ impl Reader {
         self.warnings.push(Problem { origin, key: key.to_owned(), message: message.to_owned() });
     }
 
-    /// Reports a key that is none, at the top of the configuration.
-    pub(super) fn unknown(&mut self, key: &str, known: &'static [&'static str]) {
-        self.refuse(key, Mistake::unknown_field(key, known).to_string());
+    /// Reports a key that is none, at the top of the configuration, where there are the tables `sections`; `all` are
+    /// the full keys of all options.
+    pub(super) fn unknown(&mut self, key: &str, sections: &'static [&'static str], all: &[String]) {
+        let last = |known: &str| known.rsplit('.').next().is_some_and(|last| last == key);
+        let same = all.iter().find(|known| squeezed(known) == squeezed(key));
+        let mut named = all.iter().filter(|known| last(known));
+        // A name that stands in several tables could mean any of them.
+        let only = named.next().filter(|_| named.next().is_none() && !self.is_table(key));
+        let mistake = Mistake::unknown_field(key, sections);
+        let message = match (same.or(only), nearest(key, sections.iter().copied())) {
+            _ if squeezed(&variable(key)) == FILE_VARIABLE => {
+                format!("unknown key; the variable for the file is {FILE_VARIABLE}")
+            }
+            (Some(meant), _) => format!("unknown key; {}", self.did_you_mean(key, meant)),
+            (None, Some(section)) => format!("unknown key; did you mean `{section}`?"),
+            (None, None) => mistake.to_string(),
+        };
+        self.refuse(key, message);
     }
+}
+
+fn is_between(text: &str, quote: char) -> bool {
+    text.len() > 1 && text.starts_with(quote) && text.ends_with(quote)
 }
 
 /// `path` and `name` with a dot between them.

@@ -25,7 +25,8 @@ pub struct EventConfig {
 
 impl Default for EventConfig {
     fn default() -> Self {
-        Self { keys: vec!["/md5".to_owned()], partitions: None, unusable_key: UnusableKey::default() }
+        let keys = ["/md5_email", "/md5", "/email_md5"].map(str::to_owned).into();
+        Self { keys, partitions: None, unusable_key: UnusableKey::default() }
     }
 }
 

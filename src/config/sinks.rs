@@ -1,9 +1,10 @@
 //! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind; and the table of a
 //! sink for the dead letters.
 
-use super::ids;
 use super::kinds::SinkKinds;
 use super::reader::{Reader, join};
+use super::suggest::nearest;
+use super::{ids, variable};
 use crate::sink::kind::{SinkSettings, Surroundings};
 
 /// The table whose sink, if there is one, keeps dead letters.
@@ -17,7 +18,8 @@ pub(super) fn check(
 ) -> Vec<SinkSettings> {
     let names = reader.names("sinks");
     if names.is_empty() {
-        reader.refuse("sinks", "no sink: add a table such as [sinks.file]");
+        let variable = variable("sinks.file.directory");
+        reader.refuse("sinks", format!("no sink: add a table such as [sinks.file], or set {variable}"));
     }
     names.into_iter().filter_map(|name| sink(reader, "sinks", name, kinds, surroundings)).collect()
 }
@@ -35,16 +37,26 @@ fn sink(
         reader.refuse(&key, message);
         return None;
     }
+    if reader.has(&key) && !reader.is_table(&key) && kinds.find(&name).is_none() {
+        // `kind = "file"` in [sinks]: the name of the sink is missing.
+        let tables = kinds.iter().map(|kind| format!("[{parent}.{}]", kind.name)).collect::<Vec<_>>();
+        reader.refuse(&key, format!("each sink has a table of its own: write {}", tables.join(", ")));
+        return None;
+    }
     let given = reader.take_text(&key, "kind");
     let kind = given.as_deref().unwrap_or(&name);
     let Some(kind) = kinds.find(kind) else {
         let known = kinds.names();
+        let meant = nearest(kind, kinds.iter().map(|kind| kind.name));
+        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         match given {
             Some(kind) => {
-                reader.refuse(&join(&key, "kind"), format!("`{kind}` is not a kind of sink: {known}"))
+                let message = format!("`{kind}` is not a kind of sink: {known}{meant}");
+                reader.refuse(&join(&key, "kind"), message);
             }
             None => {
-                reader.refuse(&key, format!("`{name}` is not a kind of sink: set `kind` to one of {known}"))
+                let message = format!("`{name}` is not a kind of sink: set `kind` to one of {known}{meant}");
+                reader.refuse(&key, message);
             }
         }
         return None;

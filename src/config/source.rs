@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{endpoint, ids};
-use crate::secret::Secret;
+use super::{endpoint, ids, login};
+use crate::findings::unreadable;
 use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, TlsConfig};
 use crate::units::{Period, Size};
 
@@ -13,19 +13,13 @@ use crate::units::{Period, Size};
 pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) -> Option<SourceSettings> {
     check_numbers(reader, &raw);
     let endpoints = endpoints(reader, &raw);
-    let username = reader.required("source.username", raw.username);
-    if username.as_deref().is_some_and(has_control) {
-        reader.refuse("source.username", CONTROL);
-    } else if let Some(name) = username.as_deref().filter(|name| !is_username(name)) {
-        reader.warn("source.username", &format!("`{name}` is not 4 or 5 digits, as AtData's are"));
-    }
-    let password = password(reader, raw.password, raw.password_file.as_deref());
+    let (username, password) = login::check(reader, raw.username, raw.password, raw.password_file.as_deref());
     let namespace = id(reader, "source.namespace", raw.namespace);
     let destination_id = id(reader, "source.destination_id", raw.destination_id);
     let default = namespace.as_ref().zip(destination_id.as_ref()).zip(host);
     let default =
         default.map(|((namespace, id), host)| format!("{namespace}-{id}-{}", ids::from_host_name(host)));
-    let connection_id = connection_id(reader, raw.connection_id, default, host.is_some())?;
+    let connection_id = connection_id(reader, raw.connection_id, default, host.is_some());
     check_tls(reader, &raw.tls, &endpoints);
     let virtual_host = virtual_host(reader, raw.virtual_host, &endpoints);
     Some(SourceSettings {
@@ -34,7 +28,7 @@ pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) 
         password: password?,
         namespace: namespace?,
         destination_id: destination_id?,
-        connection_id,
+        connection_id: connection_id?,
         prefetch: raw.prefetch,
         heart_beat: switched(raw.heart_beat),
         ordering: raw.ordering,
@@ -112,52 +106,16 @@ fn endpoints(reader: &mut Reader, raw: &SourceConfig) -> Vec<Endpoint> {
     })
 }
 
-/// STOMP's CONNECT knows no escapes: a line feed in a value would begin another header.
-fn has_control(text: &str) -> bool {
-    text.contains(char::is_control)
-}
-
-const CONTROL: &str = "control characters such as line feeds are not allowed";
-
-fn is_username(name: &str) -> bool {
-    matches!(name.len(), 4 | 5) && name.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn password(reader: &mut Reader, given: Option<Secret>, file: Option<&Path>) -> Option<Secret> {
-    let (key, secret) = match (given, file) {
-        (Some(_), Some(_)) => {
-            reader.refuse("source.password_file", "source.password is set too: keep one of them");
-            return None;
-        }
-        (Some(given), None) => ("source.password", given),
-        (None, Some(path)) => ("source.password_file", read_secret(reader, "source.password_file", path)?),
-        (None, None) => {
-            reader.missing_either("source.password", "source.password_file");
-            return None;
-        }
-    };
-    if secret.reveal().is_empty() {
-        reader.refuse(key, "the password is empty");
-        return None;
-    }
-    if has_control(secret.reveal()) {
-        reader.refuse(key, CONTROL);
-        return None;
-    }
-    if secret.reveal().len() != 32 || !secret.reveal().bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        reader.warn(key, "the password is not 32 hex digits, as AtData's are");
-    }
-    Some(secret)
-}
-
-fn read_secret(reader: &mut Reader, key: &str, path: &Path) -> Option<Secret> {
-    let refuse = |error| reader.refuse(key, format!("{} can't be read: {error}", path.display()));
-    Secret::read(path).map_err(refuse).ok()
-}
-
 fn id(reader: &mut Reader, key: &str, id: Option<String>) -> Option<String> {
     let id = reader.required(key, id)?;
-    ids::check(&id).map_err(|message| reader.refuse(key, message)).ok()?;
+    let checked = match ids::parts_of_queue(&id) {
+        Some((destination_id, namespace)) => Err(format!(
+            "`{id}` is the name of a queue: set source.destination_id to `{destination_id}` and source.namespace \
+             to `{namespace}`"
+        )),
+        None => ids::check(&id),
+    };
+    checked.map_err(|message| reader.refuse(key, message)).ok()?;
     Some(id)
 }
 
@@ -189,7 +147,7 @@ fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
     for (key, path) in files {
         let Some(path) = path else { continue };
         if let Err(error) = std::fs::read(path) {
-            reader.refuse(key, format!("{} can't be read: {error}", path.display()));
+            reader.refuse(key, unreadable(path, &error));
         }
         if !speaks_tls {
             reader.warn(key, "has no effect: no url begins with stomp+tls:// or ssl://");
@@ -205,8 +163,8 @@ fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
 fn virtual_host(reader: &mut Reader, given: Option<String>, endpoints: &[Endpoint]) -> Option<String> {
     const KEY: &str = "source.virtual_host";
     let host = given?;
-    if has_control(&host) {
-        reader.refuse(KEY, CONTROL);
+    if host.contains(char::is_control) {
+        reader.refuse(KEY, login::CONTROL);
     } else if !endpoints.is_empty() && !endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Stomp)
     {
         let message =

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 
-const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
 
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 [source]
 url = "stomp://broker:61613"
 username = "12345"
@@ -20,7 +20,7 @@ directory = "/events"
 directory = "/letters"
 "#;
 
-fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let path = Path::new("bridge.toml");
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let file = File::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
@@ -29,14 +29,14 @@ fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
 }
 
 /// The lines about `GOOD` with `more` behind it and the variables `env`.
-fn mistakes(more: &str, env: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn mistakes(more: &str, env: &[(&str, &str)]) -> Vec<String> {
     match load_text(&format!("{GOOD}{more}"), env) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
     }
 }
 
-fn good(env: &[(&str, &str)]) -> Loaded {
+pub(super) fn good(env: &[(&str, &str)]) -> Loaded {
     load_text(GOOD, env).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -124,7 +124,7 @@ source.username: missing: set `username` in [source] of bridge.toml, or BRIDGE__
 source.password: missing: set `password` in [source] of bridge.toml, or BRIDGE__SOURCE__PASSWORD
 source.namespace: missing: set `namespace` in [source] of bridge.toml, or BRIDGE__SOURCE__NAMESPACE
 source.destination_id: missing: set `destination_id` in [source] of bridge.toml, or BRIDGE__SOURCE__DESTINATION_ID
-sinks: no sink: add a table such as [sinks.file]
+sinks: no sink: add a table such as [sinks.file], or set BRIDGE__SINKS__FILE__DIRECTORY
 dead_letters.directory: missing: set `directory` in [dead_letters] of bridge.toml, or BRIDGE__DEAD_LETTERS__DIRECTORY";
     assert_eq!(errors, expected);
 }
@@ -158,20 +158,20 @@ drain_timeout = 25
         ],
     );
     let expected = [
-        "BRIDGE__SINK__FILE__DIRECTORY: sink: unknown key; known here: source, event, sinks, dead_letters, admin, log, shutdown",
-        "bridge.toml:21: sorce: unknown key; known here: source, event, sinks, dead_letters, admin, log, shutdown",
-        "BRIDGE__SOURCE__HEART_BEAT: source.heart_beat: `5` is not allowed, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
+        "BRIDGE__SINK__FILE__DIRECTORY: sink: unknown key; did you mean `sinks`?",
+        "bridge.toml:21: sorce: unknown key; did you mean `source`?",
+        "BRIDGE__SOURCE__HEART_BEAT: source.heart_beat: `5` has no unit: write `5s` for seconds, or ms, min, h",
         "BRIDGE__SOURCE__MAX_BODY: source.max_body: `1PB` is not allowed, expected a size: a whole number and a unit, such as \"512KiB\", \"64MiB\", \"1GB\"",
-        "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; known here: url, urls, username, password, password_file, namespace, destination_id, connection_id, prefetch, heart_beat, ordering, isolation, virtual_host, max_body, max_headers, max_header_size, max_in_flight, connect_timeout, idle_reconnect, backoff, tls",
+        "BRIDGE__SOURCE__PASWORD: source.pasword: unknown key; did you mean BRIDGE__SOURCE__PASSWORD?",
         "BRIDGE__SOURCE__PREFETCH: source.prefetch: 1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001",
         "bridge.toml:17: event.partitions: 0 is not allowed, expected a whole number from 1 to 4294967295",
-        "bridge.toml:16: event.keys: `md5` is not a JSON pointer: write `/member` or `/member/member`, with `~1` for / and `~0` for ~",
-        "bridge.toml:13: dead_letters.max_rum: unknown key; known here: directory, max_run, max_share, max_total, rotate",
+        "bridge.toml:16: event.keys: `md5` is not a JSON pointer: write `/md5`",
+        "bridge.toml:13: dead_letters.max_rum: unknown key; did you mean `max_run`?",
         "bridge.toml:14: dead_letters.max_run: found a text, expected a whole number from 0 to 4294967295; write it without quotes",
         "BRIDGE__DEAD_LETTERS__MAX_SHARE: dead_letters.max_share: `half` is not a number",
         "bridge.toml:19: log.format: `xml` is not allowed, expected one of: text, json",
         "bridge.toml:20: log.filter: `loud=very` is not understood: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",
-        "bridge.toml:24: shutdown.drain_timeout: found a number, expected a length of time: a number and a unit, such as \"250ms\", \"20s\", \"5min\", \"1h\"",
+        "bridge.toml:24: shutdown.drain_timeout: `25` has no unit: write `25s` for seconds, or ms, min, h",
     ];
     assert_eq!(found, expected);
 }
@@ -219,7 +219,7 @@ fn single_options_are_checked() {
         ("BRIDGE__SOURCE__PREFETCH", "0", "1 to 20000"),
         ("BRIDGE__SOURCE__PREFETCH", "20001", "1 to 20000"),
         ("BRIDGE__SOURCE__PREFETCH", "-1", "not a whole number"),
-        ("BRIDGE__SOURCE__PREFETCH", "5000000000", "from 0 to 4294967295"),
+        ("BRIDGE__SOURCE__PREFETCH", "5000000000", "from 1 to 20000"),
         ("BRIDGE__SOURCE__HEART_BEAT", "999ms", "from 1s to 1h"),
         ("BRIDGE__SOURCE__ORDERING", "Strict", "one of: shared, strict"),
         ("BRIDGE__SOURCE__MAX_BODY", "0", "more than 0"),
@@ -248,7 +248,7 @@ fn single_options_are_checked() {
         ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/events/", "is that of sinks.file too"),
         ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "nan", "dead_letters.max_share: "),
         ("BRIDGE__ADMIN__LISTEN", "9464", "admin.listen: `9464` is not understood"),
-        ("BRIDGE__ADMIN__MAX_AGE", "1", "length of time"),
+        ("BRIDGE__ADMIN__MAX_AGE", "1", "write `1s` for seconds"),
         ("BRIDGE__SHUTDOWN__DRAIN_TIMEOUT", "soon", "length of time"),
         ("BRIDGE__source__url", "stomp://b:1", "set twice"),
         ("BRIDGE__SOURCE__URL__X", "1", "can't be a value and a table"),

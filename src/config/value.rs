@@ -11,6 +11,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
+use super::suggest::nearest;
+
 /// The name of the environment among figment's sources.
 pub(super) const ENVIRONMENT: &str = "environment";
 
@@ -43,13 +45,45 @@ impl<'a> Node<'a> {
 pub(super) struct Mistake {
     /// The keys on the way, innermost first.
     reversed: Vec<String>,
-    /// What is wrong and what is allowed.
-    pub(super) message: String,
+    /// What is wrong and what is allowed; behind it the whole numbers that are allowed, if it is about these.
+    message: String,
+    /// What is said last.
+    hint: &'static str,
+    pub(super) about: About,
+}
+
+/// What whoever knows the option can say better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// A whole number is wanted; the type knows its range, the option may know a narrower one.
+    WholeNumber,
+    /// There is no such key, but there are these.
+    Key(&'static [&'static str]),
+    /// Everything is said.
+    Other,
 }
 
 impl Mistake {
     fn new(message: String) -> Self {
-        Self { reversed: Vec::new(), message }
+        Self { reversed: Vec::new(), message, hint: "", about: About::Other }
+    }
+
+    /// `message` ends before the words for what is expected.
+    fn expecting(message: &str, expected: &dyn Expected) -> Self {
+        match in_words(expected) {
+            Some(words) => Self::new(format!("{message}{words}")),
+            None => Self { about: About::WholeNumber, ..Self::new(message.to_owned()) },
+        }
+    }
+
+    /// What is wrong and what is allowed; `range` is that of the option, where whole numbers are.
+    pub(super) fn message(&self, range: Option<&str>) -> String {
+        let Self { message, hint, .. } = self;
+        match (self.about, range) {
+            (About::WholeNumber, Some(range)) => format!("{message}{WHOLE_NUMBER} {range}{hint}"),
+            (About::WholeNumber, None) => format!("{message}{WHOLE_NUMBER}{hint}"),
+            _ => format!("{message}{hint}"),
+        }
     }
 
     fn under(mut self, key: &str) -> Self {
@@ -65,7 +99,7 @@ impl Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message(None))
     }
 }
 
@@ -85,13 +119,12 @@ impl Error for Mistake {
             Unexpected::Map => "a table",
             _ => "something else",
         };
-        let wanted = in_words(expected);
-        let hint = match found {
-            "a number" if wanted == "a text" => "; write it in quotes",
-            "a text" if wanted.contains("number") || wanted == "true or false" => "; write it without quotes",
+        let hint = match (found, in_words(expected).as_deref()) {
+            ("a number", Some("a text")) => "; write it in quotes",
+            ("a text", None | Some("a number" | "true or false")) => "; write it without quotes",
             _ => "",
         };
-        Self::new(format!("found {found}, expected {wanted}{hint}"))
+        Self { hint, ..Self::expecting(&format!("found {found}, expected "), expected) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -101,46 +134,67 @@ impl Error for Mistake {
             Unexpected::Unsigned(number) => number.to_string(),
             other => other.to_string(),
         };
-        Self::new(format!("{found} is not allowed, expected {}", in_words(expected)))
+        Self::expecting(&format!("{found} is not allowed, expected "), expected)
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("`{variant}` is not allowed, expected one of: {}", expected.join(", ")))
+        let meant = nearest(variant, expected.iter().copied());
+        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        Self::new(format!("`{variant}` is not allowed, expected one of: {}{meant}", expected.join(", ")))
     }
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown key; known here: {}", expected.join(", ")))
+        let message = format!("unknown key; known here: {}", expected.join(", "));
+        Self { about: About::Key(expected), ..Self::new(message) }
     }
 }
 
-/// What serde calls a type, in the words of who writes a configuration.
-fn in_words(expected: &dyn Expected) -> String {
+const WHOLE_NUMBER: &str = "a whole number";
+
+/// What serde calls a type, in the words of who writes a configuration; `None` for whole numbers, whose range the
+/// option tells.
+fn in_words(expected: &dyn Expected) -> Option<String> {
     let name = expected.to_string();
-    match name.as_str() {
-        "u32" => format!("a whole number from 0 to {}", u32::MAX),
-        "a nonzero u32" => format!("a whole number from 1 to {}", u32::MAX),
-        "u16" | "u64" | "usize" | "i64" => "a whole number".to_owned(),
-        "f32" | "f64" => "a number".to_owned(),
-        "a boolean" => "true or false".to_owned(),
-        "a string" => "a text".to_owned(),
-        "a sequence" => "a list".to_owned(),
-        table if table.starts_with("struct ") => "a table".to_owned(),
-        _ => name,
-    }
+    let words = match name.as_str() {
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        table if table.starts_with("struct ") => "a table",
+        number if is_whole(number) => return None,
+        other => other,
+    };
+    Some(words.to_owned())
+}
+
+/// Whether serde calls a type of whole numbers so.
+fn is_whole(name: &str) -> bool {
+    let name = name.strip_prefix("a nonzero ").unwrap_or(name);
+    matches!(name, "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize")
 }
 
 macro_rules! from_text {
-    ($($method:ident $visit:ident $kind:literal;)*) => {$(
+    ($($method:ident $visit:ident $kind:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
             match self {
                 Self::Variable(text) => match text.trim().parse() {
                     Ok(value) => visitor.$visit(value),
-                    Err(_) => Err(Mistake::new(format!("`{text}` is not {}", $kind))),
+                    Err(_) => Err(unreadable(text, $kind)),
                 },
                 Self::Written(..) => self.deserialize_any(visitor),
             }
         }
     )*};
+}
+
+/// The text of a variable is no number, or neither true nor false.
+fn unreadable(text: &str, kind: &str) -> Mistake {
+    let in_quotes = text.trim().starts_with(['"', '\'']);
+    let hint = if in_quotes { "; remove the quotes, which are part of the value" } else { "" };
+    match kind == WHOLE_NUMBER {
+        true => Mistake { hint, about: About::WholeNumber, ..Mistake::new(format!("`{text}` is not ")) },
+        false => Mistake { hint, ..Mistake::new(format!("`{text}` is not {kind}")) },
+    }
 }
 
 impl<'de> Deserializer<'de> for Node<'de> {
@@ -168,14 +222,14 @@ impl<'de> Deserializer<'de> for Node<'de> {
 
     from_text! {
         deserialize_bool visit_bool "true or false";
-        deserialize_i8 visit_i64 "a whole number";
-        deserialize_i16 visit_i64 "a whole number";
-        deserialize_i32 visit_i64 "a whole number";
-        deserialize_i64 visit_i64 "a whole number";
-        deserialize_u8 visit_u64 "a whole number";
-        deserialize_u16 visit_u64 "a whole number";
-        deserialize_u32 visit_u64 "a whole number";
-        deserialize_u64 visit_u64 "a whole number";
+        deserialize_i8 visit_i64 WHOLE_NUMBER;
+        deserialize_i16 visit_i64 WHOLE_NUMBER;
+        deserialize_i32 visit_i64 WHOLE_NUMBER;
+        deserialize_i64 visit_i64 WHOLE_NUMBER;
+        deserialize_u8 visit_u64 WHOLE_NUMBER;
+        deserialize_u16 visit_u64 WHOLE_NUMBER;
+        deserialize_u32 visit_u64 WHOLE_NUMBER;
+        deserialize_u64 visit_u64 WHOLE_NUMBER;
         deserialize_f32 visit_f64 "a number";
         deserialize_f64 visit_f64 "a number";
     }

@@ -323,7 +323,7 @@ pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
     let (base, state) = ENDINGS.iter().find_map(with_ending)?;
     let (front, _) = base.rsplit_once('-')?;
     let (stem, _) = front.rsplit_once('-')?;
-    let opening = Opening::parse(&base[stem.len() + 1..])?;
+    let opening = Opening::parse(base.strip_prefix(stem)?.strip_prefix('-')?)?;
     stems.owns(stem).then(|| Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opening, state })
 }
 

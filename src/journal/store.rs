@@ -160,9 +160,11 @@ impl Journal {
     fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
         let parts: Vec<(String, &[u8])> =
             group.parts().map(|(slot, lines)| (self.stem(slot), lines)).collect();
-        self.within_limits(group.bytes() as u64, now).map_err(Failure::TakenBack)?;
-        self.within_reserve(&parts).map_err(Failure::TakenBack)?;
-        match self.write(&parts, now) {
+        let written = self
+            .within_limits(group.bytes() as u64, now)
+            .and_then(|()| self.within_reserve(&parts))
+            .and_then(|()| self.write(&parts, now));
+        match written {
             Ok(()) => {
                 self.settle();
                 self.quota.add(group.bytes() as u64);

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use super::config::Compression;
 use super::finish::{Unfinished, finish};
-use super::name::{Base, Opening, Template};
+use super::name::{Base, Opening, Slot, Template};
 use super::testing::{self, MemoryDisk, Op};
 use super::{Failure, Group, Journal, JournalSettings, Memory, Trouble};
 
@@ -31,6 +31,17 @@ fn now() -> Timestamp {
 
 fn base(counter: u32) -> Base {
     Base::new("b1", Opening { at: now(), counter })
+}
+
+/// A group of one line of so many bytes.
+fn one_line(slot: Slot, bytes: usize) -> Group<()> {
+    let mut group = Group::default();
+    let write = |lines: &mut Vec<u8>| {
+        lines.resize(bytes, b'x');
+        Ok::<(), ()>(())
+    };
+    group.append(slot, (), write).unwrap();
+    group
 }
 
 /// A process with its journal: writes numbered lines, remembers which are durable.

@@ -57,9 +57,9 @@ pub enum Slot {
 
 /// Writes the events of a [`GeneratorConfig`] by their serial number, from 0.
 ///
-/// A regular body is a JSON object with `md5`, `event` (`open` or `pixel`), `timestamp`, `serial` (its
-/// place in the stream) and `nth` (how many the same MD5 had before), in every third also `ip` and
-/// `userAgent`.
+/// A regular body is a JSON object with `md5_email` and `label`, as AtData calls them, `type` (`open` or `pixel`),
+/// `timestamp`, `serial` (its place in the stream) and `nth` (how many the same MD5 had before), in every third also
+/// `ip` and `userAgent`.
 #[derive(Clone, Debug)]
 pub struct Generator {
     config: GeneratorConfig,
@@ -137,9 +137,10 @@ impl Generator {
 
     fn write_event(&self, serial: u64, person: u32, nth: u64, out: &mut Vec<u8>) {
         let dice = mix(self.config.seed.rotate_left(32) ^ serial);
-        out.extend_from_slice(b"{\"md5\":\"");
+        out.extend_from_slice(b"{\"md5_email\":\"");
         out.extend_from_slice(self.md5(person));
-        out.extend_from_slice(if dice & 1 == 0 { b"\",\"event\":\"open" } else { b"\",\"event\":\"pixel" });
+        out.extend_from_slice(b"\",\"label\":\"rehearsal\",\"type\":\"");
+        out.extend_from_slice(if dice & 1 == 0 { b"open".as_slice() } else { b"pixel" });
         out.extend_from_slice(b"\",\"timestamp\":");
         push_number(self.config.epoch_ms + serial, out);
         out.extend_from_slice(b",\"serial\":");
@@ -243,11 +244,12 @@ mod tests {
         for serial in 0..200 {
             let Slot::Event { person, nth } = generator.slot(serial) else { panic!("none is odd") };
             let body = body(&generator, serial);
-            assert_eq!(body["md5"].as_str().unwrap().as_bytes(), generator.md5(person));
+            assert_eq!(body["md5_email"].as_str().unwrap().as_bytes(), generator.md5(person));
             assert_eq!(body["nth"], nth);
             assert_eq!(body["serial"], serial);
             assert_eq!(body["timestamp"], 1_700_000_000_000 + serial);
-            assert!(["open", "pixel"].contains(&body["event"].as_str().unwrap()));
+            assert_eq!(body["label"], "rehearsal");
+            assert!(["open", "pixel"].contains(&body["type"].as_str().unwrap()));
         }
     }
 

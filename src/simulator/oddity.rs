@@ -102,16 +102,16 @@ impl Oddity {
             }
             push_number(serial, out);
         };
-        const MD5: &[u8] = b"{\"md5\":\"";
+        const MD5: &[u8] = b"{\"md5_email\":\"";
         const SERIAL: &[u8] = b"\",\"serial\":";
         match self {
-            Self::NoKey => parts(b"{\"event\":\"open", b"", SERIAL),
+            Self::NoKey => parts(b"{\"type\":\"open", b"", SERIAL),
             Self::NotJson => parts(b"<event md5=\"", md5, b"\"/> serial "),
-            Self::Prefixed => parts(b"{\"md5\":\"0x", md5, SERIAL),
+            Self::Prefixed => parts(b"{\"md5_email\":\"0x", md5, SERIAL),
             Self::Short => parts(MD5, md5.split_last().map_or(&[], |(_, rest)| rest), SERIAL),
             Self::Binary => parts(MD5, md5, b"\",\"name\":\"\xff\xfe\x80\",\"serial\":"),
             Self::UpperCase => parts(MD5, &md5.to_ascii_uppercase(), SERIAL),
-            Self::Lines => parts(b"{\r\n  \"md5\": \"", md5, b"\",\r\n  \"serial\": "),
+            Self::Lines => parts(b"{\r\n  \"md5_email\": \"", md5, b"\",\r\n  \"serial\": "),
             Self::Cesu8 => parts(MD5, md5, b"\",\"name\":\"\xed\xa0\xbd\xed\xb8\x80\",\"serial\":"),
             Self::Large | Self::Nul | Self::Map | Self::Compressed => parts(MD5, md5, SERIAL),
         }
@@ -132,7 +132,7 @@ impl Oddity {
 /// A map as it is on the wire, with the members that the texts have.
 fn write_map(md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
     let md5 = String::from_utf8_lossy(md5).into_owned();
-    let entries = [("md5", md5), ("serial", serial.to_string())];
+    let entries = [("md5_email", md5), ("serial", serial.to_string())];
     let entries = entries.map(|(name, value)| (name.to_owned(), Value::Text(value)));
     out.extend_from_slice(&properties::encode(&entries));
 }
@@ -166,7 +166,7 @@ mod tests {
     /// CESU-8 is repaired before anybody looks for the key, and maps are not looked into.
     #[test]
     fn usable_means_that_a_key_is_found() {
-        let keying = Keying::new(vec!["/md5".to_owned()], false);
+        let keying = Keying::new(vec!["/md5_email".to_owned()], false);
         let key = Key::digest(b"somebody");
         for oddity in Oddity::ALL.into_iter().filter(|it| !matches!(it, Oddity::Cesu8 | Oddity::Map)) {
             let mut body = Vec::new();

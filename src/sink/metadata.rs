@@ -87,6 +87,7 @@ mod tests {
             queue: "d.RTO.acme".to_owned(),
             partitions: None,
             max_body: 4 << 20,
+            ..SinkContext::default()
         };
         let mut headers = Vec::new();
         each(&event, &context, |name, value| {

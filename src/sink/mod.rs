@@ -50,23 +50,18 @@ pub struct SinkContext {
     pub queue: String,
     /// `event.partitions`: the same number for every sink (D5).
     pub partitions: Option<NonZeroU32>,
-    /// `source.max_body`: no event is larger, in bytes.
+    /// The sink's table, such as `sinks.file`: the full key of each of its options begins with it.
+    pub table: String,
+    /// `source.max_body`: no body is larger, in bytes.
     pub max_body: usize,
 }
 
 impl SinkContext {
-    /// The full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages. Dead letters go
-    /// through a sink that has no other name than its kind's: `kind` names their table.
-    pub fn option(&self, kind: &str, option: &str) -> String {
-        match self.sink.as_str() {
-            DEAD_LETTERS => format!("dead_letters.{kind}.{option}"),
-            sink => format!("sinks.{sink}.{option}"),
-        }
+    /// The full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages.
+    pub fn option(&self, option: &str) -> String {
+        format!("{}.{option}", self.table)
     }
 }
-
-/// What the sink behind the dead letters is called.
-pub const DEAD_LETTERS: &str = "dead-letters";
 
 /// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -46,6 +46,7 @@ pub struct SourceConfig {
     pub connection_id: Option<String>,
     /// How many events the broker may have on the way, un-acked. 1 to 20000, and not exactly 1000, which
     /// ActiveMQ takes for "the broker's default".
+    #[schemars(range(min = 1, max = 20_000))]
     pub prefetch: u32,
     /// How often each side must hear from the other; `0s` switches heart-beats off.
     pub heart_beat: Period,

@@ -303,11 +303,12 @@ impl Keeper {
         if !matches!(trouble, Trouble::AlreadyConnected { .. }) {
             self.refused_since = None;
         }
-        let next = || State::Starting(format!("{trouble}; trying the next address"));
-        self.reporter.report(match &trouble {
+        // To subscribe anew where it was well says nothing about the address.
+        let state = match &trouble {
             Trouble::Renewal => state,
-            _ => self.addresses.failed(state).unwrap_or_else(next),
-        });
+            _ => self.next_address(state, &trouble),
+        };
+        self.reporter.report(state);
         let wait = match retry {
             // The broker lets go of the dead session at a moment of its own; be there soon after.
             Retry::Soon if matches!(trouble, Trouble::AlreadyConnected { .. }) => {
@@ -318,6 +319,18 @@ impl Keeper {
         };
         self.reporter.next_try((Instant::now() + wait).into_std());
         wait
+    }
+
+    /// What to say of all addresses after the present one has failed.
+    fn next_address(&mut self, state: State, trouble: &Trouble) -> State {
+        let is_normal = matches!(state, State::Starting(_));
+        self.addresses.failed(state).unwrap_or_else(|| {
+            let going_on = format!("{trouble}; trying the next address");
+            if !is_normal {
+                tracing::warn!("{going_on}");
+            }
+            State::Starting(going_on)
+        })
     }
 
     /// The broker holds a dead session for up to three heart-beats (`activemq.md` 1.10): until then its

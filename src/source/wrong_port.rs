@@ -31,17 +31,22 @@ pub(super) async fn true_cause(
         Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) if first.is_empty() => {
             (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
         }
+        // It may only have asked for a certificate, and have closed for another reason.
+        Trouble::TlsRefused(error) if error.cause() == Cause::Cut => {
+            (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
+        }
         Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) | Trouble::Protocol { .. } => {
             (first.guess(), endpoint.tls)
         }
         _ => return trouble,
     };
     let is_right = found == Some(wire_of(endpoint.protocol)) && inside_tls == endpoint.tls;
+    let is_of_tls = matches!(trouble, Trouble::Tls { .. } | Trouble::TlsRefused(_));
     let speaks_tls = found == Some(Wire::Tls) && endpoint.tls;
     match found {
         Some(_) if is_right || speaks_tls => trouble,
         Some(wire) => Trouble::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
-        None if first.is_empty() && !matches!(trouble, Trouble::Tls { .. }) => Trouble::Unanswered {
+        None if first.is_empty() && !is_of_tls => Trouble::Unanswered {
             trouble: Box::new(trouble),
             address: address(endpoint),
             expected: format!(

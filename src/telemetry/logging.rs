@@ -9,6 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// a key (D14). A filter that names it wins.
 const QUIET: &str = "async_nats=off";
 
+/// The words for how much is logged.
+pub const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 /// Starts logging, once per process; a second call changes nothing. `filter` as
 /// `tracing_subscriber::EnvFilter` reads it; `json`: one object a line.
 pub fn start(filter: &str, json: bool) {
@@ -16,9 +19,92 @@ pub fn start(filter: &str, json: bool) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told on standard error, too, and panic when that is closed.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // Fails only where a logger is installed already, such as a test's.
     let _already_started =
         if json { lines.json().flatten_event(true).finish().try_init() } else { lines.finish().try_init() };
+}
+
+/// What is wrong with a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterError {
+    /// It says nothing.
+    Empty,
+    /// A word that is no level: `EnvFilter` would take it for the name of a module, and log nothing else.
+    NoLevel(String),
+    /// Not understood at all, and why.
+    Unreadable(String),
+}
+
+/// Checks a filter. `EnvFilter` alone accepts more than anybody can mean.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(filter: &str) -> Result<(), FilterError> {
+    if filter.split(',').all(|part| part.trim().is_empty()) {
+        return Err(FilterError::Empty);
+    }
+    // Commas inside brackets separate the fields of a span.
+    let parts = filter.split(',').map(str::trim).filter(|_| !filter.contains(['[', '{']));
+    let is_level = |word: &str| {
+        LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+            || matches!(word.as_bytes(), [b'0'..=b'5'])
+    };
+    let mut words = parts.filter(|part| !part.is_empty() && !part.contains('='));
+    if let Some(word) = words.find(|word| !is_level(word)) {
+        return Err(FilterError::NoLevel(word.to_owned()));
+    }
+    EnvFilter::try_new(filter).map(drop).map_err(|error| FilterError::Unreadable(error.to_string()))
+}
+
+/// Whether a filter that is right logs nothing of the bridge, though it does not say `off`.
+pub fn is_silent(filter: &str) -> bool {
+    let is_ours =
+        |part: &str| !part.contains('=') || part.trim().starts_with("atdata_bridge") || part.contains('[');
+    !filter.split(',').any(is_ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives_are_understood() {
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "info,atdata_bridge::source=debug",
+            "atdata_bridge=debug",
+            "info,async_nats=warn",
+            "info,[lane{sink=file,key}]=debug",
+        ] {
+            assert_eq!(check(filter), Ok(()), "{filter}");
+            assert!(!is_silent(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_level_is_refused() {
+        for word in ["warning", "verbose", "all", "6", "atdata_bridge", "true"] {
+            assert_eq!(check(word), Err(FilterError::NoLevel(word.to_owned())));
+            assert_eq!(check(&format!("info,{word}")), Err(FilterError::NoLevel(word.to_owned())));
+        }
+        for empty in ["", " ", ",", " , "] {
+            assert_eq!(check(empty), Err(FilterError::Empty), "{empty:?}");
+        }
+        for unreadable in ["x=loud", "info, x=warn ", "[=info"] {
+            assert!(matches!(check(unreadable), Err(FilterError::Unreadable(_))), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn a_filter_for_others_alone_is_silent() {
+        assert!(is_silent("rdkafka=debug"));
+        assert!(!is_silent("rdkafka=debug,info"));
+    }
 }

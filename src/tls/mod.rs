@@ -10,6 +10,7 @@ mod seen;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,13 @@
 //! The real program's ways to end, and what it says.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::SOON;
+use crate::support::bridge::Setup;
+use crate::support::scenario::{says, says_after};
 
 /// Runs the program with nothing but `env` in its environment.
 fn run(arguments: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -61,4 +68,73 @@ fn the_minimal_file_and_a_password_are_a_configuration() {
 fn partition_fails_when_an_input_is_neither() {
     let (code, out, _) = run(&["partition", "--partitions", "12", "jane@example.com", "jane"], &[]);
     assert_eq!((code, out.as_str()), (Some(1), "9e26471d35a78862c17e467d87cddedf\t11\n"));
+}
+
+/// What is sent for other reasons than to stop it becomes a line of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_that_mean_something_else_do_not_end_it() {
+    let setup = Setup::at("stomp://127.0.0.1:1", "signals", "main", "signals");
+    let mut bridge = setup.start();
+    says(&mut bridge, "retrying: ").await;
+    for (signal, line) in [
+        (Signal::HUP, "SIGHUP: the configuration is read at the start only; restart to change it"),
+        (Signal::USR1, "SIGUSR1: nothing to do"),
+        (Signal::USR2, "SIGUSR2: nothing to do"),
+        (Signal::ALARM, "SIGALRM: nothing to do"),
+        (Signal::XFSZ, "SIGXFSZ: a file has reached the limit"),
+    ] {
+        bridge.signal(signal);
+        says(&mut bridge, line).await;
+    }
+    // Nothing is said of it, but it must not end either: what comes later is still answered.
+    bridge.signal(Signal::PIPE);
+    let said = bridge.log().len();
+    bridge.signal(Signal::HUP);
+    says_after(&mut bridge, said, "SIGHUP: ").await;
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0), "{}", bridge.log());
+}
+
+/// Whoever reads the log may go away, as `head` does: the bridge goes on, and ends as it should.
+#[test]
+fn a_log_that_nobody_reads_any_more_does_no_harm() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"))
+        .env_clear()
+        .env("BRIDGE__SOURCE__URL", "stomp://127.0.0.1:1")
+        .env("BRIDGE__SOURCE__USERNAME", "12345")
+        .env("BRIDGE__SOURCE__PASSWORD", "0123456789abcdef0123456789abcdef")
+        .env("BRIDGE__SOURCE__NAMESPACE", "closed")
+        .env("BRIDGE__SOURCE__DESTINATION_ID", "main")
+        .env("BRIDGE__SINKS__FILE__DIRECTORY", path("files"))
+        .env("BRIDGE__DEAD_LETTERS__DIRECTORY", path("letters"))
+        .env("BRIDGE__ADMIN__LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("retrying: ") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it has ended");
+    }
+    drop(log);
+    let pid = Pid::from_child(&child);
+    // Each makes a line that can't be written.
+    kill_process(pid, Signal::HUP).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// What fails names the option that it is about, and that option's place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_tells_where_the_options_came_from() {
+    let setup = Setup::at("stomp://127.0.0.1:1", "origins", "main", "origins");
+    let mut bridge = setup.start_with(&["check"]);
+    assert_eq!(bridge.ended(SOON).await.code(), Some(1));
+    let said = bridge.log();
+    let line = said.lines().find(|line| line.starts_with("FAILED  broker stomp://127.0.0.1:1: "));
+    assert!(line.is_some_and(|line| line.ends_with("(source.url: BRIDGE__SOURCE__URL)")), "{said}");
 }

@@ -140,8 +140,7 @@ fn a_full_disk_is_told_and_the_second_ctrl_c_abandons() {
     command.env("PATH", std::env::var_os("PATH").unwrap());
     let mut child = command.spawn().unwrap();
     let full = |line: &str| {
-        line.contains(" · sink file: retrying: cannot write ")
-            && line.contains("make room on its file system")
+        line.contains(" · sink file: held: cannot write ") && line.contains("make room on its file system")
     };
     let mut errors = errors(&mut child);
     wait_for(&mut errors, full);

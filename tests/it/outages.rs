@@ -70,10 +70,10 @@ async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finishe
         return did_not_run("outages::a_disk_that_is_full_again_and_again_is_emptied", &reason);
     }
     let compression = if version == Version::V5 { "gzip" } else { "zstd" };
-    let events = Events::good(120_000);
+    let events = Events::good(60_000);
     let (broker, (namespace, queue)) = (shared(version), &place(Protocol::Stomp, "again"));
     let setup = Setup::new(broker, Protocol::Stomp, namespace, "main", namespace)
-        .small_disk(4)
+        .small_disk(2)
         .set("EVENT__PARTITIONS", "12")
         .set("SINKS__FILE__NAME", "{connection_id}-{partition}")
         .set("SINKS__FILE__COMPRESSION", compression);
@@ -93,9 +93,9 @@ async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finishe
         }
     };
     let both = async { tokio::join!(publish(broker, namespace, events), taking) };
-    timeout(PATIENCE, both).await.expect("finished files are taken and the rest goes on");
+    timeout(2 * PATIENCE, both).await.expect("finished files are taken and the rest goes on");
     drain(bridge).await;
-    assert!(most > 2_500_000, "the disk was never full: {most}");
+    assert!(most > 1_000_000, "the disk was never full: {most}");
     take_finished(&files, &mut tally);
     tally.assert_complete(0);
     let left: Vec<_> = std::fs::read_dir(&files).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -91,8 +91,8 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     fails(foreign.argument("check").argument("--subscribe"), &[&told, FOREIGN]).await;
 
     let (asked, other) = match protocol {
-        Protocol::Stomp => ("is it STOMP that listens there, as source.url says?", Protocol::OpenWire),
-        Protocol::OpenWire => ("is it OpenWire that listens there, as source.url says?", Protocol::Stomp),
+        Protocol::Stomp => ("speaks OpenWire: write tcp://", Protocol::OpenWire),
+        Protocol::OpenWire => ("speaks STOMP: write stomp://", Protocol::Stomp),
     };
     let url = protocol.url(broker.addr_of(other));
     let elsewhere = Setup::new(broker, protocol, "elsewhere", "main", "elsewhere").set("SOURCE__URL", &url);

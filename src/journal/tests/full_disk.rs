@@ -106,13 +106,7 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
     assert!(process.write(100));
     disk.leave_room(66_000);
-    let mut group = Group::default();
-    group
-        .append(super::super::name::Slot::default(), (), |lines| {
-            lines.extend_from_slice(&[b'x'; 500]);
-            Ok::<(), ()>(())
-        })
-        .unwrap();
+    let group = one_line(Slot::default(), 500);
     let said = |process: &mut Process, group: &Group<()>| {
         let failure = process.journal.as_mut().unwrap().commit(group, now()).unwrap_err();
         assert!(matches!(failure, Failure::TakenBack(Trouble::Reserve { .. })), "{failure:?}");
@@ -139,10 +133,7 @@ fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let mut process = Process::new(&disk, settings);
     let write = |process: &mut Process, partition: u32, bytes: usize| {
         process.open().unwrap();
-        let mut group = Group::default();
-        let slot = process.settings.stems.slot(|| 0, || partition);
-        let line = vec![b'x'; bytes];
-        group.append(slot, (), |lines| Ok::<(), ()>(lines.extend_from_slice(&line))).unwrap();
+        let group = one_line(process.settings.stems.slot(|| 0, || partition), bytes);
         process.journal.as_mut().unwrap().commit(&group, now())
     };
     for (partition, bytes) in [(0, 500), (1, 250), (2, 100)] {
@@ -156,16 +147,9 @@ fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let ended = |ending: &str| disk.files().keys().filter(|name| name.ends_with(ending)).count();
     assert_eq!((ended(".jsonl"), ended(".open")), (2, 1));
     let later = now() + 2.seconds();
-    let text = process.journal.as_mut().unwrap().commit(&one_line(300), later).unwrap_err();
+    let text = process.journal.as_mut().unwrap().commit(&one_line(Slot::default(), 300), later).unwrap_err();
     let text = text.trouble().to_string();
     assert!(text.contains("2 finished files of 750B in /data can be moved away"), "{text}");
     // What did not fit then is not asked for again: nothing new is due.
     assert!(process.journal.as_mut().unwrap().rotate(now(), 8).len() <= 1);
-}
-
-fn one_line(bytes: usize) -> Group<()> {
-    let mut group = Group::default();
-    let line = vec![b'x'; bytes];
-    group.append(Default::default(), (), |lines| Ok::<(), ()>(lines.extend_from_slice(&line))).unwrap();
-    group
 }

@@ -3,7 +3,6 @@
 use super::*;
 use crate::journal::disk::Disk;
 use crate::journal::line_file::UNSYNCED;
-use crate::journal::name::Slot;
 
 /// Some of the pages written since the last sync are zeros, be they in front of others that are there.
 #[test]
@@ -57,9 +56,7 @@ fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
     });
     for (bytes, expected) in [(UNSYNCED, 1), (UNSYNCED + 1, 2), (3 * UNSYNCED, 3)] {
         syncs.store(0, std::sync::atomic::Ordering::Relaxed);
-        let mut group = Group::default();
-        let line = vec![b'x'; bytes];
-        group.append(Slot::default(), (), |lines| Ok::<(), ()>(lines.extend_from_slice(&line))).unwrap();
+        let group = one_line(Slot::default(), bytes);
         process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
         assert_eq!(syncs.load(std::sync::atomic::Ordering::Relaxed), expected, "{bytes}");
     }

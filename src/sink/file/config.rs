@@ -27,11 +27,12 @@ pub struct FileConfig {
     /// `body`: the event as it came, one line each. `envelope`: an object with id, key, partition,
     /// timestamp and body.
     pub format: Format,
-    /// How finished files are compressed.
+    /// How finished files are compressed; where a full disk has no room for it, they are not.
     pub compression: Compression,
-    /// When a file is finished and the next one begun.
+    /// When a file is finished and the next one begun; earlier when the disk is full.
     pub rotate: RotateConfig,
     /// The most files open at once, when the name has `{partition}`.
+    #[schemars(range(min = 1))]
     pub max_open: u32,
     /// Hold, rather than fill the disk, when all files of this sink together reach this size. Nothing is
     /// ever deleted: move finished files away. Unset: no limit.

@@ -182,7 +182,7 @@ mod tests {
             format!("{whole},"),
             format!("\u{feff}{whole}"),
             format!("\u{c}{whole}"),
-            whole[..whole.len() - 1].to_owned(),
+            whole.trim_end_matches('}').to_owned(),
             format!("\"{KEY}\" }}"),
             "\"".to_owned(),
             "{".to_owned(),

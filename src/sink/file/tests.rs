@@ -42,6 +42,7 @@ fn context(connection_id: &str) -> SinkContext {
         queue: "d.RTO.acme".to_owned(),
         partitions: NonZeroU32::new(4),
         max_body: 4 << 20,
+        ..SinkContext::default()
     }
 }
 
@@ -307,19 +308,33 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
 
 #[tokio::test]
 async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost() {
-    let parent = tempfile::tempdir().unwrap();
-    let directory = parent.path().join("a");
-    let mut sink = sink(&config(&directory));
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
-    fs::remove_dir_all(&directory).unwrap();
-    halves.0.submit(&numbered(3..6)).unwrap();
-    let error = halves.1.next().await.unwrap_err();
-    assert!(error.to_string().contains("moved or removed"), "{error}");
-    drop(halves);
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(3..6)).await;
-    assert_eq!(numbers_in(&files(&directory, ".open")), [3, 4, 5]);
+    let gzip = config::Compression::Gzip;
+    for (compression, max_total, words) in [
+        (config::Compression::None, None, "moved or removed"),
+        (gzip, None, "was removed"),
+        // Nothing can be written: what is looked at first shows it.
+        (gzip, Some(1), "max_total"),
+    ] {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a");
+        let settings = FileSettings { compression, max_total, ..checked(&config(&directory), None) };
+        let is_limited = max_total.is_some();
+        let mut sink = FileSink::new(settings, context("b1"));
+        let mut halves = sink.open().await.unwrap();
+        if !is_limited {
+            hand_over_durably(&mut halves, &numbered(0..3)).await;
+        }
+        fs::remove_dir_all(&directory).unwrap();
+        halves.0.submit(&numbered(3..6)).unwrap();
+        let error = halves.1.next().await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        drop(halves);
+        let mut halves = sink.open().await.unwrap();
+        if !is_limited {
+            hand_over_durably(&mut halves, &numbered(3..6)).await;
+            assert_eq!(numbers_in(&files(&directory, ".open")), [3, 4, 5]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,15 @@ pub fn check(
         findings.refuse(if message.contains("ssl.") { "tls" } else { "properties" }, message);
     }
     let topic = topic.filter(|_| findings.is_good())?;
-    Some(KafkaSettings { topic, partitions: surroundings.partitions, client })
+    let user = config.sasl.username.clone().or_else(|| config.sasl.client_id.clone()).unwrap_or_default();
+    Some(KafkaSettings {
+        topic,
+        partitions: surroundings.partitions,
+        client,
+        mechanism: config.sasl.mechanism,
+        user,
+        tls: config.tls.clone(),
+    })
 }
 
 fn brokers(brokers: &[String], findings: &mut Findings) -> String {

@@ -34,8 +34,10 @@ const PROMISES: [(&str, &str); 11] = [
 ];
 
 /// What may be changed, and is good for many small events.
-const DEFAULTS: [(&str, &str); 2] = [
+const DEFAULTS: [(&str, &str); 3] = [
     ("batch.size", "1000000"),
+    // Only they tell that the brokers throttle (`throttle.rs`).
+    ("statistics.interval.ms", "5000"),
     // A connection that died in silence is noticed while nothing is sent, too.
     ("socket.keepalive.enable", "true"),
 ];
@@ -78,14 +80,9 @@ impl ClientSettings {
             (true, _) => "sasl_ssl",
         };
         self.set("security.protocol", protocol);
-        let mechanism = match mechanism {
-            Mechanism::None => return,
-            Mechanism::Plain => "PLAIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-            Mechanism::OauthBearer => "OAUTHBEARER",
-        };
-        self.set("sasl.mechanism", mechanism);
+        if mechanism != Mechanism::None {
+            self.set("sasl.mechanism", mechanism.name());
+        }
     }
 
     pub(super) fn login(&mut self, username: String, password: Secret) {

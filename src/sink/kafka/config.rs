@@ -116,6 +116,19 @@ pub enum Mechanism {
     OauthBearer,
 }
 
+impl Mechanism {
+    /// As brokers know it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
 /// Encryption between the bridge and the brokers. Certificates and host names are always verified.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -148,6 +161,12 @@ pub struct KafkaSettings {
     pub(super) partitions: Option<NonZeroU32>,
     /// What librdkafka is told.
     pub(super) client: ClientSettings,
+    /// How the bridge logs in.
+    pub(super) mechanism: Mechanism,
+    /// As whom.
+    pub(super) user: String,
+    /// Encryption.
+    pub(super) tls: TlsConfig,
 }
 
 impl KafkaSettings {

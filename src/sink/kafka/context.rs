@@ -9,23 +9,23 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
-use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::doubt::Refusal;
 use super::judge::{self, Judgement, judge};
 use super::memory::Memory;
+use super::names::Names;
 use super::outbox::Outbox;
-use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
+use super::throttle;
+use crate::sink::{DeliveryId, SinkError, Verdict};
 
 /// How librdkafka's log says that the number of partitions has changed.
 const PARTITION_COUNT: &str = "PARTCNT";
-/// How it says that a property is experimental, at each start; ours are chosen, and tested.
-const PROPERTY_WARNING: &str = "CONFWARN";
 
 /// The ears of one client.
 pub(super) struct Context {
     pub(super) sink: String,
-    pub(super) topic: String,
+    pub(super) names: Names,
     /// The largest batch of this client.
     pub(super) batch_bytes: usize,
     pub(super) outbox: Arc<Outbox>,
@@ -43,18 +43,30 @@ impl Context {
     }
 
     fn verdict(&self, code: Option<Code>, bytes: usize) -> Verdict {
-        match judge(code, bytes, self.batch_bytes, &self.topic) {
-            Judgement::Durable => Verdict::Durable,
+        match judge(code, bytes, self.batch_bytes, &self.names) {
+            Judgement::Durable => {
+                self.memory.accepted();
+                Verdict::Durable
+            }
             Judgement::Reject(rejection) => Verdict::Reject(rejection),
+            Judgement::Refused => self.refused(),
             Judgement::Swept => Verdict::Retry(self.outbox.swept()),
             Judgement::Retry(error) => self.fail(error),
             Judgement::BatchTooLarge => {
                 let batch_bytes = self.memory.shrink_batches(self.batch_bytes);
                 self.fail(SinkError::unavailable(format!(
                     "a batch was too large for the topic {}: going on with batches of {batch_bytes} bytes",
-                    self.topic
+                    self.names.topic
                 )))
             }
+        }
+    }
+
+    fn refused(&self) -> Verdict {
+        match self.memory.refused() {
+            Refusal::ThisOne => Verdict::Reject(judge::invalid(&self.names)),
+            Refusal::Alone | Refusal::NotOnlyOne => self.fail(judge::refused_alone(&self.names)),
+            Refusal::OneOfSeveral => self.fail(judge::refused_with_others(&self.names)),
         }
     }
 
@@ -76,29 +88,23 @@ impl ProducerContext for Context {
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
         let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
-        self.outbox.report(DeliveryId(id as u64), bytes, self.verdict(code, bytes));
+        let verdict = self.verdict(code, bytes);
+        // What was kept back for this verdict goes back to the lane, and comes first again.
+        for (held, size) in self.memory.let_go() {
+            let error = self.outbox.ending().unwrap_or_else(|| judge::offered_once_more(&self.names));
+            self.outbox.report(held, size, Verdict::Retry(error));
+        }
+        self.outbox.report(DeliveryId(id as u64), bytes, verdict);
     }
 }
 
 impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    /// Nothing that an operator must act on is said here only: the state of the sink has it, once.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == PARTITION_COUNT {
             self.look_now();
         }
-        let sink = self.sink.as_str();
-        match level {
-            _ if facility == PROPERTY_WARNING => tracing::debug!(sink, "librdkafka: {facility}: {message}"),
-            // Nothing that an operator must act on is said here only: the state of the sink has it.
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => tracing::warn!(sink, "librdkafka: {facility}: {message}"),
-            RDKafkaLogLevel::Notice => tracing::info!(sink, "librdkafka: {facility}: {message}"),
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::debug!(sink, "librdkafka: {facility}: {message}");
-            }
-        }
+        tracing::debug!(sink = self.sink.as_str(), "librdkafka: {facility}: {message}");
     }
 
     /// Comes twice for each error: the crate hands an event of this kind over in two places.
@@ -109,27 +115,21 @@ impl ClientContext for Context {
             // only sometimes.
             Code::Fatal | Code::GaplessGuarantee | Code::Inconsistent => {}
             Code::AllBrokersDown => {
-                // The reason of a refused login comes first and says more.
-                let is_known = |known: SinkError| known.kind == SinkErrorKind::Misconfigured;
-                if !self.outbox.trouble().is_some_and(is_known) {
-                    self.outbox.set_trouble(Some(judge::no_answer(self.outbox.reason().as_deref(), reason)));
-                }
-                self.look_now();
-            }
-            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
-                self.outbox.set_reason(reason);
+                self.outbox.set_all_down();
                 self.look_now();
             }
             code => {
-                let error = judge::trouble(code, &self.topic);
-                let text = format!("{error}: {reason}");
-                self.outbox.set_trouble(Some(match error.kind {
-                    SinkErrorKind::Misconfigured => SinkError::misconfigured(text),
-                    SinkErrorKind::Unavailable => SinkError::unavailable(text),
-                }));
+                self.outbox.set_failure(code, reason);
+                self.look_now();
             }
         }
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(delay) = throttle::delay(statistics)
+            && self.outbox.set_throttled(delay)
+        {
+            tracing::warn!(sink = self.sink.as_str(), "{}", throttle::text(&self.names));
+        }
+    }
 }

@@ -10,8 +10,10 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::client::ANSWER_WITHIN;
+use super::doubt::Plan;
 use super::judge;
 use super::memory::Memory;
+use super::names::Names;
 use super::opening::{Ended, Running};
 use super::outbox::{Outbox, Room};
 use crate::event::Event;
@@ -27,7 +29,7 @@ pub(super) struct KafkaSubmit {
     pub(super) running: Option<Running>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) context: Arc<SinkContext>,
-    pub(super) topic: String,
+    pub(super) names: Names,
     pub(super) partitions: NonZeroU32,
     /// The largest record that the client takes.
     pub(super) record_bytes: usize,
@@ -45,7 +47,7 @@ impl KafkaSubmit {
         let client =
             self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
         // Numbers of deliveries begin at 0 and fit a machine word of 64 bits.
-        let record = BaseRecord::with_opaque_to(&self.topic, delivery.id.0 as usize)
+        let record = BaseRecord::with_opaque_to(&self.names.topic, delivery.id.0 as usize)
             .partition(i32::try_from(partition).unwrap_or(i32::MAX))
             .key(key.as_slice())
             .payload(event.body().as_ref())
@@ -58,7 +60,7 @@ impl KafkaSubmit {
             return Ok(());
         }
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        Err(self.outbox.ending().unwrap_or_else(|| judge::trouble(code, &self.topic)))
+        Err(self.outbox.ending().unwrap_or_else(|| judge::trouble(code, &self.names)))
     }
 }
 
@@ -78,21 +80,34 @@ fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
 #[async_trait]
 impl Submit for KafkaSubmit {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        // In doubt the verdict on what is on its way decides what goes next.
+        if self.memory.is_in_doubt() && self.outbox.is_busy() {
+            return Ok(0);
+        }
         let room = match self.outbox.reserve(deliveries.iter().map(size)) {
             Ok(Room::For(room)) => room,
             Ok(Room::None) => return Ok(0),
             Err(error) => return Err(self.memory.carry(error)),
         };
-        for (taken, delivery) in deliveries[..room].iter().enumerate() {
-            if let Err(error) = self.send(delivery) {
-                self.outbox.give_back(deliveries[taken..room].iter().map(size));
-                self.outbox.end(error.clone());
-                // With something in flight its reports come first, and then the end.
-                let is_answered = taken == 0 && !self.outbox.is_busy();
-                return if is_answered { Err(self.memory.carry(error)) } else { Ok(taken) };
+        let (kept, count) = match self.memory.plan(&deliveries[..room]) {
+            None => (0, room),
+            Some(Plan::Send(count)) => (0, count.min(room)),
+            Some(Plan::KeepBack(kept)) => (kept, kept + 1),
+        };
+        self.outbox.give_back(deliveries[count..room].iter().map(size));
+        self.memory.keep_back(deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery))));
+        for (taken, delivery) in (kept..).zip(&deliveries[kept..count]) {
+            let Err(error) = self.send(delivery) else { continue };
+            self.outbox.give_back(deliveries[taken..count].iter().map(size));
+            self.outbox.end(error.clone());
+            for (held, size) in self.memory.let_go() {
+                self.outbox.report(held, size, Verdict::Retry(error.clone()));
             }
+            // With something in flight its reports come first, and then the end.
+            let is_answered = taken == 0 && !self.outbox.is_busy();
+            return if is_answered { Err(self.memory.carry(error)) } else { Ok(taken) };
         }
-        Ok(room)
+        Ok(count)
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {

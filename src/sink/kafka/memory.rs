@@ -1,11 +1,14 @@
 //! What outlives an opening.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use super::distance::Distance;
-use super::opening::Topic;
-use crate::sink::{SinkError, SinkErrorKind};
+use super::doubt::{Doubt, Plan, Refusal};
+use super::look::Topic;
+use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind};
 
 /// Shared by a sink and its openings. Cheap to clone.
 #[derive(Clone)]
@@ -15,12 +18,30 @@ struct Remembered {
     batch_bytes: usize,
     distance: Distance,
     carried: Option<SinkError>,
+    /// Since a batch was refused, until it is clear why.
+    doubt: Option<Doubt>,
+    warned: Warned,
+    /// When the brokers had no answer to a question that is not needed.
+    unanswered: Option<Instant>,
 }
+
+/// What was said of the topic's settings last, and when.
+type Warned = Option<(Vec<String>, Instant)>;
+
+/// The same warnings are logged again after so long, and what was not answered is asked again.
+const AGAIN: Duration = Duration::from_secs(600);
 
 impl Memory {
     /// Batches begin with `batch_bytes` at most.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered { batch_bytes, distance: Distance::NEAR, carried: None })))
+        Self(Arc::new(Mutex::new(Remembered {
+            batch_bytes,
+            distance: Distance::NEAR,
+            carried: None,
+            doubt: None,
+            warned: None,
+            unanswered: None,
+        })))
     }
 
     /// The largest batch that the topic may accept.
@@ -71,6 +92,77 @@ impl Memory {
         let needs_operator = error.kind == SinkErrorKind::Misconfigured;
         self.lock().carried = needs_operator.then(|| error.clone());
         error
+    }
+
+    /// A new client begins.
+    pub(super) fn opened(&self) {
+        if let Some(doubt) = &mut self.lock().doubt {
+            doubt.opened();
+        }
+    }
+
+    /// What goes next of `deliveries`, while there is a doubt. Call it only while nothing is on its way.
+    pub(super) fn plan(&self, deliveries: &[Delivery]) -> Option<Plan> {
+        self.lock().doubt.as_mut().map(|doubt| doubt.plan(deliveries))
+    }
+
+    /// Whether there is a doubt.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.lock().doubt.is_some()
+    }
+
+    /// See [`Doubt::keep_back`].
+    pub(super) fn keep_back(&self, deliveries: impl Iterator<Item = (DeliveryId, usize)>) {
+        if let Some(doubt) = &mut self.lock().doubt {
+            doubt.keep_back(deliveries);
+        }
+    }
+
+    /// See [`Doubt::let_go`].
+    pub(super) fn let_go(&self) -> Vec<(DeliveryId, usize)> {
+        self.lock().doubt.as_mut().map(Doubt::let_go).unwrap_or_default()
+    }
+
+    /// A record was accepted.
+    pub(super) fn accepted(&self) {
+        let mut remembered = self.lock();
+        if remembered.doubt.as_mut().is_some_and(Doubt::accepted) {
+            remembered.doubt = None;
+        }
+    }
+
+    /// The topic refused a record.
+    pub(super) fn refused(&self) -> Refusal {
+        self.lock().doubt.get_or_insert_with(Doubt::new).refused()
+    }
+
+    /// Asks what an opening can do without, for `within` at most. There are clusters that never answer such a thing:
+    /// they are not asked each time.
+    pub(super) async fn answer<T>(
+        &self,
+        within: Duration,
+        question: impl Future<Output = Option<T>>,
+    ) -> Option<T> {
+        let is_mute = self.lock().unanswered.is_some_and(|asked| asked.elapsed() < AGAIN);
+        if is_mute {
+            return None;
+        }
+        let answer = timeout(within, question).await;
+        if answer.is_err() {
+            self.lock().unanswered = Some(Instant::now());
+        }
+        answer.ok().flatten()
+    }
+
+    /// Those of `warnings` that are to be logged: all, unless they were a while ago.
+    pub(super) fn news(&self, warnings: &[String]) -> Vec<String> {
+        let mut remembered = self.lock();
+        let known = |(told, at): &(Vec<String>, Instant)| told == warnings && at.elapsed() < AGAIN;
+        if remembered.warned.as_ref().is_some_and(known) {
+            return Vec::new();
+        }
+        remembered.warned = Some((warnings.to_vec(), Instant::now()));
+        warnings.to_vec()
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {

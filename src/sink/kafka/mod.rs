@@ -6,6 +6,9 @@
 //! then, and the rest comes back in order. `gapless` sees to it that nothing behind a record that failed
 //! becomes durable before it is submitted again (I3).
 //!
+//! It is ready while the leaders of the topic's partitions answer (`look.rs`, `watch.rs`); why they do not is found
+//! out with a connection of the sink's own (`diagnosis.rs`). A refusal of a batch is none of each event (`doubt.rs`).
+//!
 //! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
 //! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
 
@@ -13,17 +16,26 @@ mod check;
 mod client;
 pub mod config;
 mod context;
+mod diagnosis;
 mod distance;
+mod doubt;
+mod facts;
+mod greeting;
 mod halves;
 mod judge;
 mod living;
+mod look;
 mod memory;
+mod names;
 mod opening;
 mod outbox;
 mod probe;
 mod properties;
 mod reminder;
+mod rights;
 mod roots;
+mod throttle;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +43,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::config::{KafkaConfig, KafkaSettings};
+use self::facts::Facts;
 use self::halves::{KafkaSubmit, KafkaVerdicts};
+use self::look::Topic;
 use self::memory::Memory;
+use self::names::Names;
 use self::opening::{Ended, Opened, Parts};
 use self::outbox::Outbox;
 use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
@@ -84,8 +99,9 @@ pub fn wait_for_clients() {
 
 /// The Kafka sink.
 pub struct KafkaSink {
-    settings: KafkaSettings,
+    settings: Arc<KafkaSettings>,
     context: Arc<SinkContext>,
+    names: Names,
     memory: Memory,
     previous: Option<Ended>,
 }
@@ -94,7 +110,8 @@ impl KafkaSink {
     /// Touches nothing yet.
     pub fn new(settings: KafkaSettings, context: SinkContext) -> Self {
         let memory = Memory::new(settings.client.batch_bytes());
-        Self { settings, context: Arc::new(context), memory, previous: None }
+        let names = Names::new(&context, &settings.topic, &settings.user);
+        Self { settings: Arc::new(settings), context: Arc::new(context), names, memory, previous: None }
     }
 
     fn outbox(&self) -> Arc<Outbox> {
@@ -110,11 +127,30 @@ impl KafkaSink {
         let parts = Parts {
             sink: &self.context.sink,
             client_id: &self.context.connection_id,
+            names: &self.names,
             settings: &self.settings,
             memory: &self.memory,
             outbox,
         };
         opening::open(parts, &mut self.previous).await
+    }
+}
+
+impl KafkaSink {
+    /// The settings of the topic.
+    async fn facts(&self, topic: &Topic) -> Result<Facts, SinkError> {
+        let facts = Facts::of(&self.settings, &self.memory).await;
+        facts.allow(topic, &self.names)?;
+        Ok(facts)
+    }
+
+    /// Warns of what is worth a change.
+    fn tell(&self, facts: &Facts, topic: &Topic) {
+        let sent = self.settings.client.record_bytes();
+        let warnings = facts.warnings(topic, &self.names, sent, self.context.max_body);
+        for warning in self.memory.news(&warnings) {
+            tracing::warn!(sink = self.context.sink, "{warning}");
+        }
     }
 }
 
@@ -133,11 +169,13 @@ impl Sink for KafkaSink {
             opened = self.connect(&outbox).await?;
         }
         let Opened { running, topic, ended } = opened;
+        self.tell(&self.facts(&topic).await?, &topic);
+        self.memory.opened();
         let submit = KafkaSubmit {
             running: Some(running),
             outbox: Arc::clone(&outbox),
             context: Arc::clone(&self.context),
-            topic: self.settings.topic.clone(),
+            names: self.names.clone(),
             partitions: topic.partitions,
             record_bytes: self.settings.client.record_bytes(),
             memory: self.memory.clone(),
@@ -149,9 +187,13 @@ impl Sink for KafkaSink {
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
         let outbox = Arc::new(Outbox::new(None, None));
         let opened = self.connect(&outbox).await?;
-        let lines = probe::lines(&self.settings, &opened.topic).await;
+        if let Some(trouble) = outbox.trouble() {
+            return Err(trouble);
+        }
+        let facts = self.facts(&opened.topic).await?;
+        let topic = opened.topic.clone();
         drop(opened);
-        Ok(lines)
+        Ok(probe::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))
     }
 }
 

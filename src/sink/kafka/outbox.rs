@@ -3,8 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
+use crate::display::one_line;
 use crate::sink::{DeliveryId, Rejection, SinkError, SinkErrorKind, Verdict};
 
 /// The most deliveries without a verdict.
@@ -15,6 +17,11 @@ pub(super) const MAX_BYTES: usize = 32 << 20;
 const FEW: usize = 64;
 /// So long without a report while something is in flight, and the trouble is shown.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Until the next statistics (`client.rs`) brokers that throttled count as throttling.
+const THROTTLED_FOR: Duration = Duration::from_secs(10);
+/// Throttling that begins again within this time is no news.
+const THROTTLED_AGAIN: Duration = Duration::from_secs(600);
 
 /// Bounded by what was submitted: one verdict for each delivery.
 pub(super) struct Outbox {
@@ -46,8 +53,12 @@ struct State {
     carried: Option<SinkError>,
     /// What the brokers, or the lack of them, said last.
     trouble: Option<SinkError>,
-    /// Why a connection failed last.
-    reason: Option<String>,
+    /// Why a connection failed last, in librdkafka's words.
+    failure: Option<Failure>,
+    /// librdkafka has lost its connections to all brokers.
+    all_down: bool,
+    /// Until when the brokers answer late on purpose.
+    throttled: Option<Instant>,
 }
 
 /// How many deliveries, from the front, may go.
@@ -74,7 +85,9 @@ impl Outbox {
             durable: None,
             carried,
             trouble: None,
-            reason: None,
+            failure: None,
+            all_down: false,
+            throttled: None,
         };
         Self { state: Mutex::new(state), news: Notify::new(), gathering }
     }
@@ -136,8 +149,7 @@ impl Outbox {
         if matches!(verdict, Verdict::Durable) {
             state.durable = Some(state.heard);
             state.carried = None;
-            state.trouble = None;
-            state.reason = None;
+            state.forget_trouble();
         }
         state.verdicts.push((id, verdict));
         let is_first = state.verdicts.len() == 1;
@@ -195,22 +207,50 @@ impl Outbox {
     /// The brokers are in trouble, or no longer.
     pub(super) fn set_trouble(&self, trouble: Option<SinkError>) {
         let mut state = self.lock();
-        if trouble.is_none() {
-            state.reason = None;
+        match trouble {
+            Some(trouble) => state.trouble = Some(trouble),
+            None => state.forget_trouble(),
         }
-        state.trouble = trouble;
     }
 
-    /// A connection failed: with several brokers no trouble by itself. Times and counts at its end, which
-    /// make every reason a new one, are left out.
-    pub(super) fn set_reason(&self, reason: &str) {
-        let reason = reason.split(" (after ").next().unwrap_or(reason);
-        self.lock().reason = Some(reason.to_owned());
+    /// A connection failed: with several brokers no trouble by itself. A refused login says more than a
+    /// connection that was closed after it.
+    pub(super) fn set_failure(&self, code: Code, words: &str) {
+        let passes = [Code::BrokerTransportFailure, Code::Resolve, Code::OperationTimedOut];
+        let mut state = self.lock();
+        let is_less = |known: &Failure| passes.contains(&code) && !passes.contains(&known.code);
+        if !state.failure.as_ref().is_some_and(is_less) {
+            state.failure = Some(Failure::new(code, words));
+        }
     }
 
     /// Why a connection failed last, if none has succeeded since.
-    pub(super) fn reason(&self) -> Option<String> {
-        self.lock().reason.clone()
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.lock().failure.clone()
+    }
+
+    /// librdkafka has lost its connections to all brokers.
+    pub(super) fn set_all_down(&self) {
+        self.lock().all_down = true;
+    }
+
+    /// Whether it has, since it was asked last.
+    pub(super) fn take_all_down(&self) -> bool {
+        std::mem::take(&mut self.lock().all_down)
+    }
+
+    /// The brokers have delayed their answers by so much. Whether that is news.
+    pub(super) fn set_throttled(&self, delay: Duration) -> bool {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let was = state.throttled.is_some_and(|until| now < until + THROTTLED_AGAIN);
+        state.throttled = Some(now + delay + THROTTLED_FOR);
+        !was
+    }
+
+    /// Whether they delay them at the moment.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.lock().throttled.is_some_and(|until| Instant::now() < until)
     }
 
     /// The trouble, if the brokers are in one.
@@ -226,7 +266,9 @@ impl Outbox {
         if let Some(error) = known.max_by_key(|error| error.kind == SinkErrorKind::Misconfigured) {
             return Err(error.clone());
         }
-        if state.flying > 0 && state.heard.elapsed() > PATIENCE {
+        // Late on purpose is not silent; the log has it.
+        let is_throttled = state.throttled.is_some_and(|until| Instant::now() < until);
+        if state.flying > 0 && !is_throttled && state.heard.elapsed() > PATIENCE {
             let silent =
                 format!("events wait, and the brokers are silent for more than {} s", PATIENCE.as_secs());
             return Err(SinkError::unavailable(silent));
@@ -265,9 +307,40 @@ impl Outbox {
 }
 
 impl State {
+    fn forget_trouble(&mut self) {
+        self.trouble = None;
+        self.failure = None;
+        self.all_down = false;
+    }
+
     fn landed(&mut self, bytes: usize) {
         self.flying = self.flying.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Why a connection failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// As librdkafka counts it.
+    pub(super) code: Code,
+    /// What of its words tells the cause: which broker it was, times and counts make every failure a new one.
+    pub(super) words: String,
+    /// The broker, unless it is known by one of the configured addresses only: number and address.
+    pub(super) broker: Option<(i32, String)>,
+}
+
+impl Failure {
+    fn new(code: Code, words: &str) -> Self {
+        let words = words.split(" (after ").next().unwrap_or(words);
+        // `sasl_ssl://host:9092/bootstrap: what has failed`, or `host:9092/1: what has failed`.
+        let named = words.split_once(": ").and_then(|(who, what)| {
+            let (address, id) = who.rsplit_once('/').filter(|_| !who.contains(' '))?;
+            let address = address.split_once("://").map_or(address, |(_, address)| address);
+            Some((id.parse().ok().map(|id| (id, one_line(address).into_owned())), what))
+        });
+        let (broker, what) = named.unwrap_or((None, words));
+        Self { code, words: one_line(what).into_owned(), broker }
     }
 }
 
@@ -332,6 +405,41 @@ mod tests {
         outbox.wait().await;
         let Err(error) = outbox.reserve([1].into_iter()) else { panic!("open") };
         assert_eq!(error.to_string(), "first");
+    }
+
+    #[test]
+    fn words_of_librdkafka_are_the_same_each_time_and_a_refused_login_is_not_overwritten() {
+        let words = "sasl_plaintext://127.0.0.1:9092/1: SASL authentication error: Authentication failed: Invalid \
+                     username or password (after 302ms in state AUTH_REQ, 1 identical error(s) suppressed)";
+        let short = "SASL authentication error: Authentication failed: Invalid username or password";
+        let failure = Failure::new(Code::Authentication, words);
+        assert_eq!((failure.words.as_str(), failure.broker), (short, Some((1, "127.0.0.1:9092".to_owned()))));
+        for (words, what, broker) in [
+            ("Failed to resolve 'a:1': no", "Failed to resolve 'a:1': no", None),
+            ("a:1/bootstrap: Connect to ipv4#a:1 failed: no", "Connect to ipv4#a:1 failed: no", None),
+            ("a:1/2: Connect failed: no", "Connect failed: no", Some((2, "a:1".to_owned()))),
+        ] {
+            let failure = Failure::new(Code::BrokerTransportFailure, words);
+            assert_eq!((failure.words.as_str(), failure.broker), (what, broker));
+        }
+        let outbox = Outbox::new(None, None);
+        outbox.set_failure(Code::Authentication, words);
+        outbox.set_failure(
+            Code::BrokerTransportFailure,
+            "ssl://a:1/bootstrap: Disconnected (after 3ms in state UP)",
+        );
+        assert_eq!(outbox.failure().map(|failure| failure.words), Some(short.to_owned()));
+        outbox.set_trouble(None);
+        assert_eq!(outbox.failure(), None);
+    }
+
+    #[test]
+    fn throttling_is_news_once_and_is_not_silence() {
+        let outbox = Outbox::new(None, None);
+        assert!(!outbox.is_throttled());
+        assert!(outbox.set_throttled(Duration::from_secs(1)));
+        assert!(!outbox.set_throttled(Duration::from_secs(1)));
+        assert!(outbox.is_throttled());
     }
 
     #[tokio::test]

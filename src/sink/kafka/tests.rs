@@ -48,7 +48,8 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         connection_id: "b1".to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions,
-        max_body: 4 << 20,
+        table: "sinks.kafka".to_owned(),
+        max_body: 1 << 20,
     };
     KafkaSink::new(settings.unwrap_or_else(|| panic!("{:?}", findings.problems())), context)
 }
@@ -280,7 +281,9 @@ async fn without_a_broker_opening_and_probing_fail_in_time() {
     cluster.broker_up(-1).unwrap();
     let lines = tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap();
     assert!(lines[0].contains("with 6 partitions"), "{lines:?}");
-    assert!(lines[1].starts_with("warning: its partitions have one replica"), "{lines:?}");
+    let warned =
+        |line: &String| line.starts_with("warning: the partitions of the topic events have one replica");
+    assert!(lines.iter().any(warned), "{lines:?}");
     assert_exactly(&cluster, []);
 }
 
@@ -401,6 +404,80 @@ async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
     assert!(lane.openings > 2);
     assert_eq!(lane.rejected, []);
     assert_exactly(&cluster, 0..1200);
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_batch_rejects_nothing() {
+    let cluster = cluster();
+    let mut lane = Lane::new(sink(&cluster));
+    let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+    cluster.request_errors(Api::Produce, &[good, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    lane.settle((0..2000).map(|n| event(n, 0))).await;
+    assert_eq!(lane.rejected, []);
+    assert!(lane.openings > 1);
+    assert_exactly(&cluster, 0..2000);
+    assert!(!lane.sink.memory.is_in_doubt(), "all have been accepted since");
+}
+
+#[tokio::test]
+async fn an_event_is_rejected_that_alone_is_refused_again_while_others_are_accepted() {
+    let cluster = cluster();
+    let mut lane = Lane::new(sink(&cluster));
+    lane.sink.memory.refused();
+    let (good, refused) = (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    cluster.request_errors(Api::Produce, &[refused, good, refused]);
+    // The second has the key of the first.
+    lane.settle([0, 10, 1, 2, 20].map(|n| event(n, 0))).await;
+    assert_eq!(lane.rejected, [(0, "invalid_record")]);
+    assert_exactly(&cluster, [1, 2, 10, 20]);
+}
+
+#[tokio::test]
+async fn what_hits_every_event_holds_and_rejects_none() {
+    let cluster = cluster();
+    let mut lane = Lane::new(sink(&cluster));
+    cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD; 12]);
+    lane.settle((0..50).map(|n| event(n, 0))).await;
+    assert_eq!(lane.rejected, []);
+    assert!(lane.errors.iter().any(|error| error.kind == SinkErrorKind::Misconfigured), "{:?}", lane.errors);
+    assert_exactly(&cluster, 0..50);
+}
+
+#[tokio::test]
+async fn timestamps_that_are_refused_hold_and_reject_none() {
+    let cluster = cluster();
+    let mut lane = Lane::new(sink(&cluster));
+    cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 4]);
+    lane.settle((0..50).map(|n| event(n, 0))).await;
+    assert_eq!(lane.rejected, []);
+    let error = lane.errors.iter().find(|error| error.to_string().contains("look at the clocks")).unwrap();
+    assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+    assert_exactly(&cluster, 0..50);
+}
+
+/// A broker that leads partitions and does not answer, while another one says where they are.
+#[tokio::test]
+async fn it_is_not_ready_before_the_leaders_of_all_partitions_are_reached() {
+    let cluster = MockCluster::new(2).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS as i32, 1).unwrap();
+    for partition in 0..PARTITIONS as i32 {
+        cluster.partition_leader(TOPIC, partition, Some(2)).unwrap();
+    }
+    let mut sink = sink(&cluster);
+    tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap();
+    cluster.broker_down(2).unwrap();
+    let error = tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
+    // The mock cluster names no broker that is down, and so no leader.
+    assert!(error.to_string().contains("partition 0 of the topic events has no leader"), "{error}");
+    let (_submit, verdicts) = tokio::time::timeout(SOON, sink.open()).await.unwrap().unwrap();
+    verdicts.health().unwrap_err();
+    cluster.broker_up(2).unwrap();
+    let deadline = Instant::now() + SOON;
+    while let Err(error) = verdicts.health() {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ mod tests {
             queue: "main.RTO.acme".to_owned(),
             partitions: NonZeroU32::new(partitions),
             max_body: 4 << 20,
+            ..SinkContext::default()
         })
     }
 

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
 
 use super::listener::{Address, Greeting, Listener};
-use super::settings::{Auth, NatsKind, NatsSettings};
+use super::settings::{Auth, NatsSettings};
 use super::stream::Known;
 use super::template::Subject;
 use crate::display::one_line;
-use crate::sink::kind::SinkKind;
 use crate::sink::{SinkContext, SinkError};
 use crate::tls::{self, TlsError, TlsOptions};
 
@@ -36,7 +35,7 @@ impl Explainer {
 
     /// The full key of one of the sink's options.
     pub(super) fn option(&self, option: &str) -> String {
-        self.context.option(NatsKind::NAME, option)
+        self.context.option(option)
     }
 
     /// What the server's `-ERR` means; `None` where the end of the connection follows and says enough. What it says
@@ -377,8 +376,11 @@ pub(super) mod testing {
         };
         let surroundings = Surroundings { partitions: None, prefetch: 1024 };
         let settings = check(&config, &surroundings, &mut Findings::default()).unwrap();
-        let context =
-            SinkContext { sink: "nats".to_owned(), namespace: "acme".to_owned(), ..SinkContext::default() };
+        let context = SinkContext {
+            table: "sinks.nats".to_owned(),
+            namespace: "acme".to_owned(),
+            ..SinkContext::default()
+        };
         let subject = settings.subject.bind(&context);
         Explainer::new(Arc::new(settings), context, subject)
     }

@@ -18,6 +18,7 @@ pub struct StreamConfig {
     /// Where the server keeps it.
     pub storage: Storage,
     /// On how many servers of a cluster. Take 3, so that the loss of one loses nothing.
+    #[schemars(range(min = 1, max = 5))]
     pub replicas: u32,
     /// How long it keeps an event.
     pub retention: Retention,

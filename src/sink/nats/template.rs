@@ -316,6 +316,7 @@ mod tests {
             queue: "main.RTO.acme".to_owned(),
             partitions: partitions.and_then(NonZeroU32::new),
             max_body: 4 << 20,
+            ..SinkContext::default()
         }
     }
 

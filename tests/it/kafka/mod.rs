@@ -1,7 +1,7 @@
 //! The Kafka sink against a real Kafka: who may write, topics that come, go and change, records that are too
 //! large. That it keeps the contract through outages is proved in `sink_contract.rs`.
 
-mod login;
+pub mod login;
 mod nameless;
 mod topics;
 

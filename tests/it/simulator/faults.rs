@@ -131,14 +131,14 @@ async fn odd_events_come_in_turn() {
     simulator.generate("acme", Generation { events: Some(events as u64), pace, generator });
     let messages = client.messages(events).await;
     let body = |nth: usize| String::from_utf8_lossy(&messages[2 * nth + 1].body).into_owned();
-    assert_eq!(body(0), "{\"event\":\"open\",\"serial\":1}");
+    assert_eq!(body(0), "{\"type\":\"open\",\"serial\":1}");
     assert!(body(1).starts_with('<'));
-    assert!(body(2).starts_with("{\"md5\":\"0x"));
+    assert!(body(2).starts_with("{\"md5_email\":\"0x"));
     assert!(body(6).contains("\r\n"));
     assert!(body(8).len() > 1_000_000);
     assert_eq!(body(9), "", "a map");
-    assert!(body(10).starts_with("{\"md5\":\""), "{}", body(10));
-    assert!(messages.iter().step_by(2).all(|message| message.json()["md5"].is_string()));
+    assert!(body(10).starts_with("{\"md5_email\":\""), "{}", body(10));
+    assert!(messages.iter().step_by(2).all(|message| message.json()["md5_email"].is_string()));
 }
 
 #[tokio::test]

@@ -135,6 +135,7 @@ pub fn context() -> SinkContext {
         connection_id: "b1".to_owned(),
         queue: "d.RTO.acme".to_owned(),
         partitions: None,
+        table: "sinks.subject".to_owned(),
         max_body: 4 << 20,
     }
 }

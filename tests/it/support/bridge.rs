@@ -79,6 +79,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable of any name.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// Leaves `BRIDGE__<name>` unset again.
     pub fn unset(mut self, name: &str) -> Self {
         let name = format!("BRIDGE__{name}");
@@ -206,7 +212,8 @@ impl Bridge {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends any signal.
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("signal the bridge");
     }
 

@@ -90,7 +90,7 @@ pub struct Options {
     pub slow_consumers: Option<&'static str>,
     /// Names and addresses in the TLS certificate.
     pub certificate_names: Vec<String>,
-    /// Whether a TLS client must show a certificate of the same authority.
+    /// Whether a TLS client must show a certificate; it trusts none.
     pub wants_certificates: bool,
 }
 
@@ -196,11 +196,6 @@ impl Broker {
             Protocol::Stomp => self.ports.stomp_tls,
             Protocol::OpenWire => self.ports.openwire_tls,
         })
-    }
-
-    /// What a TLS client must trust and may show.
-    pub fn certificates(&self) -> &Certificates {
-        &self.certificates
     }
 
     /// The certificate that a TLS client must trust.
@@ -310,36 +305,13 @@ fn command(
         .arg(format!("-Dtest.stomp={}", ports.stomp))
         .arg(format!("-Dtest.stomp_tls={}", ports.stomp_tls))
         .arg(format!("-Dtest.openwire={}", ports.openwire))
-        .arg(format!("-Dtest.openwire_tls={}", ports.openwire_tls));
-    if options.wants_certificates {
-        let trusted = java_trust_store(certificates, server.directory());
-        command.arg(format!("-Djavax.net.ssl.trustStore={}", trusted.display()));
-        command.arg("-Djavax.net.ssl.trustStorePassword=changeit");
-    }
-    command
+        .arg(format!("-Dtest.openwire_tls={}", ports.openwire_tls))
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
         .arg("TestBroker")
         .arg(format!("xbean:file:{}", configuration(options, server.directory()).display()))
         .args([&certificates.server, &certificates.key]);
     command
-}
-
-/// The authority's certificate as Java wants it.
-fn java_trust_store(certificates: &Certificates, directory: &Path) -> PathBuf {
-    let store = directory.join("trusted.p12");
-    if !store.exists() {
-        let imported = Command::new("keytool")
-            .args(["-importcert", "-noprompt", "-alias", "authority", "-storetype", "PKCS12"])
-            .args(["-storepass", "changeit", "-file"])
-            .arg(&certificates.authority)
-            .arg("-keystore")
-            .arg(&store)
-            .output()
-            .expect("start keytool");
-        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stdout));
-    }
-    store
 }
 
 /// The configuration: all that differs comes as system properties, but for a value that the schema checks

@@ -37,6 +37,8 @@ pub enum Listener {
     Tls,
     /// SASL_SSL: as [`Sasl`](Self::Sasl).
     SaslTls,
+    /// SASL_PLAINTEXT for the server's own talk: nothing but PLAIN, and nobody of the tests may log in.
+    PlainLoginOnly,
     /// PLAINTEXT, for a [`Proxy`](super::proxy::Proxy) at [`Kafka::proxy_addr`]: its clients are sent there.
     Proxied,
 }
@@ -127,6 +129,7 @@ impl Kafka {
             Listener::Sasl => self.ports.sasl,
             Listener::Tls => self.ports.tls,
             Listener::SaslTls => self.ports.sasl_tls,
+            Listener::PlainLoginOnly => self.ports.admin,
             Listener::Proxied => self.ports.proxied,
         })
     }
@@ -296,7 +299,7 @@ fn settings(ports: Ports, certificates: &Certificates, server: &Server) -> PathB
 pub fn client(kafka: &Kafka, listener: Listener) -> ClientConfig {
     let (protocol, encrypted) = match listener {
         Listener::Plain | Listener::Proxied => ("plaintext", false),
-        Listener::Sasl => ("sasl_plaintext", false),
+        Listener::Sasl | Listener::PlainLoginOnly => ("sasl_plaintext", false),
         Listener::Tls => ("ssl", true),
         Listener::SaslTls => ("sasl_ssl", true),
     };

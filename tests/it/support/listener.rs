@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +24,8 @@ pub enum Manner {
     Answers(&'static [u8]),
     /// It speaks TLS, and inside it says nothing.
     Tls(Arc<ServerConfig>),
+    /// It speaks TLS, and what is inside goes to and comes from another server.
+    Forwards(Arc<ServerConfig>, SocketAddr),
 }
 
 /// A server on a free loopback port; it ends when dropped.
@@ -76,6 +78,13 @@ async fn serve(mut stream: TcpStream, manner: Manner) {
         Manner::Tls(config) => {
             if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
                 discard(stream).await;
+            }
+        }
+        Manner::Forwards(config, target) => {
+            let server = TcpStream::connect(target).await;
+            if let (Ok(mut stream), Ok(mut server)) = (TlsAcceptor::from(config).accept(stream).await, server)
+            {
+                drop(copy_bidirectional(&mut stream, &mut server).await);
             }
         }
     }

@@ -27,6 +27,7 @@ pub mod publisher;
 pub mod scenario;
 pub mod stomp;
 pub mod three;
+pub mod tls_front;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,182 @@
+//! What people write wrongly, and that the message names what to write instead.
+
+use std::path::Path;
+
+use super::tests::{GOOD, PASSWORD, good, load_text, mistakes};
+
+/// `GOOD` with one text replaced has one mistake, whose line has all of `parts`.
+fn one_line_with(from: &str, to: &str, env: &[(&str, &str)], parts: &[&str]) {
+    assert!(GOOD.contains(from), "{from}");
+    let errors = match load_text(&GOOD.replacen(from, to, 1), env) {
+        Ok(_) => panic!("{to} {env:?} is accepted"),
+        Err(errors) => errors.to_string(),
+    };
+    assert_eq!(errors.lines().count(), 1, "{to} {env:?}: {errors}");
+    for part in parts {
+        assert!(errors.contains(part), "{to} {env:?}: {part:?} is not in {errors}");
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
+    for (line, parts) in [
+        ("perfetch = 1", &["bridge.toml:3: source.perfetch: ", "did you mean `prefetch`?"][..]),
+        ("ca_file = \"/x\"", &["source.ca_file: ", "did you mean `ca_file` in [source.tls]?"]),
+        ("tls_ca_file = \"/x\"", &["did you mean `ca_file` in [source.tls]?"]),
+        ("backoff = { intial = \"1s\" }", &["source.backoff.intial: ", "did you mean `initial`?"]),
+        ("tls = { username = \"x\" }", &["source.tls.username: ", "did you mean `username` in [source]?"]),
+        ("queue = \"x\"", &["known here: url, urls, username"]),
+        ("ordering = \"stricct\"", &["one of: shared, strict; did you mean `strict`?"]),
+    ] {
+        one_line_with("[source]\n", &format!("[source]\n{line}\n"), &[], parts);
+    }
+    one_line_with("[source]\n", "prefetch = 1\n[source]\n", &[], &["did you mean `prefetch` in [source]?"]);
+    one_line_with(
+        "[sinks.file]",
+        "[sinks.flie]",
+        &[],
+        &["`flie` is not a kind of sink", "did you mean `file`?"],
+    );
+    one_line_with(
+        "[sinks.file]",
+        "[sinks]\nkind = \"file\"\n[sinks.file]",
+        &[],
+        &["write [sinks.file], [sinks.kafka]"],
+    );
+    for (variable, parts) in [
+        ("BRIDGE__SOURCE_PREFETCH", &["did you mean BRIDGE__SOURCE__PREFETCH?"][..]),
+        ("BRIDGE__SOURCE__PREFETHC", &["did you mean BRIDGE__SOURCE__PREFETCH?"]),
+        ("BRIDGE__SOURCE__TLS_CA_FILE", &["did you mean BRIDGE__SOURCE__TLS__CA_FILE?"]),
+        // It could be that of the source or of NATS.
+        ("BRIDGE__URL", &["url: unknown key; known here: source, event"]),
+        ("BRIDGE__CONFIG", &["the variable for the file is BRIDGE_CONFIG"]),
+        ("BRIDGE__SINKS__FILE__ROTATE__SIZ", &["did you mean BRIDGE__SINKS__FILE__ROTATE__SIZE?"]),
+    ] {
+        one_line_with("", "", &[(variable, "x")], parts);
+    }
+}
+
+#[test]
+fn variables_that_only_look_like_ours_are_told() {
+    one_line_with(
+        "",
+        "",
+        &[("BRIDGE_SOURCE__URL", "x")],
+        &["BRIDGE_SOURCE__URL: is not read: write BRIDGE__SOURCE__URL"],
+    );
+    one_line_with("", "", &[("bridge__sinks__x__kind", "x")], &["is not read: write BRIDGE__SINKS__X__KIND"]);
+    let loaded =
+        good(&[("BRIDGE_SOURCE_PREFETCH", "7"), ("BRIDGE_PORT", "tcp://x"), ("BRIDGE_SERVICE_HOST", "x")]);
+    assert_eq!(loaded.warnings, ["BRIDGE_SOURCE_PREFETCH: is not read: write BRIDGE__SOURCE__PREFETCH"]);
+}
+
+#[test]
+fn quotes_and_broken_text_in_variables_are_told() {
+    for (variable, value) in [
+        ("BRIDGE__SOURCE__URL", "\"stomp://b:1\""),
+        ("BRIDGE__SOURCE__NAMESPACE", "'acme'"),
+        ("BRIDGE__SINKS__FILE__DIRECTORY", "\"/x\""),
+        ("BRIDGE__EVENT__KEYS", "\"/a,/b\""),
+        ("BRIDGE__SOURCE__PREFETCH", "\"7\""),
+        ("BRIDGE__SOURCE__PASSWORD", &format!("\"{PASSWORD}\"")),
+    ] {
+        let found = mistakes("", &[(variable, value)]);
+        assert!(found.len() == 1 && found[0].starts_with(variable), "{variable}: {found:?}");
+        assert!(found[0].contains("quotes") && !found[0].contains(PASSWORD), "{found:?}");
+    }
+    let found = mistakes("", &[("BRIDGE__SOURCE__PASSWORD", "a\u{fffd}b")]);
+    assert_eq!(found, ["BRIDGE__SOURCE__PASSWORD: the value is not UTF-8 text"]);
+}
+
+#[test]
+fn the_name_of_a_queue_is_taken_apart() {
+    let parts = &["source.destination_id to `main` and source.namespace to `acme`"];
+    one_line_with("destination_id = \"main\"", "destination_id = \"main.RTO.acme\"", &[], parts);
+    one_line_with("namespace = \"acme\"", "namespace = \"main.RTO.acme\"", &[], parts);
+}
+
+#[test]
+fn credentials_in_the_wrong_place_or_form_are_refused_and_never_shown() {
+    const BASE64: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    for (username, password, part) in [
+        (PASSWORD, "12345", "are swapped"),
+        (PASSWORD, PASSWORD, "32 hex digits are a password"),
+        ("12345 ", PASSWORD, "white space"),
+        ("12345", &format!(" {PASSWORD}"), "white space"),
+        ("12345", &format!("'{PASSWORD}'"), "in quotes"),
+        ("12345", BASE64, "base64"),
+        ("12345", "$(PASSWORD)", "placeholder"),
+        ("12345", "***", "mask"),
+    ] {
+        let text = GOOD
+            .replace("username = \"12345\"", &format!("username = {username:?}"))
+            .replace(&format!("password = {PASSWORD:?}"), &format!("password = {password:?}"));
+        let errors = load_text(&text, &[]).unwrap_err().to_string();
+        assert!(errors.contains(part) && errors.lines().count() == 1, "{part}: {errors}");
+        assert!(!errors.contains(PASSWORD) && !errors.contains(BASE64), "{errors}");
+    }
+}
+
+#[test]
+fn what_a_file_with_a_secret_lacks_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    let text = GOOD.replace("password", "#");
+    let told = |path: &Path| {
+        load_text(&text, &[("BRIDGE__SOURCE__PASSWORD_FILE", path.to_str().unwrap())])
+            .map_err(|errors| errors.to_string())
+    };
+    for (content, part) in [
+        (&b""[..], "the password is empty"),
+        (b"\n", "the password is empty"),
+        (b"\xef\xbb\xbf0123456789abcdef0123456789abcdef", "byte order mark"),
+        (b"\xff\xfe0\x001\x00", "not UTF-8 text"),
+        (b"0123456789abcdef0123456789abcdef\n\n", "control characters"),
+        (b"0123456789abcdef0123456789abcdef \n", "white space"),
+        (b"\"0123456789abcdef0123456789abcdef\"\n", "in quotes"),
+        (b"${PASSWORD}\n", "placeholder"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = told(&file).unwrap_err();
+        assert!(error.contains(part) && error.lines().count() == 1, "{content:?}: {error}");
+    }
+    assert!(told(directory.path()).unwrap_err().contains("it is a directory: name the file in it"));
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef\r\n").unwrap();
+    assert_eq!(told(&file).unwrap().settings.subscriptions[0].source.password.reveal(), PASSWORD);
+}
+
+#[test]
+fn filters_pointers_and_times_say_what_to_write() {
+    for (variable, value, part) in [
+        (
+            "BRIDGE__LOG__FILTER",
+            "warning",
+            "`warning` is not a level: write error, warn, info, debug, trace, off; did you mean `warn`?",
+        ),
+        ("BRIDGE__LOG__FILTER", "verbose", "`verbose` is not a level"),
+        ("BRIDGE__LOG__FILTER", "", "is empty: write error, warn"),
+        ("BRIDGE__EVENT__KEYS", "$.email.md5", "write `/email/md5`"),
+        ("BRIDGE__EVENT__KEYS", ".md5", "write `/md5`"),
+        ("BRIDGE__SOURCE__CONNECT_TIMEOUT", "1000years", "too long: at most 100years"),
+        ("BRIDGE__SOURCE__MAX_IN_FLIGHT", "16777216TiB", "too large: at most 1048576TiB"),
+        ("BRIDGE__SOURCE__PREFETCH", "lots", "`lots` is not a whole number from 1 to 20000"),
+        ("BRIDGE__SINKS__FILE__MAX_OPEN", "x", "`x` is not a whole number from 1 to 4294967295"),
+    ] {
+        one_line_with("", "", &[(variable, value)], &[variable, part]);
+    }
+    let silent = good(&[("BRIDGE__LOG__FILTER", "rdkafka=debug")]);
+    assert!(silent.warnings[0].contains("logs nothing of the bridge"), "{:?}", silent.warnings);
+}
+
+#[test]
+fn a_file_of_another_format_is_named() {
+    for (text, part) in [
+        ("source:\n  url: x\n", "looks like YAML"),
+        ("---\nsource: {}\n", "looks like YAML"),
+        ("{\"source\": {}}", "looks like JSON"),
+        ("[source\n", "not TOML"),
+    ] {
+        let error = load_text(text, &[]).unwrap_err().to_string();
+        assert!(error.contains(part) && error.lines().count() == 1, "{text}: {error}");
+    }
+}

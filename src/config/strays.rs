@@ -1,0 +1,128 @@
+//! Variables that look like settings and are none: `BRIDGE_SOURCE__URL`, `bridge__source__url`. Ignored in silence,
+//! they would leave a default in effect that nobody wanted.
+//!
+//! What can't be meant otherwise is refused, the rest is warned of: names with single underscores may belong to
+//! another program. What Kubernetes injects for a service that is called `bridge` or `bridge-source`
+//! (`BRIDGE_SERVICE_HOST`, `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`) is neither.
+
+use super::environment::{PREFIX, variable};
+use super::suggest::squeezed;
+use super::{FILE_VARIABLE, SECTIONS};
+
+/// A variable that is not read, but seems to be meant for the bridge.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stray {
+    /// What to write instead.
+    pub(super) meant: String,
+    /// Whether nothing else can be meant.
+    pub(super) is_certain: bool,
+}
+
+/// Whether `name` may be one, at a first look.
+pub(super) fn is_candidate(name: &str) -> bool {
+    !name.starts_with(PREFIX) && name != FILE_VARIABLE && squeezed(name).contains("BRIDGE_")
+}
+
+/// What the variable `name` is meant for; `options` are the full keys of all options.
+pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
+    let words = squeezed(name);
+    let words = words.strip_prefix("ATDATA_").unwrap_or(&words);
+    let rest = words.strip_prefix("BRIDGE_")?;
+    if is_service(rest) || name == FILE_VARIABLE || name.starts_with(PREFIX) {
+        return None;
+    }
+    if words == FILE_VARIABLE {
+        return Some(Stray { meant: FILE_VARIABLE.to_owned(), is_certain: false });
+    }
+    let begins_with =
+        |section: &&str| rest.strip_prefix(&squeezed(section)).is_some_and(|rest| rest.starts_with('_'));
+    let has_section = SECTIONS.iter().any(begins_with);
+    let option = options.iter().find(|option| squeezed(&variable(option)) == words);
+    // `BRIDGE_SINKS__EVENTS__TOPIC`: the name of a sink is anybody's choice.
+    let is_certain = has_section && name.contains("__");
+    let meant = match option {
+        Some(option) => variable(option),
+        None if is_certain => with_prefix(name),
+        None => return None,
+    };
+    Some(Stray { meant, is_certain })
+}
+
+/// The same name as if it had begun rightly.
+fn with_prefix(name: &str) -> String {
+    let upper = name.to_uppercase();
+    let rest = upper.split_once("BRIDGE").map_or(upper.as_str(), |(_, rest)| rest);
+    let rest = rest.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    format!("{PREFIX}{rest}")
+}
+
+/// Whether Kubernetes, or Docker's links, inject such a name for a service.
+fn is_service(name: &str) -> bool {
+    let words: Vec<_> = name.split('_').collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_protocol = |word: &str| ["TCP", "UDP", "SCTP"].contains(&word);
+    match words.as_slice() {
+        [.., "SERVICE", "HOST"] | [.., "PORT"] => true,
+        [.., "PORT", number, protocol] if is_number(number) && is_protocol(protocol) => true,
+        [.., "PORT", number, protocol, "PROTO" | "ADDR"] => is_number(number) && is_protocol(protocol),
+        // `BRIDGE_SERVICE_PORT_<name of the port>`.
+        words => words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(name: &str) -> Option<(String, bool)> {
+        let options = ["source.url", "source.tls.ca_file", "log.filter", "admin.listen"].map(str::to_owned);
+        let found = look(name, &options);
+        assert!(found.is_none() || is_candidate(name), "{name}");
+        found.map(|stray| (stray.meant, stray.is_certain))
+    }
+
+    #[test]
+    fn what_can_mean_nothing_else_is_told_from_what_can() {
+        for (name, should, is_certain) in [
+            ("BRIDGE_SOURCE__URL", "BRIDGE__SOURCE__URL", true),
+            ("bridge__source__url", "BRIDGE__SOURCE__URL", true),
+            ("Bridge__Source__Tls__Ca_File", "BRIDGE__SOURCE__TLS__CA_FILE", true),
+            ("BRIDGE_SOURCE__TLS_CA_FILE", "BRIDGE__SOURCE__TLS__CA_FILE", true),
+            ("BRIDGE_SINKS__EVENTS__TOPIC", "BRIDGE__SINKS__EVENTS__TOPIC", true),
+            ("bridge__dead_letters__x", "BRIDGE__DEAD_LETTERS__X", true),
+            ("ATDATA_BRIDGE__SOURCE__URL", "BRIDGE__SOURCE__URL", true),
+            ("BRIDGE_SOURCE_URL", "BRIDGE__SOURCE__URL", false),
+            ("BRIDGE_SOURCE_TLS_CA_FILE", "BRIDGE__SOURCE__TLS__CA_FILE", false),
+            ("bridge.log.filter", "BRIDGE__LOG__FILTER", false),
+            ("bridge_config", "BRIDGE_CONFIG", false),
+        ] {
+            assert_eq!(meant(name), Some((should.to_owned(), is_certain)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_others_set_is_left_alone() {
+        for name in [
+            "BRIDGE",
+            "BRIDGE_CONFIG",
+            "BRIDGE__SOURCE__URL",
+            "BRIDGE_SERVICE_HOST",
+            "BRIDGE_SERVICE_PORT",
+            "BRIDGE_SERVICE_PORT_HTTP_METRICS",
+            "BRIDGE_PORT",
+            "BRIDGE_PORT_9464_TCP",
+            "BRIDGE_PORT_9464_TCP_ADDR",
+            "BRIDGE_SOURCE_SERVICE_HOST",
+            "BRIDGE_SOURCE_PORT_61613_TCP_PROTO",
+            "BRIDGE_SOURCE__URL_SERVICE_HOST",
+            "BRIDGE_ADMIN_PORT",
+            "ATDATA_BRIDGE_SERVICE_HOST",
+            "BRIDGE_SOURCE_CODE",
+            "BRIDGE_VERSION",
+            "SEABRIDGE__SOURCE__URL",
+            "PATH",
+        ] {
+            assert_eq!(meant(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Finds out why no broker answers. librdkafka says that a connection failed, and little more: it can't know that a
+//! port speaks something else, and of a certificate it tells what OpenSSL says. So once it has failed, the address is
+//! looked at with a connection of our own, which logs in nowhere and asks for nothing.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::config::{KafkaSettings, Mechanism};
+use super::greeting::{Answer, Login, ask, greet};
+use super::judge;
+use super::names::Names;
+use super::outbox::Failure;
+use crate::display::one_line;
+use crate::sink::SinkError;
+use crate::tls::{self, Cause, TlsError, TlsOptions};
+use crate::wire_guess::{Wire, guess};
+
+/// For one step: a connection, a handshake, an answer.
+const STEP: Duration = Duration::from_secs(2);
+/// For all addresses together.
+const ALL: Duration = Duration::from_secs(8);
+/// What was found is believed for so long, so that an outage does not ask all the time.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// Where librdkafka looks without a port.
+const PORT: u16 = 9092;
+
+/// What was found at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing that is wrong, as far as it can be seen without a login.
+    Good,
+    /// Passes by itself, as far as anybody knows.
+    Passes(String),
+    /// Somebody must act.
+    MustAct(String),
+}
+
+/// Looks at addresses, and remembers what it found.
+pub(super) struct Doctor {
+    settings: Arc<KafkaSettings>,
+    names: Names,
+    found: Option<(String, Instant, Found)>,
+}
+
+impl Doctor {
+    pub(super) fn new(settings: Arc<KafkaSettings>, names: Names) -> Self {
+        Self { settings, names, found: None }
+    }
+
+    /// What is wrong with all the brokers that are configured; `None` where one of them is as it must be. Blocks.
+    pub(super) fn of_brokers(&mut self) -> Option<SinkError> {
+        let brokers = self.settings.client.brokers().to_owned();
+        match self.found(&brokers) {
+            Found::Good => None,
+            Found::Passes(text) => Some(SinkError::unavailable(text)),
+            Found::MustAct(text) => Some(SinkError::misconfigured(text)),
+        }
+    }
+
+    /// Why a broker is not reached at the address that it advertises. Blocks.
+    pub(super) fn of_advertised(&mut self, id: i32, address: &str, failure: Option<&Failure>) -> SinkError {
+        let found = self.found(address);
+        let why = match (found, failure) {
+            (Found::MustAct(text), _) => return SinkError::misconfigured(at_advertised(id, address, &text)),
+            (Found::Passes(text), _) => text,
+            (Found::Good, Some(Failure { code, words, .. })) if judge::needs_operator(*code) => {
+                return judge::failed(*code, words, &self.names);
+            }
+            (Found::Good, Some(Failure { words, .. })) => words.clone(),
+            (Found::Good, None) => "it does not answer".to_owned(),
+        };
+        SinkError::unavailable(at_advertised(id, address, &why))
+    }
+
+    fn found(&mut self, addresses: &str) -> Found {
+        if let Some((of, at, found)) = &self.found
+            && of == addresses
+            && at.elapsed() < BELIEVED
+        {
+            return found.clone();
+        }
+        let found = self.look_at(addresses);
+        self.found = Some((addresses.to_owned(), Instant::now(), found.clone()));
+        found
+    }
+
+    fn look_at(&self, addresses: &str) -> Found {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return Found::Good };
+        // A time limit begins inside a runtime only.
+        let found = runtime.block_on(async { timeout(ALL, self.all(addresses)).await });
+        // Nobody waits for a name that is still being looked up.
+        runtime.shutdown_background();
+        found.unwrap_or(Found::Good)
+    }
+
+    /// One that is as it must be tells of all that they are; else what must be done by somebody comes first.
+    async fn all(&self, addresses: &str) -> Found {
+        let mut worst = None;
+        for address in addresses.split(',') {
+            let found = self.at(address).await;
+            match (&found, &worst) {
+                (Found::Good, _) => return Found::Good,
+                (_, None) | (Found::MustAct(_), Some(Found::Passes(_))) => worst = Some(found),
+                _ => {}
+            }
+        }
+        worst.unwrap_or(Found::Good)
+    }
+
+    async fn at(&self, address: &str) -> Found {
+        let place = Place::of(address);
+        let stream = match place.connect().await {
+            Ok(stream) => stream,
+            Err(why) => return Found::Passes(format!("{why}: {}", self.see_that_they_run())),
+        };
+        if self.settings.tls.enabled {
+            return self.behind_tls(stream, &place).await;
+        }
+        match greet(stream, self.settings.mechanism).await {
+            Answer::Kafka(login) => self.of_login(login, &place),
+            answer => self.of_another(answer, &place).await,
+        }
+    }
+
+    async fn behind_tls(&self, stream: TcpStream, place: &Place<'_>) -> Found {
+        let must_act = |error: &TlsError| Found::MustAct(format!("{place}: {error}"));
+        let options = self.tls_options();
+        let error = match tls::connect(stream, place.host, &options, STEP).await {
+            Ok(stream) => match greet(stream, self.settings.mechanism).await {
+                Answer::Kafka(login) => return self.of_login(login, place),
+                Answer::Failed(error) => match told(&error) {
+                    // What it says of a certificate that we can't show says nothing of librdkafka's.
+                    Some(_) if self.hides_its_key() => return Found::Good,
+                    Some(told) => return must_act(told),
+                    None => return Found::Good,
+                },
+                Answer::Bytes(bytes) => match guess(&bytes) {
+                    Some(wire) => return self.of_wire(wire, place),
+                    None => return Found::Good,
+                },
+                Answer::Closed | Answer::Silence => return Found::Good,
+            },
+            Err(error) => error,
+        };
+        match error.cause() {
+            Cause::ClientCertificate if self.hides_its_key() => Found::Good,
+            Cause::Plaintext(Some(wire)) => self.of_wire(wire, place),
+            Cause::Plaintext(None) | Cause::Cut | Cause::Late => match self.of_questions(place).await {
+                Some(found) => found,
+                None if error.needs_operator() => must_act(&error),
+                None => Found::Passes(format!("{place}: {error}")),
+            },
+            _ => must_act(&error),
+        }
+    }
+
+    fn tls_options(&self) -> TlsOptions {
+        let tls = &self.settings.tls;
+        let shown = |file: &Option<PathBuf>| file.clone().filter(|_| !self.hides_its_key());
+        TlsOptions {
+            table: self.names.option("tls"),
+            address: self.names.option("brokers"),
+            ca_file: tls.ca_file.clone(),
+            certificate_file: shown(&tls.certificate_file),
+            key_file: shown(&tls.key_file),
+        }
+    }
+
+    /// The key of our certificate is encrypted: only librdkafka reads such ones.
+    fn hides_its_key(&self) -> bool {
+        let tls = &self.settings.tls;
+        tls.key_password.is_some() || tls.key_password_file.is_some()
+    }
+
+    fn of_login(&self, login: Login, place: &Place<'_>) -> Found {
+        let mechanism = self.names.option("sasl.mechanism");
+        Found::MustAct(match login {
+            Login::AsConfigured => return Found::Good,
+            Login::Wanted => format!(
+                "{place} closed at the first request: does this listener want a login? set {mechanism}"
+            ),
+            Login::NotWanted => format!(
+                "{place} takes no login: set {mechanism} = \"none\", or {} to the port that takes one",
+                self.names.option("brokers")
+            ),
+            Login::Others(offered) => format!(
+                "{place} offers no login by {}, but by {}: set {mechanism}",
+                self.settings.mechanism.name(),
+                one_line(&offered.join(", "))
+            ),
+        })
+    }
+
+    /// What is no Kafka as it was greeted.
+    async fn of_another(&self, answer: Answer, place: &Place<'_>) -> Found {
+        if let Answer::Bytes(bytes) = &answer
+            && let Some(wire) = guess(bytes)
+        {
+            return self.of_wire(wire, place);
+        }
+        if let Some(found) = self.of_questions(place).await {
+            return found;
+        }
+        let run = self.see_that_they_run();
+        match answer {
+            Answer::Silence => Found::Passes(format!("{place} takes the connection and says nothing: {run}")),
+            Answer::Bytes(_) => {
+                let brokers = self.names.option("brokers");
+                Found::MustAct(format!("{place} answers, but not as Kafka does: look at {brokers}"))
+            }
+            _ => Found::Passes(format!("{place} closes every connection without a word: {run}")),
+        }
+    }
+
+    fn of_wire(&self, wire: Wire, place: &Place<'_>) -> Found {
+        let (brokers, tls) = (self.names.option("brokers"), self.names.option("tls.enabled"));
+        Found::MustAct(match wire {
+            Wire::Tls => format!("{place} speaks TLS: set {tls} = true"),
+            wire => format!("{place} speaks {wire}, not Kafka: set {brokers} to brokers of Kafka"),
+        })
+    }
+
+    /// It has no answer to what it was asked as it is configured: maybe to something else.
+    async fn of_questions(&self, place: &Place<'_>) -> Option<Found> {
+        if self.settings.tls.enabled {
+            let stream = place.connect().await.ok()?;
+            match greet(stream, Mechanism::None).await {
+                Answer::Kafka(_) => {
+                    let tls = self.names.option("tls.enabled");
+                    let brokers = self.names.option("brokers");
+                    return Some(Found::MustAct(format!(
+                        "{place} speaks Kafka without TLS: set {tls} = false, or {brokers} to the port with TLS"
+                    )));
+                }
+                Answer::Bytes(bytes) => {
+                    if let Some(wire) = guess(&bytes).filter(|wire| *wire != Wire::Tls) {
+                        return Some(self.of_wire(wire, place));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let hello = if self.settings.tls.enabled { None } else { hello(place.host) };
+        let questions = [hello.as_deref(), Some(HTTP), Some(STOMP)];
+        for question in questions.into_iter().flatten() {
+            let mut stream = place.connect().await.ok()?;
+            if let Answer::Bytes(bytes) = ask(&mut stream, question).await
+                && let Some(wire) = guess(&bytes)
+            {
+                return Some(self.of_wire(wire, place));
+            }
+        }
+        None
+    }
+
+    fn see_that_they_run(&self) -> String {
+        format!(
+            "see that the brokers run and can be reached from here, and that {} is right",
+            self.names.option("brokers")
+        )
+    }
+}
+
+const HTTP: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+const STOMP: &[u8] = b"STOMP\naccept-version:1.2\nhost:atdata-bridge\n\n\0";
+
+/// How TLS begins.
+fn hello(host: &str) -> Option<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    // Nothing is trusted, and nothing but the first bytes of the answer is looked at.
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut hello).ok()?;
+    Some(hello)
+}
+
+/// What TLS has said of an error of its stream.
+fn told(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Where a broker is.
+struct Place<'a> {
+    host: &'a str,
+    port: u16,
+}
+
+impl<'a> Place<'a> {
+    fn of(address: &'a str) -> Self {
+        let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = parts.unwrap_or((address, PORT));
+        Self { host: host.trim_start_matches('[').trim_end_matches(']'), port }
+    }
+
+    /// A connection, or why there is none.
+    async fn connect(&self) -> Result<TcpStream, String> {
+        let found = timeout(STEP, lookup_host((self.host, self.port))).await;
+        let Ok(found) = found else { return Err(format!("nobody says where {} is", self.host)) };
+        let Ok(addresses) = found else { return Err(format!("the name {} is not known here", self.host)) };
+        let mut why = format!("the name {} has no address", self.host);
+        for address in addresses {
+            why = match timeout(STEP, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    format!("nothing listens at {self}")
+                }
+                Ok(Err(error)) => format!("{self} can't be reached ({})", error.kind()),
+                Err(_) => format!("{self} does not answer"),
+            };
+        }
+        Err(why)
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+fn at_advertised(id: i32, address: &str, why: &str) -> String {
+    format!(
+        "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
+         that broker"
+    )
+}

@@ -1,0 +1,204 @@
+//! What the topic's own settings mean for events: what they would lose, refuse or hold.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+
+use super::config::KafkaSettings;
+use super::distance::SHORTEST;
+use super::look::Topic;
+use super::memory::Memory;
+use super::names::Names;
+use crate::sink::SinkError;
+
+/// The brokers have answered for the topic: most answer this, too. The mock cluster of the unit tests does not.
+const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
+/// Less is gone before anybody comes to look.
+const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The settings of the topic, as far as the bridge may know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    compacts: bool,
+    /// How long events stay, where they are deleted at all.
+    retention: Option<Duration>,
+    unclean_election: bool,
+    min_in_sync: Option<usize>,
+    /// `max.message.bytes`.
+    record_bytes: Option<usize>,
+}
+
+impl Facts {
+    /// Asks the brokers. Who may not describe the topic's settings learns nothing.
+    pub(super) async fn of(settings: &KafkaSettings, memory: &Memory) -> Self {
+        memory.answer(ANSWER_WITHIN, Self::asked(settings)).await.unwrap_or_default()
+    }
+
+    async fn asked(settings: &KafkaSettings) -> Option<Self> {
+        let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), SHORTEST);
+        let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(2 * ANSWER_WITHIN));
+        let topic = ResourceSpecifier::Topic(&settings.topic);
+        let answer = admin.describe_configs([&topic], &options).await.ok()?;
+        Some(Self::read(&answer.into_iter().next()?.ok()?))
+    }
+
+    fn read(resource: &ConfigResource) -> Self {
+        let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
+        Self::from_values(value)
+    }
+
+    fn from_values<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let policies: Vec<&str> =
+            value("cleanup.policy").unwrap_or_default().split(',').map(str::trim).collect();
+        let number = |name: &str| value(name).and_then(|value| value.parse().ok());
+        // Negative is for ever.
+        let retention: Option<u64> = value("retention.ms").and_then(|value| value.parse().ok());
+        Self {
+            compacts: policies.contains(&"compact"),
+            retention: retention.filter(|_| policies.contains(&"delete")).map(Duration::from_millis),
+            unclean_election: value("unclean.leader.election.enable") == Some("true"),
+            min_in_sync: number("min.insync.replicas"),
+            record_bytes: number("max.message.bytes"),
+        }
+    }
+
+    /// Whether records can be accepted at all.
+    ///
+    /// # Errors
+    /// They can't, until somebody changes the topic.
+    pub(super) fn allow(&self, topic: &Topic, names: &Names) -> Result<(), SinkError> {
+        match self.min_in_sync {
+            Some(least) if least > topic.replicas => Err(SinkError::misconfigured(format!(
+                "the topic {} accepts no record: min.insync.replicas is {least}, and a partition has {} replicas; \
+                 lower it, or add replicas",
+                names.topic, topic.replicas
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is worth a change, a line each. The sink hands over records of `sent` bytes at most, and the source takes
+    /// bodies of `max_body`.
+    pub(super) fn warnings(&self, topic: &Topic, names: &Names, sent: usize, max_body: usize) -> Vec<String> {
+        let name = &names.topic;
+        let mut warnings = Vec::new();
+        if self.compacts {
+            warnings.push(format!(
+                "the topic {name} is compacted: of all events with the same key only the last is kept; set its \
+                 cleanup.policy to delete"
+            ));
+        }
+        if let Some(retention) = self.retention
+            && retention < SHORT_RETENTION
+        {
+            warnings.push(format!(
+                "the topic {name} deletes events after {}: an outage of its readers that lasts longer loses \
+                 them; raise its retention.ms",
+                humantime::format_duration(retention)
+            ));
+        }
+        if self.unclean_election {
+            warnings.push(format!(
+                "unclean.leader.election.enable is true for the topic {name}: a broker that lacks events may \
+                 become leader, and then they are lost; set it to false"
+            ));
+        }
+        if let Some(most) = self.record_bytes
+            && most < sent.min(max_body)
+        {
+            warnings.push(format!(
+                "the topic {name} takes records of {most} bytes at most, and source.max_body is {max_body}: events \
+                 between them become dead letters; raise max.message.bytes of the topic, or lower source.max_body"
+            ));
+        }
+        warnings.extend(self.of_replicas(topic, name));
+        warnings
+    }
+
+    fn of_replicas(&self, topic: &Topic, name: &str) -> Option<String> {
+        let replicas = topic.replicas;
+        match self.min_in_sync {
+            _ if replicas < 2 => Some(format!(
+                "the partitions of the topic {name} have one replica: events are as durable as one broker's disk"
+            )),
+            Some(1) => Some(format!(
+                "min.insync.replicas of the topic {name} is 1: an event may be on one broker only when it counts as \
+                 delivered; set it to 2"
+            )),
+            Some(least) if least == replicas => Some(format!(
+                "min.insync.replicas of the topic {name} is {least}, as many as its partitions have replicas: no \
+                 event is delivered while one broker is away; add a replica, or lower it"
+            )),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn topic(replicas: usize) -> Topic {
+        Topic {
+            partitions: NonZeroU32::MIN,
+            replicas,
+            brokers: 3,
+            round_trip: Duration::ZERO,
+            leaders: Vec::new(),
+            leaderless: None,
+        }
+    }
+
+    fn facts(values: &[(&str, &'static str)]) -> Facts {
+        Facts::from_values(|name| values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    fn warned(values: &[(&str, &'static str)], replicas: usize) -> Vec<String> {
+        facts(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20)
+    }
+
+    #[test]
+    fn a_topic_with_kafkas_defaults_and_enough_replicas_has_nothing_to_warn_of() {
+        let values = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "604800000"),
+            ("unclean.leader.election.enable", "false"),
+            ("min.insync.replicas", "2"),
+            ("max.message.bytes", "1048588"),
+        ];
+        assert_eq!(warned(&values, 3), [""; 0]);
+        assert_eq!(warned(&[], 3), [""; 0], "nothing is known");
+    }
+
+    #[test]
+    fn what_loses_holds_or_refuses_events_is_told() {
+        for (values, replicas, words) in [
+            (&[("cleanup.policy", "compact,delete")][..], 3, "is compacted"),
+            (&[("cleanup.policy", "delete"), ("retention.ms", "3600000")], 3, "deletes events after 1h"),
+            (&[("unclean.leader.election.enable", "true")], 3, "unclean.leader.election.enable is true"),
+            (&[("min.insync.replicas", "1")], 3, "min.insync.replicas of the topic t is 1"),
+            (&[("min.insync.replicas", "3")], 3, "no event is delivered while one broker is away"),
+            (&[("max.message.bytes", "1000")], 3, "takes records of 1000 bytes at most"),
+            (&[], 1, "one replica"),
+        ] {
+            let warnings = warned(values, replicas);
+            assert!(warnings.len() == 1 && warnings[0].contains(words), "{values:?}: {warnings:?}");
+        }
+        let forever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
+        assert_eq!(warned(&forever, 3), [""; 0]);
+        let not_deleted = [("cleanup.policy", "compact"), ("retention.ms", "1000")];
+        assert_eq!(warned(&not_deleted, 3).len(), 1);
+    }
+
+    #[test]
+    fn a_topic_that_can_accept_nothing_holds() {
+        let facts = facts(&[("min.insync.replicas", "2")]);
+        assert!(facts.allow(&topic(2), &Names::of("t")).is_ok());
+        let error = facts.allow(&topic(1), &Names::of("t")).unwrap_err();
+        assert!(error.to_string().contains("accepts no record"), "{error}");
+    }
+}
