@@ -150,7 +150,7 @@ fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
     let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.hear(message(1)).unwrap();
     talk.later(SECOND * 2000).unwrap();
-    talk.session.ack(talk.now, 1);
+    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.later(SECOND * 899).unwrap();
     assert!(matches!(talk.later(SECOND), Err(Trouble::Idle(900))));
 }
@@ -182,7 +182,7 @@ fn error_frame(message: &str, escapes: Escapes) -> Vec<u8> {
     let mut wire = Vec::new();
     Encoder::begin(&mut wire, Command::Error, escapes)
         .header("message", message)
-        .end(b"java.lang.Something\n\tat x");
+        .end(format!("java.lang.Something: {message}\n\tat x").as_bytes());
     wire
 }
 
