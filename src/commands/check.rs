@@ -137,7 +137,8 @@ impl<'a> Browsed<'a> {
                 _ => format!("{may_read}; the keys of {count} events that wait in it were found"),
             });
         };
-        let found = format!("have no usable key by event.keys (the first: {defect}); {}", self.suggestions);
+        let (found, advice) = (&self.suggestions, self.suggestions.advice());
+        let found = format!("have no usable key by event.keys (the first: {defect}); {found}: {advice}");
         match self.unusable {
             unusable if unusable == count => Err(format!("all {count} events that wait in {queue} {found}")),
             unusable => Ok(format!("warning: {unusable} of {count} events that wait in {queue} {found}")),

@@ -46,6 +46,14 @@ impl Suggestions {
         self.places.is_empty()
     }
 
+    /// What to do: the setting to write, where an MD5 was found.
+    pub fn advice(&self) -> String {
+        match self.pointers().first() {
+            Some(pointer) => format!("set event.keys = [\"{pointer}\"]"),
+            None => "ask AtData what these events are".to_owned(),
+        }
+    }
+
     /// The pointers where MD5s were found, those found most often first.
     pub fn pointers(&self) -> Vec<&str> {
         self.by_count().into_iter().map(|(pointer, _)| pointer).collect()

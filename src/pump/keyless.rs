@@ -60,13 +60,10 @@ impl Keyless {
 
     fn hold(&self, exceeded: LimitExceeded, defect: &Defect) -> String {
         let (found, option) = (&self.suggestions, exceeded.option());
-        let advice = match found.pointers().first() {
-            Some(pointer) => format!("restart with event.keys = [\"{pointer}\"]"),
-            None => "ask AtData what these events are".to_owned(),
-        };
         format!(
-            "{exceeded} have no usable key; the last one: {defect}; {found}: {advice}, or restart with a higher \
-             {option} to make them dead letters"
+            "{exceeded} have no usable key; the last one: {defect}; {found}: {} and restart, or restart with a higher \
+             {option} to make them dead letters",
+            found.advice()
         )
     }
 }
@@ -117,8 +114,8 @@ mod tests {
         let mut count = Keyless::new(Limits::new(100, 1.0), 1000);
         let text = count.count(&keyless(0..101)).unwrap_err();
         let expected = "more than 100 events in a row have no usable key; the last one: no key at /md5; \
-                        `/email/md5` holds an MD5 in 100 of 100: restart with event.keys = [\"/email/md5\"], or \
-                        restart with a higher dead_letters.max_run to make them dead letters";
+                        `/email/md5` holds an MD5 in 100 of 100: set event.keys = [\"/email/md5\"] and restart, \
+                        or restart with a higher dead_letters.max_run to make them dead letters";
         assert_eq!(text, expected);
         let mut count = Keyless::new(Limits::new(100, 0.0), 1000);
         let text = count.count(&[event(1, "jane")]).unwrap_err();

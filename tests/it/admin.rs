@@ -142,8 +142,9 @@ async fn metrics_are_what_an_audit_finds() {
         generate(&simulator, EVENTS);
         let stats = acked(&simulator, EVENTS).await;
         let metrics = admin
-            .metrics_until("nothing is in flight", |metrics| {
-                metrics.find(&format!("atdata_bridge_in_flight_events{{queue=\"{QUEUE}\"}}")) == Some(0.0)
+            .metrics_until("it is ready and nothing is in flight", |metrics| {
+                let in_flight = format!("atdata_bridge_in_flight_events{{queue=\"{QUEUE}\"}}");
+                metrics.find(&in_flight) == Some(0.0) && metrics.value("atdata_bridge_ready") == 1.0
             })
             .await;
         drain(bridge).await;

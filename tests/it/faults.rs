@@ -357,7 +357,7 @@ async fn odd_bodies_that_can_be_used(protocol: Protocol) {
     let (mut repaired, mut folded) = (0, 0);
     for (serial, line) in lines.iter().enumerate() {
         assert_eq!(line["body"]["serial"], serial);
-        let (key, md5) = (line["key"].as_str().unwrap(), line["body"]["md5"].as_str().unwrap());
+        let (key, md5) = (line["key"].as_str().unwrap(), line["body"]["md5_email"].as_str().unwrap());
         assert_eq!(key, md5.to_lowercase());
         folded += usize::from(key != md5);
         repaired += usize::from(line["body"]["name"] == "😀");

@@ -1,5 +1,66 @@
-//! Mistakes about keys, limits and dead letters.
+//! Mistakes about keys.
 
-use super::planted;
+use super::{Planted, planted};
+use crate::support::bridge::Setup;
+use crate::support::broker::{Protocol, Version, shared_if_available};
+use crate::support::consumer::{Acks, Consumer};
+use crate::support::events::Events;
+use crate::support::publisher::Publisher;
+use crate::support::scenario::{drain, emptied, place};
 
-planted!("pipeline":);
+planted!(
+    "pipeline":
+    wrong_key_pointer,
+    wrong_key_pointer_openwire,
+    no_md5_at_all,
+    key_is_not_an_md5,
+    body_is_not_json,
+);
+
+const WAITING: u64 = 5;
+
+async fn wrong_key_pointer(id: &str) {
+    mended_by_the_pointer(Protocol::Stomp, id).await;
+}
+
+async fn wrong_key_pointer_openwire(id: &str) {
+    mended_by_the_pointer(Protocol::OpenWire, id).await;
+}
+
+async fn mended_by_the_pointer(protocol: Protocol, id: &str) {
+    let Some(broker) = shared_if_available(Version::V6, id) else { return };
+    let Some(setup) = shows(protocol, id, |key| format!(r#"{{"email":{{"md5":"{key}"}}}}"#)).await else {
+        return;
+    };
+    let mended = setup.set("EVENT__KEYS", "/email/md5");
+    let bridge = mended.start();
+    emptied(broker, &place(protocol, id).1).await;
+    drain(bridge).await;
+    assert_eq!(crate::support::output::json_lines(mended.files()).len() as u64, WAITING);
+}
+
+async fn no_md5_at_all(id: &str) {
+    shows(Protocol::Stomp, id, |_| r#"{"type":"open"}"#.to_owned()).await;
+}
+
+async fn key_is_not_an_md5(id: &str) {
+    shows(Protocol::Stomp, id, |key| format!(r#"{{"hash":"0x{key}"}}"#)).await;
+}
+
+async fn body_is_not_json(id: &str) {
+    shows(Protocol::Stomp, id, |key| format!("md5_email={key}&label=x")).await;
+}
+
+/// Events that `body` makes of a key wait in the queue; the settings name `/hash` as its place, and let no dead letter
+/// through.
+async fn shows(protocol: Protocol, id: &str, body: impl Fn(String) -> String) -> Option<Setup> {
+    let broker = shared_if_available(Version::V6, id)?;
+    let (namespace, queue) = &place(protocol, id);
+    Consumer::subscribe(broker, queue, 1, Acks::Never).await.close().await;
+    let bodies = (0..WAITING).map(|number| body(Events::good(WAITING).key(number)));
+    Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
+    let setup = Setup::new(broker, protocol, namespace, "main", namespace)
+        .set("EVENT__KEYS", "/hash")
+        .set("DEAD_LETTERS__MAX_SHARE", "0");
+    Some(Planted::new(setup).seen_by_subscribing().keeps(broker, queue, WAITING).shows(id).await)
+}
