@@ -18,7 +18,7 @@ use crate::support::kafka_reader::contents;
 use crate::support::nats;
 use crate::support::ports::loopback;
 use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, place, publish};
+use crate::support::scenario::{drain, emptied, place, publish, says_after};
 use crate::support::tls_front::{Flaw, TlsFront};
 use crate::support::{SOON, wait_until};
 
@@ -374,6 +374,8 @@ async fn advertised_address_away(id: &str) {
     let mended = scene.brokers(server.addr(Listener::Proxied)).shows().await;
     let said = mended.setup.log().len();
     let mut bridge = mended.setup.start();
+    // Else it could be the address of the one before.
+    says_after(&mut bridge, said, "admin: /livez").await;
     let admin = Admin::of(&bridge).await;
     admin.not_ready(&[": retrying", "advertised.listeners"]).await;
     let _proxy = Proxy::start_at(server.proxy_addr(), server.addr(Listener::Proxied)).await;
@@ -549,11 +551,9 @@ impl Port {
         .await
     }
 
-    async fn start<F: Future<Output = ()> + Send>(
-        serve: impl Fn(TcpStream) -> F + Send + Copy + 'static,
-    ) -> Self
+    async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + Copy + 'static) -> Self
     where
-        F: 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind(loopback(0)).await.expect("bind a free port");
         let addr = listener.local_addr().expect("an address");
