@@ -67,12 +67,23 @@ impl Bridge {
         telemetry.states.complete();
         let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.states.clone())));
         let mut goodbye = Goodbye::Confirmed;
+        let mut reader_gone = None;
         while let Some(ended) = pumps.join_next().await {
-            let ended = ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))??;
-            goodbye = goodbye.max(ended);
+            match ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))? {
+                Ok(ended) => goodbye = goodbye.max(ended),
+                // The others are drained: what their sinks hold is to be acknowledged.
+                Err(gone @ Fault::ReaderGone(_)) => {
+                    drain.cancel();
+                    reader_gone = Some(gone);
+                }
+                Err(fault) => return Err(fault),
+            }
         }
         store.close().await;
-        Ok(goodbye)
+        match reader_gone {
+            Some(gone) if goodbye == Goodbye::Confirmed => Err(gone),
+            _ => Ok(goodbye),
+        }
     }
 
     async fn admin(&self, budgets: &Shares) -> Option<AbortOnDropHandle<()>> {

@@ -151,7 +151,9 @@ impl Disk for OsDisk {
 
     fn room(&self, directory: &Path) -> io::Result<u64> {
         let found = statvfs(directory)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        // Some file systems tell no sizes at all.
+        let is_unknown = found.f_blocks == 0;
+        Ok(if is_unknown { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Locking> {

@@ -11,6 +11,9 @@ use super::Key;
 /// The most bodies that are looked into: what they have in common shows by then.
 const MOST_BODIES: u32 = 100;
 
+/// Larger bodies are not looked into: a tree of one takes many times its size (I4).
+const LARGEST: usize = 64 << 10;
+
 /// The most different places that are counted.
 const MOST_PLACES: usize = 64;
 
@@ -36,6 +39,9 @@ impl Suggestions {
             return;
         }
         self.bodies += 1;
+        if body.len() > LARGEST {
+            return;
+        }
         if let Ok(value) = serde_json::from_slice(body) {
             self.walk(&value, &mut String::new(), 0);
         }
@@ -162,6 +168,12 @@ mod tests {
     fn no_more_than_a_hundred_bodies_are_looked_into() {
         let found = of(&[r#"{"a":"MD5"}"#; 250]);
         assert_eq!(found.to_string(), "`/a` holds an MD5 in 100 of 100");
+    }
+
+    #[test]
+    fn a_large_body_is_not_made_a_tree_of() {
+        let large = format!(r#"{{"md5":"{MD5}","x":"{}"}}"#, "x".repeat(LARGEST));
+        assert_eq!(of(&[&large]).to_string(), "no member of their bodies holds an MD5, in 1 looked at");
     }
 
     proptest! {

@@ -136,7 +136,16 @@ impl Entry {
             self.troubled.get_or_insert(now);
         }
         self.state = state;
+        if self.state.is_ready() && self.state.cause() == self.logged.0 {
+            // The trouble in between was too short for a line, and so is its end.
+            self.end_trouble();
+        }
         self.line(now)
+    }
+
+    fn end_trouble(&mut self) {
+        self.told.clear();
+        self.troubled = None;
     }
 
     /// The line that is due: news, or that the trouble lasts.
@@ -148,7 +157,9 @@ impl Entry {
             (_, Some(at)) => now.saturating_duration_since(*at) >= REMIND_AFTER,
             (_, None) => true,
         };
-        if !is_due || !self.may_log(now) {
+        // Those of a start are for debugging: they take no room from the others.
+        let is_free = matches!(self.state, State::Starting(_));
+        if !is_due || !(is_free || self.may_log(now)) {
             return None;
         }
         let lasts = self.troubled.map(|since| Lasting(now.saturating_duration_since(since)));
@@ -164,10 +175,7 @@ impl Entry {
         };
         self.logged = (cause.clone(), now);
         match &self.state {
-            State::Ready => {
-                self.told.clear();
-                self.troubled = None;
-            }
+            State::Ready => self.end_trouble(),
             State::Starting(_) => {}
             _ => {
                 self.told.retain(|(told, _)| *told != cause);

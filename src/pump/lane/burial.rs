@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::core::Pending;
+use super::sinking::Sinking;
 use super::{Boxed, Lane};
 use crate::display::one_line;
 use crate::pump::dead_letters::{DeadLetter, Limits};
@@ -28,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// offered again from time to time, alone: when the sink takes it, the hold is over.
 pub(super) struct Hold {
     offered: Option<DeliveryId>,
+    /// Why, for people.
+    pub(super) text: String,
 }
 
 impl Hold {
@@ -49,19 +52,30 @@ impl Lane {
             return false;
         };
         let Rejection { reason, detail } = rejection;
-        self.hold = Some(Hold { offered: None });
-        self.is_ready = false;
-        self.reporter.report(State::Held(format!(
+        let text = format!(
             "{exceeded} were refused; the last one: {reason}: {detail}; correct the cause, and it goes on by itself, \
              or restart with a higher {} to make them dead letters",
             exceeded.option()
-        )));
+        );
+        self.is_ready = false;
+        self.reporter.report(State::Held(text.clone()));
+        self.hold = Some(Hold { offered: None, text });
         true
     }
 
     /// The sink has taken a delivery: the hold is over if it is the one that was offered again.
     pub(super) fn end_hold(&mut self, id: DeliveryId) {
         self.hold.take_if(|hold| hold.offered == Some(id));
+    }
+
+    /// What was refused has gone another way, such as to another replica: nothing is left to hold for.
+    pub(super) fn end_hold_without_events(&mut self) {
+        // Between two sessions nothing is there yet.
+        let is_idle = self.core.session().is_some() && self.is_done();
+        let is_open = matches!(self.sinking, Sinking::Open { .. }) && !self.ailing;
+        if is_idle && is_open && self.hold.take().is_some() {
+            self.ready();
+        }
     }
 
     /// Waits before the oldest refused event is offered again.

@@ -207,6 +207,7 @@ impl Lane {
             () = wait(self.wait_until) => self.wait_until = None,
             _ = self.looks.tick() => {
                 self.look_after_the_sink();
+                self.end_hold_without_events();
                 self.tell_of_dead_letters(Instant::now());
             }
             changed = self.wiring.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
@@ -270,18 +271,19 @@ impl Lane {
         self.is_ready = false;
         if error.is_reader_gone() {
             self.reader_gone = Some(error.to_string());
-        } else if self.hold.is_none() {
-            self.reporter.report(match error.kind {
-                SinkErrorKind::Unavailable => State::Retrying(error.to_string()),
-                SinkErrorKind::Misconfigured => State::Held(error.to_string()),
+        } else {
+            self.reporter.report(match (&self.hold, error.kind) {
+                (Some(hold), _) => State::Held(format!("{}; and now: {error}", hold.text)),
+                (None, SinkErrorKind::Unavailable) => State::Retrying(error.to_string()),
+                (None, SinkErrorKind::Misconfigured) => State::Held(error.to_string()),
             });
         }
     }
 
     fn ready(&mut self) {
         // That the sink opens says nothing about what it refuses: the waits between offers go on growing.
-        if self.hold.is_some() {
-            return;
+        if let Some(hold) = &self.hold {
+            return self.reporter.report(State::Held(hold.text.clone()));
         }
         self.backoff.reset();
         if !self.is_ready {

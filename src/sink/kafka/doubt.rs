@@ -6,6 +6,8 @@
 //! and is kept back until the topic has accepted another one; only when it is refused once more after that the
 //! refusal is about this event. A cause that hits the next event, too, is somebody's to cure, and holds.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 
 use crate::key::Key;
@@ -77,10 +79,15 @@ impl Doubt {
         }
     }
 
-    /// Nothing is on its way: what goes next of `deliveries`.
-    pub(super) fn plan(&mut self, deliveries: &[Delivery]) -> Plan {
+    /// Nothing is on its way: what goes next of `deliveries`, into a topic of so many partitions.
+    pub(super) fn plan(&mut self, deliveries: &[Delivery], partitions: NonZeroU32) -> Plan {
         self.held.clear();
-        let plan = self.next(deliveries);
+        let first = deliveries.first().map(Sent::from);
+        // The suspect is offered first for as long as it is here: otherwise it has gone another way.
+        if first.is_some() && self.suspect.as_ref().map(|suspect| &suspect.sent) != first.as_ref() {
+            self.suspect = None;
+        }
+        let plan = self.next(deliveries, partitions);
         let (sent, count) = match plan {
             Plan::Send(count) => (deliveries.first(), count.min(deliveries.len())),
             Plan::KeepBack(back) => (deliveries.get(back), 1),
@@ -89,18 +96,23 @@ impl Doubt {
         plan
     }
 
-    fn next(&self, deliveries: &[Delivery]) -> Plan {
-        let first = deliveries.first().map(Sent::from);
+    fn next(&self, deliveries: &[Delivery], partitions: NonZeroU32) -> Plan {
         match &self.suspect {
-            Some(suspect) if first.as_ref() == Some(&suspect.sent) => {
-                // Another key, since an accepted record must not overtake one of its own key (I3).
-                let other = deliveries.iter().position(|other| other.event.key != suspect.sent.key);
+            Some(suspect) => {
+                // Another key, since an accepted record must not overtake one of its own key (I3); of the same
+                // partition, since another broker may accept what this one does not.
+                let key = suspect.sent.key;
+                let is_other = |other: &Delivery| {
+                    let other = other.event.key;
+                    other != key && other.partition(partitions) == key.partition(partitions)
+                };
+                let other = deliveries.iter().position(is_other);
                 match other {
                     Some(back) if !suspect.is_confirmed => Plan::KeepBack(back),
                     _ => Plan::Send(1),
                 }
             }
-            _ => Plan::Send(self.window),
+            None => Plan::Send(self.window),
         }
     }
 
@@ -169,6 +181,8 @@ mod tests {
     use crate::event::{Batch, Event, Headers, Message, SessionId};
     use crate::key::Keying;
 
+    const ONE: NonZeroU32 = NonZeroU32::MIN;
+
     /// Deliveries of events with these keys; the number of an event is its place.
     fn offered(keys: &[u8]) -> Vec<Delivery> {
         let events = keys.iter().enumerate().map(|(n, key)| {
@@ -194,7 +208,7 @@ mod tests {
         let mut doubt = Doubt::new();
         let mut windows = Vec::new();
         loop {
-            let Plan::Send(count) = doubt.plan(&line) else { panic!("kept back") };
+            let Plan::Send(count) = doubt.plan(&line, ONE) else { panic!("kept back") };
             windows.push(count);
             if (0..count).any(|_| doubt.accepted()) {
                 break;
@@ -207,34 +221,34 @@ mod tests {
     fn an_event_is_rejected_only_if_it_is_refused_again_after_another_was_accepted() {
         let line = offered(&[1, 1, 2]);
         let mut doubt = Doubt::new();
-        assert_eq!(doubt.plan(&line), Plan::Send(1));
+        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
         assert_eq!(doubt.refused(), Refusal::Alone);
-        assert_eq!(doubt.plan(&line), Plan::KeepBack(2), "the next of another key");
+        assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(2), "the next of another key");
         doubt.keep_back(line[..2].iter().map(|delivery| (delivery.id, 1)));
         assert!(!doubt.accepted());
         assert_eq!(doubt.let_go().len(), 2);
         let rest = &line[..2];
-        assert_eq!(doubt.plan(rest), Plan::Send(1));
+        assert_eq!(doubt.plan(rest, ONE), Plan::Send(1));
         assert_eq!(doubt.refused(), Refusal::ThisOne);
-        assert_eq!(doubt.plan(&line[1..2]), Plan::Send(1));
+        assert_eq!(doubt.plan(&line[1..2], ONE), Plan::Send(1));
     }
 
     #[test]
     fn what_hits_the_next_event_as_well_rejects_nothing() {
         let line = offered(&[1, 2, 3]);
         let mut doubt = Doubt::new();
-        doubt.plan(&line);
+        doubt.plan(&line, ONE);
         assert_eq!(doubt.refused(), Refusal::Alone);
         for _ in 0..10 {
-            assert_eq!(doubt.plan(&line), Plan::KeepBack(1));
+            assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(1));
             assert_eq!(doubt.refused(), Refusal::NotOnlyOne);
         }
         // The cause is gone.
-        assert_eq!(doubt.plan(&line), Plan::KeepBack(1));
+        assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(1));
         assert!(!doubt.accepted());
-        assert_eq!(doubt.plan(&line), Plan::Send(1));
+        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
         assert!(!doubt.accepted(), "it is accepted, too");
-        assert_eq!(doubt.plan(&line[2..]), Plan::Send(2));
+        assert_eq!(doubt.plan(&line[2..], ONE), Plan::Send(2));
     }
 
     #[test]
@@ -242,19 +256,47 @@ mod tests {
         let line = offered(&[1, 1]);
         let mut doubt = Doubt::new();
         for _ in 0..10 {
-            assert_eq!(doubt.plan(&line), Plan::Send(1));
+            assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
             assert_eq!(doubt.refused(), Refusal::Alone);
         }
+    }
+
+    #[test]
+    fn a_suspect_that_does_not_come_again_is_forgotten() {
+        let line = offered(&[1, 2, 3, 4]);
+        let mut doubt = Doubt::new();
+        doubt.plan(&line, ONE);
+        assert_eq!(doubt.refused(), Refusal::Alone);
+        // Another replica has it now. What is refused next is a suspect of its own.
+        assert_eq!(doubt.plan(&line[1..], ONE), Plan::Send(1));
+        assert_eq!(doubt.refused(), Refusal::Alone);
+        assert_eq!(doubt.plan(&line[1..], ONE), Plan::KeepBack(1));
+        assert!(!doubt.accepted());
+        assert_eq!(doubt.plan(&line[1..], ONE), Plan::Send(1));
+        assert_eq!(doubt.refused(), Refusal::ThisOne);
+    }
+
+    #[test]
+    fn only_an_event_of_the_same_partition_tells_of_the_suspect() {
+        let line = offered(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        let partitions = NonZeroU32::new(4).unwrap();
+        let mut doubt = Doubt::new();
+        doubt.plan(&line, partitions);
+        doubt.refused();
+        let partition = |delivery: &Delivery| delivery.event.key.partition(partitions);
+        let same = line.iter().skip(1).position(|other| partition(other) == partition(&line[0]));
+        let expected = same.map_or(Plan::Send(1), |same| Plan::KeepBack(same + 1));
+        assert_eq!(doubt.plan(&line, partitions), expected);
     }
 
     #[test]
     fn one_of_several_says_nothing_of_itself() {
         let line = offered(&[1, 2]);
         let mut doubt = Doubt::new();
-        doubt.plan(&line);
+        doubt.plan(&line, ONE);
         doubt.accepted();
-        assert_eq!(doubt.plan(&line), Plan::Send(2));
+        assert_eq!(doubt.plan(&line, ONE), Plan::Send(2));
         assert_eq!(doubt.refused(), Refusal::OneOfSeveral);
-        assert_eq!(doubt.plan(&line), Plan::Send(1));
+        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
     }
 }

@@ -1,16 +1,19 @@
 //! What the topic's own settings mean for events: what they would lose, refuse or hold.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 use super::config::KafkaSettings;
 use super::distance::SHORTEST;
+use super::living::THREADS;
 use super::look::Topic;
 use super::memory::Memory;
 use super::names::Names;
-use crate::sink::SinkError;
 
 /// The brokers have answered for the topic: most answer this, too. The mock cluster of the unit tests does not.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
@@ -30,9 +33,31 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Asks the brokers. Who may not describe the topic's settings learns nothing.
-    pub(super) async fn of(settings: &KafkaSettings, memory: &Memory) -> Self {
-        memory.answer(ANSWER_WITHIN, Self::asked(settings)).await.unwrap_or_default()
+    /// Asks the brokers, unless they were asked a while ago. Who may not describe the topic's settings learns nothing.
+    pub(super) async fn of(settings: &Arc<KafkaSettings>, memory: &Memory) -> Self {
+        if let Some(facts) = memory.facts() {
+            return facts;
+        }
+        let asked = memory.answer(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
+        let facts = asked.unwrap_or_default();
+        memory.learn_facts(facts.clone());
+        facts
+    }
+
+    /// In a thread of its own: a client waits for its threads when it is dropped, as long as a name takes to be
+    /// looked up.
+    async fn asked_aside(settings: Arc<KafkaSettings>) -> Option<Self> {
+        let (ending, ended) = watch::channel(());
+        let living = THREADS.one_more(&ending);
+        let (answer, asked) = oneshot::channel();
+        let runtime = Handle::current();
+        let ask = move || {
+            // Nobody waits any more: the opening goes on without.
+            drop(answer.send(runtime.block_on(Self::asked(&settings))));
+        };
+        living.start("kafka topic settings".to_owned(), ask).ok()?;
+        drop(ended);
+        asked.await.ok().flatten()
     }
 
     async fn asked(settings: &KafkaSettings) -> Option<Self> {
@@ -61,21 +86,6 @@ impl Facts {
             unclean_election: value("unclean.leader.election.enable") == Some("true"),
             min_in_sync: number("min.insync.replicas"),
             record_bytes: number("max.message.bytes"),
-        }
-    }
-
-    /// Whether records can be accepted at all.
-    ///
-    /// # Errors
-    /// They can't, until somebody changes the topic.
-    pub(super) fn allow(&self, topic: &Topic, names: &Names) -> Result<(), SinkError> {
-        match self.min_in_sync {
-            Some(least) if least > topic.replicas => Err(SinkError::misconfigured(format!(
-                "the topic {} accepts no record: min.insync.replicas is {least}, and a partition has {} replicas; \
-                 lower it, or add replicas",
-                names.topic, topic.replicas
-            ))),
-            _ => Ok(()),
         }
     }
 
@@ -120,6 +130,11 @@ impl Facts {
     fn of_replicas(&self, topic: &Topic, name: &str) -> Option<String> {
         let replicas = topic.replicas;
         match self.min_in_sync {
+            // Newer brokers ask for no more replicas than there are; older ones accept nothing.
+            Some(least) if least > replicas => Some(format!(
+                "min.insync.replicas of the topic {name} is {least}, and its partitions have {replicas} replicas: \
+                 older brokers accept no record then, newer ones as if it were {replicas}; lower it, or add replicas"
+            )),
             _ if replicas < 2 => Some(format!(
                 "the partitions of the topic {name} have one replica: events are as durable as one broker's disk"
             )),
@@ -183,6 +198,7 @@ mod tests {
             (&[("min.insync.replicas", "1")], 3, "min.insync.replicas of the topic t is 1"),
             (&[("min.insync.replicas", "3")], 3, "no event is delivered while one broker is away"),
             (&[("max.message.bytes", "1000")], 3, "takes records of 1000 bytes at most"),
+            (&[("min.insync.replicas", "2")], 1, "newer ones as if it were 1"),
             (&[], 1, "one replica"),
         ] {
             let warnings = warned(values, replicas);
@@ -192,13 +208,5 @@ mod tests {
         assert_eq!(warned(&forever, 3), [""; 0]);
         let not_deleted = [("cleanup.policy", "compact"), ("retention.ms", "1000")];
         assert_eq!(warned(&not_deleted, 3).len(), 1);
-    }
-
-    #[test]
-    fn a_topic_that_can_accept_nothing_holds() {
-        let facts = facts(&[("min.insync.replicas", "2")]);
-        assert!(facts.allow(&topic(2), &Names::of("t")).is_ok());
-        let error = facts.allow(&topic(1), &Names::of("t")).unwrap_err();
-        assert!(error.to_string().contains("accepts no record"), "{error}");
     }
 }

@@ -81,7 +81,8 @@ fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
 impl Submit for KafkaSubmit {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         // In doubt the verdict on what is on its way decides what goes next.
-        if self.memory.is_in_doubt() && self.outbox.is_busy() {
+        let in_doubt = self.memory.is_in_doubt();
+        if in_doubt && self.outbox.is_busy() {
             return Ok(0);
         }
         let room = match self.outbox.reserve(deliveries.iter().map(size)) {
@@ -89,7 +90,9 @@ impl Submit for KafkaSubmit {
             Ok(Room::None) => return Ok(0),
             Err(error) => return Err(self.memory.carry(error)),
         };
-        let (kept, count) = match self.memory.plan(&deliveries[..room]) {
+        // A doubt that begins only now is about what is on its way: nothing is planned beside that.
+        let plan = in_doubt.then(|| self.memory.plan(&deliveries[..room], self.partitions)).flatten();
+        let (kept, count) = match plan {
             None => (0, room),
             Some(Plan::Send(count)) => (0, count.min(room)),
             Some(Plan::KeepBack(kept)) => (kept, kept + 1),

@@ -1,5 +1,6 @@
 //! What outlives an opening.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use tokio::time::timeout;
 
 use super::distance::Distance;
 use super::doubt::{Doubt, Plan, Refusal};
+use super::facts::Facts;
 use super::look::Topic;
 use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind};
 
@@ -21,6 +23,8 @@ struct Remembered {
     /// Since a batch was refused, until it is clear why.
     doubt: Option<Doubt>,
     warned: Warned,
+    /// The topic's settings, and when they were asked for.
+    facts: Option<(Facts, Instant)>,
     /// When the brokers had no answer to a question that is not needed.
     unanswered: Option<Instant>,
 }
@@ -40,6 +44,7 @@ impl Memory {
             carried: None,
             doubt: None,
             warned: None,
+            facts: None,
             unanswered: None,
         })))
     }
@@ -102,8 +107,8 @@ impl Memory {
     }
 
     /// What goes next of `deliveries`, while there is a doubt. Call it only while nothing is on its way.
-    pub(super) fn plan(&self, deliveries: &[Delivery]) -> Option<Plan> {
-        self.lock().doubt.as_mut().map(|doubt| doubt.plan(deliveries))
+    pub(super) fn plan(&self, deliveries: &[Delivery], partitions: NonZeroU32) -> Option<Plan> {
+        self.lock().doubt.as_mut().map(|doubt| doubt.plan(deliveries, partitions))
     }
 
     /// Whether there is a doubt.
@@ -152,6 +157,17 @@ impl Memory {
             self.lock().unanswered = Some(Instant::now());
         }
         answer.ok().flatten()
+    }
+
+    /// The topic's settings, unless they were asked for long ago.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        let fresh = |(facts, at): &(Facts, Instant)| (at.elapsed() < AGAIN).then(|| facts.clone());
+        self.lock().facts.as_ref().and_then(fresh)
+    }
+
+    /// The topic's settings as they were found just now.
+    pub(super) fn learn_facts(&self, facts: Facts) {
+        self.lock().facts = Some((facts, Instant::now()));
     }
 
     /// Those of `warnings` that are to be logged: all, unless they were a while ago.

@@ -137,13 +137,6 @@ impl KafkaSink {
 }
 
 impl KafkaSink {
-    /// The settings of the topic.
-    async fn facts(&self, topic: &Topic) -> Result<Facts, SinkError> {
-        let facts = Facts::of(&self.settings, &self.memory).await;
-        facts.allow(topic, &self.names)?;
-        Ok(facts)
-    }
-
     /// Warns of what is worth a change.
     fn tell(&self, facts: &Facts, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
@@ -169,7 +162,7 @@ impl Sink for KafkaSink {
             opened = self.connect(&outbox).await?;
         }
         let Opened { running, topic, ended } = opened;
-        self.tell(&self.facts(&topic).await?, &topic);
+        self.tell(&Facts::of(&self.settings, &self.memory).await, &topic);
         self.memory.opened();
         let submit = KafkaSubmit {
             running: Some(running),
@@ -190,7 +183,7 @@ impl Sink for KafkaSink {
         if let Some(trouble) = outbox.trouble() {
             return Err(trouble);
         }
-        let facts = self.facts(&opened.topic).await?;
+        let facts = Facts::of(&self.settings, &self.memory).await;
         let topic = opened.topic.clone();
         drop(opened);
         Ok(probe::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))

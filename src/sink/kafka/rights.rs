@@ -68,16 +68,13 @@ unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
             return None;
         }
         let topic = *topics;
-        let error = native::rd_kafka_TopicDescription_error(topic);
-        let is_refused = !error.is_null() && native::rd_kafka_error_code(error) != NO_ERROR;
         let mut count = 0;
         let operations = native::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
-        if is_refused || operations.is_null() || count == 0 {
+        // None are told of a topic that could not be described.
+        if operations.is_null() || count == 0 {
             return None;
         }
         // As numbers: brokers may know operations that this library does not.
         Some(slice::from_raw_parts(operations.cast::<u32>(), count).contains(&(WRITE as u32)))
     }
 }
-
-const NO_ERROR: native::rd_kafka_resp_err_t = native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
