@@ -14,7 +14,7 @@
 //! * That length is remembered for each file (`memory.rs`) as long as the process lives: what could not be
 //!   cut back at once is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
-//! * At most [`line_file::UNSYNCED`] bytes at a file's end were written since it was last synced. Of these a power
+//! * At most `line_file::UNSYNCED` bytes at a file's end were written since it was last synced. Of these a power
 //!   cut may leave any page as zeros. No line holds a zero byte, so recovery cuts the end off where it finds one.
 //! * A full disk does not stop what makes room: compressing has a reserve, needs none where that is gone, too, and
 //!   begins early when the disk is full.
