@@ -68,6 +68,14 @@ fn variables_that_only_look_like_ours_are_told() {
     let loaded =
         good(&[("BRIDGE_SOURCE_PREFETCH", "7"), ("BRIDGE_PORT", "tcp://x"), ("BRIDGE_SERVICE_HOST", "x")]);
     assert_eq!(loaded.warnings, ["BRIDGE_SOURCE_PREFETCH: is not read: write BRIDGE__SOURCE__PREFETCH"]);
+    // Another program's, in a ConfigMap that both take as a whole.
+    let loaded = good(&[("BRIDGE_Log__Level", "Debug"), ("BRIDGE_Source__Name", "x")]);
+    assert_eq!(
+        loaded.warnings,
+        ["BRIDGE_Log__Level", "BRIDGE_Source__Name"].map(|name| format!(
+            "{name}: is not read: settings begin with BRIDGE__, and none has such a name"
+        ))
+    );
 }
 
 #[test]

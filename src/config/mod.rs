@@ -189,7 +189,10 @@ fn check_names(reader: &mut Reader, kinds: &SinkKinds) {
     }
     for name in std::mem::take(&mut reader.strays) {
         let Some(stray) = strays::look(&name, &options) else { continue };
-        let message = format!("is not read: write {}", stray.meant);
+        let message = match stray.meant {
+            Some(meant) => format!("is not read: write {meant}"),
+            None => format!("is not read: settings begin with {PREFIX}, and none has such a name"),
+        };
         let problem = Problem { origin: Origin::Variable(name), key: String::new(), message };
         if stray.is_certain { reader.problems.push(problem) } else { reader.warnings.push(problem) }
     }

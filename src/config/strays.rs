@@ -2,7 +2,7 @@
 //! they would leave a default in effect that nobody wanted.
 //!
 //! What can't be meant otherwise is refused, the rest is warned of: names with single underscores may belong to
-//! another program. What Kubernetes injects for a service that is called `bridge` or `bridge-source`
+//! another program, and so may those that lead to no option (.NET's `BRIDGE_Log__Level`). What Kubernetes injects for a service that is called `bridge` or `bridge-source`
 //! (`BRIDGE_SERVICE_HOST`, `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`) is neither.
 
 use super::environment::{PREFIX, variable};
@@ -12,8 +12,8 @@ use super::{FILE_VARIABLE, SECTIONS};
 /// A variable that is not read, but seems to be meant for the bridge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stray {
-    /// What to write instead.
-    pub(super) meant: String,
+    /// What to write instead; `None` where no setting has such a name.
+    pub(super) meant: Option<String>,
     /// Whether nothing else can be meant.
     pub(super) is_certain: bool,
 }
@@ -22,6 +22,9 @@ pub(super) struct Stray {
 pub(super) fn is_candidate(name: &str) -> bool {
     !name.starts_with(PREFIX) && name != FILE_VARIABLE && squeezed(name).contains("BRIDGE_")
 }
+
+/// Tables in which names are anybody's choice, or follow from what was chosen: `BRIDGE_SINKS__EVENTS__TOPIC`.
+const FREE_SECTIONS: &[&str] = &["sinks", "dead_letters"];
 
 /// What the variable `name` is meant for; `options` are the full keys of all options.
 pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
@@ -32,20 +35,19 @@ pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
         return None;
     }
     if words == FILE_VARIABLE {
-        return Some(Stray { meant: FILE_VARIABLE.to_owned(), is_certain: false });
+        return Some(Stray { meant: Some(FILE_VARIABLE.to_owned()), is_certain: false });
     }
     let begins_with =
         |section: &&str| rest.strip_prefix(&squeezed(section)).is_some_and(|rest| rest.starts_with('_'));
-    let has_section = SECTIONS.iter().any(begins_with);
+    let is_in = |sections: &[&str]| sections.iter().any(begins_with);
     let option = options.iter().find(|option| squeezed(&variable(option)) == words);
-    // `BRIDGE_SINKS__EVENTS__TOPIC`: the name of a sink is anybody's choice.
-    let is_certain = has_section && name.contains("__");
-    let meant = match option {
-        Some(option) => variable(option),
-        None if is_certain => with_prefix(name),
-        None => return None,
-    };
-    Some(Stray { meant, is_certain })
+    let has_double = name.contains("__");
+    match option {
+        Some(option) => Some(Stray { meant: Some(variable(option)), is_certain: has_double }),
+        None if !has_double => None,
+        None if is_in(FREE_SECTIONS) => Some(Stray { meant: Some(with_prefix(name)), is_certain: true }),
+        None => is_in(SECTIONS).then_some(Stray { meant: None, is_certain: false }),
+    }
 }
 
 /// The same name as if it had begun rightly.
@@ -74,7 +76,7 @@ fn is_service(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn meant(name: &str) -> Option<(String, bool)> {
+    fn meant(name: &str) -> Option<(Option<String>, bool)> {
         let options = ["source.url", "source.tls.ca_file", "log.filter", "admin.listen"].map(str::to_owned);
         let found = look(name, &options);
         assert!(found.is_none() || is_candidate(name), "{name}");
@@ -88,6 +90,7 @@ mod tests {
             ("bridge__source__url", "BRIDGE__SOURCE__URL", true),
             ("Bridge__Source__Tls__Ca_File", "BRIDGE__SOURCE__TLS__CA_FILE", true),
             ("BRIDGE_SOURCE__TLS_CA_FILE", "BRIDGE__SOURCE__TLS__CA_FILE", true),
+            ("BRIDGE_Log__Filter", "BRIDGE__LOG__FILTER", true),
             ("BRIDGE_SINKS__EVENTS__TOPIC", "BRIDGE__SINKS__EVENTS__TOPIC", true),
             ("bridge__dead_letters__x", "BRIDGE__DEAD_LETTERS__X", true),
             ("ATDATA_BRIDGE__SOURCE__URL", "BRIDGE__SOURCE__URL", true),
@@ -96,7 +99,16 @@ mod tests {
             ("bridge.log.filter", "BRIDGE__LOG__FILTER", false),
             ("bridge_config", "BRIDGE_CONFIG", false),
         ] {
-            assert_eq!(meant(name), Some((should.to_owned(), is_certain)), "{name}");
+            assert_eq!(meant(name), Some((Some(should.to_owned()), is_certain)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_leads_to_no_option_may_be_another_program_s() {
+        for name in
+            ["BRIDGE_Log__Level", "BRIDGE_Source__Name", "bridge__source__perfetch", "BRIDGE_EVENT__BUS__URL"]
+        {
+            assert_eq!(meant(name), Some((None, false)), "{name}");
         }
     }
 
@@ -119,6 +131,7 @@ mod tests {
             "ATDATA_BRIDGE_SERVICE_HOST",
             "BRIDGE_SOURCE_CODE",
             "BRIDGE_VERSION",
+            "BRIDGE_Database__Url",
             "SEABRIDGE__SOURCE__URL",
             "PATH",
         ] {

@@ -42,7 +42,8 @@ impl Addresses {
     }
 
     /// The try of the present one ended in this state. Returns what is to be told of all of them; `None` while
-    /// another one may do.
+    /// another one may do. Where one is on its way, so is the whole; otherwise it needs an operator as soon as one
+    /// does, and passes by itself only if all do.
     pub(super) fn failed(&mut self, state: State) -> Option<State> {
         self.each[self.at].failed = Some(state);
         let now = Instant::now();
@@ -53,11 +54,12 @@ impl Addresses {
         let states: Vec<&State> = self.each.iter().filter_map(|address| address.failed.as_ref()).collect();
         let reasons: Vec<&str> = states.iter().map(|state| state.reason()).collect();
         let text = reasons.join("; and ");
-        let all_held = states.iter().all(|state| matches!(state, State::Held(_)));
         let one_starts = states.iter().any(|state| matches!(state, State::Starting(_)));
-        Some(match (all_held, one_starts) {
-            (true, _) => State::Held(text),
-            (false, true) => State::Starting(text),
+        // One that is only out of reach may be the standby of another, which listens once that one is gone.
+        let one_is_held = states.iter().any(|state| matches!(state, State::Held(_)));
+        Some(match (one_starts, one_is_held) {
+            (true, _) => State::Starting(text),
+            (false, true) => State::Held(text),
             (false, false) => State::Retrying(text),
         })
     }
@@ -110,14 +112,34 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(3600);
         assert_eq!(addresses.failed(held("a")), None);
         addresses.next(later);
-        assert_eq!(addresses.failed(retrying("b")), Some(retrying("a; and b")), "one passes by itself");
+        assert_eq!(addresses.failed(retrying("b")), Some(held("a; and b")), "one does not pass by itself");
         addresses.next(later);
-        assert_eq!(addresses.failed(held("a")), Some(retrying("a; and b")), "the same, and not in turns");
+        assert_eq!(addresses.failed(held("a")), Some(held("a; and b")), "the same, and not in turns");
         addresses.next(later);
         assert_eq!(addresses.failed(held("c")), Some(held("a; and c")));
         addresses.subscribed();
         assert!(addresses.is_known());
         assert_eq!(addresses.failed(retrying("lost")), Some(retrying("lost")));
+    }
+
+    /// As with a master whose standby never listens.
+    #[test]
+    fn one_that_needs_an_operator_is_enough_unless_another_starts() {
+        let starting = |text: &str| State::Starting(text.to_owned());
+        for (first, second, told) in [
+            (retrying("a"), held("b"), held("a; and b")),
+            (held("a"), retrying("b"), held("a; and b")),
+            (held("a"), held("b"), held("a; and b")),
+            (retrying("a"), retrying("b"), retrying("a; and b")),
+            (starting("a"), held("b"), starting("a; and b")),
+            (held("a"), starting("b"), starting("a; and b")),
+            (starting("a"), retrying("b"), starting("a; and b")),
+        ] {
+            let mut addresses = Addresses::new(2);
+            assert_eq!(addresses.failed(first), None);
+            addresses.next(Instant::now() + Duration::from_secs(3600));
+            assert_eq!(addresses.failed(second), Some(told));
+        }
     }
 
     #[test]

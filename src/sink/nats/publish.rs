@@ -93,15 +93,10 @@ impl Publisher {
         }
     }
 
-    /// Before an event is called too large by a limit that is old, the server is asked anew, over a new connection.
-    /// Not while anything is in flight, which could appear twice then.
-    fn check_limit(&self, state: &State) -> Result<(), SinkError> {
-        if state.refused.is_empty() || state.flights.flying() > 0 || self.connected.elapsed() < LIMIT_HOLDS {
-            return Ok(());
-        }
-        Err(SinkError::unavailable(
-            "an event is larger than the max_payload that the NATS server named when it was reached: asking it anew",
-        ))
+    /// Whether the server may take larger events by now than it said: it is asked anew, over a new connection,
+    /// before one is called too large.
+    fn limit_is_old(&self) -> bool {
+        self.connected.elapsed() >= LIMIT_HOLDS
     }
 
     /// In core NATS nothing answers a publish. But a server reads a connection in order: once this comes back,
@@ -154,6 +149,14 @@ impl Submit for Publisher {
                     state.flights.begin(delivery.id, Instant::now());
                     last = Some(delivery.id);
                 }
+                // What is in flight could appear twice over a new connection: it is settled first.
+                Handed::Refused(_) if self.limit_is_old() && state.flights.flying() > 0 => break,
+                Handed::Refused(_) if self.limit_is_old() => {
+                    return Err(SinkError::unavailable(
+                        "an event is larger than the max_payload that the NATS server named when it was reached: \
+                         asking it anew",
+                    ));
+                }
                 Handed::Refused(rejection) => {
                     state.refused.push((delivery.id, Verdict::Reject(rejection)));
                     self.shared.refused.notify_one();
@@ -162,7 +165,6 @@ impl Submit for Publisher {
             }
             taken += 1;
         }
-        self.check_limit(&state)?;
         match last {
             Some(last) if self.stream.is_none() => self.hand_over_marker(last)?,
             _ => {}

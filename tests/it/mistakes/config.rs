@@ -11,7 +11,7 @@ use crate::support::scenario::{emptied, place, publish};
 planted!("config":
     nothing_set, no_sink, no_destination_id, unknown_section, unknown_key, key_of_another_table, unknown_kind,
     sink_without_name, unknown_word, one_underscore, lower_case, underscore_inside, single_underscores,
-    quotes_in_variable, filter_no_level, filter_empty, url_stomps, url_failover, url_amqp, url_http, url_no_scheme,
+    another_program, quotes_in_variable, filter_no_level, filter_empty, url_stomps, url_failover, url_amqp, url_http, url_no_scheme,
     url_no_port, url_path, url_options, url_password, url_list, queue_as_destination_id, queue_as_namespace,
     id_with_dot, no_number, prefetch_1000, time_without_unit, time_too_long, size_unknown, body_above_memory,
     password_file_missing, password_file_directory, password_file_empty, password_file_binary, password_twice,
@@ -122,6 +122,12 @@ async fn single_underscores(id: &str) {
         setup.variable("BRIDGE_PORT", "tcp://10.0.0.1:9464").variable("BRIDGE_SERVICE_HOST", "10.0.0.1")
     };
     warned(id, 0, |setup| service(setup).variable("BRIDGE_SOURCE_PREFETCH", "7")).await;
+}
+
+async fn another_program(id: &str) {
+    // In a ConfigMap that both take as a whole.
+    warned(id, 0, |setup| setup.variable("BRIDGE_Log__Level", "Debug").variable("BRIDGE_Source__Name", "x"))
+        .await;
 }
 
 async fn quotes_in_variable(id: &str) {

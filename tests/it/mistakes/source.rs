@@ -22,6 +22,7 @@ planted!(
     unknown_host,
     wrong_password,
     wrong_password_openwire,
+    wrong_password_and_no_standby,
     unknown_user,
     unknown_user_openwire,
     foreign_namespace,
@@ -133,6 +134,17 @@ async fn wrong_password(id: &str) {
 
 async fn wrong_password_openwire(id: &str) {
     with_a_wrong_login(OPENWIRE, "SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff", id).await;
+}
+
+/// The second of a pair of brokers does not listen before the first is gone.
+async fn wrong_password_and_no_standby(id: &str) {
+    let Some(waiting) = Waiting::new(STOMP, id).await else { return };
+    let (broker, queue) = (waiting.broker, waiting.queue.clone());
+    let mut waiting = waiting.set("SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff");
+    let urls = format!("{}, stomp://127.0.0.1:1", broker.url_of(STOMP));
+    waiting.setup = waiting.setup.unset("SOURCE__URL").set("SOURCE__URLS", urls);
+    let setup = waiting.planted().shows(id).await;
+    delivers(&setup.set("SOURCE__PASSWORD", Login::customer().password), broker, &queue).await;
 }
 
 async fn unknown_user(id: &str) {

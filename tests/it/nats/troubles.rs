@@ -35,6 +35,7 @@ on_nats!(
     an_outage_is_seen_while_nothing_happens,
     core_nats_keeps_order_over_cut_connections,
     a_limit_that_was_raised_is_asked_for_again,
+    a_raised_limit_is_asked_for_on_a_busy_stream_too,
 );
 
 fn config(stream: &str, subject: &str) -> NatsConfig {
@@ -332,6 +333,47 @@ async fn a_limit_that_was_raised_is_asked_for_again() {
     timeout(SOON, asked).await.expect("it asks the server again");
     drop((submit, verdicts));
     let told = deliver(sink.as_mut(), vec![event("ID:1", body)]).await.unwrap();
+    assert!(matches!(told[..], [Verdict::Durable]), "{told:?}");
+}
+
+/// Smaller events go out with the large one, in the same call: it waits until they are settled.
+async fn a_raised_limit_is_asked_for_on_a_busy_stream_too() {
+    let server = NatsServer::start("max_payload: 1000\n");
+    let stream = server.jetstream().await;
+    make_stream(&stream, "EVENTS", &["events"]).await;
+    let mut sink = sink(&server.url(), config("EVENTS", "events"), context(None));
+    let body = |filler: usize| format!(r#"{{"md5":"{}","x":"{}"}}"#, Key::digest(b"x"), "x".repeat(filler));
+    let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    server.reload_with("max_payload: 10000\n");
+    let asked = async {
+        for round in 0.. {
+            let events = vec![event(&format!("ID:{round}"), body(1)), event("ID:large", body(2000))];
+            let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
+            let both: Vec<Delivery> = (2 * round..)
+                .zip(batch.refs())
+                .map(|(id, event)| Delivery { id: DeliveryId(id), event })
+                .collect();
+            let taken = submit.submit(&both).unwrap();
+            let mut told = Vec::new();
+            while told.len() < taken {
+                told.extend(verdicts.next().await.unwrap());
+            }
+            told.sort_by_key(|(id, _)| *id);
+            match told.as_slice() {
+                [(_, Verdict::Durable), (_, Verdict::Reject(_))] => {}
+                // The limit is old: the large one is offered again, now that nothing is in flight.
+                [(_, Verdict::Durable)] => {
+                    let error = submit.submit(&both[1..]).unwrap_err();
+                    return assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SOON, asked).await.expect("it asks the server again");
+    drop((submit, verdicts));
+    let told = deliver(sink.as_mut(), vec![event("ID:large", body(2000))]).await.unwrap();
     assert!(matches!(told[..], [Verdict::Durable]), "{told:?}");
 }
 
