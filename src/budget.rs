@@ -82,7 +82,7 @@ impl Budget {
         self.0.used.load(Ordering::Acquire)
     }
 
-    /// The bytes allowed.
+    /// How many bytes it allows; one read buffer may pass it.
     pub fn limit(&self) -> usize {
         self.0.limit
     }

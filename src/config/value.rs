@@ -59,7 +59,7 @@ pub(super) enum About {
     WholeNumber,
     /// There is no such key, but there are these.
     Key(&'static [&'static str]),
-    /// Everything is said.
+    /// The message needs nothing more.
     Other,
 }
 

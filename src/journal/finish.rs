@@ -24,7 +24,6 @@ const ZSTD_LEVEL: i32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished {
     pub(crate) base: Base,
-    /// In bytes.
     pub(crate) len: u64,
 }
 
@@ -161,7 +160,7 @@ fn copy<W: Write>(reader: &mut Source<'_>, mut writer: W) -> io::Result<W> {
 struct Source<'a> {
     file: &'a dyn DiskFile,
     offset: u64,
-    /// It ends here.
+    /// What the writer appends behind this is not read.
     len: u64,
     cancel: &'a AtomicBool,
 }

@@ -14,7 +14,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Once.
+    /// True for the first call only: the state of the disk is new to the process then.
     pub(super) fn is_first_opening(&self) -> bool {
         !self.opened.swap(true, Ordering::Relaxed)
     }

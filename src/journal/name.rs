@@ -208,13 +208,13 @@ fn fixed<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
 /// When a file was opened, and its number among those of the same millisecond: in this order files sort by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Opening {
-    /// Whole milliseconds.
+    /// A name shows milliseconds, so that is how exact it is.
     pub(crate) at: Timestamp,
     pub(crate) counter: u32,
 }
 
 impl Opening {
-    /// Before all others.
+    /// Sorts before every other one.
     pub(crate) const FIRST: Self = Self { at: Timestamp::UNIX_EPOCH, counter: 0 };
     /// More digits would sort before fewer.
     const MAX_COUNTER: u32 = 999_999;

@@ -171,11 +171,13 @@ fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     certificates.collect::<Result<_, _>>().expect("certificates")
 }
 
-fn new_key() -> KeyPair {
+/// A private key, P-256.
+pub(super) fn new_key() -> KeyPair {
     KeyPair::generate().expect("generate a key")
 }
 
-fn write(directory: &Path, name: &str, pem: &str) -> PathBuf {
+/// Writes a PEM file into `directory`.
+pub(super) fn write(directory: &Path, name: &str, pem: &str) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, pem).expect("write a PEM file");
     path

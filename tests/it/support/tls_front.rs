@@ -1,8 +1,7 @@
 //! A port that speaks TLS with a certificate of the test's choice, in front of a server that does not.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
@@ -16,6 +15,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+use super::certificates::{new_key, write};
 
 /// What is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,14 +178,4 @@ fn authority_params(name: &str) -> CertificateParams {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
     params
-}
-
-fn new_key() -> KeyPair {
-    KeyPair::generate().expect("generate a key")
-}
-
-fn write(directory: &Path, name: &str, pem: &str) -> PathBuf {
-    let path = directory.join(name);
-    fs::write(&path, pem).expect("write a PEM file");
-    path
 }
