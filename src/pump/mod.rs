@@ -217,9 +217,8 @@ impl Pump {
         self.show();
         // Closing is no turn: it may take as long as the drain may.
         self.pulse = None;
-        let unsettled = self.unsettled > 0;
         let mut goodbye = self.source.close().await;
-        if unsettled {
+        if self.unsettled > 0 {
             tracing::warn!(
                 "the connection was lost before {} of the events taken were settled: the broker delivers them again",
                 self.unsettled
@@ -286,7 +285,7 @@ impl Pump {
                 self.session.send_replace(None);
             }
             // What is not taken stays un-acked and comes again.
-            Incoming::Messages(messages) if self.draining || self.held => self.leave(&messages),
+            Incoming::Messages(messages) if self.draining || self.held => self.leave(messages.len()),
             Incoming::Messages(messages) => self.take(messages).await,
         }
     }
@@ -303,8 +302,7 @@ impl Pump {
         if let Err(why) = self.keyless.count(&events) {
             self.reporter.report(State::Held(why));
             self.held = true;
-            self.counters.left.add(count as u64);
-            return;
+            return self.leave(count);
         }
         let received = Instant::now();
         let first = self.ledger.next_position();
@@ -321,8 +319,9 @@ impl Pump {
         }
     }
 
-    fn leave(&self, messages: &[Message]) {
-        self.counters.left.add(messages.len() as u64);
+    /// Counts messages that stay with the broker.
+    fn leave(&self, count: usize) {
+        self.counters.left.add(count as u64);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the topic's own settings mean for events: what they would lose, refuse or hold.
+//! What the topic's own settings mean for events: what they would lose or refuse.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifie
 use rdkafka::client::DefaultClientContext;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use super::config::KafkaSettings;
 use super::distance::SHORTEST;
@@ -38,8 +39,9 @@ impl Facts {
         if let Some(facts) = memory.facts() {
             return facts;
         }
-        let asked = memory.answer(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
-        let facts = asked.unwrap_or_default();
+        let asked = timeout(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
+        // No answer is remembered as well: there are clusters that never answer such a thing.
+        let facts = asked.ok().flatten().unwrap_or_default();
         memory.learn_facts(facts.clone());
         facts
     }

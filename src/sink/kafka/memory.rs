@@ -4,8 +4,6 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
-
 use super::distance::Distance;
 use super::doubt::{Doubt, Plan, Refusal};
 use super::facts::Facts;
@@ -25,14 +23,12 @@ struct Remembered {
     warned: Warned,
     /// The topic's settings, and when they were asked for.
     facts: Option<(Facts, Instant)>,
-    /// When the brokers had no answer to a question that is not needed.
-    unanswered: Option<Instant>,
 }
 
 /// What was said of the topic's settings last, and when.
 type Warned = Option<(Vec<String>, Instant)>;
 
-/// The same warnings are logged again after so long, and what was not answered is asked again.
+/// The same warnings are logged again after so long, and the settings of the topic are asked for again.
 const AGAIN: Duration = Duration::from_secs(600);
 
 impl Memory {
@@ -45,7 +41,6 @@ impl Memory {
             doubt: None,
             warned: None,
             facts: None,
-            unanswered: None,
         })))
     }
 
@@ -139,24 +134,6 @@ impl Memory {
     /// The topic refused a record.
     pub(super) fn refused(&self) -> Refusal {
         self.lock().doubt.get_or_insert_with(Doubt::new).refused()
-    }
-
-    /// Asks what an opening can do without, for `within` at most. There are clusters that never answer such a thing:
-    /// they are not asked each time.
-    pub(super) async fn answer<T>(
-        &self,
-        within: Duration,
-        question: impl Future<Output = Option<T>>,
-    ) -> Option<T> {
-        let is_mute = self.lock().unanswered.is_some_and(|asked| asked.elapsed() < AGAIN);
-        if is_mute {
-            return None;
-        }
-        let answer = timeout(within, question).await;
-        if answer.is_err() {
-            self.lock().unanswered = Some(Instant::now());
-        }
-        answer.ok().flatten()
     }
 
     /// The topic's settings, unless they were asked for long ago.

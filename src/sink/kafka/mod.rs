@@ -110,8 +110,9 @@ impl KafkaSink {
     /// Touches nothing yet.
     pub fn new(settings: KafkaSettings, context: SinkContext) -> Self {
         let memory = Memory::new(settings.client.batch_bytes());
+        let context = Arc::new(context);
         let names = Names::new(&context, &settings.topic, &settings.user);
-        Self { settings: Arc::new(settings), context: Arc::new(context), names, memory, previous: None }
+        Self { settings: Arc::new(settings), context, names, memory, previous: None }
     }
 
     fn outbox(&self) -> Arc<Outbox> {

@@ -1,5 +1,6 @@
 //! Mistakes about Kafka.
 
+use std::convert::identity;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,7 +139,7 @@ impl Scene {
 
     /// Events wait in the queue meanwhile; none is acknowledged, and each is there afterwards.
     async fn shows(self) -> Mended {
-        self.planted(Planted::seen).await
+        self.planted(identity).await
     }
 
     /// The same where `check` can't see it.
@@ -429,12 +430,12 @@ async fn timestamps_refused(id: &str) {
 
 async fn too_few_replicas(id: &str) {
     let Some(scene) = Scene::with_topic(id, &["min.insync.replicas=2"]).await else { return };
-    scene.warns(Planted::seen).await;
+    scene.warns(identity).await;
 }
 
 async fn warned(id: &str, setting: &str) {
     let Some(scene) = Scene::with_topic(id, &[setting]).await else { return };
-    scene.warns(Planted::seen).await;
+    scene.warns(identity).await;
 }
 
 async fn compacted_topic(id: &str) {

@@ -87,11 +87,6 @@ impl Planted {
         Self { setup, seen_by_check: true, check_arguments: vec!["check"], exit: 0, kept: None }
     }
 
-    /// As it is at first: `check` finds it.
-    pub fn seen(self) -> Self {
-        self
-    }
-
     /// It shows only once events move.
     pub fn unseen_by_check(mut self) -> Self {
         self.seen_by_check = false;
