@@ -167,7 +167,7 @@ drain_timeout = 25
         "bridge.toml:17: event.partitions: 0 is not allowed, expected a whole number from 1 to 4294967295",
         "bridge.toml:16: event.keys: `md5` is not a JSON pointer: write `/md5`",
         "bridge.toml:13: dead_letters.max_rum: unknown key; did you mean `max_run`?",
-        "bridge.toml:14: dead_letters.max_run: found a text, expected a whole number from 0 to 4294967295; write it without quotes",
+        "bridge.toml:14: dead_letters.max_run: found a text, expected a whole number from 1 to 4294967295; write it without quotes",
         "BRIDGE__DEAD_LETTERS__MAX_SHARE: dead_letters.max_share: `half` is not a number",
         "bridge.toml:19: log.format: `xml` is not allowed, expected one of: text, json",
         "bridge.toml:20: log.filter: `loud=very` is not understood: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5",

@@ -10,8 +10,10 @@
 //!    over again after a new [`Sink::open`].
 //! 3. **Order.** A sink that says [`Sink::keeps_order`] makes deliveries durable in the order of
 //!    submission: once it answers [`Verdict::Retry`] for one, no later delivery *of the same key*
-//!    already submitted becomes durable before that one was submitted again (I3). For a sink that can't
-//!    promise this the lane keeps at most one event per key in flight.
+//!    already submitted becomes durable before that one was submitted again (I3). It says `Durable` of a delivery
+//!    only when the earlier ones *of the same key* have their verdicts: one that is refused can be offered again
+//!    only as long as no later one is durable. For a sink that can't promise this the lane keeps at most one
+//!    event per key in flight.
 //! 4. **No duplicates of its own making.** A delivery answered with `Retry` has left nothing behind that
 //!    a reader would see, as far as the destination allows; where it can't be known the sink documents it.
 //! 5. **Bounded.** It holds no more than what was submitted and not yet answered, and accepts less when
@@ -213,7 +215,7 @@ pub trait Submit: Send {
 /// The half that tells what became of them.
 #[async_trait]
 pub trait Verdicts: Send {
-    /// Waits for the next verdicts, in any order, at least one. Cancel-safe: a verdict is never lost when
+    /// Waits for the next verdicts, at least one, in any order but that of promise 3. Cancel-safe: a verdict is never lost when
     /// the future is dropped.
     ///
     /// # Errors

@@ -82,6 +82,8 @@ pub(super) struct Wiring<'a> {
     pub(super) grace: Duration,
     /// Called once the broker has confirmed the subscription.
     pub(super) on_subscribed: &'a (dyn Fn() + Sync),
+    /// Cancelled once the session is to end, which may wait for what it has brought.
+    pub(super) ending: &'a CancellationToken,
 }
 
 /// Carries `session` over `stream` until it is closed on our wish (`Ok`) or ends in trouble.
@@ -361,6 +363,7 @@ impl Connection<'_> {
             return Err(trouble);
         }
         self.ending = Some((trouble, Instant::now() + self.wiring.grace));
+        self.wiring.ending.cancel();
         Ok(())
     }
 }

@@ -1,92 +1,20 @@
 //! Of a connection, with sessions that do what the test says.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
 use super::connection::{Wiring, carry};
-use super::session::{Progress, Session};
+use super::session::Progress;
+use super::testing::{Scripted, message};
 use super::trouble::{Suspect, Trouble};
 use crate::budget::Budget;
-use crate::event::{Headers, Message, SessionId};
+use crate::event::{Message, SessionId};
 use crate::telemetry::counters::SubscriptionCounters;
-
-/// What each look at what was read brings, and the trouble behind it.
-#[derive(Default)]
-struct Scripted {
-    brings: VecDeque<(Progress, Result<(), Trouble>)>,
-    /// What it has read and not gone through when it looks first.
-    unread: Option<Bytes>,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    outstanding: usize,
-    known: u64,
-}
-
-impl Session for Scripted {
-    fn input(&mut self) -> &mut Vec<u8> {
-        self.input.reserve(1);
-        &mut self.input
-    }
-
-    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
-        let (brought, outcome) = self.brings.pop_front().expect("nothing more to bring");
-        *progress = brought;
-        if !progress.unread {
-            self.unread = None;
-        }
-        self.outstanding += progress.messages.len();
-        outcome
-    }
-
-    fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.output);
-    }
-
-    fn ack(&mut self, _: Instant, through: u64) {
-        (self.outstanding, self.known) = (0, through);
-        self.output.extend(b"ack ");
-    }
-
-    fn known(&self) -> u64 {
-        self.known
-    }
-
-    fn outstanding(&self) -> usize {
-        self.outstanding
-    }
-
-    fn close(&mut self, _: Instant, taken: u64) {
-        self.output.extend(format!("goodbye after {taken}").bytes());
-    }
-
-    fn reading(&mut self, _: Instant, _: bool) {}
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + Duration::from_secs(3600)
-    }
-
-    fn tick(&mut self, _: Instant) -> Result<(), Trouble> {
-        Ok(())
-    }
-}
-
-fn message(id: &'static str) -> Message {
-    Message {
-        id: Bytes::from_static(id.as_bytes()),
-        body: Bytes::new(),
-        timestamp: None,
-        redelivered: false,
-        headers: Headers::empty(),
-        unreadable: None,
-    }
-}
 
 /// The trouble after a session that has read a byte and nothing else.
 async fn after(trouble: Trouble, subscribed: bool, last_message: &str) -> Trouble {
@@ -105,10 +33,11 @@ async fn after(trouble: Trouble, subscribed: bool, last_message: &str) -> Troubl
         last_message: &mut last_message.to_owned(),
         grace: Duration::from_secs(10),
         on_subscribed: &|| {},
+        ending: &CancellationToken::new(),
     };
     let brings = Progress { subscribed, ..Progress::default() };
-    let session = Scripted { brings: [(brings, Err(trouble))].into(), ..Scripted::default() };
-    carry(Box::new(session), Box::new(ours), wiring).await.unwrap_err()
+    let session = Scripted::new([(brings, Err(trouble))], None);
+    carry(session, Box::new(ours), wiring).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -132,14 +61,14 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
         let budget = Budget::new(50);
         let large = budget.freeze(vec![0; 100]);
         let mut first = Progress { subscribed: true, unread: true, ..Progress::default() };
-        let mut session = Scripted::default();
+        let mut unread = None;
         if first_brings_a_message {
             first.messages.push(Message { body: large, ..message("1") });
         } else {
-            session.unread = Some(large);
+            unread = Some(large);
         }
         let second = Progress { messages: vec![message("2")], ..Progress::default() };
-        session.brings = [(first, Ok(())), (second, Ok(()))].into();
+        let session = Scripted::new([(first, Ok(())), (second, Ok(()))], unread);
 
         let (incoming, mut messages) = mpsc::channel(4);
         let (acks, mut acked) = watch::channel((SessionId(0), 0));
@@ -167,8 +96,9 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             last_message: &mut String::new(),
             grace: Duration::from_secs(10),
             on_subscribed: &|| {},
+            ending: &CancellationToken::new(),
         };
-        let carried = carry(Box::new(session), Box::new(ours), wiring);
+        let carried = carry(session, Box::new(ours), wiring);
         tokio::select! {
             ended = carried => panic!("{ended:?}"),
             came = timeout(Duration::from_secs(30), pump) => came.expect("the session stands still"),
@@ -198,11 +128,12 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             last_message: &mut String::new(),
             grace: Duration::from_secs(10),
             on_subscribed: &|| {},
+            ending: &CancellationToken::new(),
         };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
         let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
-        let session = Scripted { brings: [(brings, Err(trouble))].into(), ..Scripted::default() };
-        let outcome = carry(Box::new(session), Box::new(ours), wiring).await;
+        let session = Scripted::new([(brings, Err(trouble))], None);
+        let outcome = carry(session, Box::new(ours), wiring).await;
         drop(acked);
         settles.await.unwrap();
         outcome

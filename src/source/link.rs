@@ -1,6 +1,7 @@
 //! Keeps a session up, whatever the protocol: connects, tries the addresses in turn, waits between tries,
 //! says in which state the source is, and hands sessions and their messages to the pump.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ struct Keeper {
     close: CancellationToken,
     backoff: Backoff,
     session: SessionId,
-    /// Why the broker did not confirm our goodbye to a session that had brought messages.
+    /// How the last session that brought messages ended, if not by a goodbye that the broker confirmed.
     unconfirmed: Option<String>,
     addresses: Addresses,
     /// The last try failed: its reason stays on the board until one succeeds.
@@ -214,9 +215,14 @@ impl Keeper {
                 false => self.reporter.report(State::Ready),
             }
         };
+        let ending = CancellationToken::new();
         let lasts = async {
             subscribed.notified().await;
             sleep(PROBATION).await;
+            // One that something has ended already lasts only until what it brought is settled.
+            if ending.is_cancelled() {
+                pending::<()>().await;
+            }
         };
         let wiring = Wiring {
             id: self.session,
@@ -228,6 +234,7 @@ impl Keeper {
             last_message: &mut self.last_message,
             grace: self.settings.connect_timeout,
             on_subscribed: &on_subscribed,
+            ending: &ending,
         };
         let outcome = {
             let carried = connection::carry(session, stream, wiring);
@@ -250,11 +257,12 @@ impl Keeper {
             }
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
-        if let Err(trouble) = &outcome
-            && brought_messages
-            && self.close.is_cancelled()
-        {
-            self.unconfirmed = Some(trouble.to_string());
+        match &outcome {
+            Ok(()) => self.unconfirmed = None,
+            // These end a session only after the broker has read its acknowledgements.
+            Err(Trouble::Idle(_) | Trouble::Renewal) => {}
+            Err(trouble) if brought_messages => self.unconfirmed = Some(trouble.to_string()),
+            Err(_) => {}
         }
         self.ended_after(lasted, brought_messages);
         let lost = self.incoming.send(Incoming::Lost(self.session));
@@ -363,10 +371,13 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
     use crate::source::protocol::new_session;
+    use crate::source::session::Progress;
     use crate::source::session::Reach;
-    use crate::source::testing::settings;
+    use crate::source::testing::{Scripted, message, settings};
     use crate::telemetry::states::States;
 
     fn keeper(states: &States) -> Keeper {
@@ -429,5 +440,53 @@ mod tests {
         keeper.judge(inside());
         let state = states.all().remove(0).1;
         assert!(matches!(state, State::Retrying(_)), "it was well for an hour in between: {state:?}");
+    }
+
+    /// Carries a session that subscribes, brings a message, and then `trouble`. The broker lets go at once.
+    async fn carry(keeper: &mut Keeper, trouble: Trouble) -> Result<(), Trouble> {
+        let (ours, mut broker) = tokio::io::duplex(1 << 10);
+        broker.write_all(b"?").await.unwrap();
+        broker.shutdown().await.unwrap();
+        keeper.new_session = Box::new(move |_, _, _, _| {
+            let messages = vec![message("1")];
+            let brings = Progress { subscribed: true, messages, ..Progress::default() };
+            Scripted::new([(brings, Err(trouble.clone()))], None)
+        });
+        let endpoint = keeper.settings.endpoints[0].clone();
+        keeper.carry(&endpoint, Box::new(ours)).await
+    }
+
+    /// The broker may not have read the last acknowledgements, whoever ended the connection, and when.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_lost_leaves_the_goodbye_unconfirmed() {
+        for (trouble, confirmed) in [
+            (Trouble::Closed("reset".to_owned()), false),
+            (Trouble::protocol("gibberish", None), false),
+            (Trouble::Idle(900), true),
+        ] {
+            let states = States::default();
+            let mut keeper = keeper(&states);
+            let (incoming, _taken) = mpsc::channel(QUEUE);
+            let (_acks, acked) = watch::channel((SessionId(0), 0));
+            (keeper.incoming, keeper.acks) = (incoming, acked);
+            carry(&mut keeper, trouble.clone()).await.unwrap_err();
+            keeper.close.cancel();
+            let goodbye = keeper.keep().await;
+            assert_eq!(matches!(goodbye, Goodbye::Confirmed), confirmed, "{trouble}: {goodbye:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_ending_does_not_become_ready() {
+        let states = States::default();
+        let mut keeper = keeper(&states);
+        let (incoming, _taken) = mpsc::channel(QUEUE);
+        let (_acks, acked) = watch::channel((SessionId(0), 0));
+        (keeper.incoming, keeper.acks, keeper.on_probation) = (incoming, acked, true);
+        let began = Instant::now();
+        carry(&mut keeper, Trouble::protocol("gibberish", None)).await.unwrap_err();
+        assert!(began.elapsed() > PROBATION, "what it brought is not settled");
+        let state = states.all().remove(0).1;
+        assert!(!matches!(state, State::Ready), "{state:?}");
     }
 }

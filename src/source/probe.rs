@@ -77,6 +77,7 @@ async fn try_once(
         counters: &SubscriptionCounters::default(),
         last_message: &mut String::new(),
         grace: Duration::ZERO,
+        ending: &CancellationToken::new(),
         // A browser leaves by itself, when it has seen all.
         on_subscribed: &|| {
             if reach == Reach::Login {

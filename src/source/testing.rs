@@ -1,9 +1,16 @@
-//! What the tests of both protocols' sessions share.
+//! What the tests of sessions, connections and links share.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::time::Instant;
+
 use super::config::{Endpoint, Ordering, Protocol, SourceSettings, TlsConfig};
+use super::session::{Progress, Session};
+use super::trouble::Trouble;
 use crate::backoff::BackoffConfig;
+use crate::event::{Headers, Message};
 use crate::secret::Secret;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,5 +40,87 @@ pub(super) fn settings() -> SourceSettings {
         idle_reconnect: Some(SECOND * 900),
         backoff: BackoffConfig::default(),
         tls: TlsConfig::default(),
+    }
+}
+
+/// A session that does what the test says: what each look at what was read brings, and the trouble behind it.
+#[derive(Default)]
+pub(super) struct Scripted {
+    brings: VecDeque<(Progress, Result<(), Trouble>)>,
+    /// What it has read and not gone through when it looks first.
+    unread: Option<Bytes>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    outstanding: usize,
+    known: u64,
+}
+
+impl Scripted {
+    /// One that brings these in turn, after `unread`, which it has read and not gone through when it looks first.
+    pub(super) fn new(
+        brings: impl IntoIterator<Item = (Progress, Result<(), Trouble>)>,
+        unread: Option<Bytes>,
+    ) -> Box<Self> {
+        Box::new(Self { brings: brings.into_iter().collect(), unread, ..Self::default() })
+    }
+}
+
+impl Session for Scripted {
+    fn input(&mut self) -> &mut Vec<u8> {
+        self.input.reserve(1);
+        &mut self.input
+    }
+
+    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+        let (brought, outcome) = self.brings.pop_front().expect("nothing more to bring");
+        *progress = brought;
+        if !progress.unread {
+            self.unread = None;
+        }
+        self.outstanding += progress.messages.len();
+        outcome
+    }
+
+    fn take_output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.output);
+    }
+
+    fn ack(&mut self, _: Instant, through: u64) {
+        (self.outstanding, self.known) = (0, through);
+        self.output.extend(b"ack ");
+    }
+
+    fn known(&self) -> u64 {
+        self.known
+    }
+
+    fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    fn close(&mut self, _: Instant, taken: u64) {
+        self.output.extend(format!("goodbye after {taken}").bytes());
+    }
+
+    fn reading(&mut self, _: Instant, _: bool) {}
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn tick(&mut self, _: Instant) -> Result<(), Trouble> {
+        Ok(())
+    }
+}
+
+/// One with that id and nothing in it.
+pub(super) fn message(id: &'static str) -> Message {
+    Message {
+        id: Bytes::from_static(id.as_bytes()),
+        body: Bytes::new(),
+        timestamp: None,
+        redelivered: false,
+        headers: Headers::empty(),
+        unreadable: None,
     }
 }

@@ -7,11 +7,11 @@ use crate::support::bridge::Setup;
 use crate::support::broker::Protocol::{OpenWire, Stomp};
 use crate::support::broker::{Protocol, Version, shared};
 use crate::support::events::{Events, Spread};
-use crate::support::on_each_broker;
 use crate::support::output::{Tally, bytes, each_line};
 use crate::support::proxy::Proxy;
 use crate::support::publisher::Publisher;
 use crate::support::scenario::{counts, drain, emptied, grown, publish, ready_after, seeded, subscribed};
+use crate::support::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     both_tell_the_same_of_every_event,
@@ -163,15 +163,20 @@ async fn a_bridge_goes_on_at_an_address_of_the_other_protocol_and_doubles_nothin
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
 
+    let taken = || ways.iter().map(Proxy::connections).sum::<u64>();
     let cuts = async {
-        // After each cut the link tries the next address, which is one of the other protocol.
+        // After each cut the link tries the next address, which is one of the other protocol. It is ready only once
+        // a session has lasted, by when all may have come: the next cut waits for events alone.
+        let mut said = 0;
         for time in 1..=4 {
             grown(setup.files(), 400_000 * time).await;
-            let said = bridge.log().len();
+            let before = taken();
+            said = bridge.log().len();
             ways.iter().for_each(Proxy::cut);
-            ready_after(&mut bridge, said, "source").await;
+            wait_until("it has connected again", SOON, || taken() > before).await;
         }
         assert!(counts(broker, queue).dequeued < events.count, "the last cut came after the load");
+        ready_after(&mut bridge, said, "source").await;
     };
     tokio::join!(publish(broker, "crossed", events), cuts);
     emptied(broker, queue).await;

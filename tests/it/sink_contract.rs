@@ -2,6 +2,7 @@
 //! a source that the test holds in its hand.
 
 mod subjects;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -89,6 +90,10 @@ impl Source for HandSource {
     }
 }
 
+fn watched(sink: Box<dyn Sink>) -> (String, Box<dyn Sink>) {
+    ("subject".to_owned(), Box::new(watched::Watched(sink)))
+}
+
 /// Dead letters in memory.
 #[derive(Default)]
 pub struct Letters(pub std::sync::Mutex<Vec<DeadLetter>>);
@@ -147,7 +152,7 @@ impl Rig {
         let parts = PumpParts {
             name: None,
             source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
-            sinks: sinks.into_iter().map(|sink| ("subject".to_owned(), sink)).collect(),
+            sinks: sinks.into_iter().map(watched).collect(),
             keying: Keying::new(vec!["/md5".to_owned()], false),
             prefetch: 4096,
             dead_letters: Arc::clone(&letters) as Arc<dyn DeadLetterStore>,

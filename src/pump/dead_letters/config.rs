@@ -21,6 +21,7 @@ pub struct DeadLettersConfig {
     #[schemars(example = &"/var/lib/atdata-bridge/dead-letters")]
     pub directory: Option<PathBuf>,
     /// Hold when so many events in a row are dead letters: then the fault is in a setting, not in them.
+    #[schemars(range(min = 1))]
     pub max_run: u32,
     /// Hold when more than this share of the last 10,000 events are dead letters: between 0 and 1.
     pub max_share: f64,

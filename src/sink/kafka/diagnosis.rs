@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaErrorCode as Code;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -40,6 +41,8 @@ enum Found {
     Passes(String),
     /// Somebody must act.
     MustAct(String),
+    /// The same, if librdkafka has failed at TLS: what rustls says of a certificate OpenSSL may see otherwise.
+    OfTls(String),
 }
 
 /// Looks at addresses, and remembers what it found.
@@ -55,10 +58,10 @@ impl Doctor {
     }
 
     /// What is wrong with all the brokers that are configured; `None` where one of them is as it must be. Blocks.
-    pub(super) fn of_brokers(&mut self) -> Option<SinkError> {
+    pub(super) fn of_brokers(&mut self, failure: Option<&Failure>) -> Option<SinkError> {
         let brokers = self.settings.client.brokers().to_owned();
-        match self.found(&brokers) {
-            Found::Good => None,
+        match self.found(&brokers, failure) {
+            Found::Good | Found::OfTls(_) => None,
             Found::Passes(text) => Some(SinkError::unavailable(text)),
             Found::MustAct(text) => Some(SinkError::misconfigured(text)),
         }
@@ -66,20 +69,31 @@ impl Doctor {
 
     /// Why a broker is not reached at the address that it advertises. Blocks.
     pub(super) fn of_advertised(&mut self, id: i32, address: &str, failure: Option<&Failure>) -> SinkError {
-        let found = self.found(address);
+        let found = self.found(address, failure);
         let why = match (found, failure) {
             (Found::MustAct(text), _) => return SinkError::misconfigured(at_advertised(id, address, &text)),
             (Found::Passes(text), _) => text,
-            (Found::Good, Some(Failure { code, words, .. })) if judge::needs_operator(*code) => {
+            (Found::Good | Found::OfTls(_), Some(Failure { code, words, .. }))
+                if judge::needs_operator(*code) =>
+            {
                 return judge::failed(*code, words, &self.names);
             }
-            (Found::Good, Some(Failure { words, .. })) => words.clone(),
-            (Found::Good, None) => "it does not answer".to_owned(),
+            (Found::Good | Found::OfTls(_), Some(Failure { words, .. })) => words.clone(),
+            (Found::Good | Found::OfTls(_), None) => "it does not answer".to_owned(),
         };
         SinkError::unavailable(at_advertised(id, address, &why))
     }
 
-    fn found(&mut self, addresses: &str) -> Found {
+    fn found(&mut self, addresses: &str, failure: Option<&Failure>) -> Found {
+        match self.look(addresses) {
+            Found::OfTls(text) if failure.is_some_and(|failure| failure.code == Code::SSL) => {
+                Found::MustAct(text)
+            }
+            found => found,
+        }
+    }
+
+    fn look(&mut self, addresses: &str) -> Found {
         if let Some((of, at, found)) = &self.found
             && of == addresses
             && at.elapsed() < BELIEVED
@@ -108,7 +122,9 @@ impl Doctor {
             let found = self.at(address).await;
             match (&found, &worst) {
                 (Found::Good, _) => return Found::Good,
-                (_, None) | (Found::MustAct(_), Some(Found::Passes(_))) => worst = Some(found),
+                (_, None) | (Found::MustAct(_) | Found::OfTls(_), Some(Found::Passes(_))) => {
+                    worst = Some(found)
+                }
                 _ => {}
             }
         }
@@ -139,6 +155,9 @@ impl Doctor {
                 Answer::Failed(error) => match told(&error) {
                     // What it says of a certificate that we can't show says nothing of librdkafka's.
                     Some(_) if self.hides_its_key() => return Found::Good,
+                    Some(told) if told.cause() == Cause::Protocol => {
+                        return Found::OfTls(format!("{place}: {told}"));
+                    }
                     Some(told) if told.needs_operator() => return must_act(told),
                     Some(told) => return Found::Passes(format!("{place}: {told}")),
                     None => return Found::Good,
@@ -154,6 +173,7 @@ impl Doctor {
         match error.cause() {
             Cause::ClientCertificate if self.hides_its_key() => Found::Good,
             Cause::Plaintext(Some(wire)) => self.of_wire(wire, place),
+            Cause::Certificate | Cause::Protocol => Found::OfTls(format!("{place}: {error}")),
             Cause::Plaintext(None) | Cause::Cut | Cause::Late => match self.of_questions(place).await {
                 Some(found) => found,
                 None if error.needs_operator() => must_act(&error),
@@ -336,4 +356,57 @@ fn at_advertised(id: i32, address: &str, why: &str) -> String {
         "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
          that broker"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::sink::kafka::check::check;
+    use crate::sink::kafka::config::{KafkaConfig, TlsConfig};
+    use crate::sink::kind::{Findings, Surroundings};
+
+    /// Listens with a certificate that only somebody else trusts, and answers where.
+    async fn untrusted() -> String {
+        let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(named.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![named.cert.der().clone()], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(acceptor.accept(stream).await);
+            }
+        });
+        address
+    }
+
+    /// librdkafka has OpenSSL, which takes certificates that rustls refuses, such as those with a common name only.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_we_say_of_a_certificate_counts_where_librdkafka_failed_at_tls() {
+        let config = KafkaConfig {
+            brokers: Some(vec![untrusted().await]),
+            topic: Some("events".to_owned()),
+            tls: TlsConfig { enabled: true, ..TlsConfig::default() },
+            ..KafkaConfig::default()
+        };
+        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &surroundings, &mut Findings::default()).expect("it is good");
+        let mut doctor = Doctor::new(Arc::new(settings), Names::of("events"));
+        let failed = |code| Failure { code, words: "it failed".to_owned(), broker: None };
+        let mut said = |failure: Option<Failure>| {
+            let said = tokio::task::block_in_place(|| doctor.of_brokers(failure.as_ref()));
+            said.map(|error| error.to_string())
+        };
+        assert_eq!(said(None), None);
+        assert_eq!(said(Some(failed(Code::BrokerTransportFailure))), None);
+        let refused = said(Some(failed(Code::SSL))).expect("it is refused");
+        assert!(refused.contains("certificate"), "{refused}");
+    }
 }

@@ -108,7 +108,9 @@ impl Watch {
 
     /// Answers that waited for a connection took longer than the way: the quickest of a few tells the distance.
     fn at_its_distance(&self, client: &Client, topic: Topic) -> Topic {
-        let others = (0..3).filter_map(|_| look(client, &self.names, self.pinned, QUESTION).ok());
+        let goes_on = |_: &u8| !self.is_over();
+        let others =
+            (0..3).take_while(goes_on).filter_map(|_| look(client, &self.names, self.pinned, QUESTION).ok());
         let round_trip = others.map(|other| other.round_trip).min().unwrap_or(topic.round_trip);
         Topic { round_trip: round_trip.min(topic.round_trip), ..topic }
     }
@@ -116,7 +118,7 @@ impl Watch {
     fn look_again(&mut self, client: &Client, count: NonZeroU32) {
         // Without any connection a question would only wait: what is wrong shows at once.
         if self.outbox.take_all_down()
-            && let Some(error) = self.doctor.of_brokers()
+            && let Some(error) = self.doctor.of_brokers(self.outbox.failure().as_ref())
         {
             self.reminder.silent(client);
             return self.outbox.set_trouble(Some(error));
@@ -157,19 +159,25 @@ impl Watch {
                 self.names.topic
             )));
         }
-        let silent = |leader: &&Leader| !reaches(client, &self.names, leader, within);
+        // Whoever has stopped this waits for it: one question and no more.
+        let silent = |leader: &&Leader| !self.is_over() && !reaches(client, &self.names, leader, within);
         let leader = topic.leaders.iter().find(silent)?.clone();
+        if self.is_over() {
+            return None;
+        }
         Some(self.doctor.of_advertised(leader.id, &leader.address, self.outbox.failure().as_ref()))
     }
 
     /// No broker has answered for the topic: why.
     fn explain(&mut self, otherwise: &KafkaError) -> SinkError {
-        if let Some(error) = self.doctor.of_brokers() {
+        let failure = self.outbox.failure();
+        if !self.is_over()
+            && let Some(error) = self.doctor.of_brokers(failure.as_ref())
+        {
             return error;
         }
-        let failure = self.outbox.failure();
         match &failure {
-            Some(Failure { broker: Some((id, address)), .. }) => {
+            Some(Failure { broker: Some((id, address)), .. }) if !self.is_over() => {
                 self.doctor.of_advertised(*id, address, failure.as_ref())
             }
             Some(Failure { code, words, .. }) => judge::failed(*code, words, &self.names),

@@ -32,7 +32,7 @@ pub struct NatsConfig {
     pub delivery: DeliveryMode,
     /// How many events may wait for their acknowledgement at once; no more than `source.prefetch`. Unset: as
     /// many as that, at most 4096.
-    #[schemars(example = &1000)]
+    #[schemars(range(min = 1), example = &1000)]
     pub window: Option<u32>,
     /// How long connecting, looking up the stream, and an acknowledgement may take; then the sink connects
     /// anew and publishes again.

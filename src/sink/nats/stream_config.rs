@@ -29,7 +29,7 @@ pub struct StreamConfig {
     #[schemars(example = &"100GiB")]
     pub max_bytes: Option<Size>,
     /// The most events. Unset: no limit.
-    #[schemars(example = &1_000_000_000)]
+    #[schemars(range(min = 1), example = &1_000_000_000)]
     pub max_messages: Option<u64>,
     /// The greatest age of an event. Unset: no limit.
     #[schemars(example = &"7days")]

@@ -69,13 +69,13 @@ fn session() -> impl Strategy<Value = SessionInfo> {
     (text(), any::<i64>()).prop_map(|(connection, value)| SessionInfo { connection, value })
 }
 
-fn message() -> impl Strategy<Value = WireMessage> {
+fn message() -> BoxedStrategy<WireMessage> {
     let places = (option::of(destination()), option::of(destination()), option::of(destination()));
     let texts = (option::of(text()), option::of(text()), option::of(text()), option::of(text()));
     let numbers = (any::<i32>(), any::<i64>(), any::<u8>(), any::<i64>(), any::<i32>(), any::<i64>());
     let content = (option::of(text()), option::of(text()), any::<bool>(), any::<bool>());
-    (23u8..=29, message_id(), places, texts, numbers, content).prop_map(
-        |(kind, id, places, texts, numbers, content)| WireMessage {
+    (23u8..=29, message_id(), places, texts, numbers, content)
+        .prop_map(|(kind, id, places, texts, numbers, content)| WireMessage {
             destination: places.0,
             original_destination: places.1,
             reply_to: places.2,
@@ -94,8 +94,8 @@ fn message() -> impl Strategy<Value = WireMessage> {
             persistent: content.2,
             compressed: content.3,
             ..WireMessage::new(MessageKind::of(kind).unwrap(), id)
-        },
-    )
+        })
+        .boxed()
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -124,7 +124,8 @@ fn thrown() -> impl Strategy<Value = Thrown> {
     ("[a-z.A-Z]{0,20}", "\\PC{0,20}").prop_map(|(class, message)| Thrown { class, message })
 }
 
-fn setting_up() -> impl Strategy<Value = Command> {
+// Boxed: the values of all commands side by side are too much for the stack of a test that is not optimised.
+fn setting_up() -> BoxedStrategy<Command> {
     let connection = (text(), string(), string(), string(), any::<bool>(), any::<bool>()).prop_map(
         |(connection, client_id, password, user_name, manageable, client_master)| {
             let password = password.map(Secret::new);
@@ -167,9 +168,10 @@ fn setting_up() -> impl Strategy<Value = Command> {
             Command::ProducerInfo(ProducerInfo { producer, destination, window })
         }),
     ]
+    .boxed()
 }
 
-fn steering() -> impl Strategy<Value = Command> {
+fn steering() -> BoxedStrategy<Command> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let consumer_control = (option::of(destination()), option::of(consumer()), any::<i32>(), flags).prop_map(
         |(destination, consumer, prefetch, (close, flush, start, stop, ..))| {
@@ -218,9 +220,10 @@ fn steering() -> impl Strategy<Value = Command> {
         thrown().prop_map(|exception| Command::ConnectionError { exception }),
         prop_oneof![Just(7), Just(8), Just(9), Just(15), Just(90)].prop_map(Command::Other),
     ]
+    .boxed()
 }
 
-fn messaging() -> impl Strategy<Value = Command> {
+fn messaging() -> BoxedStrategy<Command> {
     let dispatch = (consumer(), option::of(destination()), option::of(message()), any::<i32>()).prop_map(
         |(consumer, destination, message, redelivery_counter)| {
             Command::MessageDispatch(Dispatch { consumer, destination, message, redelivery_counter })
@@ -242,7 +245,7 @@ fn messaging() -> impl Strategy<Value = Command> {
             Command::MessageAck(Ack { destination, consumer, kind, first, last: last.to_raw(), count })
         },
     );
-    prop_oneof![dispatch, ack, message().prop_map(Command::Message)]
+    prop_oneof![dispatch, ack, message().prop_map(Command::Message)].boxed()
 }
 
 fn command() -> impl Strategy<Value = Command> {
