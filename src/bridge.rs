@@ -12,20 +12,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
-use crate::pump::dead_letters::config::Place;
-use crate::pump::dead_letters::{self, DeadLetterStore, Limits};
-use crate::pump::{self, Fault, PumpParts};
+use crate::pipeline::dead_letter::config::DeadLetterPlace;
+use crate::pipeline::dead_letter::{self, DeadLetterLimits, DeadLetterStore};
+use crate::pipeline::{self, PipelineError, PipelineParts};
 use crate::sink::SinkContext;
 use crate::source::config::SourceSettings;
-use crate::source::link::Link;
 use crate::source::protocol::new_session;
-use crate::source::session::Reach;
-use crate::source::{Goodbye, Source};
+use crate::source::session::SessionMode;
+use crate::source::supervisor::Supervisor;
+use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
-use crate::telemetry::admin::{self, Pages};
-use crate::telemetry::exposition::Exposition;
+use crate::telemetry::exporter::Exporter;
 use crate::telemetry::health::Health;
-use crate::telemetry::states::States;
+use crate::telemetry::http::{self, Pages};
+use crate::telemetry::status::StatusRegistry;
 
 /// A bridge that has not started yet.
 pub struct Bridge {
@@ -37,7 +37,7 @@ impl Bridge {
     /// Touches nothing yet.
     pub fn new(settings: Settings) -> Self {
         let origins = Arc::clone(&settings.origins);
-        let states = States::annotated_by(move |text| origins.annotate(text));
+        let states = StatusRegistry::annotated_by(move |text| origins.annotate(text));
         Self { settings, telemetry: Arc::new(Telemetry { states, ..Telemetry::default() }) }
     }
 
@@ -52,7 +52,7 @@ impl Bridge {
     /// # Errors
     /// A fault in the bridge itself, the first of them; never the trouble of a broker or sink, which is
     /// waited out.
-    pub async fn run(self, drain: CancellationToken) -> Result<Goodbye, Fault> {
+    pub async fn run(self, drain: CancellationToken) -> Result<Disconnect, PipelineError> {
         let store = dead_letter_store(&self.settings);
         let queues: Vec<_> =
             self.settings.subscriptions.iter().map(|subscription| subscription.source.queue()).collect();
@@ -61,18 +61,18 @@ impl Bridge {
         let _admin = self.admin(&budgets).await;
         let telemetry = self.telemetry();
         let mut pumps = JoinSet::new();
-        for parts in self.pumps(&store, &budgets) {
-            pumps.spawn(pump::run(parts, drain.clone()));
+        for parts in self.pipelines(&store, &budgets) {
+            pumps.spawn(pipeline::run(parts, drain.clone()));
         }
         telemetry.states.complete();
         let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.states.clone())));
-        let mut goodbye = Goodbye::Confirmed;
+        let mut goodbye = Disconnect::Confirmed;
         let mut reader_gone = None;
         while let Some(ended) = pumps.join_next().await {
-            match ended.map_err(|error| Fault::LaneEnded("pump".to_owned(), error.to_string()))? {
+            match ended.map_err(|error| PipelineError::LaneEnded("pump".to_owned(), error.to_string()))? {
                 Ok(ended) => goodbye = goodbye.max(ended),
                 // The others are drained: what their sinks hold is to be acknowledged.
-                Err(gone @ Fault::ReaderGone(_)) => {
+                Err(gone @ PipelineError::ReaderGone(_)) => {
                     drain.cancel();
                     reader_gone = Some(gone);
                 }
@@ -81,7 +81,7 @@ impl Bridge {
         }
         store.close().await;
         match reader_gone {
-            Some(gone) if goodbye == Goodbye::Confirmed => Err(gone),
+            Some(gone) if goodbye == Disconnect::Confirmed => Err(gone),
             _ => Ok(goodbye),
         }
     }
@@ -89,16 +89,16 @@ impl Bridge {
     async fn admin(&self, budgets: &Shares) -> Option<AbortOnDropHandle<()>> {
         let settings = &self.settings.admin;
         let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
-        let exposition = Exposition::new(self.telemetry(), health.clone(), budgets.clone());
+        let exposition = Exporter::new(self.telemetry(), health.clone(), budgets.clone());
         let address = settings.listen?;
         let reporter = self.telemetry.states.reporter("admin");
-        Some(admin::start(address, Pages { health, exposition }, reporter).await)
+        Some(http::start(address, Pages { health, exposition }, reporter).await)
     }
 
-    fn pumps(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PumpParts> {
+    fn pipelines(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PipelineParts> {
         let Settings { subscriptions, keying, partitions, dead_letters, .. } = self.settings;
         let telemetry = self.telemetry;
-        let limits = Limits::new(dead_letters.max_run, dead_letters.max_share);
+        let limits = DeadLetterLimits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
         let pump = |(SubscriptionSettings { source, sinks }, (_, budget)): (_, &(String, Budget))| {
             let source = Arc::new(source);
@@ -113,15 +113,15 @@ impl Bridge {
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
             let pulse = telemetry.pulses.pulse(part.clone());
-            let link = Link::start(
+            let link = Supervisor::start(
                 source,
-                new_session(Reach::Subscribe),
+                new_session(SessionMode::Subscribe),
                 budget.clone(),
                 Arc::clone(&counters),
                 telemetry.states.reporter(part),
                 pulse,
             );
-            PumpParts {
+            PipelineParts {
                 name,
                 source: Box::new(link) as Box<dyn Source>,
                 sinks,
@@ -143,7 +143,7 @@ impl Bridge {
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 
 /// Logs troubles that last.
-async fn remind(states: States) {
+async fn remind(states: StatusRegistry) {
     loop {
         sleep(REMIND_EVERY).await;
         states.remind();
@@ -156,10 +156,10 @@ pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
     let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
     let context = first.unwrap_or_default();
     let table = match &settings.dead_letters.place {
-        Place::Files(_) => "dead_letters".to_owned(),
-        Place::Sink(sink) => format!("dead_letters.{}", sink.name),
+        DeadLetterPlace::Files(_) => "dead_letters".to_owned(),
+        DeadLetterPlace::Sink(sink) => format!("dead_letters.{}", sink.name),
     };
-    dead_letters::build(&settings.dead_letters, SinkContext { table, ..context })
+    dead_letter::build(&settings.dead_letters, SinkContext { table, ..context })
 }
 
 /// What the sink `name` of a subscription gets to know.

@@ -35,20 +35,20 @@ pub struct Message {
     /// All headers as the protocol wrote them, decoded only for dead letters.
     pub headers: Headers,
     /// Why the body is no text and no bytes, if it is neither; then `body` holds what came instead.
-    pub unreadable: Option<Unreadable>,
+    pub unreadable: Option<UnreadableBodyError>,
 }
 
 /// Why a source could make nothing of a body: it is of a kind that is never interpreted, or damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body can't be read: {0}")]
-pub struct Unreadable(pub Box<str>);
+pub struct UnreadableBodyError(pub Box<str>);
 
 /// Why an event goes to no sink.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
     /// There is no body in which to look for a key.
     #[error(transparent)]
-    Body(#[from] Unreadable),
+    Body(#[from] UnreadableBodyError),
     /// The body has no usable key.
     #[error(transparent)]
     Key(#[from] KeyDefect),
@@ -230,7 +230,7 @@ mod tests {
         };
         let keying = Keying::new(Vec::new(), true);
         assert_eq!(Event::new(message.clone(), &keying).defect, None);
-        message.unreadable = Some(Unreadable("it is a map".into()));
+        message.unreadable = Some(UnreadableBodyError("it is a map".into()));
         let defect = Event::new(message, &keying).defect.unwrap();
         let told = (defect.reason(), defect.to_string());
         assert_eq!(told, ("unreadable_body", "the body can't be read: it is a map".to_owned()));

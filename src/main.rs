@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use atdata_bridge::config::SinkKinds;
+use atdata_bridge::config::SinkRegistry;
 use atdata_bridge::program;
 
 fn main() -> ExitCode {
-    program::main(&SinkKinds::built_in())
+    program::main(&SinkRegistry::built_in())
 }

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
-use crate::config::{SinkKinds, process_environment};
+use crate::config::{SinkRegistry, process_environment};
 use crate::sink::kafka;
 
 /// Does what the command line says. `kinds` are the kinds of sinks that a configuration may name:
 /// [`SinkKinds::built_in`], and those of the program itself.
-pub fn main(kinds: &SinkKinds) -> ExitCode {
+pub fn main(kinds: &SinkRegistry) -> ExitCode {
     // Not locked: the log writes to standard error too.
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let cli = match Cli::read(std::env::args_os()) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::findings::unreadable;
+use crate::diagnostics::unreadable;
 
 /// What is shown instead of a secret.
 pub const MASK: &str = "***";
@@ -18,7 +18,7 @@ const LARGEST: u64 = 64 << 10;
 
 /// Why a text is probably not the secret that was meant, though it could be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
+pub enum SecretError {
     /// A file of variables is not read by a shell, which would take the quotes away.
     #[error("is in quotes, which are part of it: remove them")]
     Quotes,
@@ -105,16 +105,18 @@ impl Secret {
     }
 
     /// Why this is probably not the secret that was meant, though it could be one.
-    pub fn doubt(&self) -> Option<Doubt> {
+    pub fn suspicion(&self) -> Option<SecretError> {
         const PLACEHOLDERS: [(&str, &str); 4] = [("$(", ")"), ("${", "}"), ("{{", "}}"), ("<", ">")];
         let is_between = |open: &str, close: &str| {
             self.text.len() > 1 && self.text.starts_with(open) && self.text.ends_with(close)
         };
         match self.text.as_str() {
-            _ if is_between("\"", "\"") || is_between("'", "'") => Some(Doubt::Quotes),
-            text if text.trim() != text => Some(Doubt::Space),
-            _ if PLACEHOLDERS.iter().any(|(open, close)| is_between(open, close)) => Some(Doubt::Placeholder),
-            MASK => Some(Doubt::Mask),
+            _ if is_between("\"", "\"") || is_between("'", "'") => Some(SecretError::Quotes),
+            text if text.trim() != text => Some(SecretError::Space),
+            _ if PLACEHOLDERS.iter().any(|(open, close)| is_between(open, close)) => {
+                Some(SecretError::Placeholder)
+            }
+            MASK => Some(SecretError::Mask),
             _ => None,
         }
     }
@@ -177,18 +179,18 @@ mod tests {
             ("hush", None),
             ("h u<s>h$", None),
             ("'", None),
-            ("\"hush\"", Some(Doubt::Quotes)),
-            ("'hush'", Some(Doubt::Quotes)),
-            (" hush", Some(Doubt::Space)),
-            ("hush\u{a0}", Some(Doubt::Space)),
-            ("$(PASSWORD)", Some(Doubt::Placeholder)),
-            ("${PASSWORD}", Some(Doubt::Placeholder)),
-            ("{{ .Values.password }}", Some(Doubt::Placeholder)),
-            ("<password>", Some(Doubt::Placeholder)),
-            ("***", Some(Doubt::Mask)),
+            ("\"hush\"", Some(SecretError::Quotes)),
+            ("'hush'", Some(SecretError::Quotes)),
+            (" hush", Some(SecretError::Space)),
+            ("hush\u{a0}", Some(SecretError::Space)),
+            ("$(PASSWORD)", Some(SecretError::Placeholder)),
+            ("${PASSWORD}", Some(SecretError::Placeholder)),
+            ("{{ .Values.password }}", Some(SecretError::Placeholder)),
+            ("<password>", Some(SecretError::Placeholder)),
+            ("***", Some(SecretError::Mask)),
         ] {
             let secret = Secret::new(text);
-            assert_eq!((secret.flaw(), secret.doubt()), (None, doubt), "{text:?}");
+            assert_eq!((secret.flaw(), secret.suspicion()), (None, doubt), "{text:?}");
         }
     }
 

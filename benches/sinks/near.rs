@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, SimulatorConfig};
+use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
 use super::destination::{By, Destination, NAMESPACE, Terms, setup};
 use super::support::admin::Admin;
@@ -65,5 +65,5 @@ async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_
 /// Many people, so that hardly ever two events of one are in flight: the NATS sink parks the second.
 pub fn generation(events: u64) -> Generation {
     let generator = GeneratorConfig { keys: 100_000, ..GeneratorConfig::default() };
-    Generation { events: Some(events), pace: Pace::default(), generator }
+    Generation { events: Some(events), pace: Rate::default(), generator }
 }

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use atdata_bridge::budget::Budget;
+use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
-use atdata_bridge::findings::Findings;
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{FileConfig, check};
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, Verdict};
-use atdata_bridge::source::stomp::codec::{Decoder, Limits};
+use atdata_bridge::source::stomp::codec::{StompDecoder, StompLimits};
 use bytes::Bytes;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -77,7 +77,7 @@ fn wire() -> String {
 fn decode() -> Duration {
     let wire = wire();
     best(|| {
-        let mut decoder = Decoder::new(Limits::with_body(1 << 20), Budget::new(usize::MAX));
+        let mut decoder = StompDecoder::new(StompLimits::with_body(1 << 20), Budget::new(usize::MAX));
         let (mut frames, mut count) = (Vec::new(), 0);
         let mut rest = wire.as_bytes();
         let begun = Instant::now();
@@ -143,7 +143,7 @@ fn batches() -> Vec<Arc<Batch>> {
 
 async fn write(directory: &Path, batches: &[Arc<Batch>]) -> Duration {
     let config = FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() };
-    let settings = check(&config, None, &mut Findings::default()).expect("good settings");
+    let settings = check(&config, None, &mut Diagnostics::default()).expect("good settings");
     let mut sink = FileSink::new(settings, context());
     let (mut submit, mut verdicts) = sink.open().await.expect("open the sink");
     let begun = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use atdata_bridge::simulator::{Generation, GeneratorConfig, Pace, Simulator, SimulatorConfig};
+use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
 use super::support::bridge::Setup;
 use super::support::{SOON, wait_until};
@@ -25,7 +25,7 @@ pub async fn measure(events: u64, rounds: usize) -> f64 {
 async fn carry(events: u64) -> Run {
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let generation =
-        Generation { events: Some(events), pace: Pace::default(), generator: GeneratorConfig::default() };
+        Generation { events: Some(events), pace: Rate::default(), generator: GeneratorConfig::default() };
     simulator.generate("acme", generation);
     let setup = Setup::at(&simulator.url(), "acme", "bench", "bench-1");
     let begun = Instant::now();

@@ -12,9 +12,9 @@ mod sink;
 
 use std::process::ExitCode;
 
-use atdata_bridge::config::SinkKinds;
+use atdata_bridge::config::SinkRegistry;
 use atdata_bridge::program;
 
 fn main() -> ExitCode {
-    program::main(&SinkKinds::built_in().with::<sink::WebhookKind>())
+    program::main(&SinkRegistry::built_in().with::<sink::WebhookKind>())
 }

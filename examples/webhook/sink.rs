@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atdata_bridge::secret::Secret;
-use atdata_bridge::sink::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use atdata_bridge::sink::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use atdata_bridge::sink::{
     Delivery, DeliveryId, Rejection, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts,
 };
@@ -66,8 +66,8 @@ impl SinkKind for WebhookKind {
 
     fn check(
         config: WebhookConfig,
-        _: &Surroundings,
-        findings: &mut Findings,
+        _: &BuildContext,
+        findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
         let url = findings.required("url", config.url.as_deref(), "where events are posted to");
         if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
@@ -96,8 +96,8 @@ impl SinkFactory for WebhookSettings {
         Box::new(Webhook { settings: self.clone(), agent: config.build().new_agent() })
     }
 
-    fn destination(&self) -> Option<Destination> {
-        Some(Destination { place: self.url.clone(), option: "url" })
+    fn destination(&self) -> Option<SinkDestination> {
+        Some(SinkDestination { place: self.url.clone(), option: "url" })
     }
 
     fn keeps(&self) -> Result<(), &'static str> {

@@ -11,19 +11,19 @@ use tokio::runtime::Builder;
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_store, sink_context};
 use crate::cli::CheckArgs;
-use crate::config::{Settings, SinkKinds, SubscriptionSettings};
+use crate::config::{Settings, SinkRegistry, SubscriptionSettings};
 use crate::display::one_line;
 use crate::event::{Defect, Event, Message};
 use crate::key::{Keying, Suggestions};
+use crate::source::check;
 use crate::source::config::SourceSettings;
-use crate::source::probe;
 
 /// Checks, and tells on standard output what was found, one line each.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads.
 pub fn run(
-    kinds: &SinkKinds,
+    kinds: &SinkRegistry,
     args: &CheckArgs,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
@@ -84,7 +84,7 @@ async fn check_source(
     let own = Arc::new(own);
     for endpoint in &own.endpoints {
         let outcome = match keying {
-            None => probe::log_in(endpoint, &own).await.map(|()| {
+            None => check::log_in(endpoint, &own).await.map(|()| {
                 Ok(format!(
                     "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
                     own.username,
@@ -92,8 +92,8 @@ async fn check_source(
                 ))
             }),
             Some(keying) => {
-                let mut seen = Browsed::new(keying);
-                let browsed = probe::browse(endpoint, &own, &mut |message| seen.add(message)).await;
+                let mut seen = WaitingEvents::new(keying);
+                let browsed = check::browse(endpoint, &own, &mut |message| seen.add(message)).await;
                 browsed.map(|()| seen.outcome(&own))
             }
         };
@@ -104,7 +104,7 @@ async fn check_source(
 }
 
 /// The events that wait at the head of a queue.
-struct Browsed<'a> {
+struct WaitingEvents<'a> {
     keying: &'a Keying,
     count: u32,
     unusable: u32,
@@ -112,7 +112,7 @@ struct Browsed<'a> {
     suggestions: Suggestions,
 }
 
-impl<'a> Browsed<'a> {
+impl<'a> WaitingEvents<'a> {
     fn new(keying: &'a Keying) -> Self {
         Self { keying, count: 0, unusable: 0, defect: None, suggestions: Suggestions::default() }
     }

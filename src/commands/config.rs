@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Console, Exit, configured};
 use crate::cli::{ConfigArgs, ReferenceFormat};
-use crate::config::{Loaded, SinkKinds, reference, schema};
+use crate::config::{Loaded, SinkRegistry, reference, schema};
 use crate::telemetry::metrics;
 
 /// Runs the verb.
@@ -13,7 +13,7 @@ use crate::telemetry::metrics;
 /// # Errors
 /// The console can't be written.
 pub fn run(
-    kinds: &SinkKinds,
+    kinds: &SinkRegistry,
     args: &ConfigArgs,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
@@ -71,7 +71,8 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let mut console = Console { out: &mut out, err: &mut err };
-        let exit = run(&SinkKinds::built_in(), &ConfigArgs { reference }, None, env, &mut console).unwrap();
+        let exit =
+            run(&SinkRegistry::built_in(), &ConfigArgs { reference }, None, env, &mut console).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -106,11 +107,11 @@ mod tests {
     #[test]
     fn the_reference_needs_no_configuration() {
         let (exit, out, _) = run_with(Some(ReferenceFormat::Toml), &[]);
-        assert!(exit == Exit::Success && out == reference::toml(&SinkKinds::built_in()));
+        assert!(exit == Exit::Success && out == reference::toml(&SinkRegistry::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
-        assert!(exit == Exit::Success && out == reference::markdown(&SinkKinds::built_in()));
+        assert!(exit == Exit::Success && out == reference::markdown(&SinkRegistry::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Schema), &[]);
-        assert!(exit == Exit::Success && out == schema::json(&SinkKinds::built_in()));
+        assert!(exit == Exit::Success && out == schema::json(&SinkRegistry::built_in()));
         let (exit, out, _) = run_with(Some(ReferenceFormat::Metrics), &[]);
         assert!(exit == Exit::Success && out == metrics::markdown());
     }

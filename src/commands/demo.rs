@@ -17,21 +17,21 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::place::{Place, PlaceError};
-use self::progress::Progress;
+use self::place::{DemoDirectory, PlaceError};
+use self::progress::ProgressLine;
 use self::read_back::{ReadBack, ReadBackError};
-use self::report::Report;
-use super::signals::Stop;
+use self::report::DemoReport;
+use super::signals::StopSignals;
 use super::{Console, Exit, configured};
 use crate::bridge::{Bridge, dead_letter_store, sink_context};
 use crate::cli::DemoArgs;
-use crate::config::{Settings, SinkKinds};
-use crate::pump::Fault;
+use crate::config::{Settings, SinkRegistry};
+use crate::pipeline::PipelineError;
 use crate::simulator::{
-    Generation, Generator, GeneratorConfig, Login, Pace, Simulator, SimulatorConfig, StartError,
+    Generation, Generator, GeneratorConfig, Rate, Simulator, SimulatorConfig, SimulatorLogin, StartError,
 };
 use crate::sink::SinkError;
-use crate::source::Goodbye;
+use crate::source::Disconnect;
 use crate::source::config::Protocol;
 
 /// Every so many-th event has no usable key and must end in the dead letters.
@@ -56,13 +56,13 @@ enum DemoError {
 
 /// How the bridge ended.
 #[derive(Debug)]
-enum Ending {
+enum DemoEnd {
     /// All was acknowledged, or what was on the way when it was stopped.
     Drained,
     /// Not everything on the way could be settled in time.
     Abandoned,
     /// By a fault of its own.
-    Fault(Fault),
+    Fault(PipelineError),
 }
 
 /// Runs until every event is acknowledged, or until Ctrl-C; then tells what came out.
@@ -81,14 +81,14 @@ pub fn run(args: &DemoArgs, console: &mut Console<'_>) -> io::Result<Exit> {
 }
 
 async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoError> {
-    let mut stop = Stop::new()?;
-    let place = Place::new(args.directory.as_deref())?;
+    let mut stop = StopSignals::new()?;
+    let place = DemoDirectory::new(args.directory.as_deref())?;
     let simulator = Simulator::start(SimulatorConfig::default()).await?;
     let url = match args.protocol {
         Protocol::Stomp => simulator.url(),
         Protocol::OpenWire => simulator.openwire_url(),
     };
-    let kinds = SinkKinds::built_in();
+    let kinds = SinkRegistry::built_in();
     let Some(loaded) = configured(&kinds, None, environment(&url, &place).into_iter(), console)? else {
         return Ok(Exit::Usage);
     };
@@ -97,15 +97,16 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     let events = indicatif::HumanCount(args.events.get());
     writeln!(console.err, "events    {events}, into {}", place.root().display())?;
     let generator = population();
-    let pace = args.rate.map_or_else(Pace::default, Pace::PerSecond);
+    let pace = args.rate.map_or_else(Rate::default, Rate::PerSecond);
     let generation = Generation { events: Some(args.events.get()), pace, generator: generator.clone() };
-    simulator.generate(&Login::default().namespace, generation);
+    simulator.generate(&SimulatorLogin::default().namespace, generation);
 
     let drain_timeout = loaded.settings.drain_timeout;
     let bridge = Bridge::new(loaded.settings);
-    let mut progress = Progress::new(&simulator, bridge.telemetry(), args.events, &mut *console.err);
+    let mut progress = ProgressLine::new(&simulator, bridge.telemetry(), args.events, &mut *console.err);
     let began = Instant::now();
-    let ending = carry(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
+    let ending =
+        carry_events(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
     let (took, memory) = (began.elapsed(), peak_memory());
     progress.reading_back()?;
     let stats = simulator.stats();
@@ -117,14 +118,14 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
         _ = stop.asked() => return Err(DemoError::Unread),
     };
     progress.end();
-    let report = Report { events: args.events.get(), published, acked, took, memory, ending, found };
+    let report = DemoReport { events: args.events.get(), published, acked, took, memory, ending, found };
     report.write(args.directory.is_some().then(|| place.root()), console.out)?;
     Ok(if report.is_clean() { Exit::Success } else { Exit::Failure })
 }
 
 /// What an operator would set.
-fn environment(url: &str, place: &Place) -> Vec<(String, String)> {
-    let login = Login::default();
+fn environment(url: &str, place: &DemoDirectory) -> Vec<(String, String)> {
+    let login = SimulatorLogin::default();
     let path = |path: &Path| path.to_string_lossy().into_owned();
     [
         ("SOURCE__URL", url.to_owned()),
@@ -159,14 +160,14 @@ async fn probe(settings: &Settings) -> Result<(), SinkError> {
 }
 
 /// Runs the bridge until all is acknowledged or a signal stops it, and then until it has drained.
-async fn carry(
+async fn carry_events(
     bridge: Bridge,
     simulator: &Simulator,
     events: NonZeroU64,
     drain_timeout: Duration,
-    stop: &mut Stop,
-    progress: &mut Progress<'_>,
-) -> io::Result<Ending> {
+    stop: &mut StopSignals,
+    progress: &mut ProgressLine<'_>,
+) -> io::Result<DemoEnd> {
     let drain = CancellationToken::new();
     let mut running = pin!(bridge.run(drain.clone()));
     tokio::select! {
@@ -180,22 +181,22 @@ async fn carry(
 }
 
 async fn drained(
-    mut running: Pin<&mut impl Future<Output = Result<Goodbye, Fault>>>,
+    mut running: Pin<&mut impl Future<Output = Result<Disconnect, PipelineError>>>,
     drain_timeout: Duration,
-    stop: &mut Stop,
-    progress: &mut Progress<'_>,
-) -> io::Result<Ending> {
+    stop: &mut StopSignals,
+    progress: &mut ProgressLine<'_>,
+) -> io::Result<DemoEnd> {
     tokio::select! {
         ended = &mut running => Ok(ending(ended)),
-        _ = stop.asked() => Ok(Ending::Abandoned),
-        () = sleep(drain_timeout) => Ok(Ending::Abandoned),
+        _ = stop.asked() => Ok(DemoEnd::Abandoned),
+        () = sleep(drain_timeout) => Ok(DemoEnd::Abandoned),
         error = progress.follow() => Err(error),
     }
 }
 
-fn ending(ended: Result<Goodbye, Fault>) -> Ending {
+fn ending(ended: Result<Disconnect, PipelineError>) -> DemoEnd {
     // Whatever the goodbye: the audit has the broker's own count of acknowledgements.
-    ended.map_or_else(Ending::Fault, |_| Ending::Drained)
+    ended.map_or_else(DemoEnd::Fault, |_| DemoEnd::Drained)
 }
 
 /// The most memory that this process has taken so far, in bytes, where the system tells.

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Loaded, SinkKinds, load};
+use crate::config::{Loaded, SinkRegistry, load};
 
 /// How a verb ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Console<'a> {
 /// # Errors
 /// Standard error can't be written.
 pub fn configured(
-    kinds: &SinkKinds,
+    kinds: &SinkRegistry,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,

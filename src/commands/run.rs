@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::signals::{Stop, survive_others};
+use super::signals::{StopSignals, survive_others};
 use super::{Console, Exit, configured};
 use crate::bridge::Bridge;
-use crate::config::{LogFormat, Settings, SinkKinds};
-use crate::pump::Fault;
-use crate::source::Goodbye;
+use crate::config::{LogFormat, Settings, SinkRegistry};
+use crate::pipeline::PipelineError;
+use crate::source::Disconnect;
 use crate::telemetry::counters::{Counter, Counters, SubscriptionCounters};
 use crate::telemetry::logging;
 
@@ -25,7 +25,7 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// # Errors
 /// Standard error can't be written, or the system refuses threads or signal handlers.
 pub fn run(
-    kinds: &SinkKinds,
+    kinds: &SinkRegistry,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
@@ -43,7 +43,7 @@ pub fn run(
 }
 
 async fn serve(settings: Settings) -> io::Result<Exit> {
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     introduce(&settings);
     let drain_timeout = settings.drain_timeout;
     let bridge = Bridge::new(settings);
@@ -83,18 +83,18 @@ fn introduce(settings: &Settings) {
     }
 }
 
-fn ended_by_itself(ended: Result<Goodbye, Fault>) -> Exit {
+fn ended_by_itself(ended: Result<Disconnect, PipelineError>) -> Exit {
     match ended {
-        Ok(Goodbye::Confirmed) => {
+        Ok(Disconnect::Confirmed) => {
             tracing::info!("drained: everything taken is settled and acknowledged");
             Exit::Success
         }
-        Ok(Goodbye::Unconfirmed) => {
+        Ok(Disconnect::Unconfirmed) => {
             tracing::warn!("drained: everything taken is settled, but the last events may come again");
             Exit::Unconfirmed
         }
-        Ok(Goodbye::Unsettled) => abandon("the connection to the broker is lost"),
-        Err(Fault::ReaderGone(who)) => {
+        Ok(Disconnect::Unsettled) => abandon("the connection to the broker is lost"),
+        Err(PipelineError::ReaderGone(who)) => {
             tracing::info!("{who}: ended; what was not acknowledged stays with the broker");
             Exit::Success
         }
@@ -137,7 +137,7 @@ fn summary(counters: &Counters) {
             sessions = subscription.sessions.get(),
             "so far"
         );
-        for (sink, lane) in subscription.lanes() {
+        for (sink, lane) in subscription.workers() {
             tracing::info!(
                 sink,
                 durable = lane.durable.get(),

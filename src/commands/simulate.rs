@@ -10,12 +10,12 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::signals::Stop;
+use super::signals::StopSignals;
 use super::{Console, Exit};
 use crate::secret::Secret;
 use crate::simulator::{
-    Faults, Generation, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Simulator, SimulatorConfig,
-    StartError, Stats,
+    Faults, Generation, GeneratorConfig, HeartBeats, Malformation, Rate, Simulator, SimulatorConfig,
+    SimulatorLogin, StartError, Stats,
 };
 use crate::units::Period;
 
@@ -54,7 +54,7 @@ pub struct SimulateArgs {
     odd_every: u64,
     /// The odd events, in turn; without it those that belong into the dead letters.
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every", value_parser = oddities())]
-    odd: Vec<Oddity>,
+    odd: Vec<Malformation>,
     #[command(flatten)]
     faults: FaultArgs,
 }
@@ -110,7 +110,7 @@ pub enum SimulateError {
 pub fn run(args: SimulateArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        let mut stop = Stop::new()?;
+        let mut stop = StopSignals::new()?;
         let stopped = async move {
             stop.asked().await;
         };
@@ -177,7 +177,7 @@ fn progress(before: &Stats, now: &Stats) -> String {
 
 impl SimulateArgs {
     fn simulator(&self) -> SimulatorConfig {
-        let login = Login {
+        let login = SimulatorLogin {
             username: self.username.clone(),
             password: Secret::new(&self.password),
             namespace: self.namespace.clone(),
@@ -198,7 +198,7 @@ impl SimulateArgs {
         };
         Generation {
             events: self.events,
-            pace: self.rate.map_or_else(Pace::default, Pace::PerSecond),
+            pace: self.rate.map_or_else(Rate::default, Rate::PerSecond),
             generator,
         }
     }
@@ -240,8 +240,9 @@ impl FaultArgs {
     }
 }
 
-fn oddities() -> impl TypedValueParser<Value = Oddity> {
-    PossibleValuesParser::new(Oddity::ALL.map(Oddity::name)).try_map(|name| name.parse::<Oddity>())
+fn oddities() -> impl TypedValueParser<Value = Malformation> {
+    PossibleValuesParser::new(Malformation::ALL.map(Malformation::name))
+        .try_map(|name| name.parse::<Malformation>())
 }
 
 fn one_word(text: &str) -> Result<String, &'static str> {
@@ -259,14 +260,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Cli {
+    struct SimulateCli {
         #[command(flatten)]
         simulate: SimulateArgs,
     }
 
     fn parse(arguments: &[&str]) -> Result<SimulateArgs, clap::Error> {
         let all = ["simulate"].iter().chain(arguments);
-        Cli::try_parse_from(all).map(|cli| cli.simulate)
+        SimulateCli::try_parse_from(all).map(|cli| cli.simulate)
     }
 
     #[test]
@@ -296,8 +297,8 @@ mod tests {
             }
         );
         let generation = args.generation();
-        assert_eq!(generation.pace, Pace::PerSecond(NonZeroU32::new(500).unwrap()));
-        assert_eq!(generation.generator.oddities, [Oddity::Lines, Oddity::Nul]);
+        assert_eq!(generation.pace, Rate::PerSecond(NonZeroU32::new(500).unwrap()));
+        assert_eq!(generation.generator.oddities, [Malformation::Lines, Malformation::Nul]);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::tests::{GOOD, load_text};
-use super::{SinkKinds, known};
+use super::{SinkRegistry, known_options};
 use crate::bridge::Bridge;
 use crate::secret::Secret;
-use crate::simulator::{Login, Simulator, SimulatorConfig};
+use crate::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 
 /// Values at the edges of every type, and of none.
 const VALUES: [&str; 26] = [
@@ -42,7 +42,7 @@ const VALUES: [&str; 26] = [
 ];
 
 fn key() -> impl Strategy<Value = String> {
-    let known = known::all(&SinkKinds::built_in());
+    let known = known_options::all(&SinkRegistry::built_in());
     prop_oneof![
         6 => proptest::sample::select(known),
         1 => "[a-z_.]{0,12}",
@@ -109,7 +109,7 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_longest_times_and_the_largest_sizes_can_be_run() {
     let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();
-    let login = Login::default();
+    let login = SimulatorLogin::default();
     simulator.declare_queue(&login.namespace, "extremes");
     for url in [simulator.url(), simulator.openwire_url()] {
         let home = tempfile::tempdir().unwrap();
@@ -160,8 +160,10 @@ fn extremes(url: &str, password: &Secret, events: &str, letters: &str) -> super:
     variables.extend(SIZES.map(|name| (name, "1048576TiB")));
     let names: Vec<_> = variables.iter().map(|(name, value)| (format!("BRIDGE__{name}"), *value)).collect();
     let variables: Vec<_> = names.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let text =
-        format!("[source]\nnamespace = {:?}\ndestination_id = \"extremes\"\n", Login::default().namespace);
+    let text = format!(
+        "[source]\nnamespace = {:?}\ndestination_id = \"extremes\"\n",
+        SimulatorLogin::default().namespace
+    );
     let loaded = load_text(&text, &variables).unwrap_or_else(|errors| panic!("{errors}"));
     loaded.settings
 }

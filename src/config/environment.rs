@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::problems::{Origin, Problem};
-use super::strays;
+use super::problems::{Diagnostic, Origin};
+use super::stray_variables;
 use super::value::ENVIRONMENT;
 
 /// What the names of all settings begin with. The double underscore keeps apart what Kubernetes injects
@@ -25,7 +25,7 @@ pub(super) struct Environment {
     /// Every option that was set, and the tables around it.
     pub(super) origins: BTreeMap<String, Origin>,
     /// Names that can't be placed, and values that can't be read.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<Diagnostic>,
     /// Names that look like ours, and are not.
     pub(super) strays: Vec<String>,
     /// The values as they were given, by the name of the variable.
@@ -40,13 +40,13 @@ impl Environment {
         let mut environment = Self::default();
         for (name, text) in all {
             if !name.starts_with(PREFIX) {
-                environment.strays.extend(strays::is_candidate(&name).then_some(name));
+                environment.strays.extend(stray_variables::is_candidate(&name).then_some(name));
                 continue;
             }
             environment.given.insert(name.clone(), text.clone());
             if let Err(message) = environment.place(&name, text) {
                 let origin = Origin::Variable(name);
-                environment.problems.push(Problem { origin, key: String::new(), message });
+                environment.problems.push(Diagnostic { origin, key: String::new(), message });
             }
         }
         environment

@@ -7,8 +7,8 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
-use super::problems::{Origin, Problem};
-use crate::findings::why_unreadable;
+use super::problems::{Diagnostic, Origin};
+use crate::diagnostics::why_unreadable;
 
 /// A configuration file that was read.
 pub(super) struct File {
@@ -20,8 +20,8 @@ pub(super) struct File {
 
 impl File {
     /// Reads the file; the problem is one with the file as a whole.
-    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
-        let text = std::fs::read_to_string(path).map_err(|error| Problem {
+    pub(super) fn read(path: &Path) -> Result<Self, Diagnostic> {
+        let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
             origin: Origin::Default,
             key: String::new(),
             message: format!(
@@ -34,9 +34,9 @@ impl File {
     }
 
     /// Takes `text` for the content of `path`.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Problem> {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Diagnostic> {
         let place = |offset: usize| Origin::File { path: path.to_owned(), line: line(text, offset) };
-        let document = Document::parse(text).map_err(|error| Problem {
+        let document = Document::parse(text).map_err(|error| Diagnostic {
             origin: place(error.span().map_or(0, |span| span.start)),
             key: String::new(),
             // Only the message: the whole error quotes the line, and that may hold a secret.

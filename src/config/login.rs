@@ -5,13 +5,13 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::reader::Reader;
-use crate::findings::unreadable;
-use crate::secret::{Doubt, Secret};
+use super::reader::ConfigReader;
+use crate::diagnostics::unreadable;
+use crate::secret::{Secret, SecretError};
 
 /// Both, once nothing is wrong with them.
 pub(super) fn check(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     username: Option<String>,
     password: Option<Secret>,
     file: Option<&Path>,
@@ -37,7 +37,7 @@ const USERNAME: &str = "source.username";
 pub(super) const CONTROL: &str = "control characters such as line feeds are not allowed";
 
 /// Whether the username can be used. One that might be the password is not shown.
-fn check_username(reader: &mut Reader, name: &str) -> bool {
+fn check_username(reader: &mut ConfigReader, name: &str) -> bool {
     if name.contains(char::is_control) {
         reader.refuse(USERNAME, CONTROL);
         return false;
@@ -57,7 +57,7 @@ fn check_username(reader: &mut Reader, name: &str) -> bool {
 }
 
 /// Whether the password, set by `key`, can be used.
-fn check_password(reader: &mut Reader, key: &str, password: &Secret) -> bool {
+fn check_password(reader: &mut ConfigReader, key: &str, password: &Secret) -> bool {
     if let Some(flaw) = password.flaw() {
         reader.refuse(key, format!("the password {flaw}"));
         return false;
@@ -72,8 +72,8 @@ fn check_password(reader: &mut Reader, key: &str, password: &Secret) -> bool {
         return false;
     }
     let bare = text.trim_matches(|c: char| c.is_whitespace() || ['"', '\''].contains(&c));
-    match password.doubt() {
-        Some(doubt) if is_password(bare) || matches!(doubt, Doubt::Placeholder | Doubt::Mask) => {
+    match password.suspicion() {
+        Some(doubt) if is_password(bare) || matches!(doubt, SecretError::Placeholder | SecretError::Mask) => {
             reader.refuse(key, format!("the password {doubt}"));
             return false;
         }
@@ -85,7 +85,7 @@ fn check_password(reader: &mut Reader, key: &str, password: &Secret) -> bool {
 
 /// The password, and the option that set it.
 fn given(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     password: Option<Secret>,
     file: Option<&Path>,
 ) -> Option<(&'static str, Secret)> {

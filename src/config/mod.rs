@@ -10,8 +10,7 @@ mod endpoint;
 mod environment;
 mod file;
 mod ids;
-mod kinds;
-mod known;
+mod known_options;
 mod login;
 #[cfg(test)]
 mod mistakes_tests;
@@ -19,12 +18,13 @@ mod origins;
 mod problems;
 mod reader;
 pub mod reference;
+mod registry;
 pub mod schema;
 mod sections;
 mod settings;
 mod sinks;
 mod source;
-mod strays;
+mod stray_variables;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -34,26 +34,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use environment::{PREFIX, variable};
-pub use kinds::SinkKinds;
 pub use origins::Origins;
-pub use problems::{ConfigErrors, Origin, Problem};
+pub use problems::{ConfigErrors, Diagnostic, Origin};
 pub use reader::Effective;
+pub use registry::SinkRegistry;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
 pub use settings::{LogSettings, Settings, SubscriptionSettings};
 
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 use crate::key::Keying;
-use crate::pump::dead_letters;
-use crate::pump::dead_letters::config::{DeadLetterSettings, DeadLettersConfig, Place};
-use crate::sink::kind::{Destination, SinkSettings, Surroundings};
+use crate::pipeline::dead_letter;
+use crate::pipeline::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};
+use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
-use crate::telemetry::admin;
-use crate::telemetry::admin::config::{AdminConfig, AdminSettings};
+use crate::telemetry::http;
+use crate::telemetry::http::config::{AdminConfig, AdminSettings};
 use crate::telemetry::logging::{self, FilterError};
 use crate::units::Size;
 use environment::Environment;
 use file::File;
-use reader::{Reader, join};
+use reader::{ConfigReader, join};
 
 /// The variable that names the configuration file where `--config` does not.
 pub const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
@@ -84,7 +84,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 /// # Errors
 /// Every mistake that was found, not only the first.
 pub fn load(
-    kinds: &SinkKinds,
+    kinds: &SinkRegistry,
     path: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
@@ -94,8 +94,8 @@ pub fn load(
     let host = named("HOSTNAME").map(|(_, host)| host.clone()).or_else(host_name);
     let file = path.as_deref().map(File::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
     let environment = Environment::new(env.into_iter());
-    let reader =
-        Reader::new(file, path.as_deref(), environment).map_err(|problem| ConfigErrors(vec![problem]))?;
+    let reader = ConfigReader::new(file, path.as_deref(), environment)
+        .map_err(|problem| ConfigErrors(vec![problem]))?;
     check(reader, kinds, host.as_deref())
 }
 
@@ -105,7 +105,7 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
+fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
     check_names(&mut reader, kinds);
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, source::bytes(raw.max_in_flight));
@@ -113,7 +113,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     let source = source::check(&mut reader, raw, host);
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader, &event.keys);
-    let surroundings = Surroundings { partitions: event.partitions, prefetch };
+    let surroundings = BuildContext { partitions: event.partitions, prefetch };
     let letters_sink = sinks::for_dead_letters(&mut reader, kinds, &surroundings);
     let sinks = sinks::check(&mut reader, kinds, &surroundings);
     check_shares(&mut reader, source.as_ref(), sinks.len(), isolation, max_in_flight);
@@ -130,8 +130,8 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
     }
 
     let origins = reader.all_origins();
-    let Reader { problems, warnings, effective, .. } = reader;
-    let with_others = |problem: Problem| Problem {
+    let ConfigReader { problems, warnings, effective, .. } = reader;
+    let with_others = |problem: Diagnostic| Diagnostic {
         message: origins.annotate_about(&problem.key, &problem.message),
         ..problem
     };
@@ -158,7 +158,7 @@ fn check(mut reader: Reader, kinds: &SinkKinds, host: Option<&str>) -> Result<Lo
 
 /// Mirrored sinks have equal shares of the memory, and a share must have room for one event.
 fn check_shares(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     source: Option<&SourceSettings>,
     sinks: usize,
     isolation: Isolation,
@@ -177,23 +177,23 @@ fn check_shares(
 }
 
 /// Tables that there are not, and variables that seem to be ours and are not.
-fn check_names(reader: &mut Reader, kinds: &SinkKinds) {
+fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
     let unknown: Vec<_> =
         reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())).collect();
     if unknown.is_empty() && reader.strays.is_empty() {
         return;
     }
-    let options = known::all(kinds);
+    let options = known_options::all(kinds);
     for key in unknown {
         reader.unknown(&key, SECTIONS, &options);
     }
     for name in std::mem::take(&mut reader.strays) {
-        let Some(stray) = strays::look(&name, &options) else { continue };
+        let Some(stray) = stray_variables::look(&name, &options) else { continue };
         let message = match stray.meant {
             Some(meant) => format!("is not read: write {meant}"),
             None => format!("is not read: settings begin with {PREFIX}, and none has such a name"),
         };
-        let problem = Problem { origin: Origin::Variable(name), key: String::new(), message };
+        let problem = Diagnostic { origin: Origin::Variable(name), key: String::new(), message };
         if stray.is_certain { reader.problems.push(problem) } else { reader.warnings.push(problem) }
     }
 }
@@ -216,15 +216,15 @@ fn subscriptions(
     }
 }
 
-fn admin(reader: &mut Reader) -> Option<AdminSettings> {
+fn admin(reader: &mut ConfigReader) -> Option<AdminSettings> {
     const KEY: &str = "admin";
     let raw: AdminConfig = reader.read(KEY);
-    let mut findings = Findings::default();
-    let settings = admin::config::check(&raw, &mut findings);
+    let mut findings = Diagnostics::default();
+    let settings = http::config::check(&raw, &mut findings);
     reader.accepted(KEY, &findings, settings)
 }
 
-fn check_filter(reader: &mut Reader, filter: &str) {
+fn check_filter(reader: &mut ConfigReader, filter: &str) {
     const KEY: &str = "log.filter";
     let levels = format!("write {}", logging::LEVELS.join(", "));
     match logging::check(filter) {
@@ -247,7 +247,7 @@ fn check_filter(reader: &mut Reader, filter: &str) {
     }
 }
 
-fn check_pointers(reader: &mut Reader, pointers: &[String]) {
+fn check_pointers(reader: &mut ConfigReader, pointers: &[String]) {
     if pointers.is_empty() {
         reader.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5_email`");
     }
@@ -266,37 +266,37 @@ fn check_pointers(reader: &mut Reader, pointers: &[String]) {
     }
 }
 
-fn dead_letters(reader: &mut Reader, sink: Option<Option<SinkSettings>>) -> Option<DeadLetterSettings> {
+fn dead_letters(reader: &mut ConfigReader, sink: Option<Option<SinkSettings>>) -> Option<DeadLetterSettings> {
     const KEY: &str = "dead_letters";
     let raw: DeadLettersConfig = reader.read(KEY);
-    let mut findings = Findings::default();
+    let mut findings = Diagnostics::default();
     let sink = match sink {
         Some(None) => return None,
         sink => sink.flatten(),
     };
-    let settings = dead_letters::config::check(&raw, sink, &mut findings);
+    let settings = dead_letter::config::check(&raw, sink, &mut findings);
     reader.accepted(KEY, &findings, settings)
 }
 
 /// No two may write to one place: directories are locked by who writes into them, and a topic that gets
 /// every event twice, or dead letters among events, is nothing that anybody can want.
 fn check_destinations(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     sinks: &[SinkSettings],
     dead_letters: Option<&DeadLetterSettings>,
 ) {
     let sinks = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.destination()));
     let letters = dead_letters.map(|letters| {
         let table = match &letters.place {
-            Place::Files(_) => "dead_letters".to_owned(),
-            Place::Sink(sink) => join("dead_letters", &sink.name),
+            DeadLetterPlace::Files(_) => "dead_letters".to_owned(),
+            DeadLetterPlace::Sink(sink) => join("dead_letters", &sink.name),
         };
         (table, letters.destination())
     });
     let all: Vec<_> = sinks.chain(letters).collect();
     for (n, (key, destination)) in all.iter().enumerate() {
         let Some(destination) = destination else { continue };
-        let same = |(_, earlier): &&(String, Option<Destination>)| earlier.as_ref() == Some(destination);
+        let same = |(_, earlier): &&(String, Option<SinkDestination>)| earlier.as_ref() == Some(destination);
         if let Some((other, _)) = all.iter().take(n).find(same) {
             reader.refuse(
                 &join(key, destination.option),

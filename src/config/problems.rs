@@ -33,7 +33,7 @@ impl fmt::Display for Origin {
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// Where the wrong value came from; `Default` if it is missing.
     pub origin: Origin,
     /// The option, such as `source.prefetch`; empty if the trouble is with the file as a whole.
@@ -42,7 +42,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.origin.to_string();
         let places = [(self.origin != Origin::Default).then_some(origin.as_str()), Some(self.key.as_str())];
@@ -55,5 +55,5 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with a configuration, one line each. Never empty, never shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct ConfigErrors(pub Vec<Problem>);
+#[error("{}", .0.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigErrors(pub Vec<Diagnostic>);

@@ -14,12 +14,12 @@ use serde::de::{DeserializeOwned, Error};
 use super::FILE_VARIABLE;
 use super::environment::{Environment, variable};
 use super::file::File;
-use super::known::{self, Known};
+use super::known_options::{self, KnownOptions};
 use super::origins::Origins;
-use super::problems::{Origin, Problem};
+use super::problems::{Diagnostic, Origin};
 use super::suggest::{nearest, squeezed};
-use super::value::{About, Mistake, Node};
-use crate::findings::Findings;
+use super::value::{About, ConfigNode, ValueError};
+use crate::diagnostics::Diagnostics;
 use crate::secret::MASK;
 
 /// An option as it is in effect.
@@ -34,7 +34,7 @@ pub struct Effective {
 }
 
 /// The merged layers, and what was learnt while reading them.
-pub(super) struct Reader {
+pub(super) struct ConfigReader {
     layers: Figment,
     root: Value,
     origins: BTreeMap<String, Origin>,
@@ -43,18 +43,18 @@ pub(super) struct Reader {
     pub(super) strays: Vec<String>,
     /// The texts of variables, by their names.
     given: BTreeMap<String, String>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
+    pub(super) problems: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
     pub(super) effective: Vec<Effective>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Lays the environment over the file. A problem with the file as a whole ends it.
     pub(super) fn new(
         file: Option<File>,
         path: Option<&Path>,
         mut environment: Environment,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, Diagnostic> {
         let mut layers = Figment::new();
         let mut origins = BTreeMap::new();
         if let Some(file) = file {
@@ -70,7 +70,7 @@ impl Reader {
         let (strays, given) =
             (std::mem::take(&mut environment.strays), std::mem::take(&mut environment.given));
         let layers = layers.merge(environment);
-        let mut profiles = layers.data().map_err(|error| Problem {
+        let mut profiles = layers.data().map_err(|error| Diagnostic {
             origin: Origin::Default,
             key: String::new(),
             message: error.to_string(),
@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// Sets in the table `key` whatever is set in the table `base` and not in itself.
-    pub(super) fn lay_under(&mut self, key: &str, base: &str) {
+    pub(super) fn inherit(&mut self, key: &str, base: &str) {
         let path: Vec<_> = key.split('.').collect();
         let Some(below) = self.root.find_ref(base).cloned() else { return };
         let Some(mut table) = take(&mut self.root, &path) else { return };
@@ -139,12 +139,12 @@ impl Reader {
         let path: Vec<_> = key.split('.').collect();
         let mut table = take(&mut self.root, &path).unwrap_or_else(|| Dict::new().into());
         let raw = loop {
-            match T::deserialize(Node::new(&table, &self.layers)) {
+            match T::deserialize(ConfigNode::new(&table, &self.layers)) {
                 Ok(raw) => break raw,
                 Err(mistake) => {
                     let below = mistake.path();
                     let wrong = below.iter().fold(key.to_owned(), |key, name| join(&key, name));
-                    let message = self.describe(&mistake, key, &wrong, &known::of::<T>());
+                    let message = self.describe(&mistake, key, &wrong, &known_options::of::<T>());
                     self.refuse(&wrong, message);
                     if take(&mut table, &below).is_none() {
                         break T::default();
@@ -158,7 +158,7 @@ impl Reader {
     }
 
     /// What is wrong with the option `wrong`, in the table `table` with the options `known`.
-    fn describe(&self, mistake: &Mistake, table: &str, wrong: &str, known: &[Known]) -> String {
+    fn describe(&self, mistake: &ValueError, table: &str, wrong: &str, known: &[KnownOptions]) -> String {
         let below = wrong.strip_prefix(table).unwrap_or(wrong).trim_start_matches('.');
         match mistake.about {
             About::Key(siblings) => {
@@ -181,7 +181,7 @@ impl Reader {
         table: &str,
         around: &str,
         siblings: &[&str],
-        known: &[Known],
+        known: &[KnownOptions],
     ) -> Option<String> {
         let name = wrong.rsplit('.').next().unwrap_or(wrong);
         let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last == name);
@@ -233,7 +233,7 @@ impl Reader {
     }
 
     /// Puts a default that had to be worked out into the list of all options.
-    pub(super) fn worked_out(&mut self, key: &str, value: &str) {
+    pub(super) fn set_default(&mut self, key: &str, value: &str) {
         self.effective
             .iter_mut()
             .filter(|option| option.key == key)
@@ -263,7 +263,7 @@ impl Reader {
         };
         if !self.problems.iter().any(|problem| !problem.key.is_empty() && around(&problem.key)) {
             let origin = self.origin(key);
-            self.problems.push(Problem { origin, key: key.to_owned(), message: message.into() });
+            self.problems.push(Diagnostic { origin, key: key.to_owned(), message: message.into() });
         }
     }
 
@@ -307,7 +307,7 @@ impl Reader {
     }
 
     /// Reports what the check of the table `key` found; `checked` counts only if nothing is wrong.
-    pub(super) fn accepted<T>(&mut self, key: &str, findings: &Findings, checked: Option<T>) -> Option<T> {
+    pub(super) fn accepted<T>(&mut self, key: &str, findings: &Diagnostics, checked: Option<T>) -> Option<T> {
         for problem in findings.problems() {
             let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
             match problem.is_missing {
@@ -324,7 +324,7 @@ impl Reader {
     /// Notes something that is allowed but worth a look.
     pub(super) fn warn(&mut self, key: &str, message: &str) {
         let origin = self.origin(key);
-        self.warnings.push(Problem { origin, key: key.to_owned(), message: message.to_owned() });
+        self.warnings.push(Diagnostic { origin, key: key.to_owned(), message: message.to_owned() });
     }
 
     /// Reports a key that is none, at the top of the configuration, where there are the tables `sections`; `all` are
@@ -335,7 +335,7 @@ impl Reader {
         let mut named = all.iter().filter(|known| last(known));
         // A name that stands in several tables could mean any of them.
         let only = named.next().filter(|_| named.next().is_none() && !self.is_table(key));
-        let mistake = Mistake::unknown_field(key, sections);
+        let mistake = ValueError::unknown_field(key, sections);
         let message = match (same.or(only), nearest(key, sections.iter().copied())) {
             _ if squeezed(&variable(key)) == FILE_VARIABLE => {
                 format!("unknown key; the variable for the file is {FILE_VARIABLE}")

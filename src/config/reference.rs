@@ -4,13 +4,13 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use super::kinds::SinkKinds;
 use super::reader::join;
+use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
 use super::variable;
-use crate::pump::dead_letters::config::DeadLettersConfig;
+use crate::pipeline::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
-use crate::telemetry::admin::config::AdminConfig;
+use crate::telemetry::http::config::AdminConfig;
 
 /// How this file comes about, and how to make it anew.
 const TOML_HEAD: &str = "\
@@ -34,25 +34,25 @@ in effect, and where each value came from.
 struct Section {
     key: String,
     doc: String,
-    options: Vec<Entry>,
+    options: Vec<ReferenceEntry>,
 }
 
 /// One option.
-struct Entry {
+struct ReferenceEntry {
     name: String,
     doc: String,
     default: Value,
     example: Value,
 }
 
-impl Entry {
+impl ReferenceEntry {
     fn has_default(&self) -> bool {
         !self.default.is_null()
     }
 }
 
 /// A configuration file with every option.
-pub fn toml(kinds: &SinkKinds) -> String {
+pub fn toml(kinds: &SinkRegistry) -> String {
     let mut text = TOML_HEAD.to_owned();
     for section in sections(kinds) {
         text.push_str("\n\n");
@@ -71,7 +71,7 @@ pub fn toml(kinds: &SinkKinds) -> String {
 }
 
 /// A page with a table of options for each section.
-pub fn markdown(kinds: &SinkKinds) -> String {
+pub fn markdown(kinds: &SinkRegistry) -> String {
     let mut text = MARKDOWN_HEAD.to_owned();
     for section in sections(kinds) {
         line(&mut text, &format!("\n## `[{}]`\n\n{}", section.key, section.doc));
@@ -121,7 +121,7 @@ pub(crate) fn written(value: &Value) -> String {
     }
 }
 
-fn sections(kinds: &SinkKinds) -> Vec<Section> {
+fn sections(kinds: &SinkRegistry) -> Vec<Section> {
     let mut generator =
         SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut sections = Vec::new();
@@ -158,14 +158,14 @@ fn section(sections: &mut Vec<Section>, key: &str, schema: &Value) {
     }
 }
 
-fn entry(name: &str, property: &Value) -> Entry {
+fn entry(name: &str, property: &Value) -> ReferenceEntry {
     let mut doc = doc(property);
     let choices = choices(property);
     if !choices.is_empty() {
         doc += &format!(" One of: {}.", choices.join(", "));
     }
     let example = property["examples"][0].clone();
-    Entry { name: name.to_owned(), doc, default: property["default"].clone(), example }
+    ReferenceEntry { name: name.to_owned(), doc, default: property["default"].clone(), example }
 }
 
 fn doc(schema: &Value) -> String {

@@ -5,17 +5,17 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::kinds::SinkKinds;
+use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use crate::pump::dead_letters::config::DeadLettersConfig;
+use crate::pipeline::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
-use crate::telemetry::admin::config::AdminConfig;
+use crate::telemetry::http::config::AdminConfig;
 
 /// A table of any kind, of which only what the kinds known here have in common can be said.
 const ANY_SINK: &str = "#/definitions/sink";
 
 /// The schema of a whole configuration file.
-pub fn json(kinds: &SinkKinds) -> String {
+pub fn json(kinds: &SinkRegistry) -> String {
     let mut generator =
         SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut table = |schema: fn(&mut SchemaGenerator) -> Schema| schema(&mut generator).to_value();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn schema() -> Value {
-        serde_json::from_str(&json(&SinkKinds::built_in())).unwrap()
+        serde_json::from_str(&json(&SinkRegistry::built_in())).unwrap()
     }
 
     fn names(table: &Value) -> Vec<&str> {
@@ -85,7 +85,7 @@ mod tests {
     fn every_section_and_every_kind_of_sink_is_in_it() {
         let schema = schema();
         assert_eq!(names(&schema), SECTIONS);
-        let kinds: Vec<_> = SinkKinds::built_in().iter().map(|kind| kind.name).collect();
+        let kinds: Vec<_> = SinkRegistry::built_in().iter().map(|kind| kind.name).collect();
         assert_eq!(names(&schema["properties"]["sinks"]), kinds);
         for kind in kinds {
             assert!(names(&schema["properties"]["dead_letters"]).contains(&kind), "{kind}");

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::origins::Origins;
 use super::sections::LogFormat;
 use crate::key::Keying;
-use crate::pump::dead_letters::config::DeadLetterSettings;
-use crate::sink::kind::SinkSettings;
+use crate::pipeline::dead_letter::config::DeadLetterSettings;
+use crate::sink::factory::SinkSettings;
 use crate::source::config::SourceSettings;
-use crate::telemetry::admin::config::AdminSettings;
+use crate::telemetry::http::config::AdminSettings;
 
 /// Everything that a bridge needs to know.
 #[derive(Clone, Debug)]

@@ -1,20 +1,20 @@
 //! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind; and the table of a
 //! sink for the dead letters.
 
-use super::kinds::SinkKinds;
-use super::reader::{Reader, join};
+use super::reader::{ConfigReader, join};
+use super::registry::SinkRegistry;
 use super::suggest::nearest;
 use super::{ids, variable};
-use crate::sink::kind::{SinkSettings, Surroundings};
+use crate::sink::factory::{BuildContext, SinkSettings};
 
 /// The table whose sink, if there is one, keeps dead letters.
 const LETTERS: &str = "dead_letters";
 
 /// Reads and checks all sinks.
 pub(super) fn check(
-    reader: &mut Reader,
-    kinds: &SinkKinds,
-    surroundings: &Surroundings,
+    reader: &mut ConfigReader,
+    kinds: &SinkRegistry,
+    surroundings: &BuildContext,
 ) -> Vec<SinkSettings> {
     let names = reader.names("sinks");
     if names.is_empty() {
@@ -26,11 +26,11 @@ pub(super) fn check(
 
 /// Reads and checks the table `name` in the table `parent`.
 fn sink(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     parent: &str,
     name: String,
-    kinds: &SinkKinds,
-    surroundings: &Surroundings,
+    kinds: &SinkRegistry,
+    surroundings: &BuildContext,
 ) -> Option<SinkSettings> {
     let key = join(parent, &name);
     if let Err(message) = ids::check_sink_name(&name) {
@@ -70,12 +70,12 @@ fn sink(
 /// table does not say is taken from the sink of the same name. `None` if there is no such table, `Some(None)`
 /// if something is wrong with it. Call it before [`check`], which takes the tables of the sinks.
 pub(super) fn for_dead_letters(
-    reader: &mut Reader,
-    kinds: &SinkKinds,
-    surroundings: &Surroundings,
+    reader: &mut ConfigReader,
+    kinds: &SinkRegistry,
+    surroundings: &BuildContext,
 ) -> Option<Option<SinkSettings>> {
     let sinks = reader.names("sinks");
-    let is_sink = |reader: &Reader, name: &str| {
+    let is_sink = |reader: &ConfigReader, name: &str| {
         let key = join(LETTERS, name);
         reader.is_table(&key)
             && (kinds.find(name).is_some()
@@ -87,9 +87,9 @@ pub(super) fn for_dead_letters(
     for other in others {
         reader.refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
     }
-    reader.lay_under(&join(LETTERS, name), &join("sinks", name));
+    reader.inherit(&join(LETTERS, name), &join("sinks", name));
     // They have partitions of their own: a topic for dead letters is as wide as it is.
-    let surroundings = Surroundings { partitions: None, ..*surroundings };
+    let surroundings = BuildContext { partitions: None, ..*surroundings };
     let mut found = sink(reader, LETTERS, name.clone(), kinds, &surroundings);
     if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
         reader.refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));

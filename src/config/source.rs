@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::{endpoint, ids, login};
-use crate::findings::unreadable;
-use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, TlsConfig};
+use crate::diagnostics::unreadable;
+use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, SourceTlsConfig};
 use crate::units::{Period, Size};
 
 /// The checked settings of `[source]`, before they are divided among sinks; `None` if something is wrong.
-pub(super) fn check(reader: &mut Reader, raw: SourceConfig, host: Option<&str>) -> Option<SourceSettings> {
+pub(super) fn check(
+    reader: &mut ConfigReader,
+    raw: SourceConfig,
+    host: Option<&str>,
+) -> Option<SourceSettings> {
     check_numbers(reader, &raw);
     let endpoints = endpoints(reader, &raw);
     let (username, password) = login::check(reader, raw.username, raw.password, raw.password_file.as_deref());
@@ -52,7 +56,7 @@ pub(super) fn bytes(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
 
-fn check_numbers(reader: &mut Reader, raw: &SourceConfig) {
+fn check_numbers(reader: &mut ConfigReader, raw: &SourceConfig) {
     if raw.prefetch == 1000 {
         reader
             .refuse("source.prefetch", "1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001");
@@ -85,7 +89,7 @@ fn check_numbers(reader: &mut Reader, raw: &SourceConfig) {
     reader.in_order(("source.backoff.initial", backoff.initial), ("source.backoff.max", backoff.max));
 }
 
-fn endpoints(reader: &mut Reader, raw: &SourceConfig) -> Vec<Endpoint> {
+fn endpoints(reader: &mut ConfigReader, raw: &SourceConfig) -> Vec<Endpoint> {
     let (key, urls) = match (&raw.url, raw.urls.as_slice()) {
         (Some(url), []) => ("source.url", std::slice::from_ref(url)),
         (None, urls) if !urls.is_empty() => ("source.urls", urls),
@@ -105,7 +109,7 @@ fn endpoints(reader: &mut Reader, raw: &SourceConfig) -> Vec<Endpoint> {
     })
 }
 
-fn id(reader: &mut Reader, key: &str, id: Option<String>) -> Option<String> {
+fn id(reader: &mut ConfigReader, key: &str, id: Option<String>) -> Option<String> {
     let id = reader.required(key, id)?;
     let checked = match ids::parts_of_queue(&id) {
         Some((destination_id, namespace)) => Err(format!(
@@ -120,7 +124,7 @@ fn id(reader: &mut Reader, key: &str, id: Option<String>) -> Option<String> {
 
 /// `None` too where the default could not be worked out because something else is wrong.
 fn connection_id(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     given: Option<String>,
     default: Option<String>,
     host_known: bool,
@@ -128,7 +132,7 @@ fn connection_id(
     const KEY: &str = "source.connection_id";
     match (given, default) {
         (None, Some(id)) => {
-            reader.worked_out(KEY, &id);
+            reader.set_default(KEY, &id);
             Some(id)
         }
         (None, None) if host_known => None,
@@ -136,7 +140,7 @@ fn connection_id(
     }
 }
 
-fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
+fn check_tls(reader: &mut ConfigReader, tls: &SourceTlsConfig, endpoints: &[Endpoint]) {
     let files = [
         ("source.tls.ca_file", &tls.ca_file),
         ("source.tls.certificate_file", &tls.certificate_file),
@@ -159,7 +163,7 @@ fn check_tls(reader: &mut Reader, tls: &TlsConfig, endpoints: &[Endpoint]) {
     }
 }
 
-fn virtual_host(reader: &mut Reader, given: Option<String>, endpoints: &[Endpoint]) -> Option<String> {
+fn virtual_host(reader: &mut ConfigReader, given: Option<String>, endpoints: &[Endpoint]) -> Option<String> {
     const KEY: &str = "source.virtual_host";
     let host = given?;
     if host.contains(char::is_control) {

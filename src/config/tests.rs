@@ -24,8 +24,8 @@ pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, Conf
     let path = Path::new("bridge.toml");
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let file = File::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
-    let reader = Reader::new(Some(file), Some(path), Environment::new(env)).unwrap();
-    check(reader, &SinkKinds::built_in(), Some("pod-0.example.com"))
+    let reader = ConfigReader::new(Some(file), Some(path), Environment::new(env)).unwrap();
+    check(reader, &SinkRegistry::built_in(), Some("pod-0.example.com"))
 }
 
 /// The lines about `GOOD` with `more` behind it and the variables `env`.
@@ -107,7 +107,9 @@ fn variables_alone_are_enough_and_stay_text() {
     let sinks: Vec<_> =
         loaded.settings.subscriptions[0].sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(sinks, ["file", "look"]);
-    let Place::Files(letters) = &loaded.settings.dead_letters.place else { panic!("files are wanted") };
+    let DeadLetterPlace::Files(letters) = &loaded.settings.dead_letters.place else {
+        panic!("files are wanted")
+    };
     assert_eq!(letters.directory, Path::new("{}"));
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     assert!(
@@ -293,11 +295,11 @@ fn dead_letters_may_go_where_a_sink_writes() {
         GOOD.replace("[dead_letters]\ndirectory = \"/letters\"", "compression = \"zstd\"\n[dead_letters]");
     let place = ("BRIDGE__DEAD_LETTERS__FILE__DIRECTORY", "/letters");
     let loaded = load_text(&text, &[place]).unwrap_or_else(|errors| panic!("{errors}"));
-    let Place::Sink(sink) = &loaded.settings.dead_letters.place else { panic!("a sink is wanted") };
+    let DeadLetterPlace::Sink(sink) = &loaded.settings.dead_letters.place else { panic!("a sink is wanted") };
     assert_eq!(sink.name, "file");
     assert_eq!(
         loaded.settings.dead_letters.destination(),
-        Some(Destination::directory(Path::new("/letters")))
+        Some(SinkDestination::directory(Path::new("/letters")))
     );
     let origin = |key: &str| {
         let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
@@ -365,7 +367,7 @@ fn a_password_file_loses_one_line_feed() {
 
 #[test]
 fn the_file_is_named_by_argument_or_variable() {
-    let kinds = SinkKinds::built_in();
+    let kinds = SinkRegistry::built_in();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.toml");
     std::fs::write(&path, GOOD).unwrap();
@@ -405,7 +407,7 @@ fn every_sample_loads() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let kinds = SinkKinds::built_in();
+    let kinds = SinkRegistry::built_in();
     for kind in kinds.iter() {
         assert!(known.contains(&format!("{}.toml", kind.name)), "config/ has no sample for {}", kind.name);
     }
@@ -416,7 +418,7 @@ fn every_sample_loads() {
 /// examples, without those that exclude each other or name files.
 #[test]
 fn the_reference_loads() {
-    let reference = reference::toml(&SinkKinds::built_in());
+    let reference = reference::toml(&SinkRegistry::built_in());
     let required = [
         ("BRIDGE__SOURCE__URL", "stomp://broker:1"),
         ("BRIDGE__SOURCE__USERNAME", "12345"),
@@ -458,11 +460,11 @@ fn the_reference_loads() {
 #[test]
 fn the_reference_is_not_stale() {
     assert!(
-        sample("config/reference.toml") == reference::toml(&SinkKinds::built_in()),
+        sample("config/reference.toml") == reference::toml(&SinkRegistry::built_in()),
         "config/reference.toml is stale: run `atdata-bridge config --reference > config/reference.toml`"
     );
     assert!(
-        sample("docs/configuration.md") == reference::markdown(&SinkKinds::built_in()),
+        sample("docs/configuration.md") == reference::markdown(&SinkRegistry::built_in()),
         "docs/configuration.md is stale: run `atdata-bridge config --reference=markdown > docs/configuration.md`"
     );
 }

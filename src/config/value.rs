@@ -18,14 +18,14 @@ pub(super) const ENVIRONMENT: &str = "environment";
 
 /// One value on its way into its type.
 #[derive(Clone, Copy)]
-pub(super) enum Node<'a> {
+pub(super) enum ConfigNode<'a> {
     /// From the file, typed by TOML.
     Written(&'a Value, &'a Figment),
     /// From an environment variable.
     Variable(&'a str),
 }
 
-impl<'a> Node<'a> {
+impl<'a> ConfigNode<'a> {
     /// `layers` knows which values came from the environment.
     pub(super) fn new(value: &'a Value, layers: &'a Figment) -> Self {
         match value {
@@ -42,7 +42,7 @@ impl<'a> Node<'a> {
 /// Why a value can't be used, and where it stands below the table that was read. Says nothing of a value
 /// of the wrong type but its type: it may be a secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct ValueError {
     /// The keys on the way, innermost first.
     reversed: Vec<String>,
     /// What is wrong and what is allowed; behind it the whole numbers that are allowed, if it is about these.
@@ -63,7 +63,7 @@ pub(super) enum About {
     Other,
 }
 
-impl Mistake {
+impl ValueError {
     fn new(message: String) -> Self {
         Self { reversed: Vec::new(), message, hint: "", about: About::Other }
     }
@@ -97,15 +97,15 @@ impl Mistake {
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message(None))
     }
 }
 
-impl std::error::Error for Mistake {}
+impl std::error::Error for ValueError {}
 
-impl Error for Mistake {
+impl Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::new(message.to_string())
     }
@@ -175,7 +175,7 @@ fn is_whole(name: &str) -> bool {
 
 macro_rules! from_text {
     ($($method:ident $visit:ident $kind:expr;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
             match self {
                 Self::Variable(text) => match text.trim().parse() {
                     Ok(value) => visitor.$visit(value),
@@ -188,19 +188,21 @@ macro_rules! from_text {
 }
 
 /// The text of a variable is no number, or neither true nor false.
-fn unreadable(text: &str, kind: &str) -> Mistake {
+fn unreadable(text: &str, kind: &str) -> ValueError {
     let in_quotes = text.trim().starts_with(['"', '\'']);
     let hint = if in_quotes { "; remove the quotes, which are part of the value" } else { "" };
     match kind == WHOLE_NUMBER {
-        true => Mistake { hint, about: About::WholeNumber, ..Mistake::new(format!("`{text}` is not ")) },
-        false => Mistake { hint, ..Mistake::new(format!("`{text}` is not {kind}")) },
+        true => {
+            ValueError { hint, about: About::WholeNumber, ..ValueError::new(format!("`{text}` is not ")) }
+        }
+        false => ValueError { hint, ..ValueError::new(format!("`{text}` is not {kind}")) },
     }
 }
 
-impl<'de> Deserializer<'de> for Node<'de> {
-    type Error = Mistake;
+impl<'de> Deserializer<'de> for ConfigNode<'de> {
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
             Self::Variable(text) => visitor.visit_borrowed_str(text),
             Self::Written(value, layers) => match value {
@@ -214,7 +216,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
                 Value::Empty(..) => visitor.visit_unit(),
                 Value::Dict(_, table) => visitor.visit_map(Table::new(table, layers)),
                 Value::Array(_, items) => {
-                    visitor.visit_seq(List(items.iter().map(|item| Node::new(item, layers))))
+                    visitor.visit_seq(List(items.iter().map(|item| ConfigNode::new(item, layers))))
                 }
             },
         }
@@ -234,16 +236,16 @@ impl<'de> Deserializer<'de> for Node<'de> {
         deserialize_f64 visit_f64 "a number";
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
 
     /// In a variable a list is separated by commas.
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
             Self::Variable(text) => {
                 let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
-                visitor.visit_seq(List(items.map(Node::Variable)))
+                visitor.visit_seq(List(items.map(ConfigNode::Variable)))
             }
             Self::Written(..) => self.deserialize_any(visitor),
         }
@@ -254,11 +256,11 @@ impl<'de> Deserializer<'de> for Node<'de> {
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Mistake> {
+    ) -> Result<V::Value, ValueError> {
         match self {
             Self::Variable(text) => visitor.visit_enum(text.trim().into_deserializer()),
             Self::Written(Value::String(_, text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
-            Self::Written(..) => Err(Mistake::new(format!("expected one of: {}", variants.join(", ")))),
+            Self::Written(..) => Err(ValueError::new(format!("expected one of: {}", variants.join(", ")))),
         }
     }
 
@@ -266,11 +268,11 @@ impl<'de> Deserializer<'de> for Node<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Mistake> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_unit()
     }
 
@@ -282,10 +284,13 @@ impl<'de> Deserializer<'de> for Node<'de> {
 /// The elements of a list.
 struct List<I>(I);
 
-impl<'de, I: Iterator<Item = Node<'de>>> SeqAccess<'de> for List<I> {
-    type Error = Mistake;
+impl<'de, I: Iterator<Item = ConfigNode<'de>>> SeqAccess<'de> for List<I> {
+    type Error = ValueError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mistake> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ValueError> {
         self.0.next().map(|item| seed.deserialize(item)).transpose()
     }
 }
@@ -293,7 +298,7 @@ impl<'de, I: Iterator<Item = Node<'de>>> SeqAccess<'de> for List<I> {
 /// The members of a table; every mistake below learns its key.
 struct Table<'a> {
     members: std::collections::btree_map::Iter<'a, String, Value>,
-    current: Option<(&'a str, Node<'a>)>,
+    current: Option<(&'a str, ConfigNode<'a>)>,
     layers: &'a Figment,
 }
 
@@ -304,18 +309,18 @@ impl<'a> Table<'a> {
 }
 
 impl<'de> MapAccess<'de> for Table<'de> {
-    type Error = Mistake;
+    type Error = ValueError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ValueError> {
         let Some((key, value)) = self.members.next() else { return Ok(None) };
-        self.current = Some((key, Node::new(value, self.layers)));
-        let name = serde::de::value::StrDeserializer::<Mistake>::new(key);
+        self.current = Some((key, ConfigNode::new(value, self.layers)));
+        let name = serde::de::value::StrDeserializer::<ValueError>::new(key);
         seed.deserialize(name).map(Some).map_err(|mistake| mistake.under(key))
     }
 
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Mistake> {
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, ValueError> {
         let (key, value) =
-            self.current.take().ok_or_else(|| Mistake::new("a value without a key".to_owned()))?;
+            self.current.take().ok_or_else(|| ValueError::new("a value without a key".to_owned()))?;
         seed.deserialize(value).map_err(|mistake| mistake.under(key))
     }
 }

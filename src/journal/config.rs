@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Rotation;
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 use crate::units::{Period, Size};
 
 /// How a finished file is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Compression {
+pub enum FileCompression {
     /// Not at all: `.jsonl`.
     #[default]
     None,
@@ -38,7 +38,7 @@ impl Default for RotateConfig {
 
 impl RotateConfig {
     /// The checked rotation; what is wrong is added to `findings`.
-    pub(crate) fn check(&self, findings: &mut Findings) -> Rotation {
+    pub(crate) fn check(&self, findings: &mut Diagnostics) -> Rotation {
         if self.size.0 == 0 {
             findings.refuse("rotate.size", "must be at least 1 byte, such as `128MiB`");
         }
@@ -49,7 +49,7 @@ impl RotateConfig {
     }
 
     /// A limit on all files together must leave room for one whole file, or it would hold for ever.
-    pub(crate) fn check_total(&self, max_total: Option<Size>, findings: &mut Findings) {
+    pub(crate) fn check_total(&self, max_total: Option<Size>, findings: &mut Diagnostics) {
         if let Some(total) = max_total.filter(|total| *total < self.size) {
             let message = format!(
                 "`{total}` is less than one file (rotate.size is `{}`): raise it or unset it",

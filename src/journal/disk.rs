@@ -19,7 +19,7 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes a directory and those above it, durably; none is touched that exists.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     /// The files of a directory.
-    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>>;
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes a file; an error if it exists.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file that exists.
@@ -56,7 +56,7 @@ pub(crate) trait DiskFile: Send + Sync {
 
 /// One file of a directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct DirEntry {
     pub(crate) name: String,
     pub(crate) len: u64,
     pub(crate) modified: Timestamp,
@@ -103,7 +103,7 @@ impl Disk for OsDisk {
         }
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
@@ -114,7 +114,7 @@ impl Disk for OsDisk {
             };
             if metadata.is_file() {
                 let modified = Timestamp::try_from(metadata.modified()?).unwrap_or(Timestamp::UNIX_EPOCH);
-                entries.push(Entry { name, len: metadata.len(), modified });
+                entries.push(DirEntry { name, len: metadata.len(), modified });
             }
         }
         Ok(entries)

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
 
-use super::config::Compression;
+use super::config::FileCompression;
 use super::disk::{Disk, DiskFile};
+use super::error::{JournalError, is_no_room};
 use super::name::Base;
-use super::trouble::{Trouble, is_no_room};
 
 const CHUNK: usize = 256 << 10;
 const ZSTD_LEVEL: i32 = 3;
@@ -33,10 +33,10 @@ pub(super) fn finish(
     disk: &dyn Disk,
     directory: &Path,
     base: &Base,
-    compression: Compression,
+    compression: FileCompression,
     cancel: &AtomicBool,
-) -> Result<(), Trouble> {
-    let exists = |path: &Path| disk.exists(path).map_err(Trouble::io("look for", path));
+) -> Result<(), JournalError> {
+    let exists = |path: &Path| disk.exists(path).map_err(JournalError::io("look for", path));
     let ready = directory.join(base.ready(compression));
     if exists(&ready)? {
         return publish(disk, directory, base, compression);
@@ -44,19 +44,19 @@ pub(super) fn finish(
     let open = directory.join(base.open());
     if !exists(&open)? {
         // Renamed or removed by an earlier try, which then failed to make that durable.
-        return disk.sync_directory(directory).map_err(Trouble::io("sync", directory));
+        return disk.sync_directory(directory).map_err(JournalError::io("sync", directory));
     }
-    let source = disk.open(&open).map_err(Trouble::io("open", &open))?;
-    let len = source.len().map_err(Trouble::io("read", &open))?;
+    let source = disk.open(&open).map_err(JournalError::io("open", &open))?;
+    let len = source.len().map_err(JournalError::io("read", &open))?;
     if len == 0 {
         return remove(disk, directory, &open);
     }
-    if compression == Compression::None {
+    if compression == FileCompression::None {
         return finish_plain(disk, directory, base);
     }
     refuse_existing(disk, &directory.join(base.finished(compression)))?;
     let temporary = directory.join(base.temporary(compression));
-    let source = Source { file: source.as_ref(), offset: 0, len, cancel };
+    let source = FinishSource { file: source.as_ref(), offset: 0, len, cancel };
     match write_compressed(disk, source, &temporary, compression) {
         Ok(()) => {
             rename(disk, directory, &temporary, &ready)?;
@@ -68,26 +68,26 @@ pub(super) fn finish(
             drop(disk.remove(&temporary));
             if is_no_room(&cause) && !cancel.load(Ordering::Relaxed) {
                 tracing::info!(
-                    file = base.finished(Compression::None),
+                    file = base.finished(FileCompression::None),
                     "no room to compress it: finished as it is"
                 );
                 return finish_plain(disk, directory, base);
             }
-            Err(Trouble::io("write", &temporary)(cause))
+            Err(JournalError::io("write", &temporary)(cause))
         }
     }
 }
 
-fn finish_plain(disk: &dyn Disk, directory: &Path, base: &Base) -> Result<(), Trouble> {
-    let finished = directory.join(base.finished(Compression::None));
+fn finish_plain(disk: &dyn Disk, directory: &Path, base: &Base) -> Result<(), JournalError> {
+    let finished = directory.join(base.finished(FileCompression::None));
     refuse_existing(disk, &finished)?;
     rename(disk, directory, &directory.join(base.open()), &finished)
 }
 
 /// Renaming would overwrite it.
-pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), Trouble> {
-    match disk.exists(finished).map_err(Trouble::io("look for", finished))? {
-        true => Err(Trouble::Exists { path: finished.to_owned() }),
+pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), JournalError> {
+    match disk.exists(finished).map_err(JournalError::io("look for", finished))? {
+        true => Err(JournalError::Exists { path: finished.to_owned() }),
         false => Ok(()),
     }
 }
@@ -97,46 +97,46 @@ pub(super) fn publish(
     disk: &dyn Disk,
     directory: &Path,
     base: &Base,
-    compression: Compression,
-) -> Result<(), Trouble> {
+    compression: FileCompression,
+) -> Result<(), JournalError> {
     let finished = directory.join(base.finished(compression));
     refuse_existing(disk, &finished)?;
     let open = directory.join(base.open());
-    if disk.exists(&open).map_err(Trouble::io("look for", &open))? {
-        disk.remove(&open).map_err(Trouble::io("remove", &open))?;
+    if disk.exists(&open).map_err(JournalError::io("look for", &open))? {
+        disk.remove(&open).map_err(JournalError::io("remove", &open))?;
     }
-    disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
+    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
     rename(disk, directory, &directory.join(base.ready(compression)), &finished)
 }
 
 /// Removes a file, durably.
-pub(super) fn remove(disk: &dyn Disk, directory: &Path, path: &Path) -> Result<(), Trouble> {
-    disk.remove(path).map_err(Trouble::io("remove", path))?;
-    disk.sync_directory(directory).map_err(Trouble::io("sync", directory))
+pub(super) fn remove(disk: &dyn Disk, directory: &Path, path: &Path) -> Result<(), JournalError> {
+    disk.remove(path).map_err(JournalError::io("remove", path))?;
+    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
 }
 
 /// Renames a file, durably.
-fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(), Trouble> {
-    disk.rename(from, to).map_err(Trouble::io("rename", from))?;
-    disk.sync_directory(directory).map_err(Trouble::io("sync", directory))
+fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(), JournalError> {
+    disk.rename(from, to).map_err(JournalError::io("rename", from))?;
+    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
 }
 
 fn write_compressed(
     disk: &dyn Disk,
-    mut source: Source<'_>,
+    mut source: FinishSource<'_>,
     target: &Path,
-    compression: Compression,
+    compression: FileCompression,
 ) -> io::Result<()> {
     if disk.exists(target)? {
         disk.remove(target)?; // left by a try that failed
     }
-    let target = BufWriter::with_capacity(CHUNK, Target(disk.create(target)?));
+    let target = BufWriter::with_capacity(CHUNK, FinishTarget(disk.create(target)?));
     let target = match compression {
-        Compression::None => copy(&mut source, target)?,
-        Compression::Gzip => {
+        FileCompression::None => copy(&mut source, target)?,
+        FileCompression::Gzip => {
             copy(&mut source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
         }
-        Compression::Zstd => {
+        FileCompression::Zstd => {
             let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
             encoder.include_checksum(true)?;
             // In the frame's header, where readers that take it all at once look for it.
@@ -147,7 +147,7 @@ fn write_compressed(
     target.into_inner().map_err(|error| error.into_error())?.0.sync()
 }
 
-fn copy<W: Write>(reader: &mut Source<'_>, mut writer: W) -> io::Result<W> {
+fn copy<W: Write>(reader: &mut FinishSource<'_>, mut writer: W) -> io::Result<W> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match reader.read(&mut chunk)? {
@@ -157,7 +157,7 @@ fn copy<W: Write>(reader: &mut Source<'_>, mut writer: W) -> io::Result<W> {
     }
 }
 
-struct Source<'a> {
+struct FinishSource<'a> {
     file: &'a dyn DiskFile,
     offset: u64,
     /// What the writer appends behind this is not read.
@@ -165,7 +165,7 @@ struct Source<'a> {
     cancel: &'a AtomicBool,
 }
 
-impl Read for Source<'_> {
+impl Read for FinishSource<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(io::Error::other("the bridge is stopping"));
@@ -177,9 +177,9 @@ impl Read for Source<'_> {
     }
 }
 
-struct Target(Box<dyn DiskFile>);
+struct FinishTarget(Box<dyn DiskFile>);
 
-impl Write for Target {
+impl Write for FinishTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.append(bytes)?;
         Ok(bytes.len())

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::JournalSettings;
 use super::disk::Disk;
+use super::error::JournalError;
 use super::finish::{Unfinished, finish};
 use super::name::Base;
-use super::trouble::Trouble;
 
 /// The most files waiting; beyond that the files being written grow on instead of being finished.
 const MAX_WAITING: usize = 64;
@@ -21,20 +21,20 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// A thread that finishes files one after the other. Dropping it gives up what is not finished; the next
 /// opening begins that again.
 pub(crate) struct Finisher {
-    shared: Arc<Shared>,
+    shared: Arc<FinisherShared>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+struct FinisherShared {
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
-    queue: Mutex<Queue>,
+    queue: Mutex<FinishQueue>,
     news: Condvar,
     cancel: AtomicBool,
 }
 
 #[derive(Default)]
-struct Queue {
+struct FinishQueue {
     /// The first one is being worked on.
     waiting: VecDeque<Unfinished>,
     /// No more will come.
@@ -44,7 +44,7 @@ struct Queue {
 impl Finisher {
     /// Starts the thread.
     pub(crate) fn start(disk: Arc<dyn Disk>, settings: JournalSettings) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FinisherShared {
             disk,
             settings,
             queue: Mutex::default(),
@@ -99,8 +99,8 @@ impl Drop for Finisher {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl FinisherShared {
+    fn lock(&self) -> MutexGuard<'_, FinishQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,7 +130,7 @@ impl Shared {
         }
     }
 
-    fn finish(&self, base: &Base) -> Result<(), Trouble> {
+    fn finish(&self, base: &Base) -> Result<(), JournalError> {
         let JournalSettings { directory, compression, .. } = &self.settings;
         let outcome = finish(self.disk.as_ref(), directory, base, *compression, &self.cancel);
         outcome.map_err(|trouble| trouble.explained(self.disk.as_ref(), &self.settings))
@@ -138,7 +138,7 @@ impl Shared {
 
     /// The next file; `None` at the end.
     fn next(&self) -> Option<Unfinished> {
-        let waiting = |queue: &mut Queue| queue.waiting.is_empty() && !queue.last;
+        let waiting = |queue: &mut FinishQueue| queue.waiting.is_empty() && !queue.last;
         let queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         let cancelled = self.cancel.load(Ordering::Relaxed);
         queue.waiting.front().filter(|_| !cancelled).cloned()

@@ -7,8 +7,8 @@ use std::thread::{self, ScopedJoinHandle};
 use jiff::Timestamp;
 
 use super::disk::{Disk, DiskFile};
+use super::error::JournalError;
 use super::name::Base;
-use super::trouble::Trouble;
 
 /// The most bytes written to a file since it was last synced: what recovery must look at. A group of the file
 /// sink is smaller, so that syncing in between is for what is out of the common only.
@@ -42,19 +42,19 @@ impl LineFile {
 
     /// Appends, and syncs only where more than [`UNSYNCED`] bytes would wait for it; after an error any part of
     /// `lines` may be there.
-    pub(super) fn append(&mut self, disk: &dyn Disk, lines: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn append(&mut self, disk: &dyn Disk, lines: &[u8]) -> Result<(), JournalError> {
         // Before a cut is durable, a crash could mix what was cut off with what is written now.
         self.settle_cut(disk)?;
         self.written += lines.len() as u64;
         let handle = match &mut self.handle {
             Some(handle) => handle,
-            none => none.insert(disk.open(&self.path).map_err(Trouble::io("open", &self.path))?),
+            none => none.insert(disk.open(&self.path).map_err(JournalError::io("open", &self.path))?),
         };
         for (n, chunk) in lines.chunks(UNSYNCED).enumerate() {
             if n > 0 {
-                handle.sync().map_err(Trouble::io("sync", &self.path))?;
+                handle.sync().map_err(JournalError::io("sync", &self.path))?;
             }
-            handle.append(chunk).map_err(Trouble::io("write", &self.path))?;
+            handle.append(chunk).map_err(JournalError::io("write", &self.path))?;
         }
         Ok(())
     }
@@ -77,10 +77,10 @@ impl LineFile {
     }
 
     /// Makes durable what was cut off, if anything was.
-    pub(super) fn settle_cut(&mut self, disk: &dyn Disk) -> Result<(), Trouble> {
+    pub(super) fn settle_cut(&mut self, disk: &dyn Disk) -> Result<(), JournalError> {
         if self.cut {
             if self.handle.is_none() {
-                self.handle = Some(disk.open(&self.path).map_err(Trouble::io("open", &self.path))?);
+                self.handle = Some(disk.open(&self.path).map_err(JournalError::io("open", &self.path))?);
             }
             self.sync()?;
             self.cut = false;
@@ -89,18 +89,18 @@ impl LineFile {
     }
 
     /// Returns once everything written is durable, and still found under its name.
-    fn sync(&self) -> Result<(), Trouble> {
+    fn sync(&self) -> Result<(), JournalError> {
         let Some(handle) = &self.handle else { return Ok(()) };
-        handle.sync().map_err(Trouble::io("sync", &self.path))?;
-        match handle.is_at(&self.path).map_err(Trouble::io("look for", &self.path))? {
+        handle.sync().map_err(JournalError::io("sync", &self.path))?;
+        match handle.is_at(&self.path).map_err(JournalError::io("look for", &self.path))? {
             true => Ok(()),
-            false => Err(Trouble::Moved { path: self.path.clone() }),
+            false => Err(JournalError::Moved { path: self.path.clone() }),
         }
     }
 }
 
 /// Syncs the files side by side: the disk's cache is flushed about once for all, not once for each.
-pub(super) fn sync_all(files: &[&LineFile]) -> Result<(), Trouble> {
+pub(super) fn sync_all(files: &[&LineFile]) -> Result<(), JournalError> {
     if let [file] = files {
         return file.sync();
     }

@@ -23,21 +23,21 @@
 
 pub mod config;
 pub(crate) mod disk;
+mod error;
 mod finish;
 mod finisher;
 mod line_file;
-mod memory;
 pub mod name;
 mod probe;
 mod quota;
 mod recovery;
 mod rotation;
 mod store;
+mod synced_lengths;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod writer;
 
 use std::path::PathBuf;
@@ -45,16 +45,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use disk::{Disk, OsDisk};
-pub(crate) use memory::Memory;
+pub use error::JournalError;
 pub use rotation::Rotation;
-pub(crate) use store::{Failure, Journal};
-pub use trouble::Trouble;
-pub(crate) use writer::{AfterFailure, Ended, Group, Writer};
+pub(crate) use store::{CommitError, Journal};
+pub(crate) use synced_lengths::SyncedLengths;
+pub(crate) use writer::{AfterFailure, Group, JournalWriter, WriterEnd};
 
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-use config::Compression;
+use config::FileCompression;
 use name::Stems;
 
 /// What a journal is opened with.
@@ -67,7 +67,7 @@ pub(crate) struct JournalSettings {
     /// What its files are called; a file with another name is never touched.
     pub(crate) stems: Stems,
     /// How finished files are compressed.
-    pub(crate) compression: Compression,
+    pub(crate) compression: FileCompression,
     /// When a file is finished.
     pub(crate) rotation: Rotation,
     /// The most files open at once, at least 1.
@@ -85,8 +85,8 @@ pub(crate) struct JournalSettings {
 pub(crate) async fn open(
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
-    memory: Memory,
-) -> Result<Journal, Trouble> {
+    memory: SyncedLengths,
+) -> Result<Journal, JournalError> {
     blocking(move || {
         let journal = Journal::open(disk, settings, memory.clone(), Timestamp::now())?;
         if memory.is_first_opening()
@@ -104,19 +104,19 @@ pub(crate) async fn open(
 ///
 /// # Errors
 /// What would keep it from being opened.
-pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, Trouble> {
+pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, JournalError> {
     blocking(move || probe::probe(&settings)).await
 }
 
 async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> Result<R, Trouble> + Send + 'static,
-) -> Result<R, Trouble> {
+    work: impl FnOnce() -> Result<R, JournalError> + Send + 'static,
+) -> Result<R, JournalError> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
         let why = if error.is_cancelled() {
             "the bridge is ending"
         } else {
             "a fault of the bridge itself: report it"
         };
-        Err(Trouble::Interrupted(why.to_owned()))
+        Err(JournalError::Interrupted(why.to_owned()))
     })
 }

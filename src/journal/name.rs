@@ -17,7 +17,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::config::Compression;
+use super::config::FileCompression;
 
 const MILLIS_PER_HOUR: i64 = 3_600_000;
 /// The hours, from 1970, of the years 0 to 9999: those with four digits.
@@ -25,10 +25,10 @@ const HOURS: RangeInclusive<i64> = -17_268_672..=70_389_501;
 
 /// A checked name template: text with `{connection_id}`, `{partition}`, `{date}` and `{hour}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
+pub struct Template(Vec<NamePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum NamePart {
     Text(String),
     ConnectionId,
     Partition,
@@ -36,7 +36,7 @@ enum Piece {
     Hour,
 }
 
-impl Piece {
+impl NamePart {
     fn placeholder(name: &str) -> Result<Self, String> {
         match name {
             "connection_id" => Ok(Self::ConnectionId),
@@ -67,7 +67,7 @@ impl Template {
         while let Some((before, after)) = rest.split_once('{') {
             let (name, behind) = after.split_once('}').ok_or("a `{` without its `}`")?;
             pieces.extend(plain(before)?);
-            pieces.push(Piece::placeholder(name)?);
+            pieces.push(NamePart::placeholder(name)?);
             rest = behind;
         }
         pieces.extend(plain(rest)?);
@@ -76,29 +76,29 @@ impl Template {
 
     /// `dead-letters-{connection_id}`.
     pub(crate) fn dead_letters() -> Self {
-        Self(vec![Piece::Text("dead-letters-".to_owned()), Piece::ConnectionId])
+        Self(vec![NamePart::Text("dead-letters-".to_owned()), NamePart::ConnectionId])
     }
 
     /// Whether the template has `{partition}`, which needs a fixed number of partitions.
     pub fn has_partition(&self) -> bool {
-        self.0.contains(&Piece::Partition)
+        self.0.contains(&NamePart::Partition)
     }
 
     /// Fills in the connection id; what a file name can't hold is written as `%` and two hex digits.
     pub(crate) fn bind(&self, connection_id: &str) -> Stems {
-        let bound = |piece: &Piece| match piece {
-            Piece::ConnectionId => Piece::Text(escaped(connection_id)),
+        let bound = |piece: &NamePart| match piece {
+            NamePart::ConnectionId => NamePart::Text(escaped(connection_id)),
             other => other.clone(),
         };
         Stems(self.0.iter().map(bound).collect())
     }
 }
 
-fn plain(text: &str) -> Result<Option<Piece>, String> {
+fn plain(text: &str) -> Result<Option<NamePart>, String> {
     match text {
         _ if text.contains('}') => Err("a `}` without its `{`".to_owned()),
         "" => Ok(None),
-        _ => Ok(Some(Piece::Text(text.to_owned()))),
+        _ => Ok(Some(NamePart::Text(text.to_owned()))),
     }
 }
 
@@ -117,7 +117,7 @@ fn escaped(text: &str) -> String {
 /// Which of a journal's files a line belongs to: what the placeholders stand for. Parts that the template
 /// does not use are 0, so that equal slots mean the same file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Slot {
+pub(crate) struct FileSlot {
     /// Hours since 1970.
     hour: i64,
     partition: u32,
@@ -125,37 +125,37 @@ pub(crate) struct Slot {
 
 /// All the stems that one template gives for one connection id: the names that one journal owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stems(Vec<Piece>);
+pub(crate) struct Stems(Vec<NamePart>);
 
 impl Stems {
     /// The slot for a time in milliseconds since 1970 and a partition; each is asked for only when it is
     /// used. A time outside the years 0 to 9999 is no time that anybody meant, and its date would not be of the
     /// form by which files are known again: it counts as 1970.
-    pub(crate) fn slot(&self, millis: impl FnOnce() -> i64, partition: impl FnOnce() -> u32) -> Slot {
+    pub(crate) fn slot(&self, millis: impl FnOnce() -> i64, partition: impl FnOnce() -> u32) -> FileSlot {
         let has = |piece| self.0.contains(&piece);
         let hours =
             || Some(millis().div_euclid(MILLIS_PER_HOUR)).filter(|hour| HOURS.contains(hour)).unwrap_or(0);
-        let hour = match (has(Piece::Date), has(Piece::Hour)) {
+        let hour = match (has(NamePart::Date), has(NamePart::Hour)) {
             (true, true) => hours(),
             (true, false) => hours().div_euclid(24) * 24,
             (false, true) => hours().rem_euclid(24),
             (false, false) => 0,
         };
-        Slot { hour, partition: if has(Piece::Partition) { partition() } else { 0 } }
+        FileSlot { hour, partition: if has(NamePart::Partition) { partition() } else { 0 } }
     }
 
     /// The stem for a slot.
-    pub(crate) fn stem(&self, slot: Slot) -> String {
+    pub(crate) fn stem(&self, slot: FileSlot) -> String {
         let time = Timestamp::from_millisecond(slot.hour.saturating_mul(MILLIS_PER_HOUR));
         let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
         let mut stem = String::new();
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => stem.push_str(text),
-                Piece::ConnectionId => {}
-                Piece::Partition => stem.push_str(&slot.partition.to_string()),
-                Piece::Date => stem.push_str(&time.strftime("%Y-%m-%d").to_string()),
-                Piece::Hour => stem.push_str(&time.strftime("%H").to_string()),
+                NamePart::Text(text) => stem.push_str(text),
+                NamePart::ConnectionId => {}
+                NamePart::Partition => stem.push_str(&slot.partition.to_string()),
+                NamePart::Date => stem.push_str(&time.strftime("%Y-%m-%d").to_string()),
+                NamePart::Hour => stem.push_str(&time.strftime("%H").to_string()),
             }
         }
         stem
@@ -171,30 +171,30 @@ impl Stems {
         let mut name = ".".to_owned();
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => name.push_str(text),
-                Piece::ConnectionId => {}
-                Piece::Partition => name.push_str("{partition}"),
-                Piece::Date => name.push_str("{date}"),
-                Piece::Hour => name.push_str("{hour}"),
+                NamePart::Text(text) => name.push_str(text),
+                NamePart::ConnectionId => {}
+                NamePart::Partition => name.push_str("{partition}"),
+                NamePart::Date => name.push_str("{date}"),
+                NamePart::Hour => name.push_str("{hour}"),
             }
         }
         name + ".lock"
     }
 }
 
-fn matches(pieces: &[Piece], text: &[u8]) -> bool {
+fn matches(pieces: &[NamePart], text: &[u8]) -> bool {
     let Some((piece, rest)) = pieces.split_first() else { return text.is_empty() };
     match piece {
-        Piece::Text(expected) => {
+        NamePart::Text(expected) => {
             text.strip_prefix(expected.as_bytes()).is_some_and(|after| matches(rest, after))
         }
-        Piece::ConnectionId => matches(rest, text),
-        Piece::Partition => {
+        NamePart::ConnectionId => matches(rest, text),
+        NamePart::Partition => {
             let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
             (1..=digits).any(|n| matches(rest, &text[n..]))
         }
-        Piece::Date => fixed(text, b"0000-00-00").is_some_and(|after| matches(rest, after)),
-        Piece::Hour => fixed(text, b"00").is_some_and(|after| matches(rest, after)),
+        NamePart::Date => fixed(text, b"0000-00-00").is_some_and(|after| matches(rest, after)),
+        NamePart::Hour => fixed(text, b"00").is_some_and(|after| matches(rest, after)),
     }
 }
 
@@ -207,13 +207,13 @@ fn fixed<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
 
 /// When a file was opened, and its number among those of the same millisecond: in this order files sort by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Opening {
+pub(crate) struct FileNumber {
     /// A name shows milliseconds, so that is how exact it is.
     pub(crate) at: Timestamp,
     pub(crate) counter: u32,
 }
 
-impl Opening {
+impl FileNumber {
     /// Sorts before every other one.
     pub(crate) const FIRST: Self = Self { at: Timestamp::UNIX_EPOCH, counter: 0 };
     /// More digits would sort before fewer.
@@ -238,7 +238,7 @@ impl Opening {
     }
 }
 
-impl fmt::Display for Opening {
+impl fmt::Display for FileNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.at.as_millisecond().rem_euclid(1000);
         write!(f, "{}{millis:03}Z-{:06}", self.at.strftime("%Y%m%dT%H%M%S"), self.counter)
@@ -251,7 +251,7 @@ pub(crate) struct Base(String);
 
 impl Base {
     /// The file of this stem with this opening.
-    pub(crate) fn new(stem: &str, opening: Opening) -> Self {
+    pub(crate) fn new(stem: &str, opening: FileNumber) -> Self {
         Self(format!("{stem}-{opening}"))
     }
 
@@ -262,28 +262,28 @@ impl Base {
 
     /// Every name that holds lines of the file, in one state or another.
     pub(crate) fn names(&self) -> [String; 6] {
-        use Compression::{Gzip, None, Zstd};
+        use FileCompression::{Gzip, None, Zstd};
         let finished = [None, Zstd, Gzip].map(|compression| self.finished(compression));
         let [plain, zstd, gzip] = finished;
         [self.open(), plain, zstd, gzip, self.ready(Zstd), self.ready(Gzip)]
     }
 
     /// For readers.
-    pub(crate) fn finished(&self, compression: Compression) -> String {
+    pub(crate) fn finished(&self, compression: FileCompression) -> String {
         match compression {
-            Compression::None => format!("{}.jsonl", self.0),
-            Compression::Zstd => format!("{}.jsonl.zst", self.0),
-            Compression::Gzip => format!("{}.jsonl.gz", self.0),
+            FileCompression::None => format!("{}.jsonl", self.0),
+            FileCompression::Zstd => format!("{}.jsonl.zst", self.0),
+            FileCompression::Gzip => format!("{}.jsonl.gz", self.0),
         }
     }
 
     /// While it is compressed.
-    pub(crate) fn temporary(&self, compression: Compression) -> String {
+    pub(crate) fn temporary(&self, compression: FileCompression) -> String {
         self.finished(compression) + ".tmp"
     }
 
     /// Once it is compressed completely.
-    pub(crate) fn ready(&self, compression: Compression) -> String {
+    pub(crate) fn ready(&self, compression: FileCompression) -> String {
         self.finished(compression) + ".ready"
     }
 }
@@ -293,7 +293,7 @@ impl Base {
 pub(crate) struct Parsed {
     pub(crate) base: Base,
     pub(crate) stem: String,
-    pub(crate) opening: Opening,
+    pub(crate) opening: FileNumber,
     pub(crate) state: FileState,
 }
 
@@ -302,7 +302,7 @@ pub(crate) struct Parsed {
 pub(crate) enum FileState {
     Open,
     Temporary,
-    Ready(Compression),
+    Ready(FileCompression),
     Finished,
 }
 
@@ -313,8 +313,8 @@ const ENDINGS: [(&str, FileState); 8] = [
     (".jsonl.gz", FileState::Finished),
     (".jsonl.zst.tmp", FileState::Temporary),
     (".jsonl.gz.tmp", FileState::Temporary),
-    (".jsonl.zst.ready", FileState::Ready(Compression::Zstd)),
-    (".jsonl.gz.ready", FileState::Ready(Compression::Gzip)),
+    (".jsonl.zst.ready", FileState::Ready(FileCompression::Zstd)),
+    (".jsonl.gz.ready", FileState::Ready(FileCompression::Gzip)),
 ];
 
 /// Reads a file's name; `None` when `stems` can't have made it.
@@ -323,7 +323,7 @@ pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
     let (base, state) = ENDINGS.iter().find_map(with_ending)?;
     let (front, _) = base.rsplit_once('-')?;
     let (stem, _) = front.rsplit_once('-')?;
-    let opening = Opening::parse(base.strip_prefix(stem)?.strip_prefix('-')?)?;
+    let opening = FileNumber::parse(base.strip_prefix(stem)?.strip_prefix('-')?)?;
     stems.owns(stem).then(|| Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opening, state })
 }
 
@@ -371,9 +371,9 @@ mod tests {
     #[test]
     fn an_opening_comes_behind_the_last_one_whatever_the_clock_says() {
         let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-        let mut last = Opening { at: at(NOON), counter: Opening::MAX_COUNTER - 1 };
+        let mut last = FileNumber { at: at(NOON), counter: FileNumber::MAX_COUNTER - 1 };
         for (now, expected) in [
-            (NOON, (NOON, Opening::MAX_COUNTER)),
+            (NOON, (NOON, FileNumber::MAX_COUNTER)),
             (NOON - 3_600_000, (NOON + 1, 0)),
             (NOON + 1, (NOON + 1, 1)),
             (NOON + 2, (NOON + 2, 0)),
@@ -382,16 +382,16 @@ mod tests {
             let next = last.next(at(now));
             assert_eq!((next.at, next.counter), (at(expected.0), expected.1));
             assert!(next > last && next.to_string() > last.to_string());
-            assert_eq!(Opening::parse(&next.to_string()), Some(next));
+            assert_eq!(FileNumber::parse(&next.to_string()), Some(next));
             last = next;
         }
-        assert!(Opening::FIRST.next(Timestamp::MIN).to_string().starts_with("19700101T000000000Z-000001"));
-        assert_eq!(Opening::parse("").or(Opening::parse("20261121T120000000Z-1")), None);
+        assert!(FileNumber::FIRST.next(Timestamp::MIN).to_string().starts_with("19700101T000000000Z-000001"));
+        assert_eq!(FileNumber::parse("").or(FileNumber::parse("20261121T120000000Z-1")), None);
     }
 
     #[test]
     fn what_the_template_does_not_use_makes_no_other_slot() {
-        assert_eq!(stems("{connection_id}").slot(|| NOON, || 7), Slot::default());
+        assert_eq!(stems("{connection_id}").slot(|| NOON, || 7), FileSlot::default());
         let daily = stems("{date}");
         assert_eq!(daily.slot(|| NOON, || 7), daily.slot(|| NOON + 11 * MILLIS_PER_HOUR, || 8));
         assert_ne!(daily.slot(|| NOON, || 7), daily.slot(|| NOON + 12 * MILLIS_PER_HOUR, || 7));
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn a_connection_id_cannot_leave_the_directory_and_stays_distinct() {
         let template = Template::parse("{connection_id}").unwrap();
-        assert_eq!(template.bind("../x").stem(Slot::default()), "..%2Fx");
+        assert_eq!(template.bind("../x").stem(FileSlot::default()), "..%2Fx");
         assert_ne!(template.bind("a%2Fb"), template.bind("a/b"));
     }
 
@@ -424,7 +424,7 @@ mod tests {
     fn names_of_others_are_not_ours() {
         let ours = stems("{connection_id}");
         let base =
-            Base::new("acme-b1", Opening { at: Timestamp::from_millisecond(NOON).unwrap(), counter: 0 });
+            Base::new("acme-b1", FileNumber { at: Timestamp::from_millisecond(NOON).unwrap(), counter: 0 });
         assert_eq!(base.open(), "acme-b1-20261121T120000000Z-000000.jsonl.open");
         assert!(parse(&base.open(), &ours).is_some());
         for other in [
@@ -449,15 +449,15 @@ mod tests {
             millis in prop_oneof![0i64..4_000_000_000_000, -70_000_000_000_000i64..270_000_000_000_000, any::<i64>()],
         ) {
             let stems = stems(template);
-            let opening = Opening { at: Timestamp::from_millisecond(opened).unwrap(), counter };
+            let opening = FileNumber { at: Timestamp::from_millisecond(opened).unwrap(), counter };
             let stem = stems.stem(stems.slot(|| millis, || partition));
             let base = Base::new(&stem, opening);
             for (name, state) in [
                 (base.open(), FileState::Open),
-                (base.finished(Compression::None), FileState::Finished),
-                (base.finished(Compression::Zstd), FileState::Finished),
-                (base.temporary(Compression::Gzip), FileState::Temporary),
-                (base.ready(Compression::Gzip), FileState::Ready(Compression::Gzip)),
+                (base.finished(FileCompression::None), FileState::Finished),
+                (base.finished(FileCompression::Zstd), FileState::Finished),
+                (base.temporary(FileCompression::Gzip), FileState::Temporary),
+                (base.ready(FileCompression::Gzip), FileState::Ready(FileCompression::Gzip)),
             ] {
                 let parsed = parse(&name, &stems);
                 let expected = Parsed { base: base.clone(), stem: stem.clone(), opening, state };
@@ -468,7 +468,7 @@ mod tests {
         #[test]
         fn names_of_one_stem_sort_by_time(a in 0i64..4_000_000_000_000, b in 0i64..4_000_000_000_000, n in 0u32..999_999, m in 0u32..999_999) {
             let name = |millis, counter| {
-                Base::new("x", Opening { at: Timestamp::from_millisecond(millis).unwrap(), counter })
+                Base::new("x", FileNumber { at: Timestamp::from_millisecond(millis).unwrap(), counter })
             };
             prop_assert_eq!(name(a, n).cmp(&name(b, m)), (a, n).cmp(&(b, m)));
         }

@@ -8,20 +8,20 @@ use jiff::Timestamp;
 
 use super::JournalSettings;
 use super::disk::{Disk, Locking, OsDisk};
-use super::name::{Base, Opening, Slot};
+use super::error::JournalError;
+use super::name::{Base, FileNumber, FileSlot};
 use super::quota::Quota;
 use super::recovery::refuse_doubles;
 use super::store::holdings;
-use super::trouble::Trouble;
 use crate::units::Size;
 
 /// Looks at the directory, writes and removes a file there, and tries the lock. Returns lines worth
 /// knowing; those that begin with `warning: ` more so.
-pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, Trouble> {
+pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, JournalError> {
     look(settings, OsDisk).map_err(|trouble| trouble.explained(&OsDisk, settings))
 }
 
-fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble> {
+fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, JournalError> {
     let directory = settings.directory.as_path();
     let above = nearest(disk, directory)?;
     name_fits(disk, above, settings)?;
@@ -29,7 +29,7 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble
         write_and_remove(disk, above)?;
         return Ok(vec![format!("{} does not exist yet and can be made", directory.display())]);
     }
-    let entries = disk.list(directory).map_err(Trouble::io("list", directory))?;
+    let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     refuse_doubles(directory, &entries, &settings.stems)?;
     let seen = holdings(&disk, settings)?;
     write_and_remove(disk, directory)?;
@@ -46,15 +46,15 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Trouble
 }
 
 /// The nearest directory on the way to `path` that exists.
-fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, Trouble> {
+fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
     for above in path.ancestors() {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match disk.exists(above) {
             Ok(true) if above.is_dir() => return Ok(above),
             // As opening says it: what is there is in the way.
-            Ok(true) => return Err(Trouble::io("make", path)(io::ErrorKind::NotADirectory.into())),
+            Ok(true) => return Err(JournalError::io("make", path)(io::ErrorKind::NotADirectory.into())),
             Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
-                return Err(Trouble::io("look for", above)(error));
+                return Err(JournalError::io("look for", above)(error));
             }
             _ => {}
         }
@@ -63,8 +63,8 @@ fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, Trouble> {
 }
 
 /// Whether `directory` lets other users in: what to do.
-pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, Trouble> {
-    let mode = fs::metadata(directory).map_err(Trouble::io("look at", directory))?.permissions().mode();
+pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, JournalError> {
+    let mode = fs::metadata(directory).map_err(JournalError::io("look at", directory))?.permissions().mode();
     let warning = || {
         let (directory, mode) = (directory.display(), mode & 0o777);
         format!("{directory} is open to other users (mode {mode:03o}): the files name people, so chmod 700")
@@ -73,34 +73,34 @@ pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, Trouble
 }
 
 /// The longest of the names that a file has on its way.
-fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Result<(), Trouble> {
-    let opening = Opening { at: Timestamp::now(), ..Opening::FIRST };
-    let stem = settings.stems.stem(Slot::default());
+fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Result<(), JournalError> {
+    let opening = FileNumber { at: Timestamp::now(), ..FileNumber::FIRST };
+    let stem = settings.stems.stem(FileSlot::default());
     for name in Base::new(&stem, opening).names() {
         let path = directory.join(name);
-        disk.exists(&path).map_err(Trouble::io("look for", &path))?;
+        disk.exists(&path).map_err(JournalError::io("look for", &path))?;
     }
     Ok(())
 }
 
-fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), Trouble> {
+fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), JournalError> {
     let path = directory.join(format!(".probe-{}-{}", std::process::id(), Timestamp::now().as_nanosecond()));
-    let mut file = disk.create(&path).map_err(Trouble::io("create", &path))?;
+    let mut file = disk.create(&path).map_err(JournalError::io("create", &path))?;
     let written = file.append(b"probe\n").and_then(|()| file.sync());
-    disk.remove(&path).map_err(Trouble::io("remove", &path))?;
-    written.map_err(Trouble::io("write", &path))
+    disk.remove(&path).map_err(JournalError::io("remove", &path))?;
+    written.map_err(JournalError::io("write", &path))
 }
 
 /// A warning only: most often it is the bridge itself that runs beside `check`.
-fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>, Trouble> {
+fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>, JournalError> {
     let path = &settings.directory.join(settings.stems.lock_name());
-    if !disk.exists(path).map_err(Trouble::io("look for", path))? {
+    if !disk.exists(path).map_err(JournalError::io("look for", path))? {
         return Ok(None);
     }
-    match disk.lock(path).map_err(Trouble::io("lock", path))? {
+    match disk.lock(path).map_err(JournalError::io("lock", path))? {
         Locking::Locked(_) => Ok(None),
         Locking::HeldBy(holder) => {
-            let held = Trouble::Locked { path: path.clone(), holder, section: settings.section.clone() };
+            let held = JournalError::Locked { path: path.clone(), holder, section: settings.section.clone() };
             Ok(Some(format!("warning: {held}")))
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::JournalSettings;
-use super::name::Opening;
-use super::trouble::Trouble;
+use super::error::JournalError;
+use super::name::FileNumber;
 
 /// Once a limit is reached the directory is looked at so often at most.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -25,7 +25,7 @@ pub(super) struct Holdings {
     /// The bytes of these.
     pub(super) finished_bytes: u64,
     /// The newest of all names.
-    pub(super) newest: Option<Opening>,
+    pub(super) newest: Option<FileNumber>,
 }
 
 /// A limit that is reached.
@@ -68,16 +68,21 @@ impl Quota {
     }
 
     /// The same as the trouble that a writer is in.
-    pub(super) fn check(&self, more: u64, now: Timestamp, settings: &JournalSettings) -> Result<(), Trouble> {
+    pub(super) fn check(
+        &self,
+        more: u64,
+        now: Timestamp,
+        settings: &JournalSettings,
+    ) -> Result<(), JournalError> {
         let (directory, section) = (settings.directory.clone(), settings.section.clone());
         match self.exceeded(more, now) {
             None => Ok(()),
             Some(Exceeded::Total(total)) => {
                 let limit = self.max_total.unwrap_or(total);
-                Err(Trouble::Full { directory, total, limit, section, movable: String::new() })
+                Err(JournalError::Full { directory, total, limit, section, movable: String::new() })
             }
             Some(Exceeded::Age) => {
-                Err(Trouble::Stale { directory, limit: self.max_age.unwrap_or_default(), section })
+                Err(JournalError::Stale { directory, limit: self.max_age.unwrap_or_default(), section })
             }
         }
     }

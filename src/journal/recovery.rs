@@ -6,13 +6,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::config::Compression;
-use super::disk::{Disk, DiskFile, Entry};
+use super::config::FileCompression;
+use super::disk::{DirEntry, Disk, DiskFile};
+use super::error::JournalError;
 use super::finish::{publish, remove};
 use super::line_file::UNSYNCED;
-use super::memory::Memory;
 use super::name::{Base, FileState, Parsed, Stems, parse};
-use super::trouble::Trouble;
+use super::synced_lengths::SyncedLengths;
 
 const CHUNK: usize = 64 << 10;
 
@@ -30,9 +30,9 @@ pub(super) fn recover(
     disk: &dyn Disk,
     directory: &Path,
     stems: &Stems,
-    memory: &Memory,
-) -> Result<Vec<Left>, Trouble> {
-    let entries = disk.list(directory).map_err(Trouble::io("list", directory))?;
+    memory: &SyncedLengths,
+) -> Result<Vec<Left>, JournalError> {
+    let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     let mut open = complete_interrupted(disk, directory, &entries, stems)?;
     memory.retain(|path| open.keys().any(|base| directory.join(base.open()) == path));
     let mut left = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn recover(
         }
     }
     // A process that died between creating a file and syncing the directory left that to us.
-    disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
+    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
     Ok(left)
 }
 
@@ -51,11 +51,11 @@ pub(super) fn recover(
 fn complete_interrupted(
     disk: &dyn Disk,
     directory: &Path,
-    entries: &[Entry],
+    entries: &[DirEntry],
     stems: &Stems,
-) -> Result<BTreeMap<Base, Parsed>, Trouble> {
+) -> Result<BTreeMap<Base, Parsed>, JournalError> {
     let mut open = BTreeMap::new();
-    let mut ready: Vec<(Base, Compression)> = Vec::new();
+    let mut ready: Vec<(Base, FileCompression)> = Vec::new();
     refuse_doubles(directory, entries, stems)?;
     for entry in entries {
         let Some(parsed) = parse(&entry.name, stems) else { continue };
@@ -77,7 +77,11 @@ fn complete_interrupted(
 
 /// A file that is still to be finished, and a finished one of that name already, as when somebody has put a copy
 /// back: nothing is overwritten, and it is told before the file grows on.
-pub(super) fn refuse_doubles(directory: &Path, entries: &[Entry], stems: &Stems) -> Result<(), Trouble> {
+pub(super) fn refuse_doubles(
+    directory: &Path,
+    entries: &[DirEntry],
+    stems: &Stems,
+) -> Result<(), JournalError> {
     let (mut finished, mut unfinished) = (HashMap::new(), Vec::new());
     for entry in entries {
         match parse(&entry.name, stems) {
@@ -87,32 +91,37 @@ pub(super) fn refuse_doubles(directory: &Path, entries: &[Entry], stems: &Stems)
         }
     }
     match unfinished.iter().find_map(|base| finished.get(base)) {
-        Some(double) => Err(Trouble::Exists { path: directory.join(&double.name) }),
+        Some(double) => Err(JournalError::Exists { path: directory.join(&double.name) }),
         None => Ok(()),
     }
 }
 
 /// Cuts a file back to what is known to be synced, or else to its last complete line before what a power cut has
 /// left of it; returns its length. One without content is removed.
-fn repair(disk: &dyn Disk, directory: &Path, base: &Base, memory: &Memory) -> Result<u64, Trouble> {
+fn repair(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: &Base,
+    memory: &SyncedLengths,
+) -> Result<u64, JournalError> {
     let path = directory.join(base.open());
-    let mut file = disk.open(&path).map_err(Trouble::io("open", &path))?;
-    let len = file.len().map_err(Trouble::io("read", &path))?;
+    let mut file = disk.open(&path).map_err(JournalError::io("open", &path))?;
+    let len = file.len().map_err(JournalError::io("read", &path))?;
     let bound = match memory.synced(&path) {
         Some(synced) => synced.min(len),
-        None => first_zero(file.as_ref(), len).map_err(Trouble::io("read", &path))?.unwrap_or(len),
+        None => first_zero(file.as_ref(), len).map_err(JournalError::io("read", &path))?.unwrap_or(len),
     };
-    let keep = last_line_end(file.as_ref(), bound).map_err(Trouble::io("read", &path))?;
+    let keep = last_line_end(file.as_ref(), bound).map_err(JournalError::io("read", &path))?;
     if keep < len {
         tracing::warn!(
             file = %path.display(),
             bytes = len - keep,
             "cut off what was written but never confirmed; the broker still has it"
         );
-        file.truncate(keep).map_err(Trouble::io("truncate", &path))?;
+        file.truncate(keep).map_err(JournalError::io("truncate", &path))?;
     }
     // Synced in any case: what a dead process wrote may not be on the disk yet, and it is built on now.
-    file.sync().map_err(Trouble::io("sync", &path))?;
+    file.sync().map_err(JournalError::io("sync", &path))?;
     if keep == 0 {
         remove(disk, directory, &path)?;
         memory.forget(&path);

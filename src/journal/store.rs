@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::config::Compression;
+use super::config::FileCompression;
 use super::disk::{Disk, Lock, Locking};
+use super::error::JournalError;
 use super::finish::Unfinished;
 use super::line_file::{LineFile, sync_all};
-use super::memory::Memory;
-use super::name::{Base, FileState, Opening, Slot, parse};
+use super::name::{Base, FileNumber, FileSlot, FileState, parse};
 use super::quota::{Holdings, Quota};
 use super::recovery::{Left, recover};
-use super::trouble::Trouble;
+use super::synced_lengths::SyncedLengths;
 use super::{Group, JournalSettings};
 
 /// What compressing may add to what can't be compressed, beyond a 64th of it.
@@ -25,16 +25,16 @@ const MAX_UNFINISHED: usize = 8192;
 /// Why a group is not durable. In every case nothing of it is left in the files, now or after the next
 /// opening.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum CommitError {
     /// Everything is as it was before; the group may be tried again.
-    TakenBack(Trouble),
+    TakenBack(JournalError),
     /// The journal must be opened anew.
-    Broken(Trouble),
+    Broken(JournalError),
 }
 
-impl Failure {
+impl CommitError {
     /// The cause.
-    pub(crate) fn trouble(&self) -> &Trouble {
+    pub(crate) fn error(&self) -> &JournalError {
         match self {
             Self::TakenBack(trouble) | Self::Broken(trouble) => trouble,
         }
@@ -45,7 +45,7 @@ impl Failure {
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
-    memory: Memory,
+    memory: SyncedLengths,
     quota: Quota,
     /// By stem.
     files: HashMap<String, LineFile>,
@@ -58,7 +58,7 @@ pub(crate) struct Journal {
     /// Creations that may not be durable yet.
     directory_dirty: bool,
     /// The newest given away, by earlier processes too: names never go back.
-    last: Opening,
+    last: FileNumber,
     /// Counts the waves of writing, to tell which file was written least recently.
     wave: u64,
     lock: Box<dyn Lock>,
@@ -69,9 +69,9 @@ impl Journal {
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         settings: JournalSettings,
-        memory: Memory,
+        memory: SyncedLengths,
         now: Timestamp,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, JournalError> {
         let opened = Self::opened(Arc::clone(&disk), &settings, memory, now);
         opened.map_err(|trouble| trouble.explained(disk.as_ref(), &settings))
     }
@@ -79,22 +79,26 @@ impl Journal {
     fn opened(
         disk: Arc<dyn Disk>,
         settings: &JournalSettings,
-        memory: Memory,
+        memory: SyncedLengths,
         now: Timestamp,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, JournalError> {
         let directory = settings.directory.as_path();
-        disk.make_directory(directory).map_err(Trouble::io("make", directory))?;
+        disk.make_directory(directory).map_err(JournalError::io("make", directory))?;
         let lock_path = directory.join(settings.stems.lock_name());
-        let lock = match disk.lock(&lock_path).map_err(Trouble::io("lock", &lock_path))? {
+        let lock = match disk.lock(&lock_path).map_err(JournalError::io("lock", &lock_path))? {
             Locking::Locked(lock) => lock,
             Locking::HeldBy(holder) => {
-                return Err(Trouble::Locked { path: lock_path, holder, section: settings.section.clone() });
+                return Err(JournalError::Locked {
+                    path: lock_path,
+                    holder,
+                    section: settings.section.clone(),
+                });
             }
         };
         let left = recover(disk.as_ref(), directory, &settings.stems, &memory)?;
         let seen = holdings(disk.as_ref(), settings)?;
         // The note remembers names whose files were moved away since.
-        let noted = lock.note().ok().and_then(|note| Opening::parse(&note));
+        let noted = lock.note().ok().and_then(|note| FileNumber::parse(&note));
         let mut journal = Self {
             quota: Quota::new(settings.max_total, settings.max_age, seen, now),
             disk,
@@ -105,9 +109,9 @@ impl Journal {
             finishing: 0,
             pressed: false,
             directory_dirty: false,
-            last: Opening::FIRST
-                .max(noted.unwrap_or(Opening::FIRST))
-                .max(seen.newest.unwrap_or(Opening::FIRST)),
+            last: FileNumber::FIRST
+                .max(noted.unwrap_or(FileNumber::FIRST))
+                .max(seen.newest.unwrap_or(FileNumber::FIRST)),
             wave: 0,
             lock,
         };
@@ -142,22 +146,22 @@ impl Journal {
 
     /// Appends a group and makes it durable. Returns only when every line is on the disk, or none is
     /// answered for.
-    pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
+    pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
         let outcome = self.put(group, now);
         outcome.map_err(|failure| {
-            self.pressed |= failure.trouble().wants_room();
+            self.pressed |= failure.error().wants_room();
             match failure {
-                Failure::TakenBack(trouble) => Failure::TakenBack(self.explained(trouble)),
-                Failure::Broken(trouble) => Failure::Broken(self.explained(trouble)),
+                CommitError::TakenBack(trouble) => CommitError::TakenBack(self.explained(trouble)),
+                CommitError::Broken(trouble) => CommitError::Broken(self.explained(trouble)),
             }
         })
     }
 
-    fn explained(&self, trouble: Trouble) -> Trouble {
+    fn explained(&self, trouble: JournalError) -> JournalError {
         trouble.explained(self.disk.as_ref(), &self.settings)
     }
 
-    fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), Failure> {
+    fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
         let parts: Vec<(String, &[u8])> =
             group.parts().map(|(slot, lines)| (self.stem(slot), lines)).collect();
         let written = self
@@ -174,11 +178,11 @@ impl Journal {
         }
     }
 
-    fn stem(&self, slot: Slot) -> String {
+    fn stem(&self, slot: FileSlot) -> String {
         self.settings.stems.stem(slot)
     }
 
-    fn within_limits(&mut self, more: u64, now: Timestamp) -> Result<(), Trouble> {
+    fn within_limits(&mut self, more: u64, now: Timestamp) -> Result<(), JournalError> {
         if self.quota.exceeded(more, now).is_some() && self.quota.may_look(now) {
             let seen = holdings(self.disk.as_ref(), &self.settings)?;
             self.quota.look(seen, now);
@@ -188,8 +192,8 @@ impl Journal {
 
     /// The last of the room is for compressing: without it no file could ever be finished, and so nothing be
     /// moved away. One file at a time is compressed, at worst to its own size.
-    fn within_reserve(&self, parts: &[(String, &[u8])]) -> Result<(), Trouble> {
-        if self.settings.compression == Compression::None {
+    fn within_reserve(&self, parts: &[(String, &[u8])]) -> Result<(), JournalError> {
+        if self.settings.compression == FileCompression::None {
             return Ok(());
         }
         let grown = |(stem, lines): &(String, &[u8])| {
@@ -202,7 +206,7 @@ impl Journal {
         let more: u64 = parts.iter().map(|(_, lines)| lines.len() as u64).sum();
         let needed = largest + largest / 64 + OVERHEAD;
         let directory = &self.settings.directory;
-        let room = self.disk.room(directory).map_err(Trouble::io("look at", directory))?;
+        let room = self.disk.room(directory).map_err(JournalError::io("look at", directory))?;
         if room >= needed + more {
             return Ok(());
         }
@@ -211,7 +215,7 @@ impl Journal {
             false => "make room on its file system: {movable}",
         };
         let (directory, advice) = (directory.clone(), advice.to_owned());
-        Err(Trouble::Reserve { directory, room, needed, finishing: self.may_make_room(), advice })
+        Err(JournalError::Reserve { directory, room, needed, finishing: self.may_make_room(), advice })
     }
 
     /// Whether a file is being finished, or will be since room is wanted.
@@ -220,7 +224,7 @@ impl Journal {
     }
 
     /// Writes and syncs the parts, no more files at once than may be open.
-    fn write(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), Trouble> {
+    fn write(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), JournalError> {
         for wave in parts.chunks(self.settings.max_open) {
             self.wave += 1;
             for (stem, lines) in wave {
@@ -231,13 +235,13 @@ impl Journal {
         }
         if self.directory_dirty {
             let directory = &self.settings.directory;
-            self.disk.sync_directory(directory).map_err(Trouble::io("sync", directory))?;
+            self.disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
             self.directory_dirty = false;
         }
         Ok(())
     }
 
-    fn append(&mut self, stem: &str, lines: &[u8], now: Timestamp) -> Result<(), Trouble> {
+    fn append(&mut self, stem: &str, lines: &[u8], now: Timestamp) -> Result<(), JournalError> {
         if self.files.get(stem).is_none_or(|file| file.handle.is_none()) {
             self.make_room();
         }
@@ -261,24 +265,24 @@ impl Journal {
         }
     }
 
-    fn create(&mut self, stem: &str, now: Timestamp) -> Result<LineFile, Trouble> {
+    fn create(&mut self, stem: &str, now: Timestamp) -> Result<LineFile, JournalError> {
         let base = self.next_base(stem, now)?;
         let path = self.settings.directory.join(base.open());
-        let handle = self.disk.create(&path).map_err(Trouble::io("create", &path))?;
+        let handle = self.disk.create(&path).map_err(JournalError::io("create", &path))?;
         self.directory_dirty = true;
         self.memory.remember(&path, 0);
         Ok(LineFile { handle: Some(handle), ..LineFile::new(base, path, 0, now) })
     }
 
     /// A name that sorts behind every earlier one and that no file has, in whatever state.
-    fn next_base(&mut self, stem: &str, now: Timestamp) -> Result<Base, Trouble> {
+    fn next_base(&mut self, stem: &str, now: Timestamp) -> Result<Base, JournalError> {
         loop {
             self.last = self.last.next(now);
             let base = Base::new(stem, self.last);
             let mut free = true;
             for name in base.names() {
                 let path = self.settings.directory.join(name);
-                free &= !self.disk.exists(&path).map_err(Trouble::io("look for", &path))?;
+                free &= !self.disk.exists(&path).map_err(JournalError::io("look for", &path))?;
             }
             if free {
                 if let Err(error) = self.lock.set_note(&self.last.to_string()) {
@@ -299,8 +303,8 @@ impl Journal {
     }
 
     /// Cuts every file back to what was durable before.
-    fn take_back(&mut self, trouble: Trouble) -> Failure {
-        let mut broken = matches!(trouble, Trouble::Moved { .. });
+    fn take_back(&mut self, trouble: JournalError) -> CommitError {
+        let mut broken = matches!(trouble, JournalError::Moved { .. });
         for file in self.files.values_mut().filter(|file| file.is_dirty()) {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();
@@ -310,7 +314,7 @@ impl Journal {
         }
         // A directory that is gone is made anew, and locked, by opening.
         broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
-        if broken { Failure::Broken(trouble) } else { Failure::TakenBack(trouble) }
+        if broken { CommitError::Broken(trouble) } else { CommitError::TakenBack(trouble) }
     }
 
     /// Takes out the files that are due, `room` at most, least recently written first where there are too
@@ -373,10 +377,10 @@ impl Journal {
     }
 }
 
-pub(super) fn holdings(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, Trouble> {
+pub(super) fn holdings(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, JournalError> {
     let directory = &settings.directory;
     let mut seen = Holdings::default();
-    for entry in disk.list(directory).map_err(Trouble::io("list", directory))? {
+    for entry in disk.list(directory).map_err(JournalError::io("list", directory))? {
         let Some(parsed) = parse(&entry.name, &settings.stems) else { continue };
         seen.total += entry.len;
         seen.newest = seen.newest.max(Some(parsed.opening));

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::config::Compression;
-use super::disk::{Disk, DiskFile, Entry, Lock, Locking};
+use super::config::FileCompression;
+use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
 use super::name::Template;
 use super::{JournalSettings, Rotation};
 
@@ -19,7 +19,7 @@ pub(crate) fn settings() -> JournalSettings {
         section: "sinks.file".to_owned(),
         directory: "/data".into(),
         stems: Template::parse("{connection_id}").unwrap().bind("b1"),
-        compression: Compression::None,
+        compression: FileCompression::None,
         rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
         max_open: 2,
         max_total: None,
@@ -47,13 +47,13 @@ pub(crate) enum Op {
 
 /// A file system with one directory. Only what was synced survives [`MemoryDisk::crash`]; what was not may.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
+pub(crate) struct MemoryDisk(Arc<Mutex<DiskState>>);
 
 type Failing = Box<dyn FnMut(Op, &Path) -> Option<io::Error> + Send>;
 
 #[derive(Default)]
-struct State {
-    nodes: Vec<Node>,
+struct DiskState {
+    nodes: Vec<DiskNode>,
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
     directory: bool,
@@ -68,7 +68,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Node {
+struct DiskNode {
     data: Vec<u8>,
     durable: Vec<u8>,
 }
@@ -160,18 +160,18 @@ impl MemoryDisk {
     pub(crate) fn put(&self, path: &Path, data: &[u8]) {
         let mut state = self.state();
         state.directory = true;
-        let node = Node { data: data.to_vec(), durable: data.to_vec() };
+        let node = DiskNode { data: data.to_vec(), durable: data.to_vec() };
         state.nodes.push(node);
         let at = state.nodes.len() - 1;
         state.names.insert(path.to_owned(), at);
         state.durable_names.insert(path.to_owned(), at);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap()
     }
 
-    fn step(&self, op: Op, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+    fn step(&self, op: Op, path: &Path) -> io::Result<MutexGuard<'_, DiskState>> {
         let mut state = self.state();
         state.operations += 1;
         if state.crash_at.is_some_and(|at| state.operations > at) {
@@ -198,9 +198,9 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+    fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.step(Op::Look, directory)?;
-        let entry = |(path, node): (&PathBuf, &usize)| Entry {
+        let entry = |(path, node): (&PathBuf, &usize)| DirEntry {
             name: path.file_name().unwrap().to_str().unwrap().to_owned(),
             len: state.nodes[*node].data.len() as u64,
             modified: Timestamp::UNIX_EPOCH,
@@ -216,7 +216,7 @@ impl Disk for MemoryDisk {
         if !state.directory {
             return Err(not_found());
         }
-        state.nodes.push(Node::default());
+        state.nodes.push(DiskNode::default());
         let node = state.nodes.len() - 1;
         state.names.insert(path.to_owned(), node);
         drop(state);

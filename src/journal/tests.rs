@@ -13,15 +13,15 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 
-use super::config::Compression;
+use super::config::FileCompression;
 use super::finish::{Unfinished, finish};
-use super::name::{Base, Opening, Slot, Template};
+use super::name::{Base, FileNumber, FileSlot, Template};
 use super::testing::{self, MemoryDisk, Op};
-use super::{Failure, Group, Journal, JournalSettings, Memory, Trouble};
+use super::{CommitError, Group, Journal, JournalError, JournalSettings, SyncedLengths};
 
 const DIRECTORY: &str = "/data";
 
-fn settings(compression: Compression, name: &str) -> JournalSettings {
+fn settings(compression: FileCompression, name: &str) -> JournalSettings {
     JournalSettings { stems: Template::parse(name).unwrap().bind("b1"), compression, ..testing::settings() }
 }
 
@@ -30,11 +30,11 @@ fn now() -> Timestamp {
 }
 
 fn base(counter: u32) -> Base {
-    Base::new("b1", Opening { at: now(), counter })
+    Base::new("b1", FileNumber { at: now(), counter })
 }
 
 /// A group of one line of so many bytes.
-fn one_line(slot: Slot, bytes: usize) -> Group<()> {
+fn one_line(slot: FileSlot, bytes: usize) -> Group<()> {
     let mut group = Group::default();
     let write = |lines: &mut Vec<u8>| {
         lines.resize(bytes, b'x');
@@ -45,28 +45,28 @@ fn one_line(slot: Slot, bytes: usize) -> Group<()> {
 }
 
 /// A process with its journal: writes numbered lines, remembers which are durable.
-struct Process {
+struct TestProcess {
     disk: MemoryDisk,
     settings: JournalSettings,
-    memory: Memory,
+    memory: SyncedLengths,
     journal: Option<Journal>,
     next: u32,
     durable: Vec<u32>,
     clock: Timestamp,
 }
 
-impl Process {
+impl TestProcess {
     fn new(disk: &MemoryDisk, settings: JournalSettings) -> Self {
-        let (disk, memory) = (disk.clone(), Memory::default());
+        let (disk, memory) = (disk.clone(), SyncedLengths::default());
         Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new(), clock: now() }
     }
 
     /// Another process after this one has died: all that is left is the disk.
     fn successor(self) -> Self {
-        Self { memory: Memory::default(), journal: None, ..self }
+        Self { memory: SyncedLengths::default(), journal: None, ..self }
     }
 
-    fn open(&mut self) -> Result<(), Trouble> {
+    fn open(&mut self) -> Result<(), JournalError> {
         if self.journal.is_none() {
             let disk = Arc::new(self.disk.clone());
             self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), self.clock)?);
@@ -95,8 +95,8 @@ impl Process {
                 self.next += count;
                 return true;
             }
-            Err(Failure::Broken(_)) => self.journal = None,
-            Err(Failure::TakenBack(_)) => {}
+            Err(CommitError::Broken(_)) => self.journal = None,
+            Err(CommitError::TakenBack(_)) => {}
         }
         false
     }
@@ -150,7 +150,7 @@ impl Process {
 }
 
 /// The whole life of a journal: groups, rotations in between, a clean end.
-fn live(process: &mut Process) {
+fn live(process: &mut TestProcess) {
     for count in [2, 1, 5, 3, 4] {
         if process.disk.is_off() || !process.write(count) {
             return;
@@ -162,17 +162,22 @@ fn live(process: &mut Process) {
 
 /// Crashes the machine, or kills the process, at every single operation of its life; what was durable must
 /// be there once for a reader after a restart, and what was not at most once.
-fn survive_every_crash(compression: Compression, name: &str, machine: bool, keep: impl Fn(usize) -> usize) {
+fn survive_every_crash(
+    compression: FileCompression,
+    name: &str,
+    machine: bool,
+    keep: impl Fn(usize) -> usize,
+) {
     let crash = |disk: &MemoryDisk| if machine { disk.crash(&keep) } else { disk.kill() };
     survive(compression, name, false, &crash);
-    if compression != Compression::None {
+    if compression != FileCompression::None {
         survive(compression, name, true, &crash);
     }
 }
 
 /// The same, and the power cut leaves pages of zeros.
 fn survive_every_crash_leaving(
-    compression: Compression,
+    compression: FileCompression,
     name: &str,
     keep: impl Fn(usize) -> usize,
     is_zero: impl Fn(usize) -> bool,
@@ -181,10 +186,10 @@ fn survive_every_crash_leaving(
 }
 
 /// `cramped`: there is no room to compress anything.
-fn survive(compression: Compression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
+fn survive(compression: FileCompression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
     for crash_at in 0.. {
         let disk = MemoryDisk::default();
-        let mut process = Process::new(&disk, settings(compression, name));
+        let mut process = TestProcess::new(&disk, settings(compression, name));
         if cramped {
             disk.fail(|op, path| {
                 let compressing =
@@ -220,7 +225,7 @@ fn survive(compression: Compression, name: &str, cramped: bool, crash: &dyn Fn(&
 
 #[test]
 fn no_crash_loses_or_doubles_a_line() {
-    for compression in [Compression::None, Compression::Zstd, Compression::Gzip] {
+    for compression in [FileCompression::None, FileCompression::Zstd, FileCompression::Gzip] {
         for name in ["{connection_id}", "{connection_id}-{partition}"] {
             survive_every_crash(compression, name, false, |n| n);
             survive_every_crash(compression, name, true, |_| 0);
@@ -235,15 +240,16 @@ fn no_crash_loses_or_doubles_a_line() {
 #[test]
 fn no_error_loses_or_doubles_a_line() {
     for (compression, kind) in [
-        (Compression::None, io::ErrorKind::Other),
-        (Compression::Zstd, io::ErrorKind::Other),
-        (Compression::None, io::ErrorKind::StorageFull),
-        (Compression::Gzip, io::ErrorKind::StorageFull),
+        (FileCompression::None, io::ErrorKind::Other),
+        (FileCompression::Zstd, io::ErrorKind::Other),
+        (FileCompression::None, io::ErrorKind::StorageFull),
+        (FileCompression::Gzip, io::ErrorKind::StorageFull),
     ] {
         for duration in [1, 2, 3, 7] {
             for fail_from in 0..120 {
                 let disk = MemoryDisk::default();
-                let mut process = Process::new(&disk, settings(compression, "{connection_id}-{partition}"));
+                let mut process =
+                    TestProcess::new(&disk, settings(compression, "{connection_id}-{partition}"));
                 let mut seen = 0;
                 disk.fail(move |_, _| {
                     seen += 1;
@@ -280,7 +286,7 @@ proptest! {
         name in prop::sample::select(vec!["{connection_id}", "{connection_id}-{partition}"]),
     ) {
         let disk = MemoryDisk::default();
-        let mut process = Process::new(&disk, settings(Compression::Zstd, name));
+        let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, name));
         let mut random = fastrand::Rng::with_seed(seed);
         let mut may_double = std::collections::BTreeSet::new();
         for (count, what) in groups {
@@ -329,7 +335,7 @@ fn files_of_others_are_left_alone() {
     for name in &foreign {
         disk.put(&Path::new(DIRECTORY).join(name), b"torn");
     }
-    let mut process = Process::new(&disk, settings(Compression::Zstd, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, "{connection_id}"));
     assert!(process.write(1));
     process.close();
     for name in &foreign {
@@ -344,7 +350,7 @@ fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed(
     let torn = [b"line 0 of a file\n", vec![b'x'; 200_000].as_slice()].concat();
     disk.put(&path(0), &torn);
     disk.put(&path(1), &vec![b'x'; 70_000]);
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
     process.open().unwrap();
     let files: Vec<_> = disk.files().into_values().collect();
     assert_eq!(files, [b"line 0 of a file\n"]);
@@ -353,9 +359,9 @@ fn a_long_torn_tail_is_cut_back_to_the_last_line_and_a_file_without_one_removed(
 #[test]
 fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
     let disk = MemoryDisk::default();
-    let taken = base(0).finished(Compression::Gzip);
+    let taken = base(0).finished(FileCompression::Gzip);
     disk.put(&Path::new(DIRECTORY).join(&taken), b"kept");
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
     for _ in 0..3 {
         assert!(process.write(4));
         process.rotate();
@@ -367,7 +373,7 @@ fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
 #[test]
 fn with_no_room_to_finish_a_file_grows_on_and_loses_nothing() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::Zstd, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, "{connection_id}"));
     for _ in 0..5 {
         assert!(process.write(5));
         assert!(process.journal.as_mut().unwrap().rotate(now(), 0).is_empty());
@@ -380,7 +386,7 @@ fn with_no_room_to_finish_a_file_grows_on_and_loses_nothing() {
 #[test]
 fn an_old_file_is_due_and_the_next_one_is_told() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
     assert!(process.write(1));
     let journal = process.journal.as_mut().unwrap();
     assert_eq!(journal.next_rotation(now() + 1.hour() - 5.seconds()), Some(Duration::from_secs(5)));
@@ -392,7 +398,7 @@ fn an_old_file_is_due_and_the_next_one_is_told() {
 #[test]
 fn no_more_files_are_open_than_may_be() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}-{partition}"));
     for _ in 0..4 {
         assert!(process.write(3));
         assert!(process.journal.as_ref().unwrap().open_files() <= 2);
@@ -402,7 +408,7 @@ fn no_more_files_are_open_than_may_be() {
 #[test]
 fn a_group_is_refused_whole_when_one_of_its_files_fails() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}-{partition}"));
     assert!(process.write(3));
     let before = disk.files();
     disk.fail(|op, path| {

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::finisher::Finisher;
-use super::name::Slot;
-use super::store::{Failure, Journal};
+use super::name::FileSlot;
+use super::store::{CommitError, Journal};
 
 /// How often a file that is due but can't be taken out yet is looked at again.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ const KEPT_CAPACITY: usize = 4 << 20;
 /// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
-    parts: Vec<(Slot, Vec<u8>)>,
-    index: HashMap<Slot, usize>,
+    parts: Vec<(FileSlot, Vec<u8>)>,
+    index: HashMap<FileSlot, usize>,
     last: usize,
     bytes: usize,
     tickets: Vec<T>,
@@ -45,7 +45,7 @@ impl<T> Group<T> {
     /// Adds what `write` appends to the lines of `slot`; nothing, when it fails.
     pub(crate) fn append<E>(
         &mut self,
-        slot: Slot,
+        slot: FileSlot,
         ticket: T,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -61,7 +61,7 @@ impl<T> Group<T> {
         Ok(())
     }
 
-    fn lines(&mut self, slot: Slot) -> &mut Vec<u8> {
+    fn lines(&mut self, slot: FileSlot) -> &mut Vec<u8> {
         if self.parts.get(self.last).is_none_or(|(last, _)| *last != slot) {
             self.last = *self.index.entry(slot).or_insert(self.parts.len());
             if self.last == self.parts.len() {
@@ -77,7 +77,7 @@ impl<T> Group<T> {
     }
 
     /// The lines for each slot.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (Slot, &[u8])> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (FileSlot, &[u8])> {
         self.parts
             .iter()
             .filter(|(_, lines)| !lines.is_empty())
@@ -107,29 +107,29 @@ pub(crate) enum AfterFailure {
 
 /// The handle on the thread. Dropping it abandons what is not yet being written; the thread then ends, and
 /// gives the files and their lock back, as soon as the disk lets it.
-pub(crate) struct Writer<T> {
-    shared: Arc<Shared<T>>,
+pub(crate) struct JournalWriter<T> {
+    shared: Arc<WriterShared<T>>,
     ended: watch::Receiver<()>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct WriterShared<T> {
+    state: Mutex<WriterState<T>>,
     news: Condvar,
     after_failure: AfterFailure,
 }
 
-struct State<T> {
+struct WriterState<T> {
     pending: Group<T>,
     /// The bytes of the group being written.
     writing: usize,
     paused: bool,
-    stop: Option<Stop>,
+    stop: Option<StopMode>,
     /// The journal must be opened anew.
     broken: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
+enum StopMode {
     Drain,
     Abandon,
 }
@@ -137,21 +137,22 @@ enum Stop {
 enum Turn {
     Write,
     Idle,
-    Stop(Stop),
+    Stop(StopMode),
 }
 
-impl<T: Send + 'static> Writer<T> {
+impl<T: Send + 'static> JournalWriter<T> {
     /// Starts the thread, called `name`. It calls `done` with the tickets of each group and what became of it, in the
     /// order of the groups; after [`Failure::Broken`] it ends.
     pub(crate) fn start(
         name: &str,
         journal: Journal,
         after_failure: AfterFailure,
-        done: impl FnMut(&mut Vec<T>, Result<(), &Failure>) + Send + 'static,
+        done: impl FnMut(&mut Vec<T>, Result<(), &CommitError>) + Send + 'static,
     ) -> io::Result<Self> {
         let finisher = Finisher::start(journal.disk(), journal.settings().clone())?;
-        let state = State { pending: Group::default(), writing: 0, paused: false, stop: None, broken: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), news: Condvar::new(), after_failure });
+        let state =
+            WriterState { pending: Group::default(), writing: 0, paused: false, stop: None, broken: false };
+        let shared = Arc::new(WriterShared { state: Mutex::new(state), news: Condvar::new(), after_failure });
         let (end, ended) = watch::channel(());
         let work = Work { shared: Arc::clone(&shared), finisher, journal, done, _end: end };
         thread::Builder::new().name(name.to_owned()).spawn(move || work.run())?;
@@ -185,26 +186,26 @@ impl<T: Send + 'static> Writer<T> {
 
     /// Writes what is there, finishes every file and ends the thread; [`Ended`] tells when it has ended.
     pub(crate) fn drain(&self) {
-        self.shared.stop(Stop::Drain);
+        self.shared.stop(StopMode::Drain);
     }
 
     /// Something to wait with until the thread has ended and the lock is free.
-    pub(crate) fn ended(&self) -> Ended {
-        Ended(self.ended.clone())
+    pub(crate) fn ended(&self) -> WriterEnd {
+        WriterEnd(self.ended.clone())
     }
 }
 
-impl<T> Drop for Writer<T> {
+impl<T> Drop for JournalWriter<T> {
     fn drop(&mut self) {
-        self.shared.stop(Stop::Abandon);
+        self.shared.stop(StopMode::Abandon);
     }
 }
 
 /// Waits for the end of a writer's thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended(watch::Receiver<()>);
+pub(crate) struct WriterEnd(watch::Receiver<()>);
 
-impl Ended {
+impl WriterEnd {
     /// Returns once the thread has ended. Cancel-safe.
     pub(crate) async fn wait(&mut self) {
         // An error means that the thread has dropped its end, as it does when it ends in whatever way.
@@ -212,14 +213,14 @@ impl Ended {
     }
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+impl<T> WriterShared<T> {
+    fn lock(&self) -> MutexGuard<'_, WriterState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop(&self, how: Stop) {
+    fn stop(&self, how: StopMode) {
         let mut state = self.lock();
-        if state.stop != Some(Stop::Abandon) {
+        if state.stop != Some(StopMode::Abandon) {
             state.stop = Some(how);
         }
         self.news.notify_one();
@@ -227,18 +228,18 @@ impl<T> Shared<T> {
 
     /// Waits for something to do; what is to be written is moved into `group`.
     fn next(&self, group: &mut Group<T>, idle: Option<Duration>) -> Turn {
-        let nothing = |state: &mut State<T>| state.stop.is_none() && state.pending.tickets.is_empty();
+        let nothing = |state: &mut WriterState<T>| state.stop.is_none() && state.pending.tickets.is_empty();
         let limit = idle.unwrap_or(LONGEST_IDLE).clamp(SHORTEST_IDLE, LONGEST_IDLE);
         let (mut state, _) =
             self.news.wait_timeout_while(self.lock(), limit, nothing).unwrap_or_else(PoisonError::into_inner);
         match state.stop {
-            Some(Stop::Abandon) => Turn::Stop(Stop::Abandon),
+            Some(StopMode::Abandon) => Turn::Stop(StopMode::Abandon),
             _ if !state.pending.tickets.is_empty() => {
                 std::mem::swap(&mut state.pending, group);
                 state.writing = group.bytes;
                 Turn::Write
             }
-            Some(Stop::Drain) => Turn::Stop(Stop::Drain),
+            Some(StopMode::Drain) => Turn::Stop(StopMode::Drain),
             None => Turn::Idle,
         }
     }
@@ -258,7 +259,7 @@ impl<T> Shared<T> {
 }
 
 struct Work<T, F> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<WriterShared<T>>,
     /// Dropped before the journal, which holds the lock.
     finisher: Finisher,
     journal: Journal,
@@ -267,15 +268,15 @@ struct Work<T, F> {
     _end: watch::Sender<()>,
 }
 
-impl<T, F: FnMut(&mut Vec<T>, Result<(), &Failure>)> Work<T, F> {
+impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
     fn run(mut self) {
         let mut group = Group::default();
         loop {
             let idle = self.journal.next_rotation(Timestamp::now());
             match self.shared.next(&mut group, idle) {
                 Turn::Idle => {}
-                Turn::Stop(Stop::Abandon) => return,
-                Turn::Stop(Stop::Drain) => return self.close(),
+                Turn::Stop(StopMode::Abandon) => return,
+                Turn::Stop(StopMode::Drain) => return self.close(),
                 Turn::Write => {
                     if !self.write(&mut group) {
                         return;
@@ -290,7 +291,7 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &Failure>)> Work<T, F> {
     fn write(&mut self, group: &mut Group<T>) -> bool {
         self.journal.finishing(self.finisher.largest());
         let outcome = self.journal.commit(group, Timestamp::now());
-        let broken = matches!(outcome, Err(Failure::Broken(_)));
+        let broken = matches!(outcome, Err(CommitError::Broken(_)));
         let overtaken = outcome.is_err().then(|| self.shared.failed(broken));
         (self.done)(&mut group.tickets, outcome.as_ref().copied());
         if let (Some(mut tickets), Err(failure)) = (overtaken, &outcome) {

@@ -50,7 +50,7 @@ pub struct Reading {
 #[derive(Clone, Debug)]
 pub struct Keying {
     pointers: Vec<String>,
-    way: Step,
+    way: ParseStep,
     digest_unusable: bool,
 }
 
@@ -59,7 +59,7 @@ impl Keying {
     /// that neither is empty nor begins with `/` leads nowhere. `digest_unusable`: a body without a usable
     /// key is keyed by its own MD5 instead of ending in the dead letters.
     pub fn new(pointers: Vec<String>, digest_unusable: bool) -> Self {
-        let mut way = Step::default();
+        let mut way = ParseStep::default();
         for (slot, pointer) in pointers.iter().enumerate() {
             way.lay(pointer, slot);
         }
@@ -94,7 +94,7 @@ impl Keying {
         match start {
             Some(b'"') => {
                 let mut found = [None];
-                let whole = Step { slot: Some(0), members: Vec::new() };
+                let whole = ParseStep { slot: Some(0), members: Vec::new() };
                 walk(text, &whole, &mut found)?;
                 *is_json = true;
                 found[0].flatten().ok_or(KeyDefect::NotAnMd5)
@@ -125,7 +125,7 @@ impl Keying {
 /// What a pointer led to: nothing, or something, which is a key or not.
 type Found = Option<Option<Key>>;
 
-fn walk(text: &str, way: &Step, found: &mut [Found]) -> Result<(), KeyDefect> {
+fn walk(text: &str, way: &ParseStep, found: &mut [Found]) -> Result<(), KeyDefect> {
     let mut json = serde_json::Deserializer::from_str(text);
     Walk { step: way, found }
         .deserialize(&mut json)
@@ -135,12 +135,12 @@ fn walk(text: &str, way: &Step, found: &mut [Found]) -> Result<(), KeyDefect> {
 
 /// All pointers as one tree: a step into a value, the pointer that ends there, and the steps on from it.
 #[derive(Clone, Debug, Default)]
-struct Step {
+struct ParseStep {
     slot: Option<usize>,
-    members: Vec<(String, Step)>,
+    members: Vec<(String, ParseStep)>,
 }
 
-impl Step {
+impl ParseStep {
     /// Adds the pointer whose find goes into `slot`.
     fn lay(&mut self, pointer: &str, slot: usize) {
         let mut step = self;
@@ -181,7 +181,7 @@ impl Step {
 
 /// The walk through one value.
 struct Walk<'a> {
-    step: &'a Step,
+    step: &'a ParseStep,
     found: &'a mut [Found],
 }
 
@@ -264,10 +264,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
 }
 
 /// Reads a member's name: the step that it is, if it is one.
-struct Name<'a>(&'a Step);
+struct Name<'a>(&'a ParseStep);
 
 impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
-    type Value = Option<&'a Step>;
+    type Value = Option<&'a ParseStep>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -275,7 +275,7 @@ impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
 }
 
 impl<'a> Visitor<'_> for Name<'a> {
-    type Value = Option<&'a Step>;
+    type Value = Option<&'a ParseStep>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a member's name")

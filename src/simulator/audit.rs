@@ -2,11 +2,11 @@
 
 use memchr::memmem;
 
-use super::generator::{Generator, Slot};
+use super::generator::{Generator, StreamSlot};
 
 /// Where a body was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum AuditedPlace {
     /// In a sink.
     Sink,
     /// Among the dead letters.
@@ -15,7 +15,7 @@ pub enum Place {
 
 /// What an audit found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct AuditResult {
     /// Different events found in the sink.
     pub delivered: u64,
     /// Different events found among the dead letters.
@@ -32,7 +32,7 @@ pub struct Findings {
     pub altered: u64,
 }
 
-impl Findings {
+impl AuditResult {
     /// Whether nothing is amiss.
     pub fn is_clean(&self) -> bool {
         let Self { delivered: _, dead: _, doubled, lost, disordered, misplaced, altered } = self;
@@ -49,7 +49,7 @@ pub struct Audit {
     /// By person: one more than the last serial number.
     next: Vec<u64>,
     scratch: Vec<u8>,
-    findings: Findings,
+    findings: AuditResult,
 }
 
 impl Audit {
@@ -61,7 +61,7 @@ impl Audit {
     }
 
     /// Takes note of a body, in the order of its file. `events`: how many were generated.
-    pub fn see(&mut self, body: &[u8], place: Place, events: u64) {
+    pub fn see(&mut self, body: &[u8], place: AuditedPlace, events: u64) {
         let Some(serial) = serial_in(body).filter(|serial| *serial < events) else {
             self.findings.altered += 1;
             return;
@@ -76,13 +76,13 @@ impl Audit {
             return;
         }
         match place {
-            Place::Sink => self.findings.delivered += 1,
-            Place::DeadLetters => self.findings.dead += 1,
+            AuditedPlace::Sink => self.findings.delivered += 1,
+            AuditedPlace::DeadLetters => self.findings.dead += 1,
         }
-        if self.generator.usable(serial) != (place == Place::Sink) {
+        if self.generator.usable(serial) != (place == AuditedPlace::Sink) {
             self.findings.misplaced += 1;
         }
-        if let Slot::Event { person, .. } = slot
+        if let StreamSlot::Event { person, .. } = slot
             && let Some(next) = self.next.get_mut(person as usize)
         {
             self.findings.disordered += u64::from(serial < *next);
@@ -91,15 +91,15 @@ impl Audit {
     }
 
     /// The verdict, when the first `settled` events must have come out; later ones may have.
-    pub fn finish(mut self, settled: u64) -> Findings {
+    pub fn finish(mut self, settled: u64) -> AuditResult {
         let lost = (0..settled).filter(|serial| !self.contains(*serial)).count();
         self.findings.lost = lost as u64;
         self.findings
     }
 
     /// Odd bodies may have been repaired on their way; regular ones must be as they were, byte for byte.
-    fn is_whole(&mut self, body: &[u8], serial: u64, slot: Slot) -> bool {
-        if let Slot::Odd { .. } = slot {
+    fn is_whole(&mut self, body: &[u8], serial: u64, slot: StreamSlot) -> bool {
+        if let StreamSlot::Odd { .. } = slot {
             return true;
         }
         self.scratch.clear();
@@ -139,13 +139,13 @@ fn serial_in(body: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::generator::GeneratorConfig;
-    use super::super::oddity::Oddity;
+    use super::super::malformed::Malformation;
     use super::*;
 
     const EVENTS: u64 = 300;
 
     fn generator() -> Generator {
-        let oddities = Oddity::ALL.to_vec();
+        let oddities = Malformation::ALL.to_vec();
         Generator::new(GeneratorConfig {
             keys: 3,
             hot_every: 4,
@@ -161,8 +161,8 @@ mod tests {
         body
     }
 
-    fn place(serial: u64) -> Place {
-        if generator().usable(serial) { Place::Sink } else { Place::DeadLetters }
+    fn place(serial: u64) -> AuditedPlace {
+        if generator().usable(serial) { AuditedPlace::Sink } else { AuditedPlace::DeadLetters }
     }
 
     /// Sees these events, each at its right place.
@@ -193,12 +193,12 @@ mod tests {
     #[test]
     fn doubles_are_counted_and_do_not_disturb_the_order() {
         let findings = audit((0..100).chain(90..EVENTS)).finish(EVENTS);
-        assert_eq!(findings, Findings { doubled: 10, ..audit(0..EVENTS).finish(EVENTS) });
+        assert_eq!(findings, AuditResult { doubled: 10, ..audit(0..EVENTS).finish(EVENTS) });
     }
 
     #[test]
     fn an_event_after_a_later_one_of_its_key_is_disorder() {
-        let regular = |serial: &u64| matches!(generator().slot(*serial), Slot::Event { person: 0, .. });
+        let regular = |serial: &u64| matches!(generator().slot(*serial), StreamSlot::Event { person: 0, .. });
         let mut serials: Vec<_> = (0..EVENTS).filter(regular).collect();
         serials.swap(3, 4);
         assert_eq!(audit(serials).finish(0).disordered, 1);
@@ -210,7 +210,7 @@ mod tests {
         let mut changed = body(0);
         changed.push(b' ');
         for strange in [changed.as_slice(), &body(EVENTS), b"{}", b"serial", b"serial 99999999999999999999"] {
-            audit.see(strange, Place::Sink, EVENTS);
+            audit.see(strange, AuditedPlace::Sink, EVENTS);
         }
         assert_eq!(audit.finish(EVENTS).altered, 5);
     }
@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn the_wrong_place_is_noticed() {
         let mut audit = Audit::new(generator());
-        audit.see(&body(0), Place::DeadLetters, EVENTS);
-        audit.see(&body(6), Place::Sink, EVENTS);
+        audit.see(&body(0), AuditedPlace::DeadLetters, EVENTS);
+        audit.see(&body(6), AuditedPlace::Sink, EVENTS);
         assert_eq!(audit.finish(0).misplaced, 2);
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::flights::Flight;
-use super::queue::{ConsumerId, LastDelivered, Queue, QueueStats, Wish};
+use super::in_flight::DeliveredMessages;
+use super::queue::{ConsumerNumber, LastDelivered, QueueStats, SimulatedQueue, Wish};
 use super::stream::Run;
 
 /// Counters of the whole broker, all in messages unless they say otherwise.
@@ -46,12 +46,12 @@ pub(crate) struct AlreadyConnected {
 
 /// Names a session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SessionId(pub(crate) u64);
+pub(crate) struct ClientSessionId(pub(crate) u64);
 
 /// Who has, or had, a client id.
 #[derive(Debug)]
 struct Holder {
-    session: SessionId,
+    session: ClientSessionId,
     peer: SocketAddr,
     /// Set when the session ended: the id is free from then on.
     until: Option<Instant>,
@@ -59,12 +59,12 @@ struct Holder {
 
 /// All state of the broker.
 #[derive(Debug)]
-pub(crate) struct Broker {
+pub(crate) struct SimulatedBroker {
     /// How long the client id of a session that died is held.
     hold: Duration,
-    queues: BTreeMap<String, Queue>,
+    queues: BTreeMap<String, SimulatedQueue>,
     clients: HashMap<String, Holder>,
-    consumers: BTreeMap<ConsumerId, (SessionId, String)>,
+    consumers: BTreeMap<ConsumerNumber, (ClientSessionId, String)>,
     last_session: u64,
     last_consumer: u64,
     last_producer: u64,
@@ -72,7 +72,7 @@ pub(crate) struct Broker {
     refused: u64,
 }
 
-impl Broker {
+impl SimulatedBroker {
     pub(crate) fn new(hold: Duration) -> Self {
         Self {
             hold,
@@ -123,8 +123,8 @@ impl Broker {
         client_id: Option<&str>,
         peer: SocketAddr,
         now: Instant,
-    ) -> Result<SessionId, AlreadyConnected> {
-        let session = SessionId(self.last_session + 1);
+    ) -> Result<ClientSessionId, AlreadyConnected> {
+        let session = ClientSessionId(self.last_session + 1);
         if let Some(client_id) = client_id {
             if let Some(holder) = self.clients.get(client_id)
                 && holder.until.is_none_or(|until| now < until)
@@ -156,7 +156,7 @@ impl Broker {
     }
 
     /// Ends a session and its consumers. `clean`: it said goodbye, so its client id is free at once.
-    pub(crate) fn leave(&mut self, session: SessionId, clean: bool, now: Instant) {
+    pub(crate) fn leave(&mut self, session: ClientSessionId, clean: bool, now: Instant) {
         let owned = self.consumers.iter().filter(|(_, (owner, _))| *owner == session);
         for consumer in owned.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.unsubscribe(consumer);
@@ -169,21 +169,21 @@ impl Broker {
     }
 
     /// Adds a consumer to a queue, which begins to exist if it did not.
-    pub(crate) fn subscribe(&mut self, session: SessionId, queue: &str, wish: Wish) -> ConsumerId {
+    pub(crate) fn subscribe(&mut self, session: ClientSessionId, queue: &str, wish: Wish) -> ConsumerNumber {
         self.last_consumer += 1;
-        let id = ConsumerId(self.last_consumer);
+        let id = ConsumerNumber(self.last_consumer);
         self.consumers.insert(id, (session, queue.to_owned()));
         self.queues.entry(queue.to_owned()).or_default().add(id, wish);
         id
     }
 
     /// Removes a consumer; what it has not acknowledged returns, all of it marked as redelivered.
-    pub(crate) fn unsubscribe(&mut self, consumer: ConsumerId) {
+    pub(crate) fn unsubscribe(&mut self, consumer: ConsumerNumber) {
         self.remove(consumer, LastDelivered::Unknown);
     }
 
     /// Removes a consumer; what it has not acknowledged returns.
-    pub(crate) fn remove(&mut self, consumer: ConsumerId, delivered: LastDelivered) {
+    pub(crate) fn remove(&mut self, consumer: ConsumerNumber, delivered: LastDelivered) {
         if let Some(queue) = self.queue_of(consumer) {
             queue.remove(consumer, delivered);
         }
@@ -196,22 +196,22 @@ impl Broker {
     }
 
     /// The next messages to write to a consumer: at most `limit`, of one run.
-    pub(crate) fn take(&mut self, consumer: ConsumerId, limit: u64) -> Option<Flight> {
+    pub(crate) fn take(&mut self, consumer: ConsumerNumber, limit: u64) -> Option<DeliveredMessages> {
         self.queue_of(consumer)?.take(consumer, limit)
     }
 
     /// Acknowledges a delivery as its consumer's mode says. `false`: no such un-acked delivery.
-    pub(crate) fn ack(&mut self, consumer: ConsumerId, number: u64) -> bool {
+    pub(crate) fn ack(&mut self, consumer: ConsumerNumber, number: u64) -> bool {
         self.queue_of(consumer).is_some_and(|queue| queue.ack(consumer, number))
     }
 
     /// Kills a delivery. `false`: no such un-acked delivery.
-    pub(crate) fn nack(&mut self, consumer: ConsumerId, number: u64) -> bool {
+    pub(crate) fn nack(&mut self, consumer: ConsumerNumber, number: u64) -> bool {
         self.queue_of(consumer).is_some_and(|queue| queue.nack(consumer, number))
     }
 
     /// The queue of a consumer that is there.
-    pub(crate) fn queue_of(&mut self, consumer: ConsumerId) -> Option<&mut Queue> {
+    pub(crate) fn queue_of(&mut self, consumer: ConsumerNumber) -> Option<&mut SimulatedQueue> {
         let (_, name) = self.consumers.get(&consumer)?;
         self.queues.get_mut(name)
     }

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::queue::AckMode;
-use super::super::stream::{Content, Form, Stream};
+use super::super::stream::{Content, EventStream, Form};
 use super::*;
 
 const QUEUE: &str = "dest1.RTO.acme";
 
-fn stream(producer: u64) -> Arc<Stream> {
+fn stream(producer: u64) -> Arc<EventStream> {
     let content = Content::Body(Form::Text, Bytes::from_static(b"{}"));
-    Arc::new(Stream { producer, namespace: "acme".into(), started_ms: 0, rate: None, content })
+    Arc::new(EventStream { producer, namespace: "acme".into(), started_ms: 0, rate: None, content })
 }
 
 fn peer() -> SocketAddr {
@@ -23,17 +23,17 @@ fn wish(mode: AckMode, prefetch: u64) -> Wish {
     Wish { mode, prefetch, exclusive: false, priority: 0 }
 }
 
-fn broker() -> (Broker, SessionId, Instant) {
+fn broker() -> (SimulatedBroker, ClientSessionId, Instant) {
     let now = Instant::now();
-    let mut broker = Broker::new(Duration::ZERO);
+    let mut broker = SimulatedBroker::new(Duration::ZERO);
     let session = broker.connect(None, peer(), now).unwrap();
     (broker, session, now)
 }
 
 /// Delivery numbers, message numbers and flags of everything that waits to be written to `consumer`.
-fn take_all(broker: &mut Broker, consumer: ConsumerId) -> Vec<(u64, u64, bool)> {
+fn take_all(broker: &mut SimulatedBroker, consumer: ConsumerNumber) -> Vec<(u64, u64, bool)> {
     let mut taken = Vec::new();
-    while let Some(Flight { number, run }) = broker.take(consumer, 3) {
+    while let Some(DeliveredMessages { number, run }) = broker.take(consumer, 3) {
         taken.extend((0..run.count).map(|n| (number + n, run.first + n, run.redeliveries > 0)));
     }
     taken
@@ -159,7 +159,7 @@ fn only_the_first_exclusive_consumer_is_given_messages_until_it_is_lost() {
 #[test]
 fn a_client_id_is_unique_and_held_after_a_crash() {
     let now = Instant::now();
-    let mut broker = Broker::new(Duration::from_secs(60));
+    let mut broker = SimulatedBroker::new(Duration::from_secs(60));
     let dead = broker.connect(Some("bridge-0"), peer(), now).unwrap();
     let refusal = Err(AlreadyConnected { peer: peer() });
     assert_eq!(broker.connect(Some("bridge-0"), peer(), now), refusal);
@@ -189,7 +189,7 @@ fn a_billion_messages_wait_in_one_run() {
 
 /// What may happen to one queue with up to three consumers.
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Publish(u64),
     Subscribe { prefetch: u64, individual: bool, exclusive: bool },
     Take { consumer: usize, limit: u64 },
@@ -198,16 +198,16 @@ enum Step {
     Lose { consumer: usize },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let step = prop_oneof![
-        (1u64..20).prop_map(Step::Publish),
+        (1u64..20).prop_map(ModelStep::Publish),
         (1u64..15, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(prefetch, individual, exclusive)| {
-            Step::Subscribe { prefetch, individual, exclusive }
+            ModelStep::Subscribe { prefetch, individual, exclusive }
         }),
-        (0usize..3, 1u64..8).prop_map(|(consumer, limit)| Step::Take { consumer, limit }),
-        (0usize..3, 0usize..10).prop_map(|(consumer, nth)| Step::Ack { consumer, nth }),
-        (0usize..3, 0usize..10).prop_map(|(consumer, nth)| Step::Nack { consumer, nth }),
-        (0usize..3).prop_map(|consumer| Step::Lose { consumer }),
+        (0usize..3, 1u64..8).prop_map(|(consumer, limit)| ModelStep::Take { consumer, limit }),
+        (0usize..3, 0usize..10).prop_map(|(consumer, nth)| ModelStep::Ack { consumer, nth }),
+        (0usize..3, 0usize..10).prop_map(|(consumer, nth)| ModelStep::Nack { consumer, nth }),
+        (0usize..3).prop_map(|consumer| ModelStep::Lose { consumer }),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -218,11 +218,11 @@ type Held = (VecDeque<(u64, u64)>, bool, u64);
 
 /// The model: which message each consumer holds, in the order in which it was written.
 struct Model {
-    broker: Broker,
-    session: SessionId,
-    stream: Arc<Stream>,
+    broker: SimulatedBroker,
+    session: ClientSessionId,
+    stream: Arc<EventStream>,
     published: u64,
-    held: BTreeMap<ConsumerId, Held>,
+    held: BTreeMap<ConsumerNumber, Held>,
     done: BTreeMap<u64, u64>,
     seen: BTreeMap<u64, bool>,
 }
@@ -235,12 +235,14 @@ impl Model {
         Self { broker, session, stream: stream(1), published: 0, held, done, seen }
     }
 
-    fn consumer(&self, nth: usize) -> Option<ConsumerId> {
+    fn consumer(&self, nth: usize) -> Option<ConsumerNumber> {
         self.held.keys().nth(nth).copied()
     }
 
-    fn take(&mut self, consumer: ConsumerId, limit: u64) -> Result<bool, TestCaseError> {
-        let Some(Flight { number, run }) = self.broker.take(consumer, limit) else { return Ok(false) };
+    fn take(&mut self, consumer: ConsumerNumber, limit: u64) -> Result<bool, TestCaseError> {
+        let Some(DeliveredMessages { number, run }) = self.broker.take(consumer, limit) else {
+            return Ok(false);
+        };
         prop_assert!(run.count <= limit);
         let (held, _, prefetch) = self.held.get_mut(&consumer).unwrap();
         for n in 0..run.count {
@@ -256,7 +258,7 @@ impl Model {
         Ok(true)
     }
 
-    fn settle(&mut self, consumer: ConsumerId, nth: usize, nack: bool) -> Result<(), TestCaseError> {
+    fn settle(&mut self, consumer: ConsumerNumber, nth: usize, nack: bool) -> Result<(), TestCaseError> {
         let (held, individual, _) = self.held.get_mut(&consumer).unwrap();
         let Some((number, _)) = held.get(nth).copied() else { return Ok(()) };
         let gone: Vec<_> = if nack || *individual {
@@ -272,30 +274,30 @@ impl Model {
         Ok(())
     }
 
-    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+    fn step(&mut self, step: ModelStep) -> Result<(), TestCaseError> {
         match step {
-            Step::Publish(count) => {
+            ModelStep::Publish(count) => {
                 self.broker.publish(&Run::new(Arc::clone(&self.stream), self.published + 1, count));
                 self.published += count;
             }
-            Step::Subscribe { prefetch, individual, exclusive } if self.held.len() < 3 => {
+            ModelStep::Subscribe { prefetch, individual, exclusive } if self.held.len() < 3 => {
                 let mode = if individual { AckMode::ClientIndividual } else { AckMode::Client };
                 let wish = Wish { exclusive, ..wish(mode, prefetch) };
                 let id = self.broker.subscribe(self.session, QUEUE, wish);
                 self.held.insert(id, (VecDeque::new(), individual, prefetch));
             }
-            Step::Subscribe { .. } => {}
-            Step::Take { consumer, limit } => {
+            ModelStep::Subscribe { .. } => {}
+            ModelStep::Take { consumer, limit } => {
                 if let Some(consumer) = self.consumer(consumer) {
                     self.take(consumer, limit)?;
                 }
             }
-            Step::Ack { consumer, nth } | Step::Nack { consumer, nth } => {
+            ModelStep::Ack { consumer, nth } | ModelStep::Nack { consumer, nth } => {
                 if let Some(consumer) = self.consumer(consumer) {
-                    self.settle(consumer, nth, matches!(step, Step::Nack { .. }))?;
+                    self.settle(consumer, nth, matches!(step, ModelStep::Nack { .. }))?;
                 }
             }
-            Step::Lose { consumer } => {
+            ModelStep::Lose { consumer } => {
                 if let Some(consumer) = self.consumer(consumer) {
                     self.broker.unsubscribe(consumer);
                     self.held.remove(&consumer);

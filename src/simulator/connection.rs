@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::conversation::{Conversation, Flow};
 use super::faults::Faults;
 use super::openwire::OpenWire;
-use super::server::Shared;
+use super::protocol::{Flow, ServerProtocol};
+use super::server::SimulatorState;
 use super::stomp::Stomp;
 
 /// Bytes written at once, about.
@@ -23,7 +23,7 @@ const CHUNK: usize = 128 << 10;
 pub(crate) async fn serve(
     mut socket: TcpStream,
     peer: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SimulatorState>,
     stop: CancellationToken,
 ) {
     let end = async {
@@ -31,7 +31,7 @@ pub(crate) async fn serve(
         let cuts = shared.watch_cuts();
         let conversation = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
         let (reader, writer) = socket.split();
-        Ok(Connection::new(conversation, &shared, cuts).run(reader, writer, stop).await)
+        Ok(ClientConnection::new(conversation, &shared, cuts).run(reader, writer, stop).await)
     };
     let end = end.await.unwrap_or_else(|end: End| end);
     debug!(%peer, ?end, "connection ended");
@@ -43,10 +43,10 @@ pub(crate) async fn serve(
 async fn meet(
     socket: &TcpStream,
     peer: SocketAddr,
-    shared: &Arc<Shared>,
+    shared: &Arc<SimulatorState>,
     mut cuts: watch::Receiver<()>,
     stop: &CancellationToken,
-) -> Result<Box<dyn Conversation>, End> {
+) -> Result<Box<dyn ServerProtocol>, End> {
     let mut first = [0];
     let peeked = tokio::select! {
         () = stop.cancelled() => return Err(End::Stopped),
@@ -73,8 +73,8 @@ enum End {
     Broken(std::io::Error),
 }
 
-struct Connection {
-    conversation: Box<dyn Conversation>,
+struct ClientConnection {
+    conversation: Box<dyn ServerProtocol>,
     /// What the client sends while the connection ends.
     unheard: Vec<u8>,
     out: Vec<u8>,
@@ -96,8 +96,12 @@ struct Connection {
     cuts: watch::Receiver<()>,
 }
 
-impl Connection {
-    fn new(conversation: Box<dyn Conversation>, shared: &Shared, cuts: watch::Receiver<()>) -> Self {
+impl ClientConnection {
+    fn new(
+        conversation: Box<dyn ServerProtocol>,
+        shared: &SimulatorState,
+        cuts: watch::Receiver<()>,
+    ) -> Self {
         Self {
             changed: shared.watch(),
             faults: shared.watch_faults(),
@@ -232,11 +236,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_beats_once_an_interval() {
         let address = SocketAddr::from(([127, 0, 0, 1], 61613));
-        let shared = Arc::new(Shared::new(SimulatorConfig::default(), address));
+        let shared = Arc::new(SimulatorState::new(SimulatorConfig::default(), address));
         let (mut client, server) = duplex(1 << 10);
         let (reader, writer) = split(server);
         let conversation = Box::new(Stomp::new(Arc::clone(&shared), address));
-        let connection = Connection::new(conversation, &shared, shared.watch_cuts());
+        let connection = ClientConnection::new(conversation, &shared, shared.watch_cuts());
         tokio::spawn(connection.run(reader, writer, CancellationToken::new()));
         let login = "login:12345\npasscode:0123456789abcdef0123456789abcdef";
         let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\nheart-beat:4000,1000\n\n\0");

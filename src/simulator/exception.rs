@@ -5,13 +5,13 @@ pub(crate) const SECURITY: &str = "java.lang.SecurityException";
 
 /// A Java exception as clients are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exception {
+pub(crate) struct JavaException {
     /// Its class with the package.
     pub(crate) class: &'static str,
     pub(crate) message: String,
 }
 
-impl Exception {
+impl JavaException {
     pub(crate) fn new(class: &'static str, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }

@@ -3,7 +3,7 @@
 
 use crate::key::Key;
 
-use super::oddity::Oddity;
+use super::malformed::Malformation;
 use super::stream::Form;
 
 /// What is generated.
@@ -18,7 +18,7 @@ pub struct GeneratorConfig {
     /// Every n-th event is one of `oddities`, in turn. 0: none is.
     pub odd_every: u64,
     /// The odd ones.
-    pub oddities: Vec<Oddity>,
+    pub oddities: Vec<Malformation>,
     /// The timestamp inside the first event, milliseconds since 1970; each event is 1 ms later.
     pub epoch_ms: u64,
 }
@@ -30,7 +30,7 @@ impl Default for GeneratorConfig {
             keys: 10_000,
             hot_every: 0,
             odd_every: 0,
-            oddities: Oddity::UNUSABLE.to_vec(),
+            oddities: Malformation::UNUSABLE.to_vec(),
             epoch_ms: 1_700_000_000_000,
         }
     }
@@ -38,7 +38,7 @@ impl Default for GeneratorConfig {
 
 /// What stands at one place of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum StreamSlot {
     /// The `nth` regular event (from 0) of person `person`.
     Event {
         /// From 0; the hot key is the one after the population.
@@ -49,7 +49,7 @@ pub enum Slot {
     /// An odd one.
     Odd {
         /// Of what sort.
-        oddity: Oddity,
+        oddity: Malformation,
         /// From 0.
         nth: u64,
     },
@@ -86,20 +86,20 @@ impl Generator {
     }
 
     /// What stands at `serial`.
-    pub fn slot(&self, serial: u64) -> Slot {
+    pub fn slot(&self, serial: u64) -> StreamSlot {
         let (odd, regular) = take_every(serial, self.config.odd_every);
-        if odd && let Some(oddity) = self.oddity(regular) {
-            return Slot::Odd { oddity, nth: regular };
+        if odd && let Some(oddity) = self.malformation(regular) {
+            return StreamSlot::Odd { oddity, nth: regular };
         }
         let regular = if self.config.oddities.is_empty() { serial } else { regular };
         let (hot, cold) = take_every(regular, self.config.hot_every);
         let keys = self.people.len() as u64 - 1;
         if hot {
-            return Slot::Event { person: keys as u32, nth: cold };
+            return StreamSlot::Event { person: keys as u32, nth: cold };
         }
         let (round, place) = (cold / keys, cold % keys);
         let person = (place * self.stride + mix(self.config.seed ^ round)) % keys;
-        Slot::Event { person: person as u32, nth: round }
+        StreamSlot::Event { person: person as u32, nth: round }
     }
 
     /// The MD5 of a person, 32 lower-case hex digits.
@@ -110,7 +110,7 @@ impl Generator {
 
     /// Whether the event at `serial` has a usable key; the others belong into the dead letters.
     pub fn usable(&self, serial: u64) -> bool {
-        !matches!(self.slot(serial), Slot::Odd { oddity, .. } if !oddity.usable())
+        !matches!(self.slot(serial), StreamSlot::Odd { oddity, .. } if !oddity.usable())
     }
 
     /// In what sort of message the event at `serial` is sent.
@@ -118,8 +118,8 @@ impl Generator {
         match self.config.odd_every {
             0 => Form::Text,
             _ => match self.slot(serial) {
-                Slot::Odd { oddity, .. } => oddity.form(),
-                Slot::Event { .. } => Form::Text,
+                StreamSlot::Odd { oddity, .. } => oddity.form(),
+                StreamSlot::Event { .. } => Form::Text,
             },
         }
     }
@@ -127,8 +127,8 @@ impl Generator {
     /// Appends the body of event `serial`.
     pub fn write(&self, serial: u64, out: &mut Vec<u8>) {
         match self.slot(serial) {
-            Slot::Event { person, nth } => self.write_event(serial, person, nth, out),
-            Slot::Odd { oddity, nth } => {
+            StreamSlot::Event { person, nth } => self.write_event(serial, person, nth, out),
+            StreamSlot::Odd { oddity, nth } => {
                 let person = (mix(nth) % (self.people.len() as u64)) as u32;
                 oddity.write(self.md5(person), serial, out);
             }
@@ -157,7 +157,7 @@ impl Generator {
         out.push(b'}');
     }
 
-    fn oddity(&self, nth: u64) -> Option<Oddity> {
+    fn malformation(&self, nth: u64) -> Option<Malformation> {
         let count = self.config.oddities.len() as u64;
         self.config.oddities.get(nth.checked_rem(count)? as usize).copied()
     }
@@ -223,12 +223,12 @@ mod tests {
             let mut odd_ones = 0;
             for serial in 0..300 {
                 match generator.slot(serial) {
-                    Slot::Event { person, nth } => {
+                    StreamSlot::Event { person, nth } => {
                         let expected = next.entry(person).or_insert(0);
                         prop_assert_eq!(nth, *expected);
                         *expected += 1;
                     }
-                    Slot::Odd { nth, .. } => {
+                    StreamSlot::Odd { nth, .. } => {
                         prop_assert_eq!(nth, odd_ones);
                         odd_ones += 1;
                     }
@@ -242,7 +242,7 @@ mod tests {
     fn a_body_says_what_its_slot_says() {
         let generator = Generator::new(GeneratorConfig { keys: 7, hot_every: 5, ..Default::default() });
         for serial in 0..200 {
-            let Slot::Event { person, nth } = generator.slot(serial) else { panic!("none is odd") };
+            let StreamSlot::Event { person, nth } = generator.slot(serial) else { panic!("none is odd") };
             let body = body(&generator, serial);
             assert_eq!(body["md5_email"].as_str().unwrap().as_bytes(), generator.md5(person));
             assert_eq!(body["nth"], nth);

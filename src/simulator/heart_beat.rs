@@ -30,7 +30,7 @@ impl Check {
 
 /// The heart-beats of one connection; without I/O.
 #[derive(Debug)]
-pub(crate) struct HeartBeat {
+pub(crate) struct ServerHeartBeat {
     read: Check,
     write: Check,
     /// Bytes came since the last read check.
@@ -41,7 +41,7 @@ pub(crate) struct HeartBeat {
     sent: bool,
 }
 
-impl HeartBeat {
+impl ServerHeartBeat {
     /// How often to look whether anything came and whether anything was sent, first after `delay`. In STOMP
     /// these are the client's `heart-beat:cx,cy` and the smaller of the two; in OpenWire the inactivity that
     /// was agreed on, a third of it, and the initial delay.
@@ -110,7 +110,7 @@ mod tests {
         frames_at: &[u32],
     ) -> (Vec<u32>, Option<u32>) {
         let start = Instant::now();
-        let mut beat = HeartBeat::new(read, write, delay, start);
+        let mut beat = ServerHeartBeat::new(read, write, delay, start);
         let mut sent = Vec::new();
         for second in 1..=100 {
             let found = beat.check(start + second * SECOND, manner);
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn zero_is_off() {
         let now = Instant::now();
-        let mut beat = HeartBeat::off(now);
+        let mut beat = ServerHeartBeat::off(now);
         assert_eq!(beat.due(), None);
         assert_eq!(beat.check(now + 100 * SECOND, HeartBeats::OnTime), Checked::default());
-        assert_eq!(HeartBeat::new(SECOND, Duration::ZERO, Duration::ZERO, now).due(), Some(now));
+        assert_eq!(ServerHeartBeat::new(SECOND, Duration::ZERO, Duration::ZERO, now).due(), Some(now));
     }
 }

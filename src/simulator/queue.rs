@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-use super::flights::{Flight, Flights};
+use super::in_flight::{ConsumerWindow, DeliveredMessages};
 use super::stream::{Run, Runs};
 
 /// How a consumer acknowledges (`ack` of SUBSCRIBE).
@@ -32,15 +32,15 @@ pub(crate) struct Wish {
 
 /// Names a consumer; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ConsumerId(pub(crate) u64);
+pub(crate) struct ConsumerNumber(pub(crate) u64);
 
 #[derive(Debug)]
 struct Consumer {
-    id: ConsumerId,
+    id: ConsumerNumber,
     wish: Wish,
-    unacked: Flights,
+    unacked: ConsumerWindow,
     /// Given, but not yet taken to be written; part of `unacked`.
-    outbox: VecDeque<Flight>,
+    outbox: VecDeque<DeliveredMessages>,
     /// The delivery number of the next message.
     next: u64,
     /// How many more than the prefetch may be out, since the consumer has said what it has.
@@ -53,7 +53,7 @@ impl Consumer {
     }
 
     fn give(&mut self, run: Run) {
-        let flight = Flight { number: self.next, run };
+        let flight = DeliveredMessages { number: self.next, run };
         self.next += flight.run.count;
         self.unacked.push(flight.clone());
         self.outbox.push_back(flight);
@@ -110,7 +110,7 @@ pub struct QueueStats {
 
 /// A queue and its consumers.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct SimulatedQueue {
     pending: Runs,
     /// By priority, then by arrival.
     consumers: Vec<Consumer>,
@@ -119,7 +119,7 @@ pub(crate) struct Queue {
     stats: QueueStats,
 }
 
-impl Queue {
+impl SimulatedQueue {
     /// Appends messages.
     pub(crate) fn enqueue(&mut self, run: Run) {
         self.stats.enqueued += run.count;
@@ -128,12 +128,12 @@ impl Queue {
     }
 
     /// Adds a consumer, behind those of the same priority.
-    pub(crate) fn add(&mut self, id: ConsumerId, wish: Wish) {
+    pub(crate) fn add(&mut self, id: ConsumerNumber, wish: Wish) {
         let at = self.consumers.partition_point(|other| other.wish.priority >= wish.priority);
         let consumer = Consumer {
             id,
             wish,
-            unacked: Flights::default(),
+            unacked: ConsumerWindow::default(),
             outbox: VecDeque::new(),
             next: 1,
             extension: 0,
@@ -144,7 +144,7 @@ impl Queue {
 
     /// Removes a consumer; what it has not acknowledged returns to the head of the queue in order of
     /// dispatch.
-    pub(crate) fn remove(&mut self, id: ConsumerId, delivered: LastDelivered) {
+    pub(crate) fn remove(&mut self, id: ConsumerNumber, delivered: LastDelivered) {
         let Some(at) = self.consumers.iter().position(|consumer| consumer.id == id) else { return };
         let mut consumer = self.consumers.remove(at);
         let last = match delivered {
@@ -161,7 +161,7 @@ impl Queue {
     }
 
     /// The next messages to write to a consumer: at most `limit`, of one run.
-    pub(crate) fn take(&mut self, id: ConsumerId, limit: u64) -> Option<Flight> {
+    pub(crate) fn take(&mut self, id: ConsumerNumber, limit: u64) -> Option<DeliveredMessages> {
         let consumer = self.consumer(id)?;
         let first = consumer.outbox.front_mut()?;
         let taken =
@@ -175,7 +175,7 @@ impl Queue {
 
     /// Acknowledges delivery `number`, and all before it where the consumer's mode is cumulative.
     /// `false`: there is no such un-acked delivery.
-    pub(crate) fn ack(&mut self, id: ConsumerId, number: u64) -> bool {
+    pub(crate) fn ack(&mut self, id: ConsumerNumber, number: u64) -> bool {
         let Some(consumer) = self.awaiting(id, number) else { return false };
         let first = if consumer.wish.mode == AckMode::ClientIndividual { number } else { 0 };
         self.stats.acked += consumer.settle(first..=number);
@@ -184,14 +184,14 @@ impl Queue {
     }
 
     /// Acknowledges the un-acked deliveries of a range.
-    pub(crate) fn ack_range(&mut self, id: ConsumerId, numbers: RangeInclusive<u64>) {
+    pub(crate) fn ack_range(&mut self, id: ConsumerNumber, numbers: RangeInclusive<u64>) {
         let Some(consumer) = self.consumer(id) else { return };
         self.stats.acked += consumer.settle(numbers);
         self.distribute();
     }
 
     /// Kills delivery `number` alone, in every mode. `false`: there is no such un-acked delivery.
-    pub(crate) fn nack(&mut self, id: ConsumerId, number: u64) -> bool {
+    pub(crate) fn nack(&mut self, id: ConsumerNumber, number: u64) -> bool {
         if self.awaiting(id, number).is_none() {
             return false;
         }
@@ -200,7 +200,7 @@ impl Queue {
     }
 
     /// Kills the un-acked deliveries of a range.
-    pub(crate) fn kill_range(&mut self, id: ConsumerId, numbers: RangeInclusive<u64>) {
+    pub(crate) fn kill_range(&mut self, id: ConsumerNumber, numbers: RangeInclusive<u64>) {
         let Some(consumer) = self.consumer(id) else { return };
         self.stats.dead += consumer.settle(numbers);
         self.distribute();
@@ -221,32 +221,32 @@ impl Queue {
     }
 
     /// The number of a consumer's oldest un-acked delivery.
-    pub(crate) fn oldest(&self, id: ConsumerId) -> Option<u64> {
+    pub(crate) fn oldest(&self, id: ConsumerNumber) -> Option<u64> {
         self.consumers.iter().find(|consumer| consumer.id == id)?.unacked.first()
     }
 
     /// The number of the delivery by which message `number` of `producer` was written to a consumer that has
     /// not acknowledged it.
-    pub(crate) fn find(&self, id: ConsumerId, producer: u64, number: u64) -> Option<u64> {
+    pub(crate) fn find(&self, id: ConsumerNumber, producer: u64, number: u64) -> Option<u64> {
         let consumer = self.consumers.iter().find(|consumer| consumer.id == id)?;
         consumer.unacked.find(producer, number).filter(|number| consumer.is_written(*number))
     }
 
     /// How many deliveries of a range a consumer has not acknowledged.
-    pub(crate) fn unacked_in(&self, id: ConsumerId, numbers: RangeInclusive<u64>) -> u64 {
+    pub(crate) fn unacked_in(&self, id: ConsumerNumber, numbers: RangeInclusive<u64>) -> u64 {
         let consumer = self.consumers.iter().find(|consumer| consumer.id == id);
         consumer.map_or(0, |consumer| consumer.unacked.count_in(numbers))
     }
 
     /// Lets `count` messages more out than the prefetch, until as many are acknowledged.
-    pub(crate) fn extend(&mut self, id: ConsumerId, count: u64) {
+    pub(crate) fn extend(&mut self, id: ConsumerNumber, count: u64) {
         let Some(consumer) = self.consumer(id) else { return };
         consumer.extension += count;
         self.distribute();
     }
 
     /// Changes the prefetch of a consumer.
-    pub(crate) fn resize(&mut self, id: ConsumerId, prefetch: u64) {
+    pub(crate) fn resize(&mut self, id: ConsumerNumber, prefetch: u64) {
         let Some(consumer) = self.consumer(id) else { return };
         consumer.wish.prefetch = prefetch;
         self.distribute();
@@ -262,11 +262,11 @@ impl Queue {
         }
     }
 
-    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+    fn consumer(&mut self, id: ConsumerNumber) -> Option<&mut Consumer> {
         self.consumers.iter_mut().find(|consumer| consumer.id == id)
     }
 
-    fn awaiting(&mut self, id: ConsumerId, number: u64) -> Option<&mut Consumer> {
+    fn awaiting(&mut self, id: ConsumerNumber, number: u64) -> Option<&mut Consumer> {
         self.consumer(id).filter(|consumer| consumer.awaits(number))
     }
 

@@ -2,29 +2,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::stream::{Content, Form, Stream};
+use super::super::stream::{Content, EventStream, Form};
 use super::*;
 
-const ONE: ConsumerId = ConsumerId(1);
-const TWO: ConsumerId = ConsumerId(2);
+const ONE: ConsumerNumber = ConsumerNumber(1);
+const TWO: ConsumerNumber = ConsumerNumber(2);
 
 /// `count` messages of producer 7, which stand from place 101 on in all that the broker was sent.
-fn queue(count: u64) -> Queue {
+fn queue(count: u64) -> SimulatedQueue {
     let content = Content::Body(Form::Text, Bytes::from_static(b"{}"));
-    let stream = Stream { producer: 7, namespace: "acme".into(), started_ms: 0, rate: None, content };
-    let mut queue = Queue::default();
+    let stream = EventStream { producer: 7, namespace: "acme".into(), started_ms: 0, rate: None, content };
+    let mut queue = SimulatedQueue::default();
     queue.enqueue(Run { sequence: 101, ..Run::new(Arc::new(stream), 1, count) });
     queue
 }
 
-fn add(queue: &mut Queue, id: ConsumerId, prefetch: u64) {
+fn add(queue: &mut SimulatedQueue, id: ConsumerNumber, prefetch: u64) {
     queue.add(id, Wish { mode: AckMode::Client, prefetch, exclusive: false, priority: 0 });
 }
 
 /// Message numbers and redeliveries of everything that waits to be written to a consumer.
-fn take_all(queue: &mut Queue, id: ConsumerId) -> Vec<(u64, u32)> {
+fn take_all(queue: &mut SimulatedQueue, id: ConsumerNumber) -> Vec<(u64, u32)> {
     let mut taken = Vec::new();
-    while let Some(Flight { run, .. }) = queue.take(id, 3) {
+    while let Some(DeliveredMessages { run, .. }) = queue.take(id, 3) {
         taken.extend((0..run.count).map(|n| (run.first + n, run.redeliveries)));
     }
     taken

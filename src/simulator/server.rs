@@ -13,15 +13,15 @@ use tracing::{debug, warn};
 
 use crate::secret::Secret;
 
-use super::broker::{AlreadyConnected, Broker, SessionId, Stats};
+use super::broker::{AlreadyConnected, ClientSessionId, SimulatedBroker, Stats};
 use super::connection;
 use super::faults::Faults;
-use super::pace::{self, Generation};
-use super::stream::{Content, Form, Run, Stream};
+use super::rate::{self, Generation};
+use super::stream::{Content, EventStream, Form, Run};
 
 /// One of AtData's customers.
 #[derive(Clone, Debug)]
-pub struct Login {
+pub struct SimulatorLogin {
     /// At AtData 4 to 5 digits.
     pub username: String,
     /// At AtData 32 hex digits.
@@ -30,7 +30,7 @@ pub struct Login {
     pub namespace: String,
 }
 
-impl Default for Login {
+impl Default for SimulatorLogin {
     fn default() -> Self {
         Self {
             username: "12345".to_owned(),
@@ -46,7 +46,7 @@ pub struct SimulatorConfig {
     /// Port 0 takes any that is free.
     pub listen: SocketAddr,
     /// Who may log in.
-    pub logins: Vec<Login>,
+    pub logins: Vec<SimulatorLogin>,
     /// How long the client id of a session that died is still held; the real one holds it until it notices.
     pub hold: Duration,
     /// What goes wrong from the start.
@@ -57,7 +57,7 @@ impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 0).into(),
-            logins: vec![Login::default()],
+            logins: vec![SimulatorLogin::default()],
             hold: Duration::ZERO,
             faults: Faults::default(),
         }
@@ -75,7 +75,7 @@ pub struct StartError {
 /// A running broker. Dropping it closes the listener and every connection.
 #[derive(Debug)]
 pub struct Simulator {
-    shared: Arc<Shared>,
+    shared: Arc<SimulatorState>,
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -91,7 +91,7 @@ impl Simulator {
         let fail = |source| StartError { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let shared = Arc::new(Shared::new(config, address));
+        let shared = Arc::new(SimulatorState::new(config, address));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(accept(listener, Arc::clone(&shared), stop.clone(), tasks.clone()));
         Ok(Self { shared, address, _guard: stop.clone().drop_guard(), stop, tasks })
@@ -130,7 +130,7 @@ impl Simulator {
 
     /// Begins to send generated events to the topic `RTO.<namespace>`, once a queue exists for it.
     pub fn generate(&self, namespace: &str, generation: Generation) {
-        let task = pace::run(Arc::clone(&self.shared), namespace.to_owned(), generation);
+        let task = rate::run(Arc::clone(&self.shared), namespace.to_owned(), generation);
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
@@ -174,7 +174,12 @@ impl Simulator {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<SimulatorState>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -195,23 +200,23 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
 
 /// What all tasks of a simulator share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SimulatorState {
     /// The broker's part of every id.
     id: String,
-    logins: Vec<Login>,
-    broker: Mutex<Broker>,
+    logins: Vec<SimulatorLogin>,
+    broker: Mutex<SimulatedBroker>,
     /// Marked whenever the broker may have something new for somebody.
     changed: watch::Sender<()>,
     faults: watch::Sender<Faults>,
     cuts: watch::Sender<()>,
 }
 
-impl Shared {
+impl SimulatorState {
     pub(crate) fn new(config: SimulatorConfig, address: SocketAddr) -> Self {
         Self {
             id: format!("ID:simulator-{}-{}", address.port(), now_ms()),
             logins: config.logins,
-            broker: Mutex::new(Broker::new(config.hold)),
+            broker: Mutex::new(SimulatedBroker::new(config.hold)),
             changed: watch::Sender::new(()),
             faults: watch::Sender::new(config.faults),
             cuts: watch::Sender::new(()),
@@ -229,19 +234,19 @@ impl Shared {
     }
 
     /// The broker, for a look; use [`Shared::change`] where others may be concerned.
-    pub(crate) fn broker(&self) -> MutexGuard<'_, Broker> {
+    pub(crate) fn broker(&self) -> MutexGuard<'_, SimulatedBroker> {
         self.broker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the broker and wakes every connection.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Broker) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut SimulatedBroker) -> T) -> T {
         let outcome = change(&mut self.broker());
         self.changed.send_replace(());
         outcome
     }
 
     /// Who logs in with these.
-    pub(crate) fn login(&self, username: &str, password: &str) -> Option<&Login> {
+    pub(crate) fn login(&self, username: &str, password: &str) -> Option<&SimulatorLogin> {
         self.logins.iter().find(|login| login.username == username && login.password.reveal() == password)
     }
 
@@ -251,7 +256,7 @@ impl Shared {
         client_id: Option<&str>,
         peer: SocketAddr,
         now: Instant,
-    ) -> Result<SessionId, AlreadyConnected> {
+    ) -> Result<ClientSessionId, AlreadyConnected> {
         let known = client_id.is_some_and(|client_id| self.broker().knows(client_id));
         let refuse = known
             && self.faults.send_if_modified(|faults| {
@@ -266,9 +271,15 @@ impl Shared {
     }
 
     /// A new producer's stream.
-    pub(crate) fn stream(&self, namespace: &str, rate: Option<f64>, content: Content) -> Arc<Stream> {
+    pub(crate) fn stream(&self, namespace: &str, rate: Option<f64>, content: Content) -> Arc<EventStream> {
         let producer = self.broker().next_producer();
-        Arc::new(Stream { producer, namespace: namespace.to_owned(), started_ms: now_ms(), rate, content })
+        Arc::new(EventStream {
+            producer,
+            namespace: namespace.to_owned(),
+            started_ms: now_ms(),
+            rate,
+            content,
+        })
     }
 
     /// Marked whenever the broker may have something new.

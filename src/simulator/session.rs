@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::broker::SessionId;
-use super::exception::Exception;
-use super::flights::Flight;
-use super::queue::{ConsumerId, LastDelivered, Wish};
-use super::server::{Login, Shared};
+use super::broker::ClientSessionId;
+use super::exception::JavaException;
+use super::in_flight::DeliveredMessages;
+use super::queue::{ConsumerNumber, LastDelivered, Wish};
+use super::server::{SimulatorLogin, SimulatorState};
 
 /// Messages taken from the broker under one lock.
 const TAKE: u64 = 64;
@@ -18,11 +18,11 @@ const TAKE: u64 = 64;
 const MOST_BROWSED: u64 = 400;
 
 /// What a browser is shown.
-pub(crate) struct Browsed {
+pub(crate) struct BrowseResult {
     /// The name of the queue.
     pub(crate) queue: String,
     /// Its first messages.
-    pub(crate) flights: Vec<Flight>,
+    pub(crate) flights: Vec<DeliveredMessages>,
     /// Whether the end is told behind them.
     pub(crate) is_all: bool,
 }
@@ -30,22 +30,22 @@ pub(crate) struct Browsed {
 /// A consumer as its protocol sees it.
 pub(crate) trait Subscription {
     /// Its name at the broker.
-    fn consumer(&self) -> ConsumerId;
+    fn consumer(&self) -> ConsumerNumber;
 
     /// Appends the frames of one flight.
-    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>);
+    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>);
 }
 
 #[derive(Debug)]
 struct LoggedIn {
-    id: SessionId,
-    login: Login,
+    id: ClientSessionId,
+    login: SimulatorLogin,
 }
 
 /// A client, from before its login on. Dropping it is the loss of a consumer.
 #[derive(Debug)]
-pub(crate) struct Session<S> {
-    shared: Arc<Shared>,
+pub(crate) struct ClientSession<S> {
+    shared: Arc<SimulatorState>,
     peer: SocketAddr,
     logged_in: Option<LoggedIn>,
     pub(crate) subscriptions: Vec<S>,
@@ -53,13 +53,13 @@ pub(crate) struct Session<S> {
     turn: usize,
 }
 
-impl<S> Session<S> {
-    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+impl<S> ClientSession<S> {
+    pub(crate) fn new(shared: Arc<SimulatorState>, peer: SocketAddr) -> Self {
         Self { shared, peer, logged_in: None, subscriptions: Vec::new(), turn: 0 }
     }
 
     /// The broker.
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &SimulatorState {
         &self.shared
     }
 
@@ -74,11 +74,11 @@ impl<S> Session<S> {
         password: &str,
         client_id: Option<&str>,
         now: Instant,
-    ) -> Result<SessionId, Exception> {
+    ) -> Result<ClientSessionId, JavaException> {
         let login = self.shared.login(username.unwrap_or_default(), password).cloned();
         let login = login.ok_or_else(|| {
             let shown = username.unwrap_or("null");
-            Exception::security(format!("User name [{shown}] or password is invalid."))
+            JavaException::security(format!("User name [{shown}] or password is invalid."))
         })?;
         let id = self.shared.connect(client_id, self.peer, now).map_err(|held| {
             let message = format!(
@@ -87,7 +87,7 @@ impl<S> Session<S> {
                 client_id.unwrap_or_default(),
                 held.peer
             );
-            Exception::new("javax.jms.InvalidClientIDException", message)
+            JavaException::new("javax.jms.InvalidClientIDException", message)
         })?;
         self.logged_in = Some(LoggedIn { id, login });
         Ok(id)
@@ -95,7 +95,11 @@ impl<S> Session<S> {
 
     /// Adds a consumer to a queue that this login may consume; `destination` is named as in `queue://name`.
     /// The caller adds the subscription.
-    pub(crate) fn consume(&self, destination: &str, wish: Wish) -> Result<(ConsumerId, String), Exception> {
+    pub(crate) fn consume(
+        &self,
+        destination: &str,
+        wish: Wish,
+    ) -> Result<(ConsumerNumber, String), JavaException> {
         let readable = self.logged_in.as_ref().zip(self.readable(destination));
         let Some((logged_in, queue)) = readable else {
             return Err(self.unauthorized("read from", destination));
@@ -106,7 +110,7 @@ impl<S> Session<S> {
 
     /// What a browser of a queue is shown: its name and its first messages, as many as the prefetch at most, and
     /// whether these are all.
-    pub(crate) fn browse(&self, destination: &str, prefetch: u64) -> Result<Browsed, Exception> {
+    pub(crate) fn browse(&self, destination: &str, prefetch: u64) -> Result<BrowseResult, JavaException> {
         let queue = self.readable(destination).ok_or_else(|| self.unauthorized("read from", destination))?;
         let most = prefetch.min(MOST_BROWSED);
         let mut runs = self.shared.change(|broker| broker.browse(queue, most + 1));
@@ -116,11 +120,11 @@ impl<S> Session<S> {
         }
         let mut number = 1;
         let flights = runs.into_iter().map(|run| {
-            let flight = Flight { number, run };
+            let flight = DeliveredMessages { number, run };
             number += flight.run.count;
             flight
         });
-        Ok(Browsed {
+        Ok(BrowseResult {
             queue: queue.to_owned(),
             flights: flights.collect(),
             is_all: all || prefetch > MOST_BROWSED,
@@ -136,9 +140,9 @@ impl<S> Session<S> {
         (!destination_id.is_empty() && destination_id.chars().all(plain)).then_some(queue)
     }
 
-    pub(crate) fn unauthorized(&self, verb: &str, destination: &str) -> Exception {
+    pub(crate) fn unauthorized(&self, verb: &str, destination: &str) -> JavaException {
         let user = self.logged_in.as_ref().map_or("", |logged_in| &logged_in.login.username);
-        Exception::security(format!("User {user} is not authorized to {verb}: {destination}"))
+        JavaException::security(format!("User {user} is not authorized to {verb}: {destination}"))
     }
 
     /// Ends it; `clean`: the client has said goodbye.
@@ -150,7 +154,7 @@ impl<S> Session<S> {
     }
 }
 
-impl<S: Subscription> Session<S> {
+impl<S: Subscription> ClientSession<S> {
     /// Removes consumers; what they have not acknowledged returns. How many they were.
     pub(crate) fn remove(&mut self, delivered: LastDelivered, which: impl Fn(&S) -> bool) -> usize {
         let removed: Vec<S> = self.subscriptions.extract_if(.., |subscription| which(subscription)).collect();
@@ -189,7 +193,7 @@ impl<S: Subscription> Session<S> {
     }
 }
 
-impl<S> Drop for Session<S> {
+impl<S> Drop for ClientSession<S> {
     fn drop(&mut self) {
         self.leave(false, Instant::now());
     }

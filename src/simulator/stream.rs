@@ -9,7 +9,7 @@ use super::generator::Generator;
 
 /// The messages of one producer, numbered from 1; the number ends the message id.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct EventStream {
     /// The producer's place in the message id; unique in the broker.
     pub(crate) producer: u64,
     /// AtData's namespace it was published to.
@@ -44,7 +44,7 @@ pub(crate) enum Content {
     Generated(Generator),
 }
 
-impl Stream {
+impl EventStream {
     /// Appends the body of message `number`.
     pub(crate) fn write_body(&self, number: u64, out: &mut Vec<u8>) {
         match &self.content {
@@ -71,7 +71,7 @@ impl Stream {
 /// Consecutive messages of one stream; never empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    pub(crate) stream: Arc<Stream>,
+    pub(crate) stream: Arc<EventStream>,
     pub(crate) first: u64,
     pub(crate) count: u64,
     /// The first one's place in all that the broker was ever sent; the others follow.
@@ -82,7 +82,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// `count` messages of `stream` from number `first`, never delivered before.
-    pub(crate) fn new(stream: Arc<Stream>, first: u64, count: u64) -> Self {
+    pub(crate) fn new(stream: Arc<EventStream>, first: u64, count: u64) -> Self {
         Self { stream, first, count, sequence: 0, redeliveries: 0 }
     }
 

@@ -12,7 +12,7 @@ use crate::event::Event;
 
 /// What the script wants for one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ScriptedVerdict {
     /// Keep it.
     Durable,
     /// Refuse it for now.
@@ -25,7 +25,7 @@ pub enum Answer {
     KeepAndBreak,
 }
 
-type Script = Box<dyn FnMut(&Event) -> Answer + Send>;
+type Script = Box<dyn FnMut(&Event) -> ScriptedVerdict + Send>;
 
 /// The sink; [`MemorySink::handle`] steers it and reads what it holds.
 pub struct MemorySink {
@@ -35,14 +35,14 @@ pub struct MemorySink {
 
 /// Steers a [`MemorySink`] from outside. Cheap to clone.
 #[derive(Clone)]
-pub struct MemoryHandle(Arc<Shared>);
+pub struct MemoryHandle(Arc<MemoryShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct MemoryShared {
+    state: Mutex<MemoryState>,
     changed: Notify,
 }
 
-struct State {
+struct MemoryState {
     script: Script,
     window: usize,
     /// Whether it answers; while not, nothing becomes durable and nothing gets a verdict.
@@ -61,8 +61,8 @@ impl MemorySink {
     /// fails everything behind it (promise 3 of the contract); without, each delivery stands for itself, and
     /// the newest becomes durable first.
     pub fn new(keeps_order: bool, window: usize) -> Self {
-        let state = State {
-            script: Box::new(|_| Answer::Durable),
+        let state = MemoryState {
+            script: Box::new(|_| ScriptedVerdict::Durable),
             window: window.max(1),
             answering: true,
             reachable: true,
@@ -72,7 +72,7 @@ impl MemorySink {
             log: Vec::new(),
             closed: 0,
         };
-        let shared = Shared { state: Mutex::new(state), changed: Notify::new() };
+        let shared = MemoryShared { state: Mutex::new(state), changed: Notify::new() };
         Self { keeps_order, handle: MemoryHandle(Arc::new(shared)) }
     }
 
@@ -83,17 +83,17 @@ impl MemorySink {
 }
 
 impl MemoryHandle {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut MemoryState)) {
         change(&mut self.state());
         self.0.changed.notify_waiters();
     }
 
     /// Asks `script` about each delivery, in order, just before its verdict.
-    pub fn script(&self, script: impl FnMut(&Event) -> Answer + Send + 'static) {
+    pub fn script(&self, script: impl FnMut(&Event) -> ScriptedVerdict + Send + 'static) {
         self.change(|state| state.script = Box::new(script));
     }
 
@@ -114,7 +114,7 @@ impl MemoryHandle {
     }
 
     /// Says that it is in a trouble that it rides out by itself, or no longer: see [`Verdicts::health`].
-    pub fn ails(&self, ails: bool) {
+    pub fn set_degraded(&self, ails: bool) {
         self.change(|state| state.ails = ails);
     }
 
@@ -134,7 +134,7 @@ impl MemoryHandle {
     }
 }
 
-impl State {
+impl MemoryState {
     /// Decides everything in flight, as far as the script lets it.
     fn decide(&mut self, keeps_order: bool) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         let mut verdicts = Vec::new();
@@ -142,22 +142,22 @@ impl State {
         while let Some(delivery) =
             if keeps_order { self.in_flight.pop_front() } else { self.in_flight.pop_back() }
         {
-            let answer = if refusing { Answer::Retry } else { (self.script)(&delivery.event) };
+            let answer = if refusing { ScriptedVerdict::Retry } else { (self.script)(&delivery.event) };
             let verdict = match answer {
-                Answer::Durable => {
+                ScriptedVerdict::Durable => {
                     self.keep(&delivery);
                     Verdict::Durable
                 }
-                Answer::Retry => {
+                ScriptedVerdict::Retry => {
                     refusing = keeps_order;
                     Verdict::Retry(SinkError::unavailable("the script says: retry"))
                 }
-                Answer::Reject => Verdict::Reject(Rejection {
+                ScriptedVerdict::Reject => Verdict::Reject(Rejection {
                     reason: "scripted",
                     detail: "the script says: reject".to_owned(),
                 }),
-                Answer::Break | Answer::KeepAndBreak => {
-                    if answer == Answer::KeepAndBreak {
+                ScriptedVerdict::Break | ScriptedVerdict::KeepAndBreak => {
+                    if answer == ScriptedVerdict::KeepAndBreak {
                         self.keep(&delivery);
                     }
                     self.opening += 1;
@@ -182,7 +182,7 @@ fn broken() -> SinkError {
     SinkError::unavailable("the memory sink broke off")
 }
 
-struct Half {
+struct MemoryHalf {
     handle: MemoryHandle,
     keeps_order: bool,
     opening: u64,
@@ -201,8 +201,11 @@ impl Sink for MemorySink {
         }
         state.opening += 1;
         state.in_flight.clear();
-        let half =
-            || Half { handle: self.handle.clone(), keeps_order: self.keeps_order, opening: state.opening };
+        let half = || MemoryHalf {
+            handle: self.handle.clone(),
+            keeps_order: self.keeps_order,
+            opening: state.opening,
+        };
         Ok((Box::new(half()), Box::new(half())))
     }
 
@@ -216,7 +219,7 @@ impl Sink for MemorySink {
 }
 
 #[async_trait]
-impl Submit for Half {
+impl Submit for MemoryHalf {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         let mut taken = 0;
         self.handle.change(|state| {
@@ -235,7 +238,7 @@ impl Submit for Half {
 }
 
 #[async_trait]
-impl Verdicts for Half {
+impl Verdicts for MemoryHalf {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         loop {
             let changed = self.handle.0.changed.notified();

@@ -19,11 +19,11 @@
 //! 5. **Bounded.** It holds no more than what was submitted and not yet answered, and accepts less when
 //!    full ([`Submit::submit`]).
 
+pub mod factory;
 pub mod file;
+pub mod headers;
 pub mod kafka;
-pub mod kind;
 pub mod memory;
-pub mod metadata;
 pub mod nats;
 pub mod stdout;
 
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::event::EventRef;
-use crate::journal::Trouble;
+use crate::journal::JournalError;
 
 /// What every sink is told at its construction, whoever wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,8 +163,8 @@ impl StdError for SinkError {
     }
 }
 
-impl From<&Trouble> for SinkError {
-    fn from(trouble: &Trouble) -> Self {
+impl From<&JournalError> for SinkError {
+    fn from(trouble: &JournalError) -> Self {
         let kind = match trouble.needs_operator() {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
 
 /// Deliveries that wait to be written, and those of one write.
@@ -52,7 +52,7 @@ impl SinkKind for StdoutKind {
 
     type Config = StdoutConfig;
 
-    fn check(config: StdoutConfig, _: &Surroundings, _: &mut Findings) -> Option<Arc<dyn SinkFactory>> {
+    fn check(config: StdoutConfig, _: &BuildContext, _: &mut Diagnostics) -> Option<Arc<dyn SinkFactory>> {
         Some(Arc::new(config))
     }
 }
@@ -62,7 +62,7 @@ impl SinkFactory for StdoutConfig {
         Box::new(StdoutSink::new())
     }
 
-    fn destination(&self) -> Option<Destination> {
+    fn destination(&self) -> Option<SinkDestination> {
         None
     }
 
@@ -106,8 +106,8 @@ impl Sink for StdoutSink {
         let last_error = self.last_error.clone();
         let writing = write(queue, outcomes, (self.output)(), last_error.clone());
         let writer = AbortOnDropHandle::new(tokio::spawn(writing));
-        let intake = Intake { deliveries: Some(deliveries), writer };
-        Ok((Box::new(intake), Box::new(Written { outcomes: written, last_error })))
+        let intake = StdoutProducer { deliveries: Some(deliveries), writer };
+        Ok((Box::new(intake), Box::new(StdoutAcks { outcomes: written, last_error })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -162,13 +162,13 @@ fn append(lines: &mut Vec<u8>, body: &[u8]) {
 }
 
 /// The half that takes events.
-struct Intake {
+struct StdoutProducer {
     deliveries: Option<mpsc::Sender<Delivery>>,
     writer: AbortOnDropHandle<()>,
 }
 
 #[async_trait]
-impl Submit for Intake {
+impl Submit for StdoutProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         let closed = || SinkError::unavailable("standard output is closed");
         let queue = self.deliveries.as_ref().ok_or_else(closed)?;
@@ -190,13 +190,13 @@ impl Submit for Intake {
 }
 
 /// The half that tells what was written.
-struct Written {
+struct StdoutAcks {
     outcomes: mpsc::Receiver<Outcome>,
     last_error: LastError,
 }
 
 #[async_trait]
-impl Verdicts for Written {
+impl Verdicts for StdoutAcks {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         match self.outcomes.recv().await {
             Some(outcome) => Ok(outcome?.into_iter().map(|id| (id, Verdict::Durable)).collect()),

@@ -3,22 +3,22 @@
 
 use tokio::time::Instant;
 
-use crate::telemetry::states::State;
+use crate::telemetry::status::Status;
 
 /// See the module text.
 #[derive(Debug)]
 pub(super) struct Addresses {
     /// The one that is being tried.
     pub(super) at: usize,
-    each: Vec<Address>,
+    each: Vec<AddressState>,
 }
 
 #[derive(Clone, Debug)]
-struct Address {
+struct AddressState {
     /// It is not tried before.
     due: Instant,
     /// How the last try ended, unless a session has come about anywhere since.
-    failed: Option<State>,
+    failed: Option<Status>,
     /// A session has come about there.
     is_known: bool,
 }
@@ -26,7 +26,7 @@ struct Address {
 impl Addresses {
     /// None of them tried yet.
     pub(super) fn new(count: usize) -> Self {
-        let address = Address { due: Instant::now(), failed: None, is_known: false };
+        let address = AddressState { due: Instant::now(), failed: None, is_known: false };
         Self { at: 0, each: vec![address; count] }
     }
 
@@ -44,23 +44,23 @@ impl Addresses {
     /// The try of the present one ended in this state. Returns what is to be told of all of them; `None` while
     /// another one may do. Where one is on its way, so is the whole; otherwise it needs an operator as soon as one
     /// does, and passes by itself only if all do.
-    pub(super) fn failed(&mut self, state: State) -> Option<State> {
+    pub(super) fn failed(&mut self, state: Status) -> Option<Status> {
         self.each[self.at].failed = Some(state);
         let now = Instant::now();
         let others = self.each.iter().enumerate().filter(|(place, _)| *place != self.at);
         if others.into_iter().any(|(_, address)| address.failed.is_none() && address.due <= now) {
             return None;
         }
-        let states: Vec<&State> = self.each.iter().filter_map(|address| address.failed.as_ref()).collect();
+        let states: Vec<&Status> = self.each.iter().filter_map(|address| address.failed.as_ref()).collect();
         let reasons: Vec<&str> = states.iter().map(|state| state.reason()).collect();
         let text = reasons.join("; and ");
-        let one_starts = states.iter().any(|state| matches!(state, State::Starting(_)));
+        let one_starts = states.iter().any(|state| matches!(state, Status::Starting(_)));
         // One that is only out of reach may be the standby of another, which listens once that one is gone.
-        let one_is_held = states.iter().any(|state| matches!(state, State::Held(_)));
+        let one_is_held = states.iter().any(|state| matches!(state, Status::Held(_)));
         Some(match (one_starts, one_is_held) {
-            (true, _) => State::Starting(text),
-            (false, true) => State::Held(text),
-            (false, false) => State::Retrying(text),
+            (true, _) => Status::Starting(text),
+            (false, true) => Status::Held(text),
+            (false, false) => Status::Retrying(text),
         })
     }
 
@@ -83,12 +83,12 @@ mod tests {
 
     use super::*;
 
-    fn held(text: &str) -> State {
-        State::Held(text.to_owned())
+    fn held(text: &str) -> Status {
+        Status::Held(text.to_owned())
     }
 
-    fn retrying(text: &str) -> State {
-        State::Retrying(text.to_owned())
+    fn retrying(text: &str) -> Status {
+        Status::Retrying(text.to_owned())
     }
 
     #[tokio::test(start_paused = true)]
@@ -125,7 +125,7 @@ mod tests {
     /// As with a master whose standby never listens.
     #[test]
     fn one_that_needs_an_operator_is_enough_unless_another_starts() {
-        let starting = |text: &str| State::Starting(text.to_owned());
+        let starting = |text: &str| Status::Starting(text.to_owned());
         for (first, second, told) in [
             (retrying("a"), held("b"), held("a; and b")),
             (held("a"), retrying("b"), held("a; and b")),
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_single_one_is_told_as_it_is() {
         let mut addresses = Addresses::new(1);
-        for state in [held("a"), retrying("b"), State::Starting("c".to_owned())] {
+        for state in [held("a"), retrying("b"), Status::Starting("c".to_owned())] {
             assert_eq!(addresses.failed(state.clone()), Some(state));
         }
     }

@@ -80,7 +80,7 @@ pub struct SourceConfig {
     /// How reconnects are spaced.
     pub backoff: BackoffConfig,
     /// TLS, for `stomp+tls://` and `ssl://`.
-    pub tls: TlsConfig,
+    pub tls: SourceTlsConfig,
 }
 
 impl Default for SourceConfig {
@@ -106,7 +106,7 @@ impl Default for SourceConfig {
             connect_timeout: Period::secs(10),
             idle_reconnect: Period::secs(15 * 60),
             backoff: BackoffConfig::default(),
-            tls: TlsConfig::default(),
+            tls: SourceTlsConfig::default(),
         }
     }
 }
@@ -136,7 +136,7 @@ pub enum Isolation {
 /// TLS to the broker. Certificate and host name are always verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
+pub struct SourceTlsConfig {
     /// A PEM file with the certificates to trust, instead of the system's.
     #[schemars(example = &"/etc/atdata-bridge/ca.pem")]
     pub ca_file: Option<PathBuf>,
@@ -222,7 +222,7 @@ pub struct SourceSettings {
     /// Between tries.
     pub backoff: BackoffConfig,
     /// What TLS trusts and shows.
-    pub tls: TlsConfig,
+    pub tls: SourceTlsConfig,
 }
 
 impl SourceSettings {

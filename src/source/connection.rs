@@ -17,21 +17,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
 use super::config::{Endpoint, SourceSettings};
+use super::error::SourceError;
 use super::read_buffer::CHUNK;
 use super::session::{Progress, Session};
-use super::trouble::Trouble;
 use crate::budget::Budget;
 use crate::event::SessionId;
+use crate::protocol_guess::{FirstBytes, Remembering};
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::tls::{self, TlsError};
-use crate::wire_guess::{FirstBytes, Remembering};
 
 /// How long the broker may take to let go of a connection that ends in trouble.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// A connected socket, with or without TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+pub trait BrokerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> BrokerStream for S {}
 
 /// Connects to `endpoint`, each step within the time that the settings give. What is read first from the stream
 /// will be in `first`, too.
@@ -42,9 +42,9 @@ pub async fn connect(
     endpoint: &Endpoint,
     settings: &SourceSettings,
     first: &FirstBytes,
-) -> Result<Box<dyn Stream>, Trouble> {
+) -> Result<Box<dyn BrokerStream>, SourceError> {
     let allowed = settings.connect_timeout;
-    let unreachable = |detail: String| Trouble::Unreachable { endpoint: endpoint.clone(), detail };
+    let unreachable = |detail: String| SourceError::Unreachable { endpoint: endpoint.clone(), detail };
     let late = || format!("no connection within {} s", allowed.as_secs());
     let tcp = timeout(allowed, TcpStream::connect((endpoint.host.as_str(), endpoint.port)))
         .await
@@ -56,7 +56,7 @@ pub async fn connect(
     }
     match tls::connect(tcp, &endpoint.host, &settings.tls_options(), allowed).await {
         Ok(stream) => Ok(Box::new(Remembering::new(stream, first))),
-        Err(error) => Err(Trouble::Tls { endpoint: endpoint.clone(), error }),
+        Err(error) => Err(SourceError::Tls { endpoint: endpoint.clone(), error }),
     }
 }
 
@@ -69,7 +69,7 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
 }
 
 /// What a connection needs from the link.
-pub(super) struct Wiring<'a> {
+pub(super) struct ConnectionHandles<'a> {
     pub(super) id: SessionId,
     pub(super) incoming: &'a mpsc::Sender<Incoming>,
     pub(super) acks: &'a mut watch::Receiver<(SessionId, u64)>,
@@ -90,13 +90,13 @@ pub(super) struct Wiring<'a> {
 ///
 /// # Errors
 /// What ended it.
-pub(super) async fn carry(
+pub(super) async fn run_session(
     session: Box<dyn Session>,
-    stream: Box<dyn Stream>,
-    wiring: Wiring<'_>,
-) -> Result<(), Trouble> {
+    stream: Box<dyn BrokerStream>,
+    wiring: ConnectionHandles<'_>,
+) -> Result<(), SourceError> {
     let (read, write) = split(stream);
-    let mut connection = Connection {
+    let mut connection = BrokerConnection {
         session,
         wiring,
         read,
@@ -119,11 +119,11 @@ pub(super) async fn carry(
     connection.run().await
 }
 
-struct Connection<'a> {
+struct BrokerConnection<'a> {
     session: Box<dyn Session>,
-    wiring: Wiring<'a>,
-    read: ReadHalf<Box<dyn Stream>>,
-    write: WriteHalf<Box<dyn Stream>>,
+    wiring: ConnectionHandles<'a>,
+    read: ReadHalf<Box<dyn BrokerStream>>,
+    write: WriteHalf<Box<dyn BrokerStream>>,
     writing: Vec<u8>,
     written: usize,
     unflushed: bool,
@@ -137,7 +137,7 @@ struct Connection<'a> {
     unread: bool,
     closing: bool,
     /// The trouble that ends this session, and when at the latest.
-    ending: Option<(Trouble, Instant)>,
+    ending: Option<(SourceError, Instant)>,
     /// The positions of the last message that the pump was handed, and that it has acknowledged.
     handed: u64,
     acked: u64,
@@ -149,14 +149,14 @@ struct Connection<'a> {
     goodbye: bool,
 }
 
-impl Connection<'_> {
-    async fn run(&mut self) -> Result<(), Trouble> {
+impl BrokerConnection<'_> {
+    async fn run(&mut self) -> Result<(), SourceError> {
         loop {
             self.gather_output();
             if let Some(outcome) = self.finished() {
                 match outcome {
-                    Ok(()) => self.say_the_last().await,
-                    Err(_) => self.part().await,
+                    Ok(()) => self.flush_after_disconnect().await,
+                    Err(_) => self.disconnect().await,
                 }
                 return outcome;
             }
@@ -200,7 +200,7 @@ impl Connection<'_> {
     }
 
     /// Whether this session is over, and how.
-    fn finished(&mut self) -> Option<Result<(), Trouble>> {
+    fn finished(&mut self) -> Option<Result<(), SourceError>> {
         if self.goodbye {
             return Some(Ok(()));
         }
@@ -215,9 +215,9 @@ impl Connection<'_> {
 
     /// Leaves in such a way that the broker reads the last acknowledgement: a socket that is closed while
     /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
-    async fn part(&mut self) {
+    async fn disconnect(&mut self) {
         self.session.close(Instant::now(), self.handed);
-        let mut rest = self.last_words();
+        let mut rest = self.unsent();
         let parting = async {
             self.write.write_all(&rest).await?;
             self.write.shutdown().await?;
@@ -234,8 +234,8 @@ impl Connection<'_> {
     }
 
     /// What the session says once its goodbye is confirmed; nothing depends on it.
-    async fn say_the_last(&mut self) {
-        let rest = self.last_words();
+    async fn flush_after_disconnect(&mut self) {
+        let rest = self.unsent();
         let said = async {
             self.write.write_all(&rest).await?;
             self.write.flush().await
@@ -264,7 +264,7 @@ impl Connection<'_> {
     }
 
     /// All that the broker has not taken.
-    fn last_words(&mut self) -> Vec<u8> {
+    fn unsent(&mut self) -> Vec<u8> {
         let mut rest = self.writing.split_off(self.written);
         self.session.take_output(&mut rest);
         rest
@@ -286,24 +286,24 @@ impl Connection<'_> {
         self.session.close(Instant::now(), self.acked);
     }
 
-    fn sent(&mut self, sent: io::Result<usize>, wrote: bool) -> Result<(), Trouble> {
+    fn sent(&mut self, sent: io::Result<usize>, wrote: bool) -> Result<(), SourceError> {
         let sent = sent.map_err(closed)?;
         if wrote && sent == 0 {
-            return Err(Trouble::Closed("nothing more can be sent".to_owned()));
+            return Err(SourceError::Closed("nothing more can be sent".to_owned()));
         }
         self.written += sent;
         self.unflushed = wrote;
         Ok(())
     }
 
-    fn read(&mut self, read: io::Result<usize>) -> Result<(), Trouble> {
+    fn read(&mut self, read: io::Result<usize>) -> Result<(), SourceError> {
         if read.map_err(closed)? == 0 {
-            return Err(Trouble::Closed("the broker ended it".to_owned()));
+            return Err(SourceError::Closed("the broker ended it".to_owned()));
         }
         self.advance()
     }
 
-    fn advance(&mut self) -> Result<(), Trouble> {
+    fn advance(&mut self) -> Result<(), SourceError> {
         let mut progress = Progress::default();
         let outcome = self.session.advance(Instant::now(), &mut progress);
         if let Some(last) = progress.messages.last() {
@@ -317,9 +317,9 @@ impl Connection<'_> {
 
     /// Names the message that came before the trouble. What can't be understood may be the very next one, also over
     /// a new connection; what the broker complains of may be one that came over this connection.
-    fn blame(&self, trouble: Trouble) -> Trouble {
+    fn blame(&self, trouble: SourceError) -> SourceError {
         let may_be_to_blame = match trouble {
-            Trouble::Broker { .. } => self.brought,
+            SourceError::Broker { .. } => self.brought,
             _ => self.subscribed,
         };
         if may_be_to_blame { trouble.after(self.wiring.last_message) } else { trouble }
@@ -344,7 +344,7 @@ impl Connection<'_> {
         }
     }
 
-    fn tick(&mut self) -> Result<(), Trouble> {
+    fn tick(&mut self) -> Result<(), SourceError> {
         let outcome = self.session.tick(Instant::now());
         match (outcome, self.ending.take()) {
             (Err(_), Some((first, _))) => Err(first),
@@ -358,7 +358,7 @@ impl Connection<'_> {
 
     /// Ends the session: at once, or, where the connection still carries acknowledgements, when the
     /// messages received before are settled as far as they can be (D2).
-    fn end(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+    fn end(&mut self, trouble: SourceError) -> Result<(), SourceError> {
         if self.closing || !trouble.leaves_the_connection_open() {
             return Err(trouble);
         }
@@ -369,17 +369,17 @@ impl Connection<'_> {
 }
 
 /// Writes some of `bytes`, or flushes where there are none. Cancel-safe: it awaits one of the two, once.
-async fn send(write: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Result<usize> {
+async fn send(write: &mut WriteHalf<Box<dyn BrokerStream>>, bytes: &[u8]) -> io::Result<usize> {
     if bytes.is_empty() { write.flush().await.map(|()| 0) } else { write.write(bytes).await }
 }
 
-fn closed(error: io::Error) -> Trouble {
+fn closed(error: io::Error) -> SourceError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        Some(refused) => Trouble::TlsRefused(refused.clone()),
-        None => Trouble::Closed(error.to_string()),
+        Some(refused) => SourceError::TlsRefused(refused.clone()),
+        None => SourceError::Closed(error.to_string()),
     }
 }
 
-fn abandoned() -> Trouble {
-    Trouble::Closed("abandoned".to_owned())
+fn abandoned() -> SourceError {
+    SourceError::Closed("abandoned".to_owned())
 }

@@ -8,22 +8,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
-use super::connection::{Wiring, carry};
+use super::connection::{ConnectionHandles, run_session};
+use super::error::{SourceError, Suspect};
 use super::session::Progress;
 use super::testing::{Scripted, message};
-use super::trouble::{Suspect, Trouble};
 use crate::budget::Budget;
 use crate::event::{Message, SessionId};
 use crate::telemetry::counters::SubscriptionCounters;
 
 /// The trouble after a session that has read a byte and nothing else.
-async fn after(trouble: Trouble, subscribed: bool, last_message: &str) -> Trouble {
+async fn after(trouble: SourceError, subscribed: bool, last_message: &str) -> SourceError {
     let (ours, mut broker) = duplex(1 << 10);
     broker.write_all(b"?").await.unwrap();
     broker.shutdown().await.unwrap();
     let (incoming, _messages) = mpsc::channel(4);
     let (_acks, mut acked) = watch::channel((SessionId(0), 0));
-    let wiring = Wiring {
+    let wiring = ConnectionHandles {
         id: SessionId(1),
         incoming: &incoming,
         acks: &mut acked,
@@ -37,17 +37,17 @@ async fn after(trouble: Trouble, subscribed: bool, last_message: &str) -> Troubl
     };
     let brings = Progress { subscribed, ..Progress::default() };
     let session = Scripted::new([(brings, Err(trouble))], None);
-    carry(session, Box::new(ours), wiring).await.unwrap_err()
+    run_session(session, Box::new(ours), wiring).await.unwrap_err()
 }
 
 #[tokio::test]
 async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
-    let gibberish = || Trouble::protocol("gibberish", None);
+    let gibberish = || SourceError::protocol("gibberish", None);
     let next = Suspect::After("7".to_owned());
     assert_eq!(after(gibberish(), true, "7").await.suspect(), Some(&next));
     assert_eq!(after(gibberish(), true, "").await.suspect(), Some(&Suspect::First));
     assert_eq!(after(gibberish(), false, "7").await.suspect(), None, "no message can have come");
-    let complaint = Trouble::from_broker("out of luck", false);
+    let complaint = SourceError::from_broker("out of luck", false);
     assert_eq!(after(complaint, true, "7").await.suspect(), None, "no message has come");
 }
 
@@ -86,7 +86,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             assert!(matches!(&second, Some(Incoming::Messages(came)) if came[0].id == "2"));
             drop(messages);
         };
-        let wiring = Wiring {
+        let wiring = ConnectionHandles {
             id: SessionId(1),
             incoming: &incoming,
             acks: &mut acked,
@@ -98,7 +98,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             on_subscribed: &|| {},
             ending: &CancellationToken::new(),
         };
-        let carried = carry(session, Box::new(ours), wiring);
+        let carried = run_session(session, Box::new(ours), wiring);
         tokio::select! {
             ended = carried => panic!("{ended:?}"),
             came = timeout(Duration::from_secs(30), pump) => came.expect("the session stands still"),
@@ -118,7 +118,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             acks.send_replace((SessionId(1), 1));
             acks.closed().await;
         });
-        let wiring = Wiring {
+        let wiring = ConnectionHandles {
             id: SessionId(1),
             incoming: &incoming,
             acks: &mut acked,
@@ -131,9 +131,10 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             ending: &CancellationToken::new(),
         };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
-        let trouble = Trouble::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
+        let trouble =
+            SourceError::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
         let session = Scripted::new([(brings, Err(trouble))], None);
-        let outcome = carry(session, Box::new(ours), wiring).await;
+        let outcome = run_session(session, Box::new(ours), wiring).await;
         drop(acked);
         settles.await.unwrap();
         outcome
@@ -150,5 +151,5 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
     let writes = unread.await.unwrap();
     assert!(!carried.is_finished(), "it has left before the broker has let go");
     drop((reads, writes));
-    assert!(matches!(carried.await.unwrap(), Err(Trouble::BodyTooLarge { .. })));
+    assert!(matches!(carried.await.unwrap(), Err(SourceError::BodyTooLarge { .. })));
 }

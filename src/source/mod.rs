@@ -2,26 +2,26 @@
 //! acknowledge a prefix of a session.
 
 mod addresses;
+pub mod check;
 pub mod config;
 pub mod connection;
 #[cfg(test)]
 mod connection_tests;
-pub mod decoder;
-mod doubt;
+pub mod error;
+pub mod framing;
 pub mod heart_beat;
-pub mod link;
+pub mod java_text;
+mod late_acks;
 pub mod message_ids;
 pub mod openwire;
-pub mod probe;
 pub mod protocol;
 mod read_buffer;
 pub mod session;
 pub mod stomp;
+pub mod supervisor;
 #[cfg(test)]
 mod testing;
-pub mod text;
 pub mod timers;
-pub mod trouble;
 pub mod unacked;
 mod wrong_port;
 
@@ -44,7 +44,7 @@ pub enum Incoming {
 /// What is known of the acknowledgements when a source has ended: the worse is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[must_use]
-pub enum Goodbye {
+pub enum Disconnect {
     /// The broker has processed them all, or there was no session to say goodbye to.
     Confirmed,
     /// The broker has not answered: what was settled last may come again.
@@ -65,5 +65,5 @@ pub trait Source: Send {
 
     /// Ends cleanly: sends the last acknowledgement, says goodbye and waits until the broker has
     /// processed both, reading and discarding what still comes. Dropping the source instead abandons.
-    async fn close(&mut self) -> Goodbye;
+    async fn close(&mut self) -> Disconnect;
 }

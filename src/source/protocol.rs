@@ -1,13 +1,13 @@
 //! From an address to the session that is carried there.
 
 use super::config::Protocol;
-use super::link::NewSession;
 use super::openwire::session::OpenWireSession;
-use super::session::Reach;
+use super::session::SessionMode;
 use super::stomp::session::StompSession;
+use super::supervisor::NewSession;
 
 /// Sessions that go as far as `reach`, each of the protocol that its address speaks.
-pub fn new_session(reach: Reach) -> NewSession {
+pub fn new_session(reach: SessionMode) -> NewSession {
     Box::new(move |endpoint, settings, budget, now| match endpoint.protocol {
         Protocol::Stomp => Box::new(StompSession::new(settings, reach, budget, now)),
         Protocol::OpenWire => Box::new(OpenWireSession::new(settings, reach, budget, now)),

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::trouble::Trouble;
+use super::error::SourceError;
 use crate::event::Message;
 
 /// What the bytes just read have brought.
@@ -24,7 +24,7 @@ pub struct Progress {
 
 /// How far a session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum SessionMode {
     /// Logs in only, and leaves again: a first subscription would create a queue that fills for ever.
     Login,
     /// Looks at the messages that wait, as many as the prefetch at most, and leaves again. Consumes none and marks
@@ -43,7 +43,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// What ends the session; `progress` holds what was good before it.
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble>;
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError>;
 
     /// Moves everything to be sent to the end of `out`.
     fn take_output(&mut self, out: &mut Vec<u8>);
@@ -72,5 +72,5 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// A deadline has passed.
-    fn tick(&mut self, now: Instant) -> Result<(), Trouble>;
+    fn tick(&mut self, now: Instant) -> Result<(), SourceError>;
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::config::{Endpoint, Ordering, Protocol, SourceSettings, TlsConfig};
+use super::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
+use super::error::SourceError;
 use super::session::{Progress, Session};
-use super::trouble::Trouble;
 use crate::backoff::BackoffConfig;
 use crate::event::{Headers, Message};
 use crate::secret::Secret;
@@ -39,14 +39,14 @@ pub(super) fn settings() -> SourceSettings {
         connect_timeout: SECOND * 10,
         idle_reconnect: Some(SECOND * 900),
         backoff: BackoffConfig::default(),
-        tls: TlsConfig::default(),
+        tls: SourceTlsConfig::default(),
     }
 }
 
 /// A session that does what the test says: what each look at what was read brings, and the trouble behind it.
 #[derive(Default)]
 pub(super) struct Scripted {
-    brings: VecDeque<(Progress, Result<(), Trouble>)>,
+    brings: VecDeque<(Progress, Result<(), SourceError>)>,
     /// What it has read and not gone through when it looks first.
     unread: Option<Bytes>,
     input: Vec<u8>,
@@ -58,7 +58,7 @@ pub(super) struct Scripted {
 impl Scripted {
     /// One that brings these in turn, after `unread`, which it has read and not gone through when it looks first.
     pub(super) fn new(
-        brings: impl IntoIterator<Item = (Progress, Result<(), Trouble>)>,
+        brings: impl IntoIterator<Item = (Progress, Result<(), SourceError>)>,
         unread: Option<Bytes>,
     ) -> Box<Self> {
         Box::new(Self { brings: brings.into_iter().collect(), unread, ..Self::default() })
@@ -71,7 +71,7 @@ impl Session for Scripted {
         &mut self.input
     }
 
-    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), SourceError> {
         let (brought, outcome) = self.brings.pop_front().expect("nothing more to bring");
         *progress = brought;
         if !progress.unread {
@@ -108,7 +108,7 @@ impl Session for Scripted {
         Instant::now() + Duration::from_secs(3600)
     }
 
-    fn tick(&mut self, _: Instant) -> Result<(), Trouble> {
+    fn tick(&mut self, _: Instant) -> Result<(), SourceError> {
         Ok(())
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::SourceSettings;
+use super::error::SourceError;
 use super::heart_beat::HeartBeat;
-use super::session::Reach;
-use super::trouble::Trouble;
+use super::session::SessionMode;
 
 /// With nothing to wait for, one looks again after so long.
 const FAR: Duration = Duration::from_secs(3600);
@@ -29,11 +29,11 @@ pub struct Timers {
 
 impl Timers {
     /// Begins with the question of `what`.
-    pub fn new(settings: &SourceSettings, reach: Reach, what: &'static str, now: Instant) -> Self {
+    pub fn new(settings: &SourceSettings, reach: SessionMode, what: &'static str, now: Instant) -> Self {
         let mut timers = Self {
             asked: None,
             connect_timeout: settings.connect_timeout,
-            idle_reconnect: settings.idle_reconnect.filter(|_| reach == Reach::Subscribe),
+            idle_reconnect: settings.idle_reconnect.filter(|_| reach == SessionMode::Subscribe),
             stirred: now,
             looked: now,
             heart: HeartBeat::off(now),
@@ -54,7 +54,7 @@ impl Timers {
     }
 
     /// A message has come, or was acknowledged.
-    pub fn stir(&mut self, now: Instant) {
+    pub fn touch(&mut self, now: Instant) {
         self.stirred = now;
     }
 
@@ -70,16 +70,16 @@ impl Timers {
     /// # Errors
     /// An answer is late, the broker is silent, or has been quiet for so long that the subscription may be
     /// dead.
-    pub fn tick(&mut self, now: Instant, quiet: bool) -> Result<bool, Trouble> {
+    pub fn tick(&mut self, now: Instant, quiet: bool) -> Result<bool, SourceError> {
         self.looked = now;
         if let Some((what, _)) = self.asked.filter(|(_, ends)| now >= *ends) {
-            return Err(Trouble::Timeout { what, seconds: self.connect_timeout.as_secs() });
+            return Err(SourceError::Timeout { what, seconds: self.connect_timeout.as_secs() });
         }
         if let Some(silence) = self.heart.silent_for(now) {
-            return Err(Trouble::Silent(silence.as_secs()));
+            return Err(SourceError::Silent(silence.as_secs()));
         }
         if let Some((_, allowed)) = self.idle_ends(quiet).filter(|(ends, _)| now >= *ends) {
-            return Err(Trouble::Idle(allowed.as_secs()));
+            return Err(SourceError::Idle(allowed.as_secs()));
         }
         Ok(self.heart.is_due(now))
     }
@@ -99,7 +99,7 @@ mod tests {
     fn with_nothing_to_wait_for_it_does_not_spin() {
         let mut now = Instant::now();
         let settings = SourceSettings { idle_reconnect: None, ..settings() };
-        let mut timers = Timers::new(&settings, Reach::Subscribe, "the login", now);
+        let mut timers = Timers::new(&settings, SessionMode::Subscribe, "the login", now);
         timers.answered(now);
         for _ in 0..3 {
             let deadline = timers.deadline(true);

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use super::config::{Endpoint, Protocol, SourceSettings};
 use super::connection;
-use super::trouble::Trouble;
+use super::error::SourceError;
+use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, WireProtocol, guess};
 use crate::tls::Cause;
-use crate::wire_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, Wire, guess};
 
 /// How long an answer to a question may take, at most.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,36 +17,37 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What `trouble` with `endpoint` means where no session has ever come about. `first`: what came from there. Where
 /// nothing came, it asks once more what listens there.
 pub(super) async fn true_cause(
-    trouble: Trouble,
+    trouble: SourceError,
     endpoint: &Endpoint,
     first: &FirstBytes,
     settings: &SourceSettings,
-) -> Trouble {
+) -> SourceError {
     let (found, inside_tls) = match &trouble {
-        Trouble::Tls { error, .. } => match error.cause() {
+        SourceError::Tls { error, .. } => match error.cause() {
             Cause::Plaintext(wire) => (wire, false),
             Cause::Cut | Cause::Late => (ask(endpoint, false, settings).await, false),
             _ => return trouble,
         },
-        Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) if first.is_empty() => {
+        SourceError::Closed(_) | SourceError::Timeout { .. } | SourceError::Silent(_) if first.is_empty() => {
             (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
         }
         // It may only have asked for a certificate, and have closed for another reason.
-        Trouble::TlsRefused(error) if error.cause() == Cause::Cut => {
+        SourceError::TlsRefused(error) if error.cause() == Cause::Cut => {
             (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
         }
-        Trouble::Closed(_) | Trouble::Timeout { .. } | Trouble::Silent(_) | Trouble::Protocol { .. } => {
-            (first.guess(), endpoint.tls)
-        }
+        SourceError::Closed(_)
+        | SourceError::Timeout { .. }
+        | SourceError::Silent(_)
+        | SourceError::Protocol { .. } => (first.guess(), endpoint.tls),
         _ => return trouble,
     };
     let is_right = found == Some(wire_of(endpoint.protocol)) && inside_tls == endpoint.tls;
-    let is_of_tls = matches!(trouble, Trouble::Tls { .. } | Trouble::TlsRefused(_));
-    let speaks_tls = found == Some(Wire::Tls) && endpoint.tls;
+    let is_of_tls = matches!(trouble, SourceError::Tls { .. } | SourceError::TlsRefused(_));
+    let speaks_tls = found == Some(WireProtocol::Tls) && endpoint.tls;
     match found {
         Some(_) if is_right || speaks_tls => trouble,
-        Some(wire) => Trouble::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
-        None if first.is_empty() && !is_of_tls => Trouble::Unanswered {
+        Some(wire) => SourceError::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
+        None if first.is_empty() && !is_of_tls => SourceError::Unanswered {
             trouble: Box::new(trouble),
             address: address(endpoint),
             expected: format!(
@@ -59,10 +60,10 @@ pub(super) async fn true_cause(
     }
 }
 
-fn wire_of(protocol: Protocol) -> Wire {
+fn wire_of(protocol: Protocol) -> WireProtocol {
     match protocol {
-        Protocol::Stomp => Wire::Stomp,
-        Protocol::OpenWire => Wire::OpenWire,
+        Protocol::Stomp => WireProtocol::Stomp,
+        Protocol::OpenWire => WireProtocol::OpenWire,
     }
 }
 
@@ -73,30 +74,30 @@ fn address(endpoint: &Endpoint) -> String {
 }
 
 /// What listens there, and what to write instead.
-fn advice(endpoint: &Endpoint, found: Wire, inside_tls: bool, option: &str) -> String {
+fn advice(endpoint: &Endpoint, found: WireProtocol, inside_tls: bool, option: &str) -> String {
     let address = address(endpoint);
     let without_tls = if endpoint.tls && !inside_tls { " without TLS" } else { "" };
     let same_with = |protocol, tls| Endpoint { protocol, tls, ..endpoint.clone() };
     const PORTS: &str = "usually 61613 for STOMP, 61614 with TLS, 61616 for OpenWire, 61617 with TLS";
     match found {
-        Wire::Tls => {
+        WireProtocol::Tls => {
             format!("{address} speaks TLS: write {} in {option}", same_with(endpoint.protocol, true))
         }
-        Wire::Stomp => {
+        WireProtocol::Stomp => {
             let url = same_with(Protocol::Stomp, inside_tls);
             format!("{address} speaks STOMP{without_tls}: write {url} in {option}")
         }
-        Wire::OpenWire => {
+        WireProtocol::OpenWire => {
             let url = same_with(Protocol::OpenWire, inside_tls);
             format!("{address} speaks OpenWire{without_tls}: write {url} in {option}")
         }
-        Wire::Nats => {
+        WireProtocol::Nats => {
             format!("{address} is a NATS server, not ActiveMQ: write the broker's address in {option}")
         }
-        Wire::Kafka => {
+        WireProtocol::Kafka => {
             format!("{address} is a Kafka broker, not ActiveMQ: write the broker's address in {option}")
         }
-        Wire::Http => format!(
+        WireProtocol::Http => format!(
             "{address} is an HTTP server; is it the broker's web console? Write the broker's port in {option}: {PORTS}"
         ),
         other => format!("{address} speaks {other}: write the broker's port in {option}: {PORTS}"),
@@ -104,7 +105,7 @@ fn advice(endpoint: &Endpoint, found: Wire, inside_tls: bool, option: &str) -> S
 }
 
 /// Who answers which question there.
-async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Option<Wire> {
+async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Option<WireProtocol> {
     let there = Endpoint { tls, ..endpoint.clone() };
     for question in [ASK_STOMP, &ASK_KAFKA] {
         let found = answer(&there, question, settings).await;
@@ -115,7 +116,7 @@ async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Optio
     None
 }
 
-async fn answer(endpoint: &Endpoint, question: &[u8], settings: &SourceSettings) -> Option<Wire> {
+async fn answer(endpoint: &Endpoint, question: &[u8], settings: &SourceSettings) -> Option<WireProtocol> {
     let first = FirstBytes::default();
     let mut stream = connection::connect(endpoint, settings, &first).await.ok()?;
     let asking = async {

@@ -79,9 +79,9 @@ impl Default for Moment {
 
 /// Counts of things that are told apart by a short fixed word. Locks, so it is for what is rare.
 #[derive(Debug, Default)]
-pub struct ByWord(Mutex<BTreeMap<&'static str, u64>>);
+pub struct LabelledCounter(Mutex<BTreeMap<&'static str, u64>>);
 
-impl ByWord {
+impl LabelledCounter {
     /// Adds `n` to the count of `word`.
     pub fn add(&self, word: &'static str, n: u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(word).or_default() += n;
@@ -101,11 +101,11 @@ impl ByWord {
 
 /// What one lane did, in events.
 #[derive(Debug, Default)]
-pub struct LaneCounters {
+pub struct WorkerCounters {
     /// Settled by the sink's own durable verdict.
     pub durable: Counter,
     /// Settled by a durable dead letter, by reason.
-    pub dead_lettered: ByWord,
+    pub dead_lettered: LabelledCounter,
     /// Settled without being handed over: the sink already held them (I5).
     pub suppressed: Counter,
     /// Handed over again after a verdict of retry or a broken opening.
@@ -114,7 +114,7 @@ pub struct LaneCounters {
     pub settling: Histogram,
 }
 
-impl LaneCounters {
+impl WorkerCounters {
     /// Events that this sink is done with.
     pub fn settled(&self) -> u64 {
         self.durable.get() + self.dead_lettered.total() + self.suppressed.get()
@@ -135,25 +135,25 @@ pub struct SubscriptionCounters {
     /// Sessions begun.
     pub sessions: Counter,
     /// Sessions that ended or failed to begin, each of which is tried again, by cause.
-    pub reconnects: ByWord,
+    pub reconnects: LabelledCounter,
     /// Events taken in this session and not acknowledged.
     pub in_flight: Gauge,
     /// Events received in this session and not taken: the broker delivers them again.
     pub left: Gauge,
     /// When the oldest event in flight was received.
     pub oldest: Moment,
-    lanes: Mutex<BTreeMap<String, Arc<LaneCounters>>>,
+    lanes: Mutex<BTreeMap<String, Arc<WorkerCounters>>>,
 }
 
 impl SubscriptionCounters {
     /// The counters of the lane `name`, made at the first call.
-    pub fn lane(&self, name: &str) -> Arc<LaneCounters> {
+    pub fn worker(&self, name: &str) -> Arc<WorkerCounters> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(lanes.entry(name.to_owned()).or_default())
     }
 
     /// Every lane and its counters, by name.
-    pub fn lanes(&self) -> Vec<(String, Arc<LaneCounters>)> {
+    pub fn workers(&self) -> Vec<(String, Arc<WorkerCounters>)> {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
     }
@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn settled_is_whatever_a_lane_is_done_with() {
         let subscription = Counters::default().subscription("main.RTO.acme");
-        let lane = subscription.lane("file");
+        let lane = subscription.worker("file");
         lane.durable.add(5);
         lane.dead_lettered.add("too_large", 2);
         lane.dead_lettered.add("invalid", 1);
         lane.suppressed.add(4);
         lane.retried.add(100);
-        assert_eq!(subscription.lane("file").settled(), 12);
+        assert_eq!(subscription.worker("file").settled(), 12);
         assert_eq!(lane.dead_lettered.all(), [("invalid", 1), ("too_large", 2)]);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Telemetry;
-use super::pulse::STUCK_AFTER;
-use super::states::{Lasting, Shown};
+use super::status::{Lasting, LoggedCauses};
+use super::watchdog::STUCK_AFTER;
 use crate::budget::{Budget, Shares};
 use crate::units::Size;
 
@@ -80,7 +80,7 @@ impl Health {
 }
 
 /// `sink kafka: held: there is no topic x (for 4m12s, next try in 7s)`.
-fn line(shown: &Shown, now: Instant) -> String {
+fn line(shown: &LoggedCauses, now: Instant) -> String {
     let since = shown.troubled.unwrap_or(shown.since);
     let lasts = Lasting(now.saturating_duration_since(since));
     let next = shown.next_try.map(|at| at.saturating_duration_since(now)).filter(|wait| !wait.is_zero());
@@ -92,7 +92,7 @@ fn line(shown: &Shown, now: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::states::State;
+    use super::super::status::Status;
     use super::*;
 
     #[test]
@@ -103,12 +103,12 @@ mod tests {
         let sink = telemetry.states.reporter("sink file");
         telemetry.states.complete();
         assert_eq!(health.not_ready(), ["sink file: starting: not started (for 0s)"]);
-        sink.report(State::Held("no space:\nmake room".to_owned()));
+        sink.report(Status::Held("no space:\nmake room".to_owned()));
         assert_eq!(health.not_ready(), ["sink file: held: no space:\\nmake room (for 0s)"]);
         sink.next_try(Instant::now() + Duration::from_millis(7900));
         let expected = "sink file: held: no space:\\nmake room (for 0s, next try in 7s)";
         assert_eq!(health.not_ready(), [expected]);
-        sink.report(State::Ready);
+        sink.report(Status::Ready);
         assert!(health.not_ready().is_empty());
     }
 

@@ -59,8 +59,8 @@ impl Histogram {
     }
 
     /// For things that end now, having begun at different moments.
-    pub fn ending_now(&self) -> Ending<'_> {
-        Ending { histogram: self, now: Instant::now(), began: None, count: 0 }
+    pub fn ending_now(&self) -> BatchRecorder<'_> {
+        BatchRecorder { histogram: self, now: Instant::now(), began: None, count: 0 }
     }
 
     /// The counts now; those of one moment, as far as nothing is counted meanwhile.
@@ -78,14 +78,14 @@ impl Histogram {
 
 /// Gathers neighbours that began at the same moment, as the events of a batch did, and counts them at once.
 #[derive(Debug)]
-pub struct Ending<'a> {
+pub struct BatchRecorder<'a> {
     histogram: &'a Histogram,
     now: Instant,
     began: Option<Instant>,
     count: u64,
 }
 
-impl Ending<'_> {
+impl BatchRecorder<'_> {
     /// One more, which began at `began`.
     pub fn add(&mut self, began: Instant) {
         if self.began != Some(began) {
@@ -103,7 +103,7 @@ impl Ending<'_> {
     }
 }
 
-impl Drop for Ending<'_> {
+impl Drop for BatchRecorder<'_> {
     fn drop(&mut self) {
         self.count_them();
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// What a metric is to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows; its name gets `_total`.
     Counter,
     /// Goes up and down.
@@ -22,7 +22,7 @@ pub struct Metric {
     /// Without the ending of its kind; with its unit, where it has one.
     pub name: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// One sentence or two.
@@ -30,7 +30,7 @@ pub struct Metric {
 }
 
 const fn metric(
-    kind: Kind,
+    kind: MetricKind,
     name: &'static str,
     labels: &'static [&'static str],
     help: &'static str,
@@ -44,13 +44,14 @@ const QUEUE: &[&str] = &["queue"];
 const SINK: &[&str] = &["queue", "sink"];
 
 /// The version.
-pub const BUILD: Metric = metric(Kind::Info, "atdata_bridge_build", &["version"], "The version that runs.");
+pub const BUILD: Metric =
+    metric(MetricKind::Info, "atdata_bridge_build", &["version"], "The version that runs.");
 /// What `/readyz` says.
 pub const READY: Metric =
-    metric(Kind::Gauge, "atdata_bridge_ready", &[], "1 while /readyz answers 200, else 0.");
+    metric(MetricKind::Gauge, "atdata_bridge_ready", &[], "1 while /readyz answers 200, else 0.");
 /// The board of states.
 pub const STATE: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "atdata_bridge_part_state",
     &["part", "state"],
     "1 for the state that a part is in, 0 for the others: ready, starting, retrying (passes by itself), held \
@@ -58,118 +59,118 @@ pub const STATE: Metric = metric(
 );
 /// Sessions begun.
 pub const SESSIONS: Metric =
-    metric(Kind::Counter, "atdata_bridge_sessions", QUEUE, "Sessions begun: connected and subscribed.");
+    metric(MetricKind::Counter, "atdata_bridge_sessions", QUEUE, "Sessions begun: connected and subscribed.");
 /// Sessions ended.
 pub const RECONNECTS: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_reconnects",
     &["queue", "cause"],
     "Sessions that ended or could not begin, each of which is followed by another try, by cause.",
 );
 /// Received.
 pub const RECEIVED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_received",
     QUEUE,
     "Events received from the broker, redelivered ones included.",
 );
 /// Redelivered.
 pub const REDELIVERED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_redelivered",
     QUEUE,
     "Events taken that the broker had marked as delivered before.",
 );
 /// Repaired.
 pub const REPAIRED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_repaired",
     QUEUE,
     "Events in which the CESU-8 of an old broker was repaired to UTF-8.",
 );
 /// Acknowledged.
 pub const ACKED: Metric =
-    metric(Kind::Counter, "atdata_bridge_events_acked", QUEUE, "Events acknowledged to the broker.");
+    metric(MetricKind::Counter, "atdata_bridge_events_acked", QUEUE, "Events acknowledged to the broker.");
 /// In flight, events.
 pub const IN_FLIGHT: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "atdata_bridge_in_flight_events",
     QUEUE,
     "Events taken in the present session and not acknowledged; at most source.prefetch.",
 );
 /// In flight, bytes.
 pub const IN_FLIGHT_BYTES: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "atdata_bridge_in_flight_bytes",
     &[],
     "Memory that events on the way take, all subscriptions together; bounded by source.max_in_flight.",
 );
 /// The oldest.
 pub const OLDEST: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "atdata_bridge_oldest_unacked_age_seconds",
     QUEUE,
     "Age of the oldest event that is not acknowledged, since it was received; 0 when there is none.",
 );
 /// Settled.
 pub const SETTLED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_settled",
     SINK,
     "Events that a sink is done with: durable there, durable in the dead letters, or held by it already.",
 );
 /// Dead-lettered.
 pub const DEAD_LETTERED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_dead_lettered",
     &["queue", "sink", "reason"],
     "Of the settled: those that became dead letters, by reason.",
 );
 /// Suppressed.
 pub const SUPPRESSED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_suppressed",
     SINK,
     "Of the settled: those that came again, and that the sink held already, so that it got no duplicate.",
 );
 /// Retried.
 pub const RETRIED: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "atdata_bridge_events_retried",
     SINK,
     "Events handed over to a sink once more, since it had not made them durable.",
 );
 /// How long it takes.
 pub const SETTLING: Metric = metric(
-    Kind::Histogram,
+    MetricKind::Histogram,
     "atdata_bridge_receive_to_settled_seconds",
     SINK,
     "Time from the receipt of an event until it was durable in the sink or the dead letters.",
 );
 /// Since when.
 pub const STARTED: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "process_start_time_seconds",
     &[],
     "When the process started, in seconds since 1970, UTC.",
 );
 /// Processor time.
 pub const PROCESSOR: Metric = metric(
-    Kind::Counter,
+    MetricKind::Counter,
     "process_cpu_seconds",
     &[],
     "Processor time that the process has taken, in user and kernel mode.",
 );
 /// Memory.
 pub const MEMORY: Metric = metric(
-    Kind::Gauge,
+    MetricKind::Gauge,
     "process_resident_memory_bytes",
     &[],
     "Memory that the process takes (resident set).",
 );
 /// Descriptors.
 pub const DESCRIPTORS: Metric =
-    metric(Kind::Gauge, "process_open_fds", &[], "Files and sockets that the process has open.");
+    metric(MetricKind::Gauge, "process_open_fds", &[], "Files and sockets that the process has open.");
 
 /// All of them, in the order of telling.
 pub const ALL: [&Metric; 21] = [
@@ -200,9 +201,9 @@ impl Metric {
     /// The name as it is queried.
     pub fn queried(&self) -> String {
         match self.kind {
-            Kind::Counter => format!("{}_total", self.name),
-            Kind::Info => format!("{}_info", self.name),
-            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+            MetricKind::Counter => format!("{}_total", self.name),
+            MetricKind::Info => format!("{}_info", self.name),
+            MetricKind::Gauge | MetricKind::Histogram => self.name.to_owned(),
         }
     }
 }

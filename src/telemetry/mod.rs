@@ -1,15 +1,15 @@
 //! What people and machines see of a running bridge.
 
-pub mod admin;
 pub mod counters;
-pub mod exposition;
+pub mod exporter;
 pub mod health;
 pub mod histogram;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 mod process;
-pub mod pulse;
-pub mod states;
+pub mod status;
+pub mod watchdog;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Telemetry {
     /// What they have done.
     pub counters: Arc<counters::Counters>,
     /// In which state they are.
-    pub states: states::States,
+    pub states: status::StatusRegistry,
     /// Whether their loops turn.
-    pub pulses: pulse::Pulses,
+    pub pulses: watchdog::Watchdog,
 }

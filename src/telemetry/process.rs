@@ -8,7 +8,7 @@ const TICKS: f64 = 100.0;
 
 /// What there is to tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Process {
+pub(super) struct ProcessStats {
     /// Resident set, in bytes.
     pub(super) memory: Option<u64>,
     /// Processor time, in seconds.
@@ -17,7 +17,7 @@ pub(super) struct Process {
     pub(super) descriptors: Option<u64>,
 }
 
-impl Process {
+impl ProcessStats {
     /// Asks the system.
     pub(super) fn look() -> Self {
         let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).ok();
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process_has_all_of_it() {
-        let process = Process::look();
+        let process = ProcessStats::look();
         assert!(process.memory > Some(0) && process.descriptors >= Some(3) && process.processor.is_some());
     }
 }

@@ -12,7 +12,7 @@ use super::seen::Server;
 use super::words::{date, in_words, moment, now, some, span, words};
 use super::{Cause, TlsError, TlsOptions};
 use crate::display::one_line;
-use crate::wire_guess::{self, Wire};
+use crate::protocol_guess::{self, WireProtocol};
 
 /// All that is known of a handshake.
 pub(super) struct Handshake<'a> {
@@ -30,9 +30,9 @@ impl Handshake<'_> {
     /// What `error` means.
     pub(super) fn explain(&self, error: &(dyn Error + 'static)) -> TlsError {
         match in_chain(error) {
-            Found::Tls(error) => self.explain_tls(error),
-            Found::Io(kind) => self.cut(Some(kind)),
-            Found::Other => TlsError::new(Cause::Cut, one_line(&error.to_string())),
+            RootCause::Tls(error) => self.explain_tls(error),
+            RootCause::Io(kind) => self.cut(Some(kind)),
+            RootCause::Other => TlsError::new(Cause::Cut, one_line(&error.to_string())),
         }
     }
 
@@ -53,8 +53,8 @@ impl Handshake<'_> {
     /// The same after the handshake, as long as nothing was heard: `None` if TLS has no part in it.
     pub(super) fn explain_late(&self, error: &(dyn Error + 'static)) -> Option<TlsError> {
         match in_chain(error) {
-            Found::Tls(error) => Some(self.explain_tls(error)),
-            Found::Io(kind) if self.lacks_identity() => Some(self.cut(Some(kind))),
+            RootCause::Tls(error) => Some(self.explain_tls(error)),
+            RootCause::Io(kind) if self.lacks_identity() => Some(self.cut(Some(kind))),
             _ => None,
         }
     }
@@ -94,7 +94,9 @@ impl Handshake<'_> {
                 TlsError::new(Cause::Certificate, "the server presents no certificate")
             }
             RustlsError::AlertReceived(alert) => self.alert(*alert),
-            RustlsError::InvalidMessage(_) if wire_guess::guess(&self.first) != Some(Wire::Tls) => {
+            RustlsError::InvalidMessage(_)
+                if protocol_guess::guess(&self.first) != Some(WireProtocol::Tls) =>
+            {
                 self.plaintext()
             }
             RustlsError::PeerIncompatible(why) => self.incompatible(why),
@@ -103,7 +105,7 @@ impl Handshake<'_> {
     }
 
     fn plaintext(&self) -> TlsError {
-        let wire = wire_guess::guess(&self.first);
+        let wire = protocol_guess::guess(&self.first);
         let what = match wire {
             Some(wire) => format!("it answers in plain text, and it is {wire}"),
             None => "it does not answer in TLS".to_owned(),
@@ -372,24 +374,24 @@ impl Handshake<'_> {
 }
 
 /// What is found in a chain of errors.
-enum Found<'e> {
+enum RootCause<'e> {
     Tls(&'e RustlsError),
     Io(io::ErrorKind),
     Other,
 }
 
 /// Looks into what libraries have wrapped. `io::Error::source` skips what it holds itself.
-fn in_chain<'e>(error: &'e (dyn Error + 'static)) -> Found<'e> {
-    let mut found = Found::Other;
+fn in_chain<'e>(error: &'e (dyn Error + 'static)) -> RootCause<'e> {
+    let mut found = RootCause::Other;
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<RustlsError>() {
-            return Found::Tls(error);
+            return RootCause::Tls(error);
         }
         next = match error.downcast_ref::<io::Error>() {
             Some(error) => {
-                if matches!(found, Found::Other) {
-                    found = Found::Io(error.kind());
+                if matches!(found, RootCause::Other) {
+                    found = RootCause::Io(error.kind());
                 }
                 error.get_ref().map(|inner| inner as &(dyn Error + 'static))
             }

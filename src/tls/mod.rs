@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::wire_guess::{FirstBytes, Remembering, Wire};
+use crate::protocol_guess::{FirstBytes, Remembering, WireProtocol};
 use explain::Handshake;
 use files::Roots;
 use seen::{Identity, Seen, Verifier};
@@ -50,7 +50,7 @@ pub enum Cause {
     /// Both speak TLS, and have no version or cipher in common.
     Protocol,
     /// The server does not speak TLS; what it speaks, if that is known.
-    Plaintext(Option<Wire>),
+    Plaintext(Option<WireProtocol>),
     /// The connection was closed or reset in the middle.
     Cut,
     /// No answer in time.

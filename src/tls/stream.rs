@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client;
 
 use super::Client;
-use crate::wire_guess::{FirstBytes, Remembering};
+use crate::protocol_guess::{FirstBytes, Remembering};
 
 /// See the module text.
 #[derive(Debug)]

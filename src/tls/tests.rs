@@ -48,12 +48,12 @@ fn intermediate(name: &str, of: &Authority) -> Authority {
 }
 
 /// A chain and its key.
-struct Shown {
+struct ShownChain {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-impl Shown {
+impl ShownChain {
     fn signed(params: &CertificateParams, by: &Issuer<'_, KeyPair>) -> Self {
         let key = key();
         let certificate = params.signed_by(&key, by).unwrap();
@@ -151,7 +151,7 @@ async fn outcome(config: ServerConfig, options: &TlsOptions) -> Result<(), TlsEr
     outcome
 }
 
-async fn error(shown: &Shown, options: &TlsOptions) -> TlsError {
+async fn error(shown: &ShownChain, options: &TlsOptions) -> TlsError {
     let error = outcome(shown.config(rustls::ALL_VERSIONS, None), options).await.unwrap_err();
     assert_eq!((error.cause(), error.needs_operator()), (Cause::Certificate, true), "{error}");
     error
@@ -171,9 +171,10 @@ async fn a_good_chain_is_trusted_with_and_without_an_intermediate() {
     let (files, root) = (Files::new(), authority("Root"));
     let middle = intermediate("Middle", &root);
     let options = files.trusting(&[&root]);
-    for shown in
-        [Shown::signed(&named("broker"), &root), Shown::signed(&named("broker"), &middle).and(&middle)]
-    {
+    for shown in [
+        ShownChain::signed(&named("broker"), &root),
+        ShownChain::signed(&named("broker"), &middle).and(&middle),
+    ] {
         outcome(shown.config(rustls::ALL_VERSIONS, None), &options).await.unwrap();
     }
 }
@@ -186,16 +187,16 @@ async fn an_issuer_that_is_not_trusted_is_named() {
     let trusted = format!("source.tls.ca_file = {}", options.ca_file.as_ref().unwrap().display());
     let trusted = trusted.as_str();
 
-    let direct = error(&Shown::signed(&named("broker"), &root), &options).await;
+    let direct = error(&ShownChain::signed(&named("broker"), &root), &options).await;
     assert_says(&direct, &["certificate of CN=broker was issued by CN=Root", trusted, "which has CN=Other"]);
-    let with_root = error(&Shown::signed(&named("broker"), &root).and(&root), &options).await;
+    let with_root = error(&ShownChain::signed(&named("broker"), &root).and(&root), &options).await;
     assert_says(&with_root, &["CN=broker comes from the authority CN=Root", trusted, "put that authority's"]);
-    let with_middle = error(&Shown::signed(&named("broker"), &middle).and(&middle), &options).await;
+    let with_middle = error(&ShownChain::signed(&named("broker"), &middle).and(&middle), &options).await;
     assert_says(
         &with_middle,
         &["CN=broker was issued by CN=Middle, and that of CN=Middle by CN=Root", trusted],
     );
-    let alone = error(&Shown::itself(&named("broker")), &options).await;
+    let alone = error(&ShownChain::itself(&named("broker")), &options).await;
     assert_says(&alone, &["self-signed certificate of CN=broker", trusted]);
 }
 
@@ -203,7 +204,7 @@ async fn an_issuer_that_is_not_trusted_is_named() {
 async fn an_intermediate_that_the_server_does_not_send_is_named() {
     let (files, root) = (Files::new(), authority("Root"));
     let middle = intermediate("Middle", &root);
-    let missing = error(&Shown::signed(&named("broker"), &middle), &files.trusting(&[&root])).await;
+    let missing = error(&ShownChain::signed(&named("broker"), &middle), &files.trusting(&[&root])).await;
     assert_says(
         &missing,
         &[
@@ -217,7 +218,7 @@ async fn an_intermediate_that_the_server_does_not_send_is_named() {
 #[tokio::test]
 async fn a_file_with_a_wrong_certificate_is_told_as_such() {
     let (files, root) = (Files::new(), authority("Root"));
-    let shown = Shown::signed(&named("broker"), &root);
+    let shown = ShownChain::signed(&named("broker"), &root);
     let renewed = error(&shown, &files.trusting(&[&authority("Root")])).await;
     assert_says(&renewed, &["signed by another CN=Root than that in source.tls.ca_file = "]);
 
@@ -232,12 +233,12 @@ async fn the_times_of_a_certificate_are_told_in_words() {
     let options = files.trusting(&[&root]);
     let mut params = named("broker");
     params.not_after = date_time_ymd(2026, 1, 3);
-    let old = error(&Shown::signed(&params, &root), &options).await;
+    let old = error(&ShownChain::signed(&params, &root), &options).await;
     assert_says(&old, &["certificate of CN=broker expired on 2026-01-03, ", " days ago: renew it"]);
 
     params.not_before = date_time_ymd(2090, 5, 4);
     params.not_after = date_time_ymd(2091, 1, 1);
-    let young = error(&Shown::signed(&params, &root), &options).await;
+    let young = error(&ShownChain::signed(&params, &root), &options).await;
     assert_says(
         &young,
         &["is not valid before 2090-05-04 00:00 UTC, and here it is 20", "look at the clocks"],
@@ -250,7 +251,7 @@ async fn an_intermediate_that_has_expired_is_the_one_that_is_named() {
     let mut params = authority_params("Middle");
     params.not_after = date_time_ymd(2020, 2, 29);
     let middle = CertifiedIssuer::signed_by(params, key(), &root).unwrap();
-    let shown = Shown::signed(&named("broker"), &middle).and(&middle);
+    let shown = ShownChain::signed(&named("broker"), &middle).and(&middle);
     let old = error(&shown, &files.trusting(&[&root])).await;
     assert_says(&old, &["certificate of CN=Middle expired on 2020-02-29"]);
 }
@@ -260,16 +261,16 @@ async fn the_names_that_a_certificate_has_are_told() {
     let (files, root) = (Files::new(), authority("Root"));
     let options = files.trusting(&[&root]);
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let other = error(&Shown::signed(&CertificateParams::new(names).unwrap(), &root), &options).await;
+    let other = error(&ShownChain::signed(&CertificateParams::new(names).unwrap(), &root), &options).await;
     assert_says(&other, &["is for localhost, 127.0.0.1, ::1, not for broker.example.com", "in source.url"]);
 
     let many: Vec<_> = (0..7).map(|number| format!("h{number}.example.com")).collect();
-    let many = error(&Shown::signed(&CertificateParams::new(many).unwrap(), &root), &options).await;
+    let many = error(&ShownChain::signed(&CertificateParams::new(many).unwrap(), &root), &options).await;
     assert_says(&many, &["h4.example.com and 2 more, not for"]);
 
     let mut none = named("broker");
     none.subject_alt_names.clear();
-    let none = error(&Shown::signed(&none, &root), &options).await;
+    let none = error(&ShownChain::signed(&none, &root), &options).await;
     assert_says(&none, &["is for no host at all (it has no subjectAltName)"]);
 }
 
@@ -278,7 +279,7 @@ async fn an_authority_s_certificate_is_not_a_server_s() {
     let files = Files::new();
     let mut params = named("broker");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let shown = Shown::itself(&params);
+    let shown = ShownChain::itself(&params);
     let options = options(files.write("ca.pem", pem("CERTIFICATE", &shown.chain[0])));
     let authority = error(&shown, &options).await;
     assert_says(&authority, &["certificate of an authority (CN=broker) as its own", "CA:FALSE"]);
@@ -289,7 +290,7 @@ async fn a_certificate_for_clients_is_not_for_a_server() {
     let (files, root) = (Files::new(), authority("Root"));
     let mut params = named("broker");
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let client = error(&Shown::signed(&params, &root), &files.trusting(&[&root])).await;
+    let client = error(&ShownChain::signed(&params, &root), &files.trusting(&[&root])).await;
     assert_says(&client, &["CN=broker is not for a server", "serverAuth"]);
 }
 
@@ -297,9 +298,9 @@ async fn a_certificate_for_clients_is_not_for_a_server() {
 async fn a_server_that_wants_a_certificate_of_the_client_says_so() {
     let (files, root, clients) = (Files::new(), authority("Root"), authority("Clients"));
     let options = files.trusting(&[&root]);
-    let shown = Shown::signed(&named("broker"), &root);
+    let shown = ShownChain::signed(&named("broker"), &root);
     let own = |signed_by: &Authority| {
-        let own = Shown::signed(&named("bridge"), signed_by);
+        let own = ShownChain::signed(&named("bridge"), signed_by);
         TlsOptions {
             certificate_file: Some(files.write("own.pem", pem("CERTIFICATE", &own.chain[0]))),
             key_file: Some(files.write("own.key", own.key.serialize_pem())),
@@ -345,10 +346,10 @@ async fn answering(answer: &[u8]) -> TlsError {
 #[tokio::test]
 async fn plain_text_is_known_for_what_it_is() {
     for (answer, wire) in [
-        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], Some(Wire::Http)),
-        (b"INFO {\"server_id\":\"N\"}\r\n", Some(Wire::Nats)),
-        (b"\x00\x00\x01\x3c\x01ActiveMQ\x00\x00\x00\x0c", Some(Wire::OpenWire)),
-        (b"ERROR\nmessage:no\n\n\0", Some(Wire::Stomp)),
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], Some(WireProtocol::Http)),
+        (b"INFO {\"server_id\":\"N\"}\r\n", Some(WireProtocol::Nats)),
+        (b"\x00\x00\x01\x3c\x01ActiveMQ\x00\x00\x00\x0c", Some(WireProtocol::OpenWire)),
+        (b"ERROR\nmessage:no\n\n\0", Some(WireProtocol::Stomp)),
         (b"what do you want?", None),
     ] {
         let error = answering(answer).await;
@@ -408,7 +409,7 @@ fn refused(options: &TlsOptions) -> String {
 #[test]
 fn a_file_that_can_t_be_used_is_named_with_its_option() {
     let (files, root) = (Files::new(), authority("Root"));
-    let own = Shown::signed(&named("bridge"), &root);
+    let own = ShownChain::signed(&named("bridge"), &root);
     for (content, part) in [
         (&b""[..], "it is empty"),
         (b"hello", "it is no PEM file"),
@@ -434,7 +435,7 @@ fn a_file_that_can_t_be_used_is_named_with_its_option() {
 #[test]
 fn a_key_that_can_t_be_used_is_named_with_its_option() {
     let (files, root) = (Files::new(), authority("Root"));
-    let own = Shown::signed(&named("bridge"), &root);
+    let own = ShownChain::signed(&named("bridge"), &root);
     let certificate = files.write("own.pem", pem("CERTIFICATE", &own.chain[0]));
     let with = |certificate: &Path, key: &Path| TlsOptions {
         certificate_file: Some(certificate.to_owned()),

@@ -8,17 +8,17 @@ use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::event::SessionId;
 use atdata_bridge::key::Keying;
-use atdata_bridge::pump::dead_letters::Limits;
-use atdata_bridge::pump::{self, PumpParts};
+use atdata_bridge::pipeline::dead_letter::DeadLetterLimits;
+use atdata_bridge::pipeline::{self, PipelineParts};
 use atdata_bridge::simulator::{
-    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, Oddity, Pace, Place, Simulator,
-    SimulatorConfig, Stats,
+    Audit, AuditResult, AuditedPlace, Faults, Generation, Generator, GeneratorConfig, Malformation, Rate,
+    Simulator, SimulatorConfig, Stats,
 };
 use atdata_bridge::sink::{Sink, SinkError, Submit, Verdicts};
-use atdata_bridge::source::{Goodbye, Incoming, Source};
-use atdata_bridge::telemetry::metrics::{self, Kind};
-use atdata_bridge::telemetry::pulse::{Pulses, TURN_EVERY};
-use atdata_bridge::telemetry::states::States;
+use atdata_bridge::source::{Disconnect, Incoming, Source};
+use atdata_bridge::telemetry::metrics::{self, MetricKind};
+use atdata_bridge::telemetry::status::StatusRegistry;
+use atdata_bridge::telemetry::watchdog::{TURN_EVERY, Watchdog};
 use atdata_bridge::units::Period;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +48,12 @@ fn setup(url: &str) -> Setup {
 }
 
 fn population() -> GeneratorConfig {
-    GeneratorConfig { keys: 20, odd_every: 50, oddities: Oddity::UNUSABLE.to_vec(), ..Default::default() }
+    GeneratorConfig {
+        keys: 20,
+        odd_every: 50,
+        oddities: Malformation::UNUSABLE.to_vec(),
+        ..Default::default()
+    }
 }
 
 async fn simulator(faults: Faults) -> Simulator {
@@ -56,7 +61,7 @@ async fn simulator(faults: Faults) -> Simulator {
 }
 
 fn generate(simulator: &Simulator, events: u64) {
-    let pace = Pace::FlatOut { ahead: 100_000 };
+    let pace = Rate::FlatOut { ahead: 100_000 };
     simulator.generate("acme", Generation { events: Some(events), pace, generator: population() });
 }
 
@@ -66,13 +71,13 @@ async fn acked(simulator: &Simulator, events: u64) -> Stats {
 }
 
 /// What came out, held against what was sent.
-fn findings(setup: &Setup, stats: &Stats) -> Findings {
+fn findings(setup: &Setup, stats: &Stats) -> AuditResult {
     let mut audit = Audit::new(Generator::new(population()));
-    each_line(setup.files(), |line| audit.see(line.as_bytes(), Place::Sink, stats.published));
+    each_line(setup.files(), |line| audit.see(line.as_bytes(), AuditedPlace::Sink, stats.published));
     for letter in json_lines(setup.dead_letters()) {
         let encoded = letter["body_base64"].as_str().map(|text| STANDARD.decode(text).unwrap());
         let body = encoded.unwrap_or_else(|| letter["body"].as_str().unwrap().into());
-        audit.see(&body, Place::DeadLetters, stats.published);
+        audit.see(&body, AuditedPlace::DeadLetters, stats.published);
     }
     audit.finish(stats.total().acked)
 }
@@ -158,7 +163,7 @@ async fn metrics_are_what_an_audit_finds() {
     }
 }
 
-fn compare(metrics: &Metrics, stats: &Stats, found: &Findings) {
+fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
     let total = stats.total();
     let count = |name: &str, labels: &str| {
         metrics.value(&format!("atdata_bridge_{name}{{queue=\"{QUEUE}\"{labels}}}")) as u64
@@ -226,7 +231,9 @@ async fn mirrored_subscriptions_are_told_apart() {
 
 fn names(metric: &metrics::Metric) -> Vec<String> {
     match metric.kind {
-        Kind::Histogram => ["bucket", "count", "sum"].map(|end| format!("{}_{end}", metric.name)).to_vec(),
+        MetricKind::Histogram => {
+            ["bucket", "count", "sum"].map(|end| format!("{}_{end}", metric.name)).to_vec()
+        }
         _ => vec![metric.queried()],
     }
 }
@@ -327,8 +334,8 @@ impl Source for Away {
 
     fn ack(&mut self, _: SessionId, _: u64) {}
 
-    async fn close(&mut self) -> Goodbye {
-        Goodbye::Confirmed
+    async fn close(&mut self) -> Disconnect {
+        Disconnect::Confirmed
     }
 }
 
@@ -337,21 +344,21 @@ impl Source for Away {
 async fn a_loop_that_is_blocked_is_stuck_and_one_that_waits_is_not() {
     let limit = 3 * TURN_EVERY;
     let (release, blocked) = mpsc::sync_channel(0);
-    let (states, pulses) = (States::default(), Pulses::default());
-    let parts = PumpParts {
+    let (states, pulses) = (StatusRegistry::default(), Watchdog::default());
+    let parts = PipelineParts {
         name: None,
         source: Box::new(Away),
         sinks: vec![("slow".to_owned(), Box::new(Blocking(Some(blocked).into())))],
         keying: Keying::new(vec!["/md5".to_owned()], false),
         prefetch: 10,
         dead_letters: Arc::<Letters>::default(),
-        limits: Limits::new(1, 1.0),
+        limits: DeadLetterLimits::new(1, 1.0),
         backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
         counters: Arc::default(),
         states: states.clone(),
         pulses: pulses.clone(),
     };
-    let pump = tokio::spawn(pump::run(parts, CancellationToken::new()));
+    let pump = tokio::spawn(pipeline::run(parts, CancellationToken::new()));
     let stuck = || pulses.stuck(Instant::now(), limit).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     wait_until("the lane is stuck", SOON, || stuck() == ["sink slow"]).await;
     release.send(()).unwrap();

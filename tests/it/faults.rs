@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::{
-    Audit, Faults, Findings, Generation, Generator, GeneratorConfig, HeartBeats, Login, Oddity, Pace, Place,
-    Simulator, SimulatorConfig, Stats,
+    Audit, AuditResult, AuditedPlace, Faults, Generation, Generator, GeneratorConfig, HeartBeats,
+    Malformation, Rate, Simulator, SimulatorConfig, SimulatorLogin, Stats,
 };
 use atdata_bridge::source::config::Protocol;
 use base64::Engine as _;
@@ -87,7 +87,7 @@ impl Rehearsal {
         Self { simulator, setup, generator }
     }
 
-    fn odd(mut self, every: u64, oddities: &[Oddity]) -> Self {
+    fn odd(mut self, every: u64, oddities: &[Malformation]) -> Self {
         self.generator.odd_every = every;
         self.generator.oddities = oddities.to_vec();
         self
@@ -99,7 +99,7 @@ impl Rehearsal {
     }
 
     /// Sends events, from the moment at which the queue exists.
-    fn generate(&self, events: u64, pace: Pace) {
+    fn generate(&self, events: u64, pace: Rate) {
         let generator = self.generator.clone();
         self.simulator.generate("acme", Generation { events: Some(events), pace, generator });
     }
@@ -114,22 +114,22 @@ impl Rehearsal {
     }
 
     /// Holds files and dead letters against what was sent.
-    fn findings(&self) -> Findings {
+    fn findings(&self) -> AuditResult {
         let stats = self.simulator.stats();
         let mut audit = Audit::new(Generator::new(self.generator.clone()));
-        each_line(self.setup.files(), |line| audit.see(line.as_bytes(), Place::Sink, stats.published));
+        each_line(self.setup.files(), |line| audit.see(line.as_bytes(), AuditedPlace::Sink, stats.published));
         if self.setup.dead_letters().exists() {
             for letter in json_lines(self.setup.dead_letters()) {
                 let encoded = letter["body_base64"].as_str().map(|text| STANDARD.decode(text).unwrap());
                 let body = encoded.unwrap_or_else(|| letter["body"].as_str().unwrap().into());
-                audit.see(&body, Place::DeadLetters, stats.published);
+                audit.see(&body, AuditedPlace::DeadLetters, stats.published);
             }
         }
         audit.finish(stats.total().acked)
     }
 
     /// Stops the bridge as Kubernetes does, and expects all that was acknowledged, once and in order.
-    async fn ends_well(&self, mut bridge: Bridge) -> Findings {
+    async fn ends_well(&self, mut bridge: Bridge) -> AuditResult {
         bridge.terminate();
         let status = bridge.ended(SOON).await;
         assert_eq!(status.code(), Some(0), "{status}");
@@ -143,8 +143,8 @@ async fn until_logged(bridge: &Bridge, text: &str) {
     wait_until(&format!("the log says {text:?}"), SOON, || bridge.log().contains(text)).await;
 }
 
-fn flat_out() -> Pace {
-    Pace::FlatOut { ahead: 100_000 }
+fn flat_out() -> Rate {
+    Rate::FlatOut { ahead: 100_000 }
 }
 
 async fn a_connection_that_breaks_again_and_again(protocol: Protocol) {
@@ -184,7 +184,7 @@ async fn a_broker_that_still_holds_the_connection_id(protocol: Protocol) {
     let rehearsal = Rehearsal::new(protocol, Faults { refuse_reconnects: 3, ..Default::default() }).await;
     let rehearsal = rehearsal.set("LOG__FILTER", "debug");
     let bridge = rehearsal.setup.start();
-    rehearsal.generate(2000, Pace::PerSecond(1000.try_into().unwrap()));
+    rehearsal.generate(2000, Rate::PerSecond(1000.try_into().unwrap()));
     rehearsal.acked(200).await;
     rehearsal.simulator.cut();
     let stats = rehearsal.acked(2000).await;
@@ -198,7 +198,7 @@ async fn a_dead_session_that_is_held_for_a_while(protocol: Protocol) {
     let config = SimulatorConfig { hold: Duration::from_millis(500), ..Default::default() };
     let rehearsal = Rehearsal::on(protocol, config).await;
     let bridge = rehearsal.setup.start();
-    rehearsal.generate(2000, Pace::PerSecond(1000.try_into().unwrap()));
+    rehearsal.generate(2000, Rate::PerSecond(1000.try_into().unwrap()));
     rehearsal.acked(200).await;
     rehearsal.simulator.cut();
     let stats = rehearsal.acked(2000).await;
@@ -211,11 +211,11 @@ async fn a_dead_session_that_is_held_for_a_while(protocol: Protocol) {
 async fn a_password_that_is_rotated(protocol: Protocol) {
     const NEW: &str = "fedcba9876543210fedcba9876543210";
     let rehearsal = Rehearsal::new(protocol, Faults::default()).await;
-    let login = Login { password: Secret::new(NEW), ..Default::default() };
+    let login = SimulatorLogin { password: Secret::new(NEW), ..Default::default() };
     let config = SimulatorConfig { logins: vec![login], ..Default::default() };
     let next = Rehearsal::on(protocol, config).await;
     let file = rehearsal.setup.files().with_file_name("password");
-    std::fs::write(&file, Login::default().password.reveal()).unwrap();
+    std::fs::write(&file, SimulatorLogin::default().password.reveal()).unwrap();
     let setup = rehearsal
         .setup
         .unset("SOURCE__PASSWORD")
@@ -268,7 +268,7 @@ async fn a_consumer_that_the_broker_takes_away() {
 /// Over STOMP no client can read past it: after three sessions it is named, and the bridge stays alive and stoppable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nul_inside_a_body() {
-    let rehearsal = Rehearsal::new(Protocol::Stomp, Faults::default()).await.odd(300, &[Oddity::Nul]);
+    let rehearsal = Rehearsal::new(Protocol::Stomp, Faults::default()).await.odd(300, &[Malformation::Nul]);
     let mut bridge = rehearsal.setup.start();
     rehearsal.generate(400, flat_out());
     until_logged(&bridge, "has ended 3 sessions in a row and stays in the queue: ").await;
@@ -287,7 +287,7 @@ async fn a_nul_inside_a_body() {
 }
 
 async fn a_body_larger_than_allowed(protocol: Protocol) {
-    let rehearsal = Rehearsal::new(protocol, Faults::default()).await.odd(300, &[Oddity::Large]);
+    let rehearsal = Rehearsal::new(protocol, Faults::default()).await.odd(300, &[Malformation::Large]);
     let rehearsal = rehearsal.set("SOURCE__MAX_BODY", "64KiB");
     let mut bridge = rehearsal.setup.start();
     rehearsal.generate(700, flat_out());
@@ -310,7 +310,7 @@ async fn a_body_larger_than_allowed(protocol: Protocol) {
 async fn more_bytes_than_there_is_room_for(protocol: Protocol) {
     const BEATS: u64 = 6;
     const ROOM: f64 = 2_097_152.0;
-    let rehearsal = Rehearsal::new(protocol, Faults::default()).await.odd(2, &[Oddity::Large]);
+    let rehearsal = Rehearsal::new(protocol, Faults::default()).await.odd(2, &[Malformation::Large]);
     let address = |url: String| url.rsplit('/').next().unwrap().parse().unwrap();
     let proxy = Proxy::start(address(url(&rehearsal.simulator, protocol))).await;
     let scheme = match protocol {
@@ -343,7 +343,7 @@ async fn more_bytes_than_there_is_room_for(protocol: Protocol) {
 
 /// CESU-8 is repaired, an MD5 in upper case folded, and a line stays a line.
 async fn odd_bodies_that_can_be_used(protocol: Protocol) {
-    let oddities = [Oddity::Cesu8, Oddity::UpperCase, Oddity::Lines];
+    let oddities = [Malformation::Cesu8, Malformation::UpperCase, Malformation::Lines];
     let rehearsal = Rehearsal::new(protocol, Faults::default()).await.odd(3, &oddities);
     let rehearsal = rehearsal.set("SINKS__FILE__FORMAT", "envelope");
     let mut bridge = rehearsal.setup.start();
@@ -371,10 +371,12 @@ async fn odd_bodies_that_can_be_used(protocol: Protocol) {
 /// Whatever the network makes of it: frames in pieces of seven bytes, odd ones among them. Over STOMP nothing
 /// of a map comes, and no client can read past a NUL; over OpenWire that is one more body that is no JSON.
 async fn bytes_that_dribble(protocol: Protocol) {
-    let oddities: Vec<_> = Oddity::ALL
+    let oddities: Vec<_> = Malformation::ALL
         .into_iter()
-        .filter(|oddity| *oddity != Oddity::Large)
-        .filter(|oddity| protocol == Protocol::OpenWire || !matches!(oddity, Oddity::Map | Oddity::Nul))
+        .filter(|oddity| *oddity != Malformation::Large)
+        .filter(|oddity| {
+            protocol == Protocol::OpenWire || !matches!(oddity, Malformation::Map | Malformation::Nul)
+        })
         .collect();
     let faults = Faults { dribble: Some(7), ..Default::default() };
     let rehearsal = Rehearsal::new(protocol, faults).await.odd(20, &oddities);

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use atdata_bridge::budget::Budget;
-use atdata_bridge::config::{self, SinkKinds};
+use atdata_bridge::config::{self, SinkRegistry};
 use atdata_bridge::event::{Message, SessionId};
 use atdata_bridge::source::config::SourceSettings;
-use atdata_bridge::source::link::Link;
 use atdata_bridge::source::protocol::new_session;
-use atdata_bridge::source::session::Reach;
-use atdata_bridge::source::{Goodbye, Incoming, Source};
-use atdata_bridge::telemetry::pulse::Pulses;
-use atdata_bridge::telemetry::states::States;
+use atdata_bridge::source::session::SessionMode;
+use atdata_bridge::source::supervisor::Supervisor;
+use atdata_bridge::source::{Disconnect, Incoming, Source};
+use atdata_bridge::telemetry::status::StatusRegistry;
+use atdata_bridge::telemetry::watchdog::Watchdog;
 use tokio::time::timeout;
 
 use crate::support::broker::{Protocol, QueueCounts, Version, shared};
@@ -57,7 +57,7 @@ async fn messages_come_in_order_and_exactly_those_up_to_the_named_one_are_acknow
         // Nor is there anything to do for what is acknowledged already.
         link.source.ack(session, acked + 10);
     }
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
     let counts = counts(broker, queue);
     assert_eq!((counts.messages, counts.dequeued, counts.consumers), (0, EVENTS.count, 0));
 }
@@ -81,7 +81,7 @@ async fn no_more_are_on_the_way_than_the_prefetch(version: Version, protocol: Pr
         link.numbers(acked + PREFETCH - link.taken).await;
         assert!(link.waiting.is_empty(), "{} more than the prefetch", link.waiting.len());
     }
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
 }
 
 async fn a_lost_session_is_told_and_its_acknowledgements_are_void(version: Version, protocol: Protocol) {
@@ -106,7 +106,7 @@ async fn a_lost_session_is_told_and_its_acknowledgements_are_void(version: Versi
     // Had the old one counted, there would be fewer.
     link.source.ack(second, 5);
     wait_until("five more are acknowledged", SOON, || broker.depth(queue) == EVENTS.count - 15).await;
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
     assert_eq!(broker.depth(queue), EVENTS.count - 15);
 }
 
@@ -117,7 +117,7 @@ async fn what_is_not_acknowledged_at_the_end_comes_again(version: Version, proto
     publish(broker, namespace, EVENTS).await;
     link.numbers(PREFETCH).await;
     link.source.ack(session, 20);
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
     let left = counts(broker, queue);
     assert_eq!((left.messages, left.consumers), (EVENTS.count - 20, 0));
     drop(link);
@@ -126,7 +126,7 @@ async fn what_is_not_acknowledged_at_the_end_comes_again(version: Version, proto
     let session = link.session().await;
     assert_eq!(link.numbers(PREFETCH).await, (20..20 + PREFETCH).collect::<Vec<_>>());
     link.source.ack(session, PREFETCH);
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
     assert_eq!(broker.depth(queue), EVENTS.count - 20 - PREFETCH);
 }
 
@@ -149,7 +149,7 @@ async fn sessions_that_die_in_a_row_leave_the_order_as_it_was(version: Version, 
     let mut link = Consumed::start(&broker.url_of(protocol), namespace);
     link.session().await;
     assert_eq!(link.numbers(PREFETCH).await, (0..PREFETCH).collect::<Vec<_>>());
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
 }
 
 async fn an_address_that_is_dead_is_passed_over(version: Version, protocol: Protocol) {
@@ -159,12 +159,12 @@ async fn an_address_that_is_dead_is_passed_over(version: Version, protocol: Prot
     link.session().await;
     publish(broker, namespace, EVENTS).await;
     assert_eq!(link.numbers(1).await, [0]);
-    assert_eq!(link.source.close().await, Goodbye::Confirmed);
+    assert_eq!(link.source.close().await, Disconnect::Confirmed);
 }
 
 /// A link, and who takes what it hands over.
 struct Consumed {
-    source: Link,
+    source: Supervisor,
     waiting: VecDeque<Message>,
     taken: u64,
 }
@@ -173,10 +173,10 @@ impl Consumed {
     /// `main` of a namespace at one of these addresses.
     fn start(urls: &str, namespace: &str) -> Self {
         let settings = Arc::new(settings(urls, namespace));
-        let (states, pulses) = (States::default(), Pulses::default());
-        let source = Link::start(
+        let (states, pulses) = (StatusRegistry::default(), Watchdog::default());
+        let source = Supervisor::start(
             settings,
-            new_session(Reach::Subscribe),
+            new_session(SessionMode::Subscribe),
             Budget::new(1 << 20),
             Arc::default(),
             states.reporter("source"),
@@ -242,6 +242,7 @@ fn settings(urls: &str, namespace: &str) -> SourceSettings {
         ("dead_letters.directory", env!("CARGO_TARGET_TMPDIR")),
     ];
     let variables = variables.map(|(name, value)| (config::variable(name), value.to_owned()));
-    let loaded = config::load(&SinkKinds::built_in(), None, variables.into_iter()).expect("a configuration");
+    let loaded =
+        config::load(&SinkRegistry::built_in(), None, variables.into_iter()).expect("a configuration");
     loaded.settings.subscriptions.into_iter().next().expect("one subscription").source
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::source::openwire::body::text_content;
-use atdata_bridge::source::openwire::codec::{Decoder, Limits};
+use atdata_bridge::source::openwire::codec::{OpenWireDecoder, OpenWireLimits};
 use atdata_bridge::source::openwire::frame::{Command, decode};
 use atdata_bridge::source::openwire::ids::{Destination, DestinationKind, MessageId, ProducerId};
 use atdata_bridge::source::openwire::info::{ConnectionInfo, ProducerInfo, SessionInfo};
@@ -277,7 +277,7 @@ async fn the_name_of_a_stomp_connection_is_waited_for(version: Version) {
 /// Publishes what only OpenWire can say, written by the bridge's own codec and read by a real broker.
 struct Producer {
     stream: TcpStream,
-    decoder: Decoder,
+    decoder: OpenWireDecoder,
     commands: i32,
     id: ProducerId,
     topic: Destination,
@@ -290,7 +290,7 @@ impl Producer {
         let topic = Destination { kind: DestinationKind::Topic, name: format!("RTO.{namespace}").into() };
         let mut producer = Self {
             stream: TcpStream::connect(broker.addr_of(Protocol::OpenWire)).await.expect("connect"),
-            decoder: Decoder::new(Limits::with_body(1 << 20), Budget::new(1 << 20)),
+            decoder: OpenWireDecoder::new(OpenWireLimits::with_body(1 << 20), Budget::new(1 << 20)),
             commands: 0,
             id: ProducerId { connection: connection.clone(), session: 1, value: 1 },
             topic,

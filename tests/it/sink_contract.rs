@@ -12,15 +12,15 @@ use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::event::{Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
-use atdata_bridge::pump::dead_letters::{DeadLetter, DeadLetterStore, Limits};
-use atdata_bridge::pump::{self, Fault, PumpParts};
-use atdata_bridge::sink::file::config::Compression;
-use atdata_bridge::sink::memory::Answer;
+use atdata_bridge::pipeline::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
+use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
+use atdata_bridge::sink::file::config::FileCompression;
+use atdata_bridge::sink::memory::ScriptedVerdict;
 use atdata_bridge::sink::{Sink, SinkError};
-use atdata_bridge::source::{Goodbye, Incoming, Source};
+use atdata_bridge::source::{Disconnect, Incoming, Source};
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
-use atdata_bridge::telemetry::pulse::Pulses;
-use atdata_bridge::telemetry::states::{State, States};
+use atdata_bridge::telemetry::status::{Status, StatusRegistry};
+use atdata_bridge::telemetry::watchdog::Watchdog;
 use atdata_bridge::units::Period;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -85,8 +85,8 @@ impl Source for HandSource {
         self.acked.send_replace((session, through));
     }
 
-    async fn close(&mut self) -> Goodbye {
-        Goodbye::Confirmed
+    async fn close(&mut self) -> Disconnect {
+        Disconnect::Confirmed
     }
 }
 
@@ -125,8 +125,8 @@ pub struct Rig {
     incoming: mpsc::Sender<Incoming>,
     acked: watch::Receiver<(SessionId, u64)>,
     drain: CancellationToken,
-    pump: JoinHandle<Result<Goodbye, Fault>>,
-    pub states: States,
+    pump: JoinHandle<Result<Disconnect, PipelineError>>,
+    pub states: StatusRegistry,
     pub counters: Arc<SubscriptionCounters>,
     pub letters: Arc<Letters>,
     session: u64,
@@ -148,22 +148,22 @@ impl Rig {
         let (incoming, from_hand) = mpsc::channel(64);
         let (to_hand, acked) = watch::channel((SessionId(0), 0));
         let (states, counters, letters) =
-            (States::default(), Arc::<SubscriptionCounters>::default(), Arc::<Letters>::default());
-        let parts = PumpParts {
+            (StatusRegistry::default(), Arc::<SubscriptionCounters>::default(), Arc::<Letters>::default());
+        let parts = PipelineParts {
             name: None,
             source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
             sinks: sinks.into_iter().map(watched).collect(),
             keying: Keying::new(vec!["/md5".to_owned()], false),
             prefetch: 4096,
             dead_letters: Arc::clone(&letters) as Arc<dyn DeadLetterStore>,
-            limits: Limits::new(100, 0.5),
+            limits: DeadLetterLimits::new(100, 0.5),
             backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
             counters: Arc::clone(&counters),
             states: states.clone(),
-            pulses: Pulses::default(),
+            pulses: Watchdog::default(),
         };
         let drain = CancellationToken::new();
-        let pump = tokio::spawn(pump::run(parts, drain.clone()));
+        let pump = tokio::spawn(pipeline::run(parts, drain.clone()));
         Self { incoming, acked, drain, pump, states, counters, letters, session: 0, base, sent: 0 }
     }
 
@@ -227,7 +227,7 @@ impl Rig {
         let base = self.base;
         let session = SessionId(self.session);
         let ended = tokio::time::timeout(SOON, self.pump).await.expect("drains in time").unwrap();
-        assert_eq!(ended.expect("no fault"), Goodbye::Confirmed);
+        assert_eq!(ended.expect("no fault"), Disconnect::Confirmed);
         let (last, through) = *acked.borrow();
         if last == session { base + through } else { base }
     }
@@ -423,8 +423,8 @@ macro_rules! every_promise {
 
 every_promise!(memory_in_order, super::subjects::Memory::new(true));
 every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
-every_promise!(files, super::subjects::Files::new(super::Compression::None));
-every_promise!(files_compressed, super::subjects::Files::new(super::Compression::Zstd));
+every_promise!(files, super::subjects::Files::new(super::FileCompression::None));
+every_promise!(files_compressed, super::subjects::Files::new(super::FileCompression::Zstd));
 every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
 every_promise!(kafka_killed, super::subjects::Topic::killed().await, if crate::support::kafka::available);
 every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if crate::support::kafka::available);
@@ -449,15 +449,16 @@ async fn without_a_sink_nothing_is_taken() {
     for sinks in [0, 64] {
         let rig = Rig::with((0..sinks).map(|_| subjects::Memory::new(true).sink()).collect(), 0).await;
         let fault = tokio::time::timeout(SOON, rig.pump).await.expect("ends at once").unwrap().unwrap_err();
-        assert!(matches!(fault, Fault::Sinks(number) if number == sinks), "{fault}");
+        assert!(matches!(fault, PipelineError::Sinks(number) if number == sinks), "{fault}");
     }
 }
 
 #[tokio::test]
 async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
     let subject = subjects::Memory::new(true);
-    let sink = subject
-        .scripted(|event| if event.message_id().ends_with("00") { Answer::Reject } else { Answer::Durable });
+    let sink = subject.scripted(|event| {
+        if event.message_id().ends_with("00") { ScriptedVerdict::Reject } else { ScriptedVerdict::Durable }
+    });
     let mut rig = Rig::start(sink, 0).await;
     rig.send_to(1000).await;
     rig.wait_for_ack(1000).await;
@@ -465,7 +466,7 @@ async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
     let letters = std::mem::take(&mut *rig.letters.0.lock().unwrap());
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.rejection.reason == "scripted" && letter.attempts == 1));
-    assert_eq!(rig.counters.lane("subject").dead_lettered.total(), 10);
+    assert_eq!(rig.counters.worker("subject").dead_lettered.total(), 10);
     rig.drain().await;
 }
 
@@ -474,11 +475,11 @@ async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
     let subject = subjects::Memory::new(true);
     let sink = subject.scripted(|event| {
         let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
-        if number > 200 { Answer::Reject } else { Answer::Durable }
+        if number > 200 { ScriptedVerdict::Reject } else { ScriptedVerdict::Durable }
     });
     let mut rig = Rig::start(sink, 0).await;
     rig.send_to(3000).await;
-    let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)));
+    let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)));
     wait_until("the lane holds", SOON, held).await;
     assert!(rig.acked() <= 300, "at most 100 in a row may be dead letters, {} acked", rig.acked());
     assert!(rig.letters.0.lock().unwrap().len() <= 100);
@@ -496,11 +497,15 @@ async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
         let sink = subject.scripted(move |event| {
             asks.fetch_add(1, Ordering::SeqCst);
             let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
-            if number > limited.load(Ordering::SeqCst) { Answer::Reject } else { Answer::Durable }
+            if number > limited.load(Ordering::SeqCst) {
+                ScriptedVerdict::Reject
+            } else {
+                ScriptedVerdict::Durable
+            }
         });
         let mut rig = Rig::start(sink, 0).await;
         rig.send_to(3000).await;
-        let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)));
+        let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)));
         wait_until("the lane holds", SOON, held).await;
         // The oldest is offered again and again, and counts once.
         let before = asked.load(Ordering::SeqCst);
@@ -529,10 +534,10 @@ async fn partial_failures_and_broken_openings_keep_order_and_double_only_the_una
         let sink = subject.scripted(move |_| {
             asked += 1;
             match asked {
-                n if n % 97 == 0 => Answer::Retry,
-                n if n % 331 == 0 => Answer::Break,
-                n if n % 503 == 0 => Answer::KeepAndBreak,
-                _ => Answer::Durable,
+                n if n % 97 == 0 => ScriptedVerdict::Retry,
+                n if n % 331 == 0 => ScriptedVerdict::Break,
+                n if n % 503 == 0 => ScriptedVerdict::KeepAndBreak,
+                _ => ScriptedVerdict::Durable,
             }
         });
         let mut rig = Rig::start(sink, 0).await;

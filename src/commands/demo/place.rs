@@ -20,12 +20,12 @@ pub(super) enum PlaceError {
 /// A directory for the events and one for the dead letters; removed when dropped, unless somebody asked
 /// for it by name.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct DemoDirectory {
     root: PathBuf,
     temporary: bool,
 }
 
-impl Place {
+impl DemoDirectory {
     /// In `named`, or in a new directory of the system's for temporary files.
     pub(super) fn new(named: Option<&Path>) -> Result<Self, PlaceError> {
         let place = match named {
@@ -67,7 +67,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoDirectory {
     fn drop(&mut self) {
         if self.temporary
             && let Err(error) = fs::remove_dir_all(&self.root)
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_place_of_its_own_is_private_and_vanishes() {
         use std::os::unix::fs::PermissionsExt;
-        let place = Place::new(None).unwrap();
+        let place = DemoDirectory::new(None).unwrap();
         let (root, events) = (place.root().to_owned(), place.events());
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
         fs::write(events.join("x"), "x").unwrap();
@@ -106,16 +106,16 @@ mod tests {
     #[test]
     fn a_named_place_stays_and_serves_once() {
         let directory = tempfile::tempdir().unwrap();
-        let events = Place::new(Some(directory.path())).unwrap().events();
+        let events = DemoDirectory::new(Some(directory.path())).unwrap().events();
         fs::write(events.join("x"), "x").unwrap();
-        let error = Place::new(Some(directory.path())).unwrap_err();
+        let error = DemoDirectory::new(Some(directory.path())).unwrap_err();
         assert!(matches!(error, PlaceError::Used(used) if used == events));
     }
 
     #[test]
     fn what_is_no_directory_is_one_clear_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Place::new(Some(file.path())).unwrap_err().to_string();
+        let error = DemoDirectory::new(Some(file.path())).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot use {}/events: ", file.path().display())), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::simulator::Simulator;
 use crate::telemetry::Telemetry;
-use crate::telemetry::states::State;
+use crate::telemetry::status::Status;
 
 /// Fits into 80 columns; notes follow on lines of their own.
 const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
@@ -20,7 +20,7 @@ const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Looks at the broker and the bridge, and tells.
-pub(super) struct Progress<'a> {
+pub(super) struct ProgressLine<'a> {
     simulator: &'a Simulator,
     telemetry: Arc<Telemetry>,
     events: u64,
@@ -32,7 +32,7 @@ pub(super) struct Progress<'a> {
     stopping: bool,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ProgressLine<'a> {
     pub(super) fn new(
         simulator: &'a Simulator,
         telemetry: Arc<Telemetry>,
@@ -122,7 +122,7 @@ impl<'a> Progress<'a> {
 
     fn settled(&self) -> u64 {
         let subscriptions = self.telemetry.counters.subscriptions();
-        let lanes = subscriptions.iter().flat_map(|(_, subscription)| subscription.lanes());
+        let lanes = subscriptions.iter().flat_map(|(_, subscription)| subscription.workers());
         lanes.map(|(_, lane)| lane.durable.get() + lane.dead_lettered.total()).sum()
     }
 
@@ -137,11 +137,11 @@ impl<'a> Progress<'a> {
     }
 }
 
-fn note(part: &str, state: &State) -> Option<String> {
+fn note(part: &str, state: &Status) -> Option<String> {
     match state {
-        State::Ready => None,
-        State::Starting(reason) => Some(format!("{part}: {reason}")),
-        State::Retrying(reason) => Some(format!("{part}: retrying: {reason}")),
-        State::Held(reason) => Some(format!("{part}: held: {reason}")),
+        Status::Ready => None,
+        Status::Starting(reason) => Some(format!("{part}: {reason}")),
+        Status::Retrying(reason) => Some(format!("{part}: retrying: {reason}")),
+        Status::Held(reason) => Some(format!("{part}: held: {reason}")),
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::simulator::{Audit, Findings, Generator, Place};
+use crate::simulator::{Audit, AuditResult, AuditedPlace, Generator};
 
 /// The files can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +31,8 @@ pub(super) struct ReadBack {
 
 /// What the files hold.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) findings: Findings,
+pub(super) struct StoredEvents {
+    pub(super) findings: AuditResult,
     /// Of events.
     pub(super) files: u64,
     /// Their size in bytes.
@@ -60,22 +60,22 @@ impl Letter {
 
 impl ReadBack {
     /// Reads every file, those of the events in the order of their names, which is that of their writing.
-    pub(super) fn read(self, events: &Path, dead_letters: &Path) -> Result<Found, ReadBackError> {
+    pub(super) fn read(self, events: &Path, dead_letters: &Path) -> Result<StoredEvents, ReadBackError> {
         let Self { generator, published, acked } = self;
         let mut audit = Audit::new(generator);
         let (mut size, mut reasons) = (0, BTreeMap::new());
         let files = each_line(events, |line| {
             size += line.len() as u64 + 1;
-            audit.see(line, Place::Sink, published);
+            audit.see(line, AuditedPlace::Sink, published);
         })?;
         each_line(dead_letters, |line| {
             let letter = serde_json::from_slice::<Letter>(line).ok();
             let body = letter.as_ref().and_then(Letter::body).unwrap_or_default();
-            audit.see(&body, Place::DeadLetters, published);
+            audit.see(&body, AuditedPlace::DeadLetters, published);
             let reason = letter.map_or_else(|| "not a dead letter".to_owned(), |letter| letter.reason);
             *reasons.entry(reason).or_default() += 1;
         })?;
-        Ok(Found { findings: audit.finish(acked), files, size, reasons })
+        Ok(StoredEvents { findings: audit.finish(acked), files, size, reasons })
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::Ending;
-use super::read_back::Found;
+use super::DemoEnd;
+use super::read_back::StoredEvents;
 
 /// What went in and what came out.
-pub(super) struct Report {
+pub(super) struct DemoReport {
     /// That were asked for.
     pub(super) events: u64,
     /// That the broker has sent.
@@ -20,14 +20,14 @@ pub(super) struct Report {
     pub(super) took: Duration,
     /// In bytes, broker included.
     pub(super) memory: Option<u64>,
-    pub(super) ending: Ending,
-    pub(super) found: Found,
+    pub(super) ending: DemoEnd,
+    pub(super) found: StoredEvents,
 }
 
-impl Report {
+impl DemoReport {
     /// Whether the bridge kept all its promises.
     pub(super) fn is_clean(&self) -> bool {
-        self.found.findings.is_clean() && matches!(self.ending, Ending::Drained)
+        self.found.findings.is_clean() && matches!(self.ending, DemoEnd::Drained)
     }
 
     /// For people; the last line also for scripts. `stay`: where the files are kept.
@@ -50,9 +50,9 @@ impl Report {
         }
         line("took", self.speed())?;
         match &self.ending {
-            Ending::Drained => {}
-            Ending::Abandoned => line("STOPPED", "before everything on the way was settled".to_owned())?,
-            Ending::Fault(fault) => {
+            DemoEnd::Drained => {}
+            DemoEnd::Abandoned => line("STOPPED", "before everything on the way was settled".to_owned())?,
+            DemoEnd::Fault(fault) => {
                 line("FAULT", format!("of the bridge itself, please report it: {fault}"))?
             }
         }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     /// The report about a run that left these bodies behind, and whether it is a good one.
-    fn report(events: &[Vec<u8>], letters: &[Vec<u8>], ending: Ending) -> (String, bool) {
+    fn report(events: &[Vec<u8>], letters: &[Vec<u8>], ending: DemoEnd) -> (String, bool) {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str| directory.path().join(name);
         fs::create_dir(place("events")).unwrap();
@@ -144,8 +144,15 @@ mod tests {
         let read = ReadBack { generator: Generator::new(population()), published: EVENTS, acked: EVENTS };
         let found = read.read(&place("events"), &place("letters")).unwrap();
         let took = Duration::from_secs(2);
-        let report =
-            Report { events: EVENTS, published: EVENTS, acked: EVENTS, took, memory: None, ending, found };
+        let report = DemoReport {
+            events: EVENTS,
+            published: EVENTS,
+            acked: EVENTS,
+            took,
+            memory: None,
+            ending,
+            found,
+        };
         let mut out = Vec::new();
         report.write(None, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), report.is_clean())
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn a_good_run_says_so() {
         let (good, odd) = bodies();
-        let (text, clean) = report(&good, &odd, Ending::Drained);
+        let (text, clean) = report(&good, &odd, DemoEnd::Drained);
         assert!(clean, "{text}");
         let expected = "\
 went in   12,000 events, all acknowledged
@@ -171,7 +178,7 @@ came out  11,988 events in 2 files, ";
         good.push(good[100].clone());
         odd.remove(0);
         odd.push(odd[0].clone());
-        let (text, clean) = report(&good, &odd, Ending::Drained);
+        let (text, clean) = report(&good, &odd, DemoEnd::Drained);
         assert!(!clean);
         assert!(text.ends_with("\nlost 2, doubled 2\n"), "{text}");
     }
@@ -185,17 +192,17 @@ came out  11,988 events in 2 files, ";
         let sooner = good.iter().position(|body| md5(body) == md5(&good[last])).unwrap();
         assert_ne!(sooner, last);
         swapped.swap(sooner, last);
-        let (text, clean) = report(&swapped, &odd, Ending::Drained);
+        let (text, clean) = report(&swapped, &odd, DemoEnd::Drained);
         assert!(!clean && text.contains("order     BROKEN: 1 events"), "{text}");
         let mut changed = good.clone();
         changed[5].push(b' ');
-        let (text, clean) = report(&changed, &odd, Ending::Drained);
+        let (text, clean) = report(&changed, &odd, DemoEnd::Drained);
         assert!(!clean && text.contains("WRONG     1 changed on the way"), "{text}");
-        let (text, clean) = report(&[good.clone(), odd.clone()].concat(), &[], Ending::Drained);
+        let (text, clean) = report(&[good.clone(), odd.clone()].concat(), &[], DemoEnd::Drained);
         assert!(!clean && text.contains("WRONG     12 in the wrong place"), "{text}");
-        let (text, clean) = report(&good, &odd, Ending::Abandoned);
+        let (text, clean) = report(&good, &odd, DemoEnd::Abandoned);
         assert!(!clean && text.contains("STOPPED   before"), "{text}");
-        let (text, clean) = report(&good, &odd, Ending::Fault(crate::pump::Fault::SourceEnded));
+        let (text, clean) = report(&good, &odd, DemoEnd::Fault(crate::pipeline::PipelineError::SourceEnded));
         assert!(!clean && text.contains("FAULT     of the bridge itself"), "{text}");
     }
 }

@@ -3,12 +3,12 @@
 use super::*;
 use crate::journal::disk::Disk;
 
-fn finish_one(disk: &MemoryDisk, base: &Base, compression: Compression) -> Result<(), Trouble> {
+fn finish_one(disk: &MemoryDisk, base: &Base, compression: FileCompression) -> Result<(), JournalError> {
     finish(disk, Path::new(DIRECTORY), base, compression, &AtomicBool::new(false))
 }
 
 /// A reader who takes every finished file away; what was in them.
-fn take_finished(process: &Process) -> BTreeMap<u32, usize> {
+fn take_finished(process: &TestProcess) -> BTreeMap<u32, usize> {
     let (lines, others) = process.finished();
     for name in process.disk.files().into_keys().filter(|name| !others.contains(name)) {
         process.disk.remove(&Path::new(DIRECTORY).join(name)).unwrap();
@@ -18,10 +18,10 @@ fn take_finished(process: &Process) -> BTreeMap<u32, usize> {
 
 #[test]
 fn without_room_to_compress_it_a_file_is_finished_as_it_is() {
-    for compression in [Compression::Zstd, Compression::Gzip] {
+    for compression in [FileCompression::Zstd, FileCompression::Gzip] {
         for room in 0..60 {
             let disk = MemoryDisk::default();
-            let mut process = Process::new(&disk, settings(compression, "{connection_id}"));
+            let mut process = TestProcess::new(&disk, settings(compression, "{connection_id}"));
             assert!(process.write(5));
             disk.leave_room(room);
             process.rotate();
@@ -36,7 +36,7 @@ fn without_room_to_compress_it_a_file_is_finished_as_it_is() {
 fn a_try_to_compress_that_fails_leaves_nothing_behind() {
     for op in [Op::Create, Op::Append, Op::Sync] {
         let disk = MemoryDisk::default();
-        let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+        let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
         assert!(process.write(5));
         let taken = process.journal.as_mut().unwrap().rotate(now(), 8);
         let base = &taken[0].base;
@@ -44,10 +44,10 @@ fn a_try_to_compress_that_fails_leaves_nothing_behind() {
             let temporary = path.to_str().unwrap().ends_with(".tmp");
             (failing == op && temporary).then(|| io::Error::other("injected"))
         });
-        finish_one(&disk, base, Compression::Gzip).unwrap_err();
+        finish_one(&disk, base, FileCompression::Gzip).unwrap_err();
         assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base.open()], "{op:?}");
         disk.heal();
-        finish_one(&disk, base, Compression::Gzip).unwrap();
+        finish_one(&disk, base, FileCompression::Gzip).unwrap();
         assert_eq!(process.finished().0.len(), 5);
     }
 }
@@ -55,22 +55,22 @@ fn a_try_to_compress_that_fails_leaves_nothing_behind() {
 #[test]
 fn a_stop_in_the_middle_of_compressing_leaves_nothing_behind_and_publishes_nothing() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::Zstd, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, "{connection_id}"));
     assert!(process.write(5));
     let taken = process.journal.as_mut().unwrap().rotate(now(), 8);
     disk.leave_room(0);
     let stopped = AtomicBool::new(true);
-    finish(&disk, Path::new(DIRECTORY), &taken[0].base, Compression::Zstd, &stopped).unwrap_err();
+    finish(&disk, Path::new(DIRECTORY), &taken[0].base, FileCompression::Zstd, &stopped).unwrap_err();
     assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [taken[0].base.open()]);
 }
 
 /// Files that are far from due fill the disk: they are finished early, with the reserve.
-fn survive_a_small_disk(compression: Compression, partitions: bool) {
+fn survive_a_small_disk(compression: FileCompression, partitions: bool) {
     let disk = MemoryDisk::default();
     let name = if partitions { "{connection_id}-{partition}" } else { "{connection_id}" };
     let mut settings = settings(compression, name);
     settings.rotation.size = 1 << 30;
-    let mut process = Process::new(&disk, settings);
+    let mut process = TestProcess::new(&disk, settings);
     disk.leave_room(100_000);
     let (mut taken, mut refused) = (BTreeMap::new(), 0);
     while process.next < 20_000 {
@@ -93,7 +93,7 @@ fn survive_a_small_disk(compression: Compression, partitions: bool) {
 
 #[test]
 fn a_reader_who_takes_finished_files_keeps_a_full_disk_going() {
-    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+    for compression in [FileCompression::None, FileCompression::Gzip, FileCompression::Zstd] {
         for partitions in [false, true] {
             survive_a_small_disk(compression, partitions);
         }
@@ -103,14 +103,14 @@ fn a_reader_who_takes_finished_files_keeps_a_full_disk_going() {
 #[test]
 fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
     assert!(process.write(100));
     disk.leave_room(66_000);
-    let group = one_line(Slot::default(), 500);
-    let said = |process: &mut Process, group: &Group<()>| {
+    let group = one_line(FileSlot::default(), 500);
+    let said = |process: &mut TestProcess, group: &Group<()>| {
         let failure = process.journal.as_mut().unwrap().commit(group, now()).unwrap_err();
-        assert!(matches!(failure, Failure::TakenBack(Trouble::Reserve { .. })), "{failure:?}");
-        (failure.trouble().needs_operator(), failure.trouble().to_string())
+        assert!(matches!(failure, CommitError::TakenBack(JournalError::Reserve { .. })), "{failure:?}");
+        (failure.error().needs_operator(), failure.error().to_string())
     };
     let (held, text) = said(&mut process, &group);
     assert!(!held && text.contains("being finished to make room"), "{text}");
@@ -128,10 +128,10 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
 #[test]
 fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let disk = MemoryDisk::default();
-    let mut settings = settings(Compression::None, "{connection_id}-{partition}");
+    let mut settings = settings(FileCompression::None, "{connection_id}-{partition}");
     (settings.rotation.size, settings.max_total) = (1 << 20, Some(1000));
-    let mut process = Process::new(&disk, settings);
-    let write = |process: &mut Process, partition: u32, bytes: usize| {
+    let mut process = TestProcess::new(&disk, settings);
+    let write = |process: &mut TestProcess, partition: u32, bytes: usize| {
         process.open().unwrap();
         let group = one_line(process.settings.stems.slot(|| 0, || partition), bytes);
         process.journal.as_mut().unwrap().commit(&group, now())
@@ -141,14 +141,15 @@ fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     }
     assert!(process.journal.as_mut().unwrap().rotate(now(), 8).is_empty());
     let failure = write(&mut process, 0, 300).unwrap_err();
-    let text = failure.trouble().to_string();
+    let text = failure.error().to_string();
     assert!(text.contains("sinks.file.max_total is 1000B: no finished file is in /data, or raise"), "{text}");
     process.rotate();
     let ended = |ending: &str| disk.files().keys().filter(|name| name.ends_with(ending)).count();
     assert_eq!((ended(".jsonl"), ended(".open")), (2, 1));
     let later = now() + 2.seconds();
-    let text = process.journal.as_mut().unwrap().commit(&one_line(Slot::default(), 300), later).unwrap_err();
-    let text = text.trouble().to_string();
+    let text =
+        process.journal.as_mut().unwrap().commit(&one_line(FileSlot::default(), 300), later).unwrap_err();
+    let text = text.error().to_string();
     assert!(text.contains("2 finished files of 750B in /data can be moved away"), "{text}");
     // The largest that is left is due now.
     assert_eq!(process.journal.as_mut().unwrap().rotate(now(), 8).len(), 1);

@@ -10,10 +10,10 @@ fn pages_of_zeros_are_not_published_and_nothing_durable_is_cut_off_for_them() {
     for name in ["{connection_id}", "{connection_id}-{partition}"] {
         for zeros in 1..8 {
             let is_zero = move |page: usize| zeros >> (page % 3) & 1 == 1;
-            survive_every_crash_leaving(Compression::None, name, |n| n, is_zero);
+            survive_every_crash_leaving(FileCompression::None, name, |n| n, is_zero);
         }
-        survive_every_crash_leaving(Compression::Zstd, name, |n| n, |page| page % 2 == 0);
-        survive_every_crash_leaving(Compression::Zstd, name, |n| n - n / 4, |page| page == 1);
+        survive_every_crash_leaving(FileCompression::Zstd, name, |n| n, |page| page % 2 == 0);
+        survive_every_crash_leaving(FileCompression::Zstd, name, |n| n - n / 4, |page| page == 1);
     }
 }
 
@@ -36,7 +36,7 @@ fn a_zero_is_looked_for_only_where_nothing_was_synced() {
         }
         content.extend(line(b'b', behind));
         disk.put(&path, &content);
-        let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+        let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
         process.open().unwrap();
         assert_eq!(disk.files()[&base(0).open()].len(), kept, "{before} {zeros} {behind}");
     }
@@ -46,7 +46,7 @@ fn a_zero_is_looked_for_only_where_nothing_was_synced() {
 #[test]
 fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
     let disk = MemoryDisk::default();
-    let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}"));
+    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
     process.open().unwrap();
     let syncs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&syncs);
@@ -56,7 +56,7 @@ fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
     });
     for (bytes, expected) in [(UNSYNCED, 1), (UNSYNCED + 1, 2), (3 * UNSYNCED, 3)] {
         syncs.store(0, std::sync::atomic::Ordering::Relaxed);
-        let group = one_line(Slot::default(), bytes);
+        let group = one_line(FileSlot::default(), bytes);
         process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
         assert_eq!(syncs.load(std::sync::atomic::Ordering::Relaxed), expected, "{bytes}");
     }
@@ -65,16 +65,16 @@ fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
 #[test]
 fn a_name_that_is_taken_holds_before_anything_is_written_or_overwritten() {
     for (unfinished, finished) in [
-        (base(0).open(), base(0).finished(Compression::None)),
-        (base(0).open(), base(0).finished(Compression::Gzip)),
-        (base(0).ready(Compression::Gzip), base(0).finished(Compression::Gzip)),
+        (base(0).open(), base(0).finished(FileCompression::None)),
+        (base(0).open(), base(0).finished(FileCompression::Gzip)),
+        (base(0).ready(FileCompression::Gzip), base(0).finished(FileCompression::Gzip)),
     ] {
         let disk = MemoryDisk::default();
         let path = |name: &str| Path::new(DIRECTORY).join(name);
         disk.put(&path(&unfinished), b"line 0 of a file\n");
         disk.put(&path(&finished), b"kept");
         let before = disk.files();
-        let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+        let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
         let trouble = process.open().unwrap_err();
         assert!(trouble.needs_operator() && trouble.to_string().contains(&finished), "{trouble}");
         assert_eq!(disk.files(), before);
@@ -87,11 +87,11 @@ fn a_name_that_is_taken_holds_before_anything_is_written_or_overwritten() {
 #[test]
 fn a_compressed_try_beside_a_finished_file_is_no_double() {
     let disk = MemoryDisk::default();
-    disk.put(&Path::new(DIRECTORY).join(base(0).finished(Compression::None)), b"line 0 of a file\n");
-    disk.put(&Path::new(DIRECTORY).join(base(0).temporary(Compression::Gzip)), b"half");
-    let mut process = Process::new(&disk, settings(Compression::Gzip, "{connection_id}"));
+    disk.put(&Path::new(DIRECTORY).join(base(0).finished(FileCompression::None)), b"line 0 of a file\n");
+    disk.put(&Path::new(DIRECTORY).join(base(0).temporary(FileCompression::Gzip)), b"half");
+    let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
     process.open().unwrap();
-    assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base(0).finished(Compression::None)]);
+    assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base(0).finished(FileCompression::None)]);
 }
 
 /// What is known of them: the files that are there, and the note in the lock file, which outlives these.
@@ -99,7 +99,8 @@ fn a_compressed_try_beside_a_finished_file_is_no_double() {
 fn names_go_on_behind_the_last_one_when_the_clock_was_set_back() {
     for (taken_away, note_lost) in [(false, false), (true, false), (false, true)] {
         let disk = MemoryDisk::default();
-        let mut process = Process::new(&disk, settings(Compression::None, "{connection_id}-{partition}"));
+        let mut process =
+            TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}-{partition}"));
         let mut last = String::new();
         for hours in [0, -1, -100_000, 1, -2] {
             process.clock = now() + hours.hours();

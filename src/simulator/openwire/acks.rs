@@ -2,20 +2,20 @@
 
 use bytes::Bytes;
 
-use crate::source::openwire::ack::{Ack, AckType};
+use crate::source::openwire::ack::{AckType, MessageAck};
 
-use super::super::exception::Exception;
-use super::super::queue::{ConsumerId, Queue};
+use super::super::exception::JavaException;
+use super::super::queue::{ConsumerNumber, SimulatedQueue};
 use super::JMS;
-use super::message::MessageIds;
+use super::message::SimulatedIds;
 
 /// Does to the queue what `ack` says of its consumer's deliveries.
 pub(super) fn acknowledge(
-    queue: &mut Queue,
-    consumer: ConsumerId,
-    ack: &Ack,
-    ids: &MessageIds,
-) -> Result<(), Exception> {
+    queue: &mut SimulatedQueue,
+    consumer: ConsumerNumber,
+    ack: &MessageAck,
+    ids: &SimulatedIds,
+) -> Result<(), JavaException> {
     let find = |raw: &Bytes| {
         let (producer, number) = ids.read(raw)?;
         queue.find(consumer, producer, number)
@@ -28,8 +28,9 @@ pub(super) fn acknowledge(
     let range = first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| first..=last);
     match ack.kind {
         AckType::Standard => {
-            let unmatched =
-                |why: String| Exception::new(JMS, format!("Unmatched acknowledge: {}; {why}", text_of(ack)));
+            let unmatched = |why: String| {
+                JavaException::new(JMS, format!("Unmatched acknowledge: {}; {why}", text_of(ack)))
+            };
             let Some(range) = range else {
                 let start = ack.first.as_ref().filter(|_| first.is_none() || last.is_some());
                 let (raw, end) = start.map_or((&ack.last, "end"), |raw| (raw, "start"));
@@ -65,11 +66,11 @@ pub(super) fn acknowledge(
     Ok(())
 }
 
-fn uncorrelated(ack: &Ack) -> Exception {
+fn uncorrelated(ack: &MessageAck) -> JavaException {
     let message = format!("Could not correlate acknowledgment with dispatched message: {}", text_of(ack));
-    Exception::new(JMS, message)
+    JavaException::new(JMS, message)
 }
 
-fn text_of(ack: &Ack) -> String {
+fn text_of(ack: &MessageAck) -> String {
     format!("MessageAck {{ackType = {}, messageCount = {}}}", ack.kind as u8, ack.count)
 }

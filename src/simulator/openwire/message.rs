@@ -10,7 +10,7 @@ use crate::source::openwire::frame::Command;
 use crate::source::openwire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
 use crate::source::openwire::message::{Dispatch, MessageKind, WireMessage};
 
-use super::super::flights::Flight;
+use super::super::in_flight::DeliveredMessages;
 use super::super::stream::{Form, Run};
 
 /// Every producer of the simulator sends in this session.
@@ -18,11 +18,11 @@ const SESSION: i64 = 1;
 
 /// Message ids, which name the same message in either protocol.
 #[derive(Clone, Debug)]
-pub(super) struct MessageIds {
+pub(super) struct SimulatedIds {
     connection: Bytes,
 }
 
-impl MessageIds {
+impl SimulatedIds {
     /// `broker_id`: the broker's part of every id.
     pub(super) fn new(broker_id: &str) -> Self {
         Self { connection: format!("{broker_id}-1:1").into() }
@@ -62,16 +62,16 @@ impl MessageIds {
 
 /// Writes the messages of one consumer.
 #[derive(Debug)]
-pub(super) struct MessageWriter {
-    ids: MessageIds,
+pub(super) struct OpenWireMessageWriter {
+    ids: SimulatedIds,
     consumer: ConsumerId,
     queue: Destination,
     topic: Destination,
     body: Vec<u8>,
 }
 
-impl MessageWriter {
-    pub(super) fn new(ids: MessageIds, queue: &str, consumer: ConsumerId) -> Self {
+impl OpenWireMessageWriter {
+    pub(super) fn new(ids: SimulatedIds, queue: &str, consumer: ConsumerId) -> Self {
         let namespace = queue.rsplit('.').next().unwrap_or_default();
         let topic = Destination { kind: DestinationKind::Topic, name: format!("RTO.{namespace}").into() };
         Self { ids, consumer, queue: Destination::queue(queue.to_owned()), topic, body: Vec::new() }
@@ -89,7 +89,7 @@ impl MessageWriter {
     }
 
     /// Appends the frames of one flight.
-    pub(super) fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         let run = &flight.run;
         let redelivery_counter = run.redeliveries.cast_signed();
         for nth in 0..run.count {

@@ -1,8 +1,8 @@
 //! OpenWire as ActiveMQ answers it: version 12, loose, without cache (`activemq.md` 3.6 to 3.8).
 
 mod acks;
+mod error_texts;
 mod message;
-mod words;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::source::openwire::ack::Ack;
-use crate::source::openwire::codec::{Decoder, Frame, Limits};
+use crate::source::openwire::ack::MessageAck;
+use crate::source::openwire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use crate::source::openwire::control::ConsumerControl;
 use crate::source::openwire::frame::{Command, Received, decode};
 use crate::source::openwire::ids::{ConsumerId, DestinationKind};
@@ -22,18 +22,18 @@ use crate::source::openwire::properties::Value;
 use crate::source::openwire::types;
 use crate::source::openwire::wire_format::WireFormatInfo;
 
-use self::message::{MessageIds, MessageWriter};
-use self::words::{name, text_of, thrown, unregistered};
-use super::conversation::{Conversation, Flow};
-use super::exception::Exception;
-use super::flights::Flight;
-use super::heart_beat::HeartBeat;
+use self::error_texts::{name, text_of, thrown, unregistered};
+use self::message::{OpenWireMessageWriter, SimulatedIds};
+use super::exception::JavaException;
+use super::heart_beat::ServerHeartBeat;
+use super::in_flight::DeliveredMessages;
+use super::protocol::{Flow, ServerProtocol};
 use super::queue::{self, AckMode, LastDelivered, Wish};
-use super::server::Shared;
-use super::session::{Session, Subscription};
+use super::server::SimulatorState;
+use super::session::{ClientSession, Subscription};
 
 /// What a client may send in one frame.
-const LIMITS: Limits = Limits::with_body(1 << 20);
+const LIMITS: OpenWireLimits = OpenWireLimits::with_body(1 << 20);
 
 /// The broker's `MaxInactivityDuration`.
 const INACTIVITY: Duration = Duration::from_secs(30);
@@ -50,19 +50,19 @@ const CONNECTIONS_OWN: i64 = -1;
 const JMS: &str = "javax.jms.JMSException";
 
 #[derive(Debug)]
-struct Subscribed {
+struct OpenWireConsumer {
     /// Chosen by the client.
     id: ConsumerId,
-    consumer: queue::ConsumerId,
-    writer: MessageWriter,
+    consumer: queue::ConsumerNumber,
+    writer: OpenWireMessageWriter,
 }
 
-impl Subscription for Subscribed {
-    fn consumer(&self) -> queue::ConsumerId {
+impl Subscription for OpenWireConsumer {
+    fn consumer(&self) -> queue::ConsumerNumber {
         self.consumer
     }
 
-    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
+    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         self.writer.write(flight, out);
     }
 }
@@ -70,11 +70,11 @@ impl Subscription for Subscribed {
 /// A conversation in OpenWire.
 #[derive(Debug)]
 pub(crate) struct OpenWire {
-    session: Session<Subscribed>,
-    ids: MessageIds,
-    decoder: Decoder,
-    frames: Vec<Frame>,
-    heart_beat: HeartBeat,
+    session: ClientSession<OpenWireConsumer>,
+    ids: SimulatedIds,
+    decoder: OpenWireDecoder,
+    frames: Vec<OpenWireFrame>,
+    heart_beat: ServerHeartBeat,
     /// Whether the client's wire format is known.
     negotiated: bool,
     /// The numbers of the sessions that the client has opened.
@@ -84,18 +84,18 @@ pub(crate) struct OpenWire {
 }
 
 /// Refuses a command, and perhaps ends the connection.
-struct Refusal {
-    exception: Exception,
+struct OpenWireRefusal {
+    exception: JavaException,
     flow: Flow,
 }
 
-impl From<Exception> for Refusal {
-    fn from(exception: Exception) -> Self {
+impl From<JavaException> for OpenWireRefusal {
+    fn from(exception: JavaException) -> Self {
         Self { exception, flow: Flow::Continue }
     }
 }
 
-impl Conversation for OpenWire {
+impl ServerProtocol for OpenWire {
     fn input(&mut self) -> &mut Vec<u8> {
         self.decoder.buffer()
     }
@@ -118,7 +118,7 @@ impl Conversation for OpenWire {
     }
 
     fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
-        let exception = thrown(Exception::new(JMS, message));
+        let exception = thrown(JavaException::new(JMS, message));
         say(&Command::ConnectionError { exception }, out);
     }
 
@@ -131,7 +131,7 @@ impl Conversation for OpenWire {
         }
     }
 
-    fn heart_beat(&mut self) -> &mut HeartBeat {
+    fn heart_beat(&mut self) -> &mut ServerHeartBeat {
         &mut self.heart_beat
     }
 
@@ -141,13 +141,13 @@ impl Conversation for OpenWire {
 }
 
 impl OpenWire {
-    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(shared: Arc<SimulatorState>, peer: SocketAddr) -> Self {
         Self {
-            ids: MessageIds::new(shared.id()),
-            session: Session::new(shared, peer),
-            decoder: Decoder::new(LIMITS, Budget::new(LIMITS.frame())),
+            ids: SimulatedIds::new(shared.id()),
+            session: ClientSession::new(shared, peer),
+            decoder: OpenWireDecoder::new(LIMITS, Budget::new(LIMITS.frame())),
             frames: Vec::new(),
-            heart_beat: HeartBeat::off(Instant::now()),
+            heart_beat: ServerHeartBeat::off(Instant::now()),
             negotiated: false,
             sessions: BTreeSet::new(),
             watchers: Vec::new(),
@@ -177,7 +177,7 @@ impl OpenWire {
                 }
                 Flow::Continue
             }
-            Err(Refusal { exception, flow }) => {
+            Err(OpenWireRefusal { exception, flow }) => {
                 let exception = thrown(exception);
                 let told = match response_required {
                     true => Command::ExceptionResponse { correlation_id: command_id, exception },
@@ -206,11 +206,11 @@ impl OpenWire {
         self.negotiated = true;
         let inactivity = theirs.inactivity().min(INACTIVITY);
         let delay = theirs.initial_delay().min(INITIAL_DELAY);
-        self.heart_beat = HeartBeat::new(inactivity, inactivity / 3, delay, now);
+        self.heart_beat = ServerHeartBeat::new(inactivity, inactivity / 3, delay, now);
         Flow::Continue
     }
 
-    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), OpenWireRefusal> {
         match command {
             Command::ConnectionInfo(info) => return self.connect(&info, now),
             Command::SessionInfo(SessionInfo { connection, value }) => {
@@ -229,7 +229,7 @@ impl OpenWire {
                 return Err(self.session.unauthorized("write to", &destination).into());
             }
             Command::Other(types::TRANSACTION_INFO) => {
-                return Err(Exception::new(JMS, "Transactions are not simulated").into());
+                return Err(JavaException::new(JMS, "Transactions are not simulated").into());
             }
             // Producers, temporary destinations, durable subscriptions: nothing comes of them.
             _ => {}
@@ -237,7 +237,7 @@ impl OpenWire {
         Ok(())
     }
 
-    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Refusal> {
+    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), OpenWireRefusal> {
         // The same again is nothing.
         if self.session.is_logged_in() {
             return Ok(());
@@ -245,15 +245,15 @@ impl OpenWire {
         let password = info.password.as_ref().map_or("", |password| password.reveal());
         let client_id = info.client_id.as_deref().ok_or_else(|| {
             let message = "No clientID specified for connection request";
-            Exception::new("javax.jms.InvalidClientIDException", message)
+            JavaException::new("javax.jms.InvalidClientIDException", message)
         });
         let logged_in =
             client_id.and_then(|id| self.session.log_in(info.user_name.as_deref(), password, Some(id), now));
-        logged_in.map(|_| ()).map_err(|exception| Refusal { exception, flow: Flow::Close })
+        logged_in.map(|_| ()).map_err(|exception| OpenWireRefusal { exception, flow: Flow::Close })
     }
 
     /// Messages for a browser come before the response, as they may.
-    fn consume(&mut self, info: ConsumerInfo, out: &mut Vec<u8>) -> Result<(), Exception> {
+    fn consume(&mut self, info: ConsumerInfo, out: &mut Vec<u8>) -> Result<(), JavaException> {
         let ConsumerInfo { consumer: id, destination, .. } = info;
         if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
             let session = format!("{}:{}", String::from_utf8_lossy(&id.connection), id.session);
@@ -268,12 +268,12 @@ impl OpenWire {
             return Ok(());
         }
         if info.selector.is_some() {
-            return Err(Exception::new(JMS, "Selectors are not simulated"));
+            return Err(JavaException::new(JMS, "Selectors are not simulated"));
         }
         if info.browser {
             let prefetch = u64::try_from(info.prefetch).unwrap_or(0);
             let browsed = self.session.browse(&name(&destination), prefetch)?;
-            let mut writer = MessageWriter::new(self.ids.clone(), &browsed.queue, id.clone());
+            let mut writer = OpenWireMessageWriter::new(self.ids.clone(), &browsed.queue, id.clone());
             browsed.flights.iter().for_each(|flight| writer.write(flight, out));
             if browsed.is_all {
                 writer.write_end(out);
@@ -288,8 +288,8 @@ impl OpenWire {
             priority: info.priority.min(127),
         };
         let (consumer, queue) = self.session.consume(&name(&destination), wish)?;
-        let writer = MessageWriter::new(self.ids.clone(), &queue, id.clone());
-        self.session.subscriptions.push(Subscribed { id, consumer, writer });
+        let writer = OpenWireMessageWriter::new(self.ids.clone(), &queue, id.clone());
+        self.session.subscriptions.push(OpenWireConsumer { id, consumer, writer });
         Ok(())
     }
 
@@ -308,7 +308,7 @@ impl OpenWire {
         });
     }
 
-    fn remove(&mut self, info: &RemoveInfo, now: Instant) -> Result<(), Exception> {
+    fn remove(&mut self, info: &RemoveInfo, now: Instant) -> Result<(), JavaException> {
         let delivered = match info.last_delivered {
             -2 => LastDelivered::Unknown,
             sequence => LastDelivered::Sequence(u64::try_from(sequence).unwrap_or(0)),
@@ -337,7 +337,7 @@ impl OpenWire {
     }
 
     /// What an unknown consumer acknowledges is of no effect.
-    fn acknowledge(&mut self, ack: &Ack) -> Result<(), Exception> {
+    fn acknowledge(&mut self, ack: &MessageAck) -> Result<(), JavaException> {
         let found = self.find(&ack.consumer).and_then(|at| self.session.subscriptions.get(at));
         let Some(consumer) = found.map(|subscription| subscription.consumer) else { return Ok(()) };
         self.session.shared().change(|broker| {

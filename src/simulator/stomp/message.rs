@@ -1,14 +1,14 @@
 //! MESSAGE frames as ActiveMQ writes them, appended to one buffer without an allocation of their own.
 
-use crate::source::stomp::frame::{Command, Encoder, Escapes, escape_into};
+use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, escape_into};
 
-use super::super::flights::Flight;
 use super::super::generator::push_number;
-use super::super::stream::{Form, Run, Stream};
+use super::super::in_flight::DeliveredMessages;
+use super::super::stream::{EventStream, Form, Run};
 
 /// What all messages of one subscription have in common.
 #[derive(Debug)]
-pub(crate) struct MessageWriter {
+pub(crate) struct StompMessageWriter {
     /// The head up to the number in the `ack` header, or to the message id where there is none.
     head: Vec<u8>,
     acked: bool,
@@ -17,7 +17,7 @@ pub(crate) struct MessageWriter {
     id: Vec<u8>,
 }
 
-impl MessageWriter {
+impl StompMessageWriter {
     /// `broker_id`: the broker's part of every id, such as `ID:simulator-40001-1700000000000`.
     /// `subscription`: its id, if it has one. `ack_scope`: what makes the ack ids of this subscription its own; `None`
     /// for `ack:auto`, and before version 1.2.
@@ -49,7 +49,7 @@ impl MessageWriter {
 
     /// Tells a browser that there is no more.
     pub(crate) fn write_end(&self, queue: &str, subscription: Option<&str>, out: &mut Vec<u8>) {
-        let mut end = Encoder::begin(out, Command::Message, self.escapes)
+        let mut end = Encoder::begin(out, StompCommand::Message, self.escapes)
             .header("browser", "end")
             .header("destination", format!("/queue/{queue}"))
             .header("message-id", "0");
@@ -60,7 +60,7 @@ impl MessageWriter {
     }
 
     /// Appends the frames of one flight.
-    pub(crate) fn write(&self, flight: &Flight, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         let run = &flight.run;
         for n in 0..run.count {
             out.extend_from_slice(&self.head);
@@ -76,7 +76,7 @@ impl MessageWriter {
         }
     }
 
-    fn write_id(&self, stream: &Stream, number: u64, out: &mut Vec<u8>) {
+    fn write_id(&self, stream: &EventStream, number: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id);
         push_number(stream.producer, out);
         escape_into(b":", self.escapes, out);
@@ -117,15 +117,20 @@ mod tests {
     #[test]
     fn a_message_looks_like_activemqs() {
         let content = Content::Body(Form::Text, Bytes::from_static(b"{\"md5\":1}"));
-        let stream =
-            Stream { producer: 7, namespace: "acme".into(), started_ms: 1000, rate: Some(100.0), content };
+        let stream = EventStream {
+            producer: 7,
+            namespace: "acme".into(),
+            started_ms: 1000,
+            rate: Some(100.0),
+            content,
+        };
         let mut run = Run::new(Arc::new(stream), 42, 1);
         run.redeliveries = 1;
         let scope = Some("ID:simulator-40001-17-3");
         let id = "ID:simulator-40001-17";
-        let writer = MessageWriter::new(id, "d1.RTO.acme", Some("0"), scope, Escapes::V1_2);
+        let writer = StompMessageWriter::new(id, "d1.RTO.acme", Some("0"), scope, Escapes::V1_2);
         let mut out = Vec::new();
-        writer.write(&Flight { number: 5, run }, &mut out);
+        writer.write(&DeliveredMessages { number: 5, run }, &mut out);
         let expected = "MESSAGE\nexpires:0\ndestination:/queue/d1.RTO.acme\nsubscription:0\npriority:4\n\
             original-destination:/topic/RTO.acme\npersistent:true\nack:ID\\csimulator-40001-17-3\\c5\n\
             message-id:ID\\csimulator-40001-17-1\\c1\\c1\\c7\\c42\ntimestamp:1410\nredelivered:true\n\n\

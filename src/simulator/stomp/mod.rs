@@ -7,39 +7,39 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::source::stomp::codec::{Decoder, Limits};
-use crate::source::stomp::frame::{Command, Encoder, Escapes, Frame};
+use crate::source::stomp::codec::{StompDecoder, StompLimits};
+use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, StompFrame};
 
-use self::message::MessageWriter;
-use super::conversation::{Conversation, Flow};
-use super::exception::{Exception, SECURITY};
-use super::flights::Flight;
-use super::heart_beat::HeartBeat;
-use super::queue::{AckMode, ConsumerId, Wish};
-use super::server::Shared;
-use super::session::{Session, Subscription};
+use self::message::StompMessageWriter;
+use super::exception::{JavaException, SECURITY};
+use super::heart_beat::ServerHeartBeat;
+use super::in_flight::DeliveredMessages;
+use super::protocol::{Flow, ServerProtocol};
+use super::queue::{AckMode, ConsumerNumber, Wish};
+use super::server::SimulatorState;
+use super::session::{ClientSession, Subscription};
 
 /// ActiveMQ's default prefetch for a queue.
 const DEFAULT_PREFETCH: u64 = 1000;
 
 /// What a client may send in one frame.
-const LIMITS: Limits = Limits { line: 10 << 10, headers: 1000, body: 1 << 20 };
+const LIMITS: StompLimits = StompLimits { line: 10 << 10, headers: 1000, body: 1 << 20 };
 
 #[derive(Debug)]
-struct Subscribed {
+struct StompSubscription {
     /// Chosen by the client; version 1.0 needs none.
     id: Option<String>,
     queue: String,
-    consumer: ConsumerId,
-    writer: MessageWriter,
+    consumer: ConsumerNumber,
+    writer: StompMessageWriter,
 }
 
-impl Subscription for Subscribed {
-    fn consumer(&self) -> ConsumerId {
+impl Subscription for StompSubscription {
+    fn consumer(&self) -> ConsumerNumber {
         self.consumer
     }
 
-    fn write(&mut self, flight: &Flight, out: &mut Vec<u8>) {
+    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         self.writer.write(flight, out);
     }
 }
@@ -75,23 +75,23 @@ impl Version {
 /// A conversation in STOMP.
 #[derive(Debug)]
 pub(crate) struct Stomp {
-    session: Session<Subscribed>,
-    decoder: Decoder,
-    frames: Vec<Frame>,
-    heart_beat: HeartBeat,
+    session: ClientSession<StompSubscription>,
+    decoder: StompDecoder,
+    frames: Vec<StompFrame>,
+    heart_beat: ServerHeartBeat,
     version: Version,
 }
 
 /// Refuses a frame: an ERROR, and perhaps the end.
-struct Refusal {
-    exception: Exception,
+struct StompRefusal {
+    exception: JavaException,
     flow: Flow,
 }
 
-impl Refusal {
+impl StompRefusal {
     /// The connection goes on.
     fn protocol(message: impl Into<String>) -> Self {
-        Exception::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
+        JavaException::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
     }
 
     /// The connection ends.
@@ -101,7 +101,7 @@ impl Refusal {
 
     /// A security exception has no stack trace.
     fn body(&self) -> String {
-        let Exception { class, message } = &self.exception;
+        let JavaException { class, message } = &self.exception;
         match *class {
             SECURITY => message.clone(),
             class => format!(
@@ -112,13 +112,13 @@ impl Refusal {
     }
 }
 
-impl From<Exception> for Refusal {
-    fn from(exception: Exception) -> Self {
+impl From<JavaException> for StompRefusal {
+    fn from(exception: JavaException) -> Self {
         Self { exception, flow: Flow::Continue }
     }
 }
 
-impl Conversation for Stomp {
+impl ServerProtocol for Stomp {
     fn input(&mut self) -> &mut Vec<u8> {
         self.decoder.buffer()
     }
@@ -143,7 +143,7 @@ impl Conversation for Stomp {
     }
 
     fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
-        write_error(&Refusal::protocol(message), None, self.escapes(), out);
+        write_error(&StompRefusal::protocol(message), None, self.escapes(), out);
     }
 
     /// STOMP has no word for it.
@@ -151,7 +151,7 @@ impl Conversation for Stomp {
         self.session.close_consumers();
     }
 
-    fn heart_beat(&mut self) -> &mut HeartBeat {
+    fn heart_beat(&mut self) -> &mut ServerHeartBeat {
         &mut self.heart_beat
     }
 
@@ -161,18 +161,18 @@ impl Conversation for Stomp {
 }
 
 impl Stomp {
-    pub(crate) fn new(shared: Arc<Shared>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(shared: Arc<SimulatorState>, peer: SocketAddr) -> Self {
         Self {
-            session: Session::new(shared, peer),
-            decoder: Decoder::new(LIMITS, Budget::new(LIMITS.body)),
+            session: ClientSession::new(shared, peer),
+            decoder: StompDecoder::new(LIMITS, Budget::new(LIMITS.body)),
             frames: Vec::new(),
-            heart_beat: HeartBeat::off(Instant::now()),
+            heart_beat: ServerHeartBeat::off(Instant::now()),
             version: Version::V1_2,
         }
     }
 
     /// Answers one frame.
-    fn handle(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Flow {
+    fn handle(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Flow {
         let escapes = self.escapes();
         match self.dispatch(frame, now, out) {
             Ok(flow) => flow,
@@ -189,43 +189,50 @@ impl Stomp {
         if self.session.is_logged_in() { self.version.escapes() } else { Escapes::None }
     }
 
-    fn dispatch(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<Flow, Refusal> {
-        if matches!(frame.command, Command::Connect | Command::Stomp) {
-            self.connect(frame, now, out).map_err(Refusal::fatal)?;
+    fn dispatch(
+        &mut self,
+        frame: &StompFrame,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, StompRefusal> {
+        if matches!(frame.command, StompCommand::Connect | StompCommand::Stomp) {
+            self.connect(frame, now, out).map_err(StompRefusal::fatal)?;
             return Ok(Flow::Continue);
         }
         if !self.session.is_logged_in() {
-            return Err(Refusal::protocol("Not connected.").fatal());
+            return Err(StompRefusal::protocol("Not connected.").fatal());
         }
         match frame.command {
-            Command::Subscribe => return self.subscribe(frame, out).map(|()| Flow::Continue),
-            Command::Unsubscribe => self.unsubscribe(frame)?,
-            Command::Ack => self.acknowledge(frame, "ACK")?,
-            Command::Nack => self.acknowledge(frame, "NACK")?,
-            Command::Send => {
+            StompCommand::Subscribe => return self.subscribe(frame, out).map(|()| Flow::Continue),
+            StompCommand::Unsubscribe => self.unsubscribe(frame)?,
+            StompCommand::Ack => self.acknowledge(frame, "ACK")?,
+            StompCommand::Nack => self.acknowledge(frame, "NACK")?,
+            StompCommand::Send => {
                 return Err(self.session.unauthorized("write to", &self.destination(frame)).into());
             }
-            Command::Begin | Command::Commit | Command::Abort => {
-                return Err(Refusal::protocol("Transactions are not simulated"));
+            StompCommand::Begin | StompCommand::Commit | StompCommand::Abort => {
+                return Err(StompRefusal::protocol("Transactions are not simulated"));
             }
-            Command::Disconnect => {
+            StompCommand::Disconnect => {
                 let escapes = self.escapes();
                 self.session.leave(true, now);
                 self.write_receipt(frame, escapes, out);
                 return Ok(Flow::Close);
             }
-            other => return Err(Refusal::protocol(format!("Unknown STOMP action: {}", other.name())).fatal()),
+            other => {
+                return Err(StompRefusal::protocol(format!("Unknown STOMP action: {}", other.name())).fatal());
+            }
         }
         self.write_receipt(frame, self.escapes(), out);
         Ok(Flow::Continue)
     }
 
-    fn text(&self, frame: &Frame, name: &str) -> Option<String> {
+    fn text(&self, frame: &StompFrame, name: &str) -> Option<String> {
         frame.text(name, self.version.unescapes())
     }
 
     /// The `destination` of a frame as ActiveMQ names it; without a prefix it is a queue.
-    fn destination(&self, frame: &Frame) -> String {
+    fn destination(&self, frame: &StompFrame) -> String {
         let written = self.text(frame, "destination").unwrap_or_default();
         match written.strip_prefix("/topic/") {
             Some(topic) => format!("topic://{topic}"),
@@ -233,15 +240,15 @@ impl Stomp {
         }
     }
 
-    fn write_receipt(&self, frame: &Frame, escapes: Escapes, out: &mut Vec<u8>) {
+    fn write_receipt(&self, frame: &StompFrame, escapes: Escapes, out: &mut Vec<u8>) {
         if let Some(receipt) = frame.header("receipt", self.version.unescapes()) {
-            Encoder::begin(out, Command::Receipt, escapes).header("receipt-id", receipt).end(b"");
+            Encoder::begin(out, StompCommand::Receipt, escapes).header("receipt-id", receipt).end(b"");
         }
     }
 
-    fn connect(&mut self, frame: &Frame, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn connect(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<(), StompRefusal> {
         if self.session.is_logged_in() {
-            return Err(Refusal::protocol("Already connected."));
+            return Err(StompRefusal::protocol("Already connected."));
         }
         let header = |name| frame.text(name, Escapes::V1_1);
         let versions = header("accept-version").unwrap_or_else(|| "1.0".to_owned());
@@ -249,17 +256,17 @@ impl Stomp {
         let (version, agreed) = *shared.ok_or_else(|| {
             let message =
                 format!("Invalid Protocol version[{versions}], supported versions are: [1.2, 1.1, 1.0]");
-            Refusal::protocol(message)
+            StompRefusal::protocol(message)
         })?;
         let beats = header("heart-beat").unwrap_or_else(|| "0,0".to_owned());
         let (sends, wants) = parse_heart_beat(&beats)
-            .ok_or_else(|| Refusal::protocol(format!("Invalid heart-beat header:{beats}")))?;
+            .ok_or_else(|| StompRefusal::protocol(format!("Invalid heart-beat header:{beats}")))?;
         let (username, password) =
             (header("login").unwrap_or_default(), header("passcode").unwrap_or_default());
         let client_id = header("client-id");
         let id = self.session.log_in(Some(&username), &password, client_id.as_deref(), now)?;
         let client_id = client_id.unwrap_or_else(|| format!("{}-2:{}", self.session.shared().id(), id.0));
-        let mut reply = Encoder::begin(out, Command::Connected, Escapes::None)
+        let mut reply = Encoder::begin(out, StompCommand::Connected, Escapes::None)
             .header("server", "ActiveMQ/5.17.2-simulator")
             .header("heart-beat", format!("{},{}", wants.as_millis(), sends.as_millis()))
             .header("session", client_id)
@@ -269,14 +276,14 @@ impl Stomp {
         }
         reply.end(b"");
         self.version = agreed;
-        self.heart_beat = HeartBeat::new(sends, wants, sends.min(wants), now);
+        self.heart_beat = ServerHeartBeat::new(sends, wants, sends.min(wants), now);
         Ok(())
     }
 
-    fn subscribe(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn subscribe(&mut self, frame: &StompFrame, out: &mut Vec<u8>) -> Result<(), StompRefusal> {
         let id = self.text(frame, "id");
         if id.is_none() && self.version > Version::V1_0 {
-            return Err(Refusal::protocol("SUBSCRIBE received without a subscription id!"));
+            return Err(StompRefusal::protocol("SUBSCRIBE received without a subscription id!"));
         }
         let (wish, destination) = (wish(frame), self.destination(frame));
         if self.version > Version::V1_0 && self.text(frame, "browser").as_deref() == Some("true") {
@@ -287,24 +294,24 @@ impl Stomp {
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-{}", self.session.shared().id(), consumer.0);
         let writer = self.writer(&queue, id.as_deref(), wish.mode, &scope);
-        self.session.subscriptions.push(Subscribed { id, queue, consumer, writer });
+        self.session.subscriptions.push(StompSubscription { id, queue, consumer, writer });
         Ok(())
     }
 
-    fn writer(&self, queue: &str, id: Option<&str>, mode: AckMode, scope: &str) -> MessageWriter {
+    fn writer(&self, queue: &str, id: Option<&str>, mode: AckMode, scope: &str) -> StompMessageWriter {
         let scope = (mode != AckMode::Auto && self.version == Version::V1_2).then_some(scope);
-        MessageWriter::new(self.session.shared().id(), queue, id, scope, self.escapes())
+        StompMessageWriter::new(self.session.shared().id(), queue, id, scope, self.escapes())
     }
 
     /// All that a browser is shown comes at once; what it acknowledges is of no effect.
     fn browse(
         &mut self,
-        frame: &Frame,
+        frame: &StompFrame,
         destination: &str,
         id: Option<&str>,
         wish: Wish,
         out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StompRefusal> {
         let browsed = self.session.browse(destination, wish.prefetch)?;
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-browser", self.session.shared().id());
@@ -316,14 +323,14 @@ impl Stomp {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, frame: &Frame) -> Result<(), Refusal> {
+    fn unsubscribe(&mut self, frame: &StompFrame) -> Result<(), StompRefusal> {
         let (id, destination) = (self.text(frame, "id"), self.text(frame, "destination"));
         if id.is_none() && self.version > Version::V1_0 {
-            return Err(Refusal::protocol("UNSUBSCRIBE received without a subscription id!"));
+            return Err(StompRefusal::protocol("UNSUBSCRIBE received without a subscription id!"));
         }
         if id.is_none() && destination.is_none() {
             let message = "Must specify the subscriptionId or the destination you are unsubscribing from";
-            return Err(Refusal::protocol(message));
+            return Err(StompRefusal::protocol(message));
         }
         let named = self.destination(frame);
         let subscriptions = &mut self.session.subscriptions;
@@ -332,20 +339,21 @@ impl Stomp {
             Some(id) => subscription.id.as_ref() == Some(id),
             None => named.strip_prefix("queue://") == Some(&subscription.queue),
         });
-        let at = at.ok_or_else(|| Refusal::protocol("No subscription matched."))?;
+        let at = at.ok_or_else(|| StompRefusal::protocol("No subscription matched."))?;
         let found = subscriptions.remove(at);
         self.session.shared().change(|broker| broker.unsubscribe(found.consumer));
         Ok(())
     }
 
-    fn acknowledge(&mut self, frame: &Frame, verb: &str) -> Result<(), Refusal> {
+    fn acknowledge(&mut self, frame: &StompFrame, verb: &str) -> Result<(), StompRefusal> {
         if frame.header("transaction", Escapes::V1_2).is_some() {
-            return Err(Refusal::protocol("Transactions are not simulated"));
+            return Err(StompRefusal::protocol("Transactions are not simulated"));
         }
         let (delivery, named) = match self.version {
             Version::V1_2 => {
                 let id = self.text(frame, "id");
-                let id = id.ok_or_else(|| Refusal::protocol(format!("{verb} received without an ack id")))?;
+                let id =
+                    id.ok_or_else(|| StompRefusal::protocol(format!("{verb} received without an ack id")))?;
                 // ActiveMQ names the message id, which a frame of version 1.2 does not have.
                 (self.delivery(&id), "null".to_owned())
             }
@@ -360,26 +368,26 @@ impl Stomp {
         if found {
             return Ok(());
         }
-        Err(Refusal::protocol(format!("Unexpected {verb} received for message-id [{named}]")))
+        Err(StompRefusal::protocol(format!("Unexpected {verb} received for message-id [{named}]")))
     }
 
     /// Before version 1.2 a message is acknowledged by its own id; from 1.1 on with that of the subscription.
     fn delivery_of_old(
         &self,
-        frame: &Frame,
+        frame: &StompFrame,
         verb: &str,
-    ) -> Result<(Option<(ConsumerId, u64)>, String), Refusal> {
+    ) -> Result<(Option<(ConsumerNumber, u64)>, String), StompRefusal> {
         if self.version == Version::V1_0 && verb == "NACK" {
-            return Err(Refusal::protocol("NACK received but connection is in v1.0 mode."));
+            return Err(StompRefusal::protocol("NACK received but connection is in v1.0 mode."));
         }
         let subscription = self.text(frame, "subscription");
         if subscription.is_none() && self.version == Version::V1_1 {
             let message = format!("{verb} received without a subscription id for acknowledge!");
-            return Err(Refusal::protocol(message));
+            return Err(StompRefusal::protocol(message));
         }
         let id = self.text(frame, "message-id");
         let id = id.ok_or_else(|| {
-            Refusal::protocol(format!("{verb} received without a message-id to acknowledge!"))
+            StompRefusal::protocol(format!("{verb} received without a message-id to acknowledge!"))
         })?;
         let shared = self.session.shared();
         let numbers = id.strip_prefix(shared.id()).and_then(|rest| rest.strip_prefix("-1:1:1:"));
@@ -397,16 +405,16 @@ impl Stomp {
     }
 
     /// The consumer of this session and the delivery number that an ack id names.
-    fn delivery(&self, ack_id: &str) -> Option<(ConsumerId, u64)> {
+    fn delivery(&self, ack_id: &str) -> Option<(ConsumerNumber, u64)> {
         let scoped = ack_id.strip_prefix(self.session.shared().id())?.strip_prefix('-')?;
         let (consumer, number) = scoped.split_once(':')?;
-        let consumer = ConsumerId(consumer.parse().ok()?);
+        let consumer = ConsumerNumber(consumer.parse().ok()?);
         let own = self.session.subscriptions.iter().any(|subscription| subscription.consumer == consumer);
         Some((consumer, number.parse().ok()?)).filter(|_| own)
     }
 }
 
-fn wish(frame: &Frame) -> Wish {
+fn wish(frame: &StompFrame) -> Wish {
     let header = |name| frame.text(name, Escapes::V1_2);
     let mode = match header("ack").as_deref() {
         Some("client") => AckMode::Client,
@@ -428,8 +436,8 @@ fn parse_heart_beat(text: &str) -> Option<(Duration, Duration)> {
     Some((millis(sends)?, millis(wants)?))
 }
 
-fn write_error(refusal: &Refusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
-    let mut error = Encoder::begin(out, Command::Error, escapes)
+fn write_error(refusal: &StompRefusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
+    let mut error = Encoder::begin(out, StompCommand::Error, escapes)
         .header("content-type", "text/plain")
         .header("message", &refusal.exception.message);
     if let Some(receipt) = receipt {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 use crate::journal::Rotation;
-pub use crate::journal::config::{Compression, RotateConfig};
+pub use crate::journal::config::{FileCompression, RotateConfig};
 use crate::journal::name::Template;
 use crate::units::{Period, Size};
 
@@ -28,7 +28,7 @@ pub struct FileConfig {
     /// timestamp and body.
     pub format: Format,
     /// How finished files are compressed; where a full disk has no room for it, they are not.
-    pub compression: Compression,
+    pub compression: FileCompression,
     /// When a file is finished and the next one begun; earlier when the disk is full.
     pub rotate: RotateConfig,
     /// The most files open at once, when the name has `{partition}`.
@@ -49,7 +49,7 @@ impl Default for FileConfig {
             directory: None,
             name: "{connection_id}".to_owned(),
             format: Format::default(),
-            compression: Compression::default(),
+            compression: FileCompression::default(),
             rotate: RotateConfig::default(),
             max_open: 64,
             max_total: None,
@@ -79,7 +79,7 @@ pub struct FileSettings {
     /// What a line is.
     pub format: Format,
     /// How finished files are compressed.
-    pub compression: Compression,
+    pub compression: FileCompression,
     /// When a file is finished.
     pub rotation: Rotation,
     /// At least 1.
@@ -94,7 +94,7 @@ pub struct FileSettings {
 pub fn check(
     config: &FileConfig,
     partitions: Option<NonZeroU32>,
-    findings: &mut Findings,
+    findings: &mut Diagnostics,
 ) -> Option<FileSettings> {
     let directory = config.directory.as_deref();
     let directory = findings.required_path("directory", directory, "where the files go");
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<String> {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         check(&config, partitions.and_then(NonZeroU32::new), &mut findings);
         findings.keys().into_iter().map(str::to_owned).collect()
     }

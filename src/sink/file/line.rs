@@ -27,7 +27,7 @@ pub(super) fn append(
     format: Format,
     partitions: Option<NonZeroU32>,
 ) -> Result<(), Rejection> {
-    let body = Body::of(event)?;
+    let body = LineBody::of(event)?;
     match format {
         Format::Body => body.append(lines),
         Format::Envelope => append_envelope(lines, event, &body, partitions),
@@ -36,12 +36,12 @@ pub(super) fn append(
     Ok(())
 }
 
-enum Body<'a> {
+enum LineBody<'a> {
     Json(&'a [u8]),
     Text(&'a str),
 }
 
-impl<'a> Body<'a> {
+impl<'a> LineBody<'a> {
     fn of(event: &'a Event) -> Result<Self, Rejection> {
         let body = event.body();
         if event.is_json {
@@ -85,7 +85,7 @@ fn append_string(lines: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn append_envelope(lines: &mut Vec<u8>, event: &Event, body: &Body<'_>, partitions: Option<NonZeroU32>) {
+fn append_envelope(lines: &mut Vec<u8>, event: &Event, body: &LineBody<'_>, partitions: Option<NonZeroU32>) {
     lines.extend_from_slice(b"{\"id\":");
     append_string(lines, &event.message_id());
     lines.extend_from_slice(b",\"key\":\"");

@@ -5,8 +5,8 @@
 //! whatever the disk does; only the end of the process between sync and acknowledgement makes doubles.
 
 pub mod config;
+mod in_flight;
 mod line;
-mod outbox;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::config::{FileConfig, FileSettings, Format};
-use self::outbox::Outbox;
-use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use self::in_flight::FileInFlight;
+use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
-use crate::journal::name::{Slot, Stems};
-use crate::journal::{self, AfterFailure, Disk, Ended, JournalSettings, Memory, OsDisk, Writer};
+use crate::journal::name::{FileSlot, Stems};
+use crate::journal::{
+    self, AfterFailure, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
+};
 
 /// The most deliveries without a verdict; enough for one group to gather while another is synced.
 const MAX_DELIVERIES: usize = 4096;
@@ -36,8 +38,8 @@ impl SinkKind for FileKind {
 
     fn check(
         config: FileConfig,
-        surroundings: &Surroundings,
-        findings: &mut Findings,
+        surroundings: &BuildContext,
+        findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
         if !config.name.contains("{connection_id}") {
             findings.refuse("name", "must hold {connection_id}, so that no two processes write to one file");
@@ -52,8 +54,8 @@ impl SinkFactory for FileSettings {
         Box::new(FileSink::new(self.clone(), context))
     }
 
-    fn destination(&self) -> Option<Destination> {
-        Some(Destination::directory(&self.directory))
+    fn destination(&self) -> Option<SinkDestination> {
+        Some(SinkDestination::directory(&self.directory))
     }
 
     fn keeps(&self) -> Result<(), &'static str> {
@@ -68,8 +70,8 @@ pub struct FileSink {
     partitions: Option<NonZeroU32>,
     journal: JournalSettings,
     disk: Arc<dyn Disk>,
-    memory: Memory,
-    previous: Option<Ended>,
+    memory: SyncedLengths,
+    previous: Option<WriterEnd>,
 }
 
 impl FileSink {
@@ -99,7 +101,7 @@ impl FileSink {
                 max_age: settings.max_age,
             },
             disk,
-            memory: Memory::default(),
+            memory: SyncedLengths::default(),
             previous: None,
         }
     }
@@ -117,26 +119,26 @@ impl Sink for FileSink {
         }
         let journal = journal::open(Arc::clone(&self.disk), self.journal.clone(), self.memory.clone()).await;
         let journal = journal.map_err(|trouble| SinkError::from(&trouble))?;
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(FileInFlight::default());
         let done = {
             let outbox = Arc::clone(&outbox);
-            move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &journal::Failure>| {
+            move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &journal::CommitError>| {
                 outbox.settle(tickets, outcome);
             }
         };
-        let writer = Writer::start(&self.name, journal, AfterFailure::Pause, done)
+        let writer = JournalWriter::start(&self.name, journal, AfterFailure::Pause, done)
             .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
         self.previous = Some(writer.ended());
         let ended = writer.ended();
         let writer = Arc::new(writer);
-        let submit = FileSubmit {
+        let submit = FileProducer {
             writer: Arc::clone(&writer),
             outbox: Arc::clone(&outbox),
             stems: self.journal.stems.clone(),
             format: self.format,
             partitions: self.partitions,
         };
-        Ok((Box::new(submit), Box::new(FileVerdicts { writer, outbox, ended })))
+        Ok((Box::new(submit), Box::new(FileAcks { writer, outbox, ended })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -144,16 +146,16 @@ impl Sink for FileSink {
     }
 }
 
-struct FileSubmit {
-    writer: Arc<Writer<DeliveryId>>,
-    outbox: Arc<Outbox>,
+struct FileProducer {
+    writer: Arc<JournalWriter<DeliveryId>>,
+    outbox: Arc<FileInFlight>,
     stems: Stems,
     format: Format,
     partitions: Option<NonZeroU32>,
 }
 
-impl FileSubmit {
-    fn slot(&self, delivery: &Delivery) -> Slot {
+impl FileProducer {
+    fn slot(&self, delivery: &Delivery) -> FileSlot {
         let event = &delivery.event;
         let millis = || event.message.timestamp.unwrap_or_else(|| Timestamp::now().as_millisecond());
         // Without a number of partitions no name has one: the settings were checked.
@@ -163,7 +165,7 @@ impl FileSubmit {
 }
 
 #[async_trait]
-impl Submit for FileSubmit {
+impl Submit for FileProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         let room = MAX_DELIVERIES.saturating_sub(self.outbox.in_flight());
         let accepted = self.writer.append(|group, writing| {
@@ -198,14 +200,14 @@ impl Submit for FileSubmit {
     }
 }
 
-struct FileVerdicts {
-    writer: Arc<Writer<DeliveryId>>,
-    outbox: Arc<Outbox>,
-    ended: Ended,
+struct FileAcks {
+    writer: Arc<JournalWriter<DeliveryId>>,
+    outbox: Arc<FileInFlight>,
+    ended: WriterEnd,
 }
 
 #[async_trait]
-impl Verdicts for FileVerdicts {
+impl Verdicts for FileAcks {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         let over = tokio::select! {
             biased;

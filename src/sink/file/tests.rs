@@ -51,7 +51,7 @@ fn config(directory: &Path) -> FileConfig {
 }
 
 fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
-    check(config, partitions.and_then(NonZeroU32::new), &mut Findings::default()).unwrap()
+    check(config, partitions.and_then(NonZeroU32::new), &mut Diagnostics::default()).unwrap()
 }
 
 fn sink(config: &FileConfig) -> FileSink {
@@ -63,10 +63,10 @@ fn sink_on(disk: &MemoryDisk) -> FileSink {
     FileSink::on(Arc::new(disk.clone()), settings, context("b1"))
 }
 
-type Halves = (Box<dyn Submit>, Box<dyn Verdicts>);
+type FileHalves = (Box<dyn Submit>, Box<dyn Verdicts>);
 
 /// Submits all and waits for every verdict.
-async fn hand_over((submit, verdicts): &mut Halves, mut rest: &[Delivery]) -> BTreeMap<u64, Verdict> {
+async fn hand_over((submit, verdicts): &mut FileHalves, mut rest: &[Delivery]) -> BTreeMap<u64, Verdict> {
     let mut outcome = BTreeMap::new();
     let all = rest.len();
     while outcome.len() < all {
@@ -79,7 +79,7 @@ async fn hand_over((submit, verdicts): &mut Halves, mut rest: &[Delivery]) -> BT
     outcome
 }
 
-async fn hand_over_durably(halves: &mut Halves, deliveries: &[Delivery]) {
+async fn hand_over_durably(halves: &mut FileHalves, deliveries: &[Delivery]) {
     let outcome = hand_over(halves, deliveries).await;
     assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Durable)), "{outcome:?}");
 }
@@ -123,9 +123,9 @@ async fn events_are_in_a_private_open_file_once_durable_and_in_a_finished_one_af
 #[tokio::test]
 async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_doubled() {
     for (compression, ending) in [
-        (config::Compression::Zstd, ".jsonl.zst"),
-        (config::Compression::Gzip, ".jsonl.gz"),
-        (config::Compression::None, ".jsonl"),
+        (config::FileCompression::Zstd, ".jsonl.zst"),
+        (config::FileCompression::Gzip, ".jsonl.gz"),
+        (config::FileCompression::None, ".jsonl"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let rotate = RotateConfig { size: Size(50_000), ..RotateConfig::default() };
@@ -142,8 +142,8 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
             let content = fs::File::open(path).unwrap();
             let mut plain = Vec::new();
             match compression {
-                config::Compression::None => plain = fs::read(path).unwrap(),
-                config::Compression::Zstd => {
+                config::FileCompression::None => plain = fs::read(path).unwrap(),
+                config::FileCompression::Zstd => {
                     zstd::stream::copy_decode(content, &mut plain).unwrap();
                     // Readers that take it all at once look into the frame for how much that is.
                     let frame = fs::read(path).unwrap();
@@ -153,7 +153,7 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
                         plain
                     );
                 }
-                config::Compression::Gzip => {
+                config::FileCompression::Gzip => {
                     // One member: a decoder for a single one reads it all.
                     let mut decoder = flate2::read::GzDecoder::new(content);
                     std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
@@ -308,9 +308,9 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
 
 #[tokio::test]
 async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost() {
-    let gzip = config::Compression::Gzip;
+    let gzip = config::FileCompression::Gzip;
     for (compression, max_total, words) in [
-        (config::Compression::None, None, "moved or removed"),
+        (config::FileCompression::None, None, "moved or removed"),
         (gzip, None, "was removed"),
         // Nothing can be written: what is looked at first shows it.
         (gzip, Some(1), "max_total"),

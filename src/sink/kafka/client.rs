@@ -7,8 +7,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
-use super::config::{Compression, Mechanism};
-use super::distance::SHORTEST;
+use super::config::{KafkaCompression, Mechanism};
+use super::latency::SHORTEST;
 use crate::secret::Secret;
 
 /// What the sink relies on; none of it can be changed.
@@ -53,7 +53,7 @@ pub(super) struct ClientSettings {
 }
 
 impl ClientSettings {
-    pub(super) fn new(brokers: String, compression: Compression) -> Self {
+    pub(super) fn new(brokers: String, compression: KafkaCompression) -> Self {
         let mut settings = Self { properties: BTreeMap::new(), secrets: BTreeMap::new() };
         for (name, value) in DEFAULTS.iter().chain(&PROMISES) {
             settings.set(name, *value);

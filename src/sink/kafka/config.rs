@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::check::check;
 use super::client::ClientSettings;
 pub use super::properties::Properties;
+pub use super::validate::check;
 use crate::secret::Secret;
 
 /// A topic of Apache Kafka.
@@ -25,11 +25,11 @@ pub struct KafkaConfig {
     #[schemars(example = &"atdata-events")]
     pub topic: Option<String>,
     /// How batches are compressed.
-    pub compression: Compression,
+    pub compression: KafkaCompression,
     /// How the bridge logs in.
     pub sasl: SaslConfig,
     /// Encryption.
-    pub tls: TlsConfig,
+    pub tls: KafkaTlsConfig,
     /// Any other property of librdkafka, such as `"linger.ms" = 20` (in the environment
     /// `BRIDGE__SINKS__KAFKA__PROPERTIES__LINGER_MS`). Those that would void a promise are refused, with the
     /// reason: acks, idempotence, timeouts, retries, requests in flight, the partitioner.
@@ -39,7 +39,7 @@ pub struct KafkaConfig {
 /// How batches are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Compression {
+pub enum KafkaCompression {
     /// Not at all.
     None,
     /// Like gzip.
@@ -53,7 +53,7 @@ pub enum Compression {
     Zstd,
 }
 
-impl Compression {
+impl KafkaCompression {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -132,7 +132,7 @@ impl Mechanism {
 /// Encryption between the bridge and the brokers. Certificates and host names are always verified.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
+pub struct KafkaTlsConfig {
     /// Whether the brokers speak TLS.
     pub enabled: bool,
     /// The CA of the brokers' certificates (PEM). Unset: those that the system trusts.
@@ -166,7 +166,7 @@ pub struct KafkaSettings {
     /// As whom.
     pub(super) user: String,
     /// Encryption.
-    pub(super) tls: TlsConfig,
+    pub(super) tls: KafkaTlsConfig,
 }
 
 impl KafkaSettings {

@@ -11,11 +11,11 @@ use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::doubt::Refusal;
-use super::judge::{self, Judgement, judge};
-use super::memory::Memory;
+use super::batch_refusal::RefusalScope;
+use super::classify::{self, DeliveryOutcome, classify_delivery};
+use super::in_flight::KafkaInFlight;
 use super::names::Names;
-use super::outbox::Outbox;
+use super::reconnect_state::ReconnectState;
 use super::throttle;
 use crate::sink::{DeliveryId, SinkError, Verdict};
 
@@ -28,8 +28,8 @@ pub(super) struct Context {
     pub(super) names: Names,
     /// The largest batch of this client.
     pub(super) batch_bytes: usize,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) memory: Memory,
+    pub(super) outbox: Arc<KafkaInFlight>,
+    pub(super) memory: ReconnectState,
     /// Asks for a look at the topic.
     pub(super) look: SyncSender<()>,
     /// How many reports this client has given.
@@ -43,16 +43,16 @@ impl Context {
     }
 
     fn verdict(&self, code: Option<Code>, bytes: usize) -> Verdict {
-        match judge(code, bytes, self.batch_bytes, &self.names) {
-            Judgement::Durable => {
+        match classify_delivery(code, bytes, self.batch_bytes, &self.names) {
+            DeliveryOutcome::Durable => {
                 self.memory.accepted();
                 Verdict::Durable
             }
-            Judgement::Reject(rejection) => Verdict::Reject(rejection),
-            Judgement::Refused => self.refused(),
-            Judgement::Swept => Verdict::Retry(self.outbox.swept()),
-            Judgement::Retry(error) => self.fail(error),
-            Judgement::BatchTooLarge => {
+            DeliveryOutcome::Reject(rejection) => Verdict::Reject(rejection),
+            DeliveryOutcome::Refused => self.refused(),
+            DeliveryOutcome::Swept => Verdict::Retry(self.outbox.collateral_failure()),
+            DeliveryOutcome::Retry(error) => self.fail(error),
+            DeliveryOutcome::BatchTooLarge => {
                 let batch_bytes = self.memory.shrink_batches(self.batch_bytes);
                 self.fail(SinkError::unavailable(format!(
                     "a batch was too large for the topic {}: going on with batches of {batch_bytes} bytes",
@@ -64,9 +64,9 @@ impl Context {
 
     fn refused(&self) -> Verdict {
         match self.memory.refused() {
-            Refusal::ThisOne => Verdict::Reject(judge::invalid(&self.names)),
-            Refusal::Alone | Refusal::NotOnlyOne => self.fail(judge::refused_alone(&self.names)),
-            Refusal::OneOfSeveral => self.fail(judge::refused_with_others(&self.names)),
+            RefusalScope::ThisOne => Verdict::Reject(classify::invalid(&self.names)),
+            RefusalScope::Alone | RefusalScope::NotOnlyOne => self.fail(classify::refused_alone(&self.names)),
+            RefusalScope::OneOfSeveral => self.fail(classify::refused_with_others(&self.names)),
         }
     }
 
@@ -91,7 +91,7 @@ impl ProducerContext for Context {
         let verdict = self.verdict(code, bytes);
         // What was kept back for this verdict goes back to the lane, and comes first again.
         for (held, size) in self.memory.let_go() {
-            let error = self.outbox.ending().unwrap_or_else(|| judge::offered_once_more(&self.names));
+            let error = self.outbox.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));
             self.outbox.report(held, size, Verdict::Retry(error));
         }
         self.outbox.report(DeliveryId(id as u64), bytes, verdict);

@@ -13,15 +13,15 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::classify;
 use super::config::{KafkaSettings, Mechanism};
-use super::greeting::{Answer, Login, ask, greet};
-use super::judge;
+use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
+use super::in_flight::ClientError;
 use super::names::Names;
-use super::outbox::Failure;
 use crate::display::one_line;
+use crate::protocol_guess::{WireProtocol, guess};
 use crate::sink::SinkError;
 use crate::tls::{self, Cause, TlsError, TlsOptions};
-use crate::wire_guess::{Wire, guess};
 
 /// For one step: a connection, a handshake, an answer.
 const STEP: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ const PORT: u16 = 9092;
 
 /// What was found at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Found {
+enum AddressDiagnosis {
     /// Nothing that is wrong, as far as it can be seen without a login.
     Good,
     /// Passes by itself, as far as anybody knows.
@@ -46,138 +46,149 @@ enum Found {
 }
 
 /// Looks at addresses, and remembers what it found.
-pub(super) struct Doctor {
+pub(super) struct Diagnosis {
     settings: Arc<KafkaSettings>,
     names: Names,
-    found: Option<(String, Instant, Found)>,
+    found: Option<(String, Instant, AddressDiagnosis)>,
 }
 
-impl Doctor {
+impl Diagnosis {
     pub(super) fn new(settings: Arc<KafkaSettings>, names: Names) -> Self {
         Self { settings, names, found: None }
     }
 
     /// What is wrong with all the brokers that are configured; `None` where one of them is as it must be. Blocks.
-    pub(super) fn of_brokers(&mut self, failure: Option<&Failure>) -> Option<SinkError> {
+    pub(super) fn diagnose_brokers(&mut self, failure: Option<&ClientError>) -> Option<SinkError> {
         let brokers = self.settings.client.brokers().to_owned();
         match self.found(&brokers, failure) {
-            Found::Good | Found::OfTls(_) => None,
-            Found::Passes(text) => Some(SinkError::unavailable(text)),
-            Found::MustAct(text) => Some(SinkError::misconfigured(text)),
+            AddressDiagnosis::Good | AddressDiagnosis::OfTls(_) => None,
+            AddressDiagnosis::Passes(text) => Some(SinkError::unavailable(text)),
+            AddressDiagnosis::MustAct(text) => Some(SinkError::misconfigured(text)),
         }
     }
 
     /// Why a broker is not reached at the address that it advertises. Blocks.
-    pub(super) fn of_advertised(&mut self, id: i32, address: &str, failure: Option<&Failure>) -> SinkError {
+    pub(super) fn diagnose_advertised(
+        &mut self,
+        id: i32,
+        address: &str,
+        failure: Option<&ClientError>,
+    ) -> SinkError {
         let found = self.found(address, failure);
         let why = match (found, failure) {
-            (Found::MustAct(text), _) => return SinkError::misconfigured(at_advertised(id, address, &text)),
-            (Found::Passes(text), _) => text,
-            (Found::Good | Found::OfTls(_), Some(Failure { code, words, .. }))
-                if judge::needs_operator(*code) =>
-            {
-                return judge::failed(*code, words, &self.names);
+            (AddressDiagnosis::MustAct(text), _) => {
+                return SinkError::misconfigured(at_advertised(id, address, &text));
             }
-            (Found::Good | Found::OfTls(_), Some(Failure { words, .. })) => words.clone(),
-            (Found::Good | Found::OfTls(_), None) => "it does not answer".to_owned(),
+            (AddressDiagnosis::Passes(text), _) => text,
+            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), Some(ClientError { code, words, .. }))
+                if classify::needs_operator(*code) =>
+            {
+                return classify::classify_failure(*code, words, &self.names);
+            }
+            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), Some(ClientError { words, .. })) => {
+                words.clone()
+            }
+            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), None) => "it does not answer".to_owned(),
         };
         SinkError::unavailable(at_advertised(id, address, &why))
     }
 
-    fn found(&mut self, addresses: &str, failure: Option<&Failure>) -> Found {
+    fn found(&mut self, addresses: &str, failure: Option<&ClientError>) -> AddressDiagnosis {
         match self.look(addresses) {
-            Found::OfTls(text) if failure.is_some_and(|failure| failure.code == Code::SSL) => {
-                Found::MustAct(text)
+            AddressDiagnosis::OfTls(text) if failure.is_some_and(|failure| failure.code == Code::SSL) => {
+                AddressDiagnosis::MustAct(text)
             }
             found => found,
         }
     }
 
-    fn look(&mut self, addresses: &str) -> Found {
+    fn look(&mut self, addresses: &str) -> AddressDiagnosis {
         if let Some((of, at, found)) = &self.found
             && of == addresses
             && at.elapsed() < BELIEVED
         {
             return found.clone();
         }
-        let found = self.look_at(addresses);
+        let found = self.diagnose(addresses);
         self.found = Some((addresses.to_owned(), Instant::now(), found.clone()));
         found
     }
 
-    fn look_at(&self, addresses: &str) -> Found {
+    fn diagnose(&self, addresses: &str) -> AddressDiagnosis {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return Found::Good };
+        let Ok(runtime) = runtime else { return AddressDiagnosis::Good };
         // A time limit begins inside a runtime only.
         let found = runtime.block_on(async { timeout(ALL, self.all(addresses)).await });
         // Nobody waits for a name that is still being looked up.
         runtime.shutdown_background();
-        found.unwrap_or(Found::Good)
+        found.unwrap_or(AddressDiagnosis::Good)
     }
 
     /// One that is as it must be tells of all that they are; else what must be done by somebody comes first.
-    async fn all(&self, addresses: &str) -> Found {
+    async fn all(&self, addresses: &str) -> AddressDiagnosis {
         let mut worst = None;
         for address in addresses.split(',') {
             let found = self.at(address).await;
             match (&found, &worst) {
-                (Found::Good, _) => return Found::Good,
-                (_, None) | (Found::MustAct(_) | Found::OfTls(_), Some(Found::Passes(_))) => {
-                    worst = Some(found)
-                }
+                (AddressDiagnosis::Good, _) => return AddressDiagnosis::Good,
+                (_, None)
+                | (
+                    AddressDiagnosis::MustAct(_) | AddressDiagnosis::OfTls(_),
+                    Some(AddressDiagnosis::Passes(_)),
+                ) => worst = Some(found),
                 _ => {}
             }
         }
-        worst.unwrap_or(Found::Good)
+        worst.unwrap_or(AddressDiagnosis::Good)
     }
 
-    async fn at(&self, address: &str) -> Found {
-        let place = Place::of(address);
+    async fn at(&self, address: &str) -> AddressDiagnosis {
+        let place = BrokerAddress::of(address);
         let stream = match place.connect().await {
             Ok(stream) => stream,
-            Err(why) => return Found::Passes(format!("{why}: {}", self.see_that_they_run())),
+            Err(why) => return AddressDiagnosis::Passes(format!("{why}: {}", self.see_that_they_run())),
         };
         if self.settings.tls.enabled {
             return self.behind_tls(stream, &place).await;
         }
         match greet(stream, self.settings.mechanism).await {
-            Answer::Kafka(login) => self.of_login(login, &place),
+            HandshakeReply::Kafka(login) => self.of_login(login, &place),
             answer => self.of_another(answer, &place).await,
         }
     }
 
-    async fn behind_tls(&self, stream: TcpStream, place: &Place<'_>) -> Found {
-        let must_act = |error: &TlsError| Found::MustAct(format!("{place}: {error}"));
+    async fn behind_tls(&self, stream: TcpStream, place: &BrokerAddress<'_>) -> AddressDiagnosis {
+        let must_act = |error: &TlsError| AddressDiagnosis::MustAct(format!("{place}: {error}"));
         let options = self.tls_options();
         let error = match tls::connect(stream, place.host, &options, STEP).await {
             Ok(stream) => match greet(stream, self.settings.mechanism).await {
-                Answer::Kafka(login) => return self.of_login(login, place),
-                Answer::Failed(error) => match told(&error) {
+                HandshakeReply::Kafka(login) => return self.of_login(login, place),
+                HandshakeReply::Failed(error) => match told(&error) {
                     // What it says of a certificate that we can't show says nothing of librdkafka's.
-                    Some(_) if self.hides_its_key() => return Found::Good,
+                    Some(_) if self.hides_its_key() => return AddressDiagnosis::Good,
                     Some(told) if told.cause() == Cause::Protocol => {
-                        return Found::OfTls(format!("{place}: {told}"));
+                        return AddressDiagnosis::OfTls(format!("{place}: {told}"));
                     }
                     Some(told) if told.needs_operator() => return must_act(told),
-                    Some(told) => return Found::Passes(format!("{place}: {told}")),
-                    None => return Found::Good,
+                    Some(told) => return AddressDiagnosis::Passes(format!("{place}: {told}")),
+                    None => return AddressDiagnosis::Good,
                 },
-                Answer::Bytes(bytes) => match guess(&bytes) {
+                HandshakeReply::Bytes(bytes) => match guess(&bytes) {
                     Some(wire) => return self.of_wire(wire, place),
-                    None => return Found::Good,
+                    None => return AddressDiagnosis::Good,
                 },
-                Answer::Closed | Answer::Silence => return Found::Good,
+                HandshakeReply::Closed | HandshakeReply::Silence => return AddressDiagnosis::Good,
             },
             Err(error) => error,
         };
         match error.cause() {
-            Cause::ClientCertificate if self.hides_its_key() => Found::Good,
+            Cause::ClientCertificate if self.hides_its_key() => AddressDiagnosis::Good,
             Cause::Plaintext(Some(wire)) => self.of_wire(wire, place),
-            Cause::Certificate | Cause::Protocol => Found::OfTls(format!("{place}: {error}")),
+            Cause::Certificate | Cause::Protocol => AddressDiagnosis::OfTls(format!("{place}: {error}")),
             Cause::Plaintext(None) | Cause::Cut | Cause::Late => match self.of_questions(place).await {
                 Some(found) => found,
                 None if error.needs_operator() => must_act(&error),
-                None => Found::Passes(format!("{place}: {error}")),
+                None => AddressDiagnosis::Passes(format!("{place}: {error}")),
             },
             _ => must_act(&error),
         }
@@ -201,18 +212,18 @@ impl Doctor {
         tls.key_password.is_some() || tls.key_password_file.is_some()
     }
 
-    fn of_login(&self, login: Login, place: &Place<'_>) -> Found {
+    fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> AddressDiagnosis {
         let mechanism = self.names.option("sasl.mechanism");
-        Found::MustAct(match login {
-            Login::AsConfigured => return Found::Good,
-            Login::Wanted => format!(
+        AddressDiagnosis::MustAct(match login {
+            LoginSupport::AsConfigured => return AddressDiagnosis::Good,
+            LoginSupport::Wanted => format!(
                 "{place} closed at the first request: does this listener want a login? set {mechanism}"
             ),
-            Login::NotWanted => format!(
+            LoginSupport::NotWanted => format!(
                 "{place} takes no login: set {mechanism} = \"none\", or {} to the port that takes one",
                 self.names.option("brokers")
             ),
-            Login::Others(offered) => format!(
+            LoginSupport::Others(offered) => format!(
                 "{place} offers no login by {}, but by {}: set {mechanism}",
                 self.settings.mechanism.name(),
                 one_line(&offered.join(", "))
@@ -221,8 +232,8 @@ impl Doctor {
     }
 
     /// What is no Kafka as it was greeted.
-    async fn of_another(&self, answer: Answer, place: &Place<'_>) -> Found {
-        if let Answer::Bytes(bytes) = &answer
+    async fn of_another(&self, answer: HandshakeReply, place: &BrokerAddress<'_>) -> AddressDiagnosis {
+        if let HandshakeReply::Bytes(bytes) = &answer
             && let Some(wire) = guess(bytes)
         {
             return self.of_wire(wire, place);
@@ -232,37 +243,41 @@ impl Doctor {
         }
         let run = self.see_that_they_run();
         match answer {
-            Answer::Silence => Found::Passes(format!("{place} takes the connection and says nothing: {run}")),
-            Answer::Bytes(_) => {
-                let brokers = self.names.option("brokers");
-                Found::MustAct(format!("{place} answers, but not as Kafka does: look at {brokers}"))
+            HandshakeReply::Silence => {
+                AddressDiagnosis::Passes(format!("{place} takes the connection and says nothing: {run}"))
             }
-            _ => Found::Passes(format!("{place} closes every connection without a word: {run}")),
+            HandshakeReply::Bytes(_) => {
+                let brokers = self.names.option("brokers");
+                AddressDiagnosis::MustAct(format!(
+                    "{place} answers, but not as Kafka does: look at {brokers}"
+                ))
+            }
+            _ => AddressDiagnosis::Passes(format!("{place} closes every connection without a word: {run}")),
         }
     }
 
-    fn of_wire(&self, wire: Wire, place: &Place<'_>) -> Found {
+    fn of_wire(&self, wire: WireProtocol, place: &BrokerAddress<'_>) -> AddressDiagnosis {
         let (brokers, tls) = (self.names.option("brokers"), self.names.option("tls.enabled"));
-        Found::MustAct(match wire {
-            Wire::Tls => format!("{place} speaks TLS: set {tls} = true"),
+        AddressDiagnosis::MustAct(match wire {
+            WireProtocol::Tls => format!("{place} speaks TLS: set {tls} = true"),
             wire => format!("{place} speaks {wire}, not Kafka: set {brokers} to brokers of Kafka"),
         })
     }
 
     /// It has no answer to what it was asked as it is configured: maybe to something else.
-    async fn of_questions(&self, place: &Place<'_>) -> Option<Found> {
+    async fn of_questions(&self, place: &BrokerAddress<'_>) -> Option<AddressDiagnosis> {
         if self.settings.tls.enabled {
             let stream = place.connect().await.ok()?;
             match greet(stream, Mechanism::None).await {
-                Answer::Kafka(_) => {
+                HandshakeReply::Kafka(_) => {
                     let tls = self.names.option("tls.enabled");
                     let brokers = self.names.option("brokers");
-                    return Some(Found::MustAct(format!(
+                    return Some(AddressDiagnosis::MustAct(format!(
                         "{place} speaks Kafka without TLS: set {tls} = false, or {brokers} to the port with TLS"
                     )));
                 }
-                Answer::Bytes(bytes) => {
-                    if let Some(wire) = guess(&bytes).filter(|wire| *wire != Wire::Tls) {
+                HandshakeReply::Bytes(bytes) => {
+                    if let Some(wire) = guess(&bytes).filter(|wire| *wire != WireProtocol::Tls) {
                         return Some(self.of_wire(wire, place));
                     }
                 }
@@ -273,7 +288,7 @@ impl Doctor {
         let questions = [hello.as_deref(), Some(HTTP), Some(STOMP)];
         for question in questions.into_iter().flatten() {
             let mut stream = place.connect().await.ok()?;
-            if let Answer::Bytes(bytes) = ask(&mut stream, question).await
+            if let HandshakeReply::Bytes(bytes) = ask(&mut stream, question).await
                 && let Some(wire) = guess(&bytes)
             {
                 return Some(self.of_wire(wire, place));
@@ -312,12 +327,12 @@ fn told(error: &io::Error) -> Option<&TlsError> {
 }
 
 /// Where a broker is.
-struct Place<'a> {
+struct BrokerAddress<'a> {
     host: &'a str,
     port: u16,
 }
 
-impl<'a> Place<'a> {
+impl<'a> BrokerAddress<'a> {
     fn of(address: &'a str) -> Self {
         let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let (host, port) = parts.unwrap_or((address, PORT));
@@ -344,7 +359,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for BrokerAddress<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
@@ -366,9 +381,9 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::sink::kafka::check::check;
-    use crate::sink::kafka::config::{KafkaConfig, TlsConfig};
-    use crate::sink::kind::{Findings, Surroundings};
+    use crate::sink::factory::{BuildContext, Diagnostics};
+    use crate::sink::kafka::config::{KafkaConfig, KafkaTlsConfig};
+    use crate::sink::kafka::validate::check;
 
     /// Listens with a certificate that only somebody else trusts, and answers where.
     async fn untrusted() -> String {
@@ -393,15 +408,15 @@ mod tests {
         let config = KafkaConfig {
             brokers: Some(vec![untrusted().await]),
             topic: Some("events".to_owned()),
-            tls: TlsConfig { enabled: true, ..TlsConfig::default() },
+            tls: KafkaTlsConfig { enabled: true, ..KafkaTlsConfig::default() },
             ..KafkaConfig::default()
         };
-        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
-        let settings = check(&config, &surroundings, &mut Findings::default()).expect("it is good");
-        let mut doctor = Doctor::new(Arc::new(settings), Names::of("events"));
-        let failed = |code| Failure { code, words: "it failed".to_owned(), broker: None };
-        let mut said = |failure: Option<Failure>| {
-            let said = tokio::task::block_in_place(|| doctor.of_brokers(failure.as_ref()));
+        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &surroundings, &mut Diagnostics::default()).expect("it is good");
+        let mut doctor = Diagnosis::new(Arc::new(settings), Names::of("events"));
+        let failed = |code| ClientError { code, words: "it failed".to_owned(), broker: None };
+        let mut said = |failure: Option<ClientError>| {
+            let said = tokio::task::block_in_place(|| doctor.diagnose_brokers(failure.as_ref()));
             said.map(|error| error.to_string())
         };
         assert_eq!(said(None), None);

@@ -12,30 +12,30 @@
 //! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
 //! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
 
+mod batch_refusal;
+mod broker_refresh;
+mod ca_bundle;
 mod check;
+mod classify;
 mod client;
+mod client_threads;
 pub mod config;
+mod connection;
 mod context;
 mod diagnosis;
-mod distance;
-mod doubt;
-mod facts;
-mod greeting;
-mod halves;
-mod judge;
-mod living;
-mod look;
-mod memory;
+mod handshake;
+mod in_flight;
+mod latency;
 mod names;
-mod opening;
-mod outbox;
-mod probe;
+mod permissions;
+mod producer;
 mod properties;
-mod reminder;
-mod rights;
-mod roots;
+mod reconnect_state;
 mod throttle;
-mod watch;
+mod topic;
+mod topic_monitor;
+mod topic_settings;
+mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +43,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::config::{KafkaConfig, KafkaSettings};
-use self::facts::Facts;
-use self::halves::{KafkaSubmit, KafkaVerdicts};
-use self::look::Topic;
-use self::memory::Memory;
+use self::connection::{ClientParts, ClientsEnded, Opened};
+use self::in_flight::KafkaInFlight;
 use self::names::Names;
-use self::opening::{Ended, Opened, Parts};
-use self::outbox::Outbox;
-use super::kind::{Destination, Findings, SinkFactory, SinkKind, Surroundings};
+use self::producer::{KafkaAcks, KafkaProducer};
+use self::reconnect_state::ReconnectState;
+use self::topic::Topic;
+use self::topic_settings::TopicSettings;
+use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// `kind = "kafka"`.
@@ -63,8 +63,8 @@ impl SinkKind for KafkaKind {
 
     fn check(
         config: KafkaConfig,
-        surroundings: &Surroundings,
-        findings: &mut Findings,
+        surroundings: &BuildContext,
+        findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
         let settings = config::check(&config, surroundings, findings)?;
         Some(Arc::new(settings))
@@ -76,8 +76,8 @@ impl SinkFactory for KafkaSettings {
         Box::new(KafkaSink::new(self.clone(), context))
     }
 
-    fn destination(&self) -> Option<Destination> {
-        Some(Destination { place: self.place(), option: "topic" })
+    fn destination(&self) -> Option<SinkDestination> {
+        Some(SinkDestination { place: self.place(), option: "topic" })
     }
 
     fn keeps(&self) -> Result<(), &'static str> {
@@ -92,7 +92,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Waits until the clients of all sinks that were dropped are gone, for five seconds at most: a process that ends
 /// while librdkafka's threads still run may end by a signal. Blocks.
 pub fn wait_for_clients() {
-    if !living::THREADS.wait_for_all(ENDING) {
+    if !client_threads::THREADS.wait_for_all(ENDING) {
         tracing::warn!("a client of Kafka does not end; going on without waiting for it");
     }
 }
@@ -102,30 +102,33 @@ pub struct KafkaSink {
     settings: Arc<KafkaSettings>,
     context: Arc<SinkContext>,
     names: Names,
-    memory: Memory,
-    previous: Option<Ended>,
+    memory: ReconnectState,
+    previous: Option<ClientsEnded>,
 }
 
 impl KafkaSink {
     /// Touches nothing yet.
     pub fn new(settings: KafkaSettings, context: SinkContext) -> Self {
-        let memory = Memory::new(settings.client.batch_bytes());
+        let memory = ReconnectState::new(settings.client.batch_bytes());
         let context = Arc::new(context);
         let names = Names::new(&context, &settings.topic, &settings.user);
         Self { settings: Arc::new(settings), context, names, memory, previous: None }
     }
 
-    fn outbox(&self) -> Arc<Outbox> {
+    fn outbox(&self) -> Arc<KafkaInFlight> {
         let linger = self.settings.client.linger();
-        Arc::new(Outbox::new(self.memory.carried(), self.memory.distance().gathering(linger)))
+        Arc::new(KafkaInFlight::new(
+            self.memory.last_fatal_error(),
+            self.memory.latency_tuning().gathering(linger),
+        ))
     }
 
     /// New clients, once those before are gone: there are never those of two openings.
-    async fn connect(&mut self, outbox: &Arc<Outbox>) -> Result<Opened, SinkError> {
+    async fn connect(&mut self, outbox: &Arc<KafkaInFlight>) -> Result<Opened, SinkError> {
         if let Some(previous) = &mut self.previous {
             previous.wait().await;
         }
-        let parts = Parts {
+        let parts = ClientParts {
             sink: &self.context.sink,
             client_id: &self.context.connection_id,
             names: &self.names,
@@ -133,13 +136,13 @@ impl KafkaSink {
             memory: &self.memory,
             outbox,
         };
-        opening::open(parts, &mut self.previous).await
+        connection::open(parts, &mut self.previous).await
     }
 }
 
 impl KafkaSink {
     /// Warns of what is worth a change.
-    fn tell(&self, facts: &Facts, topic: &Topic) {
+    fn log_findings(&self, facts: &TopicSettings, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
         let warnings = facts.warnings(topic, &self.names, sent, self.context.max_body);
         for warning in self.memory.news(&warnings) {
@@ -157,15 +160,15 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut outbox = self.outbox();
         let mut opened = self.connect(&outbox).await?;
-        if self.memory.learn_distance(&opened.topic, self.settings.client.linger()) {
+        if self.memory.learn_latency(&opened.topic, self.settings.client.linger()) {
             drop(opened);
             outbox = self.outbox();
             opened = self.connect(&outbox).await?;
         }
         let Opened { running, topic, ended } = opened;
-        self.tell(&Facts::of(&self.settings, &self.memory).await, &topic);
+        self.log_findings(&TopicSettings::of(&self.settings, &self.memory).await, &topic);
         self.memory.opened();
-        let submit = KafkaSubmit {
+        let submit = KafkaProducer {
             running: Some(running),
             outbox: Arc::clone(&outbox),
             context: Arc::clone(&self.context),
@@ -175,19 +178,19 @@ impl Sink for KafkaSink {
             memory: self.memory.clone(),
             ended,
         };
-        Ok((Box::new(submit), Box::new(KafkaVerdicts { outbox, memory: self.memory.clone() })))
+        Ok((Box::new(submit), Box::new(KafkaAcks { outbox, memory: self.memory.clone() })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        let outbox = Arc::new(Outbox::new(None, None));
+        let outbox = Arc::new(KafkaInFlight::new(None, None));
         let opened = self.connect(&outbox).await?;
-        if let Some(trouble) = outbox.trouble() {
+        if let Some(trouble) = outbox.health_error() {
             return Err(trouble);
         }
-        let facts = Facts::of(&self.settings, &self.memory).await;
+        let facts = TopicSettings::of(&self.settings, &self.memory).await;
         let topic = opened.topic.clone();
         drop(opened);
-        Ok(probe::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))
+        Ok(check::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))
     }
 }
 

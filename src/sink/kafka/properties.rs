@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::sink::kind::Findings;
+use crate::sink::factory::Diagnostics;
 
 /// Why a property is refused, and which ones. A name may end in `*`.
 const REFUSED: [(&str, &[&str]); 12] = [
@@ -99,7 +99,7 @@ impl Properties {
     }
 
     /// Reports what is refused, unknown or out of range, and answers the rest under librdkafka's own names.
-    pub(super) fn check(&self, findings: &mut Findings) -> BTreeMap<String, String> {
+    pub(super) fn check(&self, findings: &mut Diagnostics) -> BTreeMap<String, String> {
         let mut good = BTreeMap::new();
         for (given, value) in &self.0 {
             let name = own_name(given);
@@ -204,10 +204,10 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Properties, A::Error> {
         let mut properties = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
-            match map.next_value::<Node>()? {
-                Node::Text(text) => drop(properties.insert(name, text)),
+            match map.next_value::<PropertyNode>()? {
+                PropertyNode::Text(text) => drop(properties.insert(name, text)),
                 // TOML reads an unquoted `linger.ms` as a table in a table.
-                Node::Table(inner) => {
+                PropertyNode::Table(inner) => {
                     properties
                         .extend(inner.0.into_iter().map(|(rest, text)| (format!("{name}.{rest}"), text)));
                 }
@@ -218,12 +218,12 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
 }
 
 /// A value, or the rest of a name with dots.
-enum Node {
+enum PropertyNode {
     Text(String),
     Table(Properties),
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for PropertyNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
@@ -232,34 +232,34 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = PropertyNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text, a number, or true or false")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<PropertyNode, E> {
+        Ok(PropertyNode::Text(text.to_owned()))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Node, E> {
-        Ok(Node::Text(number.to_string()))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<PropertyNode, E> {
+        Ok(PropertyNode::Text(number.to_string()))
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Node, E> {
-        Ok(Node::Text(number.to_string()))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<PropertyNode, E> {
+        Ok(PropertyNode::Text(number.to_string()))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Node, E> {
-        Ok(Node::Text(number.to_string()))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<PropertyNode, E> {
+        Ok(PropertyNode::Text(number.to_string()))
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Text(value.to_string()))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<PropertyNode, E> {
+        Ok(PropertyNode::Text(value.to_string()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Node, A::Error> {
-        PropertiesVisitor.visit_map(map).map(Node::Table)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PropertyNode, A::Error> {
+        PropertiesVisitor.visit_map(map).map(PropertyNode::Table)
     }
 }
 
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     fn problem(name: &str, value: &str) -> Option<String> {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         let good = Properties::new([(name, value)]).check(&mut findings);
         let problem = findings.problems().first().map(|found| format!("{} {}", found.key, found.message));
         assert_eq!(problem.is_none(), !good.is_empty());
@@ -322,7 +322,7 @@ mod tests {
         let json = r#"{"linger.ms": 7, "batch": {"size": 1000, "num": {"messages": "3"}},
             "socket.keepalive.enable": false, "linger_ms": "9"}"#;
         let properties: Properties = serde_json::from_str(json).unwrap();
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         let good = properties.check(&mut findings);
         assert_eq!(findings.problems(), []);
         let expected = [

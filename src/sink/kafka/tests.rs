@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 
 use super::config::Properties;
-use super::outbox::MAX_DELIVERIES;
+use super::in_flight::MAX_DELIVERIES;
 use super::*;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::key::Keying;
@@ -39,8 +39,8 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         ..KafkaConfig::default()
     };
     let partitions = partitions.and_then(NonZeroU32::new);
-    let mut findings = Findings::default();
-    let settings = config::check(&config, &Surroundings { partitions, prefetch: 1024 }, &mut findings);
+    let mut findings = Diagnostics::default();
+    let settings = config::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut findings);
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),
@@ -81,12 +81,12 @@ fn number_of(body: &[u8]) -> u64 {
     serde_json::from_slice::<serde_json::Value>(body).unwrap()["n"].as_u64().unwrap()
 }
 
-type Halves = (Box<dyn Submit>, Box<dyn Verdicts>);
+type OpenedHalves = (Box<dyn Submit>, Box<dyn Verdicts>);
 
 /// Hands events over as a lane does: in order, again after a retry, and to a new opening after a broken one.
-struct Lane {
+struct TestWorker {
     sink: KafkaSink,
-    halves: Option<Halves>,
+    halves: Option<OpenedHalves>,
     next: u64,
     flying: std::collections::BTreeMap<u64, Event>,
     line: std::collections::VecDeque<Event>,
@@ -95,7 +95,7 @@ struct Lane {
     openings: usize,
 }
 
-impl Lane {
+impl TestWorker {
     fn new(sink: KafkaSink) -> Self {
         Self {
             sink,
@@ -218,7 +218,7 @@ fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
 #[tokio::test]
 async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
+    let mut lane = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
     lane.settle((0..500).map(|n| event(n, 0))).await;
     assert_exactly(&cluster, 0..500);
     for record in read(&cluster, 500) {
@@ -241,7 +241,7 @@ async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() 
 #[tokio::test]
 async fn an_outage_is_ridden_out_visibly_and_doubles_nothing() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     lane.settle((0..10).map(|n| event(n, 0))).await;
     cluster.broker_down(-1).unwrap();
     let (submit, verdicts) = lane.halves.as_mut().unwrap();
@@ -313,7 +313,7 @@ async fn a_topic_that_is_missing_holds_and_is_not_made() {
 #[tokio::test]
 async fn what_is_not_allowed_holds_until_it_is_and_keeps_order() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     lane.settle((0..100).map(|n| event(n, 0))).await;
     let denied = [Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3];
     cluster.request_errors(Api::Produce, &denied);
@@ -328,7 +328,7 @@ async fn what_is_not_allowed_holds_until_it_is_and_keeps_order() {
 #[tokio::test]
 async fn a_trouble_that_ended_an_opening_is_shown_until_a_record_is_durable() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     lane.line.push_back(event(1, 0));
     while lane.openings < 2 || lane.halves.is_none() {
@@ -342,7 +342,8 @@ async fn a_trouble_that_ended_an_opening_is_shown_until_a_record_is_durable() {
 #[tokio::test]
 async fn a_record_above_the_local_limit_is_rejected_and_its_neighbours_go_on() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink_with(&cluster, None, Properties::new([("message.max.bytes", "2000")])));
+    let mut lane =
+        TestWorker::new(sink_with(&cluster, None, Properties::new([("message.max.bytes", "2000")])));
     lane.settle((0..100).map(|n| event(n, if n == 50 { 3000 } else { 0 }))).await;
     assert_eq!(lane.rejected, [(50, "too_large")]);
     assert_eq!(lane.openings, 1);
@@ -352,7 +353,7 @@ async fn a_record_above_the_local_limit_is_rejected_and_its_neighbours_go_on() {
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     lane.settle((0..500).map(|n| event(n, 0))).await;
     assert_eq!(lane.rejected, []);
@@ -363,7 +364,7 @@ async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
 #[tokio::test]
 async fn a_record_that_is_alone_and_too_large_is_rejected() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink_with(&cluster, None, Properties::new([("batch.size", "1000")])));
+    let mut lane = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.size", "1000")])));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     lane.settle([event(7, 1000), event(17, 0), event(27, 0)]).await;
     assert_eq!(lane.rejected, [(7, "too_large")]);
@@ -373,7 +374,7 @@ async fn a_record_that_is_alone_and_too_large_is_rejected() {
 #[tokio::test]
 async fn errors_that_pass_are_not_even_seen() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     let passing = [
         Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -389,7 +390,7 @@ async fn errors_that_pass_are_not_even_seen() {
 #[tokio::test]
 async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink_with(&cluster, None, Properties::new([("batch.num.messages", "7")])));
+    let mut lane = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.num.messages", "7")])));
     let refused = [
         Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
         Code::RD_KAFKA_RESP_ERR_UNKNOWN,
@@ -409,20 +410,20 @@ async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
 #[tokio::test]
 async fn a_refusal_of_a_batch_rejects_nothing() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
     cluster.request_errors(Api::Produce, &[good, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
     lane.settle((0..2000).map(|n| event(n, 0))).await;
     assert_eq!(lane.rejected, []);
     assert!(lane.openings > 1);
     assert_exactly(&cluster, 0..2000);
-    assert!(!lane.sink.memory.is_in_doubt(), "all have been accepted since");
+    assert!(!lane.sink.memory.has_refused_batch(), "all have been accepted since");
 }
 
 #[tokio::test]
 async fn an_event_is_rejected_that_alone_is_refused_again_while_others_are_accepted() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     lane.sink.memory.refused();
     let (good, refused) = (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD);
     cluster.request_errors(Api::Produce, &[refused, good, refused]);
@@ -445,7 +446,7 @@ fn in_one_partition() -> (u64, u64) {
 #[tokio::test]
 async fn what_hits_every_event_holds_and_rejects_none() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD; 12]);
     lane.settle((0..50).map(|n| event(n, 0))).await;
     assert_eq!(lane.rejected, []);
@@ -456,7 +457,7 @@ async fn what_hits_every_event_holds_and_rejects_none() {
 #[tokio::test]
 async fn timestamps_that_are_refused_hold_and_reject_none() {
     let cluster = cluster();
-    let mut lane = Lane::new(sink(&cluster));
+    let mut lane = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 4]);
     lane.settle((0..50).map(|n| event(n, 0))).await;
     assert_eq!(lane.rejected, []);

@@ -10,11 +10,11 @@ use super::names::Names;
 #[derive(Deserialize)]
 struct Statistics {
     #[serde(default)]
-    brokers: HashMap<String, Broker>,
+    brokers: HashMap<String, BrokerStatistics>,
 }
 
 #[derive(Deserialize)]
-struct Broker {
+struct BrokerStatistics {
     throttle: Option<Throttle>,
 }
 

@@ -26,7 +26,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A connection; it ends when this is dropped.
-pub(super) struct Connection {
+pub(super) struct NatsConnection {
     /// Hands over publishes and requests.
     pub(super) client: Client,
     troubles: watch::Receiver<Option<SinkError>>,
@@ -37,9 +37,9 @@ pub(super) struct Connection {
 }
 
 /// Tells when a connection's thread has ended.
-pub(super) struct Ended(Option<oneshot::Receiver<()>>);
+pub(super) struct ConnectionEnded(Option<oneshot::Receiver<()>>);
 
-impl Ended {
+impl ConnectionEnded {
     /// Waits for it.
     pub(super) async fn wait(&mut self) {
         if let Some(thread) = &mut self.0 {
@@ -50,9 +50,9 @@ impl Ended {
     }
 }
 
-impl Connection {
+impl NatsConnection {
     /// The connection's own trouble, once it is in one: then nothing more will come of it.
-    pub(super) async fn trouble(&mut self) -> SinkError {
+    pub(super) async fn next_error(&mut self) -> SinkError {
         match self.troubles.wait_for(Option::is_some).await {
             Ok(trouble) => trouble.clone(),
             Err(_) => None,
@@ -68,7 +68,7 @@ impl Connection {
     ) -> Result<T, SinkError> {
         tokio::select! {
             biased;
-            trouble = self.trouble() => Err(trouble),
+            trouble = self.next_error() => Err(trouble),
             result = request => result,
         }
     }
@@ -92,7 +92,10 @@ pub(super) fn start(
     explainer: &Explainer,
     name: &str,
     servers: Vec<String>,
-) -> Result<(Ended, impl Future<Output = Result<Connection, SinkError>> + Send + use<>), SinkError> {
+) -> Result<
+    (ConnectionEnded, impl Future<Output = Result<NatsConnection, SinkError>> + Send + use<>),
+    SinkError,
+> {
     let (troubling, troubles) = watch::channel(None);
     let dial = Dial {
         settings: Arc::clone(settings),
@@ -114,7 +117,7 @@ pub(super) fn start(
     let run = move || {
         // Told by being dropped, last of all.
         let _ended: oneshot::Sender<()> = ended;
-        live(life_of_client, death);
+        run_client(life_of_client, death);
     };
     thread::Builder::new()
         .name(format!("{name}-nats"))
@@ -123,13 +126,13 @@ pub(super) fn start(
     let connection = async move {
         let gone = |_| SinkError::unavailable("the thread of the connection has ended");
         let client = opening.await.map_err(gone)??;
-        Ok(Connection { client, troubles, since: Instant::now(), _life: life })
+        Ok(NatsConnection { client, troubles, since: Instant::now(), _life: life })
     };
-    Ok((Ended(Some(when_ended)), connection))
+    Ok((ConnectionEnded(Some(when_ended)), connection))
 }
 
 /// Runs the client with a runtime of its own until its opening is over: nothing of it is left then.
-fn live(client: impl Future<Output = ()>, mut death: oneshot::Receiver<()>) {
+fn run_client(client: impl Future<Output = ()>, mut death: oneshot::Receiver<()>) {
     let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         tokio::select! {
@@ -149,15 +152,15 @@ impl Dial {
             let tls = tls::Client::new(&self.explainer.tls_options());
             match self.options(&tls)?.connect(server.as_str()).await {
                 Ok(client) => return Ok(client),
-                Err(error) => failures.push(Failure { server, error, tls: tls.ok() }),
+                Err(error) => failures.push(ServerFailure { server, error, tls: tls.ok() }),
             }
         }
         // Only now, since a look at what listens takes seconds, and the next server may be a good one.
         Err(together(join_all(failures.iter().map(|failure| self.told(failure))).await))
     }
 
-    async fn told<'a>(&self, failure: &Failure<'a>) -> (&'a str, SinkError) {
-        let Failure { server, error, tls } = failure;
+    async fn told<'a>(&self, failure: &ServerFailure<'a>) -> (&'a str, SinkError) {
+        let ServerFailure { server, error, tls } = failure;
         (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
     }
 
@@ -221,7 +224,7 @@ impl Dial {
 }
 
 /// A try that has failed.
-struct Failure<'a> {
+struct ServerFailure<'a> {
     server: &'a str,
     error: ConnectError,
     /// What was trusted, and what the server has shown.
@@ -242,7 +245,7 @@ fn together(mut failures: Vec<(&str, SinkError)>) -> SinkError {
 
 /// Notes what ends a connection; the first word of it counts, but for one that asks for an operator.
 fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, explainer: &Explainer) {
-    let Some(trouble) = trouble_in(event, explainer) else { return };
+    let Some(trouble) = error_of_event(event, explainer) else { return };
     troubling.send_if_modified(|noted| {
         let news = match noted {
             Some(known) => known.kind == SinkErrorKind::Unavailable && trouble.kind != known.kind,
@@ -255,7 +258,7 @@ fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, explainer: 
     });
 }
 
-fn trouble_in(event: &Event, explainer: &Explainer) -> Option<SinkError> {
+fn error_of_event(event: &Event, explainer: &Explainer) -> Option<SinkError> {
     match event {
         Event::Disconnected | Event::Closed => {
             Some(SinkError::unavailable("the NATS server has closed the connection, or does not answer"))

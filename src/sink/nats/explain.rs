@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
 
-use super::listener::{Address, Greeting, Listener};
+use super::port_probe::{Greeting, PortProbe, ProbeAddress};
 use super::settings::{Auth, NatsSettings};
-use super::stream::Known;
+use super::stream::CheckedStream;
 use super::template::Subject;
 use crate::display::one_line;
 use crate::sink::{SinkContext, SinkError};
@@ -135,7 +135,7 @@ impl Explainer {
     }
 
     /// Nobody listens where JetStream would.
-    pub(super) fn no_jetstream(&self, known: Known<'_>) -> SinkError {
+    pub(super) fn no_jetstream(&self, known: CheckedStream<'_>) -> SinkError {
         let domain = known.domain.map_or(String::new(), |domain| format!(" domain {domain}"));
         if known.seen || known.offered || known.domain.is_some() {
             return SinkError::unavailable(format!(
@@ -242,23 +242,25 @@ impl Explainer {
 
     async fn not_as_it_should(&self, at: &str, address: &ServerAddr, tls: Option<&tls::Client>) -> SinkError {
         let config = tls.map(|tls| Arc::new(tls.config()));
-        let address = Address { host: address.host().to_owned(), port: address.port(), tls: config };
+        let address = ProbeAddress { host: address.host().to_owned(), port: address.port(), tls: config };
         let url = self.option("url");
         match address.look().await {
-            Listener::Foreign(wire) => SinkError::misconfigured(format!(
+            PortProbe::Foreign(wire) => SinkError::misconfigured(format!(
                 "{at} speaks {wire}, not NATS: correct {url}; NATS servers listen on port 4222, if nothing else is set"
             )),
-            Listener::Nats(greeting) => self.nats_ends(at, &greeting),
-            Listener::Tls(behind) => self.tls_there(at, behind.as_deref()),
-            Listener::Silent => SinkError::unavailable(format!(
+            PortProbe::Nats(greeting) => self.nats_ends(at, &greeting),
+            PortProbe::Tls(behind) => self.tls_there(at, behind.as_deref()),
+            PortProbe::Silent => SinkError::unavailable(format!(
                 "{at} takes connections and says nothing, while a NATS server greets at once: see whether it hangs, and \
                  check {url}"
             )),
-            Listener::Drops => SinkError::unavailable(format!(
+            PortProbe::Drops => SinkError::unavailable(format!(
                 "{at} closes each connection at once: see whether a NATS server runs behind it, and check {url}"
             )),
-            Listener::Away(why) => self.unreachable(at, &why),
-            Listener::Unknown => SinkError::misconfigured(format!("{at} does not speak NATS: correct {url}")),
+            PortProbe::Away(why) => self.unreachable(at, &why),
+            PortProbe::Unknown => {
+                SinkError::misconfigured(format!("{at} does not speak NATS: correct {url}"))
+            }
         }
     }
 
@@ -300,9 +302,9 @@ impl Explainer {
     }
 
     /// It speaks TLS from the first byte on.
-    fn tls_there(&self, at: &str, behind: Option<&Listener>) -> SinkError {
+    fn tls_there(&self, at: &str, behind: Option<&PortProbe>) -> SinkError {
         let key = |option| self.option(option);
-        if let Some(Listener::Foreign(wire)) = behind {
+        if let Some(PortProbe::Foreign(wire)) = behind {
             return SinkError::misconfigured(format!(
                 "{at} speaks {wire} over TLS, not NATS: correct {}",
                 key("url")
@@ -361,8 +363,8 @@ fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
-    use crate::findings::Findings;
-    use crate::sink::kind::Surroundings;
+    use crate::diagnostics::Diagnostics;
+    use crate::sink::factory::BuildContext;
     use crate::sink::nats::config::NatsConfig;
     use crate::sink::nats::settings::check;
 
@@ -374,8 +376,8 @@ pub(super) mod testing {
             subject: subject.to_owned(),
             ..NatsConfig::default()
         };
-        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
-        let settings = check(&config, &surroundings, &mut Findings::default()).unwrap();
+        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &surroundings, &mut Diagnostics::default()).unwrap();
         let context = SinkContext {
             table: "sinks.nats".to_owned(),
             namespace: "acme".to_owned(),

@@ -13,20 +13,20 @@
 //! Core NATS keeps order (one connection) and is at most once: `Durable` means that the server has read the
 //! event, and a permission that is missing shows only after some were.
 
-mod ack;
-mod answers;
+mod acks;
 pub mod config;
 mod connection;
-mod coverage;
 mod explain;
-mod flights;
-mod holding;
-mod listener;
-mod publish;
+mod in_flight;
+mod open_backoff;
+mod port_probe;
+mod producer;
+mod publish_ack;
 mod servers;
 pub mod settings;
 mod stream;
 mod stream_config;
+mod subject_match;
 mod template;
 
 use std::sync::Arc;
@@ -39,13 +39,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use self::answers::Answers;
-use self::connection::{Connection, Ended};
+use self::acks::NatsAcks;
+use self::connection::{ConnectionEnded, NatsConnection};
 use self::explain::Explainer;
-use self::holding::Holding;
-use self::publish::{Publisher, Shared};
+use self::open_backoff::OpenBackoff;
+use self::producer::{NatsProducer, ProducerShared};
 use self::settings::NatsSettings;
-use self::stream::Known;
+use self::stream::CheckedStream;
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The NATS sink.
@@ -53,12 +53,12 @@ pub struct NatsSink {
     settings: Arc<NatsSettings>,
     context: SinkContext,
     explainer: Explainer,
-    holding: Arc<Holding>,
+    holding: Arc<OpenBackoff>,
     /// JetStream has told about the stream.
     seen: bool,
     /// Servers that a cluster told us of: where the configured ones are away, one of these may be there.
     discovered: Vec<String>,
-    previous: Option<Ended>,
+    previous: Option<ConnectionEnded>,
     /// What was warned of already.
     warned: Vec<String>,
 }
@@ -69,7 +69,7 @@ impl NatsSink {
         let settings = Arc::new(settings);
         let subject = settings.subject.bind(&context);
         let explainer = Explainer::new(Arc::clone(&settings), context.clone(), subject);
-        let holding = Arc::new(Holding::new());
+        let holding = Arc::new(OpenBackoff::new());
         Self {
             settings,
             context,
@@ -82,7 +82,7 @@ impl NatsSink {
         }
     }
 
-    async fn connect(&mut self) -> Result<Connection, SinkError> {
+    async fn connect(&mut self) -> Result<NatsConnection, SinkError> {
         if let Some(previous) = &mut self.previous {
             previous.wait().await;
         }
@@ -112,10 +112,14 @@ impl NatsSink {
     }
 
     /// The stream, if it exists; checked.
-    async fn look_up(&mut self, connection: &mut Connection, name: &str) -> Result<Option<Info>, SinkError> {
+    async fn look_up(
+        &mut self,
+        connection: &mut NatsConnection,
+        name: &str,
+    ) -> Result<Option<Info>, SinkError> {
         let jetstream = self.jetstream(connection.client.clone());
         let offered = connection.client.server_info().jetstream;
-        let known = Known { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
+        let known = CheckedStream { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
         let look = stream::look_up(&jetstream, name, &self.explainer, known);
         let info = connection.unless_in_trouble(look).await?;
         self.seen = true;
@@ -126,7 +130,7 @@ impl NatsSink {
     }
 
     /// The stream, made if it is missing and may be.
-    async fn find_or_make(&mut self, connection: &mut Connection, name: &str) -> Result<Info, SinkError> {
+    async fn find_or_make(&mut self, connection: &mut NatsConnection, name: &str) -> Result<Info, SinkError> {
         if let Some(info) = self.look_up(connection, name).await? {
             return Ok(info);
         }
@@ -159,7 +163,7 @@ impl NatsSink {
     /// Without a stream to ask for, the way to the server and back is tried.
     async fn try_the_way(
         &self,
-        connection: &mut Connection,
+        connection: &mut NatsConnection,
         inbox: &str,
         answers: &mut Subscriber,
     ) -> Result<(), SinkError> {
@@ -213,8 +217,8 @@ impl Sink for NatsSink {
             }
         };
         self.warn(self.warnings(&connection.client, info.as_ref().map(found)));
-        let shared = Arc::<Shared>::default();
-        let publisher = Publisher {
+        let shared = Arc::<ProducerShared>::default();
+        let publisher = NatsProducer {
             client: connection.client.clone(),
             inbox: inbox.clone(),
             subject: self.explainer.subject().clone(),
@@ -227,7 +231,7 @@ impl Sink for NatsSink {
         };
         let terms = (stream, self.settings.timeout);
         let holding = Arc::clone(&self.holding);
-        let answers = Answers::new(connection, (inbox, subscriber), terms, shared, holding);
+        let answers = NatsAcks::new(connection, (inbox, subscriber), terms, shared, holding);
         Ok((Box::new(publisher), Box::new(answers)))
     }
 

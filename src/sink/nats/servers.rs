@@ -2,12 +2,12 @@
 
 use async_nats::ServerAddr;
 
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 
 const FORMS: &str = "nats://host:port or tls://host:port, several separated by commas";
 
 /// Checks `url`; no message quotes it, since it may hold a secret.
-pub(super) fn check(url: Option<&str>, findings: &mut Findings) -> Option<Vec<String>> {
+pub(super) fn check(url: Option<&str>, findings: &mut Diagnostics) -> Option<Vec<String>> {
     let given = findings.required("url", url, &format!("write {FORMS}"))?;
     let servers: Result<Vec<String>, String> = given.split(',').map(|part| server(part.trim())).collect();
     servers.map_err(|message| findings.refuse("url", message)).ok()
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn checked(url: &str) -> Result<Vec<String>, String> {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         let servers = check(Some(url), &mut findings);
         servers.ok_or_else(|| findings.problems()[0].message.clone())
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::config::{DeliveryMode, NatsConfig, NatsTlsConfig, StreamConfig};
 use super::template::{IdTemplate, SubjectTemplate};
 use super::{NatsSink, servers};
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 use crate::secret::Secret;
-use crate::sink::kind::{Destination, SinkFactory, SinkKind, Surroundings};
+use crate::sink::factory::{BuildContext, SinkDestination, SinkFactory, SinkKind};
 use crate::sink::{Sink, SinkContext};
 use crate::units::Period;
 
@@ -73,8 +73,8 @@ impl SinkKind for NatsKind {
 
     fn check(
         config: NatsConfig,
-        surroundings: &Surroundings,
-        findings: &mut Findings,
+        surroundings: &BuildContext,
+        findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
         check(&config, surroundings, findings).map(|settings| Arc::new(settings) as Arc<dyn SinkFactory>)
     }
@@ -85,7 +85,7 @@ impl SinkFactory for NatsSettings {
         Box::new(NatsSink::new(self.clone(), context))
     }
 
-    fn destination(&self) -> Option<Destination> {
+    fn destination(&self) -> Option<SinkDestination> {
         let mut servers = self.servers.clone();
         servers.sort_unstable();
         servers.dedup();
@@ -94,7 +94,7 @@ impl SinkFactory for NatsSettings {
             Some(stream) => format!("the subject {} of stream {stream} at {servers}", self.subject),
             None => format!("the subject {} at {servers}", self.subject),
         };
-        Some(Destination { place, option: "subject" })
+        Some(SinkDestination { place, option: "subject" })
     }
 
     fn keeps(&self) -> Result<(), &'static str> {
@@ -108,8 +108,8 @@ impl SinkFactory for NatsSettings {
 /// Checks a NATS sink's table; `None` once something is wrong.
 pub fn check(
     config: &NatsConfig,
-    surroundings: &Surroundings,
-    findings: &mut Findings,
+    surroundings: &BuildContext,
+    findings: &mut Diagnostics,
 ) -> Option<NatsSettings> {
     let servers = servers::check(config.url.as_deref(), findings);
     let stream = check_stream(config, findings);
@@ -143,7 +143,7 @@ pub fn check(
     })
 }
 
-fn check_stream(config: &NatsConfig, findings: &mut Findings) -> Option<String> {
+fn check_stream(config: &NatsConfig, findings: &mut Diagnostics) -> Option<String> {
     if config.delivery == DeliveryMode::Core {
         if config.stream.is_some() || config.create_stream.enabled {
             findings.refuse("delivery", "core NATS knows no streams: unset `stream`, or write `jetstream`");
@@ -164,8 +164,8 @@ fn check_stream(config: &NatsConfig, findings: &mut Findings) -> Option<String> 
 
 fn check_templates(
     config: &NatsConfig,
-    surroundings: &Surroundings,
-    findings: &mut Findings,
+    surroundings: &BuildContext,
+    findings: &mut Diagnostics,
 ) -> (Option<SubjectTemplate>, Option<IdTemplate>) {
     let subject = SubjectTemplate::parse(&config.subject).map_err(|why| findings.refuse("subject", why)).ok();
     if surroundings.partitions.is_none() && subject.as_ref().is_some_and(SubjectTemplate::has_partition) {
@@ -176,7 +176,7 @@ fn check_templates(
     (subject, id)
 }
 
-fn check_window(window: Option<u32>, prefetch: usize, findings: &mut Findings) -> usize {
+fn check_window(window: Option<u32>, prefetch: usize, findings: &mut Diagnostics) -> usize {
     let usual = prefetch.clamp(1, USUAL_WINDOW);
     let Some(window) = window.map(|window| usize::try_from(window).unwrap_or(usize::MAX)) else {
         return usual;
@@ -187,7 +187,7 @@ fn check_window(window: Option<u32>, prefetch: usize, findings: &mut Findings) -
     window
 }
 
-fn check_auth(config: &NatsConfig, findings: &mut Findings) -> Auth {
+fn check_auth(config: &NatsConfig, findings: &mut Diagnostics) -> Auth {
     let password = findings.secret("password", config.password.as_ref(), config.password_file.as_deref());
     let token = findings.secret("token", config.token.as_ref(), config.token_file.as_deref());
     let nkey = findings.secret("nkey", config.nkey.as_ref(), config.nkey_file.as_deref());
@@ -212,7 +212,7 @@ fn check_auth(config: &NatsConfig, findings: &mut Findings) -> Auth {
     found.pop().map_or(Auth::None, |(_, auth)| auth)
 }
 
-fn check_tls(config: &NatsTlsConfig, wanted: bool, findings: &mut Findings) -> TlsSettings {
+fn check_tls(config: &NatsTlsConfig, wanted: bool, findings: &mut Diagnostics) -> TlsSettings {
     findings.readable("tls.ca_file", config.ca_file.as_deref());
     findings.readable("tls.certificate_file", config.certificate_file.as_deref());
     findings.readable("tls.key_file", config.key_file.as_deref());
@@ -247,8 +247,8 @@ mod tests {
     }
 
     fn checked(config: &NatsConfig, partitions: u32) -> (Option<NatsSettings>, Vec<String>) {
-        let surroundings = Surroundings { partitions: NonZeroU32::new(partitions), prefetch: 1024 };
-        let mut findings = Findings::default();
+        let surroundings = BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024 };
+        let mut findings = Diagnostics::default();
         let settings = check(config, &surroundings, &mut findings);
         (settings, findings.problems().iter().map(|problem| problem.key.clone()).collect())
     }

@@ -12,8 +12,8 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::config::StreamConfig;
-use super::coverage;
 use super::explain::Explainer;
+use super::subject_match;
 use crate::display::one_line;
 use crate::sink::SinkError;
 
@@ -32,7 +32,7 @@ pub(super) async fn look_up(
     context: &Context,
     name: &str,
     explainer: &Explainer,
-    known: Known<'_>,
+    known: CheckedStream<'_>,
 ) -> Result<Option<Info>, SinkError> {
     let error = match context.get_stream(name).await {
         Ok(stream) => return Ok(Some(stream.cached_info().clone())),
@@ -78,7 +78,7 @@ pub(super) async fn create(
 
 /// What is known of the JetStream behind a server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct CheckedStream<'a> {
     /// Its domain, where it is not the server's own.
     pub(super) domain: Option<&'a str>,
     /// The server has one of its own.
@@ -167,7 +167,7 @@ pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkE
         return wrong("is a mirror and takes events from its origin only: name the origin".to_owned());
     }
     let subject = explainer.subject();
-    if !coverage::covers(&config.subjects, subject) {
+    if !subject_match::covers(&config.subjects, subject) {
         let (has, wanted, option) =
             (config.subjects.join(", "), subject.pattern(), explainer.option("subject"));
         return wrong(format!(

@@ -4,7 +4,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::findings::Findings;
+use crate::diagnostics::Diagnostics;
 use crate::units::{Period, Size};
 
 /// Makes the stream if it is missing.
@@ -96,7 +96,7 @@ pub enum Discard {
 
 impl StreamConfig {
     /// Reports what no server would take.
-    pub(super) fn check(&self, findings: &mut Findings) {
+    pub(super) fn check(&self, findings: &mut Diagnostics) {
         if !(1..=5).contains(&self.replicas) {
             findings.refuse("create_stream.replicas", "must be from 1 to 5");
         }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn problems(config: &StreamConfig) -> Vec<String> {
-        let mut findings = Findings::default();
+        let mut findings = Diagnostics::default();
         config.check(&mut findings);
         findings.problems().iter().map(|problem| problem.key.clone()).collect()
     }

@@ -69,13 +69,13 @@ impl fmt::Display for SubjectTemplate {
 /// A subject in which only what depends on the event is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
-    pieces: Vec<Piece>,
+    pieces: Vec<TemplatePart>,
     partitions: Option<NonZeroU32>,
 }
 
 /// A part of a subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum TemplatePart {
     Text(String),
     Key,
     Partition,
@@ -87,10 +87,10 @@ impl Subject {
         let mut subject = String::with_capacity(64);
         for piece in &self.pieces {
             match piece {
-                Piece::Text(text) => subject.push_str(text),
-                Piece::Key => subject.extend(event.key.hex().into_iter().map(char::from)),
+                TemplatePart::Text(text) => subject.push_str(text),
+                TemplatePart::Key => subject.extend(event.key.hex().into_iter().map(char::from)),
                 // Without a number of partitions no template has one: the settings were checked.
-                Piece::Partition => {
+                TemplatePart::Partition => {
                     let partition = self.partitions.map_or(0, |partitions| event.key.partition(partitions));
                     subject.push_str(&partition.to_string());
                 }
@@ -111,9 +111,9 @@ impl Subject {
         let mut tokens = vec![Some(String::new())];
         for piece in &self.pieces {
             match (piece, partition) {
-                (Piece::Text(text), _) => append(&mut tokens, text),
-                (Piece::Partition, Some(number)) => append(&mut tokens, &number.to_string()),
-                (Piece::Partition | Piece::Key, _) => {
+                (TemplatePart::Text(text), _) => append(&mut tokens, text),
+                (TemplatePart::Partition, Some(number)) => append(&mut tokens, &number.to_string()),
+                (TemplatePart::Partition | TemplatePart::Key, _) => {
                     tokens.pop();
                     tokens.push(None);
                 }
@@ -132,14 +132,14 @@ impl Subject {
         let (mut shown, mut rest) = (String::new(), named);
         for piece in &self.pieces {
             let behind = match piece {
-                Piece::Text(text) => rest.strip_prefix(text.as_str())?,
-                Piece::Key => {
+                TemplatePart::Text(text) => rest.strip_prefix(text.as_str())?,
+                TemplatePart::Key => {
                     rest.get(..KEY_DIGITS).filter(|key| is_hex(key)).and_then(|key| rest.strip_prefix(key))?
                 }
-                Piece::Partition => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+                TemplatePart::Partition => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
             };
             match piece {
-                Piece::Key => shown.push_str(KEY),
+                TemplatePart::Key => shown.push_str(KEY),
                 _ => shown.push_str(rest.strip_suffix(behind)?),
             }
             rest = behind;
@@ -149,7 +149,7 @@ impl Subject {
 
     /// The number of partitions, where the subject depends on it.
     pub(super) fn partitions(&self) -> Option<NonZeroU32> {
-        self.partitions.filter(|_| self.pieces.contains(&Piece::Partition))
+        self.partitions.filter(|_| self.pieces.contains(&TemplatePart::Partition))
     }
 }
 
@@ -158,9 +158,9 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pieces.iter().try_for_each(|piece| {
             f.write_str(match piece {
-                Piece::Text(text) => text,
-                Piece::Key => KEY,
-                Piece::Partition => PARTITION,
+                TemplatePart::Text(text) => text,
+                TemplatePart::Key => KEY,
+                TemplatePart::Partition => PARTITION,
             })
         })
     }
@@ -181,11 +181,11 @@ fn append(tokens: &mut Vec<Option<String>>, text: &str) {
     }
 }
 
-fn pieces(text: &str) -> Vec<Piece> {
+fn pieces(text: &str) -> Vec<TemplatePart> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let next = [(KEY, Piece::Key), (PARTITION, Piece::Partition)]
+        let next = [(KEY, TemplatePart::Key), (PARTITION, TemplatePart::Partition)]
             .into_iter()
             .filter_map(|(name, piece)| Some((rest.split_once(name)?, piece)))
             .min_by_key(|((before, _), _)| before.len());
@@ -194,7 +194,7 @@ fn pieces(text: &str) -> Vec<Piece> {
             None => (rest, None, ""),
         };
         if !before.is_empty() {
-            pieces.push(Piece::Text(before.to_owned()));
+            pieces.push(TemplatePart::Text(before.to_owned()));
         }
         pieces.extend(piece);
         rest = behind;
@@ -223,21 +223,21 @@ impl IdTemplate {
     }
 
     /// Fills in what is the same for all events.
-    pub(super) fn bind(&self, context: &SinkContext) -> MessageId {
+    pub(super) fn bind(&self, context: &SinkContext) -> RenderedId {
         let text = fill_in(&self.0, context);
         let (before, behind) = text.split_once(MESSAGE_ID).unwrap_or((&text, ""));
-        MessageId { before: escape(before.as_bytes()), behind: escape(behind.as_bytes()) }
+        RenderedId { before: escape(before.as_bytes()), behind: escape(behind.as_bytes()) }
     }
 }
 
 /// Makes the value of `Nats-Msg-Id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MessageId {
+pub(super) struct RenderedId {
     before: String,
     behind: String,
 }
 
-impl MessageId {
+impl RenderedId {
     /// Different for different ids, whatever bytes they are of; `None` for an event without an id, which no
     /// other event may be taken for.
     pub(super) fn of(&self, id: &[u8]) -> Option<String> {

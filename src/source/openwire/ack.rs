@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::control::Thrown;
 use super::ids::{ConsumerId, Destination, MessageId, skip_transaction};
-use super::wire::{Fault, Reader, Writer};
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 
 /// What an acknowledgement says of the messages it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const ACK_TYPES: [AckType; 7] = [
 
 /// An acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
+pub struct MessageAck {
     /// The destination consumed.
     pub destination: Destination,
     /// The consumer.
@@ -52,8 +52,8 @@ pub struct Ack {
     pub count: i32,
 }
 
-impl Ack {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+impl MessageAck {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let destination = Destination::read(reader)?.ok_or("it names no destination")?;
         skip_transaction(reader)?;
         let consumer = ConsumerId::read(reader)?.ok_or("it names no consumer")?;
@@ -66,7 +66,7 @@ impl Ack {
         Ok(Self { destination, consumer, kind, first, last, count })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         Destination::write(Some(&self.destination), writer);
         writer.null(); // transactionId
         ConsumerId::write(Some(&self.consumer), writer);
@@ -81,7 +81,7 @@ impl Ack {
     }
 }
 
-fn read_raw_id(reader: &mut Reader<'_>) -> Result<Option<Bytes>, Fault> {
+fn read_raw_id(reader: &mut FieldReader<'_>) -> Result<Option<Bytes>, FieldError> {
     let start = reader.position();
     Ok(MessageId::read(reader)?.map(|_| reader.since(start)))
 }

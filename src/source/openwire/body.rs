@@ -4,13 +4,13 @@ use bytes::Bytes;
 
 use super::inflate::Inflater;
 use super::message::{MessageKind, WireMessage};
-use super::wire::{Fault, Writer, java_bytes};
+use super::primitives::{FieldError, FieldWriter, java_bytes};
 use crate::budget::Budget;
-use crate::source::text::repair_cesu8;
+use crate::source::java_text::repair_cesu8;
 
 /// A body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Body {
+pub struct MessageBody {
     /// What is mirrored. Of a text UTF-8, unless it is none in any way: then its bytes stay as they came.
     pub bytes: Bytes,
     /// Whether it was modified UTF-8 (D6).
@@ -19,7 +19,7 @@ pub struct Body {
 
 /// Why a message has no body that can be mirrored. What it has instead is [`WireMessage::content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum BodyError {
     /// Only Java programs with the producer's own classes, or another store, know what is in it.
     #[error("{}{kind:?} messages have no body of text or bytes", if *.compressed { "compressed " } else { "" })]
     Kind {
@@ -38,7 +38,7 @@ pub enum Unreadable {
     },
     /// It is not what it says it is.
     #[error("its bytes are corrupt: {0}")]
-    Corrupt(Fault),
+    Corrupt(FieldError),
 }
 
 /// Gives the body of a text or a message of bytes; null and no body are empty. Copies only what was compressed
@@ -46,16 +46,16 @@ pub enum Unreadable {
 ///
 /// # Errors
 /// It is of another kind, has more than `limit` bytes, or is corrupt.
-pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Body, Unreadable> {
+pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<MessageBody, BodyError> {
     if let Some(fault) = message.unreadable {
-        return Err(Unreadable::Corrupt(fault));
+        return Err(BodyError::Corrupt(fault));
     }
     let content = match (message.kind, &message.content) {
         (MessageKind::Text | MessageKind::Bytes, Some(content)) => content,
         (MessageKind::Text | MessageKind::Bytes | MessageKind::Bare, None) => {
-            return Ok(Body { bytes: Bytes::new(), repaired: false });
+            return Ok(MessageBody { bytes: Bytes::new(), repaired: false });
         }
-        (kind, _) => return Err(Unreadable::Kind { kind, compressed: message.compressed }),
+        (kind, _) => return Err(BodyError::Kind { kind, compressed: message.compressed }),
     };
     let is_text = message.kind == MessageKind::Text;
     let bytes = match (is_text, message.compressed) {
@@ -66,8 +66,8 @@ pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Body
     };
     let repaired = if is_text { repair_cesu8(&bytes) } else { None };
     Ok(match repaired {
-        Some(repaired) => Body { bytes: budget.freeze(repaired), repaired: true },
-        None => Body { bytes, repaired: false },
+        Some(repaired) => MessageBody { bytes: budget.freeze(repaired), repaired: true },
+        None => MessageBody { bytes, repaired: false },
     })
 }
 
@@ -75,7 +75,7 @@ pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Body
 pub fn text_content(text: &str) -> Bytes {
     let text = java_bytes(text);
     let mut content = Vec::with_capacity(LENGTH + text.len());
-    let mut writer = Writer(&mut content);
+    let mut writer = FieldWriter(&mut content);
     writer.length(text.len());
     writer.raw(&text);
     content.into()
@@ -85,7 +85,7 @@ pub fn text_content(text: &str) -> Bytes {
 const LENGTH: usize = size_of::<i32>();
 
 /// As in Java the announced length counts, and -1 stands for null.
-fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
+fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, BodyError> {
     let (length, text) = content.split_first_chunk().ok_or(SHORT)?;
     let length = announced(*length)?;
     if length > text.len() {
@@ -96,39 +96,39 @@ fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, Unreadable> {
 }
 
 /// The length is the beginning of what was compressed.
-fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
+fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     let mut inflater = Inflater::new(content);
     let mut length = [0; LENGTH];
-    inflater.fill(&mut length).map_err(Unreadable::Corrupt)?;
+    inflater.fill(&mut length).map_err(BodyError::Corrupt)?;
     inflated(&mut inflater, announced(length)?, limit)
 }
 
 /// The length stands before what was compressed, and that may be more than it says: Java compresses its whole
 /// buffer.
-fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
+fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     let (length, compressed) = content.split_first_chunk().ok_or(SHORT)?;
     inflated(&mut Inflater::new(compressed), announced(*length)?, limit)
 }
 
 /// What can't be there is no reason to ask for a higher limit.
-fn inflated(inflater: &mut Inflater<'_>, length: usize, limit: usize) -> Result<Vec<u8>, Unreadable> {
+fn inflated(inflater: &mut Inflater<'_>, length: usize, limit: usize) -> Result<Vec<u8>, BodyError> {
     if inflater.may_hold(length) {
         check(length, limit)?;
     }
-    inflater.body(length).map_err(Unreadable::Corrupt)
+    inflater.body(length).map_err(BodyError::Corrupt)
 }
 
-const SHORT: Unreadable = Unreadable::Corrupt("it is shorter than it says");
+const SHORT: BodyError = BodyError::Corrupt("it is shorter than it says");
 
-fn announced(length: [u8; LENGTH]) -> Result<usize, Unreadable> {
+fn announced(length: [u8; LENGTH]) -> Result<usize, BodyError> {
     match i32::from_be_bytes(length) {
         -1 => Ok(0),
-        length => usize::try_from(length).map_err(|_| Unreadable::Corrupt("its length is negative")),
+        length => usize::try_from(length).map_err(|_| BodyError::Corrupt("its length is negative")),
     }
 }
 
-fn check(size: usize, limit: usize) -> Result<usize, Unreadable> {
-    if size > limit { Err(Unreadable::TooLarge { size, limit }) } else { Ok(size) }
+fn check(size: usize, limit: usize) -> Result<usize, BodyError> {
+    if size > limit { Err(BodyError::TooLarge { size, limit }) } else { Ok(size) }
 }
 
 #[cfg(test)]
@@ -149,12 +149,12 @@ mod tests {
         WireMessage { content, compressed, ..WireMessage::new(kind, MessageId::default()) }
     }
 
-    fn read(kind: MessageKind, content: &[u8], compressed: bool) -> Result<(Vec<u8>, bool), Unreadable> {
+    fn read(kind: MessageKind, content: &[u8], compressed: bool) -> Result<(Vec<u8>, bool), BodyError> {
         let body = body(&message(kind, Some(content), compressed), LIMIT, &Budget::new(1 << 20))?;
         Ok((body.bytes.to_vec(), body.repaired))
     }
 
-    fn plain(body: &[u8]) -> Result<(Vec<u8>, bool), Unreadable> {
+    fn plain(body: &[u8]) -> Result<(Vec<u8>, bool), BodyError> {
         Ok((body.to_vec(), false))
     }
 
@@ -219,13 +219,13 @@ mod tests {
     #[test]
     fn other_kinds_are_never_looked_into() {
         for kind in [MessageKind::Map, MessageKind::Object, MessageKind::Stream, MessageKind::Blob] {
-            let refused = |compressed| Unreadable::Kind { kind, compressed };
+            let refused = |compressed| BodyError::Kind { kind, compressed };
             assert_eq!(read(kind, b"\0\0\0\0", false), Err(refused(false)));
             assert_eq!(read(kind, b"\0\0\0\0", true), Err(refused(true)));
             assert_eq!(body(&message(kind, None, false), LIMIT, &Budget::new(1)), Err(refused(false)));
         }
         let kind = MessageKind::Bare;
-        assert_eq!(read(kind, b"?", false), Err(Unreadable::Kind { kind, compressed: false }));
+        assert_eq!(read(kind, b"?", false), Err(BodyError::Kind { kind, compressed: false }));
     }
 
     #[test]
@@ -236,14 +236,14 @@ mod tests {
             (zlib(&with_length(3, b"ab")), true),
             (zlib(&[0, 0, 0]), true),
         ] {
-            assert!(matches!(read(MessageKind::Text, &content, compressed), Err(Unreadable::Corrupt(_))));
+            assert!(matches!(read(MessageKind::Text, &content, compressed), Err(BodyError::Corrupt(_))));
         }
         assert_eq!(read(MessageKind::Text, &with_length(1, b"ab"), false), plain(b"a"));
         assert_eq!(read(MessageKind::Bytes, &with_length(9, &zlib(b"ab")), true), {
-            Err(Unreadable::Corrupt("it can't be decompressed"))
+            Err(BodyError::Corrupt("it can't be decompressed"))
         });
         assert!(read(MessageKind::Bytes, &[0, 0, 0], true).is_err());
-        let negative = Err(Unreadable::Corrupt("its length is negative"));
+        let negative = Err(BodyError::Corrupt("its length is negative"));
         assert_eq!(read(MessageKind::Text, &with_length(-2, b"ab"), false), negative);
     }
 
@@ -254,14 +254,14 @@ mod tests {
         content[last] ^= 1;
         assert_eq!(
             read(MessageKind::Bytes, &content, true),
-            Err(Unreadable::Corrupt("it can't be decompressed"))
+            Err(BodyError::Corrupt("it can't be decompressed"))
         );
         assert!(read(MessageKind::Text, b"no zlib at all", true).is_err());
         let text = zlib(&text_content("cut before its checksum"));
         for cut in 1..=5 {
             assert_eq!(
                 read(MessageKind::Text, &text[..text.len() - cut], true),
-                Err(Unreadable::Corrupt("it can't be decompressed"))
+                Err(BodyError::Corrupt("it can't be decompressed"))
             );
         }
     }
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_refused_by_what_it_says() {
         let size = LIMIT + 1;
-        let refused = Err(Unreadable::TooLarge { size, limit: LIMIT });
+        let refused = Err(BodyError::TooLarge { size, limit: LIMIT });
         assert_eq!(read(MessageKind::Text, &with_length(size as i32, &vec![b'x'; size]), false), refused);
         assert_eq!(read(MessageKind::Bytes, &vec![b'x'; size], false), refused);
         assert_eq!(read(MessageKind::Text, &zlib(&with_length(size as i32, b"")), true), refused);
@@ -283,7 +283,7 @@ mod tests {
             (MessageKind::Bytes, with_length(i32::MAX, &zlib(b"ab"))),
         ] {
             let compressed = kind == MessageKind::Bytes;
-            assert_eq!(read(kind, &lie, compressed), Err(Unreadable::Corrupt("it is shorter than it says")));
+            assert_eq!(read(kind, &lie, compressed), Err(BodyError::Corrupt("it is shorter than it says")));
         }
         let nearly = vec![b'x'; LIMIT];
         assert_eq!(

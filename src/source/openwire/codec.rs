@@ -7,13 +7,13 @@ use bytes::Bytes;
 use super::{message, types};
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::decoder::{self, FrameFault, RAISE_MAX_BODY, Scan};
+use crate::source::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into OpenWire frames.
-pub type Decoder = decoder::Decoder<Scanner>;
+pub type OpenWireDecoder = framing::FrameDecoder<OpenWireScanner>;
 
 /// Why bytes are no OpenWire frame.
-pub type DecodeError = decoder::DecodeError<DecodeErrorKind>;
+pub type OpenWireDecodeError = framing::DecodeError<OpenWireErrorKind>;
 
 /// What a frame may hold besides the body unless it is said: ids, properties, names. Its first so many bytes tell
 /// the id of the message, and mostly the size of its body.
@@ -21,14 +21,14 @@ const BESIDES_BODY: usize = 64 << 10;
 
 /// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`activemq.md` 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct OpenWireLimits {
     /// Bytes in one body.
     pub body: usize,
     /// Bytes that a frame may have more.
     pub besides_body: usize,
 }
 
-impl Limits {
+impl OpenWireLimits {
     /// Bodies up to `body` bytes, and frames up to 64 KiB more.
     pub const fn with_body(body: usize) -> Self {
         Self { body, besides_body: BESIDES_BODY }
@@ -47,7 +47,7 @@ impl Limits {
 
 /// One frame as it was read; the slice shares the read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct OpenWireFrame {
     /// The type of its command (`activemq.md` 3.3); 0 for none.
     pub kind: u8,
     /// The fields of its command: everything after the type.
@@ -57,7 +57,7 @@ pub struct Frame {
 /// What is wrong with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum DecodeErrorKind {
+pub enum OpenWireErrorKind {
     #[error("not an OpenWire frame: the bytes read {0:?}")]
     NotOpenWire(String),
     #[error("a frame can't have {0} bytes")]
@@ -68,7 +68,7 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, limit: usize },
 }
 
-impl FrameFault for DecodeErrorKind {
+impl FrameError for OpenWireErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. } | Self::FrameTooLarge { .. })
     }
@@ -89,32 +89,35 @@ const PREFIX: usize = 4;
 
 /// Finds OpenWire frames.
 #[derive(Debug)]
-pub struct Scanner {
-    limits: Limits,
+pub struct OpenWireScanner {
+    limits: OpenWireLimits,
     /// Where the first frame that is not complete begins, as an offset into the bytes.
     start: usize,
 }
 
-impl Decoder {
+impl OpenWireDecoder {
     /// Refuses what `limits` forbid and charges frames to `budget`.
-    pub fn new(limits: Limits, budget: Budget) -> Self {
-        Self::scanning(Scanner { limits, start: 0 }, budget)
+    pub fn new(limits: OpenWireLimits, budget: Budget) -> Self {
+        Self::scanning(OpenWireScanner { limits, start: 0 }, budget)
     }
 }
 
-impl Scan for Scanner {
-    type Frame = Frame;
+impl Scan for OpenWireScanner {
+    type Frame = OpenWireFrame;
     /// The type and the fields.
     type Layout = Range<usize>;
-    type Fault = DecodeErrorKind;
+    type Fault = OpenWireErrorKind;
 
-    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Range<usize>>) -> Result<(), DecodeError> {
+    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Range<usize>>) -> Result<(), OpenWireDecodeError> {
         while let Some(prefix) = bytes[self.start..].first_chunk::<PREFIX>() {
             let announced = i32::from_be_bytes(*prefix);
             let size = match usize::try_from(announced) {
                 Ok(size) if size > 0 => size,
                 _ => {
-                    return Err(DecodeError { kind: DecodeErrorKind::BadSize(announced), message_id: None });
+                    return Err(OpenWireDecodeError {
+                        kind: OpenWireErrorKind::BadSize(announced),
+                        message_id: None,
+                    });
                 }
             };
             if size > self.limits.frame() {
@@ -138,17 +141,17 @@ impl Scan for Scanner {
         self.start = 0;
     }
 
-    fn frame(layout: Range<usize>, bytes: &Bytes) -> Frame {
-        Frame { kind: bytes[layout.start], fields: bytes.slice(layout.start + 1..layout.end) }
+    fn frame(layout: Range<usize>, bytes: &Bytes) -> OpenWireFrame {
+        OpenWireFrame { kind: bytes[layout.start], fields: bytes.slice(layout.start + 1..layout.end) }
     }
 }
 
-impl Scanner {
+impl OpenWireScanner {
     /// Says what is too large as soon as the beginning of it is there. The beginning is not too much to wait
     /// for: a frame that is too large has at least as many bytes.
-    fn too_large(&self, size: usize, bytes: &[u8]) -> Result<(), DecodeError> {
+    fn too_large(&self, size: usize, bytes: &[u8]) -> Result<(), OpenWireDecodeError> {
         let limit = self.limits.frame();
-        let refused = |kind, message_id| Err(DecodeError { kind, message_id });
+        let refused = |kind, message_id| Err(OpenWireDecodeError { kind, message_id });
         let frame = &bytes[self.start + PREFIX..];
         match *frame {
             [] => Ok(()),
@@ -156,22 +159,22 @@ impl Scanner {
                 let enough = self.limits.besides_body.min(BESIDES_BODY) - 1;
                 let Some(beginning) = fields.get(..enough) else { return Ok(()) };
                 let Some((id, body)) = message::beginning(&Bytes::copy_from_slice(beginning)) else {
-                    return refused(DecodeErrorKind::FrameTooLarge { size, limit }, None);
+                    return refused(OpenWireErrorKind::FrameTooLarge { size, limit }, None);
                 };
                 let kind = match body {
                     Some(size) if size > self.limits.body => {
-                        DecodeErrorKind::BodyTooLarge { size, limit: self.limits.body }
+                        OpenWireErrorKind::BodyTooLarge { size, limit: self.limits.body }
                     }
-                    _ => DecodeErrorKind::FrameTooLarge { size, limit },
+                    _ => OpenWireErrorKind::FrameTooLarge { size, limit },
                 };
                 refused(kind, Some(id.text()))
             }
             [kind, ..] if kind == 0 || types::is_command(kind) => {
-                refused(DecodeErrorKind::FrameTooLarge { size, limit }, None)
+                refused(OpenWireErrorKind::FrameTooLarge { size, limit }, None)
             }
             _ => {
                 let shown = &bytes[self.start..self.start + PREFIX + 1];
-                refused(DecodeErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)
+                refused(OpenWireErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)
             }
         }
     }
@@ -187,10 +190,10 @@ mod tests {
     use super::*;
     use crate::source::read_buffer::CHUNK;
 
-    const LIMITS: Limits = Limits::with_body(50);
+    const LIMITS: OpenWireLimits = OpenWireLimits::with_body(50);
 
-    fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, Option<DecodeError>) {
-        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+    fn decode(pieces: &[&[u8]]) -> (Vec<OpenWireFrame>, Option<OpenWireDecodeError>) {
+        let mut decoder = OpenWireDecoder::new(LIMITS, Budget::new(1 << 20));
         let mut frames = Vec::new();
         let mut failure = None;
         for piece in pieces {
@@ -203,7 +206,7 @@ mod tests {
         (frames, failure)
     }
 
-    fn failure(bytes: &[u8]) -> DecodeError {
+    fn failure(bytes: &[u8]) -> OpenWireDecodeError {
         decode(&[bytes]).1.expect("refused")
     }
 
@@ -240,21 +243,21 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        assert_eq!(failure(&[0; 4]).kind, DecodeErrorKind::BadSize(0));
-        assert_eq!(failure(&[0xFF, 0xFF, 0xFF, 0xFE]).kind, DecodeErrorKind::BadSize(-2));
+        assert_eq!(failure(&[0; 4]).kind, OpenWireErrorKind::BadSize(0));
+        assert_eq!(failure(&[0xFF, 0xFF, 0xFF, 0xFE]).kind, OpenWireErrorKind::BadSize(-2));
         let http = failure(b"HTTP/1.1 400 Bad Request\r\n").kind;
-        assert_eq!(http, DecodeErrorKind::NotOpenWire("HTTP/".into()));
+        assert_eq!(http, OpenWireErrorKind::NotOpenWire("HTTP/".into()));
         let info = failure(&[0x7F, 0xFF, 0xFF, 0xFF, 1]).kind;
-        assert_eq!(info, DecodeErrorKind::FrameTooLarge { size: 0x7FFF_FFFF, limit: LIMITS.frame() });
+        assert_eq!(info, OpenWireErrorKind::FrameTooLarge { size: 0x7FFF_FFFF, limit: LIMITS.frame() });
     }
 
     #[test]
     fn a_message_too_large_is_named_before_it_is_all_there() {
         let body = failure(&dispatch(1 << 20, 0)[..BESIDES_BODY + 4]);
-        let kind = DecodeErrorKind::BodyTooLarge { size: 1 << 20, limit: 50 };
+        let kind = OpenWireErrorKind::BodyTooLarge { size: 1 << 20, limit: 50 };
         assert_eq!((body.kind, body.message_id.as_deref()), (kind, Some("ID:host-1:1:2:3")));
         let besides = failure(&dispatch(50, 0xFFFF));
-        assert!(matches!(besides.kind, DecodeErrorKind::FrameTooLarge { limit: 65586, .. }), "{besides}");
+        assert!(matches!(besides.kind, OpenWireErrorKind::FrameTooLarge { limit: 65586, .. }), "{besides}");
         assert_eq!(besides.message_id.as_deref(), Some("ID:host-1:1:2:3"));
         assert_eq!(decode(&[&dispatch(1 << 20, 0)[..BESIDES_BODY + 3]]), (vec![], None));
         let nonsense = failure(&wire(21, &[1; 70_000]));
@@ -265,13 +268,13 @@ mod tests {
     fn good_frames_before_a_bad_one_are_not_lost() {
         let (frames, failure) = decode(&[&[wire(10, b"ok"), wire(11, b""), vec![0; 4]].concat()]);
         assert_eq!(frames.len(), 2);
-        assert_eq!(failure.unwrap().kind, DecodeErrorKind::BadSize(0));
+        assert_eq!(failure.unwrap().kind, OpenWireErrorKind::BadSize(0));
     }
 
     #[test]
     fn a_trickle_pins_no_large_buffers_and_a_flood_is_not_copied() {
         let budget = Budget::new(1 << 20);
-        let mut decoder = Decoder::new(Limits::with_body(1 << 20), budget.clone());
+        let mut decoder = OpenWireDecoder::new(OpenWireLimits::with_body(1 << 20), budget.clone());
         let mut frames = Vec::new();
         decoder.buffer().extend_from_slice(&wire(10, b"small"));
         decoder.decode(&mut frames).unwrap();

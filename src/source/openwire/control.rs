@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::ids::{ConsumerId, Destination};
-use super::wire::{Fault, Reader, Writer};
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 
 /// Characters kept of an exception's class or message.
 const LONGEST_SHOWN: usize = 500;
@@ -26,14 +26,14 @@ impl fmt::Display for Thrown {
 
 impl Thrown {
     /// Without stack traces, which the offered wire format switches off.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         if !reader.bool()? {
             return Ok(None);
         }
         Ok(Some(Self { class: shown(reader.string()?), message: shown(reader.string()?) }))
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.bool(true);
         writer.string(Some(&self.class));
         writer.string(Some(&self.message));
@@ -64,7 +64,7 @@ pub struct ConsumerControl {
 }
 
 impl ConsumerControl {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             destination: Destination::read(reader)?,
             close: reader.bool()?,
@@ -76,7 +76,7 @@ impl ConsumerControl {
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         Destination::write(self.destination.as_ref(), writer);
         writer.bool(self.close);
         ConsumerId::write(self.consumer.as_ref(), writer);
@@ -102,7 +102,7 @@ pub struct ConnectionControl {
 }
 
 impl ConnectionControl {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let control = Self {
             close: reader.bool()?,
             exit: reader.bool()?,
@@ -117,7 +117,7 @@ impl ConnectionControl {
         Ok(control)
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         for flag in [self.close, self.exit, self.fault_tolerant, self.resume, self.suspend] {
             writer.bool(flag);
         }

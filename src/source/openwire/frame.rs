@@ -1,13 +1,13 @@
 //! One frame and the command in it (`activemq.md` 3.5), read and written.
 
-use super::ack::Ack;
-use super::codec::Frame;
+use super::ack::MessageAck;
+use super::codec::OpenWireFrame;
 use super::control::{ConnectionControl, ConsumerControl, Thrown};
 use super::ids::read_connection;
 use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, SessionInfo};
 use super::message::{Dispatch, MessageKind, WireMessage};
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
-use super::wire::{Fault, Reader, Writer};
 use super::wire_format::WireFormatInfo;
 
 /// What a frame says.
@@ -29,7 +29,7 @@ pub enum Command {
     ConsumerControl(ConsumerControl),
     ConnectionControl(ConnectionControl),
     MessageDispatch(Dispatch),
-    MessageAck(Ack),
+    MessageAck(MessageAck),
     /// A producer's message.
     Message(WireMessage),
     /// Also one that brings data, which is not read.
@@ -59,11 +59,11 @@ pub struct Received {
 /// message has a readable id the rest is never malformed, see [`WireMessage::unreadable`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of type {kind} can't be read: {what}, at byte {position}")]
-pub struct Malformed {
+pub struct MalformedError {
     /// The type of the frame.
     pub kind: u8,
     /// What is wrong.
-    pub what: Fault,
+    pub what: FieldError,
     /// Where in the fields.
     pub position: usize,
 }
@@ -72,9 +72,9 @@ pub struct Malformed {
 ///
 /// # Errors
 /// Its fields are not what its type says.
-pub fn decode(frame: &Frame) -> Result<Received, Malformed> {
-    let mut reader = Reader::new(&frame.fields);
-    Received::read(frame.kind, &mut reader).map_err(|what| Malformed {
+pub fn decode(frame: &OpenWireFrame) -> Result<Received, MalformedError> {
+    let mut reader = FieldReader::new(&frame.fields);
+    Received::read(frame.kind, &mut reader).map_err(|what| MalformedError {
         kind: frame.kind,
         what,
         position: reader.position(),
@@ -82,7 +82,7 @@ pub fn decode(frame: &Frame) -> Result<Received, Malformed> {
 }
 
 impl Received {
-    fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn read(kind: u8, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         if kind == types::WIRE_FORMAT_INFO {
             let command = Command::WireFormatInfo(WireFormatInfo::read(reader)?);
             reader.end()?;
@@ -98,7 +98,7 @@ impl Received {
 }
 
 impl Command {
-    fn read(kind: u8, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn read(kind: u8, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let command = match kind {
             types::BROKER_INFO => Self::BrokerInfo(BrokerInfo::read(reader)?),
             types::CONNECTION_INFO => Self::ConnectionInfo(ConnectionInfo::read(reader)?),
@@ -117,7 +117,7 @@ impl Command {
             types::CONNECTION_CONTROL => Self::ConnectionControl(ConnectionControl::read(reader)?),
             // It may be unreadable and yet good, so it looks at its end by itself.
             types::MESSAGE_DISPATCH => return Dispatch::read(reader).map(Self::MessageDispatch),
-            types::MESSAGE_ACK => Self::MessageAck(Ack::read(reader)?),
+            types::MESSAGE_ACK => Self::MessageAck(MessageAck::read(reader)?),
             types::RESPONSE => Self::Response { correlation_id: reader.int()? },
             types::EXCEPTION_RESPONSE => Self::ExceptionResponse {
                 correlation_id: reader.int()?,
@@ -161,7 +161,7 @@ impl Command {
     /// Appends the command as a frame. WireFormatInfo has neither number nor flag; `Other` has no fields.
     pub fn encode(&self, command_id: i32, response_required: bool, out: &mut Vec<u8>) {
         let start = out.len();
-        let mut writer = Writer(out);
+        let mut writer = FieldWriter(out);
         writer.int(0);
         writer.byte(self.kind());
         if !matches!(self, Self::WireFormatInfo(_) | Self::Other(0)) {
@@ -173,7 +173,7 @@ impl Command {
         out[start..start + size_of::<u32>()].copy_from_slice(&size.to_be_bytes());
     }
 
-    fn write_fields(&self, writer: &mut Writer<'_>) {
+    fn write_fields(&self, writer: &mut FieldWriter<'_>) {
         match self {
             Self::WireFormatInfo(info) => info.write(writer),
             Self::BrokerInfo(info) => info.write(writer),
@@ -227,7 +227,7 @@ mod tests {
             usize::try_from(u32::from_be_bytes(wire[..4].try_into().unwrap())).unwrap(),
             wire.len() - 4
         );
-        decode(&Frame { kind: wire[4], fields }).unwrap()
+        decode(&OpenWireFrame { kind: wire[4], fields }).unwrap()
     }
 
     /// Both ways.
@@ -305,7 +305,7 @@ mod tests {
             command: { Command::Response { correlation_id: 9 } },
         };
         let fields = Bytes::copy_from_slice(&wire[5..]);
-        assert_eq!(decode(&Frame { kind: 32, fields }).unwrap(), response);
+        assert_eq!(decode(&OpenWireFrame { kind: 32, fields }).unwrap(), response);
     }
 
     #[test]
@@ -322,16 +322,18 @@ mod tests {
 
     #[test]
     fn a_malformed_frame_says_what_and_where() {
-        let malformed = decode(&Frame { kind: 1, fields: Bytes::from_static(b"ActiveMX\0\0\0\x0c\0") });
+        let malformed =
+            decode(&OpenWireFrame { kind: 1, fields: Bytes::from_static(b"ActiveMX\0\0\0\x0c\0") });
         let shown = malformed.unwrap_err().to_string();
         assert_eq!(shown, "a frame of type 1 can't be read: it does not begin with \"ActiveMQ\", at byte 8");
-        let short = decode(&Frame { kind: 30, fields: Bytes::from_static(&[0; 7]) });
+        let short = decode(&OpenWireFrame { kind: 30, fields: Bytes::from_static(&[0; 7]) });
         assert_eq!(short.unwrap_err().position, 5);
         // A text longer than the frame, and brokers within brokers for ever.
-        let text = decode(&Frame { kind: 4, fields: Bytes::from_static(b"\0\0\0\0\0\x01\x79\x01\xff\xff") });
+        let text =
+            decode(&OpenWireFrame { kind: 4, fields: Bytes::from_static(b"\0\0\0\0\0\x01\x79\x01\xff\xff") });
         assert_eq!(text.unwrap_err().what, "it ends too early");
         let brokers = [0, 0, 0, 0, 0].into_iter().chain([0, 0, 1, 0, 1, 1, 2, 0, 0, 0, 0, 0].repeat(100));
-        let brokers = decode(&Frame { kind: 2, fields: brokers.collect() });
+        let brokers = decode(&OpenWireFrame { kind: 2, fields: brokers.collect() });
         assert_eq!(brokers.unwrap_err().what, "its brokers are nested too deep");
     }
 }

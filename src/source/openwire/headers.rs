@@ -4,15 +4,15 @@ use bytes::Bytes;
 
 use super::ids::Destination;
 use super::message::{Dispatch, WireMessage};
+use super::primitives::FieldReader;
 use super::properties;
-use super::wire::Reader;
-use crate::source::text::java_text;
+use crate::source::java_text::java_text;
 
 /// The headers and properties of a MessageDispatch, given the fields of its frame. Headers have the names that
 /// STOMP gives them, and like there those that say nothing are left out; properties keep their own names.
 pub fn decode_headers(fields: &[u8]) -> Vec<(String, String)> {
     let fields = Bytes::copy_from_slice(fields);
-    let mut reader = Reader::new(&fields);
+    let mut reader = FieldReader::new(&fields);
     let numbers = reader.int().and_then(|_| reader.bool());
     match numbers.and_then(|_| Dispatch::read(&mut reader)) {
         Ok(Dispatch { message: Some(message), .. }) => headers_of(&message),

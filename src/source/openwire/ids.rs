@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
-use super::wire::{Fault, Reader, Writer};
 
 /// What a destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,14 @@ impl Destination {
         DESTINATION_KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or("", |(.., prefix)| prefix)
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         let Some(found) = reader.object()? else { return Ok(None) };
         let known = DESTINATION_KINDS.iter().find(|(_, id, _)| *id == found);
         let (kind, ..) = *known.ok_or("a destination is neither queue nor topic")?;
         Ok(Some(Self { kind, name: reader.some_text()? }))
     }
 
-    pub(super) fn write(destination: Option<&Self>, writer: &mut Writer<'_>) {
+    pub(super) fn write(destination: Option<&Self>, writer: &mut FieldWriter<'_>) {
         let Some(destination) = destination else { return writer.null() };
         let known = DESTINATION_KINDS.iter().find(|(kind, ..)| *kind == destination.kind);
         writer.object(known.map_or(0, |(_, id, _)| *id));
@@ -58,11 +58,11 @@ impl Destination {
 }
 
 /// A connection's own name for itself.
-pub(super) fn read_connection(reader: &mut Reader<'_>) -> Result<Option<Bytes>, Fault> {
-    reader.object_of(types::CONNECTION, Reader::some_text)
+pub(super) fn read_connection(reader: &mut FieldReader<'_>) -> Result<Option<Bytes>, FieldError> {
+    reader.object_of(types::CONNECTION, FieldReader::some_text)
 }
 
-pub(super) fn write_connection(connection: &[u8], writer: &mut Writer<'_>) {
+pub(super) fn write_connection(connection: &[u8], writer: &mut FieldWriter<'_>) {
     writer.object(types::CONNECTION);
     writer.text(Some(connection));
 }
@@ -79,23 +79,23 @@ pub struct ConsumerId {
 }
 
 impl ConsumerId {
-    pub(super) fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read_fields(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         Ok(Self { connection: reader.some_text()?, session: reader.long()?, value: reader.long()? })
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         reader.object_of(types::CONSUMER, Self::read_fields)
     }
 
-    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    pub(super) fn skip(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
         reader.object_of(types::CONSUMER, skip_id_with_two_numbers).map(|_| ())
     }
 
-    pub(super) fn write(consumer: Option<&Self>, writer: &mut Writer<'_>) {
+    pub(super) fn write(consumer: Option<&Self>, writer: &mut FieldWriter<'_>) {
         writer.object_of(types::CONSUMER, consumer, |writer, consumer| consumer.write_fields(writer));
     }
 
-    pub(super) fn write_fields(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write_fields(&self, writer: &mut FieldWriter<'_>) {
         writer.text(Some(&self.connection));
         writer.long(self.session);
         writer.long(self.value);
@@ -115,32 +115,32 @@ pub struct ProducerId {
 
 impl ProducerId {
     /// On the wire the value comes before the session, the other way round than in a consumer's id.
-    pub(super) fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read_fields(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let (connection, value, session) = (reader.some_text()?, reader.long()?, reader.long()?);
         Ok(Self { connection, session, value })
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         reader.object_of(types::PRODUCER, Self::read_fields)
     }
 
-    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    pub(super) fn skip(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
         reader.object_of(types::PRODUCER, skip_id_with_two_numbers).map(|_| ())
     }
 
-    pub(super) fn write_fields(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write_fields(&self, writer: &mut FieldWriter<'_>) {
         writer.text(Some(&self.connection));
         writer.long(self.value);
         writer.long(self.session);
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.object(types::PRODUCER);
         self.write_fields(writer);
     }
 }
 
-fn skip_id_with_two_numbers(reader: &mut Reader<'_>) -> Result<(), Fault> {
+fn skip_id_with_two_numbers(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
     reader.skip_text()?;
     reader.take(2 * size_of::<i64>()).map(|_| ())
 }
@@ -163,8 +163,8 @@ impl MessageId {
     ///
     /// # Errors
     /// It is no id, or null.
-    pub fn from_raw(raw: &Bytes) -> Result<Self, Fault> {
-        let mut reader = Reader::new(raw);
+    pub fn from_raw(raw: &Bytes) -> Result<Self, FieldError> {
+        let mut reader = FieldReader::new(raw);
         let id = Self::read(&mut reader)?.ok_or("a message id is missing")?;
         reader.end().map(|()| id)
     }
@@ -172,7 +172,7 @@ impl MessageId {
     /// The id as it stands in acknowledgements.
     pub fn to_raw(&self) -> Bytes {
         let mut raw = Vec::with_capacity(self.producer.connection.len() + 48);
-        self.write(&mut Writer(&mut raw));
+        self.write(&mut FieldWriter(&mut raw));
         raw.into()
     }
 
@@ -197,7 +197,7 @@ impl MessageId {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         reader.object_of(types::MESSAGE_ID, |reader| {
             Ok(Self {
                 text_view: reader.text()?,
@@ -208,7 +208,7 @@ impl MessageId {
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.object(types::MESSAGE_ID);
         writer.text(self.text_view.as_deref());
         self.producer.write(writer);
@@ -237,7 +237,7 @@ fn write_decimal(number: i64, out: &mut Vec<u8>) {
 }
 
 /// Skips a transaction's id, or null.
-pub(super) fn skip_transaction(reader: &mut Reader<'_>) -> Result<(), Fault> {
+pub(super) fn skip_transaction(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
     match reader.object()? {
         None => Ok(()),
         Some(types::LOCAL_TRANSACTION) => {
@@ -254,9 +254,9 @@ pub(super) fn skip_transaction(reader: &mut Reader<'_>) -> Result<(), Fault> {
 }
 
 /// Skips an array of broker ids.
-pub(super) fn skip_brokers(reader: &mut Reader<'_>) -> Result<(), Fault> {
+pub(super) fn skip_brokers(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
     for _ in 0..reader.count()? {
-        reader.object_of(types::BROKER, Reader::skip_text)?;
+        reader.object_of(types::BROKER, FieldReader::skip_text)?;
     }
     Ok(())
 }

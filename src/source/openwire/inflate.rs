@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::wire::Fault;
+use super::primitives::FieldError;
 
 /// How many times its size deflate can make of anything, rounded up.
 const MOST_INFLATED: u64 = 1040;
@@ -10,7 +10,7 @@ const MOST_INFLATED: u64 = 1040;
 /// Java's buffers begin with at most so many bytes and double.
 const SURPLUS: usize = 4 << 10;
 
-const CORRUPT: Fault = "it can't be decompressed";
+const CORRUPT: FieldError = "it can't be decompressed";
 
 /// flate2's own reader takes a stream that stops before its checksum for one that has ended.
 pub(super) struct Inflater<'a> {
@@ -30,7 +30,7 @@ impl<'a> Inflater<'a> {
     }
 
     /// The next `length` bytes, which are the body, and a look at what is behind it.
-    pub(super) fn body(&mut self, length: usize) -> Result<Vec<u8>, Fault> {
+    pub(super) fn body(&mut self, length: usize) -> Result<Vec<u8>, FieldError> {
         if !self.may_hold(length) {
             return Err("it is shorter than it says");
         }
@@ -48,7 +48,7 @@ impl<'a> Inflater<'a> {
     }
 
     /// Inflates as much as `out` has room for.
-    pub(super) fn fill(&mut self, mut out: &mut [u8]) -> Result<(), Fault> {
+    pub(super) fn fill(&mut self, mut out: &mut [u8]) -> Result<(), FieldError> {
         while !out.is_empty() {
             match self.inflate(out)? {
                 0 => return Err(CORRUPT),
@@ -59,7 +59,7 @@ impl<'a> Inflater<'a> {
     }
 
     /// Inflates into `out` what it has room for, and returns how much that is; nothing only at the end.
-    fn inflate(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
+    fn inflate(&mut self, out: &mut [u8]) -> Result<usize, FieldError> {
         let (read, written) = (self.zlib.total_in(), self.zlib.total_out());
         let status =
             self.zlib.decompress(self.compressed, out, FlushDecompress::None).map_err(|_| CORRUPT)?;

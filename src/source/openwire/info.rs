@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::ids::{ConsumerId, Destination, ProducerId, read_connection, skip_brokers, write_connection};
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
-use super::wire::{Fault, Reader, Writer};
 use crate::secret::Secret;
 
 /// BrokerInfo within BrokerInfo.
@@ -20,13 +20,13 @@ pub struct BrokerInfo {
 }
 
 impl BrokerInfo {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         Self::read_at(reader, DEEPEST)
     }
 
-    fn read_at(reader: &mut Reader<'_>, depth: usize) -> Result<Self, Fault> {
+    fn read_at(reader: &mut FieldReader<'_>, depth: usize) -> Result<Self, FieldError> {
         let below = depth.checked_sub(1).ok_or("its brokers are nested too deep")?;
-        let id = reader.object_of(types::BROKER, Reader::string)?.flatten();
+        let id = reader.object_of(types::BROKER, FieldReader::string)?.flatten();
         let url = reader.string()?;
         for _ in 0..reader.count()? {
             reader.object_of(types::BROKER_INFO, |reader| {
@@ -42,7 +42,7 @@ impl BrokerInfo {
         Ok(Self { id, url, name })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.object_of(types::BROKER, self.id.as_ref(), |writer, id| writer.string(Some(id)));
         writer.string(self.url.as_deref());
         writer.null(); // peerBrokerInfos
@@ -73,7 +73,7 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let connection = read_connection(reader)?.ok_or("it has no connection id")?;
         let client_id = reader.string()?;
         let password = reader.string()?.map(Secret::new);
@@ -86,7 +86,7 @@ impl ConnectionInfo {
         Ok(Self { connection, client_id, password, user_name, manageable, client_master })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         write_connection(&self.connection, writer);
         writer.string(self.client_id.as_deref());
         writer.string(self.password.as_ref().map(Secret::reveal));
@@ -111,15 +111,15 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    fn read_fields(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn read_fields(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         Ok(Self { connection: reader.some_text()?, value: reader.long()? })
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         reader.object_of(types::SESSION, Self::read_fields)?.ok_or("it has no session id")
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.object(types::SESSION);
         writer.text(Some(&self.connection));
         writer.long(self.value);
@@ -166,7 +166,7 @@ impl ConsumerInfo {
         }
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let consumer = ConsumerId::read(reader)?.ok_or("it has no consumer id")?;
         let browser = reader.bool()?;
         let destination = Destination::read(reader)?.ok_or("it names no destination")?;
@@ -201,7 +201,7 @@ impl ConsumerInfo {
         })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         ConsumerId::write(Some(&self.consumer), writer);
         writer.bool(self.browser);
         Destination::write(Some(&self.destination), writer);
@@ -236,7 +236,7 @@ pub struct ProducerInfo {
 }
 
 impl ProducerInfo {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let producer = ProducerId::read(reader)?.ok_or("it has no producer id")?;
         let destination = Destination::read(reader)?;
         skip_brokers(reader)?;
@@ -244,7 +244,7 @@ impl ProducerInfo {
         Ok(Self { producer, destination, window: reader.int()? })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         self.producer.write(writer);
         Destination::write(self.destination.as_ref(), writer);
         writer.null(); // brokerPath
@@ -274,7 +274,7 @@ pub struct RemoveInfo {
 }
 
 impl RemoveInfo {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let object = match reader.object()?.ok_or("it does not say of what")? {
             types::CONNECTION => Removed::Connection(reader.some_text()?),
             types::SESSION => Removed::Session(SessionInfo::read_fields(reader)?),
@@ -285,7 +285,7 @@ impl RemoveInfo {
         Ok(Self { object, last_delivered: reader.long()? })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         match &self.object {
             Removed::Connection(connection) => write_connection(connection, writer),
             Removed::Session(session) => session.write(writer),

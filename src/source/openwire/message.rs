@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::ids::{ConsumerId, Destination, MessageId, ProducerId, skip_brokers, skip_transaction};
-use super::wire::{Fault, Reader, Writer};
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 
 /// What the body of a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Dispatch {
 impl Dispatch {
     /// Once the id of the message is known, what can't be read is said in the message, since it can still be
     /// acknowledged and kept as it is.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let (consumer, destination, kind) = Self::read_beginning(reader)?;
         let Some(kind) = kind else {
             let redelivery_counter = reader.int()?;
@@ -78,8 +78,8 @@ impl Dispatch {
     }
 
     fn read_beginning(
-        reader: &mut Reader<'_>,
-    ) -> Result<(ConsumerId, Option<Destination>, Option<MessageKind>), Fault> {
+        reader: &mut FieldReader<'_>,
+    ) -> Result<(ConsumerId, Option<Destination>, Option<MessageKind>), FieldError> {
         let consumer = ConsumerId::read(reader)?.ok_or("it names no consumer")?;
         let destination = Destination::read(reader)?;
         let kind = match reader.object()? {
@@ -89,7 +89,7 @@ impl Dispatch {
         Ok((consumer, destination, kind))
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         ConsumerId::write(Some(&self.consumer), writer);
         Destination::write(self.destination.as_ref(), writer);
         match &self.message {
@@ -138,7 +138,7 @@ pub struct WireMessage {
     /// When the broker got it: milliseconds since 1970, UTC.
     pub broker_in_time: i64,
     /// Why what comes after the id could not be read, if so.
-    pub unreadable: Option<Fault>,
+    pub unreadable: Option<FieldError>,
 }
 
 impl WireMessage {
@@ -175,13 +175,13 @@ impl WireMessage {
     }
 
     /// A message inside another command, from its own command id on.
-    fn read_id(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn read_id(kind: MessageKind, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         reader.int()?;
         reader.bool()?;
         Self::read_to_id(kind, reader)
     }
 
-    fn read_to_id(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    fn read_to_id(kind: MessageKind, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         ProducerId::skip(reader)?;
         let destination = Destination::read(reader)?;
         skip_transaction(reader)?;
@@ -193,12 +193,12 @@ impl WireMessage {
     }
 
     /// A message as a command of its own.
-    pub(super) fn read(kind: MessageKind, reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(kind: MessageKind, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let mut message = Self::read_to_id(kind, reader)?;
         message.read_rest(reader).map(|()| message)
     }
 
-    fn read_to_content(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn read_to_content(&mut self, reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
         skip_transaction(reader)?;
         self.group_id = reader.text()?;
         self.group_sequence = reader.int()?;
@@ -212,7 +212,7 @@ impl WireMessage {
         Ok(())
     }
 
-    fn read_rest(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn read_rest(&mut self, reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
         self.read_to_content(reader)?;
         self.content = reader.bytes()?;
         self.properties = reader.bytes()?;
@@ -237,7 +237,7 @@ impl WireMessage {
         Ok(())
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         self.id.producer.write(writer);
         Destination::write(self.destination.as_ref(), writer);
         writer.null(); // transactionId
@@ -279,7 +279,7 @@ impl WireMessage {
 /// The id of the message in a dispatch of which only the beginning is there, and how large its body is, if
 /// the beginning goes so far.
 pub(super) fn beginning(fields: &Bytes) -> Option<(MessageId, Option<usize>)> {
-    let mut reader = Reader::new(fields);
+    let mut reader = FieldReader::new(fields);
     let mut read_message = || {
         reader.int()?;
         reader.bool()?;

@@ -3,18 +3,18 @@
 //! one connection's conversation in [`session`]; none of it does I/O.
 
 pub mod ack;
-mod arrivals;
+mod batch_builder;
 pub mod body;
 pub mod codec;
 pub mod control;
 pub mod frame;
-mod greeting;
+mod handshake;
 pub mod headers;
 pub mod ids;
 mod inflate;
 pub mod info;
 pub mod message;
-mod paging;
+mod prefetch_credit;
 pub mod properties;
 #[cfg(test)]
 mod round_trip;
@@ -25,5 +25,5 @@ mod session_tests;
 mod testing;
 pub(crate) mod types;
 
-pub mod wire;
+pub mod primitives;
 pub mod wire_format;

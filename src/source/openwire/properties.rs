@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::wire::{Fault, Reader, Writer, java_bytes};
-use crate::source::text::java_text;
+use super::primitives::{FieldError, FieldReader, FieldWriter, java_bytes};
+use crate::source::java_text::java_text;
 
 /// Values in one map, all that are nested in it included.
 const MOST_VALUES: usize = 10_000;
@@ -78,9 +78,9 @@ impl fmt::Display for Value {
 ///
 /// # Errors
 /// It is no such map, or has more than 10,000 values or 16 levels.
-pub fn decode(raw: &Bytes) -> Result<Properties, Fault> {
-    let mut reader = Reader::new(raw);
-    let mut decoder = Decoder { values: 0 };
+pub fn decode(raw: &Bytes) -> Result<Properties, FieldError> {
+    let mut reader = FieldReader::new(raw);
+    let mut decoder = PropertiesDecoder { values: 0 };
     let properties = decoder.map(&mut reader, DEEPEST)?;
     reader.end().map(|()| properties)
 }
@@ -88,17 +88,17 @@ pub fn decode(raw: &Bytes) -> Result<Properties, Fault> {
 /// Writes a map.
 pub fn encode(properties: &[(String, Value)]) -> Bytes {
     let mut raw = Vec::new();
-    write_map(properties, &mut Writer(&mut raw));
+    write_map(properties, &mut FieldWriter(&mut raw));
     raw.into()
 }
 
-struct Decoder {
+struct PropertiesDecoder {
     values: usize,
 }
 
-impl Decoder {
+impl PropertiesDecoder {
     /// Nothing is reserved by an announced count, so no count needs to be believed.
-    fn map(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<Properties, Fault> {
+    fn map(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<Properties, FieldError> {
         let mut properties = Vec::new();
         let count = reader.int()?;
         if count < -1 {
@@ -112,7 +112,7 @@ impl Decoder {
         Ok(properties)
     }
 
-    fn list(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<Vec<Value>, Fault> {
+    fn list(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<Vec<Value>, FieldError> {
         let mut values = Vec::new();
         for _ in 0..reader.length()? {
             values.push(self.value(reader, depth)?);
@@ -120,7 +120,7 @@ impl Decoder {
         Ok(values)
     }
 
-    fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<Value, Fault> {
+    fn value(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<Value, FieldError> {
         self.values += 1;
         if self.values > MOST_VALUES {
             return Err("it has too many properties");
@@ -152,7 +152,7 @@ impl Decoder {
     }
 }
 
-fn write_map(properties: &[(String, Value)], writer: &mut Writer<'_>) {
+fn write_map(properties: &[(String, Value)], writer: &mut FieldWriter<'_>) {
     writer.length(properties.len());
     for (name, value) in properties {
         writer.plain_text(&java_bytes(name));
@@ -160,7 +160,7 @@ fn write_map(properties: &[(String, Value)], writer: &mut Writer<'_>) {
     }
 }
 
-fn write_value(value: &Value, writer: &mut Writer<'_>) {
+fn write_value(value: &Value, writer: &mut FieldWriter<'_>) {
     match value {
         Value::Null => writer.byte(0),
         Value::Bool(value) => {
@@ -215,7 +215,7 @@ fn write_value(value: &Value, writer: &mut Writer<'_>) {
     }
 }
 
-fn write_text(text: &str, writer: &mut Writer<'_>) {
+fn write_text(text: &str, writer: &mut FieldWriter<'_>) {
     let bytes = java_bytes(text);
     if text.encode_utf16().count() < BIG_TEXT {
         writer.byte(9);

@@ -5,9 +5,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::ack::{Ack, AckType};
+use super::ack::{AckType, MessageAck};
 use super::body::body;
-use super::codec::{Decoder, Frame, Limits};
+use super::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use super::control::{ConnectionControl, ConsumerControl, Thrown};
 use super::frame::{Command, Received, decode};
 use super::headers::decode_headers;
@@ -242,7 +242,7 @@ fn messaging() -> BoxedStrategy<Command> {
     let ack = (destination(), consumer(), kind, ids, any::<i32>()).prop_map(
         |(destination, consumer, kind, (first, last), count)| {
             let first = first.as_ref().map(MessageId::to_raw);
-            Command::MessageAck(Ack { destination, consumer, kind, first, last: last.to_raw(), count })
+            Command::MessageAck(MessageAck { destination, consumer, kind, first, last: last.to_raw(), count })
         },
     );
     prop_oneof![dispatch, ack, message().prop_map(Command::Message)].boxed()
@@ -252,8 +252,8 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![setting_up(), steering(), messaging()]
 }
 
-fn frames(wire: &[u8]) -> Vec<Frame> {
-    let mut decoder = Decoder::new(Limits::with_body(1 << 20), Budget::new(1 << 30));
+fn frames(wire: &[u8]) -> Vec<OpenWireFrame> {
+    let mut decoder = OpenWireDecoder::new(OpenWireLimits::with_body(1 << 20), Budget::new(1 << 30));
     decoder.buffer().extend_from_slice(wire);
     let mut frames = Vec::new();
     decoder.decode(&mut frames).unwrap();
@@ -287,7 +287,7 @@ proptest! {
         let mut wire = Vec::new();
         command.encode(1, false, &mut wire);
         let frame = frames(&wire).remove(0);
-        let tell = |fields: Bytes| decode(&Frame { kind: frame.kind, fields });
+        let tell = |fields: Bytes| decode(&OpenWireFrame { kind: frame.kind, fields });
         let mut longer = frame.fields.to_vec();
         longer.push(more);
         let shorter = frame.fields.slice(..less.index(frame.fields.len()));
@@ -317,7 +317,7 @@ proptest! {
         let id_ends = fields.windows(raw_id.len()).position(|window| window == raw_id).unwrap() + raw_id.len();
         let cut = id_ends + cut.index(fields.len() - id_ends);
         let fields = fields.slice(..cut);
-        let received = decode(&Frame { kind: 21, fields: fields.clone() }).unwrap();
+        let received = decode(&OpenWireFrame { kind: 21, fields: fields.clone() }).unwrap();
         let Command::MessageDispatch(Dispatch { message: Some(message), .. }) = received.command else {
             return Err(TestCaseError::fail("a dispatch"));
         };
@@ -339,7 +339,7 @@ proptest! {
         let fields = Bytes::from(fields);
         decode_headers(&fields);
         if let Ok(Received { command: Command::MessageDispatch(dispatch), .. }) =
-            decode(&Frame { kind, fields })
+            decode(&OpenWireFrame { kind, fields })
             && let Some(message) = dispatch.message
         {
             let limit = 1000;
@@ -362,7 +362,7 @@ proptest! {
         }
         let fields = Bytes::from(fields);
         decode_headers(&fields);
-        if let Ok(received) = decode(&Frame { kind: frame.kind, fields }) {
+        if let Ok(received) = decode(&OpenWireFrame { kind: frame.kind, fields }) {
             let mut again = Vec::new();
             received.command.encode(received.command_id, received.response_required, &mut again);
             prop_assert_eq!(frames(&again).len(), 1);

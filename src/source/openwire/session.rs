@@ -7,24 +7,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::ack::{Ack, AckType};
-use super::arrivals::Arrivals;
-use super::codec::{DecodeError, Decoder, Frame, Limits};
+use super::ack::{AckType, MessageAck};
+use super::batch_builder::BatchBuilder;
+use super::codec::{OpenWireDecodeError, OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use super::control::{ConsumerControl, Thrown};
 use super::frame::{Command, Received, decode};
-use super::greeting;
+use super::handshake;
 use super::ids::{ConsumerId, Destination};
 use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
 use super::message::Dispatch;
-use super::paging::Paging;
+use super::prefetch_credit::PrefetchCredit;
 use super::types;
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::doubt::Doubt;
-use crate::source::session::{Progress, Reach, Session};
+use crate::source::error::SourceError;
+use crate::source::late_acks::LateAcks;
+use crate::source::session::{Progress, Session, SessionMode};
 use crate::source::timers::Timers;
-use crate::source::trouble::Trouble;
 use crate::source::unacked::{Settled, Unacked};
 
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
@@ -48,7 +48,7 @@ const MEANT_FOR_US: [u8; 7] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum OpenWireStage {
     Greeting,
     LoggingIn,
     Subscribing,
@@ -67,14 +67,14 @@ struct Dispatched {
 /// See the module text.
 pub struct OpenWireSession {
     settings: Arc<SourceSettings>,
-    reach: Reach,
+    reach: SessionMode,
     budget: Budget,
-    decoder: Decoder,
+    decoder: OpenWireDecoder,
     /// What was read and not gone through yet, and what is wrong with the bytes behind it.
-    frames: Vec<Frame>,
-    broken: Option<DecodeError>,
+    frames: Vec<OpenWireFrame>,
+    broken: Option<OpenWireDecodeError>,
     output: Vec<u8>,
-    stage: Stage,
+    stage: OpenWireStage,
     timers: Timers,
     queue: Destination,
     /// Its connection has an id from the login on.
@@ -83,37 +83,37 @@ pub struct OpenWireSession {
     commands: i32,
     /// The number of the command whose response ends the stage.
     awaited: i32,
-    paging: Paging,
+    paging: PrefetchCredit,
     unacked: Unacked<Dispatched>,
-    doubt: Doubt,
+    doubt: LateAcks,
     /// The number of the command whose response says that all acknowledgements before it are processed.
     ordered: Option<i32>,
 }
 
 impl OpenWireSession {
     /// Begins with WireFormatInfo.
-    pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
-        let limits = Limits::of(&settings);
+    pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
+        let limits = OpenWireLimits::of(&settings);
         let mut session = Self {
-            decoder: Decoder::new(limits, budget.clone()),
+            decoder: OpenWireDecoder::new(limits, budget.clone()),
             reach,
             budget,
             frames: Vec::new(),
             broken: None,
             output: Vec::new(),
-            stage: Stage::Greeting,
+            stage: OpenWireStage::Greeting,
             timers: Timers::new(&settings, reach, GREETING, now),
             queue: Destination::queue(settings.queue()),
             consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
             commands: 0,
             awaited: 0,
-            paging: Paging::new(settings.prefetch),
+            paging: PrefetchCredit::new(settings.prefetch),
             unacked: Unacked::default(),
-            doubt: Doubt::new(settings.prefetch, now),
+            doubt: LateAcks::new(settings.prefetch, now),
             ordered: None,
             settings,
         };
-        let offer = Command::WireFormatInfo(greeting::offer(&session.settings, limits));
+        let offer = Command::WireFormatInfo(handshake::offer(&session.settings, limits));
         offer.encode(0, false, &mut session.output);
         session
     }
@@ -125,7 +125,7 @@ impl OpenWireSession {
     }
 
     /// Sends what the broker must answer for the session to go on to the next stage.
-    fn ask(&mut self, what: &'static str, command: &Command, stage: Stage, now: Instant) {
+    fn ask(&mut self, what: &'static str, command: &Command, stage: OpenWireStage, now: Instant) {
         self.commands = self.commands.wrapping_add(1);
         self.awaited = self.commands;
         command.encode(self.commands, true, &mut self.output);
@@ -134,11 +134,11 @@ impl OpenWireSession {
         self.stage = stage;
     }
 
-    fn log_in(&mut self, broker: &WireFormatInfo, now: Instant) -> Result<(), Trouble> {
-        self.timers.heart = greeting::agree(&self.settings, broker, now)?;
-        self.consumer.connection = greeting::random_id(&self.settings)?;
-        let login = greeting::login(&self.settings, self.consumer.connection.clone());
-        self.ask("the login", &Command::ConnectionInfo(login), Stage::LoggingIn, now);
+    fn log_in(&mut self, broker: &WireFormatInfo, now: Instant) -> Result<(), SourceError> {
+        self.timers.heart = handshake::agree(&self.settings, broker, now)?;
+        self.consumer.connection = handshake::random_id(&self.settings)?;
+        let login = handshake::login(&self.settings, self.consumer.connection.clone());
+        self.ask("the login", &Command::ConnectionInfo(login), OpenWireStage::LoggingIn, now);
         Ok(())
     }
 
@@ -160,16 +160,16 @@ impl OpenWireSession {
         self.send(&self.session_info(), now);
         let prefetch = i32::try_from(self.settings.prefetch).unwrap_or(i32::MAX);
         let mut consumer = ConsumerInfo::new(self.consumer.clone(), self.queue.clone(), prefetch);
-        consumer.browser = self.reach == Reach::Browse;
+        consumer.browser = self.reach == SessionMode::Browse;
         consumer.exclusive = !consumer.browser && self.settings.ordering == Ordering::Strict;
-        self.ask("the subscription", &Command::ConsumerInfo(consumer), Stage::Subscribing, now);
+        self.ask("the subscription", &Command::ConsumerInfo(consumer), OpenWireStage::Subscribing, now);
     }
 
     fn activate(&mut self, now: Instant, progress: &mut Progress) {
         progress.subscribed = true;
-        self.stage = Stage::Active;
+        self.stage = OpenWireStage::Active;
         self.timers.answered(now);
-        if self.reach == Reach::Browse {
+        if self.reach == SessionMode::Browse {
             self.timers.ask("the messages that wait", now);
         }
     }
@@ -178,11 +178,11 @@ impl OpenWireSession {
     /// after the one that uses the budget up (I4).
     fn read_frames(
         &mut self,
-        frames: &[Frame],
+        frames: &[OpenWireFrame],
         now: Instant,
         progress: &mut Progress,
-    ) -> Result<usize, Trouble> {
-        let mut arrivals = Arrivals::new(self.settings.max_body, &self.budget, frames.len(), progress);
+    ) -> Result<usize, SourceError> {
+        let mut arrivals = BatchBuilder::new(self.settings.max_body, &self.budget, frames.len(), progress);
         let mut count = 0;
         let mut outcome = Ok(());
         for frame in frames {
@@ -193,36 +193,36 @@ impl OpenWireSession {
             }
         }
         arrivals.finish(progress);
-        self.keep_paging(now);
+        self.extend_credit(now);
         outcome.map(|()| count)
     }
 
     fn on_frame(
         &mut self,
-        frame: &Frame,
+        frame: &OpenWireFrame,
         now: Instant,
-        arrivals: &mut Arrivals,
+        arrivals: &mut BatchBuilder,
         progress: &mut Progress,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SourceError> {
         let Received { command_id, response_required, command } = match decode(frame) {
             Ok(received) => received,
             Err(malformed) if MEANT_FOR_US.contains(&malformed.kind) => {
-                return Err(Trouble::protocol(malformed.to_string(), None));
+                return Err(SourceError::protocol(malformed.to_string(), None));
             }
             Err(_) => return Ok(()),
         };
         match (command, self.stage) {
-            (Command::MessageDispatch(_), Stage::Closing) => Ok(()),
-            (Command::MessageDispatch(dispatch), Stage::Active) => {
+            (Command::MessageDispatch(_), OpenWireStage::Closing) => Ok(()),
+            (Command::MessageDispatch(dispatch), OpenWireStage::Active) => {
                 self.on_dispatch(dispatch, frame, now, arrivals, progress)
             }
             // Messages may come before the response, and are as good as it (`activemq.md` 3.6).
-            (Command::MessageDispatch(dispatch), Stage::Subscribing) => {
+            (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing) => {
                 self.activate(now, progress);
                 self.on_dispatch(dispatch, frame, now, arrivals, progress)
             }
             (Command::MessageDispatch(_), stage) => {
-                Err(Trouble::protocol(format!("a message while {stage:?}"), None))
+                Err(SourceError::protocol(format!("a message while {stage:?}"), None))
             }
             (Command::Response { correlation_id }, _) if Some(correlation_id) == self.ordered => {
                 self.doubt.is_settled();
@@ -235,7 +235,7 @@ impl OpenWireSession {
             (Command::ExceptionResponse { exception, .. } | Command::ConnectionError { exception }, _) => {
                 Err(self.refused(exception))
             }
-            (Command::WireFormatInfo(broker), Stage::Greeting) => self.log_in(&broker, now),
+            (Command::WireFormatInfo(broker), OpenWireStage::Greeting) => self.log_in(&broker, now),
             (Command::KeepAliveInfo, _) if response_required => {
                 // One that takes no answers needs none, and must not make us keep them.
                 if self.output.len() < MOST_UNTAKEN {
@@ -246,9 +246,9 @@ impl OpenWireSession {
             }
             (
                 Command::ConsumerControl(ConsumerControl { close: true, .. }),
-                Stage::Subscribing | Stage::Active,
-            ) => Err(Trouble::ConsumerClosed),
-            (Command::ShutdownInfo, _) => Err(Trouble::Closed("the broker shuts down".to_owned())),
+                OpenWireStage::Subscribing | OpenWireStage::Active,
+            ) => Err(SourceError::ConsumerClosed),
+            (Command::ShutdownInfo, _) => Err(SourceError::Closed("the broker shuts down".to_owned())),
             // Whatever else it tells, such as its name, its friends or a prefetch of its own, is of no use here.
             _ => Ok(()),
         }
@@ -256,53 +256,55 @@ impl OpenWireSession {
 
     fn on_response(&mut self, now: Instant, progress: &mut Progress) {
         match (self.stage, self.reach) {
-            (Stage::LoggingIn, Reach::Browse | Reach::Subscribe) => self.subscribe(now),
-            (Stage::LoggingIn, Reach::Login) | (Stage::Subscribing, _) => self.activate(now, progress),
-            (Stage::Closing, _) => {
+            (OpenWireStage::LoggingIn, SessionMode::Browse | SessionMode::Subscribe) => self.subscribe(now),
+            (OpenWireStage::LoggingIn, SessionMode::Login) | (OpenWireStage::Subscribing, _) => {
+                self.activate(now, progress)
+            }
+            (OpenWireStage::Closing, _) => {
                 progress.closed = true;
                 self.doubt.is_settled();
                 self.send(&Command::ShutdownInfo, now);
             }
-            (Stage::Greeting | Stage::Active, _) => {}
+            (OpenWireStage::Greeting | OpenWireStage::Active, _) => {}
         }
     }
 
     fn on_dispatch(
         &mut self,
         dispatch: Dispatch,
-        frame: &Frame,
+        frame: &OpenWireFrame,
         now: Instant,
-        arrivals: &mut Arrivals,
+        arrivals: &mut BatchBuilder,
         progress: &mut Progress,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SourceError> {
         let Some(message) = dispatch.message else {
             // A browser is told of the end so.
-            if self.reach == Reach::Browse {
+            if self.reach == SessionMode::Browse {
                 self.close(now, 0);
             }
             return Ok(());
         };
         arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
-        self.timers.stir(now);
+        self.timers.touch(now);
         self.doubt.came(1, now);
         self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
-        if self.reach == Reach::Browse && self.unacked.len() >= self.settings.prefetch as usize {
+        if self.reach == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
             self.close(now, 0);
         }
         Ok(())
     }
 
-    fn refused(&self, exception: Thrown) -> Trouble {
+    fn refused(&self, exception: Thrown) -> SourceError {
         let Thrown { class, message } = exception;
         let words = if message.is_empty() { class } else { message };
-        let logging_in = matches!(self.stage, Stage::Greeting | Stage::LoggingIn);
-        Trouble::from_broker(&words, logging_in)
+        let logging_in = matches!(self.stage, OpenWireStage::Greeting | OpenWireStage::LoggingIn);
+        SourceError::from_broker(&words, logging_in)
     }
 
     /// Says what `kind` says of the oldest `count` messages, from `first` to `last`; ids as they came. Java's client
     /// names the first as well; Artemis takes only the last for meant where it is missing.
     fn acknowledge(&mut self, kind: AckType, first: Option<Bytes>, last: Bytes, count: usize, now: Instant) {
-        let ack = Command::MessageAck(Ack {
+        let ack = Command::MessageAck(MessageAck {
             destination: self.queue.clone(),
             consumer: self.consumer.clone(),
             kind,
@@ -314,9 +316,9 @@ impl OpenWireSession {
     }
 
     /// Keeps messages coming while those that have come are being settled (D3).
-    fn keep_paging(&mut self, now: Instant) {
-        if self.stage == Stage::Active
-            && self.reach == Reach::Subscribe
+    fn extend_credit(&mut self, now: Instant) {
+        if self.stage == OpenWireStage::Active
+            && self.reach == SessionMode::Subscribe
             && self.paging.is_due(self.unacked.len(), now)
             && let Some(newest) = self.unacked.newest()
         {
@@ -335,7 +337,7 @@ impl Session for OpenWireSession {
         self.decoder.buffer()
     }
 
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError> {
         let mut frames = std::mem::take(&mut self.frames);
         // With frames left from the last time nothing new was read.
         if frames.is_empty() {
@@ -347,7 +349,9 @@ impl Session for OpenWireSession {
         progress.unread = !frames.is_empty();
         self.frames = frames;
         match self.broken.take_if(|_| !progress.unread) {
-            Some(error) => Err(error.trouble((self.stage == Stage::Greeting).then_some("OpenWire"))),
+            Some(error) => {
+                Err(error.into_source_error((self.stage == OpenWireStage::Greeting).then_some("OpenWire")))
+            }
             None => Ok(()),
         }
     }
@@ -358,7 +362,7 @@ impl Session for OpenWireSession {
 
     fn ack(&mut self, now: Instant, through: u64) {
         if let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) {
-            self.timers.stir(now);
+            self.timers.touch(now);
             self.paging.acknowledged(self.unacked.len());
             let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);
             self.acknowledge(AckType::Standard, Some(first), newest.raw_id, count, now);
@@ -377,8 +381,9 @@ impl Session for OpenWireSession {
     }
 
     fn close(&mut self, now: Instant, taken: u64) {
-        let consumes = matches!(self.stage, Stage::Subscribing | Stage::Active) && self.reach != Reach::Login;
-        if self.stage == Stage::Closing {
+        let consumes = matches!(self.stage, OpenWireStage::Subscribing | OpenWireStage::Active)
+            && self.reach != SessionMode::Login;
+        if self.stage == OpenWireStage::Closing {
             return;
         }
         let last_delivered = self.last_delivered(taken);
@@ -388,7 +393,7 @@ impl Session for OpenWireSession {
         }
         let object = Removed::Connection(self.consumer.connection.clone());
         let goodbye = Command::RemoveInfo(RemoveInfo { object, last_delivered });
-        self.ask("the goodbye", &goodbye, Stage::Closing, now);
+        self.ask("the goodbye", &goodbye, OpenWireStage::Closing, now);
     }
 
     fn reading(&mut self, now: Instant, reading: bool) {
@@ -397,13 +402,13 @@ impl Session for OpenWireSession {
 
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
-        let pages = self.stage == Stage::Active && self.reach == Reach::Subscribe;
+        let pages = self.stage == OpenWireStage::Active && self.reach == SessionMode::Subscribe;
         let paging = self.paging.deadline().filter(|_| pages);
         paging.map_or(timers, |paging| paging.min(timers))
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
-        self.keep_paging(now);
+    fn tick(&mut self, now: Instant) -> Result<(), SourceError> {
+        self.extend_credit(now);
         if self.timers.tick(now, self.unacked.is_empty())? {
             self.send(&Command::KeepAliveInfo, now);
         }

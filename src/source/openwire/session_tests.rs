@@ -11,17 +11,19 @@ use super::frame::{Command, Received};
 use super::ids::{ConsumerId, Destination};
 use super::info::Removed;
 use super::message::{Dispatch, MessageKind, WireMessage};
-use super::testing::{SECOND, Talk, dispatch, dispatch_of, dispatches, message, offer, response, thrown};
+use super::testing::{
+    OpenWirePeer, SECOND, dispatch, dispatch_of, dispatches, message, offer, response, thrown,
+};
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::session::{Reach, Session};
+use crate::source::error::{Retry, SourceError};
+use crate::source::session::{Session, SessionMode};
 use crate::source::testing::settings;
-use crate::source::trouble::{Retry, Trouble};
 
 #[test]
 fn greets_logs_in_and_subscribes() {
-    let mut talk = Talk::begin(settings());
+    let mut talk = OpenWirePeer::begin(settings());
     let said = talk.said();
     let [Received { command: Command::WireFormatInfo(ours), .. }] = &said[..] else { panic!("{said:?}") };
     assert_eq!((ours.version, ours.inactivity(), ours.initial_delay()), (12, 20 * SECOND, 10 * SECOND));
@@ -60,7 +62,7 @@ fn greets_logs_in_and_subscribes() {
 #[test]
 fn every_connection_has_an_id_of_its_own() {
     let connection = || {
-        let mut talk = Talk::greeted(settings());
+        let mut talk = OpenWirePeer::greeted(settings());
         match talk.said().pop() {
             Some(Received { command: Command::ConnectionInfo(login), .. }) => login.connection,
             other => panic!("{other:?}"),
@@ -72,7 +74,7 @@ fn every_connection_has_an_id_of_its_own() {
 
 #[test]
 fn strict_ordering_asks_to_be_the_only_one() {
-    let mut talk = Talk::greeted(SourceSettings { ordering: Ordering::Strict, ..settings() });
+    let mut talk = OpenWirePeer::greeted(SourceSettings { ordering: Ordering::Strict, ..settings() });
     talk.hear(&[response(1)]).unwrap();
     let said = talk.said();
     assert!(
@@ -84,7 +86,7 @@ fn strict_ordering_asks_to_be_the_only_one() {
 
 #[test]
 fn a_check_logs_in_only() {
-    let mut talk = Talk::reaching(Reach::Login, settings());
+    let mut talk = OpenWirePeer::reaching(SessionMode::Login, settings());
     talk.hear(&[offer(SECOND), response(1)]).unwrap();
     assert!(talk.progress.subscribed);
     talk.said();
@@ -100,7 +102,7 @@ fn a_check_logs_in_only() {
 
 #[test]
 fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let mut commands = dispatches(1..=4);
     commands.push(dispatch_of(message(5), 2));
     talk.hear(&commands).unwrap();
@@ -124,19 +126,19 @@ fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
 
 #[test]
 fn messages_may_come_before_the_answer_to_the_subscription() {
-    let mut talk = Talk::greeted(settings());
+    let mut talk = OpenWirePeer::greeted(settings());
     talk.hear(&[response(1), dispatch(1)]).unwrap();
     assert!(talk.progress.subscribed && talk.progress.messages.len() == 1);
     talk.hear(&[response(3), dispatch(2)]).unwrap();
     assert_eq!(talk.progress.messages.len(), 2);
     talk.later(SECOND * 11).unwrap();
-    let unasked = Talk::begin(settings()).hear(&[dispatch(1)]).unwrap_err();
-    assert!(matches!(unasked, Trouble::Protocol { .. }), "{unasked}");
+    let unasked = OpenWirePeer::begin(settings()).hear(&[dispatch(1)]).unwrap_err();
+    assert!(matches!(unasked, SourceError::Protocol { .. }), "{unasked}");
 }
 
 #[test]
 fn the_broker_is_kept_going_while_nothing_is_settled() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     talk.hear(&dispatches(1..=24)).unwrap();
     assert_eq!(talk.acks(), []);
     talk.hear(&dispatches(25..=25)).unwrap();
@@ -150,7 +152,7 @@ fn the_broker_is_kept_going_while_nothing_is_settled() {
 
 #[test]
 fn text_of_java_is_repaired_and_bytes_are_not_touched() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let mut text = message(1);
     text.content = Some(text_content("\u{1F600}"));
     let mut bytes = message(2);
@@ -164,7 +166,7 @@ fn text_of_java_is_repaired_and_bytes_are_not_touched() {
 
 #[test]
 fn what_cannot_be_read_is_a_message_all_the_same() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let map =
         WireMessage { kind: MessageKind::Map, content: Some(Bytes::from_static(b"\0\0")), ..message(1) };
     let corrupt = WireMessage { compressed: true, ..message(2) };
@@ -193,10 +195,10 @@ fn what_cannot_be_read_is_a_message_all_the_same() {
 fn a_body_too_large_is_named_after_the_good_ones() {
     let large = |content: String| WireMessage { content: Some(text_content(&content)), ..message(2) };
     for content in ["x".repeat(1001), "x".repeat(1 << 20)] {
-        let mut talk = Talk::subscribed(settings());
+        let mut talk = OpenWirePeer::subscribed(settings());
         let trouble = talk.hear(&[dispatch(1), dispatch_of(large(content), 0)]).unwrap_err();
         assert!(
-            matches!(&trouble, Trouble::BodyTooLarge { message_id, .. }
+            matches!(&trouble, SourceError::BodyTooLarge { message_id, .. }
             if message_id == "ID:producer-1:2:3:2"),
             "{trouble}"
         );
@@ -207,7 +209,7 @@ fn a_body_too_large_is_named_after_the_good_ones() {
 
 #[test]
 fn beats_in_thirds_and_judges_at_twice_the_smaller_inactivity() {
-    let mut talk = Talk::begin(settings());
+    let mut talk = OpenWirePeer::begin(settings());
     talk.hear(&[offer(12 * SECOND), response(1), response(3)]).unwrap();
     talk.said();
     talk.later(SECOND * 3).unwrap();
@@ -218,12 +220,12 @@ fn beats_in_thirds_and_judges_at_twice_the_smaller_inactivity() {
     talk.hear(&[Command::KeepAliveInfo]).unwrap();
     assert_eq!(talk.said(), []);
     talk.later(SECOND * 26).unwrap();
-    assert!(matches!(talk.later(SECOND), Err(Trouble::Silent(27))));
+    assert!(matches!(talk.later(SECOND), Err(SourceError::Silent(27))));
 }
 
 #[test]
 fn a_question_for_life_is_answered_with_its_number() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let mut asked = Vec::new();
     Command::KeepAliveInfo.encode(77, true, &mut asked);
     talk.hear_bytes(&asked).unwrap();
@@ -233,7 +235,7 @@ fn a_question_for_life_is_answered_with_its_number() {
 
 #[test]
 fn one_that_asks_for_life_and_takes_no_answers_costs_no_memory() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let asked: Vec<Command> = vec![Command::KeepAliveInfo; 1000];
     let mut bytes = Vec::new();
     asked.iter().for_each(|command| command.encode(77, true, &mut bytes));
@@ -247,13 +249,13 @@ fn one_that_asks_for_life_and_takes_no_answers_costs_no_memory() {
 
 #[test]
 fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
-    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    let mut talk = OpenWirePeer::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.hear(&[dispatch(1)]).unwrap();
     talk.later(SECOND * 2000).unwrap();
     talk.session.ack(talk.now, 1);
     talk.later(SECOND * 899).unwrap();
-    assert!(matches!(talk.later(SECOND), Err(Trouble::Idle(900))));
-    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    assert!(matches!(talk.later(SECOND), Err(SourceError::Idle(900))));
+    let mut talk = OpenWirePeer::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.later(SECOND * 899).unwrap();
     talk.hear(&[dispatch(1)]).unwrap();
     talk.session.ack(talk.now, 1);
@@ -262,7 +264,7 @@ fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
 
 #[test]
 fn a_broker_that_reads_little_at_once_hears_of_it_all_the_same() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     talk.hear(&dispatches(1..=3)).unwrap();
     assert_eq!(talk.acks(), []);
     let wait = talk.session.deadline() - talk.now;
@@ -278,7 +280,7 @@ fn a_broker_that_reads_little_at_once_hears_of_it_all_the_same() {
 
 #[test]
 fn a_blob_is_kept_whole_since_it_says_only_where_its_content_is() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let mut blob = message(1);
     (blob.kind, blob.content) = (MessageKind::Blob, None);
     talk.hear(&[dispatch_of(blob, 0)]).unwrap();
@@ -291,7 +293,7 @@ fn a_blob_is_kept_whole_since_it_says_only_where_its_content_is() {
 fn without_heart_beats_on_either_side_silence_is_no_fault() {
     for (ours, theirs) in [(None, 30 * SECOND), (Some(20 * SECOND), Duration::ZERO)] {
         let idle = SourceSettings { heart_beat: ours, idle_reconnect: None, ..settings() };
-        let mut talk = Talk::begin(idle);
+        let mut talk = OpenWirePeer::begin(idle);
         talk.hear(&[offer(theirs), response(1), response(3)]).unwrap();
         talk.said();
         talk.later(SECOND * 6000).unwrap();
@@ -301,20 +303,20 @@ fn without_heart_beats_on_either_side_silence_is_no_fault() {
 
 #[test]
 fn every_answer_has_its_time() {
-    let late = |talk: &mut Talk| match talk.later(SECOND * 10) {
-        Err(Trouble::Timeout { what, seconds: 10 }) => what,
+    let late = |talk: &mut OpenWirePeer| match talk.later(SECOND * 10) {
+        Err(SourceError::Timeout { what, seconds: 10 }) => what,
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        late(&mut Talk::begin(settings())),
+        late(&mut OpenWirePeer::begin(settings())),
         "the greeting (is it OpenWire that listens there, as source.url says?)"
     );
-    let mut talk = Talk::greeted(settings());
+    let mut talk = OpenWirePeer::greeted(settings());
     assert_eq!(late(&mut talk), "the login");
-    let mut talk = Talk::greeted(settings());
+    let mut talk = OpenWirePeer::greeted(settings());
     talk.hear(&[response(1)]).unwrap();
     assert_eq!(late(&mut talk), "the subscription");
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     talk.session.close(talk.now, 0);
     assert_eq!(late(&mut talk), "the goodbye");
 }
@@ -322,7 +324,7 @@ fn every_answer_has_its_time() {
 #[test]
 fn says_goodbye_with_what_was_taken_and_discards_what_still_comes() {
     for (acked, taken, last_delivered) in [(0, 0, -1), (2, 2, -1), (2, 4, 1004), (0, 99, 1005)] {
-        let mut talk = Talk::subscribed(settings());
+        let mut talk = OpenWirePeer::subscribed(settings());
         talk.hear(&dispatches(1..=5)).unwrap();
         talk.session.ack(talk.now, acked);
         talk.said();
@@ -352,28 +354,28 @@ fn says_goodbye_with_what_was_taken_and_discards_what_still_comes() {
 fn errors_are_told_apart_by_their_text() {
     let at_login = |class, text| {
         let exception = thrown(class, text);
-        Talk::greeted(settings()).hear(&[Command::ExceptionResponse { correlation_id: 1, exception }])
+        OpenWirePeer::greeted(settings()).hear(&[Command::ExceptionResponse { correlation_id: 1, exception }])
     };
     let refused = at_login("java.lang.SecurityException", "User name [12345] or password is invalid.");
-    assert!(matches!(refused, Err(Trouble::Credentials(_))));
+    assert!(matches!(refused, Err(SourceError::Credentials(_))));
     let text = "Broker: b - Client: acme-d1-pod-0 already connected from tcp://10.0.0.7:4711";
     let taken = at_login("javax.jms.InvalidClientIDException", text);
-    assert!(matches!(&taken, Err(Trouble::AlreadyConnected { peer }) if peer == "tcp://10.0.0.7:4711"));
+    assert!(matches!(&taken, Err(SourceError::AlreadyConnected { peer }) if peer == "tcp://10.0.0.7:4711"));
     let other = at_login("java.lang.NullPointerException", "");
-    assert!(matches!(&other, Err(Trouble::Broker { message, .. }) if message.contains("NullPointer")));
+    assert!(matches!(&other, Err(SourceError::Broker { message, .. }) if message.contains("NullPointer")));
 
-    let mut talk = Talk::greeted(settings());
+    let mut talk = OpenWirePeer::greeted(settings());
     let exception = thrown(
         "java.lang.SecurityException",
         "User 12345 is not authorized to read from: queue://d1.RTO.acme",
     );
     let denied = [response(1), Command::ExceptionResponse { correlation_id: 3, exception }];
-    assert!(matches!(talk.hear(&denied), Err(Trouble::NotAuthorized(_))));
+    assert!(matches!(talk.hear(&denied), Err(SourceError::NotAuthorized(_))));
 }
 
 #[test]
 fn messages_before_an_error_are_not_lost() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let error = Command::ConnectionError { exception: thrown("javax.jms.JMSException", "out of luck") };
     let trouble = talk.hear(&[dispatch(1), error]).unwrap_err();
     assert_eq!(talk.progress.messages.len(), 1);
@@ -384,7 +386,7 @@ fn messages_before_an_error_are_not_lost() {
 
 #[test]
 fn a_consumer_that_the_broker_has_closed_is_told() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let control = ConsumerControl { close: true, ..ConsumerControl::default() };
     let trouble = talk.hear(&[dispatch(1), Command::ConsumerControl(control)]).unwrap_err();
     assert_eq!((trouble.label(), trouble.retry()), ("consumer_closed", Retry::Soon));
@@ -393,29 +395,29 @@ fn a_consumer_that_the_broker_has_closed_is_told() {
 
 #[test]
 fn what_is_of_no_use_need_not_be_understood() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     let frame = |kind| [&[0, 0, 0, 2, kind][..], &[9]].concat();
     talk.hear_bytes(&frame(2)).unwrap();
     talk.hear(&[dispatch(1)]).unwrap();
     assert_eq!(talk.progress.messages.len(), 1);
     let trouble = talk.hear_bytes(&frame(21)).unwrap_err();
-    assert!(matches!(trouble, Trouble::Protocol { .. }), "{trouble}");
+    assert!(matches!(trouble, SourceError::Protocol { .. }), "{trouble}");
 }
 
 #[test]
 fn another_protocol_or_an_old_version_is_told() {
-    let mut talk = Talk::begin(settings());
+    let mut talk = OpenWirePeer::begin(settings());
     let trouble = talk.hear_bytes(b"ERROR\ncontent-type:text/plain\n\n\0").unwrap_err();
     assert!(trouble.to_string().contains("is it OpenWire that listens there"), "{trouble}");
     let mut old = WireFormatInfo::offer(SECOND, SECOND, 0);
     old.version = 9;
-    let trouble = Talk::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
+    let trouble = OpenWirePeer::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
     assert!(trouble.to_string().contains("version 9"), "{trouble}");
 }
 
 #[test]
 fn inflation_stops_where_the_budget_is_used_up() {
-    let mut talk = Talk::with_budget(Budget::new(1), Reach::Subscribe, settings());
+    let mut talk = OpenWirePeer::with_budget(Budget::new(1), SessionMode::Subscribe, settings());
     talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
     let compressed = |n: i64| {
         let content = deflated(&text_content(&"x".repeat(900)));
@@ -440,7 +442,7 @@ fn deflated(bytes: &[u8]) -> Bytes {
 /// The broker's word that it has taken the consumer away may be far behind in what is not read yet.
 #[test]
 fn late_acknowledgements_are_unknown_until_an_answer_in_order() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = OpenWirePeer::subscribed(settings());
     talk.hear(&dispatches(1..=2)).unwrap();
     talk.said();
     talk.session.ack(talk.now, 1);
@@ -462,7 +464,7 @@ fn late_acknowledgements_are_unknown_until_an_answer_in_order() {
 #[test]
 fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
     for (count, ends) in [(2, true), (100, false), (0, true)] {
-        let mut talk = Talk::reaching(Reach::Browse, settings());
+        let mut talk = OpenWirePeer::reaching(SessionMode::Browse, settings());
         talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
         let said = talk.said();
         assert!(

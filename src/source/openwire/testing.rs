@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::ack::{Ack, AckType};
+use super::ack::{AckType, MessageAck};
 use super::body::text_content;
-use super::codec::{Decoder, Limits};
+use super::codec::{OpenWireDecoder, OpenWireLimits};
 use super::control::Thrown;
 use super::frame::{Command, Received, decode};
 use super::ids::{ConsumerId, Destination, MessageId, ProducerId};
@@ -17,31 +17,31 @@ use super::session::OpenWireSession;
 use super::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::session::{Progress, Reach, Session};
-use crate::source::trouble::Trouble;
+use crate::source::error::SourceError;
+use crate::source::session::{Progress, Session, SessionMode};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) struct Talk {
+pub(super) struct OpenWirePeer {
     pub(super) session: OpenWireSession,
-    decoder: Decoder,
+    decoder: OpenWireDecoder,
     pub(super) now: Instant,
     pub(super) progress: Progress,
 }
 
-impl Talk {
+impl OpenWirePeer {
     pub(super) fn begin(settings: SourceSettings) -> Self {
-        Self::reaching(Reach::Subscribe, settings)
+        Self::reaching(SessionMode::Subscribe, settings)
     }
 
-    pub(super) fn reaching(reach: Reach, settings: SourceSettings) -> Self {
+    pub(super) fn reaching(reach: SessionMode, settings: SourceSettings) -> Self {
         Self::with_budget(Budget::new(1 << 20), reach, settings)
     }
 
-    pub(super) fn with_budget(budget: Budget, reach: Reach, settings: SourceSettings) -> Self {
+    pub(super) fn with_budget(budget: Budget, reach: SessionMode, settings: SourceSettings) -> Self {
         let now = Instant::now();
         let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
-        let decoder = Decoder::new(Limits::with_body(1000), budget);
+        let decoder = OpenWireDecoder::new(OpenWireLimits::with_body(1000), budget);
         Self { session, decoder, now, progress: Progress::default() }
     }
 
@@ -59,13 +59,13 @@ impl Talk {
         talk
     }
 
-    pub(super) fn hear(&mut self, commands: &[Command]) -> Result<(), Trouble> {
+    pub(super) fn hear(&mut self, commands: &[Command]) -> Result<(), SourceError> {
         let mut bytes = Vec::new();
         commands.iter().for_each(|command| command.encode(0, false, &mut bytes));
         self.hear_bytes(&bytes)
     }
 
-    pub(super) fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn hear_bytes(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
         self.session.input().extend_from_slice(bytes);
         self.session.advance(self.now, &mut self.progress)
     }
@@ -81,7 +81,7 @@ impl Talk {
     pub(super) fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
         let ack = |received: Received| match received {
             Received { response_required: false, command: Command::MessageAck(ack), .. } => {
-                let Ack { destination, consumer, kind, first, last, count } = ack;
+                let MessageAck { destination, consumer, kind, first, last, count } = ack;
                 assert_eq!((destination, consumer.value), (Destination::queue("d1.RTO.acme"), 1));
                 let number = |raw: Bytes| MessageId::from_raw(&raw).unwrap().producer_sequence;
                 let last = number(last);
@@ -94,7 +94,7 @@ impl Talk {
         self.said().into_iter().map(ack).collect()
     }
 
-    pub(super) fn later(&mut self, by: Duration) -> Result<(), Trouble> {
+    pub(super) fn later(&mut self, by: Duration) -> Result<(), SourceError> {
         self.now += by;
         self.session.tick(self.now)?;
         assert!(self.session.deadline() > self.now, "it would spin");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::properties::{self, Properties, Value};
-use super::wire::{Fault, Reader, Writer};
 
 const MAGIC: &[u8; 8] = b"ActiveMQ";
 
@@ -69,7 +69,7 @@ impl WireFormatInfo {
         Duration::from_millis(u64::try_from(self.number("MaxInactivityDurationInitalDelay")).unwrap_or(0))
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
+    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         if reader.take(MAGIC.len())? != MAGIC {
             return Err("it does not begin with \"ActiveMQ\"");
         }
@@ -78,7 +78,7 @@ impl WireFormatInfo {
         Ok(Self { version, properties: properties.unwrap_or_default() })
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.raw(MAGIC);
         writer.int(self.version);
         writer.bytes(Some(&properties::encode(&self.properties)));

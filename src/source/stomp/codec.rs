@@ -5,20 +5,20 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memchr;
 
-use super::frame::{Command, Escapes, Frame, HeaderLines, unescape};
+use super::frame::{Escapes, HeaderLines, StompCommand, StompFrame, unescape};
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::decoder::{self, FrameFault, RAISE_MAX_BODY, Scan};
+use crate::source::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into STOMP frames.
-pub type Decoder = decoder::Decoder<Scanner>;
+pub type StompDecoder = framing::FrameDecoder<StompScanner>;
 
 /// Why bytes are no STOMP frame.
-pub type DecodeError = decoder::DecodeError<DecodeErrorKind>;
+pub type StompDecodeError = framing::DecodeError<StompErrorKind>;
 
 /// What is refused. ActiveMQ limits only what it reads, not what it sends (`activemq.md` 1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct StompLimits {
     /// Bytes in one line of the head.
     pub line: usize,
     /// Headers in one frame.
@@ -27,7 +27,7 @@ pub struct Limits {
     pub body: usize,
 }
 
-impl Limits {
+impl StompLimits {
     /// Heads of any sane size, and bodies up to `body` bytes.
     pub const fn with_body(body: usize) -> Self {
         Self { line: 64 << 10, headers: 1000, body }
@@ -43,7 +43,7 @@ impl Limits {
 /// What is wrong with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum DecodeErrorKind {
+pub enum StompErrorKind {
     #[error("not a STOMP frame: the command line reads {0:?}")]
     UnknownCommand(String),
     #[error("a header line is longer than {0} bytes")]
@@ -60,7 +60,7 @@ pub enum DecodeErrorKind {
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
 }
 
-impl FrameFault for DecodeErrorKind {
+impl FrameError for StompErrorKind {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. })
     }
@@ -82,29 +82,29 @@ impl FrameFault for DecodeErrorKind {
 
 /// Finds STOMP frames; positions are offsets into the bytes.
 #[derive(Debug)]
-pub struct Scanner {
-    limits: Limits,
+pub struct StompScanner {
+    limits: StompLimits,
     /// Where the first frame that is not complete begins, or where the next one may begin.
     start: usize,
-    stage: Stage,
+    stage: ScanStage,
 }
 
 /// How far the frame at `start` has been read.
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum ScanStage {
     /// Line feeds (heart-beats) between frames.
     Between,
     Command {
         scanned: usize,
     },
     Head(Head),
-    Body(Body),
+    Body(BodyBounds),
 }
 
 /// Within the headers.
 #[derive(Clone, Copy, Debug)]
 struct Head {
-    command: Command,
+    command: StompCommand,
     start: usize,
     /// Where the line begins that is being read.
     line: usize,
@@ -116,8 +116,8 @@ struct Head {
 
 /// Within the body.
 #[derive(Clone, Copy, Debug)]
-struct Body {
-    command: Command,
+struct BodyBounds {
+    command: StompCommand,
     /// From its first line to the empty one.
     head: (usize, usize),
     start: usize,
@@ -129,40 +129,40 @@ struct Body {
 /// Where the parts of a frame are.
 #[derive(Debug)]
 pub struct Layout {
-    command: Command,
+    command: StompCommand,
     head: Range<usize>,
     body: Range<usize>,
 }
 
 /// Whether the decoder can go on with the bytes it has.
-enum Step {
-    Next(Stage),
-    Starved(Stage),
+enum ScanStep {
+    Next(ScanStage),
+    Starved(ScanStage),
 }
 
-impl Decoder {
+impl StompDecoder {
     /// Refuses what `limits` forbid and charges frames to `budget`.
-    pub fn new(limits: Limits, budget: Budget) -> Self {
-        Self::scanning(Scanner { limits, start: 0, stage: Stage::Between }, budget)
+    pub fn new(limits: StompLimits, budget: Budget) -> Self {
+        Self::scanning(StompScanner { limits, start: 0, stage: ScanStage::Between }, budget)
     }
 }
 
-impl Scan for Scanner {
-    type Frame = Frame;
+impl Scan for StompScanner {
+    type Frame = StompFrame;
     type Layout = Layout;
-    type Fault = DecodeErrorKind;
+    type Fault = StompErrorKind;
 
-    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Layout>) -> Result<(), DecodeError> {
+    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Layout>) -> Result<(), StompDecodeError> {
         loop {
             let step = match self.stage {
-                Stage::Between => self.between(bytes),
-                Stage::Command { scanned } => self.command(bytes, scanned)?,
-                Stage::Head(head) => self.head(bytes, head)?,
-                Stage::Body(body) => self.body(bytes, body, complete)?,
+                ScanStage::Between => self.between(bytes),
+                ScanStage::Command { scanned } => self.command(bytes, scanned)?,
+                ScanStage::Head(head) => self.head(bytes, head)?,
+                ScanStage::Body(body) => self.body(bytes, body, complete)?,
             };
             match step {
-                Step::Next(stage) => self.stage = stage,
-                Step::Starved(stage) => {
+                ScanStep::Next(stage) => self.stage = stage,
+                ScanStep::Starved(stage) => {
                     self.stage = stage;
                     return Ok(());
                 }
@@ -177,14 +177,14 @@ impl Scan for Scanner {
     fn rebase(&mut self) {
         let gone = std::mem::take(&mut self.start);
         match &mut self.stage {
-            Stage::Between => {}
-            Stage::Command { scanned } => *scanned -= gone,
-            Stage::Head(head) => {
+            ScanStage::Between => {}
+            ScanStage::Command { scanned } => *scanned -= gone,
+            ScanStage::Head(head) => {
                 head.start -= gone;
                 head.line -= gone;
                 head.scanned -= gone;
             }
-            Stage::Body(body) => {
+            ScanStage::Body(body) => {
                 body.head.0 -= gone;
                 body.head.1 -= gone;
                 body.start -= gone;
@@ -193,8 +193,8 @@ impl Scan for Scanner {
         }
     }
 
-    fn frame(layout: Layout, bytes: &Bytes) -> Frame {
-        Frame {
+    fn frame(layout: Layout, bytes: &Bytes) -> StompFrame {
+        StompFrame {
             command: layout.command,
             head: trim_line_end(bytes.slice(layout.head)),
             body: bytes.slice(layout.body),
@@ -202,44 +202,44 @@ impl Scan for Scanner {
     }
 }
 
-impl Scanner {
-    fn between(&mut self, bytes: &[u8]) -> Step {
+impl StompScanner {
+    fn between(&mut self, bytes: &[u8]) -> ScanStep {
         let rest = &bytes[self.start..];
         match rest.iter().position(|byte| !matches!(byte, b'\n' | b'\r')) {
             Some(skip) => {
                 self.start += skip;
-                Step::Next(Stage::Command { scanned: self.start })
+                ScanStep::Next(ScanStage::Command { scanned: self.start })
             }
             None => {
                 self.start = bytes.len();
-                Step::Starved(Stage::Between)
+                ScanStep::Starved(ScanStage::Between)
             }
         }
     }
 
-    fn command(&self, bytes: &[u8], scanned: usize) -> Result<Step, DecodeError> {
+    fn command(&self, bytes: &[u8], scanned: usize) -> Result<ScanStep, StompDecodeError> {
         const LONGEST: usize = "UNSUBSCRIBE\r".len();
         let unknown = |line: &[u8]| {
             let shown = String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
-            DecodeError { kind: DecodeErrorKind::UnknownCommand(shown), message_id: None }
+            StompDecodeError { kind: StompErrorKind::UnknownCommand(shown), message_id: None }
         };
         let Some(end) = memchr(b'\n', &bytes[scanned..]).map(|at| scanned + at) else {
             let line = &bytes[self.start..];
             if line.len() > LONGEST {
                 return Err(unknown(line));
             }
-            return Ok(Step::Starved(Stage::Command { scanned: bytes.len() }));
+            return Ok(ScanStep::Starved(ScanStage::Command { scanned: bytes.len() }));
         };
         let line = &bytes[self.start..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let command = Command::parse(line).ok_or_else(|| unknown(line))?;
+        let command = StompCommand::parse(line).ok_or_else(|| unknown(line))?;
         let start = end + 1;
         let head = Head { command, start, line: start, scanned: start, headers: 0, length: None };
-        Ok(Step::Next(Stage::Head(head)))
+        Ok(ScanStep::Next(ScanStage::Head(head)))
     }
 
-    fn head(&self, bytes: &[u8], mut head: Head) -> Result<Step, DecodeError> {
-        let fail = |kind, line| DecodeError { kind, message_id: message_id(&bytes[head.start..line]) };
+    fn head(&self, bytes: &[u8], mut head: Head) -> Result<ScanStep, StompDecodeError> {
+        let fail = |kind, line| StompDecodeError { kind, message_id: message_id(&bytes[head.start..line]) };
         while let Some(end) = memchr(b'\n', &bytes[head.scanned..]).map(|at| head.scanned + at) {
             let Head { command, start, line, length, .. } = head;
             let text = &bytes[line..end];
@@ -247,15 +247,15 @@ impl Scanner {
             if text.is_empty() {
                 self.check_length(length).map_err(|kind| fail(kind, line))?;
                 let body = end + 1;
-                let body = Body { command, head: (start, line), start: body, scanned: body, length };
-                return Ok(Step::Next(Stage::Body(body)));
+                let body = BodyBounds { command, head: (start, line), start: body, scanned: body, length };
+                return Ok(ScanStep::Next(ScanStage::Body(body)));
             }
             if text.len() > self.limits.line {
-                return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), line));
+                return Err(fail(StompErrorKind::LineTooLong(self.limits.line), line));
             }
             head.headers += 1;
             if head.headers > self.limits.headers {
-                return Err(fail(DecodeErrorKind::TooManyHeaders(self.limits.headers), line));
+                return Err(fail(StompErrorKind::TooManyHeaders(self.limits.headers), line));
             }
             if let Some(value) = text.strip_prefix(b"content-length:").filter(|_| length.is_none()) {
                 head.length = Some(parse_length(value).map_err(|kind| fail(kind, line))?);
@@ -266,28 +266,33 @@ impl Scanner {
         let text = &bytes[head.line..];
         // The carriage return may belong to a line end of which the line feed is still to come.
         if text.strip_suffix(b"\r").unwrap_or(text).len() > self.limits.line {
-            return Err(fail(DecodeErrorKind::LineTooLong(self.limits.line), head.line));
+            return Err(fail(StompErrorKind::LineTooLong(self.limits.line), head.line));
         }
         head.scanned = bytes.len();
-        Ok(Step::Starved(Stage::Head(head)))
+        Ok(ScanStep::Starved(ScanStage::Head(head)))
     }
 
-    fn check_length(&self, length: Option<usize>) -> Result<(), DecodeErrorKind> {
+    fn check_length(&self, length: Option<usize>) -> Result<(), StompErrorKind> {
         let limit = self.limits.body;
         match length {
-            Some(size) if size > limit => Err(DecodeErrorKind::BodyTooLarge { size, at_least: false, limit }),
+            Some(size) if size > limit => Err(StompErrorKind::BodyTooLarge { size, at_least: false, limit }),
             _ => Ok(()),
         }
     }
 
-    fn body(&mut self, bytes: &[u8], body: Body, complete: &mut Vec<Layout>) -> Result<Step, DecodeError> {
-        let Body { command, head, start, scanned, length } = body;
-        let fail = |kind| DecodeError { kind, message_id: message_id(&bytes[head.0..head.1]) };
-        let starved_at = |scanned| Ok(Step::Starved(Stage::Body(Body { scanned, ..body })));
+    fn body(
+        &mut self,
+        bytes: &[u8],
+        body: BodyBounds,
+        complete: &mut Vec<Layout>,
+    ) -> Result<ScanStep, StompDecodeError> {
+        let BodyBounds { command, head, start, scanned, length } = body;
+        let fail = |kind| StompDecodeError { kind, message_id: message_id(&bytes[head.0..head.1]) };
+        let starved_at = |scanned| Ok(ScanStep::Starved(ScanStage::Body(BodyBounds { scanned, ..body })));
         let end = match length {
             Some(length) => match bytes.get(start + length) {
                 Some(0) => start + length,
-                Some(_) => return Err(fail(DecodeErrorKind::NoNulAfterBody)),
+                Some(_) => return Err(fail(StompErrorKind::NoNulAfterBody)),
                 None => return starved_at(bytes.len()),
             },
             None => match memchr(0, &bytes[scanned..]).map(|at| scanned + at) {
@@ -299,24 +304,24 @@ impl Scanner {
             },
         };
         self.check_growth(end - start).map_err(fail)?;
-        if length.is_none() && command == Command::Message {
+        if length.is_none() && command == StompCommand::Message {
             // ActiveMQ ends every frame with NUL and LF, but passes a NUL inside a text on as it is; only
             // what follows tells the two apart, so a message is complete with the byte after its NUL.
             match bytes.get(end + 1) {
                 Some(b'\n' | b'\r') => {}
-                Some(_) => return Err(fail(DecodeErrorKind::NulInBody)),
+                Some(_) => return Err(fail(StompErrorKind::NulInBody)),
                 None => return starved_at(end),
             }
         }
         complete.push(Layout { command, head: head.0..head.1, body: start..end });
         self.start = end + 1;
-        Ok(Step::Next(Stage::Between))
+        Ok(ScanStep::Next(ScanStage::Between))
     }
 
-    fn check_growth(&self, size: usize) -> Result<(), DecodeErrorKind> {
+    fn check_growth(&self, size: usize) -> Result<(), StompErrorKind> {
         let limit = self.limits.body;
         if size > limit {
-            return Err(DecodeErrorKind::BodyTooLarge { size, at_least: true, limit });
+            return Err(StompErrorKind::BodyTooLarge { size, at_least: true, limit });
         }
         Ok(())
     }
@@ -327,11 +332,11 @@ fn message_id(head: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&unescape(id, Escapes::V1_2)).into_owned())
 }
 
-fn parse_length(value: &[u8]) -> Result<usize, DecodeErrorKind> {
+fn parse_length(value: &[u8]) -> Result<usize, StompErrorKind> {
     let text = std::str::from_utf8(value).unwrap_or_default().trim();
     text.parse().map_err(|_| {
         let shown = &value[..value.len().min(40)];
-        DecodeErrorKind::BadContentLength(String::from_utf8_lossy(shown).into_owned())
+        StompErrorKind::BadContentLength(String::from_utf8_lossy(shown).into_owned())
     })
 }
 
@@ -348,12 +353,12 @@ mod tests {
     use super::*;
     use crate::source::read_buffer::CHUNK;
 
-    const LIMITS: Limits = Limits { line: 100, headers: 5, body: 50 };
+    const LIMITS: StompLimits = StompLimits { line: 100, headers: 5, body: 50 };
 
-    type Plain = (Command, Vec<u8>, Vec<u8>);
+    type Plain = (StompCommand, Vec<u8>, Vec<u8>);
 
-    fn decode(pieces: &[&[u8]]) -> (Vec<Plain>, Option<DecodeError>) {
-        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+    fn decode(pieces: &[&[u8]]) -> (Vec<Plain>, Option<StompDecodeError>) {
+        let mut decoder = StompDecoder::new(LIMITS, Budget::new(1 << 20));
         let mut frames = Vec::new();
         let mut failure = None;
         for piece in pieces {
@@ -363,11 +368,11 @@ mod tests {
                 break;
             }
         }
-        let plain = |frame: Frame| (frame.command, frame.head.to_vec(), frame.body.to_vec());
+        let plain = |frame: StompFrame| (frame.command, frame.head.to_vec(), frame.body.to_vec());
         (frames.into_iter().map(plain).collect(), failure)
     }
 
-    fn failure(bytes: &[u8]) -> DecodeError {
+    fn failure(bytes: &[u8]) -> StompDecodeError {
         decode(&[bytes]).1.expect("refused")
     }
 
@@ -377,7 +382,7 @@ mod tests {
         let (frames, failure) = decode(&[wire]);
         assert_eq!(failure, None);
         let head = b"ack:ID\\chost\nmessage-id:ID\\c1".to_vec();
-        assert_eq!(frames, [(Command::Message, head, b"{\"md5\":1}".to_vec())]);
+        assert_eq!(frames, [(StompCommand::Message, head, b"{\"md5\":1}".to_vec())]);
     }
 
     #[test]
@@ -385,7 +390,7 @@ mod tests {
         let (frames, failure) = decode(&[b"MESSAGE\r\ncontent-length:5\r\n\r\na\0\nb\0\0RECEIPT\n\n\0"]);
         assert_eq!(failure, None);
         assert_eq!(frames[0].2, b"a\0\nb\0");
-        assert_eq!((frames[1].0, frames[1].1.len()), (Command::Receipt, 0));
+        assert_eq!((frames[1].0, frames[1].1.len()), (StompCommand::Receipt, 0));
     }
 
     #[test]
@@ -397,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_message_waits_for_the_byte_after_its_nul() {
-        let mut decoder = Decoder::new(LIMITS, Budget::new(1 << 20));
+        let mut decoder = StompDecoder::new(LIMITS, Budget::new(1 << 20));
         let mut frames = Vec::new();
         decoder.buffer().extend_from_slice(b"MESSAGE\nmessage-id:1\n\nx\0");
         decoder.decode(&mut frames).unwrap();
@@ -410,42 +415,42 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_refused_and_named() {
         assert_eq!(failure(b"HTTP/1.1 400 Bad Request\r\n").kind, {
-            DecodeErrorKind::UnknownCommand("HTTP/1.1 400 Bad Request".into())
+            StompErrorKind::UnknownCommand("HTTP/1.1 400 Bad Request".into())
         });
-        assert!(matches!(failure(&[b'A'; 13]).kind, DecodeErrorKind::UnknownCommand(_)));
+        assert!(matches!(failure(&[b'A'; 13]).kind, StompErrorKind::UnknownCommand(_)));
         assert_eq!(
             failure(&[b"ERROR\n".as_slice(), &[b'h'; 101]].concat()).kind,
-            DecodeErrorKind::LineTooLong(100)
+            StompErrorKind::LineTooLong(100)
         );
-        assert_eq!(failure(b"ERROR\n1:\n2:\n3:\n4:\n5:\n6:\n").kind, DecodeErrorKind::TooManyHeaders(5));
+        assert_eq!(failure(b"ERROR\n1:\n2:\n3:\n4:\n5:\n6:\n").kind, StompErrorKind::TooManyHeaders(5));
         let bad = failure(b"MESSAGE\nmessage-id:a\\cb\ncontent-length:-1\n");
-        assert_eq!(bad.kind, DecodeErrorKind::BadContentLength("-1".into()));
+        assert_eq!(bad.kind, StompErrorKind::BadContentLength("-1".into()));
         assert_eq!(bad.message_id.as_deref(), Some("a:b"));
-        assert_eq!(failure(b"ERROR\ncontent-length:1\n\nab").kind, DecodeErrorKind::NoNulAfterBody);
+        assert_eq!(failure(b"ERROR\ncontent-length:1\n\nab").kind, StompErrorKind::NoNulAfterBody);
         let inside = failure(b"MESSAGE\nmessage-id:7\n\na\0b\0\n");
-        assert_eq!((inside.kind, inside.message_id.as_deref()), (DecodeErrorKind::NulInBody, Some("7")));
+        assert_eq!((inside.kind, inside.message_id.as_deref()), (StompErrorKind::NulInBody, Some("7")));
     }
 
     #[test]
     fn a_body_too_large_is_refused_before_it_is_read() {
         let announced = failure(b"MESSAGE\nmessage-id:7\ncontent-length:4000000000\n\n");
-        let kind = DecodeErrorKind::BodyTooLarge { size: 4_000_000_000, at_least: false, limit: 50 };
+        let kind = StompErrorKind::BodyTooLarge { size: 4_000_000_000, at_least: false, limit: 50 };
         assert_eq!((announced.kind, announced.message_id.as_deref()), (kind, Some("7")));
         let growing = failure(&[b"MESSAGE\n\n".as_slice(), &[b'x'; 51]].concat());
-        assert_eq!(growing.kind, DecodeErrorKind::BodyTooLarge { size: 51, at_least: true, limit: 50 });
+        assert_eq!(growing.kind, StompErrorKind::BodyTooLarge { size: 51, at_least: true, limit: 50 });
     }
 
     #[test]
     fn good_frames_before_a_bad_one_are_not_lost() {
         let (frames, failure) = decode(&[b"RECEIPT\nreceipt-id:1\n\n\0\nMESSAGE\n\nok\0\nnonsense\n"]);
         assert_eq!(frames.len(), 2);
-        assert!(matches!(failure.unwrap().kind, DecodeErrorKind::UnknownCommand(_)));
+        assert!(matches!(failure.unwrap().kind, StompErrorKind::UnknownCommand(_)));
     }
 
     #[test]
     fn a_trickle_pins_no_large_buffers_and_a_flood_is_not_copied() {
         let budget = Budget::new(1 << 20);
-        let mut decoder = Decoder::new(Limits::with_body(1 << 20), budget.clone());
+        let mut decoder = StompDecoder::new(StompLimits::with_body(1 << 20), budget.clone());
         let mut frames = Vec::new();
         decoder.buffer().extend_from_slice(b"MESSAGE\n\nsmall\0\n");
         decoder.decode(&mut frames).unwrap();
@@ -453,7 +458,7 @@ mod tests {
         frames.clear();
         let mut flood = Vec::new();
         while flood.len() < CHUNK - 100 {
-            Encoder::begin(&mut flood, Command::Message, Escapes::V1_2).end(&[b'x'; 50]);
+            Encoder::begin(&mut flood, StompCommand::Message, Escapes::V1_2).end(&[b'x'; 50]);
         }
         decoder.buffer().extend_from_slice(&flood);
         let read_at = decoder.buffer().as_ptr() as usize;
@@ -467,7 +472,8 @@ mod tests {
     fn wire_frame() -> impl Strategy<Value = Vec<u8>> {
         let body = proptest::collection::vec(any::<u8>(), 0..50);
         let headers = proptest::collection::vec(("[a-z]{1,8}", "[ -~\r\n:\\\\]{0,20}"), 0..4);
-        let command = prop_oneof![Just(Command::Message), Just(Command::Error), Just(Command::Send)];
+        let command =
+            prop_oneof![Just(StompCommand::Message), Just(StompCommand::Error), Just(StompCommand::Send)];
         (command, headers, body, any::<bool>(), "\n{0,3}").prop_map(
             |(command, headers, mut body, sized, beats)| {
                 let mut wire = Vec::new();

@@ -8,7 +8,7 @@ use memchr::memchr;
 /// What a frame wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
-pub enum Command {
+pub enum StompCommand {
     Connected,
     Message,
     Receipt,
@@ -26,25 +26,25 @@ pub enum Command {
     Disconnect,
 }
 
-const COMMANDS: [(Command, &str); 15] = [
-    (Command::Message, "MESSAGE"),
-    (Command::Receipt, "RECEIPT"),
-    (Command::Connected, "CONNECTED"),
-    (Command::Error, "ERROR"),
-    (Command::Ack, "ACK"),
-    (Command::Nack, "NACK"),
-    (Command::Send, "SEND"),
-    (Command::Connect, "CONNECT"),
-    (Command::Stomp, "STOMP"),
-    (Command::Subscribe, "SUBSCRIBE"),
-    (Command::Unsubscribe, "UNSUBSCRIBE"),
-    (Command::Begin, "BEGIN"),
-    (Command::Commit, "COMMIT"),
-    (Command::Abort, "ABORT"),
-    (Command::Disconnect, "DISCONNECT"),
+const COMMANDS: [(StompCommand, &str); 15] = [
+    (StompCommand::Message, "MESSAGE"),
+    (StompCommand::Receipt, "RECEIPT"),
+    (StompCommand::Connected, "CONNECTED"),
+    (StompCommand::Error, "ERROR"),
+    (StompCommand::Ack, "ACK"),
+    (StompCommand::Nack, "NACK"),
+    (StompCommand::Send, "SEND"),
+    (StompCommand::Connect, "CONNECT"),
+    (StompCommand::Stomp, "STOMP"),
+    (StompCommand::Subscribe, "SUBSCRIBE"),
+    (StompCommand::Unsubscribe, "UNSUBSCRIBE"),
+    (StompCommand::Begin, "BEGIN"),
+    (StompCommand::Commit, "COMMIT"),
+    (StompCommand::Abort, "ABORT"),
+    (StompCommand::Disconnect, "DISCONNECT"),
 ];
 
-impl Command {
+impl StompCommand {
     /// Reads a command line, exactly.
     pub fn parse(line: &[u8]) -> Option<Self> {
         COMMANDS.iter().find(|(_, name)| name.as_bytes() == line).map(|(command, _)| *command)
@@ -70,16 +70,16 @@ pub enum Escapes {
 
 /// A frame as it was read; both slices share the read buffer.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct StompFrame {
     /// The command.
-    pub command: Command,
+    pub command: StompCommand,
     /// The header lines as they came, still escaped, without the empty line that ends them.
     pub head: Bytes,
     /// The body, without the NUL.
     pub body: Bytes,
 }
 
-impl Frame {
+impl StompFrame {
     /// The headers in the order of the wire, values still escaped. Of repeated names the first counts.
     pub fn headers(&self) -> HeaderLines<'_> {
         HeaderLines(&self.head)
@@ -159,7 +159,7 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Begins a frame at the end of `out`.
-    pub fn begin(out: &'a mut Vec<u8>, command: Command, escapes: Escapes) -> Self {
+    pub fn begin(out: &'a mut Vec<u8>, command: StompCommand, escapes: Escapes) -> Self {
         out.extend_from_slice(command.name().as_bytes());
         out.push(b'\n');
         Self { out, escapes }
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn the_first_of_repeated_headers_counts_and_values_may_hold_colons() {
-        let frame = Frame {
-            command: Command::Message,
+        let frame = StompFrame {
+            command: StompCommand::Message,
             head: Bytes::from_static(b"session:ID:host-1\r\na:1\na:2\nempty:\nbare"),
             body: Bytes::new(),
         };

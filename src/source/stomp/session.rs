@@ -7,18 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::{Decoder, Limits};
-use super::frame::{Command, Encoder, Escapes, Frame, decode_headers, unescape_into};
+use super::codec::{StompDecoder, StompLimits};
+use super::frame::{Encoder, Escapes, StompCommand, StompFrame, decode_headers, unescape_into};
 use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::doubt::Doubt;
+use crate::source::error::SourceError;
 use crate::source::heart_beat::HeartBeat;
+use crate::source::java_text::repair_cesu8;
+use crate::source::late_acks::LateAcks;
 use crate::source::message_ids::MessageIds;
-use crate::source::session::{Progress, Reach, Session};
-use crate::source::text::repair_cesu8;
+use crate::source::session::{Progress, Session, SessionMode};
 use crate::source::timers::Timers;
-use crate::source::trouble::Trouble;
 use crate::source::unacked::Unacked;
 
 const SUBSCRIBED: &str = "subscribed";
@@ -29,7 +29,7 @@ const UNSUBSCRIBED: &str = "unsubscribed";
 const SUBSCRIPTION: &str = "0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum StompStage {
     LoggingIn,
     Subscribing,
     Active,
@@ -41,31 +41,31 @@ enum Stage {
 /// See the module text.
 pub struct StompSession {
     settings: Arc<SourceSettings>,
-    reach: Reach,
+    reach: SessionMode,
     budget: Budget,
-    decoder: Decoder,
-    frames: Vec<Frame>,
+    decoder: StompDecoder,
+    frames: Vec<StompFrame>,
     output: Vec<u8>,
-    stage: Stage,
+    stage: StompStage,
     timers: Timers,
     /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
     unacked: Unacked<Bytes>,
-    doubt: Doubt,
+    doubt: LateAcks,
 }
 
 impl StompSession {
     /// Begins with CONNECT.
-    pub fn new(settings: Arc<SourceSettings>, reach: Reach, budget: Budget, now: Instant) -> Self {
+    pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
         let mut session = Self {
-            decoder: Decoder::new(Limits::of(&settings), budget.clone()),
+            decoder: StompDecoder::new(StompLimits::of(&settings), budget.clone()),
             reach,
             budget,
             frames: Vec::new(),
             output: Vec::new(),
-            stage: Stage::LoggingIn,
+            stage: StompStage::LoggingIn,
             timers: Timers::new(&settings, reach, "the login", now),
             unacked: Unacked::default(),
-            doubt: Doubt::new(settings.prefetch, now),
+            doubt: LateAcks::new(settings.prefetch, now),
             settings,
         };
         session.connect();
@@ -77,7 +77,7 @@ impl StompSession {
         let first = || self.settings.endpoints.first().map_or("", |endpoint| endpoint.host.as_str());
         let host = self.settings.virtual_host.as_deref().unwrap_or_else(first);
         // The specification forbids escapes in CONNECT; the configuration refuses control characters.
-        Encoder::begin(&mut self.output, Command::Connect, Escapes::None)
+        Encoder::begin(&mut self.output, StompCommand::Connect, Escapes::None)
             .header("accept-version", "1.2")
             .header("host", host)
             .header("login", &self.settings.username)
@@ -88,19 +88,19 @@ impl StompSession {
     }
 
     fn subscribe(&mut self, now: Instant) {
-        let frame = Encoder::begin(&mut self.output, Command::Subscribe, Escapes::V1_2)
+        let frame = Encoder::begin(&mut self.output, StompCommand::Subscribe, Escapes::V1_2)
             .header("id", SUBSCRIPTION)
             .header("destination", format!("/queue/{}", self.settings.queue()))
             .header("ack", "client")
             .header("receipt", SUBSCRIBED)
             .header("activemq.prefetchSize", self.settings.prefetch.to_string());
         match (self.reach, self.settings.ordering) {
-            (Reach::Browse, _) => frame.header("browser", "true"),
+            (SessionMode::Browse, _) => frame.header("browser", "true"),
             (_, Ordering::Shared) => frame,
             (_, Ordering::Strict) => frame.header("activemq.exclusive", "true"),
         }
         .end(b"");
-        self.stage = Stage::Subscribing;
+        self.stage = StompStage::Subscribing;
         self.timers.ask("the subscription", now);
     }
 
@@ -108,7 +108,7 @@ impl StompSession {
     /// new session begins, or none.
     fn unsubscribe(&mut self, now: Instant) {
         self.timers.heart.sent(now);
-        Encoder::begin(&mut self.output, Command::Unsubscribe, Escapes::V1_2)
+        Encoder::begin(&mut self.output, StompCommand::Unsubscribe, Escapes::V1_2)
             .header("id", SUBSCRIPTION)
             .header("receipt", UNSUBSCRIBED)
             .end(b"");
@@ -116,49 +116,58 @@ impl StompSession {
 
     fn activate(&mut self, now: Instant, progress: &mut Progress) {
         progress.subscribed = true;
-        self.stage = Stage::Active;
+        self.stage = StompStage::Active;
         self.timers.answered(now);
-        if self.reach == Reach::Browse {
+        if self.reach == SessionMode::Browse {
             self.timers.ask("the messages that wait", now);
         }
     }
 
-    fn on_frame(&mut self, frame: &Frame, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+    fn on_frame(
+        &mut self,
+        frame: &StompFrame,
+        now: Instant,
+        progress: &mut Progress,
+    ) -> Result<(), SourceError> {
         match (frame.command, self.stage) {
-            (Command::Error, Stage::Asking | Stage::Closing) if is_receipt(frame, UNSUBSCRIBED) => {
-                Err(Trouble::ConsumerClosed)
+            (StompCommand::Error, StompStage::Asking | StompStage::Closing)
+                if is_receipt(frame, UNSUBSCRIBED) =>
+            {
+                Err(SourceError::ConsumerClosed)
             }
-            (Command::Error, _) => Err(self.broker_error(frame)),
-            (Command::Receipt, Stage::Asking | Stage::Closing) if is_receipt(frame, UNSUBSCRIBED) => {
+            (StompCommand::Error, _) => Err(self.broker_error(frame)),
+            (StompCommand::Receipt, StompStage::Asking | StompStage::Closing)
+                if is_receipt(frame, UNSUBSCRIBED) =>
+            {
                 self.doubt.is_settled();
-                if self.stage == Stage::Asking { Err(Trouble::Renewal) } else { Ok(()) }
+                if self.stage == StompStage::Asking { Err(SourceError::Renewal) } else { Ok(()) }
             }
-            (Command::Connected, Stage::LoggingIn) => {
+            (StompCommand::Connected, StompStage::LoggingIn) => {
                 self.timers.heart = self.agreed_heart_beat(frame, now);
                 match self.reach {
-                    Reach::Login => self.activate(now, progress),
-                    Reach::Browse | Reach::Subscribe => self.subscribe(now),
+                    SessionMode::Login => self.activate(now, progress),
+                    SessionMode::Browse | SessionMode::Subscribe => self.subscribe(now),
                 }
                 Ok(())
             }
-            (Command::Receipt, Stage::Subscribing) if is_receipt(frame, SUBSCRIBED) => {
+            (StompCommand::Receipt, StompStage::Subscribing) if is_receipt(frame, SUBSCRIBED) => {
                 self.activate(now, progress);
                 Ok(())
             }
-            (Command::Receipt, Stage::Closing) => {
+            (StompCommand::Receipt, StompStage::Closing) => {
                 progress.closed |= is_receipt(frame, GOODBYE);
                 Ok(())
             }
-            (Command::Message, Stage::Asking | Stage::Closing) => Ok(()),
+            (StompCommand::Message, StompStage::Asking | StompStage::Closing) => Ok(()),
             (command, stage) => {
                 let detail = format!("an unexpected {} frame while {stage:?}", command.name());
-                Err(Trouble::protocol(detail, None))
+                Err(SourceError::protocol(detail, None))
             }
         }
     }
 
     /// What both sides promised: each direction runs at the slower of what one offers and the other wants.
-    fn agreed_heart_beat(&self, connected: &Frame, now: Instant) -> HeartBeat {
+    fn agreed_heart_beat(&self, connected: &StompFrame, now: Instant) -> HeartBeat {
         let ours = self.settings.heart_beat.unwrap_or_default();
         let answer = connected.text("heart-beat", Escapes::None).unwrap_or_default();
         let mut numbers = answer.split(',').map(|number| number.trim().parse::<u64>().unwrap_or(0));
@@ -169,8 +178,8 @@ impl StompSession {
         HeartBeat::with_intervals(now, agree(ours, wants), agree(ours, offers))
     }
 
-    fn broker_error(&self, frame: &Frame) -> Trouble {
-        let escapes = if self.stage == Stage::LoggingIn { Escapes::None } else { Escapes::V1_2 };
+    fn broker_error(&self, frame: &StompFrame) -> SourceError {
+        let escapes = if self.stage == StompStage::LoggingIn { Escapes::None } else { Escapes::V1_2 };
         let message = frame.text("message", escapes).unwrap_or_default();
         let detail = first_line(&frame.body);
         // ActiveMQ repeats the message in the first line of a stack trace; RabbitMQ tells the cause only in the body.
@@ -179,15 +188,15 @@ impl StompSession {
             (false, true) => message,
             (false, false) => format!("{message}: {detail}"),
         };
-        Trouble::from_broker(&words, self.stage == Stage::LoggingIn)
+        SourceError::from_broker(&words, self.stage == StompStage::LoggingIn)
     }
 
     /// Turns consecutive MESSAGE frames into messages.
-    fn on_messages(&mut self, frames: &[Frame], progress: &mut Progress) -> Result<(), Trouble> {
+    fn on_messages(&mut self, frames: &[StompFrame], progress: &mut Progress) -> Result<(), SourceError> {
         let mut ids = MessageIds::new(frames.len(), progress);
         let mut outcome = Ok(());
         for frame in frames {
-            match Parts::read(frame) {
+            match MessageHead::read(frame) {
                 Ok(parts) => self.on_message(frame, parts, &mut ids, progress),
                 Err(trouble) => {
                     outcome = Err(trouble);
@@ -199,7 +208,13 @@ impl StompSession {
         outcome
     }
 
-    fn on_message(&mut self, frame: &Frame, parts: Parts<'_>, ids: &mut MessageIds, progress: &mut Progress) {
+    fn on_message(
+        &mut self,
+        frame: &StompFrame,
+        parts: MessageHead<'_>,
+        ids: &mut MessageIds,
+        progress: &mut Progress,
+    ) {
         self.unacked.push(parts.ack);
         ids.add(|ids| unescape_into(parts.id, Escapes::V1_2, ids));
         let repaired = if parts.is_text { repair_cesu8(&frame.body) } else { None };
@@ -216,21 +231,21 @@ impl StompSession {
 
     fn read_frames(
         &mut self,
-        frames: &[Frame],
+        frames: &[StompFrame],
         now: Instant,
         progress: &mut Progress,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), SourceError> {
         let mut rest = frames;
-        let browses = self.reach == Reach::Browse;
+        let browses = self.reach == SessionMode::Browse;
         while let Some(frame) = rest.first() {
             let run = if browses && is_end_of_browsing(frame) {
                 self.close(now, 0);
                 1
-            } else if frame.command == Command::Message && self.stage == Stage::Active {
-                self.timers.stir(now);
+            } else if frame.command == StompCommand::Message && self.stage == StompStage::Active {
+                self.timers.touch(now);
                 let before = self.unacked.len();
-                let is_message = |frame: &&Frame| {
-                    frame.command == Command::Message && !(browses && is_end_of_browsing(frame))
+                let is_message = |frame: &&StompFrame| {
+                    frame.command == StompCommand::Message && !(browses && is_end_of_browsing(frame))
                 };
                 let run = rest.iter().take_while(is_message).count();
                 let outcome = self.on_messages(&rest[..run], progress);
@@ -251,7 +266,7 @@ impl StompSession {
 }
 
 /// What a MESSAGE frame's head says.
-struct Parts<'a> {
+struct MessageHead<'a> {
     /// Still escaped.
     id: &'a [u8],
     /// Still escaped, since it goes back as it came.
@@ -261,8 +276,8 @@ struct Parts<'a> {
     is_text: bool,
 }
 
-impl<'a> Parts<'a> {
-    fn read(frame: &'a Frame) -> Result<Self, Trouble> {
+impl<'a> MessageHead<'a> {
+    fn read(frame: &'a StompFrame) -> Result<Self, SourceError> {
         let mut ack = None;
         let mut parts =
             Self { id: &[], ack: Bytes::new(), timestamp: None, redelivered: false, is_text: true };
@@ -280,7 +295,7 @@ impl<'a> Parts<'a> {
         }
         match ack {
             Some(ack) if !parts.id.is_empty() => Ok(Self { ack, ..parts }),
-            _ => Err(Trouble::protocol("a MESSAGE frame without message-id or ack header", None)),
+            _ => Err(SourceError::protocol("a MESSAGE frame without message-id or ack header", None)),
         }
     }
 }
@@ -290,7 +305,7 @@ impl Session for StompSession {
         self.decoder.buffer()
     }
 
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), Trouble> {
+    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError> {
         self.timers.heart.heard(now);
         let mut frames = std::mem::take(&mut self.frames);
         let decoded = self.decoder.decode(&mut frames);
@@ -298,8 +313,8 @@ impl Session for StompSession {
         frames.clear();
         self.frames = frames;
         read?;
-        let expected = (self.stage == Stage::LoggingIn).then_some("STOMP");
-        decoded.map_err(|error| error.trouble(expected))
+        let expected = (self.stage == StompStage::LoggingIn).then_some("STOMP");
+        decoded.map_err(|error| error.into_source_error(expected))
     }
 
     fn take_output(&mut self, out: &mut Vec<u8>) {
@@ -309,9 +324,9 @@ impl Session for StompSession {
     fn ack(&mut self, now: Instant, through: u64) {
         if let Some(settled) = self.unacked.settle(through) {
             self.timers.heart.sent(now);
-            self.timers.stir(now);
+            self.timers.touch(now);
             self.doubt.acknowledge(settled.count, now);
-            let ack = Encoder::begin(&mut self.output, Command::Ack, Escapes::V1_2);
+            let ack = Encoder::begin(&mut self.output, StompCommand::Ack, Escapes::V1_2);
             ack.raw_header("id", &settled.newest).end(b"");
         }
     }
@@ -325,14 +340,14 @@ impl Session for StompSession {
     }
 
     fn close(&mut self, now: Instant, _taken: u64) {
-        if self.stage != Stage::Closing {
-            if self.stage == Stage::Active && self.doubt.is_open() {
+        if self.stage != StompStage::Closing {
+            if self.stage == StompStage::Active && self.doubt.is_open() {
                 self.unsubscribe(now);
             }
-            self.stage = Stage::Closing;
+            self.stage = StompStage::Closing;
             self.timers.ask("the goodbye", now);
             self.timers.heart.sent(now);
-            Encoder::begin(&mut self.output, Command::Disconnect, Escapes::V1_2)
+            Encoder::begin(&mut self.output, StompCommand::Disconnect, Escapes::V1_2)
                 .header("receipt", GOODBYE)
                 .end(b"");
         }
@@ -344,13 +359,13 @@ impl Session for StompSession {
 
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
-        let doubt = self.doubt.deadline().filter(|_| self.stage == Stage::Active);
+        let doubt = self.doubt.deadline().filter(|_| self.stage == StompStage::Active);
         doubt.map_or(timers, |doubt| doubt.min(timers))
     }
 
-    fn tick(&mut self, now: Instant) -> Result<(), Trouble> {
-        if self.stage == Stage::Active && self.doubt.asks(now) {
-            self.stage = Stage::Asking;
+    fn tick(&mut self, now: Instant) -> Result<(), SourceError> {
+        if self.stage == StompStage::Active && self.doubt.asks(now) {
+            self.stage = StompStage::Asking;
             self.unsubscribe(now);
             self.timers.ask("whether it still has the subscription", now);
         }
@@ -362,13 +377,14 @@ impl Session for StompSession {
     }
 }
 
-fn is_receipt(frame: &Frame, expected: &str) -> bool {
+fn is_receipt(frame: &StompFrame, expected: &str) -> bool {
     frame.header("receipt-id", Escapes::V1_2).as_deref() == Some(expected.as_bytes())
 }
 
 /// By it the broker says that no more messages wait.
-fn is_end_of_browsing(frame: &Frame) -> bool {
-    frame.command == Command::Message && frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")
+fn is_end_of_browsing(frame: &StompFrame) -> bool {
+    frame.command == StompCommand::Message
+        && frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")
 }
 
 fn first_line(body: &[u8]) -> String {

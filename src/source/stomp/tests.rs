@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::frame::{Command, Encoder, Escapes};
+use super::frame::{Encoder, Escapes, StompCommand};
 use super::session::StompSession;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::session::{Progress, Reach, Session};
+use crate::source::error::{Retry, SourceError, Suspect};
+use crate::source::session::{Progress, Session, SessionMode};
 use crate::source::testing::settings;
-use crate::source::trouble::{Retry, Suspect, Trouble};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Talk {
+struct StompPeer {
     session: StompSession,
     now: Instant,
     progress: Progress,
 }
 
-impl Talk {
+impl StompPeer {
     fn begin(settings: SourceSettings) -> Self {
-        Self::reaching(Reach::Subscribe, settings)
+        Self::reaching(SessionMode::Subscribe, settings)
     }
 
-    fn reaching(reach: Reach, settings: SourceSettings) -> Self {
+    fn reaching(reach: SessionMode, settings: SourceSettings) -> Self {
         let now = Instant::now();
         let session = StompSession::new(Arc::new(settings), reach, Budget::new(1 << 20), now);
         Self { session, now, progress: Progress::default() }
@@ -41,7 +41,7 @@ impl Talk {
         talk
     }
 
-    fn hear(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Trouble> {
+    fn hear(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), SourceError> {
         self.session.input().extend_from_slice(bytes.as_ref());
         self.session.advance(self.now, &mut self.progress)
     }
@@ -52,7 +52,7 @@ impl Talk {
         String::from_utf8(out).unwrap()
     }
 
-    fn later(&mut self, by: Duration) -> Result<(), Trouble> {
+    fn later(&mut self, by: Duration) -> Result<(), SourceError> {
         self.now += by;
         self.session.tick(self.now)?;
         assert!(self.session.deadline() > self.now, "it would spin");
@@ -69,7 +69,7 @@ fn message(n: u64) -> String {
 
 #[test]
 fn logs_in_and_subscribes_with_a_receipt() {
-    let mut talk = Talk::begin(settings());
+    let mut talk = StompPeer::begin(settings());
     let connect = "CONNECT\naccept-version:1.2\nhost:broker\nlogin:12345\npasscode:0123\n\
                    client-id:acme-d1-pod-0\nheart-beat:20000,20000\n\n\0\n";
     assert_eq!(talk.said(), connect);
@@ -84,14 +84,14 @@ fn logs_in_and_subscribes_with_a_receipt() {
 
 #[test]
 fn strict_ordering_asks_to_be_the_only_one() {
-    let mut talk = Talk::begin(SourceSettings { ordering: Ordering::Strict, ..settings() });
+    let mut talk = StompPeer::begin(SourceSettings { ordering: Ordering::Strict, ..settings() });
     talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
     assert!(talk.said().contains("\nactivemq.exclusive:true\n"));
 }
 
 #[test]
 fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     talk.hear((1..=5).map(message).collect::<String>()).unwrap();
     let messages = &talk.progress.messages;
     assert_eq!(messages.len(), 5);
@@ -112,7 +112,7 @@ fn messages_keep_body_id_and_headers_and_are_acknowledged_up_to_a_position() {
 
 #[test]
 fn text_of_old_brokers_is_repaired_and_bytes_are_not_touched() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let emoji = b"\xED\xA0\xBD\xED\xB8\x80";
     talk.hear([b"MESSAGE\nack:1\nmessage-id:1\n\n".as_slice(), emoji, b"\0\n"].concat()).unwrap();
     talk.hear([b"MESSAGE\nack:2\nmessage-id:2\ncontent-length:6\n\n".as_slice(), emoji, b"\0\n"].concat())
@@ -124,19 +124,19 @@ fn text_of_old_brokers_is_repaired_and_bytes_are_not_touched() {
 
 #[test]
 fn beats_at_half_the_interval_and_judges_at_twice() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     talk.later(SECOND * 9).unwrap();
     assert_eq!(talk.said(), "");
     talk.later(SECOND).unwrap();
     assert_eq!(talk.said(), "\n");
     talk.hear("\n").unwrap();
     talk.later(SECOND * 40).unwrap();
-    assert!(matches!(talk.later(SECOND * 6), Err(Trouble::Silent(46))));
+    assert!(matches!(talk.later(SECOND * 6), Err(SourceError::Silent(46))));
 }
 
 #[test]
 fn without_heart_beats_nothing_is_sent_and_silence_is_no_fault() {
-    let mut talk = Talk::begin(SourceSettings { heart_beat: None, ..settings() });
+    let mut talk = StompPeer::begin(SourceSettings { heart_beat: None, ..settings() });
     assert!(talk.said().contains("heart-beat:0,0\n"));
     talk.hear("CONNECTED\nversion:1.2\nheart-beat:20000,20000\n\n\0\nRECEIPT\nreceipt-id:subscribed\n\n\0\n")
         .unwrap();
@@ -147,29 +147,29 @@ fn without_heart_beats_nothing_is_sent_and_silence_is_no_fault() {
 
 #[test]
 fn a_long_quiet_subscription_is_renewed_but_not_one_with_events_on_the_way() {
-    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    let mut talk = StompPeer::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.hear(message(1)).unwrap();
     talk.later(SECOND * 2000).unwrap();
-    let mut talk = Talk::subscribed(SourceSettings { heart_beat: None, ..settings() });
+    let mut talk = StompPeer::subscribed(SourceSettings { heart_beat: None, ..settings() });
     talk.later(SECOND * 899).unwrap();
-    assert!(matches!(talk.later(SECOND), Err(Trouble::Idle(900))));
+    assert!(matches!(talk.later(SECOND), Err(SourceError::Idle(900))));
 }
 
 #[test]
 fn every_answer_has_its_time() {
-    let mut talk = Talk::begin(settings());
-    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the login", seconds: 10 })));
-    let mut talk = Talk::begin(settings());
+    let mut talk = StompPeer::begin(settings());
+    assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the login", seconds: 10 })));
+    let mut talk = StompPeer::begin(settings());
     talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
-    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the subscription", .. })));
-    let mut talk = Talk::subscribed(settings());
+    assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the subscription", .. })));
+    let mut talk = StompPeer::subscribed(settings());
     talk.session.close(talk.now, 0);
-    assert!(matches!(talk.later(SECOND * 10), Err(Trouble::Timeout { what: "the goodbye", .. })));
+    assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the goodbye", .. })));
 }
 
 #[test]
 fn says_goodbye_and_discards_what_still_comes() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     talk.session.close(talk.now, 0);
     assert_eq!(talk.said(), "DISCONNECT\nreceipt:goodbye\n\n\0\n");
     talk.hear(message(1)).unwrap();
@@ -180,7 +180,7 @@ fn says_goodbye_and_discards_what_still_comes() {
 
 fn error_frame(message: &str, escapes: Escapes) -> Vec<u8> {
     let mut wire = Vec::new();
-    Encoder::begin(&mut wire, Command::Error, escapes)
+    Encoder::begin(&mut wire, StompCommand::Error, escapes)
         .header("message", message)
         .end(format!("java.lang.Something: {message}\n\tat x").as_bytes());
     wire
@@ -188,44 +188,53 @@ fn error_frame(message: &str, escapes: Escapes) -> Vec<u8> {
 
 #[test]
 fn errors_are_told_apart_by_their_text() {
-    let at_login = |text: &str| Talk::begin(settings()).hear(error_frame(text, Escapes::None)).unwrap_err();
+    let at_login =
+        |text: &str| StompPeer::begin(settings()).hear(error_frame(text, Escapes::None)).unwrap_err();
     let refused = at_login("User name [12345] or password is invalid.");
-    assert!(matches!(refused, Trouble::Credentials(_)));
+    assert!(matches!(refused, SourceError::Credentials(_)));
     assert_eq!(refused.retry(), Retry::Slowly);
     let taken = at_login("Broker: b - Client: acme-d1-pod-0 already connected from tcp://10.0.0.7:4711");
-    assert!(matches!(&taken, Trouble::AlreadyConnected { peer } if peer == "tcp://10.0.0.7:4711"), "{taken}");
+    assert!(
+        matches!(&taken, SourceError::AlreadyConnected { peer } if peer == "tcp://10.0.0.7:4711"),
+        "{taken}"
+    );
     assert_eq!(taken.retry(), Retry::Soon);
-    assert!(matches!(at_login("Invalid Protocol version[1.2]"), Trouble::Broker { .. }));
+    assert!(matches!(at_login("Invalid Protocol version[1.2]"), SourceError::Broker { .. }));
 
-    let mut talk = Talk::begin(settings());
+    let mut talk = StompPeer::begin(settings());
     talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
     let denied = "User 12345 is not authorized to read from: queue://d1.RTO.acme";
     let denied = talk.hear(error_frame(denied, Escapes::V1_2)).unwrap_err();
-    assert!(matches!(&denied, Trouble::NotAuthorized(text) if text.contains("queue://d1")), "{denied}");
+    assert!(matches!(&denied, SourceError::NotAuthorized(text) if text.contains("queue://d1")), "{denied}");
 }
 
 #[test]
 fn what_only_the_body_of_an_error_tells_is_told_too() {
     let rabbit = |cause: &str| {
         let mut wire = Vec::new();
-        Encoder::begin(&mut wire, Command::Error, Escapes::None)
+        Encoder::begin(&mut wire, StompCommand::Error, Escapes::None)
             .header("message", "Bad CONNECT")
             .end(cause.as_bytes());
-        Talk::begin(settings()).hear(wire).unwrap_err()
+        StompPeer::begin(settings()).hear(wire).unwrap_err()
     };
     let host = rabbit("Virtual host 'broker' access denied\n");
     assert_eq!(host.retry(), Retry::Slowly);
     let text = host.to_string();
     assert!(text.contains("Bad CONNECT: Virtual host 'broker' access denied"), "{text}");
     assert!(text.contains("set source.virtual_host"), "{text}");
-    assert!(matches!(rabbit("Access refused for user '12345'\n"), Trouble::Credentials(_)));
-    let java = Talk::begin(settings()).hear(error_frame("java.lang.Something", Escapes::None)).unwrap_err();
-    assert!(matches!(&java, Trouble::Broker { message, .. } if message == "java.lang.Something"), "{java}");
+    assert!(matches!(rabbit("Access refused for user '12345'\n"), SourceError::Credentials(_)));
+    let java =
+        StompPeer::begin(settings()).hear(error_frame("java.lang.Something", Escapes::None)).unwrap_err();
+    assert!(
+        matches!(&java, SourceError::Broker { message, .. } if message == "java.lang.Something"),
+        "{java}"
+    );
 }
 
 #[test]
 fn another_virtual_host_is_named_if_there_is_one() {
-    let mut talk = Talk::begin(SourceSettings { virtual_host: Some("/atdata".to_owned()), ..settings() });
+    let mut talk =
+        StompPeer::begin(SourceSettings { virtual_host: Some("/atdata".to_owned()), ..settings() });
     assert!(talk.said().contains("\nhost:/atdata\n"));
 }
 
@@ -237,7 +246,7 @@ fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
         ("RECEIPT\nreceipt-id:unsubscribed\n\n\0\n", 2),
         ("ERROR\nreceipt-id:unsubscribed\nmessage:Cannot remove a consumer\n\n\0\n", 1),
     ] {
-        let mut talk = Talk::subscribed(settings());
+        let mut talk = StompPeer::subscribed(settings());
         talk.hear([message(1), message(2)].concat()).unwrap();
         talk.session.ack(talk.now, 1);
         assert_eq!(talk.session.known(), 1);
@@ -254,15 +263,15 @@ fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
         let trouble = talk.hear(answer).unwrap_err();
         assert_eq!(talk.session.known(), known);
         match known {
-            2 => assert!(matches!(trouble, Trouble::Renewal), "{trouble}"),
-            _ => assert!(matches!(trouble, Trouble::ConsumerClosed), "{trouble}"),
+            2 => assert!(matches!(trouble, SourceError::Renewal), "{trouble}"),
+            _ => assert!(matches!(trouble, SourceError::ConsumerClosed), "{trouble}"),
         }
     }
 }
 
 #[test]
 fn a_goodbye_in_doubt_asks_as_well() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     talk.hear(message(1)).unwrap();
     talk.later(SECOND * 2).unwrap();
     talk.session.ack(talk.now, 1);
@@ -282,7 +291,7 @@ fn a_goodbye_in_doubt_asks_as_well() {
 fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
     let end = "MESSAGE\nbrowser:end\nmessage-id:0\nsubscription:0\n\n\0\n";
     for (count, end) in [(2, end), (100, ""), (0, end)] {
-        let mut talk = Talk::reaching(Reach::Browse, settings());
+        let mut talk = StompPeer::reaching(SessionMode::Browse, settings());
         talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
         assert!(talk.said().contains("\nbrowser:true\n"));
         let messages: String = (1..=count).map(message).collect();
@@ -296,7 +305,8 @@ fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
 
 #[test]
 fn a_head_beyond_the_limits_names_the_option_that_raises_them() {
-    let limited = || Talk::subscribed(SourceSettings { max_headers: 3, max_header_size: 100, ..settings() });
+    let limited =
+        || StompPeer::subscribed(SourceSettings { max_headers: 3, max_header_size: 100, ..settings() });
     let many = limited().hear("MESSAGE\na:1\nb:2\nc:3\nd:4\nmessage-id:late\n\nx\0\n").unwrap_err();
     assert!(many.to_string().contains("raise source.max_headers, or consume over OpenWire"), "{many}");
     let long = limited().hear(format!("MESSAGE\nmessage-id:7\na:{}\n\nx\0\n", "x".repeat(200))).unwrap_err();
@@ -305,11 +315,11 @@ fn a_head_beyond_the_limits_names_the_option_that_raises_them() {
 
 #[test]
 fn nothing_that_a_broker_says_begins_a_line_of_the_log() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let cut = talk.hear("MESSAGE\nack:1\nmessage-id:1\\nERROR forged\n\na\0b\0\n").unwrap_err();
     let large = format!("MESSAGE\nack:1\nmessage-id:1\\nERROR forged\n\n{}\0\n", "x".repeat(1001));
-    let large = Talk::subscribed(settings()).hear(large).unwrap_err();
-    let words = Talk::begin(settings()).hear(error_frame("a\\nb\u{2028}c", Escapes::V1_2)).unwrap_err();
+    let large = StompPeer::subscribed(settings()).hear(large).unwrap_err();
+    let words = StompPeer::begin(settings()).hear(error_frame("a\\nb\u{2028}c", Escapes::V1_2)).unwrap_err();
     let suspect = Suspect::After("2\nERROR forged".to_owned());
     for text in [cut.to_string(), large.to_string(), words.to_string(), suspect.to_string()] {
         assert_eq!(crate::display::one_line(&text), text);
@@ -318,7 +328,7 @@ fn nothing_that_a_broker_says_begins_a_line_of_the_log() {
 
 #[test]
 fn messages_before_an_error_are_not_lost() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let wire = [message(1).into_bytes(), error_frame("out of luck", Escapes::V1_2)].concat();
     let trouble = talk.hear(wire).unwrap_err();
     assert_eq!(talk.progress.messages.len(), 1);
@@ -329,12 +339,15 @@ fn messages_before_an_error_are_not_lost() {
 
 #[test]
 fn a_body_too_large_or_with_a_nul_is_named() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let large = format!("MESSAGE\nack:1\nmessage-id:big\n\n{}\0\n", "x".repeat(1001));
     let trouble = talk.hear(large).unwrap_err();
-    assert!(matches!(&trouble, Trouble::BodyTooLarge { message_id, .. } if message_id == "big"), "{trouble}");
+    assert!(
+        matches!(&trouble, SourceError::BodyTooLarge { message_id, .. } if message_id == "big"),
+        "{trouble}"
+    );
     assert_eq!(trouble.retry(), Retry::Slowly);
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let trouble = talk.hear("MESSAGE\nack:1\nmessage-id:cut\n\na\0b\0\n").unwrap_err();
     assert_eq!(trouble.suspect(), Some(&Suspect::Itself("cut".to_owned())));
     assert!(talk.progress.messages.is_empty());
@@ -342,8 +355,8 @@ fn a_body_too_large_or_with_a_nul_is_named() {
 
 #[test]
 fn a_message_without_an_id_ends_the_session_after_the_good_ones() {
-    let mut talk = Talk::subscribed(settings());
+    let mut talk = StompPeer::subscribed(settings());
     let trouble = talk.hear(format!("{}MESSAGE\nack:2\n\nx\0\n", message(1))).unwrap_err();
-    assert!(matches!(trouble, Trouble::Protocol { .. }));
+    assert!(matches!(trouble, SourceError::Protocol { .. }));
     assert_eq!(talk.progress.messages.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use atdata_bridge::secret::Secret;
-use atdata_bridge::sink::kafka::config::{KafkaConfig, Mechanism, SaslConfig, TlsConfig};
+use atdata_bridge::sink::kafka::config::{KafkaConfig, KafkaTlsConfig, Mechanism, SaslConfig};
 use atdata_bridge::sink::{Sink, SinkErrorKind};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -24,9 +24,9 @@ on_kafka!(
 
 const CLIENT: (&str, &str) = ("bridge", "client-secret");
 
-fn tls(kafka: &Kafka, enabled: bool) -> TlsConfig {
+fn tls(kafka: &Kafka, enabled: bool) -> KafkaTlsConfig {
     let ca_file = enabled.then(|| kafka.certificates().authority.clone());
-    TlsConfig { enabled, ca_file, ..TlsConfig::default() }
+    KafkaTlsConfig { enabled, ca_file, ..KafkaTlsConfig::default() }
 }
 
 fn with_password(mechanism: Mechanism, (username, password): (&str, &str)) -> SaslConfig {
@@ -91,7 +91,7 @@ async fn a_client_shows_its_certificate() {
     kafka.make_read_only("certificates");
     kafka.allow("User:CN=customer", "WRITE", "certificates");
     let certificates = kafka.certificates();
-    let tls = TlsConfig {
+    let tls = KafkaTlsConfig {
         certificate_file: Some(certificates.client.clone()),
         key_file: Some(certificates.client_key.clone()),
         ..tls(kafka, true)
@@ -127,7 +127,7 @@ async fn a_certificate_that_is_not_trusted_is_told() {
     kafka.create_topic("untrusted", 1, &[]);
     let directory = tempfile::tempdir().unwrap();
     let other = Certificates::make(directory.path(), &["localhost".to_owned()]);
-    let tls = TlsConfig { enabled: true, ca_file: Some(other.authority), ..TlsConfig::default() };
+    let tls = KafkaTlsConfig { enabled: true, ca_file: Some(other.authority), ..KafkaTlsConfig::default() };
     let config = KafkaConfig { tls, ..config(kafka, Listener::Tls, "untrusted") };
     let error = sink(config, None).probe().await.unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Misconfigured, "{error}");

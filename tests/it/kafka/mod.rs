@@ -5,12 +5,12 @@ pub mod login;
 mod nameless;
 mod topics;
 
+use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Event, Headers, Message};
-use atdata_bridge::findings::Findings;
 use atdata_bridge::key::Keying;
+use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::kafka::KafkaKind;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
-use atdata_bridge::sink::kind::{SinkKind, Surroundings};
 use atdata_bridge::sink::{Sink, SinkContext};
 use bytes::Bytes;
 
@@ -33,8 +33,8 @@ fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
 fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
     let partitions = partitions.map(|count| count.try_into().expect("some partitions"));
     let context = SinkContext { partitions, ..crate::sink_contract::context() };
-    let mut findings = Findings::default();
-    let factory = KafkaKind::check(config, &Surroundings { partitions, prefetch: 4096 }, &mut findings);
+    let mut findings = Diagnostics::default();
+    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut findings);
     factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
 }
 

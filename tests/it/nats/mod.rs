@@ -9,10 +9,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
+use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
-use atdata_bridge::findings::Findings;
 use atdata_bridge::key::Keying;
-use atdata_bridge::sink::kind::Surroundings;
+use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::nats::NatsSink;
 use atdata_bridge::sink::nats::config::NatsConfig;
 use atdata_bridge::sink::nats::settings::check;
@@ -38,8 +38,8 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
 /// The sink that `config` describes, at `url` unless it names another.
 pub fn sink(url: &str, mut config: NatsConfig, context: SinkContext) -> Box<dyn Sink> {
     config.url.get_or_insert_with(|| url.to_owned());
-    let surroundings = Surroundings { partitions: context.partitions, prefetch: 1024 };
-    let mut findings = Findings::default();
+    let surroundings = BuildContext { partitions: context.partitions, prefetch: 1024 };
+    let mut findings = Diagnostics::default();
     let settings = check(&config, &surroundings, &mut findings);
     let settings = settings.unwrap_or_else(|| panic!("{:?}", findings.problems()));
     Box::new(NatsSink::new(settings, context))

@@ -9,7 +9,7 @@ use atdata_bridge::key::Key;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkErrorKind, Verdict};
-use atdata_bridge::telemetry::states::State;
+use atdata_bridge::telemetry::status::Status;
 use atdata_bridge::units::Period;
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
@@ -50,7 +50,7 @@ fn shared_sink(stream: &str, subject: &str) -> Box<dyn Sink> {
 async fn says(rig: &Rig, words: &str) {
     let said = || {
         rig.states.all().iter().any(|(_, state, _)| match state {
-            State::Held(text) | State::Retrying(text) => text.contains(words),
+            Status::Held(text) | Status::Retrying(text) => text.contains(words),
             _ => false,
         })
     };
@@ -59,7 +59,7 @@ async fn says(rig: &Rig, words: &str) {
 
 /// Whether it waits for an operator, rather than for the trouble to pass.
 fn is_held(rig: &Rig) -> bool {
-    rig.states.all().iter().any(|(_, state, _)| matches!(state, State::Held(_)))
+    rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)))
 }
 
 async fn numbers(stream: &jetstream::Context, name: &str) -> Vec<u64> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use atdata_bridge::simulator::{Faults, GeneratorConfig, HeartBeats, Oddity, Simulator};
+use atdata_bridge::simulator::{Faults, GeneratorConfig, HeartBeats, Malformation, Simulator};
 
 use super::client::Client;
-use super::{Generation, Pace, all_at_once, start, until, with_backlog};
+use super::{Generation, Rate, all_at_once, start, until, with_backlog};
 
 fn inject(simulator: &Simulator, change: impl FnOnce(&mut Faults)) {
     simulator.change_faults(change);
@@ -124,10 +124,11 @@ async fn late_heart_beats_are_late() {
 async fn odd_events_come_in_turn() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
-    let oddities: Vec<_> = Oddity::ALL.into_iter().filter(|oddity| *oddity != Oddity::Nul).collect();
+    let oddities: Vec<_> =
+        Malformation::ALL.into_iter().filter(|oddity| *oddity != Malformation::Nul).collect();
     let events = 2 * oddities.len();
     let generator = GeneratorConfig { odd_every: 2, oddities, ..Default::default() };
-    let pace = Pace::FlatOut { ahead: u64::MAX };
+    let pace = Rate::FlatOut { ahead: u64::MAX };
     simulator.generate("acme", Generation { events: Some(events as u64), pace, generator });
     let messages = client.messages(events).await;
     let body = |nth: usize| String::from_utf8_lossy(&messages[2 * nth + 1].body).into_owned();

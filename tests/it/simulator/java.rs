@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atdata_bridge::simulator::{
-    Generation, Generator, GeneratorConfig, Oddity, Pace, Simulator, SimulatorConfig,
+    Generation, Generator, GeneratorConfig, Malformation, Rate, Simulator, SimulatorConfig,
 };
 
 use super::{start, until, with_backlog};
@@ -54,7 +54,7 @@ async fn every_event_comes_once(version: Version) {
     let simulator = start().await;
     let client = consuming(version, &simulator, "client", "");
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
-    let pace = Pace::PerSecond(1000.try_into().unwrap());
+    let pace = Rate::PerSecond(1000.try_into().unwrap());
     simulator.generate("acme", Generation { events: Some(EVENTS), pace, generator: generator.clone() });
     let mut messages = Vec::new();
     for _ in 0..EVENTS / 100 {
@@ -151,9 +151,10 @@ async fn every_sort_of_message_is_read(version: Version) {
 
     let simulator = start().await;
     let client = consuming(version, &simulator, "client", "");
-    let oddities = vec![Oddity::Compressed, Oddity::Map, Oddity::Cesu8, Oddity::Large];
+    let oddities =
+        vec![Malformation::Compressed, Malformation::Map, Malformation::Cesu8, Malformation::Large];
     let generator = GeneratorConfig { odd_every: 1, oddities, ..Default::default() };
-    let pace = Pace::FlatOut { ahead: u64::MAX };
+    let pace = Rate::FlatOut { ahead: u64::MAX };
     simulator.generate("acme", Generation { events: Some(4), pace, generator });
     let messages = client.messages(4);
     let json = |n: usize| serde_json::from_str::<serde_json::Value>(&messages[n].body).unwrap();

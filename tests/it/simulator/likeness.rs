@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use atdata_bridge::simulator::{Login, Simulator, SimulatorConfig};
+use atdata_bridge::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 
 use super::client::{Client, Frame};
 use crate::support::broker::{Version, shared};
@@ -26,7 +26,7 @@ async fn speaks_like_activemq(version: Version) {
     });
     let real = real.await;
 
-    let login = Login { namespace: NAMESPACE.to_owned(), ..Default::default() };
+    let login = SimulatorLogin { namespace: NAMESPACE.to_owned(), ..Default::default() };
     let config = SimulatorConfig { logins: vec![login], ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
     let simulated = converse(simulator.address(), async || {
@@ -105,7 +105,7 @@ async fn speaks_old_versions_like_activemq(version: Version) {
         });
         let real = real.await;
 
-        let login = Login { namespace: namespace.clone(), ..Default::default() };
+        let login = SimulatorLogin { namespace: namespace.clone(), ..Default::default() };
         let config = SimulatorConfig { logins: vec![login], ..Default::default() };
         let simulator = Simulator::start(config).await.unwrap();
         let simulated = converse_in(old, simulator.address(), &namespace, async || {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::{
-    Generation, Generator, GeneratorConfig, Login, Pace, Simulator, SimulatorConfig, Stats,
+    Generation, Generator, GeneratorConfig, Rate, Simulator, SimulatorConfig, SimulatorLogin, Stats,
 };
 use tokio::time::timeout;
 
@@ -21,13 +21,13 @@ async fn start() -> Simulator {
     Simulator::start(SimulatorConfig::default()).await.unwrap()
 }
 
-fn events(events: u64, pace: Pace) -> Generation {
+fn events(events: u64, pace: Rate) -> Generation {
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
     Generation { events: Some(events), pace, generator }
 }
 
 fn all_at_once(count: u64) -> Generation {
-    events(count, Pace::FlatOut { ahead: u64::MAX })
+    events(count, Rate::FlatOut { ahead: u64::MAX })
 }
 
 /// A declared queue `dest1.RTO.acme` in which `count` generated events wait.
@@ -210,7 +210,7 @@ async fn a_rate_is_kept_and_ends_with_the_last_event() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let rate = NonZeroU32::new(1000).unwrap();
-    simulator.generate("acme", events(50, Pace::PerSecond(rate)));
+    simulator.generate("acme", events(50, Rate::PerSecond(rate)));
     let messages = client.messages(50).await;
     let sent = |n: usize| messages[n]["timestamp"].parse::<u64>().unwrap();
     assert_eq!(sent(49) - sent(0), 49);
@@ -221,7 +221,7 @@ async fn a_rate_is_kept_and_ends_with_the_last_event() {
 #[tokio::test]
 async fn flat_out_waits_for_its_consumers() {
     let simulator = start().await;
-    let pace = Pace::FlatOut { ahead: 100 };
+    let pace = Rate::FlatOut { ahead: 100 };
     simulator.generate("acme", Generation { events: None, pace, generator: Default::default() });
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\nactivemq.prefetchSize:50\n").await;
     for _ in 0..20 {
@@ -254,7 +254,8 @@ async fn a_client_that_we_did_not_write_consumes() {
     use stomp_rs::client::{Client, ClientBuilder};
     use stomp_rs::protocol::frame::{AckMode, Subscribe};
 
-    let nobody = Login { username: String::new(), password: Secret::new(""), namespace: "acme".to_owned() };
+    let nobody =
+        SimulatorLogin { username: String::new(), password: Secret::new(""), namespace: "acme".to_owned() };
     let config = SimulatorConfig { logins: vec![nobody], ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
     let client = Client::connect(ClientBuilder::new(simulator.address().to_string())).await.unwrap();

@@ -10,13 +10,13 @@ use std::sync::Mutex;
 
 use async_nats::{HeaderMap, Subscriber};
 use async_trait::async_trait;
+use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::Event;
-use atdata_bridge::findings::Findings;
 use atdata_bridge::secret::Secret;
+use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::file::FileSink;
-use atdata_bridge::sink::file::config::{Compression, FileConfig, RotateConfig, check};
-use atdata_bridge::sink::kind::{SinkKind, Surroundings};
-use atdata_bridge::sink::memory::{Answer, MemoryHandle, MemorySink};
+use atdata_bridge::sink::file::config::{FileCompression, FileConfig, RotateConfig, check};
+use atdata_bridge::sink::memory::{MemoryHandle, MemorySink, ScriptedVerdict};
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::sink::{Sink, SinkContext};
 use atdata_bridge::units::Size;
@@ -43,7 +43,7 @@ impl Memory {
     }
 
     /// A sink whose verdicts `script` decides.
-    pub fn scripted(&self, script: impl FnMut(&Event) -> Answer + Send + 'static) -> Box<dyn Sink> {
+    pub fn scripted(&self, script: impl FnMut(&Event) -> ScriptedVerdict + Send + 'static) -> Box<dyn Sink> {
         let sink = MemorySink::new(self.keeps_order, 100);
         sink.handle().script(script);
         self.handles.lock().unwrap().push(sink.handle());
@@ -52,7 +52,7 @@ impl Memory {
 
     /// Makes all of them say that they are in trouble, or no longer, without any other effect.
     pub fn ail(&self, ails: bool) {
-        self.handles.lock().unwrap().iter().for_each(|handle| handle.ails(ails));
+        self.handles.lock().unwrap().iter().for_each(|handle| handle.set_degraded(ails));
     }
 
     fn reachable(&self, reachable: bool) {
@@ -104,8 +104,8 @@ impl Subject for Webhook {
             token: Some(Secret::new("hush")),
             ..WebhookConfig::default()
         };
-        let surroundings = Surroundings { partitions: None, prefetch: 1024 };
-        let factory = WebhookKind::check(config, &surroundings, &mut Findings::default()).unwrap();
+        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
+        let factory = WebhookKind::check(config, &surroundings, &mut Diagnostics::default()).unwrap();
         factory.build(context())
     }
 
@@ -143,11 +143,11 @@ pub fn context() -> SinkContext {
 /// The file sink, with files so small that finishing them goes on all the time.
 pub struct Files {
     parent: tempfile::TempDir,
-    compression: Compression,
+    compression: FileCompression,
 }
 
 impl Files {
-    pub fn new(compression: Compression) -> Self {
+    pub fn new(compression: FileCompression) -> Self {
         Self { parent: tempfile::tempdir().unwrap(), compression }
     }
 
@@ -201,7 +201,7 @@ impl Subject for Files {
             rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
             ..FileConfig::default()
         };
-        Box::new(FileSink::new(check(&config, None, &mut Findings::default()).unwrap(), context()))
+        Box::new(FileSink::new(check(&config, None, &mut Diagnostics::default()).unwrap(), context()))
     }
 
     /// The directory is gone and something else has its name, as when a volume is unmounted: this fails

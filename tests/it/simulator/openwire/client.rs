@@ -8,8 +8,8 @@ use std::time::Duration;
 use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::Simulator;
-use atdata_bridge::source::openwire::ack::{Ack, AckType};
-use atdata_bridge::source::openwire::codec::{Decoder, Limits};
+use atdata_bridge::source::openwire::ack::{AckType, MessageAck};
+use atdata_bridge::source::openwire::codec::{OpenWireDecoder, OpenWireLimits};
 use atdata_bridge::source::openwire::frame::{Command, Received, decode};
 use atdata_bridge::source::openwire::ids::{ConsumerId, Destination};
 use atdata_bridge::source::openwire::info::{ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo};
@@ -29,7 +29,7 @@ fn connection_id() -> Bytes {
 
 pub(super) struct Client {
     socket: TcpStream,
-    decoder: Decoder,
+    decoder: OpenWireDecoder,
     received: VecDeque<Received>,
     connection: Bytes,
     last_command: i32,
@@ -40,7 +40,7 @@ impl Client {
     pub(super) async fn open(address: SocketAddr, inactivity: Duration) -> Self {
         let mut client = Self {
             socket: TcpStream::connect(address).await.unwrap(),
-            decoder: Decoder::new(Limits::with_body(4 << 20), Budget::new(64 << 20)),
+            decoder: OpenWireDecoder::new(OpenWireLimits::with_body(4 << 20), Budget::new(64 << 20)),
             received: VecDeque::new(),
             connection: connection_id(),
             last_command: 0,
@@ -152,7 +152,7 @@ impl Client {
         let (first, last_id) = (first.map(id), id(last));
         let destination = last.destination.clone().unwrap();
         let consumer = last.consumer.clone();
-        Command::MessageAck(Ack { destination, consumer, kind, first, last: last_id, count })
+        Command::MessageAck(MessageAck { destination, consumer, kind, first, last: last_id, count })
     }
 
     pub(super) async fn dispatch(&mut self) -> Dispatch {

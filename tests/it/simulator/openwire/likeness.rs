@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use atdata_bridge::simulator::{Login, Simulator, SimulatorConfig};
+use atdata_bridge::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 use atdata_bridge::source::openwire::ack::AckType;
 use atdata_bridge::source::openwire::frame::{Command, Received};
 use atdata_bridge::source::openwire::info::Removed;
@@ -28,7 +28,7 @@ async fn speaks_like_activemq(version: Version) {
     });
     let real = real.await;
 
-    let login = Login { namespace: NAMESPACE.to_owned(), ..Default::default() };
+    let login = SimulatorLogin { namespace: NAMESPACE.to_owned(), ..Default::default() };
     let config = SimulatorConfig { logins: vec![login], ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
     let simulated = converse(simulator.address(), async || {

@@ -3,11 +3,11 @@
 use std::sync::{Mutex, OnceLock};
 
 use async_trait::async_trait;
-use atdata_bridge::findings::Findings;
+use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::sink::Sink;
+use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::kafka::KafkaKind;
 use atdata_bridge::sink::kafka::config::KafkaConfig;
-use atdata_bridge::sink::kind::{SinkKind, Surroundings};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Subject, context};
@@ -80,8 +80,8 @@ fn sink(bootstrap: String, topic: &str) -> Box<dyn Sink> {
     let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
     let config = KafkaConfig { brokers, topic, ..KafkaConfig::default() };
     let context = context();
-    let surroundings = Surroundings { partitions: context.partitions, prefetch: 4096 };
-    let mut findings = Findings::default();
+    let surroundings = BuildContext { partitions: context.partitions, prefetch: 4096 };
+    let mut findings = Diagnostics::default();
     let factory = KafkaKind::check(config, &surroundings, &mut findings);
     factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
 }

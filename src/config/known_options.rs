@@ -1,0 +1,98 @@
+//! What the types say of the options: their keys, and the numbers that they may be. For messages only.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
+
+use super::reader::join;
+use super::registry::SinkRegistry;
+use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use crate::pipeline::dead_letter::config::DeadLettersConfig;
+use crate::source::config::SourceConfig;
+use crate::telemetry::http::config::AdminConfig;
+
+/// An option, as the type of its table describes it.
+pub(super) struct KnownOptions {
+    /// Seen from the table, such as `tls.ca_file`.
+    pub(super) key: String,
+    /// The whole numbers that it may be, such as `from 1 to 20000`; `None` for an option of another kind.
+    pub(super) range: Option<String>,
+}
+
+/// Every option of a table that is read into `T`.
+pub(super) fn of<T: JsonSchema>() -> Vec<KnownOptions> {
+    of_schema(T::json_schema)
+}
+
+/// The full keys of all options, where every kind of sink stands in a table of its name.
+pub(super) fn all(kinds: &SinkRegistry) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut add = |table: &str, known: Vec<KnownOptions>| {
+        keys.extend(known.iter().map(|option| join(table, &option.key)));
+    };
+    add("source", of::<SourceConfig>());
+    add("event", of::<EventConfig>());
+    add("dead_letters", of::<DeadLettersConfig>());
+    add("admin", of::<AdminConfig>());
+    add("log", of::<LogConfig>());
+    add("shutdown", of::<ShutdownConfig>());
+    for kind in kinds.iter() {
+        add(&join("sinks", kind.name), of_schema(kind.schema));
+        add(&join("dead_letters", kind.name), of_schema(kind.schema));
+    }
+    keys
+}
+
+/// Every option of a table with this schema.
+fn of_schema(schema: fn(&mut SchemaGenerator) -> Schema) -> Vec<KnownOptions> {
+    let mut generator =
+        SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut all = Vec::new();
+    collect(schema(&mut generator).as_value(), "", &mut all);
+    all
+}
+
+fn collect(table: &Value, path: &str, all: &mut Vec<KnownOptions>) {
+    for (name, property) in table["properties"].as_object().into_iter().flatten() {
+        let key = join(path, name);
+        match property["properties"].is_object() {
+            true => collect(property, &key, all),
+            false => all.push(KnownOptions { key, range: range(property) }),
+        }
+    }
+}
+
+fn range(property: &Value) -> Option<String> {
+    let types = &property["type"];
+    if types != "integer" && !types.as_array().is_some_and(|types| types.iter().any(|name| name == "integer"))
+    {
+        return None;
+    }
+    let largest = match property["format"].as_str() {
+        Some("uint8") => Some(u8::MAX.into()),
+        Some("uint16") => Some(u16::MAX.into()),
+        Some("uint32") => Some(u32::MAX.into()),
+        _ => None,
+    };
+    // A size is an integer too, and says in its own words what it may be.
+    let smallest = property["minimum"].as_u64()?;
+    Some(match property["maximum"].as_u64().or(largest) {
+        Some(largest) => format!("from {smallest} to {largest}"),
+        None => format!("from {smallest}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_table_are_known_with_those_of_the_tables_in_it() {
+        let known = of::<SourceConfig>();
+        let find = |key: &str| known.iter().find(|option| option.key == key).unwrap();
+        assert_eq!(find("prefetch").range.as_deref(), Some("from 1 to 20000"));
+        for other in ["url", "tls.ca_file", "max_body", "backoff.initial"] {
+            assert_eq!(find(other).range, None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the check of a table found: everything, not only the first mistake, with keys as seen from the table.
+//! Whoever reads the configuration adds where the values came from.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+
+/// What a check found. Keys are seen from the table: `name`, `tls.ca_file`.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    problems: Vec<FoundMistake>,
+    warnings: Vec<FoundMistake>,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundMistake {
+    /// Seen from the table.
+    pub key: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+    /// Whether it is wrong because nobody has set it.
+    pub is_missing: bool,
+}
+
+impl Diagnostics {
+    /// The value of `key` can't be used; `message` says what is allowed.
+    pub fn refuse(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
+    }
+
+    /// `key` must be set, and `message` says to what; where it can be set is said by who shows it.
+    pub fn missing(&mut self, key: impl Into<String>, message: &str) {
+        self.problems.push(FoundMistake { key: key.into(), message: message.to_owned(), is_missing: true });
+    }
+
+    /// Something that is allowed but worth a look.
+    pub fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
+    }
+
+    /// The value of a text that must be set and must not be empty; `message` says what belongs there.
+    pub fn required(&mut self, key: &str, value: Option<&str>, message: &str) -> Option<String> {
+        match value {
+            Some(text) if text.trim().is_empty() => self.refuse(key, format!("is empty: {message}")),
+            Some(text) => return Some(text.to_owned()),
+            None => self.missing(key, message),
+        }
+        None
+    }
+
+    /// The same for a path.
+    pub fn required_path(&mut self, key: &str, path: Option<&Path>, message: &str) -> Option<PathBuf> {
+        match path {
+            Some(path) if path.as_os_str().is_empty() => self.refuse(key, format!("is empty: {message}")),
+            Some(path) => return Some(path.to_owned()),
+            None => self.missing(key, message),
+        }
+        None
+    }
+
+    /// A secret that is given itself, under `key`, or by a file that holds it, under `<key>_file`; `None` if
+    /// neither is set, or something is wrong. One line feed at the end of the file is ignored.
+    pub fn secret(&mut self, key: &str, given: Option<&Secret>, file: Option<&Path>) -> Option<Secret> {
+        let file_key = format!("{key}_file");
+        let (key, secret) = match (given, file) {
+            (Some(_), Some(_)) => {
+                self.refuse(file_key, format!("{key} is set too: keep one of them"));
+                return None;
+            }
+            (None, None) => return None,
+            (Some(given), None) => (key, given.clone()),
+            (None, Some(path)) => match Secret::read(path) {
+                Ok(secret) => (file_key.as_str(), secret),
+                Err(error) => {
+                    self.refuse(file_key, unreadable(path, &error));
+                    return None;
+                }
+            },
+        };
+        let file = file.map(|path| format!("{} ", path.display())).unwrap_or_default();
+        if let Some(flaw) = secret.flaw() {
+            self.refuse(key, format!("{file}{flaw}"));
+            return None;
+        }
+        if let Some(doubt) = secret.suspicion() {
+            self.warn(key, format!("{file}{doubt}"));
+        }
+        Some(secret)
+    }
+
+    /// Reports it where a file that must be readable is not.
+    pub fn readable(&mut self, key: &str, file: Option<&Path>) {
+        if let Some(path) = file
+            && let Err(error) = std::fs::read(path)
+        {
+            self.refuse(key, unreadable(path, &error));
+        }
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// What is wrong, in the order of finding.
+    pub fn problems(&self) -> &[FoundMistake] {
+        &self.problems
+    }
+
+    /// What is worth a look.
+    pub fn warnings(&self) -> &[FoundMistake] {
+        &self.warnings
+    }
+
+    /// The keys of all that is wrong, in the order of finding.
+    pub fn keys(&self) -> Vec<&str> {
+        self.problems.iter().map(|problem| problem.key.as_str()).collect()
+    }
+}
+
+/// Says that a file can't be read, why, and what to do where that helps.
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} can't be read: {}", path.display(), why_unreadable(error))
+}
+
+/// Why a file can't be read.
+pub fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "it is a directory: name the file in it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        // The number of the error says nothing that its words do not.
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_stands_in_the_table_or_in_a_file_and_never_in_both() {
+        let directory = tempfile::tempdir().unwrap();
+        let (good, empty) = (directory.path().join("good"), directory.path().join("empty"));
+        fs::write(&good, "hush\r\n").unwrap();
+        fs::write(&empty, "\n").unwrap();
+        let given = Secret::new("hush");
+        let ask = |given: Option<&Secret>, file: Option<&Path>| {
+            let mut findings = Diagnostics::default();
+            let secret = findings.secret("token", given, file);
+            let problem = findings.keys().first().map(|&key| key.to_owned());
+            (secret.map(|secret| secret.reveal().to_owned()), problem)
+        };
+        let hush = Some("hush".to_owned());
+        assert_eq!(ask(Some(&given), None), (hush.clone(), None));
+        assert_eq!(ask(None, Some(&good)), (hush, None));
+        assert_eq!(ask(None, None), (None, None));
+        let in_file = Some("token_file".to_owned());
+        assert_eq!(ask(Some(&given), Some(&good)), (None, in_file.clone()));
+        assert_eq!(ask(None, Some(&empty)), (None, in_file.clone()));
+        assert_eq!(ask(None, Some(&directory.path().join("none"))), (None, in_file));
+        assert_eq!(ask(Some(&Secret::new("")), None), (None, Some("token".to_owned())));
+    }
+}

@@ -1,0 +1,44 @@
+//! What outlives an opening.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The synced length of every file being written, by path. It outlives the journal: what could not be cut
+/// back when a write failed is cut back at the next opening.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SyncedLengths {
+    lengths: Arc<Mutex<HashMap<PathBuf, u64>>>,
+    opened: Arc<AtomicBool>,
+}
+
+impl SyncedLengths {
+    /// True for the first call only: the state of the disk is new to the process then.
+    pub(super) fn is_first_opening(&self) -> bool {
+        !self.opened.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn synced(&self, path: &Path) -> Option<u64> {
+        self.with(|lengths| lengths.get(path).copied())
+    }
+
+    pub(super) fn remember(&self, path: &Path, len: u64) {
+        self.with(|lengths| match lengths.get_mut(path) {
+            Some(known) => *known = len,
+            None => drop(lengths.insert(path.to_owned(), len)),
+        });
+    }
+
+    pub(super) fn forget(&self, path: &Path) {
+        self.with(|lengths| lengths.remove(path));
+    }
+
+    pub(super) fn retain(&self, keep: impl Fn(&Path) -> bool) {
+        self.with(|lengths| lengths.retain(|path, _| keep(path)));
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut HashMap<PathBuf, u64>) -> R) -> R {
+        work(&mut self.lengths.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,245 @@
+//! Dead letters in files: JSON lines in a directory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, oneshot};
+
+use super::config::FilesSettings;
+use super::{DeadLetter, DeadLetterStore};
+use crate::journal::config::FileCompression;
+use crate::journal::name::{FileSlot, Template};
+use crate::journal::{
+    self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
+};
+use crate::sink::SinkError;
+
+type Ticket = oneshot::Sender<Result<(), SinkError>>;
+
+/// The store of dead letters that all lanes share: JSON lines in a directory, in files whose names begin
+/// with `dead-letters-<connection id>`.
+#[derive(Clone)]
+pub struct FileDeadLetters(Arc<Store>);
+
+struct Store {
+    place: String,
+    disk: Arc<dyn Disk>,
+    journal: JournalSettings,
+    memory: SyncedLengths,
+    writer: Mutex<Option<JournalWriter<Ticket>>>,
+}
+
+impl FileDeadLetters {
+    /// Touches nothing yet.
+    pub fn new(settings: FilesSettings, connection_id: &str) -> Self {
+        Self::on(Arc::new(OsDisk), settings, connection_id)
+    }
+
+    fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str) -> Self {
+        let journal = JournalSettings {
+            section: "dead_letters".to_owned(),
+            directory: settings.directory,
+            stems: Template::dead_letters().bind(connection_id),
+            compression: FileCompression::None,
+            rotation: settings.rotation,
+            max_open: 1,
+            max_total: settings.max_total,
+            max_age: None,
+        };
+        let place = format!("the directory {}", journal.directory.display());
+        Self(Arc::new(Store {
+            place,
+            disk,
+            journal,
+            memory: SyncedLengths::default(),
+            writer: Mutex::new(None),
+        }))
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for FileDeadLetters {
+    fn place(&self) -> &str {
+        &self.0.place
+    }
+
+    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let (ticket, outcome) = oneshot::channel();
+        {
+            let mut writer = self.0.writer.lock().await;
+            let writer = self.0.opened(&mut writer).await?;
+            let append = |lines: &mut Vec<u8>| letters.iter().try_for_each(|letter| letter.append(lines));
+            let appended = writer.append(|group, _| group.append(FileSlot::default(), ticket, append));
+            if let Some(Err(error)) = appended {
+                return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
+            }
+        }
+        let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
+        outcome.await.unwrap_or_else(ended)
+    }
+
+    async fn open(&self) -> Result<(), SinkError> {
+        self.0.opened(&mut *self.0.writer.lock().await).await.map(drop)
+    }
+
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
+    }
+
+    async fn close(&self) {
+        if let Some(writer) = self.0.writer.lock().await.take() {
+            writer.drain();
+            writer.ended().wait().await;
+        }
+    }
+}
+
+impl Store {
+    /// The writer, opened anew where it is missing or broken.
+    async fn opened<'a>(
+        &self,
+        writer: &'a mut Option<JournalWriter<Ticket>>,
+    ) -> Result<&'a JournalWriter<Ticket>, SinkError> {
+        if let Some(broken) = writer.take_if(|writer| writer.is_over()) {
+            let mut ended = broken.ended();
+            drop(broken);
+            ended.wait().await;
+        }
+        match writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(self.start().await?)),
+        }
+    }
+
+    async fn start(&self) -> Result<JournalWriter<Ticket>, SinkError> {
+        let opened = journal::open(Arc::clone(&self.disk), self.journal.clone(), self.memory.clone()).await;
+        let journal = opened.map_err(|trouble| SinkError::from(&trouble))?;
+        JournalWriter::start("dead letters", journal, AfterFailure::GoOn, answer)
+            .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
+    }
+}
+
+fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
+    for ticket in tickets.drain(..) {
+        let answer = outcome.map_err(|failure| SinkError::from(failure.error()));
+        // Nobody waits any more: the caller was dropped and has settled nothing.
+        drop(ticket.send(answer));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::time::{Instant, SystemTime};
+
+    use bytes::Bytes;
+
+    use super::super::config::{DeadLetterPlace, DeadLettersConfig, check};
+    use super::*;
+    use crate::diagnostics::Diagnostics;
+    use crate::event::{Batch, Event, EventRef, Headers, Message, SessionId};
+    use crate::journal::config::RotateConfig;
+    use crate::journal::testing::{MemoryDisk, Op};
+    use crate::key::Keying;
+    use crate::sink::Rejection;
+    use crate::units::Size;
+
+    pub(in crate::pipeline::dead_letter) fn event(n: u64, body: &[u8]) -> EventRef {
+        let decode = |raw: &[u8]| {
+            let id = String::from_utf8(raw.to_vec()).unwrap();
+            let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            vec![pair("message-id", &id), pair("a", "1"), pair("a", "2")]
+        };
+        let id = Bytes::from(format!("ID:{n}"));
+        let message = Message {
+            headers: Headers::new(id.clone(), decode),
+            unreadable: None,
+            id,
+            body: Bytes::copy_from_slice(body),
+            timestamp: Some(1_700_000_000_000),
+            redelivered: true,
+        };
+        let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], false));
+        let batch = Batch { session: SessionId(1), first: n, events: vec![event], received: Instant::now() };
+        Arc::new(batch).refs().next().unwrap()
+    }
+
+    fn letter(n: u64) -> DeadLetter {
+        let (first, last) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+        let rejection = Rejection { reason: "too_large", detail: String::new() };
+        DeadLetter { event: event(n, b"{}"), sink: None, rejection, attempts: 1, first, last }
+    }
+
+    fn checked(config: &DeadLettersConfig) -> FilesSettings {
+        match check(config, None, &mut Diagnostics::default()).unwrap().place {
+            DeadLetterPlace::Files(files) => files,
+            DeadLetterPlace::Sink(_) => panic!("a directory is set"),
+        }
+    }
+
+    fn store(directory: &Path, disk: Arc<dyn Disk>) -> FileDeadLetters {
+        let config =
+            DeadLettersConfig { directory: Some(directory.to_owned()), ..DeadLettersConfig::default() };
+        FileDeadLetters::on(disk, checked(&config), "acme-b1")
+    }
+
+    fn ids(content: &[u8]) -> Vec<String> {
+        let id = |line: &[u8]| {
+            let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+            line["message_id"].as_str().unwrap().to_owned()
+        };
+        content.split_inclusive(|byte| *byte == b'\n').map(id).collect()
+    }
+
+    #[tokio::test]
+    async fn letters_are_in_a_file_of_this_connection_once_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let letters = store(directory.path(), Arc::new(OsDisk));
+        letters.write(&[letter(1), letter(2)]).await.unwrap();
+        letters.clone().write(&[letter(3)]).await.unwrap();
+        letters.close().await;
+        let files: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path()).collect();
+        let [file] = files.iter().filter(|file| file.extension().unwrap() == "jsonl").collect::<Vec<_>>()[..]
+        else {
+            panic!("{files:?}")
+        };
+        assert!(file.file_name().unwrap().to_str().unwrap().starts_with("dead-letters-acme-b1-"));
+        assert_eq!(ids(&std::fs::read(file).unwrap()), ["ID:1", "ID:2", "ID:3"]);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_says_so_keeps_nothing_and_can_be_repeated() {
+        let disk = MemoryDisk::default();
+        let letters = store(Path::new("/dead"), Arc::new(disk.clone()));
+        letters.write(&[letter(1)]).await.unwrap();
+        for ops in [&[Op::Append] as &[Op], &[Op::Sync], &[Op::Sync, Op::Truncate]] {
+            disk.fail_all(ops);
+            let error = letters.write(&[letter(2)]).await.unwrap_err().to_string();
+            assert!(error.contains("/dead/dead-letters-acme-b1-"), "{error}");
+            disk.heal();
+        }
+        letters.write(&[letter(2)]).await.unwrap();
+        letters.close().await;
+        let files = disk.files();
+        let (name, content) = files.iter().next().unwrap();
+        assert!(name.ends_with(".jsonl") && files.len() == 1, "{files:?}");
+        assert_eq!(ids(content), ["ID:1", "ID:2"]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_full_holds() {
+        let disk = MemoryDisk::default();
+        let config = DeadLettersConfig {
+            directory: Some("/dead".into()),
+            max_total: Some(Size(1000)),
+            rotate: RotateConfig { size: Size(1000), ..RotateConfig::default() },
+            ..DeadLettersConfig::default()
+        };
+        let letters = FileDeadLetters::on(Arc::new(disk.clone()), checked(&config), "b1");
+        letters.write(&[letter(1)]).await.unwrap();
+        let error = letters.write(&(2..10).map(letter).collect::<Vec<_>>()).await.unwrap_err();
+        assert!(error.to_string().contains("max_total"), "{error}");
+        letters.write(&[letter(2)]).await.unwrap();
+    }
+}

@@ -1,0 +1,143 @@
+//! A dead letter, and the line it is kept as.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::event::{Event, EventRef};
+use crate::sink::Rejection;
+
+/// An event that can never be delivered, with everything that is known about why.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The event.
+    pub event: EventRef,
+    /// The sink that refused it; `None` when it never got to one, because its key is unusable.
+    pub sink: Option<Arc<str>>,
+    /// Why.
+    pub rejection: Rejection,
+    /// How often the sink was tried.
+    pub attempts: u32,
+    /// When it was first tried.
+    pub first: SystemTime,
+    /// When it was refused.
+    pub last: SystemTime,
+}
+
+/// The line, one JSON object. The body is text in `body` or, where it is not UTF-8, base64 in
+/// `body_base64`; the other one is missing.
+#[derive(Serialize)]
+struct DeadLetterLine<'a> {
+    reason: &'a str,
+    detail: &'a str,
+    sink: Option<&'a str>,
+    attempts: u32,
+    first_time: String,
+    last_time: String,
+    message_id: &'a str,
+    key: Option<String>,
+    timestamp: Option<i64>,
+    redelivered: bool,
+    /// Pairs, since a header may come more than once.
+    headers: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl DeadLetter {
+    /// Appends the line, line feed included.
+    ///
+    /// # Errors
+    /// Never in practice: serialising into memory fails only for maps with odd keys.
+    pub(super) fn append(&self, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let event: &Event = &self.event;
+        let body = std::str::from_utf8(event.body());
+        let line = DeadLetterLine {
+            reason: self.rejection.reason,
+            detail: &self.rejection.detail,
+            sink: self.sink.as_deref(),
+            attempts: self.attempts,
+            first_time: rfc3339(self.first),
+            last_time: rfc3339(self.last),
+            message_id: &event.message_id(),
+            key: event.defect.is_none().then(|| event.key.to_string()),
+            timestamp: event.message.timestamp,
+            redelivered: event.message.redelivered,
+            headers: event.message.headers.decode(),
+            body: body.ok(),
+            body_base64: body.is_err().then(|| STANDARD.encode(event.body())),
+        };
+        serde_json::to_writer(&mut *lines, &line)?;
+        lines.push(b'\n');
+        Ok(())
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    // Only a clock thousands of years off has no such form.
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::super::file_store::tests::event;
+    use super::*;
+
+    fn line(event: EventRef, sink: Option<&str>) -> Value {
+        let letter = DeadLetter {
+            event,
+            sink: sink.map(Arc::from),
+            rejection: Rejection { reason: "too_large", detail: "3 \"MiB\"".to_owned() },
+            attempts: 2,
+            first: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_001),
+            last: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        };
+        let mut lines = b"before\n".to_vec();
+        letter.append(&mut lines).unwrap();
+        let line = lines.strip_prefix(b"before\n").unwrap();
+        assert_eq!(memchr::memchr(b'\n', line), Some(line.len() - 1));
+        serde_json::from_slice(line).unwrap()
+    }
+
+    #[test]
+    fn a_letter_tells_everything() {
+        let key = "0123456789abcdef0123456789abcdef";
+        let body = format!("{{\"md5\":\n\"{key}\"}}");
+        let expected = json!({
+            "reason": "too_large", "detail": "3 \"MiB\"", "sink": "kafka", "attempts": 2,
+            "first_time": "2023-11-14T22:13:20.001Z", "last_time": "2023-11-14T22:13:21.000Z",
+            "message_id": "ID:7", "key": key, "timestamp": 1_700_000_000_000_i64, "redelivered": true,
+            "headers": [["message-id", "ID:7"], ["a", "1"], ["a", "2"]],
+            "body": body,
+        });
+        assert_eq!(line(event(7, body.as_bytes()), Some("kafka")), expected);
+    }
+
+    #[test]
+    fn a_body_that_only_begins_like_json_is_a_string_and_forges_no_member() {
+        let body = r#"{},"key":"00000000000000000000000000000000","reason":"none","x":{}"#;
+        let line = line(event(1, body.as_bytes()), None);
+        assert_eq!(
+            (&line["body"], &line["key"], &line["reason"]),
+            (&json!(body), &Value::Null, &json!("too_large"))
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_kept_as_base64_and_a_missing_key_as_null() {
+        let line = line(event(1, b"\xff\x00"), None);
+        assert_eq!((&line["body_base64"], line.get("body")), (&json!("/wA="), None));
+        assert_eq!((&line["key"], &line["sink"]), (&Value::Null, &Value::Null));
+    }
+}

@@ -1,0 +1,155 @@
+//! How many events may be dead letters (I6): a wrong setting must stop the bridge, not empty the queue.
+
+use std::collections::VecDeque;
+
+/// Over how many events the share is taken.
+const WINDOW: usize = 10_000;
+
+/// The limits, and what was seen. Each lane that counts has its own.
+#[derive(Clone, Debug)]
+pub struct DeadLetterLimits {
+    max_run: u32,
+    /// The most dead letters among the last 10,000 events.
+    max_dead: usize,
+    run: u32,
+    /// How many events were seen, and at which of these counts the dead ones of the window stood.
+    seen: u64,
+    dead: VecDeque<u64>,
+}
+
+/// A limit that one more dead letter would exceed. The bridge holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceededError {
+    /// Too many in a row.
+    #[error("more than {0} events in a row")]
+    Run(u32),
+    /// Too many of all.
+    #[error("more than {0} of the last 10000 events")]
+    Share(usize),
+}
+
+impl LimitExceededError {
+    /// The option that sets the limit.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Run(_) => "dead_letters.max_run",
+            Self::Share(_) => "dead_letters.max_share",
+        }
+    }
+}
+
+impl DeadLetterLimits {
+    /// At most `max_run` dead letters in a row, and at most the share `max_share` (0 to 1) of the last
+    /// 10,000 events; events not yet seen count as good ones.
+    pub fn new(max_run: u32, max_share: f64) -> Self {
+        // The share was checked to be between 0 and 1; `as` saturates at anything else.
+        let max_dead = (max_share * WINDOW as f64).floor() as usize;
+        Self { max_run, max_dead, run: 0, seen: 0, dead: VecDeque::new() }
+    }
+
+    /// Takes note of `count` events that were delivered.
+    pub fn good(&mut self, count: u64) {
+        if count > 0 {
+            self.run = 0;
+            self.seen += count;
+        }
+    }
+
+    /// Takes note of one event that can't be delivered.
+    ///
+    /// # Errors
+    /// The event must not become a dead letter: that would exceed a limit. It is not counted, so asking
+    /// again gives the same answer.
+    pub fn dead(&mut self) -> Result<(), LimitExceededError> {
+        let oldest = (self.seen + 1).saturating_sub(WINDOW as u64);
+        while self.dead.front().is_some_and(|at| *at < oldest) {
+            self.dead.pop_front();
+        }
+        if self.run >= self.max_run {
+            return Err(LimitExceededError::Run(self.max_run));
+        }
+        if self.dead.len() >= self.max_dead && self.max_dead < WINDOW {
+            return Err(LimitExceededError::Share(self.max_dead));
+        }
+        self.dead.push_back(self.seen);
+        self.run += 1;
+        self.seen += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn observe(limits: &mut DeadLetterLimits, dead: bool) -> Result<(), LimitExceededError> {
+        if dead {
+            return limits.dead();
+        }
+        limits.good(1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_is_ended_by_a_good_event() {
+        let mut limits = DeadLetterLimits::new(2, 1.0);
+        for (dead, expected) in [
+            (true, Ok(())),
+            (true, Ok(())),
+            (true, Err(LimitExceededError::Run(2))),
+            (true, Err(LimitExceededError::Run(2))),
+            (false, Ok(())),
+            (true, Ok(())),
+        ] {
+            assert_eq!(observe(&mut limits, dead), expected);
+        }
+    }
+
+    #[test]
+    fn a_share_of_nothing_lets_no_dead_letter_through_and_a_share_of_all_lets_every_one() {
+        assert_eq!(DeadLetterLimits::new(100, 0.0).dead(), Err(LimitExceededError::Share(0)));
+        let mut limits = DeadLetterLimits::new(u32::MAX, 1.0);
+        assert!((0..2 * WINDOW).all(|_| limits.dead().is_ok()));
+    }
+
+    /// The definition, told naively: keep everything.
+    fn naive(history: &[bool], dead: bool, max_run: u32, share: f64) -> Result<(), LimitExceededError> {
+        let run = history.iter().rev().take_while(|dead| **dead).count();
+        let window = &history[history.len().saturating_sub(WINDOW - 1)..];
+        let max_dead = (share * WINDOW as f64).floor() as usize;
+        if dead && run + 1 > max_run as usize {
+            return Err(LimitExceededError::Run(max_run));
+        }
+        if dead && window.iter().filter(|dead| **dead).count() + 1 > max_dead {
+            return Err(LimitExceededError::Share(max_dead));
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn limits_do_what_the_definition_says(
+            max_run in 1u32..20, share in prop::sample::select(vec![0.0, 0.0005, 0.001, 0.01, 0.3, 1.0]),
+            // Runs of good and dead events, long enough to leave the window behind.
+            runs in prop::collection::vec((any::<bool>(), 1usize..4000), 1..12),
+        ) {
+            let mut limits = DeadLetterLimits::new(max_run, share);
+            let mut history = Vec::new();
+            for (mostly_dead, length) in runs {
+                for n in 0..length {
+                    let dead = mostly_dead && n % 25 < 20;
+                    let outcome = observe(&mut limits, dead);
+                    if dead || outcome.is_err() {
+                        prop_assert_eq!(outcome, naive(&history, dead, max_run, share));
+                    }
+                    if outcome.is_ok() {
+                        history.push(dead);
+                    }
+                }
+            }
+        }
+    }
+}

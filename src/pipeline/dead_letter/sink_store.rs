@@ -1,0 +1,253 @@
+//! Dead letters where a sink writes, such as a topic of their own: a pod's disk may die with it. Each letter
+//! is an event whose body is the letter's line, so every kind of sink can keep them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::{DeadLetter, DeadLetterStore};
+use crate::event::{Batch, Event, Headers, Message, SessionId};
+use crate::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+
+/// Between two looks at the sink's health while a verdict is awaited.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// The store of dead letters that all lanes share, over a sink of its own. A letter may be there twice after
+/// trouble with the sink, never not at all.
+pub struct SinkDeadLetters {
+    place: String,
+    opening: Mutex<StoreConnection>,
+}
+
+struct StoreConnection {
+    sink: Box<dyn Sink>,
+    halves: Option<(Box<dyn Submit>, Box<dyn Verdicts>)>,
+    next_id: u64,
+}
+
+impl SinkDeadLetters {
+    /// Touches nothing yet.
+    pub fn new(sink: Box<dyn Sink>, place: String) -> Self {
+        Self { place, opening: Mutex::new(StoreConnection { sink, halves: None, next_id: 0 }) }
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for SinkDeadLetters {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let events = letters.iter().map(event).collect::<Result<Vec<_>, _>>().map_err(|error| {
+            SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error)
+        })?;
+        let batch = Batch { session: SessionId(0), first: 1, events, received: Instant::now().into_std() };
+        self.opening.lock().await.write(&Arc::new(batch)).await
+    }
+
+    async fn open(&self) -> Result<(), SinkError> {
+        let mut opening = self.opening.lock().await;
+        if opening.halves.is_none() {
+            opening.halves = Some(opening.sink.open().await?);
+        }
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        self.opening.lock().await.sink.probe().await
+    }
+
+    async fn close(&self) {
+        if let Some((mut submit, _)) = self.opening.lock().await.halves.take()
+            && let Err(error) = submit.close().await
+        {
+            tracing::warn!("closing the dead letters: {error}");
+        }
+    }
+}
+
+impl StoreConnection {
+    /// All are durable, or the opening is given up: what a call that failed, or was dropped, has left in
+    /// flight must not answer the next one.
+    async fn write(&mut self, batch: &Arc<Batch>) -> Result<(), SinkError> {
+        let (mut submit, mut verdicts) = match self.halves.take() {
+            Some(halves) => halves,
+            None => self.sink.open().await?,
+        };
+        let first = self.next_id;
+        self.next_id += batch.events.len() as u64;
+        let deliveries: Vec<_> =
+            (first..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect();
+        all_durable(&deliveries, submit.as_mut(), verdicts.as_mut()).await?;
+        self.halves = Some((submit, verdicts));
+        Ok(())
+    }
+}
+
+async fn all_durable(
+    deliveries: &[Delivery],
+    submit: &mut dyn Submit,
+    verdicts: &mut dyn Verdicts,
+) -> Result<(), SinkError> {
+    let mut taken = 0;
+    // By id: a letter counts by its own verdict and by no other's, however often that is given (I6).
+    let mut owed: BTreeSet<_> = deliveries.iter().map(|delivery| delivery.id).collect();
+    while !owed.is_empty() {
+        if let Some(rest) = deliveries.get(taken..).filter(|rest| !rest.is_empty()) {
+            taken += submit.submit(rest)?;
+        }
+        tokio::select! {
+            given = verdicts.next() => for (id, verdict) in given? {
+                match verdict {
+                    Verdict::Durable if owed.remove(&id) => {}
+                    Verdict::Durable => return Err(not_asked(id)),
+                    Verdict::Retry(error) => return Err(error),
+                    Verdict::Reject(rejection) => return Err(refused(&rejection.detail)),
+                }
+            },
+            // A sink that rides out an outage gives no verdict: the lane must learn why it waits.
+            () = sleep(HEALTH_EVERY) => verdicts.health()?,
+        }
+    }
+    Ok(())
+}
+
+/// Nothing that this opening said can be trusted.
+fn not_asked(id: DeliveryId) -> SinkError {
+    SinkError::unavailable(format!(
+        "the place for dead letters confirms number {}, which it does not owe",
+        id.0
+    ))
+}
+
+/// There is no other place for it: the lane holds until the sink takes it.
+fn refused(detail: &str) -> SinkError {
+    SinkError::misconfigured(format!("the place for dead letters refuses one: {detail}"))
+}
+
+/// The id tells apart the letters of several sinks about one event: a stream that drops duplicates must keep
+/// them all.
+fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
+    let mut line = Vec::new();
+    letter.append(&mut line)?;
+    line.pop();
+    let message = &letter.event.message;
+    let id = format!("{}/{}", letter.event.message_id(), letter.sink.as_deref().unwrap_or("event"));
+    let message = Message {
+        id: id.into(),
+        body: Bytes::from(line),
+        timestamp: message.timestamp,
+        redelivered: message.redelivered,
+        headers: Headers::empty(),
+        unreadable: None,
+    };
+    Ok(Event { message, key: letter.event.key, defect: None, is_json: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::file_store::tests::event as event_ref;
+    use super::*;
+    use crate::sink::Rejection;
+    use crate::sink::memory::{MemorySink, ScriptedVerdict};
+
+    fn letter(number: u64, sink: Option<&str>) -> DeadLetter {
+        DeadLetter {
+            event: event_ref(number, b"a body"),
+            rejection: Rejection { reason: "too_large", detail: "too large".to_owned() },
+            sink: sink.map(Arc::from),
+            attempts: 1,
+            first: SystemTime::UNIX_EPOCH,
+            last: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_letter_is_kept_when_the_sink_says_so_however_small_its_window() {
+        let sink = MemorySink::new(true, 2);
+        let handle = sink.handle();
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
+        let letters: Vec<_> = (1..=5).map(|number| letter(number, Some("kafka"))).collect();
+        store.write(&letters).await.unwrap();
+        store.write(&[letter(5, Some("file")), letter(5, None)]).await.unwrap();
+        let ids: Vec<_> = handle.log().iter().map(ToString::to_string).collect();
+        let expected =
+            ["ID:1/kafka", "ID:2/kafka", "ID:3/kafka", "ID:4/kafka", "ID:5/kafka", "ID:5/file", "ID:5/event"];
+        assert_eq!(ids, expected);
+        store.close().await;
+        assert_eq!(handle.closed(), 1);
+    }
+
+    #[tokio::test]
+    async fn whatever_is_not_durable_is_an_error_and_the_next_call_starts_anew() {
+        let sink = MemorySink::new(true, 2);
+        let handle = sink.handle();
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
+        for answer in [ScriptedVerdict::Retry, ScriptedVerdict::Reject, ScriptedVerdict::Break] {
+            handle.script(move |_| answer);
+            store.write(&[letter(1, None), letter(2, None), letter(3, None)]).await.unwrap_err();
+        }
+        handle.reachable(false);
+        store.write(&[letter(1, None)]).await.unwrap_err();
+        store.probe().await.unwrap_err();
+        handle.reachable(true);
+        handle.script(|_| ScriptedVerdict::Durable);
+        store.write(&[letter(1, None)]).await.unwrap();
+        assert_eq!(handle.log().len(), 1);
+    }
+
+    /// Says of one delivery, again and again, that it is durable.
+    struct Parrot;
+
+    #[async_trait]
+    impl Submit for Parrot {
+        fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+            Ok(deliveries.len())
+        }
+
+        async fn close(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    #[async_trait]
+    impl Verdicts for Parrot {
+        async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+            Ok(vec![(DeliveryId(7), Verdict::Durable)])
+        }
+    }
+
+    #[tokio::test]
+    async fn one_verdict_given_twice_does_not_keep_two_letters() {
+        let deliveries: Vec<_> =
+            [7, 8].map(|id| Delivery { id: DeliveryId(id), event: event_ref(id, b"a body") }).into();
+        let error = all_durable(&deliveries, &mut Parrot, &mut Parrot).await.unwrap_err();
+        assert!(error.to_string().contains("confirms number 7"), "{error}");
+    }
+
+    /// Dropped in the middle, as at an abandoned drain; and a sink that rides out an outage in silence.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_sink_is_an_error_once_it_says_that_it_ails() {
+        let sink = MemorySink::new(true, 2);
+        let handle = sink.handle();
+        handle.answering(false);
+        let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
+        let dropped = [letter(1, None)];
+        tokio::time::timeout(Duration::from_secs(60), store.write(&dropped)).await.unwrap_err();
+        handle.set_degraded(true);
+        let error = store.write(&[letter(2, None)]).await.unwrap_err();
+        assert!(error.to_string().contains("ails"), "{error}");
+        handle.set_degraded(false);
+        handle.answering(true);
+        store.write(&[letter(3, None)]).await.unwrap();
+        assert_eq!(handle.log().iter().map(|id| &**id).collect::<Vec<_>>(), ["ID:3/event"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Counts the events without a usable key against the limits on dead letters, each event once, and says what
+//! `event.keys` could name instead. Pure.
+
+use super::dead_letter::{DeadLetterLimits, LimitExceededError};
+use super::recent_ids::RecentIds;
+use crate::event::{Defect, Event};
+use crate::key::Suggestions;
+
+/// See the module text.
+#[derive(Debug)]
+pub(super) struct KeylessLimits {
+    limits: DeadLetterLimits,
+    /// The ids of events that were counted: a broker delivers again what is not acknowledged, and that is no news.
+    counted: RecentIds,
+    /// Of the events of the current run.
+    suggestions: Suggestions,
+}
+
+impl KeylessLimits {
+    /// Remembers the last `memory` events.
+    pub(super) fn new(limits: DeadLetterLimits, memory: usize) -> Self {
+        Self { limits, counted: RecentIds::new(memory), suggestions: Suggestions::default() }
+    }
+
+    /// A new session begins: what comes from now on may have been counted before.
+    pub(super) fn begin_session(&mut self) {
+        self.counted.refresh();
+    }
+
+    /// Counts the events of a batch that were not counted before.
+    ///
+    /// # Errors
+    /// A limit is exceeded, and nothing of this batch may be taken. The text says why, for people.
+    pub(super) fn count(&mut self, events: &[Event]) -> Result<(), String> {
+        let mut good = 0;
+        for event in events {
+            let id = &event.message.id;
+            if self.counted.holds(id) {
+                continue;
+            }
+            self.counted.record(id);
+            let Some(defect) = &event.defect else {
+                good += 1;
+                continue;
+            };
+            self.good(std::mem::take(&mut good));
+            self.suggestions.add(&event.message.body);
+            self.limits.dead().map_err(|exceeded| self.hold(exceeded, defect))?;
+        }
+        self.good(good);
+        Ok(())
+    }
+
+    fn good(&mut self, count: u64) {
+        if count > 0 {
+            self.limits.good(count);
+            self.suggestions = Suggestions::default();
+        }
+    }
+
+    fn hold(&self, exceeded: LimitExceededError, defect: &Defect) -> String {
+        let (found, option) = (&self.suggestions, exceeded.option());
+        format!(
+            "{exceeded} have no usable key; the last one: {defect}; {found}: {} and restart, or restart with a higher \
+             {option} to make them dead letters",
+            found.advice()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::{Headers, Message};
+    use crate::key::Keying;
+
+    const MD5: &str = "9e107d9d372bb6826bd81d3542a419d6";
+
+    fn event(id: u64, body: &str) -> Event {
+        let message = Message {
+            id: Bytes::from(format!("ID:{id}")),
+            body: Bytes::from(body.replace("MD5", MD5)),
+            timestamp: None,
+            redelivered: false,
+            headers: Headers::empty(),
+            unreadable: None,
+        };
+        Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
+    }
+
+    fn keyless(ids: std::ops::Range<u64>) -> Vec<Event> {
+        ids.map(|id| event(id, r#"{"email":{"md5":"MD5"}}"#)).collect()
+    }
+
+    #[test]
+    fn events_that_come_again_are_not_counted_again() {
+        let mut count = KeylessLimits::new(DeadLetterLimits::new(100, 1.0), 1000);
+        for _session in 0..10 {
+            count.begin_session();
+            count.count(&keyless(0..60)).unwrap();
+        }
+        count.count(&[event(60, r#"{"md5":"MD5"}"#)]).unwrap();
+        count.begin_session();
+        // The good one ended the run once: those before it that come again do not begin another.
+        count.count(&keyless(0..60)).unwrap();
+        count.count(&keyless(61..161)).unwrap();
+        count.count(&keyless(161..162)).unwrap_err();
+    }
+
+    #[test]
+    fn the_hold_names_the_members_that_hold_an_md5_and_no_value() {
+        let mut count = KeylessLimits::new(DeadLetterLimits::new(100, 1.0), 1000);
+        let text = count.count(&keyless(0..101)).unwrap_err();
+        let expected = "more than 100 events in a row have no usable key; the last one: no key at /md5; \
+                        `/email/md5` holds an MD5 in 100 of 100: set event.keys = [\"/email/md5\"] and restart, \
+                        or restart with a higher dead_letters.max_run to make them dead letters";
+        assert_eq!(text, expected);
+        let mut count = KeylessLimits::new(DeadLetterLimits::new(100, 0.0), 1000);
+        let text = count.count(&[event(1, "jane")]).unwrap_err();
+        assert!(text.contains("no member of their bodies holds an MD5"), "{text}");
+        assert!(text.contains("dead_letters.max_share") && !text.contains("jane"), "{text}");
+    }
+}

@@ -1,0 +1,210 @@
+//! Rejected events on their way into the dead letters, within limits (I6).
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::mem::take;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::sink_io::SinkIo;
+use super::state::PendingEvent;
+use super::{Boxed, SinkWorker};
+use crate::display::one_line;
+use crate::pipeline::dead_letter::{DeadLetter, DeadLetterLimits};
+use crate::sink::{DeliveryId, Rejection, SinkError};
+use crate::telemetry::status::Status;
+
+/// The letters that were written, and how that went.
+pub(super) type DeadLetterWritten = (Vec<DeadLetter>, Result<(), SinkError>);
+
+/// Dead letters are told in the log no more often than this.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest wait before a refused event is offered again while the lane holds.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A lane that holds, since the sink refuses more events than may become dead letters. The oldest of them is
+/// offered again from time to time, alone: when the sink takes it, the hold is over.
+pub(super) struct Hold {
+    offered: Option<DeliveryId>,
+    /// Why, for people.
+    pub(super) text: String,
+}
+
+impl Hold {
+    /// The oldest event was handed over.
+    pub(super) fn offer(&mut self, id: DeliveryId) {
+        self.offered = Some(id);
+    }
+}
+
+impl SinkWorker {
+    /// Whether this rejection can't become a dead letter: then the lane holds.
+    pub(super) fn is_over_limit(&mut self, id: DeliveryId, rejection: &Rejection) -> bool {
+        // What was in flight when a hold began came after the event that began it: it waits for that event.
+        if self.hold.as_ref().is_some_and(|hold| hold.offered != Some(id)) {
+            return true;
+        }
+        let Some(Err(exceeded)) = self.limits.as_mut().map(DeadLetterLimits::dead) else {
+            self.hold = None;
+            return false;
+        };
+        let Rejection { reason, detail } = rejection;
+        let text = format!(
+            "{exceeded} were refused; the last one: {reason}: {detail}; correct the cause, and it goes on by itself, \
+             or restart with a higher {} to make them dead letters",
+            exceeded.option()
+        );
+        self.is_ready = false;
+        self.reporter.report(Status::Held(text.clone()));
+        self.hold = Some(Hold { offered: None, text });
+        true
+    }
+
+    /// The sink has taken a delivery: the hold is over if it is the one that was offered again.
+    pub(super) fn end_hold(&mut self, id: DeliveryId) {
+        self.hold.take_if(|hold| hold.offered == Some(id));
+    }
+
+    /// What was refused has gone another way, such as to another replica: nothing is left to hold for.
+    pub(super) fn end_hold_without_events(&mut self) {
+        // Between two sessions nothing is there yet.
+        let is_idle = self.core.session().is_some() && self.is_done();
+        let is_open = matches!(self.sinking, SinkIo::Open { .. }) && !self.ailing;
+        if is_idle && is_open && self.hold.take().is_some() {
+            self.ready();
+        }
+    }
+
+    /// Waits before the oldest refused event is offered again.
+    pub(super) fn offer_again_later(&mut self) {
+        if self.wait_until.is_none() {
+            let wait = self.backoff.next_wait().min(LONGEST_WAIT);
+            self.wait(wait);
+        }
+    }
+
+    pub(super) fn reject(&mut self, pending: PendingEvent, rejection: Rejection) {
+        let now = SystemTime::now();
+        let first = pending.since.unwrap_or(now);
+        let sink = self.limits.is_some().then(|| Arc::clone(&self.name));
+        let (event, attempts) = (pending.event, pending.attempts);
+        self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
+    }
+
+    pub(super) fn write_dead_letters(&mut self) {
+        let letters = take(&mut self.rejected);
+        let store = Arc::clone(&self.dead_letters);
+        self.burial = Some(Box::pin(async move {
+            let outcome = store.write(&letters).await;
+            (letters, outcome)
+        }));
+    }
+
+    pub(super) fn on_dead_letters_written(
+        &mut self,
+        letters: Vec<DeadLetter>,
+        outcome: Result<(), SinkError>,
+    ) {
+        self.burial = None;
+        match outcome {
+            Ok(()) => {
+                let mut settling = self.counters.settling.ending_now();
+                for letter in &letters {
+                    self.counters.dead_lettered.add(letter.rejection.reason, 1);
+                    settling.add(letter.event.received());
+                    self.notice.add(letter);
+                }
+                drop(settling);
+                self.core.dead_letters_written(letters.iter().map(|letter| &letter.event));
+                self.tell_of_dead_letters(Instant::now());
+                self.ready();
+            }
+            Err(error) => {
+                self.rejected.splice(..0, letters);
+                self.report_error(&error);
+            }
+        }
+    }
+
+    /// A line in the log for the dead letters since the last one, if that was long enough ago.
+    pub(super) fn tell_of_dead_letters(&mut self, now: Instant) {
+        if let Some(news) = self.notice.due(now) {
+            tracing::warn!(sink = &*self.name, "{news}, in {}", self.dead_letters.place());
+        }
+    }
+
+    /// The same at the end of the lane.
+    pub(super) fn tell_the_last_dead_letters(&mut self) {
+        self.notice.next = None;
+        self.tell_of_dead_letters(Instant::now());
+    }
+}
+
+/// The dead letters that the log has not told of yet.
+#[derive(Debug, Default)]
+pub(super) struct Notice {
+    counts: BTreeMap<&'static str, u64>,
+    last: String,
+    next: Option<Instant>,
+}
+
+impl Notice {
+    fn add(&mut self, letter: &DeadLetter) {
+        let count = self.counts.entry(letter.rejection.reason).or_default();
+        *count += 1;
+        self.last = format!("{}: {}", letter.event.message_id(), letter.rejection.detail);
+    }
+
+    /// "3 events became dead letters (too_large 2, key_missing 1); the last: ID:…: …".
+    fn due(&mut self, now: Instant) -> Option<String> {
+        if self.counts.is_empty() || self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next = Some(now + TOLD_EVERY);
+        let counts = take(&mut self.counts);
+        let total: u64 = counts.values().sum();
+        let reasons: Vec<_> = counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let events =
+            if total == 1 { "1 event has become a dead letter" } else { "events have become dead letters" };
+        let number = if total == 1 { String::new() } else { format!("{total} ") };
+        let (reasons, last) = (reasons.join(", "), take(&mut self.last));
+        Some(format!("{number}{events} ({reasons}); the last: {}", one_line(&last)))
+    }
+}
+
+/// How a burial has ended; for ever none, where there is none. Cancel-safe.
+pub(super) async fn pending_write(burial: &mut Option<Boxed<DeadLetterWritten>>) -> DeadLetterWritten {
+    match burial {
+        Some(burial) => burial.await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_are_told_at_once_and_then_once_a_minute() {
+        let mut notice = Notice::default();
+        let start = Instant::now();
+        assert_eq!(notice.due(start), None);
+        let add = |notice: &mut Notice, reason, count| {
+            notice.counts.insert(reason, count);
+            notice.last = "ID:1\n: too long".to_owned();
+        };
+        add(&mut notice, "too_large", 1);
+        let said = "1 event has become a dead letter (too_large 1); the last: ID:1\\n: too long";
+        assert_eq!(notice.due(start).as_deref(), Some(said));
+        add(&mut notice, "too_large", 2);
+        add(&mut notice, "key_missing", 1);
+        assert_eq!(notice.due(start + TOLD_EVERY / 2), None);
+        let said =
+            "3 events have become dead letters (key_missing 1, too_large 2); the last: ID:1\\n: too long";
+        assert_eq!(notice.due(start + TOLD_EVERY).as_deref(), Some(said));
+        assert_eq!(notice.due(start + TOLD_EVERY * 3), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! The lane's core against a broker and a sink that do everything wrong that they may: I1 to I5.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::state::{VerdictEffect, WorkerState};
+use crate::event::{Batch, Event, Headers, Message, SessionId};
+use crate::key::Key;
+use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
+use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
+
+#[derive(Clone, Debug)]
+enum WorkerAction {
+    Dispatch(usize),
+    HandOver {
+        most: usize,
+        taken: usize,
+    },
+    Durable(usize),
+    Retry(usize),
+    /// The sink refuses one for ever, beyond the limits on dead letters.
+    Refuse(usize),
+    Break {
+        durable: Vec<bool>,
+    },
+    Regroup,
+    Report,
+    LoseSession,
+}
+
+fn action() -> impl Strategy<Value = WorkerAction> {
+    prop_oneof![
+        8 => (1usize..8).prop_map(WorkerAction::Dispatch),
+        12 => (1usize..8, any::<usize>()).prop_map(|(most, taken)| WorkerAction::HandOver { most, taken }),
+        16 => any::<usize>().prop_map(WorkerAction::Durable),
+        2 => any::<usize>().prop_map(WorkerAction::Retry),
+        2 => any::<usize>().prop_map(WorkerAction::Refuse),
+        1 => proptest::collection::vec(any::<bool>(), 16).prop_map(|durable| WorkerAction::Break { durable }),
+        6 => Just(WorkerAction::Regroup),
+        6 => Just(WorkerAction::Report),
+        1 => Just(WorkerAction::LoseSession),
+    ]
+}
+
+/// A broker that redelivers, one lane, and a sink whose log is what a reader would see.
+struct World {
+    keys: Vec<u8>,
+    keeps_order: bool,
+    core: WorkerState,
+    ledger: AckTracker,
+    session: u64,
+    /// Events before it are acknowledged.
+    acked: usize,
+    /// Events from `acked` to here are dispatched in the current session.
+    dispatched: usize,
+    /// The first event of the current session.
+    session_start: usize,
+    /// What the sink holds and has not answered: delivery and event.
+    in_flight: Vec<(DeliveryId, usize)>,
+    /// What was in flight when the opening broke.
+    broken: Vec<(DeliveryId, usize)>,
+    log: Vec<usize>,
+    /// What became a dead letter, since a later event of its key overtook it.
+    dead: Vec<usize>,
+    /// Duplicates that the sink may show: durable without a verdict.
+    unanswered: usize,
+}
+
+impl World {
+    fn new(keys: Vec<u8>, keeps_order: bool) -> Self {
+        let mut world = Self {
+            core: WorkerState::new(|_| true, keeps_order, 4 * keys.len().max(1)),
+            keys,
+            keeps_order,
+            ledger: AckTracker::default(),
+            session: 0,
+            acked: 0,
+            dispatched: 0,
+            session_start: 0,
+            in_flight: Vec::new(),
+            broken: Vec::new(),
+            log: Vec::new(),
+            dead: Vec::new(),
+            unanswered: 0,
+        };
+        world.new_session();
+        world
+    }
+
+    fn new_session(&mut self) {
+        self.session += 1;
+        self.ledger.begin(SessionId(self.session));
+        self.core.switch(Some(SessionId(self.session)));
+        self.dispatched = self.acked;
+        self.session_start = self.acked;
+    }
+
+    fn dispatch(&mut self, count: usize) {
+        let end = (self.dispatched + count).min(self.keys.len());
+        if end == self.dispatched {
+            return;
+        }
+        let events: Vec<Event> = (self.dispatched..end).map(|n| event(n, self.keys[n])).collect();
+        let first = self.ledger.next_position();
+        self.ledger.take(Instant::now(), std::iter::repeat_n(SinkSet::of(0), events.len()));
+        let batch = Batch { session: SessionId(self.session), first, events, received: Instant::now() };
+        self.core.take(&Arc::new(batch));
+        self.dispatched = end;
+    }
+
+    fn hand_over(&mut self, most: usize, taken: impl Fn(usize) -> usize) {
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        self.core.stage(most, &mut deliveries);
+        assert!(deliveries.len() <= most);
+        let taken = taken(deliveries.len());
+        self.core.handed_over(taken);
+        for delivery in &deliveries[..taken] {
+            let number = number(&delivery.event.message.id);
+            if !self.keeps_order {
+                let same_key = |(_, other): &(DeliveryId, usize)| self.keys[*other] == self.keys[number];
+                assert!(!self.in_flight.iter().any(same_key), "two events of one key in flight");
+            }
+            self.in_flight.push((delivery.id, number));
+        }
+    }
+
+    fn durable(&mut self, pick: usize) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let at = if self.keeps_order { 0 } else { pick % self.in_flight.len() };
+        let (id, number) = self.in_flight.remove(at);
+        self.log.push(number);
+        assert!(matches!(self.core.verdict(id, Verdict::Durable), Ok(VerdictEffect::Durable(_))));
+        self.bury();
+    }
+
+    /// Refusing one says nothing about those behind it: they may become durable.
+    fn refuse(&mut self, pick: usize) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let (id, _) = self.in_flight.remove(pick % self.in_flight.len());
+        let rejection = Rejection { reason: "refused", detail: String::new() };
+        self.core.refuse(id, rejection).expect("it is in flight");
+    }
+
+    fn bury(&mut self) {
+        for (pending, _) in self.core.take_overtaken() {
+            let number = number(&pending.event.message.id);
+            let later = |other: &usize| self.keys[*other] == self.keys[number] && *other > number;
+            let in_flight = |(_, other): &(DeliveryId, usize)| later(other);
+            assert!(
+                self.log.iter().any(later) || self.broken.iter().any(in_flight),
+                "{number} could still have been offered in order"
+            );
+            self.dead.push(number);
+            self.core.dead_letters_written(std::iter::once(&pending.event));
+        }
+    }
+
+    /// A sink that keeps order lets nothing overtake what it refuses: the rest fails too.
+    fn retry(&mut self, pick: usize) {
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let at = pick % self.in_flight.len();
+        if self.keeps_order {
+            for _ in 0..at {
+                self.durable(pick);
+            }
+        }
+        let failing = if self.keeps_order { 0..self.in_flight.len() } else { at..at + 1 };
+        for (id, _) in self.in_flight.drain(failing) {
+            let verdict = Verdict::Retry(SinkError::unavailable("away"));
+            assert!(matches!(self.core.verdict(id, verdict), Ok(VerdictEffect::Retry(_))));
+        }
+    }
+
+    fn break_opening(&mut self, durable: &[bool]) {
+        // With order kept, what became durable without an answer is a prefix.
+        let lost = std::mem::take(&mut self.in_flight);
+        self.broken.clone_from(&lost);
+        for ((_, number), durable) in lost.into_iter().zip(durable.iter().chain(std::iter::repeat(&false))) {
+            if *durable {
+                self.log.push(number);
+                self.unanswered += 1;
+            } else if self.keeps_order {
+                break;
+            }
+        }
+        self.core.connection_lost();
+        self.bury();
+        self.broken.clear();
+    }
+
+    fn report(&mut self) {
+        for range in self.core.take_settled() {
+            let end = self.ledger.settle(SessionId(self.session), 0, range).expect("owed");
+            if let Some(through) = end {
+                self.acked = self.session_start + usize::try_from(through).unwrap();
+                for number in 0..self.acked {
+                    let settled = self.log.contains(&number) || self.dead.contains(&number);
+                    assert!(settled, "I1: {number} acked, neither durable nor a dead letter");
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        for _ in 0..10_000 {
+            self.dispatch(usize::MAX / 2);
+            self.core.requeue_failed();
+            self.hand_over(5, |offered| offered);
+            self.durable(0);
+            self.report();
+            if self.acked == self.keys.len() {
+                return;
+            }
+        }
+        panic!("stuck: {} of {} acked", self.acked, self.keys.len());
+    }
+
+    fn check(&self) {
+        let mut seen: HashMap<u8, Vec<usize>> = HashMap::new();
+        for number in &self.log {
+            let of_key = seen.entry(self.keys[*number]).or_default();
+            if !of_key.contains(number) {
+                assert!(of_key.iter().all(|before| before < number), "I3: {number} after {of_key:?}");
+                of_key.push(*number);
+            }
+        }
+        let is_there = |number: usize| self.log.contains(&number) || self.dead.contains(&number);
+        assert!((0..self.keys.len()).all(is_there), "lost");
+        let delivered: usize = seen.values().map(Vec::len).sum();
+        assert!(self.log.len() - delivered <= self.unanswered, "I5: doubled without need");
+        assert!(self.core.is_idle());
+    }
+}
+
+fn event(number: usize, key: u8) -> Event {
+    let message = Message {
+        id: Bytes::from(number.to_string()),
+        body: Bytes::new(),
+        timestamp: None,
+        redelivered: false,
+        headers: Headers::empty(),
+        unreadable: None,
+    };
+    Event { message, key: Key::digest(&[key]), defect: None, is_json: false }
+}
+
+fn number(id: &Bytes) -> usize {
+    std::str::from_utf8(id).unwrap().parse().unwrap()
+}
+
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(0u8..10, 0..60),
+        // One hot key among others.
+        proptest::collection::vec(prop_oneof![3 => Just(0u8), 1 => 1u8..20], 0..60),
+        // Nothing but one key.
+        (0usize..60).prop_map(|count| vec![0; count]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+    #[test]
+    fn nothing_lost_order_kept_and_nothing_doubled_without_need(
+        keys in keys(),
+        keeps_order in any::<bool>(),
+        actions in proptest::collection::vec(action(), 0..200),
+    ) {
+        let mut world = World::new(keys, keeps_order);
+        for action in actions {
+            match action {
+                WorkerAction::Dispatch(count) => world.dispatch(count),
+                WorkerAction::HandOver { most, taken } => world.hand_over(most, |offered| taken % (offered + 1)),
+                WorkerAction::Durable(pick) => world.durable(pick),
+                WorkerAction::Retry(pick) => world.retry(pick),
+                WorkerAction::Refuse(pick) => world.refuse(pick),
+                WorkerAction::Break { durable } => world.break_opening(&durable),
+                WorkerAction::Regroup => { world.core.requeue_failed(); }
+                WorkerAction::Report => world.report(),
+                WorkerAction::LoseSession => {
+                    world.core.switch(None);
+                    world.ledger.end();
+                    world.new_session();
+                }
+            }
+        }
+        world.finish();
+        world.check();
+    }
+}
+
+#[test]
+fn a_verdict_on_nothing_is_refused() {
+    let mut core = WorkerState::new(|_| true, true, 1);
+    assert!(core.verdict(DeliveryId(0), Verdict::Durable).is_err());
+}

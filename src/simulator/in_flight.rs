@@ -1,0 +1,198 @@
+//! What one consumer was given and has not acknowledged: runs of messages with consecutive delivery
+//! numbers, which the ack ids carry.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use super::stream::Run;
+
+/// A run with the delivery number of its first message.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliveredMessages {
+    pub(crate) number: u64,
+    pub(crate) run: Run,
+}
+
+impl DeliveredMessages {
+    fn end(&self) -> u64 {
+        self.number + self.run.count
+    }
+
+    /// Takes the first `count` messages off; less than all of them.
+    pub(crate) fn split_front(&mut self, count: u64) -> Self {
+        let front = Self { number: self.number, run: self.run.split_front(count) };
+        self.number += count;
+        front
+    }
+}
+
+/// The un-acked deliveries of one consumer, in the order of dispatch.
+#[derive(Debug, Default)]
+pub(crate) struct ConsumerWindow {
+    flights: VecDeque<DeliveredMessages>,
+    count: u64,
+}
+
+impl ConsumerWindow {
+    /// Messages un-acked.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Appends a delivery; its numbers follow all earlier ones.
+    pub(crate) fn push(&mut self, flight: DeliveredMessages) {
+        self.count += flight.run.count;
+        self.flights.push_back(flight);
+    }
+
+    /// What was delivered, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        self.flights.iter().map(|flight| flight.run.clone())
+    }
+
+    /// Whether delivery `number` is un-acked.
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.position(number).is_some()
+    }
+
+    /// The number of the oldest delivery.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.flights.front().map(|flight| flight.number)
+    }
+
+    /// The number of the delivery of message `number` of `producer`.
+    pub(crate) fn find(&self, producer: u64, number: u64) -> Option<u64> {
+        self.locate(|run| Some(run.first).filter(|_| run.stream.producer == producer), number)
+    }
+
+    /// The number of the delivery of the message at this place in all that the broker was sent.
+    pub(crate) fn find_sequence(&self, sequence: u64) -> Option<u64> {
+        self.locate(|run| Some(run.sequence), sequence)
+    }
+
+    /// Finds `wanted` among runs that count from `first_of` them.
+    fn locate(&self, first_of: impl Fn(&Run) -> Option<u64>, wanted: u64) -> Option<u64> {
+        self.flights.iter().find_map(|flight| {
+            let at = wanted.checked_sub(first_of(&flight.run)?)?;
+            (at < flight.run.count).then_some(flight.number + at)
+        })
+    }
+
+    /// How many deliveries of a range are un-acked.
+    pub(crate) fn count_in(&self, numbers: RangeInclusive<u64>) -> u64 {
+        let overlap = |flight: &DeliveredMessages| {
+            let (first, last) = (flight.number.max(*numbers.start()), (flight.end() - 1).min(*numbers.end()));
+            (last + 1).saturating_sub(first)
+        };
+        self.flights.iter().map(overlap).sum()
+    }
+
+    /// Removes the deliveries of a range; how many there were.
+    pub(crate) fn remove(&mut self, numbers: RangeInclusive<u64>) -> u64 {
+        let (first, last) = numbers.into_inner();
+        let before = self.count;
+        let mut at = self.flights.partition_point(|flight| flight.end() <= first);
+        while let Some(flight) = self.flights.get_mut(at).filter(|flight| flight.number <= last) {
+            if flight.number < first {
+                let kept = flight.split_front(first - flight.number);
+                self.flights.insert(at, kept);
+                at += 1;
+            } else if flight.end() > last + 1 {
+                self.count -= flight.split_front(last + 1 - flight.number).run.count;
+            } else {
+                self.count -= flight.run.count;
+                self.flights.remove(at);
+            }
+        }
+        before - self.count
+    }
+
+    /// Counts one redelivery more for every delivery up to and including `last`.
+    pub(crate) fn mark_through(&mut self, last: u64) {
+        let mut at = 0;
+        while let Some(flight) = self.flights.get_mut(at).filter(|flight| flight.number <= last) {
+            if flight.end() > last + 1 {
+                let marked = flight.split_front(last + 1 - flight.number);
+                self.flights.insert(at, marked);
+            } else {
+                flight.run.redeliveries += 1;
+                at += 1;
+            }
+        }
+    }
+
+    /// Everything un-acked, newest first.
+    pub(crate) fn into_runs_newest_first(self) -> impl Iterator<Item = Run> {
+        self.flights.into_iter().rev().map(|flight| flight.run)
+    }
+
+    fn position(&self, number: u64) -> Option<usize> {
+        let after = self.flights.partition_point(|flight| flight.number <= number);
+        let position = after.checked_sub(1)?;
+        (number < self.flights.get(position)?.end()).then_some(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::stream::{Content, EventStream, Form};
+    use super::*;
+
+    /// Deliveries 1 to 30 in three flights, of messages 11 to 40.
+    fn flights() -> ConsumerWindow {
+        let content = Content::Body(Form::Text, Bytes::new());
+        let stream =
+            EventStream { producer: 1, namespace: "acme".into(), started_ms: 0, rate: None, content };
+        let stream = Arc::new(stream);
+        let mut flights = ConsumerWindow::default();
+        for number in [1, 11, 21] {
+            let run = Run { sequence: number + 100, ..Run::new(Arc::clone(&stream), number + 10, 10) };
+            flights.push(DeliveredMessages { number, run });
+        }
+        flights
+    }
+
+    fn plain(flights: &ConsumerWindow) -> BTreeMap<u64, u32> {
+        let each = |flight: &DeliveredMessages| {
+            let (number, run) = (flight.number, flight.run.clone());
+            (0..run.count).map(move |n| {
+                assert_eq!((run.first + n, run.sequence + n), (number + n + 10, number + n + 100));
+                (number + n, run.redeliveries)
+            })
+        };
+        flights.flights.iter().flat_map(each).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_a_list_would(
+            steps in prop::collection::vec((any::<bool>(), 0u64..35, 0u64..35), 0..12)
+        ) {
+            let mut flights = flights();
+            let mut model: BTreeMap<u64, u32> = (1..=30).map(|number| (number, 0)).collect();
+            for (remove, first, last) in steps {
+                let inside = model.keys().filter(|number| (first..=last).contains(number)).count() as u64;
+                prop_assert_eq!(flights.count_in(first..=last), inside);
+                if remove {
+                    prop_assert_eq!(flights.remove(first..=last), inside);
+                    model.retain(|number, _| !(first..=last).contains(number));
+                } else {
+                    flights.mark_through(last);
+                    model.range_mut(..=last).for_each(|(_, redeliveries)| *redeliveries += 1);
+                }
+                prop_assert_eq!(&plain(&flights), &model);
+                prop_assert_eq!(flights.count(), model.len() as u64);
+                prop_assert_eq!(flights.first(), model.keys().next().copied());
+                let delivery = model.contains_key(&first).then_some(first);
+                prop_assert_eq!(flights.find(1, first + 10), delivery);
+                prop_assert_eq!(flights.find_sequence(first + 100), delivery);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Events that a consumer must survive: without a usable key, oddly written, or breaking the protocol.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::source::openwire::properties::{self, Value};
+
+use super::generator::push_number;
+use super::stream::Form;
+
+/// One way to be odd. Every odd body carries `serial` and a number, so that a reader can tell which one
+/// it has; all but [`Oddity::Binary`], [`Oddity::Nul`] and [`Oddity::Map`] are text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Malformation {
+    /// JSON without `md5`.
+    NoKey,
+    /// Not JSON.
+    NotJson,
+    /// The MD5 with `0x` before it, the form that AtData says does not work.
+    Prefixed,
+    /// An MD5 that lacks its last digit.
+    Short,
+    /// JSON with bytes that are no UTF-8 of any sort.
+    Binary,
+    /// The MD5 in upper case: usable.
+    UpperCase,
+    /// JSON over several lines, ended by CR LF: usable.
+    Lines,
+    /// An emoji as old brokers write it, two surrogates of three bytes each (CESU-8): usable.
+    Cesu8,
+    /// A body of a million bytes: usable where the consumer takes so much.
+    Large,
+    /// A raw NUL, so no JSON. Over STOMP, with no content-length, the frame ends there and the rest of the
+    /// body is garbage: no client can consume past it.
+    Nul,
+    /// A message of name and value pairs ([`Form::Map`]), which nobody but its producer understands.
+    Map,
+    /// A text that its producer compressed ([`Form::Compressed`]): usable.
+    Compressed,
+}
+
+impl Malformation {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NoKey,
+        Self::NotJson,
+        Self::Prefixed,
+        Self::Short,
+        Self::Binary,
+        Self::UpperCase,
+        Self::Lines,
+        Self::Cesu8,
+        Self::Large,
+        Self::Nul,
+        Self::Map,
+        Self::Compressed,
+    ];
+
+    /// Those without a usable key, each by itself harmless: they belong into the dead letters.
+    pub const UNUSABLE: [Self; 5] = [Self::NoKey, Self::NotJson, Self::Prefixed, Self::Short, Self::Binary];
+
+    /// Whether the body has a usable key.
+    pub fn usable(self) -> bool {
+        matches!(self, Self::UpperCase | Self::Lines | Self::Cesu8 | Self::Large | Self::Compressed)
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoKey => "no-key",
+            Self::NotJson => "not-json",
+            Self::Prefixed => "prefixed",
+            Self::Short => "short",
+            Self::Binary => "binary",
+            Self::UpperCase => "upper-case",
+            Self::Lines => "lines",
+            Self::Cesu8 => "cesu8",
+            Self::Large => "large",
+            Self::Nul => "nul",
+            Self::Map => "map",
+            Self::Compressed => "compressed",
+        }
+    }
+
+    /// In what sort of message it is.
+    pub(crate) fn form(self) -> Form {
+        match self {
+            Self::Map => Form::Map,
+            Self::Compressed => Form::Compressed,
+            _ => Form::Text,
+        }
+    }
+
+    /// Appends the body that stands at `serial`.
+    pub(crate) fn write(self, md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
+        if self == Self::Map {
+            return write_map(md5, serial, out);
+        }
+        let mut parts = |before: &[u8], md5: &[u8], after: &[u8]| {
+            for part in [before, md5, after] {
+                out.extend_from_slice(part);
+            }
+            push_number(serial, out);
+        };
+        const MD5: &[u8] = b"{\"md5_email\":\"";
+        const SERIAL: &[u8] = b"\",\"serial\":";
+        match self {
+            Self::NoKey => parts(b"{\"type\":\"open", b"", SERIAL),
+            Self::NotJson => parts(b"<event md5=\"", md5, b"\"/> serial "),
+            Self::Prefixed => parts(b"{\"md5_email\":\"0x", md5, SERIAL),
+            Self::Short => parts(MD5, md5.split_last().map_or(&[], |(_, rest)| rest), SERIAL),
+            Self::Binary => parts(MD5, md5, b"\",\"name\":\"\xff\xfe\x80\",\"serial\":"),
+            Self::UpperCase => parts(MD5, &md5.to_ascii_uppercase(), SERIAL),
+            Self::Lines => parts(b"{\r\n  \"md5_email\": \"", md5, b"\",\r\n  \"serial\": "),
+            Self::Cesu8 => parts(MD5, md5, b"\",\"name\":\"\xed\xa0\xbd\xed\xb8\x80\",\"serial\":"),
+            Self::Large | Self::Nul | Self::Map | Self::Compressed => parts(MD5, md5, SERIAL),
+        }
+        match self {
+            Self::NotJson => {}
+            Self::Lines => out.extend_from_slice(b"\r\n}"),
+            Self::Large => {
+                out.extend_from_slice(b",\"padding\":\"");
+                out.resize(out.len() + 1_000_000, b'x');
+                out.extend_from_slice(b"\"}");
+            }
+            Self::Nul => out.extend_from_slice(b",\"name\":\"\0\"}"),
+            _ => out.push(b'}'),
+        }
+    }
+}
+
+/// A map as it is on the wire, with the members that the texts have.
+fn write_map(md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
+    let md5 = String::from_utf8_lossy(md5).into_owned();
+    let entries = [("md5_email", md5), ("serial", serial.to_string())];
+    let entries = entries.map(|(name, value)| (name.to_owned(), Value::Text(value)));
+    out.extend_from_slice(&properties::encode(&entries));
+}
+
+impl fmt::Display for Malformation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No oddity has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of: {names}", names = Malformation::ALL.map(Malformation::name).join(", "))]
+pub struct UnknownMalformationError(String);
+
+impl FromStr for Malformation {
+    type Err = UnknownMalformationError;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMalformationError> {
+        let found = Self::ALL.into_iter().find(|oddity| oddity.name() == text);
+        found.ok_or_else(|| UnknownMalformationError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::key::{Key, Keying};
+
+    use super::*;
+
+    /// CESU-8 is repaired before anybody looks for the key, and maps are not looked into.
+    #[test]
+    fn usable_means_that_a_key_is_found() {
+        let keying = Keying::new(vec!["/md5_email".to_owned()], false);
+        let key = Key::digest(b"somebody");
+        for oddity in
+            Malformation::ALL.into_iter().filter(|it| !matches!(it, Malformation::Cesu8 | Malformation::Map))
+        {
+            let mut body = Vec::new();
+            oddity.write(&key.hex(), 7, &mut body);
+            let found = keying.key_of(&body);
+            assert_eq!(found.is_ok(), oddity.usable(), "{oddity}: {found:?}");
+            assert!(found.is_err() || found == Ok(key), "{oddity}");
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for oddity in Malformation::ALL {
+            assert_eq!(oddity.to_string().parse(), Ok(oddity));
+        }
+        assert!("poison".parse::<Malformation>().is_err());
+    }
+}

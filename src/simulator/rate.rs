@@ -1,0 +1,111 @@
+//! Sends generated events at a pace.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::generator::{Generator, GeneratorConfig};
+use super::server::SimulatorState;
+use super::stream::{Content, EventStream, Run};
+
+/// What to generate, and how fast.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// How many events; `None`: without end.
+    pub events: Option<u64>,
+    /// How fast.
+    pub pace: Rate,
+    /// Which.
+    pub generator: GeneratorConfig,
+}
+
+/// How fast events are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// As fast as they are consumed: so many wait in the deepest queue at most, like a producer under
+    /// ActiveMQ's flow control. `u64::MAX` with a number of events sends them all at once.
+    FlatOut {
+        /// At least 2.
+        ahead: u64,
+    },
+    /// So many in a second, whatever waits.
+    PerSecond(NonZeroU32),
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self::FlatOut { ahead: 100_000 }
+    }
+}
+
+/// More than anybody waits for, and small enough to add up.
+const ENDLESS: u64 = 1 << 48;
+
+/// How often a rate is served.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Sends everything, beginning when the first queue for `namespace` exists: what was sent before would go
+/// nowhere.
+pub(crate) async fn run(shared: Arc<SimulatorState>, namespace: String, generation: Generation) {
+    let rate = match generation.pace {
+        Rate::FlatOut { .. } => None,
+        Rate::PerSecond(rate) => Some(f64::from(rate.get())),
+    };
+    let mut changed = shared.watch();
+    changed.mark_changed();
+    while !shared.broker().has_queue(&namespace) {
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+    let content = Content::Generated(Generator::new(generation.generator));
+    let stream = shared.stream(&namespace, rate, content);
+    let producer = Producer { shared, stream, sent: 0, total: generation.events.unwrap_or(ENDLESS) };
+    match generation.pace {
+        Rate::FlatOut { ahead } => producer.flat_out(ahead.clamp(2, ENDLESS)).await,
+        Rate::PerSecond(rate) => producer.per_second(f64::from(rate.get())).await,
+    }
+}
+
+struct Producer {
+    shared: Arc<SimulatorState>,
+    stream: Arc<EventStream>,
+    sent: u64,
+    total: u64,
+}
+
+impl Producer {
+    async fn flat_out(mut self, ahead: u64) {
+        let mut changed = self.shared.watch();
+        while self.sent < self.total {
+            changed.mark_unchanged();
+            let waiting = self.shared.broker().deepest(&self.stream.namespace);
+            if waiting <= ahead / 2 {
+                self.send(ahead - waiting);
+            } else if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn per_second(mut self, rate: f64) {
+        let (start, mut ticks) = (Instant::now(), interval(TICK));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while self.sent < self.total {
+            ticks.tick().await;
+            let due = (start.elapsed().as_secs_f64() * rate) as u64;
+            self.send(due.saturating_sub(self.sent));
+        }
+    }
+
+    fn send(&mut self, count: u64) {
+        let count = count.min(self.total - self.sent);
+        if count > 0 {
+            let run = Run::new(Arc::clone(&self.stream), self.sent + 1, count);
+            self.shared.change(|broker| broker.publish(&run));
+            self.sent += count;
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What a delivery report means, by librdkafka's error code and nothing else.
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::names::Names;
+use crate::sink::{Rejection, SinkError, SinkErrorKind};
+
+/// What became of one record.
+#[derive(Clone, Debug)]
+pub(super) enum DeliveryOutcome {
+    /// All in-sync replicas have it (D1).
+    Durable,
+    /// It can never be delivered.
+    Reject(Rejection),
+    /// Its batch was too large for the broker, though the record itself may not be.
+    BatchTooLarge,
+    /// The topic refuses it, and maybe others (`doubt.rs`).
+    Refused,
+    /// Failed because of something else: a record before it, a purge, the end of the client. Says nothing
+    /// new.
+    Swept,
+    /// Not durable, and this is why.
+    Retry(SinkError),
+}
+
+/// Judges the report on a record with `bytes` of body and key, sent with batches of `batch_bytes` at most.
+pub(super) fn classify_delivery(
+    error: Option<Code>,
+    bytes: usize,
+    batch_bytes: usize,
+    names: &Names,
+) -> DeliveryOutcome {
+    let Some(code) = error else { return DeliveryOutcome::Durable };
+    match code {
+        // librdkafka adds no second record to a batch that has reached its limit: this one was alone.
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize if bytes > batch_bytes => {
+            DeliveryOutcome::Reject(too_large(
+                bytes,
+                &format!("the topic {} (max.message.bytes)", names.topic),
+            ))
+        }
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
+            DeliveryOutcome::BatchTooLarge
+        }
+        // librdkafka says so of every record of a batch that the broker names, whatever the reason.
+        Code::InvalidRecord => DeliveryOutcome::Refused,
+        Code::InvalidDifferentRecord
+        | Code::PurgeQueue
+        | Code::PurgeInflight
+        | Code::Fatal
+        | Code::GaplessGuarantee
+        | Code::OutOfOrderSequenceNumber
+        | Code::BrokerDestroy => DeliveryOutcome::Swept,
+        code => DeliveryOutcome::Retry(classify_error(code, names)),
+    }
+}
+
+/// A record that is larger than `limit` allows.
+pub(super) fn too_large(bytes: usize, limit: &str) -> Rejection {
+    Rejection {
+        reason: "too_large",
+        detail: format!("{bytes} bytes are more than {limit} allows; raise it, and that of the brokers"),
+    }
+}
+
+/// A record that alone is refused.
+pub(super) fn invalid(names: &Names) -> Rejection {
+    let topic = &names.topic;
+    Rejection {
+        reason: "invalid_record",
+        detail: format!(
+            "the topic {topic} has refused the record twice, each time alone, and accepted others in between"
+        ),
+    }
+}
+
+/// A code as trouble: who must act, and what to do.
+pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
+    let topic = &names.topic;
+    let act = match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic | Code::UnknownTopicId => {
+            format!(
+                "the topic {topic} does not exist: create it, or correct {}; it is never made by accident",
+                names.option("topic")
+            )
+        }
+        Code::UnknownPartition => format!("the topic {topic} has fewer partitions than before"),
+        Code::TopicAuthorizationFailed => return not_allowed(names),
+        Code::ClusterAuthorizationFailed => {
+            "not allowed to write idempotently: give the bridge the operation IdempotentWrite on the cluster, or \
+             Write on the topic"
+                .to_owned()
+        }
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            format!("the brokers refuse the login: look at {}", names.option("sasl"))
+        }
+        Code::SSL => format!("TLS to the brokers failed: look at {}", names.option("tls")),
+        Code::PolicyViolation | Code::InvalidConfig | Code::UnsupportedVersion | Code::UnsupportedFeature => {
+            format!("the brokers refuse what is sent to the topic {topic}")
+        }
+        Code::InvalidTimestamp => {
+            return SinkError::misconfigured(format!(
+                "the topic {topic} refuses the timestamps of records: look at the clocks of the bridge and of the \
+                 brokers, and at message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic"
+            ));
+        }
+        _ => {
+            return SinkError::unavailable(format!("delivery to the topic {topic} failed: {code}"));
+        }
+    };
+    SinkError::misconfigured(format!("{act} ({code})"))
+}
+
+/// The login may not write.
+pub(super) fn not_allowed(names: &Names) -> SinkError {
+    let (topic, user) = (&names.topic, &names.user);
+    let who = if user.is_empty() { String::new() } else { format!("{user} is ") };
+    SinkError::misconfigured(format!(
+        "{who}not allowed to write to the topic {topic}: give the bridge Write and Describe on it"
+    ))
+}
+
+/// Records of a batch were refused; which of them it is about is not known yet.
+pub(super) fn refused_with_others(names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "the topic {} refuses records of a batch: they are offered again one by one",
+        names.topic
+    ))
+}
+
+/// A record was refused that was alone, and no other was accepted since.
+pub(super) fn refused_alone(names: &Names) -> SinkError {
+    SinkError::misconfigured(format!(
+        "the topic {} refuses records, even one alone ({}): look at what the topic and its brokers check",
+        names.topic,
+        Code::InvalidRecord
+    ))
+}
+
+/// A record that was refused alone is offered once more, since another one was accepted.
+pub(super) fn offered_once_more(names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "the topic {} accepts other records: the one that it has refused is offered once more",
+        names.topic
+    ))
+}
+
+/// Whether a connection that failed with this code fails until somebody acts.
+pub(super) fn needs_operator(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::SSL
+    )
+}
+
+/// A code and words of librdkafka on a connection that failed, for whoever must act.
+pub(super) fn classify_failure(code: Code, words: &str, names: &Names) -> SinkError {
+    if let Some(why) = words.strip_prefix(NO_TOKEN) {
+        return no_token(why, names);
+    }
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            let options = ["sasl.mechanism", "sasl.username", "sasl.password"];
+            let [mechanism, user, password] = options.map(|option| names.option(option));
+            let who = &names.user;
+            SinkError::misconfigured(format!(
+                "the brokers refuse the login as {who}: {words}; look at {mechanism}, {user} and {password}"
+            ))
+        }
+        Code::SSL => SinkError::misconfigured(format!(
+            "TLS to the brokers failed: {words}; look at {}",
+            names.option("tls")
+        )),
+        _ => no_answer(Some(words), "", names),
+    }
+}
+
+/// How librdkafka says that a token endpoint gives it none.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
+/// How curl begins to say that it has not reached the endpoint.
+const NOT_REACHED: [&str; 5] =
+    ["Failed to connect", "Could not resolve", "Couldn't", "Connection", "Operation timed out"];
+
+fn no_token(why: &str, names: &Names) -> SinkError {
+    // "Failed to connect to 127.0.0.1 port 1 after 0 ms: …" is another text each time.
+    let (before, after) = why.split_once(" after ").unwrap_or((why, ""));
+    let why = match after.split_once(" ms: ").or_else(|| after.split_once(" ms ")) {
+        Some((_, after)) => format!("{before}: {after}"),
+        None => why.to_owned(),
+    };
+    if NOT_REACHED.iter().any(|begins| why.starts_with(begins)) {
+        let url = names.option("sasl.token_url");
+        let act = format!("see that {url} is right and can be reached from here");
+        return SinkError::unavailable(format!("there is no token for the login: {why}; {act}"));
+    }
+    let [id, secret] = ["sasl.client_id", "sasl.client_secret"].map(|option| names.option(option));
+    let who = &names.user;
+    SinkError::misconfigured(format!(
+        "the token endpoint refuses the client {who}: {why}; look at {id} and {secret}"
+    ))
+}
+
+/// No broker answers: `reason` is why a connection failed last, `otherwise` what else is known.
+pub(super) fn no_answer(reason: Option<&str>, otherwise: &str, names: &Names) -> SinkError {
+    let reason = reason.unwrap_or(otherwise);
+    let brokers = names.option("brokers");
+    let act = format!("see that they run and can be reached from here, and that {brokers} is right");
+    SinkError::unavailable(format!("the brokers do not answer: {reason}; {act}"))
+}
+
+/// The end of a client: only a new one can go on.
+pub(super) fn fatal(code: Code, reason: &str, names: &Names) -> SinkError {
+    // Its words count records.
+    if code == Code::GaplessGuarantee {
+        let text = "a record was refused for good, and nothing may overtake it: a new Kafka client follows";
+        return SinkError::unavailable(text);
+    }
+    match classify_error(code, names) {
+        error if error.kind == SinkErrorKind::Misconfigured => error,
+        _ => SinkError::unavailable(format!("the Kafka client had to give up, a new one follows: {reason}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(code: Option<Code>, bytes: usize) -> DeliveryOutcome {
+        classify_delivery(code, bytes, 10, &Names::of("t"))
+    }
+
+    #[test]
+    fn only_silence_about_errors_is_durable() {
+        assert!(matches!(judged(None, 1), DeliveryOutcome::Durable));
+        for code in [Code::PurgeQueue, Code::PurgeInflight, Code::Fatal, Code::GaplessGuarantee] {
+            assert!(matches!(judged(Some(code), 1), DeliveryOutcome::Swept), "{code:?}");
+        }
+        for code in [Code::MessageTimedOut, Code::NotEnoughReplicas, Code::Unknown, Code::Inconsistent] {
+            let DeliveryOutcome::Retry(error) = judged(Some(code), 1) else { panic!("{code:?}") };
+            assert_eq!(error.kind, SinkErrorKind::Unavailable, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_rejected_at_once_only_where_it_was_alone_and_its_size_is_the_reason() {
+        assert!(matches!(judged(Some(Code::MessageSizeTooLarge), 11), DeliveryOutcome::Reject(_)));
+        assert!(matches!(judged(Some(Code::MessageSizeTooLarge), 10), DeliveryOutcome::BatchTooLarge));
+        assert!(matches!(judged(Some(Code::InvalidRecord), 1), DeliveryOutcome::Refused));
+        assert!(matches!(judged(Some(Code::InvalidDifferentRecord), 1), DeliveryOutcome::Swept));
+    }
+
+    #[test]
+    fn silence_names_its_reason_and_the_option_to_look_at() {
+        for (reason, shown) in [(Some("refused"), "refused"), (None, "timed out")] {
+            let error = no_answer(reason, "timed out", &Names::of("t"));
+            assert_eq!(error.kind, SinkErrorKind::Unavailable);
+            let text = error.to_string();
+            assert!(text.contains(shown) && text.contains("sinks.kafka.brokers"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_endpoint_that_is_away_passes_and_one_that_refuses_does_not() {
+        let failed =
+            |why: &str| classify_failure(Code::Authentication, &format!("{NO_TOKEN}{why}"), &Names::of("t"));
+        let away =
+            failed("Failed to connect to 127.0.0.1 port 1 after 12 ms: Couldn't connect to server (-1)");
+        assert_eq!(away.kind, SinkErrorKind::Unavailable);
+        assert!(!away.to_string().contains("12 ms") && away.to_string().contains("sasl.token_url"), "{away}");
+        let refused = failed("invalid_client (401)");
+        assert_eq!(refused.kind, SinkErrorKind::Misconfigured);
+        assert!(refused.to_string().contains("sinks.kafka.sasl.client_secret"), "{refused}");
+    }
+
+    #[test]
+    fn what_an_operator_must_do_is_said() {
+        for (code, word) in [
+            (Code::UnknownTopicOrPartition, "create it"),
+            (Code::TopicAuthorizationFailed, "Write"),
+            (Code::ClusterAuthorizationFailed, "IdempotentWrite"),
+            (Code::SaslAuthenticationFailed, "sinks.kafka.sasl"),
+            (Code::InvalidTimestamp, "look at the clocks"),
+        ] {
+            let error = classify_error(code, &Names::of("t"));
+            assert_eq!(error.kind, SinkErrorKind::Misconfigured);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}

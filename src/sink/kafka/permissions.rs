@@ -1,0 +1,80 @@
+//! Whether the bridge may write to the topic, asked before anything is written. The crate has no safe name for the
+//! question, and a request of our own would have to log in as librdkafka does, by every mechanism.
+
+use std::ffi::CString;
+use std::ptr::null_mut;
+use std::slice;
+use std::time::Duration;
+
+use rdkafka::bindings as native;
+use rdkafka::bindings::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE as WRITE;
+use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as DESCRIBE_TOPICS;
+use rdkafka::producer::Producer;
+
+use super::connection::Client;
+
+/// Not every cluster answers; the mock one of the unit tests does not.
+const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(2) };
+
+/// Whether the login of this client may write to the topic; `None` where the brokers do not say. Blocks, for two
+/// seconds at most.
+#[expect(unsafe_code, reason = "the crate has no safe name for it")]
+pub(super) fn may_write(client: &Client, topic: &str) -> Option<bool> {
+    let name = CString::new(topic).ok()?;
+    let within = i32::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(i32::MAX);
+    let handle = client.client().native_ptr();
+    // SAFETY: the handle lives as long as `client`, and any thread may ask. Everything that is made here is destroyed
+    // here, after its last use, and nothing is used before it was found not to be null. The request copies the names
+    // and the options. A queue may be destroyed while an answer is still to come: it is then dropped.
+    unsafe {
+        let options = native::rd_kafka_AdminOptions_new(handle, DESCRIBE_TOPICS);
+        let error = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        let mut unread = [0; 128];
+        native::rd_kafka_AdminOptions_set_request_timeout(options, within, unread.as_mut_ptr(), unread.len());
+        let mut names = [name.as_ptr()];
+        let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        let queue = native::rd_kafka_queue_new(handle);
+        let answer = if error.is_null() {
+            native::rd_kafka_DescribeTopics(handle, topics, options, queue);
+            native::rd_kafka_queue_poll(queue, within)
+        } else {
+            native::rd_kafka_error_destroy(error);
+            null_mut()
+        };
+        let may = if answer.is_null() { None } else { has_write(answer) };
+        if !answer.is_null() {
+            native::rd_kafka_event_destroy(answer);
+        }
+        native::rd_kafka_queue_destroy(queue);
+        native::rd_kafka_TopicCollection_destroy(topics);
+        native::rd_kafka_AdminOptions_destroy(options);
+        may
+    }
+}
+
+/// # Safety
+/// `answer` is an event that nobody has destroyed.
+#[expect(unsafe_code, reason = "the crate has no safe name for it")]
+unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
+    // SAFETY: what these hand out belongs to the event and lives as long as it; none of them is used where it is null.
+    unsafe {
+        let result = native::rd_kafka_event_DescribeTopics_result(answer);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if topics.is_null() || count == 0 {
+            return None;
+        }
+        let topic = *topics;
+        let mut count = 0;
+        let operations = native::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
+        // None are told of a topic that could not be described.
+        if operations.is_null() || count == 0 {
+            return None;
+        }
+        // As numbers: brokers may know operations that this library does not.
+        Some(slice::from_raw_parts(operations.cast::<u32>(), count).contains(&(WRITE as u32)))
+    }
+}

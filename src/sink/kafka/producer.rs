@@ -1,0 +1,144 @@
+//! The two halves of an opening.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::batch_refusal::Plan;
+use super::classify;
+use super::client::ANSWER_WITHIN;
+use super::connection::{ClientsEnded, Running};
+use super::in_flight::{KafkaInFlight, Room};
+use super::names::Names;
+use super::reconnect_state::ReconnectState;
+use crate::event::Event;
+use crate::sink::headers;
+use crate::sink::{Delivery, DeliveryId, SinkContext, SinkError, Submit, Verdict, Verdicts};
+
+/// The bytes of a key: 32 hex digits.
+const KEY: usize = 32;
+/// How many headers a record has at most.
+const HEADERS: usize = 5;
+
+pub(super) struct KafkaProducer {
+    pub(super) running: Option<Running>,
+    pub(super) outbox: Arc<KafkaInFlight>,
+    pub(super) context: Arc<SinkContext>,
+    pub(super) names: Names,
+    pub(super) partitions: NonZeroU32,
+    /// The largest record that the client takes.
+    pub(super) record_bytes: usize,
+    pub(super) memory: ReconnectState,
+    pub(super) ended: ClientsEnded,
+}
+
+impl KafkaProducer {
+    /// Hands one delivery over; whether it was taken, or is refused for ever.
+    fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
+        let event = &delivery.event;
+        let key = event.key.hex();
+        let partition = event.key.partition(self.partitions);
+        let closed = || SinkError::unavailable("the client is closed");
+        let client =
+            self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
+        // Numbers of deliveries begin at 0 and fit a machine word of 64 bits.
+        let record = BaseRecord::with_opaque_to(&self.names.topic, delivery.id.0 as usize)
+            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
+            .key(key.as_slice())
+            .payload(event.body().as_ref())
+            .headers(headers(event, &self.context));
+        let Err((error, _)) = client.send(record) else { return Ok(()) };
+        if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
+            let limit = format!("message.max.bytes, {},", self.record_bytes);
+            let rejection = classify::too_large(size(delivery), &limit);
+            self.outbox.refuse(delivery.id, size(delivery), rejection);
+            return Ok(());
+        }
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        Err(self.outbox.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
+    }
+}
+
+/// What librdkafka's report shows again: body and key.
+fn size(delivery: &Delivery) -> usize {
+    delivery.event.body().len() + KEY
+}
+
+fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
+    let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
+    headers::each(event, context, |key, value| {
+        headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
+    });
+    headers.unwrap_or_default()
+}
+
+#[async_trait]
+impl Submit for KafkaProducer {
+    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+        // In doubt the verdict on what is on its way decides what goes next.
+        let in_doubt = self.memory.has_refused_batch();
+        if in_doubt && self.outbox.is_busy() {
+            return Ok(0);
+        }
+        let room = match self.outbox.reserve(deliveries.iter().map(size)) {
+            Ok(Room::For(room)) => room,
+            Ok(Room::None) => return Ok(0),
+            Err(error) => return Err(self.memory.keep_fatal_error(error)),
+        };
+        // A doubt that begins only now is about what is on its way: nothing is planned beside that.
+        let plan = in_doubt.then(|| self.memory.plan(&deliveries[..room], self.partitions)).flatten();
+        let (kept, count) = match plan {
+            None => (0, room),
+            Some(Plan::Send(count)) => (0, count.min(room)),
+            Some(Plan::KeepBack(kept)) => (kept, kept + 1),
+        };
+        self.outbox.give_back(deliveries[count..room].iter().map(size));
+        self.memory.keep_back(deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery))));
+        for (taken, delivery) in (kept..).zip(&deliveries[kept..count]) {
+            let Err(error) = self.send(delivery) else { continue };
+            self.outbox.give_back(deliveries[taken..count].iter().map(size));
+            self.outbox.end(error.clone());
+            for (held, size) in self.memory.let_go() {
+                self.outbox.report(held, size, Verdict::Retry(error.clone()));
+            }
+            // With something in flight its reports come first, and then the end.
+            let is_answered = taken == 0 && !self.outbox.is_busy();
+            return if is_answered { Err(self.memory.keep_fatal_error(error)) } else { Ok(taken) };
+        }
+        Ok(count)
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.running = None;
+        // A client that is destroyed while the process ends would use what is gone.
+        let over = tokio::time::timeout(ANSWER_WITHIN, self.ended.wait()).await;
+        over.map_err(|_| SinkError::unavailable("the client does not end"))
+    }
+}
+
+pub(super) struct KafkaAcks {
+    pub(super) outbox: Arc<KafkaInFlight>,
+    pub(super) memory: ReconnectState,
+}
+
+#[async_trait]
+impl Verdicts for KafkaAcks {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        self.outbox.wait().await;
+        let verdicts = self.outbox.take();
+        if !verdicts.is_empty() {
+            return Ok(verdicts);
+        }
+        let silent = || SinkError::unavailable("the client said nothing");
+        Err(self.memory.keep_fatal_error(self.outbox.ending().unwrap_or_else(silent)))
+    }
+
+    fn health(&self) -> Result<(), SinkError> {
+        self.outbox.health()
+    }
+}

@@ -1,0 +1,216 @@
+//! What the topic's own settings mean for events: what they would lose or refuse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::client_threads::THREADS;
+use super::config::KafkaSettings;
+use super::latency::SHORTEST;
+use super::names::Names;
+use super::reconnect_state::ReconnectState;
+use super::topic::Topic;
+
+/// The brokers have answered for the topic: most answer this, too. The mock cluster of the unit tests does not.
+const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
+/// Less is gone before anybody comes to look.
+const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The settings of the topic, as far as the bridge may know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TopicSettings {
+    compacts: bool,
+    /// How long events stay, where they are deleted at all.
+    retention: Option<Duration>,
+    unclean_election: bool,
+    min_in_sync: Option<usize>,
+    /// `max.message.bytes`.
+    record_bytes: Option<usize>,
+}
+
+impl TopicSettings {
+    /// Asks the brokers, unless they were asked a while ago. Who may not describe the topic's settings learns nothing.
+    pub(super) async fn of(settings: &Arc<KafkaSettings>, memory: &ReconnectState) -> Self {
+        if let Some(facts) = memory.facts() {
+            return facts;
+        }
+        let asked = timeout(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
+        // No answer is remembered as well: there are clusters that never answer such a thing.
+        let facts = asked.ok().flatten().unwrap_or_default();
+        memory.learn_facts(facts.clone());
+        facts
+    }
+
+    /// In a thread of its own: a client waits for its threads when it is dropped, as long as a name takes to be
+    /// looked up.
+    async fn asked_aside(settings: Arc<KafkaSettings>) -> Option<Self> {
+        let (ending, ended) = watch::channel(());
+        let living = THREADS.one_more(&ending);
+        let (answer, asked) = oneshot::channel();
+        let runtime = Handle::current();
+        let ask = move || {
+            // Nobody waits any more: the opening goes on without.
+            drop(answer.send(runtime.block_on(Self::asked(&settings))));
+        };
+        living.start("kafka topic settings".to_owned(), ask).ok()?;
+        drop(ended);
+        asked.await.ok().flatten()
+    }
+
+    async fn asked(settings: &KafkaSettings) -> Option<Self> {
+        let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), SHORTEST);
+        let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(2 * ANSWER_WITHIN));
+        let topic = ResourceSpecifier::Topic(&settings.topic);
+        let answer = admin.describe_configs([&topic], &options).await.ok()?;
+        Some(Self::read(&answer.into_iter().next()?.ok()?))
+    }
+
+    fn read(resource: &ConfigResource) -> Self {
+        let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
+        Self::from_values(value)
+    }
+
+    fn from_values<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let policies: Vec<&str> =
+            value("cleanup.policy").unwrap_or_default().split(',').map(str::trim).collect();
+        let number = |name: &str| value(name).and_then(|value| value.parse().ok());
+        // Negative is for ever.
+        let retention: Option<u64> = value("retention.ms").and_then(|value| value.parse().ok());
+        Self {
+            compacts: policies.contains(&"compact"),
+            retention: retention.filter(|_| policies.contains(&"delete")).map(Duration::from_millis),
+            unclean_election: value("unclean.leader.election.enable") == Some("true"),
+            min_in_sync: number("min.insync.replicas"),
+            record_bytes: number("max.message.bytes"),
+        }
+    }
+
+    /// What is worth a change, a line each. The sink hands over records of `sent` bytes at most, and the source takes
+    /// bodies of `max_body`.
+    pub(super) fn warnings(&self, topic: &Topic, names: &Names, sent: usize, max_body: usize) -> Vec<String> {
+        let name = &names.topic;
+        let mut warnings = Vec::new();
+        if self.compacts {
+            warnings.push(format!(
+                "the topic {name} is compacted: of all events with the same key only the last is kept; set its \
+                 cleanup.policy to delete"
+            ));
+        }
+        if let Some(retention) = self.retention
+            && retention < SHORT_RETENTION
+        {
+            warnings.push(format!(
+                "the topic {name} deletes events after {}: an outage of its readers that lasts longer loses \
+                 them; raise its retention.ms",
+                humantime::format_duration(retention)
+            ));
+        }
+        if self.unclean_election {
+            warnings.push(format!(
+                "unclean.leader.election.enable is true for the topic {name}: a broker that lacks events may \
+                 become leader, and then they are lost; set it to false"
+            ));
+        }
+        if let Some(most) = self.record_bytes
+            && most < sent.min(max_body)
+        {
+            warnings.push(format!(
+                "the topic {name} takes records of {most} bytes at most, and source.max_body is {max_body}: events \
+                 between them become dead letters; raise max.message.bytes of the topic, or lower source.max_body"
+            ));
+        }
+        warnings.extend(self.of_replicas(topic, name));
+        warnings
+    }
+
+    fn of_replicas(&self, topic: &Topic, name: &str) -> Option<String> {
+        let replicas = topic.replicas;
+        match self.min_in_sync {
+            // Newer brokers ask for no more replicas than there are; older ones accept nothing.
+            Some(least) if least > replicas => Some(format!(
+                "min.insync.replicas of the topic {name} is {least}, and its partitions have {replicas} replicas: \
+                 older brokers accept no record then, newer ones as if it were {replicas}; lower it, or add replicas"
+            )),
+            _ if replicas < 2 => Some(format!(
+                "the partitions of the topic {name} have one replica: events are as durable as one broker's disk"
+            )),
+            Some(1) => Some(format!(
+                "min.insync.replicas of the topic {name} is 1: an event may be on one broker only when it counts as \
+                 delivered; set it to 2"
+            )),
+            Some(least) if least == replicas => Some(format!(
+                "min.insync.replicas of the topic {name} is {least}, as many as its partitions have replicas: no \
+                 event is delivered while one broker is away; add a replica, or lower it"
+            )),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn topic(replicas: usize) -> Topic {
+        Topic {
+            partitions: NonZeroU32::MIN,
+            replicas,
+            brokers: 3,
+            round_trip: Duration::ZERO,
+            leaders: Vec::new(),
+            leaderless: None,
+        }
+    }
+
+    fn facts(values: &[(&str, &'static str)]) -> TopicSettings {
+        TopicSettings::from_values(|name| {
+            values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        })
+    }
+
+    fn warned(values: &[(&str, &'static str)], replicas: usize) -> Vec<String> {
+        facts(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20)
+    }
+
+    #[test]
+    fn a_topic_with_kafkas_defaults_and_enough_replicas_has_nothing_to_warn_of() {
+        let values = [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "604800000"),
+            ("unclean.leader.election.enable", "false"),
+            ("min.insync.replicas", "2"),
+            ("max.message.bytes", "1048588"),
+        ];
+        assert_eq!(warned(&values, 3), [""; 0]);
+        assert_eq!(warned(&[], 3), [""; 0], "nothing is known");
+    }
+
+    #[test]
+    fn what_loses_holds_or_refuses_events_is_told() {
+        for (values, replicas, words) in [
+            (&[("cleanup.policy", "compact,delete")][..], 3, "is compacted"),
+            (&[("cleanup.policy", "delete"), ("retention.ms", "3600000")], 3, "deletes events after 1h"),
+            (&[("unclean.leader.election.enable", "true")], 3, "unclean.leader.election.enable is true"),
+            (&[("min.insync.replicas", "1")], 3, "min.insync.replicas of the topic t is 1"),
+            (&[("min.insync.replicas", "3")], 3, "no event is delivered while one broker is away"),
+            (&[("max.message.bytes", "1000")], 3, "takes records of 1000 bytes at most"),
+            (&[("min.insync.replicas", "2")], 1, "newer ones as if it were 1"),
+            (&[], 1, "one replica"),
+        ] {
+            let warnings = warned(values, replicas);
+            assert!(warnings.len() == 1 && warnings[0].contains(words), "{values:?}: {warnings:?}");
+        }
+        let forever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
+        assert_eq!(warned(&forever, 3), [""; 0]);
+        let not_deleted = [("cleanup.policy", "compact"), ("retention.ms", "1000")];
+        assert_eq!(warned(&not_deleted, 3).len(), 1);
+    }
+}

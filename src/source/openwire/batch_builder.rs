@@ -1,0 +1,84 @@
+//! What came in dispatches, as the messages that the pump takes.
+
+use bytes::Bytes;
+
+use super::body::{self, MessageBody};
+use super::headers::decode_headers;
+use super::message::{MessageKind, WireMessage};
+use crate::budget::Budget;
+use crate::event::{Headers, Message, UnreadableBodyError};
+use crate::source::error::SourceError;
+use crate::source::framing::RAISE_MAX_BODY;
+use crate::source::message_ids::MessageIds;
+use crate::source::session::Progress;
+
+/// Messages that came together.
+pub(super) struct BatchBuilder {
+    limit: usize,
+    budget: Budget,
+    ids: MessageIds,
+    has_inflated: bool,
+}
+
+impl BatchBuilder {
+    /// Of `most` at most, with bodies of `limit` bytes at most.
+    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &mut Progress) -> Self {
+        Self { limit, budget: budget.clone(), ids: MessageIds::new(most, progress), has_inflated: false }
+    }
+
+    /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
+    /// the reason: it must end in the dead letters, not the session (`activemq.md` 3.9).
+    ///
+    /// # Errors
+    /// The body is too large.
+    pub(super) fn add(
+        &mut self,
+        message: &WireMessage,
+        redelivered: bool,
+        fields: &Bytes,
+        progress: &mut Progress,
+    ) -> Result<(), SourceError> {
+        self.has_inflated |= message.compressed;
+        let (body, unreadable) = match body::body(message, self.limit, &self.budget) {
+            Ok(MessageBody { bytes, repaired }) => {
+                progress.repaired += u64::from(repaired);
+                (bytes, None)
+            }
+            Err(too_large @ body::BodyError::TooLarge { .. }) => {
+                return Err(SourceError::BodyTooLarge {
+                    detail: too_large.to_string(),
+                    message_id: message.id.text(),
+                    remedy: RAISE_MAX_BODY,
+                });
+            }
+            Err(reason) => {
+                let raw = match message.kind {
+                    // It says only where its content is, beside what other messages have.
+                    MessageKind::Blob => fields.clone(),
+                    _ => message.content.clone().unwrap_or_default(),
+                };
+                (raw, Some(UnreadableBodyError(reason.to_string().into())))
+            }
+        };
+        self.ids.add(|ids| message.id.write_text(ids));
+        progress.messages.push(Message {
+            id: Bytes::new(),
+            body,
+            timestamp: Some(message.timestamp),
+            redelivered,
+            headers: Headers::new(fields.clone(), decode_headers),
+            unreadable,
+        });
+        Ok(())
+    }
+
+    /// Whether one of the bodies was compressed, and takes more memory than its frame.
+    pub(super) fn has_inflated(&self) -> bool {
+        self.has_inflated
+    }
+
+    /// Gives the messages their ids.
+    pub(super) fn finish(self, progress: &mut Progress) {
+        self.ids.finish(&self.budget, progress);
+    }
+}

@@ -1,0 +1,76 @@
+//! What both sides say before a queue is consumed (`activemq.md` 3.6, 3.7).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::codec::OpenWireLimits;
+use super::info::ConnectionInfo;
+use super::wire_format::WireFormatInfo;
+use crate::source::config::SourceSettings;
+use crate::source::error::SourceError;
+use crate::source::heart_beat::HeartBeat;
+
+/// Older ones have other fields.
+const OLDEST_VERSION: i32 = 10;
+
+/// For so long neither side looks whether the other is silent, as Java's client has it.
+const INITIAL_DELAY: Duration = Duration::from_secs(10);
+
+/// The wire format that we offer.
+pub(super) fn offer(settings: &SourceSettings, limits: OpenWireLimits) -> WireFormatInfo {
+    let inactivity = settings.heart_beat.unwrap_or_default();
+    WireFormatInfo::offer(inactivity, delay(settings), i64::try_from(limits.frame()).unwrap_or(i64::MAX))
+}
+
+fn delay(settings: &SourceSettings) -> Duration {
+    settings.heart_beat.unwrap_or_default().min(INITIAL_DELAY)
+}
+
+/// The heart-beat that both sides have agreed on; off unless both want one.
+///
+/// # Errors
+/// The broker speaks no version that this codec knows.
+pub(super) fn agree(
+    settings: &SourceSettings,
+    broker: &WireFormatInfo,
+    now: Instant,
+) -> Result<HeartBeat, SourceError> {
+    if broker.version < OLDEST_VERSION {
+        let version = broker.version;
+        let detail = format!("version {version} of OpenWire, where at least {OLDEST_VERSION} is needed");
+        return Err(SourceError::protocol(detail, None));
+    }
+    let inactivity = settings.heart_beat.unwrap_or_default().min(broker.inactivity());
+    Ok(match inactivity {
+        Duration::ZERO => HeartBeat::off(now),
+        inactivity => {
+            HeartBeat::with_inactivity(now, inactivity, delay(settings).min(broker.initial_delay()))
+        }
+    })
+}
+
+/// The login, over the connection of this id.
+pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionInfo {
+    ConnectionInfo {
+        connection,
+        client_id: Some(settings.connection_id.clone()),
+        password: Some(settings.password.current()),
+        user_name: Some(settings.username.clone()),
+        manageable: false,
+        client_master: true,
+    }
+}
+
+/// OpenWire's own connection id, not the user's, new for every connection. Nobody may guess it: a second
+/// connection with the same one takes the first over, even before it has logged in (D4).
+///
+/// # Errors
+/// The system gives no random number.
+pub(super) fn random_id(settings: &SourceSettings) -> Result<Bytes, SourceError> {
+    let random = || {
+        getrandom::u64().map_err(|error| SourceError::Closed(format!("no random number to be had: {error}")))
+    };
+    Ok(format!("ID:{}-{:016x}{:016x}", settings.connection_id, random()?, random()?).into())
+}

@@ -1,0 +1,267 @@
+//! The primitives of loose encoding (`activemq.md` 3.2): big-endian numbers, and lengths that are believed
+//! only as far as there are bytes.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::source::java_text::{java_text, write_java};
+
+/// Why bytes can't be read.
+pub type FieldError = &'static str;
+
+const SHORT: FieldError = "it ends too early";
+
+/// Reads primitives off the front of a frame. What it returns are slices of the frame.
+#[derive(Debug)]
+pub struct FieldReader<'a> {
+    frame: &'a Bytes,
+    at: usize,
+}
+
+/// Every method fails where the frame ends too early or a length is negative.
+#[expect(missing_docs, reason = "the names are the specification's")]
+impl<'a> FieldReader<'a> {
+    pub fn new(frame: &'a Bytes) -> Self {
+        Self { frame, at: 0 }
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> usize {
+        self.frame.len() - self.at
+    }
+
+    /// The whole frame, read or not.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
+    }
+
+    /// What was read since `start`, an earlier [`Reader::position`].
+    pub fn since(&self, start: usize) -> Bytes {
+        self.frame.slice(start..self.at)
+    }
+
+    /// Refuses what is left over: whoever wrote it meant something else than was read.
+    pub fn end(&self) -> Result<(), FieldError> {
+        if self.left() == 0 { Ok(()) } else { Err("it is longer than its fields") }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], FieldError> {
+        let bytes = self.frame[self.at..].first_chunk().ok_or(SHORT)?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn range(&mut self, length: usize) -> Result<Range<usize>, FieldError> {
+        if length > self.left() {
+            return Err(SHORT);
+        }
+        let start = self.at;
+        self.at += length;
+        Ok(start..self.at)
+    }
+
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8], FieldError> {
+        let frame = self.frame;
+        Ok(&frame[self.range(length)?])
+    }
+
+    pub fn byte(&mut self) -> Result<u8, FieldError> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    /// Anything but zero is true, as in Java.
+    pub fn bool(&mut self) -> Result<bool, FieldError> {
+        Ok(self.byte()? != 0)
+    }
+
+    pub fn short(&mut self) -> Result<i16, FieldError> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    pub fn char(&mut self) -> Result<u16, FieldError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub fn int(&mut self) -> Result<i32, FieldError> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub fn long(&mut self) -> Result<i64, FieldError> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    /// An `int` that counts something.
+    pub fn length(&mut self) -> Result<usize, FieldError> {
+        usize::try_from(self.int()?).map_err(|_| "a length is negative")
+    }
+
+    /// A text without the flag that tells whether there is one: modified UTF-8, as it came.
+    pub fn plain_text(&mut self) -> Result<Bytes, FieldError> {
+        let length = usize::from(self.char()?);
+        let range = self.range(length)?;
+        Ok(self.frame.slice(range))
+    }
+
+    /// A text or null: modified UTF-8, as it came.
+    pub fn text(&mut self) -> Result<Option<Bytes>, FieldError> {
+        self.bool()?.then(|| self.plain_text()).transpose()
+    }
+
+    /// A text that must be there.
+    pub fn some_text(&mut self) -> Result<Bytes, FieldError> {
+        self.text()?.ok_or("a name is missing")
+    }
+
+    /// A text or null, decoded.
+    pub fn string(&mut self) -> Result<Option<String>, FieldError> {
+        Ok(self.text()?.map(|text| java_text(&text).into_owned()))
+    }
+
+    pub fn skip_text(&mut self) -> Result<(), FieldError> {
+        if self.bool()? {
+            let length = usize::from(self.char()?);
+            self.range(length)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes or null.
+    pub fn bytes(&mut self) -> Result<Option<Bytes>, FieldError> {
+        if !self.bool()? {
+            return Ok(None);
+        }
+        let length = self.length()?;
+        let range = self.range(length)?;
+        Ok(Some(self.frame.slice(range)))
+    }
+
+    /// The type of the object whose fields follow, or null.
+    pub fn object(&mut self) -> Result<Option<u8>, FieldError> {
+        self.bool()?.then(|| self.byte()).transpose()
+    }
+
+    /// An object of type `wanted`, read by `read`, or null.
+    pub fn object_of<T>(
+        &mut self,
+        wanted: u8,
+        read: impl FnOnce(&mut Self) -> Result<T, FieldError>,
+    ) -> Result<Option<T>, FieldError> {
+        match self.object()? {
+            None => Ok(None),
+            Some(kind) if kind == wanted => read(self).map(Some),
+            Some(_) => Err("an object is of another type than its place allows"),
+        }
+    }
+
+    /// How many objects an array holds; a null one holds none.
+    pub fn count(&mut self) -> Result<usize, FieldError> {
+        if !self.bool()? {
+            return Ok(0);
+        }
+        usize::try_from(self.short()?).map_err(|_| "a count is negative")
+    }
+}
+
+/// Writes primitives to the end of a buffer.
+#[derive(Debug)]
+pub struct FieldWriter<'a>(pub &'a mut Vec<u8>);
+
+#[expect(missing_docs, reason = "the names are the specification's")]
+impl FieldWriter<'_> {
+    pub fn byte(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub fn bool(&mut self, value: bool) {
+        self.0.push(u8::from(value));
+    }
+
+    pub fn short(&mut self, value: i16) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    pub fn char(&mut self, value: u16) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    pub fn int(&mut self, value: i32) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    pub fn long(&mut self, value: i64) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// An `int` that counts something; nothing that is written here has 2 GiB.
+    pub fn length(&mut self, value: usize) {
+        self.int(i32::try_from(value).unwrap_or(i32::MAX));
+    }
+
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A text that is modified UTF-8 already, without the flag; cut where its length would not fit.
+    pub fn plain_text(&mut self, text: &[u8]) {
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.char(length);
+        self.raw(&text[..usize::from(length)]);
+    }
+
+    /// A text that is modified UTF-8 already, or null.
+    pub fn text(&mut self, text: Option<&[u8]>) {
+        self.bool(text.is_some());
+        if let Some(text) = text {
+            self.plain_text(text);
+        }
+    }
+
+    /// A text or null.
+    pub fn string(&mut self, text: Option<&str>) {
+        let text = text.map(java_bytes);
+        self.text(text.as_deref());
+    }
+
+    pub fn bytes(&mut self, bytes: Option<&[u8]>) {
+        self.bool(bytes.is_some());
+        if let Some(bytes) = bytes {
+            self.length(bytes.len());
+            self.raw(bytes);
+        }
+    }
+
+    /// Begins an object that is there; its fields follow.
+    pub fn object(&mut self, kind: u8) {
+        self.bool(true);
+        self.byte(kind);
+    }
+
+    /// A null text, object, array or sequence of bytes.
+    pub fn null(&mut self) {
+        self.bool(false);
+    }
+
+    /// An object or null.
+    pub fn object_of<T>(&mut self, kind: u8, value: Option<&T>, write: impl FnOnce(&mut Self, &T)) {
+        match value {
+            Some(value) => {
+                self.object(kind);
+                write(self, value);
+            }
+            None => self.null(),
+        }
+    }
+}
+
+/// A text in Java's modified UTF-8.
+pub fn java_bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    write_java(text, &mut bytes);
+    bytes
+}

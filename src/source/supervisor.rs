@@ -1,0 +1,492 @@
+//! Keeps a session up, whatever the protocol: connects, tries the addresses in turn, waits between tries,
+//! says in which state the source is, and hands sessions and their messages to the pump.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::addresses::Addresses;
+use super::config::{Endpoint, SourceSettings};
+use super::connection::{self, ConnectionHandles};
+use super::error::{Retry, SourceError, Suspect};
+use super::session::Session;
+use super::{Disconnect, Incoming, Source, wrong_port};
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::event::SessionId;
+use crate::protocol_guess::FirstBytes;
+use crate::telemetry::counters::SubscriptionCounters;
+use crate::telemetry::status::{Status, StatusReporter};
+use crate::telemetry::watchdog::LoopMark;
+
+/// Batches between connection and pump: few, since what the pump has not taken should wait in the broker.
+const QUEUE: usize = 4;
+
+/// A session that lasted so long, or that brought a message, was a success: back-off begins anew.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// Between tries while the broker still holds our own dead session.
+const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
+
+/// A session after one that a message may have ended, or that ended at once, is ready when it has lasted so long.
+const PROBATION: Duration = Duration::from_secs(2);
+
+/// So many sessions ended by the same message hold the source (D2).
+const POISONED: u32 = 3;
+
+/// Makes the session that a new connection to an address carries; the protocol's only part in a link.
+pub type NewSession =
+    Box<dyn Fn(&Endpoint, Arc<SourceSettings>, Budget, Instant) -> Box<dyn Session> + Send + Sync>;
+
+/// A source that reconnects by itself.
+pub struct Supervisor {
+    incoming: mpsc::Receiver<Incoming>,
+    acks: watch::Sender<(SessionId, u64)>,
+    close: CancellationToken,
+    counters: Arc<SubscriptionCounters>,
+    /// Until its end was waited for.
+    task: Option<AbortOnDropHandle<Disconnect>>,
+}
+
+impl Supervisor {
+    /// Starts to connect at once. Dropping the link abandons the connection.
+    pub fn start(
+        settings: Arc<SourceSettings>,
+        new_session: NewSession,
+        budget: Budget,
+        counters: Arc<SubscriptionCounters>,
+        reporter: StatusReporter,
+        pulse: LoopMark,
+    ) -> Self {
+        let (sender, incoming) = mpsc::channel(QUEUE);
+        let (acks, acked) = watch::channel((SessionId(0), 0));
+        let close = CancellationToken::new();
+        let keeper = SupervisorTask {
+            backoff: Backoff::new(settings.backoff),
+            addresses: Addresses::new(settings.endpoints.len()),
+            settings,
+            new_session,
+            budget,
+            counters: Arc::clone(&counters),
+            reporter,
+            incoming: sender,
+            acks: acked,
+            close: close.clone(),
+            session: SessionId(0),
+            unconfirmed: None,
+            troubled: false,
+            on_probation: false,
+            suspicion: None,
+            last_message: String::new(),
+            refused_since: None,
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(pulse.during(keeper.run())));
+        Self { incoming, acks, close, counters, task: Some(task) }
+    }
+}
+
+#[async_trait]
+impl Source for Supervisor {
+    async fn next(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
+    }
+
+    fn ack(&mut self, session: SessionId, through: u64) {
+        self.acks.send_replace((session, through));
+    }
+
+    async fn close(&mut self) -> Disconnect {
+        self.close.cancel();
+        // What still waits between connection and pump is un-acked and comes again.
+        while let Some(incoming) = self.incoming.recv().await {
+            if let Incoming::Messages(messages) = incoming {
+                self.counters.left.add(messages.len() as u64);
+            }
+        }
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or(Disconnect::Unconfirmed),
+            None => Disconnect::Unconfirmed,
+        }
+    }
+}
+
+struct SupervisorTask {
+    settings: Arc<SourceSettings>,
+    new_session: NewSession,
+    budget: Budget,
+    counters: Arc<SubscriptionCounters>,
+    reporter: StatusReporter,
+    incoming: mpsc::Sender<Incoming>,
+    acks: watch::Receiver<(SessionId, u64)>,
+    close: CancellationToken,
+    backoff: Backoff,
+    session: SessionId,
+    /// How the last session that brought messages ended, if not by a goodbye that the broker confirmed.
+    unconfirmed: Option<String>,
+    addresses: Addresses,
+    /// The last try failed: its reason stays on the board until one succeeds.
+    troubled: bool,
+    /// The last session ended in such a way that the next may as well.
+    on_probation: bool,
+    /// The message that may have ended the last sessions, and how many in a row.
+    suspicion: Option<(Suspect, u32)>,
+    /// The id of the last message that came in any session.
+    last_message: String,
+    /// Since when the broker has answered "already connected".
+    refused_since: Option<Instant>,
+}
+
+impl SupervisorTask {
+    async fn run(mut self) -> Disconnect {
+        self.reconnect_until_closed().await;
+        let Some(why) = self.unconfirmed else { return Disconnect::Confirmed };
+        tracing::warn!("the broker did not confirm our goodbye ({why}): the last events may come again");
+        Disconnect::Unconfirmed
+    }
+
+    async fn reconnect_until_closed(&mut self) {
+        let settings = Arc::clone(&self.settings);
+        let close = self.close.clone();
+        loop {
+            let endpoint = &settings.endpoints[self.addresses.at];
+            if !self.troubled {
+                self.reporter.report(Status::Starting(format!("connecting to {endpoint}")));
+            }
+            let first = FirstBytes::default();
+            let connected = tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                connected = connection::connect(endpoint, &settings, &first) => connected,
+            };
+            let outcome = match connected {
+                Ok(stream) => self.run_session(endpoint, stream).await,
+                Err(trouble) => Err(trouble),
+            };
+            let Err(trouble) = outcome else { return };
+            if self.close.is_cancelled() || self.incoming.is_closed() {
+                return;
+            }
+            let trouble = tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                trouble = self.true_cause(trouble, endpoint, &first) => trouble,
+            };
+            let is_renewal = matches!(trouble, SourceError::Renewal);
+            let wait = self.classify(trouble);
+            let due = Instant::now() + wait;
+            // To subscribe anew where it was well is no reason to go elsewhere.
+            let next = if is_renewal { due } else { self.addresses.next(due) };
+            tokio::select! {
+                biased;
+                () = close.cancelled() => return,
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// What listens there, unless a session has come about there before.
+    async fn true_cause(&self, trouble: SourceError, endpoint: &Endpoint, first: &FirstBytes) -> SourceError {
+        match self.addresses.is_known() {
+            true => trouble,
+            false => wrong_port::true_cause(trouble, endpoint, first, &self.settings).await,
+        }
+    }
+
+    async fn run_session(
+        &mut self,
+        endpoint: &Endpoint,
+        stream: Box<dyn connection::BrokerStream>,
+    ) -> Result<(), SourceError> {
+        self.session.0 += 1;
+        let began = Instant::now();
+        let (before, sessions) = (self.counters.received.get(), self.counters.sessions.get());
+        let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
+        let (subscribed, on_probation) = (Notify::new(), self.on_probation);
+        let on_subscribed = || {
+            self.counters.sessions.add(1);
+            match on_probation {
+                true => subscribed.notify_one(),
+                false => self.reporter.report(Status::Ready),
+            }
+        };
+        let ending = CancellationToken::new();
+        let lasts = async {
+            subscribed.notified().await;
+            sleep(PROBATION).await;
+            // One that something has ended already lasts only until what it brought is settled.
+            if ending.is_cancelled() {
+                pending::<()>().await;
+            }
+        };
+        let wiring = ConnectionHandles {
+            id: self.session,
+            incoming: &self.incoming,
+            acks: &mut self.acks,
+            close: &self.close,
+            budget: &self.budget,
+            counters: &self.counters,
+            last_message: &mut self.last_message,
+            grace: self.settings.connect_timeout,
+            on_subscribed: &on_subscribed,
+            ending: &ending,
+        };
+        let outcome = {
+            let carried = connection::run_session(session, stream, wiring);
+            tokio::pin!(carried, lasts);
+            tokio::select! {
+                biased;
+                outcome = &mut carried => outcome,
+                () = lasts => {
+                    self.on_probation = false;
+                    self.reporter.report(Status::Ready);
+                    carried.await
+                }
+            }
+        };
+        self.troubled = false;
+        if self.counters.sessions.get() > sessions {
+            self.addresses.subscribed();
+            if let Err(trouble) = &outcome {
+                self.on_probation = trouble.comes_with_a_message() || began.elapsed() < PROBATION;
+            }
+        }
+        let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
+        match &outcome {
+            Ok(()) => self.unconfirmed = None,
+            // These end a session only after the broker has read its acknowledgements.
+            Err(SourceError::Idle(_) | SourceError::Renewal) => {}
+            Err(trouble) if brought_messages => self.unconfirmed = Some(trouble.to_string()),
+            Err(_) => {}
+        }
+        self.ended_after(lasted, brought_messages);
+        let lost = self.incoming.send(Incoming::Lost(self.session));
+        tokio::select! {
+            biased;
+            () = self.close.cancelled() => {}
+            // A pump that is gone needs no news.
+            _ = lost => {}
+        }
+        outcome
+    }
+
+    fn ended_after(&mut self, lasted: Duration, brought_messages: bool) {
+        if brought_messages || lasted >= LASTING {
+            self.backoff.reset();
+        }
+        // One that a message ends goes on for no longer than what came before it may take to be settled.
+        if lasted > self.settings.connect_timeout + LASTING {
+            self.suspicion = None;
+        }
+    }
+
+    /// Says what is wrong and decides how long to wait.
+    fn classify(&mut self, trouble: SourceError) -> Duration {
+        if matches!(trouble, SourceError::Renewal) {
+            // It works, and goes on at once: only a new session that can't begin is news.
+            tracing::debug!("{trouble}");
+            self.troubled = true;
+            return Duration::ZERO;
+        }
+        self.troubled = true;
+        let trouble = self.suspect(trouble);
+        self.counters.reconnects.add(trouble.label(), 1);
+        let retry = trouble.retry();
+        let state = match (&trouble, retry) {
+            (SourceError::AlreadyConnected { .. }, _) if self.is_normal_after_a_restart() => {
+                Status::Starting(trouble.to_string())
+            }
+            // A quiet queue is no trouble; neither is a standby of strict ordering.
+            (SourceError::Idle(_), _) => Status::Starting(trouble.to_string()),
+            // Somebody else has it: our own dead session would be gone by now.
+            (SourceError::AlreadyConnected { .. }, _) => Status::Held(trouble.to_string()),
+            (_, Retry::Soon) => Status::Retrying(trouble.to_string()),
+            (_, Retry::Slowly) => Status::Held(trouble.to_string()),
+        };
+        if !matches!(trouble, SourceError::AlreadyConnected { .. }) {
+            self.refused_since = None;
+        }
+        // To subscribe anew where it was well says nothing about the address.
+        let state = match &trouble {
+            SourceError::Renewal => state,
+            _ => self.next_address(state, &trouble),
+        };
+        self.reporter.report(state);
+        let wait = match retry {
+            // The broker lets go of the dead session at a moment of its own; be there soon after.
+            Retry::Soon if matches!(trouble, SourceError::AlreadyConnected { .. }) => {
+                self.backoff.next_wait().min(LONGEST_WAIT_FOR_OURSELVES)
+            }
+            Retry::Soon => self.backoff.next_wait(),
+            Retry::Slowly => Duration::from_secs(30).mul_f64(1.0 + fastrand::f64()),
+        };
+        self.reporter.next_try((Instant::now() + wait).into_std());
+        wait
+    }
+
+    /// What to say of all addresses after the present one has failed.
+    fn next_address(&mut self, state: Status, trouble: &SourceError) -> Status {
+        let is_normal = matches!(state, Status::Starting(_));
+        self.addresses.failed(state).unwrap_or_else(|| {
+            let going_on = format!("{trouble}; trying the next address");
+            if !is_normal {
+                tracing::warn!("{going_on}");
+            }
+            Status::Starting(going_on)
+        })
+    }
+
+    /// The broker holds a dead session for up to three heart-beats (`activemq.md` 1.10): until then its
+    /// refusal is part of a restart (D4).
+    fn is_normal_after_a_restart(&mut self) -> bool {
+        let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
+        let since = *self.refused_since.get_or_insert_with(|| {
+            tracing::info!("the broker still holds our last connection; waiting until it lets go");
+            Instant::now()
+        });
+        since.elapsed() < beat * 3
+    }
+
+    fn suspect(&mut self, trouble: SourceError) -> SourceError {
+        let Some(suspect) = trouble.suspect().cloned() else {
+            return trouble;
+        };
+        let sessions = match self.suspicion.take() {
+            Some((before, sessions)) if before == suspect => sessions + 1,
+            _ => 1,
+        };
+        self.suspicion = Some((suspect.clone(), sessions));
+        if sessions < POISONED {
+            return trouble;
+        }
+        let (remedy, detail) = trouble.split_remedy();
+        SourceError::Poison { suspect, sessions, detail, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::source::protocol::new_session;
+    use crate::source::session::Progress;
+    use crate::source::session::SessionMode;
+    use crate::source::testing::{Scripted, message, settings};
+    use crate::telemetry::status::StatusRegistry;
+
+    fn keeper(states: &StatusRegistry) -> SupervisorTask {
+        let settings = Arc::new(settings());
+        SupervisorTask {
+            backoff: Backoff::new(settings.backoff),
+            addresses: Addresses::new(settings.endpoints.len()),
+            settings,
+            new_session: new_session(SessionMode::Subscribe),
+            budget: Budget::new(1),
+            counters: Arc::default(),
+            reporter: states.reporter("source"),
+            incoming: mpsc::channel(1).0,
+            acks: watch::channel((SessionId(0), 0)).1,
+            close: CancellationToken::new(),
+            session: SessionId(0),
+            unconfirmed: None,
+            troubled: false,
+            on_probation: false,
+            suspicion: None,
+            last_message: String::new(),
+            refused_since: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
+        let states = StatusRegistry::default();
+        let mut keeper = keeper(&states);
+        let inside = || SourceError::protocol("gibberish", Some("8".to_owned()));
+        let first = || SourceError::protocol("gibberish", None).after("");
+        let after = || SourceError::protocol("gibberish", None).after("7");
+        for (trouble, named) in [
+            (inside(), None),
+            (after(), None),
+            (after(), None),
+            (
+                after(),
+                Some("what comes after message 7 has ended 3 sessions in a row and stays in the queue"),
+            ),
+            (inside(), None),
+            (inside(), None),
+            (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
+            (first(), None),
+            (first(), None),
+            (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
+        ] {
+            keeper.ended_after(Duration::from_secs(10), true);
+            let wait = keeper.classify(trouble);
+            let state = states.all().remove(0).1;
+            match named {
+                Some(words) => {
+                    assert!(matches!(&state, Status::Held(said) if said.starts_with(words)), "{state:?}");
+                    assert!(wait >= Duration::from_secs(30), "{wait:?}");
+                }
+                None => assert!(matches!(state, Status::Retrying(_)), "{state:?}"),
+            }
+        }
+        keeper.ended_after(Duration::from_secs(3600), true);
+        keeper.classify(inside());
+        let state = states.all().remove(0).1;
+        assert!(matches!(state, Status::Retrying(_)), "it was well for an hour in between: {state:?}");
+    }
+
+    /// Carries a session that subscribes, brings a message, and then `trouble`. The broker lets go at once.
+    async fn carry(keeper: &mut SupervisorTask, trouble: SourceError) -> Result<(), SourceError> {
+        let (ours, mut broker) = tokio::io::duplex(1 << 10);
+        broker.write_all(b"?").await.unwrap();
+        broker.shutdown().await.unwrap();
+        keeper.new_session = Box::new(move |_, _, _, _| {
+            let messages = vec![message("1")];
+            let brings = Progress { subscribed: true, messages, ..Progress::default() };
+            Scripted::new([(brings, Err(trouble.clone()))], None)
+        });
+        let endpoint = keeper.settings.endpoints[0].clone();
+        keeper.run_session(&endpoint, Box::new(ours)).await
+    }
+
+    /// The broker may not have read the last acknowledgements, whoever ended the connection, and when.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_lost_leaves_the_goodbye_unconfirmed() {
+        for (trouble, confirmed) in [
+            (SourceError::Closed("reset".to_owned()), false),
+            (SourceError::protocol("gibberish", None), false),
+            (SourceError::Idle(900), true),
+        ] {
+            let states = StatusRegistry::default();
+            let mut keeper = keeper(&states);
+            let (incoming, _taken) = mpsc::channel(QUEUE);
+            let (_acks, acked) = watch::channel((SessionId(0), 0));
+            (keeper.incoming, keeper.acks) = (incoming, acked);
+            carry(&mut keeper, trouble.clone()).await.unwrap_err();
+            keeper.close.cancel();
+            let goodbye = keeper.run().await;
+            assert_eq!(matches!(goodbye, Disconnect::Confirmed), confirmed, "{trouble}: {goodbye:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_ending_does_not_become_ready() {
+        let states = StatusRegistry::default();
+        let mut keeper = keeper(&states);
+        let (incoming, _taken) = mpsc::channel(QUEUE);
+        let (_acks, acked) = watch::channel((SessionId(0), 0));
+        (keeper.incoming, keeper.acks, keeper.on_probation) = (incoming, acked, true);
+        let began = Instant::now();
+        carry(&mut keeper, SourceError::protocol("gibberish", None)).await.unwrap_err();
+        assert!(began.elapsed() > PROBATION, "what it brought is not settled");
+        let state = states.all().remove(0).1;
+        assert!(!matches!(state, Status::Ready), "{state:?}");
+    }
+}

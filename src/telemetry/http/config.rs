@@ -1,0 +1,88 @@
+//! What the user writes in `[admin]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostics::Diagnostics;
+use crate::units::Period;
+
+/// Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Where to listen: address and port, such as `0.0.0.0:9464` for all addresses of the host (whoever
+    /// reaches it may read), port 0 for one that is free; the log tells which. `off` switches it off.
+    pub listen: String,
+    /// Not ready, too, while an event that was received so long ago is not acknowledged; `0s` switches this
+    /// off.
+    pub max_age: Period,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9464".to_owned(), max_age: Period::secs(60) }
+    }
+}
+
+/// Checked settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// `None` is off.
+    pub listen: Option<SocketAddr>,
+    /// `None` is off.
+    pub max_age: Option<Duration>,
+}
+
+/// Checks the table; `None` once something is wrong.
+pub fn check(raw: &AdminConfig, findings: &mut Diagnostics) -> Option<AdminSettings> {
+    let listen = match raw.listen.trim() {
+        "" | "off" => None,
+        address => match address.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let forms = "127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464, or off";
+                let message =
+                    format!("`{address}` is not understood: write an address and a port, such as {forms}");
+                findings.refuse("listen", message);
+                return None;
+            }
+        },
+    };
+    let max_age = (!raw.max_age.0.is_zero()).then_some(raw.max_age.0);
+    Some(AdminSettings { listen, max_age })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Result<Option<String>, String> {
+        let mut findings = Diagnostics::default();
+        let checked = check(&AdminConfig { listen: text.to_owned(), ..Default::default() }, &mut findings);
+        let listen = checked.map(|settings| settings.listen.map(|address| address.to_string()));
+        listen.ok_or_else(|| format!("{}: {}", findings.problems()[0].key, findings.problems()[0].message))
+    }
+
+    #[test]
+    fn an_address_or_off() {
+        for address in ["127.0.0.1:9464", "0.0.0.0:0", "[::]:9464"] {
+            assert_eq!(listen(address), Ok(Some(address.to_owned())));
+        }
+        for off in ["", " ", "off"] {
+            assert_eq!(listen(off), Ok(None));
+        }
+        for wrong in ["9464", ":9464", "localhost:9464", "127.0.0.1", "::1:x", "0.0.0.0:70000", "false"] {
+            assert!(listen(wrong).unwrap_err().starts_with("listen: `"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_age_of_nothing_is_off() {
+        let max_age = |raw: &AdminConfig| check(raw, &mut Diagnostics::default()).unwrap().max_age;
+        assert_eq!(max_age(&AdminConfig::default()), Some(Duration::from_secs(60)));
+        assert_eq!(max_age(&AdminConfig { max_age: Period::secs(0), ..Default::default() }), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! `/livez`, `/readyz` and `/metrics` over HTTP.
+//!
+//! It must never cost an event. So an address that can't be had ends nothing: the bridge goes on without,
+//! says so on the board of states and in the log, and tries again until it gets it. Refusing to start would
+//! leave a queue unread for the sake of a page, and two bridges on one host, or a new one beside one that
+//! still drains, are no mistakes.
+
+pub mod config;
+mod connection_limits;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::connection_limits::ConnectionLimits;
+use super::exporter::Exporter;
+use super::health::Health;
+use super::status::{Status, StatusReporter};
+
+/// Between two tries to listen.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// What the exposition is written in.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const INDEX: &str = "\
+atdata-bridge
+/livez    200 while the loops turn, else 503 and which do not
+/readyz   200 while subscribed and all sinks are reachable, else 503 and the reasons
+/metrics  counters, states, latencies (docs/metrics.md)
+";
+
+/// What there is to see.
+#[derive(Debug)]
+pub struct Pages {
+    /// Ready, alive.
+    pub health: Health,
+    /// The metrics.
+    pub exposition: Exporter,
+}
+
+/// Listens at `address` until the handle is dropped. On return it listens, or the reason why not is on the
+/// board and it will be tried again.
+pub async fn start(address: SocketAddr, pages: Pages, reporter: StatusReporter) -> AbortOnDropHandle<()> {
+    let first = listen(address, &reporter).await;
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut listener = first;
+        let listener = loop {
+            match listener {
+                Some(listener) => break listener,
+                None => sleep(RETRY_EVERY).await,
+            }
+            listener = listen(address, &reporter).await;
+        };
+        let served = axum::serve(ConnectionLimits::new(listener), router(Arc::new(pages))).await;
+        reporter.report(Status::Held(format!("the listener has ended: {served:?}")));
+    }))
+}
+
+async fn listen(address: SocketAddr, reporter: &StatusReporter) -> Option<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok((address, listener)) => {
+            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics");
+            reporter.report(Status::Ready);
+            Some(listener)
+        }
+        Err(error) => {
+            reporter.report(listen_error(address, &error));
+            None
+        }
+    }
+}
+
+fn listen_error(address: SocketAddr, error: &io::Error) -> Status {
+    let text = format!("can't listen on {address}: {error}; no health and no metrics until then");
+    match error.kind() {
+        // Whoever has it may go.
+        io::ErrorKind::AddrInUse => {
+            Status::Retrying(format!("{text}; if it is not to be shared set admin.listen"))
+        }
+        _ => {
+            Status::Held(format!("{text}; set admin.listen to an address of this host and a port it may use"))
+        }
+    }
+}
+
+fn router(pages: Arc<Pages>) -> Router {
+    Router::new()
+        .route("/", get(async || answer(StatusCode::OK, TEXT, INDEX)))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .layer(map_response(last))
+        .with_state(pages)
+}
+
+/// One request for each connection: nobody keeps one that he does not use.
+async fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn livez(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    verdict(pages.health.stuck(), "alive")
+}
+
+async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    verdict(pages.health.not_ready(), "ready")
+}
+
+async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    match pages.exposition.text() {
+        Ok(text) => answer(StatusCode::OK, OPEN_METRICS, text),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+fn verdict(reasons: Vec<String>, good: &str) -> Response {
+    match reasons.is_empty() {
+        true => answer(StatusCode::OK, TEXT, format!("{good}\n")),
+        false => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.join("\n") + "\n"),
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, text: impl Into<String>) -> Response {
+    (status, [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], text.into()).into_response()
+}
