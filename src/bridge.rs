@@ -12,13 +12,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
-use crate::pipeline::dead_letter::config::DeadLetterPlace;
-use crate::pipeline::dead_letter::{self, DeadLetterLimits, DeadLetterStore};
+use crate::dead_letter::config::DeadLetterPlace;
+use crate::dead_letter::{self, DeadLetterLimits, DeadLetterStore};
 use crate::pipeline::{self, PipelineError, PipelineParts};
 use crate::sink::SinkContext;
 use crate::source::config::SourceSettings;
-use crate::source::protocol::new_session;
-use crate::source::session::SessionMode;
+use crate::source::protocol::session::SessionMode;
+use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;

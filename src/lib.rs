@@ -33,6 +33,7 @@ pub mod budget;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod dead_letter;
 pub mod diagnostics;
 pub mod display;
 pub mod event;

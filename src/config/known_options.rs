@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::reader::join;
 use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use crate::pipeline::dead_letter::config::DeadLettersConfig;
+use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;
 

@@ -41,10 +41,10 @@ pub use registry::SinkRegistry;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
 pub use settings::{LogSettings, Settings, SubscriptionSettings};
 
+use crate::dead_letter;
+use crate::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};
 use crate::diagnostics::Diagnostics;
 use crate::key::Keying;
-use crate::pipeline::dead_letter;
-use crate::pipeline::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};
 use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::http;

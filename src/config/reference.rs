@@ -8,7 +8,7 @@ use super::reader::join;
 use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
 use super::variable;
-use crate::pipeline::dead_letter::config::DeadLettersConfig;
+use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use crate::pipeline::dead_letter::config::DeadLettersConfig;
+use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::origins::Origins;
 use super::sections::LogFormat;
+use crate::dead_letter::config::DeadLetterSettings;
 use crate::key::Keying;
-use crate::pipeline::dead_letter::config::DeadLetterSettings;
 use crate::sink::factory::SinkSettings;
 use crate::source::config::SourceSettings;
 use crate::telemetry::http::config::AdminSettings;

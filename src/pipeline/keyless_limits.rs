@@ -1,8 +1,8 @@
 //! Counts the events without a usable key against the limits on dead letters, each event once, and says what
 //! `event.keys` could name instead. Pure.
 
-use super::dead_letter::{DeadLetterLimits, LimitExceededError};
 use super::recent_ids::RecentIds;
+use crate::dead_letter::{DeadLetterLimits, LimitExceededError};
 use crate::event::{Defect, Event};
 use crate::key::Suggestions;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::dead_letter::DeadLetterStore;
+use crate::dead_letter::DeadLetterStore;
 use crate::event::Defect;
 use crate::key::Suggestions;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};

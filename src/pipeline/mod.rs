@@ -2,7 +2,6 @@
 //! the lanes, and acknowledges the settled prefix. Single owner, no locks.
 
 pub mod ack_tracker;
-pub mod dead_letter;
 mod keyless_limits;
 mod keyless_sink;
 mod recent_ids;
@@ -16,11 +15,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::ack_tracker::{AckTracker, NotOwedError, SinkSet};
-use self::dead_letter::{DeadLetterLimits, DeadLetterStore};
 use self::keyless_limits::KeylessLimits;
 use self::keyless_sink::KeylessSink;
 use self::worker::{ContractError, WorkerError, WorkerHandles, WorkerParts, WorkerReport};
 use crate::backoff::{Backoff, BackoffConfig};
+use crate::dead_letter::{DeadLetterLimits, DeadLetterStore};
 use crate::event::{Batch, Event, Message, SessionId};
 use crate::key::Keying;
 use crate::sink::Sink;

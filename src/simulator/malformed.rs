@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::source::openwire::properties::{self, Value};
+use crate::source::openwire::wire::properties::{self, Value};
 
 use super::generator::push_number;
 use super::stream::Form;

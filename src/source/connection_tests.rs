@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Incoming;
 use super::connection::{ConnectionHandles, run_session};
 use super::error::{SourceError, Suspect};
-use super::session::Progress;
+use super::protocol::session::Progress;
 use super::testing::{Scripted, message};
 use crate::budget::Budget;
 use crate::event::{Message, SessionId};

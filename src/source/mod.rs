@@ -8,21 +8,14 @@ pub mod connection;
 #[cfg(test)]
 mod connection_tests;
 pub mod error;
-pub mod framing;
-pub mod heart_beat;
-pub mod java_text;
 mod late_acks;
-pub mod message_ids;
 pub mod openwire;
 pub mod protocol;
-mod read_buffer;
-pub mod session;
+pub mod session_factory;
 pub mod stomp;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;
-pub mod timers;
-pub mod unacked;
 mod wrong_port;
 
 use async_trait::async_trait;

@@ -15,7 +15,7 @@ use super::addresses::Addresses;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, ConnectionHandles};
 use super::error::{Retry, SourceError, Suspect};
-use super::session::Session;
+use super::protocol::session::Session;
 use super::{Disconnect, Incoming, Source, wrong_port};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
@@ -374,9 +374,9 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::source::protocol::new_session;
-    use crate::source::session::Progress;
-    use crate::source::session::SessionMode;
+    use crate::source::protocol::session::Progress;
+    use crate::source::protocol::session::SessionMode;
+    use crate::source::session_factory::new_session;
     use crate::source::testing::{Scripted, message, settings};
     use crate::telemetry::status::StatusRegistry;
 

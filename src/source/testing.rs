@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use super::error::SourceError;
-use super::session::{Progress, Session};
+use super::protocol::session::{Progress, Session};
 use crate::backoff::BackoffConfig;
 use crate::event::{Headers, Message};
 use crate::secret::Secret;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
+use atdata_bridge::dead_letter::DeadLetterLimits;
 use atdata_bridge::event::SessionId;
 use atdata_bridge::key::Keying;
-use atdata_bridge::pipeline::dead_letter::DeadLetterLimits;
 use atdata_bridge::pipeline::{self, PipelineParts};
 use atdata_bridge::simulator::{
     Audit, AuditResult, AuditedPlace, Faults, Generation, Generator, GeneratorConfig, Malformation, Rate,

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
+use atdata_bridge::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
 use atdata_bridge::event::{Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
-use atdata_bridge::pipeline::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::sink::file::config::FileCompression;
 use atdata_bridge::sink::memory::ScriptedVerdict;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::sink_io::SinkIo;
 use super::state::PendingEvent;
 use super::{Boxed, SinkWorker};
+use crate::dead_letter::{DeadLetter, DeadLetterLimits};
 use crate::display::one_line;
-use crate::pipeline::dead_letter::{DeadLetter, DeadLetterLimits};
 use crate::sink::{DeliveryId, Rejection, SinkError};
 use crate::telemetry::status::Status;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::source::openwire::ack::{AckType, MessageAck};
+use crate::source::openwire::wire::ack::{AckType, MessageAck};
 
 use super::super::exception::JavaException;
 use super::super::queue::{ConsumerNumber, SimulatedQueue};

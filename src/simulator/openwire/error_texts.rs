@@ -1,7 +1,7 @@
 //! What ActiveMQ calls things when it refuses them.
 
-use crate::source::openwire::control::Thrown;
-use crate::source::openwire::ids::{ConsumerId, Destination, DestinationKind};
+use crate::source::openwire::wire::control::Thrown;
+use crate::source::openwire::wire::ids::{ConsumerId, Destination, DestinationKind};
 
 use super::super::exception::JavaException;
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use crate::source::openwire::frame::Command;
-use crate::source::openwire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
-use crate::source::openwire::message::{Dispatch, MessageKind, WireMessage};
+use crate::source::openwire::wire::frame::Command;
+use crate::source::openwire::wire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
+use crate::source::openwire::wire::message::{Dispatch, MessageKind, WireMessage};
 
 use super::super::in_flight::DeliveredMessages;
 use super::super::stream::{Form, Run};

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::source::openwire::ack::MessageAck;
-use crate::source::openwire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
-use crate::source::openwire::control::ConsumerControl;
-use crate::source::openwire::frame::{Command, Received, decode};
-use crate::source::openwire::ids::{ConsumerId, DestinationKind};
-use crate::source::openwire::info::{
+use crate::source::openwire::wire::ack::MessageAck;
+use crate::source::openwire::wire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
+use crate::source::openwire::wire::control::ConsumerControl;
+use crate::source::openwire::wire::frame::{Command, Received, decode};
+use crate::source::openwire::wire::ids::{ConsumerId, DestinationKind};
+use crate::source::openwire::wire::info::{
     BrokerInfo, ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,
 };
-use crate::source::openwire::properties::Value;
-use crate::source::openwire::types;
-use crate::source::openwire::wire_format::WireFormatInfo;
+use crate::source::openwire::wire::properties::Value;
+use crate::source::openwire::wire::types;
+use crate::source::openwire::wire::wire_format::WireFormatInfo;
 
 use self::error_texts::{name, text_of, thrown, unregistered};
 use self::message::{OpenWireMessageWriter, SimulatedIds};

@@ -2,15 +2,15 @@
 
 use bytes::Bytes;
 
-use super::body::{self, MessageBody};
-use super::headers::decode_headers;
-use super::message::{MessageKind, WireMessage};
+use super::wire::body::{self, MessageBody};
+use super::wire::headers::decode_headers;
+use super::wire::message::{MessageKind, WireMessage};
 use crate::budget::Budget;
 use crate::event::{Headers, Message, UnreadableBodyError};
 use crate::source::error::SourceError;
-use crate::source::framing::RAISE_MAX_BODY;
-use crate::source::message_ids::MessageIds;
-use crate::source::session::Progress;
+use crate::source::protocol::framing::RAISE_MAX_BODY;
+use crate::source::protocol::message_ids::MessageIds;
+use crate::source::protocol::session::Progress;
 
 /// Messages that came together.
 pub(super) struct BatchBuilder {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::OpenWireLimits;
-use super::info::ConnectionInfo;
-use super::wire_format::WireFormatInfo;
+use super::wire::codec::OpenWireLimits;
+use super::wire::info::ConnectionInfo;
+use super::wire::wire_format::WireFormatInfo;
 use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
-use crate::source::heart_beat::HeartBeat;
+use crate::source::protocol::heart_beat::HeartBeat;
 
 /// Older ones have other fields.
 const OLDEST_VERSION: i32 = 10;

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::ack::{AckType, MessageAck};
 use super::batch_builder::BatchBuilder;
-use super::codec::{OpenWireDecodeError, OpenWireDecoder, OpenWireFrame, OpenWireLimits};
-use super::control::{ConsumerControl, Thrown};
-use super::frame::{Command, Received, decode};
 use super::handshake;
-use super::ids::{ConsumerId, Destination};
-use super::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
-use super::message::Dispatch;
 use super::prefetch_credit::PrefetchCredit;
-use super::types;
-use super::wire_format::WireFormatInfo;
+use super::wire::ack::{AckType, MessageAck};
+use super::wire::codec::{OpenWireDecodeError, OpenWireDecoder, OpenWireFrame, OpenWireLimits};
+use super::wire::control::{ConsumerControl, Thrown};
+use super::wire::frame::{Command, Received, decode};
+use super::wire::ids::{ConsumerId, Destination};
+use super::wire::info::{ConsumerInfo, RemoveInfo, Removed, SessionInfo};
+use super::wire::message::Dispatch;
+use super::wire::types;
+use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::SourceError;
 use crate::source::late_acks::LateAcks;
-use crate::source::session::{Progress, Session, SessionMode};
-use crate::source::timers::Timers;
-use crate::source::unacked::{Settled, Unacked};
+use crate::source::protocol::session::{Progress, Session, SessionMode};
+use crate::source::protocol::timers::Timers;
+use crate::source::protocol::unacked::{Settled, Unacked};
 
 /// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
 const NONE_DELIVERED: i64 = -1;

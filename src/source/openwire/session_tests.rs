@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ack::AckType;
-use super::body::text_content;
-use super::control::ConsumerControl;
-use super::frame::{Command, Received};
-use super::ids::{ConsumerId, Destination};
-use super::info::Removed;
-use super::message::{Dispatch, MessageKind, WireMessage};
 use super::testing::{
     OpenWirePeer, SECOND, dispatch, dispatch_of, dispatches, message, offer, response, thrown,
 };
-use super::wire_format::WireFormatInfo;
+use super::wire::ack::AckType;
+use super::wire::body::text_content;
+use super::wire::control::ConsumerControl;
+use super::wire::frame::{Command, Received};
+use super::wire::ids::{ConsumerId, Destination};
+use super::wire::info::Removed;
+use super::wire::message::{Dispatch, MessageKind, WireMessage};
+use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::{Retry, SourceError};
-use crate::source::session::{Session, SessionMode};
+use crate::source::protocol::session::{Session, SessionMode};
 use crate::source::testing::settings;
 
 #[test]

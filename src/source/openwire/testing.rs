@@ -6,19 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::ack::{AckType, MessageAck};
-use super::body::text_content;
-use super::codec::{OpenWireDecoder, OpenWireLimits};
-use super::control::Thrown;
-use super::frame::{Command, Received, decode};
-use super::ids::{ConsumerId, Destination, MessageId, ProducerId};
-use super::message::{Dispatch, MessageKind, WireMessage};
 use super::session::OpenWireSession;
-use super::wire_format::WireFormatInfo;
+use super::wire::ack::{AckType, MessageAck};
+use super::wire::body::text_content;
+use super::wire::codec::{OpenWireDecoder, OpenWireLimits};
+use super::wire::control::Thrown;
+use super::wire::frame::{Command, Received, decode};
+use super::wire::ids::{ConsumerId, Destination, MessageId, ProducerId};
+use super::wire::message::{Dispatch, MessageKind, WireMessage};
+use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
-use crate::source::session::{Progress, Session, SessionMode};
+use crate::source::protocol::session::{Progress, Session, SessionMode};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use memchr::memchr;
 use super::frame::{Escapes, HeaderLines, StompCommand, StompFrame, unescape};
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
+use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into STOMP frames.
 pub type StompDecoder = framing::FrameDecoder<StompScanner>;
@@ -351,7 +351,7 @@ mod tests {
 
     use super::super::frame::Encoder;
     use super::*;
-    use crate::source::read_buffer::CHUNK;
+    use crate::source::protocol::read_buffer::CHUNK;
 
     const LIMITS: StompLimits = StompLimits { line: 100, headers: 5, body: 50 };
 

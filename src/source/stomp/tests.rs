@@ -10,7 +10,7 @@ use super::session::StompSession;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::{Retry, SourceError, Suspect};
-use crate::source::session::{Progress, Session, SessionMode};
+use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::testing::settings;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use atdata_bridge::source::text::repair_cesu8;
+use atdata_bridge::source::protocol::java_text::repair_cesu8;
 use libfuzzer_sys::fuzz_target;
 
 /// Java's modified UTF-8: NUL in two bytes, a character beyond U+FFFF as two surrogates.

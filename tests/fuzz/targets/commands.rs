@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use atdata_bridge::source::openwire::codec::Frame;
-use atdata_bridge::source::openwire::frame::{Command, Received, decode};
+use atdata_bridge::source::openwire::wire::codec::OpenWireFrame;
+use atdata_bridge::source::openwire::wire::frame::{Command, Received, decode};
 use libfuzzer_sys::fuzz_target;
 
 fn written(received: &Received) -> Vec<u8> {
@@ -20,12 +20,13 @@ fn is_unreadable(command: &Command) -> bool {
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, fields)) = input.split_first() else { return };
-    let Ok(received) = decode(&Frame { kind: *kind, fields: fields.to_vec().into() }) else { return };
+    let Ok(received) = decode(&OpenWireFrame { kind: *kind, fields: fields.to_vec().into() }) else { return };
     if is_unreadable(&received.command) {
         return;
     }
     let wire = written(&received);
     assert_eq!(wire[4], received.command.kind());
-    let again = decode(&Frame { kind: wire[4], fields: wire[5..].to_vec().into() }).expect("reads again");
+    let again =
+        decode(&OpenWireFrame { kind: wire[4], fields: wire[5..].to_vec().into() }).expect("reads again");
     assert_eq!(written(&again), wire);
 });

@@ -4,15 +4,15 @@
 #![no_main]
 
 use atdata_bridge::budget::Budget;
-use atdata_bridge::source::stomp::codec::{Decoder, Limits};
-use atdata_bridge::source::stomp::frame::{Frame, decode_headers};
+use atdata_bridge::source::stomp::codec::{StompDecoder, StompLimits};
+use atdata_bridge::source::stomp::frame::{StompFrame, decode_headers};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that short inputs reach them.
-const LIMITS: Limits = Limits { line: 48, headers: 6, body: 64 };
+const LIMITS: StompLimits = StompLimits { line: 48, headers: 6, body: 64 };
 
-fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, bool) {
-    let mut decoder = Decoder::new(LIMITS, Budget::new(usize::MAX));
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<StompFrame>, bool) {
+    let mut decoder = StompDecoder::new(LIMITS, Budget::new(usize::MAX));
     let mut frames = Vec::new();
     for piece in pieces {
         decoder.buffer().extend_from_slice(piece);

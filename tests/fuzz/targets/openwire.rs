@@ -4,19 +4,19 @@
 #![no_main]
 
 use atdata_bridge::budget::Budget;
-use atdata_bridge::source::openwire::body::body;
-use atdata_bridge::source::openwire::codec::{Decoder, Frame, Limits};
-use atdata_bridge::source::openwire::frame::{Command, decode as read};
-use atdata_bridge::source::openwire::headers::decode_headers;
-use atdata_bridge::source::openwire::ids::MessageId;
-use atdata_bridge::source::openwire::message::{MessageKind, WireMessage};
+use atdata_bridge::source::openwire::wire::body::body;
+use atdata_bridge::source::openwire::wire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
+use atdata_bridge::source::openwire::wire::frame::{Command, decode as read};
+use atdata_bridge::source::openwire::wire::headers::decode_headers;
+use atdata_bridge::source::openwire::wire::ids::MessageId;
+use atdata_bridge::source::openwire::wire::message::{MessageKind, WireMessage};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that short inputs reach it.
-const LIMITS: Limits = Limits::with_body(64);
+const LIMITS: OpenWireLimits = OpenWireLimits::with_body(64);
 
-fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, bool) {
-    let mut decoder = Decoder::new(LIMITS, Budget::new(usize::MAX));
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<OpenWireFrame>, bool) {
+    let mut decoder = OpenWireDecoder::new(LIMITS, Budget::new(usize::MAX));
     let mut frames = Vec::new();
     for piece in pieces {
         decoder.buffer().extend_from_slice(piece);

@@ -12,11 +12,11 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::event::Event;
 use atdata_bridge::key::Keying;
 use atdata_bridge::secret::Secret;
-use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, TlsConfig};
+use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use atdata_bridge::source::openwire::session::OpenWireSession;
-use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
-use atdata_bridge::source::openwire::{codec as openwire, frame as openwire_frame};
-use atdata_bridge::source::session::{Progress, Reach, Session};
+use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
+use atdata_bridge::source::openwire::wire::{codec as openwire, frame as openwire_frame};
+use atdata_bridge::source::protocol::session::{Progress, Session, SessionMode};
 use atdata_bridge::source::stomp::session::StompSession;
 use atdata_bridge::source::stomp::{codec as stomp, frame as stomp_frame};
 use libfuzzer_sys::fuzz_target;
@@ -45,7 +45,7 @@ static SETTINGS: LazyLock<Arc<SourceSettings>> = LazyLock::new(|| {
         connect_timeout: Duration::from_secs(10),
         idle_reconnect: None,
         backoff: BackoffConfig::default(),
-        tls: TlsConfig::default(),
+        tls: SourceTlsConfig::default(),
     })
 });
 static KEYING: LazyLock<Keying> = LazyLock::new(|| Keying::new(vec!["/md5".to_owned()], false));
@@ -120,21 +120,22 @@ fn opening(protocol: Protocol, confirmed: bool) -> Vec<Vec<u8>> {
 }
 
 fn read_stomp(output: &[u8]) {
-    use stomp_frame::Command;
+    use stomp_frame::StompCommand;
 
-    let mut decoder = stomp::Decoder::new(stomp::Limits::with_body(4096), Budget::new(usize::MAX));
+    let mut decoder = stomp::StompDecoder::new(stomp::StompLimits::with_body(4096), Budget::new(usize::MAX));
     decoder.buffer().extend_from_slice(output);
     let mut frames = Vec::new();
     decoder.decode(&mut frames).expect("our output is STOMP");
-    assert_eq!(frames.first().map(|frame| frame.command), Some(Command::Connect));
-    let known = [Command::Connect, Command::Subscribe, Command::Ack, Command::Disconnect];
+    assert_eq!(frames.first().map(|frame| frame.command), Some(StompCommand::Connect));
+    let known = [StompCommand::Connect, StompCommand::Subscribe, StompCommand::Ack, StompCommand::Disconnect];
     assert!(frames.iter().all(|frame| known.contains(&frame.command)), "{frames:?}");
 }
 
 fn read_openwire(output: &[u8]) {
     use openwire_frame::{Command, decode};
 
-    let mut decoder = openwire::Decoder::new(openwire::Limits::with_body(4096), Budget::new(usize::MAX));
+    let mut decoder =
+        openwire::OpenWireDecoder::new(openwire::OpenWireLimits::with_body(4096), Budget::new(usize::MAX));
     decoder.buffer().extend_from_slice(output);
     let mut frames = Vec::new();
     decoder.decode(&mut frames).expect("our output is OpenWire");
@@ -150,8 +151,10 @@ fuzz_target!(|input: &[u8]| {
     let protocol = if how & 4 == 0 { Protocol::Stomp } else { Protocol::OpenWire };
     let (now, budget, settings) = (Instant::now(), Budget::new(ROOM), Arc::clone(&SETTINGS));
     let session: Box<dyn Session> = match protocol {
-        Protocol::Stomp => Box::new(StompSession::new(settings, Reach::Subscribe, budget.clone(), now)),
-        Protocol::OpenWire => Box::new(OpenWireSession::new(settings, Reach::Subscribe, budget.clone(), now)),
+        Protocol::Stomp => Box::new(StompSession::new(settings, SessionMode::Subscribe, budget.clone(), now)),
+        Protocol::OpenWire => {
+            Box::new(OpenWireSession::new(settings, SessionMode::Subscribe, budget.clone(), now))
+        }
     };
     let mut broker = Broker { session, now, messages: 0, acked: 0, closing: false };
     for said in opening(protocol, how & 1 == 0) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
-use atdata_bridge::source::openwire::frame::Command;
-use atdata_bridge::source::openwire::ids::{ConsumerId, Destination};
-use atdata_bridge::source::openwire::info::{ConnectionInfo, ConsumerInfo, SessionInfo};
-use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
+use atdata_bridge::source::openwire::wire::frame::Command;
+use atdata_bridge::source::openwire::wire::ids::{ConsumerId, Destination};
+use atdata_bridge::source::openwire::wire::info::{ConnectionInfo, ConsumerInfo, SessionInfo};
+use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -8,13 +8,15 @@ use std::time::Duration;
 use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::Simulator;
-use atdata_bridge::source::openwire::ack::{AckType, MessageAck};
-use atdata_bridge::source::openwire::codec::{OpenWireDecoder, OpenWireLimits};
-use atdata_bridge::source::openwire::frame::{Command, Received, decode};
-use atdata_bridge::source::openwire::ids::{ConsumerId, Destination};
-use atdata_bridge::source::openwire::info::{ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo};
-use atdata_bridge::source::openwire::message::Dispatch;
-use atdata_bridge::source::openwire::wire_format::WireFormatInfo;
+use atdata_bridge::source::openwire::wire::ack::{AckType, MessageAck};
+use atdata_bridge::source::openwire::wire::codec::{OpenWireDecoder, OpenWireLimits};
+use atdata_bridge::source::openwire::wire::frame::{Command, Received, decode};
+use atdata_bridge::source::openwire::wire::ids::{ConsumerId, Destination};
+use atdata_bridge::source::openwire::wire::info::{
+    ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,
+};
+use atdata_bridge::source::openwire::wire::message::Dispatch;
+use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use atdata_bridge::simulator::HeartBeats;
-use atdata_bridge::source::openwire::ack::AckType;
-use atdata_bridge::source::openwire::control::ConsumerControl;
-use atdata_bridge::source::openwire::frame::Command;
-use atdata_bridge::source::openwire::info::Removed;
+use atdata_bridge::source::openwire::wire::ack::AckType;
+use atdata_bridge::source::openwire::wire::control::ConsumerControl;
+use atdata_bridge::source::openwire::wire::frame::Command;
+use atdata_bridge::source::openwire::wire::info::Removed;
 
 use super::super::{start, until, with_backlog};
 use super::client::Client;

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
-use atdata_bridge::source::openwire::ack::AckType;
-use atdata_bridge::source::openwire::frame::{Command, Received};
-use atdata_bridge::source::openwire::info::Removed;
-use atdata_bridge::source::openwire::message::Dispatch;
+use atdata_bridge::source::openwire::wire::ack::AckType;
+use atdata_bridge::source::openwire::wire::frame::{Command, Received};
+use atdata_bridge::source::openwire::wire::info::Removed;
+use atdata_bridge::source::openwire::wire::message::Dispatch;
 
 use super::super::likeness::without_names;
 use super::client::Client;

@@ -7,11 +7,11 @@ mod likeness;
 use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
-use atdata_bridge::source::openwire::ack::AckType;
-use atdata_bridge::source::openwire::control::ConsumerControl;
-use atdata_bridge::source::openwire::frame::{Command, Received};
-use atdata_bridge::source::openwire::info::Removed;
-use atdata_bridge::source::openwire::message::Dispatch;
+use atdata_bridge::source::openwire::wire::ack::AckType;
+use atdata_bridge::source::openwire::wire::control::ConsumerControl;
+use atdata_bridge::source::openwire::wire::frame::{Command, Received};
+use atdata_bridge::source::openwire::wire::info::Removed;
+use atdata_bridge::source::openwire::wire::message::Dispatch;
 
 use self::client::Client;
 use super::client::Client as StompClient;

@@ -191,7 +191,7 @@ impl MessageId {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::source::openwire) fn text(&self) -> String {
         let mut text = Vec::new();
         self.write_text(&mut text);
         String::from_utf8_lossy(&text).into_owned()

@@ -2,8 +2,8 @@
 
 pub mod config;
 pub mod file_store;
-mod letter;
 mod limits;
+mod record;
 pub mod sink_store;
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use self::config::{DeadLetterPlace, DeadLetterSettings};
 use self::file_store::FileDeadLetters;
-pub use self::letter::DeadLetter;
 pub use self::limits::{DeadLetterLimits, LimitExceededError};
+pub use self::record::DeadLetter;
 use self::sink_store::SinkDeadLetters;
 use crate::sink::{SinkContext, SinkError};
 

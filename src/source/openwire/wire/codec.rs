@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{message, types};
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
+use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 
 /// Splits a stream of bytes into OpenWire frames.
 pub type OpenWireDecoder = framing::FrameDecoder<OpenWireScanner>;
@@ -188,7 +188,7 @@ mod tests {
     use super::super::ids::{ConsumerId, Destination, MessageId, ProducerId};
     use super::super::message::{Dispatch, MessageKind, WireMessage};
     use super::*;
-    use crate::source::read_buffer::CHUNK;
+    use crate::source::protocol::read_buffer::CHUNK;
 
     const LIMITS: OpenWireLimits = OpenWireLimits::with_body(50);
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::SourceSettings;
-use super::error::SourceError;
 use super::heart_beat::HeartBeat;
 use super::session::SessionMode;
+use crate::source::config::SourceSettings;
+use crate::source::error::SourceError;
 
 /// With nothing to wait for, one looks again after so long.
 const FAR: Duration = Duration::from_secs(3600);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::budget::Budget;
 
 /// How large a read buffer is when no larger frame is on the way.
-pub(super) const CHUNK: usize = 64 << 10;
+pub(in crate::source) const CHUNK: usize = 64 << 10;
 
 /// The bytes read and not yet taken.
 #[derive(Debug)]

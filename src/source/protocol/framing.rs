@@ -8,9 +8,9 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use super::error::{SourceError, Suspect};
 use super::read_buffer::ReadBuffer;
 use crate::budget::Budget;
+use crate::source::error::{SourceError, Suspect};
 
 /// Finds frames in the bytes of one protocol. It remembers how far it has come by offsets into the bytes.
 pub trait Scan {

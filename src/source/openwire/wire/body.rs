@@ -6,7 +6,7 @@ use super::inflate::Inflater;
 use super::message::{MessageKind, WireMessage};
 use super::primitives::{FieldError, FieldWriter, java_bytes};
 use crate::budget::Budget;
-use crate::source::java_text::repair_cesu8;
+use crate::source::protocol::java_text::repair_cesu8;
 
 /// A body.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! From an address to the session that is carried there.
+//! Makes the session of the protocol that an address names.
 
 use super::config::Protocol;
 use super::openwire::session::OpenWireSession;
-use super::session::SessionMode;
+use super::protocol::session::SessionMode;
 use super::stomp::session::StompSession;
 use super::supervisor::NewSession;
 

@@ -134,8 +134,8 @@ pub(super) mod tests {
 
     use bytes::Bytes;
 
-    use super::super::config::{DeadLetterPlace, DeadLettersConfig, check};
     use super::*;
+    use crate::dead_letter::config::{DeadLetterPlace, DeadLettersConfig, check};
     use crate::diagnostics::Diagnostics;
     use crate::event::{Batch, Event, EventRef, Headers, Message, SessionId};
     use crate::journal::config::RotateConfig;
@@ -144,7 +144,7 @@ pub(super) mod tests {
     use crate::sink::Rejection;
     use crate::units::Size;
 
-    pub(in crate::pipeline::dead_letter) fn event(n: u64, body: &[u8]) -> EventRef {
+    pub(in crate::dead_letter) fn event(n: u64, body: &[u8]) -> EventRef {
         let decode = |raw: &[u8]| {
             let id = String::from_utf8(raw.to_vec()).unwrap();
             let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::primitives::{FieldError, FieldReader, FieldWriter, java_bytes};
-use crate::source::java_text::java_text;
+use crate::source::protocol::java_text::java_text;
 
 /// Values in one map, all that are nested in it included.
 const MOST_VALUES: usize = 10_000;

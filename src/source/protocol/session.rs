@@ -3,8 +3,8 @@
 
 use tokio::time::Instant;
 
-use super::error::SourceError;
 use crate::event::Message;
+use crate::source::error::SourceError;
 
 /// What the bytes just read have brought.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::source::java_text::{java_text, write_java};
+use crate::source::protocol::java_text::{java_text, write_java};
 
 /// Why bytes can't be read.
 pub type FieldError = &'static str;

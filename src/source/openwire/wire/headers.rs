@@ -6,7 +6,7 @@ use super::ids::Destination;
 use super::message::{Dispatch, WireMessage};
 use super::primitives::FieldReader;
 use super::properties;
-use crate::source::java_text::java_text;
+use crate::source::protocol::java_text::java_text;
 
 /// The headers and properties of a MessageDispatch, given the fields of its frame. Headers have the names that
 /// STOMP gives them, and like there those that say nothing are left out; properties keep their own names.
