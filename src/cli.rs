@@ -1,13 +1,15 @@
-//! The command line: verbs and their arguments.
+//! Parses the command line: which verb, with which arguments. These stand beside each verb.
 
 use std::ffi::OsString;
-use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
+use crate::commands::check::CheckArgs;
+use crate::commands::config::ConfigArgs;
+use crate::commands::demo::DemoArgs;
+use crate::commands::partition::PartitionArgs;
 use crate::commands::simulate::SimulateArgs;
-use crate::source::config::Protocol;
 
 const AFTER_HELP: &str = "\
 Configuration:
@@ -73,67 +75,6 @@ pub enum Verb {
     Partition(PartitionArgs),
 }
 
-/// Arguments of `demo`.
-#[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
-    /// How many events
-    #[arg(long, value_name = "N", default_value = "1000000")]
-    pub events: NonZeroU64,
-    /// How many events a second; default: as many as it takes
-    #[arg(long, value_name = "R")]
-    pub rate: Option<NonZeroU32>,
-    /// What the bridge speaks with the broker
-    #[arg(long, value_name = "NAME", default_value = "stomp")]
-    pub protocol: Protocol,
-    /// Where the files go; default: a directory of its own, removed at the end
-    #[arg(long, value_name = "D")]
-    pub directory: Option<PathBuf>,
-}
-
-/// Arguments of `check`.
-#[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
-    /// Only check the configuration; connect to nothing
-    #[arg(long, conflicts_with = "subscribe")]
-    pub offline: bool,
-    /// Browse the queue too, which consumes nothing, and look for the keys of the events that wait. The first time this
-    /// makes a queue that fills from then on, also when nobody reads it
-    #[arg(long)]
-    pub subscribe: bool,
-}
-
-/// Arguments of `config`.
-#[derive(Clone, Debug, Args)]
-pub struct ConfigArgs {
-    /// Print every option with its meaning and default instead
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
-    pub reference: Option<ReferenceFormat>,
-}
-
-/// How `config --reference` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReferenceFormat {
-    /// As a configuration file
-    Toml,
-    /// As a page
-    Markdown,
-    /// As a JSON schema of the file, for editors
-    Schema,
-    /// The metrics instead of the options, as a page
-    Metrics,
-}
-
-/// Arguments of `partition`.
-#[derive(Clone, Debug, Args)]
-pub struct PartitionArgs {
-    /// How many partitions there are: event.partitions, or those of the topic
-    #[arg(long, value_name = "N")]
-    pub partitions: NonZeroU32,
-    /// MD5s, or addresses, which are trimmed, lower-cased and hashed; default: the lines of standard input
-    #[arg(value_name = "MD5 OR ADDRESS")]
-    pub inputs: Vec<String>,
-}
-
 impl Cli {
     /// Reads the command line.
     ///
@@ -149,6 +90,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::commands::config::ReferenceFormat;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
         Cli::read(line.split_whitespace().map(OsString::from))

@@ -1,9 +1,9 @@
 //! What the check of a table found: everything, not only the first mistake, with keys as seen from the table.
 //! Whoever reads the configuration adds where the values came from.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::display::unreadable;
 use crate::secret::Secret;
 
 /// What a check found. Keys are seen from the table: `name`, `tls.ca_file`.
@@ -117,21 +117,6 @@ impl Diagnostics {
     /// The keys of all that is wrong, in the order of finding.
     pub fn keys(&self) -> Vec<&str> {
         self.problems.iter().map(|problem| problem.key.as_str()).collect()
-    }
-}
-
-/// Says that a file can't be read, why, and what to do where that helps.
-pub fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("{} can't be read: {}", path.display(), why_unreadable(error))
-}
-
-/// Why a file can't be read.
-pub fn why_unreadable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::IsADirectory => "it is a directory: name the file in it".to_owned(),
-        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        // The number of the error says nothing that its words do not.
-        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 
 /// The most characters of one text that are shown.
 const LONGEST: usize = 1000;
@@ -34,6 +36,21 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Says that a file can't be read, why, and what to do where that helps.
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} can't be read: {}", path.display(), why_unreadable(error))
+}
+
+/// Why a file can't be read.
+pub fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "it is a directory: name the file in it".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        // The number of the error says nothing that its words do not.
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+    }
 }
 
 #[cfg(test)]

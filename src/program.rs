@@ -1,4 +1,5 @@
-//! The life of the process. A program with sinks of its own is `main` with more kinds.
+//! Runs the process: reads the command line and does what it says. A program with sinks of its own calls [`main`]
+//! with more kinds.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,10 +7,9 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
 use crate::config::{SinkRegistry, process_environment};
-use crate::sink::kafka;
 
 /// Does what the command line says. `kinds` are the kinds of sinks that a configuration may name:
-/// [`SinkKinds::built_in`], and those of the program itself.
+/// [`SinkRegistry::built_in`], and those of the program itself.
 pub fn main(kinds: &SinkRegistry) -> ExitCode {
     // Not locked: the log writes to standard error too.
     let (mut out, mut err) = (io::stdout(), io::stderr());
@@ -30,7 +30,7 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Demo(args) => commands::demo::run(&args, console),
         Verb::Simulate(args) => commands::simulate::run(*args, console),
     };
-    kafka::wait_for_clients();
+    kinds.wait_before_exit();
     // Whoever closed our output, as `head` does, wants no more of it.
     ended.map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::diagnostics::unreadable;
+use crate::display::unreadable;
 
 /// What is shown instead of a secret.
 pub const MASK: &str = "***";

@@ -93,7 +93,7 @@ struct WebhookSettings {
 impl SinkFactory for WebhookSettings {
     fn build(&self, _: SinkContext) -> Box<dyn Sink> {
         let config = Agent::config_builder().timeout_global(Some(self.timeout)).http_status_as_error(false);
-        Box::new(Webhook { settings: self.clone(), agent: config.build().new_agent() })
+        Box::new(WebhookSink { settings: self.clone(), agent: config.build().new_agent() })
     }
 
     fn destination(&self) -> Option<SinkDestination> {
@@ -106,7 +106,7 @@ impl SinkFactory for WebhookSettings {
 }
 
 #[derive(Clone)]
-struct Webhook {
+struct WebhookSink {
     settings: WebhookSettings,
     agent: Agent,
 }
@@ -124,7 +124,7 @@ struct Posted<'a> {
 type Outcome = Result<Vec<(DeliveryId, Verdict)>, SinkError>;
 
 #[async_trait]
-impl Sink for Webhook {
+impl Sink for WebhookSink {
     fn keeps_order(&self) -> bool {
         true
     }
@@ -138,7 +138,7 @@ impl Sink for Webhook {
             .name("webhook".to_owned())
             .spawn(move || webhook.post_all(queue, &outcomes))
             .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
-        Ok((Box::new(Intake(deliveries)), Box::new(Outcomes(verdicts))))
+        Ok((Box::new(WebhookProducer(deliveries)), Box::new(WebhookAcks(verdicts))))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -153,7 +153,7 @@ impl Sink for Webhook {
     }
 }
 
-impl Webhook {
+impl WebhookSink {
     /// Whatever is ready goes into the next request. Ends with the first trouble, so that nothing overtakes
     /// what has failed.
     fn post_all(&mut self, mut queue: mpsc::Receiver<Delivery>, outcomes: &mpsc::Sender<Outcome>) {
@@ -231,10 +231,10 @@ fn body(batch: &[Delivery]) -> Result<String, SinkError> {
     Ok(format!("[{}]", objects.join(",")))
 }
 
-struct Intake(mpsc::Sender<Delivery>);
+struct WebhookProducer(mpsc::Sender<Delivery>);
 
 #[async_trait]
-impl Submit for Intake {
+impl Submit for WebhookProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         // Full, or closed: then the reason is on its way as an outcome.
         let taken = deliveries.iter().take_while(|delivery| self.0.try_send((*delivery).clone()).is_ok());
@@ -246,10 +246,10 @@ impl Submit for Intake {
     }
 }
 
-struct Outcomes(mpsc::Receiver<Outcome>);
+struct WebhookAcks(mpsc::Receiver<Outcome>);
 
 #[async_trait]
-impl Verdicts for Outcomes {
+impl Verdicts for WebhookAcks {
     async fn next(&mut self) -> Outcome {
         self.0.recv().await.unwrap_or_else(|| Err(SinkError::unavailable("the webhook's thread has ended")))
     }

@@ -6,17 +6,29 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::Args;
 use tokio::runtime::Builder;
 
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_store, sink_context};
-use crate::cli::CheckArgs;
 use crate::config::{Settings, SinkRegistry, SubscriptionSettings};
 use crate::display::one_line;
 use crate::event::{Defect, Event, Message};
 use crate::key::{Keying, Suggestions};
 use crate::source::check;
 use crate::source::config::SourceSettings;
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Only check the configuration; connect to nothing
+    #[arg(long, conflicts_with = "subscribe")]
+    pub offline: bool,
+    /// Browse the queue too, which consumes nothing, and look for the keys of the events that wait. The first time this
+    /// makes a queue that fills from then on, also when nobody reads it
+    #[arg(long)]
+    pub subscribe: bool,
+}
 
 /// Checks, and tells on standard output what was found, one line each.
 ///

@@ -3,10 +3,32 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap::{Args, ValueEnum};
+
 use super::{Console, Exit, configured};
-use crate::cli::{ConfigArgs, ReferenceFormat};
 use crate::config::{Loaded, SinkRegistry, reference, schema};
 use crate::telemetry::metrics;
+
+/// Arguments of `config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// Print every option with its meaning and default instead
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
+    pub reference: Option<ReferenceFormat>,
+}
+
+/// How `config --reference` is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReferenceFormat {
+    /// As a configuration file
+    Toml,
+    /// As a page
+    Markdown,
+    /// As a JSON schema of the file, for editors
+    Schema,
+    /// The metrics instead of the options, as a page
+    Metrics,
+}
 
 /// Runs the verb.
 ///

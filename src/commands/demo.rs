@@ -8,11 +8,12 @@ mod report;
 
 use std::fs;
 use std::io;
-use std::num::NonZeroU64;
-use std::path::Path;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,11 +21,10 @@ use tokio_util::sync::CancellationToken;
 use self::place::{DemoDirectory, PlaceError};
 use self::progress::ProgressLine;
 use self::read_back::{ReadBack, ReadBackError};
-use self::report::DemoReport;
+use self::report::{DemoEnd, DemoReport};
 use super::signals::StopSignals;
 use super::{Console, Exit, configured};
 use crate::bridge::{Bridge, dead_letter_store, sink_context};
-use crate::cli::DemoArgs;
 use crate::config::{Settings, SinkRegistry};
 use crate::pipeline::PipelineError;
 use crate::simulator::{
@@ -33,6 +33,23 @@ use crate::simulator::{
 use crate::sink::SinkError;
 use crate::source::Disconnect;
 use crate::source::config::Protocol;
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How many events
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pub events: NonZeroU64,
+    /// How many events a second; default: as many as it takes
+    #[arg(long, value_name = "R")]
+    pub rate: Option<NonZeroU32>,
+    /// What the bridge speaks with the broker
+    #[arg(long, value_name = "NAME", default_value = "stomp")]
+    pub protocol: Protocol,
+    /// Where the files go; default: a directory of its own, removed at the end
+    #[arg(long, value_name = "D")]
+    pub directory: Option<PathBuf>,
+}
 
 /// Every so many-th event has no usable key and must end in the dead letters.
 const ODD_EVERY: u64 = 1000;
@@ -52,17 +69,6 @@ enum DemoError {
     Unread,
     #[error("the terminal or the system failed: {0}")]
     System(#[from] io::Error),
-}
-
-/// How the bridge ended.
-#[derive(Debug)]
-enum DemoEnd {
-    /// All was acknowledged, or what was on the way when it was stopped.
-    Drained,
-    /// Not everything on the way could be settled in time.
-    Abandoned,
-    /// By a fault of its own.
-    Fault(PipelineError),
 }
 
 /// Runs until every event is acknowledged, or until Ctrl-C; then tells what came out.

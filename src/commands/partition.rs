@@ -3,9 +3,21 @@
 use std::io::{self, BufRead};
 use std::num::NonZeroU32;
 
+use clap::Args;
+
 use super::{Console, Exit};
-use crate::cli::PartitionArgs;
 use crate::key::Key;
+
+/// Arguments of `partition`.
+#[derive(Clone, Debug, Args)]
+pub struct PartitionArgs {
+    /// How many partitions there are: event.partitions, or those of the topic
+    #[arg(long, value_name = "N")]
+    pub partitions: NonZeroU32,
+    /// MD5s, or addresses, which are trimmed, lower-cased and hashed; default: the lines of standard input
+    #[arg(value_name = "MD5 OR ADDRESS")]
+    pub inputs: Vec<String>,
+}
 
 /// Runs the verb: a line with key and partition, separated by a tab, for each input. Addresses are not
 /// repeated, in messages neither: they name people.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
+use super::SinkRegistry;
 use super::tests::{GOOD, load_text};
-use super::{SinkRegistry, known_options};
 use crate::bridge::Bridge;
 use crate::secret::Secret;
 use crate::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
@@ -42,7 +42,7 @@ const VALUES: [&str; 26] = [
 ];
 
 fn key() -> impl Strategy<Value = String> {
-    let known = known_options::all(&SinkRegistry::built_in());
+    let known = SinkRegistry::built_in().all_options();
     prop_oneof![
         6 => proptest::sample::select(known),
         1 => "[a-z_.]{0,12}",

@@ -5,18 +5,10 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::problems::{Diagnostic, Origin};
+use super::diagnostic::{Diagnostic, Origin};
+use super::key_path::{PREFIX, join, variable};
 use super::stray_variables;
 use super::value::ENVIRONMENT;
-
-/// What the names of all settings begin with. The double underscore keeps apart what Kubernetes injects
-/// for a service called `bridge` (`BRIDGE_PORT_…`).
-pub const PREFIX: &str = "BRIDGE__";
-
-/// The full name of the variable for an option such as `source.url`.
-pub fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
-}
 
 /// The settings among the variables.
 #[derive(Default)]
@@ -73,7 +65,7 @@ impl Environment {
         let mut table = &mut self.tables;
         let mut key = String::new();
         for parent in parents {
-            key = super::reader::join(&key, parent);
+            key = join(&key, parent);
             self.origins.entry(key.clone()).or_insert_with(|| Origin::Variable(name.to_owned()));
             let inner = table.entry((*parent).to_owned()).or_insert_with(|| Dict::new().into());
             table = match inner {
@@ -81,7 +73,7 @@ impl Environment {
                 _ => return Err(format!("{} is set too, and can't be a value and a table", variable(&key))),
             };
         }
-        key = super::reader::join(&key, leaf);
+        key = join(&key, leaf);
         if table.insert((*leaf).to_owned(), text.into()).is_some() {
             return Err(format!("{key} is set twice, in other letters or as a table"));
         }

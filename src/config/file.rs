@@ -7,8 +7,8 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
-use super::problems::{Diagnostic, Origin};
-use crate::diagnostics::why_unreadable;
+use super::diagnostic::{Diagnostic, Origin};
+use crate::display::why_unreadable;
 
 /// A configuration file that was read.
 pub(super) struct File {
@@ -81,7 +81,7 @@ fn line(text: &str, offset: usize) -> usize {
 fn table(table: &dyn TableLike, path: &str, note: &mut dyn FnMut(&str, usize)) -> Dict {
     let mut dict = Dict::new();
     for (name, item) in table.iter() {
-        let key = super::reader::join(path, name);
+        let key = super::key_path::join(path, name);
         let span = table.get_key_value(name).and_then(|(key, _)| key.span()).or_else(|| item.span());
         note(&key, span.map_or(0, |span| span.start));
         dict.insert(name.to_owned(), value(item, &key, note));

@@ -4,12 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::reader::join;
-use super::registry::SinkRegistry;
-use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use crate::dead_letter::config::DeadLettersConfig;
-use crate::source::config::SourceConfig;
-use crate::telemetry::http::config::AdminConfig;
+use super::key_path::join;
 
 /// An option, as the type of its table describes it.
 pub(super) struct KnownOptions {
@@ -24,27 +19,8 @@ pub(super) fn of<T: JsonSchema>() -> Vec<KnownOptions> {
     of_schema(T::json_schema)
 }
 
-/// The full keys of all options, where every kind of sink stands in a table of its name.
-pub(super) fn all(kinds: &SinkRegistry) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut add = |table: &str, known: Vec<KnownOptions>| {
-        keys.extend(known.iter().map(|option| join(table, &option.key)));
-    };
-    add("source", of::<SourceConfig>());
-    add("event", of::<EventConfig>());
-    add("dead_letters", of::<DeadLettersConfig>());
-    add("admin", of::<AdminConfig>());
-    add("log", of::<LogConfig>());
-    add("shutdown", of::<ShutdownConfig>());
-    for kind in kinds.iter() {
-        add(&join("sinks", kind.name), of_schema(kind.schema));
-        add(&join("dead_letters", kind.name), of_schema(kind.schema));
-    }
-    keys
-}
-
 /// Every option of a table with this schema.
-fn of_schema(schema: fn(&mut SchemaGenerator) -> Schema) -> Vec<KnownOptions> {
+pub(super) fn of_schema(schema: fn(&mut SchemaGenerator) -> Schema) -> Vec<KnownOptions> {
     let mut generator =
         SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut all = Vec::new();
@@ -85,6 +61,7 @@ fn range(property: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::config::SourceConfig;
 
     #[test]
     fn the_options_of_a_table_are_known_with_those_of_the_tables_in_it() {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::reader::ConfigReader;
-use crate::diagnostics::unreadable;
+use crate::display::unreadable;
 use crate::secret::{Secret, SecretError};
 
 /// Both, once nothing is wrong with them.

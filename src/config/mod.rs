@@ -6,37 +6,39 @@
 
 #[cfg(test)]
 mod any_tests;
+mod diagnostic;
+mod effective;
 mod endpoint;
 mod environment;
 mod file;
 mod ids;
+mod key_path;
 mod known_options;
 mod login;
 #[cfg(test)]
 mod mistakes_tests;
 mod origins;
-mod problems;
 mod reader;
 pub mod reference;
 mod registry;
 pub mod schema;
 mod sections;
 mod settings;
-mod sinks;
-mod source;
 mod stray_variables;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod validate_sinks;
+mod validate_source;
 mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use environment::{PREFIX, variable};
+pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
+pub use effective::Effective;
+pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
-pub use problems::{ConfigErrors, Diagnostic, Origin};
-pub use reader::Effective;
 pub use registry::SinkRegistry;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
 pub use settings::{LogSettings, Settings, SubscriptionSettings};
@@ -53,13 +55,8 @@ use crate::telemetry::logging::{self, FilterError};
 use crate::units::Size;
 use environment::Environment;
 use file::File;
-use reader::{ConfigReader, join};
-
-/// The variable that names the configuration file where `--config` does not.
-pub const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
-
-/// The tables at the top of a configuration.
-const SECTIONS: &[&str] = &["source", "event", "sinks", "dead_letters", "admin", "log", "shutdown"];
+use key_path::{SECTIONS, join};
+use reader::ConfigReader;
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -108,14 +105,14 @@ fn host_name() -> Option<String> {
 fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
     check_names(&mut reader, kinds);
     let raw: SourceConfig = reader.read("source");
-    let (isolation, max_in_flight) = (raw.isolation, source::bytes(raw.max_in_flight));
+    let (isolation, max_in_flight) = (raw.isolation, validate_source::bytes(raw.max_in_flight));
     let prefetch = raw.prefetch as usize;
-    let source = source::check(&mut reader, raw, host);
+    let source = validate_source::check(&mut reader, raw, host);
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader, &event.keys);
     let surroundings = BuildContext { partitions: event.partitions, prefetch };
-    let letters_sink = sinks::for_dead_letters(&mut reader, kinds, &surroundings);
-    let sinks = sinks::check(&mut reader, kinds, &surroundings);
+    let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &surroundings);
+    let sinks = validate_sinks::check(&mut reader, kinds, &surroundings);
     check_shares(&mut reader, source.as_ref(), sinks.len(), isolation, max_in_flight);
     let dead_letters = dead_letters(&mut reader, letters_sink);
     check_destinations(&mut reader, &sinks, dead_letters.as_ref());
@@ -183,7 +180,7 @@ fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
     if unknown.is_empty() && reader.strays.is_empty() {
         return;
     }
-    let options = known_options::all(kinds);
+    let options = kinds.all_options();
     for key in unknown {
         reader.unknown(&key, SECTIONS, &options);
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problems::Origin;
-use super::reader::Effective;
+use super::diagnostic::Origin;
+use super::effective::Effective;
 
 /// The place of an option that nobody set and that has no default.
 const NOT_SET: &str = "not set";

@@ -11,27 +11,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error};
 
-use super::FILE_VARIABLE;
-use super::environment::{Environment, variable};
+use super::diagnostic::{Diagnostic, Origin};
+use super::effective::Effective;
+use super::environment::Environment;
 use super::file::File;
+use super::key_path::{FILE_VARIABLE, join, variable};
 use super::known_options::{self, KnownOptions};
 use super::origins::Origins;
-use super::problems::{Diagnostic, Origin};
 use super::suggest::{nearest, squeezed};
 use super::value::{About, ConfigNode, ValueError};
 use crate::diagnostics::Diagnostics;
 use crate::secret::MASK;
-
-/// An option as it is in effect.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Effective {
-    /// Such as `source.prefetch`.
-    pub key: String,
-    /// What it is; `Null` if it is not set. A secret is masked.
-    pub value: serde_json::Value,
-    /// Where it came from.
-    pub origin: Origin,
-}
 
 /// The merged layers, and what was learnt while reading them.
 pub(super) struct ConfigReader {
@@ -350,11 +340,6 @@ impl ConfigReader {
 
 fn is_between(text: &str, quote: char) -> bool {
     text.len() > 1 && text.starts_with(quote) && text.ends_with(quote)
-}
-
-/// `path` and `name` with a dot between them.
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Puts into a table what only the other one has.

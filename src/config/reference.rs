@@ -4,7 +4,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
-use super::reader::join;
+use super::key_path::join;
 use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
 use super::variable;

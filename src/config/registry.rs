@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::key_path::join;
+use super::known_options::{self, KnownOptions};
 use super::reader::ConfigReader;
+use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use crate::dead_letter::config::DeadLettersConfig;
 use crate::diagnostics::Diagnostics;
 use crate::sink::factory::{BuildContext, SinkFactory, SinkKind};
 use crate::sink::file::FileKind;
 use crate::sink::kafka::KafkaKind;
-use crate::sink::nats::settings::NatsKind;
+use crate::sink::nats::NatsKind;
 use crate::sink::stdout::StdoutKind;
+use crate::source::config::SourceConfig;
+use crate::telemetry::http::config::AdminConfig;
 
 /// How the table of one kind is read and described.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +28,7 @@ pub(super) struct RegisteredKind {
         fn(reader: &mut ConfigReader, key: &str, surroundings: &BuildContext) -> Option<Arc<dyn SinkFactory>>,
     /// The keys of its table.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    wait_before_exit: fn(),
 }
 
 /// Every kind of sink that a configuration may name.
@@ -38,8 +45,32 @@ impl SinkRegistry {
     #[must_use]
     pub fn with<K: SinkKind>(mut self) -> Self {
         self.0.retain(|kind| kind.name != K::NAME);
-        self.0.push(RegisteredKind { name: K::NAME, read: read::<K>, schema: K::Config::json_schema });
+        self.0.push(RegisteredKind {
+            name: K::NAME,
+            read: read::<K>,
+            schema: K::Config::json_schema,
+            wait_before_exit: K::wait_before_exit,
+        });
         self
+    }
+
+    /// The full keys of all options, where every kind of sink stands in a table of its name.
+    pub(super) fn all_options(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut add = |table: &str, known: Vec<KnownOptions>| {
+            keys.extend(known.iter().map(|option| join(table, &option.key)));
+        };
+        add("source", known_options::of::<SourceConfig>());
+        add("event", known_options::of::<EventConfig>());
+        add("dead_letters", known_options::of::<DeadLettersConfig>());
+        add("admin", known_options::of::<AdminConfig>());
+        add("log", known_options::of::<LogConfig>());
+        add("shutdown", known_options::of::<ShutdownConfig>());
+        for kind in self.iter() {
+            add(&join("sinks", kind.name), known_options::of_schema(kind.schema));
+            add(&join("dead_letters", kind.name), known_options::of_schema(kind.schema));
+        }
+        keys
     }
 
     pub(super) fn find(&self, name: &str) -> Option<RegisteredKind> {
@@ -48,6 +79,11 @@ impl SinkRegistry {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &RegisteredKind> {
         self.0.iter()
+    }
+
+    /// Waits for what must have ended before the process does.
+    pub fn wait_before_exit(&self) {
+        self.0.iter().for_each(|kind| (kind.wait_before_exit)());
     }
 
     /// Their names, for people.

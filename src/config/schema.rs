@@ -70,7 +70,7 @@ fn with_sinks(mut table: Value, by_name: &Map<String, Value>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SECTIONS;
+    use super::super::key_path::SECTIONS;
     use super::*;
 
     fn schema() -> Value {

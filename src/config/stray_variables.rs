@@ -5,9 +5,8 @@
 //! another program, and so may those that lead to no option (.NET's `BRIDGE_Log__Level`). What Kubernetes injects for a service that is called `bridge` or `bridge-source`
 //! (`BRIDGE_SERVICE_HOST`, `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`) is neither.
 
-use super::environment::{PREFIX, variable};
+use super::key_path::{FILE_VARIABLE, PREFIX, SECTIONS, variable};
 use super::suggest::squeezed;
-use super::{FILE_VARIABLE, SECTIONS};
 
 /// A variable that is not read, but seems to be meant for the bridge.
 #[derive(Debug, PartialEq, Eq)]

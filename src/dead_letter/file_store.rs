@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, oneshot};
 
 use super::config::FilesSettings;
-use super::{DeadLetter, DeadLetterStore};
+use super::contract::DeadLetterStore;
+use super::record::DeadLetter;
 use crate::journal::config::FileCompression;
 use crate::journal::name::{FileSlot, Template};
 use crate::journal::{

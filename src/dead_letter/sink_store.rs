@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::{DeadLetter, DeadLetterStore};
+use super::contract::DeadLetterStore;
+use super::record::DeadLetter;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
 

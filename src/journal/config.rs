@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Rotation;
+use super::rotation::Rotation;
 use crate::diagnostics::Diagnostics;
 use crate::units::{Period, Size};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::JournalSettings;
 use super::disk::Disk;
-use super::store::holdings;
+use super::holdings::Holdings;
+use super::settings::JournalSettings;
 use crate::display::one_line;
 use crate::units::{Period, Size};
 
@@ -231,7 +231,7 @@ pub(super) fn is_no_room(cause: &io::Error) -> bool {
 
 /// What can be moved away. The directory is looked at: this is for when nothing else goes on.
 fn movable(disk: &dyn Disk, settings: &JournalSettings) -> String {
-    match holdings(disk, settings) {
+    match Holdings::of(disk, settings) {
         Ok(seen) if seen.finished > 0 => format!(
             "{} finished file{} of {} in {} can be moved away",
             seen.finished,

@@ -7,11 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::JournalSettings;
 use super::disk::Disk;
 use super::error::JournalError;
 use super::finish::{Unfinished, finish};
 use super::name::Base;
+use super::settings::JournalSettings;
 
 /// The most files waiting; beyond that the files being written grow on instead of being finished.
 const MAX_WAITING: usize = 64;

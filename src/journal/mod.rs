@@ -26,12 +26,15 @@ pub(crate) mod disk;
 mod error;
 mod finish;
 mod finisher;
+mod group;
+mod holdings;
 mod line_file;
 pub mod name;
 mod probe;
 mod quota;
 mod recovery;
 mod rotation;
+mod settings;
 mod store;
 mod synced_lengths;
 #[cfg(test)]
@@ -40,43 +43,18 @@ pub(crate) mod testing;
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) use disk::{Disk, OsDisk};
 pub use error::JournalError;
 pub use rotation::Rotation;
+pub(crate) use settings::JournalSettings;
 pub(crate) use store::{CommitError, Journal};
 pub(crate) use synced_lengths::SyncedLengths;
-pub(crate) use writer::{AfterFailure, Group, JournalWriter, WriterEnd};
+pub(crate) use writer::{AfterFailure, JournalWriter, WriterEnd};
 
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
-
-use config::FileCompression;
-use name::Stems;
-
-/// What a journal is opened with.
-#[derive(Clone, Debug)]
-pub(crate) struct JournalSettings {
-    /// The table of its options, such as `sinks.file`: what is in trouble names them.
-    pub(crate) section: String,
-    /// Made, with mode 0700, if it is missing.
-    pub(crate) directory: PathBuf,
-    /// What its files are called; a file with another name is never touched.
-    pub(crate) stems: Stems,
-    /// How finished files are compressed.
-    pub(crate) compression: FileCompression,
-    /// When a file is finished.
-    pub(crate) rotation: Rotation,
-    /// The most files open at once, at least 1.
-    pub(crate) max_open: usize,
-    /// Nothing is written once all files together hold so many bytes.
-    pub(crate) max_total: Option<u64>,
-    /// Nothing is written once a finished file has lain in the directory for so long.
-    pub(crate) max_age: Option<Duration>,
-}
 
 /// Opens a journal off the async threads.
 ///

@@ -6,13 +6,13 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 
-use super::JournalSettings;
 use super::disk::{Disk, Locking, OsDisk};
 use super::error::JournalError;
+use super::holdings::Holdings;
 use super::name::{Base, FileNumber, FileSlot};
 use super::quota::Quota;
 use super::recovery::refuse_doubles;
-use super::store::holdings;
+use super::settings::JournalSettings;
 use crate::units::Size;
 
 /// Looks at the directory, writes and removes a file there, and tries the lock. Returns lines worth
@@ -31,7 +31,7 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Journal
     }
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     refuse_doubles(directory, &entries, &settings.stems)?;
-    let seen = holdings(&disk, settings)?;
+    let seen = Holdings::of(&disk, settings).map_err(JournalError::io("list", &settings.directory))?;
     write_and_remove(disk, directory)?;
     Quota::new(settings.max_total, settings.max_age, seen, Timestamp::now()).check(
         1,

@@ -6,27 +6,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::JournalSettings;
 use super::error::JournalError;
-use super::name::FileNumber;
+use super::holdings::Holdings;
+use super::settings::JournalSettings;
 
 /// Once a limit is reached the directory is looked at so often at most.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
-
-/// What a look at the directory shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holdings {
-    /// The bytes of all files.
-    pub(super) total: u64,
-    /// When the oldest finished file was finished.
-    pub(super) oldest: Option<Timestamp>,
-    /// How many files are finished.
-    pub(super) finished: usize,
-    /// The bytes of these.
-    pub(super) finished_bytes: u64,
-    /// The newest of all names.
-    pub(super) newest: Option<FileNumber>,
-}
 
 /// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,14 @@ use super::config::FileCompression;
 use super::disk::{Disk, Lock, Locking};
 use super::error::JournalError;
 use super::finish::Unfinished;
+use super::group::Group;
+use super::holdings::Holdings;
 use super::line_file::{LineFile, sync_all};
-use super::name::{Base, FileNumber, FileSlot, FileState, parse};
-use super::quota::{Holdings, Quota};
+use super::name::{Base, FileNumber, FileSlot};
+use super::quota::Quota;
 use super::recovery::{Left, recover};
+use super::settings::JournalSettings;
 use super::synced_lengths::SyncedLengths;
-use super::{Group, JournalSettings};
 
 /// What compressing may add to what can't be compressed, beyond a 64th of it.
 const OVERHEAD: u64 = 64 << 10;
@@ -96,7 +98,7 @@ impl Journal {
             }
         };
         let left = recover(disk.as_ref(), directory, &settings.stems, &memory)?;
-        let seen = holdings(disk.as_ref(), settings)?;
+        let seen = look(disk.as_ref(), settings)?;
         // The note remembers names whose files were moved away since.
         let noted = lock.note().ok().and_then(|note| FileNumber::parse(&note));
         let mut journal = Self {
@@ -184,7 +186,7 @@ impl Journal {
 
     fn within_limits(&mut self, more: u64, now: Timestamp) -> Result<(), JournalError> {
         if self.quota.exceeded(more, now).is_some() && self.quota.may_look(now) {
-            let seen = holdings(self.disk.as_ref(), &self.settings)?;
+            let seen = look(self.disk.as_ref(), &self.settings)?;
             self.quota.look(seen, now);
         }
         self.quota.check(more, now, &self.settings)
@@ -377,18 +379,6 @@ impl Journal {
     }
 }
 
-pub(super) fn holdings(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, JournalError> {
-    let directory = &settings.directory;
-    let mut seen = Holdings::default();
-    for entry in disk.list(directory).map_err(JournalError::io("list", directory))? {
-        let Some(parsed) = parse(&entry.name, &settings.stems) else { continue };
-        seen.total += entry.len;
-        seen.newest = seen.newest.max(Some(parsed.opening));
-        if parsed.state == FileState::Finished {
-            seen.finished += 1;
-            seen.finished_bytes += entry.len;
-            seen.oldest = Some(seen.oldest.map_or(entry.modified, |oldest| oldest.min(entry.modified)));
-        }
-    }
-    Ok(seen)
+fn look(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, JournalError> {
+    Holdings::of(disk, settings).map_err(JournalError::io("list", &settings.directory))
 }

@@ -15,9 +15,10 @@ use proptest::prelude::*;
 
 use super::config::FileCompression;
 use super::finish::{Unfinished, finish};
+use super::group::Group;
 use super::name::{Base, FileNumber, FileSlot, Template};
 use super::testing::{self, MemoryDisk, Op};
-use super::{CommitError, Group, Journal, JournalError, JournalSettings, SyncedLengths};
+use super::{CommitError, Journal, JournalError, JournalSettings, SyncedLengths};
 
 const DIRECTORY: &str = "/data";
 

@@ -5,7 +5,6 @@
 //! so nothing is handed to and fro, it wakes by itself to rotate what is idle, and a disk that hangs takes
 //! no thread of a shared pool.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,85 +14,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::finisher::Finisher;
-use super::name::FileSlot;
+use super::group::Group;
 use super::store::{CommitError, Journal};
 
 /// How often a file that is due but can't be taken out yet is looked at again.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 /// How long it sleeps when no file is being written.
 const LONGEST_IDLE: Duration = Duration::from_secs(3600);
-/// The most buffer memory kept between groups.
-const KEPT_CAPACITY: usize = 4 << 20;
-
-/// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
-#[derive(Debug)]
-pub(crate) struct Group<T> {
-    parts: Vec<(FileSlot, Vec<u8>)>,
-    index: HashMap<FileSlot, usize>,
-    last: usize,
-    bytes: usize,
-    tickets: Vec<T>,
-}
-
-impl<T> Default for Group<T> {
-    fn default() -> Self {
-        Self { parts: Vec::new(), index: HashMap::new(), last: 0, bytes: 0, tickets: Vec::new() }
-    }
-}
-
-impl<T> Group<T> {
-    /// Adds what `write` appends to the lines of `slot`; nothing, when it fails.
-    pub(crate) fn append<E>(
-        &mut self,
-        slot: FileSlot,
-        ticket: T,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let lines = self.lines(slot);
-        let before = lines.len();
-        if let Err(error) = write(lines) {
-            lines.truncate(before);
-            return Err(error);
-        }
-        let added = lines.len() - before;
-        self.bytes += added;
-        self.tickets.push(ticket);
-        Ok(())
-    }
-
-    fn lines(&mut self, slot: FileSlot) -> &mut Vec<u8> {
-        if self.parts.get(self.last).is_none_or(|(last, _)| *last != slot) {
-            self.last = *self.index.entry(slot).or_insert(self.parts.len());
-            if self.last == self.parts.len() {
-                self.parts.push((slot, Vec::new()));
-            }
-        }
-        &mut self.parts[self.last].1
-    }
-
-    /// The size of all lines.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The lines for each slot.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (FileSlot, &[u8])> {
-        self.parts
-            .iter()
-            .filter(|(_, lines)| !lines.is_empty())
-            .map(|(slot, lines)| (*slot, lines.as_slice()))
-    }
-
-    /// Empties it but keeps its buffers, unless they are large.
-    fn clear(&mut self) {
-        if self.parts.iter().map(|(_, lines)| lines.capacity()).sum::<usize>() > KEPT_CAPACITY {
-            *self = Self::default();
-        }
-        self.parts.iter_mut().for_each(|(_, lines)| lines.clear());
-        self.tickets.clear();
-        self.bytes = 0;
-    }
-}
 
 /// What happens to later groups when one has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +93,7 @@ impl<T: Send + 'static> JournalWriter<T> {
         if state.paused || state.broken || state.stop.is_some() {
             return None;
         }
-        let before = state.pending.bytes + state.writing;
+        let before = state.pending.bytes() + state.writing;
         let result = add(&mut state.pending, before);
         if !state.pending.tickets.is_empty() {
             self.shared.news.notify_one();
@@ -236,7 +163,7 @@ impl<T> WriterShared<T> {
             Some(StopMode::Abandon) => Turn::Stop(StopMode::Abandon),
             _ if !state.pending.tickets.is_empty() => {
                 std::mem::swap(&mut state.pending, group);
-                state.writing = group.bytes;
+                state.writing = group.bytes();
                 Turn::Write
             }
             Some(StopMode::Drain) => Turn::Stop(StopMode::Drain),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::form::Form;
 use super::super::queue::AckMode;
-use super::super::stream::{Content, EventStream, Form};
+use super::super::stream::{Content, EventStream};
 use super::*;
 
 const QUEUE: &str = "dest1.RTO.acme";

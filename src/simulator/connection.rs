@@ -13,7 +13,7 @@ use tracing::debug;
 use super::faults::Faults;
 use super::openwire::OpenWire;
 use super::protocol::{Flow, ServerProtocol};
-use super::server::SimulatorState;
+use super::state::SimulatorState;
 use super::stomp::Stomp;
 
 /// Bytes written at once, about.
@@ -227,7 +227,7 @@ mod tests {
     use tokio::io::{duplex, split};
     use tokio::time::sleep;
 
-    use super::super::server::SimulatorConfig;
+    use super::super::config::SimulatorConfig;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

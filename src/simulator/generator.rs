@@ -3,8 +3,8 @@
 
 use crate::key::Key;
 
+use super::form::{Form, push_number};
 use super::malformed::Malformation;
-use super::stream::Form;
 
 /// What is generated.
 #[derive(Clone, Debug)]
@@ -171,21 +171,6 @@ fn take_every(index: u64, n: u64) -> (bool, u64) {
         Some(taken) if (index + 1).is_multiple_of(n) => (true, taken - 1),
         Some(taken) => (false, index - taken),
     }
-}
-
-/// A number's decimal digits; an order of magnitude cheaper than formatting.
-pub(crate) fn push_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Scatters the bits of a number (the finaliser of SplitMix64); 32 bits of it, so that sums cannot overflow.

@@ -146,7 +146,7 @@ mod tests {
         assert!(watch(HeartBeats::Never, &always).0.is_empty());
     }
 
-    /// As measured at ActiveMQ with its defaults (`activemq.md` 3.7).
+    /// As measured at ActiveMQ with its defaults (`protocols.md §3.7`).
     #[test]
     fn openwires_intervals_count_from_the_initial_delay() {
         let seen = watch_with(30 * SECOND, 10 * SECOND, 10 * SECOND, HeartBeats::OnTime, &[]);

@@ -141,7 +141,8 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::stream::{Content, EventStream, Form};
+    use super::super::form::Form;
+    use super::super::stream::{Content, EventStream};
     use super::*;
 
     /// Deliveries 1 to 30 in three flights, of messages 11 to 40.

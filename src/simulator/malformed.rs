@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use crate::source::openwire::wire::properties::{self, Value};
 
-use super::generator::push_number;
-use super::stream::Form;
+use super::form::{Form, push_number};
 
 /// One way to be odd. Every odd body carries `serial` and a number, so that a reader can tell which one
 /// it has; all but [`Oddity::Binary`], [`Oddity::Nul`] and [`Oddity::Map`] are text.

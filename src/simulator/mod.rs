@@ -3,9 +3,11 @@
 
 mod audit;
 mod broker;
+mod config;
 mod connection;
 mod exception;
 mod faults;
+mod form;
 mod generator;
 mod heart_beat;
 mod in_flight;
@@ -16,15 +18,17 @@ mod queue;
 mod rate;
 mod server;
 mod session;
+mod state;
 mod stomp;
 mod stream;
 
 pub use audit::{Audit, AuditResult, AuditedPlace};
 pub use broker::Stats;
+pub use config::{SimulatorConfig, SimulatorLogin};
 pub use faults::{Faults, HeartBeats};
+pub use form::Form;
 pub use generator::{Generator, GeneratorConfig, StreamSlot};
 pub use malformed::{Malformation, UnknownMalformationError};
 pub use queue::QueueStats;
 pub use rate::{Generation, Rate};
-pub use server::{Simulator, SimulatorConfig, SimulatorLogin, StartError};
-pub use stream::Form;
+pub use server::{Simulator, StartError};

@@ -77,7 +77,7 @@ impl Consumer {
 }
 
 /// What a consumer that goes says it was given, of what it has not acknowledged: this comes again marked as
-/// redelivered, the rest unmarked (`activemq.md` 3.8).
+/// redelivered, the rest unmarked (`protocols.md §3.8`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastDelivered {
     /// It does not say: all, written or not.

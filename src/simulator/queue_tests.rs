@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::stream::{Content, EventStream, Form};
+use super::super::form::Form;
+use super::super::stream::{Content, EventStream};
 use super::*;
 
 const ONE: ConsumerNumber = ConsumerNumber(1);
@@ -42,7 +43,7 @@ fn after_loss(delivered: LastDelivered) -> Vec<u32> {
     taken.into_iter().map(|(_, redeliveries)| redeliveries).collect()
 }
 
-/// As measured at ActiveMQ (`activemq.md` 3.8).
+/// As measured at ActiveMQ (`protocols.md §3.8`).
 #[test]
 fn only_what_was_delivered_comes_again_marked() {
     assert_eq!(after_loss(LastDelivered::Sequence(105)), [1, 1, 0, 0, 0, 0, 0]);

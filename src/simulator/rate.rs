@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::generator::{Generator, GeneratorConfig};
-use super::server::SimulatorState;
+use super::state::SimulatorState;
 use super::stream::{Content, EventStream, Run};
 
 /// What to generate, and how fast.

@@ -1,68 +1,23 @@
-//! The simulator as a whole: listens, knows the logins, starts and stops.
+//! Listens, starts and stops: the simulator as a whole.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::secret::Secret;
-
-use super::broker::{AlreadyConnected, ClientSessionId, SimulatedBroker, Stats};
+use super::broker::Stats;
+use super::config::SimulatorConfig;
 use super::connection;
 use super::faults::Faults;
+use super::form::Form;
 use super::rate::{self, Generation};
-use super::stream::{Content, EventStream, Form, Run};
-
-/// One of AtData's customers.
-#[derive(Clone, Debug)]
-pub struct SimulatorLogin {
-    /// At AtData 4 to 5 digits.
-    pub username: String,
-    /// At AtData 32 hex digits.
-    pub password: Secret,
-    /// The namespace whose queues this login may consume.
-    pub namespace: String,
-}
-
-impl Default for SimulatorLogin {
-    fn default() -> Self {
-        Self {
-            username: "12345".to_owned(),
-            password: Secret::new("0123456789abcdef0123456789abcdef"),
-            namespace: "acme".to_owned(),
-        }
-    }
-}
-
-/// How to start a simulator.
-#[derive(Clone, Debug)]
-pub struct SimulatorConfig {
-    /// Port 0 takes any that is free.
-    pub listen: SocketAddr,
-    /// Who may log in.
-    pub logins: Vec<SimulatorLogin>,
-    /// How long the client id of a session that died is still held; the real one holds it until it notices.
-    pub hold: Duration,
-    /// What goes wrong from the start.
-    pub faults: Faults,
-}
-
-impl Default for SimulatorConfig {
-    fn default() -> Self {
-        Self {
-            listen: ([127, 0, 0, 1], 0).into(),
-            logins: vec![SimulatorLogin::default()],
-            hold: Duration::ZERO,
-            faults: Faults::default(),
-        }
-    }
-}
+use super::state::SimulatorState;
+use super::stream::{Content, Run};
 
 /// The simulator could not start.
 #[derive(Debug, thiserror::Error)]
@@ -196,108 +151,4 @@ async fn accept(
             }
         }
     }
-}
-
-/// What all tasks of a simulator share.
-#[derive(Debug)]
-pub(crate) struct SimulatorState {
-    /// The broker's part of every id.
-    id: String,
-    logins: Vec<SimulatorLogin>,
-    broker: Mutex<SimulatedBroker>,
-    /// Marked whenever the broker may have something new for somebody.
-    changed: watch::Sender<()>,
-    faults: watch::Sender<Faults>,
-    cuts: watch::Sender<()>,
-}
-
-impl SimulatorState {
-    pub(crate) fn new(config: SimulatorConfig, address: SocketAddr) -> Self {
-        Self {
-            id: format!("ID:simulator-{}-{}", address.port(), now_ms()),
-            logins: config.logins,
-            broker: Mutex::new(SimulatedBroker::new(config.hold)),
-            changed: watch::Sender::new(()),
-            faults: watch::Sender::new(config.faults),
-            cuts: watch::Sender::new(()),
-        }
-    }
-
-    /// The broker's name in its messages.
-    pub(crate) fn name(&self) -> &'static str {
-        "simulator"
-    }
-
-    /// The broker's part of every message and ack id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The broker, for a look; use [`Shared::change`] where others may be concerned.
-    pub(crate) fn broker(&self) -> MutexGuard<'_, SimulatedBroker> {
-        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the broker and wakes every connection.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut SimulatedBroker) -> T) -> T {
-        let outcome = change(&mut self.broker());
-        self.changed.send_replace(());
-        outcome
-    }
-
-    /// Who logs in with these.
-    pub(crate) fn login(&self, username: &str, password: &str) -> Option<&SimulatorLogin> {
-        self.logins.iter().find(|login| login.username == username && login.password.reveal() == password)
-    }
-
-    /// Opens a session, unless its client id is held or a fault pretends so.
-    pub(crate) fn connect(
-        &self,
-        client_id: Option<&str>,
-        peer: SocketAddr,
-        now: Instant,
-    ) -> Result<ClientSessionId, AlreadyConnected> {
-        let known = client_id.is_some_and(|client_id| self.broker().knows(client_id));
-        let refuse = known
-            && self.faults.send_if_modified(|faults| {
-                let refuse = faults.refuse_reconnects > 0;
-                faults.refuse_reconnects = faults.refuse_reconnects.saturating_sub(1);
-                refuse
-            });
-        self.change(|broker| match refuse {
-            true => Err(broker.refuse(peer)),
-            false => broker.connect(client_id, peer, now),
-        })
-    }
-
-    /// A new producer's stream.
-    pub(crate) fn stream(&self, namespace: &str, rate: Option<f64>, content: Content) -> Arc<EventStream> {
-        let producer = self.broker().next_producer();
-        Arc::new(EventStream {
-            producer,
-            namespace: namespace.to_owned(),
-            started_ms: now_ms(),
-            rate,
-            content,
-        })
-    }
-
-    /// Marked whenever the broker may have something new.
-    pub(crate) fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
-    }
-
-    /// Marked whenever the faults change.
-    pub(crate) fn watch_faults(&self) -> watch::Receiver<Faults> {
-        self.faults.subscribe()
-    }
-
-    /// Marked when all connections are to end.
-    pub(crate) fn watch_cuts(&self) -> watch::Receiver<()> {
-        self.cuts.subscribe()
-    }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::broker::ClientSessionId;
+use super::config::SimulatorLogin;
 use super::exception::JavaException;
 use super::in_flight::DeliveredMessages;
 use super::queue::{ConsumerNumber, LastDelivered, Wish};
-use super::server::{SimulatorLogin, SimulatorState};
+use super::state::SimulatorState;
 
 /// Messages taken from the broker under one lock.
 const TAKE: u64 = 64;

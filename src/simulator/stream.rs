@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::form::Form;
 use super::generator::Generator;
 
 /// The messages of one producer, numbered from 1; the number ends the message id.
@@ -20,19 +21,6 @@ pub(crate) struct EventStream {
     pub(crate) rate: Option<f64>,
     /// The bodies.
     pub(crate) content: Content,
-}
-
-/// In what sort of message a body is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A text.
-    Text,
-    /// A text that its producer compressed; over STOMP it is like any other.
-    Compressed,
-    /// Bytes.
-    Bytes,
-    /// A map; the body is what OpenWire has on the wire. Over STOMP nothing of it comes.
-    Map,
 }
 
 /// The bodies of a stream.

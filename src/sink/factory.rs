@@ -29,6 +29,10 @@ pub trait SinkKind {
         surroundings: &BuildContext,
         findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>>;
+
+    /// Blocks until whatever sinks of this kind have left behind has ended; called last of all, before the process
+    /// ends. For client libraries with threads of their own. Must have a time limit.
+    fn wait_before_exit() {}
 }
 
 /// A checked table.

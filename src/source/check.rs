@@ -78,6 +78,7 @@ async fn try_once(
         last_message: &mut String::new(),
         grace: Duration::ZERO,
         ending: &CancellationToken::new(),
+        is_confirmed: &mut false,
         // A browser leaves by itself, when it has seen all.
         on_subscribed: &|| {
             if reach == SessionMode::Login {

@@ -84,6 +84,8 @@ pub(super) struct ConnectionHandles<'a> {
     pub(super) on_subscribed: &'a (dyn Fn() + Sync),
     /// Cancelled once the session is to end, which may wait for what it has brought.
     pub(super) ending: &'a CancellationToken,
+    /// Set at the end: whether the broker knows every acknowledgement of this session.
+    pub(super) is_confirmed: &'a mut bool,
 }
 
 /// Carries `session` over `stream` until it is closed on our wish (`Ok`) or ends in trouble.
@@ -155,8 +157,14 @@ impl BrokerConnection<'_> {
             self.gather_output();
             if let Some(outcome) = self.finished() {
                 match outcome {
-                    Ok(()) => self.flush_after_disconnect().await,
-                    Err(_) => self.disconnect().await,
+                    Ok(()) => {
+                        *self.wiring.is_confirmed = true;
+                        self.flush_after_disconnect().await;
+                    }
+                    Err(_) => {
+                        let is_settled = self.session.outstanding() == 0;
+                        *self.wiring.is_confirmed = self.disconnect().await && is_settled;
+                    }
                 }
                 return outcome;
             }
@@ -215,7 +223,8 @@ impl BrokerConnection<'_> {
 
     /// Leaves in such a way that the broker reads the last acknowledgement: a socket that is closed while
     /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
-    async fn disconnect(&mut self) {
+    /// Whether the broker has closed its side, in time: then it has read everything.
+    async fn disconnect(&mut self) -> bool {
         self.session.close(Instant::now(), self.handed);
         let mut rest = self.unsent();
         let parting = async {
@@ -230,7 +239,7 @@ impl BrokerConnection<'_> {
             }
         };
         // One that does not let go in time is dropped all the same: what it has not read comes again.
-        let _parted = timeout(PARTING, parting).await;
+        timeout(PARTING, parting).await.is_ok_and(|closed| closed.is_ok())
     }
 
     /// What the session says once its goodbye is confirmed; nothing depends on it.

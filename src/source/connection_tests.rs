@@ -34,6 +34,7 @@ async fn after(trouble: SourceError, subscribed: bool, last_message: &str) -> So
         grace: Duration::from_secs(10),
         on_subscribed: &|| {},
         ending: &CancellationToken::new(),
+        is_confirmed: &mut false,
     };
     let brings = Progress { subscribed, ..Progress::default() };
     let session = Scripted::new([(brings, Err(trouble))], None);
@@ -97,6 +98,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             grace: Duration::from_secs(10),
             on_subscribed: &|| {},
             ending: &CancellationToken::new(),
+            is_confirmed: &mut false,
         };
         let carried = run_session(session, Box::new(ours), wiring);
         tokio::select! {
@@ -129,6 +131,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             grace: Duration::from_secs(10),
             on_subscribed: &|| {},
             ending: &CancellationToken::new(),
+            is_confirmed: &mut false,
         };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
         let trouble =

@@ -1,6 +1,6 @@
 //! Whether the broker still has our consumer. ActiveMQ removes one that its policy finds too slow, and over STOMP it
 //! does not say so: it beats its heart, answers receipts, and takes acknowledgements that do nothing
-//! (`activemq.md` 1.11). So acknowledgements that came late leave a session in doubt. A message that only a broker
+//! (`protocols.md §1.11`). So acknowledgements that came late leave a session in doubt. A message that only a broker
 //! which has processed them can have sent ends the doubt; if none comes, the session asks.
 
 use std::time::Duration;

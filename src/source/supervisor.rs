@@ -215,7 +215,7 @@ impl SupervisorTask {
                 false => self.reporter.report(Status::Ready),
             }
         };
-        let ending = CancellationToken::new();
+        let (ending, mut is_confirmed) = (CancellationToken::new(), false);
         let lasts = async {
             subscribed.notified().await;
             sleep(PROBATION).await;
@@ -235,6 +235,7 @@ impl SupervisorTask {
             grace: self.settings.connect_timeout,
             on_subscribed: &on_subscribed,
             ending: &ending,
+            is_confirmed: &mut is_confirmed,
         };
         let outcome = {
             let carried = connection::run_session(session, stream, wiring);
@@ -258,11 +259,9 @@ impl SupervisorTask {
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         match &outcome {
-            Ok(()) => self.unconfirmed = None,
-            // These end a session only after the broker has read its acknowledgements.
-            Err(SourceError::Idle(_) | SourceError::Renewal) => {}
+            _ if is_confirmed => self.unconfirmed = None,
             Err(trouble) if brought_messages => self.unconfirmed = Some(trouble.to_string()),
-            Err(_) => {}
+            _ => {}
         }
         self.ended_after(lasted, brought_messages);
         let lost = self.incoming.send(Incoming::Lost(self.session));
@@ -341,7 +340,7 @@ impl SupervisorTask {
         })
     }
 
-    /// The broker holds a dead session for up to three heart-beats (`activemq.md` 1.10): until then its
+    /// The broker holds a dead session for up to three heart-beats (`protocols.md §1.10`): until then its
     /// refusal is part of a restart (D4).
     fn is_normal_after_a_restart(&mut self) -> bool {
         let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
@@ -459,20 +458,30 @@ mod tests {
     /// The broker may not have read the last acknowledgements, whoever ended the connection, and when.
     #[tokio::test(start_paused = true)]
     async fn a_session_that_was_lost_leaves_the_goodbye_unconfirmed() {
-        for (trouble, confirmed) in [
-            (SourceError::Closed("reset".to_owned()), false),
-            (SourceError::protocol("gibberish", None), false),
-            (SourceError::Idle(900), true),
+        let gibberish = || SourceError::protocol("gibberish", None);
+        for (error, settles, confirmed) in [
+            (SourceError::Closed("reset".to_owned()), false, false),
+            (gibberish(), false, false),
+            // It ends once all is acknowledged, and the broker has read that before it lets go.
+            (gibberish(), true, true),
         ] {
             let states = StatusRegistry::default();
             let mut keeper = keeper(&states);
-            let (incoming, _taken) = mpsc::channel(QUEUE);
-            let (_acks, acked) = watch::channel((SessionId(0), 0));
+            let (incoming, mut taken) = mpsc::channel(QUEUE);
+            let (acks, acked) = watch::channel((SessionId(0), 0));
             (keeper.incoming, keeper.acks) = (incoming, acked);
-            carry(&mut keeper, trouble.clone()).await.unwrap_err();
+            let dispatcher = tokio::spawn(async move {
+                while let Some(incoming) = taken.recv().await {
+                    if settles && matches!(incoming, Incoming::Messages(_)) {
+                        acks.send_replace((SessionId(1), 1));
+                    }
+                }
+            });
+            carry(&mut keeper, error.clone()).await.unwrap_err();
             keeper.close.cancel();
-            let goodbye = keeper.run().await;
-            assert_eq!(matches!(goodbye, Disconnect::Confirmed), confirmed, "{trouble}: {goodbye:?}");
+            let disconnect = keeper.run().await;
+            dispatcher.await.unwrap();
+            assert_eq!(matches!(disconnect, Disconnect::Confirmed), confirmed, "{error}: {disconnect:?}");
         }
     }
 

@@ -170,7 +170,7 @@ async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells
     assert!(holds(&map, "who knows"), "{map:?}");
 }
 
-/// What was on the way to a bridge that drains, nobody has seen (`activemq.md` 3.8).
+/// What was on the way to a bridge that drains, nobody has seen (`protocols.md §3.8`).
 async fn nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.ow-marks");
     let events = Events::good(40_000);
@@ -219,7 +219,7 @@ async fn admin_of_start(times: usize, bridge: &Bridge) -> Admin {
 }
 
 /// On a backlog that is on the disk, a broker that hears of no acknowledgement sends a few hundred and then
-/// nothing (`activemq.md` 3.11).
+/// nothing (`protocols.md §3.11`).
 async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
     let (broker, queue) = (Broker::start(version, Options::default()), "main.RTO.acme");
     let events = Events::good(3000);

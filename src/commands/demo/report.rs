@@ -6,8 +6,19 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::DemoEnd;
 use super::read_back::StoredEvents;
+use crate::pipeline::PipelineError;
+
+/// How the bridge ended.
+#[derive(Debug)]
+pub(super) enum DemoEnd {
+    /// All was acknowledged, or what was on the way when it was stopped.
+    Drained,
+    /// Not everything on the way could be settled in time.
+    Abandoned,
+    /// By a fault of its own.
+    Fault(PipelineError),
+}
 
 /// What went in and what came out.
 pub(super) struct DemoReport {
@@ -202,7 +213,7 @@ came out  11,988 events in 2 files, ";
         assert!(!clean && text.contains("WRONG     12 in the wrong place"), "{text}");
         let (text, clean) = report(&good, &odd, DemoEnd::Abandoned);
         assert!(!clean && text.contains("STOPPED   before"), "{text}");
-        let (text, clean) = report(&good, &odd, DemoEnd::Fault(crate::pipeline::PipelineError::SourceEnded));
+        let (text, clean) = report(&good, &odd, DemoEnd::Fault(PipelineError::SourceEnded));
         assert!(!clean && text.contains("FAULT     of the bridge itself"), "{text}");
     }
 }

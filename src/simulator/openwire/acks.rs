@@ -1,4 +1,4 @@
-//! What acknowledgements do (`activemq.md` 3.8).
+//! What acknowledgements do (`protocols.md §3.8`).
 
 use bytes::Bytes;
 

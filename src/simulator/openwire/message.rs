@@ -10,8 +10,9 @@ use crate::source::openwire::wire::frame::Command;
 use crate::source::openwire::wire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
 use crate::source::openwire::wire::message::{Dispatch, MessageKind, WireMessage};
 
+use super::super::form::Form;
 use super::super::in_flight::DeliveredMessages;
-use super::super::stream::{Form, Run};
+use super::super::stream::Run;
 
 /// Every producer of the simulator sends in this session.
 const SESSION: i64 = 1;

@@ -1,4 +1,4 @@
-//! OpenWire as ActiveMQ answers it: version 12, loose, without cache (`activemq.md` 3.6 to 3.8).
+//! OpenWire as ActiveMQ answers it: version 12, loose, without cache (`protocols.md §3.6` to 3.8).
 
 mod acks;
 mod error_texts;
@@ -29,8 +29,8 @@ use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
 use super::queue::{self, AckMode, LastDelivered, Wish};
-use super::server::SimulatorState;
 use super::session::{ClientSession, Subscription};
+use super::state::SimulatorState;
 
 /// What a client may send in one frame.
 const LIMITS: OpenWireLimits = OpenWireLimits::with_body(1 << 20);

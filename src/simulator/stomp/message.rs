@@ -2,9 +2,9 @@
 
 use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, escape_into};
 
-use super::super::generator::push_number;
+use super::super::form::{Form, push_number};
 use super::super::in_flight::DeliveredMessages;
-use super::super::stream::{EventStream, Form, Run};
+use super::super::stream::{EventStream, Run};
 
 /// What all messages of one subscription have in common.
 #[derive(Debug)]

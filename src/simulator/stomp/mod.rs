@@ -16,8 +16,8 @@ use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
 use super::queue::{AckMode, ConsumerNumber, Wish};
-use super::server::SimulatorState;
 use super::session::{ClientSession, Subscription};
+use super::state::SimulatorState;
 
 /// ActiveMQ's default prefetch for a queue.
 const DEFAULT_PREFETCH: u64 = 1000;

@@ -4,29 +4,30 @@
 //! the group before, and are durable as a whole group or not at all. So an event is in the files once,
 //! whatever the disk does; only the end of the process between sync and acknowledgement makes doubles.
 
+mod acks;
+mod check;
 pub mod config;
 mod in_flight;
 mod line;
+mod producer;
+pub mod settings;
+pub mod validate;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
-use self::config::{FileConfig, FileSettings, Format};
+use self::acks::FileAcks;
+use self::config::{FileConfig, Format};
 use self::in_flight::FileInFlight;
+use self::producer::FileProducer;
+use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
-use crate::journal::name::{FileSlot, Stems};
+use super::{DeliveryId, Sink, SinkContext, SinkError, Submit, Verdicts};
 use crate::journal::{
     self, AfterFailure, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
 };
-
-/// The most deliveries without a verdict; enough for one group to gather while another is synced.
-const MAX_DELIVERIES: usize = 4096;
-/// The most bytes of lines not yet durable.
-const MAX_BYTES: usize = 4 << 20;
 
 /// `kind = "file"`.
 pub struct FileKind;
@@ -44,7 +45,7 @@ impl SinkKind for FileKind {
         if !config.name.contains("{connection_id}") {
             findings.refuse("name", "must hold {connection_id}, so that no two processes write to one file");
         }
-        let settings = config::check(&config, surroundings.partitions, findings)?;
+        let settings = validate::check(&config, surroundings.partitions, findings)?;
         Some(Arc::new(settings))
     }
 }
@@ -142,89 +143,7 @@ impl Sink for FileSink {
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        journal::probe(self.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
-    }
-}
-
-struct FileProducer {
-    writer: Arc<JournalWriter<DeliveryId>>,
-    outbox: Arc<FileInFlight>,
-    stems: Stems,
-    format: Format,
-    partitions: Option<NonZeroU32>,
-}
-
-impl FileProducer {
-    fn slot(&self, delivery: &Delivery) -> FileSlot {
-        let event = &delivery.event;
-        let millis = || event.message.timestamp.unwrap_or_else(|| Timestamp::now().as_millisecond());
-        // Without a number of partitions no name has one: the settings were checked.
-        let partition = || self.partitions.map_or(0, |partitions| event.key.partition(partitions));
-        self.stems.slot(millis, partition)
-    }
-}
-
-#[async_trait]
-impl Submit for FileProducer {
-    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
-        let room = MAX_DELIVERIES.saturating_sub(self.outbox.in_flight());
-        let accepted = self.writer.append(|group, writing| {
-            let (mut accepted, mut refused) = (0, 0);
-            for delivery in deliveries.iter().take(room) {
-                let bytes = writing + group.bytes();
-                if bytes > 0 && bytes + delivery.event.body().len() > MAX_BYTES {
-                    break;
-                }
-                accepted += 1;
-                let write =
-                    |lines: &mut Vec<u8>| line::append(lines, &delivery.event, self.format, self.partitions);
-                if let Err(rejection) = group.append(self.slot(delivery), delivery.id, write) {
-                    refused += 1;
-                    self.outbox.refuse(delivery.id, rejection);
-                }
-            }
-            self.outbox.accepted(accepted - refused);
-            accepted
-        });
-        match accepted {
-            Some(accepted) => Ok(accepted),
-            // Paused, and the verdicts that say so are waiting to be taken; or broken.
-            None => self.outbox.broken().map_or(Ok(0), Err),
-        }
-    }
-
-    async fn close(&mut self) -> Result<(), SinkError> {
-        self.writer.drain();
-        self.writer.ended().wait().await;
-        self.outbox.broken().map_or(Ok(()), Err)
-    }
-}
-
-struct FileAcks {
-    writer: Arc<JournalWriter<DeliveryId>>,
-    outbox: Arc<FileInFlight>,
-    ended: WriterEnd,
-}
-
-#[async_trait]
-impl Verdicts for FileAcks {
-    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        let over = tokio::select! {
-            biased;
-            () = self.outbox.wait() => false,
-            () = self.ended.wait() => true,
-        };
-        let verdicts = self.outbox.take();
-        if verdicts.is_empty() {
-            let silent = || SinkError::unavailable("the thread that writes the files has ended");
-            debug_assert!(over || self.outbox.broken().is_some());
-            return Err(self.outbox.broken().unwrap_or_else(silent));
-        }
-        if verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Retry(_))) {
-            // The lane knows now: what it submits from here on comes after what failed.
-            self.writer.resume();
-        }
-        Ok(verdicts)
+        check::check(&self.journal).await
     }
 }
 

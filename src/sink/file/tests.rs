@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::config::{FileConfig, RotateConfig, check};
+use super::config::RotateConfig;
+use super::producer::{MAX_BYTES, MAX_DELIVERIES};
+use super::validate::check;
 use super::*;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::journal::testing::{MemoryDisk, Op};
 use crate::key::Keying;
-use crate::sink::SinkErrorKind;
+use crate::sink::{Delivery, SinkErrorKind, Verdict};
 use crate::units::{Period, Size};
 
 fn delivery(n: u64, body: &str) -> Delivery {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::producer::Producer;
 
-use super::connection::Client;
+use super::context::Client;
 use crate::sink::SinkError;
 
 /// So long in silence, and the client is reminded: in an outage that goes on, each time after twice as long, since

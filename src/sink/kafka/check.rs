@@ -1,7 +1,7 @@
 //! What `check` says of the topic.
 
-use super::config::KafkaSettings;
 use super::names::Names;
+use super::settings::KafkaSettings;
 use super::topic::Topic;
 use super::topic_settings::TopicSettings;
 

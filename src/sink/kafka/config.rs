@@ -1,14 +1,11 @@
-//! `[sinks.kafka]`: what the user writes, and what is left of it once it is checked.
+//! Defines the table `[sinks.<name>]` with `kind = "kafka"`, as the user writes it.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::client::ClientSettings;
 pub use super::properties::Properties;
-pub use super::validate::check;
 use crate::secret::Secret;
 
 /// A topic of Apache Kafka.
@@ -150,31 +147,4 @@ pub struct KafkaTlsConfig {
     /// A file with the password of the key, instead of `key_password`.
     #[schemars(example = &"/run/secrets/kafka-key-password")]
     pub key_password_file: Option<PathBuf>,
-}
-
-/// The checked settings of one Kafka sink.
-#[derive(Clone, Debug)]
-pub struct KafkaSettings {
-    /// The topic.
-    pub(super) topic: String,
-    /// `event.partitions`: the topic must have so many.
-    pub(super) partitions: Option<NonZeroU32>,
-    /// What librdkafka is told.
-    pub(super) client: ClientSettings,
-    /// How the bridge logs in.
-    pub(super) mechanism: Mechanism,
-    /// As whom.
-    pub(super) user: String,
-    /// Encryption.
-    pub(super) tls: KafkaTlsConfig,
-}
-
-impl KafkaSettings {
-    /// For people, and to tell two sinks with the same destination: whatever the order of the brokers.
-    pub(super) fn place(&self) -> String {
-        let mut brokers: Vec<&str> = self.client.brokers().split(',').collect();
-        brokers.sort_unstable();
-        brokers.dedup();
-        format!("the Kafka topic {} of {}", self.topic, brokers.join(","))
-    }
 }

@@ -8,27 +8,24 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use rdkafka::producer::{Producer, PurgeConfig};
 use tokio::sync::{oneshot, watch};
 
 use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client_threads::THREADS;
-use super::config::KafkaSettings;
-use super::context::Context;
+use super::context::{Client, Context};
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
+use super::settings::KafkaSettings;
 use super::topic::Topic;
 use super::topic_monitor::TopicMonitor;
 use crate::sink::SinkError;
 
 /// How long one poll lasts; reports come at once, only the end is noticed that late.
 const POLL: Duration = Duration::from_millis(100);
-
-/// A client.
-pub(super) type Client = BaseProducer<Context>;
 
 /// Resolves once all threads of an opening are over and its clients are gone. Cheap to clone.
 #[derive(Clone)]

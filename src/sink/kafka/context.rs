@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::batch_refusal::RefusalScope;
@@ -21,6 +21,9 @@ use crate::sink::{DeliveryId, SinkError, Verdict};
 
 /// How librdkafka's log says that the number of partitions has changed.
 const PARTITION_COUNT: &str = "PARTCNT";
+
+/// A client of librdkafka.
+pub(super) type Client = BaseProducer<Context>;
 
 /// The ears of one client.
 pub(super) struct Context {

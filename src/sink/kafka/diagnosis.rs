@@ -14,10 +14,11 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::classify;
-use super::config::{KafkaSettings, Mechanism};
+use super::config::Mechanism;
 use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
 use super::in_flight::ClientError;
 use super::names::Names;
+use super::settings::KafkaSettings;
 use crate::display::one_line;
 use crate::protocol_guess::{WireProtocol, guess};
 use crate::sink::SinkError;

@@ -12,6 +12,7 @@
 //! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
 //! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
 
+mod acks;
 mod batch_refusal;
 mod broker_refresh;
 mod ca_bundle;
@@ -31,8 +32,10 @@ mod permissions;
 mod producer;
 mod properties;
 mod reconnect_state;
+pub mod settings;
 mod throttle;
 mod topic;
+mod topic_lookup;
 mod topic_monitor;
 mod topic_settings;
 mod validate;
@@ -42,16 +45,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::config::{KafkaConfig, KafkaSettings};
+use self::acks::KafkaAcks;
+use self::config::KafkaConfig;
 use self::connection::{ClientParts, ClientsEnded, Opened};
 use self::in_flight::KafkaInFlight;
 use self::names::Names;
-use self::producer::{KafkaAcks, KafkaProducer};
+use self::producer::KafkaProducer;
 use self::reconnect_state::ReconnectState;
+use self::settings::KafkaSettings;
 use self::topic::Topic;
 use self::topic_settings::TopicSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
+
+/// How long the end of the process waits for clients at most: as long as a question to brokers that do not answer,
+/// and as Kubernetes leaves after a drain.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// `kind = "kafka"`.
 pub struct KafkaKind;
@@ -66,8 +75,15 @@ impl SinkKind for KafkaKind {
         surroundings: &BuildContext,
         findings: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
-        let settings = config::check(&config, surroundings, findings)?;
+        let settings = validate::check(&config, surroundings, findings)?;
         Some(Arc::new(settings))
+    }
+
+    /// A process that ends while librdkafka's threads still run may end by a signal.
+    fn wait_before_exit() {
+        if !client_threads::THREADS.wait_for_all(LONGEST_END) {
+            tracing::warn!("a client of Kafka does not end; going on without waiting for it");
+        }
     }
 }
 
@@ -82,18 +98,6 @@ impl SinkFactory for KafkaSettings {
 
     fn keeps(&self) -> Result<(), &'static str> {
         Ok(())
-    }
-}
-
-/// How long [`wait_for_clients`] waits at most: as long as a question to brokers that do not answer, and as
-/// Kubernetes leaves after a drain.
-const ENDING: Duration = Duration::from_secs(5);
-
-/// Waits until the clients of all sinks that were dropped are gone, for five seconds at most: a process that ends
-/// while librdkafka's threads still run may end by a signal. Blocks.
-pub fn wait_for_clients() {
-    if !client_threads::THREADS.wait_for_all(ENDING) {
-        tracing::warn!("a client of Kafka does not end; going on without waiting for it");
     }
 }
 
@@ -141,6 +145,17 @@ impl KafkaSink {
 }
 
 impl KafkaSink {
+    /// Those of the topic, asked of the brokers unless they were asked a while ago. No answer is remembered as well:
+    /// there are clusters that never answer such a thing.
+    async fn topic_settings(&self) -> TopicSettings {
+        if let Some(known) = self.memory.facts() {
+            return known;
+        }
+        let settings = TopicSettings::ask(&self.settings).await;
+        self.memory.learn_facts(settings.clone());
+        settings
+    }
+
     /// Warns of what is worth a change.
     fn log_findings(&self, facts: &TopicSettings, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
@@ -160,13 +175,17 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut outbox = self.outbox();
         let mut opened = self.connect(&outbox).await?;
-        if self.memory.learn_latency(&opened.topic, self.settings.client.linger()) {
+        if self.memory.learn_latency(
+            opened.topic.round_trip,
+            opened.topic.partitions,
+            self.settings.client.linger(),
+        ) {
             drop(opened);
             outbox = self.outbox();
             opened = self.connect(&outbox).await?;
         }
         let Opened { running, topic, ended } = opened;
-        self.log_findings(&TopicSettings::of(&self.settings, &self.memory).await, &topic);
+        self.log_findings(&self.topic_settings().await, &topic);
         self.memory.opened();
         let submit = KafkaProducer {
             running: Some(running),
@@ -187,7 +206,7 @@ impl Sink for KafkaSink {
         if let Some(trouble) = outbox.health_error() {
             return Err(trouble);
         }
-        let facts = TopicSettings::of(&self.settings, &self.memory).await;
+        let facts = self.topic_settings().await;
         let topic = opened.topic.clone();
         drop(opened);
         Ok(check::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))

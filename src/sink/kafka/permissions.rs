@@ -11,7 +11,7 @@ use rdkafka::bindings::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE as 
 use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as DESCRIBE_TOPICS;
 use rdkafka::producer::Producer;
 
-use super::connection::Client;
+use super::context::Client;
 
 /// Not every cluster answers; the mock one of the unit tests does not.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(2) };

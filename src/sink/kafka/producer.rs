@@ -1,4 +1,4 @@
-//! The two halves of an opening.
+//! Takes events: hands them to librdkafka as records.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::names::Names;
 use super::reconnect_state::ReconnectState;
 use crate::event::Event;
 use crate::sink::headers;
-use crate::sink::{Delivery, DeliveryId, SinkContext, SinkError, Submit, Verdict, Verdicts};
+use crate::sink::{Delivery, SinkContext, SinkError, Submit, Verdict};
 
 /// The bytes of a key: 32 hex digits.
 const KEY: usize = 32;
@@ -118,27 +118,5 @@ impl Submit for KafkaProducer {
         // A client that is destroyed while the process ends would use what is gone.
         let over = tokio::time::timeout(ANSWER_WITHIN, self.ended.wait()).await;
         over.map_err(|_| SinkError::unavailable("the client does not end"))
-    }
-}
-
-pub(super) struct KafkaAcks {
-    pub(super) outbox: Arc<KafkaInFlight>,
-    pub(super) memory: ReconnectState,
-}
-
-#[async_trait]
-impl Verdicts for KafkaAcks {
-    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        self.outbox.wait().await;
-        let verdicts = self.outbox.take();
-        if !verdicts.is_empty() {
-            return Ok(verdicts);
-        }
-        let silent = || SinkError::unavailable("the client said nothing");
-        Err(self.memory.keep_fatal_error(self.outbox.ending().unwrap_or_else(silent)))
-    }
-
-    fn health(&self) -> Result<(), SinkError> {
-        self.outbox.health()
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::batch_refusal::{BatchRefusals, Plan, RefusalScope};
 use super::latency::LatencyTuning;
-use super::topic::Topic;
 use super::topic_settings::TopicSettings;
 use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind};
 
@@ -56,15 +55,20 @@ impl ReconnectState {
 
     /// The brokers have answered for `topic`. Whether its opening should have been another one; how long records
     /// are gathered is the sink's choice only without a `linger` of the user's.
-    pub(super) fn learn_latency(&self, topic: &Topic, linger: Option<Duration>) -> bool {
+    pub(super) fn learn_latency(
+        &self,
+        round_trip: Duration,
+        partitions: NonZeroU32,
+        linger: Option<Duration>,
+    ) -> bool {
         let mut remembered = self.lock();
-        let mut distance = remembered.distance.after(topic.round_trip, topic.partitions);
+        let mut distance = remembered.distance.after(round_trip, partitions);
         if linger.is_some() {
             distance.linger = remembered.distance.linger;
         }
         let changes = distance != remembered.distance;
         if changes {
-            let (away, clients) = (topic.round_trip.as_millis(), distance.clients);
+            let (away, clients) = (round_trip.as_millis(), distance.clients);
             let gathered = linger.unwrap_or(distance.linger).as_millis();
             tracing::info!(
                 "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"

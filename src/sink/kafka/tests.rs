@@ -40,7 +40,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     };
     let partitions = partitions.and_then(NonZeroU32::new);
     let mut findings = Diagnostics::default();
-    let settings = config::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut findings);
+    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut findings);
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),

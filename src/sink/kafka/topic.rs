@@ -1,20 +1,7 @@
-//! Looks at the topic: whether it is there, and whether the leaders of its partitions are reached. A record goes to
-//! the leader of its partition, at the address that this broker advertises, whichever broker was asked before.
+//! Describes a topic as the brokers do.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
-
-use rdkafka::error::KafkaError;
-use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::producer::Producer;
-use rdkafka::types::RDKafkaErrorCode as Code;
-
-use super::classify;
-use super::connection::Client;
-use super::names::Names;
-use crate::display::one_line;
-use crate::sink::SinkError;
+use std::time::Duration;
 
 /// What a look found.
 #[derive(Clone, Debug)]
@@ -42,97 +29,4 @@ pub(super) struct Leader {
     pub(super) address: String,
     /// One of its partitions.
     pub(super) partition: i32,
-}
-
-/// Why a look found nothing to go on with.
-pub(super) enum TopicLookupError {
-    /// The brokers say what is wrong.
-    Wrong(SinkError),
-    /// They say nothing.
-    NoAnswer(KafkaError),
-}
-
-/// Asks the brokers for the topic. Never creates it.
-pub(super) fn look(
-    client: &Client,
-    names: &Names,
-    pinned: Option<NonZeroU32>,
-    within: Duration,
-) -> Result<Topic, TopicLookupError> {
-    let asked = Instant::now();
-    let metadata =
-        client.client().fetch_metadata(Some(&names.topic), within).map_err(TopicLookupError::NoAnswer)?;
-    let round_trip = asked.elapsed();
-    if metadata.brokers().is_empty() {
-        // librdkafka now knows none, either (`reminder.rs`).
-        return Err(TopicLookupError::NoAnswer(KafkaError::MetadataFetch(Code::BrokerNotAvailable)));
-    }
-    let missing = || TopicLookupError::Wrong(classify::classify_error(Code::UnknownTopic, names));
-    let topic = metadata.topics().first().ok_or_else(missing)?;
-    if let Some(code) = topic.error() {
-        return Err(TopicLookupError::Wrong(classify::classify_error(code.into(), names)));
-    }
-    let partitions =
-        u32::try_from(topic.partitions().len()).ok().and_then(NonZeroU32::new).ok_or_else(missing)?;
-    match pinned {
-        Some(pinned) if pinned != partitions => {
-            Err(TopicLookupError::Wrong(SinkError::misconfigured(format!(
-                "the topic {} has {partitions} partitions, but event.partitions is {pinned}: make them the same",
-                names.topic
-            ))))
-        }
-        _ => Ok(described(&metadata, topic, partitions, round_trip)),
-    }
-}
-
-fn described(
-    metadata: &Metadata,
-    topic: &MetadataTopic,
-    partitions: NonZeroU32,
-    round_trip: Duration,
-) -> Topic {
-    let mut leaders = BTreeMap::new();
-    let mut leaderless = None;
-    for partition in topic.partitions() {
-        let broker = metadata.brokers().iter().find(|broker| broker.id() == partition.leader());
-        match broker {
-            Some(broker) => {
-                leaders.entry(broker.id()).or_insert_with(|| Leader {
-                    id: broker.id(),
-                    address: one_line(&format!("{}:{}", broker.host(), broker.port())).into_owned(),
-                    partition: partition.id(),
-                });
-            }
-            None => leaderless = leaderless.or(Some(partition.id())),
-        }
-    }
-    Topic {
-        partitions,
-        replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
-        brokers: metadata.brokers().len(),
-        round_trip,
-        leaders: leaders.into_values().collect(),
-        leaderless,
-    }
-}
-
-/// Whether the leader answers on a connection of this client. What it answers is no matter.
-pub(super) fn reaches(client: &Client, names: &Names, leader: &Leader, within: Duration) -> bool {
-    let asked = client.client().fetch_watermarks(&names.topic, leader.partition, within);
-    let Err(error) = asked else { return true };
-    // Codes of librdkafka itself say that nothing came back; and a broker that no longer leads was not asked.
-    let silent = [
-        Code::OperationTimedOut,
-        Code::TimedOutQueue,
-        Code::BrokerTransportFailure,
-        Code::AllBrokersDown,
-        Code::Resolve,
-        Code::SSL,
-        Code::Authentication,
-        Code::NodeUpdate,
-        Code::Fail,
-        Code::LeaderNotAvailable,
-        Code::BrokerNotAvailable,
-    ];
-    !error.rdkafka_error_code().is_some_and(|code| silent.contains(&code))
 }

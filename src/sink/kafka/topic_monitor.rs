@@ -12,12 +12,13 @@ use tokio::sync::oneshot;
 use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client::ANSWER_WITHIN;
-use super::connection::Client;
+use super::context::Client;
 use super::diagnosis::Diagnosis;
 use super::in_flight::{ClientError, KafkaInFlight};
 use super::names::Names;
 use super::permissions;
-use super::topic::{Leader, Topic, TopicLookupError, look, reaches};
+use super::topic::{Leader, Topic};
+use super::topic_lookup::{TopicLookupError, look, reaches};
 use crate::sink::SinkError;
 
 /// While nothing has been said, and between two questions.

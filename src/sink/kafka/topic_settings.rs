@@ -10,10 +10,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::client_threads::THREADS;
-use super::config::KafkaSettings;
 use super::latency::SHORTEST;
 use super::names::Names;
-use super::reconnect_state::ReconnectState;
+use super::settings::KafkaSettings;
 use super::topic::Topic;
 
 /// The brokers have answered for the topic: most answer this, too. The mock cluster of the unit tests does not.
@@ -34,16 +33,10 @@ pub(super) struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// Asks the brokers, unless they were asked a while ago. Who may not describe the topic's settings learns nothing.
-    pub(super) async fn of(settings: &Arc<KafkaSettings>, memory: &ReconnectState) -> Self {
-        if let Some(facts) = memory.facts() {
-            return facts;
-        }
+    /// Asks the brokers. Who may not describe the topic's settings learns nothing.
+    pub(super) async fn ask(settings: &Arc<KafkaSettings>) -> Self {
         let asked = timeout(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
-        // No answer is remembered as well: there are clusters that never answer such a thing.
-        let facts = asked.ok().flatten().unwrap_or_default();
-        memory.learn_facts(facts.clone());
-        facts
+        asked.ok().flatten().unwrap_or_default()
     }
 
     /// In a thread of its own: a client waits for its threads when it is dropped, as long as a name takes to be

@@ -2,12 +2,13 @@
 
 use super::ca_bundle;
 use super::client::{self, ClientSettings};
-use super::config::{KafkaConfig, KafkaSettings, KafkaTlsConfig, Mechanism, SaslConfig};
+use super::config::{KafkaConfig, KafkaTlsConfig, Mechanism, SaslConfig};
+use super::settings::KafkaSettings;
 use crate::secret::Secret;
 use crate::sink::factory::{BuildContext, Diagnostics};
 
 /// Checks a Kafka sink's table; what is wrong goes into `findings`. Touches no network.
-pub fn check(
+pub(super) fn check(
     config: &KafkaConfig,
     surroundings: &BuildContext,
     findings: &mut Diagnostics,

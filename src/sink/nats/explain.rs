@@ -9,11 +9,21 @@ use async_nats::{ConnectError, ConnectErrorKind, ServerAddr, ServerError};
 
 use super::port_probe::{Greeting, PortProbe, ProbeAddress};
 use super::settings::{Auth, NatsSettings};
-use super::stream::CheckedStream;
 use super::template::Subject;
 use crate::display::one_line;
 use crate::sink::{SinkContext, SinkError};
 use crate::tls::{self, TlsError, TlsOptions};
+
+/// What is known of the JetStream behind a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckedStream<'a> {
+    /// Its domain, where it is not the server's own.
+    pub(super) domain: Option<&'a str>,
+    /// The server has one of its own.
+    pub(super) offered: bool,
+    /// It has answered this process before.
+    pub(super) seen: bool,
+}
 
 /// What an error is told with: the settings, and the names of their options.
 #[derive(Clone, Debug)]
@@ -366,7 +376,7 @@ pub(super) mod testing {
     use crate::diagnostics::Diagnostics;
     use crate::sink::factory::BuildContext;
     use crate::sink::nats::config::NatsConfig;
-    use crate::sink::nats::settings::check;
+    use crate::sink::nats::validate::check;
 
     /// One for a sink that publishes to this subject.
     pub(in crate::sink::nats) fn explainer(subject: &str) -> Explainer {

@@ -14,11 +14,13 @@
 //! event, and a permission that is missing shows only after some were.
 
 mod acks;
+mod check;
 pub mod config;
 mod connection;
 mod explain;
 mod in_flight;
 mod open_backoff;
+mod opener;
 mod port_probe;
 mod producer;
 mod publish_ack;
@@ -28,174 +30,63 @@ mod stream;
 mod stream_config;
 mod subject_match;
 mod template;
+pub mod validate;
 
 use std::sync::Arc;
 
-use async_nats::jetstream::context::ContextBuilder;
-use async_nats::jetstream::stream::{Config, Info};
-use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::StreamExt;
-use tokio::time::timeout;
 
 use self::acks::NatsAcks;
-use self::connection::{ConnectionEnded, NatsConnection};
-use self::explain::Explainer;
-use self::open_backoff::OpenBackoff;
+use self::config::NatsConfig;
+pub use self::opener::NatsSink;
+use self::opener::{found, subscribe};
 use self::producer::{NatsProducer, ProducerShared};
 use self::settings::NatsSettings;
-use self::stream::CheckedStream;
+use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
-/// The NATS sink.
-pub struct NatsSink {
-    settings: Arc<NatsSettings>,
-    context: SinkContext,
-    explainer: Explainer,
-    holding: Arc<OpenBackoff>,
-    /// JetStream has told about the stream.
-    seen: bool,
-    /// Servers that a cluster told us of: where the configured ones are away, one of these may be there.
-    discovered: Vec<String>,
-    previous: Option<ConnectionEnded>,
-    /// What was warned of already.
-    warned: Vec<String>,
+/// The kind `nats`.
+#[derive(Debug)]
+pub struct NatsKind;
+
+impl SinkKind for NatsKind {
+    const NAME: &'static str = "nats";
+
+    type Config = NatsConfig;
+
+    fn check(
+        config: NatsConfig,
+        surroundings: &BuildContext,
+        findings: &mut Diagnostics,
+    ) -> Option<Arc<dyn SinkFactory>> {
+        validate::check(&config, surroundings, findings)
+            .map(|settings| Arc::new(settings) as Arc<dyn SinkFactory>)
+    }
 }
 
-impl NatsSink {
-    /// Touches nothing yet.
-    pub fn new(settings: NatsSettings, context: SinkContext) -> Self {
-        let settings = Arc::new(settings);
-        let subject = settings.subject.bind(&context);
-        let explainer = Explainer::new(Arc::clone(&settings), context.clone(), subject);
-        let holding = Arc::new(OpenBackoff::new());
-        Self {
-            settings,
-            context,
-            explainer,
-            holding,
-            seen: false,
-            discovered: Vec::new(),
-            previous: None,
-            warned: Vec::new(),
-        }
+impl SinkFactory for NatsSettings {
+    fn build(&self, context: SinkContext) -> Box<dyn Sink> {
+        Box::new(NatsSink::new(self.clone(), context))
     }
 
-    async fn connect(&mut self) -> Result<NatsConnection, SinkError> {
-        if let Some(previous) = &mut self.previous {
-            previous.wait().await;
-        }
-        let name = format!("atdata-bridge {}", self.context.connection_id);
-        let (ended, connection) = connection::start(&self.settings, &self.explainer, &name, self.servers())?;
-        self.previous = Some(ended);
-        let connection = connection.await?;
-        self.discovered = discovered(&connection.client, self.settings.tls.required);
-        Ok(connection)
-    }
-
-    /// The configured servers in any order, then those that they told us of.
-    fn servers(&self) -> Vec<String> {
-        let mut servers = self.settings.servers.clone();
-        fastrand::shuffle(&mut servers);
-        let others = self.discovered.iter().filter(|server| !self.settings.servers.contains(server));
-        servers.extend(others.cloned());
-        servers
-    }
-
-    fn jetstream(&self, client: Client) -> async_nats::jetstream::Context {
-        let builder = ContextBuilder::new().timeout(self.settings.timeout);
-        match &self.settings.domain {
-            Some(domain) => builder.domain(domain).build(client),
-            None => builder.build(client),
-        }
-    }
-
-    /// The stream, if it exists; checked.
-    async fn look_up(
-        &mut self,
-        connection: &mut NatsConnection,
-        name: &str,
-    ) -> Result<Option<Info>, SinkError> {
-        let jetstream = self.jetstream(connection.client.clone());
-        let offered = connection.client.server_info().jetstream;
-        let known = CheckedStream { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
-        let look = stream::look_up(&jetstream, name, &self.explainer, known);
-        let info = connection.unless_in_trouble(look).await?;
-        self.seen = true;
-        if let Some(info) = &info {
-            stream::verify(&info.config, &self.explainer)?;
-        }
-        Ok(info)
-    }
-
-    /// The stream, made if it is missing and may be.
-    async fn find_or_make(&mut self, connection: &mut NatsConnection, name: &str) -> Result<Info, SinkError> {
-        if let Some(info) = self.look_up(connection, name).await? {
-            return Ok(info);
-        }
-        let wanted = self.settings.create.as_ref().ok_or_else(|| self.explainer.no_stream(name))?;
-        let jetstream = self.jetstream(connection.client.clone());
-        let making = stream::create(&jetstream, name, wanted, &self.explainer);
-        let info = connection.unless_in_trouble(making).await?;
-        tracing::info!(sink = self.context.sink, "made stream {name}");
-        Ok(info)
-    }
-
-    /// Logs what `check` warns of, at each opening; what was said at the one before is known.
-    fn warn(&mut self, warnings: Vec<String>) {
-        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
-            tracing::warn!(sink = self.context.sink, "{warning}");
-        }
-        self.warned = warnings;
-    }
-
-    /// What there is to warn of: of the server, and of the stream that is there or will be made.
-    fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<String> {
-        let max_body = self.context.max_body;
-        let of_server = stream::payload_warning(client.server_info().max_payload, max_body);
-        let of_stream = stream
-            .map(|(config, consumers)| stream::warnings(config, consumers, max_body))
-            .unwrap_or_default();
-        of_stream.into_iter().chain(of_server).collect()
-    }
-
-    /// Without a stream to ask for, the way to the server and back is tried.
-    async fn try_the_way(
-        &self,
-        connection: &mut NatsConnection,
-        inbox: &str,
-        answers: &mut Subscriber,
-    ) -> Result<(), SinkError> {
-        let client = connection.client.clone();
-        let way = async {
-            let sent = client.publish(format!("{inbox}.open"), Bytes::new()).await;
-            sent.map_err(|error| SinkError::unavailable("the NATS client has ended").caused_by(error))?;
-            let back = timeout(self.settings.timeout, answers.next()).await;
-            let silent = "the NATS server does not send back what is published to the inbox";
-            back.ok().flatten().map(|_| ()).ok_or_else(|| SinkError::unavailable(silent))
+    fn destination(&self) -> Option<SinkDestination> {
+        let mut servers = self.servers.clone();
+        servers.sort_unstable();
+        servers.dedup();
+        let servers = servers.join(", ");
+        let place = match &self.stream {
+            Some(stream) => format!("the subject {} of stream {stream} at {servers}", self.subject),
+            None => format!("the subject {} at {servers}", self.subject),
         };
-        connection.unless_in_trouble(way).await
+        Some(SinkDestination { place, option: "subject" })
     }
-}
 
-/// The other servers of the cluster, as far as the server names them.
-fn discovered(client: &Client, tls: bool) -> Vec<String> {
-    let scheme = if tls { "tls" } else { "nats" };
-    client.server_info().connect_urls.iter().map(|address| format!("{scheme}://{address}")).collect()
-}
-
-/// What warnings are made of.
-fn found(info: &Info) -> (&Config, Option<usize>) {
-    (&info.config, Some(info.state.consumer_count))
-}
-
-async fn subscribe(client: &Client) -> Result<(String, Subscriber), SinkError> {
-    let inbox = client.new_inbox();
-    let subscribed = client.subscribe(format!("{inbox}.*")).await;
-    let subscriber = subscribed
-        .map_err(|error| SinkError::misconfigured("can't subscribe to the inbox").caused_by(error))?;
-    Ok((inbox, subscriber))
+    fn keeps(&self) -> Result<(), &'static str> {
+        match self.stream {
+            Some(_) => Ok(()),
+            None => Err("core NATS keeps nothing for who listens later"),
+        }
+    }
 }
 
 #[async_trait]
@@ -236,34 +127,6 @@ impl Sink for NatsSink {
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        let mut connection = self.connect().await?;
-        let (inbox, mut subscriber) = subscribe(&connection.client).await?;
-        let server = connection.client.server_info();
-        let mut lines =
-            vec![format!("connected to nats-server {} at {}:{}", server.version, server.host, server.port)];
-        let client = connection.client.clone();
-        let warnings = match self.settings.stream.clone() {
-            None => {
-                self.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
-                self.warnings(&client, None)
-            }
-            Some(name) => match self.look_up(&mut connection, &name).await? {
-                Some(info) => {
-                    stream::has_room(&info)?;
-                    lines.push(stream::describe(&info));
-                    self.warnings(&client, Some(found(&info)))
-                }
-                None => {
-                    let create = self.settings.create.as_ref();
-                    let wanted = create.ok_or_else(|| self.explainer.no_stream(&name))?;
-                    let config = wanted.config(&name, self.explainer.subject().pattern());
-                    stream::verify(&config, &self.explainer)?;
-                    lines.push(format!("stream {name} does not exist yet and will be made"));
-                    self.warnings(&client, Some((&config, None)))
-                }
-            },
-        };
-        lines.extend(warnings.into_iter().map(|text| format!("warning: {text}")));
-        Ok(lines)
+        check::check(self).await
     }
 }

@@ -12,7 +12,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::config::StreamConfig;
-use super::explain::Explainer;
+use super::explain::{CheckedStream, Explainer};
 use super::subject_match;
 use crate::display::one_line;
 use crate::sink::SinkError;
@@ -76,17 +76,6 @@ pub(super) async fn create(
     }
 }
 
-/// What is known of the JetStream behind a server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CheckedStream<'a> {
-    /// Its domain, where it is not the server's own.
-    pub(super) domain: Option<&'a str>,
-    /// The server has one of its own.
-    pub(super) offered: bool,
-    /// It has answered this process before.
-    pub(super) seen: bool,
-}
-
 fn api_error(name: &str, code: usize, refusal: &dyn Display) -> SinkError {
     let said = refusal.to_string();
     let message = format!("JetStream on stream {name}: {}", one_line(&said));
@@ -110,7 +99,7 @@ fn not_made(name: &str, code: usize, refusal: &dyn Display, explainer: &Explaine
     let needs_operator = ["replicas", "insufficient", "resource", "suitable peers"];
     match needs_operator.iter().any(|word| said.contains(word)) {
         true => SinkError::misconfigured(said),
-        false => SinkError { kind: error.kind, ..SinkError::unavailable(said) },
+        false => error.with_message(said),
     }
 }
 

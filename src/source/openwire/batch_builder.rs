@@ -27,7 +27,7 @@ impl BatchBuilder {
     }
 
     /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
-    /// the reason: it must end in the dead letters, not the session (`activemq.md` 3.9).
+    /// the reason: it must end in the dead letters, not the session (`protocols.md §3.9`).
     ///
     /// # Errors
     /// The body is too large.

@@ -1,4 +1,4 @@
-//! What both sides say before a queue is consumed (`activemq.md` 3.6, 3.7).
+//! What both sides say before a queue is consumed (`protocols.md §3.6`, 3.7).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Keeps the broker reading its store. On a backlog ActiveMQ reads a few hundred messages and then nothing
-//! more until it hears of an acknowledgement, however wide the window is (`activemq.md` 3.11), and a sink far
+//! more until it hears of an acknowledgement, however wide the window is (`protocols.md §3.11`), and a sink far
 //! away takes its time. A DELIVERED ack is heard as one, and removes nothing. It also widens the window by its
 //! count (3.8), so its count is 0: the prefetch stays the exact bound of what is un-acked.
 //!
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// ActiveMQ's side (`activemq.md` 3.11): a backlog without end, of which it reads a page when it hears of an
+    /// ActiveMQ's side (`protocols.md §3.11`): a backlog without end, of which it reads a page when it hears of an
     /// acknowledgement; and what is on the way both ways.
     struct CreditScript {
         paging: PrefetchCredit,

@@ -1,5 +1,5 @@
 //! One OpenWire session without I/O: both sides' wire formats, the login, one consumer, dispatches and
-//! acknowledgements of ranges, signs of life, a goodbye that the broker confirms (`activemq.md` 3.6). What D2
+//! acknowledgements of ranges, signs of life, a goodbye that the broker confirms (`protocols.md §3.6`). What D2
 //! says of STOMP holds here: no response to an acknowledgement, and any error ends the session.
 
 use std::sync::Arc;
@@ -216,7 +216,7 @@ impl OpenWireSession {
             (Command::MessageDispatch(dispatch), OpenWireStage::Active) => {
                 self.on_dispatch(dispatch, frame, now, arrivals, progress)
             }
-            // Messages may come before the response, and are as good as it (`activemq.md` 3.6).
+            // Messages may come before the response, and are as good as it (`protocols.md §3.6`).
             (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing) => {
                 self.activate(now, progress);
                 self.on_dispatch(dispatch, frame, now, arrivals, progress)

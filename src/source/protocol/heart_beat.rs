@@ -22,7 +22,7 @@ impl HeartBeat {
 
     /// STOMP's: we promised a byte every `ours`, the broker one every `theirs`; `None` is no promise. Sent at
     /// half the interval, since ActiveMQ gives no grace by default; judged at twice, since the gap between
-    /// its bytes can reach twice the interval (`activemq.md` 1.8).
+    /// its bytes can reach twice the interval (`protocols.md §1.8`).
     pub fn with_intervals(now: Instant, ours: Option<Duration>, theirs: Option<Duration>) -> Self {
         let send_every = ours.map(|every| every / 2);
         Self { send_every, silence: theirs.map(twice), ..Self::off(now) }
@@ -30,7 +30,7 @@ impl HeartBeat {
 
     /// OpenWire's: both sides have agreed to take the other for dead after `inactivity`. Sent at a third of
     /// it, as the broker does; judged at twice, before which the broker never judges either, but not before
-    /// its first beat is due, a third after the agreed `delay` (`activemq.md` 3.7).
+    /// its first beat is due, a third after the agreed `delay` (`protocols.md §3.7`).
     pub fn with_inactivity(now: Instant, inactivity: Duration, delay: Duration) -> Self {
         let silence = twice(inactivity).max(delay + inactivity);
         Self { send_every: Some(inactivity / 3), silence: Some(silence), ..Self::off(now) }

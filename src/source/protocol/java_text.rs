@@ -30,7 +30,7 @@ pub fn write_java(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Repairs CESU-8: brokers before 5.18.6 and 6.1.4 pass on Java's modified UTF-8, in which a character
-/// beyond U+FFFF is a pair of three-byte surrogates, and U+0000 is `C0 80` (AMQ-8398; `activemq.md` 0.10).
+/// beyond U+FFFF is a pair of three-byte surrogates, and U+0000 is `C0 80` (AMQ-8398; `protocols.md §0.10`).
 /// `None` when the text is UTF-8 already, or is neither.
 pub fn repair_cesu8(text: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(text).err()?;

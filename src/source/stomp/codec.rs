@@ -16,7 +16,7 @@ pub type StompDecoder = framing::FrameDecoder<StompScanner>;
 /// Why bytes are no STOMP frame.
 pub type StompDecodeError = framing::DecodeError<StompErrorKind>;
 
-/// What is refused. ActiveMQ limits only what it reads, not what it sends (`activemq.md` 1.7).
+/// What is refused. ActiveMQ limits only what it reads, not what it sends (`protocols.md §1.7`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StompLimits {
     /// Bytes in one line of the head.

@@ -57,7 +57,7 @@ impl StompCommand {
 }
 
 /// How header values are escaped. ActiveMQ leaves `CONNECTED`, and an `ERROR` that answers `CONNECT`,
-/// unescaped in every version (`activemq.md` 1.2): read those with [`Escapes::None`].
+/// unescaped in every version (`protocols.md §1.2`): read those with [`Escapes::None`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escapes {
     /// Version 1.0, `CONNECT` and `CONNECTED`.

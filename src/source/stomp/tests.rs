@@ -238,7 +238,7 @@ fn another_virtual_host_is_named_if_there_is_one() {
     assert!(talk.said().contains("\nhost:/atdata\n"));
 }
 
-/// As ActiveMQ answers to a consumer that its policy has removed (`activemq.md` 1.11).
+/// As ActiveMQ answers to a consumer that its policy has removed (`protocols.md §1.11`).
 #[test]
 fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
     let unsubscribe = "UNSUBSCRIBE\nid:0\nreceipt:unsubscribed\n\n\0\n";

@@ -348,7 +348,8 @@ async fn at_a_faulty_broker(protocol: Protocol, faults: Faults, id: &str) {
         .set("SOURCE__HEART_BEAT", "1s")
         .set("SOURCE__BACKOFF__INITIAL", "20s")
         .set("SOURCE__BACKOFF__MAX", "20s");
-    Planted::new(setup).unseen_by_check().shows(id).await;
+    // The broker may not have read the acknowledgement of the event that came.
+    Planted::new(setup).unseen_by_check().exits(76).shows(id).await;
     assert_eq!(simulator.stats().total().dead, 0);
 }
 

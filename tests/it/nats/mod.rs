@@ -15,7 +15,7 @@ use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::nats::NatsSink;
 use atdata_bridge::sink::nats::config::NatsConfig;
-use atdata_bridge::sink::nats::settings::check;
+use atdata_bridge::sink::nats::validate::check;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Verdict};
 use bytes::Bytes;
 

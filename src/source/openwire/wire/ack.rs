@@ -1,4 +1,4 @@
-//! Acknowledgements (`activemq.md` 3.8).
+//! Acknowledgements (`protocols.md §3.8`).
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What a message carries: the bytes of its body out of the content on the wire (`activemq.md` 3.5, "Bodies").
+//! What a message carries: the bytes of its body out of the content on the wire (`protocols.md §3.5`, "Bodies").
 
 use bytes::Bytes;
 
@@ -175,7 +175,7 @@ mod tests {
         [&length.to_be_bytes()[..], bytes].concat()
     }
 
-    /// As a broker sent them (`activemq.md` 3.10).
+    /// As a broker sent them (`protocols.md §3.10`).
     #[test]
     fn bodies_as_activemq_writes_them() {
         let hello = hex("0000000568656c6c6f");

@@ -19,7 +19,7 @@ pub type OpenWireDecodeError = framing::DecodeError<OpenWireErrorKind>;
 /// the id of the message, and mostly the size of its body.
 const BESIDES_BODY: usize = 64 << 10;
 
-/// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`activemq.md` 3.6).
+/// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`protocols.md §3.6`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenWireLimits {
     /// Bytes in one body.
@@ -48,7 +48,7 @@ impl OpenWireLimits {
 /// One frame as it was read; the slice shares the read buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenWireFrame {
-    /// The type of its command (`activemq.md` 3.3); 0 for none.
+    /// The type of its command (`protocols.md §3.3`); 0 for none.
     pub kind: u8,
     /// The fields of its command: everything after the type.
     pub fields: Bytes,

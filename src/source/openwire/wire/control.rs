@@ -1,4 +1,4 @@
-//! What steers connections and consumers, and tells that something went wrong (`activemq.md` 3.5).
+//! What steers connections and consumers, and tells that something went wrong (`protocols.md §3.5`).
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 /// Characters kept of an exception's class or message.
 const LONGEST_SHOWN: usize = 500;
 
-/// An exception of the other side: text for people, never a type (`activemq.md` 3.9). Without control
+/// An exception of the other side: text for people, never a type (`protocols.md §3.9`). Without control
 /// characters, and not longer than 500 characters each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thrown {

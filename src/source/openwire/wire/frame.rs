@@ -1,4 +1,4 @@
-//! One frame and the command in it (`activemq.md` 3.5), read and written.
+//! One frame and the command in it (`protocols.md §3.5`), read and written.
 
 use super::ack::MessageAck;
 use super::codec::OpenWireFrame;
@@ -134,7 +134,7 @@ impl Command {
         reader.end().map(|()| command)
     }
 
-    /// Its type (`activemq.md` 3.3).
+    /// Its type (`protocols.md §3.3`).
     pub fn kind(&self) -> u8 {
         match self {
             Self::WireFormatInfo(_) => types::WIRE_FORMAT_INFO,
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(read(&wire), Received { command_id, response_required, command });
     }
 
-    /// The vectors of `activemq.md` 3.10: the first from ActiveMQ's own tests, the others as a broker takes them.
+    /// The vectors of `protocols.md §3.10`: the first from ActiveMQ's own tests, the others as a broker takes them.
     #[test]
     fn commands_as_activemq_writes_them() {
         let cache = vec![("CacheEnabled".to_owned(), Value::Bool(true))];

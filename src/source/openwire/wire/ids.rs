@@ -1,4 +1,4 @@
-//! Destinations and ids (`activemq.md` 3.4). Their texts are slices of the frame, as they came.
+//! Destinations and ids (`protocols.md §3.4`). Their texts are slices of the frame, as they came.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What sets up and ends connections, sessions, consumers and producers (`activemq.md` 3.5).
+//! What sets up and ends connections, sessions, consumers and producers (`protocols.md §3.5`).
 
 use bytes::Bytes;
 
@@ -58,7 +58,7 @@ impl BrokerInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// The connection id: any unique text. The same as a live connection's takes that one over
-    /// (`activemq.md` 3.6).
+    /// (`protocols.md §3.6`).
     pub connection: Bytes,
     /// The client id; brokers refuse a connection without one.
     pub client_id: Option<String>,
@@ -136,7 +136,7 @@ pub struct ConsumerInfo {
     /// What it consumes.
     pub destination: Destination,
     /// How many messages it wants to have un-acknowledged; exactly 1000 lets the broker's own policy replace
-    /// it (`activemq.md` 0.14).
+    /// it (`protocols.md §0.14`).
     pub prefetch: i32,
     /// Whether the broker may dispatch from a thread of its own.
     pub dispatch_async: bool,

@@ -1,4 +1,4 @@
-//! Messages, and how they are dispatched (`activemq.md` 3.5).
+//! Messages, and how they are dispatched (`protocols.md §3.5`).
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! The primitives of loose encoding (`activemq.md` 3.2): big-endian numbers, and lengths that are believed
+//! The primitives of loose encoding (`protocols.md §3.2`): big-endian numbers, and lengths that are believed
 //! only as far as there are bytes.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Maps of typed values: the properties of messages and of a wire format (`activemq.md` 3.2).
+//! Maps of typed values: the properties of messages and of a wire format (`protocols.md §3.2`).
 
 use std::fmt;
 
@@ -231,7 +231,7 @@ fn write_text(text: &str, writer: &mut FieldWriter<'_>) {
 mod tests {
     use super::*;
 
-    /// Written by a broker (`activemq.md` 3.10).
+    /// Written by a broker (`protocols.md §3.10`).
     #[test]
     fn properties_as_activemq_writes_them() {
         let raw = Bytes::from_static(b"\0\0\0\x01\0\x05label\x09\0\x0atext-ascii");

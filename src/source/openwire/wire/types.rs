@@ -1,4 +1,4 @@
-//! The types of frames, and of the objects in them (`activemq.md` 3.3). Those of messages and destinations are
+//! The types of frames, and of the objects in them (`protocols.md §3.3`). Those of messages and destinations are
 //! in the tables beside their names.
 
 pub(crate) const WIRE_FORMAT_INFO: u8 = 1;

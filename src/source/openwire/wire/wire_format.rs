@@ -1,4 +1,4 @@
-//! What both sides say first: which wire format they speak (`activemq.md` 3.6).
+//! What both sides say first: which wire format they speak (`protocols.md §3.6`).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the simulator answers in OpenWire, command by command (`activemq.md` 3.6 to 3.8).
+//! What the simulator answers in OpenWire, command by command (`protocols.md §3.6` to 3.8).
 
 mod client;
 mod faults;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reader::ConfigReader;
 use super::{endpoint, ids, login};
-use crate::diagnostics::unreadable;
+use crate::display::unreadable;
 use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, SourceTlsConfig};
 use crate::units::{Period, Size};
 

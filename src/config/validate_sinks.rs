@@ -1,7 +1,8 @@
 //! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind; and the table of a
 //! sink for the dead letters.
 
-use super::reader::{ConfigReader, join};
+use super::key_path::join;
+use super::reader::ConfigReader;
 use super::registry::SinkRegistry;
 use super::suggest::nearest;
 use super::{ids, variable};

@@ -1,0 +1,78 @@
+//! Gathers the lines that become durable together.
+
+use std::collections::HashMap;
+
+use super::name::FileSlot;
+
+/// The most buffer memory kept between groups.
+const KEPT_CAPACITY: usize = 4 << 20;
+
+/// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
+#[derive(Debug)]
+pub(crate) struct Group<T> {
+    parts: Vec<(FileSlot, Vec<u8>)>,
+    index: HashMap<FileSlot, usize>,
+    last: usize,
+    bytes: usize,
+    pub(super) tickets: Vec<T>,
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Self { parts: Vec::new(), index: HashMap::new(), last: 0, bytes: 0, tickets: Vec::new() }
+    }
+}
+
+impl<T> Group<T> {
+    /// Adds what `write` appends to the lines of `slot`; nothing, when it fails.
+    pub(crate) fn append<E>(
+        &mut self,
+        slot: FileSlot,
+        ticket: T,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let lines = self.lines(slot);
+        let before = lines.len();
+        if let Err(error) = write(lines) {
+            lines.truncate(before);
+            return Err(error);
+        }
+        let added = lines.len() - before;
+        self.bytes += added;
+        self.tickets.push(ticket);
+        Ok(())
+    }
+
+    fn lines(&mut self, slot: FileSlot) -> &mut Vec<u8> {
+        if self.parts.get(self.last).is_none_or(|(last, _)| *last != slot) {
+            self.last = *self.index.entry(slot).or_insert(self.parts.len());
+            if self.last == self.parts.len() {
+                self.parts.push((slot, Vec::new()));
+            }
+        }
+        &mut self.parts[self.last].1
+    }
+
+    /// The size of all lines.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The lines for each slot.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (FileSlot, &[u8])> {
+        self.parts
+            .iter()
+            .filter(|(_, lines)| !lines.is_empty())
+            .map(|(slot, lines)| (*slot, lines.as_slice()))
+    }
+
+    /// Empties it but keeps its buffers, unless they are large.
+    pub(super) fn clear(&mut self) {
+        if self.parts.iter().map(|(_, lines)| lines.capacity()).sum::<usize>() > KEPT_CAPACITY {
+            *self = Self::default();
+        }
+        self.parts.iter_mut().for_each(|(_, lines)| lines.clear());
+        self.tickets.clear();
+        self.bytes = 0;
+    }
+}

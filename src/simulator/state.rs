@@ -1,0 +1,116 @@
+//! Holds what all tasks of a simulator share.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::broker::{AlreadyConnected, ClientSessionId, SimulatedBroker};
+use super::config::{SimulatorConfig, SimulatorLogin};
+use super::faults::Faults;
+use super::stream::{Content, EventStream};
+
+/// See the module text.
+#[derive(Debug)]
+pub(crate) struct SimulatorState {
+    /// The broker's part of every id.
+    id: String,
+    logins: Vec<SimulatorLogin>,
+    broker: Mutex<SimulatedBroker>,
+    /// Marked whenever the broker may have something new for somebody.
+    changed: watch::Sender<()>,
+    pub(super) faults: watch::Sender<Faults>,
+    pub(super) cuts: watch::Sender<()>,
+}
+
+impl SimulatorState {
+    pub(crate) fn new(config: SimulatorConfig, address: SocketAddr) -> Self {
+        Self {
+            id: format!("ID:simulator-{}-{}", address.port(), now_ms()),
+            logins: config.logins,
+            broker: Mutex::new(SimulatedBroker::new(config.hold)),
+            changed: watch::Sender::new(()),
+            faults: watch::Sender::new(config.faults),
+            cuts: watch::Sender::new(()),
+        }
+    }
+
+    /// The broker's name in its messages.
+    pub(crate) fn name(&self) -> &'static str {
+        "simulator"
+    }
+
+    /// The broker's part of every message and ack id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The broker, for a look; use [`Shared::change`] where others may be concerned.
+    pub(crate) fn broker(&self) -> MutexGuard<'_, SimulatedBroker> {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the broker and wakes every connection.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut SimulatedBroker) -> T) -> T {
+        let outcome = change(&mut self.broker());
+        self.changed.send_replace(());
+        outcome
+    }
+
+    /// Who logs in with these.
+    pub(crate) fn login(&self, username: &str, password: &str) -> Option<&SimulatorLogin> {
+        self.logins.iter().find(|login| login.username == username && login.password.reveal() == password)
+    }
+
+    /// Opens a session, unless its client id is held or a fault pretends so.
+    pub(crate) fn connect(
+        &self,
+        client_id: Option<&str>,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Result<ClientSessionId, AlreadyConnected> {
+        let known = client_id.is_some_and(|client_id| self.broker().knows(client_id));
+        let refuse = known
+            && self.faults.send_if_modified(|faults| {
+                let refuse = faults.refuse_reconnects > 0;
+                faults.refuse_reconnects = faults.refuse_reconnects.saturating_sub(1);
+                refuse
+            });
+        self.change(|broker| match refuse {
+            true => Err(broker.refuse(peer)),
+            false => broker.connect(client_id, peer, now),
+        })
+    }
+
+    /// A new producer's stream.
+    pub(crate) fn stream(&self, namespace: &str, rate: Option<f64>, content: Content) -> Arc<EventStream> {
+        let producer = self.broker().next_producer();
+        Arc::new(EventStream {
+            producer,
+            namespace: namespace.to_owned(),
+            started_ms: now_ms(),
+            rate,
+            content,
+        })
+    }
+
+    /// Marked whenever the broker may have something new.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Marked whenever the faults change.
+    pub(crate) fn watch_faults(&self) -> watch::Receiver<Faults> {
+        self.faults.subscribe()
+    }
+
+    /// Marked when all connections are to end.
+    pub(crate) fn watch_cuts(&self) -> watch::Receiver<()> {
+        self.cuts.subscribe()
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

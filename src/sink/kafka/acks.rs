@@ -1,0 +1,31 @@
+//! Gives the verdicts that the delivery reports bring.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::in_flight::KafkaInFlight;
+use super::reconnect_state::ReconnectState;
+use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
+
+pub(super) struct KafkaAcks {
+    pub(super) outbox: Arc<KafkaInFlight>,
+    pub(super) memory: ReconnectState,
+}
+
+#[async_trait]
+impl Verdicts for KafkaAcks {
+    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+        self.outbox.wait().await;
+        let verdicts = self.outbox.take();
+        if !verdicts.is_empty() {
+            return Ok(verdicts);
+        }
+        let silent = || SinkError::unavailable("the client said nothing");
+        Err(self.memory.keep_fatal_error(self.outbox.ending().unwrap_or_else(silent)))
+    }
+
+    fn health(&self) -> Result<(), SinkError> {
+        self.outbox.health()
+    }
+}

@@ -1,0 +1,41 @@
+//! Checks for the verb `check` the server and the stream, publishes nothing and makes nothing.
+
+use super::opener::{NatsSink, found, subscribe};
+use super::stream;
+use crate::sink::SinkError;
+
+/// What is worth knowing of the server and the stream.
+///
+/// # Errors
+/// What would keep the sink from opening.
+pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<String>, SinkError> {
+    let mut connection = sink.connect().await?;
+    let (inbox, mut subscriber) = subscribe(&connection.client).await?;
+    let server = connection.client.server_info();
+    let mut lines =
+        vec![format!("connected to nats-server {} at {}:{}", server.version, server.host, server.port)];
+    let client = connection.client.clone();
+    let warnings = match sink.settings.stream.clone() {
+        None => {
+            sink.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
+            sink.warnings(&client, None)
+        }
+        Some(name) => match sink.look_up(&mut connection, &name).await? {
+            Some(info) => {
+                stream::has_room(&info)?;
+                lines.push(stream::describe(&info));
+                sink.warnings(&client, Some(found(&info)))
+            }
+            None => {
+                let create = sink.settings.create.as_ref();
+                let wanted = create.ok_or_else(|| sink.explainer.no_stream(&name))?;
+                let config = wanted.config(&name, sink.explainer.subject().pattern());
+                stream::verify(&config, &sink.explainer)?;
+                lines.push(format!("stream {name} does not exist yet and will be made"));
+                sink.warnings(&client, Some((&config, None)))
+            }
+        },
+    };
+    lines.extend(warnings.into_iter().map(|text| format!("warning: {text}")));
+    Ok(lines)
+}

@@ -1,0 +1,171 @@
+//! Connects to the server and finds the stream: what opening the sink and checking it have in common.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::stream::{Config, Info};
+use async_nats::{Client, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::connection::{self, ConnectionEnded, NatsConnection};
+use super::explain::{CheckedStream, Explainer};
+use super::open_backoff::OpenBackoff;
+use super::settings::NatsSettings;
+use super::stream;
+use crate::sink::{SinkContext, SinkError};
+
+/// The NATS sink.
+pub struct NatsSink {
+    pub(super) settings: Arc<NatsSettings>,
+    pub(super) context: SinkContext,
+    pub(super) explainer: Explainer,
+    pub(super) holding: Arc<OpenBackoff>,
+    /// JetStream has told about the stream.
+    pub(super) seen: bool,
+    /// Servers that a cluster told us of: where the configured ones are away, one of these may be there.
+    pub(super) discovered: Vec<String>,
+    pub(super) previous: Option<ConnectionEnded>,
+    /// What was warned of already.
+    pub(super) warned: Vec<String>,
+}
+
+impl NatsSink {
+    /// Touches nothing yet.
+    pub fn new(settings: NatsSettings, context: SinkContext) -> Self {
+        let settings = Arc::new(settings);
+        let subject = settings.subject.bind(&context);
+        let explainer = Explainer::new(Arc::clone(&settings), context.clone(), subject);
+        let holding = Arc::new(OpenBackoff::new());
+        Self {
+            settings,
+            context,
+            explainer,
+            holding,
+            seen: false,
+            discovered: Vec::new(),
+            previous: None,
+            warned: Vec::new(),
+        }
+    }
+
+    pub(super) async fn connect(&mut self) -> Result<NatsConnection, SinkError> {
+        if let Some(previous) = &mut self.previous {
+            previous.wait().await;
+        }
+        let name = format!("atdata-bridge {}", self.context.connection_id);
+        let (ended, connection) = connection::start(&self.settings, &self.explainer, &name, self.servers())?;
+        self.previous = Some(ended);
+        let connection = connection.await?;
+        self.discovered = discovered(&connection.client, self.settings.tls.required);
+        Ok(connection)
+    }
+
+    /// The configured servers in any order, then those that they told us of.
+    fn servers(&self) -> Vec<String> {
+        let mut servers = self.settings.servers.clone();
+        fastrand::shuffle(&mut servers);
+        let others = self.discovered.iter().filter(|server| !self.settings.servers.contains(server));
+        servers.extend(others.cloned());
+        servers
+    }
+
+    fn jetstream(&self, client: Client) -> async_nats::jetstream::Context {
+        let builder = ContextBuilder::new().timeout(self.settings.timeout);
+        match &self.settings.domain {
+            Some(domain) => builder.domain(domain).build(client),
+            None => builder.build(client),
+        }
+    }
+
+    /// The stream, if it exists; checked.
+    pub(super) async fn look_up(
+        &mut self,
+        connection: &mut NatsConnection,
+        name: &str,
+    ) -> Result<Option<Info>, SinkError> {
+        let jetstream = self.jetstream(connection.client.clone());
+        let offered = connection.client.server_info().jetstream;
+        let known = CheckedStream { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
+        let look = stream::look_up(&jetstream, name, &self.explainer, known);
+        let info = connection.unless_in_trouble(look).await?;
+        self.seen = true;
+        if let Some(info) = &info {
+            stream::verify(&info.config, &self.explainer)?;
+        }
+        Ok(info)
+    }
+
+    /// The stream, made if it is missing and may be.
+    pub(super) async fn find_or_make(
+        &mut self,
+        connection: &mut NatsConnection,
+        name: &str,
+    ) -> Result<Info, SinkError> {
+        if let Some(info) = self.look_up(connection, name).await? {
+            return Ok(info);
+        }
+        let wanted = self.settings.create.as_ref().ok_or_else(|| self.explainer.no_stream(name))?;
+        let jetstream = self.jetstream(connection.client.clone());
+        let making = stream::create(&jetstream, name, wanted, &self.explainer);
+        let info = connection.unless_in_trouble(making).await?;
+        tracing::info!(sink = self.context.sink, "made stream {name}");
+        Ok(info)
+    }
+
+    /// Logs what `check` warns of, at each opening; what was said at the one before is known.
+    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            tracing::warn!(sink = self.context.sink, "{warning}");
+        }
+        self.warned = warnings;
+    }
+
+    /// What there is to warn of: of the server, and of the stream that is there or will be made.
+    pub(super) fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<String> {
+        let max_body = self.context.max_body;
+        let of_server = stream::payload_warning(client.server_info().max_payload, max_body);
+        let of_stream = stream
+            .map(|(config, consumers)| stream::warnings(config, consumers, max_body))
+            .unwrap_or_default();
+        of_stream.into_iter().chain(of_server).collect()
+    }
+
+    /// Without a stream to ask for, the way to the server and back is tried.
+    pub(super) async fn try_the_way(
+        &self,
+        connection: &mut NatsConnection,
+        inbox: &str,
+        answers: &mut Subscriber,
+    ) -> Result<(), SinkError> {
+        let client = connection.client.clone();
+        let way = async {
+            let sent = client.publish(format!("{inbox}.open"), Bytes::new()).await;
+            sent.map_err(|error| SinkError::unavailable("the NATS client has ended").caused_by(error))?;
+            let back = timeout(self.settings.timeout, answers.next()).await;
+            let silent = "the NATS server does not send back what is published to the inbox";
+            back.ok().flatten().map(|_| ()).ok_or_else(|| SinkError::unavailable(silent))
+        };
+        connection.unless_in_trouble(way).await
+    }
+}
+
+/// The other servers of the cluster, as far as the server names them.
+fn discovered(client: &Client, tls: bool) -> Vec<String> {
+    let scheme = if tls { "tls" } else { "nats" };
+    client.server_info().connect_urls.iter().map(|address| format!("{scheme}://{address}")).collect()
+}
+
+/// What warnings are made of.
+pub(super) fn found(info: &Info) -> (&Config, Option<usize>) {
+    (&info.config, Some(info.state.consumer_count))
+}
+
+pub(super) async fn subscribe(client: &Client) -> Result<(String, Subscriber), SinkError> {
+    let inbox = client.new_inbox();
+    let subscribed = client.subscribe(format!("{inbox}.*")).await;
+    let subscriber = subscribed
+        .map_err(|error| SinkError::misconfigured("can't subscribe to the inbox").caused_by(error))?;
+    Ok((inbox, subscriber))
+}

@@ -1,0 +1,80 @@
+//! Checks that every citation in code and documents leads somewhere: an invariant (`I2`), a decision (`D4`), a section
+//! of docs/protocols.md (`protocols.md §3.5`).
+
+use std::collections::BTreeSet;
+
+use crate::files::{below, text};
+
+/// `I` or `D` and a number, where it stands as a word of its own.
+fn numbered(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !(letter.is_alphanumeric() || "_-.".contains(letter)));
+    let is_citation = |word: &&str| {
+        let number = word.strip_prefix(['I', 'D']);
+        number.is_some_and(|number| {
+            (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    words.map(|word| word.trim_end_matches('.')).filter(is_citation).map(str::to_owned).collect()
+}
+
+/// The sections of protocols.md that a text names.
+fn sections(text: &str) -> BTreeSet<String> {
+    let cited = text.match_indices("protocols.md §").map(|(at, found)| &text[at + found.len()..]);
+    let number = |rest: &str| {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
+        rest[..end].trim_end_matches('.').to_owned()
+    };
+    cited.map(number).collect()
+}
+
+/// What may be cited: the invariants of ARCHITECTURE.md and the pages of docs/decisions.
+fn known() -> BTreeSet<String> {
+    let architecture = text("ARCHITECTURE.md");
+    let invariants = architecture.match_indices("**I").map(|(at, _)| &architecture[at + 2..]);
+    let invariants = invariants.filter_map(|rest| rest.split_once("** ")).map(|(name, _)| name.to_owned());
+    let decisions = below("docs/decisions", &[".md"]).into_iter().filter_map(|page| {
+        let text = text(&page);
+        Some(text.lines().next()?.strip_prefix("# ")?.split_once(':')?.0.to_owned())
+    });
+    invariants.chain(decisions).collect()
+}
+
+/// The sections of docs/protocols.md.
+fn known_sections() -> BTreeSet<String> {
+    let text = text("docs/protocols.md");
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .filter_map(|line| Some(line.trim_start_matches('#').split_whitespace().next()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_citation_leads_somewhere() {
+    let (known, known_sections) = (known(), known_sections());
+    let mut faults = Vec::new();
+    for file in below("", &[".rs", ".md", ".sh", ".toml"]) {
+        // This file names what is not there.
+        if file.starts_with("tests/repository/") {
+            continue;
+        }
+        let text = text(&file);
+        faults.extend(numbered(&text).difference(&known).map(|name| format!("{file} cites {name}")));
+        faults.extend(
+            sections(&text)
+                .difference(&known_sections)
+                .map(|name| format!("{file} cites protocols.md §{name}")),
+        );
+        if text.contains(concat!("active", "mq.md")) {
+            faults.push(format!("{file} cites a page that is not in the repository"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn citations_are_recognised() {
+    let found = |text: &str| numbered(text).into_iter().collect::<Vec<_>>();
+    assert_eq!(found("as in I2, (D14) and `D4`. Not ID5, I, D123 or X1"), ["D14", "D4", "I2"]);
+    assert_eq!(sections("see `protocols.md §3.5`.").into_iter().collect::<Vec<_>>(), ["3.5"]);
+    assert!(known().contains("I1") && known().contains("D1"), "{:?}", known());
+}

@@ -1,0 +1,16 @@
+//! Checks that the repository has the shape that its documents claim: the order of imports, the files of a sink, and
+//! everything that a document or a comment points to. Starts nothing.
+
+#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy.toml's leave for tests does not reach the functions that tests share"
+)]
+
+mod citations;
+mod files;
+mod imports;
+mod links;
+mod sinks;
