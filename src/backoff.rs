@@ -1,4 +1,4 @@
-//! How long to wait before the next try: exponential, with full jitter, bounded.
+//! Computes how long to wait before the next try: exponential, with full jitter, bounded.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Default for BackoffConfig {
     }
 }
 
-/// The state of one series of retries.
+/// The state of one series of retries: how many tries have failed since the last success.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     config: BackoffConfig,
@@ -32,19 +32,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with no failure seen.
+    /// Starts a series of retries in which no try has failed yet.
     pub fn new(config: BackoffConfig) -> Self {
         Self { config, failures: 0 }
     }
 
-    /// The wait before the next try; each call counts one more failure.
+    /// Returns the wait before the next try, and counts one more failure.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.config.initial.0.saturating_mul(1 << self.failures.min(20)).min(self.config.max.0);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Forgets the failures: the last try succeeded.
+    /// Forgets all failures, because the last try succeeded.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

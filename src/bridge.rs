@@ -1,5 +1,6 @@
-//! Checked settings into a running bridge: one subscription for all sinks, or one for each (D8), each with
-//! its own source, ledger, lanes and share of the memory; one dead-letter store, one board of states for all.
+//! Turns checked settings into a running bridge. There is one subscription for all sinks, or one for each
+//! (D8). Each subscription has its own source, ack tracker, sink workers and share of the memory. All share
+//! one dead-letter store and one status registry.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,51 +28,52 @@ use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
 use crate::telemetry::status::StatusRegistry;
 
-/// A bridge that has not started yet.
+/// A bridge that has not started yet; [`Bridge::run`] starts it.
 pub struct Bridge {
     settings: Settings,
     telemetry: Arc<Telemetry>,
 }
 
 impl Bridge {
-    /// Touches nothing yet.
+    /// Makes a bridge from checked settings; opens no connection and no file.
     pub fn new(settings: Settings) -> Self {
         let origins = Arc::clone(&settings.origins);
         let states = StatusRegistry::annotated_by(move |text| origins.annotate(text));
         Self { settings, telemetry: Arc::new(Telemetry { states, ..Telemetry::default() }) }
     }
 
-    /// What it counts, and which part is in which state, while it runs and after.
+    /// The counters of the bridge and the status of its parts, while it runs and after.
     pub fn telemetry(&self) -> Arc<Telemetry> {
         Arc::clone(&self.telemetry)
     }
 
-    /// Runs until `drain` is cancelled and everything taken is settled and acknowledged; how sure that is, the
-    /// broker has said to all subscriptions, or not. Dropping the future abandons: what is not acknowledged comes again.
+    /// Runs until `drain` is cancelled and every event taken is settled and acknowledged. Answers whether the
+    /// broker has confirmed the acknowledgements of all subscriptions. Dropping the future abandons the rest:
+    /// events that are not acknowledged come again.
     ///
     /// # Errors
-    /// A fault in the bridge itself, the first of them; never the trouble of a broker or sink, which is
-    /// waited out.
+    /// The first error of the bridge itself. An error of a broker or a sink is never returned: the bridge
+    /// waits until it passes.
     pub async fn run(self, drain: CancellationToken) -> Result<Disconnect, PipelineError> {
         let store = dead_letter_store(&self.settings);
         let queues: Vec<_> =
             self.settings.subscriptions.iter().map(|subscription| subscription.source.queue()).collect();
         let budgets = Shares::new(self.settings.max_in_flight, &queues);
-        // Before anything is consumed, and as long as this future lives.
+        // Health answers before anything is consumed, and as long as this future lives.
         let _admin = self.admin(&budgets).await;
         let telemetry = self.telemetry();
-        let mut pumps = JoinSet::new();
+        let mut dispatchers = JoinSet::new();
         for parts in self.pipelines(&store, &budgets) {
-            pumps.spawn(pipeline::run(parts, drain.clone()));
+            dispatchers.spawn(pipeline::run(parts, drain.clone()));
         }
         telemetry.states.complete();
         let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.states.clone())));
-        let mut goodbye = Disconnect::Confirmed;
+        let mut disconnect = Disconnect::Confirmed;
         let mut reader_gone = None;
-        while let Some(ended) = pumps.join_next().await {
+        while let Some(ended) = dispatchers.join_next().await {
             match ended.map_err(|error| PipelineError::LaneEnded("pump".to_owned(), error.to_string()))? {
-                Ok(ended) => goodbye = goodbye.max(ended),
-                // The others are drained: what their sinks hold is to be acknowledged.
+                Ok(ended) => disconnect = disconnect.max(ended),
+                // Drains the other subscriptions, so that the events which their sinks hold are acknowledged.
                 Err(gone @ PipelineError::ReaderGone(_)) => {
                     drain.cancel();
                     reader_gone = Some(gone);
@@ -81,8 +83,8 @@ impl Bridge {
         }
         store.close().await;
         match reader_gone {
-            Some(gone) if goodbye == Disconnect::Confirmed => Err(gone),
-            _ => Ok(goodbye),
+            Some(gone) if disconnect == Disconnect::Confirmed => Err(gone),
+            _ => Ok(disconnect),
         }
     }
 
@@ -100,7 +102,7 @@ impl Bridge {
         let telemetry = self.telemetry;
         let limits = DeadLetterLimits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
-        let pump = |(SubscriptionSettings { source, sinks }, (_, budget)): (_, &(String, Budget))| {
+        let pipeline = |(SubscriptionSettings { source, sinks }, (_, budget)): (_, &(String, Budget))| {
             let source = Arc::new(source);
             let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
             let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
@@ -113,7 +115,7 @@ impl Bridge {
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
             let pulse = telemetry.pulses.pulse(part.clone());
-            let link = Supervisor::start(
+            let supervisor = Supervisor::start(
                 source,
                 new_session(SessionMode::Subscribe),
                 budget.clone(),
@@ -123,7 +125,7 @@ impl Bridge {
             );
             PipelineParts {
                 name,
-                source: Box::new(link) as Box<dyn Source>,
+                source: Box::new(supervisor) as Box<dyn Source>,
                 sinks,
                 keying: keying.clone(),
                 prefetch,
@@ -135,14 +137,14 @@ impl Bridge {
                 pulses: telemetry.pulses.clone(),
             }
         };
-        subscriptions.into_iter().zip(budgets.all()).map(pump).collect()
+        subscriptions.into_iter().zip(budgets.all()).map(pipeline).collect()
     }
 }
 
-/// Between two looks at what the log has not told yet.
+/// How often the log is given what it has not reported yet.
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 
-/// Logs troubles that last.
+/// Logs errors that last.
 async fn remind(states: StatusRegistry) {
     loop {
         sleep(REMIND_EVERY).await;
@@ -150,9 +152,10 @@ async fn remind(states: StatusRegistry) {
     }
 }
 
-/// Where the settings say that dead letters go; touches nothing yet.
+/// Makes the store that the settings name for dead letters; opens no connection and no file.
 pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
-    // One store for all subscriptions, told of the first; settings never have none.
+    // One store serves all subscriptions and gets the context of the first. Settings always have at least
+    // one.
     let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
     let context = first.unwrap_or_default();
     let table = match &settings.dead_letters.place {
@@ -162,7 +165,7 @@ pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
     dead_letter::build(&settings.dead_letters, SinkContext { table, ..context })
 }
 
-/// What the sink `name` of a subscription gets to know.
+/// The context that the sink `name` of a subscription is built with.
 pub fn sink_context(name: &str, source: &SourceSettings, partitions: Option<NonZeroU32>) -> SinkContext {
     SinkContext {
         sink: name.to_owned(),

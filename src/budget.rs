@@ -1,9 +1,9 @@
-//! The bound on memory (I4): the bytes that events on the way pin, all sessions of a subscription together. Each
-//! subscription has a share of its own, so that one whose sink is down takes no memory from the others.
+//! Bounds memory (I4): counts the bytes that events keep allocated in all sessions of a subscription. Each
+//! subscription has its own share, so a subscription whose sink is down takes no memory from the others.
 //!
-//! Events are slices of frozen read buffers, so what counts is the capacity of each buffer for as long as
-//! any slice of it lives. A buffer is charged when it is frozen and released when its last slice is
-//! dropped, wherever that happens.
+//! Events are slices of frozen read buffers. Therefore the capacity of a buffer counts as long as any slice
+//! of it lives. A buffer is charged when it is frozen. It is released when its last slice is dropped,
+//! wherever that happens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// The budgets of all subscriptions, by queue: each has the same share of one limit.
+/// The budgets of all subscriptions, by queue. Each has the same share of one limit.
 #[derive(Clone, Debug, Default)]
 pub struct Shares(Arc<[(String, Budget)]>);
 
@@ -23,19 +23,19 @@ impl Shares {
         Self(queues.iter().map(|queue| (queue.clone(), Budget::new(share))).collect())
     }
 
-    /// Every queue and its budget.
+    /// All queues, each with its own budget.
     pub fn all(&self) -> &[(String, Budget)] {
         &self.0
     }
 
-    /// The bytes charged now, to all of them together.
+    /// The sum of the bytes now charged to all budgets.
     pub fn used(&self) -> usize {
         self.0.iter().map(|(_, budget)| budget.used()).sum()
     }
 }
 
-/// A shared allowance of bytes. Charging never fails: whoever reads from a socket asks [`Budget::has_room`]
-/// first, so the bound can be passed by one read buffer, no more.
+/// A shared allowance of bytes. Charging never fails: a reader of a socket calls [`Budget::has_room`] first.
+/// So the bound can be exceeded by one read buffer and no more.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Takes note of whether there is room, whatever order two changes come in.
+    /// Updates `full_since`. It reads `used` under the lock, so two changes may arrive in any order.
     fn note(&self) {
         let mut full_since = self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
         if self.used.load(Ordering::Acquire) < self.limit {
@@ -61,7 +61,7 @@ impl Inner {
 }
 
 impl Budget {
-    /// Allows `limit` bytes.
+    /// Makes a budget that allows `limit` bytes, none of them charged.
     pub fn new(limit: usize) -> Self {
         let full_since = Mutex::default();
         Self(Arc::new(Inner { limit, used: AtomicUsize::new(0), freed: Notify::new(), full_since }))
@@ -77,22 +77,22 @@ impl Budget {
         Bytes::from_owner(Charged { buffer, size, budget: Arc::clone(&self.0) })
     }
 
-    /// The bytes charged now.
+    /// The bytes that are charged at the moment.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Acquire)
     }
 
-    /// How many bytes it allows; one read buffer may pass it.
+    /// The allowed number of bytes; one read buffer may exceed it.
     pub fn limit(&self) -> usize {
         self.0.limit
     }
 
-    /// Since when there has been no room, if there is none.
+    /// Since when there has been no room; `None` while there is room.
     pub fn full_since(&self) -> Option<Instant> {
         *self.0.full_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether more may be read.
+    /// Whether there is room, so that more may be read.
     pub fn has_room(&self) -> bool {
         self.used() < self.0.limit
     }

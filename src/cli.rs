@@ -1,4 +1,4 @@
-//! Parses the command line: which verb, with which arguments. These stand beside each verb.
+//! Parses the command line: the verb and its arguments. The module of each verb defines its arguments.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,10 +76,10 @@ pub enum Verb {
 }
 
 impl Cli {
-    /// Reads the command line.
+    /// Parses the arguments of the process, of which the first is the program's name.
     ///
     /// # Errors
-    /// What clap has to say: a mistake, or the help or version that was asked for.
+    /// clap's message: a mistake, or the help or version that the user asked for.
     pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(arguments)
     }

@@ -1,46 +1,48 @@
-//! What the check of a table found: everything, not only the first mistake, with keys as seen from the table.
-//! Whoever reads the configuration adds where the values came from.
+//! Collects everything that the check of a configuration table finds, not only the first mistake. Keys are
+//! relative to the table. The reader of the configuration adds where each value came from.
 
 use std::path::{Path, PathBuf};
 
 use crate::display::unreadable;
 use crate::secret::Secret;
 
-/// What a check found. Keys are seen from the table: `name`, `tls.ca_file`.
+/// The mistakes and warnings of one check. Keys are relative to the table: `name`, `tls.ca_file`.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     problems: Vec<FoundMistake>,
     warnings: Vec<FoundMistake>,
 }
 
-/// One thing that was found.
+/// One mistake or one warning about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundMistake {
-    /// Seen from the table.
+    /// The key relative to its table, such as `tls.ca_file`.
     pub key: String,
-    /// What is wrong, and what is allowed.
+    /// What is wrong with the value, and what is allowed.
     pub message: String,
-    /// Whether it is wrong because nobody has set it.
+    /// Whether the mistake is that the key is not set at all.
     pub is_missing: bool,
 }
 
 impl Diagnostics {
-    /// The value of `key` can't be used; `message` says what is allowed.
+    /// Adds a mistake: the value of `key` can't be used, and `message` says what is allowed.
     pub fn refuse(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.problems.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
     }
 
-    /// `key` must be set, and `message` says to what; where it can be set is said by who shows it.
+    /// Adds a mistake: `key` must be set, and `message` says to what. The code that shows the mistake says
+    /// where the key can be set.
     pub fn missing(&mut self, key: impl Into<String>, message: &str) {
         self.problems.push(FoundMistake { key: key.into(), message: message.to_owned(), is_missing: true });
     }
 
-    /// Something that is allowed but worth a look.
+    /// Adds a warning: the value is allowed, but a person should check it.
     pub fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.warnings.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
     }
 
-    /// The value of a text that must be set and must not be empty; `message` says what belongs there.
+    /// Returns the value of a text that must be set and must not be empty; otherwise adds a mistake.
+    /// `message` says what the value must be.
     pub fn required(&mut self, key: &str, value: Option<&str>, message: &str) -> Option<String> {
         match value {
             Some(text) if text.trim().is_empty() => self.refuse(key, format!("is empty: {message}")),
@@ -50,7 +52,7 @@ impl Diagnostics {
         None
     }
 
-    /// The same for a path.
+    /// Returns the value of a path that must be set and must not be empty; otherwise adds a mistake.
     pub fn required_path(&mut self, key: &str, path: Option<&Path>, message: &str) -> Option<PathBuf> {
         match path {
             Some(path) if path.as_os_str().is_empty() => self.refuse(key, format!("is empty: {message}")),
@@ -60,8 +62,8 @@ impl Diagnostics {
         None
     }
 
-    /// A secret that is given itself, under `key`, or by a file that holds it, under `<key>_file`; `None` if
-    /// neither is set, or something is wrong. One line feed at the end of the file is ignored.
+    /// Returns a secret that is set directly under `key`, or in the file that `<key>_file` names. `None` if
+    /// neither is set, or if something is wrong. One line feed at the end of the file is ignored.
     pub fn secret(&mut self, key: &str, given: Option<&Secret>, file: Option<&Path>) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let (key, secret) = match (given, file) {
@@ -84,13 +86,13 @@ impl Diagnostics {
             self.refuse(key, format!("{file}{flaw}"));
             return None;
         }
-        if let Some(doubt) = secret.suspicion() {
-            self.warn(key, format!("{file}{doubt}"));
+        if let Some(suspicion) = secret.suspicion() {
+            self.warn(key, format!("{file}{suspicion}"));
         }
         Some(secret)
     }
 
-    /// Reports it where a file that must be readable is not.
+    /// Adds a mistake if a file that must be readable is not.
     pub fn readable(&mut self, key: &str, file: Option<&Path>) {
         if let Some(path) = file
             && let Err(error) = std::fs::read(path)
@@ -99,22 +101,22 @@ impl Diagnostics {
         }
     }
 
-    /// Whether nothing is wrong so far.
+    /// Whether no mistake has been added so far.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// What is wrong, in the order of finding.
+    /// All mistakes, in the order in which they were found.
     pub fn problems(&self) -> &[FoundMistake] {
         &self.problems
     }
 
-    /// What is worth a look.
+    /// All warnings, in the order in which they were found.
     pub fn warnings(&self) -> &[FoundMistake] {
         &self.warnings
     }
 
-    /// The keys of all that is wrong, in the order of finding.
+    /// The keys of all mistakes, in the order in which they were found.
     pub fn keys(&self) -> Vec<&str> {
         self.problems.iter().map(|problem| problem.key.as_str()).collect()
     }
@@ -134,9 +136,9 @@ mod tests {
         fs::write(&empty, "\n").unwrap();
         let given = Secret::new("hush");
         let ask = |given: Option<&Secret>, file: Option<&Path>| {
-            let mut findings = Diagnostics::default();
-            let secret = findings.secret("token", given, file);
-            let problem = findings.keys().first().map(|&key| key.to_owned());
+            let mut diagnostics = Diagnostics::default();
+            let secret = diagnostics.secret("token", given, file);
+            let problem = diagnostics.keys().first().map(|&key| key.to_owned());
             (secret.map(|secret| secret.reveal().to_owned()), problem)
         };
         let hush = Some("hush".to_owned());

@@ -1,4 +1,5 @@
-//! Makes text from outside safe to show in a log line, on a page or in a terminal: one line, escaped, bounded.
+//! Makes text from outside safe to show in a log line, on a page or in a terminal: one line, escaped,
+//! bounded.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,8 +9,9 @@ use std::path::Path;
 /// The most characters of one text that are shown.
 const LONGEST: usize = 1000;
 
-/// `text` as one line of at most 1,000 characters. Line feeds, other control characters and those that change the
-/// direction of writing are shown as escapes, so that nobody's words can forge a line of the log.
+/// Returns `text` as one line of at most 1,000 characters. Shows line feeds, other control characters and
+/// those that change the direction of writing as escapes, so that no foreign text can forge a line of the
+/// log.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST && !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
@@ -32,23 +34,25 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters, the separators of lines and paragraphs, and what changes the direction of writing.
+/// Control characters, the separators of lines and paragraphs, and characters that change the direction of
+/// writing.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Says that a file can't be read, why, and what to do where that helps.
+/// Returns a message which says that a file can't be read, and why, and how to correct it where that is
+/// known.
 pub fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("{} can't be read: {}", path.display(), why_unreadable(error))
 }
 
-/// Why a file can't be read.
+/// Returns the reason why a file can't be read, without the number of the error.
 pub fn why_unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::IsADirectory => "it is a directory: name the file in it".to_owned(),
         io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-        // The number of the error says nothing that its words do not.
+        // The error number tells nothing more than the error's text.
         _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
     }
 }

@@ -1,5 +1,5 @@
-//! What travels through the bridge: a [`Message`] as a source read it, the [`Event`] made of it, and
-//! the [`Batch`] of events that every lane shares.
+//! Defines the data that passes through the bridge: a [`Message`] as a source read it, the [`Event`] made
+//! from it, and the [`Batch`] of events that all sink workers share.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::display::one_line;
 use crate::key::{Key, KeyDefect, Keying, Reading};
 
-/// Numbers the sessions of one source, from 1; a later session voids the acks of an earlier one (I2).
+/// Numbers the sessions of one source, from 1. A later session voids the acks of an earlier one (I2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
@@ -24,29 +24,29 @@ impl fmt::Display for SessionId {
 /// One broker message as its source read it. The byte slices share the read buffer.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The broker's message id, unescaped; the same across redeliveries and mirrored copies.
+    /// The broker's message id, unescaped. It is the same across redeliveries and mirrored copies.
     pub id: Bytes,
     /// The body, byte for byte as the broker sent it.
     pub body: Bytes,
     /// When the producer sent it: milliseconds since 1970, UTC.
     pub timestamp: Option<i64>,
-    /// Whether the broker marked it as delivered before (neither necessary nor sufficient, D7).
+    /// Whether the broker marked it as delivered before. This mark is neither necessary nor sufficient (D7).
     pub redelivered: bool,
-    /// All headers as the protocol wrote them, decoded only for dead letters.
+    /// All headers as the protocol wrote them; they are decoded only for dead letters.
     pub headers: Headers,
-    /// Why the body is no text and no bytes, if it is neither; then `body` holds what came instead.
+    /// Why the body is neither text nor bytes, if so; then `body` holds the bytes that came instead.
     pub unreadable: Option<UnreadableBodyError>,
 }
 
-/// Why a source could make nothing of a body: it is of a kind that is never interpreted, or damaged.
+/// Why a source could not read a body: its kind is never interpreted, or it is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body can't be read: {0}")]
 pub struct UnreadableBodyError(pub Box<str>);
 
-/// Why an event goes to no sink.
+/// Why an event goes to no sink and becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// There is no body in which to look for a key.
+    /// There is no readable body to find a key in.
     #[error(transparent)]
     Body(#[from] UnreadableBodyError),
     /// The body has no usable key.
@@ -64,7 +64,7 @@ impl Defect {
     }
 }
 
-/// The headers of a message in the form its protocol wrote them; decoding is left to who needs them.
+/// The headers of a message in the form in which its protocol wrote them. They are decoded only on demand.
 #[derive(Clone)]
 pub struct Headers {
     raw: Bytes,
@@ -72,17 +72,17 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Keeps `raw` as it is; `decode` turns it into names and values when somebody asks.
+    /// Keeps `raw` as it is; `decode` turns it into names and values on demand.
     pub fn new(raw: Bytes, decode: fn(&[u8]) -> Vec<(String, String)>) -> Self {
         Self { raw, decode }
     }
 
-    /// No headers at all.
+    /// Headers without any name or value.
     pub fn empty() -> Self {
         Self { raw: Bytes::new(), decode: |_| Vec::new() }
     }
 
-    /// Names and values in the order of the wire. Allocates: not for the per-event path.
+    /// Returns names and values in the order of the wire. Allocates: do not call it for every event.
     pub fn decode(&self) -> Vec<(String, String)> {
         (self.decode)(&self.raw)
     }
@@ -94,22 +94,22 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// A message with its key. An event without a usable one carries the defect, goes to no sink, and ends in
-/// the dead letters.
+/// A message with its key. An event without a usable key carries the defect, goes to no sink, and becomes a
+/// dead letter.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The message it was made of.
+    /// The message that the event was made from.
     pub message: Message,
-    /// The MD5 in the body; for an event with a defect the MD5 *of* the body.
+    /// The MD5 in the body. For an event with a defect it is the MD5 *of* the body.
     pub key: Key,
-    /// Why there is no usable key, if there is none.
+    /// Why the event has no usable key, if it has none.
     pub defect: Option<Defect>,
-    /// The whole body is known to be one JSON value in UTF-8, since it was read as such. `false` proves nothing.
+    /// True if the whole body was read as one JSON value in UTF-8. `false` proves nothing.
     pub is_json: bool,
 }
 
 impl Event {
-    /// Looks for the key as `keying` says; not at all in a body that can't be read.
+    /// Finds the key as `keying` says. It does not search a body that can't be read.
     pub fn new(message: Message, keying: &Keying) -> Self {
         let (key, is_json) = match &message.unreadable {
             Some(unreadable) => (Err(Defect::Body(unreadable.clone())), false),
@@ -124,43 +124,43 @@ impl Event {
         }
     }
 
-    /// The body as the broker sent it.
+    /// The body, byte for byte as the broker sent it.
     pub fn body(&self) -> &Bytes {
         &self.message.body
     }
 
-    /// The broker's message id as text. Ids are ASCII; anything else is shown lossily.
+    /// The broker's message id as text. Ids are ASCII; any other byte is replaced.
     pub fn message_id(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.message.id)
     }
 
-    /// The same for a log: one line, escaped and cut.
+    /// The broker's message id for a log: one line, escaped and cut.
     pub fn shown_id(&self) -> String {
         one_line(&self.message_id()).into_owned()
     }
 }
 
-/// Consecutive events of one session, in broker order, shared by all lanes.
+/// Consecutive events of one session, in broker order, shared by all sink workers.
 #[derive(Debug)]
 pub struct Batch {
-    /// The session they came from.
+    /// The session that all events of the batch came from.
     pub session: SessionId,
     /// The position of the first event in its session, from 1, counting every event (I2).
     pub first: u64,
-    /// The events; the n-th stands at position `first + n`.
+    /// The events. The n-th one, from 0, has the position `first + n`.
     pub events: Vec<Event>,
-    /// When the bridge read them from the socket.
+    /// When the bridge read the events from the socket.
     pub received: Instant,
 }
 
 impl Batch {
-    /// A handle on every event, in broker order.
+    /// Returns a handle on every event, in broker order.
     pub fn refs(self: &Arc<Self>) -> impl Iterator<Item = EventRef> + '_ {
         (0..self.events.len()).map(|index| EventRef { batch: Arc::clone(self), index })
     }
 }
 
-/// A cheap handle on one event of a shared batch; keeps the batch alive.
+/// A cheap handle on one event of a shared batch. It keeps the whole batch alive.
 #[derive(Clone)]
 pub struct EventRef {
     batch: Arc<Batch>,
@@ -168,17 +168,17 @@ pub struct EventRef {
 }
 
 impl EventRef {
-    /// The session the event came from.
+    /// The session that the event came from.
     pub fn session(&self) -> SessionId {
         self.batch.session
     }
 
-    /// Its position in that session, from 1.
+    /// The event's position in its session, from 1.
     pub fn position(&self) -> u64 {
         self.batch.first + self.index as u64
     }
 
-    /// When the bridge read it from the socket.
+    /// When the bridge read the event from the socket.
     pub fn received(&self) -> Instant {
         self.batch.received
     }
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(event.message_id(), "ID:1\n2026 ERROR forged", "dead letters and sinks have it as it is");
     }
 
-    /// Not even where any body will do: what can't be read is nothing that a sink could use.
+    /// Not even if any body may be keyed by its own MD5: a sink can't use a body that can't be read.
     #[test]
     fn no_key_is_looked_for_in_a_body_that_cannot_be_read() {
         let mut message = Message {

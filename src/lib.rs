@@ -1,31 +1,36 @@
-//! Mirrors AtData's real-time events from an ActiveMQ broker into the streaming systems a company
-//! already has, keyed by the MD5 inside each event, losing nothing.
+//! Mirrors AtData's real-time events from an ActiveMQ broker into Kafka, NATS JetStream and files. The key of
+//! each event is the MD5 inside it, and no event is lost.
 //!
-//! One **event** is one broker message; its way is
+//! One **event** is one broker message. It takes this path:
 //!
 //! ```text
-//! source ── messages ──▶ pump (ledger) ── batches ──▶ lane per sink ──▶ sink
-//!    ▲                        │   ▲                        │
-//!    └── ack, settled prefix ─┘   └────────── settled ─────┘
+//! source ── messages ──▶ dispatcher (ack tracker) ── batches ──▶ one worker per sink ──▶ sink
+//!    ▲                        │   ▲                                       │
+//!    └── ack, settled prefix ─┘   └─────────────── settled ───────────────┘
 //! ```
 //!
-//! Where is…?
+//! The modules:
 //!
-//! * [`event`] what travels: [`event::Message`], [`event::Event`], [`event::Batch`]
-//! * [`key`] the MD5 out of a body, and the partition it belongs to
-//! * [`source`] the contract of a source, the link that keeps a session up, STOMP and OpenWire
-//! * [`sink`] the contract of a sink, and the built-in sinks
-//! * [`journal`] durable line files: rotation, repair; under the file sink and the dead letters
-//! * [`pump`] who owes what: ledger, lanes, dead letters
-//! * [`config`] file and environment into checked settings
-//! * [`program`] the life of the process, with any kinds of sinks
-//! * [`cli`] the verbs and their arguments; [`commands`] one module for each verb
-//! * [`bridge`] settings into a running bridge; drain and abandon
-//! * [`simulator`] an embedded AtData broker for the demo, rehearsals and tests
-//! * [`tls`] handshakes, and what is wrong with one that fails; [`wire_guess`] what listens at a wrong port
-//! * [`telemetry`] states, counters and metrics, health over HTTP, logging
+//! * [`program`]: runs the process, with any kinds of sinks
+//! * [`cli`]: parses the verbs and their arguments; [`commands`]: one module for each verb
+//! * [`config`]: reads the file and the environment into checked settings
+//! * [`bridge`]: turns settings into a running bridge, which drains or abandons
+//! * [`simulator`]: an embedded AtData broker for the demo, rehearsals and tests
+//! * [`pipeline`]: the dispatcher, the ack tracker and the sink workers
+//! * [`dead_letter`]: keeps events that can never be delivered, with the reason; limits their number
+//! * [`source`]: the contract of a source, the supervisor that reconnects a session, STOMP and OpenWire
+//! * [`sink`]: the contract of a sink, and the built-in sinks
+//! * [`journal`]: durable line files with rotation and repair, for the file sink and the dead letters
+//! * [`telemetry`]: the status of each part, counters and metrics, health over HTTP, the log
+//! * [`event`]: [`event::Message`], [`event::Event`] and [`event::Batch`], which pass through the bridge
+//! * [`key`]: finds the MD5 in a body, and computes its partition
+//! * [`tls`]: TLS handshakes, and the explanation of a failed one; [`protocol_guess`]: recognises which
+//!   protocol a server talks at a wrong port
+//! * [`backoff`]: waits between retries; [`budget`]: bounds memory; [`units`]: durations and sizes
+//! * [`secret`]: values that are never shown; [`display`]: makes foreign text safe to show
+//! * [`diagnostics`]: collects the mistakes and warnings of a configuration table
 //!
-//! Imports run one way: `program → cli → commands → bridge → pump, simulator → source, sink → event → key`.
+//! The layers of the modules, and which module may import which, are in `ARCHITECTURE.md`, section "Imports".
 
 pub mod backoff;
 pub mod bridge;

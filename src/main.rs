@@ -1,4 +1,4 @@
-//! The program with the built-in sinks.
+//! Runs the program with the built-in sinks.
 
 use std::process::ExitCode;
 

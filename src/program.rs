@@ -1,5 +1,5 @@
-//! Runs the process: reads the command line and does what it says. A program with sinks of its own calls [`main`]
-//! with more kinds.
+//! Runs the process: reads the command line and executes its verb. A program with sinks of its own calls
+//! [`main`] with more kinds.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,10 +8,10 @@ use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
 use crate::config::{SinkRegistry, process_environment};
 
-/// Does what the command line says. `kinds` are the kinds of sinks that a configuration may name:
-/// [`SinkRegistry::built_in`], and those of the program itself.
+/// Executes the command line, and returns the exit code of the process. `kinds` are the kinds of sinks that a
+/// configuration may name: [`SinkRegistry::built_in`], and those of the program itself.
 pub fn main(kinds: &SinkRegistry) -> ExitCode {
-    // Not locked: the log writes to standard error too.
+    // Not locked, because the log writes to standard error too.
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -31,6 +31,6 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Simulate(args) => commands::simulate::run(*args, console),
     };
     kinds.wait_before_exit();
-    // Whoever closed our output, as `head` does, wants no more of it.
+    // If the reader closed our output, as `head` does, it wants no more of it.
     ended.map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,4 +1,5 @@
-//! Guesses by the first bytes that a server sends which protocol it speaks, so that a wrong port is told as such.
+//! Guesses from the first bytes of a server which protocol it talks, so that an error message can name a
+//! wrong port.
 
 use std::fmt;
 use std::io;
@@ -8,39 +9,40 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// More than every rule of [`guess`] looks at.
+/// The number of bytes that are kept: more than any rule of [`guess`] reads.
 const ENOUGH: usize = 64;
 
-/// Our number for the question of [`ASK_KAFKA`], by which its answer is known.
+/// The correlation id in [`ASK_KAFKA`]: its answer repeats it.
 const KAFKA_QUESTION: [u8; 4] = *b"brdg";
 
-/// Kafka answers only its own: the question which requests a broker knows (ApiVersions, version 0), which any
-/// listener answers before a login.
+/// A Kafka request that asks which requests the broker knows (ApiVersions, version 0). Every listener answers
+/// it before a login. It is needed because Kafka answers only its own protocol.
 pub const ASK_KAFKA: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, b'b', b'r', b'd', b'g', 0xFF, 0xFF];
 
-/// A login without a name: any STOMP server answers, if only with an error. So do those that answer any text.
+/// A STOMP login without a name. Any STOMP server answers it, if only with an error. So do servers that
+/// answer any text.
 pub const ASK_STOMP: &[u8] = b"CONNECT\naccept-version:1.2\nhost:localhost\n\n\0";
 
-/// A protocol that a server may speak.
+/// A protocol that a server may talk at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireProtocol {
-    /// TLS: a record of it, mostly an alert.
+    /// TLS: the first bytes are a TLS record, mostly an alert.
     Tls,
-    /// STOMP, any version.
+    /// STOMP, any version: the first bytes are a frame.
     Stomp,
-    /// OpenWire, ActiveMQ's own.
+    /// OpenWire, the protocol of ActiveMQ itself.
     OpenWire,
-    /// NATS, which greets with `INFO {…}`.
+    /// NATS, whose server sends `INFO {…}` first.
     Nats,
-    /// Kafka: an answer to [`ASK_KAFKA`].
+    /// Kafka: the first bytes are an answer to [`ASK_KAFKA`].
     Kafka,
-    /// HTTP/1.
+    /// HTTP/1, which answers any text with a status line.
     Http,
-    /// AMQP, any version.
+    /// AMQP, any version: the first bytes are its protocol header.
     Amqp,
-    /// SSH.
+    /// SSH, whose server sends `SSH-` and its version first.
     Ssh,
-    /// SMTP or FTP: both greet with `220`.
+    /// SMTP or FTP: both servers send `220` first.
     Mail,
 }
 
@@ -60,9 +62,10 @@ impl fmt::Display for WireProtocol {
     }
 }
 
-/// What `first`, the first bytes that a server has sent, belong to; `None` for what is not known, or too short.
+/// Returns the protocol of `first`, the first bytes that a server sent. `None` if they are unknown or too
+/// short.
 pub fn guess(first: &[u8]) -> Option<WireProtocol> {
-    // Line feeds may stand before every frame of STOMP.
+    // STOMP allows line feeds before every frame.
     let text = first.trim_ascii_start();
     let begins = |word: &str| text.starts_with(word.as_bytes());
     let is_frame = |command: &str| {
@@ -72,7 +75,7 @@ pub fn guess(first: &[u8]) -> Option<WireProtocol> {
     if let [0x14..=0x17, 3, ..] = first {
         return Some(WireProtocol::Tls);
     }
-    // The size of the frame comes first, unless a broker is told to leave it out.
+    // The size of the frame comes first, unless the broker is configured to leave it out.
     let openwire = b"\x01ActiveMQ";
     if first.get(4..).is_some_and(|frame| frame.starts_with(openwire)) || first.starts_with(openwire) {
         return Some(WireProtocol::OpenWire);
@@ -95,27 +98,27 @@ pub fn guess(first: &[u8]) -> Option<WireProtocol> {
     greetings.into_iter().find(|(word, _)| begins(word)).map(|(_, wire)| wire)
 }
 
-/// The first bytes that were read from a stream, so far.
+/// The first bytes that were read from a stream so far; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
-    /// A copy of them.
+    /// Returns a copy of the bytes read so far, at most 64.
     pub fn so_far(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether nothing has been read yet.
+    /// Whether no byte has been read yet.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// [`guess`] of them.
+    /// Returns the [`guess`] for the bytes read so far.
     pub fn guess(&self) -> Option<WireProtocol> {
         guess(&self.so_far())
     }
 
-    /// Remembers what fits; whether more would.
+    /// Adds the bytes that fit. Returns whether there is room for more.
     fn add(&self, bytes: &[u8]) -> bool {
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = ENOUGH.saturating_sub(first.len()).min(bytes.len());
@@ -124,17 +127,17 @@ impl FirstBytes {
     }
 }
 
-/// A stream that remembers the first bytes that are read from it.
+/// A stream that records the first bytes read from it in [`FirstBytes`].
 #[derive(Debug)]
 pub struct Remembering<S> {
     stream: S,
     first: FirstBytes,
-    /// Whether there is room for more.
+    /// Whether `first` has room for more.
     remembers: bool,
 }
 
 impl<S> Remembering<S> {
-    /// Reads from `stream`, and puts the first bytes into `first`.
+    /// Wraps `stream`, and records the first bytes read from it in `first`.
     pub fn new(stream: S, first: &FirstBytes) -> Self {
         Self { stream, first: first.clone(), remembers: true }
     }

@@ -1,4 +1,4 @@
-//! A value that must never be shown.
+//! Holds a value that must never be shown.
 
 use std::fmt;
 use std::fs::File;
@@ -10,25 +10,25 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::display::unreadable;
 
-/// What is shown instead of a secret.
+/// The text that is shown instead of a secret.
 pub const MASK: &str = "***";
 
-/// The largest file that can hold a secret, in bytes: what is larger is something else, or never ends.
+/// The largest file that can hold a secret, in bytes. A larger file is something else, or has no end.
 const LARGEST: u64 = 64 << 10;
 
-/// Why a text is probably not the secret that was meant, though it could be one.
+/// Why a text is probably not the intended secret, though it could be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// A file of variables is not read by a shell, which would take the quotes away.
+    /// It is in quotes. No shell reads a file of variables and removes the quotes.
     #[error("is in quotes, which are part of it: remove them")]
     Quotes,
-    /// Blanks, or line feeds other than one at the end.
+    /// It begins or ends with blanks, or with line feeds other than one at the end.
     #[error("begins or ends with white space, which is part of it: remove that")]
     Space,
-    /// `$(NAME)` and the like, which Kubernetes, a shell or a template should have filled in.
+    /// It is `$(NAME)` or the like, which Kubernetes, a shell or a template should have replaced.
     #[error("is a placeholder: nobody has put the secret in its place")]
     Placeholder,
-    /// What `config` shows.
+    /// It is the mask that the verb `config` shows.
     #[error("is the mask that is shown instead of a secret")]
     Mask,
 }
@@ -44,12 +44,12 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Takes the text over.
+    /// Makes a secret of a text that comes from no file.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), file: None }
     }
 
-    /// The content of a file, without one line feed at its end.
+    /// Reads a secret from a file, without one line feed at the file's end.
     ///
     /// # Errors
     /// The file can't be read, is not UTF-8, or is too large for a secret.
@@ -63,14 +63,14 @@ impl Secret {
             ));
         }
         let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
-        // A pipe gives it once, and would keep the next reader waiting.
+        // A pipe gives its content once, and the next read of it would block.
         let file = path.is_file().then(|| path.to_owned());
         Ok(Self { text: line.unwrap_or(&text).to_owned(), file })
     }
 
-    /// The secret as its file says now, for whoever logs in anew: one that was rotated counts without a restart.
-    /// While the file can't be read, is empty or has control characters, the one that was read at the start, with a
-    /// warning.
+    /// Reads the secret from its file again, so that a new login uses a rotated secret without a restart. If
+    /// the file can't be read, is empty or has control characters, returns the secret that was read at the
+    /// start and logs a warning.
     #[must_use]
     pub fn current(&self) -> Self {
         let Some(file) = self.file.as_deref() else { return self.clone() };
@@ -85,12 +85,13 @@ impl Secret {
         self.clone()
     }
 
-    /// Which of two options it came from: the text's own, or that of a file which holds it.
+    /// Returns the option that the secret came from: `text` for a direct value, `file` for a file that holds
+    /// it.
     pub fn option(&self, text: &'static str, file: &'static str) -> &'static str {
         if self.file.is_some() { file } else { text }
     }
 
-    /// What no secret can be: empty, or of several lines; nothing, if it can be one.
+    /// Returns why the text can't be a secret: it is empty, or has several lines. `None` if it can be one.
     pub fn flaw(&self) -> Option<&'static str> {
         match self.text.as_str() {
             "" => Some("is empty"),
@@ -104,7 +105,7 @@ impl Secret {
         }
     }
 
-    /// Why this is probably not the secret that was meant, though it could be one.
+    /// Returns why the text is probably not the intended secret, though it could be one.
     pub fn suspicion(&self) -> Option<SecretError> {
         const PLACEHOLDERS: [(&str, &str); 4] = [("$(", ")"), ("${", "}"), ("{{", "}}"), ("<", ">")];
         let is_between = |open: &str, close: &str| {
@@ -121,7 +122,7 @@ impl Secret {
         }
     }
 
-    /// The text itself, for the one place that sends it.
+    /// Returns the text itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
         &self.text
     }
@@ -175,7 +176,7 @@ mod tests {
             let flaw = Secret::new(text).flaw();
             assert!(flaw.is_some_and(|flaw| flaw.contains(part)), "{text:?}: {flaw:?}");
         }
-        for (text, doubt) in [
+        for (text, suspicion) in [
             ("hush", None),
             ("h u<s>h$", None),
             ("'", None),
@@ -190,7 +191,7 @@ mod tests {
             ("***", Some(SecretError::Mask)),
         ] {
             let secret = Secret::new(text);
-            assert_eq!((secret.flaw(), secret.suspicion()), (None, doubt), "{text:?}");
+            assert_eq!((secret.flaw(), secret.suspicion()), (None, suspicion), "{text:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `20s`, `64MiB`.
+//! Reads and writes durations and sizes as people write them: `20s`, `64MiB`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,24 +13,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Period(pub Duration);
 
 impl Period {
-    /// So many milliseconds.
+    /// A period of `n` milliseconds, for constants and defaults.
     pub const fn millis(n: u64) -> Self {
         Self(Duration::from_millis(n))
     }
 
-    /// So many seconds.
+    /// A period of `n` seconds, for constants and defaults.
     pub const fn secs(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
 
-    /// Reads what people write.
+    /// Reads a length of time as people write it.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// A message that says what is wrong with the text, and what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // `0` is the same in every unit.
+        // `0` means the same in every unit.
         if trimmed != "0" && is_number(trimmed) {
             return Err(format!("`{text}` has no unit: write `{trimmed}s` for seconds, or ms, min, h"));
         }
@@ -47,7 +47,8 @@ impl Period {
         }
     }
 
-    /// The longest that can be written: added to a time, or multiplied, it must not leave what the clock can tell.
+    /// The longest period that can be written. Added to a time, or multiplied, it must not exceed the range
+    /// of the clock.
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 3600);
 }
 
@@ -116,12 +117,12 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl Size {
-    /// So many times 1024 × 1024 bytes.
+    /// A size of `n` MiB (1024 × 1024 bytes).
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
 
-    /// The largest that can be written: some more must not leave what 64 bits can tell.
+    /// The largest size that can be written. A sum or a small multiple of it must still fit in 64 bits.
     const LARGEST: u64 = 1 << 60;
 
     fn parse(text: &str) -> Option<Self> {
@@ -132,7 +133,7 @@ impl Size {
             .unwrap_or((lower.as_str(), 1));
         let number = number.trim_end();
         let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        // What no number holds is larger than the largest, which is said of it then.
+        // A number that does not fit in 64 bits becomes the largest one, which `checked` then refuses.
         is_number.then(|| Self(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(factor)))
     }
 
@@ -245,7 +246,7 @@ mod tests {
         }
     }
 
-    /// What the bridge does with them: added to the time of now, counted in milliseconds and nanoseconds.
+    /// The bridge adds periods to the time of now, and counts them in milliseconds and nanoseconds.
     #[test]
     fn the_longest_and_the_largest_leave_room() {
         let longest = Period::LONGEST;

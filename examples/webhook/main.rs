@@ -1,4 +1,5 @@
-//! A bridge with a sink of its own: `kind = "webhook"` posts events to a URL, beside all the built-in kinds.
+//! Runs a bridge with a custom sink: `kind = "webhook"` posts events to a URL. All built-in kinds are
+//! available too.
 //!
 //! ```sh
 //! export BRIDGE__SOURCE__PASSWORD=… BRIDGE__SINKS__WEBHOOK__TOKEN=…
@@ -6,7 +7,7 @@
 //! cargo run --example webhook -- --config examples/webhook/bridge.toml
 //! ```
 //!
-//! A program of your own needs no more than this file, `sink.rs`, and `atdata-bridge` among its dependencies.
+//! Your own program needs only this file, `sink.rs`, and the dependency `atdata-bridge`.
 
 mod sink;
 

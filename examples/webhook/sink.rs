@@ -1,14 +1,15 @@
-//! A complete sink: posts events as JSON arrays, one request after the other.
+//! Posts events to a URL as JSON arrays, one request after the other. It is a complete sink.
 //!
-//! How it keeps the promises of `atdata_bridge::sink`:
+//! It keeps the promises of `atdata_bridge::sink::contract` in this way:
 //!
-//! 1. *Fail-closed*: durable is what the receiver answered with 2xx, which by its own contract means stored.
-//! 2. *One verdict per delivery*: each request's events get theirs together; after any other trouble the
-//!    opening is over, and the lane hands everything over again.
-//! 3. *Order*: one request at a time, in the order of submission, and none after one that failed.
-//! 4. *No duplicates of its own making*: an answer that got lost is the exception, so the receiver should
-//!    know events by their `id`.
-//! 5. *Bounded*: [`WINDOW`] deliveries at most.
+//! 1. *Fail-closed*: an event is durable when the receiver answers 2xx, which means by its own contract that
+//!    the event is stored.
+//! 2. *One verdict per delivery*: all events of a request get their verdicts together. After any other error
+//!    the connection ends, and the worker hands the events over again.
+//! 3. *Order*: there is one request at a time, in the order of submission, and no request after a failed one.
+//! 4. *No duplicates made by the sink*: a lost answer is the exception, so the receiver should recognise
+//!    events by their `id`.
+//! 5. *Bounded*: at most [`WINDOW`] deliveries are in flight.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl Default for WebhookConfig {
     }
 }
 
-/// `kind = "webhook"`.
+/// The kind of sink with `kind = "webhook"`.
 pub(crate) struct WebhookKind;
 
 impl SinkKind for WebhookKind {
@@ -67,16 +68,16 @@ impl SinkKind for WebhookKind {
     fn check(
         config: WebhookConfig,
         _: &BuildContext,
-        findings: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
-        let url = findings.required("url", config.url.as_deref(), "where events are posted to");
+        let url = diagnostics.required("url", config.url.as_deref(), "where events are posted to");
         if url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-            findings.refuse("url", "is not a url: write `http://host/path` or `https://host/path`");
+            diagnostics.refuse("url", "is not a url: write `http://host/path` or `https://host/path`");
         }
         if config.batch == 0 {
-            findings.refuse("batch", "must be at least 1");
+            diagnostics.refuse("batch", "must be at least 1");
         }
-        let token = findings.secret("token", config.token.as_ref(), config.token_file.as_deref());
+        let token = diagnostics.secret("token", config.token.as_ref(), config.token_file.as_deref());
         let batch = usize::try_from(config.batch).unwrap_or(WINDOW).min(WINDOW);
         Some(Arc::new(WebhookSettings { url: url?, token, batch, timeout: config.timeout.0 }))
     }
@@ -111,7 +112,7 @@ struct WebhookSink {
     agent: Agent,
 }
 
-/// The event as it is posted.
+/// One event in the JSON array of a request.
 #[derive(Serialize)]
 struct Posted<'a> {
     id: &'a str,
@@ -120,7 +121,7 @@ struct Posted<'a> {
     body: &'a str,
 }
 
-/// Verdicts, or the end of the opening.
+/// Verdicts, or the error that ends the connection.
 type Outcome = Result<Vec<(DeliveryId, Verdict)>, SinkError>;
 
 #[async_trait]
@@ -133,7 +134,8 @@ impl Sink for WebhookSink {
         let (deliveries, queue) = mpsc::channel(WINDOW);
         let (outcomes, verdicts) = mpsc::channel(1);
         let mut webhook = self.clone();
-        // A thread, since this client blocks. It ends with the halves, at the latest when a request does.
+        // A thread, because this HTTP client blocks. It ends after the producer and the acks are dropped: at
+        // once, or when the current request ends.
         thread::Builder::new()
             .name("webhook".to_owned())
             .spawn(move || webhook.post_all(queue, &outcomes))
@@ -148,21 +150,21 @@ impl Sink for WebhookSink {
             .map_err(|error| SinkError::unavailable("the request was given up").caused_by(error))??;
         match status.is_success() {
             true => Ok(vec![format!("{} takes an empty list", self.settings.url)]),
-            false => Err(self.trouble(status)),
+            false => Err(self.error_of(status)),
         }
     }
 }
 
 impl WebhookSink {
-    /// Whatever is ready goes into the next request. Ends with the first trouble, so that nothing overtakes
-    /// what has failed.
+    /// Posts the waiting events, each time as many as fit into one request. Ends at the first error, so that
+    /// no event overtakes a failed one.
     fn post_all(&mut self, mut queue: mpsc::Receiver<Delivery>, outcomes: &mpsc::Sender<Outcome>) {
         let mut batch = Vec::with_capacity(self.settings.batch);
         while queue.blocking_recv_many(&mut batch, self.settings.batch) > 0 {
             let mut verdicts = Vec::with_capacity(batch.len());
             let posted = self.post(&batch, &mut verdicts);
             batch.clear();
-            // What was settled before the trouble counts. Nobody listens once the halves are dropped.
+            // Verdicts given before the error count. Sending fails once the acks are dropped.
             let settled = verdicts.is_empty() || outcomes.blocking_send(Ok(verdicts)).is_ok();
             if let Err(error) = posted {
                 drop(outcomes.blocking_send(Err(error)));
@@ -174,7 +176,8 @@ impl WebhookSink {
         }
     }
 
-    /// Posts all; halves what the receiver refuses, until the one event it can't take is found.
+    /// Posts a batch. If the receiver refuses it, posts each half of it, until the one refused event is
+    /// found.
     fn post(&self, batch: &[Delivery], verdicts: &mut Vec<(DeliveryId, Verdict)>) -> Result<(), SinkError> {
         let status = self.send(body(batch)?)?;
         match (status.as_u16(), batch) {
@@ -192,7 +195,7 @@ impl WebhookSink {
                 self.post(front, verdicts)?;
                 self.post(back, verdicts)
             }
-            _ => Err(self.trouble(status)),
+            _ => Err(self.error_of(status)),
         }
     }
 
@@ -207,7 +210,7 @@ impl WebhookSink {
         request.send(body).map(|response| response.status()).map_err(unreachable)
     }
 
-    fn trouble(&self, status: StatusCode) -> SinkError {
+    fn error_of(&self, status: StatusCode) -> SinkError {
         let message = format!("{} answers {status}", self.settings.url);
         match status.as_u16() {
             401 | 403 => SinkError::misconfigured(format!("{message}: check token")),
@@ -236,7 +239,7 @@ struct WebhookProducer(mpsc::Sender<Delivery>);
 #[async_trait]
 impl Submit for WebhookProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
-        // Full, or closed: then the reason is on its way as an outcome.
+        // Sending fails if the channel is full, or closed. If it is closed, the acks return the reason.
         let taken = deliveries.iter().take_while(|delivery| self.0.try_send((*delivery).clone()).is_ok());
         Ok(taken.count())
     }

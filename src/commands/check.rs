@@ -1,6 +1,6 @@
-//! `check`: the configuration, then the broker and every sink, each with its cause. Changes nothing: without
-//! `--subscribe` it only logs in, with a connection id of its own; with it, it browses the queue, which consumes
-//! nothing but creates the queue.
+//! Runs `check`: checks the configuration, then the broker and every sink, and reports the cause of each
+//! failure. It changes nothing. Without `--subscribe` it only logs in, with its own connection id. With
+//! `--subscribe` it browses the queue, which consumes nothing but creates the queue.
 
 use std::io;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct CheckArgs {
     pub subscribe: bool,
 }
 
-/// Checks, and tells on standard output what was found, one line each.
+/// Runs the checks and writes the results to standard output, one line each.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads.
@@ -81,10 +81,10 @@ async fn check(settings: Settings, browses: bool, console: &mut Console<'_>) -> 
 
 type Tell<'a> = dyn FnMut(&str, Result<Vec<String>, String>) -> io::Result<()> + 'a;
 
-/// The most events that are browsed.
+/// The most events that are browsed in a queue.
 const BROWSED: u32 = 100;
 
-/// `keying`: looks at the events that wait, too, and whether it finds their keys.
+/// If `keying` is given, also browses the waiting events and checks whether their keys are found.
 async fn check_source(
     source: &SourceSettings,
     keying: Option<&Keying>,
@@ -109,13 +109,12 @@ async fn check_source(
                 browsed.map(|()| seen.outcome(&own))
             }
         };
-        let outcome = outcome.map_err(|trouble| trouble.to_string()).flatten();
+        let outcome = outcome.map_err(|error| error.to_string()).flatten();
         tell(&format!("broker {endpoint}"), outcome.map(|found| vec![found]))?;
     }
     Ok(())
 }
 
-/// The events that wait at the head of a queue.
 struct WaitingEvents<'a> {
     keying: &'a Keying,
     count: u32,
@@ -139,7 +138,8 @@ impl<'a> WaitingEvents<'a> {
         }
     }
 
-    /// What was found. Where no event at all has a usable key, the bridge would only fill the dead letters.
+    /// Returns the result. It is an error if no event has a usable key, because the bridge would only write
+    /// dead letters.
     fn outcome(self, source: &SourceSettings) -> Result<String, String> {
         let (queue, count) = (source.queue(), self.count);
         let may_read = format!("the queue {queue} may be read by {}", source.username);

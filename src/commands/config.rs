@@ -1,4 +1,4 @@
-//! `atdata-bridge config`: what is in effect, and where it came from.
+//! Runs `config`: shows which values are in effect, and where each came from.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -30,7 +30,7 @@ pub enum ReferenceFormat {
     Metrics,
 }
 
-/// Runs the verb.
+/// Writes the options in effect, or the reference, to standard output.
 ///
 /// # Errors
 /// The console can't be written.
@@ -54,7 +54,7 @@ pub fn run(
     Ok(Exit::Success)
 }
 
-/// One option a line, its origin behind it.
+/// Writes one option a line, followed by its origin.
 fn show(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let lines = loaded.effective.iter().map(|option| {
         let line = match &option.value {

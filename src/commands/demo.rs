@@ -1,5 +1,5 @@
-//! `demo`: the whole bridge, configured as an operator would, against an embedded broker and into files,
-//! which are then read back and held against what was sent.
+//! Runs `demo`: the whole bridge, configured as an operator would, from an embedded broker into files.
+//! Afterwards it reads the files and compares them with what was sent.
 
 mod place;
 mod progress;
@@ -51,10 +51,10 @@ pub struct DemoArgs {
     pub directory: Option<PathBuf>,
 }
 
-/// Every so many-th event has no usable key and must end in the dead letters.
+/// The interval of events without a usable key, which must become dead letters.
 const ODD_EVERY: u64 = 1000;
 
-/// The demo could not be carried to its end.
+/// The demo could not be completed.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
     #[error(transparent)]
@@ -71,14 +71,14 @@ enum DemoError {
     System(#[from] io::Error),
 }
 
-/// Runs until every event is acknowledged, or until Ctrl-C; then tells what came out.
+/// Runs until every event is acknowledged, or until Ctrl-C, and then reports the result.
 ///
 /// # Errors
 /// Standard error can't be written, or the system refuses threads.
 pub fn run(args: &DemoArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let shown = runtime.block_on(show(args, console));
-    // A write to a dead disk may never return; nobody waits for it.
+    // A write to a dead disk may never return, so do not wait for it.
     runtime.shutdown_background();
     shown.or_else(|error| {
         writeln!(console.err, "error: {error}")?;
@@ -129,7 +129,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     Ok(if report.is_clean() { Exit::Success } else { Exit::Failure })
 }
 
-/// What an operator would set.
+/// The variables that an operator would set.
 fn environment(url: &str, place: &DemoDirectory) -> Vec<(String, String)> {
     let login = SimulatorLogin::default();
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -142,7 +142,7 @@ fn environment(url: &str, place: &DemoDirectory) -> Vec<(String, String)> {
         ("SOURCE__CONNECTION_ID", "demo".to_owned()),
         ("SINKS__FILE__DIRECTORY", path(&place.events())),
         ("DEAD_LETTERS__DIRECTORY", path(&place.dead_letters())),
-        // What there is to see is on the screen.
+        // The screen already shows everything.
         ("ADMIN__LISTEN", "off".to_owned()),
     ]
     .map(|(name, value)| (format!("{}{name}", crate::config::PREFIX), value))
@@ -153,7 +153,7 @@ fn population() -> GeneratorConfig {
     GeneratorConfig { odd_every: ODD_EVERY, ..Default::default() }
 }
 
-/// A directory that can't be written ends the demo at once: nobody wants to watch it being retried.
+/// Ends the demo at once if a directory can't be written: nobody wants to watch the retries.
 async fn probe(settings: &Settings) -> Result<(), SinkError> {
     for subscription in &settings.subscriptions {
         for sink in &subscription.sinks {
@@ -165,7 +165,7 @@ async fn probe(settings: &Settings) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Runs the bridge until all is acknowledged or a signal stops it, and then until it has drained.
+/// Runs the bridge until everything is acknowledged or a signal stops it, and then until it has drained.
 async fn carry_events(
     bridge: Bridge,
     simulator: &Simulator,
@@ -201,11 +201,11 @@ async fn drained(
 }
 
 fn ending(ended: Result<Disconnect, PipelineError>) -> DemoEnd {
-    // Whatever the goodbye: the audit has the broker's own count of acknowledgements.
+    // Ignore how the disconnect went: the audit uses the broker's own count of acknowledgements.
     ended.map_or_else(DemoEnd::Fault, |_| DemoEnd::Drained)
 }
 
-/// The most memory that this process has taken so far, in bytes, where the system tells.
+/// The most memory that this process has used so far, in bytes, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! One file for each verb; what they share is here.
+//! Implements the commands, one file each, and what they share.
 
 pub mod check;
 pub mod config;
@@ -14,21 +14,21 @@ use std::process::ExitCode;
 
 use crate::config::{Loaded, SinkRegistry, load};
 
-/// How a verb ends.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// The command has done its work.
     Success,
-    /// Failed; the cause was said.
+    /// The command failed; it has reported the cause.
     Failure,
     /// The configuration or the command line is wrong (`EX_USAGE` of sysexits.h).
     Usage,
-    /// A fault of the bridge itself (`EX_SOFTWARE`).
+    /// An internal error of the bridge (`EX_SOFTWARE`).
     Fault,
-    /// Stopped before everything was settled; what was not acknowledged comes again (`EX_TEMPFAIL`).
+    /// Stopped before everything was settled. Events that were not acknowledged come again (`EX_TEMPFAIL`).
     Abandoned,
-    /// Everything is settled, but the broker has not said that it knows: the last events may come again
-    /// (`EX_PROTOCOL`).
+    /// Everything is settled, but the broker did not confirm the acknowledgements. The last events may come
+    /// again (`EX_PROTOCOL`).
     Unconfirmed,
 }
 
@@ -45,16 +45,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Where a verb writes: results to `out`, everything else to `err`.
+/// The outputs of a command: results go to `out`, everything else to `err`.
 pub struct Console<'a> {
-    /// Standard output.
+    /// The stream for results, standard output.
     pub out: &'a mut dyn Write,
-    /// Standard error.
+    /// The stream for messages, standard error.
     pub err: &'a mut dyn Write,
 }
 
-/// Loads the configuration and tells warnings and mistakes, one line each; `None` after mistakes, for
-/// which the verb ends with [`Exit::Usage`].
+/// Loads the configuration and writes warnings and mistakes, one line each. Returns `None` after mistakes;
+/// the command must then end with [`Exit::Usage`].
 ///
 /// # Errors
 /// Standard error can't be written.

@@ -1,4 +1,4 @@
-//! `atdata-bridge partition`: where a person's events go.
+//! Runs `partition`: computes the partition of a person's events.
 
 use std::io::{self, BufRead};
 use std::num::NonZeroU32;
@@ -19,8 +19,8 @@ pub struct PartitionArgs {
     pub inputs: Vec<String>,
 }
 
-/// Runs the verb: a line with key and partition, separated by a tab, for each input. Addresses are not
-/// repeated, in messages neither: they name people.
+/// Writes a line with key and partition, separated by a tab, for each input. Never repeats addresses, not
+/// even in messages, because they identify people.
 ///
 /// # Errors
 /// The input can't be read or the console can't be written.
@@ -55,7 +55,7 @@ fn tell(
     }
 }
 
-/// The key that `input` is, or that of the address that it is.
+/// Returns `input` as a key, or the key of `input` if it is an address.
 fn key(input: &str) -> Option<Key> {
     let input = input.trim();
     let (name, domain) = input.rsplit_once('@').unwrap_or_default();
@@ -76,7 +76,7 @@ mod tests {
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
-    /// The MD5 is that of `md5sum`; the partition was worked out by a murmur2 written apart from this one.
+    /// The MD5 comes from `md5sum`; the partition comes from an independent implementation of murmur2.
     const JANE: &str = "9e26471d35a78862c17e467d87cddedf\t11\n";
 
     #[test]

@@ -1,4 +1,4 @@
-//! `run`: mirrors events until told to stop, then drains, or abandons at the deadline (D10).
+//! Runs `run`: mirrors events until told to stop, then drains, or abandons the rest at the deadline (D10).
 
 use std::io;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::source::Disconnect;
 use crate::telemetry::counters::{Counter, Counters, SubscriptionCounters};
 use crate::telemetry::logging;
 
-/// Between two lines of the log that say how many events have passed.
+/// The time between two log lines with the number of events so far.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
-/// Runs until a signal says stop.
+/// Runs until a signal to stop.
 ///
 /// # Errors
 /// Standard error can't be written, or the system refuses threads or signal handlers.
@@ -37,7 +37,7 @@ pub fn run(
     };
     logging::start(&loaded.settings.log.filter, loaded.settings.log.format == LogFormat::Json);
     let exit = runtime.block_on(serve(loaded.settings))?;
-    // After an abandoned drain a write to a dead disk may never return; nobody waits for it.
+    // After an abandoned drain, a write to a dead disk may never return, so do not wait for it.
     runtime.shutdown_background();
     Ok(exit)
 }
@@ -137,20 +137,20 @@ fn summary(counters: &Counters) {
             sessions = subscription.sessions.get(),
             "so far"
         );
-        for (sink, lane) in subscription.workers() {
+        for (sink, worker) in subscription.workers() {
             tracing::info!(
                 sink,
-                durable = lane.durable.get(),
-                dead_lettered = lane.dead_lettered.total(),
-                suppressed = lane.suppressed.get(),
-                retried = lane.retried.get(),
+                durable = worker.durable.get(),
+                dead_lettered = worker.dead_lettered.total(),
+                suppressed = worker.suppressed.get(),
+                retried = worker.retried.get(),
                 "so far"
             );
         }
     }
 }
 
-/// The last line: what the broker has still, as far as it was here.
+/// Logs the events that this process received and that the broker still has.
 fn tell_what_is_left(counters: &Counters) {
     for (queue, subscription) in counters.subscriptions() {
         let (taken, received) = (subscription.in_flight.get(), subscription.left.get());

@@ -1,10 +1,10 @@
-//! Signals: those that stop, and those that must not.
+//! Handles signals: those that stop the bridge, and those that must not.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits to be told to stop: SIGTERM is Kubernetes', SIGINT is Ctrl-C.
+/// Waits for a signal to stop: Kubernetes sends SIGTERM, Ctrl-C sends SIGINT.
 pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -23,27 +23,28 @@ impl StopSignals {
     }
 }
 
-/// SIGXFSZ, for which tokio has no name: 25 on every Linux but those on MIPS.
+/// SIGXFSZ, for which tokio has no name. It is 25 on every Linux except on MIPS.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// Catches, for as long as the runtime lives, what would end the process at once though nobody who sends it wants
-/// that: each becomes a line of the log. Call it inside the runtime, before anything that takes long.
+/// Catches the signals that would end the process although their senders do not want that, for as long as the
+/// runtime lives. Each is logged. Call it inside the runtime, before any long work.
 ///
-/// SIGPIPE needs nothing, since Rust's own start ignores it. SIGQUIT stays what it is, an end at once.
+/// SIGPIPE needs no handler, because Rust's startup code ignores it. SIGQUIT keeps its default, which ends
+/// the process at once.
 ///
 /// # Errors
 /// The system refuses a handler.
 pub(super) fn survive_others() -> io::Result<()> {
-    // Sent to have the configuration read again, and when a terminal is closed.
+    // SIGHUP is sent to reload the configuration, and when a terminal is closed.
     log_each(
         SignalKind::hangup(),
         "SIGHUP: the configuration is read at the start only; restart to change it",
     )?;
-    // Sent to programs that open their log anew or tell their state then.
+    // These are sent to programs that then reopen their log or print their state.
     log_each(SignalKind::user_defined1(), "SIGUSR1: nothing to do; SIGTERM stops the bridge")?;
     log_each(SignalKind::user_defined2(), "SIGUSR2: nothing to do; SIGTERM stops the bridge")?;
     log_each(SignalKind::alarm(), "SIGALRM: nothing to do; SIGTERM stops the bridge")?;
-    // The write fails then, and its sink says so.
+    // The write then fails, and its sink reports that.
     let too_large = "SIGXFSZ: a file has reached the limit that the system sets (ulimit -f)";
     log_each(SignalKind::from_raw(FILE_TOO_LARGE), too_large)
 }

@@ -1,4 +1,4 @@
-//! `simulate`: an AtData broker to rehearse against.
+//! Runs `simulate`: an AtData broker for rehearsals.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -92,18 +92,18 @@ struct FaultArgs {
     dribble: Option<usize>,
 }
 
-/// `simulate` could not go on.
+/// Why `simulate` could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
-    /// It could not listen.
+    /// The simulator could not listen on its address.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Nobody reads its output.
+    /// The output can't be written, because nobody reads it.
     #[error("cannot write the progress: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Serves until Ctrl-C or SIGTERM; says how to connect, and each second what happened.
+/// Serves until Ctrl-C or SIGTERM. Writes how to connect, and then each second what happened.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads or signal handlers.
@@ -142,7 +142,7 @@ async fn serve(
     Ok(served?)
 }
 
-/// Writes a line each second in which something happened, for ever.
+/// Writes a line for each second in which something happened. Returns only on an error.
 async fn report(simulator: &Simulator, out: &mut dyn Write) -> io::Result<()> {
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -203,7 +203,7 @@ impl SimulateArgs {
         }
     }
 
-    /// What to put into the bridge's configuration.
+    /// Returns the lines to put into the bridge's configuration.
     fn introduction(&self, url: &str, openwire_url: &str) -> String {
         let entries = [
             ("url", url),

@@ -1,4 +1,4 @@
-//! Any file and any environment give settings or messages, and settings that were accepted can be run.
+//! Tests that any file and any environment give settings or messages, and that accepted settings can run.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::bridge::Bridge;
 use crate::secret::Secret;
 use crate::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 
-/// Values at the edges of every type, and of none.
+/// Values at the limits of every type, and values of no type.
 const VALUES: [&str; 26] = [
     "",
     "0",
@@ -54,7 +54,7 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![4 => proptest::sample::select(VALUES.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
 }
 
-/// As TOML has it: a text, or the bare word where that is a value.
+/// Writes a value as TOML: as a string, or bare if it is a bare value.
 fn written(value: &str, is_bare: bool) -> String {
     let bare = format!("x = {value}\n");
     match is_bare && bare.parse::<toml_edit::DocumentMut>().is_ok() && !value.contains('\n') {
@@ -104,8 +104,8 @@ proptest! {
     }
 }
 
-/// Everything as long and as large as can be written, in a bridge that runs: it must neither panic nor refuse to
-/// end. Each limit is added to a time or a size somewhere.
+/// Runs a bridge with the longest times and the largest sizes that can be written. It must neither panic nor
+/// refuse to end. Each limit is added to a time or a size somewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_longest_times_and_the_largest_sizes_can_be_run() {
     let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();

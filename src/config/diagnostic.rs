@@ -1,20 +1,20 @@
-//! What is wrong with a configuration: one line for each mistake, all at once.
+//! Reports what is wrong with a configuration: one line for each mistake, all at once.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::display::one_line;
 
-/// Where a value came from.
+/// Where the value of an option came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Nobody set it.
+    /// Nobody set the option, so it has its default.
     Default,
-    /// A line of the configuration file, from 1.
+    /// A line of the configuration file.
     File {
-        /// As it was given.
+        /// The path of the file, as it was given.
         path: PathBuf,
-        /// From 1.
+        /// The number of the line, from 1.
         line: usize,
     },
     /// An environment variable, by its full name.
@@ -31,12 +31,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One mistake.
+/// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Where the wrong value came from; `Default` if it is missing.
     pub origin: Origin,
-    /// The option, such as `source.prefetch`; empty if the trouble is with the file as a whole.
+    /// The option, such as `source.prefetch`; empty if the mistake is about the file as a whole.
     pub key: String,
     /// What is wrong, and what is allowed.
     pub message: String,
@@ -53,7 +53,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Everything that is wrong with a configuration, one line each. Never empty, never shows a secret.
+/// All mistakes in a configuration, one line each. Never empty, and never shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigErrors(pub Vec<Diagnostic>);

@@ -2,13 +2,13 @@
 
 use super::diagnostic::Origin;
 
-/// An option as it is in effect.
+/// An option with the value that is in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
-    /// Such as `source.prefetch`.
+    /// The full key of the option, such as `source.prefetch`.
     pub key: String,
-    /// What it is; `Null` if it is not set. A secret is masked.
+    /// The value; `Null` if it is not set. A secret is masked.
     pub value: serde_json::Value,
-    /// Where it came from.
+    /// Where the value came from.
     pub origin: Origin,
 }

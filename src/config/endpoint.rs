@@ -1,4 +1,4 @@
-//! The urls of a broker: the scheme tells the protocol, and whether it is spoken inside TLS.
+//! Parses the URLs of a broker: the scheme gives the protocol and whether it runs inside TLS.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use crate::source::config::{Endpoint, Protocol};
 
 const FORMS: &str = "stomp://host:port, stomp+tls://host:port, tcp://host:port or ssl://host:port";
 
-/// How others write what the bridge calls otherwise, and how to write it here.
+/// Scheme names of other programs, and the names to write here instead.
 const OTHER_NAMES: [(&str, &[&str]); 4] = [
     ("stomp+tls", &["stomps", "stomp+ssl", "stomp-tls", "stomp+nio+ssl", "ssl+stomp"]),
     ("stomp", &["stomp+nio", "stomp+tcp", "tcp+stomp"]),
@@ -14,7 +14,7 @@ const OTHER_NAMES: [(&str, &[&str]); 4] = [
     ("tcp", &["nio", "auto", "auto+nio", "openwire"]),
 ];
 
-/// What the bridge does not speak.
+/// Protocols that the bridge does not support.
 const UNSPOKEN: [(&str, &[&str]); 4] = [
     ("AMQP", &["amqp", "amqps", "amqp+ssl", "amqp+nio"]),
     ("MQTT", &["mqtt", "mqtts", "mqtt+ssl", "mqtt+nio"]),
@@ -22,10 +22,10 @@ const UNSPOKEN: [(&str, &[&str]); 4] = [
     ("WebSocket", &["ws", "wss"]),
 ];
 
-/// What stands before a list of urls in ActiveMQ's own clients.
+/// The words before a list of URLs in ActiveMQ's own clients.
 const LISTS: [&str; 4] = ["failover", "static", "fanout", "discovery"];
 
-/// Reads one url. The error quotes no more of it than scheme, host and port: the rest may hold a secret.
+/// Parses one URL. The error quotes only scheme, host and port, because the rest may hold a secret.
 pub(super) fn parse(url: &str) -> Result<Endpoint, String> {
     let url = url.trim();
     if let Some(list) = LISTS.iter().find(|list| begins_list(url, list)) {
@@ -34,7 +34,7 @@ pub(super) fn parse(url: &str) -> Result<Endpoint, String> {
     single(url)
 }
 
-/// The same of what is no list.
+/// Parses one URL that is no list.
 fn single(url: &str) -> Result<Endpoint, String> {
     if url.contains('@') {
         return Err(
@@ -60,7 +60,7 @@ fn single(url: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// What a scheme stands for.
+/// Returns the protocol of a scheme, and whether it uses TLS.
 fn spoken(scheme: &str, rest: &str) -> Result<(Protocol, bool), String> {
     let named = |names: &[(&'static str, &[&str])]| {
         names.iter().find(|(_, others)| others.contains(&scheme)).map(|(name, _)| *name)
@@ -80,7 +80,7 @@ fn spoken(scheme: &str, rest: &str) -> Result<(Protocol, bool), String> {
     }
 }
 
-/// Host and port, where that is what it is.
+/// Splits an address into host and port.
 fn address_of(address: &str) -> Result<(String, u16), String> {
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !address.ends_with(']') => (host, port),
@@ -98,13 +98,13 @@ fn address_of(address: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port))
 }
 
-/// The address at the beginning of `rest`, or a word for it.
+/// Returns the address at the beginning of `rest`, or a placeholder word if there is none.
 fn shown(rest: &str) -> String {
     let address = rest.split(['/', '?', '#', ',', ')']).next().unwrap_or_default();
     address_of(address).map_or_else(|_| "host:port".to_owned(), |_| address.to_owned())
 }
 
-/// A bare address: its port tells what is probably spoken there.
+/// Explains a bare address. Its port tells which protocol is probably served there.
 fn without_scheme(url: &str) -> String {
     let url = url.trim_start_matches('/');
     let Ok((_, port)) = address_of(url) else { return format!("not a url of a broker: write {FORMS}") };
@@ -123,7 +123,7 @@ fn begins_list(url: &str, list: &str) -> bool {
     rest.is_some() && url.get(list.len()..).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// `failover:(tcp://a:61616,ssl://b:61617)?randomize=false` as the list to write.
+/// Rewrites `failover:(tcp://a:61616,ssl://b:61617)?randomize=false` as the list that the user must write.
 fn instead_of_list(list: &str, url: &str) -> String {
     let inner =
         url.split_once('(').map_or_else(|| url.get(list.len() + 1..).unwrap_or(""), |(_, inner)| inner);

@@ -1,4 +1,5 @@
-//! The environment: `BRIDGE__SOURCE__URL` is `url` in `[source]`. Values stay text (see `value`).
+//! Reads settings from environment variables: `BRIDGE__SOURCE__URL` is `url` in `[source]`. Values stay text
+//! (see `value`).
 
 use std::collections::BTreeMap;
 
@@ -14,18 +15,18 @@ use super::value::ENVIRONMENT;
 #[derive(Default)]
 pub(super) struct Environment {
     tables: Dict,
-    /// Every option that was set, and the tables around it.
+    /// The origin of every option that is set, and of the tables around it.
     pub(super) origins: BTreeMap<String, Origin>,
-    /// Names that can't be placed, and values that can't be read.
+    /// Names that match no option, and values that can't be read.
     pub(super) problems: Vec<Diagnostic>,
-    /// Names that look like ours, and are not.
+    /// Names that look like settings of the bridge and are none.
     pub(super) strays: Vec<String>,
     /// The values as they were given, by the name of the variable.
     pub(super) given: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Picks the settings out of all variables.
+    /// Finds the settings among all variables.
     pub(super) fn new(variables: impl Iterator<Item = (String, String)>) -> Self {
         let mut all: Vec<_> = variables.collect();
         all.sort();
@@ -44,7 +45,7 @@ impl Environment {
         environment
     }
 
-    /// Whether `key` is a table, set by setting what is in it.
+    /// Returns whether `key` is a table because an option in it is set.
     pub(super) fn is_table(&self, key: &str) -> bool {
         self.origins
             .range(format!("{key}.")..)

@@ -1,4 +1,4 @@
-//! The configuration file: TOML, with the line of every key.
+//! Reads the configuration file: TOML, with the line of every key.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crate::display::why_unreadable;
 pub(super) struct File {
     path: PathBuf,
     tables: Dict,
-    /// Every key of the file, and where it stands.
+    /// Every key of the file, with its line.
     pub(super) origins: BTreeMap<String, Origin>,
 }
 
 impl File {
-    /// Reads the file; the problem is one with the file as a whole.
+    /// Reads the file. The error is about the file as a whole.
     pub(super) fn read(path: &Path) -> Result<Self, Diagnostic> {
         let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
             origin: Origin::Default,
@@ -33,13 +33,13 @@ impl File {
         Self::parse(path, &text)
     }
 
-    /// Takes `text` for the content of `path`.
+    /// Parses `text` as the content of `path`.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Diagnostic> {
         let place = |offset: usize| Origin::File { path: path.to_owned(), line: line(text, offset) };
         let document = Document::parse(text).map_err(|error| Diagnostic {
             origin: place(error.span().map_or(0, |span| span.start)),
             key: String::new(),
-            // Only the message: the whole error quotes the line, and that may hold a secret.
+            // Only the message: the whole error quotes the line, which may hold a secret.
             message: format!("not TOML: {}{}", error.message().replace('\n', ", "), other_format(text)),
         })?;
         let mut origins = BTreeMap::new();
@@ -61,7 +61,7 @@ impl Provider for File {
     }
 }
 
-/// What else it seems to be.
+/// Returns a hint if the text seems to have another format.
 fn other_format(text: &str) -> &'static str {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     match first {

@@ -1,10 +1,10 @@
-//! AtData's names: what namespace, destination id, connection id and the names of sinks may be.
+//! Checks AtData's names: namespace, destination id, connection id and the names of sinks.
 
-/// What would make an id mean something else: to ActiveMQ (`.` separates the parts of a queue's name, `*`
-/// and `>` match several, `,` lists several), or in the name of a file (`/`).
+/// Characters that would give an id another meaning. ActiveMQ uses `.` to separate the parts of a queue's
+/// name, `*` and `>` to match several names, and `,` to list several. `/` separates directories in a file
+/// name.
 const FORBIDDEN: [char; 5] = ['.', '*', '>', ',', '/'];
 
-/// Checks an id.
 pub(super) fn check(id: &str) -> Result<(), String> {
     let bad = |c: &char| FORBIDDEN.contains(c) || c.is_whitespace() || c.is_control();
     match id.chars().find(bad) {
@@ -14,8 +14,8 @@ pub(super) fn check(id: &str) -> Result<(), String> {
     }
 }
 
-/// The destination id and the namespace in the name of a queue, `main.RTO.acme`: AtData's own examples take the
-/// name as a whole.
+/// Splits the name of a queue, such as `main.RTO.acme`, into destination id and namespace. AtData's own
+/// examples use the whole name.
 pub(super) fn parts_of_queue(name: &str) -> Option<(&str, &str)> {
     let name = ["/queue/", "queue://"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     let mut parts = name.split('.');
@@ -25,12 +25,12 @@ pub(super) fn parts_of_queue(name: &str) -> Option<(&str, &str)> {
         .then_some((destination_id, namespace))
 }
 
-/// Makes a host name fit for an id.
+/// Turns a host name into a valid id.
 pub(super) fn from_host_name(host: &str) -> String {
     host.trim().chars().map(|c| if check(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '-' }).collect()
 }
 
-/// Checks the name of a sink: it becomes part of ids and of names of variables.
+/// Checks the name of a sink, which becomes part of ids and of variable names.
 pub(super) fn check_sink_name(name: &str) -> Result<(), &'static str> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -1,4 +1,4 @@
-//! What the types say of the options: their keys, and the numbers that they may be. For messages only.
+//! Reads from the types which options exist and which numbers they accept. For messages only.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -8,18 +8,18 @@ use super::key_path::join;
 
 /// An option, as the type of its table describes it.
 pub(super) struct KnownOptions {
-    /// Seen from the table, such as `tls.ca_file`.
+    /// The key relative to the table, such as `tls.ca_file`.
     pub(super) key: String,
-    /// The whole numbers that it may be, such as `from 1 to 20000`; `None` for an option of another kind.
+    /// The whole numbers that it accepts, such as `from 1 to 20000`; `None` for an option of another kind.
     pub(super) range: Option<String>,
 }
 
-/// Every option of a table that is read into `T`.
+/// Returns every option of a table that is read into `T`.
 pub(super) fn of<T: JsonSchema>() -> Vec<KnownOptions> {
     of_schema(T::json_schema)
 }
 
-/// Every option of a table with this schema.
+/// Returns every option of a table with this schema.
 pub(super) fn of_schema(schema: fn(&mut SchemaGenerator) -> Schema) -> Vec<KnownOptions> {
     let mut generator =
         SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
@@ -50,7 +50,7 @@ fn range(property: &Value) -> Option<String> {
         Some("uint32") => Some(u32::MAX.into()),
         _ => None,
     };
-    // A size is an integer too, and says in its own words what it may be.
+    // A size is an integer too, but its own message says what it accepts.
     let smallest = property["minimum"].as_u64()?;
     Some(match property["maximum"].as_u64().or(largest) {
         Some(largest) => format!("from {smallest} to {largest}"),

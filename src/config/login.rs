@@ -1,4 +1,4 @@
-//! Checks the username and the password that AtData gave, and what people make of them: swapped, in quotes, encoded.
+//! Checks the username and the password from AtData for common mistakes: swapped, in quotes, encoded.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::reader::ConfigReader;
 use crate::display::unreadable;
 use crate::secret::{Secret, SecretError};
 
-/// Both, once nothing is wrong with them.
+/// Returns both if nothing is wrong with them.
 pub(super) fn check(
     reader: &mut ConfigReader,
     username: Option<String>,
@@ -33,10 +33,10 @@ pub(super) fn check(
 
 const USERNAME: &str = "source.username";
 
-/// STOMP's CONNECT knows no escapes: a line feed in a value would begin another header.
+/// STOMP's CONNECT has no escapes: a line feed in a value would begin another header.
 pub(super) const CONTROL: &str = "control characters such as line feeds are not allowed";
 
-/// Whether the username can be used. One that might be the password is not shown.
+/// Returns whether the username can be used. Does not show one that might be the password.
 fn check_username(reader: &mut ConfigReader, name: &str) -> bool {
     if name.contains(char::is_control) {
         reader.refuse(USERNAME, CONTROL);
@@ -56,7 +56,7 @@ fn check_username(reader: &mut ConfigReader, name: &str) -> bool {
     true
 }
 
-/// Whether the password, set by `key`, can be used.
+/// Returns whether the password, set by `key`, can be used.
 fn check_password(reader: &mut ConfigReader, key: &str, password: &Secret) -> bool {
     if let Some(flaw) = password.flaw() {
         reader.refuse(key, format!("the password {flaw}"));
@@ -73,17 +73,17 @@ fn check_password(reader: &mut ConfigReader, key: &str, password: &Secret) -> bo
     }
     let bare = text.trim_matches(|c: char| c.is_whitespace() || ['"', '\''].contains(&c));
     match password.suspicion() {
-        Some(doubt) if is_password(bare) || matches!(doubt, SecretError::Placeholder | SecretError::Mask) => {
-            reader.refuse(key, format!("the password {doubt}"));
+        Some(error) if is_password(bare) || matches!(error, SecretError::Placeholder | SecretError::Mask) => {
+            reader.refuse(key, format!("the password {error}"));
             return false;
         }
-        Some(doubt) => reader.warn(key, &format!("the password {doubt}")),
+        Some(error) => reader.warn(key, &format!("the password {error}")),
         None => reader.warn(key, "the password is not 32 hex digits, as AtData's are"),
     }
     true
 }
 
-/// The password, and the option that set it.
+/// Returns the password, and the option that set it.
 fn given(
     reader: &mut ConfigReader,
     password: Option<Secret>,

@@ -1,10 +1,10 @@
-//! What people write wrongly, and that the message names what to write instead.
+//! Tests that the messages about common mistakes name what to write instead.
 
 use std::path::Path;
 
 use super::tests::{GOOD, PASSWORD, good, load_text, mistakes};
 
-/// `GOOD` with one text replaced has one mistake, whose line has all of `parts`.
+/// Replaces one text in `GOOD`. The single line about this mistake must contain all of `parts`.
 fn one_line_with(from: &str, to: &str, env: &[(&str, &str)], parts: &[&str]) {
     assert!(GOOD.contains(from), "{from}");
     let errors = match load_text(&GOOD.replacen(from, to, 1), env) {
@@ -47,7 +47,7 @@ fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
         ("BRIDGE__SOURCE_PREFETCH", &["did you mean BRIDGE__SOURCE__PREFETCH?"][..]),
         ("BRIDGE__SOURCE__PREFETHC", &["did you mean BRIDGE__SOURCE__PREFETCH?"]),
         ("BRIDGE__SOURCE__TLS_CA_FILE", &["did you mean BRIDGE__SOURCE__TLS__CA_FILE?"]),
-        // It could be that of the source or of NATS.
+        // The variable could mean the URL of the source or of NATS.
         ("BRIDGE__URL", &["url: unknown key; known here: source, event"]),
         ("BRIDGE__CONFIG", &["the variable for the file is BRIDGE_CONFIG"]),
         ("BRIDGE__SINKS__FILE__ROTATE__SIZ", &["did you mean BRIDGE__SINKS__FILE__ROTATE__SIZE?"]),
@@ -68,7 +68,7 @@ fn variables_that_only_look_like_ours_are_told() {
     let loaded =
         good(&[("BRIDGE_SOURCE_PREFETCH", "7"), ("BRIDGE_PORT", "tcp://x"), ("BRIDGE_SERVICE_HOST", "x")]);
     assert_eq!(loaded.warnings, ["BRIDGE_SOURCE_PREFETCH: is not read: write BRIDGE__SOURCE__PREFETCH"]);
-    // Another program's, in a ConfigMap that both take as a whole.
+    // These belong to another program, in a ConfigMap that both programs load as a whole.
     let loaded = good(&[("BRIDGE_Log__Level", "Debug"), ("BRIDGE_Source__Name", "x")]);
     assert_eq!(
         loaded.warnings,

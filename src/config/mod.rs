@@ -1,8 +1,8 @@
-//! File and environment into checked settings: `defaults < file < environment` (D9).
+//! Turns file and environment into checked settings: `defaults < file < environment` (D9).
 //!
-//! The way of a value: `file` and `environment` read the layers, figment merges them, `reader` turns table
-//! after table into the type that stands beside its component (`value` converts), and `source`, `sinks`
-//! and this file check them into [`Settings`]. Nothing here opens a socket or writes a file.
+//! `file` and `environment` read the layers, and figment merges them. `reader` reads each table into the type
+//! beside its component, and `value` converts the values. `validate_source`, `validate_sinks` and this file
+//! check them and build [`Settings`]. No code here opens a socket or writes a file.
 
 #[cfg(test)]
 mod any_tests;
@@ -58,25 +58,25 @@ use file::File;
 use key_path::{SECTIONS, join};
 use reader::ConfigReader;
 
-/// A configuration that can be used.
+/// A configuration without mistakes, ready for use.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the bridge needs to know.
+    /// The checked settings for the bridge.
     pub settings: Settings,
-    /// What is allowed but worth a look, one line each.
+    /// Settings that are allowed but probably not intended, one line each.
     pub warnings: Vec<String>,
     /// Every option as it is in effect, with its origin; secrets are masked.
     pub effective: Vec<Effective>,
 }
 
-/// The variables of this process; what is not UTF-8 in them is replaced.
+/// Returns the variables of this process. Replaces what is not UTF-8 in them.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Loads the file, or the one that `BRIDGE_CONFIG` names, or none, under the variables `env`; sinks may be of
-/// the kinds `kinds`.
+/// Loads the file `path`, or the one that `BRIDGE_CONFIG` names, or none. The variables `env` override the
+/// file. Sinks may be of any of the kinds `kinds`.
 ///
 /// # Errors
 /// Every mistake that was found, not only the first.
@@ -96,7 +96,7 @@ pub fn load(
     check(reader, kinds, host.as_deref())
 }
 
-/// The name of this host; in Kubernetes that of the pod.
+/// The name of this host; in Kubernetes the name of the pod.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
@@ -110,9 +110,9 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     let source = validate_source::check(&mut reader, raw, host);
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader, &event.keys);
-    let surroundings = BuildContext { partitions: event.partitions, prefetch };
-    let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &surroundings);
-    let sinks = validate_sinks::check(&mut reader, kinds, &surroundings);
+    let context = BuildContext { partitions: event.partitions, prefetch };
+    let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &context);
+    let sinks = validate_sinks::check(&mut reader, kinds, &context);
     check_shares(&mut reader, source.as_ref(), sinks.len(), isolation, max_in_flight);
     let dead_letters = dead_letters(&mut reader, letters_sink);
     check_destinations(&mut reader, &sinks, dead_letters.as_ref());
@@ -153,7 +153,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     Ok(Loaded { settings, warnings, effective })
 }
 
-/// Mirrored sinks have equal shares of the memory, and a share must have room for one event.
+/// Checks that one event fits into the share of each mirrored sink. All shares of the memory are equal.
 fn check_shares(
     reader: &mut ConfigReader,
     source: Option<&SourceSettings>,
@@ -173,7 +173,7 @@ fn check_shares(
     }
 }
 
-/// Tables that there are not, and variables that seem to be ours and are not.
+/// Checks for tables that do not exist, and for variables that look like settings and are none.
 fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
     let unknown: Vec<_> =
         reader.names("").into_iter().filter(|name| !SECTIONS.contains(&name.as_str())).collect();
@@ -195,7 +195,7 @@ fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
     }
 }
 
-/// One subscription for all sinks, or one for each with ids of its own (D8).
+/// Builds one subscription for all sinks, or one for each sink with its own ids (D8).
 fn subscriptions(
     source: SourceSettings,
     sinks: Vec<SinkSettings>,
@@ -216,9 +216,9 @@ fn subscriptions(
 fn admin(reader: &mut ConfigReader) -> Option<AdminSettings> {
     const KEY: &str = "admin";
     let raw: AdminConfig = reader.read(KEY);
-    let mut findings = Diagnostics::default();
-    let settings = http::config::check(&raw, &mut findings);
-    reader.accepted(KEY, &findings, settings)
+    let mut diagnostics = Diagnostics::default();
+    let settings = http::config::check(&raw, &mut diagnostics);
+    reader.accepted(KEY, &diagnostics, settings)
 }
 
 fn check_filter(reader: &mut ConfigReader, filter: &str) {
@@ -251,7 +251,7 @@ fn check_pointers(reader: &mut ConfigReader, pointers: &[String]) {
     for pointer in pointers {
         let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
         if !pointer.starts_with('/') || !escapes {
-            // As JSONPath, jq and most programs write it.
+            // JSONPath, jq and most programs write it like this.
             let path = pointer.trim_start_matches(['$', '.', '/']);
             let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
             let form = match !path.is_empty() && path.chars().all(is_plain) {
@@ -266,17 +266,17 @@ fn check_pointers(reader: &mut ConfigReader, pointers: &[String]) {
 fn dead_letters(reader: &mut ConfigReader, sink: Option<Option<SinkSettings>>) -> Option<DeadLetterSettings> {
     const KEY: &str = "dead_letters";
     let raw: DeadLettersConfig = reader.read(KEY);
-    let mut findings = Diagnostics::default();
+    let mut diagnostics = Diagnostics::default();
     let sink = match sink {
         Some(None) => return None,
         sink => sink.flatten(),
     };
-    let settings = dead_letter::config::check(&raw, sink, &mut findings);
-    reader.accepted(KEY, &findings, settings)
+    let settings = dead_letter::config::check(&raw, sink, &mut diagnostics);
+    reader.accepted(KEY, &diagnostics, settings)
 }
 
-/// No two may write to one place: directories are locked by who writes into them, and a topic that gets
-/// every event twice, or dead letters among events, is nothing that anybody can want.
+/// Refuses two users of one place. A directory is locked by the sink that writes into it. Nobody can want a
+/// topic that gets every event twice, or dead letters among events.
 fn check_destinations(
     reader: &mut ConfigReader,
     sinks: &[SinkSettings],

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diagnostic::Origin;
 use super::effective::Effective;
 
-/// The place of an option that nobody set and that has no default.
+/// The origin of an option that nobody set and that has no default.
 const NOT_SET: &str = "not set";
 
-/// Where the value of each option came from, by its full key, such as `source.tls.ca_file`. Holds no values, so
-/// that nothing here can be a secret.
+/// Where the value of each option came from, by its full key, such as `source.tls.ca_file`. It holds no
+/// values, so it can't hold a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(BTreeMap<String, String>);
 
 impl Origins {
-    /// Of every option, and of every table of the file.
+    /// Collects the origins of every option, and of every table of the file.
     pub(super) fn new(options: &[Effective], origins: &BTreeMap<String, Origin>) -> Self {
         let is_line = |origin: &&Origin| matches!(origin, Origin::File { .. });
         let lines = origins.iter().filter(|(_, origin)| is_line(origin));
@@ -30,33 +30,34 @@ impl Origins {
         Self(places)
     }
 
-    /// `text` with the places of the options that it names behind it, each once: `check source.url (source.url:
-    /// bridge.toml:3)`. A place that the text tells already is not told again.
+    /// Returns `text` with the origins of the options that it names, each once:
+    /// `check source.url (source.url: bridge.toml:3)`. An origin that the text already contains is not
+    /// repeated.
     pub fn annotate(&self, text: &str) -> String {
         appended(text, self.named_in(text))
     }
 
-    /// The same for a message about the option `own`, which tells the place of that one itself. What is not set
-    /// has no place that could help.
+    /// Does the same for a message about the option `own`, which already gives the origin of `own`. Options
+    /// that are not set get no origin, since it would not help.
     pub(super) fn annotate_about(&self, own: &str, text: &str) -> String {
         let others = self.named_in(text).into_iter().filter(|(key, place)| *key != own && *place != NOT_SET);
         appended(text, others.collect())
     }
 
-    /// The options that the text names, in its order, and their places.
+    /// Returns the options that the text names, in its order, and their origins.
     fn named_in(&self, text: &str) -> Vec<(&str, &str)> {
         let mut seen = BTreeSet::new();
         text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
             .map(|word| word.trim_matches(['.', '-']))
-            // A table at the top, such as `source`, is an ordinary word.
+            // A table at the top, such as `source`, is also an ordinary word.
             .filter(|word| word.contains('.'))
             .filter_map(|word| self.place(word))
             .filter(|(key, place)| seen.insert(*key) && !tells(text, key, place))
             .collect()
     }
 
-    /// The option and its place. Where another way to say the same was taken, it is that one: `password_file` for
-    /// `password`, `urls` for `url`.
+    /// Returns the option and its origin. If another option gave the value, returns that one: `password_file`
+    /// for `password`, `urls` for `url`.
     fn place(&self, key: &str) -> Option<(&str, &str)> {
         let (key, place) = self.0.get_key_value(key)?;
         let instead = [format!("{key}_file"), format!("{key}s")];
@@ -69,12 +70,13 @@ impl Origins {
     }
 }
 
-/// Whether the text tells the place of this option already.
+/// Returns whether the text already contains the origin of this option.
 fn tells(text: &str, key: &str, place: &str) -> bool {
     let told = format!("{key}: {place}");
     let is_common = place == NOT_SET || place == Origin::Default.to_string();
     let wanted = if is_common { told.as_str() } else { place };
-    // `bridge.toml:3` is not told by `bridge.toml:31`, nor a variable by a longer name.
+    // `bridge.toml:31` does not contain the origin `bridge.toml:3`. The same holds for a variable and a
+    // longer name.
     text.match_indices(wanted).any(|(at, found)| {
         let next = text.get(at + found.len()..).and_then(|rest| rest.chars().next());
         next.is_none_or(|next| !next.is_ascii_alphanumeric() && next != '_')

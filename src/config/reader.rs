@@ -1,5 +1,4 @@
-//! Reads table after table of the merged layers, remembers the origin of every value, and collects the
-//! mistakes.
+//! Reads each table of the merged layers, keeps the origin of every value, and collects the mistakes.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -23,13 +22,13 @@ use super::value::{About, ConfigNode, ValueError};
 use crate::diagnostics::Diagnostics;
 use crate::secret::MASK;
 
-/// The merged layers, and what was learnt while reading them.
+/// The merged layers, and what was found while reading them.
 pub(super) struct ConfigReader {
     layers: Figment,
     root: Value,
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
-    /// Variables that look like ours, and are not.
+    /// Variables that look like settings of the bridge and are none.
     pub(super) strays: Vec<String>,
     /// The texts of variables, by their names.
     given: BTreeMap<String, String>,
@@ -39,7 +38,7 @@ pub(super) struct ConfigReader {
 }
 
 impl ConfigReader {
-    /// Lays the environment over the file. A problem with the file as a whole ends it.
+    /// Merges the environment over the file. Fails only on a mistake about the file as a whole.
     pub(super) fn new(
         file: Option<File>,
         path: Option<&Path>,
@@ -71,23 +70,23 @@ impl ConfigReader {
         Ok(Self { layers, root, origins, file, strays, given, problems, warnings, effective })
     }
 
-    /// The names in a table, in order; none if there is no such table.
+    /// Returns the names in a table, in order; none if there is no such table.
     pub(super) fn names(&self, key: &str) -> Vec<String> {
         let table = if key.is_empty() { Some(&self.root) } else { self.root.find_ref(key) };
         table.and_then(Value::as_dict).map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Whether anything is set under `key`.
+    /// Returns whether anything is set under `key`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.root.find_ref(key).is_some()
     }
 
-    /// Whether `key` is a table.
+    /// Returns whether `key` is a table.
     pub(super) fn is_table(&self, key: &str) -> bool {
         self.root.find_ref(key).and_then(Value::as_dict).is_some()
     }
 
-    /// Sets in the table `key` whatever is set in the table `base` and not in itself.
+    /// Copies every option of the table `base` that the table `key` does not set itself.
     pub(super) fn inherit(&mut self, key: &str, base: &str) {
         let path: Vec<_> = key.split('.').collect();
         let Some(below) = self.root.find_ref(base).cloned() else { return };
@@ -105,7 +104,7 @@ impl ConfigReader {
         }
     }
 
-    /// Drops whatever is set under `key`.
+    /// Removes everything that is set under `key`.
     pub(super) fn forget(&mut self, key: &str) {
         let path: Vec<_> = key.split('.').collect();
         drop(take(&mut self.root, &path));
@@ -123,8 +122,7 @@ impl ConfigReader {
         }
     }
 
-    /// Reads the table `key` into its type. What can't be used is reported, one by one, and counts as not
-    /// set.
+    /// Reads the table `key` into its type. Reports each value that can't be used, and treats it as not set.
     pub(super) fn read<T: DeserializeOwned + Default + Serialize + JsonSchema>(&mut self, key: &str) -> T {
         let path: Vec<_> = key.split('.').collect();
         let mut table = take(&mut self.root, &path).unwrap_or_else(|| Dict::new().into());
@@ -147,7 +145,7 @@ impl ConfigReader {
         raw
     }
 
-    /// What is wrong with the option `wrong`, in the table `table` with the options `known`.
+    /// Describes a mistake in the option `wrong` of the table `table`, whose options are `known`.
     fn describe(&self, mistake: &ValueError, table: &str, wrong: &str, known: &[KnownOptions]) -> String {
         let below = wrong.strip_prefix(table).unwrap_or(wrong).trim_start_matches('.');
         match mistake.about {
@@ -163,8 +161,8 @@ impl ConfigReader {
         }
     }
 
-    /// What whoever set the unknown key `wrong` probably meant. The key is in the table `table`, with the options
-    /// `known`; or in a table in it, `around`, with the keys `siblings`.
+    /// Finds the key that the user probably meant with the unknown key `wrong`. The key is in the table
+    /// `table`, with the options `known`, or in a table inside it, `around`, with the keys `siblings`.
     fn meant(
         &self,
         wrong: &str,
@@ -175,7 +173,7 @@ impl ConfigReader {
     ) -> Option<String> {
         let name = wrong.rsplit('.').next().unwrap_or(wrong);
         let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last == name);
-        // In another table of the same section; or with the name of the table before it.
+        // It may belong to another table of the same section, or repeat the name of the table before it.
         let elsewhere = known.iter().map(|option| option.key.as_str());
         let elsewhere = elsewhere.filter(|key| last(key) || squeezed(key) == squeezed(&join(around, name)));
         if let Some(key) = elsewhere.min_by_key(|key| key.len()) {
@@ -185,7 +183,7 @@ impl ConfigReader {
         Some(self.did_you_mean(wrong, &join(table, &join(around, near))))
     }
 
-    /// Asks in the words of the place where `wrong` stands: a variable, or a line in a table.
+    /// Asks "did you mean" in the form of the place of `wrong`: a variable, or a line in a table.
     fn did_you_mean(&self, wrong: &str, meant: &str) -> String {
         let table = |key: &str| key.rsplit_once('.').map_or(String::new(), |(table, _)| table.to_owned());
         let name = meant.rsplit('.').next().unwrap_or(meant);
@@ -196,7 +194,7 @@ impl ConfigReader {
         }
     }
 
-    /// Enters what is in effect into the list of all options.
+    /// Adds a value that is in effect to the list of all options.
     pub(super) fn note(&mut self, key: &str, value: serde_json::Value) {
         match value {
             serde_json::Value::Object(members) => {
@@ -210,8 +208,8 @@ impl ConfigReader {
         }
     }
 
-    /// A shell takes quotes away, but what reads a file of variables, such as `docker --env-file`, does not. Only a
-    /// secret might really have them.
+    /// Warns of quotes around a value. A shell removes quotes, but programs that read a file of variables,
+    /// such as `docker --env-file`, do not. Only a secret may really contain them.
     fn check_quotes(&mut self, key: &str, value: &serde_json::Value) {
         let Origin::Variable(name) = self.origin(key) else { return };
         let in_quotes = |text: &String| ['"', '\''].iter().any(|&quote| is_between(text.trim(), quote));
@@ -222,7 +220,7 @@ impl ConfigReader {
         if value == MASK { self.warn(key, MESSAGE) } else { self.refuse(key, MESSAGE) }
     }
 
-    /// Puts a default that had to be worked out into the list of all options.
+    /// Adds a computed default to the list of all options.
     pub(super) fn set_default(&mut self, key: &str, value: &str) {
         self.effective
             .iter_mut()
@@ -230,23 +228,23 @@ impl ConfigReader {
             .for_each(|option| option.value = value.into());
     }
 
-    /// Where everything came from that was read so far.
+    /// Returns the origins of everything that was read so far.
     pub(super) fn all_origins(&self) -> Origins {
         Origins::new(&self.effective, &self.origins)
     }
 
-    /// Whether somebody set `key`.
+    /// Returns whether somebody set `key`.
     fn is_set(&self, key: &str) -> bool {
         self.origins.contains_key(key)
     }
 
-    /// Where the value of `key` came from.
+    /// Returns where the value of `key` came from.
     fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// Reports that the value of `key` can't be used. Only the first report on a key, or on a table
-    /// around it, counts: what follows from it would only confuse.
+    /// Reports that the value of `key` can't be used. Only the first report on a key, or on a table around
+    /// it, counts, because later ones only follow from it.
     pub(super) fn refuse(&mut self, key: &str, message: impl Into<String>) {
         let around = |known: &str| {
             key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -257,7 +255,7 @@ impl ConfigReader {
         }
     }
 
-    /// Reports it if `small` is more than `large`, on the one that somebody set.
+    /// Reports if `small` is greater than `large`, on the option of the two that somebody set.
     pub(super) fn in_order<T: PartialOrd + Display>(&mut self, small: (&str, T), large: (&str, T)) {
         if small.1 <= large.1 {
             return;
@@ -279,14 +277,14 @@ impl ConfigReader {
         self.refuse(key, format!("missing: set `{name}` in [{table}]{file}, or {}", variable(key)));
     }
 
-    /// The same where `instead` would do; nothing, if that was set to something unusable.
+    /// Reports that `key` or `instead` is needed. Reports nothing if `instead` is set to an unusable value.
     pub(super) fn missing_either(&mut self, key: &str, instead: &str) {
         if !self.is_set(instead) {
             self.missing(key);
         }
     }
 
-    /// The value of a key that must be set, and must not be empty.
+    /// Returns the value of a key that must be set and must not be empty.
     pub(super) fn required(&mut self, key: &str, value: Option<String>) -> Option<String> {
         match value {
             Some(text) if text.trim().is_empty() => self.refuse(key, "is empty"),
@@ -296,34 +294,39 @@ impl ConfigReader {
         None
     }
 
-    /// Reports what the check of the table `key` found; `checked` counts only if nothing is wrong.
-    pub(super) fn accepted<T>(&mut self, key: &str, findings: &Diagnostics, checked: Option<T>) -> Option<T> {
-        for problem in findings.problems() {
+    /// Reports what the check of the table `key` found. Returns `checked` only if nothing is wrong.
+    pub(super) fn accepted<T>(
+        &mut self,
+        key: &str,
+        diagnostics: &Diagnostics,
+        checked: Option<T>,
+    ) -> Option<T> {
+        for problem in diagnostics.problems() {
             let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
             match problem.is_missing {
                 true => self.missing(&key),
                 false => self.refuse(&key, problem.message.as_str()),
             }
         }
-        for warning in findings.warnings() {
+        for warning in diagnostics.warnings() {
             self.warn(&join(key, &warning.key), &warning.message);
         }
-        checked.filter(|_| findings.is_good())
+        checked.filter(|_| diagnostics.is_good())
     }
 
-    /// Notes something that is allowed but worth a look.
+    /// Adds a warning about a value that is allowed but probably not intended.
     pub(super) fn warn(&mut self, key: &str, message: &str) {
         let origin = self.origin(key);
         self.warnings.push(Diagnostic { origin, key: key.to_owned(), message: message.to_owned() });
     }
 
-    /// Reports a key that is none, at the top of the configuration, where there are the tables `sections`; `all` are
-    /// the full keys of all options.
+    /// Reports an unknown key at the top of the configuration. The tables there are `sections`; `all` are the
+    /// full keys of all options.
     pub(super) fn unknown(&mut self, key: &str, sections: &'static [&'static str], all: &[String]) {
         let last = |known: &str| known.rsplit('.').next().is_some_and(|last| last == key);
         let same = all.iter().find(|known| squeezed(known) == squeezed(key));
         let mut named = all.iter().filter(|known| last(known));
-        // A name that stands in several tables could mean any of them.
+        // A name that exists in several tables could mean any of them.
         let only = named.next().filter(|_| named.next().is_none() && !self.is_table(key));
         let mistake = ValueError::unknown_field(key, sections);
         let message = match (same.or(only), nearest(key, sections.iter().copied())) {
@@ -342,7 +345,7 @@ fn is_between(text: &str, quote: char) -> bool {
     text.len() > 1 && text.starts_with(quote) && text.ends_with(quote)
 }
 
-/// Puts into a table what only the other one has.
+/// Copies into a table the entries that only `below` has.
 fn fill(table: &mut Value, below: &Value) {
     let (Value::Dict(_, table), Value::Dict(_, below)) = (table, below) else { return };
     for (name, value) in below {

@@ -1,5 +1,5 @@
-//! Every option with its meaning and default, written out of the types themselves: as a configuration
-//! file ([`toml`]) and as a page ([`markdown`]).
+//! Writes every option with its meaning and default, generated from the types: as a configuration file
+//! ([`toml`]) and as a page ([`markdown`]).
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;
 
-/// How this file comes about, and how to make it anew.
+/// Tells the reader how the file is generated, and how to generate it again.
 const TOML_HEAD: &str = "\
 # Every option of atdata-bridge with its default; what has no default is commented out.
 # Each can be set by the environment variable named above it, which wins over the file.
@@ -30,14 +30,13 @@ a list is separated by commas. An unknown key or variable is an error. `atdata-b
 in effect, and where each value came from.
 ";
 
-/// One table and what may stand in it.
+/// One table and its options.
 struct Section {
     key: String,
     doc: String,
     options: Vec<ReferenceEntry>,
 }
 
-/// One option.
 struct ReferenceEntry {
     name: String,
     doc: String,
@@ -51,7 +50,7 @@ impl ReferenceEntry {
     }
 }
 
-/// A configuration file with every option.
+/// Returns a configuration file with every option.
 pub fn toml(kinds: &SinkRegistry) -> String {
     let mut text = TOML_HEAD.to_owned();
     for section in sections(kinds) {
@@ -70,7 +69,7 @@ pub fn toml(kinds: &SinkRegistry) -> String {
     text
 }
 
-/// A page with a table of options for each section.
+/// Returns a page with a table of options for each section.
 pub fn markdown(kinds: &SinkRegistry) -> String {
     let mut text = MARKDOWN_HEAD.to_owned();
     for section in sections(kinds) {
@@ -112,7 +111,7 @@ fn comment(text: &mut String, doc: &str) {
     text.push('\n');
 }
 
-/// A value as TOML.
+/// Writes a value as TOML.
 pub(crate) fn written(value: &Value) -> String {
     match value {
         Value::String(text) => toml_edit::Value::from(text.as_str()).to_string(),
@@ -145,7 +144,7 @@ fn sections(kinds: &SinkRegistry) -> Vec<Section> {
     sections
 }
 
-/// The options of one table, and then the tables in it.
+/// Collects the options of one table, and then those of the tables in it.
 fn section(sections: &mut Vec<Section>, key: &str, schema: &Value) {
     let empty = serde_json::Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&empty);
@@ -172,7 +171,7 @@ fn doc(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The values of an enumeration.
+/// Returns the values of an enumeration.
 fn choices(property: &Value) -> Vec<String> {
     let plain = property["enum"].as_array().into_iter().flatten();
     let documented = property["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);

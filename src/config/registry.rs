@@ -1,4 +1,4 @@
-//! The kinds of sinks that a program knows: the built-in ones, and those that another crate registers.
+//! Registers the kinds of sinks: the built-in ones, and those of other crates.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use crate::telemetry::http::config::AdminConfig;
 /// How the table of one kind is read and described.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RegisteredKind {
-    /// The value of `kind`, and the name that implies it.
+    /// The value of `kind`, and the sink name that implies it.
     pub(super) name: &'static str,
-    /// Reads and checks the table `key`; `None` once a mistake is reported.
+    /// Reads and checks the table `key`. Returns `None` once a mistake is reported.
     pub(super) read:
-        fn(reader: &mut ConfigReader, key: &str, surroundings: &BuildContext) -> Option<Arc<dyn SinkFactory>>,
-    /// The keys of its table.
+        fn(reader: &mut ConfigReader, key: &str, context: &BuildContext) -> Option<Arc<dyn SinkFactory>>,
+    /// The schema of its table.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
     wait_before_exit: fn(),
 }
@@ -36,12 +36,12 @@ pub(super) struct RegisteredKind {
 pub struct SinkRegistry(Vec<RegisteredKind>);
 
 impl SinkRegistry {
-    /// Those of this crate.
+    /// Returns the kinds of this crate.
     pub fn built_in() -> Self {
         Self(Vec::new()).with::<FileKind>().with::<KafkaKind>().with::<NatsKind>().with::<StdoutKind>()
     }
 
-    /// These and `K`, which replaces a kind of the same name.
+    /// Adds `K`, which replaces a kind of the same name.
     #[must_use]
     pub fn with<K: SinkKind>(mut self) -> Self {
         self.0.retain(|kind| kind.name != K::NAME);
@@ -54,7 +54,7 @@ impl SinkRegistry {
         self
     }
 
-    /// The full keys of all options, where every kind of sink stands in a table of its name.
+    /// Returns the full keys of all options, with each kind of sink in a table of its name.
     pub(super) fn all_options(&self) -> Vec<String> {
         let mut keys = Vec::new();
         let mut add = |table: &str, known: Vec<KnownOptions>| {
@@ -81,12 +81,12 @@ impl SinkRegistry {
         self.0.iter()
     }
 
-    /// Waits for what must have ended before the process does.
+    /// Waits for threads of the sinks that must end before the process does.
     pub fn wait_before_exit(&self) {
         self.0.iter().for_each(|kind| (kind.wait_before_exit)());
     }
 
-    /// Their names, for people.
+    /// Lists the names of the kinds, for people.
     pub(super) fn names(&self) -> String {
         self.0.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
     }
@@ -95,13 +95,13 @@ impl SinkRegistry {
 fn read<K: SinkKind>(
     reader: &mut ConfigReader,
     key: &str,
-    surroundings: &BuildContext,
+    context: &BuildContext,
 ) -> Option<Arc<dyn SinkFactory>> {
     let config: K::Config = reader.read(key);
-    let mut findings = Diagnostics::default();
-    let factory = K::check(config, surroundings, &mut findings);
-    if factory.is_none() && findings.is_good() {
-        findings.refuse("", format!("the kind `{}` refuses this table and does not say why", K::NAME));
+    let mut diagnostics = Diagnostics::default();
+    let factory = K::check(config, context, &mut diagnostics);
+    if factory.is_none() && diagnostics.is_good() {
+        diagnostics.refuse("", format!("the kind `{}` refuses this table and does not say why", K::NAME));
     }
-    reader.accepted(key, &findings, factory)
+    reader.accepted(key, &diagnostics, factory)
 }

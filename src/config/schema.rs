@@ -1,5 +1,5 @@
-//! The configuration file as a JSON schema (draft-07), written out of the types themselves: for editors, and
-//! for the Helm chart, whose value `config` is this tree.
+//! Generates a JSON schema (draft-07) of the configuration file from the types. Editors use it, and the Helm
+//! chart, whose value `config` is this tree.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,10 +11,10 @@ use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;
 
-/// A table of any kind, of which only what the kinds known here have in common can be said.
+/// The definition for a sink of any kind. It describes only what all known kinds have in common.
 const ANY_SINK: &str = "#/definitions/sink";
 
-/// The schema of a whole configuration file.
+/// Returns the schema of a whole configuration file.
 pub fn json(kinds: &SinkRegistry) -> String {
     let mut generator =
         SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
@@ -59,7 +59,7 @@ pub fn json(kinds: &SinkRegistry) -> String {
     format!("{schema:#}\n")
 }
 
-/// Lets tables of sinks into a table: under the name of a kind, or under any other.
+/// Allows tables of sinks in a table: under the name of a kind, or under any other name.
 fn with_sinks(mut table: Value, by_name: &Map<String, Value>) -> Value {
     for (name, sink) in by_name {
         table["properties"][name] = sink.clone();

@@ -1,4 +1,4 @@
-//! The sections that belong to no component: `[event]`, `[log]`, `[shutdown]`.
+//! Defines the sections that belong to no component: `[event]`, `[log]`, `[shutdown]`.
 
 use std::num::NonZeroU32;
 

@@ -1,4 +1,4 @@
-//! The configuration as checked: what is here can be used as it is.
+//! Holds the checked configuration: every value here can be used as it is.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::sink::factory::SinkSettings;
 use crate::source::config::SourceSettings;
 use crate::telemetry::http::config::AdminSettings;
 
-/// Everything that a bridge needs to know.
+/// All checked settings of one bridge.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// One for all sinks, or one for each (D8). Never empty.
+    /// One subscription for all sinks, or one for each (D8). Never empty.
     pub subscriptions: Vec<SubscriptionSettings>,
-    /// Where the key of an event is.
+    /// How the key is found in an event.
     pub keying: Keying,
     /// The number of partitions, the same in every sink (D5).
     pub partitions: Option<NonZeroU32>,
-    /// Bytes of events on the way at most, all subscriptions and sessions together (I4).
+    /// The most bytes of events in flight, for all subscriptions and sessions together (I4).
     pub max_in_flight: usize,
-    /// Where events go that can never be delivered.
+    /// The place of dead letters: events that can never be delivered.
     pub dead_letters: DeadLetterSettings,
-    /// Health and metrics.
+    /// The settings for health and metrics over HTTP.
     pub admin: AdminSettings,
-    /// What is logged.
+    /// The settings of the log.
     pub log: LogSettings,
     /// How long draining may take (D10).
     pub drain_timeout: Duration,
@@ -38,17 +38,17 @@ pub struct Settings {
 /// A queue, and the sinks that must all settle an event before it is acknowledged.
 #[derive(Clone, Debug)]
 pub struct SubscriptionSettings {
-    /// The queue.
+    /// The connection to the broker and the queue.
     pub source: SourceSettings,
-    /// By name, never empty.
+    /// The sinks of this subscription, by name. Never empty.
     pub sinks: Vec<SinkSettings>,
 }
 
-/// What is logged.
+/// The checked settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Directives that `tracing_subscriber::EnvFilter` has accepted.
+    /// The filter directives, which `tracing_subscriber::EnvFilter` has accepted.
     pub filter: String,
-    /// For people or machines.
+    /// The format of a line, for people or for machines.
     pub format: LogFormat,
 }

@@ -1,31 +1,33 @@
-//! Variables that look like settings and are none: `BRIDGE_SOURCE__URL`, `bridge__source__url`. Ignored in silence,
-//! they would leave a default in effect that nobody wanted.
+//! Finds variables that look like settings and are none: `BRIDGE_SOURCE__URL`, `bridge__source__url`. If the
+//! bridge ignored them silently, a default that nobody wanted would stay in effect.
 //!
-//! What can't be meant otherwise is refused, the rest is warned of: names with single underscores may belong to
-//! another program, and so may those that lead to no option (.NET's `BRIDGE_Log__Level`). What Kubernetes injects for a service that is called `bridge` or `bridge-source`
-//! (`BRIDGE_SERVICE_HOST`, `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`) is neither.
+//! A variable is refused if it can have no other meaning. For the others there is a warning: names with
+//! single underscores may belong to another program, and so may names that match no option (.NET's
+//! `BRIDGE_Log__Level`). There is neither an error nor a warning for the variables that Kubernetes injects
+//! for a service called `bridge` or `bridge-source` (`BRIDGE_SERVICE_HOST`,
+//! `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`).
 
 use super::key_path::{FILE_VARIABLE, PREFIX, SECTIONS, variable};
 use super::suggest::squeezed;
 
-/// A variable that is not read, but seems to be meant for the bridge.
+/// A variable that is not read but seems to be meant for the bridge.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stray {
-    /// What to write instead; `None` where no setting has such a name.
+    /// The name to write instead; `None` if no setting has such a name.
     pub(super) meant: Option<String>,
-    /// Whether nothing else can be meant.
+    /// Whether the variable can have no other meaning.
     pub(super) is_certain: bool,
 }
 
-/// Whether `name` may be one, at a first look.
+/// Returns whether `name` may be such a variable: a quick check before [`look`].
 pub(super) fn is_candidate(name: &str) -> bool {
     !name.starts_with(PREFIX) && name != FILE_VARIABLE && squeezed(name).contains("BRIDGE_")
 }
 
-/// Tables in which names are anybody's choice, or follow from what was chosen: `BRIDGE_SINKS__EVENTS__TOPIC`.
+/// Tables in which users choose names, or names follow from their choice: `BRIDGE_SINKS__EVENTS__TOPIC`.
 const FREE_SECTIONS: &[&str] = &["sinks", "dead_letters"];
 
-/// What the variable `name` is meant for; `options` are the full keys of all options.
+/// Finds the setting that the variable `name` is meant for; `options` are the full keys of all options.
 pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
     let words = squeezed(name);
     let words = words.strip_prefix("ATDATA_").unwrap_or(&words);
@@ -49,7 +51,7 @@ pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
     }
 }
 
-/// The same name as if it had begun rightly.
+/// Returns the same name with the right prefix.
 fn with_prefix(name: &str) -> String {
     let upper = name.to_uppercase();
     let rest = upper.split_once("BRIDGE").map_or(upper.as_str(), |(_, rest)| rest);
@@ -57,7 +59,7 @@ fn with_prefix(name: &str) -> String {
     format!("{PREFIX}{rest}")
 }
 
-/// Whether Kubernetes, or Docker's links, inject such a name for a service.
+/// Returns whether Kubernetes, or a link in Docker, injects such a name for a service.
 fn is_service(name: &str) -> bool {
     let words: Vec<_> = name.split('_').collect();
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
@@ -66,7 +68,7 @@ fn is_service(name: &str) -> bool {
         [.., "SERVICE", "HOST"] | [.., "PORT"] => true,
         [.., "PORT", number, protocol] if is_number(number) && is_protocol(protocol) => true,
         [.., "PORT", number, protocol, "PROTO" | "ADDR"] => is_number(number) && is_protocol(protocol),
-        // `BRIDGE_SERVICE_PORT_<name of the port>`.
+        // Kubernetes also injects `BRIDGE_SERVICE_PORT_<name of the port>`.
         words => words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
     }
 }

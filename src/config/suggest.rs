@@ -1,10 +1,11 @@
-//! Finds what was probably meant by a name that nobody knows: "did you mean `prefetch`?".
+//! Finds the name that was probably meant by an unknown one: "did you mean `prefetch`?".
 
-/// How alike two words must be, from 0 (not at all) to 1 (the same), by Jaro and Winkler: `user` is 0.9 like
-/// `username`, `hostname` is 0.75 like it.
+/// How alike two words must be, from 0 (not at all) to 1 (equal), by Jaro-Winkler: `user` and `username` have
+/// 0.9, `hostname` and `username` have 0.75.
 const ALIKE: f64 = 0.8;
 
-/// That one of `known` which is most like `word`, if one is like it at all. Upper and lower case count as the same.
+/// Returns the name in `known` that is most like `word`, if any is alike enough. Ignores upper and lower
+/// case.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.trim().to_lowercase();
     let alike = |name: &str| strsim::jaro_winkler(&word, &name.to_lowercase());
@@ -12,8 +13,8 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     all.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }
 
-/// `NAME` of `BRIDGE_SOURCE.url` as the words it is made of, in upper case: `BRIDGE_SOURCE_URL`. Names that differ
-/// only in their case and in what separates their words are equal then.
+/// Writes a name such as `BRIDGE_SOURCE.url` as its words in upper case: `BRIDGE_SOURCE_URL`. Names that
+/// differ only in case and in the separators between words become equal.
 pub(super) fn squeezed(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("_").to_uppercase()

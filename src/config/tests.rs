@@ -1,4 +1,4 @@
-//! From text and variables to settings, and to the lines that people see.
+//! Tests the way from text and variables to settings, and to the messages that people see.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, Conf
     check(reader, &SinkRegistry::built_in(), Some("pod-0.example.com"))
 }
 
-/// The lines about `GOOD` with `more` behind it and the variables `env`.
+/// Returns the messages about `GOOD` with `more` appended and the variables `env`.
 pub(super) fn mistakes(more: &str, env: &[(&str, &str)]) -> Vec<String> {
     match load_text(&format!("{GOOD}{more}"), env) {
         Ok(_) => Vec::new(),
@@ -68,7 +68,7 @@ fn defaults_file_and_environment_lie_over_each_other() {
     assert!(!format!("{loaded:?}").contains(PASSWORD));
 }
 
-/// Everything can be said in variables, and each is converted by the type that wants it.
+/// Every option can be set by a variable. The type of the option converts its text.
 #[test]
 fn variables_alone_are_enough_and_stay_text() {
     let loaded = load_text(
@@ -131,7 +131,7 @@ dead_letters.directory: missing: set `directory` in [dead_letters] of bridge.tom
     assert_eq!(errors, expected);
 }
 
-/// One line each, with the place, whatever is wrong: syntax of a value, its type, its range, its key.
+/// Each mistake gives one line with its place: in the syntax of a value, its type, its range or its key.
 #[test]
 fn every_mistake_is_one_line_with_its_place() {
     let more = r#"
@@ -178,7 +178,7 @@ drain_timeout = 25
     assert_eq!(found, expected);
 }
 
-/// The value that is wrong may be the secret itself.
+/// The wrong value may be the secret itself.
 #[test]
 fn no_message_repeats_a_secret() {
     for (from, to) in [
@@ -288,7 +288,8 @@ fn mirrored_sinks_have_subscriptions_and_ids_of_their_own() {
     assert_eq!(found, [("main.RTO.acme".to_owned(), "pod-0".to_owned(), "copy,file".to_owned())]);
 }
 
-/// What the table does not say comes from the sink of the same name, with its origin; but not the place.
+/// Options that the table does not set come from the sink of the same name, with their origins, except the
+/// destination.
 #[test]
 fn dead_letters_may_go_where_a_sink_writes() {
     let text =
@@ -414,8 +415,8 @@ fn every_sample_loads() {
     assert_eq!(known.len(), kinds.iter().count() + 2, "a file in config/ is not loaded here: {known:?}");
 }
 
-/// The reference is loaded twice: as it is, its required options set by variables; and with all its
-/// examples, without those that exclude each other or name files.
+/// Loads the reference twice: as it is, with its required options set by variables; and with all its
+/// examples, except those that exclude each other or name files.
 #[test]
 fn the_reference_loads() {
     let reference = reference::toml(&SinkRegistry::built_in());
@@ -434,7 +435,7 @@ fn the_reference_loads() {
     ];
     let excluded = |key: &str| key.ends_with("_file") || ["token", "nkey"].contains(&key);
     load_text(&reference, &required).unwrap_or_else(|errors| panic!("{errors}"));
-    // Mechanisms exclude each other, and certificates are read.
+    // Mechanisms exclude each other, and certificates are read from files.
     let is_exclusive = |key: &str| key.starts_with("sinks.kafka.sasl") || key.starts_with("sinks.kafka.tls");
     let mut section = "";
     let examples: String = reference
@@ -469,7 +470,7 @@ fn the_reference_is_not_stale() {
     );
 }
 
-/// A message about one option that names another tells where that one came from, too.
+/// A message about one option that names another also gives the origin of the other one.
 #[test]
 fn what_contradicts_each_other_is_told_with_both_places() {
     let found = mistakes("", &[("BRIDGE__SOURCE__PASSWORD_FILE", "/x")]);

@@ -1,5 +1,5 @@
-//! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind; and the table of a
-//! sink for the dead letters.
+//! Checks `[sinks.<name>]`, one table for each sink, each read by the type of its kind. Also checks the table
+//! of a sink for the dead letters.
 
 use super::key_path::join;
 use super::reader::ConfigReader;
@@ -8,21 +8,20 @@ use super::suggest::nearest;
 use super::{ids, variable};
 use crate::sink::factory::{BuildContext, SinkSettings};
 
-/// The table whose sink, if there is one, keeps dead letters.
+/// The table that may hold a sink for the dead letters.
 const LETTERS: &str = "dead_letters";
 
-/// Reads and checks all sinks.
 pub(super) fn check(
     reader: &mut ConfigReader,
     kinds: &SinkRegistry,
-    surroundings: &BuildContext,
+    context: &BuildContext,
 ) -> Vec<SinkSettings> {
     let names = reader.names("sinks");
     if names.is_empty() {
         let variable = variable("sinks.file.directory");
         reader.refuse("sinks", format!("no sink: add a table such as [sinks.file], or set {variable}"));
     }
-    names.into_iter().filter_map(|name| sink(reader, "sinks", name, kinds, surroundings)).collect()
+    names.into_iter().filter_map(|name| sink(reader, "sinks", name, kinds, context)).collect()
 }
 
 /// Reads and checks the table `name` in the table `parent`.
@@ -31,7 +30,7 @@ fn sink(
     parent: &str,
     name: String,
     kinds: &SinkRegistry,
-    surroundings: &BuildContext,
+    context: &BuildContext,
 ) -> Option<SinkSettings> {
     let key = join(parent, &name);
     if let Err(message) = ids::check_sink_name(&name) {
@@ -63,17 +62,17 @@ fn sink(
         return None;
     };
     reader.note(&join(&key, "kind"), kind.name.into());
-    let factory = (kind.read)(reader, &key, surroundings)?;
+    let factory = (kind.read)(reader, &key, context)?;
     Some(SinkSettings { name, factory })
 }
 
-/// Where dead letters go if not into files: the sink that a table in `[dead_letters]` describes. What that
-/// table does not say is taken from the sink of the same name. `None` if there is no such table, `Some(None)`
-/// if something is wrong with it. Call it before [`check`], which takes the tables of the sinks.
+/// Returns the sink for dead letters that a table in `[dead_letters]` describes. Options that this table does
+/// not set come from the sink of the same name. Returns `None` if there is no such table, and `Some(None)` if
+/// it has a mistake. Call it before [`check`], which takes the tables of the sinks.
 pub(super) fn for_dead_letters(
     reader: &mut ConfigReader,
     kinds: &SinkRegistry,
-    surroundings: &BuildContext,
+    context: &BuildContext,
 ) -> Option<Option<SinkSettings>> {
     let sinks = reader.names("sinks");
     let is_sink = |reader: &ConfigReader, name: &str| {
@@ -89,14 +88,14 @@ pub(super) fn for_dead_letters(
         reader.refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
     }
     reader.inherit(&join(LETTERS, name), &join("sinks", name));
-    // They have partitions of their own: a topic for dead letters is as wide as it is.
-    let surroundings = BuildContext { partitions: None, ..*surroundings };
-    let mut found = sink(reader, LETTERS, name.clone(), kinds, &surroundings);
+    // Dead letters have their own number of partitions: that of their topic.
+    let context = BuildContext { partitions: None, ..*context };
+    let mut found = sink(reader, LETTERS, name.clone(), kinds, &context);
     if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
         reader.refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
         found = None;
     }
-    // Else what was not understood would be reported as an unknown key, too.
+    // Otherwise an option that was not understood would also be reported as an unknown key.
     reader.forget(&join(LETTERS, name));
     Some(found)
 }

@@ -8,7 +8,8 @@ use crate::display::unreadable;
 use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, SourceTlsConfig};
 use crate::units::{Period, Size};
 
-/// The checked settings of `[source]`, before they are divided among sinks; `None` if something is wrong.
+/// Returns the checked settings of `[source]`, before they are divided among sinks; `None` if there is a
+/// mistake.
 pub(super) fn check(
     reader: &mut ConfigReader,
     raw: SourceConfig,
@@ -46,12 +47,12 @@ pub(super) fn check(
     })
 }
 
-/// `0s` is off.
+/// Turns `0s` into off.
 fn switched(period: Period) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0)
 }
 
-/// As much as memory can address.
+/// Converts a size to bytes, at most as many as memory can address.
 pub(super) fn bytes(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
@@ -122,7 +123,7 @@ fn id(reader: &mut ConfigReader, key: &str, id: Option<String>) -> Option<String
     Some(id)
 }
 
-/// `None` too where the default could not be worked out because something else is wrong.
+/// Also returns `None` if the default could not be computed because of another mistake.
 fn connection_id(
     reader: &mut ConfigReader,
     given: Option<String>,

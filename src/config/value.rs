@@ -1,5 +1,5 @@
-//! From a merged value to the type that an option has. Text from the environment is converted here, by
-//! the type that wants it and not before: `01234` stays a text where a text is wanted.
+//! Converts a merged value to the type of its option. Text from the environment is converted here, by the
+//! type of the option and not earlier: `01234` stays a text if the option is a text.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::suggest::nearest;
 /// The name of the environment among figment's sources.
 pub(super) const ENVIRONMENT: &str = "environment";
 
-/// One value on its way into its type.
+/// One value that is being converted to its type.
 #[derive(Clone, Copy)]
 pub(super) enum ConfigNode<'a> {
     /// From the file, typed by TOML.
@@ -26,7 +26,7 @@ pub(super) enum ConfigNode<'a> {
 }
 
 impl<'a> ConfigNode<'a> {
-    /// `layers` knows which values came from the environment.
+    /// Creates a node. `layers` knows which values came from the environment.
     pub(super) fn new(value: &'a Value, layers: &'a Figment) -> Self {
         match value {
             Value::String(tag, text)
@@ -39,27 +39,27 @@ impl<'a> ConfigNode<'a> {
     }
 }
 
-/// Why a value can't be used, and where it stands below the table that was read. Says nothing of a value
-/// of the wrong type but its type: it may be a secret.
+/// Why a value can't be used, and its position below the table that was read. For a value of the wrong type
+/// it gives only the type, because the value may be a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ValueError {
-    /// The keys on the way, innermost first.
+    /// The keys from the table to the value, innermost first.
     reversed: Vec<String>,
-    /// What is wrong and what is allowed; behind it the whole numbers that are allowed, if it is about these.
+    /// What is wrong and what is allowed. If whole numbers are allowed, their range follows.
     message: String,
-    /// What is said last.
+    /// The last part of the message.
     hint: &'static str,
     pub(super) about: About,
 }
 
-/// What whoever knows the option can say better.
+/// What the caller, which knows the option, can describe better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum About {
-    /// A whole number is wanted; the type knows its range, the option may know a narrower one.
+    /// A whole number is expected. The type has a range, and the option may have a narrower one.
     WholeNumber,
-    /// There is no such key, but there are these.
+    /// The key does not exist; holds the keys that do.
     Key(&'static [&'static str]),
-    /// The message needs nothing more.
+    /// The message is complete.
     Other,
 }
 
@@ -68,7 +68,7 @@ impl ValueError {
         Self { reversed: Vec::new(), message, hint: "", about: About::Other }
     }
 
-    /// `message` ends before the words for what is expected.
+    /// `message` ends before the description of the expected value.
     fn expecting(message: &str, expected: &dyn Expected) -> Self {
         match in_words(expected) {
             Some(words) => Self::new(format!("{message}{words}")),
@@ -76,7 +76,7 @@ impl ValueError {
         }
     }
 
-    /// What is wrong and what is allowed; `range` is that of the option, where whole numbers are.
+    /// Returns what is wrong and what is allowed. `range` is the range of the option if it is a whole number.
     pub(super) fn message(&self, range: Option<&str>) -> String {
         let Self { message, hint, .. } = self;
         match (self.about, range) {
@@ -91,7 +91,7 @@ impl ValueError {
         self
     }
 
-    /// The keys on the way, outermost first.
+    /// The keys from the table to the value, outermost first.
     pub(super) fn path(&self) -> Vec<&str> {
         self.reversed.iter().rev().map(String::as_str).collect()
     }
@@ -151,8 +151,8 @@ impl Error for ValueError {
 
 const WHOLE_NUMBER: &str = "a whole number";
 
-/// What serde calls a type, in the words of who writes a configuration; `None` for whole numbers, whose range the
-/// option tells.
+/// Describes the type that serde expects in words that users know. Returns `None` for whole numbers, whose
+/// range the option gives.
 fn in_words(expected: &dyn Expected) -> Option<String> {
     let name = expected.to_string();
     let words = match name.as_str() {
@@ -167,7 +167,7 @@ fn in_words(expected: &dyn Expected) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// Whether serde calls a type of whole numbers so.
+/// Returns whether serde uses this name for a type of whole numbers.
 fn is_whole(name: &str) -> bool {
     let name = name.strip_prefix("a nonzero ").unwrap_or(name);
     matches!(name, "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize")
@@ -187,7 +187,7 @@ macro_rules! from_text {
     )*};
 }
 
-/// The text of a variable is no number, or neither true nor false.
+/// Reports that the text of a variable is no number, or neither true nor false.
 fn unreadable(text: &str, kind: &str) -> ValueError {
     let in_quotes = text.trim().starts_with(['"', '\'']);
     let hint = if in_quotes { "; remove the quotes, which are part of the value" } else { "" };
@@ -240,7 +240,7 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
         visitor.visit_some(self)
     }
 
-    /// In a variable a list is separated by commas.
+    /// In a variable, commas separate the elements of a list.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
             Self::Variable(text) => {
@@ -281,7 +281,6 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
     }
 }
 
-/// The elements of a list.
 struct List<I>(I);
 
 impl<'de, I: Iterator<Item = ConfigNode<'de>>> SeqAccess<'de> for List<I> {
@@ -295,7 +294,7 @@ impl<'de, I: Iterator<Item = ConfigNode<'de>>> SeqAccess<'de> for List<I> {
     }
 }
 
-/// The members of a table; every mistake below learns its key.
+/// The entries of a table. Each mistake below gets the key of its entry.
 struct Table<'a> {
     members: std::collections::btree_map::Iter<'a, String, Value>,
     current: Option<(&'a str, ConfigNode<'a>)>,

@@ -1,4 +1,4 @@
-//! `[dead_letters]`.
+//! Defines the table `[dead_letters]`, as the user writes it, and checks it.
 
 use std::path::PathBuf;
 
@@ -43,39 +43,39 @@ impl Default for DeadLettersConfig {
     }
 }
 
-/// The checked settings of the dead letters.
+/// The checked settings of the table `[dead_letters]`.
 #[derive(Clone, Debug)]
 pub struct DeadLetterSettings {
-    /// Where they are kept.
+    /// The directory or the sink in which dead letters are kept.
     pub place: DeadLetterPlace,
-    /// At least 1.
+    /// The most dead letters in a row before the bridge holds; at least 1.
     pub max_run: u32,
-    /// Between 0 and 1.
+    /// The largest share of dead letters among the last 10,000 events, between 0 and 1.
     pub max_share: f64,
 }
 
-/// Where dead letters are kept.
+/// The place in which dead letters are kept.
 #[derive(Clone, Debug)]
 pub enum DeadLetterPlace {
-    /// In a directory.
+    /// In files, as JSON lines in a directory.
     Files(FilesSettings),
-    /// Where a sink of any kind writes.
+    /// In the destination of a sink of any kind.
     Sink(SinkSettings),
 }
 
 /// The checked settings of dead letters in files.
 #[derive(Clone, Debug)]
 pub struct FilesSettings {
-    /// Where the files go.
+    /// The directory that the files are written to.
     pub directory: PathBuf,
-    /// Bytes.
+    /// The largest total size of all files, in bytes; `None` for no limit.
     pub max_total: Option<u64>,
-    /// When a file is finished.
+    /// The size and the age at which a file is finished.
     pub rotation: Rotation,
 }
 
 impl DeadLetterSettings {
-    /// What nobody else may write to.
+    /// Returns the place that no sink may write to, or `None` if sharing it does no harm.
     pub fn destination(&self) -> Option<SinkDestination> {
         match &self.place {
             DeadLetterPlace::Files(files) => Some(SinkDestination::directory(&files.directory)),
@@ -84,35 +84,37 @@ impl DeadLetterSettings {
     }
 }
 
-/// Checks the table `[dead_letters]`; `sink` is the sink that a table in it describes. The answer counts only
-/// if nothing was found wrong.
+/// Checks the table `[dead_letters]`. `sink` is the sink that a table inside it describes. The result is
+/// valid only if `diagnostics` contains no error.
 pub fn check(
     config: &DeadLettersConfig,
     sink: Option<SinkSettings>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<DeadLetterSettings> {
     if config.max_run == 0 {
-        findings.refuse("max_run", "must be at least 1");
+        diagnostics.refuse("max_run", "must be at least 1");
     }
     if !(0.0..=1.0).contains(&config.max_share) {
         let message = format!("`{}` is no share: a number between 0 and 1, such as 0.1", config.max_share);
-        findings.refuse("max_share", message);
+        diagnostics.refuse("max_share", message);
     }
     let place = match sink {
         Some(sink) if config.directory.is_some() => {
-            findings.refuse("directory", format!("dead_letters.{} is set too: keep one of them", sink.name));
+            diagnostics
+                .refuse("directory", format!("dead_letters.{} is set too: keep one of them", sink.name));
             return None;
         }
         Some(sink) => DeadLetterPlace::Sink(sink),
-        None => DeadLetterPlace::Files(files(config, findings)?),
+        None => DeadLetterPlace::Files(files(config, diagnostics)?),
     };
     Some(DeadLetterSettings { place, max_run: config.max_run, max_share: config.max_share })
 }
 
-fn files(config: &DeadLettersConfig, findings: &mut Diagnostics) -> Option<FilesSettings> {
-    let directory = findings.required_path("directory", config.directory.as_deref(), "where they are kept");
-    let rotation = config.rotate.check(findings);
-    config.rotate.check_total(config.max_total, findings);
+fn files(config: &DeadLettersConfig, diagnostics: &mut Diagnostics) -> Option<FilesSettings> {
+    let directory =
+        diagnostics.required_path("directory", config.directory.as_deref(), "where they are kept");
+    let rotation = config.rotate.check(diagnostics);
+    config.rotate.check_total(config.max_total, diagnostics);
     Some(FilesSettings { directory: directory?, max_total: config.max_total.map(|size| size.0), rotation })
 }
 
@@ -121,9 +123,9 @@ mod tests {
     use super::*;
 
     fn keys(config: &DeadLettersConfig) -> Vec<String> {
-        let mut findings = Diagnostics::default();
-        check(config, None, &mut findings);
-        findings.keys().into_iter().map(str::to_owned).collect()
+        let mut diagnostics = Diagnostics::default();
+        check(config, None, &mut diagnostics);
+        diagnostics.keys().into_iter().map(str::to_owned).collect()
     }
 
     #[test]

@@ -1,35 +1,36 @@
-//! The contract of a store of dead letters.
+//! Defines the contract of a store of dead letters.
 
 use async_trait::async_trait;
 
 use super::record::DeadLetter;
 use crate::sink::SinkError;
 
-/// Where dead letters are kept. All lanes share one.
+/// A store of dead letters. All sink workers share one store.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
-    /// Where they are kept, for people: a directory, a topic.
+    /// Returns where the dead letters are kept, for messages: a directory or a topic.
     fn place(&self) -> &str;
 
-    /// Keeps all of them, durably, before it answers. Dropping the future leaves open whether they are kept.
+    /// Writes all letters and returns when they are durable. If the future is dropped, they may be written or
+    /// not.
     ///
     /// # Errors
-    /// None of them counts as kept; the lane tries again, for ever.
+    /// None of the letters counts as written; the worker tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
 
-    /// Opens it, unless it is open: trouble shows before there are any letters. Cancel-safe.
+    /// Opens the store, unless it is open, so that an error shows before there is a letter. Cancel-safe.
     ///
     /// # Errors
-    /// What keeps it from being written to.
+    /// The reason why the store can't be written to.
     async fn open(&self) -> Result<(), SinkError>;
 
-    /// For `check`: whether it could be opened, without leaving anything behind. Returns lines worth
-    /// knowing; one that begins with `warning: ` is a warning.
+    /// Checks for the verb `check` whether the store could be opened, and leaves nothing behind. Returns
+    /// lines for the operator; a line that begins with `warning: ` is a warning.
     ///
     /// # Errors
-    /// What would keep it from being opened.
+    /// The reason why [`Self::open`] would fail.
     async fn probe(&self) -> Result<Vec<String>, SinkError>;
 
-    /// Nothing more will be written: finishes files, gives locks back.
+    /// Finishes the files and releases the locks. No letter is written after this call.
     async fn close(&self);
 }

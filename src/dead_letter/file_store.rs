@@ -1,4 +1,4 @@
-//! Dead letters in files: JSON lines in a directory.
+//! Keeps dead letters in files, as JSON lines in a directory.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::sink::SinkError;
 
 type Ticket = oneshot::Sender<Result<(), SinkError>>;
 
-/// The store of dead letters that all lanes share: JSON lines in a directory, in files whose names begin
-/// with `dead-letters-<connection id>`.
+/// A store that keeps dead letters as JSON lines in a directory. The file names begin with
+/// `dead-letters-<connection id>`.
 #[derive(Clone)]
 pub struct FileDeadLetters(Arc<Store>);
 
@@ -26,12 +26,12 @@ struct Store {
     place: String,
     disk: Arc<dyn Disk>,
     journal: JournalSettings,
-    memory: SyncedLengths,
+    synced_lengths: SyncedLengths,
     writer: Mutex<Option<JournalWriter<Ticket>>>,
 }
 
 impl FileDeadLetters {
-    /// Touches nothing yet.
+    /// Creates the store; no file is opened or created before [`DeadLetterStore::open`].
     pub fn new(settings: FilesSettings, connection_id: &str) -> Self {
         Self::on(Arc::new(OsDisk), settings, connection_id)
     }
@@ -52,7 +52,7 @@ impl FileDeadLetters {
             place,
             disk,
             journal,
-            memory: SyncedLengths::default(),
+            synced_lengths: SyncedLengths::default(),
             writer: Mutex::new(None),
         }))
     }
@@ -84,7 +84,7 @@ impl DeadLetterStore for FileDeadLetters {
     }
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        journal::probe(self.0.journal.clone()).await.map_err(|trouble| SinkError::from(&trouble))
+        journal::probe(self.0.journal.clone()).await.map_err(|error| SinkError::from(&error))
     }
 
     async fn close(&self) {
@@ -96,7 +96,7 @@ impl DeadLetterStore for FileDeadLetters {
 }
 
 impl Store {
-    /// The writer, opened anew where it is missing or broken.
+    /// Returns the writer; opens it first if it is missing or broken.
     async fn opened<'a>(
         &self,
         writer: &'a mut Option<JournalWriter<Ticket>>,
@@ -113,8 +113,9 @@ impl Store {
     }
 
     async fn start(&self) -> Result<JournalWriter<Ticket>, SinkError> {
-        let opened = journal::open(Arc::clone(&self.disk), self.journal.clone(), self.memory.clone()).await;
-        let journal = opened.map_err(|trouble| SinkError::from(&trouble))?;
+        let opened =
+            journal::open(Arc::clone(&self.disk), self.journal.clone(), self.synced_lengths.clone()).await;
+        let journal = opened.map_err(|error| SinkError::from(&error))?;
         JournalWriter::start("dead letters", journal, AfterFailure::GoOn, answer)
             .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
     }
@@ -123,7 +124,7 @@ impl Store {
 fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
     for ticket in tickets.drain(..) {
         let answer = outcome.map_err(|failure| SinkError::from(failure.error()));
-        // Nobody waits any more: the caller was dropped and has settled nothing.
+        // Sending fails only if the caller was dropped. It has settled nothing, so the answer is not needed.
         drop(ticket.send(answer));
     }
 }

@@ -1,35 +1,37 @@
-//! How many events may be dead letters (I6): a wrong setting must stop the bridge, not empty the queue.
+//! Limits how many events may become dead letters, so that a wrong setting stops the bridge instead of
+//! emptying the queue (I6).
 
 use std::collections::VecDeque;
 
-/// Over how many events the share is taken.
+/// The number of events over which the share is calculated.
 const WINDOW: usize = 10_000;
 
-/// The limits, and what was seen. Each lane that counts has its own.
+/// The limits, and the count of good and dead events. Each worker that counts has its own.
 #[derive(Clone, Debug)]
 pub struct DeadLetterLimits {
     max_run: u32,
     /// The most dead letters among the last 10,000 events.
     max_dead: usize,
     run: u32,
-    /// How many events were seen, and at which of these counts the dead ones of the window stood.
+    /// How many events were counted.
     seen: u64,
+    /// For each dead event in the window: the value of `seen` when it was counted.
     dead: VecDeque<u64>,
 }
 
-/// A limit that one more dead letter would exceed. The bridge holds.
+/// The limit that one more dead letter would exceed. The bridge then holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceededError {
-    /// Too many in a row.
+    /// Too many dead letters in a row; holds `max_run`.
     #[error("more than {0} events in a row")]
     Run(u32),
-    /// Too many of all.
+    /// Too many among the last 10,000 events; holds the allowed number.
     #[error("more than {0} of the last 10000 events")]
     Share(usize),
 }
 
 impl LimitExceededError {
-    /// The option that sets the limit.
+    /// Returns the full key of the option that sets this limit.
     pub fn option(self) -> &'static str {
         match self {
             Self::Run(_) => "dead_letters.max_run",
@@ -39,15 +41,15 @@ impl LimitExceededError {
 }
 
 impl DeadLetterLimits {
-    /// At most `max_run` dead letters in a row, and at most the share `max_share` (0 to 1) of the last
-    /// 10,000 events; events not yet seen count as good ones.
+    /// Allows at most `max_run` dead letters in a row, and at most the share `max_share` (0 to 1) of the last
+    /// 10,000 events. Events that are still missing in this window count as good.
     pub fn new(max_run: u32, max_share: f64) -> Self {
-        // The share was checked to be between 0 and 1; `as` saturates at anything else.
+        // The share is checked to be between 0 and 1; `as` saturates for any other value.
         let max_dead = (max_share * WINDOW as f64).floor() as usize;
         Self { max_run, max_dead, run: 0, seen: 0, dead: VecDeque::new() }
     }
 
-    /// Takes note of `count` events that were delivered.
+    /// Counts `count` events that were delivered; this ends a run.
     pub fn good(&mut self, count: u64) {
         if count > 0 {
             self.run = 0;
@@ -55,11 +57,11 @@ impl DeadLetterLimits {
         }
     }
 
-    /// Takes note of one event that can't be delivered.
+    /// Counts one event that can't be delivered.
     ///
     /// # Errors
-    /// The event must not become a dead letter: that would exceed a limit. It is not counted, so asking
-    /// again gives the same answer.
+    /// The event must not become a dead letter, because that would exceed a limit. It is not counted, so a
+    /// second call gives the same result.
     pub fn dead(&mut self) -> Result<(), LimitExceededError> {
         let oldest = (self.seen + 1).saturating_sub(WINDOW as u64);
         while self.dead.front().is_some_and(|at| *at < oldest) {
@@ -114,7 +116,7 @@ mod tests {
         assert!((0..2 * WINDOW).all(|_| limits.dead().is_ok()));
     }
 
-    /// The definition, told naively: keep everything.
+    /// The definition of the limits, calculated from the whole history.
     fn naive(history: &[bool], dead: bool, max_run: u32, share: f64) -> Result<(), LimitExceededError> {
         let run = history.iter().rev().take_while(|dead| **dead).count();
         let window = &history[history.len().saturating_sub(WINDOW - 1)..];
@@ -133,7 +135,7 @@ mod tests {
         #[test]
         fn limits_do_what_the_definition_says(
             max_run in 1u32..20, share in prop::sample::select(vec![0.0, 0.0005, 0.001, 0.01, 0.3, 1.0]),
-            // Runs of good and dead events, long enough to leave the window behind.
+            // Runs of good and dead events, together longer than the window.
             runs in prop::collection::vec((any::<bool>(), 1usize..4000), 1..12),
         ) {
             let mut limits = DeadLetterLimits::new(max_run, share);

@@ -1,4 +1,4 @@
-//! Dead letters: events that can never be delivered, kept with their reason (I6, D14).
+//! Keeps dead letters: the events that can never be delivered, with the reason (I6, D14).
 
 pub mod config;
 mod contract;
@@ -17,7 +17,8 @@ pub use self::record::DeadLetter;
 use self::sink_store::SinkDeadLetters;
 use crate::sink::SinkContext;
 
-/// The store that the settings describe; touches nothing yet. `context` is that of the bridge as a whole.
+/// Builds the store that the settings describe, without opening it. `context` is the context of the whole
+/// bridge.
 pub fn build(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn DeadLetterStore> {
     match &settings.place {
         DeadLetterPlace::Files(files) => {

@@ -1,4 +1,4 @@
-//! A dead letter, and the line it is kept as.
+//! Defines a dead letter, and writes it as a line of JSON.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,25 +11,25 @@ use serde::Serialize;
 use crate::event::{Event, EventRef};
 use crate::sink::Rejection;
 
-/// An event that can never be delivered, with everything that is known about why.
+/// An event that can never be delivered, with all that is known about the reason.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// The event.
+    /// The event as it was received.
     pub event: EventRef,
-    /// The sink that refused it; `None` when it never got to one, because its key is unusable.
+    /// The sink that refused the event; `None` if no sink got it because its key is unusable.
     pub sink: Option<Arc<str>>,
-    /// Why.
+    /// The reason why the event can't be delivered.
     pub rejection: Rejection,
-    /// How often the sink was tried.
+    /// How many times the event was handed over to the sink.
     pub attempts: u32,
-    /// When it was first tried.
+    /// When the event was first handed over.
     pub first: SystemTime,
-    /// When it was refused.
+    /// When the event was finally refused.
     pub last: SystemTime,
 }
 
-/// The line, one JSON object. The body is text in `body` or, where it is not UTF-8, base64 in
-/// `body_base64`; the other one is missing.
+/// The line: one JSON object. A body in UTF-8 is in `body`, any other body is in `body_base64`; the other
+/// member is missing.
 #[derive(Serialize)]
 struct DeadLetterLine<'a> {
     reason: &'a str,
@@ -42,7 +42,7 @@ struct DeadLetterLine<'a> {
     key: Option<String>,
     timestamp: Option<i64>,
     redelivered: bool,
-    /// Pairs, since a header may come more than once.
+    /// Pairs instead of a map, because a header may occur more than once.
     headers: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
@@ -51,10 +51,10 @@ struct DeadLetterLine<'a> {
 }
 
 impl DeadLetter {
-    /// Appends the line, line feed included.
+    /// Appends the line, with its line feed.
     ///
     /// # Errors
-    /// Never in practice: serialising into memory fails only for maps with odd keys.
+    /// None in practice: writing JSON to memory fails only for maps whose keys are not strings.
     pub(super) fn append(&self, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         let event: &Event = &self.event;
         let body = std::str::from_utf8(event.body());
@@ -80,7 +80,7 @@ impl DeadLetter {
 }
 
 fn rfc3339(time: SystemTime) -> String {
-    // Only a clock thousands of years off has no such form.
+    // The conversion fails only for a clock that is wrong by thousands of years.
     let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

@@ -1,5 +1,6 @@
-//! Dead letters where a sink writes, such as a topic of their own: a pod's disk may die with it. Each letter
-//! is an event whose body is the letter's line, so every kind of sink can keep them.
+//! Keeps dead letters in the destination of a sink, such as a topic, because a pod's disk may be lost with
+//! the pod. Each letter becomes an event whose body is the letter's line, so every kind of sink can keep
+//! them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,26 +16,26 @@ use super::record::DeadLetter;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
 
-/// Between two looks at the sink's health while a verdict is awaited.
+/// The time between two checks of the sink's health while a verdict is missing.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
-/// The store of dead letters that all lanes share, over a sink of its own. A letter may be there twice after
-/// trouble with the sink, never not at all.
+/// A store that keeps dead letters through a sink of its own. After an error of the sink a letter may be kept
+/// twice, but no letter is lost.
 pub struct SinkDeadLetters {
     place: String,
-    opening: Mutex<StoreConnection>,
+    connection: Mutex<StoreConnection>,
 }
 
 struct StoreConnection {
     sink: Box<dyn Sink>,
-    halves: Option<(Box<dyn Submit>, Box<dyn Verdicts>)>,
+    producer_and_acks: Option<(Box<dyn Submit>, Box<dyn Verdicts>)>,
     next_id: u64,
 }
 
 impl SinkDeadLetters {
-    /// Touches nothing yet.
+    /// Creates the store without opening the sink. `place` names the destination in messages.
     pub fn new(sink: Box<dyn Sink>, place: String) -> Self {
-        Self { place, opening: Mutex::new(StoreConnection { sink, halves: None, next_id: 0 }) }
+        Self { place, connection: Mutex::new(StoreConnection { sink, producer_and_acks: None, next_id: 0 }) }
     }
 }
 
@@ -49,23 +50,23 @@ impl DeadLetterStore for SinkDeadLetters {
             SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error)
         })?;
         let batch = Batch { session: SessionId(0), first: 1, events, received: Instant::now().into_std() };
-        self.opening.lock().await.write(&Arc::new(batch)).await
+        self.connection.lock().await.write(&Arc::new(batch)).await
     }
 
     async fn open(&self) -> Result<(), SinkError> {
-        let mut opening = self.opening.lock().await;
-        if opening.halves.is_none() {
-            opening.halves = Some(opening.sink.open().await?);
+        let mut connection = self.connection.lock().await;
+        if connection.producer_and_acks.is_none() {
+            connection.producer_and_acks = Some(connection.sink.open().await?);
         }
         Ok(())
     }
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        self.opening.lock().await.sink.probe().await
+        self.connection.lock().await.sink.probe().await
     }
 
     async fn close(&self) {
-        if let Some((mut submit, _)) = self.opening.lock().await.halves.take()
+        if let Some((mut submit, _)) = self.connection.lock().await.producer_and_acks.take()
             && let Err(error) = submit.close().await
         {
             tracing::warn!("closing the dead letters: {error}");
@@ -74,11 +75,11 @@ impl DeadLetterStore for SinkDeadLetters {
 }
 
 impl StoreConnection {
-    /// All are durable, or the opening is given up: what a call that failed, or was dropped, has left in
-    /// flight must not answer the next one.
+    /// Writes all events durably, or closes the connection. A failed or dropped call leaves deliveries in
+    /// flight, and their verdicts must not count for the next call.
     async fn write(&mut self, batch: &Arc<Batch>) -> Result<(), SinkError> {
-        let (mut submit, mut verdicts) = match self.halves.take() {
-            Some(halves) => halves,
+        let (mut submit, mut verdicts) = match self.producer_and_acks.take() {
+            Some(producer_and_acks) => producer_and_acks,
             None => self.sink.open().await?,
         };
         let first = self.next_id;
@@ -86,7 +87,7 @@ impl StoreConnection {
         let deliveries: Vec<_> =
             (first..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect();
         all_durable(&deliveries, submit.as_mut(), verdicts.as_mut()).await?;
-        self.halves = Some((submit, verdicts));
+        self.producer_and_acks = Some((submit, verdicts));
         Ok(())
     }
 }
@@ -97,7 +98,8 @@ async fn all_durable(
     verdicts: &mut dyn Verdicts,
 ) -> Result<(), SinkError> {
     let mut taken = 0;
-    // By id: a letter counts by its own verdict and by no other's, however often that is given (I6).
+    // The ids, not a count: a letter counts only by its own verdict, even if the sink gives another one twice
+    // (I6).
     let mut owed: BTreeSet<_> = deliveries.iter().map(|delivery| delivery.id).collect();
     while !owed.is_empty() {
         if let Some(rest) = deliveries.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -112,14 +114,14 @@ async fn all_durable(
                     Verdict::Reject(rejection) => return Err(refused(&rejection.detail)),
                 }
             },
-            // A sink that rides out an outage gives no verdict: the lane must learn why it waits.
+            // A sink that handles an outage by itself gives no verdict. The worker must learn why it waits.
             () = sleep(HEALTH_EVERY) => verdicts.health()?,
         }
     }
     Ok(())
 }
 
-/// Nothing that this opening said can be trusted.
+/// The error for a verdict on a letter that is not owed: no verdict of this connection can be trusted.
 fn not_asked(id: DeliveryId) -> SinkError {
     SinkError::unavailable(format!(
         "the place for dead letters confirms number {}, which it does not owe",
@@ -127,13 +129,14 @@ fn not_asked(id: DeliveryId) -> SinkError {
     ))
 }
 
-/// There is no other place for it: the lane holds until the sink takes it.
+/// The error for a rejected letter. There is no other place for it, so the worker holds until the sink takes
+/// it.
 fn refused(detail: &str) -> SinkError {
     SinkError::misconfigured(format!("the place for dead letters refuses one: {detail}"))
 }
 
-/// The id tells apart the letters of several sinks about one event: a stream that drops duplicates must keep
-/// them all.
+/// Makes an event of a letter. Its id includes the sink's name: a stream that drops duplicates must keep the
+/// letters of several sinks about one event.
 fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
     let mut line = Vec::new();
     letter.append(&mut line)?;
@@ -205,11 +208,11 @@ mod tests {
         assert_eq!(handle.log().len(), 1);
     }
 
-    /// Says of one delivery, again and again, that it is durable.
-    struct Parrot;
+    /// Repeats for one delivery that it is durable.
+    struct Repeater;
 
     #[async_trait]
-    impl Submit for Parrot {
+    impl Submit for Repeater {
         fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
             Ok(deliveries.len())
         }
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Verdicts for Parrot {
+    impl Verdicts for Repeater {
         async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
             Ok(vec![(DeliveryId(7), Verdict::Durable)])
         }
@@ -230,11 +233,12 @@ mod tests {
     async fn one_verdict_given_twice_does_not_keep_two_letters() {
         let deliveries: Vec<_> =
             [7, 8].map(|id| Delivery { id: DeliveryId(id), event: event_ref(id, b"a body") }).into();
-        let error = all_durable(&deliveries, &mut Parrot, &mut Parrot).await.unwrap_err();
+        let error = all_durable(&deliveries, &mut Repeater, &mut Repeater).await.unwrap_err();
         assert!(error.to_string().contains("confirms number 7"), "{error}");
     }
 
-    /// Dropped in the middle, as at an abandoned drain; and a sink that rides out an outage in silence.
+    /// Covers a write that is dropped in the middle, as at an abandoned drain, and a sink that handles an
+    /// outage without a verdict.
     #[tokio::test(start_paused = true)]
     async fn a_silent_sink_is_an_error_once_it_says_that_it_ails() {
         let sink = MemorySink::new(true, 2);

@@ -1,4 +1,4 @@
-//! The options that everything built on a journal shares.
+//! Defines the options that all users of a journal share: compression and rotation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,25 +37,26 @@ impl Default for RotateConfig {
 }
 
 impl RotateConfig {
-    /// The checked rotation; what is wrong is added to `findings`.
-    pub(crate) fn check(&self, findings: &mut Diagnostics) -> Rotation {
+    /// Checks the table and adds mistakes to `diagnostics`.
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics) -> Rotation {
         if self.size.0 == 0 {
-            findings.refuse("rotate.size", "must be at least 1 byte, such as `128MiB`");
+            diagnostics.refuse("rotate.size", "must be at least 1 byte, such as `128MiB`");
         }
         if self.age < Period::secs(1) {
-            findings.refuse("rotate.age", format!("`{}` is too short: at least `1s`", self.age));
+            diagnostics.refuse("rotate.age", format!("`{}` is too short: at least `1s`", self.age));
         }
         Rotation { size: self.size.0, age: self.age.0 }
     }
 
-    /// A limit on all files together must leave room for one whole file, or it would hold for ever.
-    pub(crate) fn check_total(&self, max_total: Option<Size>, findings: &mut Diagnostics) {
+    /// Refuses a limit on all files together that is smaller than one file: no later write could ever
+    /// succeed.
+    pub(crate) fn check_total(&self, max_total: Option<Size>, diagnostics: &mut Diagnostics) {
         if let Some(total) = max_total.filter(|total| *total < self.size) {
             let message = format!(
                 "`{total}` is less than one file (rotate.size is `{}`): raise it or unset it",
                 self.size
             );
-            findings.refuse("max_total", message);
+            diagnostics.refuse("max_total", message);
         }
     }
 }

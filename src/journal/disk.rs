@@ -1,4 +1,5 @@
-//! The few operations on files that a journal needs: the seam at which the tests make a disk fail.
+//! Defines the few file operations that a journal needs, so that tests can replace the disk with one that
+//! fails.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -10,21 +11,20 @@ use rustix::fs::{OFlags, statvfs};
 
 use crate::display::one_line;
 
-/// Keys in the files identify people (D14): nobody but the bridge's user reads them.
+/// Keys in the files identify people (D14), so only the bridge's user may read them.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// A file system.
+/// A file system. Tests implement it in memory.
 pub(crate) trait Disk: Send + Sync {
-    /// Makes a directory and those above it, durably; none is touched that exists.
+    /// Makes a directory and its missing parents, durably. Does not change directories that exist.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
-    /// The files of a directory.
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes a file; an error if it exists.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file that exists.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Whether there is anything of that name, be it a link that leads nowhere.
+    /// Returns whether the name exists. A symbolic link with no target counts as existing.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Renames within a directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -32,29 +32,26 @@ pub(crate) trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
-    /// How many bytes can still be written to the file system of `directory`; a quota is not seen.
+    /// Returns how many bytes can still be written to the file system of `directory`. Does not see quotas.
     fn room(&self, directory: &Path) -> io::Result<u64>;
-    /// Locks `path`, made if it is missing, for as long as the value lives.
+    /// Locks `path`, which is created if missing, until the returned lock is dropped.
     fn lock(&self, path: &Path) -> io::Result<Locking>;
 }
 
-/// A file that is only appended to.
 pub(crate) trait DiskFile: Send + Sync {
-    /// Writes all of `bytes` at the end; after an error some of them may be there.
+    /// Writes all of `bytes` at the end. After an error, some of them may be in the file.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once the content is durable.
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file off at `len` bytes.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
-    /// Its length.
     fn len(&self) -> io::Result<u64>;
-    /// Reads at `offset`; 0 at the end.
+    /// Reads at `offset`. Returns 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Whether `path` still leads to this file.
+    /// Returns whether `path` still names this file.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
-/// One file of a directory.
 #[derive(Clone, Debug)]
 pub(crate) struct DirEntry {
     pub(crate) name: String,
@@ -62,27 +59,26 @@ pub(crate) struct DirEntry {
     pub(crate) modified: Timestamp,
 }
 
-/// A lock, held until it is dropped, and the note in its file, which outlives it.
+/// A lock, held until it is dropped. Its file also holds a note, which stays after the process has ended.
 pub(crate) trait Lock: Send + Sync {
-    /// What was noted last, by this process or an earlier one; empty where there is nothing.
+    /// Reads the last note, by this process or an earlier one. Empty if there is none.
     fn note(&self) -> io::Result<String>;
-    /// Notes `text`, one line, in place of what was there. Not synced: a crash may undo it.
+    /// Replaces the note with `text`, one line. Not synced, so a crash may undo it.
     fn set_note(&self, text: &str) -> io::Result<()>;
 }
 
-/// The outcome of asking for a lock.
 pub(crate) enum Locking {
-    /// Held until dropped.
     Locked(Box<dyn Lock>),
-    /// Somebody else holds it: what that one wrote into it.
+    /// Another process holds the lock; this is the text that it wrote into the file.
     HeldBy(String),
 }
 
-/// The most that is read of a lock file.
+/// The most bytes that are read from a lock file.
 const LONGEST_NOTE: usize = 1024;
 
-/// The file system of the machine. It writes through no link: whoever may put one into the directory must not
-/// choose which file the bridge's user empties or fills. The way to the directory may have links.
+/// The file system of the machine. It never opens a file through a symbolic link. Otherwise a user who can
+/// put a link into the directory could choose which file the bridge's user truncates or fills. The path to
+/// the directory may contain links.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OsDisk;
 
@@ -109,7 +105,7 @@ impl Disk for OsDisk {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let metadata = match entry.metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // moved away just now
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // moved away since the listing
                 metadata => metadata?,
             };
             if metadata.is_file() {
@@ -151,7 +147,7 @@ impl Disk for OsDisk {
 
     fn room(&self, directory: &Path) -> io::Result<u64> {
         let found = statvfs(directory)?;
-        // Some file systems tell no sizes at all.
+        // Some file systems report no sizes at all.
         let is_unknown = found.f_blocks == 0;
         Ok(if is_unknown { u64::MAX } else { found.f_bavail.saturating_mul(found.f_frsize) })
     }
@@ -162,7 +158,8 @@ impl Disk for OsDisk {
         match file.try_lock() {
             Ok(()) => {
                 let lock = OsLock(file);
-                // Only for people; on a full disk there may be no room for it.
+                // The process id in the file is only for people. On a full disk this write may fail, which
+                // does no harm.
                 drop(lock.note().and_then(|note| lock.set_note(&note)));
                 Ok(Locking::Locked(Box::new(lock)))
             }
@@ -175,14 +172,14 @@ impl Disk for OsDisk {
     }
 }
 
-/// Opens files themselves, never what a link of their name leads to.
+/// Opens only files, never the target of a symbolic link.
 fn no_link() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 
-/// Two lines: the process that holds the lock, and the note.
+/// The file holds two lines: the process that holds the lock, and the note.
 struct OsLock(File);
 
 impl Lock for OsLock {
@@ -192,7 +189,7 @@ impl Lock for OsLock {
 
     fn set_note(&self, text: &str) -> io::Result<()> {
         let lines = format!("process {}\n{text}\n", std::process::id());
-        // Over what is there, and cut off afterwards: so a full disk takes it, too.
+        // Overwrite first and truncate afterwards, so that it also works on a full disk.
         self.0.write_all_at(lines.as_bytes(), 0)?;
         self.0.set_len(lines.len() as u64)
     }

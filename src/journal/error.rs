@@ -1,4 +1,4 @@
-//! What can go wrong with a journal, whether it passes by itself, and what to do.
+//! Defines the errors of a journal: whether each needs an operator, and what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,39 +12,39 @@ use super::settings::JournalSettings;
 use crate::display::one_line;
 use crate::units::{Period, Size};
 
-/// Why a journal could not be opened or written. The text says what to do.
+/// Why a journal could not be opened or written. The text tells people what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// An operation on a file or directory failed.
     #[error("cannot {action} {}: {} ({advice})", shown(path), words(cause))]
     Io {
-        /// What was tried: a verb.
+        /// The operation that failed, as a verb such as `write`.
         action: &'static str,
-        /// On what.
+        /// The file or directory of the operation.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the operating system returned.
         cause: io::Error,
-        /// What to do.
+        /// What people can do about it.
         advice: String,
     },
-    /// Room is left, but no more than compressing the files that are not finished may take.
+    /// Some room is left on the disk, but compressing the unfinished files may need all of it.
     #[error(
         "{} has {} left, and compressing the files that are not finished may take {}: {advice}",
         shown(directory), Size(*room), Size(*needed)
     )]
     Reserve {
-        /// Where they lie.
+        /// The directory that holds the files.
         directory: PathBuf,
-        /// The bytes that can still be written there.
+        /// Bytes that can still be written there.
         room: u64,
-        /// The bytes that must stay.
+        /// Bytes that must stay free for compression.
         needed: u64,
-        /// Whether files are being finished meanwhile: then there may soon be more room.
+        /// Whether files are being finished now. If so, there may soon be more room.
         finishing: bool,
-        /// What to do.
+        /// What people can do about it.
         advice: String,
     },
-    /// Somebody else writes files of the same names.
+    /// Another process or sink writes files with the same names.
     #[error(
         "{} is locked by {holder}: a bridge with the same source.connection_id, or another sink of this one with \
          the same names, writes there; stop it, or give each its own source.connection_id, {section}.name or \
@@ -52,70 +52,70 @@ pub enum JournalError {
         shown(path)
     )]
     Locked {
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
-        /// What the holder wrote into it.
+        /// The text that the holder wrote into the lock file.
         holder: String,
-        /// The table of the options.
+        /// The configuration table of the options, such as `sinks.file`.
         section: String,
     },
-    /// A file was moved or removed while it was written.
+    /// A file was moved or removed while the journal wrote to it.
     #[error(
         "{} was moved or removed while it was being written: leave files that end in .open alone",
         shown(path)
     )]
     Moved {
-        /// Where it was.
+        /// The path where the file was.
         path: PathBuf,
     },
-    /// The finished form of a file exists already.
+    /// A file with the finished name exists already.
     #[error(
         "{} exists already, so a file that is not finished can't get that name, and nothing is overwritten: move \
          it away",
         shown(path)
     )]
     Exists {
-        /// The finished name.
+        /// The path of the finished file that exists.
         path: PathBuf,
     },
-    /// The work was cut short: the process is ending, or it panicked.
+    /// The work was interrupted: the process is ending, or the work panicked.
     #[error("opening was interrupted: {0}")]
     Interrupted(String),
-    /// `max_total` is reached.
+    /// The files have reached the limit `max_total`.
     #[error(
         "the files in {} take {} and {section}.max_total is {}: {movable}, or raise {section}.max_total",
         shown(directory), Size(*total), Size(*limit)
     )]
     Full {
-        /// Where they lie.
+        /// The directory that holds the files.
         directory: PathBuf,
-        /// What they take, in bytes, with what was to be written.
+        /// Bytes of all files, including the bytes that were to be written.
         total: u64,
-        /// What they may take.
+        /// The most bytes that all files may take.
         limit: u64,
-        /// The table of the options.
+        /// The configuration table of the options, such as `sinks.file`.
         section: String,
-        /// What can be moved away.
+        /// Which finished files can be moved away, for people.
         movable: String,
     },
-    /// `max_age` is reached.
+    /// A finished file is older than the limit `max_age`.
     #[error(
         "a finished file in {} has not been moved away for longer than {section}.max_age ({}): move finished files \
          away",
         shown(directory), Period(*limit)
     )]
     Stale {
-        /// Where it lies.
+        /// The directory that holds the file.
         directory: PathBuf,
-        /// How long it may lie there.
+        /// How long a finished file may stay there.
         limit: Duration,
-        /// The table of the options.
+        /// The configuration table of the options, such as `sinks.file`.
         section: String,
     },
 }
 
 impl JournalError {
-    /// For `map_err`.
+    /// Returns a closure for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| {
@@ -124,7 +124,7 @@ impl JournalError {
         }
     }
 
-    /// Whether somebody must act before it can pass.
+    /// Returns whether an operator must act before the error can go away.
     pub fn needs_operator(&self) -> bool {
         match self {
             Self::Io { cause, .. } => ErrorAdvice::of(cause).needs_operator,
@@ -134,7 +134,8 @@ impl JournalError {
         }
     }
 
-    /// Whether more room would help. Then files are finished early, so that there is something to move away.
+    /// Returns whether more disk room would help. If so, the journal finishes files early so that they can be
+    /// moved away.
     pub(super) fn wants_room(&self) -> bool {
         match self {
             Self::Io { cause, .. } => is_no_room(cause),
@@ -143,7 +144,7 @@ impl JournalError {
         }
     }
 
-    /// The same, with the options that it is about, and what can be moved away.
+    /// Fills in the option names and the files that can be moved away.
     pub(super) fn explained(mut self, disk: &dyn Disk, settings: &JournalSettings) -> Self {
         let wants_room = self.wants_room();
         let found = if wants_room { movable(disk, settings) } else { String::new() };
@@ -158,15 +159,15 @@ impl JournalError {
     }
 }
 
-/// What an error of the system means for people.
+/// The advice for people about an error of the operating system.
 struct ErrorAdvice {
     needs_operator: bool,
     advice: &'static str,
 }
 
 impl ErrorAdvice {
-    /// Every kind that somebody must mend is named here; all others are taken to pass by themselves, such as what
-    /// a file system on a network says while its server is away.
+    /// Lists every kind of error that needs an operator. All other errors are expected to go away without
+    /// help, for example the errors of a network file system while its server is down.
     fn of(cause: &io::Error) -> Self {
         let held = |advice| Self { needs_operator: true, advice };
         let retried = |advice| Self { needs_operator: false, advice };
@@ -224,12 +225,13 @@ impl ErrorAdvice {
     }
 }
 
-/// Whether the disk, or the share of it that this user may take, is full.
+/// Returns whether the disk is full, or the quota of this user.
 pub(super) fn is_no_room(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// What can be moved away. The directory is looked at: this is for when nothing else goes on.
+/// Describes the files that can be moved away. It lists the directory, which is acceptable because writing
+/// has stopped.
 fn movable(disk: &dyn Disk, settings: &JournalSettings) -> String {
     match Holdings::of(disk, settings) {
         Ok(seen) if seen.finished > 0 => format!(
@@ -247,7 +249,7 @@ fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
 
-/// What the system said, without its number.
+/// The error text of the operating system without its error number.
 fn words(cause: &io::Error) -> String {
     let text = cause.to_string();
     let number = cause.raw_os_error().map(|number| format!(" (os error {number})")).unwrap_or_default();
@@ -260,9 +262,9 @@ mod tests {
     use crate::journal::testing::{MemoryDisk, settings};
 
     fn said(errno: Errno) -> (bool, String) {
-        let trouble = JournalError::io("write", Path::new("/data/b1.jsonl.open"))(errno.into());
-        let trouble = trouble.explained(&MemoryDisk::default(), &settings());
-        (trouble.needs_operator(), trouble.to_string())
+        let error = JournalError::io("write", Path::new("/data/b1.jsonl.open"))(errno.into());
+        let error = error.explained(&MemoryDisk::default(), &settings());
+        (error.needs_operator(), error.to_string())
     }
 
     #[test]
@@ -317,14 +319,14 @@ mod tests {
         }
         let section = || "sinks.file".to_owned();
         let (path, directory) = (PathBuf::from("/data/x"), PathBuf::from("/data"));
-        for (trouble, held) in [
+        for (error, held) in [
             (JournalError::Moved { path: path.clone() }, false),
             (JournalError::Interrupted(String::new()), false),
             (JournalError::Exists { path: path.clone() }, true),
             (JournalError::Locked { path, holder: "process 7".to_owned(), section: section() }, true),
             (JournalError::Stale { directory, limit: Duration::from_secs(7), section: section() }, true),
         ] {
-            assert_eq!(trouble.needs_operator(), held, "{trouble}");
+            assert_eq!(error.needs_operator(), held, "{error}");
         }
     }
 }

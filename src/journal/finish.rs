@@ -1,10 +1,16 @@
-//! From a file that is no longer written to one that readers may take.
+//! Turns a file that is no longer written into one that readers may take.
 //!
-//! Uncompressed it is renamed. Compressed, in steps each of which is durable before the next: the `.tmp`
-//! file is written and synced; renamed to `.ready`; the `.open` file is removed; `.ready` is renamed to the
-//! finished name. So at no time two complete copies exist of which a reader could take the second later,
-//! and at every time one complete copy exists ([`super::recovery`] goes on from any step). Where there is no room
-//! for compressing, a file is finished as it is, which takes none: else nothing could be moved away to make some.
+//! Without compression, the file is renamed. With compression, there are several steps, and each step is
+//! durable before the next one begins:
+//!
+//! * Write and sync the `.tmp` file.
+//! * Rename it to `.ready`.
+//! * Remove the `.open` file.
+//! * Rename `.ready` to the finished name.
+//!
+//! At every moment there is one complete copy, and readers can never take a second one. [`super::recovery`]
+//! can continue from every step. If there is no room to compress, the file is finished uncompressed, which
+//! needs no room. Otherwise no file could be moved away to make room.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -20,15 +26,14 @@ use super::name::Base;
 const CHUNK: usize = 256 << 10;
 const ZSTD_LEVEL: i32 = 3;
 
-/// A file that is no longer written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished {
     pub(crate) base: Base,
     pub(crate) len: u64,
 }
 
-/// Finishes the file `base`, from whatever step an earlier try has come to; one without content is removed.
-/// Given up, to be done again later, once `cancel` is set.
+/// Finishes the file `base`, from the step that an earlier try has reached. Removes it if it is empty. Stops
+/// once `cancel` is set; a later call continues.
 pub(super) fn finish(
     disk: &dyn Disk,
     directory: &Path,
@@ -43,7 +48,7 @@ pub(super) fn finish(
     }
     let open = directory.join(base.open());
     if !exists(&open)? {
-        // Renamed or removed by an earlier try, which then failed to make that durable.
+        // An earlier try renamed or removed the file and then failed to make that durable.
         return disk.sync_directory(directory).map_err(JournalError::io("sync", directory));
     }
     let source = disk.open(&open).map_err(JournalError::io("open", &open))?;
@@ -63,8 +68,8 @@ pub(super) fn finish(
             publish(disk, directory, base, compression)
         }
         Err(cause) => {
-            // Left there it would take the very room that is wanting. What can't be removed now is removed by the
-            // next try, or by the next opening.
+            // The partial file would take the room that is missing. If it can't be removed now, the next try
+            // or the next open removes it.
             drop(disk.remove(&temporary));
             if is_no_room(&cause) && !cancel.load(Ordering::Relaxed) {
                 tracing::info!(
@@ -84,7 +89,7 @@ fn finish_plain(disk: &dyn Disk, directory: &Path, base: &Base) -> Result<(), Jo
     rename(disk, directory, &directory.join(base.open()), &finished)
 }
 
-/// Renaming would overwrite it.
+/// Renaming would overwrite an existing file.
 pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), JournalError> {
     match disk.exists(finished).map_err(JournalError::io("look for", finished))? {
         true => Err(JournalError::Exists { path: finished.to_owned() }),
@@ -92,7 +97,7 @@ pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), Jo
     }
 }
 
-/// Gives a file that is ready to readers.
+/// Gives a complete `.ready` file its finished name, so that readers may take it.
 pub(super) fn publish(
     disk: &dyn Disk,
     directory: &Path,
@@ -109,13 +114,13 @@ pub(super) fn publish(
     rename(disk, directory, &directory.join(base.ready(compression)), &finished)
 }
 
-/// Removes a file, durably.
+/// Removes a file and syncs the directory.
 pub(super) fn remove(disk: &dyn Disk, directory: &Path, path: &Path) -> Result<(), JournalError> {
     disk.remove(path).map_err(JournalError::io("remove", path))?;
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
 }
 
-/// Renames a file, durably.
+/// Renames a file and syncs the directory.
 fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(), JournalError> {
     disk.rename(from, to).map_err(JournalError::io("rename", from))?;
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
@@ -128,7 +133,7 @@ fn write_compressed(
     compression: FileCompression,
 ) -> io::Result<()> {
     if disk.exists(target)? {
-        disk.remove(target)?; // left by a try that failed
+        disk.remove(target)?; // left by a failed try
     }
     let target = BufWriter::with_capacity(CHUNK, FinishTarget(disk.create(target)?));
     let target = match compression {
@@ -139,7 +144,7 @@ fn write_compressed(
         FileCompression::Zstd => {
             let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
             encoder.include_checksum(true)?;
-            // In the frame's header, where readers that take it all at once look for it.
+            // Put the size into the frame header: readers that decompress in one call need it there.
             encoder.set_pledged_src_size(Some(source.len))?;
             copy(&mut source, encoder)?.finish()?
         }
@@ -160,7 +165,7 @@ fn copy<W: Write>(reader: &mut FinishSource<'_>, mut writer: W) -> io::Result<W>
 struct FinishSource<'a> {
     file: &'a dyn DiskFile,
     offset: u64,
-    /// What the writer appends behind this is not read.
+    /// Bytes that the writer appends beyond this length are not read.
     len: u64,
     cancel: &'a AtomicBool,
 }

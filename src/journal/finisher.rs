@@ -1,4 +1,4 @@
-//! Finishes files beside the event path: compressing 128 MiB takes a second or more.
+//! Finishes files on a separate thread, because compressing 128 MiB takes a second or more.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -13,13 +13,13 @@ use super::finish::{Unfinished, finish};
 use super::name::Base;
 use super::settings::JournalSettings;
 
-/// The most files waiting; beyond that the files being written grow on instead of being finished.
+/// The most files that may wait. Beyond that, open files keep growing instead of being finished.
 const MAX_WAITING: usize = 64;
-/// After a failure, such as a full disk, it is tried again so often.
+/// How long to wait before the next try after a failure, such as a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
-/// A thread that finishes files one after the other. Dropping it gives up what is not finished; the next
-/// opening begins that again.
+/// A thread that finishes one file after the other. Dropping it stops the work on unfinished files; the next
+/// open of the journal starts that work again.
 pub(crate) struct Finisher {
     shared: Arc<FinisherShared>,
     thread: Option<JoinHandle<()>>,
@@ -35,14 +35,13 @@ struct FinisherShared {
 
 #[derive(Default)]
 struct FinishQueue {
-    /// The first one is being worked on.
+    /// The first file is the one being finished.
     waiting: VecDeque<Unfinished>,
-    /// No more will come.
+    /// No more files will be pushed.
     last: bool,
 }
 
 impl Finisher {
-    /// Starts the thread.
     pub(crate) fn start(disk: Arc<dyn Disk>, settings: JournalSettings) -> io::Result<Self> {
         let shared = Arc::new(FinisherShared {
             disk,
@@ -56,17 +55,16 @@ impl Finisher {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// How many more files it takes.
+    /// How many more files can be pushed.
     pub(crate) fn room(&self) -> usize {
         MAX_WAITING.saturating_sub(self.shared.lock().waiting.len())
     }
 
-    /// The bytes of the largest file waiting or being worked on; 0 when there is none.
+    /// Bytes of the largest file that waits or is being finished; 0 if there is none.
     pub(crate) fn largest(&self) -> u64 {
         self.shared.lock().waiting.iter().map(|file| file.len).max().unwrap_or(0)
     }
 
-    /// Finishes these, some time.
     pub(crate) fn push(&self, files: Vec<Unfinished>) {
         if !files.is_empty() {
             self.shared.lock().waiting.extend(files);
@@ -74,7 +72,7 @@ impl Finisher {
         }
     }
 
-    /// Waits until everything is finished, or has failed once more.
+    /// Waits until every file is finished or has failed once more.
     pub(crate) fn drain(mut self) {
         self.shared.lock().last = true;
         self.join();
@@ -93,7 +91,7 @@ impl Finisher {
 impl Drop for Finisher {
     fn drop(&mut self) {
         self.shared.cancel.store(true, Ordering::Relaxed);
-        // Under the lock, so that a thread about to wait is not missed.
+        // Take the lock, so that a thread that is about to wait does not miss the change.
         self.shared.lock().last = true;
         self.join();
     }
@@ -110,15 +108,15 @@ impl FinisherShared {
             let outcome = self.finish(&file.base);
             let mut queue = self.lock();
             queue.waiting.pop_front();
-            let Err(trouble) = outcome else {
+            let Err(error) = outcome else {
                 told.remove(&file.base);
                 continue;
             };
             if self.cancel.load(Ordering::Relaxed) {
                 return;
             }
-            // Once for each cause: it is tried again and again.
-            let text = trouble.to_string();
+            // Log each cause once, because the work is tried again and again.
+            let text = error.to_string();
             if told.get(&file.base) != Some(&text) {
                 tracing::warn!("{text}; the file stays as it is and is finished later");
                 told.insert(file.base.clone(), text);
@@ -133,10 +131,10 @@ impl FinisherShared {
     fn finish(&self, base: &Base) -> Result<(), JournalError> {
         let JournalSettings { directory, compression, .. } = &self.settings;
         let outcome = finish(self.disk.as_ref(), directory, base, *compression, &self.cancel);
-        outcome.map_err(|trouble| trouble.explained(self.disk.as_ref(), &self.settings))
+        outcome.map_err(|error| error.explained(self.disk.as_ref(), &self.settings))
     }
 
-    /// The next file; `None` at the end.
+    /// Waits for the next file. Returns `None` at the end.
     fn next(&self) -> Option<Unfinished> {
         let waiting = |queue: &mut FinishQueue| queue.waiting.is_empty() && !queue.last;
         let queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,14 @@
-//! Gathers the lines that become durable together.
+//! Collects the lines that become durable together.
 
 use std::collections::HashMap;
 
 use super::name::FileSlot;
 
-/// The most buffer memory kept between groups.
+/// The most bytes of buffers that are kept between groups.
 const KEPT_CAPACITY: usize = 4 << 20;
 
-/// Lines for one or more files, which become durable together, and a ticket for whoever wants to know.
+/// Lines for one or more files that become durable together. Each line has a ticket, which the writer returns
+/// with the result.
 #[derive(Debug)]
 pub(crate) struct Group<T> {
     parts: Vec<(FileSlot, Vec<u8>)>,
@@ -24,7 +25,7 @@ impl<T> Default for Group<T> {
 }
 
 impl<T> Group<T> {
-    /// Adds what `write` appends to the lines of `slot`; nothing, when it fails.
+    /// Adds the bytes that `write` appends to the lines of `slot`. Adds nothing if `write` fails.
     pub(crate) fn append<E>(
         &mut self,
         slot: FileSlot,
@@ -53,12 +54,11 @@ impl<T> Group<T> {
         &mut self.parts[self.last].1
     }
 
-    /// The size of all lines.
+    /// Bytes of all lines.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The lines for each slot.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (FileSlot, &[u8])> {
         self.parts
             .iter()
@@ -66,7 +66,7 @@ impl<T> Group<T> {
             .map(|(slot, lines)| (*slot, lines.as_slice()))
     }
 
-    /// Empties it but keeps its buffers, unless they are large.
+    /// Empties the group. Keeps its buffers unless they are large.
     pub(super) fn clear(&mut self) {
         if self.parts.iter().map(|(_, lines)| lines.capacity()).sum::<usize>() > KEPT_CAPACITY {
             *self = Self::default();

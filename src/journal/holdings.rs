@@ -1,4 +1,4 @@
-//! Adds up the files that lie in the directory of a journal.
+//! Counts the files in the directory of a journal.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use super::disk::Disk;
 use super::name::{FileNumber, FileState, parse};
 use super::settings::JournalSettings;
 
-/// What a look at the directory shows.
+/// The files in the directory at the time of one listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holdings {
-    /// The bytes of all files.
+    /// Bytes of all files.
     pub(super) total: u64,
-    /// When the oldest finished file was finished.
+    /// When the oldest finished file was last written.
     pub(super) oldest: Option<Timestamp>,
-    /// How many files are finished.
+    /// Number of finished files.
     pub(super) finished: usize,
-    /// The bytes of these.
+    /// Bytes of the finished files.
     pub(super) finished_bytes: u64,
-    /// The newest of all names.
+    /// The newest number in any file name.
     pub(super) newest: Option<FileNumber>,
 }
 
 impl Holdings {
-    /// Looks at the directory.
+    /// Lists the directory and counts its files.
     pub(super) fn of(disk: &dyn Disk, settings: &JournalSettings) -> io::Result<Self> {
         let mut seen = Self::default();
         for entry in disk.list(&settings.directory)? {

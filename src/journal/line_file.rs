@@ -1,4 +1,4 @@
-//! One of the files being written.
+//! Appends lines to one open file and syncs it.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,40 +10,40 @@ use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 use super::name::Base;
 
-/// The most bytes written to a file since it was last synced: what recovery must look at. A group of the file
-/// sink is smaller, so that syncing in between is for what is out of the common only.
+/// The most bytes written to a file between two syncs. Recovery checks this many bytes at the end of a file.
+/// A group of the file sink is smaller, so a sync inside a group happens only in rare cases.
 pub(super) const UNSYNCED: usize = 8 << 20;
-/// The most syncs at once.
+/// The most syncs that run at the same time.
 const PARALLEL_SYNCS: usize = 16;
 
 /// One file being written.
 pub(super) struct LineFile {
     pub(super) base: Base,
     pub(super) path: PathBuf,
-    /// `None` while it is closed to keep within `max_open`.
+    /// `None` while the file is closed to stay within `max_open`.
     pub(super) handle: Option<Box<dyn DiskFile>>,
-    /// What is durable and answered for.
+    /// Bytes that are durable and reported as durable.
     pub(super) synced: u64,
-    /// What may have been written.
+    /// Bytes that may have been written.
     pub(super) written: u64,
-    /// Cut back since it was last synced: until then a crash may bring back what was cut off, so the file
-    /// must not be finished and its lines written elsewhere.
+    /// The file was cut back and not synced since. Until the next sync, a crash may bring the removed lines
+    /// back. So the file must not be finished, and its lines must not be written to another file.
     pub(super) cut: bool,
     pub(super) opened: Timestamp,
-    /// When it was last written to.
+    /// The number of the wave in which it was last written.
     pub(super) wave: u64,
 }
 
 impl LineFile {
-    /// A file of `len` durable bytes, not open yet.
+    /// Creates the state of a file with `len` durable bytes. Does not open it yet.
     pub(super) fn new(base: Base, path: PathBuf, len: u64, opened: Timestamp) -> Self {
         Self { base, path, handle: None, synced: len, written: len, cut: false, opened, wave: 0 }
     }
 
-    /// Appends, and syncs only where more than [`UNSYNCED`] bytes would wait for it; after an error any part of
-    /// `lines` may be there.
+    /// Appends `lines`. Syncs only if more than [`UNSYNCED`] bytes would wait for a sync. After an error, any
+    /// part of `lines` may be in the file.
     pub(super) fn append(&mut self, disk: &dyn Disk, lines: &[u8]) -> Result<(), JournalError> {
-        // Before a cut is durable, a crash could mix what was cut off with what is written now.
+        // Before the cut is durable, a crash could mix removed bytes with new ones.
         self.settle_cut(disk)?;
         self.written += lines.len() as u64;
         let handle = match &mut self.handle {
@@ -59,12 +59,12 @@ impl LineFile {
         Ok(())
     }
 
-    /// Whether something was written that is not answered for.
+    /// Returns whether the file may hold bytes that were not reported as durable.
     pub(super) fn is_dirty(&self) -> bool {
         self.written != self.synced
     }
 
-    /// Takes back what is not answered for.
+    /// Removes all bytes that were not reported as durable.
     pub(super) fn cut_back(&mut self, disk: &dyn Disk) -> io::Result<()> {
         let handle = match &mut self.handle {
             Some(handle) => handle,
@@ -76,7 +76,7 @@ impl LineFile {
         Ok(())
     }
 
-    /// Makes durable what was cut off, if anything was.
+    /// Makes an earlier cut durable, if there was one.
     pub(super) fn settle_cut(&mut self, disk: &dyn Disk) -> Result<(), JournalError> {
         if self.cut {
             if self.handle.is_none() {
@@ -88,7 +88,7 @@ impl LineFile {
         Ok(())
     }
 
-    /// Returns once everything written is durable, and still found under its name.
+    /// Returns once every written byte is durable and the path still names this file.
     fn sync(&self) -> Result<(), JournalError> {
         let Some(handle) = &self.handle else { return Ok(()) };
         handle.sync().map_err(JournalError::io("sync", &self.path))?;
@@ -99,7 +99,7 @@ impl LineFile {
     }
 }
 
-/// Syncs the files side by side: the disk's cache is flushed about once for all, not once for each.
+/// Syncs the files in parallel. The disk then flushes its cache about once for all files, not once for each.
 pub(super) fn sync_all(files: &[&LineFile]) -> Result<(), JournalError> {
     if let [file] = files {
         return file.sync();
@@ -113,7 +113,7 @@ pub(super) fn sync_all(files: &[&LineFile]) -> Result<(), JournalError> {
         for (share, thread) in threads {
             outcome = outcome.and(match thread.map(ScopedJoinHandle::join) {
                 Ok(Ok(synced)) => synced,
-                // No thread could be had, or it panicked: here, then.
+                // No thread could be started, or it panicked: sync on this thread.
                 _ => sync_each(share),
             });
         }

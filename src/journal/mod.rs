@@ -1,25 +1,27 @@
-//! Durable line files in one directory: appended in groups, rotated by size and age, repaired at opening.
-//! The file sink and the dead letters are built on it.
+//! Writes lines durably to files in one directory: appends in groups, rotates by size and age, repairs when
+//! opened. The file sink and the dead letters are built on it.
 //!
 //! ```text
-//! callers ── lines ──▶ Writer (one thread) ── group ──▶ Journal ── finished files ──▶ Finisher (one thread)
-//!                                                          │                            compress, rename
-//!                                             write, sync, or take everything back
+//! callers ── lines ──▶ JournalWriter (a thread) ── group ──▶ Journal ── closed files ──▶ Finisher (a thread)
+//!                                                               │                         compress, rename
+//!                                                   write, sync, or take everything back
 //! ```
 //!
-//! The rules, which the tests prove on a disk that fails and crashes between any two steps:
+//! The tests prove these rules on a disk that fails and crashes between any two steps:
 //!
-//! * A group is durable as a whole or not at all: every file it touches is synced (and the directory, when
-//!   a file is new), or all of them are cut back to the length that was last synced.
-//! * That length is remembered for each file (`memory.rs`) as long as the process lives: what could not be
-//!   cut back at once is cut back when the journal is next opened, before anything is written.
+//! * A group is durable as a whole or not at all. Either every file that it touches is synced (and the
+//!   directory, if a file is new), or all of them are cut back to the length that was last synced.
+//! * `SyncedLengths` keeps that length for each file as long as the process lives. If a file can't be cut
+//!   back at once, it is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
-//! * At most `line_file::UNSYNCED` bytes at a file's end were written since it was last synced. Of these a power
-//!   cut may leave any page as zeros. No line holds a zero byte, so recovery cuts the end off where it finds one.
-//! * A full disk does not stop what makes room: compressing has a reserve, needs none where that is gone, too, and
-//!   begins early when the disk is full.
+//! * At most `line_file::UNSYNCED` bytes at the end of a file were written since it was last synced. After a
+//!   power cut, any page of these bytes may contain zeros. No line holds a zero byte, so recovery cuts the
+//!   file off at the first one.
+//! * A full disk does not stop the work that makes room. Compression has a reserve. It needs no room once the
+//!   reserve is used up, because files are then finished uncompressed. On a full disk, files are finished
+//!   early.
 //!
-//! Nothing here knows what a line means, but that it has no zero byte.
+//! The journal does not know what a line means. It only requires that a line has no zero byte.
 
 pub mod config;
 pub(crate) mod disk;
@@ -56,18 +58,18 @@ pub(crate) use writer::{AfterFailure, JournalWriter, WriterEnd};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-/// Opens a journal off the async threads.
+/// Opens a journal on a thread for blocking work.
 ///
 /// # Errors
-/// Why it can't be opened now.
+/// The cause why it can't be opened now.
 pub(crate) async fn open(
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
-    memory: SyncedLengths,
+    lengths: SyncedLengths,
 ) -> Result<Journal, JournalError> {
     blocking(move || {
-        let journal = Journal::open(disk, settings, memory.clone(), Timestamp::now())?;
-        if memory.is_first_opening()
+        let journal = Journal::open(disk, settings, lengths.clone(), Timestamp::now())?;
+        if lengths.is_first_opening()
             && let Ok(Some(warning)) = probe::open_to_others(&journal.settings().directory)
         {
             tracing::warn!("{warning}");
@@ -77,11 +79,11 @@ pub(crate) async fn open(
     .await
 }
 
-/// Whether a journal could be opened, found out off the async threads; leaves nothing behind. Returns lines
-/// worth knowing; a line that begins with `warning: ` is a warning.
+/// Checks on a thread for blocking work whether a journal could be opened. Leaves no files behind. Returns
+/// lines for people; a line that begins with `warning: ` is a warning.
 ///
 /// # Errors
-/// What would keep it from being opened.
+/// The cause why it could not be opened.
 pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, JournalError> {
     blocking(move || probe::probe(&settings)).await
 }

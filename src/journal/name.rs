@@ -1,14 +1,14 @@
-//! What files are called. A name template with its placeholders filled is a *stem*; a file is
-//! `<stem>-<UTC time of opening>-<counter>` (its *base*) and an ending that tells its state:
+//! Builds and parses file names. A name template with its placeholders filled in is a *stem*. A file name is
+//! `<stem>-<UTC time of opening>-<counter>` (its *base*) and an ending that gives its state:
 //!
 //! | ending | state |
 //! |---|---|
 //! | `.jsonl.open` | being written, or waiting to be finished; not for readers |
 //! | `.jsonl.zst.tmp`, `.jsonl.gz.tmp` | being compressed; worthless while the `.open` file exists |
-//! | `.jsonl.zst.ready`, `.jsonl.gz.ready` | the whole of the file, compressed; the `.open` file is on its way out |
+//! | `.jsonl.zst.ready`, `.jsonl.gz.ready` | complete and compressed; the `.open` file will be removed |
 //! | `.jsonl`, `.jsonl.zst`, `.jsonl.gz` | finished, for readers |
 //!
-//! Files of one stem sort by time.
+//! The files of one stem sort by time.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -20,7 +20,7 @@ use jiff::{Timestamp, ToSpan};
 use super::config::FileCompression;
 
 const MILLIS_PER_HOUR: i64 = 3_600_000;
-/// The hours, from 1970, of the years 0 to 9999: those with four digits.
+/// The hours since 1970 that lie in the years 0 to 9999, which have four digits.
 const HOURS: RangeInclusive<i64> = -17_268_672..=70_389_501;
 
 /// A checked name template: text with `{connection_id}`, `{partition}`, `{date}` and `{hour}`.
@@ -51,10 +51,10 @@ impl NamePart {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses and checks a name template.
     ///
     /// # Errors
-    /// What is wrong with it, and what is allowed.
+    /// The mistake in the template, and what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.starts_with('.') {
             return Err("a name must not be empty or begin with a dot".to_owned());
@@ -74,17 +74,18 @@ impl Template {
         Ok(Self(pieces))
     }
 
-    /// `dead-letters-{connection_id}`.
+    /// Returns the template `dead-letters-{connection_id}`.
     pub(crate) fn dead_letters() -> Self {
         Self(vec![NamePart::Text("dead-letters-".to_owned()), NamePart::ConnectionId])
     }
 
-    /// Whether the template has `{partition}`, which needs a fixed number of partitions.
+    /// Returns whether the template has `{partition}`, which needs a fixed number of partitions.
     pub fn has_partition(&self) -> bool {
         self.0.contains(&NamePart::Partition)
     }
 
-    /// Fills in the connection id; what a file name can't hold is written as `%` and two hex digits.
+    /// Fills in the connection id. Characters that a file name can't hold are written as `%` and two hex
+    /// digits.
     pub(crate) fn bind(&self, connection_id: &str) -> Stems {
         let bound = |piece: &NamePart| match piece {
             NamePart::ConnectionId => NamePart::Text(escaped(connection_id)),
@@ -114,8 +115,8 @@ fn escaped(text: &str) -> String {
     name
 }
 
-/// Which of a journal's files a line belongs to: what the placeholders stand for. Parts that the template
-/// does not use are 0, so that equal slots mean the same file.
+/// The values of the placeholders for one line, which choose its file. Placeholders that the template does
+/// not use are 0, so equal slots mean the same file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct FileSlot {
     /// Hours since 1970.
@@ -123,14 +124,14 @@ pub(crate) struct FileSlot {
     partition: u32,
 }
 
-/// All the stems that one template gives for one connection id: the names that one journal owns.
+/// All stems that one template gives for one connection id. One journal owns all of these names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stems(Vec<NamePart>);
 
 impl Stems {
-    /// The slot for a time in milliseconds since 1970 and a partition; each is asked for only when it is
-    /// used. A time outside the years 0 to 9999 is no time that anybody meant, and its date would not be of the
-    /// form by which files are known again: it counts as 1970.
+    /// Returns the slot for a time in milliseconds since 1970 and a partition. Each is computed only if the
+    /// template uses it. A time outside the years 0 to 9999 counts as 1970: nobody means such a time, and
+    /// [`parse`] would not recognise its date.
     pub(crate) fn slot(&self, millis: impl FnOnce() -> i64, partition: impl FnOnce() -> u32) -> FileSlot {
         let has = |piece| self.0.contains(&piece);
         let hours =
@@ -144,7 +145,6 @@ impl Stems {
         FileSlot { hour, partition: if has(NamePart::Partition) { partition() } else { 0 } }
     }
 
-    /// The stem for a slot.
     pub(crate) fn stem(&self, slot: FileSlot) -> String {
         let time = Timestamp::from_millisecond(slot.hour.saturating_mul(MILLIS_PER_HOUR));
         let time = time.unwrap_or(Timestamp::UNIX_EPOCH);
@@ -161,7 +161,7 @@ impl Stems {
         stem
     }
 
-    /// Whether `stem` could have been made here.
+    /// Returns whether this template can produce `stem`.
     pub(crate) fn owns(&self, stem: &str) -> bool {
         matches(&self.0, stem.as_bytes())
     }
@@ -198,28 +198,28 @@ fn matches(pieces: &[NamePart], text: &[u8]) -> bool {
     }
 }
 
-/// What follows a text of the form `shape`, in which `0` stands for any digit.
+/// Returns the text after a prefix of the form `shape`, in which `0` stands for any digit.
 fn fixed<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
     let (head, rest) = text.split_at_checked(shape.len())?;
     let same = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
     head.iter().zip(shape).all(same).then_some(rest)
 }
 
-/// When a file was opened, and its number among those of the same millisecond: in this order files sort by name.
+/// The time when a file was opened, and its number within the same millisecond. Files sort by name in this
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileNumber {
-    /// A name shows milliseconds, so that is how exact it is.
+    /// Whole milliseconds, because a name shows no more.
     pub(crate) at: Timestamp,
     pub(crate) counter: u32,
 }
 
 impl FileNumber {
-    /// Sorts before every other one.
     pub(crate) const FIRST: Self = Self { at: Timestamp::UNIX_EPOCH, counter: 0 };
-    /// More digits would sort before fewer.
+    /// A number with more digits would sort before one with fewer digits.
     const MAX_COUNTER: u32 = 999_999;
 
-    /// One for a file opened `now`, behind this one even if the clock was set back.
+    /// Returns the number for a file opened at `now`. It sorts after this one even if the clock was set back.
     pub(crate) fn next(self, now: Timestamp) -> Self {
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         match self.counter < Self::MAX_COUNTER {
@@ -229,7 +229,7 @@ impl FileNumber {
         }
     }
 
-    /// Reads what `to_string` has made.
+    /// Parses the output of `to_string`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (time, counter) = text.split_once('-')?;
         let digits_only = counter.len() >= 6 && counter.bytes().all(|byte| byte.is_ascii_digit());
@@ -245,22 +245,21 @@ impl fmt::Display for FileNumber {
     }
 }
 
-/// The part of a file's name that stays the same through all its states.
+/// The part of a file name that stays the same in all states.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Base(String);
 
 impl Base {
-    /// The file of this stem with this opening.
     pub(crate) fn new(stem: &str, opening: FileNumber) -> Self {
         Self(format!("{stem}-{opening}"))
     }
 
-    /// While it is written.
+    /// The name while the file is written.
     pub(crate) fn open(&self) -> String {
         format!("{}.jsonl.open", self.0)
     }
 
-    /// Every name that holds lines of the file, in one state or another.
+    /// Every name under which the lines of the file may exist.
     pub(crate) fn names(&self) -> [String; 6] {
         use FileCompression::{Gzip, None, Zstd};
         let finished = [None, Zstd, Gzip].map(|compression| self.finished(compression));
@@ -268,7 +267,7 @@ impl Base {
         [self.open(), plain, zstd, gzip, self.ready(Zstd), self.ready(Gzip)]
     }
 
-    /// For readers.
+    /// The name of the finished file.
     pub(crate) fn finished(&self, compression: FileCompression) -> String {
         match compression {
             FileCompression::None => format!("{}.jsonl", self.0),
@@ -277,18 +276,18 @@ impl Base {
         }
     }
 
-    /// While it is compressed.
+    /// The name while the file is compressed.
     pub(crate) fn temporary(&self, compression: FileCompression) -> String {
         self.finished(compression) + ".tmp"
     }
 
-    /// Once it is compressed completely.
+    /// The name once the compressed file is complete.
     pub(crate) fn ready(&self, compression: FileCompression) -> String {
         self.finished(compression) + ".ready"
     }
 }
 
-/// What a file's name tells.
+/// The parts of a file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) base: Base,
@@ -297,7 +296,7 @@ pub(crate) struct Parsed {
     pub(crate) state: FileState,
 }
 
-/// The state of a file (see the table above).
+/// The state of a file (see the table in the module text).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileState {
     Open,
@@ -317,7 +316,7 @@ const ENDINGS: [(&str, FileState); 8] = [
     (".jsonl.gz.ready", FileState::Ready(FileCompression::Gzip)),
 ];
 
-/// Reads a file's name; `None` when `stems` can't have made it.
+/// Parses a file name. Returns `None` if `stems` can't produce it.
 pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
     let with_ending = |(ending, state): &(&str, FileState)| Some((file_name.strip_suffix(ending)?, *state));
     let (base, state) = ENDINGS.iter().find_map(with_ending)?;
@@ -445,7 +444,7 @@ mod tests {
         fn a_name_tells_what_it_was_made_of(
             template in prop::sample::select(vec!["{connection_id}", "{partition}1{date}{hour}", "p{partition}-{hour}", "a-b"]),
             opened in 0i64..200_000_000_000_000, partition: u32, counter in 0u32..2_000_000,
-            // Whatever a producer has set: years before 0 and beyond 9999, too.
+            // A producer may set any time, also before the year 0 and after 9999.
             millis in prop_oneof![0i64..4_000_000_000_000, -70_000_000_000_000i64..270_000_000_000_000, any::<i64>()],
         ) {
             let stems = stems(template);

@@ -1,4 +1,4 @@
-//! Whether a journal could be opened, found out without leaving anything behind.
+//! Checks whether a journal could be opened, and leaves no files behind.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::recovery::refuse_doubles;
 use super::settings::JournalSettings;
 use crate::units::Size;
 
-/// Looks at the directory, writes and removes a file there, and tries the lock. Returns lines worth
-/// knowing; those that begin with `warning: ` more so.
+/// Lists the directory, writes and removes a file there, and tries the lock. Returns lines for people; a line
+/// that begins with `warning: ` is a warning.
 pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, JournalError> {
-    look(settings, OsDisk).map_err(|trouble| trouble.explained(&OsDisk, settings))
+    look(settings, OsDisk).map_err(|error| error.explained(&OsDisk, settings))
 }
 
 fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, JournalError> {
@@ -45,13 +45,13 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Journal
     Ok(lines)
 }
 
-/// The nearest directory on the way to `path` that exists.
+/// The nearest directory in `path` that exists.
 fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
     for above in path.ancestors() {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match disk.exists(above) {
             Ok(true) if above.is_dir() => return Ok(above),
-            // As opening says it: what is there is in the way.
+            // Use the same error as opening the journal: a file is in the place of the directory.
             Ok(true) => return Err(JournalError::io("make", path)(io::ErrorKind::NotADirectory.into())),
             Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
                 return Err(JournalError::io("look for", above)(error));
@@ -62,7 +62,7 @@ fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
     Ok(Path::new("."))
 }
 
-/// Whether `directory` lets other users in: what to do.
+/// Returns a warning if other users may read `directory`.
 pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, JournalError> {
     let mode = fs::metadata(directory).map_err(JournalError::io("look at", directory))?.permissions().mode();
     let warning = || {
@@ -72,7 +72,7 @@ pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, Journal
     Ok((mode & 0o077 != 0).then(warning))
 }
 
-/// The longest of the names that a file has on its way.
+/// Checks the longest name that a file gets before it is finished.
 fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Result<(), JournalError> {
     let opening = FileNumber { at: Timestamp::now(), ..FileNumber::FIRST };
     let stem = settings.stems.stem(FileSlot::default());
@@ -91,7 +91,7 @@ fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), JournalError> 
     written.map_err(JournalError::io("write", &path))
 }
 
-/// A warning only: most often it is the bridge itself that runs beside `check`.
+/// Returns only a warning, because the lock holder is usually the bridge itself, running beside `check`.
 fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>, JournalError> {
     let path = &settings.directory.join(settings.stems.lock_name());
     if !disk.exists(path).map_err(JournalError::io("look for", path))? {

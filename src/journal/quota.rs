@@ -1,6 +1,6 @@
-//! How much lies in the directory, known without walking it for every group: what is appended is added,
-//! and only when a limit seems to be reached the directory is looked at again, since finished files may
-//! have been moved away.
+//! Limits the bytes and the age of the files in the directory, without listing it for every group. Appended
+//! bytes are added to a running total. The directory is listed again only when a limit seems to be reached,
+//! because finished files may have been moved away.
 
 use std::time::Duration;
 
@@ -10,19 +10,18 @@ use super::error::JournalError;
 use super::holdings::Holdings;
 use super::settings::JournalSettings;
 
-/// Once a limit is reached the directory is looked at so often at most.
+/// The shortest time between two listings once a limit is reached.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exceeded {
-    /// All files would take so many bytes.
+    /// The bytes that all files together would have.
     Total(u64),
-    /// The oldest finished file has lain there too long.
+    /// The oldest finished file has not been moved away for too long.
     Age,
 }
 
-/// The limits, and what is known of the directory.
+/// The limits, and the last known content of the directory.
 #[derive(Debug)]
 pub(super) struct Quota {
     max_total: Option<u64>,
@@ -41,7 +40,7 @@ impl Quota {
         Self { max_total, max_age, known: seen, looked: now }
     }
 
-    /// The limit that keeps `more` bytes from being written now, if any.
+    /// Returns the limit that forbids writing `more` bytes now, if any.
     pub(super) fn exceeded(&self, more: u64, now: Timestamp) -> Option<Exceeded> {
         let total = self.known.total.saturating_add(more);
         if self.max_total.is_some_and(|limit| total > limit) {
@@ -52,7 +51,7 @@ impl Quota {
         (age > limit).then_some(Exceeded::Age)
     }
 
-    /// The same as the trouble that a writer is in.
+    /// Returns the same limit as an error.
     pub(super) fn check(
         &self,
         more: u64,
@@ -72,23 +71,23 @@ impl Quota {
         }
     }
 
-    /// Whether it is worth looking at the directory again.
+    /// Returns whether the directory may be listed again.
     pub(super) fn may_look(&self, now: Timestamp) -> bool {
         now.duration_since(self.looked).abs() >= LOOK_AGAIN
     }
 
-    /// Takes over what a new look has shown.
+    /// Takes over the result of a new listing.
     pub(super) fn look(&mut self, seen: Holdings, now: Timestamp) {
         self.known = seen;
         self.looked = now;
     }
 
-    /// So much was appended.
+    /// Counts appended bytes.
     pub(super) fn add(&mut self, bytes: u64) {
         self.known.total = self.known.total.saturating_add(bytes);
     }
 
-    /// A file was finished.
+    /// Notes that a file was finished now.
     pub(super) fn finished(&mut self, now: Timestamp) {
         self.known.oldest.get_or_insert(now);
     }

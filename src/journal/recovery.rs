@@ -1,5 +1,5 @@
-//! What an earlier opening left behind is brought into order before anything is written: files half
-//! finished are finished or begun again, and files being written end with the last complete line.
+//! Repairs the files of an earlier run before anything is written. Finishing that was interrupted is
+//! completed or started again, and files being written are cut back to their last complete line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::synced_lengths::SyncedLengths;
 
 const CHUNK: usize = 64 << 10;
 
-/// A file that was being written, repaired.
+/// A repaired file that was being written.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) base: Base,
@@ -25,29 +25,29 @@ pub(super) struct Left {
     pub(super) len: u64,
 }
 
-/// Brings the files of `stems` into order; returns those that were being written, oldest first.
+/// Repairs the files of `stems`. Returns those that were being written, oldest first.
 pub(super) fn recover(
     disk: &dyn Disk,
     directory: &Path,
     stems: &Stems,
-    memory: &SyncedLengths,
+    lengths: &SyncedLengths,
 ) -> Result<Vec<Left>, JournalError> {
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     let mut open = complete_interrupted(disk, directory, &entries, stems)?;
-    memory.retain(|path| open.keys().any(|base| directory.join(base.open()) == path));
+    lengths.retain(|path| open.keys().any(|base| directory.join(base.open()) == path));
     let mut left = Vec::new();
     while let Some((base, parsed)) = open.pop_first() {
-        let len = repair(disk, directory, &base, memory)?;
+        let len = repair(disk, directory, &base, lengths)?;
         if len > 0 {
             left.push(Left { base, stem: parsed.stem, opened: parsed.opening.at, len });
         }
     }
-    // A process that died between creating a file and syncing the directory left that to us.
+    // An earlier process may have died between creating a file and syncing the directory.
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
     Ok(left)
 }
 
-/// Goes on with what was being finished; returns the files that are still open.
+/// Completes interrupted finishing. Returns the files that are still open.
 fn complete_interrupted(
     disk: &dyn Disk,
     directory: &Path,
@@ -75,8 +75,8 @@ fn complete_interrupted(
     Ok(open)
 }
 
-/// A file that is still to be finished, and a finished one of that name already, as when somebody has put a copy
-/// back: nothing is overwritten, and it is told before the file grows on.
+/// Refuses an unfinished file if a finished file of that name exists, for example because somebody copied it
+/// back. Nothing is overwritten, and the error comes before the unfinished file grows.
 pub(super) fn refuse_doubles(
     directory: &Path,
     entries: &[DirEntry],
@@ -96,18 +96,18 @@ pub(super) fn refuse_doubles(
     }
 }
 
-/// Cuts a file back to what is known to be synced, or else to its last complete line before what a power cut has
-/// left of it; returns its length. One without content is removed.
+/// Cuts a file back to its synced length if that is known, or else to its last complete line before the first
+/// zero byte. Returns its new length. Removes an empty file.
 fn repair(
     disk: &dyn Disk,
     directory: &Path,
     base: &Base,
-    memory: &SyncedLengths,
+    lengths: &SyncedLengths,
 ) -> Result<u64, JournalError> {
     let path = directory.join(base.open());
     let mut file = disk.open(&path).map_err(JournalError::io("open", &path))?;
     let len = file.len().map_err(JournalError::io("read", &path))?;
-    let bound = match memory.synced(&path) {
+    let bound = match lengths.synced(&path) {
         Some(synced) => synced.min(len),
         None => first_zero(file.as_ref(), len).map_err(JournalError::io("read", &path))?.unwrap_or(len),
     };
@@ -120,20 +120,21 @@ fn repair(
         );
         file.truncate(keep).map_err(JournalError::io("truncate", &path))?;
     }
-    // Synced in any case: what a dead process wrote may not be on the disk yet, and it is built on now.
+    // Always sync: the bytes that a dead process wrote may not be on the disk yet, and new lines follow them
+    // now.
     file.sync().map_err(JournalError::io("sync", &path))?;
     if keep == 0 {
         remove(disk, directory, &path)?;
-        memory.forget(&path);
+        lengths.forget(&path);
     } else {
-        memory.remember(&path, keep);
+        lengths.remember(&path, keep);
     }
     Ok(keep)
 }
 
-/// Where the first zero byte stands among those that an earlier process may have written without syncing. The
-/// system had written the length of the file, and not all of its pages, when the power went. What lies before
-/// these bytes was synced, and is not looked at: nothing that was acknowledged is ever cut off for it.
+/// Finds the first zero byte among the bytes that an earlier process may have written without syncing. After
+/// a power cut, the file may have its full length while some of its pages are missing. Earlier bytes were
+/// synced and are not checked, so nothing that was acknowledged is ever cut off.
 fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
     let mut chunk = vec![0; CHUNK];
     let mut start = len.saturating_sub(UNSYNCED as u64);
@@ -150,7 +151,7 @@ fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// The length of the file up to and including its last line feed before `end`.
+/// The length of the file up to and including the last line feed before `end`.
 fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
     let mut chunk = vec![0; CHUNK];
     while end > 0 {
@@ -164,7 +165,7 @@ fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
-/// Reads from `start` until `end`, the chunk's end or the file's; says how many bytes.
+/// Reads from `start` until `end`, the end of the chunk or the end of the file. Returns the number of bytes.
 fn fill(file: &dyn DiskFile, chunk: &mut [u8], start: u64, end: u64) -> std::io::Result<usize> {
     let wanted = usize::try_from(end - start).unwrap_or(usize::MAX).min(chunk.len());
     let mut filled = 0;

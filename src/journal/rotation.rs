@@ -1,27 +1,27 @@
-//! When a file is finished.
+//! Decides when a file is finished.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The bounds of one file.
+/// The size and the age at which a file is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Finished at this many bytes, before compression.
+    /// A file is finished at this many bytes, before compression.
     pub size: u64,
-    /// Finished at this age, also when nothing more is written.
+    /// A file is finished at this age, also if nothing more is written.
     pub age: Duration,
 }
 
 impl Rotation {
-    /// Whether a file of `len` bytes, opened at `opened`, is to be finished. One from the future (the clock
-    /// was set back) is: its age would mean nothing.
+    /// Returns whether a file of `len` bytes, opened at `opened`, must be finished. A file from the future
+    /// must (the clock was set back), because its age means nothing.
     pub(crate) fn is_due(&self, len: u64, opened: Timestamp, now: Timestamp) -> bool {
         let age = now.duration_since(opened);
         len >= self.size || age < SignedDuration::from_mins(-1) || age >= signed(self.age)
     }
 
-    /// How long a file opened at `opened` has until its age is reached.
+    /// How long a file opened at `opened` has until it reaches the maximum age.
     pub(crate) fn remaining(&self, opened: Timestamp, now: Timestamp) -> Duration {
         let left = signed(self.age).saturating_sub(now.duration_since(opened));
         Duration::try_from(left).unwrap_or(Duration::ZERO)

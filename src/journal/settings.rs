@@ -1,4 +1,4 @@
-//! Says what a journal is opened with.
+//! Defines the settings that open a journal.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,23 +7,20 @@ use super::config::FileCompression;
 use super::name::Stems;
 use super::rotation::Rotation;
 
-/// What a journal is opened with.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalSettings {
-    /// The table of its options, such as `sinks.file`: what is in trouble names them.
+    /// The configuration table, such as `sinks.file`. Errors name its options.
     pub(crate) section: String,
-    /// Made, with mode 0700, if it is missing.
+    /// Created with mode 0700 if it is missing.
     pub(crate) directory: PathBuf,
-    /// What its files are called; a file with another name is never touched.
+    /// The names of its files. A file with any other name is never touched.
     pub(crate) stems: Stems,
-    /// How finished files are compressed.
     pub(crate) compression: FileCompression,
-    /// When a file is finished.
     pub(crate) rotation: Rotation,
-    /// The most files open at once, at least 1.
+    /// The most files that are open at once, at least 1.
     pub(crate) max_open: usize,
-    /// Nothing is written once all files together hold so many bytes.
+    /// The most bytes that all files together may hold. At the limit nothing more is written.
     pub(crate) max_total: Option<u64>,
-    /// Nothing is written once a finished file has lain in the directory for so long.
+    /// How long a finished file may stay in the directory. Beyond that nothing more is written.
     pub(crate) max_age: Option<Duration>,
 }

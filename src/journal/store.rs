@@ -1,4 +1,4 @@
-//! The files being written: a group goes in as a whole or not at all.
+//! Writes a group to the open files as a whole or not at all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,26 +19,25 @@ use super::recovery::{Left, recover};
 use super::settings::JournalSettings;
 use super::synced_lengths::SyncedLengths;
 
-/// What compressing may add to what can't be compressed, beyond a 64th of it.
+/// Bytes that compression may add to incompressible data, beyond 1/64 of its size.
 const OVERHEAD: u64 = 64 << 10;
-/// The most files written but not finished, open or not: a bound for templates with the time in them.
+/// The most unfinished files, open or closed. This bounds templates that contain the time.
 const MAX_UNFINISHED: usize = 8192;
 
-/// Why a group is not durable. In every case nothing of it is left in the files, now or after the next
-/// opening.
+/// Why a group is not durable. In every case the files hold nothing of the group, at the latest after the
+/// next open.
 #[derive(Debug)]
 pub(crate) enum CommitError {
-    /// Everything is as it was before; the group may be tried again.
+    /// Everything is as before. The group may be tried again.
     TakenBack(JournalError),
-    /// The journal must be opened anew.
+    /// The journal must be opened again.
     Broken(JournalError),
 }
 
 impl CommitError {
-    /// The cause.
     pub(crate) fn error(&self) -> &JournalError {
         match self {
-            Self::TakenBack(trouble) | Self::Broken(trouble) => trouble,
+            Self::TakenBack(error) | Self::Broken(error) => error,
         }
     }
 }
@@ -47,41 +46,41 @@ impl CommitError {
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
-    memory: SyncedLengths,
+    lengths: SyncedLengths,
     quota: Quota,
     /// By stem.
     files: HashMap<String, LineFile>,
-    /// Finished being written before they were known here: left by an earlier opening.
+    /// Files left by an earlier run. They are only finished, not written to.
     leftovers: Vec<Unfinished>,
-    /// The largest of the files that are being finished, in bytes; 0 when none is.
+    /// Bytes of the largest file that is being finished; 0 if there is none.
     finishing: u64,
-    /// A group found no room: files are finished before they are due, so that there is something to move away.
+    /// A group found no room. Files are then finished before they are due, so that they can be moved away.
     pressed: bool,
-    /// Creations that may not be durable yet.
+    /// A file was created and the directory was not synced since.
     directory_dirty: bool,
-    /// The newest given away, by earlier processes too: names never go back.
+    /// The newest number used, also by earlier processes. Numbers never go back.
     last: FileNumber,
-    /// Counts the waves of writing, to tell which file was written least recently.
+    /// Counts the waves of writing, to find the file that was written least recently.
     wave: u64,
     lock: Box<dyn Lock>,
 }
 
 impl Journal {
-    /// Makes the directory, locks the names, and repairs what an earlier opening left.
+    /// Makes the directory, locks the names, and repairs the files of an earlier run.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         settings: JournalSettings,
-        memory: SyncedLengths,
+        lengths: SyncedLengths,
         now: Timestamp,
     ) -> Result<Self, JournalError> {
-        let opened = Self::opened(Arc::clone(&disk), &settings, memory, now);
-        opened.map_err(|trouble| trouble.explained(disk.as_ref(), &settings))
+        let opened = Self::opened(Arc::clone(&disk), &settings, lengths, now);
+        opened.map_err(|error| error.explained(disk.as_ref(), &settings))
     }
 
     fn opened(
         disk: Arc<dyn Disk>,
         settings: &JournalSettings,
-        memory: SyncedLengths,
+        lengths: SyncedLengths,
         now: Timestamp,
     ) -> Result<Self, JournalError> {
         let directory = settings.directory.as_path();
@@ -97,15 +96,15 @@ impl Journal {
                 });
             }
         };
-        let left = recover(disk.as_ref(), directory, &settings.stems, &memory)?;
+        let left = recover(disk.as_ref(), directory, &settings.stems, &lengths)?;
         let seen = look(disk.as_ref(), settings)?;
-        // The note remembers names whose files were moved away since.
+        // The note also covers names whose files were moved away since.
         let noted = lock.note().ok().and_then(|note| FileNumber::parse(&note));
         let mut journal = Self {
             quota: Quota::new(settings.max_total, settings.max_age, seen, now),
             disk,
             settings: settings.clone(),
-            memory,
+            lengths,
             files: HashMap::new(),
             leftovers: Vec::new(),
             finishing: 0,
@@ -121,13 +120,13 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The newest file of each stem is written on; older ones are only to be finished.
+    /// Continues the newest file of each stem. Older files are only finished.
     fn adopt(&mut self, left: Vec<Left>) {
         for Left { base, stem, opened, len } in left {
             let path = self.settings.directory.join(base.open());
             let file = LineFile::new(base, path, len, opened);
             if let Some(older) = self.files.insert(stem, file) {
-                self.memory.forget(&older.path);
+                self.lengths.forget(&older.path);
                 self.leftovers.push(Unfinished { base: older.base, len: older.synced });
             }
         }
@@ -141,26 +140,26 @@ impl Journal {
         &self.settings
     }
 
-    /// The largest of the files that were taken out and are not finished yet has so many bytes.
+    /// Sets the bytes of the largest file that was taken out and is not finished yet.
     pub(crate) fn finishing(&mut self, largest: u64) {
         self.finishing = largest;
     }
 
-    /// Appends a group and makes it durable. Returns only when every line is on the disk, or none is
-    /// answered for.
+    /// Appends a group and makes it durable. Returns `Ok` only when every line is on the disk. After an error
+    /// no line is reported as durable.
     pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
         let outcome = self.put(group, now);
         outcome.map_err(|failure| {
             self.pressed |= failure.error().wants_room();
             match failure {
-                CommitError::TakenBack(trouble) => CommitError::TakenBack(self.explained(trouble)),
-                CommitError::Broken(trouble) => CommitError::Broken(self.explained(trouble)),
+                CommitError::TakenBack(error) => CommitError::TakenBack(self.explained(error)),
+                CommitError::Broken(error) => CommitError::Broken(self.explained(error)),
             }
         })
     }
 
-    fn explained(&self, trouble: JournalError) -> JournalError {
-        trouble.explained(self.disk.as_ref(), &self.settings)
+    fn explained(&self, error: JournalError) -> JournalError {
+        error.explained(self.disk.as_ref(), &self.settings)
     }
 
     fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
@@ -176,7 +175,7 @@ impl Journal {
                 self.quota.add(group.bytes() as u64);
                 Ok(())
             }
-            Err(trouble) => Err(self.take_back(trouble)),
+            Err(error) => Err(self.take_back(error)),
         }
     }
 
@@ -192,8 +191,8 @@ impl Journal {
         self.quota.check(more, now, &self.settings)
     }
 
-    /// The last of the room is for compressing: without it no file could ever be finished, and so nothing be
-    /// moved away. One file at a time is compressed, at worst to its own size.
+    /// Keeps the last room for compression. Without it no file could be finished, and so none could be moved
+    /// away. One file at a time is compressed, in the worst case to its own size.
     fn within_reserve(&self, parts: &[(String, &[u8])]) -> Result<(), JournalError> {
         if self.settings.compression == FileCompression::None {
             return Ok(());
@@ -220,12 +219,12 @@ impl Journal {
         Err(JournalError::Reserve { directory, room, needed, finishing: self.may_make_room(), advice })
     }
 
-    /// Whether a file is being finished, or will be since room is wanted.
+    /// Returns whether a file is being finished or will be finished because room is needed.
     fn may_make_room(&self) -> bool {
         self.finishing > 0 || !self.leftovers.is_empty() || self.files.values().any(|file| file.synced > 0)
     }
 
-    /// Writes and syncs the parts, no more files at once than may be open.
+    /// Writes and syncs the parts in waves of at most `max_open` files.
     fn write(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), JournalError> {
         for wave in parts.chunks(self.settings.max_open) {
             self.wave += 1;
@@ -256,7 +255,7 @@ impl Journal {
         file.append(self.disk.as_ref(), lines)
     }
 
-    /// Closes the file written least recently, when as many are open as may be.
+    /// Closes the file written least recently if `max_open` files are open.
     fn make_room(&mut self) {
         let open = self.files.values().filter(|file| file.handle.is_some()).count();
         if open >= self.settings.max_open {
@@ -272,11 +271,11 @@ impl Journal {
         let path = self.settings.directory.join(base.open());
         let handle = self.disk.create(&path).map_err(JournalError::io("create", &path))?;
         self.directory_dirty = true;
-        self.memory.remember(&path, 0);
+        self.lengths.remember(&path, 0);
         Ok(LineFile { handle: Some(handle), ..LineFile::new(base, path, 0, now) })
     }
 
-    /// A name that sorts behind every earlier one and that no file has, in whatever state.
+    /// Returns a name that sorts after every earlier one and that no file has, in any state.
     fn next_base(&mut self, stem: &str, now: Timestamp) -> Result<Base, JournalError> {
         loop {
             self.last = self.last.next(now);
@@ -295,18 +294,18 @@ impl Journal {
         }
     }
 
-    /// Everything written is durable.
+    /// Notes that everything written is durable.
     fn settle(&mut self) {
         for file in self.files.values_mut().filter(|file| file.is_dirty()) {
             file.synced = file.written;
             file.cut = false;
-            self.memory.remember(&file.path, file.synced);
+            self.lengths.remember(&file.path, file.synced);
         }
     }
 
-    /// Cuts every file back to what was durable before.
-    fn take_back(&mut self, trouble: JournalError) -> CommitError {
-        let mut broken = matches!(trouble, JournalError::Moved { .. });
+    /// Cuts every file back to its durable length.
+    fn take_back(&mut self, error: JournalError) -> CommitError {
+        let mut broken = matches!(error, JournalError::Moved { .. });
         for file in self.files.values_mut().filter(|file| file.is_dirty()) {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();
@@ -314,17 +313,17 @@ impl Journal {
                 broken = true;
             }
         }
-        // A directory that is gone is made anew, and locked, by opening.
+        // If the directory is gone, only opening the journal again creates and locks it.
         broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
-        if broken { CommitError::Broken(trouble) } else { CommitError::TakenBack(trouble) }
+        if broken { CommitError::Broken(error) } else { CommitError::TakenBack(error) }
     }
 
-    /// Takes out the files that are due, `room` at most, least recently written first where there are too
-    /// many; what is left grows on until there is room.
+    /// Takes out the files that are due, at most `room`, least recently written first. Files that exceed
+    /// `room` keep growing until a later call.
     pub(crate) fn rotate(&mut self, now: Timestamp, room: usize) -> Vec<Unfinished> {
         let mut taken: Vec<Unfinished> = self.leftovers.drain(..room.min(self.leftovers.len())).collect();
         let rotation = self.settings.rotation;
-        // Where room is wanted, small files would not make much.
+        // If the disk has no room, small files are not worth finishing early.
         let large = self.files.values().map(|file| file.synced).max().unwrap_or(0).div_ceil(2).max(1);
         let pressed = std::mem::take(&mut self.pressed);
         let is_due = |file: &LineFile| {
@@ -347,7 +346,7 @@ impl Journal {
         taken
     }
 
-    /// Takes out every file: for a clean end.
+    /// Takes out every file, for a clean end.
     pub(crate) fn take_all(&mut self, now: Timestamp) -> Vec<Unfinished> {
         let mut taken = std::mem::take(&mut self.leftovers);
         let stems: Vec<String> = self.files.keys().cloned().collect();
@@ -356,23 +355,22 @@ impl Journal {
     }
 
     fn take_out(&mut self, stem: &str, now: Timestamp) -> Option<Unfinished> {
-        if let Err(trouble) = self.files.get_mut(stem)?.settle_cut(self.disk.as_ref()) {
-            tracing::warn!("{trouble}; the file is finished later");
+        if let Err(error) = self.files.get_mut(stem)?.settle_cut(self.disk.as_ref()) {
+            tracing::warn!("{error}; the file is finished later");
             return None;
         }
         let file = self.files.remove(stem)?;
-        self.memory.forget(&file.path);
+        self.lengths.forget(&file.path);
         self.quota.finished(now);
         Some(Unfinished { base: file.base, len: file.synced })
     }
 
-    /// How many files are open.
     #[cfg(test)]
     pub(super) fn open_files(&self) -> usize {
         self.files.values().filter(|file| file.handle.is_some()).count()
     }
 
-    /// How long until a file is due by its age; `None` when there is none.
+    /// How long until a file is due by its age; `None` if there is none.
     pub(crate) fn next_rotation(&self, now: Timestamp) -> Option<Duration> {
         let remaining = |file: &LineFile| self.settings.rotation.remaining(file.opened, now);
         self.files.values().map(remaining).min()

@@ -1,12 +1,12 @@
-//! What outlives an opening.
+//! Keeps the synced length of each file while the journal is closed and opened again.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The synced length of every file being written, by path. It outlives the journal: what could not be cut
-/// back when a write failed is cut back at the next opening.
+/// The synced length of every file being written, by path. It lives longer than the journal: a file that
+/// could not be cut back after a failed write is cut back at the next open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SyncedLengths {
     lengths: Arc<Mutex<HashMap<PathBuf, u64>>>,
@@ -14,7 +14,7 @@ pub(crate) struct SyncedLengths {
 }
 
 impl SyncedLengths {
-    /// True for the first call only: the state of the disk is new to the process then.
+    /// Returns true for the first call only, when this process has not yet seen the state of the disk.
     pub(super) fn is_first_opening(&self) -> bool {
         !self.opened.swap(true, Ordering::Relaxed)
     }

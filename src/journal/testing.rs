@@ -1,4 +1,4 @@
-//! A disk in memory that fails on command and crashes like a real one.
+//! Provides a disk in memory that fails on request and crashes like a real one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
 use super::name::Template;
 use super::{JournalSettings, Rotation};
 
-/// Those of a file sink called `file`, with files of 60 bytes in `/data`.
+/// Returns the settings of a file sink called `file`, with files of 60 bytes in `/data`.
 pub(crate) fn settings() -> JournalSettings {
     JournalSettings {
         section: "sinks.file".to_owned(),
@@ -27,10 +27,10 @@ pub(crate) fn settings() -> JournalSettings {
     }
 }
 
-/// The pages that a power cut may leave as zeros.
+/// Bytes of a page. A power cut may leave any page as zeros.
 const PAGE: usize = 16;
 
-/// An operation, as the tests name it when they make it fail.
+/// An operation that a test can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Create,
@@ -41,11 +41,11 @@ pub(crate) enum Op {
     Rename,
     Remove,
     SyncDirectory,
-    /// Everything that changes nothing.
+    /// Every operation that changes nothing.
     Look,
 }
 
-/// A file system with one directory. Only what was synced survives [`MemoryDisk::crash`]; what was not may.
+/// A file system with one directory. Synced data survives [`MemoryDisk::crash`]; other data may survive.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryDisk(Arc<Mutex<DiskState>>);
 
@@ -58,12 +58,12 @@ struct DiskState {
     durable_names: BTreeMap<PathBuf, usize>,
     directory: bool,
     operations: usize,
-    /// From this operation on the machine is off.
+    /// The machine is off from this operation on.
     crash_at: Option<usize>,
-    /// Room for so many more bytes.
+    /// How many more bytes can be written.
     room: Option<usize>,
     failing: Option<Failing>,
-    /// In the lock file.
+    /// The content of the lock file.
     note: String,
 }
 
@@ -74,46 +74,43 @@ struct DiskNode {
 }
 
 impl MemoryDisk {
-    /// Makes operations fail as `failing` says.
+    /// Makes the operations fail for which `failing` returns an error.
     pub(crate) fn fail(&self, failing: impl FnMut(Op, &Path) -> Option<io::Error> + Send + 'static) {
         self.state().failing = Some(Box::new(failing));
     }
 
-    /// Makes every operation `op` fail.
     pub(crate) fn fail_all(&self, ops: &'static [Op]) {
         self.fail(move |op, _| ops.contains(&op).then(|| io::Error::other("injected")));
     }
 
-    /// Nothing fails any more.
+    /// Removes all faults.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         (state.failing, state.room) = (None, None);
     }
 
-    /// Leaves room for `bytes` more, counting what is removed; then writing fails half way.
+    /// Leaves room for `bytes` more; removed bytes count as room. A write beyond that fails half way.
     pub(crate) fn leave_room(&self, bytes: usize) {
         self.state().room = Some(bytes);
     }
 
-    /// Switches the machine off at the `n`-th operation from now.
     pub(crate) fn crash_at(&self, n: usize) {
         let mut state = self.state();
         state.crash_at = Some(state.operations + n);
     }
 
-    /// Whether the machine went off.
     pub(crate) fn is_off(&self) -> bool {
         let state = self.state();
         state.crash_at.is_some_and(|at| state.operations > at)
     }
 
-    /// Switches the machine on again. What was synced is there; of what was not `keep` decides: how much of
-    /// a file's unsynced end, and whether the unsynced names, have made it to the disk.
+    /// Switches the machine on again. Synced data is there. For other data `keep` decides how much of the
+    /// unsynced end of a file is there, and whether unsynced names are there.
     pub(crate) fn crash(&self, keep: impl FnMut(usize) -> usize) {
         self.crash_leaving(keep, |_| false);
     }
 
-    /// The same, and of the pages of a file's unsynced end some are zeros: the system had written the length only.
+    /// Does the same and leaves some pages of a file's unsynced end as zeros: only its length was written.
     pub(crate) fn crash_leaving(
         &self,
         mut keep: impl FnMut(usize) -> usize,
@@ -143,20 +140,18 @@ impl MemoryDisk {
         }
     }
 
-    /// What a process that is killed leaves: everything written, synced or not.
+    /// Leaves what a killed process leaves: every written byte, synced or not.
     pub(crate) fn kill(&self) {
         let mut state = self.state();
         (state.crash_at, state.failing, state.room) = (None, None, None);
     }
 
-    /// The names and contents of all files.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state();
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
         state.names.iter().map(|(path, node)| (name(path), state.nodes[*node].data.clone())).collect()
     }
 
-    /// Puts a file there.
     pub(crate) fn put(&self, path: &Path, data: &[u8]) {
         let mut state = self.state();
         state.directory = true;
@@ -288,7 +283,7 @@ impl DiskFile for MemoryFile {
         let step = self.disk.step(Op::Append, &self.path);
         let mut state = match step {
             Err(error) if !self.disk.is_off() => {
-                // A write that fails has often written something.
+                // A failed write has often written some bytes.
                 self.disk.state().nodes[self.node].data.extend_from_slice(&bytes[..bytes.len() / 2]);
                 return Err(error);
             }

@@ -1,4 +1,4 @@
-//! The journal on a disk that fails and crashes between any two steps.
+//! Tests the journal on a disk that fails and crashes between any two steps.
 
 mod full_disk;
 mod recovery;
@@ -34,7 +34,7 @@ fn base(counter: u32) -> Base {
     Base::new("b1", FileNumber { at: now(), counter })
 }
 
-/// A group of one line of so many bytes.
+/// A group of one line of `bytes` bytes.
 fn one_line(slot: FileSlot, bytes: usize) -> Group<()> {
     let mut group = Group::default();
     let write = |lines: &mut Vec<u8>| {
@@ -45,11 +45,11 @@ fn one_line(slot: FileSlot, bytes: usize) -> Group<()> {
     group
 }
 
-/// A process with its journal: writes numbered lines, remembers which are durable.
+/// A process with its journal. It writes numbered lines and remembers which are durable.
 struct TestProcess {
     disk: MemoryDisk,
     settings: JournalSettings,
-    memory: SyncedLengths,
+    lengths: SyncedLengths,
     journal: Option<Journal>,
     next: u32,
     durable: Vec<u32>,
@@ -58,24 +58,25 @@ struct TestProcess {
 
 impl TestProcess {
     fn new(disk: &MemoryDisk, settings: JournalSettings) -> Self {
-        let (disk, memory) = (disk.clone(), SyncedLengths::default());
-        Self { disk, settings, memory, journal: None, next: 0, durable: Vec::new(), clock: now() }
+        let (disk, lengths) = (disk.clone(), SyncedLengths::default());
+        Self { disk, settings, lengths, journal: None, next: 0, durable: Vec::new(), clock: now() }
     }
 
-    /// Another process after this one has died: all that is left is the disk.
+    /// Starts another process after this one has died. Only the disk is left.
     fn successor(self) -> Self {
-        Self { memory: SyncedLengths::default(), journal: None, ..self }
+        Self { lengths: SyncedLengths::default(), journal: None, ..self }
     }
 
     fn open(&mut self) -> Result<(), JournalError> {
         if self.journal.is_none() {
             let disk = Arc::new(self.disk.clone());
-            self.journal = Some(Journal::open(disk, self.settings.clone(), self.memory.clone(), self.clock)?);
+            self.journal =
+                Some(Journal::open(disk, self.settings.clone(), self.lengths.clone(), self.clock)?);
         }
         Ok(())
     }
 
-    /// Writes `count` lines in one group, on one file or several; true when they are durable.
+    /// Writes `count` lines in one group, to one file or several. Returns true if they are durable.
     fn write(&mut self, count: u32) -> bool {
         if self.open().is_err() {
             return false;
@@ -106,7 +107,7 @@ impl TestProcess {
         for Unfinished { base, .. } in files {
             let directory = Path::new(DIRECTORY);
             let cancel = AtomicBool::new(false);
-            // A failure leaves it for later.
+            // A file that fails is finished later.
             finish(&self.disk, directory, &base, self.settings.compression, &cancel).ok();
         }
     }
@@ -122,7 +123,7 @@ impl TestProcess {
         self.journal = None;
     }
 
-    /// What a reader who takes every finished file would see, and whether there is anything else.
+    /// What a reader sees who takes every finished file, and the names of all other files.
     fn finished(&self) -> (BTreeMap<u32, usize>, Vec<String>) {
         let mut lines = BTreeMap::new();
         let mut others = Vec::new();
@@ -150,7 +151,7 @@ impl TestProcess {
     }
 }
 
-/// The whole life of a journal: groups, rotations in between, a clean end.
+/// Runs the whole life of a journal: groups, rotations in between, a clean end.
 fn live(process: &mut TestProcess) {
     for count in [2, 1, 5, 3, 4] {
         if process.disk.is_off() || !process.write(count) {
@@ -161,8 +162,8 @@ fn live(process: &mut TestProcess) {
     process.close();
 }
 
-/// Crashes the machine, or kills the process, at every single operation of its life; what was durable must
-/// be there once for a reader after a restart, and what was not at most once.
+/// Crashes the machine, or kills the process, at every single operation of its life. After a restart, a
+/// reader must find every durable line exactly once and every other line at most once.
 fn survive_every_crash(
     compression: FileCompression,
     name: &str,
@@ -176,7 +177,7 @@ fn survive_every_crash(
     }
 }
 
-/// The same, and the power cut leaves pages of zeros.
+/// Does the same with a power cut that leaves pages of zeros.
 fn survive_every_crash_leaving(
     compression: FileCompression,
     name: &str,
@@ -237,7 +238,8 @@ fn no_crash_loses_or_doubles_a_line() {
     }
 }
 
-/// One disk error at every single operation of a life that goes on: no crash, so no line may double.
+/// Fails one disk operation of a life that goes on, for each operation in turn. Without a crash, no line may
+/// double.
 #[test]
 fn no_error_loses_or_doubles_a_line() {
     for (compression, kind) in [
@@ -258,13 +260,13 @@ fn no_error_loses_or_doubles_a_line() {
                     failing.then(|| kind.into())
                 });
                 for count in [2, 1, 5, 3, 4] {
-                    // As a lane does: again, until it is durable.
+                    // Try again until it is durable, as a sink worker does.
                     let tries = (0..20).take_while(|_| !process.write(count)).count();
                     assert!(tries < 20, "{fail_from} for {duration}");
                     process.rotate();
                 }
                 disk.heal();
-                // What could not be finished is finished by the next opening, at the latest.
+                // The next open finishes, at the latest, what could not be finished before.
                 process.close();
                 process.open().unwrap();
                 process.rotate();
@@ -279,7 +281,7 @@ fn no_error_loses_or_doubles_a_line() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
-    /// Errors and crashes at random, the lane trying again as it does.
+    /// Causes errors and crashes at random while the writer tries again, as a sink worker does.
     #[test]
     fn a_bad_disk_loses_nothing_and_doubles_only_what_a_crash_left_in_flight(
         seed: u64,
@@ -301,7 +303,7 @@ proptest! {
             }
             process.rotate();
             if what == 3 || what == 8 {
-                may_double.extend(process.next..process.next + 6); // of any earlier try
+                may_double.extend(process.next..process.next + 6); // by any earlier try
                 disk.crash_at(random.usize(0..8));
                 process.write(count);
                 process.rotate();

@@ -1,9 +1,9 @@
-//! A thread that commits to a journal in groups: while one group is being written and synced the next one
-//! gathers, and nothing ever waits for a group to fill.
+//! Commits to a journal in groups on a separate thread. While one group is written and synced, the next one
+//! collects lines. No line ever waits for a group to fill.
 //!
-//! A thread of its own, and not a blocking task for each group: it owns the journal for the whole opening,
-//! so nothing is handed to and fro, it wakes by itself to rotate what is idle, and a disk that hangs takes
-//! no thread of a shared pool.
+//! The thread owns the journal as long as it is open. A blocking task for each group would not do: the
+//! journal would move between threads, nothing would rotate idle files, and a disk that hangs would block
+//! threads of a shared pool.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,23 +17,22 @@ use super::finisher::Finisher;
 use super::group::Group;
 use super::store::{CommitError, Journal};
 
-/// How often a file that is due but can't be taken out yet is looked at again.
+/// The shortest wait before a file that is due and could not be taken out is tried again.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
-/// How long it sleeps when no file is being written.
+/// The longest wait when no file is being written.
 const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 
-/// What happens to later groups when one has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterFailure {
-    /// Everything already handed over fails with it, and nothing is taken until [`Writer::resume`]: so
-    /// nothing overtakes what failed.
+    /// All lines handed over so far fail with it. No line is accepted until [`JournalWriter::resume`], so
+    /// that no line overtakes a failed one.
     Pause,
-    /// They are tried as if nothing had happened.
+    /// Later groups are tried as usual.
     GoOn,
 }
 
-/// The handle on the thread. Dropping it abandons what is not yet being written; the thread then ends, and
-/// gives the files and their lock back, as soon as the disk lets it.
+/// The handle of the thread. Dropping it abandons lines that are not being written yet. The thread then ends,
+/// and releases the files and their lock, as soon as the disk allows it.
 pub(crate) struct JournalWriter<T> {
     shared: Arc<WriterShared<T>>,
     ended: watch::Receiver<()>,
@@ -47,11 +46,11 @@ struct WriterShared<T> {
 
 struct WriterState<T> {
     pending: Group<T>,
-    /// The bytes of the group being written.
+    /// Bytes of the group being written.
     writing: usize,
     paused: bool,
     stop: Option<StopMode>,
-    /// The journal must be opened anew.
+    /// The journal must be opened again.
     broken: bool,
 }
 
@@ -68,8 +67,8 @@ enum Turn {
 }
 
 impl<T: Send + 'static> JournalWriter<T> {
-    /// Starts the thread, called `name`. It calls `done` with the tickets of each group and what became of it, in the
-    /// order of the groups; after [`Failure::Broken`] it ends.
+    /// Starts the thread with the name `name`. It calls `done` with the tickets of each group and the result,
+    /// in the order of the groups. After [`CommitError::Broken`] it ends.
     pub(crate) fn start(
         name: &str,
         journal: Journal,
@@ -86,8 +85,8 @@ impl<T: Send + 'static> JournalWriter<T> {
         Ok(Self { shared, ended })
     }
 
-    /// Lets `add` append to the next group, told how many bytes are on the way already. `None` while the
-    /// writer is paused, ended or broken.
+    /// Lets `add` append to the next group. `add` also gets the number of bytes that wait or are being
+    /// written. Returns `None` while the writer is paused, ended or broken.
     pub(crate) fn append<R>(&self, add: impl FnOnce(&mut Group<T>, usize) -> R) -> Option<R> {
         let mut state = self.shared.lock();
         if state.paused || state.broken || state.stop.is_some() {
@@ -101,22 +100,23 @@ impl<T: Send + 'static> JournalWriter<T> {
         Some(result)
     }
 
-    /// Whether it takes nothing any more: the journal is to be opened anew.
+    /// Returns whether it accepts no more lines, so that the journal must be opened again.
     pub(crate) fn is_over(&self) -> bool {
         self.shared.lock().broken || self.ended.has_changed().is_err()
     }
 
-    /// Takes lines again after a failure.
+    /// Accepts lines again after a failure.
     pub(crate) fn resume(&self) {
         self.shared.lock().paused = false;
     }
 
-    /// Writes what is there, finishes every file and ends the thread; [`Ended`] tells when it has ended.
+    /// Writes the waiting lines, finishes every file and ends the thread. [`WriterEnd`] tells when it has
+    /// ended.
     pub(crate) fn drain(&self) {
         self.shared.stop(StopMode::Drain);
     }
 
-    /// Something to wait with until the thread has ended and the lock is free.
+    /// Returns a value that waits until the thread has ended and the lock is free.
     pub(crate) fn ended(&self) -> WriterEnd {
         WriterEnd(self.ended.clone())
     }
@@ -128,14 +128,13 @@ impl<T> Drop for JournalWriter<T> {
     }
 }
 
-/// Waits for the end of a writer's thread.
 #[derive(Clone, Debug)]
 pub(crate) struct WriterEnd(watch::Receiver<()>);
 
 impl WriterEnd {
     /// Returns once the thread has ended. Cancel-safe.
     pub(crate) async fn wait(&mut self) {
-        // An error means that the thread has dropped its end, as it does when it ends in whatever way.
+        // An error means that the thread has dropped its sender, which happens however it ends.
         while self.0.changed().await.is_ok() {}
     }
 }
@@ -153,7 +152,7 @@ impl<T> WriterShared<T> {
         self.news.notify_one();
     }
 
-    /// Waits for something to do; what is to be written is moved into `group`.
+    /// Waits for work. Moves the lines to write into `group`.
     fn next(&self, group: &mut Group<T>, idle: Option<Duration>) -> Turn {
         let nothing = |state: &mut WriterState<T>| state.stop.is_none() && state.pending.tickets.is_empty();
         let limit = idle.unwrap_or(LONGEST_IDLE).clamp(SHORTEST_IDLE, LONGEST_IDLE);
@@ -171,7 +170,7 @@ impl<T> WriterShared<T> {
         }
     }
 
-    /// Notes a failure; returns the tickets of what was handed over meanwhile, when that fails too.
+    /// Notes a failure. Returns the tickets of the lines handed over meanwhile, if they fail too.
     fn failed(&self, broken: bool) -> Vec<T> {
         let mut state = self.lock();
         state.broken |= broken;
@@ -214,7 +213,7 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
         }
     }
 
-    /// Whether the journal may go on.
+    /// Returns whether the journal may continue.
     fn write(&mut self, group: &mut Group<T>) -> bool {
         self.journal.finishing(self.finisher.largest());
         let outcome = self.journal.commit(group, Timestamp::now());

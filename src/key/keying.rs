@@ -1,9 +1,9 @@
-//! Finding the key in a body in one pass over the text, without building a tree.
+//! Finds the key in a body in one pass over the text, without building a tree.
 //!
-//! What is checked on the way: the whole body is UTF-8 and one JSON value, member names and values on the
-//! way to a pointer in full. What is only passed over is held to JSON's grammar and no more, so three
-//! things go through that `serde_json` would not put into a tree: nesting deeper than 128, numbers beyond
-//! an `f64`, and `\ud800`-style escapes of half a character. No key comes from any of them.
+//! The pass checks that the whole body is UTF-8 and one JSON value. It checks member names, and the values on
+//! the path of a pointer, completely. It checks all other values only against JSON's grammar. So it accepts
+//! three things that `serde_json` would not put into a tree: nesting deeper than 128, numbers beyond an
+//! `f64`, and `\ud800`-style escapes of half a character. No key comes from any of them.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ pub enum KeyDefect {
     /// The body is neither a JSON object, nor a JSON string, nor 32 hex digits.
     #[error("the body is neither a JSON object nor an MD5")]
     NotAnEvent,
-    /// None of the pointers leads anywhere.
+    /// None of the pointers leads to a value.
     #[error("no key at {0}")]
     Missing(String),
-    /// There is something, but it is no MD5.
+    /// A pointer leads to a value, but that is not an MD5.
     #[error("the key is not 32 hex digits")]
     NotAnMd5,
 }
@@ -36,17 +36,17 @@ impl KeyDefect {
     }
 }
 
-/// What looking for the key in a body has shown.
+/// The result of the search for the key in a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The key, or why there is none.
+    /// The key, or why the body has none.
     pub key: Result<Key, KeyDefect>,
-    /// The whole body was read as one JSON value in UTF-8. `false` proves nothing: a body that can't have a key
-    /// is not read to its end.
+    /// True if the whole body was read as one JSON value in UTF-8. `false` proves nothing: a body that can't
+    /// have a key is not read to its end.
     pub is_json: bool,
 }
 
-/// Where to look for the key.
+/// Says where to find the key in a body.
 #[derive(Clone, Debug)]
 pub struct Keying {
     pointers: Vec<String>,
@@ -55,9 +55,9 @@ pub struct Keying {
 }
 
 impl Keying {
-    /// Tries the JSON pointers (RFC 6901) in order: the first that leads to anything decides. A pointer
-    /// that neither is empty nor begins with `/` leads nowhere. `digest_unusable`: a body without a usable
-    /// key is keyed by its own MD5 instead of ending in the dead letters.
+    /// Tries the JSON pointers (RFC 6901) in order: the first that leads to a value decides. A pointer that
+    /// is not empty and does not begin with `/` leads to nothing. With `digest_unusable`, a body without a
+    /// usable key is keyed by its own MD5 and does not become a dead letter.
     pub fn new(pointers: Vec<String>, digest_unusable: bool) -> Self {
         let mut way = ParseStep::default();
         for (slot, pointer) in pointers.iter().enumerate() {
@@ -66,16 +66,16 @@ impl Keying {
         Self { pointers, way, digest_unusable }
     }
 
-    /// The key of `body`: a JSON object with one of the pointers, a JSON string, or bare 32 hex digits.
-    /// Where an object repeats a member, the last one counts, as in most JSON libraries.
+    /// Finds the key of `body`: a JSON object with one of the pointers, a JSON string, or bare 32 hex digits.
+    /// If an object repeats a member, the last one counts, as in most JSON libraries.
     ///
     /// # Errors
-    /// Why there is none; never, when unusable keys are replaced by the body's MD5.
+    /// Why the body has no key. Never fails if unusable keys are replaced by the body's MD5.
     pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyDefect> {
         self.read(body).key
     }
 
-    /// The same, and whether looking for the key has proved that the whole body is JSON.
+    /// Finds the key, and whether the search has proved that the whole body is JSON.
     pub fn read(&self, body: &[u8]) -> Reading {
         let mut is_json = false;
         let key = match self.find(body, &mut is_json) {
@@ -122,7 +122,7 @@ impl Keying {
     }
 }
 
-/// What a pointer led to: nothing, or something, which is a key or not.
+/// What a pointer led to: nothing (`None`), or a value that is a key or is not.
 type Found = Option<Option<Key>>;
 
 fn walk(text: &str, way: &ParseStep, found: &mut [Found]) -> Result<(), KeyDefect> {
@@ -133,7 +133,7 @@ fn walk(text: &str, way: &ParseStep, found: &mut [Found]) -> Result<(), KeyDefec
         .map_err(|_| KeyDefect::NotAnEvent)
 }
 
-/// All pointers as one tree: a step into a value, the pointer that ends there, and the steps on from it.
+/// All pointers as one tree. A node has the index of the pointer that ends there, and the steps on from it.
 #[derive(Clone, Debug, Default)]
 struct ParseStep {
     slot: Option<usize>,
@@ -141,7 +141,7 @@ struct ParseStep {
 }
 
 impl ParseStep {
-    /// Adds the pointer whose find goes into `slot`.
+    /// Adds a pointer. Its result goes into `slot`.
     fn lay(&mut self, pointer: &str, slot: usize) {
         let mut step = self;
         let mut tokens = pointer.split('/');
@@ -163,14 +163,14 @@ impl ParseStep {
         self.members.iter().find(|(known, _)| known == name).map(|(_, step)| step)
     }
 
-    /// The step to an array's element: its number without sign or leading zeros.
+    /// The step to an array's element: its number without a sign or leading zeros.
     fn element(&self, index: usize) -> Option<&Self> {
         let canonical = |name: &str| name == "0" || !name.starts_with(['0', '+']);
         let names = |name: &str| canonical(name) && name.parse() == Ok(index);
         self.members.iter().find(|(name, _)| names(name)).map(|(_, step)| step)
     }
 
-    /// Forgets what an earlier member of the same name had led to.
+    /// Forgets the result of an earlier member of the same name, because the last one counts.
     fn forget(&self, found: &mut [Found]) {
         if let Some(slot) = self.slot {
             found[slot] = None;
@@ -179,7 +179,7 @@ impl ParseStep {
     }
 }
 
-/// The walk through one value.
+/// Deserialises one value, and records what the pointers lead to.
 struct Walk<'a> {
     step: &'a ParseStep,
     found: &'a mut [Found],
@@ -263,7 +263,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
-/// Reads a member's name: the step that it is, if it is one.
+/// Reads a member's name, and finds its step, if a pointer has one.
 struct Name<'a>(&'a ParseStep);
 
 impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
@@ -385,7 +385,8 @@ mod tests {
         assert_eq!(keying.key_of(b"{}"), Ok(Key::digest(b"{}")));
     }
 
-    /// What a sink may copy as JSON without reading it again: never anything that is not one whole value in UTF-8.
+    /// A sink may copy a body with `is_json` as JSON without reading it again. So it must be one whole value
+    /// in UTF-8.
     #[test]
     fn only_a_body_that_was_read_to_its_end_is_proved_to_be_json() {
         let proved = |body: &[u8]| Keying::new(vec!["/md5".to_owned()], true).read(body).is_json;
@@ -420,7 +421,7 @@ mod tests {
         assert!(!proved(b"\"\xff\""));
     }
 
-    /// The same lookup on a tree.
+    /// The same search on a tree, as the reference.
     fn find_in_tree(pointers: &[String], body: &str) -> Result<Key, KeyDefect> {
         let tree: Value = serde_json::from_str(body).map_err(|_| KeyDefect::NotAnEvent)?;
         let found = match &tree {
@@ -456,7 +457,7 @@ mod tests {
             value in value(),
             pointers in prop::collection::vec("(/(a|b|~0|~1|~|0|1|00|)){0,3}|a", 1..7),
             pretty in any::<bool>(),
-            // No `e`: it could make a number that is too large for a tree.
+            // Without `e`, because it could make a number that is too large for a tree.
             noise in prop::option::of((any::<prop::sample::Index>(), "[^eE]")),
         ) {
             let mut body = if pretty { format!("{value:#}") } else { value.to_string() };

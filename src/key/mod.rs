@@ -1,4 +1,5 @@
-//! The key of an event: the MD5 of an email address, found in the body; and the partition it belongs to.
+//! Finds the key of an event, the MD5 of an email address, in its body, and computes the partition of the
+//! key.
 
 mod keying;
 mod suggest;
@@ -11,17 +12,17 @@ use md5::{Digest, Md5};
 pub use keying::{KeyDefect, Keying, Reading};
 pub use suggest::Suggestions;
 
-/// The MD5 in an event, as 16 bytes; shown as 32 lower-case hex digits.
+/// The MD5 in an event, as 16 bytes. It is shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    /// The MD5 of `bytes`.
+    /// Computes the MD5 of `bytes` as a key.
     pub fn digest(bytes: &[u8]) -> Self {
         Self(Md5::digest(bytes).into())
     }
 
-    /// Reads 32 hex digits of either case; anything else is `None`.
+    /// Reads 32 hex digits of either case. Any other text gives `None`.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         let mut key = [0; 16];
         if text.len() != 32 {
@@ -35,7 +36,7 @@ impl Key {
         Some(Self(key))
     }
 
-    /// The key as 32 lower-case hex digits: the form that every sink uses.
+    /// Returns the key as 32 lower-case hex digits: the form that every sink uses.
     pub fn hex(&self) -> [u8; 32] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 32];
@@ -46,8 +47,8 @@ impl Key {
         text
     }
 
-    /// The partition of this key among `partitions`: `(murmur2(hex) & 0x7fffffff) mod N`, as Kafka's Java
-    /// client does it (D5).
+    /// Returns the partition of this key among `partitions`: `(murmur2(hex) & 0x7fffffff) mod N`, as Kafka's
+    /// Java client computes it (D5).
     pub fn partition(&self, partitions: NonZeroU32) -> u32 {
         (murmur2(&self.hex()) & 0x7fff_ffff) % partitions
     }
@@ -93,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// The vectors of Kafka's own `UtilsTest#testMurmur2`.
+    /// The test vectors of Kafka's own `UtilsTest#testMurmur2`.
     #[test]
     fn murmur2_is_that_of_kafka() {
         for (text, hash) in [

@@ -1,5 +1,5 @@
-//! Finds where MD5s stand in bodies without a usable key, to tell which JSON pointers `event.keys` could name.
-//! Shows names of members, never values (D14).
+//! Finds the MD5s in bodies without a usable key, to suggest JSON pointers for `event.keys`. Shows names of
+//! members, never values (D14).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use serde_json::Value;
 
 use super::Key;
 
-/// The most bodies that are looked into: what they have in common shows by then.
+/// The most bodies that are searched. By then it is clear what they have in common.
 const MOST_BODIES: u32 = 100;
 
-/// Larger bodies are not looked into: a tree of one takes many times its size (I4).
+/// Larger bodies are not searched, because a JSON tree takes many times the size of its body (I4).
 const LARGEST: usize = 64 << 10;
 
-/// The most different places that are counted.
+/// The most different pointers that are counted.
 const MOST_PLACES: usize = 64;
 
-/// The most places that are shown.
+/// The most pointers that are shown.
 const MOST_SHOWN: usize = 3;
 
-/// The longest pointer that is counted, in bytes, and how deep it may lead.
+/// The longest pointer that is counted, in bytes, and the most steps it may have.
 const LONGEST: usize = 200;
 const DEEPEST: usize = 8;
 
-/// Where MD5s stood in the bodies seen so far.
+/// Counts where MD5s stand in the bodies seen so far.
 #[derive(Clone, Debug, Default)]
 pub struct Suggestions {
     bodies: u32,
-    /// JSON pointers, with the number of bodies that have an MD5 there.
+    /// JSON pointers, each with the number of bodies that have an MD5 there.
     places: BTreeMap<String, u32>,
 }
 
 impl Suggestions {
-    /// Looks into one more body; none after the first hundred.
+    /// Searches one more body. Ignores all bodies after the first hundred.
     pub fn add(&mut self, body: &[u8]) {
         if self.bodies == MOST_BODIES {
             return;
@@ -47,12 +47,12 @@ impl Suggestions {
         }
     }
 
-    /// Whether no MD5 was found.
+    /// Whether no MD5 was found in any body.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// What to do: the setting to write, where an MD5 was found.
+    /// Returns what to do: the setting to write, if an MD5 was found.
     pub fn advice(&self) -> String {
         match self.pointers().first() {
             Some(pointer) => format!("set event.keys = [\"{pointer}\"]"),
@@ -60,7 +60,7 @@ impl Suggestions {
         }
     }
 
-    /// The pointers where MD5s were found, those found most often first.
+    /// Returns the pointers where MD5s were found, the most frequent first.
     pub fn pointers(&self) -> Vec<&str> {
         self.by_count().into_iter().map(|(pointer, _)| pointer).collect()
     }
@@ -109,12 +109,12 @@ impl Suggestions {
     }
 }
 
-/// Whether a member's name says nothing about a person: some bodies have addresses or hashes as names.
+/// Whether a member's name tells nothing about a person. Some bodies have addresses or hashes as names.
 fn is_a_name(name: &str) -> bool {
     !name.contains('@') && Key::from_hex(name.as_bytes()).is_none()
 }
 
-/// "`/email/md5` holds an MD5 in 98 of 100 of them"; "none of them holds an MD5".
+/// Writes texts such as "`/email/md5` holds an MD5 in 98 of 100".
 impl fmt::Display for Suggestions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bodies = self.bodies;

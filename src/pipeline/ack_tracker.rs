@@ -1,5 +1,5 @@
-//! Who still owes what: for every event of the current session, in broker order, the lanes that have not
-//! settled it. Pure; the heart of I1 and I2.
+//! Records for every event of the current session, in broker order, which sink workers have not settled it
+//! yet. Decides from this which events may be acknowledged (I1, I2). Does no I/O.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -7,20 +7,20 @@ use std::time::Instant;
 
 use crate::event::SessionId;
 
-/// A set of lanes, by their number; at most 64.
+/// A set of sink workers, by their number from 0 to 63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinkSet(u64);
 
 impl SinkSet {
-    /// How many lanes a set can hold.
+    /// The number of sink workers that a set can hold: 64.
     pub const MOST: usize = u64::BITS as usize;
 
-    /// The set of one lane.
-    pub fn of(lane: usize) -> Self {
-        Self(1 << lane)
+    /// Creates the set with the one worker that has this number.
+    pub fn of(worker: usize) -> Self {
+        Self(1 << worker)
     }
 
-    /// Both sets together.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -35,68 +35,70 @@ impl SinkSet {
     }
 }
 
-/// A lane says it has settled what it does not owe: a bug, and nothing may be acknowledged after it.
+/// A sink worker reports an event as settled that it does not owe. This is a bug in the bridge: nothing may
+/// be acknowledged after it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("lane {lane} settled position {position}, which it does not owe")]
 pub struct NotOwedError {
-    /// Which lane.
+    /// The number of the sink worker.
     pub lane: usize,
-    /// Which position of the current session.
+    /// The position of the event in the current session, counted from 1.
     pub position: u64,
 }
 
-/// See the module text.
+/// Tracks for each event of the current session which sink workers still owe it.
 #[derive(Debug, Default)]
 pub struct AckTracker {
     session: Option<SessionId>,
-    /// The position of the first event in `owed`.
+    /// The position in the session of the first event in `owed`.
     first: u64,
     owed: VecDeque<SinkSet>,
-    /// The last position of each batch, and when it was received.
+    /// For each batch: the position of its last event, and the time when it was received.
     batches: VecDeque<(u64, Instant)>,
 }
 
 impl AckTracker {
-    /// A session begins, at position 1; whatever was owed before is void.
+    /// Begins a session, at position 1, and forgets the events of the session before.
     pub fn begin(&mut self, session: SessionId) {
         self.end();
         self.session = Some(session);
         self.first = 1;
     }
 
-    /// The session is over: nothing of it will be acknowledged any more.
+    /// Ends the session: none of its events is acknowledged after this call.
     pub fn end(&mut self) {
         self.session = None;
         self.owed.clear();
         self.batches.clear();
     }
 
-    /// The session whose events are taken.
+    /// Returns the current session, or `None` between two sessions.
     pub fn session(&self) -> Option<SessionId> {
         self.session
     }
 
-    /// Where the next event will stand.
+    /// Returns the position in the session that the next event gets.
     pub fn next_position(&self) -> u64 {
         self.first + self.owed.len() as u64
     }
 
-    /// Takes one event after another, each with the lanes that owe it; never an empty set, since an event
-    /// nobody has settled is not settled (I1).
+    /// Adds the events of a batch, each with the set of workers that owe it. A set must not be empty: the
+    /// event would count as settled although no worker has settled it (I1).
     pub fn take(&mut self, received: Instant, owed: impl Iterator<Item = SinkSet>) {
         self.owed.extend(owed.inspect(|owed| debug_assert!(!owed.is_empty())));
         self.batches.push_back((self.next_position() - 1, received));
     }
 
-    /// `lane` has settled `positions` of `session`. Answers the end of the settled prefix if it has moved:
-    /// everything up to it may be acknowledged. News of an earlier session changes nothing.
+    /// Notes that a worker has settled `positions` of `session`. Returns the last position of the settled
+    /// prefix if the prefix has grown: all events up to it may be acknowledged. Reports for an earlier
+    /// session change nothing.
     ///
     /// # Errors
-    /// The lane does not owe one of them.
+    /// The worker does not owe one of these events.
     pub fn settle(
         &mut self,
         session: SessionId,
-        lane: usize,
+        worker: usize,
         positions: RangeInclusive<u64>,
     ) -> Result<Option<u64>, NotOwedError> {
         if self.session != Some(session) {
@@ -104,11 +106,12 @@ impl AckTracker {
         }
         for position in positions {
             let index = position.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-            let owed =
-                index.and_then(|index| self.owed.get_mut(index)).ok_or(NotOwedError { lane, position })?;
-            let left = owed.without(SinkSet::of(lane));
+            let owed = index
+                .and_then(|index| self.owed.get_mut(index))
+                .ok_or(NotOwedError { lane: worker, position })?;
+            let left = owed.without(SinkSet::of(worker));
             if left == *owed {
-                return Err(NotOwedError { lane, position });
+                return Err(NotOwedError { lane: worker, position });
             }
             *owed = left;
         }
@@ -124,12 +127,12 @@ impl AckTracker {
         Ok(Some(self.first - 1))
     }
 
-    /// Events taken and not yet part of the settled prefix.
+    /// Returns how many events were taken and are not yet part of the settled prefix.
     pub fn outstanding(&self) -> usize {
         self.owed.len()
     }
 
-    /// When the oldest of them was received.
+    /// Returns when the oldest of the outstanding events was received.
     pub fn oldest(&self) -> Option<Instant> {
         self.batches.front().map(|(_, received)| *received)
     }
@@ -143,31 +146,31 @@ mod tests {
 
     use super::*;
 
-    const LANES: usize = 3;
+    const WORKERS: usize = 3;
 
     fn all() -> SinkSet {
-        (0..LANES).map(SinkSet::of).fold(SinkSet::default(), SinkSet::with)
+        (0..WORKERS).map(SinkSet::of).fold(SinkSet::default(), SinkSet::with)
     }
 
     #[test]
     fn a_lane_cannot_settle_what_it_does_not_owe() {
-        let mut ledger = AckTracker::default();
-        ledger.begin(SessionId(1));
-        ledger.take(Instant::now(), [SinkSet::of(0)].into_iter());
-        assert_eq!(ledger.settle(SessionId(1), 1, 1..=1), Err(NotOwedError { lane: 1, position: 1 }));
-        assert_eq!(ledger.settle(SessionId(1), 0, 1..=2), Err(NotOwedError { lane: 0, position: 2 }));
-        assert_eq!(ledger.settle(SessionId(1), 0, 0..=0), Err(NotOwedError { lane: 0, position: 0 }));
+        let mut tracker = AckTracker::default();
+        tracker.begin(SessionId(1));
+        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        assert_eq!(tracker.settle(SessionId(1), 1, 1..=1), Err(NotOwedError { lane: 1, position: 1 }));
+        assert_eq!(tracker.settle(SessionId(1), 0, 1..=2), Err(NotOwedError { lane: 0, position: 2 }));
+        assert_eq!(tracker.settle(SessionId(1), 0, 0..=0), Err(NotOwedError { lane: 0, position: 0 }));
     }
 
     #[test]
     fn news_of_an_earlier_session_acknowledges_nothing() {
-        let mut ledger = AckTracker::default();
-        ledger.begin(SessionId(1));
-        ledger.take(Instant::now(), [SinkSet::of(0)].into_iter());
-        ledger.begin(SessionId(2));
-        ledger.take(Instant::now(), [SinkSet::of(0)].into_iter());
-        assert_eq!(ledger.settle(SessionId(1), 0, 1..=1), Ok(None));
-        assert_eq!(ledger.settle(SessionId(2), 0, 1..=1), Ok(Some(1)));
+        let mut tracker = AckTracker::default();
+        tracker.begin(SessionId(1));
+        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        tracker.begin(SessionId(2));
+        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        assert_eq!(tracker.settle(SessionId(1), 0, 1..=1), Ok(None));
+        assert_eq!(tracker.settle(SessionId(2), 0, 1..=1), Ok(Some(1)));
     }
 
     #[derive(Clone, Debug)]
@@ -175,7 +178,7 @@ mod tests {
         Session,
         Lost,
         Take(usize),
-        Settle { lane: usize, pick: prop::sample::Index, stale: bool },
+        Settle { worker: usize, pick: prop::sample::Index, stale: bool },
     }
 
     fn action() -> impl Strategy<Value = TrackerAction> {
@@ -183,64 +186,64 @@ mod tests {
             1 => Just(TrackerAction::Session),
             1 => Just(TrackerAction::Lost),
             6 => (1usize..6).prop_map(TrackerAction::Take),
-            20 => (0..LANES, any::<prop::sample::Index>(), proptest::bool::weighted(0.1))
-                .prop_map(|(lane, pick, stale)| TrackerAction::Settle { lane, pick, stale }),
+            20 => (0..WORKERS, any::<prop::sample::Index>(), proptest::bool::weighted(0.1))
+                .prop_map(|(worker, pick, stale)| TrackerAction::Settle { worker, pick, stale }),
         ]
     }
 
-    /// Every event of the current session by position, with the lanes that owe it.
-    type Naive = BTreeMap<u64, BTreeSet<usize>>;
+    /// Every event of the current session by position, with the workers that owe it.
+    type Model = BTreeMap<u64, BTreeSet<usize>>;
 
     proptest! {
-        /// I1 and I2 against a model that keeps everything: an ack covers exactly the longest prefix of
-        /// which every event is settled by every lane.
+        /// Checks I1 and I2 against a model that keeps every event: an ack covers exactly the longest prefix
+        /// whose events are all settled by all workers.
         #[test]
         fn acks_cover_the_settled_prefix_and_nothing_else(actions in proptest::collection::vec(action(), 1..200)) {
-            let mut ledger = AckTracker::default();
+            let mut tracker = AckTracker::default();
             let mut session = 0;
             let mut live = false;
-            let mut naive = Naive::new();
+            let mut model = Model::new();
             let mut acked = 0;
             for action in actions {
                 match action {
                     TrackerAction::Session => {
                         session += 1;
                         live = true;
-                        naive.clear();
+                        model.clear();
                         acked = 0;
-                        ledger.begin(SessionId(session));
+                        tracker.begin(SessionId(session));
                     }
                     TrackerAction::Lost => {
                         live = false;
-                        naive.clear();
-                        ledger.end();
+                        model.clear();
+                        tracker.end();
                     }
                     TrackerAction::Take(count) if live => {
                         for _ in 0..count {
-                            naive.insert(naive.len() as u64 + 1, (0..LANES).collect());
+                            model.insert(model.len() as u64 + 1, (0..WORKERS).collect());
                         }
-                        ledger.take(Instant::now(), std::iter::repeat_n(all(), count));
+                        tracker.take(Instant::now(), std::iter::repeat_n(all(), count));
                     }
                     TrackerAction::Take(_) => {}
-                    TrackerAction::Settle { lane, stale: true, .. } => {
-                        prop_assert_eq!(ledger.settle(SessionId(session + 1), lane, 1..=1), Ok(None));
+                    TrackerAction::Settle { worker, stale: true, .. } => {
+                        prop_assert_eq!(tracker.settle(SessionId(session + 1), worker, 1..=1), Ok(None));
                     }
-                    TrackerAction::Settle { lane, pick, .. } => {
+                    TrackerAction::Settle { worker, pick, .. } => {
                         let owed: Vec<u64> =
-                            naive.iter().filter(|(_, lanes)| lanes.contains(&lane)).map(|(at, _)| *at).collect();
+                            model.iter().filter(|(_, owing)| owing.contains(&worker)).map(|(at, _)| *at).collect();
                         if owed.is_empty() {
                             continue;
                         }
                         let position = *pick.get(&owed);
-                        naive.get_mut(&position).unwrap().remove(&lane);
-                        let prefix = naive.values().take_while(|lanes| lanes.is_empty()).count() as u64;
+                        model.get_mut(&position).unwrap().remove(&worker);
+                        let prefix = model.values().take_while(|workers| workers.is_empty()).count() as u64;
                         let expected = (prefix > acked).then_some(prefix);
                         acked = prefix;
-                        prop_assert_eq!(ledger.settle(SessionId(session), lane, position..=position), Ok(expected));
+                        prop_assert_eq!(tracker.settle(SessionId(session), worker, position..=position), Ok(expected));
                     }
                 }
-                prop_assert_eq!(ledger.outstanding() as u64, naive.len() as u64 - if live { acked } else { 0 });
-                prop_assert_eq!(ledger.oldest().is_some(), ledger.outstanding() > 0);
+                prop_assert_eq!(tracker.outstanding() as u64, model.len() as u64 - if live { acked } else { 0 });
+                prop_assert_eq!(tracker.oldest().is_some(), tracker.outstanding() > 0);
             }
         }
     }

@@ -1,28 +1,29 @@
-//! Counts the events without a usable key against the limits on dead letters, each event once, and says what
-//! `event.keys` could name instead. Pure.
+//! Counts the events without a usable key against the limits on dead letters, each event once. Suggests
+//! values for `event.keys` when a limit is exceeded. Does no I/O.
 
 use super::recent_ids::RecentIds;
 use crate::dead_letter::{DeadLetterLimits, LimitExceededError};
 use crate::event::{Defect, Event};
 use crate::key::Suggestions;
 
-/// See the module text.
+/// Counts events without a usable key; see the module documentation.
 #[derive(Debug)]
 pub(super) struct KeylessLimits {
     limits: DeadLetterLimits,
-    /// The ids of events that were counted: a broker delivers again what is not acknowledged, and that is no news.
+    /// The ids of counted events. The broker delivers events again that were not acknowledged; these must not
+    /// be counted twice.
     counted: RecentIds,
-    /// Of the events of the current run.
+    /// Collected from the events without a usable key since the last event with one.
     suggestions: Suggestions,
 }
 
 impl KeylessLimits {
-    /// Remembers the last `memory` events.
-    pub(super) fn new(limits: DeadLetterLimits, memory: usize) -> Self {
-        Self { limits, counted: RecentIds::new(memory), suggestions: Suggestions::default() }
+    /// Creates the counter; it remembers the ids of the last `capacity` events.
+    pub(super) fn new(limits: DeadLetterLimits, capacity: usize) -> Self {
+        Self { limits, counted: RecentIds::new(capacity), suggestions: Suggestions::default() }
     }
 
-    /// A new session begins: what comes from now on may have been counted before.
+    /// Begins a new session: the broker may deliver events again that are already counted.
     pub(super) fn begin_session(&mut self) {
         self.counted.refresh();
     }
@@ -30,7 +31,7 @@ impl KeylessLimits {
     /// Counts the events of a batch that were not counted before.
     ///
     /// # Errors
-    /// A limit is exceeded, and nothing of this batch may be taken. The text says why, for people.
+    /// A limit is exceeded, and no event of this batch may be taken. The text explains this to the operator.
     pub(super) fn count(&mut self, events: &[Event]) -> Result<(), String> {
         let mut good = 0;
         for event in events {
@@ -103,7 +104,7 @@ mod tests {
         }
         count.count(&[event(60, r#"{"md5":"MD5"}"#)]).unwrap();
         count.begin_session();
-        // The good one ended the run once: those before it that come again do not begin another.
+        // The event with a key ended the run. The events before it come again and must not begin a new run.
         count.count(&keyless(0..60)).unwrap();
         count.count(&keyless(61..161)).unwrap();
         count.count(&keyless(161..162)).unwrap_err();

@@ -1,6 +1,6 @@
-//! The sink of events without a usable key: refuses each with its defect, so that they take the same way
-//! as what a real sink refuses, with the same memory and the same durable dead letters. It opens only when
-//! these do: trouble with them shows before the first of them comes (D11).
+//! Refuses every event without a usable key, as a sink. These events then take the same path as the events
+//! that a real sink refuses: the same recent ids, the same durable dead letters. The sink opens only when the
+//! store of dead letters opens, so an error of the store shows before the first such event comes (D11).
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::event::Defect;
 use crate::key::Suggestions;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 
-/// How many refusals may wait for the lane.
+/// How many rejections may wait until the sink worker reads them.
 const WINDOW: usize = 64;
 
-/// See the module text.
+/// The sink for events without a usable key, over the store of dead letters that it opens.
 pub(super) struct KeylessSink(pub(super) Arc<dyn DeadLetterStore>);
 
 struct KeylessProducer(mpsc::Sender<(DeliveryId, Verdict)>);
@@ -59,7 +59,7 @@ impl Submit for KeylessProducer {
     }
 }
 
-/// The defect, and the members of the body that hold an MD5.
+/// Describes the defect, and names the members of the body that hold an MD5.
 fn detail(defect: &Defect, body: &[u8]) -> String {
     let mut found = Suggestions::default();
     found.add(body);

@@ -1,14 +1,15 @@
-//! What a sink already holds: the ids of the last events it made durable, so that after a session loss a
-//! redelivered event goes only to the sinks that still lack it (I5). Pure.
+//! Remembers the ids of the last events that one sink made durable. After a session is lost, the broker
+//! delivers events again; each of them then goes only to the sinks that do not have it yet (I5). Does no I/O.
 
 use std::collections::{HashSet, VecDeque};
 
-/// How many bytes of ids are kept for each id that may be, altogether: several times what ActiveMQ's take, so that
-/// only a broker with enormous ids makes it remember fewer of them (I4).
+/// The memory limit, in bytes for each id of the capacity (I4). The ids of ActiveMQ are several times
+/// shorter, so the limit reduces the number of remembered ids only when a broker sends very long ids.
 const BYTES_PER_ID: usize = 256;
 
-/// The last ids, exactly, in a ring bounded in number and bytes. Recording copies an id into the ring and allocates nothing;
-/// the index for look-ups is built when a new session makes redeliveries possible.
+/// Keeps the last ids in a ring that is limited in number and in bytes. [`Self::record`] copies an id into
+/// the ring and allocates nothing. [`Self::refresh`] builds the index for look-ups, because only a new
+/// session brings redeliveries.
 #[derive(Debug)]
 pub(super) struct RecentIds {
     capacity: usize,
@@ -18,12 +19,12 @@ pub(super) struct RecentIds {
 }
 
 impl RecentIds {
-    /// Remembers `capacity` ids.
+    /// Creates a ring for at most `capacity` ids.
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity, bytes: VecDeque::new(), lengths: VecDeque::new(), index: HashSet::new() }
     }
 
-    /// The sink has made this event durable, or its dead letter is durable.
+    /// Remembers the id of an event that is durable in the sink, or whose dead letter is durable.
     pub(super) fn record(&mut self, id: &[u8]) {
         let most = self.capacity * BYTES_PER_ID;
         if id.len() > most {
@@ -38,7 +39,7 @@ impl RecentIds {
         self.lengths.push_back(id.len());
     }
 
-    /// A new session begins: look-ups from now on find everything recorded before.
+    /// Makes all ids recorded so far visible to [`Self::holds`]. Call it when a new session begins.
     pub(super) fn refresh(&mut self) {
         self.index.clear();
         let mut rest = &*self.bytes.make_contiguous();
@@ -49,7 +50,7 @@ impl RecentIds {
         }
     }
 
-    /// Whether the event was recorded before the last [`Memory::refresh`].
+    /// Returns whether the id was recorded before the last [`Self::refresh`].
     pub(super) fn holds(&self, id: &[u8]) -> bool {
         !self.index.is_empty() && self.index.contains(id)
     }
@@ -63,13 +64,13 @@ mod tests {
 
     #[test]
     fn enormous_ids_take_no_more_than_their_share() {
-        let mut memory = RecentIds::new(100);
+        let mut recent_ids = RecentIds::new(100);
         let id = |n: u8| vec![n; 10_000];
-        (0..200).for_each(|n| memory.record(&id(n)));
-        memory.record(&vec![0; 100 * BYTES_PER_ID + 1]);
-        memory.refresh();
-        assert!(memory.bytes.len() <= 100 * BYTES_PER_ID && memory.index.len() == 2);
-        assert!(memory.holds(&id(199)) && memory.holds(&id(198)) && !memory.holds(&id(197)));
+        (0..200).for_each(|n| recent_ids.record(&id(n)));
+        recent_ids.record(&vec![0; 100 * BYTES_PER_ID + 1]);
+        recent_ids.refresh();
+        assert!(recent_ids.bytes.len() <= 100 * BYTES_PER_ID && recent_ids.index.len() == 2);
+        assert!(recent_ids.holds(&id(199)) && recent_ids.holds(&id(198)) && !recent_ids.holds(&id(197)));
     }
 
     proptest! {
@@ -79,16 +80,16 @@ mod tests {
             capacity in 1usize..20,
             probe in proptest::collection::vec(0u8..3, 0..4),
         ) {
-            let mut memory = RecentIds::new(capacity);
+            let mut recent_ids = RecentIds::new(capacity);
             for id in &ids {
-                memory.record(id);
+                recent_ids.record(id);
             }
-            prop_assert!(!memory.holds(&probe));
-            memory.refresh();
+            prop_assert!(!recent_ids.holds(&probe));
+            recent_ids.refresh();
             let last = &ids[ids.len().saturating_sub(capacity)..];
-            prop_assert_eq!(memory.holds(&probe), last.contains(&probe));
+            prop_assert_eq!(recent_ids.holds(&probe), last.contains(&probe));
             for id in last {
-                prop_assert!(memory.holds(id));
+                prop_assert!(recent_ids.holds(id));
             }
         }
     }

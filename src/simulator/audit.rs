@@ -1,66 +1,66 @@
-//! Holds what came out against what was generated: nothing lost, nothing doubled, every key in order.
+//! Compares what came out with what was generated: nothing lost, nothing doubled, every key in order.
 
 use memchr::memmem;
 
 use super::generator::{Generator, StreamSlot};
 
-/// Where a body was found.
+/// The place where a body was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditedPlace {
-    /// In a sink.
+    /// In the files or topics of a sink.
     Sink,
-    /// Among the dead letters.
+    /// Among the dead letters of the bridge.
     DeadLetters,
 }
 
-/// What an audit found.
+/// The result of an audit, in events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditResult {
-    /// Different events found in the sink.
+    /// Different events that were found in the sink.
     pub delivered: u64,
-    /// Different events found among the dead letters.
+    /// Different events that were found among the dead letters.
     pub dead: u64,
-    /// Events found more than once, each time after the first counted.
+    /// Events found more than once; each find after the first counts.
     pub doubled: u64,
-    /// Events found nowhere.
+    /// Events that were found in no place.
     pub lost: u64,
     /// Events that came, for the first time, after a later one of the same key.
     pub disordered: u64,
     /// Events without a usable key in the sink, or with one among the dead letters.
     pub misplaced: u64,
-    /// Bodies that were never generated, or not like this.
+    /// Bodies that were never generated, or that differ from the generated ones.
     pub altered: u64,
 }
 
 impl AuditResult {
-    /// Whether nothing is amiss.
+    /// Returns whether the audit found no error.
     pub fn is_clean(&self) -> bool {
         let Self { delivered: _, dead: _, doubled, lost, disordered, misplaced, altered } = self;
         [doubled, lost, disordered, misplaced, altered].into_iter().all(|count| *count == 0)
     }
 }
 
-/// Reads bodies back. Costs a bit for every event and a number for every person.
+/// Reads the bodies and counts errors. Takes one bit of memory for each event and one number for each person.
 #[derive(Debug)]
 pub struct Audit {
     generator: Generator,
-    /// A bit for each serial number.
+    /// One bit for each serial number.
     seen: Vec<u64>,
-    /// By person: one more than the last serial number.
+    /// For each person, one more than the last serial number.
     next: Vec<u64>,
     scratch: Vec<u8>,
     findings: AuditResult,
 }
 
 impl Audit {
-    /// Expects the events of `generator`.
+    /// Creates an audit of the events of `generator`.
     pub fn new(generator: Generator) -> Self {
         let people = generator.config().keys as usize + 1;
         let (scratch, findings) = Default::default();
         Self { generator, seen: Vec::new(), next: vec![0; people], scratch, findings }
     }
 
-    /// Takes note of a body, in the order of its file. `events`: how many were generated.
+    /// Checks a body; call it in the order of the file. `events`: how many events were generated.
     pub fn see(&mut self, body: &[u8], place: AuditedPlace, events: u64) {
         let Some(serial) = serial_in(body).filter(|serial| *serial < events) else {
             self.findings.altered += 1;
@@ -90,14 +90,14 @@ impl Audit {
         }
     }
 
-    /// The verdict, when the first `settled` events must have come out; later ones may have.
+    /// Returns the result. The first `settled` events must have come out; later ones may have.
     pub fn finish(mut self, settled: u64) -> AuditResult {
         let lost = (0..settled).filter(|serial| !self.contains(*serial)).count();
         self.findings.lost = lost as u64;
         self.findings
     }
 
-    /// Odd bodies may have been repaired on their way; regular ones must be as they were, byte for byte.
+    /// Odd bodies may have been repaired by the bridge. Regular bodies must be equal, byte for byte.
     fn is_whole(&mut self, body: &[u8], serial: u64, slot: StreamSlot) -> bool {
         if let StreamSlot::Odd { .. } = slot {
             return true;
@@ -112,7 +112,7 @@ impl Audit {
         word.is_some_and(|word| word >> (serial % 64) & 1 == 1)
     }
 
-    /// Whether it is new.
+    /// Marks an event as seen. Returns whether it is new.
     fn mark(&mut self, serial: u64) -> bool {
         if self.contains(serial) {
             return false;
@@ -128,7 +128,7 @@ impl Audit {
     }
 }
 
-/// The number after the word `serial`, which every generated body has.
+/// Returns the number after the word `serial`, which every generated body contains.
 fn serial_in(body: &[u8]) -> Option<u64> {
     let rest = body.get(memmem::find(body, b"serial")?..)?;
     let digits = rest.get(rest.iter().position(u8::is_ascii_digit)?..)?;
@@ -165,7 +165,7 @@ mod tests {
         if generator().usable(serial) { AuditedPlace::Sink } else { AuditedPlace::DeadLetters }
     }
 
-    /// Sees these events, each at its right place.
+    /// Audits these events, each in its right place.
     fn audit(serials: impl IntoIterator<Item = u64>) -> Audit {
         let mut audit = Audit::new(generator());
         for serial in serials {

@@ -1,4 +1,4 @@
-//! The broker without its sockets: topics, queues, client ids. Pure: time comes in as an argument.
+//! Models the broker without sockets: topics, queues, client ids. No I/O and no clock; times are arguments.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -8,21 +8,21 @@ use super::in_flight::DeliveredMessages;
 use super::queue::{ConsumerNumber, LastDelivered, QueueStats, SimulatedQueue, Wish};
 use super::stream::Run;
 
-/// Counters of the whole broker, all in messages unless they say otherwise.
+/// Counters of the whole broker, in messages unless stated otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sent to topics; each is copied to every queue of its namespace.
+    /// Messages sent to topics. Each is copied to every queue of its namespace.
     pub published: u64,
-    /// Sessions that logged in, since the start.
+    /// Sessions that logged in since the start.
     pub sessions: u64,
-    /// Connections refused because their client id was in use or held, since the start.
+    /// Connections refused since the start because their client id was in use or held.
     pub refused: u64,
-    /// By name: `<destination id>.RTO.<namespace>`.
+    /// The counters of each queue, by name: `<destination id>.RTO.<namespace>`.
     pub queues: BTreeMap<String, QueueStats>,
 }
 
 impl Stats {
-    /// The sums over all queues.
+    /// Returns the sums over all queues.
     pub fn total(&self) -> QueueStats {
         self.queues.values().fold(QueueStats::default(), |sum, queue| QueueStats {
             enqueued: sum.enqueued + queue.enqueued,
@@ -37,30 +37,29 @@ impl Stats {
     }
 }
 
-/// A client id in use by another session, or held for one that died.
+/// The client id is in use by another session, or held for one that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AlreadyConnected {
-    /// Where that session came from.
+    /// The address of that session.
     pub(crate) peer: SocketAddr,
 }
 
-/// Names a session; never used twice.
+/// Identifies a session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientSessionId(pub(crate) u64);
 
-/// Who has, or had, a client id.
+/// The session that has, or had, a client id.
 #[derive(Debug)]
 struct Holder {
     session: ClientSessionId,
     peer: SocketAddr,
-    /// Set when the session ended: the id is free from then on.
+    /// Set when the session has ended: the time from which the id is free.
     until: Option<Instant>,
 }
 
-/// All state of the broker.
 #[derive(Debug)]
 pub(crate) struct SimulatedBroker {
-    /// How long the client id of a session that died is held.
+    /// How long the client id of a dead session is held.
     hold: Duration,
     queues: BTreeMap<String, SimulatedQueue>,
     clients: HashMap<String, Holder>,
@@ -87,7 +86,7 @@ impl SimulatedBroker {
         }
     }
 
-    /// Copies messages to every queue that exists for their namespace.
+    /// Copies messages to every existing queue of their namespace.
     pub(crate) fn publish(&mut self, run: &Run) {
         let run = Run { sequence: self.published + 1, ..run.clone() };
         self.published += run.count;
@@ -99,25 +98,25 @@ impl SimulatedBroker {
         }
     }
 
-    /// Makes a queue exist, as its first SUBSCRIBE does.
+    /// Creates a queue, as its first SUBSCRIBE does.
     pub(crate) fn declare(&mut self, queue: &str) {
         self.queues.entry(queue.to_owned()).or_default();
     }
 
-    /// Whether any queue exists for `namespace`.
+    /// Returns whether any queue exists for `namespace`.
     pub(crate) fn has_queue(&self, namespace: &str) -> bool {
         let suffix = format!(".RTO.{namespace}");
         self.queues.keys().any(|name| name.ends_with(&suffix))
     }
 
-    /// The most that waits in any queue of `namespace`.
+    /// Returns the most messages that wait in any queue of `namespace`.
     pub(crate) fn deepest(&self, namespace: &str) -> u64 {
         let suffix = format!(".RTO.{namespace}");
         let queues = self.queues.iter().filter(|(name, _)| name.ends_with(&suffix));
         queues.map(|(_, queue)| queue.stats().pending).max().unwrap_or(0)
     }
 
-    /// Opens a session; without a client id the broker makes up a unique one, so nothing can collide.
+    /// Opens a session. Without a client id the broker chooses a unique one, so there can be no conflict.
     pub(crate) fn connect(
         &mut self,
         client_id: Option<&str>,
@@ -138,24 +137,24 @@ impl SimulatedBroker {
         Ok(session)
     }
 
-    /// Refuses a connection that would be allowed, as if `peer` still held its client id.
+    /// Refuses a connection although it would be allowed, as if `peer` still held its client id.
     pub(crate) fn refuse(&mut self, peer: SocketAddr) -> AlreadyConnected {
         self.refused += 1;
         AlreadyConnected { peer }
     }
 
-    /// Whether a client id has been used before.
+    /// Returns whether a client id has been used before.
     pub(crate) fn knows(&self, client_id: &str) -> bool {
         self.clients.contains_key(client_id)
     }
 
-    /// Numbers a new producer.
+    /// Returns the number for a new producer.
     pub(crate) fn next_producer(&mut self) -> u64 {
         self.last_producer += 1;
         self.last_producer
     }
 
-    /// Ends a session and its consumers. `clean`: it said goodbye, so its client id is free at once.
+    /// Ends a session and its consumers. `clean`: the client disconnected, so its client id is free at once.
     pub(crate) fn leave(&mut self, session: ClientSessionId, clean: bool, now: Instant) {
         let owned = self.consumers.iter().filter(|(_, (owner, _))| *owner == session);
         for consumer in owned.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -168,7 +167,7 @@ impl SimulatedBroker {
         }
     }
 
-    /// Adds a consumer to a queue, which begins to exist if it did not.
+    /// Adds a consumer to a queue. Creates the queue if it does not exist.
     pub(crate) fn subscribe(&mut self, session: ClientSessionId, queue: &str, wish: Wish) -> ConsumerNumber {
         self.last_consumer += 1;
         let id = ConsumerNumber(self.last_consumer);
@@ -177,12 +176,12 @@ impl SimulatedBroker {
         id
     }
 
-    /// Removes a consumer; what it has not acknowledged returns, all of it marked as redelivered.
+    /// Removes a consumer. Its un-acked messages return to the queue, all marked as redelivered.
     pub(crate) fn unsubscribe(&mut self, consumer: ConsumerNumber) {
         self.remove(consumer, LastDelivered::Unknown);
     }
 
-    /// Removes a consumer; what it has not acknowledged returns.
+    /// Removes a consumer. Its un-acked messages return to the queue.
     pub(crate) fn remove(&mut self, consumer: ConsumerNumber, delivered: LastDelivered) {
         if let Some(queue) = self.queue_of(consumer) {
             queue.remove(consumer, delivered);
@@ -190,33 +189,33 @@ impl SimulatedBroker {
         self.consumers.remove(&consumer);
     }
 
-    /// The first messages of a queue, which begins to exist if it did not.
+    /// Returns the first messages of a queue. Creates the queue if it does not exist.
     pub(crate) fn browse(&mut self, queue: &str, most: u64) -> Vec<Run> {
         self.queues.entry(queue.to_owned()).or_default().browse(most)
     }
 
-    /// The next messages to write to a consumer: at most `limit`, of one run.
+    /// Returns the next messages to write to a consumer: at most `limit`, of one run.
     pub(crate) fn take(&mut self, consumer: ConsumerNumber, limit: u64) -> Option<DeliveredMessages> {
         self.queue_of(consumer)?.take(consumer, limit)
     }
 
-    /// Acknowledges a delivery as its consumer's mode says. `false`: no such un-acked delivery.
+    /// Acknowledges a delivery in the mode of its consumer. Returns `false` if there is no such un-acked
+    /// delivery.
     pub(crate) fn ack(&mut self, consumer: ConsumerNumber, number: u64) -> bool {
         self.queue_of(consumer).is_some_and(|queue| queue.ack(consumer, number))
     }
 
-    /// Kills a delivery. `false`: no such un-acked delivery.
+    /// Makes a delivery dead. Returns `false` if there is no such un-acked delivery.
     pub(crate) fn nack(&mut self, consumer: ConsumerNumber, number: u64) -> bool {
         self.queue_of(consumer).is_some_and(|queue| queue.nack(consumer, number))
     }
 
-    /// The queue of a consumer that is there.
+    /// Returns the queue of a consumer that exists.
     pub(crate) fn queue_of(&mut self, consumer: ConsumerNumber) -> Option<&mut SimulatedQueue> {
         let (_, name) = self.consumers.get(&consumer)?;
         self.queues.get_mut(name)
     }
 
-    /// The counters now.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             published: self.published,

@@ -1,3 +1,5 @@
+//! Tests the broker by steps, and against a model with random steps.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -31,7 +33,7 @@ fn broker() -> (SimulatedBroker, ClientSessionId, Instant) {
     (broker, session, now)
 }
 
-/// Delivery numbers, message numbers and flags of everything that waits to be written to `consumer`.
+/// Returns delivery number, message number and flag of everything that waits to be written to `consumer`.
 fn take_all(broker: &mut SimulatedBroker, consumer: ConsumerNumber) -> Vec<(u64, u64, bool)> {
     let mut taken = Vec::new();
     while let Some(DeliveredMessages { number, run }) = broker.take(consumer, 3) {
@@ -188,7 +190,7 @@ fn a_billion_messages_wait_in_one_run() {
     assert_eq!(Arc::strong_count(&stream), 3, "the re-delivered run, the pending one, and ours");
 }
 
-/// What may happen to one queue with up to three consumers.
+/// A step that can happen to one queue with up to three consumers.
 #[derive(Clone, Debug)]
 enum ModelStep {
     Publish(u64),
@@ -213,11 +215,11 @@ fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// What was written to a consumer and is un-acked (delivery number, message number); whether it acks one
-/// by one; its prefetch.
+/// The un-acked deliveries of a consumer (delivery number, message number), whether it acks one by one, and
+/// its prefetch.
 type Held = (VecDeque<(u64, u64)>, bool, u64);
 
-/// The model: which message each consumer holds, in the order in which it was written.
+/// The model: the messages that each consumer holds, in the order in which they were written.
 struct Model {
     broker: SimulatedBroker,
     session: ClientSessionId,
@@ -311,7 +313,7 @@ impl Model {
         Ok(())
     }
 
-    /// A last consumer takes and acks everything that is left.
+    /// Lets a last consumer take and ack everything that is left.
     fn finish(&mut self) -> Result<(), TestCaseError> {
         for consumer in self.held.keys().copied().collect::<Vec<_>>() {
             self.broker.unsubscribe(consumer);

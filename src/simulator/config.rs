@@ -1,4 +1,4 @@
-//! Says how a simulator is started.
+//! Defines the settings that start a simulator.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::faults::Faults;
 use crate::secret::Secret;
 
-/// One of AtData's customers.
+/// The login of one customer of AtData.
 #[derive(Clone, Debug)]
 pub struct SimulatorLogin {
-    /// At AtData 4 to 5 digits.
+    /// The username; at AtData 4 to 5 digits.
     pub username: String,
-    /// At AtData 32 hex digits.
+    /// The password; at AtData 32 hex digits.
     pub password: Secret,
     /// The namespace whose queues this login may consume.
     pub namespace: String,
@@ -26,16 +26,16 @@ impl Default for SimulatorLogin {
         }
     }
 }
-/// How to start a simulator.
+/// The settings that start a simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
-    /// Port 0 takes any that is free.
+    /// The address to listen at; port 0 takes any free port.
     pub listen: SocketAddr,
-    /// Who may log in.
+    /// The logins that the simulator accepts.
     pub logins: Vec<SimulatorLogin>,
-    /// How long the client id of a session that died is still held; the real one holds it until it notices.
+    /// How long the client id of a dead session is held. The real broker holds it until it detects the end.
     pub hold: Duration,
-    /// What goes wrong from the start.
+    /// The faults that are active from the start.
     pub faults: Faults,
 }
 

@@ -1,4 +1,4 @@
-//! One connection: the socket around a [`Conversation`], and the faults that happen to it.
+//! Serves one connection: the socket around a [`ServerProtocol`], and the faults of the connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::protocol::{Flow, ServerProtocol};
 use super::state::SimulatorState;
 use super::stomp::Stomp;
 
-/// Bytes written at once, about.
+/// About the most bytes written at once.
 const CHUNK: usize = 128 << 10;
 
-/// Serves one client until it leaves, a fault ends it, or the simulator stops.
+/// Serves one client until it leaves, a fault ends the connection, or the simulator stops.
 pub(crate) async fn serve(
     mut socket: TcpStream,
     peer: SocketAddr,
@@ -29,17 +29,18 @@ pub(crate) async fn serve(
     let end = async {
         socket.set_nodelay(true).map_err(End::Broken)?;
         let cuts = shared.watch_cuts();
-        let conversation = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
+        let protocol = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
         let (reader, writer) = socket.split();
-        Ok(ClientConnection::new(conversation, &shared, cuts).run(reader, writer, stop).await)
+        Ok(ClientConnection::new(protocol, &shared, cuts).run(reader, writer, stop).await)
     };
     let end = end.await.unwrap_or_else(|end: End| end);
     debug!(%peer, ?end, "connection ended");
 }
 
-/// Waits for the first byte, which tells what the client speaks: OpenWire begins with the size of a frame
-/// below 16 MiB, so with a zero, and STOMP with a letter or a line end. ActiveMQ speaks OpenWire on a port of
-/// its own and first; every client speaks at once, so none misses that.
+/// Waits for the first byte, which tells the protocol of the client. OpenWire begins with the size of a frame
+/// below 16 MiB, so with a zero. STOMP begins with a letter or a line end. A real ActiveMQ has a separate
+/// port for OpenWire and sends first. All clients send without waiting for that, so waiting for the first
+/// byte is safe.
 async fn meet(
     socket: &TcpStream,
     peer: SocketAddr,
@@ -61,7 +62,7 @@ async fn meet(
     }
 }
 
-/// Why a connection ended; for the log.
+/// Why a connection ended, for the log.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read by Debug alone")]
 enum End {
@@ -74,22 +75,22 @@ enum End {
 }
 
 struct ClientConnection {
-    conversation: Box<dyn ServerProtocol>,
-    /// What the client sends while the connection ends.
+    protocol: Box<dyn ServerProtocol>,
+    /// Bytes that the client sends while the connection ends.
     unheard: Vec<u8>,
     out: Vec<u8>,
-    /// How much of `out` has been written.
+    /// How many bytes of `out` were written.
     written: usize,
-    /// Whether what is left of `out` is a heart-beat and nothing else. ActiveMQ does not count it as something sent, so
-    /// that an idle connection beats at every check, not at every other.
+    /// Whether the rest of `out` is only a heart-beat. ActiveMQ does not count a heart-beat as something
+    /// sent, so an idle connection beats at every check, not at every other.
     only_beats: bool,
-    /// Messages so far.
+    /// Messages sent so far.
     events: u64,
-    /// Whether the error of [`Faults::error_after`] has been sent.
+    /// Whether the error of [`Faults::error_after`] was sent.
     told_error: bool,
-    /// Whether the consumers were closed by [`Faults::close_consumers_after`].
+    /// Whether [`Faults::close_consumers_after`] has closed the consumers.
     closed_consumers: bool,
-    /// Ends once `out` has been written.
+    /// The connection ends once `out` is written.
     closing: bool,
     changed: watch::Receiver<()>,
     faults: watch::Receiver<Faults>,
@@ -97,16 +98,12 @@ struct ClientConnection {
 }
 
 impl ClientConnection {
-    fn new(
-        conversation: Box<dyn ServerProtocol>,
-        shared: &SimulatorState,
-        cuts: watch::Receiver<()>,
-    ) -> Self {
+    fn new(protocol: Box<dyn ServerProtocol>, shared: &SimulatorState, cuts: watch::Receiver<()>) -> Self {
         Self {
             changed: shared.watch(),
             faults: shared.watch_faults(),
             cuts,
-            conversation,
+            protocol,
             unheard: Vec::new(),
             out: Vec::with_capacity(CHUNK + CHUNK / 2),
             written: 0,
@@ -134,9 +131,9 @@ impl ClientConnection {
                 self.refill(&faults, silent);
             }
             let piece = self.out.len().min(self.written + faults.dribble.unwrap_or(CHUNK).max(1));
-            let (pending, due) = (self.written < piece, self.conversation.heart_beat().due());
+            let (pending, due) = (self.written < piece, self.protocol.heart_beat().due());
             let due = due.map(Instant::from_std);
-            let input = if self.closing { &mut self.unheard } else { self.conversation.input() };
+            let input = if self.closing { &mut self.unheard } else { self.protocol.input() };
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
                 _ = self.cuts.changed() => return End::Cut,
@@ -153,7 +150,7 @@ impl ClientConnection {
                         Err(error) => return End::Broken(error),
                     }
                     if !self.only_beats {
-                        self.conversation.heart_beat().sent();
+                        self.protocol.heart_beat().sent();
                     }
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
@@ -165,7 +162,7 @@ impl ClientConnection {
         }
     }
 
-    /// Puts the next messages into the empty buffer, as far as the faults let it.
+    /// Puts the next messages into the empty buffer, as many as the faults allow.
     fn refill(&mut self, faults: &Faults, silent: bool) {
         self.out.clear();
         self.written = 0;
@@ -179,42 +176,42 @@ impl ClientConnection {
         let close = faults.close_consumers_after.filter(|_| !self.closed_consumers);
         let limits = [faults.drop_every, faults.silent_after, error, close].map(left);
         let limit = limits.into_iter().min().unwrap_or(u64::MAX);
-        self.events += self.conversation.fill(limit, CHUNK, &mut self.out);
+        self.events += self.protocol.fill(limit, CHUNK, &mut self.out);
         if error.is_some_and(|after| self.events >= after) {
             self.told_error = true;
-            self.conversation.complain("simulated error", &mut self.out);
+            self.protocol.complain("simulated error", &mut self.out);
         }
         if close.is_some_and(|after| self.events >= after) {
             self.closed_consumers = true;
-            self.conversation.close_consumers(&mut self.out);
+            self.protocol.close_consumers(&mut self.out);
         }
         if faults.drop_every.is_some_and(|after| self.events >= after) {
             self.tear();
         }
     }
 
-    /// Ends the connection inside a frame, if there is one.
+    /// Ends the connection inside a frame, if there is one to send.
     fn tear(&mut self) {
         let whole = self.out.len();
-        self.conversation.fill(1, usize::MAX, &mut self.out);
+        self.protocol.fill(1, usize::MAX, &mut self.out);
         self.out.truncate(whole + (self.out.len() - whole) / 2);
         self.closing = true;
     }
 
-    /// Answers what has come.
+    /// Answers the received bytes.
     fn receive(&mut self) {
         self.unheard.clear();
         let (now, before) = (Instant::now().into_std(), self.out.len());
-        self.closing = self.closing || self.conversation.answer(now, &mut self.out) == Flow::Close;
+        self.closing = self.closing || self.protocol.answer(now, &mut self.out) == Flow::Close;
         self.only_beats &= self.out.len() == before;
     }
 
-    /// Whether the client is to be given up.
+    /// Sends a heart-beat if one is due. Returns whether the client has been silent for too long.
     fn check_heart_beats(&mut self, faults: &Faults, silent: bool) -> bool {
-        let found = self.conversation.heart_beat().check(Instant::now().into_std(), faults.heart_beats);
+        let found = self.protocol.heart_beat().check(Instant::now().into_std(), faults.heart_beats);
         if found.send && !silent {
             self.only_beats |= self.written == self.out.len();
-            self.conversation.beat(&mut self.out);
+            self.protocol.beat(&mut self.out);
         }
         found.dead
     }
@@ -232,15 +229,16 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Like ActiveMQ, whose clients judge by it: stomp.py hangs up after one and a half intervals.
+    /// ActiveMQ does the same, and its clients depend on it: stomp.py disconnects after one and a half
+    /// intervals.
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_beats_once_an_interval() {
         let address = SocketAddr::from(([127, 0, 0, 1], 61613));
         let shared = Arc::new(SimulatorState::new(SimulatorConfig::default(), address));
         let (mut client, server) = duplex(1 << 10);
         let (reader, writer) = split(server);
-        let conversation = Box::new(Stomp::new(Arc::clone(&shared), address));
-        let connection = ClientConnection::new(conversation, &shared, shared.watch_cuts());
+        let protocol = Box::new(Stomp::new(Arc::clone(&shared), address));
+        let connection = ClientConnection::new(protocol, &shared, shared.watch_cuts());
         tokio::spawn(connection.run(reader, writer, CancellationToken::new()));
         let login = "login:12345\npasscode:0123456789abcdef0123456789abcdef";
         let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\nheart-beat:4000,1000\n\n\0");

@@ -1,12 +1,12 @@
-//! What ActiveMQ refuses something with: a Java exception, the same text in either protocol.
+//! Defines the Java exceptions with which ActiveMQ refuses requests. Both protocols send the same text.
 
-/// The class of every refusal for who somebody is.
+/// The class of every refusal because of login or permissions.
 pub(crate) const SECURITY: &str = "java.lang.SecurityException";
 
-/// A Java exception as clients are told of it.
+/// A Java exception as it is sent to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JavaException {
-    /// Its class with the package.
+    /// The name of its class with the package.
     pub(crate) class: &'static str,
     pub(crate) message: String,
 }

@@ -1,19 +1,19 @@
-//! Says in what sort of message a body is sent, and writes its numbers.
+//! Defines the message types in which a body is sent, and writes numbers.
 
-/// In what sort of message a body is sent.
+/// The message type in which a body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A text.
+    /// A plain text message.
     Text,
-    /// A text that its producer compressed; over STOMP it is like any other.
+    /// A text that its producer compressed. Over STOMP it is like any other text.
     Compressed,
-    /// Bytes.
+    /// A message of raw bytes.
     Bytes,
-    /// A map; the body is what OpenWire has on the wire. Over STOMP nothing of it comes.
+    /// A map. The body is its encoding in OpenWire. Over STOMP the body is empty.
     Map,
 }
 
-/// A number's decimal digits; an order of magnitude cheaper than formatting.
+/// Appends a number in decimal digits. About ten times faster than formatting.
 pub(crate) fn push_number(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();

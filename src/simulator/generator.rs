@@ -1,25 +1,25 @@
-//! Open and pixel events of a fixed population, written on demand: the n-th event is a function of the
-//! seed and n, so none needs to be kept.
+//! Generates open and pixel events of a fixed population on demand. The n-th event depends only on the seed
+//! and n, so no event needs to be stored.
 
 use crate::key::Key;
 
 use super::form::{Form, push_number};
 use super::malformed::Malformation;
 
-/// What is generated.
+/// The settings of the generated events.
 #[derive(Clone, Debug)]
 pub struct GeneratorConfig {
-    /// The same seed gives the same events.
+    /// The seed; equal seeds give equal events.
     pub seed: u64,
-    /// People in the population; at least 1.
+    /// Number of people in the population; at least 1.
     pub keys: u32,
-    /// Every n-th event belongs to one person more, who opens everything: a hot key. 0: nobody does.
+    /// Every n-th event belongs to one additional person, a hot key. With 0 there is no hot key.
     pub hot_every: u64,
-    /// Every n-th event is one of `oddities`, in turn. 0: none is.
+    /// Every n-th event is one of `oddities`, in turn. With 0 there is none.
     pub odd_every: u64,
-    /// The odd ones.
+    /// The odd events, in the order of their use.
     pub oddities: Vec<Malformation>,
-    /// The timestamp inside the first event, milliseconds since 1970; each event is 1 ms later.
+    /// The timestamp in the first event, in milliseconds since 1970. Each event is 1 ms later.
     pub epoch_ms: u64,
 }
 
@@ -36,41 +36,41 @@ impl Default for GeneratorConfig {
     }
 }
 
-/// What stands at one place of the stream.
+/// The event at one position of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamSlot {
-    /// The `nth` regular event (from 0) of person `person`.
+    /// The regular event `nth` (from 0) of person `person`.
     Event {
-        /// From 0; the hot key is the one after the population.
+        /// The person, from 0; the hot key is the one after the population.
         person: u32,
-        /// From 0, without a gap.
+        /// The number of the event for this person, from 0, without a gap.
         nth: u64,
     },
-    /// An odd one.
+    /// An odd event of the list in the configuration.
     Odd {
-        /// Of what sort.
+        /// In which way the event is odd.
         oddity: Malformation,
-        /// From 0.
+        /// The number of the odd event, from 0.
         nth: u64,
     },
 }
 
 /// Writes the events of a [`GeneratorConfig`] by their serial number, from 0.
 ///
-/// A regular body is a JSON object with `md5_email` and `label`, as AtData calls them, `type` (`open` or `pixel`),
-/// `timestamp`, `serial` (its place in the stream) and `nth` (how many the same MD5 had before), in every third also
-/// `ip` and `userAgent`.
+/// A regular body is a JSON object with `md5_email` and `label`, as AtData calls them, `type` (`open` or
+/// `pixel`), `timestamp`, `serial` (its position in the stream) and `nth` (how many earlier events the same
+/// MD5 had). Every third body also has `ip` and `userAgent`.
 #[derive(Clone, Debug)]
 pub struct Generator {
     config: GeneratorConfig,
-    /// MD5s in hex; the last is the hot key.
+    /// MD5s in hex; the last one is the hot key.
     people: Vec<[u8; 32]>,
-    /// Coprime to the population, so that each round visits everybody once.
+    /// Has no common factor with the population, so that each round visits every person once.
     stride: u64,
 }
 
 impl Generator {
-    /// Makes the population.
+    /// Creates the population for this configuration.
     pub fn new(config: GeneratorConfig) -> Self {
         let keys = u64::from(config.keys.max(1));
         let person = |n| Key::digest(format!("person-{n}.{}@example.com", config.seed).as_bytes()).hex();
@@ -80,12 +80,12 @@ impl Generator {
         Self { config, people, stride }
     }
 
-    /// The configuration it was made of.
+    /// Returns the configuration of this generator.
     pub fn config(&self) -> &GeneratorConfig {
         &self.config
     }
 
-    /// What stands at `serial`.
+    /// Returns which event is at `serial`.
     pub fn slot(&self, serial: u64) -> StreamSlot {
         let (odd, regular) = take_every(serial, self.config.odd_every);
         if odd && let Some(oddity) = self.malformation(regular) {
@@ -102,18 +102,18 @@ impl Generator {
         StreamSlot::Event { person: person as u32, nth: round }
     }
 
-    /// The MD5 of a person, 32 lower-case hex digits.
+    /// Returns the MD5 of a person, 32 lower-case hex digits.
     pub fn md5(&self, person: u32) -> &[u8; 32] {
         let last = self.people.len() - 1;
         &self.people[last.min(person as usize)]
     }
 
-    /// Whether the event at `serial` has a usable key; the others belong into the dead letters.
+    /// Returns whether the event at `serial` has a usable key. The others must become dead letters.
     pub fn usable(&self, serial: u64) -> bool {
         !matches!(self.slot(serial), StreamSlot::Odd { oddity, .. } if !oddity.usable())
     }
 
-    /// In what sort of message the event at `serial` is sent.
+    /// Returns the message type in which the event at `serial` is sent.
     pub(crate) fn form(&self, serial: u64) -> Form {
         match self.config.odd_every {
             0 => Form::Text,
@@ -124,7 +124,7 @@ impl Generator {
         }
     }
 
-    /// Appends the body of event `serial`.
+    /// Appends the body of the event at `serial`.
     pub fn write(&self, serial: u64, out: &mut Vec<u8>) {
         match self.slot(serial) {
             StreamSlot::Event { person, nth } => self.write_event(serial, person, nth, out),
@@ -163,8 +163,8 @@ impl Generator {
     }
 }
 
-/// Takes the last of every `n` out of a sequence: whether `index` is one of those, and its index among
-/// those or among the rest.
+/// Splits a sequence in which the last of every `n` elements is special. Returns whether `index` is special,
+/// and its index among the special elements or among the others.
 fn take_every(index: u64, n: u64) -> (bool, u64) {
     match (index + 1).checked_div(n) {
         None => (false, index),
@@ -173,7 +173,7 @@ fn take_every(index: u64, n: u64) -> (bool, u64) {
     }
 }
 
-/// Scatters the bits of a number (the finaliser of SplitMix64); 32 bits of it, so that sums cannot overflow.
+/// Mixes the bits of a number (the finaliser of SplitMix64). Returns 32 bits, so that sums can't overflow.
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,21 +1,21 @@
-//! Heart-beats as ActiveMQ keeps them: sent when nothing else was since the last check, and the client is
-//! given up when two checks in a row find nothing. Its checks give no grace, so a client that sends exactly
-//! as often as it announced loses the race sooner or later.
+//! Keeps heart-beats as ActiveMQ does. One is sent if nothing else was sent since the last check. The client
+//! is given up when two checks in a row find nothing. The checks allow no extra time, so a client that sends
+//! exactly as often as announced is given up sooner or later.
 
 use std::time::{Duration, Instant};
 
 use super::faults::HeartBeats;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checked {
-    /// A heart-beat is to be sent.
+    /// A heart-beat must be sent now.
     pub(crate) send: bool,
     /// The client has been silent for too long.
     pub(crate) dead: bool,
 }
 
-/// A check and when it is due; never if its interval is zero.
+/// A check and the time when it is due. Never due if its interval is zero.
 #[derive(Debug)]
 struct Check {
     every: Duration,
@@ -28,52 +28,49 @@ impl Check {
     }
 }
 
-/// The heart-beats of one connection; without I/O.
+/// The heart-beats of one connection, without I/O.
 #[derive(Debug)]
 pub(crate) struct ServerHeartBeat {
     read: Check,
     write: Check,
-    /// Bytes came since the last read check.
+    /// Bytes were received since the last read check.
     heard: bool,
-    /// A whole frame came since the flag was last cleared.
+    /// A whole frame was received since this flag was last cleared.
     frame: bool,
     /// Something was sent since the last write check.
     sent: bool,
 }
 
 impl ServerHeartBeat {
-    /// How often to look whether anything came and whether anything was sent, first after `delay`. In STOMP
-    /// these are the client's `heart-beat:cx,cy` and the smaller of the two; in OpenWire the inactivity that
-    /// was agreed on, a third of it, and the initial delay.
+    /// Sets how often to check for received and for sent bytes; the first checks come after `delay`. In STOMP
+    /// all three come from the client's `heart-beat:cx,cy`, with the smaller value as the delay. In OpenWire
+    /// they are the agreed inactivity, a third of it, and the initial delay.
     pub(crate) fn new(read: Duration, write: Duration, delay: Duration, now: Instant) -> Self {
         let check = |every| Check { every, due: now + delay };
         let (read, write) = (check(read), check(write));
         Self { read, write, heard: true, frame: true, sent: true }
     }
 
-    /// No heart-beats, neither way.
+    /// Switches off heart-beats in both directions.
     pub(crate) fn off(now: Instant) -> Self {
         Self::new(Duration::ZERO, Duration::ZERO, Duration::ZERO, now)
     }
 
-    /// Bytes came, perhaps with a whole frame.
+    /// Notes that bytes were received, perhaps with a whole frame.
     pub(crate) fn received(&mut self, frame: bool) {
         self.heard = true;
         self.frame |= frame;
     }
 
-    /// Bytes were sent.
     pub(crate) fn sent(&mut self) {
         self.sent = true;
     }
 
-    /// When the next check is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         let running = [&self.read, &self.write].into_iter().filter(|check| !check.every.is_zero());
         running.map(|check| check.due).min()
     }
 
-    /// Runs the checks that are due.
     pub(crate) fn check(&mut self, now: Instant, manner: HeartBeats) -> Checked {
         let mut found = Checked::default();
         if self.read.is_due(now) {
@@ -97,7 +94,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// The seconds at which each thing happens to a client that announced 3 s both ways.
+    /// Returns the seconds of the heart-beats, and of the end, for a client that announced 3 s both ways.
     fn watch(manner: HeartBeats, frames_at: &[u32]) -> (Vec<u32>, Option<u32>) {
         watch_with(3 * SECOND, 3 * SECOND, 3 * SECOND, manner, frames_at)
     }
@@ -146,7 +143,7 @@ mod tests {
         assert!(watch(HeartBeats::Never, &always).0.is_empty());
     }
 
-    /// As measured at ActiveMQ with its defaults (`protocols.md §3.7`).
+    /// Measured at ActiveMQ with its defaults (`protocols.md §3.7`).
     #[test]
     fn openwires_intervals_count_from_the_initial_delay() {
         let seen = watch_with(30 * SECOND, 10 * SECOND, 10 * SECOND, HeartBeats::OnTime, &[]);

@@ -1,5 +1,5 @@
-//! What one consumer was given and has not acknowledged: runs of messages with consecutive delivery
-//! numbers, which the ack ids carry.
+//! Tracks the messages that one consumer was given and has not acknowledged, as runs with consecutive
+//! delivery numbers. The ack ids carry these numbers.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ impl DeliveredMessages {
         self.number + self.run.count
     }
 
-    /// Takes the first `count` messages off; less than all of them.
+    /// Splits off the first `count` messages, which must be fewer than all.
     pub(crate) fn split_front(&mut self, count: u64) -> Self {
         let front = Self { number: self.number, run: self.run.split_front(count) };
         self.number += count;
@@ -34,43 +34,41 @@ pub(crate) struct ConsumerWindow {
 }
 
 impl ConsumerWindow {
-    /// Messages un-acked.
+    /// Number of un-acked messages.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Appends a delivery; its numbers follow all earlier ones.
+    /// Appends deliveries, whose numbers must follow all earlier ones.
     pub(crate) fn push(&mut self, flight: DeliveredMessages) {
         self.count += flight.run.count;
         self.flights.push_back(flight);
     }
 
-    /// What was delivered, in order.
+    /// Returns the un-acked messages in the order of dispatch.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.flights.iter().map(|flight| flight.run.clone())
     }
 
-    /// Whether delivery `number` is un-acked.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.position(number).is_some()
     }
 
-    /// The number of the oldest delivery.
     pub(crate) fn first(&self) -> Option<u64> {
         self.flights.front().map(|flight| flight.number)
     }
 
-    /// The number of the delivery of message `number` of `producer`.
+    /// Returns the delivery number of message `number` of `producer`.
     pub(crate) fn find(&self, producer: u64, number: u64) -> Option<u64> {
         self.locate(|run| Some(run.first).filter(|_| run.stream.producer == producer), number)
     }
 
-    /// The number of the delivery of the message at this place in all that the broker was sent.
+    /// Returns the delivery number of the message with this broker-wide sequence number.
     pub(crate) fn find_sequence(&self, sequence: u64) -> Option<u64> {
         self.locate(|run| Some(run.sequence), sequence)
     }
 
-    /// Finds `wanted` among runs that count from `first_of` them.
+    /// Finds the message `wanted`; `first_of` gives the number of the first message of a run.
     fn locate(&self, first_of: impl Fn(&Run) -> Option<u64>, wanted: u64) -> Option<u64> {
         self.flights.iter().find_map(|flight| {
             let at = wanted.checked_sub(first_of(&flight.run)?)?;
@@ -78,7 +76,6 @@ impl ConsumerWindow {
         })
     }
 
-    /// How many deliveries of a range are un-acked.
     pub(crate) fn count_in(&self, numbers: RangeInclusive<u64>) -> u64 {
         let overlap = |flight: &DeliveredMessages| {
             let (first, last) = (flight.number.max(*numbers.start()), (flight.end() - 1).min(*numbers.end()));
@@ -87,7 +84,7 @@ impl ConsumerWindow {
         self.flights.iter().map(overlap).sum()
     }
 
-    /// Removes the deliveries of a range; how many there were.
+    /// Removes the deliveries of a range and returns how many there were.
     pub(crate) fn remove(&mut self, numbers: RangeInclusive<u64>) -> u64 {
         let (first, last) = numbers.into_inner();
         let before = self.count;
@@ -107,7 +104,7 @@ impl ConsumerWindow {
         before - self.count
     }
 
-    /// Counts one redelivery more for every delivery up to and including `last`.
+    /// Adds one redelivery to every delivery up to and including `last`.
     pub(crate) fn mark_through(&mut self, last: u64) {
         let mut at = 0;
         while let Some(flight) = self.flights.get_mut(at).filter(|flight| flight.number <= last) {
@@ -121,7 +118,7 @@ impl ConsumerWindow {
         }
     }
 
-    /// Everything un-acked, newest first.
+    /// Returns all un-acked messages, newest first.
     pub(crate) fn into_runs_newest_first(self) -> impl Iterator<Item = Run> {
         self.flights.into_iter().rev().map(|flight| flight.run)
     }
@@ -145,7 +142,7 @@ mod tests {
     use super::super::stream::{Content, EventStream};
     use super::*;
 
-    /// Deliveries 1 to 30 in three flights, of messages 11 to 40.
+    /// Deliveries 1 to 30 in three runs, of messages 11 to 40.
     fn flights() -> ConsumerWindow {
         let content = Content::Body(Form::Text, Bytes::new());
         let stream =

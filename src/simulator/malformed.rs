@@ -1,4 +1,5 @@
-//! Events that a consumer must survive: without a usable key, oddly written, or breaking the protocol.
+//! Defines odd events that a consumer must survive: without a usable key, in unusual form, or against the
+//! protocol.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,39 +8,39 @@ use crate::source::openwire::wire::properties::{self, Value};
 
 use super::form::{Form, push_number};
 
-/// One way to be odd. Every odd body carries `serial` and a number, so that a reader can tell which one
-/// it has; all but [`Oddity::Binary`], [`Oddity::Nul`] and [`Oddity::Map`] are text.
+/// One way to be odd. Every odd body contains `serial` and a number, so that a reader can identify it. All
+/// but [`Malformation::Binary`], [`Malformation::Nul`] and [`Malformation::Map`] are text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformation {
-    /// JSON without `md5`.
+    /// A JSON object without `md5`.
     NoKey,
-    /// Not JSON.
+    /// A text that is not JSON.
     NotJson,
-    /// The MD5 with `0x` before it, the form that AtData says does not work.
+    /// The MD5 with `0x` before it, a form that AtData says does not work.
     Prefixed,
     /// An MD5 that lacks its last digit.
     Short,
-    /// JSON with bytes that are no UTF-8 of any sort.
+    /// JSON with bytes that are not UTF-8.
     Binary,
     /// The MD5 in upper case: usable.
     UpperCase,
-    /// JSON over several lines, ended by CR LF: usable.
+    /// JSON in several lines that end with CR LF: usable.
     Lines,
-    /// An emoji as old brokers write it, two surrogates of three bytes each (CESU-8): usable.
+    /// An emoji as old brokers write it, as two surrogates of three bytes each (CESU-8): usable.
     Cesu8,
-    /// A body of a million bytes: usable where the consumer takes so much.
+    /// A body of a million bytes: usable if the consumer accepts bodies of that size.
     Large,
-    /// A raw NUL, so no JSON. Over STOMP, with no content-length, the frame ends there and the rest of the
-    /// body is garbage: no client can consume past it.
+    /// A raw NUL, so no JSON. Over STOMP, without a content-length, the frame ends there and the rest of the
+    /// body is garbage. No client can consume the messages after it.
     Nul,
-    /// A message of name and value pairs ([`Form::Map`]), which nobody but its producer understands.
+    /// A message of name and value pairs ([`Form::Map`]), which only its producer understands.
     Map,
     /// A text that its producer compressed ([`Form::Compressed`]): usable.
     Compressed,
 }
 
 impl Malformation {
-    /// All of them.
+    /// All ways to be odd, in a fixed order.
     pub const ALL: [Self; 12] = [
         Self::NoKey,
         Self::NotJson,
@@ -55,15 +56,15 @@ impl Malformation {
         Self::Compressed,
     ];
 
-    /// Those without a usable key, each by itself harmless: they belong into the dead letters.
+    /// Those without a usable key that cause no other problem. They must become dead letters.
     pub const UNUSABLE: [Self; 5] = [Self::NoKey, Self::NotJson, Self::Prefixed, Self::Short, Self::Binary];
 
-    /// Whether the body has a usable key.
+    /// Returns whether the body has a usable key.
     pub fn usable(self) -> bool {
         matches!(self, Self::UpperCase | Self::Lines | Self::Cesu8 | Self::Large | Self::Compressed)
     }
 
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoKey => "no-key",
@@ -81,7 +82,7 @@ impl Malformation {
         }
     }
 
-    /// In what sort of message it is.
+    /// Returns the message type in which it is sent.
     pub(crate) fn form(self) -> Form {
         match self {
             Self::Map => Form::Map,
@@ -90,7 +91,7 @@ impl Malformation {
         }
     }
 
-    /// Appends the body that stands at `serial`.
+    /// Appends the body for the event at `serial`.
     pub(crate) fn write(self, md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
         if self == Self::Map {
             return write_map(md5, serial, out);
@@ -128,7 +129,7 @@ impl Malformation {
     }
 }
 
-/// A map as it is on the wire, with the members that the texts have.
+/// Appends a map in its OpenWire encoding, with the same members as the texts.
 fn write_map(md5: &[u8; 32], serial: u64, out: &mut Vec<u8>) {
     let md5 = String::from_utf8_lossy(md5).into_owned();
     let entries = [("md5_email", md5), ("serial", serial.to_string())];
@@ -142,7 +143,7 @@ impl fmt::Display for Malformation {
     }
 }
 
-/// No oddity has this name.
+/// The name is not that of an odd event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is none of: {names}", names = Malformation::ALL.map(Malformation::name).join(", "))]
 pub struct UnknownMalformationError(String);
@@ -162,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// CESU-8 is repaired before anybody looks for the key, and maps are not looked into.
+    /// CESU-8 is repaired before the bridge searches the key. The bridge does not search in maps.
     #[test]
     fn usable_means_that_a_key_is_found() {
         let keying = Keying::new(vec!["/md5_email".to_owned()], false);

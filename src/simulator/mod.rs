@@ -1,5 +1,5 @@
-//! An embedded AtData broker for the demo, for rehearsals and for tests of the ugly cases: a server on
-//! loopback that speaks STOMP 1.2 and OpenWire and behaves like AtData's ActiveMQ.
+//! Provides an embedded AtData broker for the demo, for rehearsals and for tests of failures. It is a server
+//! on loopback that talks STOMP 1.0 to 1.2 and OpenWire and behaves like AtData's ActiveMQ.
 
 mod audit;
 mod broker;

@@ -1,4 +1,4 @@
-//! One queue: what waits, who consumes, and who is given what.
+//! Models one queue: waiting messages, consumers, and the distribution among them.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -6,31 +6,31 @@ use std::ops::RangeInclusive;
 use super::in_flight::{ConsumerWindow, DeliveredMessages};
 use super::stream::{Run, Runs};
 
-/// How a consumer acknowledges (`ack` of SUBSCRIBE).
+/// How a consumer acknowledges (the header `ack` of SUBSCRIBE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AckMode {
-    /// Acknowledged by the broker just before the frame is written.
+    /// The broker acknowledges just before it writes the frame.
     #[default]
     Auto,
-    /// An ACK covers everything dispatched before it, too.
+    /// An ACK also covers everything dispatched before it.
     Client,
-    /// An ACK covers its own message.
+    /// An ACK covers only its own message.
     ClientIndividual,
 }
 
-/// What a SUBSCRIBE asks for.
+/// What a SUBSCRIBE requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
     pub(crate) mode: AckMode,
-    /// Messages un-acked at most.
+    /// The most un-acked messages.
     pub(crate) prefetch: u64,
-    /// `activemq.exclusive`: while such a consumer exists, only the first of them is given messages.
+    /// `activemq.exclusive`: while such consumers exist, only the first of them gets messages.
     pub(crate) exclusive: bool,
-    /// `activemq.priority`: higher ones are filled first.
+    /// `activemq.priority`: consumers with higher values get messages first.
     pub(crate) priority: u8,
 }
 
-/// Names a consumer; never used twice.
+/// Identifies a consumer; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConsumerNumber(pub(crate) u64);
 
@@ -39,11 +39,11 @@ struct Consumer {
     id: ConsumerNumber,
     wish: Wish,
     unacked: ConsumerWindow,
-    /// Given, but not yet taken to be written; part of `unacked`.
-    outbox: VecDeque<DeliveredMessages>,
-    /// The delivery number of the next message.
+    /// Given but not yet taken to be written; part of `unacked`.
+    unwritten: VecDeque<DeliveredMessages>,
     next: u64,
-    /// How many more than the prefetch may be out, since the consumer has said what it has.
+    /// How many messages above the prefetch may be in flight, because the consumer has reported messages as
+    /// delivered.
     extension: u64,
 }
 
@@ -56,19 +56,19 @@ impl Consumer {
         let flight = DeliveredMessages { number: self.next, run };
         self.next += flight.run.count;
         self.unacked.push(flight.clone());
-        self.outbox.push_back(flight);
+        self.unwritten.push_back(flight);
     }
 
-    /// Whether delivery `number` was written and is un-acked.
+    /// Returns whether delivery `number` was written and is un-acked.
     fn awaits(&self, number: u64) -> bool {
         self.is_written(number) && self.unacked.contains(number)
     }
 
     fn is_written(&self, number: u64) -> bool {
-        number < self.outbox.front().map_or(self.next, |flight| flight.number)
+        number < self.unwritten.front().map_or(self.next, |flight| flight.number)
     }
 
-    /// Removes deliveries, and takes back as much of the extension.
+    /// Removes deliveries and reduces the extension by their number.
     fn settle(&mut self, numbers: RangeInclusive<u64>) -> u64 {
         let removed = self.unacked.remove(numbers);
         self.extension = self.extension.saturating_sub(removed);
@@ -76,65 +76,63 @@ impl Consumer {
     }
 }
 
-/// What a consumer that goes says it was given, of what it has not acknowledged: this comes again marked as
-/// redelivered, the rest unmarked (`protocols.md §3.8`).
+/// Which un-acked messages a leaving consumer reports as delivered. These come again marked as redelivered,
+/// the others unmarked (`protocols.md §3.8`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastDelivered {
-    /// It does not say: all, written or not.
+    /// It does not report any: all are marked, written or not.
     Unknown,
-    /// Everything up to the message at this place in all that the broker was sent; nothing, if that is not
-    /// among it.
+    /// Everything up to the message with this broker-wide sequence number. Nothing, if the consumer does not
+    /// have this message.
     Sequence(u64),
 }
 
-/// Counters of one queue, all in messages.
+/// Counters of one queue, all in messages except `consumers`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Copied into the queue.
+    /// Messages that were copied into the queue.
     pub enqueued: u64,
-    /// Waiting for a consumer.
+    /// Messages that wait for a consumer.
     pub pending: u64,
-    /// Given to consumers and not acknowledged.
+    /// Messages given to consumers and not acknowledged.
     pub in_flight: u64,
-    /// Given to consumers, every time counted.
+    /// Messages given to consumers; each delivery counts.
     pub dispatched: u64,
-    /// Given to consumers marked as redelivered, every time counted.
+    /// Messages given to consumers marked as redelivered; each delivery counts.
     pub redelivered: u64,
-    /// Acknowledged.
+    /// Messages acknowledged by a consumer or automatically.
     pub acked: u64,
-    /// Refused (NACK, POISON) and so dead.
+    /// Messages refused (NACK, POISON) and so dead.
     pub dead: u64,
-    /// Consumers now.
+    /// The number of consumers now.
     pub consumers: u64,
 }
 
-/// A queue and its consumers.
 #[derive(Debug, Default)]
 pub(crate) struct SimulatedQueue {
     pending: Runs,
-    /// By priority, then by arrival.
+    /// Sorted by priority, then by arrival.
     consumers: Vec<Consumer>,
-    /// The consumer whose turn it is.
+    /// The index of the consumer that is next.
     turn: usize,
     stats: QueueStats,
 }
 
 impl SimulatedQueue {
-    /// Appends messages.
     pub(crate) fn enqueue(&mut self, run: Run) {
         self.stats.enqueued += run.count;
         self.pending.push_back(run);
         self.distribute();
     }
 
-    /// Adds a consumer, behind those of the same priority.
+    /// Adds a consumer behind those of the same priority.
     pub(crate) fn add(&mut self, id: ConsumerNumber, wish: Wish) {
         let at = self.consumers.partition_point(|other| other.wish.priority >= wish.priority);
         let consumer = Consumer {
             id,
             wish,
             unacked: ConsumerWindow::default(),
-            outbox: VecDeque::new(),
+            unwritten: VecDeque::new(),
             next: 1,
             extension: 0,
         };
@@ -142,8 +140,7 @@ impl SimulatedQueue {
         self.distribute();
     }
 
-    /// Removes a consumer; what it has not acknowledged returns to the head of the queue in order of
-    /// dispatch.
+    /// Removes a consumer. Its un-acked messages return to the head of the queue in the order of dispatch.
     pub(crate) fn remove(&mut self, id: ConsumerNumber, delivered: LastDelivered) {
         let Some(at) = self.consumers.iter().position(|consumer| consumer.id == id) else { return };
         let mut consumer = self.consumers.remove(at);
@@ -160,12 +157,15 @@ impl SimulatedQueue {
         self.distribute();
     }
 
-    /// The next messages to write to a consumer: at most `limit`, of one run.
+    /// Returns the next messages to write to a consumer: at most `limit`, of one run.
     pub(crate) fn take(&mut self, id: ConsumerNumber, limit: u64) -> Option<DeliveredMessages> {
         let consumer = self.consumer(id)?;
-        let first = consumer.outbox.front_mut()?;
-        let taken =
-            if first.run.count > limit { first.split_front(limit) } else { consumer.outbox.pop_front()? };
+        let first = consumer.unwritten.front_mut()?;
+        let taken = if first.run.count > limit {
+            first.split_front(limit)
+        } else {
+            consumer.unwritten.pop_front()?
+        };
         if consumer.wish.mode == AckMode::Auto {
             self.stats.acked += consumer.settle(taken.number..=taken.number + taken.run.count - 1);
             self.distribute();
@@ -173,8 +173,8 @@ impl SimulatedQueue {
         Some(taken)
     }
 
-    /// Acknowledges delivery `number`, and all before it where the consumer's mode is cumulative.
-    /// `false`: there is no such un-acked delivery.
+    /// Acknowledges delivery `number`, and all before it if the mode of the consumer is cumulative. Returns
+    /// `false` if there is no such un-acked delivery.
     pub(crate) fn ack(&mut self, id: ConsumerNumber, number: u64) -> bool {
         let Some(consumer) = self.awaiting(id, number) else { return false };
         let first = if consumer.wish.mode == AckMode::ClientIndividual { number } else { 0 };
@@ -183,14 +183,15 @@ impl SimulatedQueue {
         true
     }
 
-    /// Acknowledges the un-acked deliveries of a range.
+    /// Acknowledges the un-acked deliveries in a range.
     pub(crate) fn ack_range(&mut self, id: ConsumerNumber, numbers: RangeInclusive<u64>) {
         let Some(consumer) = self.consumer(id) else { return };
         self.stats.acked += consumer.settle(numbers);
         self.distribute();
     }
 
-    /// Kills delivery `number` alone, in every mode. `false`: there is no such un-acked delivery.
+    /// Makes only delivery `number` dead, in every mode. Returns `false` if there is no such un-acked
+    /// delivery.
     pub(crate) fn nack(&mut self, id: ConsumerNumber, number: u64) -> bool {
         if self.awaiting(id, number).is_none() {
             return false;
@@ -199,14 +200,14 @@ impl SimulatedQueue {
         true
     }
 
-    /// Kills the un-acked deliveries of a range.
+    /// Makes the un-acked deliveries in a range dead.
     pub(crate) fn kill_range(&mut self, id: ConsumerNumber, numbers: RangeInclusive<u64>) {
         let Some(consumer) = self.consumer(id) else { return };
         self.stats.dead += consumer.settle(numbers);
         self.distribute();
     }
 
-    /// The first messages of the queue, on the way to a consumer or not: as many as `most` at most.
+    /// Returns the first `most` messages of the queue, including those that consumers hold.
     pub(crate) fn browse(&self, most: u64) -> Vec<Run> {
         let mut runs: Vec<Run> = self.consumers.iter().flat_map(|consumer| consumer.unacked.runs()).collect();
         runs.sort_by_key(|run| run.sequence);
@@ -220,39 +221,36 @@ impl SimulatedQueue {
         runs
     }
 
-    /// The number of a consumer's oldest un-acked delivery.
+    /// Returns the number of a consumer's oldest un-acked delivery.
     pub(crate) fn oldest(&self, id: ConsumerNumber) -> Option<u64> {
         self.consumers.iter().find(|consumer| consumer.id == id)?.unacked.first()
     }
 
-    /// The number of the delivery by which message `number` of `producer` was written to a consumer that has
-    /// not acknowledged it.
+    /// Returns the number of the un-acked delivery that gave message `number` of `producer` to a consumer.
     pub(crate) fn find(&self, id: ConsumerNumber, producer: u64, number: u64) -> Option<u64> {
         let consumer = self.consumers.iter().find(|consumer| consumer.id == id)?;
         consumer.unacked.find(producer, number).filter(|number| consumer.is_written(*number))
     }
 
-    /// How many deliveries of a range a consumer has not acknowledged.
+    /// Returns how many deliveries of a range a consumer has not acknowledged.
     pub(crate) fn unacked_in(&self, id: ConsumerNumber, numbers: RangeInclusive<u64>) -> u64 {
         let consumer = self.consumers.iter().find(|consumer| consumer.id == id);
         consumer.map_or(0, |consumer| consumer.unacked.count_in(numbers))
     }
 
-    /// Lets `count` messages more out than the prefetch, until as many are acknowledged.
+    /// Allows `count` messages more than the prefetch, until as many are acknowledged.
     pub(crate) fn extend(&mut self, id: ConsumerNumber, count: u64) {
         let Some(consumer) = self.consumer(id) else { return };
         consumer.extension += count;
         self.distribute();
     }
 
-    /// Changes the prefetch of a consumer.
     pub(crate) fn resize(&mut self, id: ConsumerNumber, prefetch: u64) {
         let Some(consumer) = self.consumer(id) else { return };
         consumer.wish.prefetch = prefetch;
         self.distribute();
     }
 
-    /// The counters now.
     pub(crate) fn stats(&self) -> QueueStats {
         QueueStats {
             pending: self.pending.count(),
@@ -270,7 +268,7 @@ impl SimulatedQueue {
         self.consumer(id).filter(|consumer| consumer.awaits(number))
     }
 
-    /// Gives out what waits while somebody has room: in turn, in equal shares.
+    /// Gives waiting messages to consumers with room: in turn, in equal shares.
     fn distribute(&mut self) {
         while self.pending.count() > 0 {
             let Some(level) = self.entitled() else { return };
@@ -286,8 +284,8 @@ impl SimulatedQueue {
         }
     }
 
-    /// Who is given messages next: those with room of the highest priority that has any, beginning with
-    /// the one whose turn it is; of exclusive consumers only the first.
+    /// Returns the consumers that get messages next: those with room of the highest priority that has room,
+    /// beginning with the one that is next. If there are exclusive consumers, returns only the first of them.
     fn entitled(&self) -> Option<Vec<usize>> {
         if let Some(master) = self.consumers.iter().position(|consumer| consumer.wish.exclusive) {
             return (self.consumers.get(master)?.room() > 0).then(|| vec![master]);

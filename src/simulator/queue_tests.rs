@@ -1,3 +1,5 @@
+//! Tests one queue: windows, acknowledgements and redelivery marks.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use super::*;
 const ONE: ConsumerNumber = ConsumerNumber(1);
 const TWO: ConsumerNumber = ConsumerNumber(2);
 
-/// `count` messages of producer 7, which stand from place 101 on in all that the broker was sent.
+/// `count` messages of producer 7, with broker-wide sequence numbers from 101.
 fn queue(count: u64) -> SimulatedQueue {
     let content = Content::Body(Form::Text, Bytes::from_static(b"{}"));
     let stream = EventStream { producer: 7, namespace: "acme".into(), started_ms: 0, rate: None, content };
@@ -22,7 +24,7 @@ fn add(queue: &mut SimulatedQueue, id: ConsumerNumber, prefetch: u64) {
     queue.add(id, Wish { mode: AckMode::Client, prefetch, exclusive: false, priority: 0 });
 }
 
-/// Message numbers and redeliveries of everything that waits to be written to a consumer.
+/// Returns message number and redeliveries of everything that waits to be written to a consumer.
 fn take_all(queue: &mut SimulatedQueue, id: ConsumerNumber) -> Vec<(u64, u32)> {
     let mut taken = Vec::new();
     while let Some(DeliveredMessages { run, .. }) = queue.take(id, 3) {
@@ -43,7 +45,7 @@ fn after_loss(delivered: LastDelivered) -> Vec<u32> {
     taken.into_iter().map(|(_, redeliveries)| redeliveries).collect()
 }
 
-/// As measured at ActiveMQ (`protocols.md §3.8`).
+/// Measured at ActiveMQ (`protocols.md §3.8`).
 #[test]
 fn only_what_was_delivered_comes_again_marked() {
     assert_eq!(after_loss(LastDelivered::Sequence(105)), [1, 1, 0, 0, 0, 0, 0]);

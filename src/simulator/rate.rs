@@ -1,4 +1,4 @@
-//! Sends generated events at a pace.
+//! Sends generated events at a given rate.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use super::generator::{Generator, GeneratorConfig};
 use super::state::SimulatorState;
 use super::stream::{Content, EventStream, Run};
 
-/// What to generate, and how fast.
+/// Which events to generate, and how fast.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// How many events; `None`: without end.
+    /// The number of events; `None` means without end.
     pub events: Option<u64>,
-    /// How fast.
+    /// How fast the events are sent.
     pub pace: Rate,
-    /// Which.
+    /// The settings of the events.
     pub generator: GeneratorConfig,
 }
 
 /// How fast events are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// As fast as they are consumed: so many wait in the deepest queue at most, like a producer under
+    /// As fast as they are consumed: at most so many wait in the deepest queue, like a producer under
     /// ActiveMQ's flow control. `u64::MAX` with a number of events sends them all at once.
     FlatOut {
-        /// At least 2.
+        /// The most events that wait in a queue; at least 2.
         ahead: u64,
     },
-    /// So many in a second, whatever waits.
+    /// So many events per second, however many wait.
     PerSecond(NonZeroU32),
 }
 
@@ -40,14 +40,14 @@ impl Default for Rate {
     }
 }
 
-/// More than anybody waits for, and small enough to add up.
+/// More events than anybody waits for, and small enough to add up.
 const ENDLESS: u64 = 1 << 48;
 
-/// How often a rate is served.
+/// The interval between two batches of events.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Sends everything, beginning when the first queue for `namespace` exists: what was sent before would go
-/// nowhere.
+/// Sends everything, beginning when the first queue for `namespace` exists. Events sent before would reach no
+/// queue.
 pub(crate) async fn run(shared: Arc<SimulatorState>, namespace: String, generation: Generation) {
     let rate = match generation.pace {
         Rate::FlatOut { .. } => None,

@@ -1,4 +1,4 @@
-//! Listens, starts and stops: the simulator as a whole.
+//! Starts, runs and stops the simulator as a whole.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::rate::{self, Generation};
 use super::state::SimulatorState;
 use super::stream::{Content, Run};
 
-/// The simulator could not start.
+/// The simulator could not start because its address is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("the simulator cannot listen on {address}: {source}; choose another address or port")]
 pub struct StartError {
@@ -41,7 +41,7 @@ impl Simulator {
     /// Listens, and serves on the caller's runtime.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The simulator can't listen on the address.
     pub async fn start(config: SimulatorConfig) -> Result<Self, StartError> {
         let fail = |source| StartError { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
@@ -52,49 +52,49 @@ impl Simulator {
         Ok(Self { shared, address, _guard: stop.clone().drop_guard(), stop, tasks })
     }
 
-    /// Where it listens.
+    /// Returns the address where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as the bridge's `source.url`, for STOMP.
+    /// Returns the value of the bridge's `source.url` for STOMP.
     pub fn url(&self) -> String {
         format!("stomp://{}", self.address)
     }
 
-    /// The same for OpenWire.
+    /// Returns the value of the bridge's `source.url` for OpenWire.
     pub fn openwire_url(&self) -> String {
         format!("tcp://{}", self.address)
     }
 
-    /// Makes a queue exist before anybody subscribes to it.
+    /// Creates a queue before a consumer subscribes to it.
     pub fn declare_queue(&self, namespace: &str, destination_id: &str) {
         self.shared.change(|broker| broker.declare(&format!("{destination_id}.RTO.{namespace}")));
     }
 
-    /// Sends one text to the topic `RTO.<namespace>`; every queue that exists for it gets a copy.
+    /// Sends one text to the topic `RTO.<namespace>`. Every existing queue of the namespace gets a copy.
     pub fn publish(&self, namespace: &str, body: impl Into<Bytes>) {
         self.publish_as(namespace, Form::Text, body);
     }
 
-    /// Sends one message of any sort to the topic `RTO.<namespace>`.
+    /// Sends one message of any type to the topic `RTO.<namespace>`.
     pub fn publish_as(&self, namespace: &str, form: Form, body: impl Into<Bytes>) {
         let stream = self.shared.stream(namespace, None, Content::Body(form, body.into()));
         self.shared.change(|broker| broker.publish(&Run::new(stream, 1, 1)));
     }
 
-    /// Begins to send generated events to the topic `RTO.<namespace>`, once a queue exists for it.
+    /// Starts to send generated events to the topic `RTO.<namespace>`, once a queue of the namespace exists.
     pub fn generate(&self, namespace: &str, generation: Generation) {
         let task = rate::run(Arc::clone(&self.shared), namespace.to_owned(), generation);
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
-    /// The counters now.
+    /// Returns the current counters of the broker.
     pub fn stats(&self) -> Stats {
         self.shared.broker().stats()
     }
 
-    /// Waits until the counters are as wanted, and returns them. Cancel-safe; give it a time limit.
+    /// Waits until `wanted` accepts the counters, and returns them. Cancel-safe; use it with a time limit.
     pub async fn wait_until(&self, mut wanted: impl FnMut(&Stats) -> bool) -> Stats {
         let mut changed = self.shared.watch();
         loop {
@@ -106,22 +106,22 @@ impl Simulator {
         }
     }
 
-    /// The faults in force.
+    /// Returns the faults that are active.
     pub fn faults(&self) -> Faults {
         self.shared.faults.borrow().clone()
     }
 
-    /// Changes the faults of all connections, also of those that are up.
+    /// Changes the faults, also for connections that are up.
     pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
         self.shared.faults.send_modify(change);
     }
 
-    /// Ends every connection that is up, without a word.
+    /// Closes every open connection without a message to the client.
     pub fn cut(&self) {
         self.shared.cuts.send_replace(());
     }
 
-    /// Closes the listener and every connection, and waits until all are gone.
+    /// Closes the listener and every connection, and waits until all have ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();

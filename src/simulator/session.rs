@@ -1,5 +1,5 @@
-//! One client at the broker, whatever it speaks: its login, its consumers and whose turn it is. No I/O;
-//! the broker is asked under its lock.
+//! Handles one client at the broker in any protocol: its login, its consumers, and which of them is next. No
+//! I/O; it calls the broker under the broker's lock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,28 +12,26 @@ use super::in_flight::DeliveredMessages;
 use super::queue::{ConsumerNumber, LastDelivered, Wish};
 use super::state::SimulatorState;
 
-/// Messages taken from the broker under one lock.
+/// The most messages taken from the broker under one lock.
 const TAKE: u64 = 64;
 
-/// Messages that a browser is shown at most (`maxBrowsePageSize`).
+/// The most messages that a browser gets (`maxBrowsePageSize`).
 const MOST_BROWSED: u64 = 400;
 
-/// What a browser is shown.
+/// The messages for a browser.
 pub(crate) struct BrowseResult {
-    /// The name of the queue.
     pub(crate) queue: String,
-    /// Its first messages.
     pub(crate) flights: Vec<DeliveredMessages>,
-    /// Whether the end is told behind them.
+    /// Whether the browser is told that these are all.
     pub(crate) is_all: bool,
 }
 
-/// A consumer as its protocol sees it.
+/// A consumer in the form of its protocol.
 pub(crate) trait Subscription {
-    /// Its name at the broker.
+    /// The number of the consumer at the broker.
     fn consumer(&self) -> ConsumerNumber;
 
-    /// Appends the frames of one flight.
+    /// Appends one frame for each message in `flight`.
     fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>);
 }
 
@@ -43,14 +41,14 @@ struct LoggedIn {
     login: SimulatorLogin,
 }
 
-/// A client, from before its login on. Dropping it is the loss of a consumer.
+/// A client, also before its login. Dropping it means that the client was lost.
 #[derive(Debug)]
 pub(crate) struct ClientSession<S> {
     shared: Arc<SimulatorState>,
     peer: SocketAddr,
     logged_in: Option<LoggedIn>,
     pub(crate) subscriptions: Vec<S>,
-    /// Whose turn it is to be written.
+    /// The index of the consumer that was written last.
     turn: usize,
 }
 
@@ -59,7 +57,6 @@ impl<S> ClientSession<S> {
         Self { shared, peer, logged_in: None, subscriptions: Vec::new(), turn: 0 }
     }
 
-    /// The broker.
     pub(crate) fn shared(&self) -> &SimulatorState {
         &self.shared
     }
@@ -68,7 +65,7 @@ impl<S> ClientSession<S> {
         self.logged_in.is_some()
     }
 
-    /// Checks who the client is, and takes its client id if it has one.
+    /// Checks the login, and takes the client id if there is one.
     pub(crate) fn log_in(
         &mut self,
         username: Option<&str>,
@@ -94,8 +91,8 @@ impl<S> ClientSession<S> {
         Ok(id)
     }
 
-    /// Adds a consumer to a queue that this login may consume; `destination` is named as in `queue://name`.
-    /// The caller adds the subscription.
+    /// Adds a consumer to a queue that this login may consume; `destination` has the form `queue://name`. The
+    /// caller adds the subscription.
     pub(crate) fn consume(
         &self,
         destination: &str,
@@ -109,8 +106,8 @@ impl<S> ClientSession<S> {
         Ok((consumer, queue.to_owned()))
     }
 
-    /// What a browser of a queue is shown: its name and its first messages, as many as the prefetch at most, and
-    /// whether these are all.
+    /// Returns the first messages of a queue for a browser, at most as many as the prefetch, and whether
+    /// these are all.
     pub(crate) fn browse(&self, destination: &str, prefetch: u64) -> Result<BrowseResult, JavaException> {
         let queue = self.readable(destination).ok_or_else(|| self.unauthorized("read from", destination))?;
         let most = prefetch.min(MOST_BROWSED);
@@ -132,7 +129,7 @@ impl<S> ClientSession<S> {
         })
     }
 
-    /// The name of a queue that this login may consume.
+    /// Returns the name of the queue if this login may consume it.
     fn readable<'a>(&self, destination: &'a str) -> Option<&'a str> {
         let namespace = &self.logged_in.as_ref()?.login.namespace;
         let queue = destination.strip_prefix("queue://")?;
@@ -146,7 +143,7 @@ impl<S> ClientSession<S> {
         JavaException::security(format!("User {user} is not authorized to {verb}: {destination}"))
     }
 
-    /// Ends it; `clean`: the client has said goodbye.
+    /// Ends the session; `clean`: the client has disconnected.
     pub(crate) fn leave(&mut self, clean: bool, now: Instant) {
         self.subscriptions.clear();
         if let Some(logged_in) = self.logged_in.take() {
@@ -156,7 +153,7 @@ impl<S> ClientSession<S> {
 }
 
 impl<S: Subscription> ClientSession<S> {
-    /// Removes consumers; what they have not acknowledged returns. How many they were.
+    /// Removes consumers and returns their number. Their un-acked messages return to the queue.
     pub(crate) fn remove(&mut self, delivered: LastDelivered, which: impl Fn(&S) -> bool) -> usize {
         let removed: Vec<S> = self.subscriptions.extract_if(.., |subscription| which(subscription)).collect();
         for subscription in &removed {
@@ -165,7 +162,7 @@ impl<S: Subscription> ClientSession<S> {
         removed.len()
     }
 
-    /// Removes all consumers, as the broker does with those that are too slow.
+    /// Removes all consumers, as the broker does with slow ones.
     pub(crate) fn close_consumers(&mut self) -> Vec<S> {
         let closed = std::mem::take(&mut self.subscriptions);
         for subscription in &closed {
@@ -174,7 +171,7 @@ impl<S: Subscription> ClientSession<S> {
         closed
     }
 
-    /// Appends waiting messages, at most `limit` and until the buffer has `size` bytes; how many.
+    /// Appends waiting messages, at most `limit` and until the buffer has `size` bytes. Returns their number.
     pub(crate) fn fill(&mut self, limit: u64, size: usize, out: &mut Vec<u8>) -> u64 {
         let (mut written, mut idle) = (0, 0);
         while written < limit && out.len() < size && idle < self.subscriptions.len() {

@@ -1,4 +1,4 @@
-//! Holds what all tasks of a simulator share.
+//! Holds the state that all tasks of a simulator share.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,13 @@ use super::config::{SimulatorConfig, SimulatorLogin};
 use super::faults::Faults;
 use super::stream::{Content, EventStream};
 
-/// See the module text.
 #[derive(Debug)]
 pub(crate) struct SimulatorState {
-    /// The broker's part of every id.
+    /// The part of every id that identifies the broker.
     id: String,
     logins: Vec<SimulatorLogin>,
     broker: Mutex<SimulatedBroker>,
-    /// Marked whenever the broker may have something new for somebody.
+    /// Marked whenever the broker may have something new for a client.
     changed: watch::Sender<()>,
     pub(super) faults: watch::Sender<Faults>,
     pub(super) cuts: watch::Sender<()>,
@@ -36,17 +35,17 @@ impl SimulatorState {
         }
     }
 
-    /// The broker's name in its messages.
+    /// The name of the broker in its messages.
     pub(crate) fn name(&self) -> &'static str {
         "simulator"
     }
 
-    /// The broker's part of every message and ack id.
+    /// The part of every message and ack id that identifies the broker.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// The broker, for a look; use [`Shared::change`] where others may be concerned.
+    /// Locks the broker for reading. Use [`SimulatorState::change`] for changes that concern other clients.
     pub(crate) fn broker(&self) -> MutexGuard<'_, SimulatedBroker> {
         self.broker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,12 +57,12 @@ impl SimulatorState {
         outcome
     }
 
-    /// Who logs in with these.
+    /// Returns the login with this username and password.
     pub(crate) fn login(&self, username: &str, password: &str) -> Option<&SimulatorLogin> {
         self.logins.iter().find(|login| login.username == username && login.password.reveal() == password)
     }
 
-    /// Opens a session, unless its client id is held or a fault pretends so.
+    /// Opens a session, unless its client id is held or a fault refuses it.
     pub(crate) fn connect(
         &self,
         client_id: Option<&str>,
@@ -83,7 +82,7 @@ impl SimulatorState {
         })
     }
 
-    /// A new producer's stream.
+    /// Creates the stream of a new producer.
     pub(crate) fn stream(&self, namespace: &str, rate: Option<f64>, content: Content) -> Arc<EventStream> {
         let producer = self.broker().next_producer();
         Arc::new(EventStream {
@@ -95,17 +94,17 @@ impl SimulatorState {
         })
     }
 
-    /// Marked whenever the broker may have something new.
+    /// Is marked whenever the broker may have something new.
     pub(crate) fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Marked whenever the faults change.
+    /// Is marked whenever the faults change.
     pub(crate) fn watch_faults(&self) -> watch::Receiver<Faults> {
         self.faults.subscribe()
     }
 
-    /// Marked when all connections are to end.
+    /// Is marked when all connections must end.
     pub(crate) fn watch_cuts(&self) -> watch::Receiver<()> {
         self.cuts.subscribe()
     }

@@ -1,5 +1,5 @@
-//! What is published, kept so that a million queued events cost no more than one: a [`Stream`] can write
-//! its n-th body whenever asked, and a [`Run`] is a range of its numbers.
+//! Stores published messages in constant memory, also when a million are queued. An [`EventStream`] can write
+//! its n-th body at any time, and a [`Run`] is a range of its numbers.
 
 use std::sync::Arc;
 
@@ -8,22 +8,20 @@ use bytes::Bytes;
 use super::form::Form;
 use super::generator::Generator;
 
-/// The messages of one producer, numbered from 1; the number ends the message id.
+/// The messages of one producer, numbered from 1. The message id ends with the number.
 #[derive(Debug)]
 pub(crate) struct EventStream {
-    /// The producer's place in the message id; unique in the broker.
+    /// The number of the producer in the message id, unique in the broker.
     pub(crate) producer: u64,
-    /// AtData's namespace it was published to.
+    /// The namespace of AtData to which it was published.
     pub(crate) namespace: String,
-    /// When its first message was sent: milliseconds since 1970.
+    /// When its first message was sent, in milliseconds since 1970.
     pub(crate) started_ms: u64,
-    /// Messages per second that the timestamps assume; `None`: all were sent at once.
+    /// Messages per second, for the timestamps; `None`: all have the same timestamp.
     pub(crate) rate: Option<f64>,
-    /// The bodies.
     pub(crate) content: Content,
 }
 
-/// The bodies of a stream.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// The same body for every number.
@@ -41,7 +39,7 @@ impl EventStream {
         }
     }
 
-    /// In what message `number` is.
+    /// Returns the message type of message `number`.
     pub(crate) fn form(&self, number: u64) -> Form {
         match &self.content {
             Content::Body(form, _) => *form,
@@ -49,7 +47,7 @@ impl EventStream {
         }
     }
 
-    /// When message `number` was sent, the same for every copy and redelivery.
+    /// When message `number` was sent, in milliseconds since 1970. The same for every copy and redelivery.
     pub(crate) fn timestamp(&self, number: u64) -> u64 {
         let since = self.rate.map_or(0.0, |rate| (number - 1) as f64 * 1000.0 / rate);
         self.started_ms + since as u64
@@ -62,19 +60,19 @@ pub(crate) struct Run {
     pub(crate) stream: Arc<EventStream>,
     pub(crate) first: u64,
     pub(crate) count: u64,
-    /// The first one's place in all that the broker was ever sent; the others follow.
+    /// The broker-wide sequence number of the first message. The others follow.
     pub(crate) sequence: u64,
-    /// How many consumers were lost before they acknowledged them.
+    /// How many consumers were lost before they acknowledged these messages.
     pub(crate) redeliveries: u32,
 }
 
 impl Run {
-    /// `count` messages of `stream` from number `first`, never delivered before.
+    /// Creates a run of `count` messages of `stream` from number `first`, never delivered before.
     pub(crate) fn new(stream: Arc<EventStream>, first: u64, count: u64) -> Self {
         Self { stream, first, count, sequence: 0, redeliveries: 0 }
     }
 
-    /// Takes the first `count` messages off; less than all of them.
+    /// Splits off the first `count` messages, which must be fewer than all.
     pub(crate) fn split_front(&mut self, count: u64) -> Self {
         let front = Self { count, ..self.clone() };
         self.first += count;
@@ -83,7 +81,7 @@ impl Run {
         front
     }
 
-    /// Whether `next` continues this run without a gap.
+    /// Returns whether `next` continues this run without a gap.
     fn continues(&self, next: &Self) -> bool {
         Arc::ptr_eq(&self.stream, &next.stream)
             && self.first + self.count == next.first
@@ -92,7 +90,7 @@ impl Run {
     }
 }
 
-/// A list of runs in order, merged where they touch.
+/// A list of runs in order. Adjacent runs are merged.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     runs: std::collections::VecDeque<Run>,
@@ -100,17 +98,15 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Messages in all runs.
+    /// Number of messages in all runs.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter()
     }
 
-    /// Appends at the tail.
     pub(crate) fn push_back(&mut self, run: Run) {
         self.count += run.count;
         match self.runs.back_mut() {
@@ -119,7 +115,6 @@ impl Runs {
         }
     }
 
-    /// Puts a run before all others.
     pub(crate) fn push_front(&mut self, run: Run) {
         self.count += run.count;
         match self.runs.front_mut() {

@@ -1,23 +1,25 @@
-//! The contract of a sink. A sink opens into two halves, so that handing over events and learning what
-//! became of them never wait for each other: a lane keeps the sink's whole window in flight.
+//! Defines the contract of a sink. An open sink has two parts, a producer ([`Submit`]) and acks
+//! ([`Verdicts`]), so that handing over events and reading verdicts never wait for each other. A worker can
+//! keep the sink's whole window in flight.
 //!
-//! What every sink promises, and `tests/it/sink_contract.rs` proves for each:
+//! Every sink makes these promises, and `tests/it/sink_contract.rs` tests them for each sink:
 //!
-//! 1. **Fail-closed.** [`Verdict::Durable`] is said only when the destination itself has said so (D1).
-//!    Silence, a drop, a panic or a closed channel is never success (I1).
-//! 2. **One verdict per delivery.** Every accepted delivery gets exactly one verdict, or
-//!    [`Verdicts::next`] fails; then all deliveries still in flight count as not durable and are handed
-//!    over again after a new [`Sink::open`].
-//! 3. **Order.** A sink that says [`Sink::keeps_order`] makes deliveries durable in the order of
-//!    submission: once it answers [`Verdict::Retry`] for one, no later delivery *of the same key*
-//!    already submitted becomes durable before that one was submitted again (I3). It says `Durable` of a delivery
-//!    only when the earlier ones *of the same key* have their verdicts: one that is refused can be offered again
-//!    only as long as no later one is durable. For a sink that can't promise this the lane keeps at most one
-//!    event per key in flight.
-//! 4. **No duplicates of its own making.** A delivery answered with `Retry` has left nothing behind that
-//!    a reader would see, as far as the destination allows; where it can't be known the sink documents it.
-//! 5. **Bounded.** It holds no more than what was submitted and not yet answered, and accepts less when
-//!    full ([`Submit::submit`]).
+//! 1. **Fail-closed.** A sink gives [`Verdict::Durable`] only when the destination itself has confirmed the
+//!    event (D1). A missing answer, a drop, a panic or a closed channel is never success (I1).
+//! 2. **One verdict per delivery.** Every accepted delivery gets exactly one verdict, or [`Verdicts::next`]
+//!    fails. In that case all deliveries in flight count as not durable. The worker hands them over again
+//!    after a new [`Sink::open`].
+//! 3. **Order.** A sink with [`Sink::keeps_order`] makes deliveries durable in the order of submission. After
+//!    it answers [`Verdict::Retry`] for a delivery, no later delivery *of the same key* becomes durable
+//!    before the first one is submitted again (I3). It answers `Durable` for a delivery only when all earlier
+//!    ones *of the same key* have their verdicts, because a refused event can be offered again only as long
+//!    as no later one is durable. For a sink that can't promise this, the worker keeps at most one event per
+//!    key in flight.
+//! 4. **No duplicates made by the sink.** A delivery answered with `Retry` has left nothing in the
+//!    destination that a reader would see, as far as the destination allows this. A sink that can't know it
+//!    documents the exception.
+//! 5. **Bounded.** A sink holds only the deliveries that were submitted and not yet answered, and accepts
+//!    fewer when it is full ([`Submit::submit`]).
 
 use std::num::NonZeroU32;
 
@@ -26,16 +28,16 @@ use async_trait::async_trait;
 use super::error::SinkError;
 use crate::event::EventRef;
 
-/// What every sink is told at its construction, whoever wrote it.
+/// The values that every sink gets when it is built, built-in or from another crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkContext {
-    /// The sink's own name: `file` in `[sinks.file]`.
+    /// The sink's name in the configuration: `file` in `[sinks.file]`.
     pub sink: String,
-    /// AtData's namespace.
+    /// The AtData namespace that the events belong to.
     pub namespace: String,
     /// The destination id of the subscription, with the sink's suffix where sinks are mirrored.
     pub destination_id: String,
-    /// The connection id of this process: no other that runs at the same time has it (D4).
+    /// The connection id of this process. No other process that runs at the same time has the same one (D4).
     pub connection_id: String,
     /// The queue that the events come from.
     pub queue: String,
@@ -43,38 +45,39 @@ pub struct SinkContext {
     pub partitions: Option<NonZeroU32>,
     /// The sink's table, such as `sinks.file`: the full key of each of its options begins with it.
     pub table: String,
-    /// `source.max_body`: no body is larger, in bytes.
+    /// `source.max_body`: the largest size of a body, in bytes.
     pub max_body: usize,
 }
 
 impl SinkContext {
-    /// The full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages.
+    /// Returns the full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages.
     pub fn option(&self, option: &str) -> String {
         format!("{}.{option}", self.table)
     }
 }
 
-/// Numbers the deliveries of one lane in the order of submission; a resubmission gets a new number.
+/// The number of a delivery. It grows in the order of submission within one worker; a resubmission gets a new
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub u64);
 
-/// One event handed to a sink.
+/// One event that a worker hands over to a sink.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// What the verdict must name.
+    /// The id that the verdict on this delivery must name.
     pub id: DeliveryId,
-    /// The event.
+    /// The event, shared with its batch.
     pub event: EventRef,
 }
 
-/// What became of one delivery.
+/// The result of one delivery.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// The destination holds it durably, by its own word (D1).
+    /// The destination has confirmed that the event is durable (D1).
     Durable,
-    /// Not durable; the lane hands it over again, in order.
+    /// The event is not durable. The worker hands it over again, in order.
     Retry(SinkError),
-    /// This event can never be delivered here; the lane writes a dead letter.
+    /// The event can never be delivered to this sink. The worker writes it as a dead letter.
     Reject(Rejection),
 }
 
@@ -83,65 +86,68 @@ pub enum Verdict {
 pub struct Rejection {
     /// A short fixed word for metrics and dead letters, such as `too_large`.
     pub reason: &'static str,
-    /// The whole story for a person.
+    /// A full explanation, for the operator.
     pub detail: String,
 }
 
-/// A destination. Built from checked settings without touching the outside world; [`Sink::open`] does.
+/// A destination of events. It is built from checked settings without any I/O; [`Sink::open`] does the I/O.
 #[async_trait]
 pub trait Sink: Send {
-    /// Whether deliveries become durable in the order of submission (promise 3 of the module text).
+    /// Returns whether deliveries become durable in the order of submission (promise 3 of the module
+    /// documentation).
     fn keeps_order(&self) -> bool;
 
-    /// Connects, repairs and locks what it needs. Called again, after a back-off, whenever it failed or
-    /// one of the halves did; both halves of the previous opening are dropped by then.
+    /// Connects, and repairs and locks the files or resources it needs. It is called again, after a back-off,
+    /// when it has failed, or when the producer or the acks have failed. Both parts of the previous
+    /// connection are dropped before.
     ///
     /// # Errors
-    /// The lane retries for ever and shows the error.
+    /// The destination can't be opened now. The worker shows the error and retries for ever.
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
 
-    /// For `check`: reaches the destination without writing an event and without leaving anything behind.
-    /// Returns lines worth knowing (what was found; a line that starts with `warning: ` is a warning).
+    /// Checks the destination for the verb `check`, without writing an event and without leaving anything
+    /// behind. Returns lines for the operator; a line that begins with `warning: ` is a warning.
     ///
     /// # Errors
-    /// What would keep [`Sink::open`] from succeeding.
+    /// The reason why [`Sink::open`] would fail.
     async fn probe(&mut self) -> Result<Vec<String>, SinkError>;
 }
 
-/// The half that takes events.
+/// The producer of an open sink: takes events.
 #[async_trait]
 pub trait Submit: Send {
-    /// Takes as many deliveries as it has room for, in order, from the front, and says how many; never
-    /// waits. A sink with nothing in flight takes at least one. After a short count the lane offers the
-    /// rest once verdicts have come.
+    /// Takes as many deliveries from the front as there is room for, in order, and returns how many. Never
+    /// waits. A sink with nothing in flight takes at least one. If it takes fewer than offered, the worker
+    /// offers the rest again after the next verdicts.
     ///
     /// # Errors
-    /// The opening is broken: the lane drops both halves and opens anew.
+    /// The connection is broken. The worker drops the producer and the acks, and opens the sink again.
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError>;
 
-    /// Called once nothing is in flight any more: flushes, unlocks and releases.
+    /// Flushes, unlocks and releases. It is called when nothing is in flight any more.
     ///
     /// # Errors
-    /// Reported, never fatal: every event is settled by then.
+    /// Something could not be released. The error is logged only, because all events are settled.
     async fn close(&mut self) -> Result<(), SinkError>;
 }
 
-/// The half that tells what became of them.
+/// The acks of an open sink: gives the verdicts on events.
 #[async_trait]
 pub trait Verdicts: Send {
-    /// Waits for the next verdicts, at least one, in any order but that of promise 3. Cancel-safe: a verdict is never lost when
-    /// the future is dropped.
+    /// Waits for the next verdicts and returns at least one. Their order is free, except for promise 3.
+    /// Cancel-safe: no verdict is lost when the future is dropped.
     ///
     /// # Errors
-    /// The opening is broken; what is still in flight is not durable as far as anybody knows.
+    /// The connection is broken; the deliveries in flight count as not durable.
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError>;
 
-    /// Whether the destination answers, as far as is known without asking it; looked at about once a second.
-    /// For sinks whose client library rides out an outage by itself: deliveries just get no verdict
-    /// meanwhile, and only this makes the trouble visible (D11). The lane goes on as if nothing were.
+    /// Returns whether the destination answers, as far as this is known without a request. The worker calls
+    /// it about once a second. It is for sinks whose client library handles an outage by itself: deliveries
+    /// get no verdict during the outage, and only this method makes the error visible (D11). The worker shows
+    /// it and continues as usual.
     ///
     /// # Errors
-    /// The trouble it is in at the moment.
+    /// The current error of the destination.
     fn health(&self) -> Result<(), SinkError> {
         Ok(())
     }

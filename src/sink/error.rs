@@ -1,4 +1,4 @@
-//! Tells what is wrong with a sink, for the worker that retries and for people.
+//! Describes the errors of a sink, for the worker that retries and for the operator.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use crate::journal::JournalError;
 
-/// What kind of trouble a sink is in: decides how the lane waits and what it says.
+/// The kind of a sink's error. It decides whether the worker reports the status retrying or held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkErrorKind {
-    /// Expected to pass by itself: an outage, a timeout.
+    /// An error that is expected to pass without any action: an outage, a timeout.
     Unavailable,
     /// An operator must act: a missing topic, no permission, a full disk, a wrong setting.
     Misconfigured,
 }
 
-/// A sink's trouble. The message says what failed, and what to do where that is known.
+/// An error of a sink. The message says what failed and, if this is known, what to do.
 #[derive(Clone, Debug)]
 pub struct SinkError {
-    /// Outage or operator's business.
+    /// Whether the error passes by itself or needs an operator.
     pub kind: SinkErrorKind,
     message: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
@@ -26,34 +26,35 @@ pub struct SinkError {
 }
 
 impl SinkError {
-    /// Trouble that is expected to pass by itself.
+    /// Creates an error that is expected to pass by itself.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { kind: SinkErrorKind::Unavailable, message: message.into(), cause: None, reader_gone: false }
     }
 
-    /// Trouble that stays until an operator acts.
+    /// Creates an error that stays until an operator acts.
     pub fn misconfigured(message: impl Into<String>) -> Self {
         Self { kind: SinkErrorKind::Misconfigured, message: message.into(), cause: None, reader_gone: false }
     }
 
-    /// Whoever read what the sink writes has left and can't come back, as the reader of a pipe: the process has
-    /// nothing more to do, and ends. What is not settled is not acknowledged (I1).
+    /// Creates the error for a reader of the sink's output that has left and can't return, such as the reader
+    /// of a pipe. The process then ends, because it has nothing more to do. Events that are not settled are
+    /// not acknowledged (I1).
     pub fn reader_gone(message: impl Into<String>) -> Self {
         Self { reader_gone: true, ..Self::unavailable(message) }
     }
 
-    /// Whether it is [`reader_gone`](Self::reader_gone).
+    /// Returns whether the error was created by [`reader_gone`](Self::reader_gone).
     pub fn is_reader_gone(&self) -> bool {
         self.reader_gone
     }
 
-    /// The same kind of trouble in other words.
+    /// Replaces the message and keeps the kind of the error.
     #[must_use]
     pub fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: message.into(), ..self }
     }
 
-    /// Attaches the underlying error for people; it is shown behind the message.
+    /// Attaches the underlying error; it is shown after the message.
     #[must_use]
     pub fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
         self.cause = Some(Arc::new(cause));
@@ -78,11 +79,11 @@ impl StdError for SinkError {
 }
 
 impl From<&JournalError> for SinkError {
-    fn from(trouble: &JournalError) -> Self {
-        let kind = match trouble.needs_operator() {
+    fn from(error: &JournalError) -> Self {
+        let kind = match error.needs_operator() {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,
         };
-        Self { kind, message: trouble.to_string(), cause: None, reader_gone: false }
+        Self { kind, message: error.to_string(), cause: None, reader_gone: false }
     }
 }

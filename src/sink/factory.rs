@@ -1,5 +1,6 @@
-//! What a kind of sink is to the configuration: the type of its table, the check of it, and what is built
-//! from it. The built-in kinds and those of other crates are made alike; `examples/webhook` is a complete one of the latter.
+//! Defines how a kind of sink takes part in the configuration: the type of its table, the check of the table,
+//! and the sink built from it. Built-in kinds and kinds of other crates use the same traits;
+//! `examples/webhook` is a complete kind in a crate of its own.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,75 +16,78 @@ pub use crate::diagnostics::Diagnostics;
 
 /// A kind of sink, such as `file`.
 pub trait SinkKind {
-    /// The value of `kind`; a table of that name, `[sinks.<NAME>]`, needs none.
+    /// The value of the option `kind`. A table with this name, `[sinks.<NAME>]`, does not need the option.
     const NAME: &'static str;
 
-    /// The table as written. Its documentation, defaults and examples become the reference of options; use
-    /// `#[serde(deny_unknown_fields, default)]`, so that an unknown key is an error. `kind` is not in it.
+    /// The table as the user writes it, without `kind`. Its doc comments, defaults and examples become the
+    /// reference of options. Use `#[serde(deny_unknown_fields, default)]`, so that an unknown key is an
+    /// error.
     type Config: DeserializeOwned + Serialize + Default + JsonSchema;
 
-    /// Checks the table: everything that is wrong goes into `findings`, not only the first mistake. Opens no
-    /// connection and writes nothing. The answer counts only if nothing was found wrong.
+    /// Checks the table, and adds every error to `diagnostics`, not only the first one. Opens no connection
+    /// and writes nothing. The result is valid only if `diagnostics` contains no error.
     fn check(
         config: Self::Config,
-        surroundings: &BuildContext,
-        findings: &mut Diagnostics,
+        context: &BuildContext,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>>;
 
-    /// Blocks until whatever sinks of this kind have left behind has ended; called last of all, before the process
-    /// ends. For client libraries with threads of their own. Must have a time limit.
+    /// Blocks until everything that sinks of this kind have started has ended. It is called as the last step
+    /// before the process ends, for client libraries with threads of their own. It must have a time limit.
     fn wait_before_exit() {}
 }
 
-/// A checked table.
+/// The checked table of one sink, from which the sink is built.
 pub trait SinkFactory: fmt::Debug + Send + Sync {
-    /// The sink that the table describes; touches nothing yet.
+    /// Builds the sink that the table describes, without any I/O.
     fn build(&self, context: SinkContext) -> Box<dyn Sink>;
 
-    /// Where it writes. No two sinks may write to the same place, and neither may the dead letters. `None`:
-    /// sharing does no harm.
+    /// Returns the place that the sink writes to. Two sinks must not write to the same place, and the dead
+    /// letters must not go there either. `None` means that sharing does no harm.
     fn destination(&self) -> Option<SinkDestination>;
 
-    /// Whether what the sink calls durable is still there for who reads it later. Dead letters go nowhere else (I6).
+    /// Checks whether an event that the sink calls durable is stored for later readers. Dead letters may go
+    /// only to such a sink (I6).
     ///
     /// # Errors
-    /// Nobody keeps it; the words say so to a person.
+    /// The destination stores nothing; the text says so to the operator.
     fn keeps(&self) -> Result<(), &'static str>;
 }
 
-/// A place that only one may write to.
+/// A place that only one sink may write to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkDestination {
-    /// The place, for people, such as `the directory /data`: equal texts are one place.
+    /// The place, for messages, such as `the directory /data`. Equal texts mean the same place.
     pub place: String,
-    /// The key of the table that says so, such as `directory`.
+    /// The key of the sink's table that sets the place, such as `directory`.
     pub option: &'static str,
 }
 
 impl SinkDestination {
-    /// A directory of this machine, however it is written.
+    /// Creates the destination for a directory of this machine. Different spellings of one path give the same
+    /// place.
     pub fn directory(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        // Without a slash at its end.
+        // This removes a slash at the end.
         let path: PathBuf = path.components().collect();
         Self { place: format!("the directory {}", path.display()), option: "directory" }
     }
 }
 
-/// What the rest of the configuration says.
+/// The values from the rest of the configuration that a sink's table is checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildContext {
-    /// `event.partitions`.
+    /// `event.partitions`: the number of partitions, if it is fixed.
     pub partitions: Option<NonZeroU32>,
-    /// `source.prefetch`: no more events than these are ever in flight.
+    /// `source.prefetch`: the most events that are ever in flight.
     pub prefetch: usize,
 }
 
-/// One `[sinks.<name>]`, checked.
+/// The name and the checked table of one `[sinks.<name>]`.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
-    /// Unique among all sinks.
+    /// The name of the sink, unique among all sinks.
     pub name: String,
-    /// What its table says.
+    /// Builds the sink from its checked table.
     pub factory: Arc<dyn SinkFactory>,
 }

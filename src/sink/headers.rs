@@ -1,5 +1,5 @@
-//! What travels beside a body: the headers that every sink with headers writes, and their names (D6). The
-//! names are part of what consumers rely on: they never change.
+//! Writes the headers that every sink with headers adds to a body, and defines their names (D6). Consumers
+//! rely on the names, so they never change.
 
 use std::fmt::Write as _;
 
@@ -8,21 +8,21 @@ use crate::event::Event;
 
 /// The broker's message id: the same in every redelivery and in every mirrored copy of an event (D7).
 pub const MESSAGE_ID: &str = "atdata-message-id";
-/// The queue that the event came from.
+/// The name of the queue that the event came from.
 pub const DESTINATION: &str = "atdata-destination";
-/// When AtData published it, by its broker's clock: milliseconds since 1970, UTC. Missing if the broker
-/// gave none.
+/// When AtData published the event, by the clock of its broker: milliseconds since 1970, UTC. Missing if the
+/// broker gave no time.
 pub const TIMESTAMP: &str = "atdata-timestamp";
-/// `true` or `false`: whether the broker had delivered it before.
+/// `true` or `false`: whether the broker has delivered the event before.
 pub const REDELIVERED: &str = "atdata-redelivered";
-/// The connection id of the bridge that mirrored it.
+/// The connection id of the bridge that mirrored the event.
 pub const CONNECTION_ID: &str = "atdata-connection-id";
 
-/// The MD5, 32 lower-case hex digits, where a sink has no other place for it that every reader finds: in NATS
-/// the subject holds it only if its template says so.
+/// The MD5 as 32 lower-case hex digits. It is for sinks without another fixed place for the key: in NATS the
+/// subject contains the key only if its template says so.
 pub const KEY: &str = "atdata-key";
 
-/// Calls `header` with every name and value but the key's, in the order above.
+/// Calls `header` with each name and value in the order above, except for [`KEY`].
 pub fn each<'a>(event: &'a Event, context: &'a SinkContext, mut header: impl FnMut(&'static str, &[u8])) {
     header(MESSAGE_ID, &event.message.id);
     header(DESTINATION, context.queue.as_bytes());
@@ -33,7 +33,7 @@ pub fn each<'a>(event: &'a Event, context: &'a SinkContext, mut header: impl FnM
     header(CONNECTION_ID, context.connection_id.as_bytes());
 }
 
-/// A number as text without an allocation: this runs for every event.
+/// Formats a number as text without an allocation, because this runs for every event.
 struct Decimal {
     digits: [u8; 20],
     len: usize,
@@ -42,7 +42,7 @@ struct Decimal {
 impl Decimal {
     fn new(number: i64) -> Self {
         let mut decimal = Self { digits: [0; 20], len: 0 };
-        // The longest, i64::MIN, has 20 characters.
+        // Writing can't fail: the longest number, i64::MIN, has 20 characters.
         let _fits = write!(decimal, "{number}");
         decimal
     }

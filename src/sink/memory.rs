@@ -1,5 +1,5 @@
-//! A sink in memory whose verdicts are scripted: for tests of everything around a sink, and the simplest
-//! example of the contract.
+//! Implements a sink in memory whose verdicts come from a script. It is for tests of the code around a sink,
+//! and it is the simplest example of the contract.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,31 @@ use tokio::sync::Notify;
 use super::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 use crate::event::Event;
 
-/// What the script wants for one delivery.
+/// The answer of the script for one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptedVerdict {
-    /// Keep it.
+    /// Keeps the event and gives the verdict `Durable`.
     Durable,
-    /// Refuse it for now.
+    /// Refuses the event for now, with the verdict `Retry`.
     Retry,
-    /// Refuse it for ever.
+    /// Refuses the event for ever, with the verdict `Reject`.
     Reject,
-    /// Break the opening; this event and all behind it get no verdict.
+    /// Breaks the connection: this event and all behind it get no verdict.
     Break,
-    /// Keep it, and break the opening before the verdict is out: the duplicate that no sink can avoid.
+    /// Keeps the event, and breaks the connection before the verdict is given. This makes the duplicate that
+    /// no sink can avoid.
     KeepAndBreak,
 }
 
 type Script = Box<dyn FnMut(&Event) -> ScriptedVerdict + Send>;
 
-/// The sink; [`MemorySink::handle`] steers it and reads what it holds.
+/// A sink in memory. [`MemorySink::handle`] returns the handle that controls it and reads its events.
 pub struct MemorySink {
     keeps_order: bool,
     handle: MemoryHandle,
 }
 
-/// Steers a [`MemorySink`] from outside. Cheap to clone.
+/// Controls a [`MemorySink`] from a test. Cheap to clone.
 #[derive(Clone)]
 pub struct MemoryHandle(Arc<MemoryShared>);
 
@@ -45,29 +46,29 @@ struct MemoryShared {
 struct MemoryState {
     script: Script,
     window: usize,
-    /// Whether it answers; while not, nothing becomes durable and nothing gets a verdict.
+    /// Whether the sink answers. If not, no event becomes durable and no delivery gets a verdict.
     answering: bool,
     reachable: bool,
-    ails: bool,
-    /// Which opening is current: halves of an earlier one are dead.
-    opening: u64,
+    degraded: bool,
+    /// The number of the current connection. The producer and acks of an earlier one only return errors.
+    connection: u64,
     in_flight: VecDeque<Delivery>,
     log: Vec<Arc<str>>,
     closed: u64,
 }
 
 impl MemorySink {
-    /// Holds at most `window` deliveries in flight and answers each `Durable`. With `keeps_order` a retry
-    /// fails everything behind it (promise 3 of the contract); without, each delivery stands for itself, and
-    /// the newest becomes durable first.
+    /// Creates a sink with at most `window` deliveries in flight that answers `Durable` to each. With
+    /// `keeps_order`, a retry fails all deliveries behind it (promise 3 of the contract). Without it,
+    /// deliveries are independent, and the newest becomes durable first.
     pub fn new(keeps_order: bool, window: usize) -> Self {
         let state = MemoryState {
             script: Box::new(|_| ScriptedVerdict::Durable),
             window: window.max(1),
             answering: true,
             reachable: true,
-            ails: false,
-            opening: 0,
+            degraded: false,
+            connection: 0,
             in_flight: VecDeque::new(),
             log: Vec::new(),
             closed: 0,
@@ -76,7 +77,7 @@ impl MemorySink {
         Self { keeps_order, handle: MemoryHandle(Arc::new(shared)) }
     }
 
-    /// A handle on this sink.
+    /// Returns a handle that controls this sink.
     pub fn handle(&self) -> MemoryHandle {
         self.handle.clone()
     }
@@ -92,50 +93,50 @@ impl MemoryHandle {
         self.0.changed.notify_waiters();
     }
 
-    /// Asks `script` about each delivery, in order, just before its verdict.
+    /// Sets the script. The sink calls it for each delivery, in order, just before its verdict.
     pub fn script(&self, script: impl FnMut(&Event) -> ScriptedVerdict + Send + 'static) {
         self.change(|state| state.script = Box::new(script));
     }
 
-    /// Stops answering, or begins again: an outage that keeps the connection.
+    /// Stops answering, or begins again. This simulates an outage that keeps the connection.
     pub fn answering(&self, answering: bool) {
         self.change(|state| state.answering = answering);
     }
 
-    /// Breaks the opening and refuses new ones, or accepts them again: an outage.
+    /// Breaks the connection and refuses new ones, or accepts them again. This simulates an outage.
     pub fn reachable(&self, reachable: bool) {
         self.change(|state| {
             state.reachable = reachable;
             if !reachable {
-                state.opening += 1;
+                state.connection += 1;
                 state.in_flight.clear();
             }
         });
     }
 
-    /// Says that it is in a trouble that it rides out by itself, or no longer: see [`Verdicts::health`].
-    pub fn set_degraded(&self, ails: bool) {
-        self.change(|state| state.ails = ails);
+    /// Makes [`Verdicts::health`] report an error that the sink handles by itself, or no longer.
+    pub fn set_degraded(&self, degraded: bool) {
+        self.change(|state| state.degraded = degraded);
     }
 
-    /// The message ids of what is durable, in the order in which it became so.
+    /// Returns the message ids of the durable events, in the order in which they became durable.
     pub fn log(&self) -> Vec<Arc<str>> {
         self.state().log.clone()
     }
 
-    /// How many deliveries have no verdict yet.
+    /// Returns how many deliveries have no verdict yet.
     pub fn in_flight(&self) -> usize {
         self.state().in_flight.len()
     }
 
-    /// How often an opening was closed in good order.
+    /// Returns how many times a connection was closed with [`Submit::close`].
     pub fn closed(&self) -> u64 {
         self.state().closed
     }
 }
 
 impl MemoryState {
-    /// Decides everything in flight, as far as the script lets it.
+    /// Gives a verdict on every delivery in flight, until the script breaks the connection.
     fn decide(&mut self, keeps_order: bool) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         let mut verdicts = Vec::new();
         let mut refusing = false;
@@ -160,7 +161,7 @@ impl MemoryState {
                     if answer == ScriptedVerdict::KeepAndBreak {
                         self.keep(&delivery);
                     }
-                    self.opening += 1;
+                    self.connection += 1;
                     self.in_flight.clear();
                     if verdicts.is_empty() {
                         return Err(broken());
@@ -182,10 +183,10 @@ fn broken() -> SinkError {
     SinkError::unavailable("the memory sink broke off")
 }
 
-struct MemoryHalf {
+struct MemoryConnection {
     handle: MemoryHandle,
     keeps_order: bool,
-    opening: u64,
+    connection: u64,
 }
 
 #[async_trait]
@@ -199,14 +200,14 @@ impl Sink for MemorySink {
         if !state.reachable {
             return Err(SinkError::unavailable("the memory sink is away"));
         }
-        state.opening += 1;
+        state.connection += 1;
         state.in_flight.clear();
-        let half = || MemoryHalf {
+        let part = || MemoryConnection {
             handle: self.handle.clone(),
             keeps_order: self.keeps_order,
-            opening: state.opening,
+            connection: state.connection,
         };
-        Ok((Box::new(half()), Box::new(half())))
+        Ok((Box::new(part()), Box::new(part())))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -219,16 +220,16 @@ impl Sink for MemorySink {
 }
 
 #[async_trait]
-impl Submit for MemoryHalf {
+impl Submit for MemoryConnection {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         let mut taken = 0;
         self.handle.change(|state| {
-            if state.opening == self.opening {
+            if state.connection == self.connection {
                 taken = state.window.saturating_sub(state.in_flight.len()).min(deliveries.len());
                 state.in_flight.extend(deliveries[..taken].iter().cloned());
             }
         });
-        if self.handle.state().opening == self.opening { Ok(taken) } else { Err(broken()) }
+        if self.handle.state().connection == self.connection { Ok(taken) } else { Err(broken()) }
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {
@@ -238,7 +239,7 @@ impl Submit for MemoryHalf {
 }
 
 #[async_trait]
-impl Verdicts for MemoryHalf {
+impl Verdicts for MemoryConnection {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         loop {
             let changed = self.handle.0.changed.notified();
@@ -246,7 +247,7 @@ impl Verdicts for MemoryHalf {
             changed.as_mut().enable();
             {
                 let mut state = self.handle.state();
-                if state.opening != self.opening {
+                if state.connection != self.connection {
                     return Err(broken());
                 }
                 if state.answering && !state.in_flight.is_empty() {
@@ -258,7 +259,7 @@ impl Verdicts for MemoryHalf {
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        match self.handle.state().ails {
+        match self.handle.state().degraded {
             true => Err(SinkError::unavailable("the memory sink ails")),
             false => Ok(()),
         }

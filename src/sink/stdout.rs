@@ -1,6 +1,6 @@
-//! Events on standard output, one line each: for looking. Durable is what standard output has taken and
-//! flushed; what becomes of it there is its reader's business. Once that reader has left, as `head` does, the
-//! process ends.
+//! Writes events to standard output, one line each, for inspection. An event is durable when standard output
+//! has taken and flushed it; the reader is responsible for the rest. When that reader closes the pipe, as
+//! `head` does, the process ends.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +16,17 @@ use tokio_util::task::AbortOnDropHandle;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
 
-/// Deliveries that wait to be written, and those of one write.
+/// The most deliveries that wait to be written, and the most in one write.
 const BATCH: usize = 1024;
 
-/// Written batches whose verdicts nobody has fetched yet.
+/// The most written batches whose verdicts are not read yet.
 const OUTCOMES: usize = 4;
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 type Outcome = Result<Vec<DeliveryId>, SinkError>;
 
-/// How the last write failed, until one succeeds: opening proves nothing, so that alone is no sign of health.
+/// The error of the last write, until a write succeeds. Opening always succeeds, so it does not prove that
+/// writing works.
 #[derive(Clone, Debug, Default)]
 struct LastError(Arc<Mutex<Option<SinkError>>>);
 
@@ -39,7 +40,7 @@ impl LastError {
     }
 }
 
-/// `kind = "stdout"`.
+/// The kind of sink with `kind = "stdout"`.
 pub struct StdoutKind;
 
 /// Events on standard output, one line each, for looking. Has no keys.
@@ -78,7 +79,7 @@ pub struct StdoutSink {
 }
 
 impl StdoutSink {
-    /// Writes to this process's standard output.
+    /// Creates a sink that writes to the standard output of this process.
     pub fn new() -> Self {
         Self::onto(|| Box::new(tokio::io::stdout()))
     }
@@ -106,8 +107,8 @@ impl Sink for StdoutSink {
         let last_error = self.last_error.clone();
         let writing = write(queue, outcomes, (self.output)(), last_error.clone());
         let writer = AbortOnDropHandle::new(tokio::spawn(writing));
-        let intake = StdoutProducer { deliveries: Some(deliveries), writer };
-        Ok((Box::new(intake), Box::new(StdoutAcks { outcomes: written, last_error })))
+        let producer = StdoutProducer { deliveries: Some(deliveries), writer };
+        Ok((Box::new(producer), Box::new(StdoutAcks { outcomes: written, last_error })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -115,7 +116,7 @@ impl Sink for StdoutSink {
     }
 }
 
-/// Writes whatever is ready until nobody submits any more or the output fails.
+/// Writes the waiting deliveries in batches, until the producer is dropped or the output fails.
 async fn write(
     mut queue: mpsc::Receiver<Delivery>,
     outcomes: mpsc::Sender<Outcome>,
@@ -133,14 +134,15 @@ async fn write(
         };
         let failed = outcome.is_err();
         last_error.set(outcome.as_ref().err().cloned());
-        // Nobody waits for outcomes once the halves are dropped: then this task ends with them.
+        // Sending fails once the acks are dropped: nobody needs the outcomes then, and this task ends.
         if outcomes.send(outcome).await.is_err() || failed {
             return;
         }
     }
 }
 
-/// A pipe without a reader never gets another one. All else, a full disk first of all, somebody must see to.
+/// Makes the sink's error of a failed write. A pipe never gets a second reader, so the process ends. All
+/// other errors, such as a full disk, need an operator.
 fn failure(error: &io::Error) -> SinkError {
     match error.kind() {
         io::ErrorKind::BrokenPipe => SinkError::reader_gone("whoever read standard output has left"),
@@ -155,13 +157,14 @@ async fn write_lines(output: &mut Output, lines: &[u8]) -> io::Result<()> {
     output.flush().await
 }
 
-/// One event, one line: in JSON a raw line end is only white space (D6).
+/// Appends an event as one line. Line ends become spaces: in JSON a raw line end can only be white space
+/// (D6).
 fn append(lines: &mut Vec<u8>, body: &[u8]) {
     lines.extend(body.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     lines.push(b'\n');
 }
 
-/// The half that takes events.
+/// Takes events and queues them for the task that writes.
 struct StdoutProducer {
     deliveries: Option<mpsc::Sender<Delivery>>,
     writer: AbortOnDropHandle<()>,
@@ -189,7 +192,7 @@ impl Submit for StdoutProducer {
     }
 }
 
-/// The half that tells what was written.
+/// Gives the verdicts on the batches that were written.
 struct StdoutAcks {
     outcomes: mpsc::Receiver<Outcome>,
     last_error: LastError,
@@ -273,7 +276,7 @@ mod tests {
         assert_eq!(reader.await.unwrap(), expected);
     }
 
-    /// What its reader has not taken is not settled, and the queue has an end.
+    /// Events that the reader has not taken are not settled, and the queue is limited.
     #[tokio::test]
     async fn nothing_is_settled_before_it_is_out() {
         let (mut sink, _far) = piped(1);
@@ -304,7 +307,7 @@ mod tests {
         assert!(submit.submit(&deliveries(["b".to_owned()].into_iter())).is_err());
     }
 
-    /// `/dev/full` can always be opened and never be written, as a file on a full disk.
+    /// `/dev/full` can be opened but every write fails, as on a full disk.
     #[tokio::test]
     async fn what_failed_is_shown_until_a_write_succeeds() {
         let full = || tokio::fs::File::from_std(std::fs::File::create("/dev/full").unwrap());
@@ -326,7 +329,7 @@ mod tests {
         assert!(verdicts.health().is_ok());
     }
 
-    /// The result of a future, if it has one already.
+    /// Returns the result of a future if it is ready.
     async fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         tokio::select! {
             biased;

@@ -1,49 +1,49 @@
-//! The addresses of one broker, tried in turn: each once before any wait, and each with a wait of its own, so that
-//! one that needs an operator does not keep a good one waiting.
+//! Chooses which address of the broker to try next. It tries each address once before any wait. Each address
+//! has its own wait, so one that needs an operator does not delay a good one.
 
 use tokio::time::Instant;
 
 use crate::telemetry::status::Status;
 
-/// See the module text.
+/// The addresses of one broker and the state of each.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// The one that is being tried.
+    /// Index of the address that is being tried.
     pub(super) at: usize,
     each: Vec<AddressState>,
 }
 
 #[derive(Clone, Debug)]
 struct AddressState {
-    /// It is not tried before.
+    /// Not tried before this time.
     due: Instant,
-    /// How the last try ended, unless a session has come about anywhere since.
+    /// How the last attempt ended; cleared when a session succeeds at any address.
     failed: Option<Status>,
-    /// A session has come about there.
+    /// A session has succeeded there before.
     is_known: bool,
 }
 
 impl Addresses {
-    /// None of them tried yet.
     pub(super) fn new(count: usize) -> Self {
         let address = AddressState { due: Instant::now(), failed: None, is_known: false };
         Self { at: 0, each: vec![address; count] }
     }
 
-    /// Whether a session has ever come about at the present one.
+    /// Whether a session has ever succeeded at the current address.
     pub(super) fn is_known(&self) -> bool {
         self.each[self.at].is_known
     }
 
-    /// A session came about at the present one.
+    /// Notes that a session succeeded at the current address.
     pub(super) fn subscribed(&mut self) {
         self.each[self.at].is_known = true;
         self.each.iter_mut().for_each(|address| address.failed = None);
     }
 
-    /// The try of the present one ended in this state. Returns what is to be told of all of them; `None` while
-    /// another one may do. Where one is on its way, so is the whole; otherwise it needs an operator as soon as one
-    /// does, and passes by itself only if all do.
+    /// Notes that the attempt at the current address ended with this status. Returns the status to report for
+    /// all of them; `None` while another address may succeed. If one address is starting, so is the whole.
+    /// Otherwise the whole needs an operator as soon as one address does, and recovers by itself only if all
+    /// do.
     pub(super) fn failed(&mut self, state: Status) -> Option<Status> {
         self.each[self.at].failed = Some(state);
         let now = Instant::now();
@@ -55,7 +55,8 @@ impl Addresses {
         let reasons: Vec<&str> = states.iter().map(|state| state.reason()).collect();
         let text = reasons.join("; and ");
         let one_starts = states.iter().any(|state| matches!(state, Status::Starting(_)));
-        // One that is only out of reach may be the standby of another, which listens once that one is gone.
+        // An unreachable address may be the standby of a held one: it listens only after the held one is
+        // gone.
         let one_is_held = states.iter().any(|state| matches!(state, Status::Held(_)));
         Some(match (one_starts, one_is_held) {
             (true, _) => Status::Starting(text),
@@ -64,7 +65,8 @@ impl Addresses {
         })
     }
 
-    /// The present one is not tried before `due`. Goes to the next one that may be tried, and returns when.
+    /// Does not try the current address again before `due`. Moves on to the next address that may be tried,
+    /// and returns when.
     pub(super) fn next(&mut self, due: Instant) -> Instant {
         self.each[self.at].due = due;
         let count = self.each.len();
@@ -101,7 +103,7 @@ mod tests {
             let next = addresses.next(Instant::now() + Duration::from_secs(wait));
             tokio::time::sleep_until(next).await;
         }
-        // The first is held for 40 s, which the others do not wait for.
+        // The first address is held for 40 s; the others do not wait for it.
         assert_eq!(tries, [0, 1, 2, 1, 1, 2]);
         assert_eq!((addresses.at, Instant::now()), (0, after(40)));
     }
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(addresses.failed(retrying("lost")), Some(retrying("lost")));
     }
 
-    /// As with a master whose standby never listens.
+    /// This is the case of a master whose standby never listens.
     #[test]
     fn one_that_needs_an_operator_is_enough_unless_another_starts() {
         let starting = |text: &str| Status::Starting(text.to_owned());

@@ -1,4 +1,5 @@
-//! For `check`: can this address be reached, does the login work, may the queue be read, and what waits in it?
+//! Tests one address for the `check` command: is it reachable, does the login work, may the user read the
+//! queue, and what waits in it?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,28 +20,29 @@ use crate::event::{Message, SessionId};
 use crate::protocol_guess::FirstBytes;
 use crate::telemetry::counters::SubscriptionCounters;
 
-/// Connects to `endpoint`, logs in, and leaves in good order.
+/// Connects to `endpoint`, logs in, and disconnects cleanly.
 ///
 /// # Errors
-/// What stood in the way.
+/// The step that failed, and the likely cause.
 pub async fn log_in(endpoint: &Endpoint, settings: &Arc<SourceSettings>) -> Result<(), SourceError> {
-    look(endpoint, settings, SessionMode::Login, &mut |_| {}).await
+    run(endpoint, settings, SessionMode::Login, &mut |_| {}).await
 }
 
-/// The same, and hands over the messages that wait in the queue, in its order, as many as the prefetch at most. None
-/// is consumed or marked; the queue begins to exist if it did not.
+/// Does the same as [`log_in`], and passes the waiting messages of the queue to `see`, in queue order, at
+/// most as many as the prefetch. It consumes and marks none. The broker creates the queue if it does not
+/// exist.
 ///
 /// # Errors
-/// What stood in the way.
+/// The step that failed, and the likely cause.
 pub async fn browse(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
     see: &mut dyn FnMut(Message),
 ) -> Result<(), SourceError> {
-    look(endpoint, settings, SessionMode::Browse, see).await
+    run(endpoint, settings, SessionMode::Browse, see).await
 }
 
-async fn look(
+async fn run(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
     reach: SessionMode,
@@ -50,7 +52,7 @@ async fn look(
     let outcome = try_once(endpoint, settings, reach, see, &first).await;
     match outcome {
         Ok(()) => Ok(()),
-        Err(trouble) => Err(wrong_port::true_cause(trouble, endpoint, &first, settings).await),
+        Err(error) => Err(wrong_port::true_cause(error, endpoint, &first, settings).await),
     }
 }
 
@@ -68,7 +70,7 @@ async fn try_once(
     let close = CancellationToken::new();
     let (incoming, mut came) = mpsc::channel(1);
     let (_no_acks, mut acks) = watch::channel((SessionId(0), 0));
-    let wiring = ConnectionHandles {
+    let handles = ConnectionHandles {
         id: SessionId(1),
         incoming: &incoming,
         acks: &mut acks,
@@ -79,15 +81,15 @@ async fn try_once(
         grace: Duration::ZERO,
         ending: &CancellationToken::new(),
         is_confirmed: &mut false,
-        // A browser leaves by itself, when it has seen all.
+        // A browser disconnects by itself after the last message.
         on_subscribed: &|| {
             if reach == SessionMode::Login {
                 close.cancel()
             }
         },
     };
-    let carried = connection::run_session(session, stream, wiring);
-    tokio::pin!(carried);
+    let running = connection::run_session(session, stream, handles);
+    tokio::pin!(running);
     let mut see_all = |incoming| {
         if let Incoming::Messages(messages) = incoming {
             messages.into_iter().for_each(&mut *see);
@@ -95,7 +97,7 @@ async fn try_once(
     };
     let outcome = loop {
         tokio::select! {
-            outcome = &mut carried => break outcome,
+            outcome = &mut running => break outcome,
             Some(incoming) = came.recv() => see_all(incoming),
         }
     };

@@ -1,4 +1,4 @@
-//! `[source]`: as written ([`SourceConfig`]) and as checked ([`SourceSettings`]).
+//! Defines the `[source]` table, as written ([`SourceConfig`]) and as validated ([`SourceSettings`]).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -158,16 +158,16 @@ pub enum Protocol {
     OpenWire,
 }
 
-/// One address of the broker.
+/// One address at which the broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Host name or address, without brackets.
+    /// Host name or IP address, without brackets.
     pub host: String,
-    /// TCP port.
+    /// TCP port of the broker, 1 to 65535.
     pub port: u16,
-    /// What is spoken there.
+    /// The protocol that the broker uses at this address.
     pub protocol: Protocol,
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
@@ -186,52 +186,52 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The checked settings of one subscription.
+/// The validated settings of one subscription to one queue.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// At least one.
+    /// Addresses of the broker, at least one, tried in turn.
     pub endpoints: Vec<Endpoint>,
-    /// The login.
+    /// The user name for the login.
     pub username: String,
-    /// Its password.
+    /// The password, read again for each login if it is in a file.
     pub password: Secret,
-    /// AtData's namespace.
+    /// The namespace that AtData has given.
     pub namespace: String,
-    /// The destination id, with the sink's suffix where sinks are mirrored.
+    /// The destination id, with the sink's suffix if isolation is `mirror`.
     pub destination_id: String,
-    /// The client id, STOMP's and OpenWire's.
+    /// The client id, the same for STOMP and OpenWire.
     pub connection_id: String,
-    /// Events un-acked at most.
+    /// The most events that may be unacknowledged, 1 to 20000.
     pub prefetch: u32,
-    /// Announced both ways; `None` is off.
+    /// The interval announced for both directions; `None` switches heart-beats off.
     pub heart_beat: Option<Duration>,
-    /// Shared or strict.
+    /// Whether replicas share the events or stand by.
     pub ordering: Ordering,
     /// STOMP's `host` header; `None` for the host in the first URL.
     pub virtual_host: Option<String>,
-    /// Bytes.
+    /// The largest body accepted, in bytes.
     pub max_body: usize,
-    /// Headers of one STOMP frame.
+    /// The most headers that one STOMP frame may have.
     pub max_headers: usize,
-    /// Bytes in one STOMP header, or besides the body of an OpenWire message.
+    /// The most bytes in one STOMP header, or in all of an OpenWire message except its body.
     pub max_header_size: usize,
-    /// For connecting, logging in, subscribing, each.
+    /// The longest time for each of connecting, logging in and subscribing.
     pub connect_timeout: Duration,
-    /// `None` is off.
+    /// Reconnects after this long without a message; `None` never does.
     pub idle_reconnect: Option<Duration>,
-    /// Between tries.
+    /// How the waits between connection attempts grow.
     pub backoff: BackoffConfig,
-    /// What TLS trusts and shows.
+    /// Which certificates TLS trusts and presents.
     pub tls: SourceTlsConfig,
 }
 
 impl SourceSettings {
-    /// The option that names the broker.
+    /// Returns the name of the option that holds the address: `source.url` or `source.urls`.
     pub fn address_option(&self) -> &'static str {
         if self.endpoints.len() > 1 { "source.urls" } else { "source.url" }
     }
 
-    /// What TLS uses, and the options that name it.
+    /// Returns the TLS options, with the option names for error messages.
     pub fn tls_options(&self) -> TlsOptions {
         TlsOptions {
             table: "source.tls".to_owned(),
@@ -242,7 +242,7 @@ impl SourceSettings {
         }
     }
 
-    /// The queue's name: `<destination id>.RTO.<namespace>`.
+    /// Returns the name of the queue: `<destination id>.RTO.<namespace>`.
     pub fn queue(&self) -> String {
         format!("{}.RTO.{}", self.destination_id, self.namespace)
     }

@@ -1,6 +1,6 @@
-//! One connection to a broker: a socket, the session it carries, and nothing that waits for a sink (I7).
+//! Runs one connection to a broker: a socket and its session. Nothing here waits for a sink (I7).
 //!
-//! Messages go to the pump through a bounded channel. While it is full, or the budget is used up, the
+//! Messages go to the dispatcher through a bounded channel. While it is full, or the budget is used up, the
 //! socket is not read; heart-beats and acknowledgements go on all the same.
 
 use std::collections::VecDeque;
@@ -26,15 +26,15 @@ use crate::protocol_guess::{FirstBytes, Remembering};
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::tls::{self, TlsError};
 
-/// How long the broker may take to let go of a connection that ends in trouble.
-const PARTING: Duration = Duration::from_secs(2);
+/// How long the broker may take to close a connection that ends with an error.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connected socket, with or without TLS.
 pub trait BrokerStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> BrokerStream for S {}
 
-/// Connects to `endpoint`, each step within the time that the settings give. What is read first from the stream
-/// will be in `first`, too.
+/// Connects to `endpoint`; each step must finish within `settings.connect_timeout`. `first` records the first
+/// bytes that the stream delivers.
 ///
 /// # Errors
 /// Unreachable, or TLS failed.
@@ -68,7 +68,7 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     SockRef::from(tcp).set_tcp_keepalive(&probes)
 }
 
-/// What a connection needs from the link.
+/// What a connection needs from the supervisor.
 pub(super) struct ConnectionHandles<'a> {
     pub(super) id: SessionId,
     pub(super) incoming: &'a mpsc::Sender<Incoming>,
@@ -76,31 +76,31 @@ pub(super) struct ConnectionHandles<'a> {
     pub(super) close: &'a CancellationToken,
     pub(super) budget: &'a Budget,
     pub(super) counters: &'a SubscriptionCounters,
-    /// The id of the last message that came, over this connection or one before it; empty if none has.
+    /// The id of the last message received over this connection or an earlier one; empty if there is none.
     pub(super) last_message: &'a mut String,
     /// How long messages received before an error may take to be settled and acknowledged.
     pub(super) grace: Duration,
     /// Called once the broker has confirmed the subscription.
     pub(super) on_subscribed: &'a (dyn Fn() + Sync),
-    /// Cancelled once the session is to end, which may wait for what it has brought.
+    /// Cancelled once the session is going to end. The session may still wait until its messages are settled.
     pub(super) ending: &'a CancellationToken,
     /// Set at the end: whether the broker knows every acknowledgement of this session.
     pub(super) is_confirmed: &'a mut bool,
 }
 
-/// Carries `session` over `stream` until it is closed on our wish (`Ok`) or ends in trouble.
+/// Runs `session` over `stream` until we close it (`Ok`) or it ends with an error.
 ///
 /// # Errors
-/// What ended it.
+/// The reason why it ended.
 pub(super) async fn run_session(
     session: Box<dyn Session>,
     stream: Box<dyn BrokerStream>,
-    wiring: ConnectionHandles<'_>,
+    handles: ConnectionHandles<'_>,
 ) -> Result<(), SourceError> {
     let (read, write) = split(stream);
     let mut connection = BrokerConnection {
         session,
-        wiring,
+        handles,
         read,
         write,
         writing: Vec::new(),
@@ -116,39 +116,40 @@ pub(super) async fn run_session(
         acked: 0,
         said: 0,
         counted: 0,
-        goodbye: false,
+        disconnected: false,
     };
     connection.run().await
 }
 
 struct BrokerConnection<'a> {
     session: Box<dyn Session>,
-    wiring: ConnectionHandles<'a>,
+    handles: ConnectionHandles<'a>,
     read: ReadHalf<Box<dyn BrokerStream>>,
     write: WriteHalf<Box<dyn BrokerStream>>,
     writing: Vec<u8>,
     written: usize,
     unflushed: bool,
-    /// What the pump has not had room for yet; while there is any, nothing is read.
+    /// What the dispatcher had no room for yet. While there is any, nothing is read.
     pending: VecDeque<Incoming>,
-    /// Messages may come.
+    /// The broker has confirmed the subscription, so messages may come.
     subscribed: bool,
-    /// Messages have come.
+    /// At least one message has come.
     brought: bool,
-    /// The session has not gone through all that was read yet.
+    /// The session has not processed all that was read yet.
     unread: bool,
     closing: bool,
-    /// The trouble that ends this session, and when at the latest.
+    /// The error that ends this session, and the latest time to end it.
     ending: Option<(SourceError, Instant)>,
-    /// The positions of the last message that the pump was handed, and that it has acknowledged.
+    /// Positions of the last message sent to the dispatcher (`handed`) and of the last one acknowledged by
+    /// it.
     handed: u64,
     acked: u64,
-    /// Up to where the broker knows what is acknowledged when it has read what is being written.
+    /// The position that the broker knows as acknowledged when it has read what is being written.
     said: u64,
-    /// Up to where it has counted as acknowledged.
+    /// The position up to which messages are counted as acknowledged.
     counted: u64,
-    /// The broker has confirmed our goodbye.
-    goodbye: bool,
+    /// The broker has confirmed the disconnect.
+    disconnected: bool,
 }
 
 impl BrokerConnection<'_> {
@@ -158,19 +159,20 @@ impl BrokerConnection<'_> {
             if let Some(outcome) = self.finished() {
                 match outcome {
                     Ok(()) => {
-                        *self.wiring.is_confirmed = true;
+                        *self.handles.is_confirmed = true;
                         self.flush_after_disconnect().await;
                     }
                     Err(_) => {
                         let is_settled = self.session.outstanding() == 0;
-                        *self.wiring.is_confirmed = self.disconnect().await && is_settled;
+                        *self.handles.is_confirmed = self.disconnect().await && is_settled;
                     }
                 }
                 return outcome;
             }
-            // Until messages may come, the broker's answers must be heard whatever else is on the way.
-            let full = self.subscribed && !self.wiring.budget.has_room();
-            // While closing everything is read and discarded, until the broker has confirmed it.
+            // Before messages may come, the broker's answers must be read, even if other sessions have used
+            // up the budget.
+            let full = self.subscribed && !self.handles.budget.has_room();
+            // While closing, everything is read and discarded until the broker has confirmed the disconnect.
             let taking = self.ending.is_none() && (self.closing || (self.pending.is_empty() && !full));
             let reading = taking && !self.unread;
             self.session.reading(Instant::now(), reading);
@@ -178,18 +180,19 @@ impl BrokerConnection<'_> {
             let ends = self.ending.as_ref().map(|(_, ends)| *ends);
             let deadline =
                 ends.into_iter().chain([self.session.deadline()]).min().unwrap_or_else(Instant::now);
-            // Every arm is cancel-safe, and none waits inside: what finishes comes before what starts.
+            // Every arm is cancel-safe, and none waits inside. The order of the arms prefers work that
+            // finishes something to work that starts something.
             tokio::select! {
                 biased;
-                changed = self.wiring.acks.changed() => match changed {
+                changed = self.handles.acks.changed() => match changed {
                     Ok(()) => self.ack(),
                     Err(_) => return Err(abandoned()),
                 },
-                () = self.wiring.close.cancelled(), if !self.closing => self.close(),
+                () = self.handles.close.cancelled(), if !self.closing => self.close(),
                 sent = send(&mut self.write, &self.writing[self.written..]), if writes || self.unflushed => {
                     self.sent(sent, writes)?;
                 }
-                room = self.wiring.incoming.reserve(), if !self.pending.is_empty() => match room {
+                room = self.handles.incoming.reserve(), if !self.pending.is_empty() => match room {
                     Ok(room) => if let Some(incoming) = self.pending.pop_front() {
                         if let Incoming::Messages(messages) = &incoming {
                             self.handed += messages.len() as u64;
@@ -198,36 +201,38 @@ impl BrokerConnection<'_> {
                     },
                     Err(_) => return Err(abandoned()),
                 },
-                // With nothing on the way but what is unread, only reading on can make room.
+                // If the unprocessed bytes are all that is left, only processing them can free room in the
+                // budget.
                 () = ready(()), if self.unread && (taking || self.is_idle()) => self.advance()?,
                 read = self.read.read_buf(self.session.input()), if reading => self.read(read)?,
-                () = self.wiring.budget.room(), if full && !self.closing && self.ending.is_none() => {}
+                () = self.handles.budget.room(), if full && !self.closing && self.ending.is_none() => {}
                 () = sleep_until(deadline) => self.tick()?,
             }
         }
     }
 
-    /// Whether this session is over, and how.
+    /// Returns the outcome if this session is over.
     fn finished(&mut self) -> Option<Result<(), SourceError>> {
-        if self.goodbye {
+        if self.disconnected {
             return Some(Ok(()));
         }
         let (_, ends) = self.ending.as_ref()?;
         let settled = self.session.outstanding() == 0 && self.pending.is_empty();
         let sent = self.written == self.writing.len() && !self.unflushed;
         if (settled && sent) || Instant::now() >= *ends {
-            return self.ending.take().map(|(trouble, _)| Err(trouble));
+            return self.ending.take().map(|(error, _)| Err(error));
         }
         None
     }
 
-    /// Leaves in such a way that the broker reads the last acknowledgement: a socket that is closed while
-    /// bytes wait in it is reset, and a reset throws away what the other side has not read yet.
-    /// Whether the broker has closed its side, in time: then it has read everything.
+    /// Closes the socket in such a way that the broker reads the last acknowledgement. A socket that is
+    /// closed while unread bytes wait in it is reset, and a reset discards what the other side has not read
+    /// yet.
+    /// Returns whether the broker closed its side in time: then it has read everything.
     async fn disconnect(&mut self) -> bool {
         self.session.close(Instant::now(), self.handed);
         let mut rest = self.unsent();
-        let parting = async {
+        let disconnecting = async {
             self.write.write_all(&rest).await?;
             self.write.shutdown().await?;
             loop {
@@ -238,21 +243,21 @@ impl BrokerConnection<'_> {
                 }
             }
         };
-        // One that does not let go in time is dropped all the same: what it has not read comes again.
-        timeout(PARTING, parting).await.is_ok_and(|closed| closed.is_ok())
+        // A broker that does not close in time is dropped all the same: what it has not read comes again.
+        timeout(DISCONNECT_TIMEOUT, disconnecting).await.is_ok_and(|closed| closed.is_ok())
     }
 
-    /// What the session says once its goodbye is confirmed; nothing depends on it.
+    /// Sends what the session still writes after its disconnect is confirmed. Nothing depends on it.
     async fn flush_after_disconnect(&mut self) {
         let rest = self.unsent();
         let said = async {
             self.write.write_all(&rest).await?;
             self.write.flush().await
         };
-        let _said = timeout(PARTING, said).await;
+        let _said = timeout(DISCONNECT_TIMEOUT, said).await;
     }
 
-    /// What the session says next waits there until the broker has taken what it said before.
+    /// Takes the session's next output only after the broker has taken the previous one.
     fn gather_output(&mut self) {
         if self.written == self.writing.len() {
             self.count_acked();
@@ -266,13 +271,13 @@ impl BrokerConnection<'_> {
         }
     }
 
-    /// Counts only what the broker can know of.
+    /// Counts only acknowledgements that the broker can know of.
     fn count_acked(&mut self) {
-        self.wiring.counters.acked.add(self.said.saturating_sub(self.counted));
+        self.handles.counters.acked.add(self.said.saturating_sub(self.counted));
         self.counted = self.counted.max(self.said);
     }
 
-    /// All that the broker has not taken.
+    /// Takes all bytes that the broker has not taken.
     fn unsent(&mut self) -> Vec<u8> {
         let mut rest = self.writing.split_off(self.written);
         self.session.take_output(&mut rest);
@@ -280,8 +285,8 @@ impl BrokerConnection<'_> {
     }
 
     fn ack(&mut self) {
-        let (id, through) = *self.wiring.acks.borrow_and_update();
-        if id == self.wiring.id && !self.closing && through > self.acked {
+        let (id, through) = *self.handles.acks.borrow_and_update();
+        if id == self.handles.id && !self.closing && through > self.acked {
             self.session.ack(Instant::now(), through);
             self.acked = through;
         }
@@ -291,7 +296,7 @@ impl BrokerConnection<'_> {
         self.ack();
         self.closing = true;
         self.pending.clear();
-        // Whoever closes has settled what it took; the rest of what was handed over it has discarded.
+        // The caller of `close` has settled what it took; it discards the other messages that it received.
         self.session.close(Instant::now(), self.acked);
     }
 
@@ -317,21 +322,22 @@ impl BrokerConnection<'_> {
         let outcome = self.session.advance(Instant::now(), &mut progress);
         if let Some(last) = progress.messages.last() {
             self.brought = true;
-            self.wiring.last_message.clear();
-            self.wiring.last_message.push_str(&String::from_utf8_lossy(&last.id));
+            self.handles.last_message.clear();
+            self.handles.last_message.push_str(&String::from_utf8_lossy(&last.id));
         }
         self.take(progress);
-        outcome.or_else(|trouble| self.end(self.blame(trouble)))
+        outcome.or_else(|error| self.end(self.blame(error)))
     }
 
-    /// Names the message that came before the trouble. What can't be understood may be the very next one, also over
-    /// a new connection; what the broker complains of may be one that came over this connection.
-    fn blame(&self, trouble: SourceError) -> SourceError {
-        let may_be_to_blame = match trouble {
+    /// Adds to the error the message that came before it. If the bytes can't be understood, the very next
+    /// message may be the cause, also over a new connection. If the broker reports an error, the cause may be
+    /// a message that came over this connection.
+    fn blame(&self, error: SourceError) -> SourceError {
+        let may_be_to_blame = match error {
             SourceError::Broker { .. } => self.brought,
             _ => self.subscribed,
         };
-        if may_be_to_blame { trouble.after(self.wiring.last_message) } else { trouble }
+        if may_be_to_blame { error.after(self.handles.last_message) } else { error }
     }
 
     fn is_idle(&self) -> bool {
@@ -339,16 +345,16 @@ impl BrokerConnection<'_> {
     }
 
     fn take(&mut self, progress: Progress) {
-        self.goodbye |= progress.closed;
+        self.disconnected |= progress.closed;
         self.unread = progress.unread;
         if progress.subscribed {
             self.subscribed = true;
-            (self.wiring.on_subscribed)();
-            self.pending.push_back(Incoming::Session(self.wiring.id));
+            (self.handles.on_subscribed)();
+            self.pending.push_back(Incoming::Session(self.handles.id));
         }
         if !progress.messages.is_empty() {
-            self.wiring.counters.received.add(progress.messages.len() as u64);
-            self.wiring.counters.repaired.add(progress.repaired);
+            self.handles.counters.received.add(progress.messages.len() as u64);
+            self.handles.counters.repaired.add(progress.repaired);
             self.pending.push_back(Incoming::Messages(progress.messages));
         }
     }
@@ -357,7 +363,7 @@ impl BrokerConnection<'_> {
         let outcome = self.session.tick(Instant::now());
         match (outcome, self.ending.take()) {
             (Err(_), Some((first, _))) => Err(first),
-            (Err(trouble), None) => self.end(trouble),
+            (Err(error), None) => self.end(error),
             (Ok(()), ending) => {
                 self.ending = ending;
                 Ok(())
@@ -365,19 +371,19 @@ impl BrokerConnection<'_> {
         }
     }
 
-    /// Ends the session: at once, or, where the connection still carries acknowledgements, when the
-    /// messages received before are settled as far as they can be (D2).
-    fn end(&mut self, trouble: SourceError) -> Result<(), SourceError> {
-        if self.closing || !trouble.leaves_the_connection_open() {
-            return Err(trouble);
+    /// Ends the session. If the connection can still carry acknowledgements, it first waits until the
+    /// messages received before are settled as far as they can be (D2); otherwise it ends at once.
+    fn end(&mut self, error: SourceError) -> Result<(), SourceError> {
+        if self.closing || !error.leaves_the_connection_open() {
+            return Err(error);
         }
-        self.ending = Some((trouble, Instant::now() + self.wiring.grace));
-        self.wiring.ending.cancel();
+        self.ending = Some((error, Instant::now() + self.handles.grace));
+        self.handles.ending.cancel();
         Ok(())
     }
 }
 
-/// Writes some of `bytes`, or flushes where there are none. Cancel-safe: it awaits one of the two, once.
+/// Writes some of `bytes`, or flushes if there are none. Cancel-safe: it awaits one of the two, once.
 async fn send(write: &mut WriteHalf<Box<dyn BrokerStream>>, bytes: &[u8]) -> io::Result<usize> {
     if bytes.is_empty() { write.flush().await.map(|()| 0) } else { write.write(bytes).await }
 }

@@ -1,4 +1,4 @@
-//! Of a connection, with sessions that do what the test says.
+//! Tests a connection with sessions that follow a script.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::budget::Budget;
 use crate::event::{Message, SessionId};
 use crate::telemetry::counters::SubscriptionCounters;
 
-/// The trouble after a session that has read a byte and nothing else.
-async fn after(trouble: SourceError, subscribed: bool, last_message: &str) -> SourceError {
+/// Returns the error after a session that has read one byte and nothing else.
+async fn after(error: SourceError, subscribed: bool, last_message: &str) -> SourceError {
     let (ours, mut broker) = duplex(1 << 10);
     broker.write_all(b"?").await.unwrap();
     broker.shutdown().await.unwrap();
     let (incoming, _messages) = mpsc::channel(4);
     let (_acks, mut acked) = watch::channel((SessionId(0), 0));
-    let wiring = ConnectionHandles {
+    let handles = ConnectionHandles {
         id: SessionId(1),
         incoming: &incoming,
         acks: &mut acked,
@@ -37,8 +37,8 @@ async fn after(trouble: SourceError, subscribed: bool, last_message: &str) -> So
         is_confirmed: &mut false,
     };
     let brings = Progress { subscribed, ..Progress::default() };
-    let session = Scripted::new([(brings, Err(trouble))], None);
-    run_session(session, Box::new(ours), wiring).await.unwrap_err()
+    let session = Scripted::new([(brings, Err(error))], None);
+    run_session(session, Box::new(ours), handles).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -52,8 +52,8 @@ async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() 
     assert_eq!(after(complaint, true, "7").await.suspect(), None, "no message has come");
 }
 
-/// A session that has stopped in the middle, since the room is used up, goes on once the messages that came before
-/// are acknowledged; or at once, if only what it has not gone through itself takes the room.
+/// A session stops in the middle when the budget is used up. It goes on once the messages that came before
+/// are acknowledged. If only its own unprocessed bytes use up the budget, it goes on at once.
 #[tokio::test(start_paused = true)]
 async fn what_is_unread_waits_for_room_and_never_for_itself() {
     for first_brings_a_message in [true, false] {
@@ -74,7 +74,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
         let (incoming, mut messages) = mpsc::channel(4);
         let (acks, mut acked) = watch::channel((SessionId(0), 0));
         let close = CancellationToken::new();
-        let pump = async {
+        let dispatcher = async {
             assert!(matches!(messages.recv().await, Some(Incoming::Session(_))));
             if first_brings_a_message {
                 let first = messages.recv().await;
@@ -87,7 +87,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             assert!(matches!(&second, Some(Incoming::Messages(came)) if came[0].id == "2"));
             drop(messages);
         };
-        let wiring = ConnectionHandles {
+        let handles = ConnectionHandles {
             id: SessionId(1),
             incoming: &incoming,
             acks: &mut acked,
@@ -100,19 +100,19 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             ending: &CancellationToken::new(),
             is_confirmed: &mut false,
         };
-        let carried = run_session(session, Box::new(ours), wiring);
+        let running = run_session(session, Box::new(ours), handles);
         tokio::select! {
-            ended = carried => panic!("{ended:?}"),
-            came = timeout(Duration::from_secs(30), pump) => came.expect("the session stands still"),
+            ended = running => panic!("{ended:?}"),
+            came = timeout(Duration::from_secs(30), dispatcher) => came.expect("the session stands still"),
         }
     }
 }
 
-/// The time passes only while nobody has anything to do: the broker is never late.
+/// The paused clock moves only while no task has work to do, so the broker is never late.
 #[tokio::test(start_paused = true)]
 async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
     let (ours, broker) = duplex(1 << 10);
-    let carried = tokio::spawn(async move {
+    let running = tokio::spawn(async move {
         let (incoming, mut messages) = mpsc::channel(4);
         let (acks, mut acked) = watch::channel((SessionId(0), 0));
         let settles = tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             acks.send_replace((SessionId(1), 1));
             acks.closed().await;
         });
-        let wiring = ConnectionHandles {
+        let handles = ConnectionHandles {
             id: SessionId(1),
             incoming: &incoming,
             acks: &mut acked,
@@ -134,15 +134,15 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             is_confirmed: &mut false,
         };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
-        let trouble =
+        let error =
             SourceError::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
-        let session = Scripted::new([(brings, Err(trouble))], None);
-        let outcome = run_session(session, Box::new(ours), wiring).await;
+        let session = Scripted::new([(brings, Err(error))], None);
+        let outcome = run_session(session, Box::new(ours), handles).await;
         drop(acked);
         settles.await.unwrap();
         outcome
     });
-    // Far more than fits: the rest is still under way when the session ends.
+    // Far more than fits: the rest is still on the way when the session ends.
     let (mut reads, mut writes) = split(broker);
     let unread = tokio::spawn(async move {
         writes.write_all(&[0; 100 << 10]).await.unwrap();
@@ -152,7 +152,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
     reads.read_to_string(&mut heard).await.unwrap();
     assert_eq!(heard, "ack goodbye after 1");
     let writes = unread.await.unwrap();
-    assert!(!carried.is_finished(), "it has left before the broker has let go");
+    assert!(!running.is_finished(), "it has left before the broker has let go");
     drop((reads, writes));
-    assert!(matches!(carried.await.unwrap(), Err(SourceError::BodyTooLarge { .. })));
+    assert!(matches!(running.await.unwrap(), Err(SourceError::BodyTooLarge { .. })));
 }

@@ -1,155 +1,155 @@
-//! Why a session could not begin or has ended, and what to do about it.
+//! Lists the reasons why a session could not begin or has ended, and decides when to retry.
 
 use crate::display::one_line;
 use crate::source::config::Endpoint;
 use crate::tls::TlsError;
 
-/// How the link goes on after trouble.
+/// How long the supervisor waits after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// After the usual back-off.
+    /// Retry after the usual back-off.
     Soon,
-    /// After 30 to 60 seconds: only a person can help, and brokers lock accounts that hammer.
+    /// Retry after 30 to 60 seconds: only a person can help, and brokers lock accounts that retry too often.
     Slowly,
 }
 
-/// What ended a session or kept it from beginning. The text is one line for people; [`Trouble::label`] is
+/// An error that ended a session or prevented it. The text is one line for people; [`SourceError::label`] is
 /// the short fixed word for metrics.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Name not resolved, nothing listening, no route.
+    /// The name was not resolved, nothing listens, or there is no route.
     #[error("can't reach {endpoint}: {detail}; check source.url and the network")]
     Unreachable {
-        /// Where to.
+        /// The address that was tried.
         endpoint: Endpoint,
-        /// The system's words.
+        /// The error text of the operating system.
         detail: String,
     },
-    /// Certificate or handshake.
+    /// The certificate or the TLS handshake failed.
     #[error("TLS with {endpoint} failed: {error}")]
     Tls {
-        /// Where to.
+        /// The address that was tried.
         endpoint: Endpoint,
-        /// Why, and what to do.
+        /// The reason, and what to do about it.
         error: TlsError,
     },
-    /// The same after the handshake, as we see it.
+    /// A TLS failure that shows only after the handshake, as we see it.
     #[error("the broker refused the TLS connection: {0}")]
     TlsRefused(TlsError),
-    /// Something else listens there, or the same otherwise.
+    /// Another protocol listens there, or the same protocol with other TLS use.
     #[error("{0}")]
     WrongPort(String),
-    /// The trouble of a session in which nothing came, not even a wrong answer.
+    /// The error of a session that received nothing, not even a wrong answer.
     #[error("{trouble}; nothing at all came from {address}: if that lasts, see whether it is {expected}")]
     Unanswered {
-        /// How it showed.
+        /// The error that ended the session.
         trouble: Box<SourceError>,
-        /// Host and port.
+        /// Host and port of the broker.
         address: String,
-        /// Which port it should be, and which option says so.
+        /// The port that it should be, and the option that says so.
         expected: String,
     },
-    /// No answer in time.
+    /// The broker did not answer in time.
     #[error("the broker did not answer {what} within {seconds} s")]
     Timeout {
-        /// What was asked.
+        /// The step that was not answered.
         what: &'static str,
-        /// How long was waited.
+        /// The time waited, in seconds.
         seconds: u64,
     },
-    /// Wrong username or password.
+    /// Wrong username or password; holds the broker's message.
     #[error("the broker refused the login: {0:?}; check source.username and source.password")]
     Credentials(String),
-    /// Logged in, but may not read the queue.
+    /// The login succeeded, but the user may not read the queue.
     #[error(
         "the broker refused to let this user read the queue: {0:?}; check source.namespace and \
          source.destination_id, and ask AtData whether the user may read this namespace \
          (a refused ActiveMQ.Advisory topic is the broker's own bookkeeping for a new queue)"
     )]
     NotAuthorized(String),
-    /// The broker has no virtual host of that name, or keeps this user out of it.
+    /// The broker has no virtual host of that name, or the user may not use it.
     #[error(
         "the broker refused the virtual host: {0:?}; set source.virtual_host to the one that AtData tells"
     )]
     VirtualHost(String),
-    /// The client id is taken: by our own dead session, or by somebody else.
+    /// The client id is in use, by our own dead session or by another client.
     #[error(
         "the connection id is still in use, from {}; if that is this process's own earlier connection \
          the broker lets it go soon, otherwise give each process a source.connection_id of its own",
         one_line(peer)
     )]
     AlreadyConnected {
-        /// Who holds it, in the broker's words.
+        /// The client that holds it, in the broker's words.
         peer: String,
     },
-    /// Any other error that it reports.
+    /// Any other error that the broker reports.
     #[error("the broker reported an error: {message:?}")]
     Broker {
-        /// Its words.
+        /// The broker's message, at most 500 characters.
         message: String,
-        /// What may be to blame.
+        /// The message that may have caused it.
         suspect: Option<Suspect>,
     },
-    /// Nothing heard for twice the heart-beat.
+    /// Nothing heard for twice the heart-beat; holds the seconds.
     #[error("nothing heard from the broker for {0} s, twice the heart-beat")]
     Silent(u64),
-    /// Nothing received for so long that the subscription may be dead.
+    /// Nothing received for this many seconds, so that the subscription may be dead.
     #[error("no event for {0} s; connecting anew in case the broker has dropped the subscription")]
     Idle(u64),
-    /// After late acknowledgements the broker still had the consumer; it is made anew, since it had to be removed to
-    /// know that.
+    /// After late acknowledgements the broker still had the consumer. The session had to remove the consumer
+    /// to find that out, so it subscribes again.
     #[error("acknowledgements were late; the subscription was still there and is made anew")]
     Renewal,
-    /// The broker has removed the consumer: slow ones are, where its policy says so.
+    /// The broker has removed the consumer. It does that to slow consumers if its policy says so.
     #[error("the broker has taken the subscription away, as some do when acknowledgements are late")]
     ConsumerClosed,
-    /// End of stream, or the system's error.
+    /// End of stream, or an error of the operating system.
     #[error("the connection was closed: {}", one_line(.0))]
     Closed(String),
-    /// Not the protocol.
+    /// The received bytes do not follow the protocol.
     #[error("the broker sent something that can't be understood: {}{}{}", one_line(detail), place(suspect.as_ref()), also(*remedy))]
     Protocol {
-        /// What.
+        /// The rule that the bytes break.
         detail: String,
-        /// What may be to blame.
+        /// The message that may have caused it.
         suspect: Option<Suspect>,
-        /// What its reader can do about it.
+        /// What the operator can do about it.
         remedy: Option<&'static str>,
     },
-    /// Larger than `source.max_body` or `source.max_header_size`.
+    /// A message is larger than `source.max_body` or `source.max_header_size`.
     #[error("message {} is too large: {detail}; {remedy}", one_line(message_id))]
     BodyTooLarge {
-        /// How large.
+        /// Its size and the limit, in bytes.
         detail: String,
-        /// Which message.
+        /// The id of the message.
         message_id: String,
-        /// What its reader can do about it.
+        /// What the operator can do about it.
         remedy: &'static str,
     },
-    /// The same message ended several sessions.
+    /// The same message has ended several sessions in a row.
     #[error(
         "{suspect} has ended {sessions} sessions in a row and stays in the queue: {}; {}",
         one_line(detail),
         remedy.map_or("ask AtData to remove it".into(), |remedy| format!("{remedy}; or ask AtData to remove it"))
     )]
     Poison {
-        /// What is to blame.
+        /// The message that causes it.
         suspect: Suspect,
-        /// How many sessions.
+        /// The number of sessions that it ended in a row.
         sessions: u32,
-        /// What happened last.
+        /// The error text of the last session.
         detail: String,
-        /// What its reader can do about it.
+        /// What the operator can do about it.
         remedy: Option<&'static str>,
     },
 }
 
-/// `suspect` as a part of a text.
+/// Returns `suspect` in parentheses, for the middle of a text.
 fn place(suspect: Option<&Suspect>) -> String {
     suspect.map_or_else(String::new, |suspect| format!(" ({suspect})"))
 }
 
-/// `remedy` as the end of a text.
+/// Returns `remedy` for the end of a text.
 fn also(remedy: Option<&'static str>) -> String {
     remedy.map_or_else(String::new, |remedy| format!("; {remedy}"))
 }
@@ -157,18 +157,18 @@ fn also(remedy: Option<&'static str>) -> String {
 /// The message that may have ended a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Suspect {
-    /// The trouble is in the message with this id.
+    /// The error is in the message with this id.
     #[error("message {}", one_line(.0))]
     Itself(String),
-    /// The trouble came next after the message with this id.
+    /// The error came directly after the message with this id.
     #[error("what comes after message {}", one_line(.0))]
     After(String),
-    /// The trouble came before any message.
+    /// The error came before any message.
     #[error("the first message of the queue")]
     First,
 }
 
-/// What brokers say of a login that they refuse: ActiveMQ, RabbitMQ, Artemis.
+/// Parts of the messages with which brokers refuse a login: ActiveMQ, RabbitMQ, Artemis.
 const OF_LOGINS: [&str; 6] = [
     "password is invalid",
     "User name [",
@@ -178,23 +178,24 @@ const OF_LOGINS: [&str; 6] = [
     "Unable to validate user",
 ];
 
-/// What they say of a right that is missing, in the same order.
+/// Parts of their messages about a missing permission, in the same order.
 const OF_RIGHTS: [&str; 3] = ["is not authorized to", "ACCESS_REFUSED", "does not have permission"];
 
-/// What RabbitMQ and Artemis say of a virtual host.
+/// Parts of the messages of RabbitMQ and Artemis about a virtual host.
 const OF_VIRTUAL_HOSTS: [&str; 3] = ["Virtual host", "virtual host", "match server host"];
 
-/// So many characters of the broker's words are kept.
+/// The most characters kept of a broker's message.
 const LONGEST_WORDS: usize = 500;
 
 impl SourceError {
-    /// What can't be understood, in the message of that id if it is known.
+    /// Makes the error for bytes that can't be understood; `message_id` is the message they belong to, if
+    /// known.
     pub fn protocol(detail: impl Into<String>, message_id: Option<String>) -> Self {
         Self::Protocol { detail: detail.into(), suspect: message_id.map(Suspect::Itself), remedy: None }
     }
 
-    /// What `words` of the broker mean, the same in every protocol. `logging_in`: it has not confirmed the
-    /// login yet.
+    /// Classifies the message `words` of a broker, the same in every protocol. `logging_in`: the broker has
+    /// not confirmed the login yet.
     pub fn from_broker(words: &str, logging_in: bool) -> Self {
         let message: String = one_line(words).chars().take(LONGEST_WORDS).collect();
         if let Some((_, peer)) = message.split_once("already connected from ") {
@@ -213,7 +214,7 @@ impl SourceError {
         Self::Broker { message, suspect: None }
     }
 
-    /// A short fixed word.
+    /// Returns the short fixed word for metrics.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
@@ -237,7 +238,7 @@ impl SourceError {
         }
     }
 
-    /// When to try again.
+    /// Returns how long to wait before the next attempt.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Tls { error, .. } | Self::TlsRefused(error) if error.needs_operator() => Retry::Slowly,
@@ -251,7 +252,7 @@ impl SourceError {
         }
     }
 
-    /// The message that may be to blame.
+    /// Returns the message that may have caused the error.
     pub fn suspect(&self) -> Option<&Suspect> {
         match self {
             Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } => suspect.as_ref(),
@@ -259,8 +260,8 @@ impl SourceError {
         }
     }
 
-    /// The same, which came next after the message of that id, or before any if it is empty: blames what came
-    /// there, if a message may be to blame and none is known.
+    /// Adds that the error came directly after the message with this id, or before any message if the id is
+    /// empty. Changes only errors that a message may cause, and only while no message is named.
     pub fn after(mut self, message_id: &str) -> Self {
         if let Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } = &mut self {
             suspect.get_or_insert_with(|| match message_id {
@@ -271,12 +272,12 @@ impl SourceError {
         self
     }
 
-    /// Whether a message of the queue may have brought it, so that it comes again with the message.
+    /// Whether a message of the queue may have caused it, so that the error comes again with the message.
     pub fn comes_with_a_message(&self) -> bool {
         self.suspect().is_some() || matches!(self, Self::BodyTooLarge { .. })
     }
 
-    /// What its reader can do about it, and its text without that and without the suspect.
+    /// Returns the advice for the operator, and the text without the advice and without the suspect.
     pub fn split_remedy(mut self) -> (Option<&'static str>, String) {
         let remedy = match &mut self {
             Self::Protocol { suspect, remedy, .. } => {
@@ -288,7 +289,7 @@ impl SourceError {
         (remedy, self.to_string())
     }
 
-    /// Whether messages received before it can still be acknowledged on this connection.
+    /// Whether messages received before the error can still be acknowledged on this connection.
     pub fn leaves_the_connection_open(&self) -> bool {
         matches!(
             self,

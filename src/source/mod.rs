@@ -1,5 +1,5 @@
-//! The contract of a source: a stream of sessions and their messages in broker order, and a way to
-//! acknowledge a prefix of a session.
+//! Defines the contract of a source: it delivers sessions and their messages in broker order, and it takes
+//! the acknowledgement of a prefix of a session.
 
 mod addresses;
 pub mod check;
@@ -22,41 +22,44 @@ use async_trait::async_trait;
 
 use crate::event::{Message, SessionId};
 
-/// What a source hands to the pump.
+/// What a source sends to the dispatcher.
 #[derive(Debug)]
 pub enum Incoming {
     /// A new session is subscribed.
     Session(SessionId),
-    /// The next messages of the current session, in broker order; whatever was ready, never empty.
+    /// The next messages of the current session, in broker order: all that were ready, at least one.
     Messages(Vec<Message>),
-    /// The session is over: everything un-acked comes again (or goes to another consumer), and its acks
-    /// are void.
+    /// The session is over. Its acknowledgements have no effect any more: the broker delivers every
+    /// unacknowledged message again, here or to another consumer.
     Lost(SessionId),
 }
 
-/// What is known of the acknowledgements when a source has ended: the worse is the greater.
+/// What is known of the acknowledgements after a source has ended. The order matters: the worse result is the
+/// greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[must_use]
 pub enum Disconnect {
-    /// The broker has processed them all, or there was no session to say goodbye to.
+    /// The broker has processed all acknowledgements, or there was no session to disconnect.
     Confirmed,
-    /// The broker has not answered: what was settled last may come again.
+    /// The broker did not answer the disconnect: the messages that were settled last may come again.
     Unconfirmed,
-    /// The last session was lost before everything taken in it was settled: that comes again.
+    /// The last session was lost before everything received in it was settled: that comes again.
     Unsettled,
 }
 
-/// Where events come from. Reconnects by itself, for ever; trouble is shown in the states, not returned.
+/// Delivers events. It reconnects by itself for ever; it reports errors in its status and does not return
+/// them.
 #[async_trait]
 pub trait Source: Send {
-    /// The next session or messages. Cancel-safe. `None` once the source is closed.
+    /// Returns the next session or messages, or `None` once the source is closed. Cancel-safe.
     async fn next(&mut self) -> Option<Incoming>;
 
-    /// Acknowledges every message of `session` up to and including position `through` (from 1, in the
-    /// order handed over). Never waits; an ack for a session that is over does nothing (I2).
+    /// Acknowledges every message of `session` up to and including position `through` (from 1, in the order
+    /// delivered). Never waits. An acknowledgement for a session that is over does nothing (I2).
     fn ack(&mut self, session: SessionId, through: u64);
 
-    /// Ends cleanly: sends the last acknowledgement, says goodbye and waits until the broker has
-    /// processed both, reading and discarding what still comes. Dropping the source instead abandons.
+    /// Ends cleanly: sends the last acknowledgement, disconnects, and waits until the broker has processed
+    /// both. Meanwhile it reads and discards incoming messages. Dropping the source instead abandons the
+    /// connection.
     async fn close(&mut self) -> Disconnect;
 }

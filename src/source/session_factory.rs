@@ -1,4 +1,4 @@
-//! Makes the session of the protocol that an address names.
+//! Makes the session for the protocol that an address names.
 
 use super::config::Protocol;
 use super::openwire::session::OpenWireSession;
@@ -6,7 +6,7 @@ use super::protocol::session::SessionMode;
 use super::stomp::session::StompSession;
 use super::supervisor::NewSession;
 
-/// Sessions that go as far as `reach`, each of the protocol that its address speaks.
+/// Returns a factory of sessions in mode `reach`. Each session uses the protocol of its address.
 pub fn new_session(reach: SessionMode) -> NewSession {
     Box::new(move |endpoint, settings, budget, now| match endpoint.protocol {
         Protocol::Stomp => Box::new(StompSession::new(settings, reach, budget, now)),

@@ -1,5 +1,5 @@
-//! Keeps a session up, whatever the protocol: connects, tries the addresses in turn, waits between tries,
-//! says in which state the source is, and hands sessions and their messages to the pump.
+//! Keeps a session running, whatever the protocol: connects, tries the addresses in turn, waits between
+//! attempts, reports the status of the source, and sends sessions and their messages to the dispatcher.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -25,49 +25,53 @@ use crate::telemetry::counters::SubscriptionCounters;
 use crate::telemetry::status::{Status, StatusReporter};
 use crate::telemetry::watchdog::LoopMark;
 
-/// Batches between connection and pump: few, since what the pump has not taken should wait in the broker.
+/// Batches between connection and dispatcher. Few, since what the dispatcher has not taken should wait in the
+/// broker.
 const QUEUE: usize = 4;
 
-/// A session that lasted so long, or that brought a message, was a success: back-off begins anew.
+/// A session that lasted this long, or that delivered a message, was a success: the back-off starts again
+/// from the beginning.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// Between tries while the broker still holds our own dead session.
+/// The longest wait between attempts while the broker still holds our own dead session.
 const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
 
-/// A session after one that a message may have ended, or that ended at once, is ready when it has lasted so long.
+/// A message may have ended the previous session, or the session ended at once. The next session is then
+/// reported as ready only after it has lasted this long.
 const PROBATION: Duration = Duration::from_secs(2);
 
-/// So many sessions ended by the same message hold the source (D2).
+/// After this many sessions ended by the same message the source is held (D2).
 const POISONED: u32 = 3;
 
-/// Makes the session that a new connection to an address carries; the protocol's only part in a link.
+/// Makes the session for a new connection to an address. Everything else in this module is the same for each
+/// protocol.
 pub type NewSession =
     Box<dyn Fn(&Endpoint, Arc<SourceSettings>, Budget, Instant) -> Box<dyn Session> + Send + Sync>;
 
-/// A source that reconnects by itself.
+/// A source that reconnects by itself, over STOMP or OpenWire.
 pub struct Supervisor {
     incoming: mpsc::Receiver<Incoming>,
     acks: watch::Sender<(SessionId, u64)>,
     close: CancellationToken,
     counters: Arc<SubscriptionCounters>,
-    /// Until its end was waited for.
+    /// `None` once [`Source::close`] has waited for its end.
     task: Option<AbortOnDropHandle<Disconnect>>,
 }
 
 impl Supervisor {
-    /// Starts to connect at once. Dropping the link abandons the connection.
+    /// Starts to connect at once. Dropping the supervisor abandons the connection.
     pub fn start(
         settings: Arc<SourceSettings>,
         new_session: NewSession,
         budget: Budget,
         counters: Arc<SubscriptionCounters>,
         reporter: StatusReporter,
-        pulse: LoopMark,
+        loop_mark: LoopMark,
     ) -> Self {
         let (sender, incoming) = mpsc::channel(QUEUE);
         let (acks, acked) = watch::channel((SessionId(0), 0));
         let close = CancellationToken::new();
-        let keeper = SupervisorTask {
+        let supervisor = SupervisorTask {
             backoff: Backoff::new(settings.backoff),
             addresses: Addresses::new(settings.endpoints.len()),
             settings,
@@ -80,13 +84,13 @@ impl Supervisor {
             close: close.clone(),
             session: SessionId(0),
             unconfirmed: None,
-            troubled: false,
+            last_failed: false,
             on_probation: false,
             suspicion: None,
             last_message: String::new(),
             refused_since: None,
         };
-        let task = AbortOnDropHandle::new(tokio::spawn(pulse.during(keeper.run())));
+        let task = AbortOnDropHandle::new(tokio::spawn(loop_mark.during(supervisor.run())));
         Self { incoming, acks, close, counters, task: Some(task) }
     }
 }
@@ -103,7 +107,7 @@ impl Source for Supervisor {
 
     async fn close(&mut self) -> Disconnect {
         self.close.cancel();
-        // What still waits between connection and pump is un-acked and comes again.
+        // What still waits between connection and dispatcher is unacknowledged and comes again.
         while let Some(incoming) = self.incoming.recv().await {
             if let Incoming::Messages(messages) = incoming {
                 self.counters.left.add(messages.len() as u64);
@@ -127,18 +131,17 @@ struct SupervisorTask {
     close: CancellationToken,
     backoff: Backoff,
     session: SessionId,
-    /// How the last session that brought messages ended, if not by a goodbye that the broker confirmed.
+    /// How the last session that delivered messages ended, unless the broker confirmed its end.
     unconfirmed: Option<String>,
     addresses: Addresses,
-    /// The last try failed: its reason stays on the board until one succeeds.
-    troubled: bool,
-    /// The last session ended in such a way that the next may as well.
+    /// The last attempt failed: its reason stays in the status until an attempt succeeds.
+    last_failed: bool,
+    /// The last session ended in a way that may also end the next one.
     on_probation: bool,
     /// The message that may have ended the last sessions, and how many in a row.
     suspicion: Option<(Suspect, u32)>,
-    /// The id of the last message that came in any session.
     last_message: String,
-    /// Since when the broker has answered "already connected".
+    /// When the broker first answered "already connected", in the current run of such answers.
     refused_since: Option<Instant>,
 }
 
@@ -155,7 +158,7 @@ impl SupervisorTask {
         let close = self.close.clone();
         loop {
             let endpoint = &settings.endpoints[self.addresses.at];
-            if !self.troubled {
+            if !self.last_failed {
                 self.reporter.report(Status::Starting(format!("connecting to {endpoint}")));
             }
             let first = FirstBytes::default();
@@ -166,21 +169,21 @@ impl SupervisorTask {
             };
             let outcome = match connected {
                 Ok(stream) => self.run_session(endpoint, stream).await,
-                Err(trouble) => Err(trouble),
+                Err(error) => Err(error),
             };
-            let Err(trouble) = outcome else { return };
+            let Err(error) = outcome else { return };
             if self.close.is_cancelled() || self.incoming.is_closed() {
                 return;
             }
-            let trouble = tokio::select! {
+            let error = tokio::select! {
                 biased;
                 () = close.cancelled() => return,
-                trouble = self.true_cause(trouble, endpoint, &first) => trouble,
+                error = self.true_cause(error, endpoint, &first) => error,
             };
-            let is_renewal = matches!(trouble, SourceError::Renewal);
-            let wait = self.classify(trouble);
+            let is_renewal = matches!(error, SourceError::Renewal);
+            let wait = self.classify(error);
             let due = Instant::now() + wait;
-            // To subscribe anew where it was well is no reason to go elsewhere.
+            // A session that only renews its subscription had a good address: it stays there.
             let next = if is_renewal { due } else { self.addresses.next(due) };
             tokio::select! {
                 biased;
@@ -190,11 +193,11 @@ impl SupervisorTask {
         }
     }
 
-    /// What listens there, unless a session has come about there before.
-    async fn true_cause(&self, trouble: SourceError, endpoint: &Endpoint, first: &FirstBytes) -> SourceError {
+    /// Finds out what listens at the address, unless a session has succeeded there before.
+    async fn true_cause(&self, error: SourceError, endpoint: &Endpoint, first: &FirstBytes) -> SourceError {
         match self.addresses.is_known() {
-            true => trouble,
-            false => wrong_port::true_cause(trouble, endpoint, first, &self.settings).await,
+            true => error,
+            false => wrong_port::true_cause(error, endpoint, first, &self.settings).await,
         }
     }
 
@@ -219,12 +222,13 @@ impl SupervisorTask {
         let lasts = async {
             subscribed.notified().await;
             sleep(PROBATION).await;
-            // One that something has ended already lasts only until what it brought is settled.
+            // A session that is already ending lasts only until its messages are settled, so it does not
+            // count.
             if ending.is_cancelled() {
                 pending::<()>().await;
             }
         };
-        let wiring = ConnectionHandles {
+        let handles = ConnectionHandles {
             id: self.session,
             incoming: &self.incoming,
             acks: &mut self.acks,
@@ -238,29 +242,29 @@ impl SupervisorTask {
             is_confirmed: &mut is_confirmed,
         };
         let outcome = {
-            let carried = connection::run_session(session, stream, wiring);
-            tokio::pin!(carried, lasts);
+            let running = connection::run_session(session, stream, handles);
+            tokio::pin!(running, lasts);
             tokio::select! {
                 biased;
-                outcome = &mut carried => outcome,
+                outcome = &mut running => outcome,
                 () = lasts => {
                     self.on_probation = false;
                     self.reporter.report(Status::Ready);
-                    carried.await
+                    running.await
                 }
             }
         };
-        self.troubled = false;
+        self.last_failed = false;
         if self.counters.sessions.get() > sessions {
             self.addresses.subscribed();
-            if let Err(trouble) = &outcome {
-                self.on_probation = trouble.comes_with_a_message() || began.elapsed() < PROBATION;
+            if let Err(error) = &outcome {
+                self.on_probation = error.comes_with_a_message() || began.elapsed() < PROBATION;
             }
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         match &outcome {
             _ if is_confirmed => self.unconfirmed = None,
-            Err(trouble) if brought_messages => self.unconfirmed = Some(trouble.to_string()),
+            Err(error) if brought_messages => self.unconfirmed = Some(error.to_string()),
             _ => {}
         }
         self.ended_after(lasted, brought_messages);
@@ -268,7 +272,7 @@ impl SupervisorTask {
         tokio::select! {
             biased;
             () = self.close.cancelled() => {}
-            // A pump that is gone needs no news.
+            // The dispatcher is gone and needs no message.
             _ = lost => {}
         }
         outcome
@@ -278,47 +282,50 @@ impl SupervisorTask {
         if brought_messages || lasted >= LASTING {
             self.backoff.reset();
         }
-        // One that a message ends goes on for no longer than what came before it may take to be settled.
+        // A session that a message ends lasts at most as long as the messages before it may take to be
+        // settled.
         if lasted > self.settings.connect_timeout + LASTING {
             self.suspicion = None;
         }
     }
 
-    /// Says what is wrong and decides how long to wait.
-    fn classify(&mut self, trouble: SourceError) -> Duration {
-        if matches!(trouble, SourceError::Renewal) {
-            // It works, and goes on at once: only a new session that can't begin is news.
-            tracing::debug!("{trouble}");
-            self.troubled = true;
+    /// Reports the error and decides how long to wait.
+    fn classify(&mut self, error: SourceError) -> Duration {
+        if matches!(error, SourceError::Renewal) {
+            // The source works and goes on at once. Only a new session that can't begin would be worth
+            // reporting.
+            tracing::debug!("{error}");
+            self.last_failed = true;
             return Duration::ZERO;
         }
-        self.troubled = true;
-        let trouble = self.suspect(trouble);
-        self.counters.reconnects.add(trouble.label(), 1);
-        let retry = trouble.retry();
-        let state = match (&trouble, retry) {
+        self.last_failed = true;
+        let error = self.suspect(error);
+        self.counters.reconnects.add(error.label(), 1);
+        let retry = error.retry();
+        let state = match (&error, retry) {
             (SourceError::AlreadyConnected { .. }, _) if self.is_normal_after_a_restart() => {
-                Status::Starting(trouble.to_string())
+                Status::Starting(error.to_string())
             }
-            // A quiet queue is no trouble; neither is a standby of strict ordering.
-            (SourceError::Idle(_), _) => Status::Starting(trouble.to_string()),
-            // Somebody else has it: our own dead session would be gone by now.
-            (SourceError::AlreadyConnected { .. }, _) => Status::Held(trouble.to_string()),
-            (_, Retry::Soon) => Status::Retrying(trouble.to_string()),
-            (_, Retry::Slowly) => Status::Held(trouble.to_string()),
+            // A quiet queue is no error; neither is a standby of strict ordering.
+            (SourceError::Idle(_), _) => Status::Starting(error.to_string()),
+            // Another client holds the connection id: the broker would have dropped our own dead session by
+            // now.
+            (SourceError::AlreadyConnected { .. }, _) => Status::Held(error.to_string()),
+            (_, Retry::Soon) => Status::Retrying(error.to_string()),
+            (_, Retry::Slowly) => Status::Held(error.to_string()),
         };
-        if !matches!(trouble, SourceError::AlreadyConnected { .. }) {
+        if !matches!(error, SourceError::AlreadyConnected { .. }) {
             self.refused_since = None;
         }
-        // To subscribe anew where it was well says nothing about the address.
-        let state = match &trouble {
+        // A renewal of the subscription says nothing about the address.
+        let state = match &error {
             SourceError::Renewal => state,
-            _ => self.next_address(state, &trouble),
+            _ => self.next_address(state, &error),
         };
         self.reporter.report(state);
         let wait = match retry {
-            // The broker lets go of the dead session at a moment of its own; be there soon after.
-            Retry::Soon if matches!(trouble, SourceError::AlreadyConnected { .. }) => {
+            // The broker drops the dead session at a time of its own choice; retry soon after that.
+            Retry::Soon if matches!(error, SourceError::AlreadyConnected { .. }) => {
                 self.backoff.next_wait().min(LONGEST_WAIT_FOR_OURSELVES)
             }
             Retry::Soon => self.backoff.next_wait(),
@@ -328,11 +335,11 @@ impl SupervisorTask {
         wait
     }
 
-    /// What to say of all addresses after the present one has failed.
-    fn next_address(&mut self, state: Status, trouble: &SourceError) -> Status {
+    /// Returns the status for all addresses after the current one has failed.
+    fn next_address(&mut self, state: Status, error: &SourceError) -> Status {
         let is_normal = matches!(state, Status::Starting(_));
         self.addresses.failed(state).unwrap_or_else(|| {
-            let going_on = format!("{trouble}; trying the next address");
+            let going_on = format!("{error}; trying the next address");
             if !is_normal {
                 tracing::warn!("{going_on}");
             }
@@ -340,8 +347,8 @@ impl SupervisorTask {
         })
     }
 
-    /// The broker holds a dead session for up to three heart-beats (`protocols.md §1.10`): until then its
-    /// refusal is part of a restart (D4).
+    /// The broker keeps a dead session for up to three heart-beats (`protocols.md §1.10`): until then its
+    /// refusal is a normal part of a restart (D4).
     fn is_normal_after_a_restart(&mut self) -> bool {
         let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
         let since = *self.refused_since.get_or_insert_with(|| {
@@ -351,9 +358,9 @@ impl SupervisorTask {
         since.elapsed() < beat * 3
     }
 
-    fn suspect(&mut self, trouble: SourceError) -> SourceError {
-        let Some(suspect) = trouble.suspect().cloned() else {
-            return trouble;
+    fn suspect(&mut self, error: SourceError) -> SourceError {
+        let Some(suspect) = error.suspect().cloned() else {
+            return error;
         };
         let sessions = match self.suspicion.take() {
             Some((before, sessions)) if before == suspect => sessions + 1,
@@ -361,9 +368,9 @@ impl SupervisorTask {
         };
         self.suspicion = Some((suspect.clone(), sessions));
         if sessions < POISONED {
-            return trouble;
+            return error;
         }
-        let (remedy, detail) = trouble.split_remedy();
+        let (remedy, detail) = error.split_remedy();
         SourceError::Poison { suspect, sessions, detail, remedy }
     }
 }
@@ -379,7 +386,7 @@ mod tests {
     use crate::source::testing::{Scripted, message, settings};
     use crate::telemetry::status::StatusRegistry;
 
-    fn keeper(states: &StatusRegistry) -> SupervisorTask {
+    fn supervisor(states: &StatusRegistry) -> SupervisorTask {
         let settings = Arc::new(settings());
         SupervisorTask {
             backoff: Backoff::new(settings.backoff),
@@ -394,7 +401,7 @@ mod tests {
             close: CancellationToken::new(),
             session: SessionId(0),
             unconfirmed: None,
-            troubled: false,
+            last_failed: false,
             on_probation: false,
             suspicion: None,
             last_message: String::new(),
@@ -405,11 +412,11 @@ mod tests {
     #[tokio::test]
     async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
         let states = StatusRegistry::default();
-        let mut keeper = keeper(&states);
+        let mut supervisor = supervisor(&states);
         let inside = || SourceError::protocol("gibberish", Some("8".to_owned()));
         let first = || SourceError::protocol("gibberish", None).after("");
         let after = || SourceError::protocol("gibberish", None).after("7");
-        for (trouble, named) in [
+        for (error, named) in [
             (inside(), None),
             (after(), None),
             (after(), None),
@@ -424,8 +431,8 @@ mod tests {
             (first(), None),
             (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
         ] {
-            keeper.ended_after(Duration::from_secs(10), true);
-            let wait = keeper.classify(trouble);
+            supervisor.ended_after(Duration::from_secs(10), true);
+            let wait = supervisor.classify(error);
             let state = states.all().remove(0).1;
             match named {
                 Some(words) => {
@@ -435,41 +442,43 @@ mod tests {
                 None => assert!(matches!(state, Status::Retrying(_)), "{state:?}"),
             }
         }
-        keeper.ended_after(Duration::from_secs(3600), true);
-        keeper.classify(inside());
+        supervisor.ended_after(Duration::from_secs(3600), true);
+        supervisor.classify(inside());
         let state = states.all().remove(0).1;
         assert!(matches!(state, Status::Retrying(_)), "it was well for an hour in between: {state:?}");
     }
 
-    /// Carries a session that subscribes, brings a message, and then `trouble`. The broker lets go at once.
-    async fn carry(keeper: &mut SupervisorTask, trouble: SourceError) -> Result<(), SourceError> {
+    /// Runs a session that subscribes, delivers a message, and then fails with `error`. The broker closes at
+    /// once.
+    async fn run_scripted(supervisor: &mut SupervisorTask, error: SourceError) -> Result<(), SourceError> {
         let (ours, mut broker) = tokio::io::duplex(1 << 10);
         broker.write_all(b"?").await.unwrap();
         broker.shutdown().await.unwrap();
-        keeper.new_session = Box::new(move |_, _, _, _| {
+        supervisor.new_session = Box::new(move |_, _, _, _| {
             let messages = vec![message("1")];
             let brings = Progress { subscribed: true, messages, ..Progress::default() };
-            Scripted::new([(brings, Err(trouble.clone()))], None)
+            Scripted::new([(brings, Err(error.clone()))], None)
         });
-        let endpoint = keeper.settings.endpoints[0].clone();
-        keeper.run_session(&endpoint, Box::new(ours)).await
+        let endpoint = supervisor.settings.endpoints[0].clone();
+        supervisor.run_session(&endpoint, Box::new(ours)).await
     }
 
-    /// The broker may not have read the last acknowledgements, whoever ended the connection, and when.
+    /// The broker may not have read the last acknowledgements, whichever side ended the connection, and
+    /// whenever.
     #[tokio::test(start_paused = true)]
     async fn a_session_that_was_lost_leaves_the_goodbye_unconfirmed() {
         let gibberish = || SourceError::protocol("gibberish", None);
         for (error, settles, confirmed) in [
             (SourceError::Closed("reset".to_owned()), false, false),
             (gibberish(), false, false),
-            // It ends once all is acknowledged, and the broker has read that before it lets go.
+            // The session ends once all is acknowledged, and the broker has read that before it closes.
             (gibberish(), true, true),
         ] {
             let states = StatusRegistry::default();
-            let mut keeper = keeper(&states);
+            let mut supervisor = supervisor(&states);
             let (incoming, mut taken) = mpsc::channel(QUEUE);
             let (acks, acked) = watch::channel((SessionId(0), 0));
-            (keeper.incoming, keeper.acks) = (incoming, acked);
+            (supervisor.incoming, supervisor.acks) = (incoming, acked);
             let dispatcher = tokio::spawn(async move {
                 while let Some(incoming) = taken.recv().await {
                     if settles && matches!(incoming, Incoming::Messages(_)) {
@@ -477,9 +486,9 @@ mod tests {
                     }
                 }
             });
-            carry(&mut keeper, error.clone()).await.unwrap_err();
-            keeper.close.cancel();
-            let disconnect = keeper.run().await;
+            run_scripted(&mut supervisor, error.clone()).await.unwrap_err();
+            supervisor.close.cancel();
+            let disconnect = supervisor.run().await;
             dispatcher.await.unwrap();
             assert_eq!(matches!(disconnect, Disconnect::Confirmed), confirmed, "{error}: {disconnect:?}");
         }
@@ -488,12 +497,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_that_is_ending_does_not_become_ready() {
         let states = StatusRegistry::default();
-        let mut keeper = keeper(&states);
+        let mut supervisor = supervisor(&states);
         let (incoming, _taken) = mpsc::channel(QUEUE);
         let (_acks, acked) = watch::channel((SessionId(0), 0));
-        (keeper.incoming, keeper.acks, keeper.on_probation) = (incoming, acked, true);
+        (supervisor.incoming, supervisor.acks, supervisor.on_probation) = (incoming, acked, true);
         let began = Instant::now();
-        carry(&mut keeper, SourceError::protocol("gibberish", None)).await.unwrap_err();
+        run_scripted(&mut supervisor, SourceError::protocol("gibberish", None)).await.unwrap_err();
         assert!(began.elapsed() > PROBATION, "what it brought is not settled");
         let state = states.all().remove(0).1;
         assert!(!matches!(state, Status::Ready), "{state:?}");

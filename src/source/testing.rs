@@ -1,4 +1,4 @@
-//! What the tests of sessions, connections and links share.
+//! Provides what the tests of sessions, connections and supervisors share.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::secret::Secret;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Those of a customer, with small limits.
+/// Settings like those of a customer, with small limits.
 pub(super) fn settings() -> SourceSettings {
     SourceSettings {
         endpoints: vec![Endpoint {
@@ -43,11 +43,11 @@ pub(super) fn settings() -> SourceSettings {
     }
 }
 
-/// A session that does what the test says: what each look at what was read brings, and the trouble behind it.
+/// A session that follows a script: for each `advance`, the progress and the error after it.
 #[derive(Default)]
 pub(super) struct Scripted {
     brings: VecDeque<(Progress, Result<(), SourceError>)>,
-    /// What it has read and not gone through when it looks first.
+    /// Bytes that it has read but not processed at its first `advance`.
     unread: Option<Bytes>,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -56,7 +56,8 @@ pub(super) struct Scripted {
 }
 
 impl Scripted {
-    /// One that brings these in turn, after `unread`, which it has read and not gone through when it looks first.
+    /// A session that returns these results in turn. At its first `advance` it still holds `unread`, which it
+    /// has read but not processed.
     pub(super) fn new(
         brings: impl IntoIterator<Item = (Progress, Result<(), SourceError>)>,
         unread: Option<Bytes>,
@@ -113,7 +114,7 @@ impl Session for Scripted {
     }
 }
 
-/// One with that id and nothing in it.
+/// An empty message with that id.
 pub(super) fn message(id: &'static str) -> Message {
     Message {
         id: Bytes::from_static(id.as_bytes()),

@@ -1,4 +1,5 @@
-//! What really listens at an address where no session comes about: the first bytes tell it, or two questions.
+//! Finds out what really listens at an address where no session succeeds: from the first bytes received, or
+//! from the answers to two probes.
 
 use std::time::Duration;
 
@@ -11,27 +12,27 @@ use super::error::SourceError;
 use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, WireProtocol, guess};
 use crate::tls::Cause;
 
-/// How long an answer to a question may take, at most.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest wait for the answer to a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What `trouble` with `endpoint` means where no session has ever come about. `first`: what came from there. Where
-/// nothing came, it asks once more what listens there.
+/// Returns the likely cause of `error` at `endpoint`, where no session has ever succeeded. `first` holds the
+/// first bytes received from there. If nothing was received, this sends probes.
 pub(super) async fn true_cause(
-    trouble: SourceError,
+    error: SourceError,
     endpoint: &Endpoint,
     first: &FirstBytes,
     settings: &SourceSettings,
 ) -> SourceError {
-    let (found, inside_tls) = match &trouble {
-        SourceError::Tls { error, .. } => match error.cause() {
+    let (found, inside_tls) = match &error {
+        SourceError::Tls { error: tls_error, .. } => match tls_error.cause() {
             Cause::Plaintext(wire) => (wire, false),
             Cause::Cut | Cause::Late => (ask(endpoint, false, settings).await, false),
-            _ => return trouble,
+            _ => return error,
         },
         SourceError::Closed(_) | SourceError::Timeout { .. } | SourceError::Silent(_) if first.is_empty() => {
             (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
         }
-        // It may only have asked for a certificate, and have closed for another reason.
+        // A broker that asks for a client certificate may also close for another reason.
         SourceError::TlsRefused(error) if error.cause() == Cause::Cut => {
             (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
         }
@@ -39,16 +40,16 @@ pub(super) async fn true_cause(
         | SourceError::Timeout { .. }
         | SourceError::Silent(_)
         | SourceError::Protocol { .. } => (first.guess(), endpoint.tls),
-        _ => return trouble,
+        _ => return error,
     };
     let is_right = found == Some(wire_of(endpoint.protocol)) && inside_tls == endpoint.tls;
-    let is_of_tls = matches!(trouble, SourceError::Tls { .. } | SourceError::TlsRefused(_));
+    let is_of_tls = matches!(error, SourceError::Tls { .. } | SourceError::TlsRefused(_));
     let speaks_tls = found == Some(WireProtocol::Tls) && endpoint.tls;
     match found {
-        Some(_) if is_right || speaks_tls => trouble,
+        Some(_) if is_right || speaks_tls => error,
         Some(wire) => SourceError::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
         None if first.is_empty() && !is_of_tls => SourceError::Unanswered {
-            trouble: Box::new(trouble),
+            trouble: Box::new(error),
             address: address(endpoint),
             expected: format!(
                 "the broker's {} port, as {} says",
@@ -56,7 +57,7 @@ pub(super) async fn true_cause(
                 settings.address_option()
             ),
         },
-        None => trouble,
+        None => error,
     }
 }
 
@@ -67,13 +68,13 @@ fn wire_of(protocol: Protocol) -> WireProtocol {
     }
 }
 
-/// `host:port`.
+/// Returns `host:port`.
 fn address(endpoint: &Endpoint) -> String {
     let url = endpoint.to_string();
     url.split_once("://").map_or(url.as_str(), |(_, address)| address).to_owned()
 }
 
-/// What listens there, and what to write instead.
+/// Says what listens there, and what to write instead.
 fn advice(endpoint: &Endpoint, found: WireProtocol, inside_tls: bool, option: &str) -> String {
     let address = address(endpoint);
     let without_tls = if endpoint.tls && !inside_tls { " without TLS" } else { "" };
@@ -104,7 +105,7 @@ fn advice(endpoint: &Endpoint, found: WireProtocol, inside_tls: bool, option: &s
     }
 }
 
-/// Who answers which question there.
+/// Sends the probes in turn and returns the protocol of the first answer.
 async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Option<WireProtocol> {
     let there = Endpoint { tls, ..endpoint.clone() };
     for question in [ASK_STOMP, &ASK_KAFKA] {
@@ -126,7 +127,7 @@ async fn answer(endpoint: &Endpoint, question: &[u8], settings: &SourceSettings)
         while guess(&first.so_far()).is_none() && stream.read(&mut buffer).await? > 0 {}
         std::io::Result::Ok(())
     };
-    // However it ends, what has come is what counts.
-    let _ended = timeout(PATIENCE.min(settings.connect_timeout), asking).await;
+    // The result of the probe does not matter: the bytes received decide.
+    let _ended = timeout(PROBE_TIMEOUT.min(settings.connect_timeout), asking).await;
     first.guess()
 }

@@ -1,5 +1,5 @@
-//! What a bridge counts, cheap enough for the event path: one addition per batch, no lock. The names under
-//! which it is told are in [`super::metrics`].
+//! Counts what a bridge does, without a lock on the event path: one addition for each batch. The exported
+//! names are in [`super::metrics`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::histogram::Histogram;
 
-/// The lane of events without a usable key, where names of sinks stand; no sink can have this name.
+/// The sink name for events without a usable key. No configured sink can have this name.
 pub const NO_SINK: &str = "-";
 
 /// A number that only grows.
@@ -16,12 +16,12 @@ pub const NO_SINK: &str = "-";
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n`.
+    /// Adds `n` to the count.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// Returns the current value of the count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -32,39 +32,39 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Sets it.
+    /// Replaces the value with `n`.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
-    /// Adds `n`.
+    /// Adds `n` to the value.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// Returns the value that is current now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A moment, or none, set by one owner and read by others without a lock.
+/// A moment, or none. One owner sets it and others read it without a lock.
 #[derive(Debug)]
 pub struct Moment {
     base: Instant,
-    /// Nanoseconds since `base`, and one; 0 is none.
+    /// Nanoseconds since `base`, plus one; 0 means none.
     nanos: AtomicU64,
 }
 
 impl Moment {
-    /// Sets it; a moment before this was made counts as its making.
+    /// Sets the moment. A moment before the creation of this value counts as its creation.
     pub fn set(&self, moment: Option<Instant>) {
         let since = |moment: Instant| moment.saturating_duration_since(self.base).as_nanos();
         let nanos = moment.map_or(0, |moment| u64::try_from(since(moment) + 1).unwrap_or(u64::MAX));
         self.nanos.store(nanos, Ordering::Relaxed);
     }
 
-    /// The moment that was set last.
+    /// Returns the moment that was set last.
     pub fn get(&self) -> Option<Instant> {
         let nanos = self.nanos.load(Ordering::Relaxed).checked_sub(1)?;
         self.base.checked_add(std::time::Duration::from_nanos(nanos))
@@ -77,7 +77,7 @@ impl Default for Moment {
     }
 }
 
-/// Counts of things that are told apart by a short fixed word. Locks, so it is for what is rare.
+/// Counts per label, where a label is a short fixed word. Takes a lock, so it is only for rare events.
 #[derive(Debug, Default)]
 pub struct LabelledCounter(Mutex<BTreeMap<&'static str, u64>>);
 
@@ -87,90 +87,90 @@ impl LabelledCounter {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(word).or_default() += n;
     }
 
-    /// Every word that was counted, and how often.
+    /// Returns every word that was counted, with its count.
     pub fn all(&self) -> Vec<(&'static str, u64)> {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         words.iter().map(|(word, count)| (*word, *count)).collect()
     }
 
-    /// All words together.
+    /// Returns the sum over all words.
     pub fn total(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 }
 
-/// What one lane did, in events.
+/// The counters of one sink worker, in events.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
-    /// Settled by the sink's own durable verdict.
+    /// Events settled by the sink's own durable verdict.
     pub durable: Counter,
-    /// Settled by a durable dead letter, by reason.
+    /// Events settled by a durable dead letter, by reason.
     pub dead_lettered: LabelledCounter,
-    /// Settled without being handed over: the sink already held them (I5).
+    /// Events settled without being handed over, because the sink already held them (I5).
     pub suppressed: Counter,
-    /// Handed over again after a verdict of retry or a broken opening.
+    /// Events handed over again after a retry verdict or a broken sink connection.
     pub retried: Counter,
-    /// From receipt to being durable or a dead letter.
+    /// Time from receipt until the event is durable in the sink or in a dead letter.
     pub settling: Histogram,
 }
 
 impl WorkerCounters {
-    /// Events that this sink is done with.
+    /// Returns how many events this sink has settled.
     pub fn settled(&self) -> u64 {
         self.durable.get() + self.dead_lettered.total() + self.suppressed.get()
     }
 }
 
-/// What one subscription did: its source, its pump, and a lane for each of its sinks.
+/// The counters of one subscription: its source, its dispatcher, and a worker for each of its sinks.
 #[derive(Debug, Default)]
 pub struct SubscriptionCounters {
     /// Events received from the broker, redelivered ones included.
     pub received: Counter,
-    /// Of these, taken and marked as redelivered by the broker.
+    /// Events that were taken and that the broker had marked as redelivered.
     pub redelivered: Counter,
     /// Events acknowledged to the broker.
     pub acked: Counter,
-    /// Bodies of which an old broker's CESU-8 was repaired to UTF-8 (D6).
+    /// Events whose body had the CESU-8 of an old broker, which was repaired to UTF-8 (D6).
     pub repaired: Counter,
-    /// Sessions begun.
+    /// Sessions begun: connected and subscribed.
     pub sessions: Counter,
-    /// Sessions that ended or failed to begin, each of which is tried again, by cause.
+    /// Sessions that ended or failed to begin, by cause. Each is followed by another try.
     pub reconnects: LabelledCounter,
-    /// Events taken in this session and not acknowledged.
+    /// Events taken in this session and not yet acknowledged.
     pub in_flight: Gauge,
-    /// Events received in this session and not taken: the broker delivers them again.
+    /// Events received in this session and not taken. The broker delivers them again.
     pub left: Gauge,
     /// When the oldest event in flight was received.
     pub oldest: Moment,
-    lanes: Mutex<BTreeMap<String, Arc<WorkerCounters>>>,
+    workers: Mutex<BTreeMap<String, Arc<WorkerCounters>>>,
 }
 
 impl SubscriptionCounters {
-    /// The counters of the lane `name`, made at the first call.
+    /// Returns the counters of the worker `name`; the first call creates them.
     pub fn worker(&self, name: &str) -> Arc<WorkerCounters> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(lanes.entry(name.to_owned()).or_default())
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(workers.entry(name.to_owned()).or_default())
     }
 
-    /// Every lane and its counters, by name.
+    /// Returns every worker and its counters, by name.
     pub fn workers(&self) -> Vec<(String, Arc<WorkerCounters>)> {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
     }
 }
 
-/// The counters of one bridge.
+/// The counters of one bridge, by queue.
 #[derive(Debug, Default)]
 pub struct Counters(Mutex<BTreeMap<String, Arc<SubscriptionCounters>>>);
 
 impl Counters {
-    /// The counters of the subscription to `queue`, made at the first call.
+    /// Returns the counters of the subscription to `queue`; the first call creates them.
     pub fn subscription(&self, queue: &str) -> Arc<SubscriptionCounters> {
         let mut subscriptions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(subscriptions.entry(queue.to_owned()).or_default())
     }
 
-    /// Every subscription and its counters, by queue.
+    /// Returns every subscription and its counters, by queue.
     pub fn subscriptions(&self) -> Vec<(String, Arc<SubscriptionCounters>)> {
         let subscriptions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.iter().map(|(queue, counters)| (queue.clone(), Arc::clone(counters))).collect()
@@ -198,13 +198,13 @@ mod tests {
     #[test]
     fn settled_is_whatever_a_lane_is_done_with() {
         let subscription = Counters::default().subscription("main.RTO.acme");
-        let lane = subscription.worker("file");
-        lane.durable.add(5);
-        lane.dead_lettered.add("too_large", 2);
-        lane.dead_lettered.add("invalid", 1);
-        lane.suppressed.add(4);
-        lane.retried.add(100);
+        let worker = subscription.worker("file");
+        worker.durable.add(5);
+        worker.dead_lettered.add("too_large", 2);
+        worker.dead_lettered.add("invalid", 1);
+        worker.suppressed.add(4);
+        worker.retried.add(100);
         assert_eq!(subscription.worker("file").settled(), 12);
-        assert_eq!(lane.dead_lettered.all(), [("invalid", 1), ("too_large", 2)]);
+        assert_eq!(worker.dead_lettered.all(), [("invalid", 1), ("too_large", 2)]);
     }
 }

@@ -1,5 +1,5 @@
-//! Writes everything under its name, as OpenMetrics text. Values are read when somebody asks, so that the
-//! event path pays for its counters only.
+//! Writes all metrics as OpenMetrics text. Values are read when a client asks, so the event path pays only
+//! for its counters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use super::process::ProcessStats;
 use super::status::Status;
 use crate::budget::Shares;
 
-/// What is told at `/metrics`.
+/// The exporter that writes the page `/metrics`.
 #[derive(Debug)]
 pub struct Exporter(Registry);
 
 impl Exporter {
-    /// Tells of one bridge, whose events take their memory from `budgets`.
+    /// Creates the exporter for one bridge, whose events take their memory from `budgets`.
     pub fn new(telemetry: Arc<Telemetry>, health: Health, budgets: Shares) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(BridgeMetrics {
@@ -36,7 +36,7 @@ impl Exporter {
         Self(registry)
     }
 
-    /// The page.
+    /// Returns the page with all metrics.
     ///
     /// # Errors
     /// A value can't be written.
@@ -112,30 +112,31 @@ impl BridgeMetrics {
 
     fn workers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.telemetry.counters.subscriptions();
-        let lanes = |(queue, source): &(String, Arc<SubscriptionCounters>)| {
-            let lanes = source.workers().into_iter();
-            lanes.map(|(sink, lane)| (queue.clone(), sink, lane)).collect::<Vec<_>>()
+        let workers = |(queue, source): &(String, Arc<SubscriptionCounters>)| {
+            let workers = source.workers().into_iter();
+            workers.map(|(sink, worker)| (queue.clone(), sink, worker)).collect::<Vec<_>>()
         };
-        let all: Vec<_> = all.iter().flat_map(lanes).collect();
+        let all: Vec<_> = all.iter().flat_map(workers).collect();
         type Count = fn(&WorkerCounters) -> u64;
         let counts: [(_, Count); 3] = [
             (&metrics::SETTLED, WorkerCounters::settled),
-            (&metrics::SUPPRESSED, |lane| lane.suppressed.get()),
-            (&metrics::RETRIED, |lane| lane.retried.get()),
+            (&metrics::SUPPRESSED, |worker| worker.suppressed.get()),
+            (&metrics::RETRIED, |worker| worker.retried.get()),
         ];
         for (metric, count) in counts {
             let mut family = family(encoder, metric)?;
-            all.iter().try_for_each(|(queue, sink, lane)| family.counter(&[queue, sink], count(lane)))?;
+            all.iter().try_for_each(|(queue, sink, worker)| family.counter(&[queue, sink], count(worker)))?;
         }
         let mut dead = family(encoder, &metrics::DEAD_LETTERED)?;
-        for (queue, sink, lane) in &all {
-            for (reason, count) in lane.dead_lettered.all() {
+        for (queue, sink, worker) in &all {
+            for (reason, count) in worker.dead_lettered.all() {
                 dead.counter(&[queue, sink, reason], count)?;
             }
         }
         let mut settling = family(encoder, &metrics::SETTLING)?;
-        all.iter()
-            .try_for_each(|(queue, sink, lane)| settling.histogram(&[queue, sink], &lane.settling.snapshot()))
+        all.iter().try_for_each(|(queue, sink, worker)| {
+            settling.histogram(&[queue, sink], &worker.settling.snapshot())
+        })
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -151,7 +152,7 @@ impl BridgeMetrics {
     }
 }
 
-/// Begins to write one metric; the encoder allows one at a time.
+/// Begins one metric. The encoder allows only one at a time.
 fn family<'a>(encoder: &'a mut DescriptorEncoder<'_>, metric: &'a Metric) -> Result<Family<'a>, fmt::Error> {
     let kind = match metric.kind {
         MetricKind::Counter => MetricType::Counter,
@@ -163,14 +164,14 @@ fn family<'a>(encoder: &'a mut DescriptorEncoder<'_>, metric: &'a Metric) -> Res
     Ok(Family { encoder, labels: metric.labels })
 }
 
-/// One metric, of which there is a sample for each set of labels.
+/// One metric, with a sample for each set of labels.
 struct Family<'a> {
     encoder: MetricEncoder<'a>,
     labels: &'static [&'static str],
 }
 
 impl Family<'_> {
-    /// The samples' labels: one value for each name that the metric has.
+    /// Returns the labels of a sample: one value for each label name of the metric.
     fn named<'v>(&self, values: &[&'v str]) -> Vec<(&'static str, &'v str)> {
         debug_assert_eq!(values.len(), self.labels.len());
         self.labels.iter().copied().zip(values.iter().copied()).collect()

@@ -1,4 +1,4 @@
-//! Readiness and liveness, from progress and not from sockets (D11).
+//! Computes readiness and liveness from progress, not from open sockets (D11).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::watchdog::STUCK_AFTER;
 use crate::budget::{Budget, Shares};
 use crate::units::Size;
 
-/// Looks at a bridge.
+/// Reports the readiness and liveness of a bridge.
 #[derive(Clone, Debug)]
 pub struct Health {
     telemetry: Arc<Telemetry>,
@@ -17,16 +17,18 @@ pub struct Health {
     budgets: Shares,
 }
 
-/// A budget that has had no room for so long is what holds its subscription: nothing it has read became durable.
+/// A budget that has been full for so long blocks its subscription: no event that it read became durable
+/// meanwhile.
 const FULL_AFTER: Duration = Duration::from_secs(5);
 
 impl Health {
-    /// Not ready, too, while an event is un-acked that is older than `max_age`, or no memory is left for more.
+    /// Creates the check. The bridge is also not ready while an un-acked event is older than `max_age`, or
+    /// while a budget has no memory left.
     pub fn new(telemetry: Arc<Telemetry>, max_age: Option<Duration>, budgets: Shares) -> Self {
         Self { telemetry, max_age, budgets }
     }
 
-    /// Why the bridge is not ready, one reason a line: part, state, reason. Empty when it is.
+    /// Returns why the bridge is not ready, one reason a line: part, state, reason. Empty if it is ready.
     pub fn not_ready(&self) -> Vec<String> {
         let states = &self.telemetry.states;
         let starting = (!states.are_complete()).then(|| "bridge: starting".to_owned());
@@ -40,7 +42,7 @@ impl Health {
             .collect()
     }
 
-    /// Which loops do not turn, and for how long, one a line. Empty while the bridge lives.
+    /// Returns the loops that do not turn, and for how long, one a line. Empty if all loops turn.
     pub fn stuck(&self) -> Vec<String> {
         let stuck = self.telemetry.pulses.stuck(Instant::now(), STUCK_AFTER);
         stuck
@@ -79,12 +81,12 @@ impl Health {
     }
 }
 
-/// `sink kafka: held: there is no topic x (for 4m12s, next try in 7s)`.
+/// Formats one part, such as `sink kafka: held: there is no topic x (for 4m12s, next try in 7s)`.
 fn line(shown: &LoggedCauses, now: Instant) -> String {
     let since = shown.troubled.unwrap_or(shown.since);
     let lasts = Lasting(now.saturating_duration_since(since));
     let next = shown.next_try.map(|at| at.saturating_duration_since(now)).filter(|wait| !wait.is_zero());
-    // A wait of part of a second is not "0s".
+    // Show a wait of less than a second as "1s", not as "0s".
     let next = next.map(|wait| format!(", next try in {}", Lasting(wait.max(Duration::from_secs(1)))));
     let (part, word, reason) = (&shown.part, shown.state.word(), shown.state.reason());
     format!("{part}: {word}: {reason} (for {lasts}{})", next.unwrap_or_default())

@@ -1,10 +1,10 @@
-//! How long things took, without a lock: an array of counts.
+//! Counts durations in buckets without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The upper bounds of the buckets, in microseconds: half a millisecond, a disk's sync, a network's round
-/// trip, a sink's outage.
+/// The upper bounds of the buckets, in microseconds. They cover half a millisecond, a disk sync, a network
+/// round trip and the outage of a sink.
 const BOUNDS: [u64; 18] = [
     500,
     1_000,
@@ -26,24 +26,24 @@ const BOUNDS: [u64; 18] = [
     1_800_000_000,
 ];
 
-/// Durations, counted in buckets.
+/// A histogram of durations with fixed buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One for each bound, and one for what is above the last.
+    /// One bucket for each bound, and one above the last bound.
     buckets: [AtomicU64; BOUNDS.len() + 1],
-    /// The sum. Each event on the way adds its waiting once, so that with 20,000 of them, the greatest
-    /// prefetch, this wraps after 29 years.
+    /// The sum, in microseconds. Each event in flight adds its waiting time once. With 20,000 of them, the
+    /// greatest prefetch, this wraps after 29 years.
     micros: AtomicU64,
 }
 
-/// A histogram at one moment.
+/// The content of a histogram at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// The sum of all durations, in seconds.
     pub sum: f64,
-    /// How many there were.
+    /// The number of durations that were counted.
     pub count: u64,
-    /// Upper bounds in seconds, the last infinite, and how many fell between each and the one before.
+    /// For each bucket its upper bound in seconds (the last is infinite) and its own count, not cumulative.
     pub buckets: Vec<(f64, u64)>,
 }
 
@@ -58,12 +58,12 @@ impl Histogram {
         }
     }
 
-    /// For things that end now, having begun at different moments.
+    /// Returns a recorder for things that end now and began at different moments.
     pub fn ending_now(&self) -> BatchRecorder<'_> {
         BatchRecorder { histogram: self, now: Instant::now(), began: None, count: 0 }
     }
 
-    /// The counts now; those of one moment, as far as nothing is counted meanwhile.
+    /// Returns the current counts. They belong to one moment only if nothing is counted meanwhile.
     pub fn snapshot(&self) -> Snapshot {
         let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
@@ -76,7 +76,7 @@ impl Histogram {
     }
 }
 
-/// Gathers neighbours that began at the same moment, as the events of a batch did, and counts them at once.
+/// Counts neighbours that began at the same moment in one step, for example the events of one batch.
 #[derive(Debug)]
 pub struct BatchRecorder<'a> {
     histogram: &'a Histogram,
@@ -86,7 +86,7 @@ pub struct BatchRecorder<'a> {
 }
 
 impl BatchRecorder<'_> {
-    /// One more, which began at `began`.
+    /// Counts one thing that began at `began`.
     pub fn add(&mut self, began: Instant) {
         if self.began != Some(began) {
             self.count_them();

@@ -1,48 +1,48 @@
-//! The log: one line per thing that happened, on standard error, for people or machines.
+//! Sets up the log: one line per event on standard error, for people or machines.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What the sinks say in their own words, and better: the client of NATS would name subjects, which may hold
-/// a key (D14). A filter that names it wins.
+/// The sinks log the same errors with better words. The NATS client would also log subjects, which may hold a
+/// key (D14). A filter that names this client wins.
 const QUIET: &str = "async_nats=off";
 
-/// The words for how much is logged.
+/// The words that set how much is logged.
 pub const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// Starts logging, once per process; a second call changes nothing. `filter` as
-/// `tracing_subscriber::EnvFilter` reads it; `json`: one object a line.
+/// Starts logging, once per process; a second call changes nothing. `filter` has the syntax of
+/// `tracing_subscriber::EnvFilter`. With `json`, each line is one JSON object.
 pub fn start(filter: &str, json: bool) {
     let filter = EnvFilter::new(format!("{QUIET},{filter}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // It would be told on standard error, too, and panic when that is closed.
+        // Internal errors would also go to standard error, and would panic when that is closed.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    // Fails only where a logger is installed already, such as a test's.
+    // Fails only if a logger is installed already, for example by a test.
     let _already_started =
         if json { lines.json().flatten_event(true).finish().try_init() } else { lines.finish().try_init() };
 }
 
-/// What is wrong with a filter.
+/// What is wrong with a log filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilterError {
-    /// It says nothing.
+    /// The filter is empty.
     Empty,
-    /// A word that is no level: `EnvFilter` would take it for the name of a module, and log nothing else.
+    /// A word that is no level. `EnvFilter` would take it for a module name and log only that module.
     NoLevel(String),
-    /// Not understood at all, and why.
+    /// `EnvFilter` can't read the filter; holds its error text.
     Unreadable(String),
 }
 
-/// Checks a filter. `EnvFilter` alone accepts more than anybody can mean.
+/// Checks a filter, because `EnvFilter` alone accepts filters that nobody can mean.
 ///
 /// # Errors
-/// What is wrong.
+/// The mistake in the filter.
 pub fn check(filter: &str) -> Result<(), FilterError> {
     if filter.split(',').all(|part| part.trim().is_empty()) {
         return Err(FilterError::Empty);
@@ -59,7 +59,7 @@ pub fn check(filter: &str) -> Result<(), FilterError> {
     EnvFilter::try_new(filter).map(drop).map_err(|error| FilterError::Unreadable(error.to_string()))
 }
 
-/// Whether a filter that is right logs nothing of the bridge, though it does not say `off`.
+/// Returns whether a valid filter logs nothing of the bridge, although it does not say `off`.
 pub fn is_silent(filter: &str) -> bool {
     let is_ours =
         |part: &str| !part.contains('=') || part.trim().starts_with("atdata_bridge") || part.contains('[');

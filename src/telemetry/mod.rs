@@ -1,4 +1,4 @@
-//! What people and machines see of a running bridge.
+//! Provides what people and machines see of a running bridge: states, counters, health, logs.
 
 pub mod counters;
 pub mod exporter;
@@ -13,13 +13,13 @@ pub mod watchdog;
 
 use std::sync::Arc;
 
-/// Where all parts of one bridge tell how they are.
+/// The place where all parts of one bridge report their state.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    /// What they have done.
+    /// The counters of all parts.
     pub counters: Arc<counters::Counters>,
-    /// In which state they are.
+    /// The state of each part.
     pub states: status::StatusRegistry,
-    /// Whether their loops turn.
+    /// The watchdog, which tells whether the loops turn.
     pub pulses: watchdog::Watchdog,
 }

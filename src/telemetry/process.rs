@@ -1,30 +1,29 @@
-//! What the system knows of this process. Linux only; elsewhere nothing is told.
+//! Reads the data that the system has about this process. Linux only; elsewhere there is no data.
 
 use std::fs;
 
-/// Ticks in a second, as the kernel tells processor time to programs: part of its interface, 100 on every
-/// architecture of today (`USER_HZ`).
+/// Clock ticks per second in which the kernel gives processor time to programs (`USER_HZ`). It is part of the
+/// kernel's interface: 100 on every current architecture.
 const TICKS: f64 = 100.0;
 
-/// What there is to tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ProcessStats {
-    /// Resident set, in bytes.
+    /// Resident set size, in bytes.
     pub(super) memory: Option<u64>,
     /// Processor time, in seconds.
     pub(super) processor: Option<f64>,
-    /// Open descriptors.
+    /// Number of open descriptors.
     pub(super) descriptors: Option<u64>,
 }
 
 impl ProcessStats {
-    /// Asks the system.
+    /// Reads the current values.
     pub(super) fn look() -> Self {
         let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).ok();
         Self {
             memory: read("status").and_then(|status| memory(&status)),
             processor: read("stat").and_then(|stat| processor(&stat)),
-            // The listing itself holds one open.
+            // Reading the directory itself holds one descriptor open.
             descriptors: fs::read_dir("/proc/self/fd").ok().map(|all| all.count().saturating_sub(1) as u64),
         }
     }
@@ -35,7 +34,7 @@ fn memory(status: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// Fields 14 and 15; the second, the name in parentheses, may hold blanks.
+/// Adds the fields 14 and 15. Field 2, the name in parentheses, may contain blanks.
 fn processor(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks: Option<Vec<f64>> =

@@ -1,5 +1,5 @@
-//! Who is in which state: every part that can be in trouble reports here; the log gets one line per change of
-//! cause, and readiness is read from it (D11).
+//! Collects the state of every part that can fail. The log gets one line for each change of cause, and
+//! readiness is read from here (D11).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use crate::display::one_line;
 
-/// The state of one part.
+/// The state of one part of the bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Does its work.
+    /// The part does its work normally.
     Ready,
-    /// On the way to it, and expected to get there: connecting, opening.
+    /// The part is connecting or opening and is expected to become ready; holds the reason.
     Starting(String),
-    /// In trouble that is expected to pass; retried.
+    /// An error that is expected to pass, and the part retries; holds the reason.
     Retrying(String),
-    /// Stopped before a problem that an operator must solve; still retried slowly where that can help.
+    /// A problem that an operator must solve; holds the reason. Still retried slowly where that can help.
     Held(String),
 }
 
 impl Status {
-    /// Every word that [`State::word`] may say.
+    /// Every word that [`Status::word`] may return.
     pub const WORDS: [&str; 4] = ["ready", "starting", "retrying", "held"];
 
-    /// The state as one short fixed word.
+    /// Returns the state as one short fixed word.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -36,17 +36,16 @@ impl Status {
         }
     }
 
-    /// Whether the part does its work.
+    /// Returns whether the part does its work.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready)
     }
 
-    /// Whether it is in trouble.
-    fn is_trouble(&self) -> bool {
+    fn has_error(&self) -> bool {
         matches!(self, Self::Retrying(_) | Self::Held(_))
     }
 
-    /// Why it does not, for people; empty when ready.
+    /// Returns why the part does not work, for people; empty when ready.
     pub fn reason(&self) -> &str {
         match self {
             Self::Ready => "",
@@ -54,7 +53,7 @@ impl Status {
         }
     }
 
-    /// The same state with its reason safe to show, and what `annotate` has to add.
+    /// Returns the same state with its reason safe to show, and with the addition of `annotate`.
     fn shown(self, annotate: Option<&Annotate>) -> Self {
         let safe = |reason: String| {
             let reason = annotate.map_or(reason.clone(), |annotate| annotate(&reason));
@@ -68,8 +67,8 @@ impl Status {
         }
     }
 
-    /// What makes two reports tell of the same cause: the text without its numbers, since counters, seconds and
-    /// ids change while a cause lasts.
+    /// Returns the text without its numbers. Two reports with equal results have the same cause, since
+    /// counters, seconds and ids change while a cause lasts.
     fn cause(&self) -> String {
         let mut cause = String::from(self.word());
         for character in self.reason().chars() {
@@ -83,32 +82,31 @@ impl Status {
     }
 }
 
-/// A trouble that lasts is logged again after so long.
+/// An error that lasts is logged again after this time.
 const REMIND_AFTER: Duration = Duration::from_secs(300);
 
-/// So many lines of one part may be logged at once, and one more each time this has passed: a part that goes to
-/// and fro must not flood the log.
+/// The most log lines of one part at once. One more is allowed each time [`ONE_MORE_AFTER`] has passed. A
+/// part that changes its state all the time must not flood the log.
 const BURST: u32 = 10;
 const ONE_MORE_AFTER: Duration = Duration::from_secs(30);
 
-/// What one part reported last, and what of it was logged.
+/// The last report of one part, and what of it was logged.
 #[derive(Clone, Debug)]
 struct StatusEntry {
     state: Status,
-    /// When it last went from one word to another.
+    /// When the state last changed from one word to another.
     since: Instant,
     next_try: Option<Instant>,
-    /// Since when it has been in trouble; stays while it is on the way out of it.
+    /// Since when the part has an error. Stays set while the part starts again.
     troubled: Option<Instant>,
-    /// The causes told since the trouble began, and when.
+    /// The causes logged since the error began, and when.
     told: Vec<(String, Instant)>,
-    /// The cause that the last line told, and when.
+    /// The cause of the last log line, and when it was written.
     logged: (String, Instant),
     lines: u32,
     refilled: Instant,
 }
 
-/// A line of the log about one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LogLine(Status, String);
 
@@ -126,29 +124,29 @@ impl StatusEntry {
         }
     }
 
-    /// Takes note of the state; answers the line that the log should have.
+    /// Notes the state. Returns the line to log, if one is due.
     fn report(&mut self, state: Status, now: Instant) -> Option<LogLine> {
         if state.word() != self.state.word() {
             self.since = now;
             self.next_try = None;
         }
-        if state.is_trouble() {
+        if state.has_error() {
             self.troubled.get_or_insert(now);
         }
         self.state = state;
         if self.state.is_ready() && self.state.cause() == self.logged.0 {
-            // The trouble in between was too short for a line, and so is its end.
-            self.end_trouble();
+            // The error in between was too short for a line, so its end gets no line either.
+            self.end_error();
         }
         self.line(now)
     }
 
-    fn end_trouble(&mut self) {
+    fn end_error(&mut self) {
         self.told.clear();
         self.troubled = None;
     }
 
-    /// The line that is due: news, or that the trouble lasts.
+    /// Returns the line that is due: for a new cause, or for an error that lasts.
     fn line(&mut self, now: Instant) -> Option<LogLine> {
         let cause = self.state.cause();
         let told = self.told.iter_mut().find(|(told, _)| *told == cause).map(|(_, at)| at);
@@ -157,7 +155,7 @@ impl StatusEntry {
             (_, Some(at)) => now.saturating_duration_since(*at) >= REMIND_AFTER,
             (_, None) => true,
         };
-        // Those of a start are for debugging: they take no room from the others.
+        // Lines about starting have the level debug, so they do not use up the allowed lines.
         let is_free = matches!(self.state, Status::Starting(_));
         if !is_due || !(is_free || self.may_log(now)) {
             return None;
@@ -175,12 +173,12 @@ impl StatusEntry {
         };
         self.logged = (cause.clone(), now);
         match &self.state {
-            Status::Ready => self.end_trouble(),
+            Status::Ready => self.end_error(),
             Status::Starting(_) => {}
             _ => {
                 self.told.retain(|(told, _)| *told != cause);
                 self.told.push((cause, now));
-                // Causes that come once each are no reason to remember more of them.
+                // Causes that occur only once must not let this list grow.
                 self.told.drain(..self.told.len().saturating_sub(BURST as usize));
             }
         }
@@ -199,7 +197,7 @@ impl StatusEntry {
     }
 }
 
-/// A length of time as people read it: `45s`, `4m12s`, `3h5m`, `2d4h`.
+/// A duration in the form that people read: `45s`, `4m12s`, `3h5m`, `2d4h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lasting(pub Duration);
 
@@ -216,25 +214,25 @@ impl fmt::Display for Lasting {
     }
 }
 
-/// One part as it is shown.
+/// The state of one part, with its times.
 #[derive(Clone, Debug)]
 pub struct LoggedCauses {
-    /// Its name, such as `source` or `sink file`.
+    /// The name of the part, such as `source` or `sink file`.
     pub part: String,
-    /// Its state.
+    /// The state that the part reported last.
     pub state: Status,
-    /// Since when it is in a state of that word.
+    /// Since when the state has the same word.
     pub since: Instant,
-    /// Since when it has been in trouble, if it is.
+    /// Since when the part has an error, if it has one.
     pub troubled: Option<Instant>,
-    /// When it tries again, where that is known.
+    /// When the part tries again, if that is known.
     pub next_try: Option<Instant>,
 }
 
-/// Adds to a text what people should know of what it names, such as where the values of options came from.
+/// Adds information to a text about what it names, such as the origin of option values.
 pub type Annotate = dyn Fn(&str) -> String + Send + Sync;
 
-/// The board on which all parts of a bridge report.
+/// The registry in which all parts of a bridge report their state.
 #[derive(Clone, Default)]
 pub struct StatusRegistry {
     parts: Arc<Mutex<BTreeMap<String, StatusEntry>>>,
@@ -249,35 +247,35 @@ impl fmt::Debug for StatusRegistry {
 }
 
 impl StatusRegistry {
-    /// A board whose texts go through `annotate`.
+    /// Creates a registry that passes its texts through `annotate`.
     pub fn annotated_by(annotate: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         Self { annotate: Some(Arc::new(annotate)), ..Self::default() }
     }
 
-    /// A handle for the part `name`, such as `source` or `sink file`.
+    /// Returns a handle for the part `name`, such as `source` or `sink file`.
     pub fn reporter(&self, name: impl Into<String>) -> StatusReporter {
         let reporter = StatusReporter { name: name.into(), states: self.clone() };
         reporter.report(Status::Starting("not started".to_owned()));
         reporter
     }
 
-    /// Every part is on the board now; before, one that is not there yet could not be told from one that
-    /// does not exist.
+    /// Notes that every part is registered. Before that, a part that is still missing can't be told from one
+    /// that does not exist.
     pub fn complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 
-    /// Whether every part is on the board.
+    /// Returns whether every part is registered.
     pub fn are_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Every part, its state, and since when.
+    /// Returns every part, its state, and since when.
     pub fn all(&self) -> Vec<(String, Status, Instant)> {
         self.shown().into_iter().map(|shown| (shown.part, shown.state, shown.since)).collect()
     }
 
-    /// Every part with all that is known of its state.
+    /// Returns every part with its state and times.
     pub fn shown(&self) -> Vec<LoggedCauses> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = parts.iter().map(|(part, entry)| LoggedCauses {
@@ -290,8 +288,8 @@ impl StatusRegistry {
         shown.collect()
     }
 
-    /// Logs what is due: troubles that last, and changes that came too fast to be logged one by one. To be
-    /// called every few seconds.
+    /// Logs the lines that are due: errors that last, and changes that came too fast to be logged one by one.
+    /// Call it every few seconds.
     pub fn remind(&self) {
         let now = Instant::now();
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,7 +300,7 @@ impl StatusRegistry {
     }
 }
 
-/// One part's handle on the board.
+/// The handle of one part on the registry.
 #[derive(Clone, Debug)]
 pub struct StatusReporter {
     name: String,
@@ -310,7 +308,7 @@ pub struct StatusReporter {
 }
 
 impl StatusReporter {
-    /// Takes note of the state, and logs it if its cause is news or lasts.
+    /// Notes the state, and logs it if its cause is new or lasts.
     pub fn report(&self, state: Status) {
         let (state, now) = (state.shown(self.states.annotate.as_deref()), Instant::now());
         let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -327,7 +325,7 @@ impl StatusReporter {
         }
     }
 
-    /// Takes note of when the part tries again.
+    /// Notes when the part tries again.
     pub fn next_try(&self, at: Instant) {
         let mut parts = self.states.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = parts.get_mut(&self.name) {
@@ -394,7 +392,7 @@ mod tests {
         assert_eq!((shown.next_try, shown.troubled), (None, None));
     }
 
-    /// Reports each state at its second and collects the lines.
+    /// Reports each state at its second and returns the log lines.
     fn lines(reports: impl IntoIterator<Item = (u64, Status)>) -> Vec<String> {
         let start = Instant::now();
         let mut entry = StatusEntry::new(Status::Starting("not started".to_owned()), start);
@@ -462,7 +460,7 @@ mod tests {
     }
 
     proptest! {
-        /// The last state that was reported is the last that was logged, once enough time has passed.
+        /// After enough time, the state that was reported last is also the state that was logged last.
         #[test]
         fn what_is_so_is_told_in_the_end(
             reports in prop::collection::vec((0u64..20, 0usize..5), 1..100),

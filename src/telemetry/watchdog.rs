@@ -1,5 +1,5 @@
-//! Whether the loops turn: each leaves a mark at every turn, and makes one at least once a second. What a
-//! loop waits for does not matter, only that it goes on looking: an outage never shows here (D11).
+//! Detects loops that do not turn. Each loop leaves a mark at every turn, at least once a second. It does not
+//! matter what a loop waits for, only that it keeps checking, so an outage never shows here (D11).
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,14 +9,14 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::counters::Moment;
 
-/// How often a loop that has nothing to do turns.
+/// How often an idle loop turns.
 pub const TURN_EVERY: Duration = Duration::from_secs(1);
 
-/// A loop that has not turned for so long is stuck. Far above what a busy machine costs, and below the
-/// time in which anybody would want to know.
+/// The time without a turn after which a loop is stuck. It is far above the delays of a busy machine, and
+/// below the time in which operators want to know.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// All loops of a bridge.
+/// The marks of all loops of a bridge.
 #[derive(Clone, Debug, Default)]
 pub struct Watchdog(Arc<Mutex<Vec<Weak<Mark>>>>);
 
@@ -26,12 +26,12 @@ struct Mark {
     beat: Moment,
 }
 
-/// One loop's mark; a loop that has ended drops it.
+/// The mark of one loop. Dropping it ends the watch on that loop.
 #[derive(Debug)]
 pub struct LoopMark(Arc<Mark>);
 
 impl Watchdog {
-    /// The mark of the loop `name`.
+    /// Creates the mark of the loop `name`.
     pub fn pulse(&self, name: impl Into<String>) -> LoopMark {
         let pulse = LoopMark(Arc::new(Mark { name: name.into(), beat: Moment::default() }));
         pulse.beat();
@@ -39,7 +39,7 @@ impl Watchdog {
         pulse
     }
 
-    /// The loops that have not turned for `limit`, and for how long.
+    /// Returns the loops that have not turned for `limit`, and for how long.
     pub fn stuck(&self, now: Instant, limit: Duration) -> Vec<(String, Duration)> {
         let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         marks.retain(|mark| mark.strong_count() > 0);
@@ -52,20 +52,20 @@ impl Watchdog {
 }
 
 impl LoopMark {
-    /// The loop has turned.
+    /// Notes that the loop has turned.
     pub fn beat(&self) {
         self.0.beat.set(Some(Instant::now()));
     }
 
-    /// What makes an idle loop turn.
+    /// Returns the timer that makes an idle loop turn.
     pub fn turns() -> Interval {
         let mut turns = interval(TURN_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         turns
     }
 
-    /// Beats for `work` as long as its task is polled: for work without a loop of its own, which waits in
-    /// many places, each bounded.
+    /// Marks turns for `work` as long as its task is polled. This is for work without a loop of its own that
+    /// waits in many places, each for a bounded time.
     pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut turns = Self::turns();
@@ -114,7 +114,7 @@ mod tests {
         waiting.abort();
     }
 
-    /// Work that blocks its thread is what liveness is about.
+    /// Liveness must detect work that blocks its thread.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn work_that_blocks_is_stuck_until_it_goes_on() {
         let limit = Duration::from_millis(1500);

@@ -1,4 +1,5 @@
-//! Reads of a certificate what people want to know: whose it is, who issued it, for which hosts, from when to when.
+//! Reads from a certificate what error messages show: its owner, its issuer, its hosts and its period of
+//! validity.
 
 use std::net::IpAddr;
 
@@ -10,31 +11,31 @@ use x509_cert::name::Name;
 
 use crate::display::one_line;
 
-/// More are counted, not named.
+/// The most hosts that are named; the others are only counted.
 const MOST_HOSTS: usize = 5;
 
-/// One certificate, as it was presented or read from a file.
+/// One certificate, as a server presented it or as it was read from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Certificate {
-    /// All of it.
+    /// The whole certificate, to compare it with others.
     pub(super) der: Vec<u8>,
-    /// The names of owner and issuer as they are compared.
+    /// The names of owner and issuer in the form in which they are compared.
     pub(super) subject_der: Vec<u8>,
     pub(super) issuer_der: Vec<u8>,
-    /// The names of owner and issuer as they are shown.
+    /// The names of owner and issuer in the form in which they are shown.
     pub(super) subject: String,
     pub(super) issuer: String,
-    /// Host names and addresses that it is valid for.
+    /// Host names and addresses that the certificate is valid for.
     pub(super) hosts: Vec<String>,
     /// Seconds since 1970.
     pub(super) not_before: u64,
     pub(super) not_after: u64,
-    /// Whether it may issue others.
+    /// Whether it may issue other certificates.
     pub(super) is_authority: bool,
 }
 
 impl Certificate {
-    /// `None` for what is no certificate.
+    /// `None` if the bytes are not a certificate.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
         let parsed = Parsed::from_der(der).ok()?.tbs_certificate;
         let hosts = hosts(parsed.get::<SubjectAltName>().ok().flatten().map(|(_, names)| names));
@@ -56,7 +57,7 @@ impl Certificate {
         self.subject_der == self.issuer_der
     }
 
-    /// The hosts that it is valid for, in words.
+    /// The hosts that the certificate is valid for, as a text.
     pub(super) fn hosts_in_words(&self) -> String {
         let named = self.hosts.iter().take(MOST_HOSTS).cloned().collect::<Vec<_>>().join(", ");
         match self.hosts.len() {
@@ -67,7 +68,7 @@ impl Certificate {
     }
 }
 
-/// A distinguished name as it is shown, such as `CN=broker,O=Acme`.
+/// Returns a distinguished name as it is shown, such as `CN=broker,O=Acme`.
 pub(super) fn name_in_words(der: &[u8]) -> Option<String> {
     shown(&Name::from_der(der).ok()?)
 }

@@ -1,4 +1,4 @@
-//! What a failed handshake means, in one line, with the option that mends it.
+//! Explains a failed handshake in one line, with the option to change.
 
 use std::error::Error;
 use std::io;
@@ -14,20 +14,20 @@ use super::{Cause, TlsError, TlsOptions};
 use crate::display::one_line;
 use crate::protocol_guess::{self, WireProtocol};
 
-/// All that is known of a handshake.
+/// Everything that is known of one handshake.
 pub(super) struct Handshake<'a> {
     pub(super) host: &'a str,
     pub(super) options: &'a TlsOptions,
     pub(super) roots: &'a Roots,
     pub(super) server: Server,
-    /// Whether we have a certificate to show.
+    /// Whether the client has a certificate to show.
     pub(super) has_identity: bool,
     /// The first bytes that the server has sent.
     pub(super) first: Vec<u8>,
 }
 
 impl Handshake<'_> {
-    /// What `error` means.
+    /// Explains `error`, which a TLS or client library returned for the handshake.
     pub(super) fn explain(&self, error: &(dyn Error + 'static)) -> TlsError {
         match in_chain(error) {
             RootCause::Tls(error) => self.explain_tls(error),
@@ -36,7 +36,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// The server has not answered in the time that was `allowed`.
+    /// Explains that the server has not answered within the time `allowed`.
     pub(super) fn late(&self, allowed: Duration) -> TlsError {
         let seconds = allowed.as_secs_f64();
         let text = match self.first.is_empty() {
@@ -50,7 +50,7 @@ impl Handshake<'_> {
         TlsError::new(Cause::Late, text)
     }
 
-    /// The same after the handshake, as long as nothing was heard: `None` if TLS has no part in it.
+    /// Explains an error after the handshake, while no data has arrived. `None` if TLS is not the cause.
     pub(super) fn explain_late(&self, error: &(dyn Error + 'static)) -> Option<TlsError> {
         match in_chain(error) {
             RootCause::Tls(error) => Some(self.explain_tls(error)),
@@ -59,7 +59,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// The connection has ended without a reason.
+    /// Explains that the connection ended without a reason.
     fn cut(&self, kind: Option<io::ErrorKind>) -> TlsError {
         let how = match kind {
             Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => "reset",
@@ -121,7 +121,7 @@ impl Handshake<'_> {
         TlsError::new(Cause::Protocol, text)
     }
 
-    /// What the server has said before it closed the connection.
+    /// Explains the alert that the server sent before it closed the connection.
     fn alert(&self, alert: AlertDescription) -> TlsError {
         use AlertDescription as Alert;
         let of_certificates = matches!(
@@ -143,7 +143,8 @@ impl Handshake<'_> {
         let said = in_words(alert);
         match alert {
             _ if of_certificates => {
-                // Asked for in a part of the handshake that we have not seen.
+                // The server asked for the certificate in a part of the handshake that the client did not
+                // see.
                 self.client_certificate(alert)
             }
             Alert::ProtocolVersion | Alert::InsufficientSecurity => TlsError::new(
@@ -255,7 +256,7 @@ impl Handshake<'_> {
         )
     }
 
-    /// Nothing that is trusted has signed any of what was presented.
+    /// Explains that no trusted certificate has signed any of the presented ones.
     fn unknown_issuer(&self) -> String {
         let (trusted, add) = (self.options.trusted(), self.add());
         let Some(leaf) = self.leaf() else {
@@ -305,10 +306,10 @@ impl Handshake<'_> {
         )
     }
 
-    /// The last one of the presented certificates of which each has issued the one before it.
+    /// Follows the chain of issuers from `leaf`, and returns the last presented certificate of it.
     fn last_presented<'c>(&'c self, leaf: &'c Certificate) -> &'c Certificate {
         let mut last = leaf;
-        // At most as many steps as certificates: two may have issued each other.
+        // At most as many steps as certificates, because two certificates may have issued each other.
         for _ in &self.server.chain {
             let issuer = self.server.chain.iter().find(|issuer| issuer.subject_der == last.issuer_der);
             match issuer {
@@ -319,7 +320,7 @@ impl Handshake<'_> {
         last
     }
 
-    /// The name is right and the key is not.
+    /// Explains that the issuer's name is right and its key is not.
     fn other_key(&self) -> String {
         let issuer = self.leaf().map_or("its issuer", |leaf| self.last_presented(leaf).issuer.as_str());
         format!(
@@ -330,7 +331,7 @@ impl Handshake<'_> {
         )
     }
 
-    /// What only the text of rustls's verifier tells.
+    /// Explains an error that rustls's verifier names only as text.
     fn other(&self, said: &str) -> String {
         let subject = self.subject();
         match said {
@@ -357,7 +358,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// What to do about an authority that is not known.
+    /// Says how to trust an authority that is not trusted yet.
     fn add(&self) -> String {
         let key = self.options.key("ca_file");
         match self.options.ca_file {
@@ -366,21 +367,22 @@ impl Handshake<'_> {
         }
     }
 
-    /// What the file holds instead.
+    /// Names the certificates that the CA file holds.
     fn holds(&self) -> String {
         let names: Vec<String> = self.roots.named.iter().map(|root| root.subject.clone()).collect();
         if names.is_empty() { String::new() } else { format!(" (which has {})", some(&names)) }
     }
 }
 
-/// What is found in a chain of errors.
+/// What the innermost known error of a chain is.
 enum RootCause<'e> {
     Tls(&'e RustlsError),
     Io(io::ErrorKind),
     Other,
 }
 
-/// Looks into what libraries have wrapped. `io::Error::source` skips what it holds itself.
+/// Searches the errors that libraries have wrapped. `io::Error::source` skips the error that it holds
+/// directly, so `get_ref` is needed.
 fn in_chain<'e>(error: &'e (dyn Error + 'static)) -> RootCause<'e> {
     let mut found = RootCause::Other;
     let mut next = Some(error);

@@ -1,4 +1,4 @@
-//! The PEM files that TLS uses: what is wrong with one of them is told with the option that names it.
+//! Reads the PEM files that TLS uses. An error message names the option that names the file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use super::certificate::Certificate;
 use super::{Cause, TlsError, TlsOptions};
 use crate::display::one_line;
 
-/// What is trusted.
+/// The certificates that a client trusts.
 #[derive(Clone, Debug)]
 pub(super) struct Roots {
     pub(super) store: Arc<RootCertStore>,
-    /// Those of the file; none for the system's, which are too many to be named.
+    /// The certificates of `ca_file`. Empty for the system's certificates, which are too many to name.
     pub(super) named: Vec<Certificate>,
 }
 
 impl Roots {
-    /// Those of `ca_file`, or the system's.
+    /// Reads the certificates of `ca_file`, or the system's.
     pub(super) fn read(options: &TlsOptions) -> Result<Self, TlsError> {
         match &options.ca_file {
             Some(path) => Self::of_file(path, &options.key("ca_file")),
@@ -56,7 +56,7 @@ impl Roots {
     }
 }
 
-/// The client's own certificate and its key, if both are set.
+/// Reads the client's own certificate and its key, if both are set.
 pub(super) fn identity(
     options: &TlsOptions,
     provider: &CryptoProvider,
@@ -113,7 +113,7 @@ fn unusable(key: &str, path: &Path, what: &str) -> TlsError {
     TlsError::new(Cause::File, format!("can't use {key} = {}: {what}", path.display()))
 }
 
-/// What a file holds instead of what is `wanted`, and what to do.
+/// Says what a file holds instead of what is `wanted`, and what to do.
 fn what_else(path: &Path, wanted: &str) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -127,7 +127,7 @@ fn what_else(path: &Path, wanted: &str) -> String {
     let found = match labels.first() {
         Some(label) => format!("it holds {}", one_line(&label.to_lowercase())),
         None if bytes.trim_ascii().is_empty() => "it is empty".to_owned(),
-        // A DER file begins with a SEQUENCE; so does PKCS #12.
+        // A DER file begins with a SEQUENCE. PKCS #12 does too.
         None if bytes.starts_with(&[0x30]) => "it is in DER or PKCS #12, not in PEM".to_owned(),
         None if bytes.starts_with(&[0xFE, 0xED, 0xFE, 0xED]) => "it is a Java key store".to_owned(),
         None => "it is no PEM file".to_owned(),

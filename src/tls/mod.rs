@@ -1,7 +1,7 @@
-//! TLS to a server: certificate and host name are always verified, and a handshake that fails is told in words.
+//! Connects to servers by TLS. It always verifies certificate and host name, and explains a failed handshake.
 //!
-//! One who speaks TLS by [`connect`] gets a [`TlsError`]. A client library that does its own handshake is given
-//! [`Client::config`], and [`Client::explain`] turns its error into the same words.
+//! [`connect`] returns a [`TlsError`]. A client library that does its own handshake gets [`Client::config`],
+//! and [`Client::explain`] turns its error into the same explanation.
 
 mod certificate;
 mod explain;
@@ -30,7 +30,7 @@ use files::Roots;
 use seen::{Identity, Seen, Verifier};
 pub use stream::TlsStream;
 
-/// Why TLS failed: one line for people, and what it means for the next try.
+/// Why TLS failed: one line for people, and whether a later try may succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct TlsError {
@@ -38,22 +38,22 @@ pub struct TlsError {
     text: String,
 }
 
-/// What kind of trouble it is.
+/// The kind of a TLS error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A file of ours can't be used.
+    /// A file that the configuration names can't be used.
     File,
     /// The server's certificate can't be trusted, or not for this host.
     Certificate,
-    /// The server wants a certificate of the client, or refuses the one that it was shown.
+    /// The server asks for a certificate of the client, or refuses the one that it got.
     ClientCertificate,
-    /// Both speak TLS, and have no version or cipher in common.
+    /// Both sides talk TLS, but have no version or cipher in common.
     Protocol,
-    /// The server does not speak TLS; what it speaks, if that is known.
+    /// The server does not talk TLS; the value is the protocol that it talks, if known.
     Plaintext(Option<WireProtocol>),
-    /// The connection was closed or reset in the middle.
+    /// The connection was closed or reset during the handshake.
     Cut,
-    /// No answer in time.
+    /// The server did not answer within the allowed time.
     Late,
 }
 
@@ -62,39 +62,40 @@ impl TlsError {
         Self { cause, text: text.into() }
     }
 
-    /// What kind of trouble it is.
+    /// The kind of this error; it decides whether somebody must act.
     pub fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Whether somebody must act; otherwise it may well pass by itself.
+    /// Whether somebody must act; otherwise the error may pass by itself.
     pub fn needs_operator(&self) -> bool {
         !matches!(self.cause, Cause::Cut | Cause::Late)
     }
 }
 
-/// The files that TLS uses, and the options that name them, so that whoever uses TLS says the same.
+/// The files that TLS uses, and the names of the options for them, so that all users of TLS show the same
+/// messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// What the keys of the files begin with: `source.tls` for `source.tls.ca_file`.
+    /// The beginning of the options' names: `source.tls` for `source.tls.ca_file`.
     pub table: String,
-    /// The option that names the server: `source.url`.
+    /// The option that names the server, such as `source.url`.
     pub address: String,
-    /// Certificates to trust instead of the system's.
+    /// A PEM file of certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// The client's own certificate, with those that lead from it to its authority.
+    /// A PEM file with the client's own certificate and those that lead from it to its authority.
     pub certificate_file: Option<PathBuf>,
-    /// Its key.
+    /// A PEM file with the key of the client's certificate.
     pub key_file: Option<PathBuf>,
 }
 
 impl TlsOptions {
-    /// The full name of an option.
+    /// The full name of an option, for messages.
     fn key(&self, option: &str) -> String {
         format!("{}.{option}", self.table)
     }
 
-    /// What is trusted, such as `source.tls.ca_file = /etc/ca.pem`.
+    /// The trusted certificates, for messages, such as `source.tls.ca_file = /etc/ca.pem`.
     fn trusted(&self) -> String {
         match &self.ca_file {
             Some(path) => format!("{} = {}", self.key("ca_file"), path.display()),
@@ -103,7 +104,7 @@ impl TlsOptions {
     }
 }
 
-/// What a client trusts and shows, and what servers have presented to it.
+/// A TLS client: the certificates that it trusts and shows, and those that servers have presented to it.
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -114,10 +115,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads the files.
+    /// Reads the files that `options` names.
     ///
     /// # Errors
-    /// One of them can't be used.
+    /// One of the files can't be used.
     pub fn new(options: &TlsOptions) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (roots, seen) = (Roots::read(options)?, Seen::default());
@@ -133,19 +134,19 @@ impl Client {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::new(Cause::Protocol, error.to_string()))?
-            // Named so by the library; this one leaves every verdict to the usual verifier.
+            // The library calls this dangerous. This verifier leaves every verdict to rustls's own verifier.
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(identity);
         Ok(Self { config: Arc::new(config), options: options.clone(), roots, seen, has_identity })
     }
 
-    /// For a library that does its own handshake.
+    /// Returns the configuration for a library that does its own handshake.
     pub fn config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
     }
 
-    /// What the error of a handshake with `host` means, however deep the library has wrapped it.
+    /// Explains the error of a handshake with `host`, however deep the library has wrapped it.
     pub fn explain(&self, host: &str, error: &(dyn Error + 'static)) -> TlsError {
         self.handshake(host, &FirstBytes::default()).explain(error)
     }
@@ -162,14 +163,14 @@ impl Client {
     }
 }
 
-/// Does the handshake with `host` over `stream`, in the time that is `allowed`. Reads the files anew each time, so
-/// that a rotated certificate is picked up by the next connection.
+/// Does the handshake with `host` over `stream`, within the time `allowed`. Reads the files each time, so
+/// that the next connection uses a rotated certificate.
 ///
-/// A server may refuse the client's certificate only after the handshake: so the first error of the stream that is
-/// handed back holds a [`TlsError`] as well.
+/// A server may refuse the client's certificate only after the handshake. So the first error of the returned
+/// stream also holds a [`TlsError`].
 ///
 /// # Errors
-/// Files that can't be used, and everything that makes a handshake fail.
+/// A file can't be used, or the handshake fails for any reason.
 pub async fn connect<S>(
     stream: S,
     host: &str,
@@ -195,8 +196,8 @@ where
     }
 }
 
-/// A configuration of a client that trusts `ca_file`, or the system's certificates, and shows `identity`, a
-/// certificate and its key. [`Client::new`] can explain what fails, too.
+/// Makes the configuration of a client that trusts `ca_file`, or the system's certificates. The client shows
+/// `identity`, a certificate and its key. Use [`Client::new`] to explain failed handshakes too.
 ///
 /// # Errors
 /// One of the files can't be used.

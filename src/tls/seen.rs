@@ -1,5 +1,5 @@
-//! Remembers what a server has presented and asked for, so that a failed handshake can be explained. What is
-//! trusted is decided by rustls's own verifier.
+//! Records what a server has presented and asked for, so that a failed handshake can be explained. rustls's
+//! own verifier decides what is trusted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,23 +11,22 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::certificate::Certificate;
 
-/// What the last handshake has shown; copies share it.
+/// What the last handshake has shown; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen(Arc<Mutex<Server>>);
 
-/// What one server has shown.
+/// What one server has presented and asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
-    /// The certificates that it has presented, its own first.
+    /// The certificates that the server presented, its own first.
     pub(super) chain: Vec<Certificate>,
-    /// Whether it has asked for a certificate of the client.
+    /// Whether the server asked for a certificate of the client.
     pub(super) has_asked: bool,
-    /// The names of the authorities whose certificates it takes, if it has named any.
+    /// The DER names of the authorities whose certificates the server accepts, if it named any.
     pub(super) takes: Vec<Vec<u8>>,
 }
 
 impl Seen {
-    /// A copy of it.
     pub(super) fn server(&self) -> Server {
         self.lock().clone()
     }
@@ -37,7 +36,7 @@ impl Seen {
     }
 }
 
-/// Verifies as `inner` does, and remembers what it was shown.
+/// Verifies as `inner` does, and records the presented certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) inner: Arc<WebPkiServerVerifier>,
@@ -54,7 +53,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let presented = [end_entity].into_iter().chain(intermediates);
-        // One that can't be read is left out: the verdict is not made of this.
+        // A certificate that can't be read is left out, because it does not influence the verdict.
         self.seen.lock().chain = presented.filter_map(|der| Certificate::read(der)).collect();
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
@@ -90,7 +89,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Shows the client's own certificate, if there is one, and remembers that it was asked for.
+/// Shows the client's own certificate, if there is one, and records that the server asked for it.
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) own: Option<Arc<CertifiedKey>>,

@@ -1,5 +1,6 @@
-//! A stream inside TLS. With TLS 1.3 a server refuses the client's certificate only after the handshake, as the
-//! client sees it: so an error before anything was heard is explained like one of the handshake.
+//! Explains errors of a TLS stream before the first data. With TLS 1.3 the client sees a refusal of its
+//! certificate only after the handshake. So an error before the first data is explained like an error of the
+//! handshake.
 
 use std::io;
 use std::pin::Pin;
@@ -11,11 +12,11 @@ use tokio_rustls::client;
 use super::Client;
 use crate::protocol_guess::{FirstBytes, Remembering};
 
-/// See the module text.
+/// A TLS stream whose first error is explained, as long as no data has arrived.
 #[derive(Debug)]
 pub struct TlsStream<S> {
     stream: client::TlsStream<Remembering<S>>,
-    /// What explains the first error, until something was heard.
+    /// Explains the first error; `None` once data has arrived.
     unheard: Option<Unheard>,
 }
 
@@ -38,7 +39,8 @@ impl<S> TlsStream<S> {
         }
     }
 
-    /// The end of the stream before anything was heard, after the server has asked for a certificate and got none.
+    /// Whether the end of the stream is a refusal: no data has arrived, and the server asked for a
+    /// certificate and got none.
     fn is_refused(&self) -> bool {
         let asked =
             |unheard: &Unheard| unheard.client.seen.server().has_asked && !unheard.client.has_identity;
@@ -47,7 +49,7 @@ impl<S> TlsStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
-    /// Why writing fails may wait to be read: the server's alert.
+    /// Explains a failed write. The reason may be an alert of the server that has not been read yet.
     fn unless_told(&mut self, context: &mut Context<'_>, error: io::Error) -> io::Error {
         if self.unheard.is_none() {
             return error;

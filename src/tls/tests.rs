@@ -1,4 +1,4 @@
-//! Every way in which a handshake fails, against a server in this process.
+//! Tests every way in which a handshake fails, against a server in this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,6 @@ fn intermediate(name: &str, of: &Authority) -> Authority {
     CertifiedIssuer::signed_by(authority_params(name), key(), of).unwrap()
 }
 
-/// A chain and its key.
 struct ShownChain {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
@@ -127,7 +126,7 @@ fn options(ca_file: PathBuf) -> TlsOptions {
     }
 }
 
-/// What comes of a connection to such a server: it says `hello` when it is content.
+/// Connects to a server with this configuration. The server sends `hello` after a good handshake.
 async fn outcome(config: ServerConfig, options: &TlsOptions) -> Result<(), TlsError> {
     let (ours, theirs) = duplex(1 << 16);
     let serving = async {
@@ -325,7 +324,7 @@ async fn a_server_that_wants_a_certificate_of_the_client_says_so() {
     }
 }
 
-/// Whatever a server does that is no handshake.
+/// Connects to a server that does not do a handshake but runs `serve`.
 async fn after(serve: impl AsyncFnOnce(DuplexStream), allowed: Duration) -> TlsError {
     let (files, root) = (Files::new(), authority("Root"));
     let options = files.trusting(&[&root]);
@@ -460,7 +459,7 @@ fn a_key_that_can_t_be_used_is_named_with_its_option() {
     Client::new(&with(&certificate, &key)).unwrap();
 }
 
-/// As a client library hands it over: an error in an error in an error.
+/// Client libraries return an error in an error in an error.
 #[test]
 fn an_error_is_found_however_deep_it_is_wrapped() {
     #[derive(Debug, thiserror::Error)]

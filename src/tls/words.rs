@@ -1,11 +1,11 @@
-//! Lists, names of the library and times, in words.
+//! Formats lists, names of the library and times as text.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// More names are counted, not told.
+/// The most names that are shown; the others are only counted.
 const MOST_NAMES: usize = 3;
 
-/// The first names of a list, and how many more there are.
+/// Returns the first names of a list, and how many more there are.
 pub(super) fn some(names: &[String]) -> String {
     let named = names.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(" and ");
     match names.len() {
@@ -14,12 +14,12 @@ pub(super) fn some(names: &[String]) -> String {
     }
 }
 
-/// A variant's name in words: `HandshakeFailure` is "handshake failure".
+/// Returns a variant's name as text: `HandshakeFailure` is "handshake failure".
 pub(super) fn in_words(value: impl std::fmt::Debug) -> String {
     words(&format!("{value:?}"))
 }
 
-/// Only the name: what is in brackets behind it is for programmers.
+/// Returns only the name: the text in brackets behind it is for programmers.
 pub(super) fn words(name: &str) -> String {
     let name = name.split(['(', '{', ' ']).next().unwrap_or_default();
     let mut words = String::with_capacity(name.len() + 8);
@@ -43,17 +43,17 @@ fn timestamp(seconds: u64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
 }
 
-/// `2026-01-03`.
+/// Formats Unix seconds like `2026-01-03`.
 pub(super) fn date(seconds: u64) -> String {
     timestamp(seconds).strftime("%Y-%m-%d").to_string()
 }
 
-/// `2026-01-03 14:05 UTC`.
+/// Formats Unix seconds like `2026-01-03 14:05 UTC`.
 pub(super) fn moment(seconds: u64) -> String {
     timestamp(seconds).strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// `329 days`.
+/// Formats a number of seconds like `329 days`, rounded down.
 pub(super) fn span(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0..60 => (seconds, "second"),

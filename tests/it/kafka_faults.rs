@@ -126,7 +126,7 @@ fn assert_in_java_of(count: u32, sinks: &Sinks<'_>) {
     assert_eq!(partitions, partitions_in_java(&keys, count));
 }
 
-/// There records go in waves, and by several clients (`sink/kafka/distance.rs`).
+/// There records go in waves, and by several clients (`sink/kafka/latency.rs`).
 async fn a_kafka_far_away_that_dies_and_comes_back_holds_every_event_once(
     version: Version,
     protocol: Protocol,

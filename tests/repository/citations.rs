@@ -71,6 +71,43 @@ fn every_citation_leads_somewhere() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// The source files that a text names between back-quotes.
+fn named_files(text: &str) -> BTreeSet<String> {
+    let spans = text.split('`').skip(1).step_by(2);
+    let is_file = |span: &&str| {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_/.".contains(letter);
+        span.ends_with(".rs") && span.chars().all(allowed)
+    };
+    spans.filter(is_file).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let sources = below("", &[".rs"]);
+    let is_there = |name: &String| {
+        sources.iter().any(|source| {
+            source.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        })
+    };
+    let mut faults = Vec::new();
+    for document in below("", &[".md"]) {
+        // What is history names what there was.
+        if document != "CHANGELOG.md" {
+            let missing = named_files(&text(&document)).into_iter().filter(|name| !is_there(name));
+            faults.extend(missing.map(|name| format!("{document} names {name}")));
+        }
+    }
+    for source in &sources {
+        let comments: Vec<String> = text(source)
+            .lines()
+            .filter_map(|line| Some(line.trim_start().strip_prefix("//")?.to_owned()))
+            .collect();
+        let missing = named_files(&comments.join("\n")).into_iter().filter(|name| !is_there(name));
+        faults.extend(missing.map(|name| format!("{source} names {name}")));
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
 #[test]
 fn citations_are_recognised() {
     let found = |text: &str| numbered(text).into_iter().collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! Where the files of a demo go.
+//! Chooses the directories for the files of a demo.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The files have no place.
+/// There is no usable directory for the files.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlaceError {
     #[error("cannot use {}: {cause}; name another --directory", path.display())]
@@ -17,8 +17,8 @@ pub(super) enum PlaceError {
     NotText(PathBuf),
 }
 
-/// A directory for the events and one for the dead letters; removed when dropped, unless somebody asked
-/// for it by name.
+/// A directory for the events and one for the dead letters. They are removed when dropped, unless the user
+/// named the directory.
 #[derive(Debug)]
 pub(super) struct DemoDirectory {
     root: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct DemoDirectory {
 }
 
 impl DemoDirectory {
-    /// In `named`, or in a new directory of the system's for temporary files.
+    /// Uses `named`, or creates a directory in the system's directory for temporary files.
     pub(super) fn new(named: Option<&Path>) -> Result<Self, PlaceError> {
         let place = match named {
             Some(root) => Self { root: std::path::absolute(root).map_err(fails(root))?, temporary: false },

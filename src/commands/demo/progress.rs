@@ -1,4 +1,4 @@
-//! What a person sees while the demo runs: a line that lives, or one each second where nobody looks.
+//! Shows the progress of the demo: a progress bar on a terminal, or one line each second elsewhere.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -13,21 +13,21 @@ use crate::simulator::Simulator;
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Status;
 
-/// Fits into 80 columns; notes follow on lines of their own.
+/// Fits into 80 columns; notes follow on their own lines.
 const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
 
-/// Over how long the rate is taken.
+/// The length of time over which the rate is computed.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Looks at the broker and the bridge, and tells.
+/// Reads the counters of the broker and the bridge and shows them.
 pub(super) struct ProgressLine<'a> {
     simulator: &'a Simulator,
     telemetry: Arc<Telemetry>,
     events: u64,
-    /// `None` where standard error is no terminal.
+    /// `None` if standard error is no terminal.
     bar: Option<ProgressBar>,
     err: &'a mut dyn Write,
-    /// When, and how many were acknowledged; over the last [`WINDOW`].
+    /// Times and acknowledged events at these times, over the last [`WINDOW`].
     samples: VecDeque<(Instant, u64)>,
     stopping: bool,
 }
@@ -48,7 +48,7 @@ impl<'a> ProgressLine<'a> {
         Self { simulator, telemetry, events: events.get(), bar, err, samples, stopping: false }
     }
 
-    /// Tells for ever, until it can't. Cancel-safe.
+    /// Shows the progress until writing fails; returns the error. Cancel-safe.
     pub(super) async fn follow(&mut self) -> io::Error {
         let mut ticks = interval(if self.bar.is_some() { WINDOW / 10 } else { WINDOW });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,12 +61,12 @@ impl<'a> ProgressLine<'a> {
         }
     }
 
-    /// Ctrl-C was pressed.
+    /// Notes that Ctrl-C was pressed.
     pub(super) fn stopping(&mut self) {
         self.stopping = true;
     }
 
-    /// All has come out.
+    /// Notes that all events are written, and that the files are being read.
     pub(super) fn reading_back(&mut self) -> io::Result<()> {
         match &self.bar {
             Some(bar) => {
@@ -80,7 +80,7 @@ impl<'a> ProgressLine<'a> {
         }
     }
 
-    /// Makes room for the report.
+    /// Removes the bar, so that the report can be written.
     pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -101,7 +101,7 @@ impl<'a> ProgressLine<'a> {
             Some(bar) => {
                 bar.set_position(total.acked);
                 bar.set_prefix(line);
-                // Each on a line of its own under the bar.
+                // Write each note on its own line under the bar.
                 bar.set_message(notes.iter().map(|note| format!("\n  {note}")).collect::<String>());
                 Ok(())
             }
@@ -109,7 +109,7 @@ impl<'a> ProgressLine<'a> {
         }
     }
 
-    /// Acknowledged in a second.
+    /// Returns the events acknowledged per second.
     fn rate(&mut self, acked: u64) -> u64 {
         let now = Instant::now();
         self.samples.push_back((now, acked));
@@ -122,11 +122,11 @@ impl<'a> ProgressLine<'a> {
 
     fn settled(&self) -> u64 {
         let subscriptions = self.telemetry.counters.subscriptions();
-        let lanes = subscriptions.iter().flat_map(|(_, subscription)| subscription.workers());
-        lanes.map(|(_, lane)| lane.durable.get() + lane.dead_lettered.total()).sum()
+        let workers = subscriptions.iter().flat_map(|(_, subscription)| subscription.workers());
+        workers.map(|(_, worker)| worker.durable.get() + worker.dead_lettered.total()).sum()
     }
 
-    /// Whatever is not as it should be.
+    /// Returns the problems to show.
     fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> =
             self.telemetry.states.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();

@@ -1,4 +1,4 @@
-//! Reads the files of a demo back and holds them against what was sent.
+//! Reads the files of a demo and compares them with what was sent.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::simulator::{Audit, AuditResult, AuditedPlace, Generator};
 
-/// The files can't be read.
+/// A file of the demo can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} back: {cause}", path.display())]
 pub(super) struct ReadBackError {
@@ -19,29 +19,28 @@ pub(super) struct ReadBackError {
     cause: io::Error,
 }
 
-/// What the files must hold.
+/// What the files must contain.
 pub(super) struct ReadBack {
-    /// Who wrote the events.
+    /// The generator that wrote the events.
     pub(super) generator: Generator,
-    /// How many were sent.
+    /// Number of events sent.
     pub(super) published: u64,
-    /// Of these, how many, from the first, were acknowledged and so must be there.
+    /// Number of events acknowledged, counted from the first. All of these must be in the files.
     pub(super) acked: u64,
 }
 
-/// What the files hold.
+/// What the files contain.
 #[derive(Debug)]
 pub(super) struct StoredEvents {
     pub(super) findings: AuditResult,
-    /// Of events.
+    /// Number of files with events.
     pub(super) files: u64,
-    /// Their size in bytes.
+    /// Size of these files, in bytes.
     pub(super) size: u64,
-    /// Dead letters by reason.
     pub(super) reasons: BTreeMap<String, u64>,
 }
 
-/// The part of a dead letter that matters here.
+/// The fields of a dead letter that the demo needs.
 #[derive(Deserialize)]
 struct Letter {
     reason: String,
@@ -59,7 +58,7 @@ impl Letter {
 }
 
 impl ReadBack {
-    /// Reads every file, those of the events in the order of their names, which is that of their writing.
+    /// Reads every file. Files of events are read by name, which is the order in which they were written.
     pub(super) fn read(self, events: &Path, dead_letters: &Path) -> Result<StoredEvents, ReadBackError> {
         let Self { generator, published, acked } = self;
         let mut audit = Audit::new(generator);
@@ -79,8 +78,8 @@ impl ReadBack {
     }
 }
 
-/// Calls `see` with every line of every file, and returns how many files there are. What has no line feed
-/// in a file that is still open was being written when the bridge was stopped.
+/// Calls `see` with every line of every file, and returns the number of files. Ignores an incomplete last
+/// line of an open file: the bridge was stopped while it wrote that line.
 fn each_line(directory: &Path, mut see: impl FnMut(&[u8])) -> Result<u64, ReadBackError> {
     let paths = paths(directory).map_err(|cause| ReadBackError { path: directory.to_owned(), cause })?;
     for path in &paths {

@@ -1,4 +1,4 @@
-//! What a demo says at its end.
+//! Writes the final report of a demo.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -9,39 +9,39 @@ use indicatif::{HumanBytes, HumanCount};
 use super::read_back::StoredEvents;
 use crate::pipeline::PipelineError;
 
-/// How the bridge ended.
 #[derive(Debug)]
 pub(super) enum DemoEnd {
-    /// All was acknowledged, or what was on the way when it was stopped.
+    /// Everything was acknowledged, or everything in flight when the demo was stopped.
     Drained,
-    /// Not everything on the way could be settled in time.
+    /// Some events in flight could not be settled in time.
     Abandoned,
-    /// By a fault of its own.
+    /// The bridge had an internal error.
     Fault(PipelineError),
 }
 
-/// What went in and what came out.
+/// The counts of a demo, from the broker, the bridge and the files.
 pub(super) struct DemoReport {
-    /// That were asked for.
+    /// Events that the user asked for.
     pub(super) events: u64,
-    /// That the broker has sent.
+    /// Events that the broker has sent.
     pub(super) published: u64,
-    /// That the bridge has acknowledged.
+    /// Events that the bridge has acknowledged.
     pub(super) acked: u64,
     pub(super) took: Duration,
-    /// In bytes, broker included.
+    /// Bytes of memory, including the broker.
     pub(super) memory: Option<u64>,
     pub(super) ending: DemoEnd,
     pub(super) found: StoredEvents,
 }
 
 impl DemoReport {
-    /// Whether the bridge kept all its promises.
+    /// Returns whether the bridge kept all its guarantees.
     pub(super) fn is_clean(&self) -> bool {
         self.found.findings.is_clean() && matches!(self.ending, DemoEnd::Drained)
     }
 
-    /// For people; the last line also for scripts. `stay`: where the files are kept.
+    /// Writes the report for people; scripts can read its last line. `stay`: the directory if the files are
+    /// kept.
     pub(super) fn write(&self, stay: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
         let findings = &self.found.findings;
         let mut line = |name: &str, text: String| writeln!(out, "{name:<9} {text}");
@@ -117,10 +117,10 @@ mod tests {
     use super::*;
     use crate::simulator::Generator;
 
-    /// More than there are people, so that some have two.
+    /// More events than people, so that some people have two.
     const EVENTS: u64 = 12_000;
 
-    /// The bodies of a demo's events with usable keys, and of those without.
+    /// The bodies of a demo's events with usable keys, and those of events without.
     fn bodies() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let generator = Generator::new(population());
         let body = |serial| {
@@ -132,7 +132,7 @@ mod tests {
         (good.into_iter().map(body).collect(), odd.into_iter().map(body).collect())
     }
 
-    /// The report about a run that left these bodies behind, and whether it is a good one.
+    /// Returns the report about a run that left these bodies, and whether the run was clean.
     fn report(events: &[Vec<u8>], letters: &[Vec<u8>], ending: DemoEnd) -> (String, bool) {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str| directory.path().join(name);

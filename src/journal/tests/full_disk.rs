@@ -1,4 +1,5 @@
-//! The journal on a disk without room: what makes room goes on, and failed tries leave nothing.
+//! Tests the journal on a full disk: the work that makes room continues, and failed tries leave nothing
+//! behind.
 
 use super::*;
 use crate::journal::disk::Disk;
@@ -7,7 +8,7 @@ fn finish_one(disk: &MemoryDisk, base: &Base, compression: FileCompression) -> R
     finish(disk, Path::new(DIRECTORY), base, compression, &AtomicBool::new(false))
 }
 
-/// A reader who takes every finished file away; what was in them.
+/// Takes every finished file away, as a reader does. Returns the lines.
 fn take_finished(process: &TestProcess) -> BTreeMap<u32, usize> {
     let (lines, others) = process.finished();
     for name in process.disk.files().into_keys().filter(|name| !others.contains(name)) {
@@ -64,7 +65,7 @@ fn a_stop_in_the_middle_of_compressing_leaves_nothing_behind_and_publishes_nothi
     assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [taken[0].base.open()]);
 }
 
-/// Files that are far from due fill the disk: they are finished early, with the reserve.
+/// Fills the disk with files that are far from due. They are finished early, with the reserve.
 fn survive_a_small_disk(compression: FileCompression, partitions: bool) {
     let disk = MemoryDisk::default();
     let name = if partitions { "{connection_id}-{partition}" } else { "{connection_id}" };
@@ -116,7 +117,7 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     assert!(!held && text.contains("being finished to make room"), "{text}");
     assert!(process.disk.files().keys().all(|name| name.ends_with(".open")));
     process.rotate();
-    // Finished, and compressed: still not enough, and nothing more to be finished.
+    // The file was finished and compressed. The room is still too small, and no other file can be finished.
     disk.leave_room(60_000);
     let (held, text) = said(&mut process, &group);
     assert!(held && text.contains("make room on its file system: 1 finished file of"), "{text}");
@@ -124,7 +125,7 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
 }
 
-/// The largest is worth it, small ones are not.
+/// Finishing the largest file makes enough room. Finishing small files does not.
 #[test]
 fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let disk = MemoryDisk::default();
@@ -151,6 +152,6 @@ fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
         process.journal.as_mut().unwrap().commit(&one_line(FileSlot::default(), 300), later).unwrap_err();
     let text = text.error().to_string();
     assert!(text.contains("2 finished files of 750B in /data can be moved away"), "{text}");
-    // The largest that is left is due now.
+    // The largest remaining file is due now.
     assert_eq!(process.journal.as_mut().unwrap().rotate(now(), 8).len(), 1);
 }

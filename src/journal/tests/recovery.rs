@@ -1,10 +1,11 @@
-//! What recovery must not believe: pages that a power cut left, names that exist already, a clock that was set back.
+//! Tests what recovery must not trust: zero pages after a power cut, names that exist, a clock that was set
+//! back.
 
 use super::*;
 use crate::journal::disk::Disk;
 use crate::journal::line_file::UNSYNCED;
 
-/// Some of the pages written since the last sync are zeros, be they in front of others that are there.
+/// Some pages written since the last sync are zeros, also in front of pages that are intact.
 #[test]
 fn pages_of_zeros_are_not_published_and_nothing_durable_is_cut_off_for_them() {
     for name in ["{connection_id}", "{connection_id}-{partition}"] {
@@ -25,7 +26,7 @@ fn a_zero_is_looked_for_only_where_nothing_was_synced() {
         (100, 0, 50, 150),
         (100, 10, 50, 100),
         (100, 10, UNSYNCED - 60, 100),
-        // So far from the end it was synced: what is there is not ours to throw away.
+        // Bytes so far from the end were synced, so the journal must not remove them.
         (100, 10, UNSYNCED, 110 + UNSYNCED),
         (UNSYNCED, 2, 1, UNSYNCED),
     ] {
@@ -42,7 +43,7 @@ fn a_zero_is_looked_for_only_where_nothing_was_synced() {
     }
 }
 
-/// Otherwise zeros could stand before what recovery looks at.
+/// Otherwise zeros could stand before the bytes that recovery checks.
 #[test]
 fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
     let disk = MemoryDisk::default();
@@ -75,15 +76,15 @@ fn a_name_that_is_taken_holds_before_anything_is_written_or_overwritten() {
         disk.put(&path(&finished), b"kept");
         let before = disk.files();
         let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
-        let trouble = process.open().unwrap_err();
-        assert!(trouble.needs_operator() && trouble.to_string().contains(&finished), "{trouble}");
+        let error = process.open().unwrap_err();
+        assert!(error.needs_operator() && error.to_string().contains(&finished), "{error}");
         assert_eq!(disk.files(), before);
         disk.remove(&path(&finished)).unwrap();
         process.open().unwrap();
     }
 }
 
-/// What a fallback has left, whose removal a crash undid.
+/// Finishing without compression removed the compressed try, and a crash undid the removal.
 #[test]
 fn a_compressed_try_beside_a_finished_file_is_no_double() {
     let disk = MemoryDisk::default();
@@ -94,7 +95,8 @@ fn a_compressed_try_beside_a_finished_file_is_no_double() {
     assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base(0).finished(FileCompression::None)]);
 }
 
-/// What is known of them: the files that are there, and the note in the lock file, which outlives these.
+/// Earlier names are known from the files and from the note in the lock file, which stays after the files are
+/// gone.
 #[test]
 fn names_go_on_behind_the_last_one_when_the_clock_was_set_back() {
     for (taken_away, note_lost) in [(false, false), (true, false), (false, true)] {

@@ -1,4 +1,4 @@
-//! Rejected events on their way into the dead letters, within limits (I6).
+//! Writes rejected events as dead letters, within the limits (I6).
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -16,34 +16,35 @@ use crate::display::one_line;
 use crate::sink::{DeliveryId, Rejection, SinkError};
 use crate::telemetry::status::Status;
 
-/// The letters that were written, and how that went.
+/// The dead letters of one write, and the result of the write.
 pub(super) type DeadLetterWritten = (Vec<DeadLetter>, Result<(), SinkError>);
 
-/// Dead letters are told in the log no more often than this.
+/// The shortest time between two log lines about dead letters.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The longest wait before a refused event is offered again while the lane holds.
+/// The longest wait before a refused event is offered again while the worker holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A lane that holds, since the sink refuses more events than may become dead letters. The oldest of them is
-/// offered again from time to time, alone: when the sink takes it, the hold is over.
+/// The state of a worker that holds because the sink refuses more events than may become dead letters. The
+/// worker offers the oldest refused event again from time to time, alone. When the sink takes it, the hold
+/// ends.
 pub(super) struct Hold {
     offered: Option<DeliveryId>,
-    /// Why, for people.
+    /// The reason, for the operator.
     pub(super) text: String,
 }
 
 impl Hold {
-    /// The oldest event was handed over.
+    /// Notes that the oldest event was handed over, as this delivery.
     pub(super) fn offer(&mut self, id: DeliveryId) {
         self.offered = Some(id);
     }
 }
 
 impl SinkWorker {
-    /// Whether this rejection can't become a dead letter: then the lane holds.
+    /// Returns whether this rejection can't become a dead letter; the worker then holds.
     pub(super) fn is_over_limit(&mut self, id: DeliveryId, rejection: &Rejection) -> bool {
-        // What was in flight when a hold began came after the event that began it: it waits for that event.
+        // The other events in flight come after the event that began the hold, so they wait for it.
         if self.hold.as_ref().is_some_and(|hold| hold.offered != Some(id)) {
             return true;
         }
@@ -63,22 +64,22 @@ impl SinkWorker {
         true
     }
 
-    /// The sink has taken a delivery: the hold is over if it is the one that was offered again.
+    /// Ends the hold if the sink has taken the delivery that was offered again.
     pub(super) fn end_hold(&mut self, id: DeliveryId) {
         self.hold.take_if(|hold| hold.offered == Some(id));
     }
 
-    /// What was refused has gone another way, such as to another replica: nothing is left to hold for.
+    /// Ends the hold if no refused event is left: the broker may have delivered them to another replica.
     pub(super) fn end_hold_without_events(&mut self) {
-        // Between two sessions nothing is there yet.
-        let is_idle = self.core.session().is_some() && self.is_done();
-        let is_open = matches!(self.sinking, SinkIo::Open { .. }) && !self.ailing;
+        // Between two sessions the worker has no events, which proves nothing.
+        let is_idle = self.state.session().is_some() && self.is_done();
+        let is_open = matches!(self.sink_io, SinkIo::Open { .. }) && !self.degraded;
         if is_idle && is_open && self.hold.take().is_some() {
             self.ready();
         }
     }
 
-    /// Waits before the oldest refused event is offered again.
+    /// Starts the wait before the oldest refused event is offered again.
     pub(super) fn offer_again_later(&mut self) {
         if self.wait_until.is_none() {
             let wait = self.backoff.next_wait().min(LONGEST_WAIT);
@@ -97,7 +98,7 @@ impl SinkWorker {
     pub(super) fn write_dead_letters(&mut self) {
         let letters = take(&mut self.rejected);
         let store = Arc::clone(&self.dead_letters);
-        self.burial = Some(Box::pin(async move {
+        self.dead_letter_write = Some(Box::pin(async move {
             let outcome = store.write(&letters).await;
             (letters, outcome)
         }));
@@ -108,7 +109,7 @@ impl SinkWorker {
         letters: Vec<DeadLetter>,
         outcome: Result<(), SinkError>,
     ) {
-        self.burial = None;
+        self.dead_letter_write = None;
         match outcome {
             Ok(()) => {
                 let mut settling = self.counters.settling.ending_now();
@@ -118,7 +119,7 @@ impl SinkWorker {
                     self.notice.add(letter);
                 }
                 drop(settling);
-                self.core.dead_letters_written(letters.iter().map(|letter| &letter.event));
+                self.state.dead_letters_written(letters.iter().map(|letter| &letter.event));
                 self.tell_of_dead_letters(Instant::now());
                 self.ready();
             }
@@ -129,21 +130,21 @@ impl SinkWorker {
         }
     }
 
-    /// A line in the log for the dead letters since the last one, if that was long enough ago.
+    /// Logs one line for the dead letters since the last such line, unless that line is too recent.
     pub(super) fn tell_of_dead_letters(&mut self, now: Instant) {
         if let Some(news) = self.notice.due(now) {
             tracing::warn!(sink = &*self.name, "{news}, in {}", self.dead_letters.place());
         }
     }
 
-    /// The same at the end of the lane.
+    /// Logs the remaining dead letters when the worker ends, without waiting.
     pub(super) fn tell_the_last_dead_letters(&mut self) {
         self.notice.next = None;
         self.tell_of_dead_letters(Instant::now());
     }
 }
 
-/// The dead letters that the log has not told of yet.
+/// Collects the dead letters that the log does not mention yet.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
     counts: BTreeMap<&'static str, u64>,
@@ -158,7 +159,8 @@ impl Notice {
         self.last = format!("{}: {}", letter.event.message_id(), letter.rejection.detail);
     }
 
-    /// "3 events became dead letters (too_large 2, key_missing 1); the last: ID:…: …".
+    /// Returns the log text when it is due, such as
+    /// "3 events have become dead letters (key_missing 1, too_large 2); the last: ID:…: …".
     fn due(&mut self, now: Instant) -> Option<String> {
         if self.counts.is_empty() || self.next.is_some_and(|next| now < next) {
             return None;
@@ -175,10 +177,10 @@ impl Notice {
     }
 }
 
-/// How a burial has ended; for ever none, where there is none. Cancel-safe.
-pub(super) async fn pending_write(burial: &mut Option<Boxed<DeadLetterWritten>>) -> DeadLetterWritten {
-    match burial {
-        Some(burial) => burial.await,
+/// Waits for the result of the current dead-letter write; never returns if there is none. Cancel-safe.
+pub(super) async fn pending_write(write: &mut Option<Boxed<DeadLetterWritten>>) -> DeadLetterWritten {
+    match write {
+        Some(write) => write.await,
         None => pending().await,
     }
 }

@@ -1,6 +1,7 @@
-//! One sink's queue, task and retry. A lane retries alone and for ever; whatever its sink does, it goes on
-//! taking batches and switching sessions, since nothing in its loop waits for anything but the next thing
-//! to happen.
+//! Runs one sink worker: the task that hands events to one sink, retries, and reports what is settled. A
+//! worker retries for ever and independently of the others. Whatever its sink does, the worker continues to
+//! take batches and to follow the session, because its loop waits at one place only, for the next event of
+//! any kind.
 
 mod dead_letter_writes;
 mod sink_io;
@@ -27,58 +28,58 @@ use crate::telemetry::counters::WorkerCounters;
 use crate::telemetry::status::{Status, StatusReporter};
 use crate::telemetry::watchdog::LoopMark;
 
-/// Deliveries offered to the sink at once.
+/// The most deliveries offered to the sink at once.
 const OFFER: usize = 256;
 
-/// What a lane has settled, for the pump.
+/// Tells the dispatcher which events a worker has settled.
 #[derive(Debug)]
 pub struct WorkerReport {
-    /// Which lane.
+    /// The number of the sink worker.
     pub lane: usize,
-    /// The session it is about.
+    /// The session that the positions belong to.
     pub session: SessionId,
-    /// Positions in it.
+    /// The settled positions in this session.
     pub positions: Vec<std::ops::RangeInclusive<u64>>,
 }
 
-/// What a lane is made of.
+/// The parts from which [`run`] builds a sink worker.
 pub struct WorkerParts {
-    /// Its number in the ledger.
+    /// The number of the worker in the ack tracker.
     pub number: usize,
-    /// The sink's name, or `event` for the lane of events without a usable key.
+    /// The sink's name, or `event` for the worker of events without a usable key.
     pub name: Arc<str>,
-    /// The destination.
+    /// The sink that this worker hands events to.
     pub sink: Box<dyn Sink>,
-    /// Which events it takes.
+    /// Chooses the events that this worker takes.
     pub takes: fn(&Event) -> bool,
-    /// How many ids it remembers (I5).
+    /// How many ids of durable events the worker remembers (I5).
     pub memory: usize,
-    /// How many rejections in a row, or altogether, before it holds. `None` in the lane of events without a
-    /// usable key: the pump counts those, and no sink has refused them.
+    /// How many rejections are allowed, in a row and in total, before the worker holds. `None` in the worker
+    /// of events without a usable key: the dispatcher counts those, and no sink has refused them.
     pub limits: Option<DeadLetterLimits>,
-    /// Where rejected events go.
+    /// The store that rejected events are written to.
     pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// Between tries.
+    /// The waiting times between two attempts.
     pub backoff: Backoff,
-    /// What it counts.
+    /// The counters of this worker.
     pub counters: Arc<WorkerCounters>,
-    /// Where it says how it is.
+    /// Reports the status of this worker.
     pub reporter: StatusReporter,
-    /// Whether it turns.
+    /// Tells the watchdog that the worker's loop runs.
     pub pulse: LoopMark,
 }
 
-/// How a lane is connected to the pump.
+/// The channels between a sink worker and the dispatcher.
 pub struct WorkerHandles {
-    /// Batches of the current session; closed when nothing more will come.
+    /// Batches of the current session; closed when no more batches will come.
     pub batches: mpsc::Receiver<Arc<Batch>>,
-    /// The current session.
+    /// The current session; `None` between two sessions.
     pub session: watch::Receiver<Option<SessionId>>,
-    /// What was settled.
+    /// The reports on settled events.
     pub reports: mpsc::Sender<WorkerReport>,
 }
 
-/// The sink broke its contract: nothing it says can be trusted any more.
+/// The sink broke its contract, so its verdicts can't be trusted any more.
 #[derive(Debug, thiserror::Error)]
 #[error("sink {sink} broke its contract: {detail}")]
 pub struct ContractError {
@@ -86,87 +87,88 @@ pub struct ContractError {
     detail: String,
 }
 
-/// Why a lane has ended before its batches did.
+/// Why a worker has ended before its batches did.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// A fault.
+    /// The sink broke its contract: a fault in the bridge.
     #[error(transparent)]
     BrokenContract(#[from] ContractError),
-    /// No fault: whoever read what the sink writes has left for good.
+    /// The reader of the sink's output has closed it for good. This is no fault.
     #[error("sink {sink}: {why}")]
     ReaderGone {
-        /// Its name.
+        /// The name of the sink.
         sink: Arc<str>,
-        /// In the sink's words.
+        /// The sink's error text.
         why: String,
     },
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Runs a lane until its batches end and everything taken is settled.
+/// Runs a sink worker until its batches end and all events taken are settled.
 ///
 /// # Errors
-/// The sink broke its contract, or its reader has left.
-pub async fn run(parts: WorkerParts, wiring: WorkerHandles) -> Result<(), WorkerError> {
-    SinkWorker::new(parts, wiring).run().await
+/// The sink broke its contract, or the reader of its output has left.
+pub async fn run(parts: WorkerParts, handles: WorkerHandles) -> Result<(), WorkerError> {
+    SinkWorker::new(parts, handles).run().await
 }
 
 struct SinkWorker {
     number: usize,
     name: Arc<str>,
-    core: WorkerState,
-    sinking: SinkIo,
+    state: WorkerState,
+    sink_io: SinkIo,
     limits: Option<DeadLetterLimits>,
     hold: Option<Hold>,
     notice: Notice,
     dead_letters: Arc<dyn DeadLetterStore>,
-    /// Rejected, and not yet being written.
+    /// Rejected events that no dead-letter write includes yet.
     rejected: Vec<DeadLetter>,
-    burial: Option<Boxed<DeadLetterWritten>>,
+    dead_letter_write: Option<Boxed<DeadLetterWritten>>,
     backoff: Backoff,
-    /// Nothing is opened, handed over or buried before this moment.
+    /// Before this moment the worker opens nothing, hands nothing over and writes no dead letters.
     wait_until: Option<Instant>,
     counters: Arc<WorkerCounters>,
     reporter: StatusReporter,
-    pulse: LoopMark,
+    loop_mark: LoopMark,
     is_ready: bool,
-    /// When the sink's health is looked at, and an idle loop turns.
-    looks: Interval,
-    /// The sink is in a trouble that it rides out by itself.
-    ailing: bool,
-    /// The sink's reader has left, in its words: the lane ends once all that is settled is reported.
+    /// When the sink's health is checked. Also lets an idle loop tell the watchdog that it runs.
+    health_ticks: Interval,
+    /// The sink reports an error that its client library handles by itself, such as an outage.
+    degraded: bool,
+    /// The error text, once the reader of the sink's output has left. The worker ends when all settled events
+    /// are reported.
     reader_gone: Option<String>,
-    wiring: WorkerHandles,
+    handles: WorkerHandles,
     ending: bool,
-    /// The pump is gone: nothing that is settled from now on will be acknowledged.
+    /// The dispatcher has ended: no event is acknowledged any more.
     abandoned: bool,
     deliveries: Vec<Delivery>,
 }
 
 impl SinkWorker {
-    fn new(parts: WorkerParts, wiring: WorkerHandles) -> Self {
+    fn new(parts: WorkerParts, handles: WorkerHandles) -> Self {
         Self {
             number: parts.number,
             name: parts.name,
-            core: WorkerState::new(parts.takes, parts.sink.keeps_order(), parts.memory),
-            sinking: SinkIo::Closed(parts.sink),
+            state: WorkerState::new(parts.takes, parts.sink.keeps_order(), parts.memory),
+            sink_io: SinkIo::Closed(parts.sink),
             limits: parts.limits,
             hold: None,
             notice: Notice::default(),
             dead_letters: parts.dead_letters,
             rejected: Vec::new(),
-            burial: None,
+            dead_letter_write: None,
             backoff: parts.backoff,
             wait_until: None,
             counters: parts.counters,
             reporter: parts.reporter,
-            pulse: parts.pulse,
+            loop_mark: parts.pulse,
             is_ready: false,
-            looks: LoopMark::turns(),
-            ailing: false,
+            health_ticks: LoopMark::turns(),
+            degraded: false,
             reader_gone: None,
-            wiring,
+            handles,
             ending: false,
             abandoned: false,
             deliveries: Vec::with_capacity(OFFER),
@@ -175,9 +177,9 @@ impl SinkWorker {
 
     async fn run(mut self) -> Result<(), WorkerError> {
         while !self.abandoned {
-            self.pulse.beat();
+            self.loop_mark.beat();
             self.follow_session();
-            if let Some(why) = self.reader_gone.take_if(|_| !self.core.has_settled()) {
+            if let Some(why) = self.reader_gone.take_if(|_| !self.state.has_settled()) {
                 return Err(WorkerError::ReaderGone { sink: self.name, why });
             }
             self.go_on();
@@ -189,32 +191,32 @@ impl SinkWorker {
         Ok(())
     }
 
-    /// Waits for the next thing to happen. Every arm is cancel-safe, none waits inside, and what finishes
-    /// an event comes before what starts one.
+    /// Waits for the next thing to happen, and handles it. Every arm is cancel-safe, and no handler waits.
+    /// The arms that finish events come before those that start new ones.
     async fn step(&mut self) -> Result<(), ContractError> {
-        let reports = self.wiring.reports.clone();
+        let reports = self.handles.reports.clone();
         tokio::select! {
             biased;
-            room = reports.reserve(), if self.core.has_settled() => match room {
+            room = reports.reserve(), if self.state.has_settled() => match room {
                 Ok(room) => self.report(room),
                 Err(_) => self.abandoned = true,
             },
-            happened = next_of(&mut self.sinking) => match happened {
+            happened = next_of(&mut self.sink_io) => match happened {
                 SinkHappening::Opened(sink, opened) => self.on_opened(sink, opened),
                 SinkHappening::Verdicts(verdicts) => self.on_verdicts(verdicts)?,
             },
-            (letters, outcome) = pending_write(&mut self.burial) => self.on_dead_letters_written(letters, outcome),
+            (letters, outcome) = pending_write(&mut self.dead_letter_write) => self.on_dead_letters_written(letters, outcome),
             () = wait(self.wait_until) => self.wait_until = None,
-            _ = self.looks.tick() => {
-                self.look_after_the_sink();
+            _ = self.health_ticks.tick() => {
+                self.check_health();
                 self.end_hold_without_events();
                 self.tell_of_dead_letters(Instant::now());
             }
-            changed = self.wiring.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
-            batch = self.wiring.batches.recv(), if !self.ending => match batch {
+            changed = self.handles.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
+            batch = self.handles.batches.recv(), if !self.ending => match batch {
                 Some(batch) => {
                     self.follow_session();
-                    self.core.take(&batch);
+                    self.state.take(&batch);
                 }
                 None => self.ending = true,
             },
@@ -223,36 +225,36 @@ impl SinkWorker {
     }
 
     fn report(&mut self, room: mpsc::Permit<'_, WorkerReport>) {
-        if let Some(session) = self.core.session() {
-            let positions = self.core.take_settled();
+        if let Some(session) = self.state.session() {
+            let positions = self.state.take_settled();
             room.send(WorkerReport { lane: self.number, session, positions });
         }
     }
 
     fn follow_session(&mut self) {
-        let session = *self.wiring.session.borrow_and_update();
-        self.core.switch(session);
+        let session = *self.handles.session.borrow_and_update();
+        self.state.switch(session);
     }
 
-    /// Begins whatever can begin now.
+    /// Starts all work that can start now.
     fn go_on(&mut self) {
         if self.wait_until.is_some() {
             return;
         }
-        if self.burial.is_none() && !self.rejected.is_empty() {
+        if self.dead_letter_write.is_none() && !self.rejected.is_empty() {
             self.write_dead_letters();
         }
-        if matches!(self.sinking, SinkIo::Closed(_)) {
+        if matches!(self.sink_io, SinkIo::Closed(_)) {
             self.open();
         }
-        if matches!(self.sinking, SinkIo::Open { .. }) {
-            self.counters.retried.add(self.core.requeue_failed() as u64);
+        if matches!(self.sink_io, SinkIo::Open { .. }) {
+            self.counters.retried.add(self.state.requeue_failed() as u64);
             self.hand_over();
         }
-        self.counters.suppressed.add(self.core.take_suppressed());
+        self.counters.suppressed.add(self.state.take_suppressed());
     }
 
-    /// Waits before the next try and says why.
+    /// Reports the error, and starts the wait before the next attempt.
     fn report_error(&mut self, error: &SinkError) {
         self.show(error);
         if self.wait_until.is_none() {
@@ -281,7 +283,8 @@ impl SinkWorker {
     }
 
     fn ready(&mut self) {
-        // That the sink opens says nothing about what it refuses: the waits between offers go on growing.
+        // A sink that opens may still refuse the same events, so the waits between the offers must continue
+        // to grow.
         if let Some(hold) = &self.hold {
             return self.reporter.report(Status::Held(hold.text.clone()));
         }
@@ -293,14 +296,14 @@ impl SinkWorker {
     }
 
     fn is_done(&self) -> bool {
-        self.core.is_idle() && self.rejected.is_empty() && self.burial.is_none()
+        self.state.is_idle() && self.rejected.is_empty() && self.dead_letter_write.is_none()
     }
 
-    /// Closing is no turn: it may take as long as the drain may.
+    /// Closes the sink. This may take as long as the drain may, so the watchdog must not expect a beat.
     async fn close(mut self) -> Result<(), WorkerError> {
         self.tell_the_last_dead_letters();
-        drop(self.pulse);
-        if let SinkIo::Open { mut submit, .. } = self.sinking
+        drop(self.loop_mark);
+        if let SinkIo::Open { mut submit, .. } = self.sink_io
             && let Err(error) = submit.close().await
         {
             tracing::warn!(sink = &*self.name, "closing: {error}");

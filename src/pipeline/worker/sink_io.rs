@@ -1,5 +1,5 @@
-//! What passes between a lane and its sink: it is opened, handed deliveries, asked for verdicts, and opened
-//! anew when it breaks.
+//! Opens the worker's sink, hands deliveries over, reads verdicts, and opens the sink again after its
+//! connection is lost.
 
 use std::future::pending;
 use std::mem::{replace, take};
@@ -12,7 +12,7 @@ use crate::sink::{DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
 pub(super) type OpenedSink = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
 
 pub(super) enum SinkIo {
-    /// Not open; the next try may begin when no wait is on.
+    /// Not open. The next attempt begins when the wait, if there is one, is over.
     Closed(Box<dyn Sink>),
     Opening(Boxed<(Box<dyn Sink>, OpenedSink)>),
     Open {
@@ -20,13 +20,13 @@ pub(super) enum SinkIo {
         submit: Box<dyn Submit>,
         verdicts: Box<dyn Verdicts>,
     },
-    /// Only while moving from one to the other.
+    /// A placeholder while the sink moves from one state to another.
     Moving,
 }
 
 impl SinkWorker {
     pub(super) fn open(&mut self) {
-        self.sinking = match replace(&mut self.sinking, SinkIo::Moving) {
+        self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
             SinkIo::Closed(mut sink) => SinkIo::Opening(Box::pin(async move {
                 let opened = sink.open().await;
                 (sink, opened)
@@ -39,39 +39,40 @@ impl SinkWorker {
         match opened {
             Ok((submit, verdicts)) => {
                 let health = verdicts.health();
-                self.sinking = SinkIo::Open { sink, submit, verdicts };
+                self.sink_io = SinkIo::Open { sink, submit, verdicts };
                 match health {
                     Ok(()) => self.ready(),
-                    // Open, but what ended the opening before may not be over: the back-off goes on growing.
+                    // The sink is open, but the error that ended the last connection may continue: the
+                    // back-off must continue to grow.
                     Err(error) => {
-                        self.ailing = true;
+                        self.degraded = true;
                         self.show(&error);
                     }
                 }
             }
             Err(error) => {
-                self.sinking = SinkIo::Closed(sink);
+                self.sink_io = SinkIo::Closed(sink);
                 self.report_error(&error);
             }
         }
     }
 
     pub(super) fn hand_over(&mut self) {
-        let SinkIo::Open { submit, .. } = &mut self.sinking else { return };
+        let SinkIo::Open { submit, .. } = &mut self.sink_io else { return };
         loop {
             let most = match &self.hold {
-                Some(_) if self.core.in_flight() > 0 => return,
+                Some(_) if self.state.in_flight() > 0 => return,
                 Some(_) => 1,
                 None => OFFER,
             };
-            self.core.stage(most, &mut self.deliveries);
+            self.state.stage(most, &mut self.deliveries);
             if self.deliveries.is_empty() {
                 return;
             }
             match submit.submit(&self.deliveries) {
                 Ok(taken) => {
                     let taken = taken.min(self.deliveries.len());
-                    self.core.handed_over(taken);
+                    self.state.handed_over(taken);
                     if let (Some(hold), [offered]) = (&mut self.hold, &self.deliveries[..taken]) {
                         hold.offer(offered.id);
                     }
@@ -118,9 +119,10 @@ impl SinkWorker {
         Ok(())
     }
 
-    /// Order comes before the limits: these can't be offered again.
+    /// Rejects the overtaken events. They can't be offered again without breaking the order, so the limits do
+    /// not apply.
     fn reject_overtaken(&mut self) {
-        for (pending, rejection) in self.core.take_overtaken() {
+        for (pending, rejection) in self.state.take_overtaken() {
             self.reject(pending, rejection);
         }
     }
@@ -128,9 +130,9 @@ impl SinkWorker {
     fn effect_of(&mut self, id: DeliveryId, verdict: Verdict) -> Result<VerdictEffect, ContractError> {
         let effect = match verdict {
             Verdict::Reject(rejection) if self.is_over_limit(id, &rejection) => {
-                self.core.refuse(id, rejection).map(|()| VerdictEffect::Refused)
+                self.state.refuse(id, rejection).map(|()| VerdictEffect::Refused)
             }
-            verdict => self.core.verdict(id, verdict),
+            verdict => self.state.verdict(id, verdict),
         };
         effect.map_err(|unknown| ContractError { sink: Arc::clone(&self.name), detail: unknown.to_string() })
     }
@@ -140,54 +142,54 @@ impl SinkWorker {
             return;
         }
         self.counters.durable.add(durable);
-        // What was in flight when a hold began says nothing about its cause.
+        // Events that were in flight when a hold began prove nothing about its cause.
         if self.hold.is_none()
             && let Some(limits) = &mut self.limits
         {
             limits.good(durable);
         }
-        if self.wait_until.is_none() && !self.ailing {
+        if self.wait_until.is_none() && !self.degraded {
             self.ready();
         }
     }
 
-    /// Shows a trouble that the sink rides out by itself, and its end; every other has a verdict, or breaks
-    /// the opening.
-    pub(super) fn look_after_the_sink(&mut self) {
-        let SinkIo::Open { verdicts, .. } = &self.sinking else {
-            self.ailing = false;
+    /// Shows an error that the sink's client library handles by itself, and shows when it ends. Every other
+    /// error gives a verdict or ends the connection.
+    pub(super) fn check_health(&mut self) {
+        let SinkIo::Open { verdicts, .. } = &self.sink_io else {
+            self.degraded = false;
             return;
         };
         match verdicts.health() {
-            Ok(()) if take(&mut self.ailing) && self.wait_until.is_none() => self.ready(),
+            Ok(()) if take(&mut self.degraded) && self.wait_until.is_none() => self.ready(),
             Ok(()) => {}
             Err(error) => {
-                self.ailing = true;
+                self.degraded = true;
                 self.show(&error);
             }
         }
     }
 
     fn broken(&mut self, error: &SinkError) {
-        self.sinking = match replace(&mut self.sinking, SinkIo::Moving) {
+        self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
             SinkIo::Open { sink, .. } => SinkIo::Closed(sink),
             other => other,
         };
-        self.core.connection_lost();
+        self.state.connection_lost();
         self.reject_overtaken();
         self.report_error(error);
     }
 }
 
-/// What a sink has said.
+/// What can happen at a sink.
 pub(super) enum SinkHappening {
     Opened(Box<dyn Sink>, OpenedSink),
     Verdicts(Result<Vec<(DeliveryId, Verdict)>, SinkError>),
 }
 
-/// The next thing the sink has to say. Cancel-safe, since [`Verdicts::next`] is.
-pub(super) async fn next_of(sinking: &mut SinkIo) -> SinkHappening {
-    match sinking {
+/// Waits until the sink is opened or gives verdicts. Cancel-safe, because [`Verdicts::next`] is.
+pub(super) async fn next_of(sink_io: &mut SinkIo) -> SinkHappening {
+    match sink_io {
         SinkIo::Opening(opening) => {
             let (sink, opened) = opening.await;
             SinkHappening::Opened(sink, opened)

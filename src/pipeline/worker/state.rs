@@ -1,12 +1,13 @@
-//! What one lane does with its events, without I/O: which to hand over next, in which order, and what each
-//! verdict means (I3, I5).
+//! Decides which events a worker hands over next, in which order, and what each verdict means (I3, I5). Does
+//! no I/O.
 //!
-//! * A sink that keeps order gets everything at once; after a verdict of retry nothing more is handed over
-//!   until all that is in flight has its verdict, then it goes on in broker order.
-//! * For a sink that does not, at most one event per key is in flight; the others of that key are parked
-//!   without holding any of the sink's capacity, and other keys pass them.
-//! * When the session ends, what was not handed over is dropped, since the broker sends it again. What is
-//!   in flight gets its verdict first: only then is it known which redelivered events the sink still lacks.
+//! * A sink that keeps order gets all events without delay. After a `Retry` verdict, no more events are
+//!   handed over until every event in flight has its verdict. Then the worker continues in broker order.
+//! * For a sink that does not keep order, at most one event per key is in flight. The other events of that
+//!   key wait in the worker. They use none of the sink's capacity, and events of other keys pass them.
+//! * When the session ends, the events that were not handed over are dropped, because the broker sends them
+//!   again. The events in flight get their verdict first: only then does the worker know which redelivered
+//!   events the sink does not have yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -18,68 +19,70 @@ use crate::key::Key;
 use crate::pipeline::recent_ids::RecentIds;
 use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
 
-/// An event on its way through the lane.
+/// An event that the worker has taken and not settled.
 #[derive(Clone, Debug)]
 pub struct PendingEvent {
-    /// The event.
+    /// The event, with its session and position.
     pub event: EventRef,
-    /// How often it has been handed over.
+    /// How many times it was handed over to the sink.
     pub attempts: u32,
-    /// When it was handed over first.
+    /// When it was handed over for the first time.
     pub since: Option<SystemTime>,
 }
 
-/// The sink named a delivery that is not in flight, or the same twice.
+/// The sink gave a verdict on a delivery that is not in flight, or a second verdict on the same delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sink gave a verdict on delivery {0}, which is not in flight")]
 pub struct UnknownDeliveryError(pub u64);
 
-/// What a verdict asks of the lane.
+/// What the worker must do after a verdict.
 #[derive(Debug)]
 pub enum VerdictEffect {
-    /// Settled, or nobody's business any more; when it was received.
+    /// The event is settled, or belongs to an earlier session. Holds the time when the event was received.
     Durable(Instant),
-    /// To be handed over again after a wait.
+    /// The event must be handed over again, after a wait.
     Retry(SinkError),
-    /// The same, since the limits allow no dead letter.
+    /// The event must be handed over again, because the limits allow no dead letter.
     Refused,
-    /// To be written to the dead letters; [`Core::buried`] settles it.
+    /// The event must be written as a dead letter; [`WorkerState::dead_letters_written`] then settles it.
     Bury(PendingEvent, Rejection),
 }
 
-/// See the module text.
+/// The events of one worker, from the batch to the settled position; see the module documentation.
 pub struct WorkerState {
     takes: fn(&Event) -> bool,
     keeps_order: bool,
     session: Option<SessionId>,
-    /// In broker order, not looked at yet.
+    /// Events in broker order, not yet compared with the recent ids.
     backlog: VecDeque<PendingEvent>,
-    /// To be handed over next.
+    /// The events to hand over next.
     ready: VecDeque<PendingEvent>,
-    /// For sinks that do not keep order: every key that is ready or in flight, with the events behind it.
+    /// For sinks that do not keep order: every key that is ready or in flight, with the events that wait for
+    /// it.
     busy: HashMap<Key, VecDeque<PendingEvent>>,
     in_flight: VecDeque<Option<PendingEvent>>,
     /// The delivery id of the first slot of `in_flight`.
     first_id: u64,
-    flying: usize,
-    /// Answered with retry, or lost with an opening.
+    in_flight_count: usize,
+    /// Events with a `Retry` verdict, or without a verdict when the connection was lost.
     failed: Vec<PendingEvent>,
-    /// Refused while the limits allow no dead letter. Those of the current session are offered again; those of an
-    /// earlier one matter as long as it has events in flight.
+    /// Events refused while the limits allow no dead letter. Those of the current session are offered again.
+    /// Those of an earlier session matter only as long as that session has events in flight.
     refused: Vec<(PendingEvent, Rejection)>,
-    /// Refused, while a later event of the same key became durable: to offer them again would be disorder (I3).
+    /// Refused events whose key has a later event that is durable. To offer them again would break the order
+    /// (I3).
     overtaken: Vec<(PendingEvent, Rejection)>,
-    /// How many dead letters are being written, by session.
-    burying: HashMap<SessionId, usize>,
-    memory: RecentIds,
-    memory_is_stale: bool,
+    /// How many events of each session wait for their dead letter to be written.
+    dead_letters_in_work: HashMap<SessionId, usize>,
+    recent_ids: RecentIds,
+    index_is_stale: bool,
     settled: Vec<RangeInclusive<u64>>,
     suppressed: u64,
 }
 
 impl WorkerState {
-    /// A lane for the events that `takes` chooses, remembering the last `memory` of them.
-    pub fn new(takes: fn(&Event) -> bool, keeps_order: bool, memory: usize) -> Self {
+    /// Creates the state for the events that `takes` chooses; it remembers the last `capacity` ids.
+    pub fn new(takes: fn(&Event) -> bool, keeps_order: bool, capacity: usize) -> Self {
         Self {
             takes,
             keeps_order,
@@ -89,19 +92,19 @@ impl WorkerState {
             busy: HashMap::new(),
             in_flight: VecDeque::new(),
             first_id: 0,
-            flying: 0,
+            in_flight_count: 0,
             failed: Vec::new(),
             refused: Vec::new(),
             overtaken: Vec::new(),
-            burying: HashMap::new(),
-            memory: RecentIds::new(memory),
-            memory_is_stale: false,
+            dead_letters_in_work: HashMap::new(),
+            recent_ids: RecentIds::new(capacity),
+            index_is_stale: false,
             settled: Vec::new(),
             suppressed: 0,
         }
     }
 
-    /// Another session is current, or none.
+    /// Changes to another session, or to none.
     pub fn switch(&mut self, session: Option<SessionId>) {
         if self.session == session {
             return;
@@ -112,31 +115,31 @@ impl WorkerState {
         self.busy.clear();
         self.failed.clear();
         self.settled.clear();
-        self.memory_is_stale = true;
+        self.index_is_stale = true;
     }
 
-    /// The current session.
+    /// Returns the current session, or `None` between two sessions.
     pub fn session(&self) -> Option<SessionId> {
         self.session
     }
 
-    /// Takes the lane's events of a batch; those of an earlier session are dropped.
+    /// Takes the worker's events of a batch. Drops the batch if it is of an earlier session.
     pub fn take(&mut self, batch: &Arc<Batch>) {
         if self.session == Some(batch.session) {
-            let mine = batch.refs().filter(|event| (self.takes)(event));
-            self.backlog.extend(mine.map(|event| PendingEvent { event, attempts: 0, since: None }));
+            let chosen = batch.refs().filter(|event| (self.takes)(event));
+            self.backlog.extend(chosen.map(|event| PendingEvent { event, attempts: 0, since: None }));
         }
     }
 
-    /// Prepares the next deliveries, at most `most`, into `deliveries`; [`Core::handed_over`] says how many
-    /// of them the sink took.
+    /// Writes the next deliveries, at most `most`, into `deliveries`. The caller then reports with
+    /// [`Self::handed_over`] how many of them the sink took.
     pub fn stage(&mut self, most: usize, deliveries: &mut Vec<Delivery>) {
         deliveries.clear();
-        if self.must_regroup() || self.waits_for_an_earlier_session() {
+        if self.must_requeue() || self.waits_for_an_earlier_session() {
             return;
         }
-        if std::mem::take(&mut self.memory_is_stale) {
-            self.memory.refresh();
+        if std::mem::take(&mut self.index_is_stale) {
+            self.recent_ids.refresh();
         }
         while self.ready.len() < most
             && let Some(pending) = self.backlog.pop_front()
@@ -152,9 +155,9 @@ impl WorkerState {
     }
 
     fn prepare(&mut self, pending: PendingEvent) {
-        if self.memory.holds(&pending.event.message.id) {
+        if self.recent_ids.holds(&pending.event.message.id) {
             self.suppressed += 1;
-            self.memory.record(&pending.event.message.id);
+            self.recent_ids.record(&pending.event.message.id);
             self.settle(&pending.event);
         } else if self.keeps_order {
             self.ready.push_back(pending);
@@ -167,12 +170,12 @@ impl WorkerState {
     }
 
     fn waits_for_an_earlier_session(&self) -> bool {
-        let flies = self.in_flight.front().and_then(Option::as_ref);
-        flies.is_some_and(|pending| Some(pending.event.session()) != self.session)
-            || self.burying.keys().any(|session| Some(*session) != self.session)
+        let oldest = self.in_flight.front().and_then(Option::as_ref);
+        oldest.is_some_and(|pending| Some(pending.event.session()) != self.session)
+            || self.dead_letters_in_work.keys().any(|session| Some(*session) != self.session)
     }
 
-    /// The sink has taken the first `count` of the staged deliveries.
+    /// Notes that the sink has taken the first `count` of the staged deliveries.
     pub fn handed_over(&mut self, count: usize) {
         let now = (count > 0).then(SystemTime::now);
         for mut pending in self.ready.drain(..count) {
@@ -180,28 +183,28 @@ impl WorkerState {
             pending.since = pending.since.or(now);
             self.in_flight.push_back(Some(pending));
         }
-        self.flying += count;
+        self.in_flight_count += count;
     }
 
-    /// How many deliveries have no verdict yet.
+    /// Returns how many deliveries have no verdict yet.
     pub fn in_flight(&self) -> usize {
-        self.flying
+        self.in_flight_count
     }
 
-    /// One verdict.
+    /// Applies one verdict of the sink.
     ///
     /// # Errors
-    /// It names no delivery in flight; the sink can't be trusted any more.
+    /// The delivery is not in flight, so the sink can't be trusted any more.
     pub fn verdict(
         &mut self,
         id: DeliveryId,
         verdict: Verdict,
     ) -> Result<VerdictEffect, UnknownDeliveryError> {
-        let pending = self.take_from_flight(id)?;
+        let pending = self.take_in_flight(id)?;
         Ok(match verdict {
             Verdict::Durable => {
                 self.give_up_overtaken(&pending.event);
-                self.memory.record(&pending.event.message.id);
+                self.recent_ids.record(&pending.event.message.id);
                 self.settle(&pending.event);
                 self.release(&pending.event);
                 VerdictEffect::Durable(pending.event.received())
@@ -211,29 +214,30 @@ impl WorkerState {
                 VerdictEffect::Retry(error)
             }
             Verdict::Reject(rejection) => {
-                *self.burying.entry(pending.event.session()).or_default() += 1;
+                *self.dead_letters_in_work.entry(pending.event.session()).or_default() += 1;
                 self.release(&pending.event);
                 VerdictEffect::Bury(pending, rejection)
             }
         })
     }
 
-    /// The sink refuses a delivery, and the limits allow no dead letter: the event is offered again, in order.
+    /// Notes that the sink refuses a delivery and the limits allow no dead letter: the event is offered
+    /// again, in order.
     ///
     /// # Errors
-    /// As [`Core::verdict`].
+    /// The same as for [`Self::verdict`].
     pub fn refuse(&mut self, id: DeliveryId, rejection: Rejection) -> Result<(), UnknownDeliveryError> {
-        let pending = self.take_from_flight(id)?;
+        let pending = self.take_in_flight(id)?;
         self.refused.push((pending, rejection));
         Ok(())
     }
 
-    /// Takes a delivery out of flight.
-    fn take_from_flight(&mut self, id: DeliveryId) -> Result<PendingEvent, UnknownDeliveryError> {
+    /// Removes a delivery from those in flight, and returns its event.
+    fn take_in_flight(&mut self, id: DeliveryId) -> Result<PendingEvent, UnknownDeliveryError> {
         let slot = id.0.checked_sub(self.first_id).and_then(|index| usize::try_from(index).ok());
         let pending = slot.and_then(|index| self.in_flight.get_mut(index)).and_then(Option::take);
         let pending = pending.ok_or(UnknownDeliveryError(id.0))?;
-        self.flying -= 1;
+        self.in_flight_count -= 1;
         while let Some(None) = self.in_flight.front() {
             self.in_flight.pop_front();
             self.first_id += 1;
@@ -241,8 +245,8 @@ impl WorkerState {
         Ok(pending)
     }
 
-    /// `event` is durable, or may be: what was refused of its key before it can't be offered again, not even when
-    /// the broker sends it in the next session.
+    /// Moves the refused events of the same key before `event` to the overtaken ones. `event` is durable or
+    /// may be, so they can't be offered again, not even when the broker sends them in the next session.
     fn give_up_overtaken(&mut self, event: &EventRef) {
         let is_overtaken = |(pending, _): &mut (PendingEvent, Rejection)| {
             let earlier = &pending.event;
@@ -251,45 +255,46 @@ impl WorkerState {
                 && earlier.position() < event.position()
         };
         for (pending, rejection) in self.refused.extract_if(.., is_overtaken) {
-            *self.burying.entry(pending.event.session()).or_default() += 1;
+            *self.dead_letters_in_work.entry(pending.event.session()).or_default() += 1;
             self.overtaken.push((pending, rejection));
         }
     }
 
-    /// Whether something is to be offered again, so that nothing behind it may be handed over.
-    fn must_regroup(&self) -> bool {
+    /// Returns whether an event must be offered again. No later event may be handed over before it.
+    fn must_requeue(&self) -> bool {
         let is_current =
             |(pending, _): &(PendingEvent, Rejection)| Some(pending.event.session()) == self.session;
         !self.failed.is_empty() || self.refused.iter().any(is_current)
     }
 
-    /// What can only become dead letters now, whatever the limits say; [`Core::buried`] settles it.
+    /// Returns the overtaken events. They must become dead letters, whatever the limits say;
+    /// [`Self::dead_letters_written`] then settles them.
     pub fn take_overtaken(&mut self) -> Vec<(PendingEvent, Rejection)> {
         std::mem::take(&mut self.overtaken)
     }
 
-    /// The dead letters of these events are durable.
+    /// Notes that the dead letters of these events are durable: this settles the events.
     pub fn dead_letters_written<'a>(&mut self, events: impl Iterator<Item = &'a EventRef>) {
         for event in events {
-            if let Some(count) = self.burying.get_mut(&event.session()) {
+            if let Some(count) = self.dead_letters_in_work.get_mut(&event.session()) {
                 *count -= 1;
                 if *count == 0 {
-                    self.burying.remove(&event.session());
+                    self.dead_letters_in_work.remove(&event.session());
                 }
             }
-            self.memory.record(&event.message.id);
+            self.recent_ids.record(&event.message.id);
             self.settle(event);
         }
     }
 
-    /// The opening is broken: whatever had no verdict is not durable as far as anybody knows. Answers how
-    /// many will be handed over again.
+    /// Notes that the connection is lost: the deliveries without a verdict count as not durable. Returns how
+    /// many events will be handed over again.
     pub fn connection_lost(&mut self) -> usize {
         self.first_id += self.in_flight.len() as u64;
-        self.flying = 0;
+        self.in_flight_count = 0;
         let lost: Vec<PendingEvent> = self.in_flight.drain(..).flatten().collect();
         for pending in lost {
-            // It may be durable for all that anybody knows.
+            // The event may be durable: the sink could not say so any more.
             self.give_up_overtaken(&pending.event);
             self.fail(pending);
         }
@@ -302,47 +307,48 @@ impl WorkerState {
         }
     }
 
-    /// Puts what failed back into the line, in broker order, once nothing is in flight any more. Answers
-    /// how many events that were.
+    /// Puts the failed events back into the backlog, in broker order, once nothing is in flight. Returns how
+    /// many events these are.
     pub fn requeue_failed(&mut self) -> usize {
-        if self.flying > 0 || (self.failed.is_empty() && self.refused.is_empty()) {
+        if self.in_flight_count > 0 || (self.failed.is_empty() && self.refused.is_empty()) {
             return 0;
         }
         for (pending, _) in std::mem::take(&mut self.refused) {
             self.fail(pending);
         }
         let failed = self.failed.len();
-        let mut line = std::mem::take(&mut self.failed);
-        line.extend(self.ready.drain(..));
-        line.extend(self.busy.drain().flat_map(|(_, behind)| behind));
-        line.sort_by_key(|pending| pending.event.position());
-        line.extend(self.backlog.drain(..));
-        self.backlog = line.into();
+        let mut backlog = std::mem::take(&mut self.failed);
+        backlog.extend(self.ready.drain(..));
+        backlog.extend(self.busy.drain().flat_map(|(_, behind)| behind));
+        backlog.sort_by_key(|pending| pending.event.position());
+        backlog.extend(self.backlog.drain(..));
+        self.backlog = backlog.into();
         failed
     }
 
-    /// The positions settled since the last call, in the current session.
+    /// Returns the positions settled since the last call, in the current session.
     pub fn take_settled(&mut self) -> Vec<RangeInclusive<u64>> {
         std::mem::take(&mut self.settled)
     }
 
-    /// Whether [`Core::take_settled`] would have something.
+    /// Returns whether [`Self::take_settled`] would return any positions.
     pub fn has_settled(&self) -> bool {
         !self.settled.is_empty()
     }
 
-    /// How many events were settled without being handed over, since the last call.
+    /// Returns how many events were settled without being handed over since the last call, because the sink
+    /// has them.
     pub fn take_suppressed(&mut self) -> u64 {
         std::mem::take(&mut self.suppressed)
     }
 
-    /// Nothing to do and nothing to wait for.
+    /// Returns whether there is nothing to do and nothing to wait for.
     pub fn is_idle(&self) -> bool {
-        self.flying == 0
+        self.in_flight_count == 0
             && self.backlog.is_empty()
             && self.ready.is_empty()
-            && !self.must_regroup()
-            && self.burying.is_empty()
+            && !self.must_requeue()
+            && self.dead_letters_in_work.is_empty()
             && self.settled.is_empty()
     }
 
@@ -357,7 +363,7 @@ impl WorkerState {
         }
     }
 
-    /// The key is no longer in flight: the next event behind it may go.
+    /// Makes the next event of the same key ready, because the key is no longer in flight.
     fn release(&mut self, event: &EventRef) {
         if self.keeps_order || Some(event.session()) != self.session {
             return;

@@ -1,4 +1,5 @@
-//! The lane's core against a broker and a sink that do everything wrong that they may: I1 to I5.
+//! Tests the worker's state against a broker and a sink that make every error that their contracts allow: I1
+//! to I5.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,12 +23,12 @@ enum WorkerAction {
     },
     Durable(usize),
     Retry(usize),
-    /// The sink refuses one for ever, beyond the limits on dead letters.
+    /// The sink refuses an event for ever, and the limits allow no dead letter.
     Refuse(usize),
     Break {
         durable: Vec<bool>,
     },
-    Regroup,
+    Requeue,
     Report,
     LoseSession,
 }
@@ -40,43 +41,43 @@ fn action() -> impl Strategy<Value = WorkerAction> {
         2 => any::<usize>().prop_map(WorkerAction::Retry),
         2 => any::<usize>().prop_map(WorkerAction::Refuse),
         1 => proptest::collection::vec(any::<bool>(), 16).prop_map(|durable| WorkerAction::Break { durable }),
-        6 => Just(WorkerAction::Regroup),
+        6 => Just(WorkerAction::Requeue),
         6 => Just(WorkerAction::Report),
         1 => Just(WorkerAction::LoseSession),
     ]
 }
 
-/// A broker that redelivers, one lane, and a sink whose log is what a reader would see.
+/// A broker that redelivers, one worker, and a sink whose log shows what a reader would see.
 struct World {
     keys: Vec<u8>,
     keeps_order: bool,
-    core: WorkerState,
-    ledger: AckTracker,
+    state: WorkerState,
+    tracker: AckTracker,
     session: u64,
-    /// Events before it are acknowledged.
+    /// All events before this index are acknowledged.
     acked: usize,
-    /// Events from `acked` to here are dispatched in the current session.
+    /// The events from `acked` to this index are dispatched in the current session.
     dispatched: usize,
-    /// The first event of the current session.
+    /// The index of the first event of the current session.
     session_start: usize,
-    /// What the sink holds and has not answered: delivery and event.
+    /// The deliveries without a verdict in the sink: delivery id and event index.
     in_flight: Vec<(DeliveryId, usize)>,
-    /// What was in flight when the opening broke.
+    /// The deliveries that were in flight when the connection was lost.
     broken: Vec<(DeliveryId, usize)>,
     log: Vec<usize>,
-    /// What became a dead letter, since a later event of its key overtook it.
+    /// The events that became dead letters because a later event of the same key overtook them.
     dead: Vec<usize>,
-    /// Duplicates that the sink may show: durable without a verdict.
+    /// How many events became durable without a verdict: the sink may show them twice.
     unanswered: usize,
 }
 
 impl World {
     fn new(keys: Vec<u8>, keeps_order: bool) -> Self {
         let mut world = Self {
-            core: WorkerState::new(|_| true, keeps_order, 4 * keys.len().max(1)),
+            state: WorkerState::new(|_| true, keeps_order, 4 * keys.len().max(1)),
             keys,
             keeps_order,
-            ledger: AckTracker::default(),
+            tracker: AckTracker::default(),
             session: 0,
             acked: 0,
             dispatched: 0,
@@ -93,8 +94,8 @@ impl World {
 
     fn new_session(&mut self) {
         self.session += 1;
-        self.ledger.begin(SessionId(self.session));
-        self.core.switch(Some(SessionId(self.session)));
+        self.tracker.begin(SessionId(self.session));
+        self.state.switch(Some(SessionId(self.session)));
         self.dispatched = self.acked;
         self.session_start = self.acked;
     }
@@ -105,19 +106,19 @@ impl World {
             return;
         }
         let events: Vec<Event> = (self.dispatched..end).map(|n| event(n, self.keys[n])).collect();
-        let first = self.ledger.next_position();
-        self.ledger.take(Instant::now(), std::iter::repeat_n(SinkSet::of(0), events.len()));
+        let first = self.tracker.next_position();
+        self.tracker.take(Instant::now(), std::iter::repeat_n(SinkSet::of(0), events.len()));
         let batch = Batch { session: SessionId(self.session), first, events, received: Instant::now() };
-        self.core.take(&Arc::new(batch));
+        self.state.take(&Arc::new(batch));
         self.dispatched = end;
     }
 
     fn hand_over(&mut self, most: usize, taken: impl Fn(usize) -> usize) {
         let mut deliveries: Vec<Delivery> = Vec::new();
-        self.core.stage(most, &mut deliveries);
+        self.state.stage(most, &mut deliveries);
         assert!(deliveries.len() <= most);
         let taken = taken(deliveries.len());
-        self.core.handed_over(taken);
+        self.state.handed_over(taken);
         for delivery in &deliveries[..taken] {
             let number = number(&delivery.event.message.id);
             if !self.keeps_order {
@@ -135,22 +136,22 @@ impl World {
         let at = if self.keeps_order { 0 } else { pick % self.in_flight.len() };
         let (id, number) = self.in_flight.remove(at);
         self.log.push(number);
-        assert!(matches!(self.core.verdict(id, Verdict::Durable), Ok(VerdictEffect::Durable(_))));
-        self.bury();
+        assert!(matches!(self.state.verdict(id, Verdict::Durable), Ok(VerdictEffect::Durable(_))));
+        self.write_dead_letters();
     }
 
-    /// Refusing one says nothing about those behind it: they may become durable.
+    /// Refuses one event. The events behind it may still become durable.
     fn refuse(&mut self, pick: usize) {
         if self.in_flight.is_empty() {
             return;
         }
         let (id, _) = self.in_flight.remove(pick % self.in_flight.len());
         let rejection = Rejection { reason: "refused", detail: String::new() };
-        self.core.refuse(id, rejection).expect("it is in flight");
+        self.state.refuse(id, rejection).expect("it is in flight");
     }
 
-    fn bury(&mut self) {
-        for (pending, _) in self.core.take_overtaken() {
+    fn write_dead_letters(&mut self) {
+        for (pending, _) in self.state.take_overtaken() {
             let number = number(&pending.event.message.id);
             let later = |other: &usize| self.keys[*other] == self.keys[number] && *other > number;
             let in_flight = |(_, other): &(DeliveryId, usize)| later(other);
@@ -159,11 +160,11 @@ impl World {
                 "{number} could still have been offered in order"
             );
             self.dead.push(number);
-            self.core.dead_letters_written(std::iter::once(&pending.event));
+            self.state.dead_letters_written(std::iter::once(&pending.event));
         }
     }
 
-    /// A sink that keeps order lets nothing overtake what it refuses: the rest fails too.
+    /// Answers one event with `Retry`. In a sink that keeps order, all events behind it fail too.
     fn retry(&mut self, pick: usize) {
         if self.in_flight.is_empty() {
             return;
@@ -177,12 +178,12 @@ impl World {
         let failing = if self.keeps_order { 0..self.in_flight.len() } else { at..at + 1 };
         for (id, _) in self.in_flight.drain(failing) {
             let verdict = Verdict::Retry(SinkError::unavailable("away"));
-            assert!(matches!(self.core.verdict(id, verdict), Ok(VerdictEffect::Retry(_))));
+            assert!(matches!(self.state.verdict(id, verdict), Ok(VerdictEffect::Retry(_))));
         }
     }
 
-    fn break_opening(&mut self, durable: &[bool]) {
-        // With order kept, what became durable without an answer is a prefix.
+    fn break_connection(&mut self, durable: &[bool]) {
+        // In a sink that keeps order, the events that became durable without a verdict are a prefix.
         let lost = std::mem::take(&mut self.in_flight);
         self.broken.clone_from(&lost);
         for ((_, number), durable) in lost.into_iter().zip(durable.iter().chain(std::iter::repeat(&false))) {
@@ -193,14 +194,14 @@ impl World {
                 break;
             }
         }
-        self.core.connection_lost();
-        self.bury();
+        self.state.connection_lost();
+        self.write_dead_letters();
         self.broken.clear();
     }
 
     fn report(&mut self) {
-        for range in self.core.take_settled() {
-            let end = self.ledger.settle(SessionId(self.session), 0, range).expect("owed");
+        for range in self.state.take_settled() {
+            let end = self.tracker.settle(SessionId(self.session), 0, range).expect("owed");
             if let Some(through) = end {
                 self.acked = self.session_start + usize::try_from(through).unwrap();
                 for number in 0..self.acked {
@@ -214,7 +215,7 @@ impl World {
     fn finish(&mut self) {
         for _ in 0..10_000 {
             self.dispatch(usize::MAX / 2);
-            self.core.requeue_failed();
+            self.state.requeue_failed();
             self.hand_over(5, |offered| offered);
             self.durable(0);
             self.report();
@@ -238,7 +239,7 @@ impl World {
         assert!((0..self.keys.len()).all(is_there), "lost");
         let delivered: usize = seen.values().map(Vec::len).sum();
         assert!(self.log.len() - delivered <= self.unanswered, "I5: doubled without need");
-        assert!(self.core.is_idle());
+        assert!(self.state.is_idle());
     }
 }
 
@@ -261,9 +262,9 @@ fn number(id: &Bytes) -> usize {
 fn keys() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(0u8..10, 0..60),
-        // One hot key among others.
+        // One key that many events have, among others.
         proptest::collection::vec(prop_oneof![3 => Just(0u8), 1 => 1u8..20], 0..60),
-        // Nothing but one key.
+        // All events have the same key.
         (0usize..60).prop_map(|count| vec![0; count]),
     ]
 }
@@ -284,12 +285,12 @@ proptest! {
                 WorkerAction::Durable(pick) => world.durable(pick),
                 WorkerAction::Retry(pick) => world.retry(pick),
                 WorkerAction::Refuse(pick) => world.refuse(pick),
-                WorkerAction::Break { durable } => world.break_opening(&durable),
-                WorkerAction::Regroup => { world.core.requeue_failed(); }
+                WorkerAction::Break { durable } => world.break_connection(&durable),
+                WorkerAction::Requeue => { world.state.requeue_failed(); }
                 WorkerAction::Report => world.report(),
                 WorkerAction::LoseSession => {
-                    world.core.switch(None);
-                    world.ledger.end();
+                    world.state.switch(None);
+                    world.tracker.end();
                     world.new_session();
                 }
             }
@@ -301,6 +302,6 @@ proptest! {
 
 #[test]
 fn a_verdict_on_nothing_is_refused() {
-    let mut core = WorkerState::new(|_| true, true, 1);
-    assert!(core.verdict(DeliveryId(0), Verdict::Durable).is_err());
+    let mut state = WorkerState::new(|_| true, true, 1);
+    assert!(state.verdict(DeliveryId(0), Verdict::Durable).is_err());
 }

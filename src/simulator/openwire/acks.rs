@@ -1,4 +1,4 @@
-//! What acknowledgements do (`protocols.md §3.8`).
+//! Applies acknowledgements to the queue (`protocols.md §3.8`).
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::super::queue::{ConsumerNumber, SimulatedQueue};
 use super::JMS;
 use super::message::SimulatedIds;
 
-/// Does to the queue what `ack` says of its consumer's deliveries.
+/// Applies `ack` to the deliveries of its consumer.
 pub(super) fn acknowledge(
     queue: &mut SimulatedQueue,
     consumer: ConsumerNumber,

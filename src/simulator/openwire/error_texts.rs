@@ -1,4 +1,4 @@
-//! What ActiveMQ calls things when it refuses them.
+//! Writes the error texts with which ActiveMQ refuses commands.
 
 use crate::source::openwire::wire::control::Thrown;
 use crate::source::openwire::wire::ids::{ConsumerId, Destination, DestinationKind};
@@ -15,7 +15,7 @@ pub(super) fn unregistered(what: &str, name: &str) -> JavaException {
     JavaException::new(ILLEGAL_STATE, format!("{what} that had not been registered: {name}"))
 }
 
-/// A destination as ActiveMQ names it in its messages.
+/// Returns the name of a destination in ActiveMQ's messages.
 pub(super) fn name(destination: &Destination) -> String {
     let scheme = match destination.kind {
         DestinationKind::Queue => "queue",

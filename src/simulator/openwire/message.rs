@@ -1,4 +1,4 @@
-//! Messages as ActiveMQ dispatches them.
+//! Writes messages as ActiveMQ dispatches them over OpenWire.
 
 use std::io::Write;
 
@@ -14,17 +14,17 @@ use super::super::form::Form;
 use super::super::in_flight::DeliveredMessages;
 use super::super::stream::Run;
 
-/// Every producer of the simulator sends in this session.
+/// The session of every producer in the simulator.
 const SESSION: i64 = 1;
 
-/// Message ids, which name the same message in either protocol.
+/// Reads and writes message ids. They name the same message in both protocols.
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedIds {
     connection: Bytes,
 }
 
 impl SimulatedIds {
-    /// `broker_id`: the broker's part of every id.
+    /// `broker_id`: the part of every id that identifies the broker.
     pub(super) fn new(broker_id: &str) -> Self {
         Self { connection: format!("{broker_id}-1:1").into() }
     }
@@ -43,7 +43,7 @@ impl SimulatedIds {
         }
     }
 
-    /// The producer and the number of a message, if the id is one of ours.
+    /// Returns the producer and the number of a message. Returns `None` for an id of another broker.
     pub(super) fn read(&self, raw: &Bytes) -> Option<(u64, u64)> {
         let id = MessageId::from_raw(raw).ok()?;
         let ours = id.producer.connection == self.connection && id.producer.session == SESSION;
@@ -51,7 +51,7 @@ impl SimulatedIds {
         ours.then_some((producer, number))
     }
 
-    /// An id as people read it.
+    /// Returns an id in readable form.
     pub(super) fn text(&self, raw: &Bytes) -> String {
         let mut text = Vec::new();
         if let Ok(id) = MessageId::from_raw(raw) {
@@ -61,7 +61,6 @@ impl SimulatedIds {
     }
 }
 
-/// Writes the messages of one consumer.
 #[derive(Debug)]
 pub(super) struct OpenWireMessageWriter {
     ids: SimulatedIds,
@@ -78,7 +77,7 @@ impl OpenWireMessageWriter {
         Self { ids, consumer, queue: Destination::queue(queue.to_owned()), topic, body: Vec::new() }
     }
 
-    /// Tells a browser that there is no more.
+    /// Tells a browser that there are no more messages.
     pub(super) fn write_end(&self, out: &mut Vec<u8>) {
         let dispatch = Dispatch {
             consumer: self.consumer.clone(),
@@ -89,7 +88,7 @@ impl OpenWireMessageWriter {
         Command::MessageDispatch(dispatch).encode(0, false, out);
     }
 
-    /// Appends the frames of one flight.
+    /// Appends one frame for each message in `flight`.
     pub(super) fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         let run = &flight.run;
         let redelivery_counter = run.redeliveries.cast_signed();
@@ -134,7 +133,7 @@ fn content(form: Form, body: &[u8]) -> Bytes {
         Form::Text => counted(body).into(),
         Form::Compressed => {
             let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
-            // Memory takes whatever is written.
+            // Writing to memory can't fail.
             let compressed = zlib.write_all(&counted(body)).and_then(|()| zlib.finish());
             compressed.unwrap_or_default().into()
         }
@@ -142,7 +141,7 @@ fn content(form: Form, body: &[u8]) -> Bytes {
     }
 }
 
-/// A text as it stands in a message, its bytes as they are.
+/// Returns a text in its message encoding, with its bytes unchanged.
 fn counted(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     [&length.to_be_bytes(), body].concat()

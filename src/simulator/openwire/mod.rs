@@ -1,4 +1,5 @@
-//! OpenWire as ActiveMQ answers it: version 12, loose, without cache (`protocols.md §3.6` to 3.8).
+//! Answers OpenWire clients as ActiveMQ does: version 12, loose encoding, no cache (`protocols.md §3.6` to
+//! 3.8).
 
 mod acks;
 mod error_texts;
@@ -32,7 +33,7 @@ use super::queue::{self, AckMode, LastDelivered, Wish};
 use super::session::{ClientSession, Subscription};
 use super::state::SimulatorState;
 
-/// What a client may send in one frame.
+/// The limits on a frame from a client.
 const LIMITS: OpenWireLimits = OpenWireLimits::with_body(1 << 20);
 
 /// The broker's `MaxInactivityDuration`.
@@ -41,17 +42,17 @@ const INACTIVITY: Duration = Duration::from_secs(30);
 /// The broker's `MaxInactivityDurationInitalDelay`.
 const INITIAL_DELAY: Duration = Duration::from_secs(10);
 
-/// The oldest version with the fields of the one that is spoken.
+/// The oldest version that has all fields of the version used here.
 const OLDEST_VERSION: i32 = 10;
 
-/// The session that every connection has; Java's client watches advisory topics in it.
+/// The session that every connection has. Java's client consumes advisory topics in it.
 const CONNECTIONS_OWN: i64 = -1;
 
 const JMS: &str = "javax.jms.JMSException";
 
 #[derive(Debug)]
 struct OpenWireConsumer {
-    /// Chosen by the client.
+    /// The id that the client chose.
     id: ConsumerId,
     consumer: queue::ConsumerNumber,
     writer: OpenWireMessageWriter,
@@ -67,7 +68,7 @@ impl Subscription for OpenWireConsumer {
     }
 }
 
-/// A conversation in OpenWire.
+/// The broker's side of a connection over OpenWire.
 #[derive(Debug)]
 pub(crate) struct OpenWire {
     session: ClientSession<OpenWireConsumer>,
@@ -75,15 +76,15 @@ pub(crate) struct OpenWire {
     decoder: OpenWireDecoder,
     frames: Vec<OpenWireFrame>,
     heart_beat: ServerHeartBeat,
-    /// Whether the client's wire format is known.
+    /// Whether the client has sent its wire format.
     negotiated: bool,
-    /// The numbers of the sessions that the client has opened.
+    /// The numbers of the sessions that the client opened.
     sessions: BTreeSet<i64>,
-    /// Consumers of advisory topics, which are never given anything, and browsers, which were given all at once.
+    /// Consumers of advisory topics, which never get a message, and browsers, which got all messages at once.
     watchers: Vec<ConsumerId>,
 }
 
-/// Refuses a command, and perhaps ends the connection.
+/// Refuses a command, and may end the connection.
 struct OpenWireRefusal {
     exception: JavaException,
     flow: Flow,
@@ -100,7 +101,7 @@ impl ServerProtocol for OpenWire {
         self.decoder.buffer()
     }
 
-    /// What is no frame, or no command, ends the connection without a word.
+    /// Bytes that are no frame or no command end the connection without a reply.
     fn answer(&mut self, now: Instant, out: &mut Vec<u8>) -> Flow {
         let decoded = self.decoder.decode(&mut self.frames);
         self.heart_beat.received(!self.frames.is_empty());
@@ -122,7 +123,7 @@ impl ServerProtocol for OpenWire {
         say(&Command::ConnectionError { exception }, out);
     }
 
-    /// ActiveMQ tells it as when a consumer is too slow.
+    /// ActiveMQ sends the same command when a consumer is too slow.
     fn close_consumers(&mut self, out: &mut Vec<u8>) {
         for subscription in self.session.close_consumers() {
             let control =
@@ -154,14 +155,13 @@ impl OpenWire {
         }
     }
 
-    /// Answers one command.
     fn handle(&mut self, received: Received, now: Instant, out: &mut Vec<u8>) -> Flow {
         let Received { command_id, response_required, command } = received;
         match command {
             Command::WireFormatInfo(info) => return self.negotiate(&info, now, out),
             _ if !self.negotiated => return Flow::Close,
             Command::ShutdownInfo => return Flow::Close,
-            // Its own answer, which takes the number of the question.
+            // The reply to a keep-alive is a keep-alive with the same command number.
             Command::KeepAliveInfo => {
                 if response_required {
                     Command::KeepAliveInfo.encode(command_id, false, out);
@@ -189,7 +189,8 @@ impl OpenWire {
         }
     }
 
-    /// A broker says this when it accepts a connection; here the client's has told what it speaks.
+    /// A real broker sends this when it accepts a connection. Here it waits for the client's wire format,
+    /// because the first bytes decide the protocol.
     fn negotiate(&mut self, theirs: &WireFormatInfo, now: Instant, out: &mut Vec<u8>) -> Flow {
         if self.negotiated || theirs.version < OLDEST_VERSION {
             return Flow::Close;
@@ -231,14 +232,14 @@ impl OpenWire {
             Command::Other(types::TRANSACTION_INFO) => {
                 return Err(JavaException::new(JMS, "Transactions are not simulated").into());
             }
-            // Producers, temporary destinations, durable subscriptions: nothing comes of them.
+            // Producers, temporary destinations and durable subscriptions have no effect here.
             _ => {}
         }
         Ok(())
     }
 
     fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), OpenWireRefusal> {
-        // The same again is nothing.
+        // A repeated ConnectionInfo has no effect.
         if self.session.is_logged_in() {
             return Ok(());
         }
@@ -252,7 +253,7 @@ impl OpenWire {
         logged_in.map(|_| ()).map_err(|exception| OpenWireRefusal { exception, flow: Flow::Close })
     }
 
-    /// Messages for a browser come before the response, as they may.
+    /// The messages for a browser come before the response, which the protocol allows.
     fn consume(&mut self, info: ConsumerInfo, out: &mut Vec<u8>) -> Result<(), JavaException> {
         let ConsumerInfo { consumer: id, destination, .. } = info;
         if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
@@ -336,7 +337,7 @@ impl OpenWire {
         Ok(())
     }
 
-    /// What an unknown consumer acknowledges is of no effect.
+    /// Acknowledgements of an unknown consumer have no effect.
     fn acknowledge(&mut self, ack: &MessageAck) -> Result<(), JavaException> {
         let found = self.find(&ack.consumer).and_then(|at| self.session.subscriptions.get(at));
         let Some(consumer) = found.map(|subscription| subscription.consumer) else { return Ok(()) };
@@ -347,7 +348,7 @@ impl OpenWire {
     }
 }
 
-/// Tells the client something; what a broker says has no number.
+/// Sends a command to the client. Commands from the broker have the number 0.
 fn say(command: &Command, out: &mut Vec<u8>) {
     command.encode(0, false, out);
 }

@@ -1,4 +1,4 @@
-//! MESSAGE frames as ActiveMQ writes them, appended to one buffer without an allocation of their own.
+//! Writes MESSAGE frames as ActiveMQ does, into one buffer and without an allocation for each frame.
 
 use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, escape_into};
 
@@ -6,10 +6,10 @@ use super::super::form::{Form, push_number};
 use super::super::in_flight::DeliveredMessages;
 use super::super::stream::{EventStream, Run};
 
-/// What all messages of one subscription have in common.
+/// The parts that all messages of one subscription share.
 #[derive(Debug)]
 pub(crate) struct StompMessageWriter {
-    /// The head up to the number in the `ack` header, or to the message id where there is none.
+    /// The head up to the number in the `ack` header, or up to the message id if there is no such header.
     head: Vec<u8>,
     acked: bool,
     escapes: Escapes,
@@ -18,9 +18,10 @@ pub(crate) struct StompMessageWriter {
 }
 
 impl StompMessageWriter {
-    /// `broker_id`: the broker's part of every id, such as `ID:simulator-40001-1700000000000`.
-    /// `subscription`: its id, if it has one. `ack_scope`: what makes the ack ids of this subscription its own; `None`
-    /// for `ack:auto`, and before version 1.2.
+    /// `broker_id`: the part of every id that identifies the broker, such as
+    /// `ID:simulator-40001-1700000000000`. `subscription`: the id of the subscription, if it has one.
+    /// `ack_scope`: the prefix that makes the ack ids of this subscription unique; `None` for `ack:auto`, and
+    /// before version 1.2.
     pub(crate) fn new(
         broker_id: &str,
         queue: &str,
@@ -47,7 +48,7 @@ impl StompMessageWriter {
         Self { head: head.into_bytes(), acked: ack_scope.is_some(), escapes, id: id.into_bytes() }
     }
 
-    /// Tells a browser that there is no more.
+    /// Tells a browser that there are no more messages.
     pub(crate) fn write_end(&self, queue: &str, subscription: Option<&str>, out: &mut Vec<u8>) {
         let mut end = Encoder::begin(out, StompCommand::Message, self.escapes)
             .header("browser", "end")
@@ -59,7 +60,7 @@ impl StompMessageWriter {
         end.end(b"");
     }
 
-    /// Appends the frames of one flight.
+    /// Appends one frame for each message in `flight`.
     pub(crate) fn write(&self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
         let run = &flight.run;
         for n in 0..run.count {

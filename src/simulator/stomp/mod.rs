@@ -1,4 +1,4 @@
-//! STOMP 1.0, 1.1 and 1.2 as ActiveMQ answers them.
+//! Answers clients of STOMP 1.0, 1.1 and 1.2 as ActiveMQ does.
 
 mod message;
 
@@ -22,12 +22,12 @@ use super::state::SimulatorState;
 /// ActiveMQ's default prefetch for a queue.
 const DEFAULT_PREFETCH: u64 = 1000;
 
-/// What a client may send in one frame.
+/// The limits on a frame from a client.
 const LIMITS: StompLimits = StompLimits { line: 10 << 10, headers: 1000, body: 1 << 20 };
 
 #[derive(Debug)]
 struct StompSubscription {
-    /// Chosen by the client; version 1.0 needs none.
+    /// The id that the client chose; version 1.0 needs none.
     id: Option<String>,
     queue: String,
     consumer: ConsumerNumber,
@@ -44,7 +44,7 @@ impl Subscription for StompSubscription {
     }
 }
 
-/// What both sides have agreed on.
+/// The version agreed with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Version {
     V1_0,
@@ -52,12 +52,12 @@ enum Version {
     V1_2,
 }
 
-/// The newest first.
+/// The newest version comes first.
 const VERSIONS: [(&str, Version); 3] =
     [("1.2", Version::V1_2), ("1.1", Version::V1_1), ("1.0", Version::V1_0)];
 
 impl Version {
-    /// Of what the broker writes.
+    /// The escapes of frames that the broker writes.
     fn escapes(self) -> Escapes {
         match self {
             Self::V1_0 => Escapes::None,
@@ -66,13 +66,13 @@ impl Version {
         }
     }
 
-    /// Of what it reads.
+    /// The escapes of frames that the broker reads.
     fn unescapes(self) -> Escapes {
         if self == Self::V1_2 { Escapes::V1_2 } else { Escapes::V1_1 }
     }
 }
 
-/// A conversation in STOMP.
+/// The broker's side of a connection over STOMP.
 #[derive(Debug)]
 pub(crate) struct Stomp {
     session: ClientSession<StompSubscription>,
@@ -82,19 +82,19 @@ pub(crate) struct Stomp {
     version: Version,
 }
 
-/// Refuses a frame: an ERROR, and perhaps the end.
+/// Refuses a frame with an ERROR, and may end the connection.
 struct StompRefusal {
     exception: JavaException,
     flow: Flow,
 }
 
 impl StompRefusal {
-    /// The connection goes on.
+    /// Creates a refusal after which the connection continues.
     fn protocol(message: impl Into<String>) -> Self {
         JavaException::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
     }
 
-    /// The connection ends.
+    /// Makes the refusal end the connection.
     fn fatal(self) -> Self {
         Self { flow: Flow::Close, ..self }
     }
@@ -146,7 +146,7 @@ impl ServerProtocol for Stomp {
         write_error(&StompRefusal::protocol(message), None, self.escapes(), out);
     }
 
-    /// STOMP has no word for it.
+    /// STOMP has no frame that tells the client.
     fn close_consumers(&mut self, _: &mut Vec<u8>) {
         self.session.close_consumers();
     }
@@ -171,7 +171,6 @@ impl Stomp {
         }
     }
 
-    /// Answers one frame.
     fn handle(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Flow {
         let escapes = self.escapes();
         match self.dispatch(frame, now, out) {
@@ -184,7 +183,7 @@ impl Stomp {
         }
     }
 
-    /// CONNECTED is written un-escaped, and so is an ERROR that answers CONNECT.
+    /// CONNECTED is written without escapes, and so is an ERROR that answers CONNECT.
     fn escapes(&self) -> Escapes {
         if self.session.is_logged_in() { self.version.escapes() } else { Escapes::None }
     }
@@ -231,7 +230,7 @@ impl Stomp {
         frame.text(name, self.version.unescapes())
     }
 
-    /// The `destination` of a frame as ActiveMQ names it; without a prefix it is a queue.
+    /// Returns the `destination` of a frame in ActiveMQ's form. A name without a prefix is a queue.
     fn destination(&self, frame: &StompFrame) -> String {
         let written = self.text(frame, "destination").unwrap_or_default();
         match written.strip_prefix("/topic/") {
@@ -290,7 +289,7 @@ impl Stomp {
             return self.browse(frame, &destination, id.as_deref(), wish, out);
         }
         let (consumer, queue) = self.session.consume(&destination, wish)?;
-        // Messages are taken when the buffer is filled the next time, so that none overtakes the receipt.
+        // The messages come when the buffer is filled the next time, so that none overtakes the receipt.
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-{}", self.session.shared().id(), consumer.0);
         let writer = self.writer(&queue, id.as_deref(), wish.mode, &scope);
@@ -303,7 +302,7 @@ impl Stomp {
         StompMessageWriter::new(self.session.shared().id(), queue, id, scope, self.escapes())
     }
 
-    /// All that a browser is shown comes at once; what it acknowledges is of no effect.
+    /// Sends all messages to the browser at once. Its acknowledgements have no effect.
     fn browse(
         &mut self,
         frame: &StompFrame,
@@ -334,7 +333,7 @@ impl Stomp {
         }
         let named = self.destination(frame);
         let subscriptions = &mut self.session.subscriptions;
-        // An id that was used twice names the newer one.
+        // If an id was used twice, it names the newer subscription.
         let at = subscriptions.iter().rposition(|subscription| match &id {
             Some(id) => subscription.id.as_ref() == Some(id),
             None => named.strip_prefix("queue://") == Some(&subscription.queue),
@@ -371,7 +370,7 @@ impl Stomp {
         Err(StompRefusal::protocol(format!("Unexpected {verb} received for message-id [{named}]")))
     }
 
-    /// Before version 1.2 a message is acknowledged by its own id; from 1.1 on with that of the subscription.
+    /// Before version 1.2, an ACK names the message id; from 1.1 on also the subscription.
     fn delivery_of_old(
         &self,
         frame: &StompFrame,
@@ -404,7 +403,7 @@ impl Stomp {
         Ok((found, id))
     }
 
-    /// The consumer of this session and the delivery number that an ack id names.
+    /// Returns the consumer of this session and the delivery number that an ack id names.
     fn delivery(&self, ack_id: &str) -> Option<(ConsumerNumber, u64)> {
         let scoped = ack_id.strip_prefix(self.session.shared().id())?.strip_prefix('-')?;
         let (consumer, number) = scoped.split_once(':')?;

@@ -1,4 +1,4 @@
-//! Gives the verdicts on events, once their group is synced.
+//! Gives the verdicts on events once the journal has synced or failed to write their group.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
 
 pub(super) struct FileAcks {
     pub(super) writer: Arc<JournalWriter<DeliveryId>>,
-    pub(super) outbox: Arc<FileInFlight>,
+    pub(super) in_flight: Arc<FileInFlight>,
     pub(super) ended: WriterEnd,
 }
 
@@ -19,17 +19,17 @@ impl Verdicts for FileAcks {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         let over = tokio::select! {
             biased;
-            () = self.outbox.wait() => false,
+            () = self.in_flight.wait() => false,
             () = self.ended.wait() => true,
         };
-        let verdicts = self.outbox.take();
+        let verdicts = self.in_flight.take();
         if verdicts.is_empty() {
             let silent = || SinkError::unavailable("the thread that writes the files has ended");
-            debug_assert!(over || self.outbox.broken().is_some());
-            return Err(self.outbox.broken().unwrap_or_else(silent));
+            debug_assert!(over || self.in_flight.broken().is_some());
+            return Err(self.in_flight.broken().unwrap_or_else(silent));
         }
         if verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Retry(_))) {
-            // The lane knows now: what it submits from here on comes after what failed.
+            // The worker now knows of the failure: all it submits from here on comes after the failed events.
             self.writer.resume();
         }
         Ok(verdicts)

@@ -1,4 +1,4 @@
-//! Verdicts on their way from the writer's thread to the lane.
+//! Passes verdicts from the writer's thread to the sink worker, and counts the deliveries in flight.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,63 +7,64 @@ use tokio::sync::Notify;
 use crate::journal::CommitError;
 use crate::sink::{DeliveryId, Rejection, SinkError, Verdict};
 
-/// Bounded by what was submitted: one verdict for each delivery.
+/// The verdicts that wait for the worker. At most one for each submitted delivery, so the memory is limited.
 #[derive(Default)]
 pub(super) struct FileInFlight {
     state: Mutex<FileInFlightState>,
-    news: Notify,
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct FileInFlightState {
     verdicts: Vec<(DeliveryId, Verdict)>,
-    /// Accepted and not yet taken by the lane.
+    /// How many accepted deliveries have a verdict that the worker has not taken, or no verdict yet.
     in_flight: usize,
     broken: Option<SinkError>,
 }
 
 impl FileInFlight {
-    /// So many more deliveries were handed to the writer.
+    /// Notes that `n` more deliveries were handed to the writer.
     pub(super) fn accepted(&self, n: usize) {
         self.lock().in_flight += n;
     }
 
-    /// How many deliveries wait for the lane to take their verdict.
-    pub(super) fn in_flight(&self) -> usize {
+    /// Returns how many deliveries have no verdict that the worker has taken.
+    pub(super) fn count(&self) -> usize {
         self.lock().in_flight
     }
 
-    /// Why the opening is broken, if it is.
+    /// Returns the error that has broken the connection, if there is one.
     pub(super) fn broken(&self) -> Option<SinkError> {
         self.lock().broken.clone()
     }
 
-    /// Takes one more delivery and refuses it.
+    /// Accepts one more delivery and rejects it.
     pub(super) fn refuse(&self, id: DeliveryId, rejection: Rejection) {
         let mut state = self.lock();
         state.in_flight += 1;
         state.verdicts.push((id, Verdict::Reject(rejection)));
         drop(state);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Adds the verdicts on a group; none where the opening is broken, since an error speaks for all.
+    /// Adds the verdicts on a group. Adds none if the connection is broken, because the error then stands for
+    /// all deliveries.
     pub(super) fn settle(&self, tickets: &mut Vec<DeliveryId>, outcome: Result<(), &CommitError>) {
         let mut state = self.lock();
         match outcome {
             Ok(()) => state.verdicts.extend(tickets.drain(..).map(|id| (id, Verdict::Durable))),
-            Err(CommitError::TakenBack(trouble)) => {
-                let error = SinkError::from(trouble);
+            Err(CommitError::TakenBack(error)) => {
+                let error = SinkError::from(error);
                 let verdicts = tickets.drain(..).map(|id| (id, Verdict::Retry(error.clone())));
                 state.verdicts.extend(verdicts);
             }
-            Err(CommitError::Broken(trouble)) => state.broken = Some(trouble.into()),
+            Err(CommitError::Broken(error)) => state.broken = Some(error.into()),
         }
         drop(state);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Returns once there is a verdict or the opening is broken. Cancel-safe.
+    /// Returns when there is a verdict or the connection is broken. Cancel-safe.
     pub(super) async fn wait(&self) {
         loop {
             {
@@ -72,11 +73,11 @@ impl FileInFlight {
                     return;
                 }
             }
-            self.news.notified().await;
+            self.changed.notified().await;
         }
     }
 
-    /// Takes all verdicts there are.
+    /// Takes all verdicts that are ready.
     pub(super) fn take(&self) -> Vec<(DeliveryId, Verdict)> {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(state.verdicts.len());

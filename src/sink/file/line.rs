@@ -1,10 +1,10 @@
-//! One event as one line.
+//! Writes one event as one line.
 //!
-//! A body is copied as JSON only if all of it was read as one JSON value in UTF-8: something that only begins
-//! like JSON would make a line that nobody can read, or one with members that the bridge did not write. Where
-//! the key was found in JSON that is known ([`Event::is_json`]), so that events with a usable key are not read
-//! twice. In the copy raw line feeds and carriage returns, which in JSON can only be white space, become spaces.
-//! Any other text, bare hex digits too, becomes a JSON string.
+//! A body is copied as JSON only if the whole body parses as one JSON value in UTF-8. A body that only begins
+//! like JSON would make an unreadable line, or a line with members that the bridge did not write. If the key
+//! was found in JSON, the body is known to be JSON ([`Event::is_json`]), so events with a usable key are not
+//! parsed twice. In the copy, raw line feeds and carriage returns become spaces: in JSON they can only be
+//! white space. Any other text becomes a JSON string, also bare hex digits.
 
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -17,10 +17,10 @@ use crate::event::Event;
 use crate::key::Key;
 use crate::sink::Rejection;
 
-/// Appends the line of `event`, line feed included.
+/// Appends the line of `event`, with its line feed.
 ///
 /// # Errors
-/// The event can't be written as a line: it is not UTF-8.
+/// The event can't be written as a line because its body is not UTF-8.
 pub(super) fn append(
     lines: &mut Vec<u8>,
     event: &Event,
@@ -47,12 +47,13 @@ impl<'a> LineBody<'a> {
         if event.is_json {
             return Ok(Self::Json(body));
         }
-        // Text first: the reader of JSON does not look at the bytes inside the strings that it skips.
+        // UTF-8 is checked first, because the JSON parser does not check the bytes inside the strings that it
+        // skips.
         let text = std::str::from_utf8(body).map_err(|error| Rejection {
             reason: "not_utf8",
             detail: format!("the body is not UTF-8, and no line of JSON can hold it: {error}"),
         })?;
-        // An MD5 of digits alone would be a number.
+        // An MD5 that consists of digits only would parse as a JSON number.
         let is_json =
             Key::from_hex(body.trim_ascii()).is_none() && serde_json::from_str::<IgnoredAny>(text).is_ok();
         Ok(if is_json { Self::Json(body) } else { Self::Text(text) })
@@ -104,7 +105,7 @@ fn append_number(lines: &mut Vec<u8>, number: Option<impl std::fmt::Display>) {
         Some(number) => write!(lines, "{number}"),
         None => write!(lines, "null"),
     };
-    // Writing into a Vec can't fail.
+    // Writing into a `Vec` can't fail.
     debug_assert!(written.is_ok());
 }
 
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!((&line["partition"], &line["body"]), (&Value::Null, &json!("text")));
     }
 
-    /// With `unusable_key = "digest"` anything may come here.
+    /// With `unusable_key = "digest"`, a body can contain any bytes.
     #[test]
     fn what_only_begins_like_json_is_a_string_and_forges_no_member() {
         let whole = format!("{{\"md5\":\"{KEY}\"}}");
@@ -215,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Bodies made of what JSON is made of.
+    /// Bodies made of pieces of JSON.
     fn like_json() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "{",
@@ -259,7 +260,7 @@ mod tests {
                 prop_assert_eq!(line.find(['\n', '\r']), Some(line.len() - 1), "{}", line);
                 serde_json::from_str::<IgnoredAny>(line).unwrap();
             }
-            // Numbers beyond a tree's, and halves of characters, are JSON all the same.
+            // `serde_json::Value` can't hold some valid JSON, such as 1e999 or half of a surrogate pair.
             if let Ok(value) = serde_json::from_str::<Value>(&envelope) {
                 prop_assert_eq!(value.as_object().unwrap().len(), 5);
                 let is_hex = Key::from_hex(body.trim_ascii().as_bytes()).is_some();

@@ -1,8 +1,9 @@
-//! JSON lines in a directory, each settled only when it is on the disk.
+//! Writes events as JSON lines to files in a directory, and settles each only when it is on the disk.
 //!
-//! Events become lines on the lane's own task (a copy each), gather while the journal's writer writes and syncs
-//! the group before, and are durable as a whole group or not at all. So an event is in the files once,
-//! whatever the disk does; only the end of the process between sync and acknowledgement makes doubles.
+//! The worker's task makes a line of each event, which is one copy. Lines collect in a group while the
+//! journal's writer writes and syncs the group before. A group becomes durable as a whole or not at all. So
+//! an event is in the files only once, whatever the disk does. Duplicates appear only if the process ends
+//! between sync and acknowledgement.
 
 mod acks;
 mod check;
@@ -29,7 +30,7 @@ use crate::journal::{
     self, AfterFailure, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
 };
 
-/// `kind = "file"`.
+/// The kind of sink with `kind = "file"`.
 pub struct FileKind;
 
 impl SinkKind for FileKind {
@@ -39,13 +40,14 @@ impl SinkKind for FileKind {
 
     fn check(
         config: FileConfig,
-        surroundings: &BuildContext,
-        findings: &mut Diagnostics,
+        context: &BuildContext,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
         if !config.name.contains("{connection_id}") {
-            findings.refuse("name", "must hold {connection_id}, so that no two processes write to one file");
+            diagnostics
+                .refuse("name", "must hold {connection_id}, so that no two processes write to one file");
         }
-        let settings = validate::check(&config, surroundings.partitions, findings)?;
+        let settings = validate::check(&config, context.partitions, diagnostics)?;
         Some(Arc::new(settings))
     }
 }
@@ -64,25 +66,25 @@ impl SinkFactory for FileSettings {
     }
 }
 
-/// The file sink.
+/// A sink that writes events as JSON lines to files.
 pub struct FileSink {
     name: String,
     format: Format,
     partitions: Option<NonZeroU32>,
     journal: JournalSettings,
     disk: Arc<dyn Disk>,
-    memory: SyncedLengths,
+    synced_lengths: SyncedLengths,
     previous: Option<WriterEnd>,
 }
 
 impl FileSink {
-    /// Touches nothing yet.
+    /// Creates the sink from checked settings, without any access to the disk.
     pub fn new(settings: FileSettings, context: SinkContext) -> Self {
         Self::on(Arc::new(OsDisk), settings, context)
     }
 
     fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
-        // What keeps the dead letters is called so, whatever its table is.
+        // The sink of the dead letters always has this name; its table is inside `dead_letters`.
         let section = match context.sink.as_str() {
             "dead-letters" => "dead_letters.<sink>".to_owned(),
             sink => format!("sinks.{sink}"),
@@ -102,7 +104,7 @@ impl FileSink {
                 max_age: settings.max_age,
             },
             disk,
-            memory: SyncedLengths::default(),
+            synced_lengths: SyncedLengths::default(),
             previous: None,
         }
     }
@@ -118,13 +120,14 @@ impl Sink for FileSink {
         if let Some(previous) = &mut self.previous {
             previous.wait().await;
         }
-        let journal = journal::open(Arc::clone(&self.disk), self.journal.clone(), self.memory.clone()).await;
-        let journal = journal.map_err(|trouble| SinkError::from(&trouble))?;
-        let outbox = Arc::new(FileInFlight::default());
+        let journal =
+            journal::open(Arc::clone(&self.disk), self.journal.clone(), self.synced_lengths.clone()).await;
+        let journal = journal.map_err(|error| SinkError::from(&error))?;
+        let in_flight = Arc::new(FileInFlight::default());
         let done = {
-            let outbox = Arc::clone(&outbox);
+            let in_flight = Arc::clone(&in_flight);
             move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &journal::CommitError>| {
-                outbox.settle(tickets, outcome);
+                in_flight.settle(tickets, outcome);
             }
         };
         let writer = JournalWriter::start(&self.name, journal, AfterFailure::Pause, done)
@@ -132,14 +135,14 @@ impl Sink for FileSink {
         self.previous = Some(writer.ended());
         let ended = writer.ended();
         let writer = Arc::new(writer);
-        let submit = FileProducer {
+        let producer = FileProducer {
             writer: Arc::clone(&writer),
-            outbox: Arc::clone(&outbox),
+            in_flight: Arc::clone(&in_flight),
             stems: self.journal.stems.clone(),
             format: self.format,
             partitions: self.partitions,
         };
-        Ok((Box::new(submit), Box::new(FileAcks { writer, outbox, ended })))
+        Ok((Box::new(producer), Box::new(FileAcks { writer, in_flight, ended })))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

@@ -1,4 +1,4 @@
-//! Defines the settings of a file sink, once they are checked.
+//! Defines the checked settings of a file sink.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use crate::journal::name::Template;
 /// The checked settings of one file sink.
 #[derive(Clone, Debug)]
 pub struct FileSettings {
-    /// Where the files go.
+    /// The directory that the files are written to.
     pub directory: PathBuf,
-    /// What their names begin with.
+    /// The template for the beginning of the file names.
     pub name: Template,
-    /// What a line is.
+    /// The format of a line: the body or an envelope.
     pub format: Format,
-    /// How finished files are compressed.
+    /// The compression that is applied to finished files.
     pub compression: FileCompression,
-    /// When a file is finished.
+    /// The size and the age at which a file is finished.
     pub rotation: Rotation,
-    /// At least 1.
+    /// The most files open at once; at least 1.
     pub max_open: usize,
-    /// Bytes.
+    /// The largest total size of all files, in bytes; `None` for no limit.
     pub max_total: Option<u64>,
-    /// Since a file was finished.
+    /// How long a finished file may stay in the directory; `None` for no limit.
     pub max_age: Option<Duration>,
 }

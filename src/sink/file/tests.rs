@@ -30,7 +30,7 @@ fn delivery(n: u64, body: &str) -> Delivery {
     Delivery { id: DeliveryId(n), event: Arc::new(batch).refs().next().unwrap() }
 }
 
-/// Deliveries whose body is their number.
+/// Deliveries whose body contains their number.
 fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<Delivery> {
     numbers.into_iter().map(|n| delivery(n, &format!("{{\"n\":{n},\"of\":\"{}\"}}", n % 7))).collect()
 }
@@ -65,10 +65,10 @@ fn sink_on(disk: &MemoryDisk) -> FileSink {
     FileSink::on(Arc::new(disk.clone()), settings, context("b1"))
 }
 
-type FileHalves = (Box<dyn Submit>, Box<dyn Verdicts>);
+type FileConnection = (Box<dyn Submit>, Box<dyn Verdicts>);
 
 /// Submits all and waits for every verdict.
-async fn hand_over((submit, verdicts): &mut FileHalves, mut rest: &[Delivery]) -> BTreeMap<u64, Verdict> {
+async fn hand_over((submit, verdicts): &mut FileConnection, mut rest: &[Delivery]) -> BTreeMap<u64, Verdict> {
     let mut outcome = BTreeMap::new();
     let all = rest.len();
     while outcome.len() < all {
@@ -81,8 +81,8 @@ async fn hand_over((submit, verdicts): &mut FileHalves, mut rest: &[Delivery]) -
     outcome
 }
 
-async fn hand_over_durably(halves: &mut FileHalves, deliveries: &[Delivery]) {
-    let outcome = hand_over(halves, deliveries).await;
+async fn hand_over_durably(connection: &mut FileConnection, deliveries: &[Delivery]) {
+    let outcome = hand_over(connection, deliveries).await;
     assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Durable)), "{outcome:?}");
 }
 
@@ -93,7 +93,7 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The numbers in the lines, in order.
+/// Returns the numbers in the lines, in order.
 fn numbers(content: &[u8]) -> Vec<u64> {
     let number = |line: &[u8]| {
         let line: serde_json::Value = serde_json::from_slice(line).unwrap();
@@ -111,13 +111,13 @@ async fn events_are_in_a_private_open_file_once_durable_and_in_a_finished_one_af
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("a/b");
     let mut sink = sink(&config(&directory));
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..10_000)).await;
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..10_000)).await;
     let open = files(&directory, ".jsonl.open");
     assert_eq!(numbers_in(&open), (0..10_000).collect::<Vec<_>>());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&open[0]), mode(&directory), mode(&parent.path().join("a"))), (0o600, 0o700, 0o700));
-    halves.0.close().await.unwrap();
+    connection.0.close().await.unwrap();
     assert_eq!(numbers_in(&files(&directory, ".jsonl")), (0..10_000).collect::<Vec<_>>());
     assert!(files(&directory, ".open").is_empty());
 }
@@ -132,11 +132,11 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
         let directory = tempfile::tempdir().unwrap();
         let rotate = RotateConfig { size: Size(50_000), ..RotateConfig::default() };
         let mut sink = sink(&FileConfig { compression, rotate, ..config(directory.path()) });
-        let mut halves = sink.open().await.unwrap();
+        let mut connection = sink.open().await.unwrap();
         for chunk in numbered(0..20_000).chunks(500) {
-            hand_over_durably(&mut halves, chunk).await;
+            hand_over_durably(&mut connection, chunk).await;
         }
-        halves.0.close().await.unwrap();
+        connection.0.close().await.unwrap();
         let finished = files(directory.path(), ending);
         assert!(finished.len() > 3, "{finished:?}");
         assert_eq!(files(directory.path(), "").len(), finished.len() + 1, "and the lock");
@@ -147,7 +147,7 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
                 config::FileCompression::None => plain = fs::read(path).unwrap(),
                 config::FileCompression::Zstd => {
                     zstd::stream::copy_decode(content, &mut plain).unwrap();
-                    // Readers that take it all at once look into the frame for how much that is.
+                    // Readers that decompress the whole file at once read its size from the frame.
                     let frame = fs::read(path).unwrap();
                     let size = zstd::zstd_safe::get_frame_content_size(&frame).unwrap().unwrap();
                     assert_eq!(
@@ -156,7 +156,7 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
                     );
                 }
                 config::FileCompression::Gzip => {
-                    // One member: a decoder for a single one reads it all.
+                    // The file has one member, so a decoder for a single member reads all of it.
                     let mut decoder = flate2::read::GzDecoder::new(content);
                     std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
                 }
@@ -172,8 +172,8 @@ async fn an_idle_file_is_finished_at_its_age() {
     let directory = tempfile::tempdir().unwrap();
     let rotate = RotateConfig { age: Period::secs(1), ..RotateConfig::default() };
     let mut sink = sink(&FileConfig { rotate, ..config(directory.path()) });
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
     let deadline = Instant::now() + Duration::from_secs(30);
     while files(directory.path(), ".jsonl").is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -186,12 +186,12 @@ async fn events_of_one_partition_share_files_and_more_partitions_than_open_files
     let directory = tempfile::tempdir().unwrap();
     let name = "{connection_id}-{date}-{hour}-p{partition}".to_owned();
     let mut sink = sink(&FileConfig { name, max_open: 2, ..config(directory.path()) });
-    let mut halves = sink.open().await.unwrap();
+    let mut connection = sink.open().await.unwrap();
     let deliveries = numbered(0..1000);
     for chunk in deliveries.chunks(50) {
-        hand_over_durably(&mut halves, chunk).await;
+        hand_over_durably(&mut connection, chunk).await;
     }
-    halves.0.close().await.unwrap();
+    connection.0.close().await.unwrap();
     for partition in 0..4 {
         let of =
             |delivery: &&Delivery| delivery.event.key.partition(NonZeroU32::new(4).unwrap()) == partition;
@@ -207,25 +207,25 @@ async fn events_of_one_partition_share_files_and_more_partitions_than_open_files
 async fn a_torn_tail_is_cut_off_and_the_file_is_continued() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = sink(&config(directory.path()));
-    let mut halves = first.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
-    drop((halves, first)); // as if killed: nothing is finished
+    let mut connection = first.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
+    drop((connection, first)); // like a killed process: no file is finished
     let open = files(directory.path(), ".open");
     let mut content = fs::read(&open[0]).unwrap();
     content.extend_from_slice(b"{\"n\":3,\"of");
     fs::write(&open[0], content).unwrap();
 
     let mut second = sink(&config(directory.path()));
-    let mut halves = loop {
-        // The first one's thread gives the lock back in its own time.
+    let mut connection = loop {
+        // The thread of the first sink releases the lock some time later.
         match second.open().await {
-            Ok(halves) => break halves,
+            Ok(connection) => break connection,
             Err(error) => assert!(error.to_string().contains("is locked by process"), "{error}"),
         }
     };
-    hand_over_durably(&mut halves, &numbered(3..5)).await;
+    hand_over_durably(&mut connection, &numbered(3..5)).await;
     assert_eq!(files(directory.path(), ".open"), open);
-    halves.0.close().await.unwrap();
+    connection.0.close().await.unwrap();
     assert_eq!(numbers_in(&files(directory.path(), ".jsonl")), [0, 1, 2, 3, 4]);
 }
 
@@ -233,7 +233,7 @@ async fn a_torn_tail_is_cut_off_and_the_file_is_continued() {
 async fn two_sinks_with_the_same_names_exclude_each_other_and_others_do_not() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = sink(&config(directory.path()));
-    let halves = first.open().await.unwrap();
+    let connection = first.open().await.unwrap();
     let Err(error) = sink(&config(directory.path())).open().await else { panic!("not locked") };
     let message = error.to_string();
     assert!(message.contains("is locked by process") && message.contains("connection_id"), "{message}");
@@ -241,7 +241,7 @@ async fn two_sinks_with_the_same_names_exclude_each_other_and_others_do_not() {
     assert!(lines.iter().any(|line| line.starts_with("warning: ") && line.contains("locked")), "{lines:?}");
     let settings = checked(&config(directory.path()), None);
     FileSink::new(settings, context("b2")).open().await.unwrap();
-    drop(halves);
+    drop(connection);
     first.open().await.unwrap();
 }
 
@@ -261,7 +261,7 @@ async fn a_probe_leaves_nothing_behind() {
     assert!(error.to_string().contains("/proc"), "{error}");
 }
 
-/// Whoever may put a link there must not choose what the bridge's user writes to.
+/// Another user who can create a link in the directory must not decide which file the bridge writes to.
 #[tokio::test]
 async fn nothing_is_written_through_a_link() {
     let directory = tempfile::tempdir().unwrap();
@@ -275,25 +275,25 @@ async fn nothing_is_written_through_a_link() {
         assert!(error.to_string().contains("a symbolic link, which is not followed: remove it"), "{error}");
     }
     fs::remove_file(directory.path().join(".b1.lock")).unwrap();
-    // What has the name of a file of ours is none of ours when it is a link, and is in no file's way.
+    // A link with the name of one of the sink's files is ignored, and does not block the file.
     link("b1-20261121T120000000Z-000000.jsonl.open");
     link("b1-20261121T120000001Z-000000.jsonl.gz.tmp");
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
-    halves.0.close().await.unwrap();
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
+    connection.0.close().await.unwrap();
     assert_eq!(numbers_in(&files(directory.path(), ".jsonl")), [0, 1, 2]);
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
 }
 
-/// The lock file remembers the newest name when all files were moved away.
+/// The lock file keeps the newest name, also after all files were moved away.
 #[tokio::test]
 async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
     let directory = tempfile::tempdir().unwrap();
     let future = "20991231T235959999Z-000007";
     fs::write(directory.path().join(".b1.lock"), format!("process 1\n{future}\n")).unwrap();
     let mut sink = sink(&config(directory.path()));
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
     let open = files(directory.path(), ".open");
     assert!(open[0].to_str().unwrap().contains("b1-20991231T235959999Z-000008"), "{open:?}");
     let lock = fs::read_to_string(directory.path().join(".b1.lock")).unwrap();
@@ -314,7 +314,7 @@ async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost(
     for (compression, max_total, words) in [
         (config::FileCompression::None, None, "moved or removed"),
         (gzip, None, "was removed"),
-        // Nothing can be written: what is looked at first shows it.
+        // Nothing can be written, and the limit is checked first.
         (gzip, Some(1), "max_total"),
     ] {
         let parent = tempfile::tempdir().unwrap();
@@ -322,18 +322,18 @@ async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost(
         let settings = FileSettings { compression, max_total, ..checked(&config(&directory), None) };
         let is_limited = max_total.is_some();
         let mut sink = FileSink::new(settings, context("b1"));
-        let mut halves = sink.open().await.unwrap();
+        let mut connection = sink.open().await.unwrap();
         if !is_limited {
-            hand_over_durably(&mut halves, &numbered(0..3)).await;
+            hand_over_durably(&mut connection, &numbered(0..3)).await;
         }
         fs::remove_dir_all(&directory).unwrap();
-        halves.0.submit(&numbered(3..6)).unwrap();
-        let error = halves.1.next().await.unwrap_err();
+        connection.0.submit(&numbered(3..6)).unwrap();
+        let error = connection.1.next().await.unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
-        drop(halves);
-        let mut halves = sink.open().await.unwrap();
+        drop(connection);
+        let mut connection = sink.open().await.unwrap();
         if !is_limited {
-            hand_over_durably(&mut halves, &numbered(3..6)).await;
+            hand_over_durably(&mut connection, &numbered(3..6)).await;
             assert_eq!(numbers_in(&files(&directory, ".open")), [3, 4, 5]);
         }
     }
@@ -344,21 +344,21 @@ async fn what_failed_is_retried_with_all_behind_it_and_appears_once() {
     for ops in [&[Op::Append] as &[Op], &[Op::Sync], &[Op::SyncDirectory], &[Op::Create]] {
         let disk = MemoryDisk::default();
         let mut sink = sink_on(&disk);
-        let mut halves = sink.open().await.unwrap();
+        let mut connection = sink.open().await.unwrap();
         disk.fail_all(ops);
-        let outcome = hand_over(&mut halves, &numbered(0..3)).await;
+        let outcome = hand_over(&mut connection, &numbered(0..3)).await;
         assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
         disk.heal();
-        hand_over_durably(&mut halves, &numbered(0..6)).await;
+        hand_over_durably(&mut connection, &numbered(0..6)).await;
         disk.fail_all(ops);
         let creates_nothing = ops == [Op::SyncDirectory] || ops == [Op::Create];
         if !creates_nothing {
-            let outcome = hand_over(&mut halves, &numbered(6..9)).await;
+            let outcome = hand_over(&mut connection, &numbered(6..9)).await;
             assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
         }
         disk.heal();
-        hand_over_durably(&mut halves, &numbered(6..9)).await;
-        halves.0.close().await.unwrap();
+        hand_over_durably(&mut connection, &numbered(6..9)).await;
+        connection.0.close().await.unwrap();
         let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
         assert_eq!(all, (0..9).collect::<Vec<_>>(), "{ops:?}");
     }
@@ -381,7 +381,7 @@ async fn nothing_submitted_behind_a_failure_overtakes_it() {
     });
     assert_eq!(submit.submit(&numbered(0..2)).unwrap(), 2);
     entering.recv().unwrap();
-    // While the first group is on its way to fail, a second one gathers.
+    // While the first group is about to fail, a second one collects.
     assert_eq!(submit.submit(&numbered(2..4)).unwrap(), 2);
     drop(release);
     let mut retried = Vec::new();
@@ -407,7 +407,7 @@ async fn until_a_failure_has_been_taken_note_of_nothing_more_is_accepted() {
     submit.submit(&numbered(0..1)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut behind = 1;
-    // Accepted only as long as the failure has not happened; from then on not at all.
+    // The sink accepts events only until the failure happens.
     while submit.submit(&numbered(behind..behind + 1)).unwrap() > 0 {
         behind += 1;
         assert!(Instant::now() < deadline);
@@ -426,20 +426,20 @@ async fn until_a_failure_has_been_taken_note_of_nothing_more_is_accepted() {
 async fn what_cannot_be_cut_back_now_is_cut_back_at_the_next_opening() {
     let disk = MemoryDisk::default();
     let mut sink = sink_on(&disk);
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
     disk.fail_all(&[Op::Sync, Op::Truncate]);
-    halves.0.submit(&numbered(3..6)).unwrap();
-    let error = halves.1.next().await.unwrap_err();
+    connection.0.submit(&numbered(3..6)).unwrap();
+    let error = connection.1.next().await.unwrap_err();
     assert!(error.to_string().contains("cannot sync /data/b1-"), "{error}");
-    assert!(halves.0.submit(&numbered(3..6)).is_err());
-    drop(halves);
+    assert!(connection.0.submit(&numbered(3..6)).is_err());
+    drop(connection);
     let Err(error) = sink.open().await else { panic!("opened without repairing") };
     assert!(error.to_string().contains("cannot truncate /data/b1-"), "{error}");
     disk.heal();
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(3..6)).await;
-    halves.0.close().await.unwrap();
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(3..6)).await;
+    connection.0.close().await.unwrap();
     let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
     assert_eq!(all, (0..6).collect::<Vec<_>>());
 }
@@ -448,17 +448,17 @@ async fn what_cannot_be_cut_back_now_is_cut_back_at_the_next_opening() {
 async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
     let disk = MemoryDisk::default();
     let mut sink = sink_on(&disk);
-    let mut halves = sink.open().await.unwrap();
-    hand_over_durably(&mut halves, &numbered(0..3)).await;
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..3)).await;
     disk.leave_room(25);
-    let outcome = hand_over(&mut halves, &numbered(3..9)).await;
+    let outcome = hand_over(&mut connection, &numbered(3..9)).await;
     for verdict in outcome.values() {
         let Verdict::Retry(error) = verdict else { panic!("{verdict:?}") };
         assert_eq!(error.kind, SinkErrorKind::Misconfigured);
         assert!(error.to_string().contains("make room"), "{error}");
     }
     disk.heal();
-    hand_over_durably(&mut halves, &numbered(3..9)).await;
+    hand_over_durably(&mut connection, &numbered(3..9)).await;
     let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
     assert_eq!(all, (0..9).collect::<Vec<_>>());
 }
@@ -468,10 +468,10 @@ async fn the_limit_on_all_files_holds_and_never_deletes() {
     let directory = tempfile::tempdir().unwrap();
     let rotate = RotateConfig { size: Size(200), ..RotateConfig::default() };
     let mut sink = sink(&FileConfig { rotate, max_total: Some(Size(400)), ..config(directory.path()) });
-    let mut halves = sink.open().await.unwrap();
+    let mut connection = sink.open().await.unwrap();
     let mut n = 0;
     let error = loop {
-        let outcome = hand_over(&mut halves, &numbered(n..n + 5)).await;
+        let outcome = hand_over(&mut connection, &numbered(n..n + 5)).await;
         if let Some(Verdict::Retry(error)) = outcome.get(&n) {
             break error.clone();
         }
@@ -483,9 +483,9 @@ async fn the_limit_on_all_files_holds_and_never_deletes() {
     let kept: Vec<u64> = numbers_in(&moved);
     assert!(!kept.is_empty() && n > 0);
     moved.iter().for_each(|file| fs::remove_file(file).unwrap());
-    // Moving finished files away is all it takes.
+    // Moving finished files away is enough.
     loop {
-        let outcome = hand_over(&mut halves, &numbered(n..n + 5)).await;
+        let outcome = hand_over(&mut connection, &numbered(n..n + 5)).await;
         if matches!(outcome.get(&n), Some(Verdict::Durable)) {
             break;
         }
@@ -513,13 +513,13 @@ async fn it_holds_no_more_than_it_may_and_takes_one_when_idle() {
 #[tokio::test]
 async fn an_event_that_is_no_line_is_rejected_and_the_others_are_durable() {
     let directory = tempfile::tempdir().unwrap();
-    let mut halves = sink(&config(directory.path())).open().await.unwrap();
+    let mut connection = sink(&config(directory.path())).open().await.unwrap();
     let mut deliveries = numbered(0..3);
     let message = Message { body: Bytes::from_static(b"\xff"), ..deliveries[1].event.message.clone() };
     let event = Event::new(message, &Keying::new(Vec::new(), true));
     let batch = Batch { session: SessionId(1), first: 1, events: vec![event], received: Instant::now() };
     deliveries[1].event = Arc::new(batch).refs().next().unwrap();
-    let outcome = hand_over(&mut halves, &deliveries).await;
+    let outcome = hand_over(&mut connection, &deliveries).await;
     assert!(matches!(&outcome[&1], Verdict::Reject(rejection) if rejection.reason == "not_utf8"));
     assert!(matches!((&outcome[&0], &outcome[&2]), (Verdict::Durable, Verdict::Durable)));
     assert_eq!(numbers_in(&files(directory.path(), ".open")), [0, 2]);

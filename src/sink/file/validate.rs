@@ -1,4 +1,4 @@
-//! Checks the table of a file sink: everything that is wrong, not only the first mistake.
+//! Checks the table of a file sink, and reports every error, not only the first one.
 
 use std::num::NonZeroU32;
 
@@ -8,26 +8,27 @@ use crate::diagnostics::Diagnostics;
 use crate::journal::name::Template;
 use crate::units::Period;
 
-/// Checks a file sink's table; `partitions` is `event.partitions`. `None` once something is wrong.
+/// Checks the table of a file sink. `partitions` is `event.partitions`. The result is valid only if
+/// `diagnostics` contains no error.
 pub fn check(
     config: &FileConfig,
     partitions: Option<NonZeroU32>,
-    findings: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<FileSettings> {
     let directory = config.directory.as_deref();
-    let directory = findings.required_path("directory", directory, "where the files go");
-    let name = Template::parse(&config.name).map_err(|message| findings.refuse("name", message)).ok();
+    let directory = diagnostics.required_path("directory", directory, "where the files go");
+    let name = Template::parse(&config.name).map_err(|message| diagnostics.refuse("name", message)).ok();
     if partitions.is_none() && name.as_ref().is_some_and(Template::has_partition) {
-        findings.refuse("name", "`{partition}` needs a fixed number of partitions: set event.partitions");
+        diagnostics.refuse("name", "`{partition}` needs a fixed number of partitions: set event.partitions");
     }
     if config.max_open == 0 {
-        findings.refuse("max_open", "must be at least 1");
+        diagnostics.refuse("max_open", "must be at least 1");
     }
     if config.max_age.is_some_and(|age| age < Period::secs(1)) {
-        findings.refuse("max_age", "is too short: at least `1s`; unset it for no limit");
+        diagnostics.refuse("max_age", "is too short: at least `1s`; unset it for no limit");
     }
-    let rotation = config.rotate.check(findings);
-    config.rotate.check_total(config.max_total, findings);
+    let rotation = config.rotate.check(diagnostics);
+    config.rotate.check_total(config.max_total, diagnostics);
     Some(FileSettings {
         directory: directory?,
         name: name?,
@@ -47,9 +48,9 @@ mod tests {
     use crate::units::Size;
 
     fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<String> {
-        let mut findings = Diagnostics::default();
-        check(&config, partitions.and_then(NonZeroU32::new), &mut findings);
-        findings.keys().into_iter().map(str::to_owned).collect()
+        let mut diagnostics = Diagnostics::default();
+        check(&config, partitions.and_then(NonZeroU32::new), &mut diagnostics);
+        diagnostics.keys().into_iter().map(str::to_owned).collect()
     }
 
     fn good() -> FileConfig {

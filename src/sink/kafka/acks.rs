@@ -1,4 +1,4 @@
-//! Gives the verdicts that the delivery reports bring.
+//! Returns the verdicts that the delivery reports bring.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use super::reconnect_state::ReconnectState;
 use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
 
 pub(super) struct KafkaAcks {
-    pub(super) outbox: Arc<KafkaInFlight>,
-    pub(super) memory: ReconnectState,
+    pub(super) in_flight: Arc<KafkaInFlight>,
+    pub(super) reconnect_state: ReconnectState,
 }
 
 #[async_trait]
 impl Verdicts for KafkaAcks {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        self.outbox.wait().await;
-        let verdicts = self.outbox.take();
+        self.in_flight.wait().await;
+        let verdicts = self.in_flight.take();
         if !verdicts.is_empty() {
             return Ok(verdicts);
         }
         let silent = || SinkError::unavailable("the client said nothing");
-        Err(self.memory.keep_fatal_error(self.outbox.ending().unwrap_or_else(silent)))
+        Err(self.reconnect_state.keep_fatal_error(self.in_flight.ending().unwrap_or_else(silent)))
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        self.outbox.health()
+        self.in_flight.health()
     }
 }

@@ -1,10 +1,11 @@
-//! Whether a refusal is about one event (I6).
+//! Finds out whether a refusal is about one event (I6).
 //!
-//! A broker refuses a batch, not an event, and librdkafka reports `InvalidRecord` for each record of it that the
-//! broker names, whatever the cause: a clock that is wrong, a rule of the topic. So nothing is rejected for that
-//! alone. What came back is offered again, at first one by one. A record that is refused alone comes back as well,
-//! and is kept back until the topic has accepted another one; only when it is refused once more after that the
-//! refusal is about this event. A cause that hits the next event, too, is somebody's to cure, and holds.
+//! A broker refuses a batch, not an event. librdkafka reports `InvalidRecord` for each record of the batch
+//! that the broker names, whatever the cause is: a wrong clock, a rule of the topic. So this code alone
+//! rejects no event. The refused events are submitted again, at first one at a time. A record that is refused
+//! alone comes back too, and is kept back until the topic has accepted another record. If it is then refused
+//! once more, the refusal is about this event. If the next event is refused too, an operator must remove the
+//! cause, and the sink holds.
 
 use std::num::NonZeroU32;
 
@@ -13,20 +14,20 @@ use bytes::Bytes;
 use crate::key::Key;
 use crate::sink::{Delivery, DeliveryId};
 
-/// From here on records go in batches again.
+/// At this size of the window the refusals are over, and records go in full batches again.
 const CERTAIN: usize = 256;
 
-/// What is known since a batch was refused.
+/// What is known since a batch was refused. It exists until enough records are accepted again.
 #[derive(Debug)]
 pub(super) struct BatchRefusals {
-    /// How many may be on their way at once.
+    /// The most records that may be in flight at once.
     window: usize,
-    /// How many were accepted with this window.
+    /// How many records were accepted with this window.
     accepted: usize,
-    /// The one that is on its way alone.
+    /// The record that is in flight alone, if there is one.
     alone: Option<Sent>,
     suspect: Option<SuspectRecord>,
-    /// Kept back until another one has its verdict: number and size.
+    /// Deliveries that are kept back until another one has its verdict: id and size in bytes.
     held: Vec<(DeliveryId, usize)>,
 }
 
@@ -36,54 +37,57 @@ struct Sent {
     key: Key,
 }
 
-/// Was refused alone.
+/// A record that was refused while it was in flight alone.
 #[derive(Debug)]
 struct SuspectRecord {
     sent: Sent,
-    /// Whether another event was accepted since.
+    /// Whether another event was accepted since that refusal.
     is_confirmed: bool,
 }
 
-/// What to do with the deliveries that are offered, while nothing is on its way.
+/// What to do with the offered deliveries while nothing is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// Send so many.
+    /// Send this many from the front.
     Send(usize),
-    /// Keep so many back, and send the one behind them.
+    /// Keep this many back, and send only the one behind them.
     KeepBack(usize),
 }
 
-/// What a refusal means.
+/// Which records a refusal may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalScope {
-    /// It was one of several.
+    /// The record was in flight with others.
     OneOfSeveral,
-    /// It was alone; whether the next one would be refused as well is not known yet.
+    /// The record was in flight alone. It is not known yet whether the next one would be refused too.
     Alone,
-    /// Another one was refused as well.
+    /// A second record was refused too.
     NotOnlyOne,
-    /// It alone is refused, again, and others are accepted.
+    /// Only this record is refused, for the second time, and others are accepted.
     ThisOne,
 }
 
 impl BatchRefusals {
-    /// A batch was refused.
+    /// Starts after the refusal of a batch, with one record at a time.
     pub(super) fn new() -> Self {
         Self { window: 1, accepted: 0, alone: None, suspect: None, held: Vec::new() }
     }
 
-    /// A new client begins. What was confirmed before it was so in another time.
+    /// Starts with a new client. An acceptance before it no longer counts as proof, because the cause may
+    /// have changed since.
     pub(super) fn opened(&mut self) {
         if let Some(suspect) = &mut self.suspect {
             suspect.is_confirmed = false;
         }
     }
 
-    /// Nothing is on its way: what goes next of `deliveries`, into a topic of so many partitions.
+    /// Decides which of `deliveries` go next to a topic with `partitions` partitions. Call it only while
+    /// nothing is in flight.
     pub(super) fn plan(&mut self, deliveries: &[Delivery], partitions: NonZeroU32) -> Plan {
         self.held.clear();
         let first = deliveries.first().map(Sent::from);
-        // The suspect is offered first for as long as it is here: otherwise it has gone another way.
+        // While this sink owes the suspect, it is offered first. If another event is first, the suspect went
+        // elsewhere.
         if first.is_some() && self.suspect.as_ref().map(|suspect| &suspect.sent) != first.as_ref() {
             self.suspect = None;
         }
@@ -99,8 +103,9 @@ impl BatchRefusals {
     fn next(&self, deliveries: &[Delivery], partitions: NonZeroU32) -> Plan {
         match &self.suspect {
             Some(suspect) => {
-                // Another key, since an accepted record must not overtake one of its own key (I3); of the same
-                // partition, since another broker may accept what this one does not.
+                // The other record must have another key, because it must not overtake a record of its own
+                // key (I3). It must have the same partition, because another broker may accept what this one
+                // refuses.
                 let key = suspect.sent.key;
                 let is_other = |other: &Delivery| {
                     let other = other.event.key;
@@ -116,17 +121,18 @@ impl BatchRefusals {
         }
     }
 
-    /// These are kept back.
+    /// Records which deliveries are kept back: id and size in bytes.
     pub(super) fn keep_back(&mut self, deliveries: impl Iterator<Item = (DeliveryId, usize)>) {
         self.held.extend(deliveries);
     }
 
-    /// The one behind those that are kept back has its verdict: they go back to the lane.
+    /// Releases the deliveries that were kept back, because the one behind them has its verdict. They go back
+    /// to the sink worker.
     pub(super) fn let_go(&mut self) -> Vec<(DeliveryId, usize)> {
         std::mem::take(&mut self.held)
     }
 
-    /// A record was accepted. Whether the doubt is over.
+    /// Counts an accepted record. Returns true once so many are accepted that full batches may go again.
     pub(super) fn accepted(&mut self) -> bool {
         if let Some(suspect) = &mut self.suspect {
             if self.alone.as_ref() == Some(&suspect.sent) {
@@ -143,7 +149,7 @@ impl BatchRefusals {
         self.window >= CERTAIN
     }
 
-    /// A record was refused.
+    /// Counts a refused record, and returns what its refusal may be about.
     pub(super) fn refused(&mut self) -> RefusalScope {
         self.window = 1;
         self.accepted = 0;
@@ -167,7 +173,7 @@ impl BatchRefusals {
 
 impl From<&Delivery> for Sent {
     fn from(delivery: &Delivery) -> Self {
-        // A copy: a slice would keep the buffer that it was read into.
+        // A copy, because a slice would keep the whole read buffer allocated.
         Self { message_id: Bytes::copy_from_slice(&delivery.event.message.id), key: delivery.event.key }
     }
 }
@@ -183,7 +189,7 @@ mod tests {
 
     const ONE: NonZeroU32 = NonZeroU32::MIN;
 
-    /// Deliveries of events with these keys; the number of an event is its place.
+    /// Makes deliveries of events with these keys. The number of an event is its index.
     fn offered(keys: &[u8]) -> Vec<Delivery> {
         let events = keys.iter().enumerate().map(|(n, key)| {
             let message = Message {
@@ -205,12 +211,12 @@ mod tests {
     #[test]
     fn after_a_refusal_records_go_alone_at_first_and_then_in_batches_again() {
         let line = offered(&[1, 2, 3, 4]);
-        let mut doubt = BatchRefusals::new();
+        let mut refusals = BatchRefusals::new();
         let mut windows = Vec::new();
         loop {
-            let Plan::Send(count) = doubt.plan(&line, ONE) else { panic!("kept back") };
+            let Plan::Send(count) = refusals.plan(&line, ONE) else { panic!("kept back") };
             windows.push(count);
-            if (0..count).any(|_| doubt.accepted()) {
+            if (0..count).any(|_| refusals.accepted()) {
                 break;
             }
         }
@@ -220,83 +226,83 @@ mod tests {
     #[test]
     fn an_event_is_rejected_only_if_it_is_refused_again_after_another_was_accepted() {
         let line = offered(&[1, 1, 2]);
-        let mut doubt = BatchRefusals::new();
-        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
-        assert_eq!(doubt.refused(), RefusalScope::Alone);
-        assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(2), "the next of another key");
-        doubt.keep_back(line[..2].iter().map(|delivery| (delivery.id, 1)));
-        assert!(!doubt.accepted());
-        assert_eq!(doubt.let_go().len(), 2);
+        let mut refusals = BatchRefusals::new();
+        assert_eq!(refusals.plan(&line, ONE), Plan::Send(1));
+        assert_eq!(refusals.refused(), RefusalScope::Alone);
+        assert_eq!(refusals.plan(&line, ONE), Plan::KeepBack(2), "the next of another key");
+        refusals.keep_back(line[..2].iter().map(|delivery| (delivery.id, 1)));
+        assert!(!refusals.accepted());
+        assert_eq!(refusals.let_go().len(), 2);
         let rest = &line[..2];
-        assert_eq!(doubt.plan(rest, ONE), Plan::Send(1));
-        assert_eq!(doubt.refused(), RefusalScope::ThisOne);
-        assert_eq!(doubt.plan(&line[1..2], ONE), Plan::Send(1));
+        assert_eq!(refusals.plan(rest, ONE), Plan::Send(1));
+        assert_eq!(refusals.refused(), RefusalScope::ThisOne);
+        assert_eq!(refusals.plan(&line[1..2], ONE), Plan::Send(1));
     }
 
     #[test]
     fn what_hits_the_next_event_as_well_rejects_nothing() {
         let line = offered(&[1, 2, 3]);
-        let mut doubt = BatchRefusals::new();
-        doubt.plan(&line, ONE);
-        assert_eq!(doubt.refused(), RefusalScope::Alone);
+        let mut refusals = BatchRefusals::new();
+        refusals.plan(&line, ONE);
+        assert_eq!(refusals.refused(), RefusalScope::Alone);
         for _ in 0..10 {
-            assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(1));
-            assert_eq!(doubt.refused(), RefusalScope::NotOnlyOne);
+            assert_eq!(refusals.plan(&line, ONE), Plan::KeepBack(1));
+            assert_eq!(refusals.refused(), RefusalScope::NotOnlyOne);
         }
-        // The cause is gone.
-        assert_eq!(doubt.plan(&line, ONE), Plan::KeepBack(1));
-        assert!(!doubt.accepted());
-        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
-        assert!(!doubt.accepted(), "it is accepted, too");
-        assert_eq!(doubt.plan(&line[2..], ONE), Plan::Send(2));
+        // The operator has removed the cause.
+        assert_eq!(refusals.plan(&line, ONE), Plan::KeepBack(1));
+        assert!(!refusals.accepted());
+        assert_eq!(refusals.plan(&line, ONE), Plan::Send(1));
+        assert!(!refusals.accepted(), "it is accepted, too");
+        assert_eq!(refusals.plan(&line[2..], ONE), Plan::Send(2));
     }
 
     #[test]
     fn an_event_without_another_is_offered_again_and_never_rejected() {
         let line = offered(&[1, 1]);
-        let mut doubt = BatchRefusals::new();
+        let mut refusals = BatchRefusals::new();
         for _ in 0..10 {
-            assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
-            assert_eq!(doubt.refused(), RefusalScope::Alone);
+            assert_eq!(refusals.plan(&line, ONE), Plan::Send(1));
+            assert_eq!(refusals.refused(), RefusalScope::Alone);
         }
     }
 
     #[test]
     fn a_suspect_that_does_not_come_again_is_forgotten() {
         let line = offered(&[1, 2, 3, 4]);
-        let mut doubt = BatchRefusals::new();
-        doubt.plan(&line, ONE);
-        assert_eq!(doubt.refused(), RefusalScope::Alone);
-        // Another replica has it now. What is refused next is a suspect of its own.
-        assert_eq!(doubt.plan(&line[1..], ONE), Plan::Send(1));
-        assert_eq!(doubt.refused(), RefusalScope::Alone);
-        assert_eq!(doubt.plan(&line[1..], ONE), Plan::KeepBack(1));
-        assert!(!doubt.accepted());
-        assert_eq!(doubt.plan(&line[1..], ONE), Plan::Send(1));
-        assert_eq!(doubt.refused(), RefusalScope::ThisOne);
+        let mut refusals = BatchRefusals::new();
+        refusals.plan(&line, ONE);
+        assert_eq!(refusals.refused(), RefusalScope::Alone);
+        // Another replica of the bridge has got it. The next refused record is a new suspect.
+        assert_eq!(refusals.plan(&line[1..], ONE), Plan::Send(1));
+        assert_eq!(refusals.refused(), RefusalScope::Alone);
+        assert_eq!(refusals.plan(&line[1..], ONE), Plan::KeepBack(1));
+        assert!(!refusals.accepted());
+        assert_eq!(refusals.plan(&line[1..], ONE), Plan::Send(1));
+        assert_eq!(refusals.refused(), RefusalScope::ThisOne);
     }
 
     #[test]
     fn only_an_event_of_the_same_partition_tells_of_the_suspect() {
         let line = offered(&[1, 2, 3, 4, 5, 6, 7, 8]);
         let partitions = NonZeroU32::new(4).unwrap();
-        let mut doubt = BatchRefusals::new();
-        doubt.plan(&line, partitions);
-        doubt.refused();
+        let mut refusals = BatchRefusals::new();
+        refusals.plan(&line, partitions);
+        refusals.refused();
         let partition = |delivery: &Delivery| delivery.event.key.partition(partitions);
         let same = line.iter().skip(1).position(|other| partition(other) == partition(&line[0]));
         let expected = same.map_or(Plan::Send(1), |same| Plan::KeepBack(same + 1));
-        assert_eq!(doubt.plan(&line, partitions), expected);
+        assert_eq!(refusals.plan(&line, partitions), expected);
     }
 
     #[test]
     fn one_of_several_says_nothing_of_itself() {
         let line = offered(&[1, 2]);
-        let mut doubt = BatchRefusals::new();
-        doubt.plan(&line, ONE);
-        doubt.accepted();
-        assert_eq!(doubt.plan(&line, ONE), Plan::Send(2));
-        assert_eq!(doubt.refused(), RefusalScope::OneOfSeveral);
-        assert_eq!(doubt.plan(&line, ONE), Plan::Send(1));
+        let mut refusals = BatchRefusals::new();
+        refusals.plan(&line, ONE);
+        refusals.accepted();
+        assert_eq!(refusals.plan(&line, ONE), Plan::Send(2));
+        assert_eq!(refusals.refused(), RefusalScope::OneOfSeveral);
+        assert_eq!(refusals.plan(&line, ONE), Plan::Send(1));
     }
 }

@@ -1,16 +1,16 @@
-//! What `check` says of the topic.
+//! Writes the lines that the verb `check` shows about the topic.
 
 use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
 use super::topic_settings::TopicSettings;
 
-/// Lines worth knowing; the topic was found.
+/// Returns lines about a topic that was found, its warnings last.
 pub(super) fn lines(
     settings: &KafkaSettings,
     names: &Names,
     topic: &Topic,
-    facts: &TopicSettings,
+    topic_settings: &TopicSettings,
     max_body: usize,
 ) -> Vec<String> {
     let Topic { partitions, brokers, round_trip, .. } = topic;
@@ -27,7 +27,7 @@ pub(super) fn lines(
             names.option("properties.\"message.max.bytes\"")
         ));
     }
-    let warnings = facts.warnings(topic, names, sent, max_body);
+    let warnings = topic_settings.warnings(topic, names, sent, max_body);
     lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
     lines
 }

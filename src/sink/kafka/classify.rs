@@ -1,29 +1,30 @@
-//! What a delivery report means, by librdkafka's error code and nothing else.
+//! Classifies delivery reports and connection errors, by librdkafka's error code.
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::names::Names;
 use crate::sink::{Rejection, SinkError, SinkErrorKind};
 
-/// What became of one record.
+/// The outcome of one record.
 #[derive(Clone, Debug)]
 pub(super) enum DeliveryOutcome {
     /// All in-sync replicas have it (D1).
     Durable,
-    /// It can never be delivered.
+    /// The record can never be delivered.
     Reject(Rejection),
-    /// Its batch was too large for the broker, though the record itself may not be.
+    /// Its batch was too large for the broker. The record itself may not be too large.
     BatchTooLarge,
-    /// The topic refuses it, and maybe others (`doubt.rs`).
+    /// The topic refuses the record, and perhaps others (`batch_refusal.rs`).
     Refused,
-    /// Failed because of something else: a record before it, a purge, the end of the client. Says nothing
-    /// new.
-    Swept,
-    /// Not durable, and this is why.
+    /// The record failed because of something else: a record before it, a purge, or the end of the client.
+    /// This outcome gives no new information.
+    FailedWithBatch,
+    /// The record is not durable, for this reason.
     Retry(SinkError),
 }
 
-/// Judges the report on a record with `bytes` of body and key, sent with batches of `batch_bytes` at most.
+/// Classifies the report on a record with `bytes` of body and key, from a client whose batches have at most
+/// `batch_bytes`.
 pub(super) fn classify_delivery(
     error: Option<Code>,
     bytes: usize,
@@ -32,7 +33,7 @@ pub(super) fn classify_delivery(
 ) -> DeliveryOutcome {
     let Some(code) = error else { return DeliveryOutcome::Durable };
     match code {
-        // librdkafka adds no second record to a batch that has reached its limit: this one was alone.
+        // librdkafka adds no second record to a batch that has reached its limit, so this record was alone.
         Code::MessageSizeTooLarge | Code::InvalidMessageSize if bytes > batch_bytes => {
             DeliveryOutcome::Reject(too_large(
                 bytes,
@@ -42,7 +43,8 @@ pub(super) fn classify_delivery(
         Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
             DeliveryOutcome::BatchTooLarge
         }
-        // librdkafka says so of every record of a batch that the broker names, whatever the reason.
+        // librdkafka reports this code for every record of a batch that the broker names, whatever the reason
+        // is.
         Code::InvalidRecord => DeliveryOutcome::Refused,
         Code::InvalidDifferentRecord
         | Code::PurgeQueue
@@ -50,12 +52,12 @@ pub(super) fn classify_delivery(
         | Code::Fatal
         | Code::GaplessGuarantee
         | Code::OutOfOrderSequenceNumber
-        | Code::BrokerDestroy => DeliveryOutcome::Swept,
+        | Code::BrokerDestroy => DeliveryOutcome::FailedWithBatch,
         code => DeliveryOutcome::Retry(classify_error(code, names)),
     }
 }
 
-/// A record that is larger than `limit` allows.
+/// Rejects a record that is larger than `limit` allows.
 pub(super) fn too_large(bytes: usize, limit: &str) -> Rejection {
     Rejection {
         reason: "too_large",
@@ -63,7 +65,7 @@ pub(super) fn too_large(bytes: usize, limit: &str) -> Rejection {
     }
 }
 
-/// A record that alone is refused.
+/// Rejects a record that alone was refused twice.
 pub(super) fn invalid(names: &Names) -> Rejection {
     let topic = &names.topic;
     Rejection {
@@ -74,7 +76,7 @@ pub(super) fn invalid(names: &Names) -> Rejection {
     }
 }
 
-/// A code as trouble: who must act, and what to do.
+/// Turns a code into an error that says who must act and what to do.
 pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
     let topic = &names.topic;
     let act = match code {
@@ -111,7 +113,7 @@ pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
     SinkError::misconfigured(format!("{act} ({code})"))
 }
 
-/// The login may not write.
+/// The login has no permission to write.
 pub(super) fn not_allowed(names: &Names) -> SinkError {
     let (topic, user) = (&names.topic, &names.user);
     let who = if user.is_empty() { String::new() } else { format!("{user} is ") };
@@ -120,7 +122,7 @@ pub(super) fn not_allowed(names: &Names) -> SinkError {
     ))
 }
 
-/// Records of a batch were refused; which of them it is about is not known yet.
+/// Records of a batch were refused; it is not known yet which of them the refusal is about.
 pub(super) fn refused_with_others(names: &Names) -> SinkError {
     SinkError::unavailable(format!(
         "the topic {} refuses records of a batch: they are offered again one by one",
@@ -128,7 +130,7 @@ pub(super) fn refused_with_others(names: &Names) -> SinkError {
     ))
 }
 
-/// A record was refused that was alone, and no other was accepted since.
+/// A record was refused while it was alone, and no other was accepted since.
 pub(super) fn refused_alone(names: &Names) -> SinkError {
     SinkError::misconfigured(format!(
         "the topic {} refuses records, even one alone ({}): look at what the topic and its brokers check",
@@ -137,7 +139,7 @@ pub(super) fn refused_alone(names: &Names) -> SinkError {
     ))
 }
 
-/// A record that was refused alone is offered once more, since another one was accepted.
+/// A record that was refused alone is offered once more, because another one was accepted.
 pub(super) fn offered_once_more(names: &Names) -> SinkError {
     SinkError::unavailable(format!(
         "the topic {} accepts other records: the one that it has refused is offered once more",
@@ -153,7 +155,7 @@ pub(super) fn needs_operator(code: Code) -> bool {
     )
 }
 
-/// A code and words of librdkafka on a connection that failed, for whoever must act.
+/// Turns librdkafka's code and text for a failed connection into an error that says what to do.
 pub(super) fn classify_failure(code: Code, words: &str, names: &Names) -> SinkError {
     if let Some(why) = words.strip_prefix(NO_TOKEN) {
         return no_token(why, names);
@@ -175,14 +177,15 @@ pub(super) fn classify_failure(code: Code, words: &str, names: &Names) -> SinkEr
     }
 }
 
-/// How librdkafka says that a token endpoint gives it none.
+/// The beginning of librdkafka's text when a token endpoint gives no token.
 const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
-/// How curl begins to say that it has not reached the endpoint.
+/// The beginnings of curl's texts when it has not reached the endpoint.
 const NOT_REACHED: [&str; 5] =
     ["Failed to connect", "Could not resolve", "Couldn't", "Connection", "Operation timed out"];
 
 fn no_token(why: &str, names: &Names) -> SinkError {
-    // "Failed to connect to 127.0.0.1 port 1 after 0 ms: …" is another text each time.
+    // "Failed to connect to 127.0.0.1 port 1 after 0 ms: …" would be a new text each time, because of the
+    // number.
     let (before, after) = why.split_once(" after ").unwrap_or((why, ""));
     let why = match after.split_once(" ms: ").or_else(|| after.split_once(" ms ")) {
         Some((_, after)) => format!("{before}: {after}"),
@@ -208,9 +211,9 @@ pub(super) fn no_answer(reason: Option<&str>, otherwise: &str, names: &Names) ->
     SinkError::unavailable(format!("the brokers do not answer: {reason}; {act}"))
 }
 
-/// The end of a client: only a new one can go on.
+/// The client has ended with a fatal error: only a new client can go on.
 pub(super) fn fatal(code: Code, reason: &str, names: &Names) -> SinkError {
-    // Its words count records.
+    // librdkafka's text has a count of records, so it would be a new text each time.
     if code == Code::GaplessGuarantee {
         let text = "a record was refused for good, and nothing may overtake it: a new Kafka client follows";
         return SinkError::unavailable(text);
@@ -225,28 +228,31 @@ pub(super) fn fatal(code: Code, reason: &str, names: &Names) -> SinkError {
 mod tests {
     use super::*;
 
-    fn judged(code: Option<Code>, bytes: usize) -> DeliveryOutcome {
+    fn classified(code: Option<Code>, bytes: usize) -> DeliveryOutcome {
         classify_delivery(code, bytes, 10, &Names::of("t"))
     }
 
     #[test]
     fn only_silence_about_errors_is_durable() {
-        assert!(matches!(judged(None, 1), DeliveryOutcome::Durable));
+        assert!(matches!(classified(None, 1), DeliveryOutcome::Durable));
         for code in [Code::PurgeQueue, Code::PurgeInflight, Code::Fatal, Code::GaplessGuarantee] {
-            assert!(matches!(judged(Some(code), 1), DeliveryOutcome::Swept), "{code:?}");
+            assert!(matches!(classified(Some(code), 1), DeliveryOutcome::FailedWithBatch), "{code:?}");
         }
         for code in [Code::MessageTimedOut, Code::NotEnoughReplicas, Code::Unknown, Code::Inconsistent] {
-            let DeliveryOutcome::Retry(error) = judged(Some(code), 1) else { panic!("{code:?}") };
+            let DeliveryOutcome::Retry(error) = classified(Some(code), 1) else { panic!("{code:?}") };
             assert_eq!(error.kind, SinkErrorKind::Unavailable, "{code:?}");
         }
     }
 
     #[test]
     fn a_record_is_rejected_at_once_only_where_it_was_alone_and_its_size_is_the_reason() {
-        assert!(matches!(judged(Some(Code::MessageSizeTooLarge), 11), DeliveryOutcome::Reject(_)));
-        assert!(matches!(judged(Some(Code::MessageSizeTooLarge), 10), DeliveryOutcome::BatchTooLarge));
-        assert!(matches!(judged(Some(Code::InvalidRecord), 1), DeliveryOutcome::Refused));
-        assert!(matches!(judged(Some(Code::InvalidDifferentRecord), 1), DeliveryOutcome::Swept));
+        assert!(matches!(classified(Some(Code::MessageSizeTooLarge), 11), DeliveryOutcome::Reject(_)));
+        assert!(matches!(classified(Some(Code::MessageSizeTooLarge), 10), DeliveryOutcome::BatchTooLarge));
+        assert!(matches!(classified(Some(Code::InvalidRecord), 1), DeliveryOutcome::Refused));
+        assert!(matches!(
+            classified(Some(Code::InvalidDifferentRecord), 1),
+            DeliveryOutcome::FailedWithBatch
+        ));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What librdkafka is told: the properties that keep the promises of the sink, and those of the user.
+//! Builds the configuration of librdkafka: the properties that keep the promises of the sink, and those of
+//! the user.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,41 +12,43 @@ use super::config::{KafkaCompression, Mechanism};
 use super::latency::SHORTEST;
 use crate::secret::Secret;
 
-/// What the sink relies on; none of it can be changed.
+/// The properties that the sink relies on. The user can't change them.
 const PROMISES: [(&str, &str); 11] = [
-    // D1: the brokers' own word, once and in order.
+    // D1: only the brokers' own confirmation counts. Each record is written once and in order.
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    // A record that fails for good stops all behind it, instead of being overtaken (I3).
+    // A record that fails for good stops all records behind it, so that none overtakes it (I3).
     ("enable.gapless.guarantee", "true"),
-    // No record is given up: an outage is ridden out inside the client.
+    // No record is given up: the client survives an outage by itself.
     ("message.timeout.ms", "0"),
     ("retries", "2147483647"),
-    // A topic that is missing is an operator's business.
+    // If the topic is missing, an operator must create it.
     ("allow.auto.create.topics", "false"),
-    // One that goes missing takes what waits for it back at once: it may come back with other partitions.
+    // If the topic disappears, its waiting records come back at once, because the topic may come back with
+    // another number of partitions.
     ("topic.metadata.propagation.max.ms", "0"),
-    // The sink's own bound holds below these (I4).
+    // The sink's own bound (I4) is below these limits.
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
-    // The partition is always given; this would speak for records without one.
+    // The partition is always given. This property would apply to records without one.
     ("partitioner", "murmur2_random"),
     ("delivery.report.only.error", "false"),
 ];
 
-/// What may be changed, and is good for many small events.
+/// Defaults that suit many small events. The user may change them.
 const DEFAULTS: [(&str, &str); 3] = [
     ("batch.size", "1000000"),
-    // Only they tell that the brokers throttle (`throttle.rs`).
+    // Only the statistics tell that the brokers throttle (`throttle.rs`).
     ("statistics.interval.ms", "5000"),
-    // A connection that died in silence is noticed while nothing is sent, too.
+    // A connection that has died silently is noticed even while nothing is sent.
     ("socket.keepalive.enable", "true"),
 ];
 
-/// How long records are gathered. librdkafka's older name for it is refused (`properties.rs`).
+/// How long a client collects records for one request. librdkafka's older name for it is refused
+/// (`properties.rs`).
 const LINGER: &str = "linger.ms";
 
-/// The properties of one client; secrets apart, so that nothing shows them.
+/// The properties of one client. Secrets are separate, so that nothing shows them.
 #[derive(Clone, Debug)]
 pub(super) struct ClientSettings {
     properties: BTreeMap<String, String>,
@@ -71,7 +74,7 @@ impl ClientSettings {
         self.secrets.insert(name, value);
     }
 
-    /// How the connection is protected, and how it logs in.
+    /// Sets how the connection is encrypted, and how it logs in.
     pub(super) fn secure(&mut self, encrypted: bool, mechanism: Mechanism) {
         let protocol = match (encrypted, mechanism) {
             (false, Mechanism::None) => "plaintext",
@@ -100,17 +103,17 @@ impl ClientSettings {
         }
     }
 
-    /// As configured, separated by commas.
+    /// The brokers as configured, separated by commas.
     pub(super) fn brokers(&self) -> &str {
         self.properties.get("bootstrap.servers").map_or("", String::as_str)
     }
 
-    /// The largest batch in bytes, as far as it is known to be allowed.
+    /// The largest batch in bytes that is known to be allowed.
     pub(super) fn batch_bytes(&self) -> usize {
         self.number("batch.size").unwrap_or(1_000_000)
     }
 
-    /// The largest record in bytes; librdkafka's default where the user set none.
+    /// The largest record in bytes; librdkafka's default if the user set none.
     pub(super) fn record_bytes(&self) -> usize {
         self.number("message.max.bytes").unwrap_or(1_000_000)
     }
@@ -119,15 +122,16 @@ impl ClientSettings {
         self.properties.get(name)?.parse().ok()
     }
 
-    /// How long records are gathered, where the user says so.
+    /// How long a client collects records, if the user has set it.
     pub(super) fn linger(&self) -> Option<Duration> {
         let linger = self.properties.get(LINGER)?;
-        // librdkafka reads more than Rust does; what only it can read counts as short.
+        // librdkafka parses more forms than Rust does. A form that only librdkafka parses counts as short.
         let millis: f64 = linger.trim().parse().unwrap_or_default();
         Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
     }
 
-    /// For librdkafka, with batches of `batch_bytes` at most, gathered for `linger` if that is left to the sink.
+    /// Makes librdkafka's configuration with batches of at most `batch_bytes`. `linger` counts only if the
+    /// user has set none.
     pub(super) fn config(&self, client_id: &str, batch_bytes: usize, linger: Duration) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", client_id);
@@ -149,8 +153,8 @@ impl ClientSettings {
     }
 }
 
-/// Whether librdkafka takes the properties all together, files of keys and certificates included. Knows no
-/// broker and logs in nowhere, so it touches no network.
+/// Checks whether librdkafka accepts all properties together, with the files of keys and certificates. It
+/// removes the brokers and the login, so it opens no connection.
 pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
     let mut config = settings.config("check", settings.batch_bytes(), SHORTEST);
     config.remove("bootstrap.servers");
@@ -170,5 +174,5 @@ pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
     }
 }
 
-/// The longest that one question to the brokers may take.
+/// The longest time that one request to the brokers may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
-//! The threads that hold a client, of all sinks of the process: it must not end under them. What ends with it,
-//! OpenSSL first of all, librdkafka's threads still use (seen: SIGSEGV in one of some thousand ends).
+//! Counts the threads that hold a client, of all sinks of the process. The process must not end while they
+//! run: librdkafka's threads still use what ends with the process, first of all OpenSSL (seen: SIGSEGV in one
+//! of some thousand ends).
 
 use std::io;
 use std::mem::take;
@@ -9,51 +10,51 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Those of this process.
+/// All such threads of this process.
 pub(super) static THREADS: Threads = Threads::new();
 
-/// So many threads.
+/// A count of running threads, with their handles.
 pub(super) struct Threads {
     state: Mutex<ClientThreadsState>,
     fewer: Condvar,
 }
 
 struct ClientThreadsState {
-    living: usize,
-    /// Of those that live, and of some that do no longer.
+    running: usize,
+    /// The handles of the running threads, and of some that have ended.
     handles: Vec<JoinHandle<()>>,
 }
 
-/// A thread, or what is about to start some; its clients are destroyed before this is dropped.
+/// Counts one thread, or code that will start threads. Its clients must be destroyed before this is dropped.
 pub(super) struct ClientThreads {
     threads: &'static Threads,
-    _opening: watch::Sender<()>,
+    _connection: watch::Sender<()>,
 }
 
 impl Threads {
     const fn new() -> Self {
         Self {
-            state: Mutex::new(ClientThreadsState { living: 0, handles: Vec::new() }),
+            state: Mutex::new(ClientThreadsState { running: 0, handles: Vec::new() }),
             fewer: Condvar::new(),
         }
     }
 
-    /// One more for `opening`, which ends with the last one of it.
-    pub(super) fn one_more(&'static self, opening: &watch::Sender<()>) -> ClientThreads {
-        self.state().living += 1;
-        ClientThreads { threads: self, _opening: opening.clone() }
+    /// Counts one more thread for a `connection`, which ends when its last thread ends.
+    pub(super) fn one_more(&'static self, connection: &watch::Sender<()>) -> ClientThreads {
+        self.state().running += 1;
+        ClientThreads { threads: self, _connection: connection.clone() }
     }
 
-    /// Waits until none is left, for so long at most; whether none is left.
+    /// Waits at most `limit` until no thread runs. Returns whether all have ended and were joined.
     pub(super) fn wait_for_all(&self, limit: Duration) -> bool {
-        let waited = self.fewer.wait_timeout_while(self.state(), limit, |state| state.living > 0);
+        let waited = self.fewer.wait_timeout_while(self.state(), limit, |state| state.running > 0);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return false;
         }
         let handles = take(&mut state.handles);
         drop(state);
-        // They have nothing more to do; what is left of a thread uses OpenSSL, too.
+        // These threads have nothing more to do. But the end of a thread also uses OpenSSL, so join them.
         handles.into_iter().all(|handle| handle.join().is_ok())
     }
 
@@ -63,7 +64,7 @@ impl Threads {
 }
 
 impl ClientThreads {
-    /// Lives on in a thread, for as long as `run` takes.
+    /// Moves this count into a new thread, which executes `run`.
     pub(super) fn start(self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let threads = self.threads;
         let handle = Builder::new().name(name).spawn(move || {
@@ -79,7 +80,7 @@ impl ClientThreads {
 
 impl Drop for ClientThreads {
     fn drop(&mut self) {
-        self.threads.state().living -= 1;
+        self.threads.state().running -= 1;
         self.threads.fewer.notify_all();
     }
 }
@@ -93,9 +94,9 @@ mod tests {
     #[test]
     fn who_waits_goes_on_once_the_last_is_over() {
         static THREADS: Threads = Threads::new();
-        let (opening, over) = watch::channel(());
-        let (first, last) = (THREADS.one_more(&opening), THREADS.one_more(&opening));
-        drop(opening);
+        let (connection, over) = watch::channel(());
+        let (first, last) = (THREADS.one_more(&connection), THREADS.one_more(&connection));
+        drop(connection);
         drop(first);
         let (end, ended) = sync_channel::<()>(0);
         last.start("last".to_owned(), move || assert!(ended.recv().is_err())).unwrap();

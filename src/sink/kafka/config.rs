@@ -114,7 +114,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// As brokers know it.
+    /// The name of the mechanism in the protocol of Kafka.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::None => "",

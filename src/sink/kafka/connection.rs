@@ -1,5 +1,6 @@
-//! The clients of one opening and their threads: one polls each client for reports, and one looks after the
-//! topic (`watch.rs`). The lane's task never waits for librdkafka, and never is the one that destroys a client.
+//! Starts the clients of one connection and their threads: one thread polls each client for reports, and one
+//! monitors the topic (`topic_monitor.rs`). The sink worker's task never waits for librdkafka, and never
+//! destroys a client.
 
 use std::io;
 use std::sync::Arc;
@@ -24,25 +25,25 @@ use super::topic::Topic;
 use super::topic_monitor::TopicMonitor;
 use crate::sink::SinkError;
 
-/// How long one poll lasts; reports come at once, only the end is noticed that late.
+/// The duration of one poll. Reports come at once; only the end is noticed this late.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Resolves once all threads of an opening are over and its clients are gone. Cheap to clone.
+/// Resolves once all threads of a connection have ended and its clients are destroyed. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ClientsEnded(watch::Receiver<()>);
 
 impl ClientsEnded {
-    /// Waits for it. Cancel-safe.
+    /// Waits until all have ended. Cancel-safe.
     pub(super) async fn wait(&mut self) {
         while self.0.changed().await.is_ok() {}
     }
 }
 
-/// Keeps the clients going until it is dropped.
+/// Keeps the clients running until it is dropped.
 pub(super) struct Running {
     clients: Vec<Arc<Client>>,
     stop: Arc<AtomicBool>,
-    look: SyncSender<()>,
+    check_request: SyncSender<()>,
 }
 
 impl Running {
@@ -55,94 +56,96 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First our own handles: a client is destroyed by one of the threads, since that may take a while.
+        // Our own handles go first: a thread destroys the client, because that may take some time.
         self.clients.clear();
         self.stop.store(true, Ordering::Release);
-        let _due = self.look.try_send(());
+        let _due = self.check_request.try_send(());
     }
 }
 
-/// What an opening is made of.
+/// The inputs of a new connection.
 pub(super) struct ClientParts<'a> {
     pub(super) sink: &'a str,
     pub(super) client_id: &'a str,
     pub(super) names: &'a Names,
     pub(super) settings: &'a Arc<KafkaSettings>,
-    pub(super) memory: &'a ReconnectState,
-    pub(super) outbox: &'a Arc<KafkaInFlight>,
+    pub(super) reconnect_state: &'a ReconnectState,
+    pub(super) in_flight: &'a Arc<KafkaInFlight>,
 }
 
-/// Clients of which one has seen the topic.
+/// Running clients, and the topic as one of them found it.
 pub(super) struct Opened {
     pub(super) running: Running,
     pub(super) topic: Topic,
     pub(super) ended: ClientsEnded,
 }
 
-/// Makes the clients and waits until the topic is found as it must be.
+/// Starts the clients and waits until the topic is found with the expected properties.
 ///
 /// # Errors
-/// No broker answers in time, the login is refused, the topic is missing or has another number of partitions.
+/// No broker answers in time, the login is refused, the topic is missing, or it has another number of
+/// partitions.
 pub(super) async fn open(
     parts: ClientParts<'_>,
     previous: &mut Option<ClientsEnded>,
 ) -> Result<Opened, SinkError> {
-    let (opening, over) = watch::channel(());
+    let (connection, over) = watch::channel(());
     let ended = ClientsEnded(over);
     *previous = Some(ended.clone());
-    // Before the first client.
-    let living = THREADS.one_more(&opening);
-    let (look, looks) = sync_channel(1);
-    let clients = parts.memory.latency_tuning().clients;
-    let clients: Vec<_> =
-        (0..clients).map(|_| client(&parts, look.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
-    let reminder = || BrokerRefresh::new(parts.settings.client.brokers());
+    // Counted before the first client exists.
+    let monitor_thread = THREADS.one_more(&connection);
+    let (check_request, check_requests) = sync_channel(1);
+    let clients = parts.reconnect_state.latency_tuning().clients;
+    let clients: Vec<_> = (0..clients)
+        .map(|_| client(&parts, check_request.clone()).map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    let broker_refresh = || BrokerRefresh::new(parts.settings.client.brokers());
     let stop = Arc::new(AtomicBool::new(false));
     let (found, first) = oneshot::channel();
-    let watch = TopicMonitor {
+    let monitor = TopicMonitor {
         names: parts.names.clone(),
         pinned: parts.settings.partitions,
-        reminder: reminder()?,
-        outbox: Arc::clone(parts.outbox),
-        doctor: Diagnosis::new(Arc::clone(parts.settings), parts.names.clone()),
+        broker_refresh: broker_refresh()?,
+        in_flight: Arc::clone(parts.in_flight),
+        diagnosis: Diagnosis::new(Arc::clone(parts.settings), parts.names.clone()),
         stop: Arc::clone(&stop),
-        looks,
+        check_requests,
     };
-    let running = Running { clients: clients.clone(), stop: Arc::clone(&stop), look };
-    let looked_with = clients.first().cloned();
+    let running = Running { clients: clients.clone(), stop: Arc::clone(&stop), check_request };
+    let monitor_client = clients.first().cloned();
     let unstarted = |error: io::Error| SinkError::unavailable("cannot start a thread").caused_by(error);
     for client in clients {
-        let (stop, outbox, names) = (Arc::clone(&stop), Arc::clone(parts.outbox), parts.names.clone());
-        let reminder = reminder()?;
-        let run = move || poll(&client, &names, reminder, &stop, &outbox);
-        THREADS.one_more(&opening).start(format!("{}-poll", parts.sink), run).map_err(unstarted)?;
+        let (stop, in_flight, names) = (Arc::clone(&stop), Arc::clone(parts.in_flight), parts.names.clone());
+        let broker_refresh = broker_refresh()?;
+        let run = move || poll(&client, &names, broker_refresh, &stop, &in_flight);
+        THREADS.one_more(&connection).start(format!("{}-poll", parts.sink), run).map_err(unstarted)?;
     }
-    drop(opening);
+    drop(connection);
     let run = move || {
-        if let Some(client) = looked_with {
-            watch.run(&client, found);
+        if let Some(client) = monitor_client {
+            monitor.run(&client, found);
         }
     };
-    living.start(format!("{}-watch", parts.sink), run).map_err(unstarted)?;
+    monitor_thread.start(format!("{}-watch", parts.sink), run).map_err(unstarted)?;
     let topic = first
         .await
         .map_err(|_| SinkError::unavailable("the thread that looks after the topic has ended"))??;
     Ok(Opened { running, topic, ended })
 }
 
-/// A client with the properties of the sink, and of its memory.
-fn client(parts: &ClientParts<'_>, look: SyncSender<()>) -> Result<Client, SinkError> {
-    let batch_bytes = parts.memory.batch_bytes();
+/// Makes a client with the properties of the sink and with what earlier connections have learned.
+fn client(parts: &ClientParts<'_>, check_request: SyncSender<()>) -> Result<Client, SinkError> {
+    let batch_bytes = parts.reconnect_state.batch_bytes();
     let context = Context {
         sink: parts.sink.to_owned(),
         names: parts.names.clone(),
         batch_bytes,
-        outbox: Arc::clone(parts.outbox),
-        memory: parts.memory.clone(),
-        look,
+        in_flight: Arc::clone(parts.in_flight),
+        reconnect_state: parts.reconnect_state.clone(),
+        check_request,
         reports: AtomicU64::new(0),
     };
-    let linger = parts.memory.latency_tuning().linger;
+    let linger = parts.reconnect_state.latency_tuning().linger;
     let config = parts.settings.client.config(parts.client_id, batch_bytes, linger);
     config.create_with_context(context).map_err(unusable)
 }
@@ -154,29 +157,29 @@ fn unusable(error: KafkaError) -> SinkError {
 fn poll(
     client: &Client,
     names: &Names,
-    mut reminder: BrokerRefresh,
+    mut broker_refresh: BrokerRefresh,
     stop: &AtomicBool,
-    outbox: &KafkaInFlight,
+    in_flight: &KafkaInFlight,
 ) {
     let mut heard = 0;
     while !stop.load(Ordering::Acquire) {
         client.poll(POLL);
         let fatal = client.client().fatal_error();
         if let Some((code, reason)) = &fatal {
-            outbox.end(classify::fatal(*code, reason, names));
+            in_flight.end(classify::fatal(*code, reason, names));
         }
-        // After a fatal error librdkafka gives back what waits, but only once: not what comes back from a
-        // request after that. Other clients deliver what they have.
-        if fatal.is_some() || outbox.wants_purge() {
-            // What is in a request gets its own report.
+        // After a fatal error librdkafka returns the waiting records, but only once: records that come back
+        // from a request after that are not returned. Other clients deliver their records.
+        if fatal.is_some() || in_flight.wants_purge() {
+            // Records that are in a request get their own report.
             client.purge(PurgeConfig::default().queue());
         }
         let reports = client.context().reports.load(Ordering::Relaxed);
         if client.in_flight_count() == 0 || reports != heard {
             heard = reports;
-            reminder.heard();
+            broker_refresh.heard();
         } else {
-            reminder.silent(client);
+            broker_refresh.silent(client);
         }
     }
 }

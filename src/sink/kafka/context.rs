@@ -1,4 +1,4 @@
-//! What librdkafka calls: delivery reports, errors and its log, on the thread that polls it.
+//! Implements what librdkafka calls on the thread that polls it: delivery reports, errors and its log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,44 +19,44 @@ use super::reconnect_state::ReconnectState;
 use super::throttle;
 use crate::sink::{DeliveryId, SinkError, Verdict};
 
-/// How librdkafka's log says that the number of partitions has changed.
+/// The facility in librdkafka's log for a changed number of partitions.
 const PARTITION_COUNT: &str = "PARTCNT";
 
 /// A client of librdkafka.
 pub(super) type Client = BaseProducer<Context>;
 
-/// The ears of one client.
+/// Receives the callbacks of one client.
 pub(super) struct Context {
     pub(super) sink: String,
     pub(super) names: Names,
-    /// The largest batch of this client.
+    /// The largest batch of this client, in bytes.
     pub(super) batch_bytes: usize,
-    pub(super) outbox: Arc<KafkaInFlight>,
-    pub(super) memory: ReconnectState,
-    /// Asks for a look at the topic.
-    pub(super) look: SyncSender<()>,
-    /// How many reports this client has given.
+    pub(super) in_flight: Arc<KafkaInFlight>,
+    pub(super) reconnect_state: ReconnectState,
+    /// Requests a check of the topic.
+    pub(super) check_request: SyncSender<()>,
+    /// The number of reports that this client has given.
     pub(super) reports: AtomicU64,
 }
 
 impl Context {
-    /// A look that is due already is as good as this one.
-    fn look_now(&self) {
-        let _due = self.look.try_send(());
+    /// If a check is due already, it serves this request too.
+    fn request_check(&self) {
+        let _due = self.check_request.try_send(());
     }
 
     fn verdict(&self, code: Option<Code>, bytes: usize) -> Verdict {
         match classify_delivery(code, bytes, self.batch_bytes, &self.names) {
             DeliveryOutcome::Durable => {
-                self.memory.accepted();
+                self.reconnect_state.accepted();
                 Verdict::Durable
             }
             DeliveryOutcome::Reject(rejection) => Verdict::Reject(rejection),
             DeliveryOutcome::Refused => self.refused(),
-            DeliveryOutcome::Swept => Verdict::Retry(self.outbox.collateral_failure()),
+            DeliveryOutcome::FailedWithBatch => Verdict::Retry(self.in_flight.collateral_failure()),
             DeliveryOutcome::Retry(error) => self.fail(error),
             DeliveryOutcome::BatchTooLarge => {
-                let batch_bytes = self.memory.shrink_batches(self.batch_bytes);
+                let batch_bytes = self.reconnect_state.shrink_batches(self.batch_bytes);
                 self.fail(SinkError::unavailable(format!(
                     "a batch was too large for the topic {}: going on with batches of {batch_bytes} bytes",
                     self.names.topic
@@ -66,22 +66,22 @@ impl Context {
     }
 
     fn refused(&self) -> Verdict {
-        match self.memory.refused() {
+        match self.reconnect_state.refused() {
             RefusalScope::ThisOne => Verdict::Reject(classify::invalid(&self.names)),
             RefusalScope::Alone | RefusalScope::NotOnlyOne => self.fail(classify::refused_alone(&self.names)),
             RefusalScope::OneOfSeveral => self.fail(classify::refused_with_others(&self.names)),
         }
     }
 
-    /// After a failure of its own nothing more may be taken: it could overtake what failed (I3).
+    /// After this failure nothing more may be accepted, because it could overtake the failed record (I3).
     fn fail(&self, error: SinkError) -> Verdict {
-        self.outbox.end_since(error.clone());
+        self.in_flight.end_since(error.clone());
         Verdict::Retry(error)
     }
 }
 
 impl ProducerContext for Context {
-    /// The number of the delivery: no allocation.
+    /// The number of the delivery: needs no allocation.
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
@@ -92,45 +92,45 @@ impl ProducerContext for Context {
         self.reports.fetch_add(1, Ordering::Relaxed);
         let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
         let verdict = self.verdict(code, bytes);
-        // What was kept back for this verdict goes back to the lane, and comes first again.
-        for (held, size) in self.memory.let_go() {
-            let error = self.outbox.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));
-            self.outbox.report(held, size, Verdict::Retry(error));
+        // Deliveries that were kept back for this verdict go back to the sink worker, and come first again.
+        for (held, size) in self.reconnect_state.let_go() {
+            let error = self.in_flight.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));
+            self.in_flight.report(held, size, Verdict::Retry(error));
         }
-        self.outbox.report(DeliveryId(id as u64), bytes, verdict);
+        self.in_flight.report(DeliveryId(id as u64), bytes, verdict);
     }
 }
 
 impl ClientContext for Context {
-    /// Nothing that an operator must act on is said here only: the state of the sink has it, once.
+    /// This log is never the only place for what an operator must do: the sink's status reports that, once.
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == PARTITION_COUNT {
-            self.look_now();
+            self.request_check();
         }
         tracing::debug!(sink = self.sink.as_str(), "librdkafka: {facility}: {message}");
     }
 
-    /// Comes twice for each error: the crate hands an event of this kind over in two places.
+    /// Called twice for each error, because the crate passes an event of this kind on in two places.
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         match code {
-            // The end of this client, which the thread that polls finds out for itself: the code says it
+            // This client has ended. The polling thread finds that out by itself, because the code reports it
             // only sometimes.
             Code::Fatal | Code::GaplessGuarantee | Code::Inconsistent => {}
             Code::AllBrokersDown => {
-                self.outbox.set_all_down();
-                self.look_now();
+                self.in_flight.set_all_down();
+                self.request_check();
             }
             code => {
-                self.outbox.set_failure(code, reason);
-                self.look_now();
+                self.in_flight.set_failure(code, reason);
+                self.request_check();
             }
         }
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
         if let Some(delay) = throttle::delay(statistics)
-            && self.outbox.set_throttled(delay)
+            && self.in_flight.set_throttled(delay)
         {
             tracing::warn!(sink = self.sink.as_str(), "{}", throttle::text(&self.names));
         }

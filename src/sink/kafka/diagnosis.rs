@@ -1,6 +1,6 @@
-//! Finds out why no broker answers. librdkafka says that a connection failed, and little more: it can't know that a
-//! port speaks something else, and of a certificate it tells what OpenSSL says. So once it has failed, the address is
-//! looked at with a connection of our own, which logs in nowhere and asks for nothing.
+//! Finds out why no broker answers. librdkafka says that a connection failed, and little more: it can't tell
+//! that a port talks another protocol, and for a certificate it repeats OpenSSL's text. So after a failure
+//! this module checks the address with a connection of its own, which does not log in and requests nothing.
 
 use std::fmt;
 use std::io;
@@ -24,29 +24,30 @@ use crate::protocol_guess::{WireProtocol, guess};
 use crate::sink::SinkError;
 use crate::tls::{self, Cause, TlsError, TlsOptions};
 
-/// For one step: a connection, a handshake, an answer.
+/// The time limit of one step: a connection, a handshake, an answer.
 const STEP: Duration = Duration::from_secs(2);
-/// For all addresses together.
+/// The time limit of all addresses together.
 const ALL: Duration = Duration::from_secs(8);
-/// What was found is believed for so long, so that an outage does not ask all the time.
+/// How long a result stays valid, so that an outage does not repeat the check all the time.
 const BELIEVED: Duration = Duration::from_secs(10);
-/// Where librdkafka looks without a port.
+/// The port that librdkafka uses if none is given.
 const PORT: u16 = 9092;
 
-/// What was found at one address.
+/// The result for one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum AddressDiagnosis {
-    /// Nothing that is wrong, as far as it can be seen without a login.
+    /// No error, as far as that is visible without a login.
     Good,
-    /// Passes by itself, as far as anybody knows.
+    /// An error that passes by itself, as far as is known.
     Passes(String),
-    /// Somebody must act.
+    /// An error that somebody must correct.
     MustAct(String),
-    /// The same, if librdkafka has failed at TLS: what rustls says of a certificate OpenSSL may see otherwise.
+    /// An error that somebody must correct if librdkafka has failed at TLS: rustls may refuse a certificate
+    /// that OpenSSL accepts.
     OfTls(String),
 }
 
-/// Looks at addresses, and remembers what it found.
+/// Checks addresses, and keeps the last result.
 pub(super) struct Diagnosis {
     settings: Arc<KafkaSettings>,
     names: Names,
@@ -58,7 +59,7 @@ impl Diagnosis {
         Self { settings, names, found: None }
     }
 
-    /// What is wrong with all the brokers that are configured; `None` where one of them is as it must be. Blocks.
+    /// Returns what is wrong with all configured brokers. `None` if one of them is good. Blocks.
     pub(super) fn diagnose_brokers(&mut self, failure: Option<&ClientError>) -> Option<SinkError> {
         let brokers = self.settings.client.brokers().to_owned();
         match self.found(&brokers, failure) {
@@ -68,7 +69,7 @@ impl Diagnosis {
         }
     }
 
-    /// Why a broker is not reached at the address that it advertises. Blocks.
+    /// Returns why a broker can't be reached at the address that it advertises. Blocks.
     pub(super) fn diagnose_advertised(
         &mut self,
         id: i32,
@@ -118,14 +119,14 @@ impl Diagnosis {
     fn diagnose(&self, addresses: &str) -> AddressDiagnosis {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return AddressDiagnosis::Good };
-        // A time limit begins inside a runtime only.
+        // `timeout` must be called inside a runtime.
         let found = runtime.block_on(async { timeout(ALL, self.all(addresses)).await });
-        // Nobody waits for a name that is still being looked up.
+        // Does not wait for a name that is still being resolved.
         runtime.shutdown_background();
         found.unwrap_or(AddressDiagnosis::Good)
     }
 
-    /// One that is as it must be tells of all that they are; else what must be done by somebody comes first.
+    /// One good address means that all is good. Otherwise an error that somebody must correct comes first.
     async fn all(&self, addresses: &str) -> AddressDiagnosis {
         let mut worst = None;
         for address in addresses.split(',') {
@@ -165,7 +166,8 @@ impl Diagnosis {
             Ok(stream) => match greet(stream, self.settings.mechanism).await {
                 HandshakeReply::Kafka(login) => return self.of_login(login, place),
                 HandshakeReply::Failed(error) => match told(&error) {
-                    // What it says of a certificate that we can't show says nothing of librdkafka's.
+                    // The server's answer about a certificate that we can't show tells nothing about
+                    // librdkafka's connection.
                     Some(_) if self.hides_its_key() => return AddressDiagnosis::Good,
                     Some(told) if told.cause() == Cause::Protocol => {
                         return AddressDiagnosis::OfTls(format!("{place}: {told}"));
@@ -207,7 +209,7 @@ impl Diagnosis {
         }
     }
 
-    /// The key of our certificate is encrypted: only librdkafka reads such ones.
+    /// Whether the key of our certificate is encrypted: only librdkafka reads such keys.
     fn hides_its_key(&self) -> bool {
         let tls = &self.settings.tls;
         tls.key_password.is_some() || tls.key_password_file.is_some()
@@ -232,7 +234,7 @@ impl Diagnosis {
         })
     }
 
-    /// What is no Kafka as it was greeted.
+    /// Explains a port that did not answer as a Kafka broker does.
     async fn of_another(&self, answer: HandshakeReply, place: &BrokerAddress<'_>) -> AddressDiagnosis {
         if let HandshakeReply::Bytes(bytes) = &answer
             && let Some(wire) = guess(bytes)
@@ -265,7 +267,7 @@ impl Diagnosis {
         })
     }
 
-    /// It has no answer to what it was asked as it is configured: maybe to something else.
+    /// Asks a port that did not answer the configured request in other protocols.
     async fn of_questions(&self, place: &BrokerAddress<'_>) -> Option<AddressDiagnosis> {
         if self.settings.tls.enabled {
             let stream = place.connect().await.ok()?;
@@ -309,12 +311,12 @@ impl Diagnosis {
 const HTTP: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 const STOMP: &[u8] = b"STOMP\naccept-version:1.2\nhost:atdata-bridge\n\n\0";
 
-/// How TLS begins.
+/// Returns the first message of a TLS handshake, the ClientHello.
 fn hello(host: &str) -> Option<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    // Nothing is trusted, and nothing but the first bytes of the answer is looked at.
+    // Trusts no certificate, because only the first bytes of the answer are read.
     let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).ok()?;
     let mut hello = Vec::new();
@@ -322,12 +324,12 @@ fn hello(host: &str) -> Option<Vec<u8>> {
     Some(hello)
 }
 
-/// What TLS has said of an error of its stream.
+/// Returns the TLS error inside an error of a TLS stream.
 fn told(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Where a broker is.
+/// The host and port of a broker.
 struct BrokerAddress<'a> {
     host: &'a str,
     port: u16,
@@ -340,7 +342,7 @@ impl<'a> BrokerAddress<'a> {
         Self { host: host.trim_start_matches('[').trim_end_matches(']'), port }
     }
 
-    /// A connection, or why there is none.
+    /// Connects, or returns why that is not possible.
     async fn connect(&self) -> Result<TcpStream, String> {
         let found = timeout(STEP, lookup_host((self.host, self.port))).await;
         let Ok(found) = found else { return Err(format!("nobody says where {} is", self.host)) };
@@ -386,7 +388,7 @@ mod tests {
     use crate::sink::kafka::config::{KafkaConfig, KafkaTlsConfig};
     use crate::sink::kafka::validate::check;
 
-    /// Listens with a certificate that only somebody else trusts, and answers where.
+    /// Listens with a certificate that the client does not trust, and returns the address.
     async fn untrusted() -> String {
         let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(named.signing_key.serialize_der()).unwrap();
@@ -403,7 +405,8 @@ mod tests {
         address
     }
 
-    /// librdkafka has OpenSSL, which takes certificates that rustls refuses, such as those with a common name only.
+    /// librdkafka uses OpenSSL, which accepts certificates that rustls refuses, such as those with only a
+    /// common name.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_we_say_of_a_certificate_counts_where_librdkafka_failed_at_tls() {
         let config = KafkaConfig {
@@ -412,12 +415,12 @@ mod tests {
             tls: KafkaTlsConfig { enabled: true, ..KafkaTlsConfig::default() },
             ..KafkaConfig::default()
         };
-        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
-        let settings = check(&config, &surroundings, &mut Diagnostics::default()).expect("it is good");
-        let mut doctor = Diagnosis::new(Arc::new(settings), Names::of("events"));
+        let context = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &context, &mut Diagnostics::default()).expect("it is good");
+        let mut diagnosis = Diagnosis::new(Arc::new(settings), Names::of("events"));
         let failed = |code| ClientError { code, words: "it failed".to_owned(), broker: None };
         let mut said = |failure: Option<ClientError>| {
-            let said = tokio::task::block_in_place(|| doctor.diagnose_brokers(failure.as_ref()));
+            let said = tokio::task::block_in_place(|| diagnosis.diagnose_brokers(failure.as_ref()));
             said.map(|error| error.to_string())
         };
         assert_eq!(said(None), None);

@@ -1,5 +1,5 @@
-//! Greets a port as a client of Kafka does, and takes note of what comes back. It asks for the versions that a broker
-//! knows, and then only as much as shows whether the listener wants a login, and by which mechanism
+//! Starts a Kafka handshake with a port, and reads its reply. It requests the versions that a broker knows.
+//! Then it requests only as much as shows whether the listener requires a login, and by which mechanism
 //! (<https://kafka.apache.org/protocol.html>).
 
 use std::io;
@@ -13,49 +13,49 @@ use crate::protocol_guess::guess;
 
 /// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same for a question on the off chance.
+/// The longest wait for an answer to a question in another protocol.
 const MOMENT: Duration = Duration::from_secs(1);
-/// More of what is no answer of Kafka's tells nothing new.
+/// The bytes to read of an answer that is not Kafka's. More bytes would tell nothing new.
 const ENOUGH: usize = 256;
-/// An answer of Kafka's is smaller.
+/// The largest answer of Kafka, in bytes. A larger size is not Kafka's.
 const LARGEST: usize = 1 << 20;
 
-/// Numbers of requests, and of errors.
+/// Numbers of requests and of errors in the protocol of Kafka.
 const API_VERSIONS: i16 = 18;
 const METADATA: i16 = 3;
 const SASL_HANDSHAKE: i16 = 17;
 const UNSUPPORTED_MECHANISM: i16 = 33;
 const ILLEGAL_SASL_STATE: i16 = 34;
 
-/// What came back.
+/// The reply of a port.
 #[derive(Debug)]
 pub(super) enum HandshakeReply {
-    /// It is a broker of Kafka.
+    /// It is a Kafka broker.
     Kafka(LoginSupport),
-    /// Something else.
+    /// The first bytes of an answer that is not Kafka's.
     Bytes(Vec<u8>),
-    /// The end of the connection.
+    /// The server closed the connection.
     Closed,
-    /// Nothing, for a while.
+    /// Nothing came within the time limit.
     Silence,
-    /// Reading failed; inside TLS that may tell more.
+    /// Reading failed; inside TLS the error may hold the cause.
     Failed(io::Error),
 }
 
-/// Whether the login is what the listener wants.
+/// Whether the configured login is what the listener requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LoginSupport {
-    /// As far as it shows without logging in.
+    /// It is, as far as that is visible without a login.
     AsConfigured,
-    /// It wants one, and none is configured.
+    /// The listener requires a login, and none is configured.
     Wanted,
-    /// One is configured, and it wants none.
+    /// A login is configured, and the listener accepts none.
     NotWanted,
-    /// It offers these mechanisms only.
+    /// The listener offers only these mechanisms.
     Others(Vec<String>),
 }
 
-/// Greets a broker that is to be logged in to by `mechanism`.
+/// Starts a handshake with a broker whose login uses `mechanism`.
 pub(super) async fn greet(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mechanism: Mechanism,
@@ -71,9 +71,9 @@ pub(super) async fn greet(
     HandshakeReply::Kafka(login)
 }
 
-/// A listener that wants a login closes the connection at the first request that is none.
+/// A listener that requires a login closes the connection at the first request without one.
 async fn of_metadata(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> LoginSupport {
-    // No topics: an array of none, in the first version that tells none from all.
+    // Requests no topics: version 1 is the first in which an empty array means none and not all.
     match answer(stream, &request(METADATA, 1, 2, &0_i32.to_be_bytes()), PATIENCE).await {
         HandshakeReply::Closed | HandshakeReply::Failed(_) => LoginSupport::Wanted,
         _ => LoginSupport::AsConfigured,
@@ -107,7 +107,7 @@ pub(super) async fn ask(
     answer(stream, question, MOMENT).await
 }
 
-/// Of an answer of Kafka's the whole, of any other the first bytes.
+/// Reads the whole answer if it is Kafka's, and only the first bytes of any other.
 async fn answer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     question: &[u8],
@@ -115,7 +115,8 @@ async fn answer(
 ) -> HandshakeReply {
     let mut heard = Vec::new();
     let asked = async {
-        // Who closes the connection may have said why before.
+        // If the server has closed the connection, it may have sent the reason before. So read also after a
+        // failed write.
         let sent = stream.write_all(question).await.and(stream.flush().await);
         let mut buffer = [0; 4096];
         while !is_whole(&heard) {
@@ -171,7 +172,7 @@ fn short(bytes: &mut &[u8]) -> Option<i16> {
     Some(i16::from_be_bytes(*number))
 }
 
-/// An array of texts, as far as it goes.
+/// Reads an array of texts, up to the first damaged one.
 fn texts(mut bytes: &[u8]) -> Vec<String> {
     let mut texts = Vec::new();
     bytes = bytes.get(4..).unwrap_or_default();
@@ -189,7 +190,8 @@ mod tests {
 
     use super::*;
 
-    /// What a port answers to the questions, in turn; then it closes the connection.
+    /// Makes a port that answers the questions in turn and then closes the connection, and starts a handshake
+    /// with it.
     async fn at(answers: &[&[u8]], mechanism: Mechanism) -> HandshakeReply {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         let answers: Vec<Vec<u8>> = answers.iter().map(|answer| answer.to_vec()).collect();

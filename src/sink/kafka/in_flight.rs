@@ -1,4 +1,5 @@
-//! What the client's threads tell the lane: verdicts, how the opening ends, and how the brokers are.
+//! Passes what the client's threads know to the sink worker: verdicts, the end of the connection, and the
+//! health of the brokers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,48 +12,49 @@ use crate::sink::{DeliveryId, Rejection, SinkError, SinkErrorKind, Verdict};
 
 /// The most deliveries without a verdict.
 pub(super) const MAX_DELIVERIES: usize = 16_384;
-/// The most bytes of bodies without a verdict; one more is taken when nothing is in flight.
+/// The most bytes of bodies without a verdict. One larger body is accepted when nothing is in flight.
 pub(super) const MAX_BYTES: usize = 32 << 20;
-/// So few in flight are no reason to wait: that they go in pieces costs nothing.
+/// With so few in flight the next wave may start: sending the rest in pieces costs nothing.
 const FEW: usize = 64;
-/// So long without a report while something is in flight, and the trouble is shown.
+/// If nothing is reported for this time while something is in flight, health returns an error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Until the next statistics (`client.rs`) brokers that throttled count as throttling.
+/// Brokers that have throttled count as throttling until the next statistics (`client.rs`).
 const THROTTLED_FOR: Duration = Duration::from_secs(10);
-/// Throttling that begins again within this time is no news.
+/// Throttling that begins again within this time is not logged again.
 const THROTTLED_AGAIN: Duration = Duration::from_secs(600);
 
-/// Bounded by what was submitted: one verdict for each delivery.
+/// Holds one verdict for each delivery, so it is bounded by what was submitted.
 pub(super) struct KafkaInFlight {
     state: Mutex<KafkaInFlightState>,
     news: Notify,
-    /// How long the deliveries of a wave are taken, where they go out in waves (`distance.rs`).
+    /// How long deliveries are accepted into one wave, if they go in waves (`latency.rs`).
     gathering: Option<Duration>,
 }
 
 struct KafkaInFlightState {
     verdicts: Vec<(DeliveryId, Verdict)>,
-    /// Accepted, and the lane has not taken the verdict yet.
+    /// Deliveries that were accepted and whose verdict the sink worker has not taken yet.
     open: usize,
-    /// Accepted, and librdkafka has not reported yet.
+    /// Deliveries that were accepted and that librdkafka has not reported yet.
     flying: usize,
-    /// Of those that fly.
+    /// The bytes of the deliveries that `flying` counts.
     bytes: usize,
-    /// When the first delivery of the last wave was taken.
+    /// When the first delivery of the last wave was accepted.
     wave: Option<Instant>,
-    /// Nothing more is taken, and once nothing flies any more the opening is broken.
+    /// Why the connection ends. If set, nothing more is accepted, and the connection is broken once `flying`
+    /// is zero.
     ending: Option<SinkError>,
-    /// What is not in a request yet is to come back.
+    /// Records that are not in a request yet must come back.
     purge: bool,
-    /// Since when the oldest in flight waits, or the last report.
+    /// Since when the oldest record in flight waits, or when the last report came.
     heard: Instant,
-    /// When a record was durable last.
+    /// When the last record became durable.
     durable: Option<Instant>,
-    /// What ended the opening before; gone with the first durable record.
-    carried: Option<SinkError>,
-    /// What the brokers, or the lack of them, said last.
-    trouble: Option<SinkError>,
+    /// Why the previous connection ended; cleared by the first durable record.
+    last_fatal_error: Option<SinkError>,
+    /// The current error of the brokers, or that there is no broker.
+    health_error: Option<SinkError>,
     /// Why a connection failed last, in librdkafka's words.
     failure: Option<ClientError>,
     /// librdkafka has lost its connections to all brokers.
@@ -61,18 +63,18 @@ struct KafkaInFlightState {
     throttled: Option<Instant>,
 }
 
-/// How many deliveries, from the front, may go.
+/// How many deliveries, from the front, may be sent.
 pub(super) enum Room {
-    /// So many; they count as in flight from now on.
+    /// This many; they count as in flight from now on.
     For(usize),
-    /// None; the opening ends, is full, or has a wave under way.
+    /// None: the connection ends, is full, or still has a wave in flight.
     None,
 }
 
 impl KafkaInFlight {
-    /// For a new opening after one that ended with `carried`. With `gathering`, what is not taken within that
-    /// time after the first waits until nearly all of the wave has come back.
-    pub(super) fn new(carried: Option<SinkError>, gathering: Option<Duration>) -> Self {
+    /// Starts a connection after one that ended with `last_fatal_error`. With `gathering`, a delivery that
+    /// comes later than this after the first one of a wave waits until nearly all of the wave has come back.
+    pub(super) fn new(last_fatal_error: Option<SinkError>, gathering: Option<Duration>) -> Self {
         let state = KafkaInFlightState {
             verdicts: Vec::new(),
             open: 0,
@@ -83,8 +85,8 @@ impl KafkaInFlight {
             purge: false,
             heard: Instant::now(),
             durable: None,
-            carried,
-            trouble: None,
+            last_fatal_error,
+            health_error: None,
             failure: None,
             all_down: false,
             throttled: None,
@@ -92,10 +94,10 @@ impl KafkaInFlight {
         Self { state: Mutex::new(state), news: Notify::new(), gathering }
     }
 
-    /// Makes room for the first of the deliveries with these sizes.
+    /// Reserves room for the first of the deliveries with these sizes.
     ///
     /// # Errors
-    /// The opening is broken and nothing is in flight any more.
+    /// The connection is broken and nothing is in flight any more.
     pub(super) fn reserve(&self, sizes: impl Iterator<Item = usize>) -> Result<Room, SinkError> {
         let mut state = self.lock();
         if let Some(error) = &state.ending {
@@ -127,7 +129,7 @@ impl KafkaInFlight {
         Ok(if taken == 0 { Room::None } else { Room::For(taken) })
     }
 
-    /// Gives back the room of deliveries that librdkafka did not take.
+    /// Releases the room of deliveries that librdkafka did not accept.
     pub(super) fn give_back(&self, sizes: impl Iterator<Item = usize>) {
         let mut state = self.lock();
         for size in sizes {
@@ -136,19 +138,19 @@ impl KafkaInFlight {
         }
     }
 
-    /// librdkafka refused this delivery at once.
+    /// Records that librdkafka refused this delivery at once.
     pub(super) fn refuse(&self, id: DeliveryId, bytes: usize, rejection: Rejection) {
         self.report(id, bytes, Verdict::Reject(rejection));
     }
 
-    /// The report on a delivery.
+    /// Records the report on a delivery.
     pub(super) fn report(&self, id: DeliveryId, bytes: usize, verdict: Verdict) {
         let mut state = self.lock();
         state.answered(bytes);
         state.heard = Instant::now();
         if matches!(verdict, Verdict::Durable) {
             state.durable = Some(state.heard);
-            state.carried = None;
+            state.last_fatal_error = None;
             state.clear_health();
         }
         state.verdicts.push((id, verdict));
@@ -160,19 +162,19 @@ impl KafkaInFlight {
         }
     }
 
-    /// Ends the opening because of `error`, unless it ends already.
+    /// Ends the connection because of `error`, unless it ends already.
     pub(super) fn end(&self, error: SinkError) {
         self.change(|state| {
             state.ending.get_or_insert(error);
         });
     }
 
-    /// Ends the opening because of `error`, which says more than what may have ended it before.
+    /// Ends the connection because of `error`, which replaces an earlier, less exact reason.
     pub(super) fn end_since(&self, error: SinkError) {
         self.change(|state| state.ending = Some(error));
     }
 
-    /// Whether a delivery has no verdict yet, or one that the lane has not taken.
+    /// Whether a delivery has no verdict yet, or one that the sink worker has not taken.
     pub(super) fn is_busy(&self) -> bool {
         self.lock().open > 0
     }
@@ -182,39 +184,39 @@ impl KafkaInFlight {
         self.lock().durable.is_some_and(|durable| durable.elapsed() < time)
     }
 
-    /// Why the opening ends, if it does.
+    /// Why the connection ends, if it does.
     pub(super) fn ending(&self) -> Option<SinkError> {
         self.lock().ending.clone()
     }
 
-    /// Why a record comes back that failed with others.
+    /// The error for a record that failed with others.
     pub(super) fn collateral_failure(&self) -> SinkError {
         let unknown = || SinkError::unavailable("the record came back with others that failed");
         self.ending().unwrap_or_else(unknown)
     }
 
-    /// From now on whatever is not in a request comes back.
+    /// From now on all records that are not in a request come back.
     pub(super) fn purge(&self) {
         self.change(|state| state.purge = true);
     }
 
-    /// Whether something is to be purged now.
+    /// Whether `purge` was called and records wait that it concerns.
     pub(super) fn wants_purge(&self) -> bool {
         let state = self.lock();
         state.purge && state.flying > 0
     }
 
-    /// The brokers are in trouble, or no longer.
-    pub(super) fn set_health(&self, trouble: Option<SinkError>) {
+    /// Sets the current error of the brokers, or clears it.
+    pub(super) fn set_health(&self, health_error: Option<SinkError>) {
         let mut state = self.lock();
-        match trouble {
-            Some(trouble) => state.trouble = Some(trouble),
+        match health_error {
+            Some(health_error) => state.health_error = Some(health_error),
             None => state.clear_health(),
         }
     }
 
-    /// A connection failed: with several brokers no trouble by itself. A refused login says more than a
-    /// connection that was closed after it.
+    /// Records that a connection failed; with several brokers that is no error by itself. A refused login is
+    /// kept, because it tells more than a connection that was closed after it.
     pub(super) fn set_failure(&self, code: Code, words: &str) {
         let passes = [Code::BrokerTransportFailure, Code::Resolve, Code::OperationTimedOut];
         let mut state = self.lock();
@@ -234,12 +236,12 @@ impl KafkaInFlight {
         self.lock().all_down = true;
     }
 
-    /// Whether it has, since it was asked last.
+    /// Whether librdkafka has lost all brokers since the last call.
     pub(super) fn take_all_down(&self) -> bool {
         std::mem::take(&mut self.lock().all_down)
     }
 
-    /// The brokers have delayed their answers by so much. Whether that is news.
+    /// Records that the brokers have delayed their answers by `delay`. Returns whether that is news.
     pub(super) fn set_throttled(&self, delay: Duration) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
@@ -248,25 +250,25 @@ impl KafkaInFlight {
         !was
     }
 
-    /// Whether they delay them at the moment.
+    /// Whether the brokers throttle at the moment.
     pub(super) fn is_throttled(&self) -> bool {
         self.lock().throttled.is_some_and(|until| Instant::now() < until)
     }
 
-    /// The trouble, if the brokers are in one.
+    /// The current error of the brokers, if there is one.
     pub(super) fn health_error(&self) -> Option<SinkError> {
-        self.lock().trouble.clone()
+        self.lock().health_error.clone()
     }
 
-    /// See [`crate::sink::Verdicts::health`].
+    /// Implements [`crate::sink::Verdicts::health`].
     pub(super) fn health(&self) -> Result<(), SinkError> {
         let state = self.lock();
-        let known = [&state.trouble, &state.carried].into_iter().flatten();
-        // What an operator must do is said first.
+        let known = [&state.health_error, &state.last_fatal_error].into_iter().flatten();
+        // An error that an operator must correct comes first.
         if let Some(error) = known.max_by_key(|error| error.kind == SinkErrorKind::Misconfigured) {
             return Err(error.clone());
         }
-        // Late on purpose is not silent; the log has it.
+        // Brokers that throttle are not silent; the log reports the throttling.
         let is_throttled = state.throttled.is_some_and(|until| Instant::now() < until);
         if state.flying > 0 && !is_throttled && state.heard.elapsed() > PATIENCE {
             let silent =
@@ -276,7 +278,7 @@ impl KafkaInFlight {
         Ok(())
     }
 
-    /// Returns once there is a verdict or the opening is broken. Cancel-safe.
+    /// Returns once there is a verdict or the connection is broken. Cancel-safe.
     pub(super) async fn wait(&self) {
         loop {
             {
@@ -289,7 +291,7 @@ impl KafkaInFlight {
         }
     }
 
-    /// Takes all verdicts there are.
+    /// Removes and returns all verdicts.
     pub(super) fn take(&self) -> Vec<(DeliveryId, Verdict)> {
         let mut state = self.lock();
         state.open = state.open.saturating_sub(state.verdicts.len());
@@ -308,7 +310,7 @@ impl KafkaInFlight {
 
 impl KafkaInFlightState {
     fn clear_health(&mut self) {
-        self.trouble = None;
+        self.health_error = None;
         self.failure = None;
         self.all_down = false;
     }
@@ -319,14 +321,14 @@ impl KafkaInFlightState {
     }
 }
 
-/// Why a connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientError {
-    /// As librdkafka counts it.
+    /// The error code of librdkafka.
     pub(super) code: Code,
-    /// What of its words tells the cause: which broker it was, times and counts make every failure a new one.
+    /// The part of librdkafka's text that tells the cause. Broker, times and counts are removed, because they
+    /// would make every failure a new one.
     pub(super) words: String,
-    /// The broker, unless it is known by one of the configured addresses only: number and address.
+    /// Number and address of the broker; `None` if only a configured address is known.
     pub(super) broker: Option<(i32, String)>,
 }
 
@@ -348,8 +350,8 @@ impl ClientError {
 mod tests {
     use super::*;
 
-    fn reserved(outbox: &KafkaInFlight, sizes: &[usize]) -> usize {
-        match outbox.reserve(sizes.iter().copied()).unwrap() {
+    fn reserved(in_flight: &KafkaInFlight, sizes: &[usize]) -> usize {
+        match in_flight.reserve(sizes.iter().copied()).unwrap() {
             Room::For(count) => count,
             Room::None => 0,
         }
@@ -357,53 +359,53 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_bounded_by_count_and_bytes_and_takes_one_when_idle() {
-        let outbox = KafkaInFlight::new(None, None);
-        assert_eq!(reserved(&outbox, &[MAX_BYTES + 1, 1]), 1);
-        outbox.report(DeliveryId(0), MAX_BYTES + 1, Verdict::Durable);
-        assert_eq!(outbox.take().len(), 1);
-        assert_eq!(reserved(&outbox, &[MAX_BYTES, 1]), 1);
-        outbox.give_back([MAX_BYTES].into_iter());
-        assert_eq!(reserved(&outbox, &vec![1; MAX_DELIVERIES + 1]), MAX_DELIVERIES);
-        assert_eq!(reserved(&outbox, &[1]), 0);
-        // Only what the lane has taken makes room.
-        outbox.report(DeliveryId(1), 1, Verdict::Durable);
-        assert_eq!(reserved(&outbox, &[1]), 0);
-        outbox.take();
-        assert_eq!(reserved(&outbox, &[1, 1]), 1);
+        let in_flight = KafkaInFlight::new(None, None);
+        assert_eq!(reserved(&in_flight, &[MAX_BYTES + 1, 1]), 1);
+        in_flight.report(DeliveryId(0), MAX_BYTES + 1, Verdict::Durable);
+        assert_eq!(in_flight.take().len(), 1);
+        assert_eq!(reserved(&in_flight, &[MAX_BYTES, 1]), 1);
+        in_flight.give_back([MAX_BYTES].into_iter());
+        assert_eq!(reserved(&in_flight, &vec![1; MAX_DELIVERIES + 1]), MAX_DELIVERIES);
+        assert_eq!(reserved(&in_flight, &[1]), 0);
+        // Only verdicts that the sink worker has taken make room.
+        in_flight.report(DeliveryId(1), 1, Verdict::Durable);
+        assert_eq!(reserved(&in_flight, &[1]), 0);
+        in_flight.take();
+        assert_eq!(reserved(&in_flight, &[1, 1]), 1);
     }
 
     #[tokio::test]
     async fn a_wave_is_followed_by_the_next_once_nearly_all_of_it_is_back() {
-        let outbox = KafkaInFlight::new(None, Some(Duration::ZERO));
-        assert_eq!(reserved(&outbox, &[1; FEW + 1]), FEW + 1);
-        let back = |id| outbox.report(DeliveryId(id), 1, Verdict::Durable);
+        let in_flight = KafkaInFlight::new(None, Some(Duration::ZERO));
+        assert_eq!(reserved(&in_flight, &[1; FEW + 1]), FEW + 1);
+        let back = |id| in_flight.report(DeliveryId(id), 1, Verdict::Durable);
         back(0);
-        assert_eq!(reserved(&outbox, &[1]), 0, "a wave is under way");
+        assert_eq!(reserved(&in_flight, &[1]), 0, "a wave is under way");
         back(1);
-        assert_eq!(reserved(&outbox, &[1; FEW + 1]), FEW + 1, "few of it are left");
-        assert_eq!(reserved(&outbox, &[1]), 0, "the next is under way");
+        assert_eq!(reserved(&in_flight, &[1; FEW + 1]), FEW + 1, "few of it are left");
+        assert_eq!(reserved(&in_flight, &[1]), 0, "the next is under way");
 
-        let outbox = KafkaInFlight::new(None, Some(Duration::MAX));
-        assert_eq!(reserved(&outbox, &[1; FEW]), FEW);
-        assert_eq!(reserved(&outbox, &[1; FEW]), FEW, "the wave is gathered");
+        let in_flight = KafkaInFlight::new(None, Some(Duration::MAX));
+        assert_eq!(reserved(&in_flight, &[1; FEW]), FEW);
+        assert_eq!(reserved(&in_flight, &[1; FEW]), FEW, "the wave is gathered");
     }
 
     #[tokio::test]
     async fn an_ending_opening_breaks_only_when_every_report_is_in() {
-        let outbox = KafkaInFlight::new(None, None);
-        assert_eq!(reserved(&outbox, &[1, 1]), 2);
-        outbox.end(SinkError::unavailable("first"));
-        outbox.end(SinkError::unavailable("second"));
-        assert_eq!(reserved(&outbox, &[1]), 0);
-        let waits = || tokio::time::timeout(Duration::from_millis(20), outbox.wait());
+        let in_flight = KafkaInFlight::new(None, None);
+        assert_eq!(reserved(&in_flight, &[1, 1]), 2);
+        in_flight.end(SinkError::unavailable("first"));
+        in_flight.end(SinkError::unavailable("second"));
+        assert_eq!(reserved(&in_flight, &[1]), 0);
+        let waits = || tokio::time::timeout(Duration::from_millis(20), in_flight.wait());
         assert!(waits().await.is_err(), "broken while two are in flight");
-        outbox.report(DeliveryId(0), 1, Verdict::Durable);
-        outbox.report(DeliveryId(1), 1, Verdict::Durable);
-        outbox.wait().await;
-        assert!(matches!(outbox.reserve([1].into_iter()), Ok(Room::None)), "the lane does not know yet");
-        assert_eq!(outbox.take().len(), 2);
-        outbox.wait().await;
-        let Err(error) = outbox.reserve([1].into_iter()) else { panic!("open") };
+        in_flight.report(DeliveryId(0), 1, Verdict::Durable);
+        in_flight.report(DeliveryId(1), 1, Verdict::Durable);
+        in_flight.wait().await;
+        assert!(matches!(in_flight.reserve([1].into_iter()), Ok(Room::None)), "the lane does not know yet");
+        assert_eq!(in_flight.take().len(), 2);
+        in_flight.wait().await;
+        let Err(error) = in_flight.reserve([1].into_iter()) else { panic!("open") };
         assert_eq!(error.to_string(), "first");
     }
 
@@ -422,37 +424,37 @@ mod tests {
             let failure = ClientError::new(Code::BrokerTransportFailure, words);
             assert_eq!((failure.words.as_str(), failure.broker), (what, broker));
         }
-        let outbox = KafkaInFlight::new(None, None);
-        outbox.set_failure(Code::Authentication, words);
-        outbox.set_failure(
+        let in_flight = KafkaInFlight::new(None, None);
+        in_flight.set_failure(Code::Authentication, words);
+        in_flight.set_failure(
             Code::BrokerTransportFailure,
             "ssl://a:1/bootstrap: Disconnected (after 3ms in state UP)",
         );
-        assert_eq!(outbox.failure().map(|failure| failure.words), Some(short.to_owned()));
-        outbox.set_health(None);
-        assert_eq!(outbox.failure(), None);
+        assert_eq!(in_flight.failure().map(|failure| failure.words), Some(short.to_owned()));
+        in_flight.set_health(None);
+        assert_eq!(in_flight.failure(), None);
     }
 
     #[test]
     fn throttling_is_news_once_and_is_not_silence() {
-        let outbox = KafkaInFlight::new(None, None);
-        assert!(!outbox.is_throttled());
-        assert!(outbox.set_throttled(Duration::from_secs(1)));
-        assert!(!outbox.set_throttled(Duration::from_secs(1)));
-        assert!(outbox.is_throttled());
+        let in_flight = KafkaInFlight::new(None, None);
+        assert!(!in_flight.is_throttled());
+        assert!(in_flight.set_throttled(Duration::from_secs(1)));
+        assert!(!in_flight.set_throttled(Duration::from_secs(1)));
+        assert!(in_flight.is_throttled());
     }
 
     #[tokio::test]
     async fn a_trouble_is_shown_until_a_record_is_durable() {
-        let outbox = KafkaInFlight::new(Some(SinkError::misconfigured("read-only")), None);
-        outbox.set_health(Some(SinkError::unavailable("away")));
-        assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
-        outbox.set_health(None);
-        assert_eq!(outbox.health().unwrap_err().to_string(), "read-only");
-        assert!(!outbox.was_durable_within(Duration::MAX));
-        reserved(&outbox, &[1]);
-        outbox.report(DeliveryId(0), 1, Verdict::Durable);
-        assert!(outbox.health().is_ok());
-        assert!(outbox.was_durable_within(Duration::MAX) && !outbox.was_durable_within(Duration::ZERO));
+        let in_flight = KafkaInFlight::new(Some(SinkError::misconfigured("read-only")), None);
+        in_flight.set_health(Some(SinkError::unavailable("away")));
+        assert_eq!(in_flight.health().unwrap_err().to_string(), "read-only");
+        in_flight.set_health(None);
+        assert_eq!(in_flight.health().unwrap_err().to_string(), "read-only");
+        assert!(!in_flight.was_durable_within(Duration::MAX));
+        reserved(&in_flight, &[1]);
+        in_flight.report(DeliveryId(0), 1, Verdict::Durable);
+        assert!(in_flight.health().is_ok());
+        assert!(in_flight.was_durable_within(Duration::MAX) && !in_flight.was_durable_within(Duration::ZERO));
     }
 }

@@ -1,43 +1,45 @@
-//! How the sink adapts to the way to its brokers.
+//! Adapts the sink to the latency of its brokers.
 //!
-//! A request carries one partition. Of a client at most five are on their way to a broker (`max.in.flight` of
-//! an idempotent producer), and of a partition one: librdkafka sends the next only while fewer than five
-//! *records* are out. A window that goes out in two pieces therefore takes two round trips, for ever, since
-//! each piece is let in by the verdicts on the other. So where the brokers are far away records go in **waves**:
-//! what comes within a tenth of the round trip goes out together, the rest waits until it is back. And the
-//! partitions are shared among a few clients, each with requests of its own (`docs/results/sinks.md`).
+//! A request carries one partition. A client has at most five requests in flight to a broker (`max.in.flight`
+//! of an idempotent producer), and one to a partition: librdkafka sends the next only while fewer than five
+//! *records* are in flight. A window that is sent in two pieces therefore takes two round trips, for ever,
+//! because the verdicts on one piece let the next one in. So where the brokers are far away records go in
+//! **waves**: records that come within a tenth of the round trip are sent together, and the rest waits until
+//! they have come back. And a few clients share the partitions, each with requests of its own
+//! (`docs/results/sinks.md`).
 //!
-//! Near by, waiting longer only costs time, and ActiveMQ waits for its acknowledgement (D3); one client is enough.
+//! Where the brokers are near, a longer wait only costs time, because ActiveMQ waits for its acknowledgement
+//! (D3). One client is enough.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long records are gathered near by.
+/// How long a client collects records where the brokers are near.
 pub(super) const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// From here on brokers are far away, and below the half of it they are near again.
+/// Brokers with this round trip are far away. They are near again below half of it.
 const FAR: Duration = Duration::from_millis(20);
-/// Each has a few threads and connections of its own.
+/// The most clients: each has a few threads and connections of its own.
 const MOST_CLIENTS: u32 = 4;
 
-/// What is made of the distance.
+/// The settings of a connection that depend on the latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LatencyTuning {
-    /// How long records are gathered, where the user does not say.
+    /// How long a client collects records, if the user has not set it.
     pub(super) linger: Duration,
-    /// How many clients share the partitions.
+    /// The number of clients that share the partitions.
     pub(super) clients: u32,
     /// Whether records go in waves.
     is_far: bool,
 }
 
 impl LatencyTuning {
-    /// As long as nothing is known.
+    /// The settings while the round trip is not known.
     pub(super) const NEAR: Self = Self { linger: SHORTEST, clients: 1, is_far: false };
 
-    /// After an answer that took `round_trip`, for a topic with so many partitions. A little more or less than
-    /// before is no reason for a change, which costs new clients.
+    /// Returns the settings after an answer that took `round_trip`, for a topic with `partitions` partitions.
+    /// A small difference changes nothing, because a change requires new clients.
     pub(super) fn after(self, round_trip: Duration, partitions: NonZeroU32) -> Self {
         let linger = (round_trip / 10).clamp(SHORTEST, LONGEST);
         let is_far = round_trip >= FAR || (self.is_far && round_trip >= FAR / 2);
@@ -52,9 +54,9 @@ impl LatencyTuning {
         }
     }
 
-    /// How long the records of a wave are taken, if they go in waves: a little less than the client gathers them,
-    /// by the user's `linger` or else this one, so that none is left for a second request; but never so short that a
-    /// wave holds next to nothing.
+    /// Returns how long a wave accepts records, or `None` without waves. This is a little less than the
+    /// client collects them (the user's `linger`, or else this one), so that no record is left for a second
+    /// request. It has a minimum, so that a wave is never almost empty.
     pub(super) fn gathering(&self, linger: Option<Duration>) -> Option<Duration> {
         self.is_far.then(|| linger.unwrap_or(self.linger).max(SHORTEST) * 9 / 10)
     }
@@ -72,8 +74,8 @@ mod tests {
         LatencyTuning { linger: millis(linger), clients, is_far: true }
     }
 
-    fn after(distance: LatencyTuning, round_trip: u64, partitions: u32) -> LatencyTuning {
-        distance.after(millis(round_trip), NonZeroU32::new(partitions).unwrap())
+    fn after(tuning: LatencyTuning, round_trip: u64, partitions: u32) -> LatencyTuning {
+        tuning.after(millis(round_trip), NonZeroU32::new(partitions).unwrap())
     }
 
     #[test]

@@ -1,16 +1,20 @@
-//! A topic of Apache Kafka, by librdkafka: idempotent, all in-sync replicas, nothing ever given up.
+//! Writes events to a topic of Apache Kafka through librdkafka: idempotently, acknowledged by all in-sync
+//! replicas, and never given up.
 //!
-//! One client per opening, and a few where the brokers are far away (`distance.rs`). A client rides out an
-//! outage by itself and in order, so that no record is written twice; what it can't ride out (a fatal error,
-//! a record that is refused) ends the opening, but only after every report is in: what is durable is known by
-//! then, and the rest comes back in order. `gapless` sees to it that nothing behind a record that failed
-//! becomes durable before it is submitted again (I3).
+//! A connection of the sink has one client, or a few where the brokers are far away (`latency.rs`). A client
+//! survives an outage by itself and keeps the order, so no record is written twice. An error that the client
+//! can't survive (a fatal error, a refused record) ends the connection, but only after every delivery report
+//! has arrived. By then it is known which records are durable, and the worker submits the rest again in
+//! order. `enable.gapless.guarantee` ensures that no record behind a failed one becomes durable before the
+//! failed one is submitted again (I3).
 //!
-//! It is ready while the leaders of the topic's partitions answer (`look.rs`, `watch.rs`); why they do not is found
-//! out with a connection of the sink's own (`diagnosis.rs`). A refusal of a batch is none of each event (`doubt.rs`).
+//! The sink is ready while the leaders of the topic's partitions answer (`topic_lookup.rs`,
+//! `topic_monitor.rs`). If they do not answer, the sink finds the cause with a connection of its own
+//! (`diagnosis.rs`). A refusal of a batch is not a refusal of each event in it (`batch_refusal.rs`).
 //!
-//! The brokers refuse a batch as a whole when it is larger than the topic allows. The next opening then
-//! makes batches half as large; a record larger than a batch travels alone, so a refusal names it.
+//! The brokers refuse a whole batch when it is larger than the topic allows. The next connection then makes
+//! batches half as large. A record larger than a batch travels alone, so a refusal of it is about this
+//! record.
 
 mod acks;
 mod batch_refusal;
@@ -58,11 +62,11 @@ use self::topic_settings::TopicSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
-/// How long the end of the process waits for clients at most: as long as a question to brokers that do not answer,
-/// and as Kubernetes leaves after a drain.
+/// The longest that the end of the process waits for clients: as long as a request to brokers that do not
+/// answer, and as long as Kubernetes leaves after a drain.
 const LONGEST_END: Duration = Duration::from_secs(5);
 
-/// `kind = "kafka"`.
+/// The kind of sink that a table with `kind = "kafka"` names.
 pub struct KafkaKind;
 
 impl SinkKind for KafkaKind {
@@ -72,10 +76,10 @@ impl SinkKind for KafkaKind {
 
     fn check(
         config: KafkaConfig,
-        surroundings: &BuildContext,
-        findings: &mut Diagnostics,
+        context: &BuildContext,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
-        let settings = validate::check(&config, surroundings, findings)?;
+        let settings = validate::check(&config, context, diagnostics)?;
         Some(Arc::new(settings))
     }
 
@@ -101,34 +105,34 @@ impl SinkFactory for KafkaSettings {
     }
 }
 
-/// The Kafka sink.
+/// A sink that writes events to one topic of Kafka.
 pub struct KafkaSink {
     settings: Arc<KafkaSettings>,
     context: Arc<SinkContext>,
     names: Names,
-    memory: ReconnectState,
+    reconnect_state: ReconnectState,
     previous: Option<ClientsEnded>,
 }
 
 impl KafkaSink {
-    /// Touches nothing yet.
+    /// Makes the sink from checked settings; opens no connection and starts no thread.
     pub fn new(settings: KafkaSettings, context: SinkContext) -> Self {
-        let memory = ReconnectState::new(settings.client.batch_bytes());
+        let reconnect_state = ReconnectState::new(settings.client.batch_bytes());
         let context = Arc::new(context);
         let names = Names::new(&context, &settings.topic, &settings.user);
-        Self { settings: Arc::new(settings), context, names, memory, previous: None }
+        Self { settings: Arc::new(settings), context, names, reconnect_state, previous: None }
     }
 
-    fn outbox(&self) -> Arc<KafkaInFlight> {
+    fn in_flight(&self) -> Arc<KafkaInFlight> {
         let linger = self.settings.client.linger();
         Arc::new(KafkaInFlight::new(
-            self.memory.last_fatal_error(),
-            self.memory.latency_tuning().gathering(linger),
+            self.reconnect_state.last_fatal_error(),
+            self.reconnect_state.latency_tuning().gathering(linger),
         ))
     }
 
-    /// New clients, once those before are gone: there are never those of two openings.
-    async fn connect(&mut self, outbox: &Arc<KafkaInFlight>) -> Result<Opened, SinkError> {
+    /// Starts new clients after the previous ones have ended: clients of two connections never exist at once.
+    async fn connect(&mut self, in_flight: &Arc<KafkaInFlight>) -> Result<Opened, SinkError> {
         if let Some(previous) = &mut self.previous {
             previous.wait().await;
         }
@@ -137,30 +141,30 @@ impl KafkaSink {
             client_id: &self.context.connection_id,
             names: &self.names,
             settings: &self.settings,
-            memory: &self.memory,
-            outbox,
+            reconnect_state: &self.reconnect_state,
+            in_flight,
         };
         connection::open(parts, &mut self.previous).await
     }
 }
 
 impl KafkaSink {
-    /// Those of the topic, asked of the brokers unless they were asked a while ago. No answer is remembered as well:
-    /// there are clusters that never answer such a thing.
+    /// Returns the settings of the topic. Asks the brokers, unless they were asked a short time ago. Keeps
+    /// also the result that nobody answered, because some clusters never answer this request.
     async fn topic_settings(&self) -> TopicSettings {
-        if let Some(known) = self.memory.facts() {
+        if let Some(known) = self.reconnect_state.topic_settings() {
             return known;
         }
         let settings = TopicSettings::ask(&self.settings).await;
-        self.memory.learn_facts(settings.clone());
+        self.reconnect_state.learn_topic_settings(settings.clone());
         settings
     }
 
-    /// Warns of what is worth a change.
-    fn log_findings(&self, facts: &TopicSettings, topic: &Topic) {
+    /// Logs warnings about settings that should change.
+    fn log_warnings(&self, topic_settings: &TopicSettings, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
-        let warnings = facts.warnings(topic, &self.names, sent, self.context.max_body);
-        for warning in self.memory.news(&warnings) {
+        let warnings = topic_settings.warnings(topic, &self.names, sent, self.context.max_body);
+        for warning in self.reconnect_state.news(&warnings) {
             tracing::warn!(sink = self.context.sink, "{warning}");
         }
     }
@@ -173,43 +177,46 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        let mut outbox = self.outbox();
-        let mut opened = self.connect(&outbox).await?;
-        if self.memory.learn_latency(
+        let mut in_flight = self.in_flight();
+        let mut opened = self.connect(&in_flight).await?;
+        if self.reconnect_state.learn_latency(
             opened.topic.round_trip,
             opened.topic.partitions,
             self.settings.client.linger(),
         ) {
             drop(opened);
-            outbox = self.outbox();
-            opened = self.connect(&outbox).await?;
+            in_flight = self.in_flight();
+            opened = self.connect(&in_flight).await?;
         }
         let Opened { running, topic, ended } = opened;
-        self.log_findings(&self.topic_settings().await, &topic);
-        self.memory.opened();
+        self.log_warnings(&self.topic_settings().await, &topic);
+        self.reconnect_state.opened();
         let submit = KafkaProducer {
             running: Some(running),
-            outbox: Arc::clone(&outbox),
+            in_flight: Arc::clone(&in_flight),
             context: Arc::clone(&self.context),
             names: self.names.clone(),
             partitions: topic.partitions,
             record_bytes: self.settings.client.record_bytes(),
-            memory: self.memory.clone(),
+            reconnect_state: self.reconnect_state.clone(),
             ended,
         };
-        Ok((Box::new(submit), Box::new(KafkaAcks { outbox, memory: self.memory.clone() })))
+        Ok((
+            Box::new(submit),
+            Box::new(KafkaAcks { in_flight, reconnect_state: self.reconnect_state.clone() }),
+        ))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        let outbox = Arc::new(KafkaInFlight::new(None, None));
-        let opened = self.connect(&outbox).await?;
-        if let Some(trouble) = outbox.health_error() {
-            return Err(trouble);
+        let in_flight = Arc::new(KafkaInFlight::new(None, None));
+        let opened = self.connect(&in_flight).await?;
+        if let Some(error) = in_flight.health_error() {
+            return Err(error);
         }
-        let facts = self.topic_settings().await;
+        let topic_settings = self.topic_settings().await;
         let topic = opened.topic.clone();
         drop(opened);
-        Ok(check::lines(&self.settings, &self.names, &topic, &facts, self.context.max_body))
+        Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, self.context.max_body))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How texts for people name what they speak of.
+//! Holds the names that messages use.
 
 use std::sync::Arc;
 
@@ -7,10 +7,9 @@ use crate::sink::SinkContext;
 /// The topic, the user, and the full keys of the sink's options.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// The topic.
     pub(super) topic: String,
     context: Arc<SinkContext>,
-    /// Who logs in: a user name or client id.
+    /// The user name or client id of the login.
     pub(super) user: String,
 }
 
@@ -19,12 +18,12 @@ impl Names {
         Self { topic: topic.to_owned(), context: Arc::clone(context), user: user.to_owned() }
     }
 
-    /// The full key of an option: `sinks.kafka.tls.enabled`.
+    /// Returns the full key of an option, such as `sinks.kafka.tls.enabled`.
     pub(super) fn option(&self, key: &str) -> String {
         self.context.option(key)
     }
 
-    /// For tests.
+    /// Names of a sink in a test, for the topic `topic`.
     #[cfg(test)]
     pub(super) fn of(topic: &str) -> Self {
         let context = SinkContext { table: "sinks.kafka".to_owned(), ..SinkContext::default() };

@@ -1,5 +1,6 @@
-//! Whether the bridge may write to the topic, asked before anything is written. The crate has no safe name for the
-//! question, and a request of our own would have to log in as librdkafka does, by every mechanism.
+//! Asks whether the bridge may write to the topic, before it writes anything. The `rdkafka` crate has no safe
+//! function for this request. A request of our own would have to log in as librdkafka does, by every
+//! mechanism.
 
 use std::ffi::CString;
 use std::ptr::null_mut;
@@ -13,19 +14,20 @@ use rdkafka::producer::Producer;
 
 use super::context::Client;
 
-/// Not every cluster answers; the mock one of the unit tests does not.
+/// Not every cluster answers. The mock cluster of the unit tests does not.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(2) };
 
-/// Whether the login of this client may write to the topic; `None` where the brokers do not say. Blocks, for two
-/// seconds at most.
+/// Whether the login of this client may write to the topic; `None` if the brokers do not say. Blocks for at
+/// most two seconds.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
 pub(super) fn may_write(client: &Client, topic: &str) -> Option<bool> {
     let name = CString::new(topic).ok()?;
     let within = i32::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(i32::MAX);
     let handle = client.client().native_ptr();
-    // SAFETY: the handle lives as long as `client`, and any thread may ask. Everything that is made here is destroyed
-    // here, after its last use, and nothing is used before it was found not to be null. The request copies the names
-    // and the options. A queue may be destroyed while an answer is still to come: it is then dropped.
+    // SAFETY: the handle lives as long as `client`, and any thread may send requests. Everything that is made
+    // here is destroyed here, after its last use. Every pointer is checked for null before its use. The
+    // request copies the names and the options. A queue may be destroyed before its answer comes: the answer
+    // is then dropped.
     unsafe {
         let options = native::rd_kafka_AdminOptions_new(handle, DESCRIBE_TOPICS);
         let error = native::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
@@ -56,7 +58,8 @@ pub(super) fn may_write(client: &Client, topic: &str) -> Option<bool> {
 /// `answer` is an event that nobody has destroyed.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
 unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
-    // SAFETY: what these hand out belongs to the event and lives as long as it; none of them is used where it is null.
+    // SAFETY: the returned pointers belong to the event and live as long as it. None of them is used if it is
+    // null.
     unsafe {
         let result = native::rd_kafka_event_DescribeTopics_result(answer);
         if result.is_null() {
@@ -70,11 +73,11 @@ unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
         let topic = *topics;
         let mut count = 0;
         let operations = native::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
-        // None are told of a topic that could not be described.
+        // There are no operations for a topic that could not be described.
         if operations.is_null() || count == 0 {
             return None;
         }
-        // As numbers: brokers may know operations that this library does not.
+        // Compared as numbers, because brokers may know operations that this library does not.
         Some(slice::from_raw_parts(operations.cast::<u32>(), count).contains(&(WRITE as u32)))
     }
 }

@@ -1,4 +1,4 @@
-//! Takes events: hands them to librdkafka as records.
+//! Hands events to librdkafka as records.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,25 +20,28 @@ use crate::event::Event;
 use crate::sink::headers;
 use crate::sink::{Delivery, SinkContext, SinkError, Submit, Verdict};
 
-/// The bytes of a key: 32 hex digits.
+/// The length of a key in bytes: 32 hex digits.
 const KEY: usize = 32;
-/// How many headers a record has at most.
+/// The most headers of a record.
 const HEADERS: usize = 5;
 
 pub(super) struct KafkaProducer {
     pub(super) running: Option<Running>,
-    pub(super) outbox: Arc<KafkaInFlight>,
+    pub(super) in_flight: Arc<KafkaInFlight>,
     pub(super) context: Arc<SinkContext>,
     pub(super) names: Names,
     pub(super) partitions: NonZeroU32,
-    /// The largest record that the client takes.
+    /// The largest record that the client accepts, in bytes.
     pub(super) record_bytes: usize,
-    pub(super) memory: ReconnectState,
+    pub(super) reconnect_state: ReconnectState,
     pub(super) ended: ClientsEnded,
 }
 
 impl KafkaProducer {
-    /// Hands one delivery over; whether it was taken, or is refused for ever.
+    /// Hands one delivery to librdkafka. `Ok` means that it was accepted, or is rejected for good.
+    ///
+    /// # Errors
+    /// librdkafka did not accept it, and the connection ends.
     fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
         let event = &delivery.event;
         let key = event.key.hex();
@@ -46,7 +49,7 @@ impl KafkaProducer {
         let closed = || SinkError::unavailable("the client is closed");
         let client =
             self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
-        // Numbers of deliveries begin at 0 and fit a machine word of 64 bits.
+        // Delivery ids begin at 0 and fit in 64 bits.
         let record = BaseRecord::with_opaque_to(&self.names.topic, delivery.id.0 as usize)
             .partition(i32::try_from(partition).unwrap_or(i32::MAX))
             .key(key.as_slice())
@@ -56,15 +59,15 @@ impl KafkaProducer {
         if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
             let limit = format!("message.max.bytes, {},", self.record_bytes);
             let rejection = classify::too_large(size(delivery), &limit);
-            self.outbox.refuse(delivery.id, size(delivery), rejection);
+            self.in_flight.refuse(delivery.id, size(delivery), rejection);
             return Ok(());
         }
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        Err(self.outbox.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
+        Err(self.in_flight.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
     }
 }
 
-/// What librdkafka's report shows again: body and key.
+/// The size that librdkafka's report gives again: body and key, in bytes.
 fn size(delivery: &Delivery) -> usize {
     delivery.event.body().len() + KEY
 }
@@ -80,42 +83,46 @@ fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
 #[async_trait]
 impl Submit for KafkaProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
-        // In doubt the verdict on what is on its way decides what goes next.
-        let in_doubt = self.memory.has_refused_batch();
-        if in_doubt && self.outbox.is_busy() {
+        // After a refused batch the verdict on the records in flight decides which go next.
+        let has_refused_batch = self.reconnect_state.has_refused_batch();
+        if has_refused_batch && self.in_flight.is_busy() {
             return Ok(0);
         }
-        let room = match self.outbox.reserve(deliveries.iter().map(size)) {
+        let room = match self.in_flight.reserve(deliveries.iter().map(size)) {
             Ok(Room::For(room)) => room,
             Ok(Room::None) => return Ok(0),
-            Err(error) => return Err(self.memory.keep_fatal_error(error)),
+            Err(error) => return Err(self.reconnect_state.keep_fatal_error(error)),
         };
-        // A doubt that begins only now is about what is on its way: nothing is planned beside that.
-        let plan = in_doubt.then(|| self.memory.plan(&deliveries[..room], self.partitions)).flatten();
+        // If a batch is refused after the check above, something is in flight. A plan is valid only while
+        // nothing is in flight, so there is none then.
+        let plan = has_refused_batch
+            .then(|| self.reconnect_state.plan(&deliveries[..room], self.partitions))
+            .flatten();
         let (kept, count) = match plan {
             None => (0, room),
             Some(Plan::Send(count)) => (0, count.min(room)),
             Some(Plan::KeepBack(kept)) => (kept, kept + 1),
         };
-        self.outbox.give_back(deliveries[count..room].iter().map(size));
-        self.memory.keep_back(deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery))));
+        self.in_flight.give_back(deliveries[count..room].iter().map(size));
+        self.reconnect_state
+            .keep_back(deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery))));
         for (taken, delivery) in (kept..).zip(&deliveries[kept..count]) {
             let Err(error) = self.send(delivery) else { continue };
-            self.outbox.give_back(deliveries[taken..count].iter().map(size));
-            self.outbox.end(error.clone());
-            for (held, size) in self.memory.let_go() {
-                self.outbox.report(held, size, Verdict::Retry(error.clone()));
+            self.in_flight.give_back(deliveries[taken..count].iter().map(size));
+            self.in_flight.end(error.clone());
+            for (held, size) in self.reconnect_state.let_go() {
+                self.in_flight.report(held, size, Verdict::Retry(error.clone()));
             }
-            // With something in flight its reports come first, and then the end.
-            let is_answered = taken == 0 && !self.outbox.is_busy();
-            return if is_answered { Err(self.memory.keep_fatal_error(error)) } else { Ok(taken) };
+            // If something is in flight, its reports come first, and then the end.
+            let is_answered = taken == 0 && !self.in_flight.is_busy();
+            return if is_answered { Err(self.reconnect_state.keep_fatal_error(error)) } else { Ok(taken) };
         }
         Ok(count)
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {
         self.running = None;
-        // A client that is destroyed while the process ends would use what is gone.
+        // A client that is destroyed while the process ends would use memory that is gone.
         let over = tokio::time::timeout(ANSWER_WITHIN, self.ended.wait()).await;
         over.map_err(|_| SinkError::unavailable("the client does not end"))
     }

@@ -1,5 +1,5 @@
-//! `[sinks.kafka.properties]`: librdkafka's own properties, except those that would void a promise of the
-//! sink (D9).
+//! Defines `[sinks.kafka.properties]`: librdkafka's own properties, except those that would break a promise
+//! of the sink (D9).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::sink::factory::Diagnostics;
 
-/// Why a property is refused, and which ones. A name may end in `*`.
+/// Refused properties, each group with its reason. A name may begin or end with `*`.
 const REFUSED: [(&str, &[&str]); 12] = [
     (
         "an event counts as delivered only when all in-sync replicas have it",
@@ -67,7 +67,7 @@ const REFUSED: [(&str, &[&str]); 12] = [
 
 /// Properties that have an option of their own, and that option.
 const TYPED: [(&str, &[&str]); 12] = [
-    // Of two names librdkafka takes the one that is set last; this one nobody needs.
+    // librdkafka uses the one of two names that is set last. So the second name is refused.
     ("properties.linger.ms", &["queue.buffering.max.ms"]),
     ("brokers", &["bootstrap.servers", "metadata.broker.list"]),
     ("compression", &["compression.codec", "compression.type"]),
@@ -85,27 +85,29 @@ const TYPED: [(&str, &[&str]); 12] = [
     ),
 ];
 
-/// Whatever holds one of these would put a secret where it is shown.
+/// A name that contains one of these would put a secret where it is shown.
 const SECRETS: [&str; 5] = ["password", "secret", "passphrase", "key.pem", "oauthbearer.config"];
 
-/// The table as written: the name as it was given, and the value as text.
+/// The table as the user wrote it: each name, with its value as text.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
-    /// So many names and values.
+    /// Makes a table of these names and values, for tests and examples.
     pub fn new<const N: usize>(properties: [(&str, &str); N]) -> Self {
         Self(properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// Reports what is refused, unknown or out of range, and answers the rest under librdkafka's own names.
-    pub(super) fn check(&self, findings: &mut Diagnostics) -> BTreeMap<String, String> {
+    /// Adds a mistake for each property that is refused, unknown or out of range. Returns the others under
+    /// librdkafka's own names.
+    pub(super) fn check(&self, diagnostics: &mut Diagnostics) -> BTreeMap<String, String> {
         let mut good = BTreeMap::new();
         for (given, value) in &self.0 {
             let name = own_name(given);
             match refusal(&name).or_else(|| invalid(&name, value)) {
-                Some(message) => findings.refuse(format!("properties.{given}"), message),
-                // The form with underscores sorts last and wins: only the environment needs it.
+                Some(message) => diagnostics.refuse(format!("properties.{given}"), message),
+                // The form with underscores sorts last and replaces the other one: only the environment needs
+                // it.
                 None => drop(good.insert(name, value.clone())),
             }
         }
@@ -113,7 +115,8 @@ impl Properties {
     }
 }
 
-/// `LINGER_MS` in the environment is `linger.ms`; `log_level` and the like have no form with dots.
+/// Returns librdkafka's name: `LINGER_MS` in the environment is `linger.ms`. `log_level` and the like have no
+/// form with dots.
 fn own_name(given: &str) -> String {
     let known = REFUSED.iter().chain(&TYPED).flat_map(|(_, names)| *names);
     match known.filter(|name| name.contains('_')).any(|name| matches(name, given)) {
@@ -144,7 +147,7 @@ fn refusal(name: &str) -> Option<String> {
     typed.or_else(refused).or_else(secret)
 }
 
-/// What librdkafka says against it. Touches no network.
+/// Returns librdkafka's objection to a value. Touches no network.
 fn invalid(name: &str, value: &str) -> Option<String> {
     match ClientConfig::new().set(name, value).create_native_config() {
         Ok(_) => None,
@@ -160,7 +163,7 @@ impl fmt::Debug for Properties {
 }
 
 impl Properties {
-    /// Names and values, with what looks like a secret masked: it is refused, but may be shown before.
+    /// Names and values, with possible secrets masked: they are refused, but may be shown before that.
     fn shown(&self) -> impl Iterator<Item = (&String, &str)> {
         self.0.iter().map(|(name, value)| {
             let is_secret = SECRETS.iter().any(|part| name.replace('_', ".").contains(part));
@@ -181,7 +184,7 @@ impl JsonSchema for Properties {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // TOML reads an unquoted `linger.ms` as a table in a table.
+        // TOML parses an unquoted `linger.ms` as a table in a table.
         json_schema!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "object"]}})
     }
 }
@@ -206,7 +209,7 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
         while let Some(name) = map.next_key::<String>()? {
             match map.next_value::<PropertyNode>()? {
                 PropertyNode::Text(text) => drop(properties.insert(name, text)),
-                // TOML reads an unquoted `linger.ms` as a table in a table.
+                // TOML parses an unquoted `linger.ms` as a table in a table.
                 PropertyNode::Table(inner) => {
                     properties
                         .extend(inner.0.into_iter().map(|(rest, text)| (format!("{name}.{rest}"), text)));
@@ -217,7 +220,7 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
     }
 }
 
-/// A value, or the rest of a name with dots.
+/// A value, or a table with the rest of a dotted name.
 enum PropertyNode {
     Text(String),
     Table(Properties),
@@ -268,9 +271,9 @@ mod tests {
     use super::*;
 
     fn problem(name: &str, value: &str) -> Option<String> {
-        let mut findings = Diagnostics::default();
-        let good = Properties::new([(name, value)]).check(&mut findings);
-        let problem = findings.problems().first().map(|found| format!("{} {}", found.key, found.message));
+        let mut diagnostics = Diagnostics::default();
+        let good = Properties::new([(name, value)]).check(&mut diagnostics);
+        let problem = diagnostics.problems().first().map(|found| format!("{} {}", found.key, found.message));
         assert_eq!(problem.is_none(), !good.is_empty());
         problem
     }
@@ -322,9 +325,9 @@ mod tests {
         let json = r#"{"linger.ms": 7, "batch": {"size": 1000, "num": {"messages": "3"}},
             "socket.keepalive.enable": false, "linger_ms": "9"}"#;
         let properties: Properties = serde_json::from_str(json).unwrap();
-        let mut findings = Diagnostics::default();
-        let good = properties.check(&mut findings);
-        assert_eq!(findings.problems(), []);
+        let mut diagnostics = Diagnostics::default();
+        let good = properties.check(&mut diagnostics);
+        assert_eq!(diagnostics.problems(), []);
         let expected = [
             ("batch.num.messages", "3"),
             ("batch.size", "1000"),

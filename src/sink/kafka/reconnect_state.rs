@@ -1,4 +1,4 @@
-//! What outlives an opening.
+//! Keeps what the sink learns across its connections.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,52 +9,52 @@ use super::latency::LatencyTuning;
 use super::topic_settings::TopicSettings;
 use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind};
 
-/// Shared by a sink and its openings. Cheap to clone.
+/// Shared by a sink and its connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ReconnectState(Arc<Mutex<Remembered>>);
 
 struct Remembered {
     batch_bytes: usize,
-    distance: LatencyTuning,
-    carried: Option<SinkError>,
-    /// Since a batch was refused, until it is clear why.
-    doubt: Option<BatchRefusals>,
+    tuning: LatencyTuning,
+    last_fatal_error: Option<SinkError>,
+    /// Set after a batch was refused, until the cause is clear.
+    batch_refusals: Option<BatchRefusals>,
     warned: Warned,
-    /// The topic's settings, and when they were asked for.
-    facts: Option<(TopicSettings, Instant)>,
+    /// The topic's settings, and when they were read.
+    topic_settings: Option<(TopicSettings, Instant)>,
 }
 
-/// What was said of the topic's settings last, and when.
+/// The last warnings about the topic's settings, and when they were logged.
 type Warned = Option<(Vec<String>, Instant)>;
 
-/// The same warnings are logged again after so long, and the settings of the topic are asked for again.
+/// After this time the same warnings are logged again, and the settings of the topic are read again.
 const AGAIN: Duration = Duration::from_secs(600);
 
 impl ReconnectState {
-    /// Batches begin with `batch_bytes` at most.
+    /// Starts with batches of at most `batch_bytes`.
     pub(super) fn new(batch_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Remembered {
             batch_bytes,
-            distance: LatencyTuning::NEAR,
-            carried: None,
-            doubt: None,
+            tuning: LatencyTuning::NEAR,
+            last_fatal_error: None,
+            batch_refusals: None,
             warned: None,
-            facts: None,
+            topic_settings: None,
         })))
     }
 
-    /// The largest batch that the topic may accept.
+    /// The largest batch that the topic may accept, in bytes.
     pub(super) fn batch_bytes(&self) -> usize {
         self.lock().batch_bytes
     }
 
-    /// How far away the brokers are, as far as it is known.
+    /// The settings for the latency of the brokers, as far as it is known.
     pub(super) fn latency_tuning(&self) -> LatencyTuning {
-        self.lock().distance
+        self.lock().tuning
     }
 
-    /// The brokers have answered for `topic`. Whether its opening should have been another one; how long records
-    /// are gathered is the sink's choice only without a `linger` of the user's.
+    /// Records the round trip to the brokers. Returns whether the connection must be replaced by one with
+    /// other settings. If the user has set `linger`, the sink does not choose how long records are collected.
     pub(super) fn learn_latency(
         &self,
         round_trip: Duration,
@@ -62,96 +62,100 @@ impl ReconnectState {
         linger: Option<Duration>,
     ) -> bool {
         let mut remembered = self.lock();
-        let mut distance = remembered.distance.after(round_trip, partitions);
+        let mut tuning = remembered.tuning.after(round_trip, partitions);
         if linger.is_some() {
-            distance.linger = remembered.distance.linger;
+            tuning.linger = remembered.tuning.linger;
         }
-        let changes = distance != remembered.distance;
+        let changes = tuning != remembered.tuning;
         if changes {
-            let (away, clients) = (round_trip.as_millis(), distance.clients);
-            let gathered = linger.unwrap_or(distance.linger).as_millis();
+            let (away, clients) = (round_trip.as_millis(), tuning.clients);
+            let gathered = linger.unwrap_or(tuning.linger).as_millis();
             tracing::info!(
                 "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
             );
-            remembered.distance = distance;
+            remembered.tuning = tuning;
         }
         changes
     }
 
-    /// A batch of a client with `batch_bytes` was too large: the next one tries half of it. A record larger
-    /// than that travels alone, so that halving ends at the record that is too large, if there is one.
+    /// Records that a batch of a client with `batch_bytes` was too large. Returns the next limit, which is
+    /// half of it. A record larger than that travels alone, so halving ends at the record that is too large,
+    /// if there is one.
     pub(super) fn shrink_batches(&self, batch_bytes: usize) -> usize {
         let mut remembered = self.lock();
         remembered.batch_bytes = remembered.batch_bytes.min((batch_bytes / 2).max(1));
         remembered.batch_bytes
     }
 
-    /// Why the last opening ended, where an operator must act and a new opening alone can't know.
+    /// Why the last connection ended, if an operator must act. A new connection alone can't know this.
     pub(super) fn last_fatal_error(&self) -> Option<SinkError> {
-        self.lock().carried.clone()
+        self.lock().last_fatal_error.clone()
     }
 
-    /// An opening ended because of `error`.
+    /// Records that a connection ended because of `error`, and returns `error`.
     pub(super) fn keep_fatal_error(&self, error: SinkError) -> SinkError {
         let needs_operator = error.kind == SinkErrorKind::Misconfigured;
-        self.lock().carried = needs_operator.then(|| error.clone());
+        self.lock().last_fatal_error = needs_operator.then(|| error.clone());
         error
     }
 
-    /// A new client begins.
+    /// Records that a new client starts.
     pub(super) fn opened(&self) {
-        if let Some(doubt) = &mut self.lock().doubt {
-            doubt.opened();
+        if let Some(refusals) = &mut self.lock().batch_refusals {
+            refusals.opened();
         }
     }
 
-    /// What goes next of `deliveries`, while there is a doubt. Call it only while nothing is on its way.
+    /// Returns which of `deliveries` go next, if a batch was refused. Call it only while nothing is in
+    /// flight.
     pub(super) fn plan(&self, deliveries: &[Delivery], partitions: NonZeroU32) -> Option<Plan> {
-        self.lock().doubt.as_mut().map(|doubt| doubt.plan(deliveries, partitions))
+        self.lock().batch_refusals.as_mut().map(|refusals| refusals.plan(deliveries, partitions))
     }
 
-    /// Whether there is a doubt.
+    /// Whether a batch was refused and the cause is not clear yet.
     pub(super) fn has_refused_batch(&self) -> bool {
-        self.lock().doubt.is_some()
+        self.lock().batch_refusals.is_some()
     }
 
-    /// See [`Doubt::keep_back`].
+    /// Calls [`BatchRefusals::keep_back`].
     pub(super) fn keep_back(&self, deliveries: impl Iterator<Item = (DeliveryId, usize)>) {
-        if let Some(doubt) = &mut self.lock().doubt {
-            doubt.keep_back(deliveries);
+        if let Some(refusals) = &mut self.lock().batch_refusals {
+            refusals.keep_back(deliveries);
         }
     }
 
-    /// See [`Doubt::let_go`].
+    /// Calls [`BatchRefusals::let_go`].
     pub(super) fn let_go(&self) -> Vec<(DeliveryId, usize)> {
-        self.lock().doubt.as_mut().map(BatchRefusals::let_go).unwrap_or_default()
+        self.lock().batch_refusals.as_mut().map(BatchRefusals::let_go).unwrap_or_default()
     }
 
-    /// A record was accepted.
+    /// Records that the topic accepted a record.
     pub(super) fn accepted(&self) {
         let mut remembered = self.lock();
-        if remembered.doubt.as_mut().is_some_and(BatchRefusals::accepted) {
-            remembered.doubt = None;
+        if remembered.batch_refusals.as_mut().is_some_and(BatchRefusals::accepted) {
+            remembered.batch_refusals = None;
         }
     }
 
-    /// The topic refused a record.
+    /// Records that the topic refused a record.
     pub(super) fn refused(&self) -> RefusalScope {
-        self.lock().doubt.get_or_insert_with(BatchRefusals::new).refused()
+        self.lock().batch_refusals.get_or_insert_with(BatchRefusals::new).refused()
     }
 
-    /// The topic's settings, unless they were asked for long ago.
-    pub(super) fn facts(&self) -> Option<TopicSettings> {
-        let fresh = |(facts, at): &(TopicSettings, Instant)| (at.elapsed() < AGAIN).then(|| facts.clone());
-        self.lock().facts.as_ref().and_then(fresh)
+    /// The topic's settings, unless they were read too long ago.
+    pub(super) fn topic_settings(&self) -> Option<TopicSettings> {
+        let fresh = |(topic_settings, at): &(TopicSettings, Instant)| {
+            (at.elapsed() < AGAIN).then(|| topic_settings.clone())
+        };
+        self.lock().topic_settings.as_ref().and_then(fresh)
     }
 
-    /// The topic's settings as they were found just now.
-    pub(super) fn learn_facts(&self, facts: TopicSettings) {
-        self.lock().facts = Some((facts, Instant::now()));
+    /// Keeps the topic's settings, which were read just now.
+    pub(super) fn learn_topic_settings(&self, topic_settings: TopicSettings) {
+        self.lock().topic_settings = Some((topic_settings, Instant::now()));
     }
 
-    /// Those of `warnings` that are to be logged: all, unless they were a while ago.
+    /// Returns the warnings to log: all, unless the same ones were logged a short time ago.
     pub(super) fn news(&self, warnings: &[String]) -> Vec<String> {
         let mut remembered = self.lock();
         let known = |(told, at): &(Vec<String>, Instant)| told == warnings && at.elapsed() < AGAIN;

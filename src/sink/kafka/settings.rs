@@ -1,4 +1,4 @@
-//! Defines the settings of a Kafka sink, once they are checked.
+//! Defines the checked settings of a Kafka sink.
 
 use std::num::NonZeroU32;
 
@@ -8,22 +8,20 @@ use super::config::{KafkaTlsConfig, Mechanism};
 /// The checked settings of one Kafka sink.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
-    /// The topic.
     pub(super) topic: String,
-    /// `event.partitions`: the topic must have so many.
+    /// `event.partitions`: the topic must have this number.
     pub(super) partitions: Option<NonZeroU32>,
-    /// What librdkafka is told.
+    /// The properties of librdkafka.
     pub(super) client: ClientSettings,
-    /// How the bridge logs in.
     pub(super) mechanism: Mechanism,
-    /// As whom.
+    /// The user name or client id of the login.
     pub(super) user: String,
-    /// Encryption.
     pub(super) tls: KafkaTlsConfig,
 }
 
 impl KafkaSettings {
-    /// For people, and to tell two sinks with the same destination: whatever the order of the brokers.
+    /// Names the destination for people, and to recognise two sinks with the same destination. The order of
+    /// the brokers does not matter.
     pub(super) fn place(&self) -> String {
         let mut brokers: Vec<&str> = self.client.brokers().split(',').collect();
         brokers.sort_unstable();

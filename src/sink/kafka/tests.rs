@@ -1,4 +1,4 @@
-//! The sink on librdkafka's own mock of a cluster; `tests/it` has the same on real brokers, and more.
+//! Tests the sink on librdkafka's own mock of a cluster. `tests/it` tests the same and more on real brokers.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -39,8 +39,8 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         ..KafkaConfig::default()
     };
     let partitions = partitions.and_then(NonZeroU32::new);
-    let mut findings = Diagnostics::default();
-    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut findings);
+    let mut diagnostics = Diagnostics::default();
+    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),
@@ -51,14 +51,14 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         table: "sinks.kafka".to_owned(),
         max_body: 1 << 20,
     };
-    KafkaSink::new(settings.unwrap_or_else(|| panic!("{:?}", findings.problems())), context)
+    KafkaSink::new(settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())), context)
 }
 
 fn sink(cluster: &Cluster) -> KafkaSink {
     sink_with(cluster, None, Properties::default())
 }
 
-/// An event with a body of `bytes` at least; every tenth number has the same key.
+/// Makes an event with a body of at least `bytes`; every tenth number has the same key.
 fn event(n: u64, bytes: usize) -> Event {
     let body = format!("{{\"md5\":\"{:032x}\",\"n\":{n},\"x\":\"{}\"}}", n % 10, "x".repeat(bytes));
     let message = Message {
@@ -81,35 +81,36 @@ fn number_of(body: &[u8]) -> u64 {
     serde_json::from_slice::<serde_json::Value>(body).unwrap()["n"].as_u64().unwrap()
 }
 
-type OpenedHalves = (Box<dyn Submit>, Box<dyn Verdicts>);
+type TestConnection = (Box<dyn Submit>, Box<dyn Verdicts>);
 
-/// Hands events over as a lane does: in order, again after a retry, and to a new opening after a broken one.
+/// Submits events as a sink worker does: in order, again after a retry, and to a new connection after a
+/// broken one.
 struct TestWorker {
     sink: KafkaSink,
-    halves: Option<OpenedHalves>,
+    connection: Option<TestConnection>,
     next: u64,
     flying: std::collections::BTreeMap<u64, Event>,
     line: std::collections::VecDeque<Event>,
     rejected: Vec<(u64, &'static str)>,
     errors: Vec<SinkError>,
-    openings: usize,
+    connections: usize,
 }
 
 impl TestWorker {
     fn new(sink: KafkaSink) -> Self {
         Self {
             sink,
-            halves: None,
+            connection: None,
             next: 0,
             flying: Default::default(),
             line: Default::default(),
             rejected: Vec::new(),
             errors: Vec::new(),
-            openings: 0,
+            connections: 0,
         }
     }
 
-    /// Until every event is durable or rejected.
+    /// Runs until every event is durable or rejected.
     async fn settle(&mut self, events: impl IntoIterator<Item = Event>) {
         self.line.extend(events);
         let all = async {
@@ -121,10 +122,10 @@ impl TestWorker {
     }
 
     async fn step(&mut self) {
-        let Some((submit, verdicts)) = &mut self.halves else {
-            self.openings += 1;
+        let Some((submit, verdicts)) = &mut self.connection else {
+            self.connections += 1;
             match self.sink.open().await {
-                Ok(halves) => self.halves = Some(halves),
+                Ok(connection) => self.connection = Some(connection),
                 Err(error) => self.errors.push(error),
             }
             return;
@@ -136,7 +137,7 @@ impl TestWorker {
             self.flying.extend((self.next..).zip(self.line.drain(..taken)));
             self.next += taken as u64;
         });
-        // After a retry nothing more is handed over until all that is in flight has its verdict.
+        // After a retry nothing more is submitted until everything in flight has its verdict.
         while outcome.is_ok() && !self.flying.is_empty() {
             match verdicts.next().await {
                 Ok(verdicts) => {
@@ -160,18 +161,18 @@ impl TestWorker {
         if let Err(error) = outcome {
             assert!(self.flying.is_empty(), "broken with reports missing");
             self.errors.push(error);
-            self.halves = None;
+            self.connection = None;
         }
         failed.sort_by_key(|(id, _)| *id);
         failed.into_iter().rev().for_each(|(_, event)| self.line.push_front(event));
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        self.halves.as_ref().expect("open").1.health()
+        self.connection.as_ref().expect("open").1.health()
     }
 }
 
-/// Reads `count` records, and then makes sure that there are no more.
+/// Reads `count` records, and checks that there are no more.
 fn read(cluster: &Cluster, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
@@ -203,7 +204,7 @@ fn numbers(records: &[OwnedMessage]) -> Vec<u64> {
     records.iter().map(|record| number_of(record.payload().unwrap())).collect()
 }
 
-/// That `expected` are there, once each, and in the order of their numbers for each key.
+/// Asserts that `expected` are there, once each, and in the order of their numbers for each key.
 fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
     let expected: Vec<_> = expected.into_iter().collect();
     let mut found = numbers(&read(cluster, expected.len()));
@@ -218,8 +219,8 @@ fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
 #[tokio::test]
 async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
-    lane.settle((0..500).map(|n| event(n, 0))).await;
+    let mut worker = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
+    worker.settle((0..500).map(|n| event(n, 0))).await;
     assert_exactly(&cluster, 0..500);
     for record in read(&cluster, 500) {
         let event = event(number_of(record.payload().unwrap()), 0);
@@ -234,17 +235,17 @@ async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() 
         assert_eq!(header(3), ("atdata-redelivered", b"false".as_ref()));
         assert_eq!(header(4), ("atdata-connection-id", b"b1".as_ref()));
     }
-    let (mut submit, _) = lane.halves.take().unwrap();
+    let (mut submit, _) = worker.connection.take().unwrap();
     tokio::time::timeout(SOON, submit.close()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn an_outage_is_ridden_out_visibly_and_doubles_nothing() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
-    lane.settle((0..10).map(|n| event(n, 0))).await;
+    let mut worker = TestWorker::new(sink(&cluster));
+    worker.settle((0..10).map(|n| event(n, 0))).await;
     cluster.broker_down(-1).unwrap();
-    let (submit, verdicts) = lane.halves.as_mut().unwrap();
+    let (submit, verdicts) = worker.connection.as_mut().unwrap();
     let deliveries: Vec<_> = (10..20).map(|n| delivery(n, event(n, 0))).collect();
     assert_eq!(submit.submit(&deliveries).unwrap(), 10);
     let deadline = Instant::now() + SOON;
@@ -313,68 +314,69 @@ async fn a_topic_that_is_missing_holds_and_is_not_made() {
 #[tokio::test]
 async fn what_is_not_allowed_holds_until_it_is_and_keeps_order() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
-    lane.settle((0..100).map(|n| event(n, 0))).await;
+    let mut worker = TestWorker::new(sink(&cluster));
+    worker.settle((0..100).map(|n| event(n, 0))).await;
     let denied = [Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3];
     cluster.request_errors(Api::Produce, &denied);
-    lane.settle((100..400).map(|n| event(n, 0))).await;
-    let error = lane.errors.iter().find(|error| error.to_string().contains("not allowed to write")).unwrap();
+    worker.settle((100..400).map(|n| event(n, 0))).await;
+    let error =
+        worker.errors.iter().find(|error| error.to_string().contains("not allowed to write")).unwrap();
     assert_eq!(error.kind, SinkErrorKind::Misconfigured);
-    assert!(lane.openings > 1);
-    lane.health().unwrap();
+    assert!(worker.connections > 1);
+    worker.health().unwrap();
     assert_exactly(&cluster, 0..400);
 }
 
 #[tokio::test]
 async fn a_trouble_that_ended_an_opening_is_shown_until_a_record_is_durable() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
-    lane.line.push_back(event(1, 0));
-    while lane.openings < 2 || lane.halves.is_none() {
-        lane.step().await;
+    worker.line.push_back(event(1, 0));
+    while worker.connections < 2 || worker.connection.is_none() {
+        worker.step().await;
     }
-    assert_eq!(lane.health().unwrap_err().kind, SinkErrorKind::Misconfigured);
-    lane.settle([]).await;
-    lane.health().unwrap();
+    assert_eq!(worker.health().unwrap_err().kind, SinkErrorKind::Misconfigured);
+    worker.settle([]).await;
+    worker.health().unwrap();
 }
 
 #[tokio::test]
 async fn a_record_above_the_local_limit_is_rejected_and_its_neighbours_go_on() {
     let cluster = cluster();
-    let mut lane =
+    let mut worker =
         TestWorker::new(sink_with(&cluster, None, Properties::new([("message.max.bytes", "2000")])));
-    lane.settle((0..100).map(|n| event(n, if n == 50 { 3000 } else { 0 }))).await;
-    assert_eq!(lane.rejected, [(50, "too_large")]);
-    assert_eq!(lane.openings, 1);
+    worker.settle((0..100).map(|n| event(n, if n == 50 { 3000 } else { 0 }))).await;
+    assert_eq!(worker.rejected, [(50, "too_large")]);
+    assert_eq!(worker.connections, 1);
     assert_exactly(&cluster, (0..100).filter(|n| *n != 50));
 }
 
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    lane.settle((0..500).map(|n| event(n, 0))).await;
-    assert_eq!(lane.rejected, []);
-    assert_eq!(lane.sink.memory.batch_bytes(), 500_000);
+    worker.settle((0..500).map(|n| event(n, 0))).await;
+    assert_eq!(worker.rejected, []);
+    assert_eq!(worker.sink.reconnect_state.batch_bytes(), 500_000);
     assert_exactly(&cluster, 0..500);
 }
 
 #[tokio::test]
 async fn a_record_that_is_alone_and_too_large_is_rejected() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.size", "1000")])));
+    let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.size", "1000")])));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    lane.settle([event(7, 1000), event(17, 0), event(27, 0)]).await;
-    assert_eq!(lane.rejected, [(7, "too_large")]);
+    worker.settle([event(7, 1000), event(17, 0), event(27, 0)]).await;
+    assert_eq!(worker.rejected, [(7, "too_large")]);
     assert_exactly(&cluster, [17, 27]);
 }
 
 #[tokio::test]
 async fn errors_that_pass_are_not_even_seen() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     let passing = [
         Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -382,15 +384,16 @@ async fn errors_that_pass_are_not_even_seen() {
         Code::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
     ];
     cluster.request_errors(Api::Produce, &passing);
-    lane.settle((0..300).map(|n| event(n, 0))).await;
-    assert!(lane.errors.is_empty(), "{:?}", lane.errors);
+    worker.settle((0..300).map(|n| event(n, 0))).await;
+    assert!(worker.errors.is_empty(), "{:?}", worker.errors);
     assert_exactly(&cluster, 0..300);
 }
 
 #[tokio::test]
 async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.num.messages", "7")])));
+    let mut worker =
+        TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.num.messages", "7")])));
     let refused = [
         Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
         Code::RD_KAFKA_RESP_ERR_UNKNOWN,
@@ -400,43 +403,43 @@ async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
     for (round, error) in (0..).zip(refused) {
         let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
         cluster.request_errors(Api::Produce, &[good, good, good, error]);
-        lane.settle((round * 300..(round + 1) * 300).map(|n| event(n, 0))).await;
+        worker.settle((round * 300..(round + 1) * 300).map(|n| event(n, 0))).await;
     }
-    assert!(lane.openings > 2);
-    assert_eq!(lane.rejected, []);
+    assert!(worker.connections > 2);
+    assert_eq!(worker.rejected, []);
     assert_exactly(&cluster, 0..1200);
 }
 
 #[tokio::test]
 async fn a_refusal_of_a_batch_rejects_nothing() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
     cluster.request_errors(Api::Produce, &[good, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
-    lane.settle((0..2000).map(|n| event(n, 0))).await;
-    assert_eq!(lane.rejected, []);
-    assert!(lane.openings > 1);
+    worker.settle((0..2000).map(|n| event(n, 0))).await;
+    assert_eq!(worker.rejected, []);
+    assert!(worker.connections > 1);
     assert_exactly(&cluster, 0..2000);
-    assert!(!lane.sink.memory.has_refused_batch(), "all have been accepted since");
+    assert!(!worker.sink.reconnect_state.has_refused_batch(), "all have been accepted since");
 }
 
 #[tokio::test]
 async fn an_event_is_rejected_that_alone_is_refused_again_while_others_are_accepted() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
-    lane.sink.memory.refused();
+    let mut worker = TestWorker::new(sink(&cluster));
+    worker.sink.reconnect_state.refused();
     let (good, refused) = (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD);
     cluster.request_errors(Api::Produce, &[refused, good, refused]);
     let (first, other) = in_one_partition();
-    // The second has the key of the first.
-    lane.settle([first, first + 10, other, other + 10].map(|n| event(n, 0))).await;
-    assert_eq!(lane.rejected, [(first, "invalid_record")]);
+    // The second event has the key of the first.
+    worker.settle([first, first + 10, other, other + 10].map(|n| event(n, 0))).await;
+    assert_eq!(worker.rejected, [(first, "invalid_record")]);
     let mut delivered = [first + 10, other, other + 10];
     delivered.sort_unstable();
     assert_exactly(&cluster, delivered);
 }
 
-/// Two of the ten keys: there are fewer partitions.
+/// Returns two of the ten keys with the same partition; there are fewer partitions than keys.
 fn in_one_partition() -> (u64, u64) {
     let partition = |n: u64| event(n, 0).key.partition(NonZeroU32::new(PARTITIONS).unwrap());
     let pairs = (0..10).flat_map(|first| (first + 1..10).map(move |other| (first, other)));
@@ -446,27 +449,31 @@ fn in_one_partition() -> (u64, u64) {
 #[tokio::test]
 async fn what_hits_every_event_holds_and_rejects_none() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD; 12]);
-    lane.settle((0..50).map(|n| event(n, 0))).await;
-    assert_eq!(lane.rejected, []);
-    assert!(lane.errors.iter().any(|error| error.kind == SinkErrorKind::Misconfigured), "{:?}", lane.errors);
+    worker.settle((0..50).map(|n| event(n, 0))).await;
+    assert_eq!(worker.rejected, []);
+    assert!(
+        worker.errors.iter().any(|error| error.kind == SinkErrorKind::Misconfigured),
+        "{:?}",
+        worker.errors
+    );
     assert_exactly(&cluster, 0..50);
 }
 
 #[tokio::test]
 async fn timestamps_that_are_refused_hold_and_reject_none() {
     let cluster = cluster();
-    let mut lane = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 4]);
-    lane.settle((0..50).map(|n| event(n, 0))).await;
-    assert_eq!(lane.rejected, []);
-    let error = lane.errors.iter().find(|error| error.to_string().contains("look at the clocks")).unwrap();
+    worker.settle((0..50).map(|n| event(n, 0))).await;
+    assert_eq!(worker.rejected, []);
+    let error = worker.errors.iter().find(|error| error.to_string().contains("look at the clocks")).unwrap();
     assert_eq!(error.kind, SinkErrorKind::Misconfigured);
     assert_exactly(&cluster, 0..50);
 }
 
-/// A broker that leads partitions and does not answer, while another one says where they are.
+/// One broker leads the partitions and does not answer, while another one names it as leader.
 #[tokio::test]
 async fn it_is_not_ready_before_the_leaders_of_all_partitions_are_reached() {
     let cluster = MockCluster::new(2).unwrap();
@@ -479,7 +486,7 @@ async fn it_is_not_ready_before_the_leaders_of_all_partitions_are_reached() {
     cluster.broker_down(2).unwrap();
     let error = tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
-    // The mock cluster names no broker that is down, and so no leader.
+    // The mock cluster does not name a broker that is down, so there is no leader.
     assert!(error.to_string().contains("partition 0 of the topic events has no leader"), "{error}");
     let (_submit, verdicts) = tokio::time::timeout(SOON, sink.open()).await.unwrap().unwrap();
     verdicts.health().unwrap_err();

@@ -1,4 +1,4 @@
-//! Whether the brokers throttle a client: librdkafka tells so in its statistics only.
+//! Finds out whether the brokers throttle a client. librdkafka reports that only in its statistics.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,14 +18,14 @@ struct BrokerStatistics {
     throttle: Option<Throttle>,
 }
 
-/// In milliseconds, of the answers since the last statistics.
+/// The delays in milliseconds, of the answers since the last statistics.
 #[derive(Deserialize)]
 struct Throttle {
     #[serde(default)]
     max: i64,
 }
 
-/// By how much the brokers have delayed this client at most, if they have.
+/// Returns the longest delay of this client by the brokers, if they have delayed it.
 pub(super) fn delay(statistics: &[u8]) -> Option<Duration> {
     let statistics: Statistics = serde_json::from_slice(statistics).ok()?;
     let delays = statistics.brokers.into_values().filter_map(|broker| broker.throttle);
@@ -33,7 +33,7 @@ pub(super) fn delay(statistics: &[u8]) -> Option<Duration> {
     u64::try_from(longest).ok().filter(|delay| *delay > 0).map(Duration::from_millis)
 }
 
-/// What is said of it.
+/// Returns the message about throttling.
 pub(super) fn text(names: &Names) -> String {
     let who = if names.user.is_empty() { "its user or client id" } else { names.user.as_str() };
     format!(

@@ -3,18 +3,17 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// What a look found.
+/// The description of a topic that a lookup returns.
 #[derive(Clone, Debug)]
 pub(super) struct Topic {
-    /// How many partitions it has.
     pub(super) partitions: NonZeroU32,
-    /// The smallest number of replicas of a partition.
+    /// The smallest number of replicas of any partition.
     pub(super) replicas: usize,
-    /// How many brokers the cluster has.
+    /// The number of brokers in the cluster.
     pub(super) brokers: usize,
     /// How long the answer took.
     pub(super) round_trip: Duration,
-    /// Who leads partitions, each once.
+    /// The brokers that lead partitions, each once.
     pub(super) leaders: Vec<Leader>,
     /// A partition without a leader, if there is one.
     pub(super) leaderless: Option<i32>,
@@ -23,10 +22,10 @@ pub(super) struct Topic {
 /// A broker that leads partitions of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
-    /// Its number.
+    /// The broker's id.
     pub(super) id: i32,
-    /// The address that it advertises.
+    /// The address that the broker advertises.
     pub(super) address: String,
-    /// One of its partitions.
+    /// One of the partitions that the broker leads.
     pub(super) partition: i32,
 }

@@ -1,5 +1,6 @@
-//! Looks at the topic: whether it is there, and whether the leaders of its partitions are reached. A record goes to
-//! the leader of its partition, at the address that this broker advertises, whichever broker was asked before.
+//! Looks up the topic: whether it exists, and whether the leaders of its partitions can be reached. A record
+//! goes to the leader of its partition, at the address that this broker advertises, whichever broker was
+//! asked before.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -17,16 +18,16 @@ use super::topic::{Leader, Topic};
 use crate::display::one_line;
 use crate::sink::SinkError;
 
-/// Why a look found nothing to go on with.
+/// Why a lookup gave no usable topic.
 pub(super) enum TopicLookupError {
-    /// The brokers say what is wrong.
+    /// The brokers answered that something is wrong.
     Wrong(SinkError),
-    /// They say nothing.
+    /// No broker answered.
     NoAnswer(KafkaError),
 }
 
 /// Asks the brokers for the topic. Never creates it.
-pub(super) fn look(
+pub(super) fn lookup(
     client: &Client,
     names: &Names,
     pinned: Option<NonZeroU32>,
@@ -37,7 +38,7 @@ pub(super) fn look(
         client.client().fetch_metadata(Some(&names.topic), within).map_err(TopicLookupError::NoAnswer)?;
     let round_trip = asked.elapsed();
     if metadata.brokers().is_empty() {
-        // librdkafka now knows none, either (`reminder.rs`).
+        // librdkafka now has no brokers left either (`broker_refresh.rs`).
         return Err(TopicLookupError::NoAnswer(KafkaError::MetadataFetch(Code::BrokerNotAvailable)));
     }
     let missing = || TopicLookupError::Wrong(classify::classify_error(Code::UnknownTopic, names));
@@ -89,11 +90,12 @@ fn described(
     }
 }
 
-/// Whether the leader answers on a connection of this client. What it answers is no matter.
+/// Whether the leader answers on a connection of this client. The content of the answer does not matter.
 pub(super) fn reaches(client: &Client, names: &Names, leader: &Leader, within: Duration) -> bool {
     let asked = client.client().fetch_watermarks(&names.topic, leader.partition, within);
     let Err(error) = asked else { return true };
-    // Codes of librdkafka itself say that nothing came back; and a broker that no longer leads was not asked.
+    // Codes of librdkafka itself mean that no answer came back. A code for a broker that no longer leads
+    // means that the leader was not asked.
     let silent = [
         Code::OperationTimedOut,
         Code::TimedOutQueue,

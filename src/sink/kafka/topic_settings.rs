@@ -1,4 +1,4 @@
-//! What the topic's own settings mean for events: what they would lose or refuse.
+//! Reads the topic's own settings, and warns of those that would lose or refuse events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,17 @@ use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
 
-/// The brokers have answered for the topic: most answer this, too. The mock cluster of the unit tests does not.
+/// The brokers have answered for the topic, and most answer this request too. The mock cluster of the unit
+/// tests does not.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
-/// Less is gone before anybody comes to look.
+/// With a shorter retention events are deleted before a person notices an outage of the readers.
 const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The settings of the topic, as far as the bridge may know them.
+/// The settings of the topic, as far as the bridge may read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicSettings {
     compacts: bool,
-    /// How long events stay, where they are deleted at all.
+    /// How long events stay, if they are deleted at all.
     retention: Option<Duration>,
     unclean_election: bool,
     min_in_sync: Option<usize>,
@@ -33,24 +34,24 @@ pub(super) struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// Asks the brokers. Who may not describe the topic's settings learns nothing.
+    /// Asks the brokers. Without the permission to describe the topic's settings the result is empty.
     pub(super) async fn ask(settings: &Arc<KafkaSettings>) -> Self {
         let asked = timeout(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
         asked.ok().flatten().unwrap_or_default()
     }
 
-    /// In a thread of its own: a client waits for its threads when it is dropped, as long as a name takes to be
-    /// looked up.
+    /// Asks in a thread of its own, because dropping a client waits for the client's threads, for as long as
+    /// the resolution of a name takes.
     async fn asked_aside(settings: Arc<KafkaSettings>) -> Option<Self> {
         let (ending, ended) = watch::channel(());
-        let living = THREADS.one_more(&ending);
+        let thread = THREADS.one_more(&ending);
         let (answer, asked) = oneshot::channel();
         let runtime = Handle::current();
         let ask = move || {
-            // Nobody waits any more: the opening goes on without.
+            // If nobody waits any more, the connection goes on without the settings.
             drop(answer.send(runtime.block_on(Self::asked(&settings))));
         };
-        living.start("kafka topic settings".to_owned(), ask).ok()?;
+        thread.start("kafka topic settings".to_owned(), ask).ok()?;
         drop(ended);
         asked.await.ok().flatten()
     }
@@ -73,7 +74,7 @@ impl TopicSettings {
         let policies: Vec<&str> =
             value("cleanup.policy").unwrap_or_default().split(',').map(str::trim).collect();
         let number = |name: &str| value(name).and_then(|value| value.parse().ok());
-        // Negative is for ever.
+        // A negative value means for ever.
         let retention: Option<u64> = value("retention.ms").and_then(|value| value.parse().ok());
         Self {
             compacts: policies.contains(&"compact"),
@@ -84,8 +85,8 @@ impl TopicSettings {
         }
     }
 
-    /// What is worth a change, a line each. The sink hands over records of `sent` bytes at most, and the source takes
-    /// bodies of `max_body`.
+    /// Returns a warning for each setting that should change. The sink sends records of at most `sent` bytes,
+    /// and the source accepts bodies of at most `max_body` bytes.
     pub(super) fn warnings(&self, topic: &Topic, names: &Names, sent: usize, max_body: usize) -> Vec<String> {
         let name = &names.topic;
         let mut warnings = Vec::new();
@@ -125,7 +126,7 @@ impl TopicSettings {
     fn of_replicas(&self, topic: &Topic, name: &str) -> Option<String> {
         let replicas = topic.replicas;
         match self.min_in_sync {
-            // Newer brokers ask for no more replicas than there are; older ones accept nothing.
+            // Newer brokers require no more replicas than there are; older ones accept nothing.
             Some(least) if least > replicas => Some(format!(
                 "min.insync.replicas of the topic {name} is {least}, and its partitions have {replicas} replicas: \
                  older brokers accept no record then, newer ones as if it were {replicas}; lower it, or add replicas"
@@ -163,14 +164,14 @@ mod tests {
         }
     }
 
-    fn facts(values: &[(&str, &'static str)]) -> TopicSettings {
+    fn topic_settings(values: &[(&str, &'static str)]) -> TopicSettings {
         TopicSettings::from_values(|name| {
             values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
         })
     }
 
     fn warned(values: &[(&str, &'static str)], replicas: usize) -> Vec<String> {
-        facts(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20)
+        topic_settings(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Checks `[sinks.kafka]`: everything that is wrong, not only the first mistake.
+//! Checks `[sinks.kafka]`, and finds all mistakes, not only the first one.
 
 use super::ca_bundle;
 use super::client::{self, ClientSettings};
@@ -7,31 +7,31 @@ use super::settings::KafkaSettings;
 use crate::secret::Secret;
 use crate::sink::factory::{BuildContext, Diagnostics};
 
-/// Checks a Kafka sink's table; what is wrong goes into `findings`. Touches no network.
+/// Checks a Kafka sink's table. Mistakes go into `diagnostics`. Touches no network.
 pub(super) fn check(
     config: &KafkaConfig,
-    surroundings: &BuildContext,
-    findings: &mut Diagnostics,
+    context: &BuildContext,
+    diagnostics: &mut Diagnostics,
 ) -> Option<KafkaSettings> {
-    let brokers = brokers(config.brokers.as_deref().unwrap_or_default(), findings);
-    let topic = topic(config.topic.as_deref(), findings);
+    let brokers = brokers(config.brokers.as_deref().unwrap_or_default(), diagnostics);
+    let topic = topic(config.topic.as_deref(), diagnostics);
     let mut client = ClientSettings::new(brokers, config.compression);
-    sasl(&config.sasl, config.tls.enabled, &mut client, findings);
-    tls(&config.tls, &mut client, findings);
-    roots(config, &mut client, findings);
-    for (name, value) in config.properties.check(findings) {
+    sasl(&config.sasl, config.tls.enabled, &mut client, diagnostics);
+    tls(&config.tls, &mut client, diagnostics);
+    roots(config, &mut client, diagnostics);
+    for (name, value) in config.properties.check(diagnostics) {
         client.set(&name, value);
     }
-    if findings.is_good()
+    if diagnostics.is_good()
         && let Err(message) = client::try_out(&client)
     {
-        findings.refuse(if message.contains("ssl.") { "tls" } else { "properties" }, message);
+        diagnostics.refuse(if message.contains("ssl.") { "tls" } else { "properties" }, message);
     }
-    let topic = topic.filter(|_| findings.is_good())?;
+    let topic = topic.filter(|_| diagnostics.is_good())?;
     let user = config.sasl.username.clone().or_else(|| config.sasl.client_id.clone()).unwrap_or_default();
     Some(KafkaSettings {
         topic,
-        partitions: surroundings.partitions,
+        partitions: context.partitions,
         client,
         mechanism: config.sasl.mechanism,
         user,
@@ -39,35 +39,35 @@ pub(super) fn check(
     })
 }
 
-fn brokers(brokers: &[String], findings: &mut Diagnostics) -> String {
+fn brokers(brokers: &[String], diagnostics: &mut Diagnostics) -> String {
     if brokers.is_empty() {
-        findings.missing("brokers", "say where the cluster is, such as `kafka-1.example.com:9092`");
+        diagnostics.missing("brokers", "say where the cluster is, such as `kafka-1.example.com:9092`");
     }
     for broker in brokers {
         let strange = |letter: char| letter.is_whitespace() || "/@,".contains(letter);
         if broker.is_empty() || broker.contains(strange) {
-            findings.refuse("brokers", format!("`{broker}` is no broker: write host:port"));
+            diagnostics.refuse("brokers", format!("`{broker}` is no broker: write host:port"));
         }
     }
     brokers.join(",")
 }
 
-/// The names that Kafka allows (`org.apache.kafka.common.internals.Topic`).
-fn topic(topic: Option<&str>, findings: &mut Diagnostics) -> Option<String> {
-    let topic = findings.required("topic", topic, "say where the events go")?;
+/// Checks the name by Kafka's rules (`org.apache.kafka.common.internals.Topic`).
+fn topic(topic: Option<&str>, diagnostics: &mut Diagnostics) -> Option<String> {
+    let topic = diagnostics.required("topic", topic, "say where the events go")?;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if topic.len() > 249 || topic == "." || topic == ".." || !topic.bytes().all(legal) {
         let allowed = "1 to 249 of a-z, A-Z, 0-9, dot, underscore and hyphen";
-        findings.refuse("topic", format!("`{topic}` is no name of a topic: {allowed}"));
+        diagnostics.refuse("topic", format!("`{topic}` is no name of a topic: {allowed}"));
         return None;
     }
     Some(topic)
 }
 
-fn sasl(config: &SaslConfig, encrypted: bool, client: &mut ClientSettings, findings: &mut Diagnostics) {
+fn sasl(config: &SaslConfig, encrypted: bool, client: &mut ClientSettings, diagnostics: &mut Diagnostics) {
     let password =
-        findings.secret("sasl.password", config.password.as_ref(), config.password_file.as_deref());
-    let client_secret = findings.secret(
+        diagnostics.secret("sasl.password", config.password.as_ref(), config.password_file.as_deref());
+    let client_secret = diagnostics.secret(
         "sasl.client_secret",
         config.client_secret.as_ref(),
         config.client_secret_file.as_deref(),
@@ -77,57 +77,57 @@ fn sasl(config: &SaslConfig, encrypted: bool, client: &mut ClientSettings, findi
         return unused(
             config,
             &["username", "password", "token_url", "client_id", "client_secret"],
-            findings,
+            diagnostics,
         );
     }
     if !encrypted && matches!(config.mechanism, Mechanism::Plain | Mechanism::OauthBearer) {
-        findings.warn(
+        diagnostics.warn(
             "sasl.mechanism",
             "without TLS the password or token can be read on the way: set tls.enabled",
         );
     }
     if config.mechanism == Mechanism::OauthBearer {
-        unused(config, &["username", "password"], findings);
+        unused(config, &["username", "password"], diagnostics);
         client.oidc(
-            text("sasl.token_url", config.token_url.as_deref(), findings),
-            text("sasl.client_id", config.client_id.as_deref(), findings),
-            secret("sasl.client_secret", client_secret, findings),
+            text("sasl.token_url", config.token_url.as_deref(), diagnostics),
+            text("sasl.client_id", config.client_id.as_deref(), diagnostics),
+            secret("sasl.client_secret", client_secret, diagnostics),
             config.scope.as_deref(),
         );
-        token_url(config.token_url.as_deref(), findings);
+        token_url(config.token_url.as_deref(), diagnostics);
     } else {
-        unused(config, &["token_url", "client_id", "client_secret"], findings);
+        unused(config, &["token_url", "client_id", "client_secret"], diagnostics);
         client.login(
-            text("sasl.username", config.username.as_deref(), findings),
-            secret("sasl.password", password, findings),
+            text("sasl.username", config.username.as_deref(), diagnostics),
+            secret("sasl.password", password, diagnostics),
         );
     }
 }
 
-fn text(key: &str, value: Option<&str>, findings: &mut Diagnostics) -> String {
-    findings.required(key, value, "the mechanism needs it").unwrap_or_default()
+fn text(key: &str, value: Option<&str>, diagnostics: &mut Diagnostics) -> String {
+    diagnostics.required(key, value, "the mechanism needs it").unwrap_or_default()
 }
 
-fn secret(key: &str, secret: Option<Secret>, findings: &mut Diagnostics) -> Secret {
-    if secret.is_none() && findings.keys().iter().all(|known| !known.starts_with(key)) {
-        findings.missing(key, "the mechanism needs it, or a file that holds it");
+fn secret(key: &str, secret: Option<Secret>, diagnostics: &mut Diagnostics) -> Secret {
+    if secret.is_none() && diagnostics.keys().iter().all(|known| !known.starts_with(key)) {
+        diagnostics.missing(key, "the mechanism needs it, or a file that holds it");
     }
     secret.unwrap_or_else(|| Secret::new(""))
 }
 
-fn token_url(url: Option<&str>, findings: &mut Diagnostics) {
+fn token_url(url: Option<&str>, diagnostics: &mut Diagnostics) {
     let Some(url) = url.filter(|url| !url.is_empty()) else { return };
     if url.contains('@') {
-        findings.refuse("sasl.token_url", "must not hold a password: use client_id and client_secret");
+        diagnostics.refuse("sasl.token_url", "must not hold a password: use client_id and client_secret");
     } else if url.starts_with("http://") {
-        findings.warn("sasl.token_url", "the client secret can be read on the way: use https");
+        diagnostics.warn("sasl.token_url", "the client secret can be read on the way: use https");
     } else if !url.starts_with("https://") {
-        findings.refuse("sasl.token_url", "must begin with https:// (or http://)");
+        diagnostics.refuse("sasl.token_url", "must begin with https:// (or http://)");
     }
 }
 
-/// Reports what is set and has no effect with this mechanism.
-fn unused(config: &SaslConfig, names: &[&str], findings: &mut Diagnostics) {
+/// Adds a mistake for each option that is set and has no effect with this mechanism.
+fn unused(config: &SaslConfig, names: &[&str], diagnostics: &mut Diagnostics) {
     for name in names {
         let is_set = match *name {
             "username" => config.username.is_some(),
@@ -137,7 +137,7 @@ fn unused(config: &SaslConfig, names: &[&str], findings: &mut Diagnostics) {
             _ => config.client_secret.is_some() || config.client_secret_file.is_some(),
         };
         if is_set {
-            findings.refuse(
+            diagnostics.refuse(
                 format!("sasl.{name}"),
                 "has no effect with this sasl.mechanism: set that, or unset this",
             );
@@ -145,35 +145,35 @@ fn unused(config: &SaslConfig, names: &[&str], findings: &mut Diagnostics) {
     }
 }
 
-fn tls(config: &KafkaTlsConfig, client: &mut ClientSettings, findings: &mut Diagnostics) {
+fn tls(config: &KafkaTlsConfig, client: &mut ClientSettings, diagnostics: &mut Diagnostics) {
     let files = [
         ("tls.ca_file", &config.ca_file, "ssl.ca.location"),
         ("tls.certificate_file", &config.certificate_file, "ssl.certificate.location"),
         ("tls.key_file", &config.key_file, "ssl.key.location"),
     ];
     for (key, file, property) in files {
-        findings.readable(key, file.as_deref());
+        diagnostics.readable(key, file.as_deref());
         if let Some(file) = file {
             if !config.enabled {
-                findings.refuse(key, "has no effect while tls.enabled is false");
+                diagnostics.refuse(key, "has no effect while tls.enabled is false");
             }
             client.set(property, file.display().to_string());
         }
     }
     let given = (config.key_password.as_ref(), config.key_password_file.as_deref());
-    if let Some(password) = findings.secret("tls.key_password", given.0, given.1) {
+    if let Some(password) = diagnostics.secret("tls.key_password", given.0, given.1) {
         client.set_secret("ssl.key.password", password);
     }
     match (&config.certificate_file, &config.key_file) {
-        (Some(_), None) => findings.missing("tls.key_file", "the certificate needs its key"),
-        (None, Some(_)) => findings.missing("tls.certificate_file", "the key needs its certificate"),
+        (Some(_), None) => diagnostics.missing("tls.key_file", "the certificate needs its key"),
+        (None, Some(_)) => diagnostics.missing("tls.certificate_file", "the key needs its certificate"),
         _ => (),
     }
 }
 
-/// The system's roots, where no file is named: the OpenSSL inside librdkafka does not know where this
-/// system keeps them.
-fn roots(config: &KafkaConfig, client: &mut ClientSettings, findings: &mut Diagnostics) {
+/// Uses the system's certificates if no file is named, because the OpenSSL inside librdkafka does not know
+/// where this system keeps them.
+fn roots(config: &KafkaConfig, client: &mut ClientSettings, diagnostics: &mut Diagnostics) {
     let asks_for_tokens = config.sasl.token_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     let brokers_need_them = config.tls.enabled && config.tls.ca_file.is_none();
     if !asks_for_tokens && !brokers_need_them {
@@ -183,13 +183,13 @@ fn roots(config: &KafkaConfig, client: &mut ClientSettings, findings: &mut Diagn
     if brokers_need_them {
         match &system {
             Some(roots) => client.set("ssl.ca.location", roots.display().to_string()),
-            None => findings.missing("tls.ca_file", ca_bundle::NONE),
+            None => diagnostics.missing("tls.ca_file", ca_bundle::NONE),
         }
     }
     if asks_for_tokens {
         match system.as_deref().or(config.tls.ca_file.as_deref()) {
             Some(roots) => client.set("https.ca.location", roots.display().to_string()),
-            None => findings.refuse("sasl.token_url", ca_bundle::NONE),
+            None => diagnostics.refuse("sasl.token_url", ca_bundle::NONE),
         }
     }
 }
@@ -208,10 +208,10 @@ mod tests {
     }
 
     fn checked(config: &KafkaConfig) -> Result<KafkaSettings, Vec<String>> {
-        let mut findings = Diagnostics::default();
-        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
-        let settings = check(config, &surroundings, &mut findings);
-        settings.ok_or_else(|| findings.keys().into_iter().map(str::to_owned).collect())
+        let mut diagnostics = Diagnostics::default();
+        let context = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = check(config, &context, &mut diagnostics);
+        settings.ok_or_else(|| diagnostics.keys().into_iter().map(str::to_owned).collect())
     }
 
     fn problems(config: &KafkaConfig) -> Vec<String> {
@@ -301,7 +301,7 @@ mod tests {
             |name, value| problems(&KafkaConfig { properties: Properties::new([(name, value)]), ..good() });
         assert_eq!(with("linger.ms", "20"), [""; 0]);
         assert_eq!(with("acks", "1"), ["properties.acks"]);
-        // More than reconnect.backoff.max.ms.
+        // This is more than reconnect.backoff.max.ms.
         assert_eq!(with("reconnect.backoff.ms", "20000"), ["properties"]);
     }
 

@@ -1,4 +1,4 @@
-//! The half that hears what became of them.
+//! Receives the server's answers to publishes, and gives the verdicts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::producer::{ProducerShared, ProducerState};
 use super::publish_ack::{self, PublishReply};
 use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
 
-/// A server that leaves an event without an answer for so long is in trouble, which should be seen.
+/// If the server leaves an event without an answer for this long, the sink reports an error.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// Collects the answers that arrive at the inbox.
+/// Reads the answers that arrive at the inbox.
 pub(super) struct NatsAcks {
     connection: NatsConnection,
     inbox: String,
@@ -26,28 +26,28 @@ pub(super) struct NatsAcks {
     stream: Option<String>,
     timeout: Duration,
     shared: Arc<ProducerShared>,
-    holding: Arc<OpenBackoff>,
-    /// When the oldest publish is looked at.
-    looks: Interval,
-    /// Told after the verdicts that came before it.
+    open_backoff: Arc<OpenBackoff>,
+    /// When the age of the oldest publish is checked.
+    age_ticks: Interval,
+    /// An error that is returned after the verdicts that came before it.
     broken: Option<SinkError>,
 }
 
 impl NatsAcks {
-    /// Answers arrive at `inbox`, which `subscriber` hears.
+    /// Creates the acks. Answers arrive at `inbox`, and `subscriber` receives them.
     pub(super) fn new(
         connection: NatsConnection,
         (inbox, subscriber): (String, Subscriber),
         (stream, timeout): (Option<String>, Duration),
         shared: Arc<ProducerShared>,
-        holding: Arc<OpenBackoff>,
+        open_backoff: Arc<OpenBackoff>,
     ) -> Self {
-        let mut looks = interval(timeout.min(SLOW) / 4);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { connection, inbox, subscriber, stream, timeout, shared, holding, looks, broken: None }
+        let mut age_ticks = interval(timeout.min(SLOW) / 4);
+        age_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { connection, inbox, subscriber, stream, timeout, shared, open_backoff, age_ticks, broken: None }
     }
 
-    /// Reads this answer and all others that are there already.
+    /// Reads this answer and all others that have already arrived.
     fn read(&mut self, first: Message) -> Vec<(DeliveryId, Verdict)> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
@@ -69,43 +69,45 @@ impl NatsAcks {
         state: &mut ProducerState,
         verdicts: &mut Vec<(DeliveryId, Verdict)>,
     ) -> Result<(), SinkError> {
-        // Nobody else knows the inbox: what names no delivery is no answer.
+        // A message whose subject names no delivery is not an answer. Only the sink and the server know the
+        // inbox.
         let Some(id) = publish_ack::delivery_id(&message.subject, &self.inbox) else { return Ok(()) };
         let Some(stream) = &self.stream else {
-            let landed = state.flights.land_through(id);
-            verdicts.extend(landed.into_iter().map(|id| (id, Verdict::Durable)));
+            let answered = state.in_flight.answer_through(id);
+            verdicts.extend(answered.into_iter().map(|id| (id, Verdict::Durable)));
             return Ok(());
         };
         match publish_ack::read(message.status, &message.payload, stream) {
-            PublishReply::Verdict(verdict) if state.flights.land(id) => verdicts.push((id, verdict)),
-            // A second answer to one publish.
+            PublishReply::Verdict(verdict) if state.in_flight.answer(id) => verdicts.push((id, verdict)),
+            // This is a second answer to the same publish.
             PublishReply::Verdict(_) => {}
             PublishReply::Broken(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Since when the oldest publish has been without an answer.
+    /// How long the oldest publish has waited for its answer.
     fn waiting(&self) -> Option<Duration> {
-        self.shared.state().flights.oldest().map(|since| since.elapsed())
+        self.shared.state().in_flight.oldest().map(|since| since.elapsed())
     }
 
     fn overdue(&self) -> Option<SinkError> {
         self.waiting().filter(|waiting| *waiting >= self.timeout).map(silent)
     }
 
-    /// Waits for what comes next. Cancel-safe: each arm only waits, and what it brings is kept at once.
+    /// Waits for the next answer or error. Cancel-safe: each arm only waits, and its result is stored without
+    /// another wait.
     async fn step(&mut self) -> Vec<(DeliveryId, Verdict)> {
         tokio::select! {
-            // What was acknowledged before the connection ended counts.
+            // Acknowledgements that arrived before the connection ended must count, so they are read first.
             biased;
             answer = self.subscriber.next() => match answer {
                 Some(message) => return self.read(message),
                 None => self.broken = Some(SinkError::unavailable("the NATS client has ended")),
             },
             () = self.shared.refused.notified() => return std::mem::take(&mut self.shared.state().refused),
-            trouble = self.connection.next_error() => self.broken = Some(trouble),
-            _ = self.looks.tick() => self.broken = self.overdue(),
+            error = self.connection.next_error() => self.broken = Some(error),
+            _ = self.age_ticks.tick() => self.broken = self.overdue(),
         }
         Vec::new()
     }
@@ -120,13 +122,13 @@ impl Verdicts for NatsAcks {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
         loop {
             if let Some(error) = self.broken.take() {
-                self.holding.after(&error);
+                self.open_backoff.after(&error);
                 return Err(error);
             }
             let verdicts = self.step().await;
             if !verdicts.is_empty() {
                 if verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Durable)) {
-                    self.holding.good();
+                    self.open_backoff.good();
                 }
                 return Ok(verdicts);
             }

@@ -1,13 +1,13 @@
-//! Checks for the verb `check` the server and the stream, publishes nothing and makes nothing.
+//! Checks the server and the stream for the verb `check`; publishes no event and creates nothing.
 
 use super::opener::{NatsSink, found, subscribe};
 use super::stream;
 use crate::sink::SinkError;
 
-/// What is worth knowing of the server and the stream.
+/// Returns lines about the server and the stream for the operator.
 ///
 /// # Errors
-/// What would keep the sink from opening.
+/// The reason why the sink could not be opened.
 pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<String>, SinkError> {
     let mut connection = sink.connect().await?;
     let (inbox, mut subscriber) = subscribe(&connection.client).await?;
@@ -17,7 +17,7 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<String>, SinkError>
     let client = connection.client.clone();
     let warnings = match sink.settings.stream.clone() {
         None => {
-            sink.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
+            sink.try_round_trip(&mut connection, &inbox, &mut subscriber).await?;
             sink.warnings(&client, None)
         }
         Some(name) => match sink.look_up(&mut connection, &name).await? {

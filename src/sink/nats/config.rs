@@ -1,4 +1,4 @@
-//! `[sinks.<name>]` with `kind = "nats"`, as written.
+//! Defines the table `[sinks.<name>]` with `kind = "nats"`, as the user writes it.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,9 @@
-//! One connection to a server, which ends with its opening and never comes back by itself.
+//! Opens one connection to a server that never reconnects by itself.
 //!
-//! The client library reconnects on its own and then publishes what it had queued before: later than the
-//! lane believes, and out of order (I3). So each opening has a client of its own, in a thread of its own, that
-//! waits for ever instead of reconnecting, and all of it is gone before the next one is opened.
+//! The client library normally reconnects and then publishes the messages that it had queued before: later
+//! than the worker expects, and out of order (I3). So each connection has its own client in its own thread.
+//! This client waits for ever instead of reconnecting, and its thread must end before the next connection is
+//! opened.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -20,30 +21,30 @@ use super::settings::{Auth, NatsSettings, TlsSettings};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, TlsError};
 
-/// How often the server must show that it lives; it is given up after the third time in a row.
+/// The time between two pings. The client gives the server up when three pings in a row get no answer.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// A wait that no connection outlives.
+/// A wait that is longer than any connection: one year.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A connection; it ends when this is dropped.
+/// An open connection to a server. It ends when this value is dropped.
 pub(super) struct NatsConnection {
-    /// Hands over publishes and requests.
+    /// Takes publishes and requests.
     pub(super) client: Client,
-    troubles: watch::Receiver<Option<SinkError>>,
-    /// When it came about: what the server has said of itself is so old.
+    errors: watch::Receiver<Option<SinkError>>,
+    /// When the connection was opened. The server's information about itself has the same age.
     pub(super) since: Instant,
-    /// The thread ends once this is gone.
-    _life: oneshot::Sender<()>,
+    /// The thread ends when this is dropped.
+    _stop: oneshot::Sender<()>,
 }
 
-/// Tells when a connection's thread has ended.
+/// Reports when the thread of a connection has ended.
 pub(super) struct ConnectionEnded(Option<oneshot::Receiver<()>>);
 
 impl ConnectionEnded {
-    /// Waits for it.
+    /// Waits until the thread has ended.
     pub(super) async fn wait(&mut self) {
         if let Some(thread) = &mut self.0 {
-            // Nothing is ever sent: the sender goes with the thread.
+            // No value is ever sent: the sender is dropped with the thread.
             let _closed = thread.await;
         }
         self.0 = None;
@@ -51,42 +52,42 @@ impl ConnectionEnded {
 }
 
 impl NatsConnection {
-    /// The connection's own trouble, once it is in one: then nothing more will come of it.
+    /// Waits for an error that ends the connection. No more answers arrive after it.
     pub(super) async fn next_error(&mut self) -> SinkError {
-        match self.troubles.wait_for(Option::is_some).await {
-            Ok(trouble) => trouble.clone(),
+        match self.errors.wait_for(Option::is_some).await {
+            Ok(error) => error.clone(),
             Err(_) => None,
         }
         .unwrap_or_else(|| SinkError::unavailable("the connection to the NATS server has ended"))
     }
 
-    /// The result of `request`, unless the connection is in trouble first: a request that the server
-    /// forbids gets no answer.
-    pub(super) async fn unless_in_trouble<T>(
+    /// Returns the result of `request`, or the connection's error if that comes first: a request that the
+    /// server forbids gets no answer.
+    pub(super) async fn unless_broken<T>(
         &mut self,
         request: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
         tokio::select! {
             biased;
-            trouble = self.next_error() => Err(trouble),
+            error = self.next_error() => Err(error),
             result = request => result,
         }
     }
 }
 
-/// How servers are dialled: what all tries of one opening share.
+/// Connects to servers. Holds the values that all attempts of one connection share.
 struct Dial {
     settings: Arc<NatsSettings>,
     explainer: Explainer,
     name: String,
-    troubling: Arc<watch::Sender<Option<SinkError>>>,
+    error_sender: Arc<watch::Sender<Option<SinkError>>>,
     connected: Arc<AtomicBool>,
 }
 
-/// Starts to connect to one of `servers`, tried in this order.
+/// Starts a thread that connects to one of `servers`, tried in this order.
 ///
 /// # Errors
-/// No thread can be started.
+/// The thread can't be started.
 pub(super) fn start(
     settings: &Arc<NatsSettings>,
     explainer: &Explainer,
@@ -96,28 +97,28 @@ pub(super) fn start(
     (ConnectionEnded, impl Future<Output = Result<NatsConnection, SinkError>> + Send + use<>),
     SinkError,
 > {
-    let (troubling, troubles) = watch::channel(None);
+    let (error_sender, errors) = watch::channel(None);
     let dial = Dial {
         settings: Arc::clone(settings),
         explainer: explainer.clone(),
         name: name.to_owned(),
-        troubling: Arc::new(troubling),
+        error_sender: Arc::new(error_sender),
         connected: Arc::default(),
     };
     let (ended, when_ended) = oneshot::channel();
-    let (life, death) = oneshot::channel();
-    let (opened, opening) = oneshot::channel();
-    let life_of_client = async move {
+    let (stop_sender, stopped) = oneshot::channel();
+    let (result_sender, client_result) = oneshot::channel();
+    let client = async move {
         let result = dial.first_of(&servers).await;
         dial.connected.store(true, Ordering::Release);
-        if opened.send(result).is_ok() {
+        if result_sender.send(result).is_ok() {
             pending::<()>().await;
         }
     };
     let run = move || {
-        // Told by being dropped, last of all.
+        // The drop of this sender reports the end of the thread, so it must be dropped last.
         let _ended: oneshot::Sender<()> = ended;
-        run_client(life_of_client, death);
+        run_client(client, stopped);
     };
     thread::Builder::new()
         .name(format!("{name}-nats"))
@@ -125,23 +126,24 @@ pub(super) fn start(
         .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
     let connection = async move {
         let gone = |_| SinkError::unavailable("the thread of the connection has ended");
-        let client = opening.await.map_err(gone)??;
-        Ok(NatsConnection { client, troubles, since: Instant::now(), _life: life })
+        let client = client_result.await.map_err(gone)??;
+        Ok(NatsConnection { client, errors, since: Instant::now(), _stop: stop_sender })
     };
     Ok((ConnectionEnded(Some(when_ended)), connection))
 }
 
-/// Runs the client with a runtime of its own until its opening is over: nothing of it is left then.
-fn run_client(client: impl Future<Output = ()>, mut death: oneshot::Receiver<()>) {
+/// Runs the client in its own runtime until the connection is dropped. No task of the client is left after
+/// that.
+fn run_client(client: impl Future<Output = ()>, mut stopped: oneshot::Receiver<()>) {
     let Ok(runtime) = runtime::Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         tokio::select! {
             () = client => {}
-            // Nothing is ever sent: the sender goes with the opening.
-            _ = &mut death => {}
+            // No value is ever sent: the sender is dropped with the connection.
+            _ = &mut stopped => {}
         }
     });
-    // A look-up of a host name that hangs is not waited for.
+    // This does not wait for a look-up of a host name that hangs.
     runtime.shutdown_background();
 }
 
@@ -155,36 +157,38 @@ impl Dial {
                 Err(error) => failures.push(ServerFailure { server, error, tls: tls.ok() }),
             }
         }
-        // Only now, since a look at what listens takes seconds, and the next server may be a good one.
-        Err(together(join_all(failures.iter().map(|failure| self.told(failure))).await))
+        // The probe of an address takes seconds and the next server may work, so the failed ones are examined
+        // last.
+        Err(together(join_all(failures.iter().map(|failure| self.explained(failure))).await))
     }
 
-    async fn told<'a>(&self, failure: &ServerFailure<'a>) -> (&'a str, SinkError) {
+    async fn explained<'a>(&self, failure: &ServerFailure<'a>) -> (&'a str, SinkError) {
         let ServerFailure { server, error, tls } = failure;
         (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
     }
 
     fn options(&self, tls: &Result<tls::Client, TlsError>) -> Result<ConnectOptions, SinkError> {
         let settings = &self.settings;
-        let (troubling, explainer) = (Arc::clone(&self.troubling), self.explainer.clone());
+        let (error_sender, explainer) = (Arc::clone(&self.error_sender), self.explainer.clone());
         let connected = Arc::clone(&self.connected);
         let options = ConnectOptions::new()
             .name(&self.name)
             .connection_timeout(settings.timeout)
             .request_timeout(Some(settings.timeout))
             .ping_interval(PING_EVERY)
-            // Room for everything in flight, so that handing over never waits, and no answer is ever dropped.
+            // There must be room for all events in flight, so that handing over never waits and no answer is
+            // dropped.
             .client_capacity(2 * settings.window + 64)
             .subscription_capacity(2 * settings.window + 64)
             .custom_inbox_prefix(&settings.inbox_prefix)
             .retain_servers_order()
-            // Checked with the template.
+            // The subjects are checked with the template.
             .skip_subject_validation(true)
             .reconnect_delay_callback(
                 move |_| if connected.load(Ordering::Acquire) { NEVER } else { Duration::ZERO },
             )
             .event_callback(move |event| {
-                note(&troubling, &event, &explainer);
+                note(&error_sender, &event, &explainer);
                 std::future::ready(())
             });
         self.with_tls(self.with_auth(options)?, tls)
@@ -200,7 +204,7 @@ impl Dial {
             Auth::Nkey(seed) => options.nkey(seed.current().reveal().to_owned()),
             Auth::Credentials(path) => {
                 let unusable = |error: std::io::Error| self.explainer.unusable_credentials(path, &error);
-                // Read anew each time, so that rotated credentials are picked up.
+                // The file is read for each connection, so that rotated credentials are used.
                 let credentials = std::fs::read_to_string(path).map_err(unusable)?;
                 options.credentials(&credentials).map_err(unusable)?
             }
@@ -216,22 +220,23 @@ impl Dial {
         let options = if first { options.tls_first() } else { options };
         match tls {
             Ok(client) => Ok(options.tls_client_config(client.config()).require_tls(required)),
-            // Where nothing asks for TLS, a system without root certificates is none the worse.
+            // Without TLS, it does not matter that the system has no root certificates.
             Err(_) if !required => Ok(options),
             Err(error) => Err(Explainer::no_tls(error)),
         }
     }
 }
 
-/// A try that has failed.
+/// A failed attempt to connect to one server.
 struct ServerFailure<'a> {
     server: &'a str,
     error: ConnectError,
-    /// What was trusted, and what the server has shown.
+    /// The TLS client of this attempt, with the certificates it trusts and those of the server.
     tls: Option<tls::Client>,
 }
 
-/// One error for all servers, in the same order each time. Somebody must act where one of them needs it.
+/// Makes one error of the errors of all servers, always in the same order. If one of them needs an operator,
+/// the result needs one too.
 fn together(mut failures: Vec<(&str, SinkError)>) -> SinkError {
     failures.sort_by_key(|(server, _)| *server);
     let mut texts: Vec<String> = failures.iter().map(|(_, error)| error.to_string()).collect();
@@ -243,18 +248,19 @@ fn together(mut failures: Vec<(&str, SinkError)>) -> SinkError {
     }
 }
 
-/// Notes what ends a connection; the first word of it counts, but for one that asks for an operator.
-fn note(troubling: &watch::Sender<Option<SinkError>>, event: &Event, explainer: &Explainer) {
-    let Some(trouble) = error_of_event(event, explainer) else { return };
-    troubling.send_if_modified(|noted| {
-        let news = match noted {
-            Some(known) => known.kind == SinkErrorKind::Unavailable && trouble.kind != known.kind,
+/// Stores the error that ends a connection. The first error counts, but a later one that needs an operator
+/// replaces it.
+fn note(error_sender: &watch::Sender<Option<SinkError>>, event: &Event, explainer: &Explainer) {
+    let Some(error) = error_of_event(event, explainer) else { return };
+    error_sender.send_if_modified(|noted| {
+        let is_new = match noted {
+            Some(known) => known.kind == SinkErrorKind::Unavailable && error.kind != known.kind,
             None => true,
         };
-        if news {
-            *noted = Some(trouble);
+        if is_new {
+            *noted = Some(error);
         }
-        news
+        is_new
     });
 }
 
@@ -278,18 +284,18 @@ mod tests {
 
     #[test]
     fn a_refusal_is_not_hidden_behind_the_end_that_follows() {
-        let (troubling, troubles) = watch::channel(None);
+        let (error_sender, errors) = watch::channel(None);
         let refusal = Event::ServerError(ServerError::Other("User Authentication Expired".to_owned()));
         for event in
             [Event::Connected, Event::Disconnected, refusal, Event::Disconnected, Event::LameDuckMode]
         {
-            note(&troubling, &event, &explainer("e"));
+            note(&error_sender, &event, &explainer("e"));
         }
-        let noted = troubles.borrow().clone().unwrap();
+        let noted = errors.borrow().clone().unwrap();
         assert_eq!(noted.kind, SinkErrorKind::Misconfigured);
     }
 
-    /// The order of tries is drawn anew each time; the text must not change with it.
+    /// The order of the attempts is random; the text must not depend on it.
     #[test]
     fn what_all_servers_say_is_one_text() {
         let away = || SinkError::unavailable("can't reach a:1");

@@ -1,4 +1,4 @@
-//! What the server and the client library say, in words that name the cause, the option and what to do.
+//! Explains the errors of the server and the client library: names the cause, the option, and what to do.
 
 use std::error::Error as StdError;
 use std::io;
@@ -14,18 +14,18 @@ use crate::display::one_line;
 use crate::sink::{SinkContext, SinkError};
 use crate::tls::{self, TlsError, TlsOptions};
 
-/// What is known of the JetStream behind a server.
+/// What is known about the JetStream that a server offers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedStream<'a> {
-    /// Its domain, where it is not the server's own.
+    /// The configured domain, if it is not that of the server.
     pub(super) domain: Option<&'a str>,
-    /// The server has one of its own.
+    /// The server says that it has JetStream.
     pub(super) offered: bool,
-    /// It has answered this process before.
+    /// JetStream has answered this process before.
     pub(super) seen: bool,
 }
 
-/// What an error is told with: the settings, and the names of their options.
+/// Explains errors with the settings and the names of their options.
 #[derive(Clone, Debug)]
 pub(super) struct Explainer {
     settings: Arc<NatsSettings>,
@@ -38,18 +38,18 @@ impl Explainer {
         Self { settings, context, subject }
     }
 
-    /// What events are published to.
+    /// The subject that events are published to.
     pub(super) fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// The full key of one of the sink's options.
+    /// Returns the full key of one of the sink's options.
     pub(super) fn option(&self, option: &str) -> String {
         self.context.option(option)
     }
 
-    /// What the server's `-ERR` means; `None` where the end of the connection follows and says enough. What it says
-    /// of a subject may hold a key (D14).
+    /// Explains the server's `-ERR`. Returns `None` if the end of the connection follows and is explanation
+    /// enough. A subject in the server's text may contain a key, which must not be shown (D14).
     pub(super) fn server_error(&self, said: &str) -> Option<SinkError> {
         let lower = said.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
@@ -104,7 +104,7 @@ impl Explainer {
         })
     }
 
-    /// The server takes no such login.
+    /// The error for a login that the server refuses.
     pub(super) fn login_refused(&self, said: &str) -> SinkError {
         let key = |option| self.option(option);
         let advice = match &self.settings.auth {
@@ -136,7 +136,7 @@ impl Explainer {
         SinkError::misconfigured(format!("the NATS server refuses the login ({}): {advice}", one_line(said)))
     }
 
-    /// What a missing stream means where none is to be made.
+    /// The error for a missing stream that the bridge may not create.
     pub(super) fn no_stream(&self, name: &str) -> SinkError {
         SinkError::misconfigured(format!(
             "there is no stream {name}: make it, or let the bridge make it with {} = true",
@@ -144,7 +144,7 @@ impl Explainer {
         ))
     }
 
-    /// Nobody listens where JetStream would.
+    /// The error for a JetStream request that has no responder.
     pub(super) fn no_jetstream(&self, known: CheckedStream<'_>) -> SinkError {
         let domain = known.domain.map_or(String::new(), |domain| format!(" domain {domain}"));
         if known.seen || known.offered || known.domain.is_some() {
@@ -162,7 +162,7 @@ impl Explainer {
         ))
     }
 
-    /// The files of the credentials.
+    /// The error for a credentials file that can't be used.
     pub(super) fn unusable_credentials(&self, path: &Path, error: &io::Error) -> SinkError {
         SinkError::misconfigured(format!(
             "{} = {} can't be used: {}; it must hold a user's JWT and its seed, as `nsc generate creds` writes them",
@@ -172,7 +172,7 @@ impl Explainer {
         ))
     }
 
-    /// The files for TLS, and the options that name them.
+    /// Returns the files for TLS, and the options that name them.
     pub(super) fn tls_options(&self) -> TlsOptions {
         let tls = &self.settings.tls;
         TlsOptions {
@@ -184,7 +184,7 @@ impl Explainer {
         }
     }
 
-    /// The files of the settings are no good for TLS.
+    /// The error for TLS files that can't be used.
     pub(super) fn no_tls(error: &TlsError) -> SinkError {
         SinkError::misconfigured(error.to_string())
     }
@@ -200,7 +200,8 @@ impl Explainer {
         ))
     }
 
-    /// Why no connection to `server` came about. Looks at what listens there where the error does not tell.
+    /// Explains why the connection to `server` failed. Probes the address if the error does not name the
+    /// cause.
     pub(super) async fn not_connected(
         &self,
         server: &str,
@@ -231,7 +232,7 @@ impl Explainer {
             return self.server_error(said).unwrap_or_else(words);
         }
         let of_tls = cause::<rustls::Error>(error);
-        // Whoever answers in no TLS at all is looked at below.
+        // An answer that is not TLS at all is explained by the probe below.
         let speaks_tls = of_tls.is_some_and(|error| !matches!(error, rustls::Error::InvalidMessage(_)));
         if let Some(tls) = tls.filter(|_| speaks_tls) {
             return tls_failed(&at, &tls.explain(address.host(), error));
@@ -274,7 +275,7 @@ impl Explainer {
         }
     }
 
-    /// It is a NATS server, and yet the connection did not come about.
+    /// Explains why the connection failed although a NATS server listens at the address.
     fn nats_ends(&self, at: &str, greeting: &Greeting) -> SinkError {
         let tls = &self.settings.tls;
         let key = |option| self.option(option);
@@ -311,7 +312,7 @@ impl Explainer {
         ))
     }
 
-    /// It speaks TLS from the first byte on.
+    /// Explains why the connection failed when the address talks TLS from the first byte on.
     fn tls_there(&self, at: &str, behind: Option<&PortProbe>) -> SinkError {
         let key = |option| self.option(option);
         if let Some(PortProbe::Foreign(wire)) = behind {
@@ -343,7 +344,7 @@ fn tls_failed(at: &str, error: &TlsError) -> SinkError {
     }
 }
 
-/// Host and port.
+/// Formats host and port; an IPv6 address gets brackets.
 fn shown(address: &ServerAddr) -> String {
     match address.host() {
         host if host.contains(':') => format!("[{host}]:{}", address.port()),
@@ -356,8 +357,8 @@ fn is_unreachable(kind: io::ErrorKind) -> bool {
     matches!(kind, ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
-/// The first error of this type among the causes of `error`. What an error of the system is made of is none of its
-/// own sources.
+/// Returns the first error of this type among the causes of `error`. The inner error of an `io::Error` is not
+/// among its sources, so it is checked too.
 fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -378,7 +379,7 @@ pub(super) mod testing {
     use crate::sink::nats::config::NatsConfig;
     use crate::sink::nats::validate::check;
 
-    /// One for a sink that publishes to this subject.
+    /// An explainer for a sink that publishes to this subject.
     pub(in crate::sink::nats) fn explainer(subject: &str) -> Explainer {
         let config = NatsConfig {
             url: Some("nats://a:4222".to_owned()),
@@ -386,8 +387,8 @@ pub(super) mod testing {
             subject: subject.to_owned(),
             ..NatsConfig::default()
         };
-        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
-        let settings = check(&config, &surroundings, &mut Diagnostics::default()).unwrap();
+        let build_context = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = check(&config, &build_context, &mut Diagnostics::default()).unwrap();
         let context = SinkContext {
             table: "sinks.nats".to_owned(),
             namespace: "acme".to_owned(),

@@ -1,65 +1,66 @@
-//! Which publishes have no answer yet.
+//! Tracks the publishes that have no answer yet.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::sink::DeliveryId;
 
-/// Publishes on the way, in the order of submission, each with its moment. Memory follows the oldest that has
-/// no answer: the lane hands over no more than the prefetch beyond it, since nothing behind it is acknowledged.
+/// The publishes in flight, in the order of submission, each with its time. The size depends on the oldest
+/// publish without an answer. It is limited: no event behind that one is acknowledged, so the worker hands
+/// over at most the prefetch beyond it.
 #[derive(Debug, Default)]
 pub(super) struct NatsInFlight {
-    /// The id of the first slot.
+    /// The delivery id of the first slot.
     first: u64,
     slots: VecDeque<Option<Instant>>,
-    flying: usize,
+    count: usize,
 }
 
 impl NatsInFlight {
-    /// One more is on the way; ids grow.
+    /// Adds a publish. Its id must be larger than all before.
     pub(super) fn begin(&mut self, id: DeliveryId, now: Instant) {
         if self.slots.is_empty() {
             self.first = id.0;
         }
-        // What was refused here, without being sent, leaves a gap.
+        // A delivery that the sink refused without sending it leaves a gap.
         while self.first + (self.slots.len() as u64) < id.0 {
             self.slots.push_back(None);
         }
         self.slots.push_back(Some(now));
-        self.flying += 1;
+        self.count += 1;
     }
 
-    /// Its answer has come; `false` for one that is not on the way.
-    pub(super) fn land(&mut self, id: DeliveryId) -> bool {
+    /// Removes a publish, because its answer has arrived. Returns `false` if it is not in flight.
+    pub(super) fn answer(&mut self, id: DeliveryId) -> bool {
         let slot = id.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let landed = slot.and_then(|index| self.slots.get_mut(index)).and_then(Option::take).is_some();
-        if landed {
-            self.flying -= 1;
+        let answered = slot.and_then(|index| self.slots.get_mut(index)).and_then(Option::take).is_some();
+        if answered {
+            self.count -= 1;
             self.trim();
         }
-        landed
+        answered
     }
 
-    /// The answer to it and to all before it has come; answers which those are.
-    pub(super) fn land_through(&mut self, id: DeliveryId) -> Vec<DeliveryId> {
-        let mut landed = Vec::new();
+    /// Removes the publish with this id and all before it, because they are answered. Returns their ids.
+    pub(super) fn answer_through(&mut self, id: DeliveryId) -> Vec<DeliveryId> {
+        let mut answered = Vec::new();
         while self.first <= id.0
             && let Some(slot) = self.slots.pop_front()
         {
-            landed.extend(slot.map(|_| DeliveryId(self.first)));
+            answered.extend(slot.map(|_| DeliveryId(self.first)));
             self.first += 1;
         }
-        self.flying -= landed.len();
+        self.count -= answered.len();
         self.trim();
-        landed
+        answered
     }
 
-    /// How many have no answer.
-    pub(super) fn flying(&self) -> usize {
-        self.flying
+    /// Returns how many publishes have no answer.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
-    /// Since when the oldest has been waiting.
+    /// Returns when the oldest publish without an answer was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.slots.front().copied().flatten()
     }
@@ -82,30 +83,30 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Held against a map of everything on the way.
+        /// Compares it with a map of all publishes in flight.
         #[test]
         fn every_answer_counts_once(steps in prop::collection::vec((0..4u8, 0..40u64), 0..200)) {
             let start = Instant::now();
-            let (mut flights, mut model, mut next) = (NatsInFlight::default(), BTreeMap::new(), 5);
+            let (mut in_flight, mut model, mut next) = (NatsInFlight::default(), BTreeMap::new(), 5);
             for (step, (kind, number)) in (0u64..).zip(steps) {
                 match kind {
                     0 | 1 => {
                         next += u64::from(kind) * 2;
                         let now = start + Duration::from_millis(step);
-                        flights.begin(DeliveryId(next), now);
+                        in_flight.begin(DeliveryId(next), now);
                         model.insert(next, now);
                         next += 1;
                     }
-                    2 => prop_assert_eq!(flights.land(DeliveryId(number)), model.remove(&number).is_some()),
+                    2 => prop_assert_eq!(in_flight.answer(DeliveryId(number)), model.remove(&number).is_some()),
                     _ => {
                         let later = model.split_off(&(number + 1));
-                        let landed: Vec<u64> = std::mem::replace(&mut model, later).into_keys().collect();
-                        let ids = flights.land_through(DeliveryId(number));
-                        prop_assert_eq!(ids.into_iter().map(|id| id.0).collect::<Vec<_>>(), landed);
+                        let answered: Vec<u64> = std::mem::replace(&mut model, later).into_keys().collect();
+                        let ids = in_flight.answer_through(DeliveryId(number));
+                        prop_assert_eq!(ids.into_iter().map(|id| id.0).collect::<Vec<_>>(), answered);
                     }
                 }
-                prop_assert_eq!(flights.flying(), model.len());
-                prop_assert_eq!(flights.oldest(), model.values().next().copied());
+                prop_assert_eq!(in_flight.count(), model.len());
+                prop_assert_eq!(in_flight.oldest(), model.values().next().copied());
             }
         }
     }

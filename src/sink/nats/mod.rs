@@ -1,17 +1,18 @@
-//! NATS: a JetStream stream, or core NATS.
+//! Publishes events to NATS: to a JetStream stream, or with core NATS.
 //!
-//! Publishes are pipelined, up to a window; each names its delivery in its reply subject, and one subscription
-//! hears all answers. JetStream may store them in another order than they were sent, after an error, so the
-//! lane keeps one event per key in flight (I3). `Durable` is said on the acknowledgement of the configured
-//! stream alone.
+//! Publishes are pipelined, up to a window. Each names its delivery in its reply subject, and one
+//! subscription receives all answers. After an error, JetStream may store events in another order than they
+//! were sent, so the worker keeps at most one event per key in flight (I3). The sink gives `Durable` only on
+//! the acknowledgement of the configured stream.
 //!
-//! An opening is one connection. It ends with the connection, with an answer that does not come in time, and
-//! with one that says that the stream is not what it was; then everything without an answer is published
-//! again over a new connection, after another look at the stream, and the stream drops by `Nats-Msg-Id` what
-//! it had stored. An outage that outlasts the duplicate window can so leave doubles of what was in flight.
+//! The sink fails when the connection ends, when an answer does not come in time, and when an answer shows
+//! that the stream has changed. The next open makes a new connection and checks the stream again. Then all
+//! events without an answer are published again, and the stream drops those that it has stored, by
+//! `Nats-Msg-Id`. An outage that is longer than the duplicate window can therefore leave duplicates of the
+//! events that were in flight.
 //!
-//! Core NATS keeps order (one connection) and is at most once: `Durable` means that the server has read the
-//! event, and a permission that is missing shows only after some were.
+//! Core NATS keeps order, because there is one connection, and is at most once: `Durable` means that the
+//! server has read the event. A missing permission shows only after some events got this verdict.
 
 mod acks;
 mod check;
@@ -45,7 +46,7 @@ use self::settings::NatsSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 
-/// The kind `nats`.
+/// The kind of sink with `kind = "nats"`.
 #[derive(Debug)]
 pub struct NatsKind;
 
@@ -56,10 +57,10 @@ impl SinkKind for NatsKind {
 
     fn check(
         config: NatsConfig,
-        surroundings: &BuildContext,
-        findings: &mut Diagnostics,
+        context: &BuildContext,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Arc<dyn SinkFactory>> {
-        validate::check(&config, surroundings, findings)
+        validate::check(&config, context, diagnostics)
             .map(|settings| Arc::new(settings) as Arc<dyn SinkFactory>)
     }
 }
@@ -96,20 +97,20 @@ impl Sink for NatsSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        self.holding.check()?;
+        self.open_backoff.check()?;
         let mut connection = self.connect().await?;
         let (inbox, mut subscriber) = subscribe(&connection.client).await?;
         let stream = self.settings.stream.clone();
         let info = match &stream {
             Some(name) => Some(self.find_or_make(&mut connection, name).await?),
             None => {
-                self.try_the_way(&mut connection, &inbox, &mut subscriber).await?;
+                self.try_round_trip(&mut connection, &inbox, &mut subscriber).await?;
                 None
             }
         };
         self.warn(self.warnings(&connection.client, info.as_ref().map(found)));
         let shared = Arc::<ProducerShared>::default();
-        let publisher = NatsProducer {
+        let producer = NatsProducer {
             client: connection.client.clone(),
             inbox: inbox.clone(),
             subject: self.explainer.subject().clone(),
@@ -121,9 +122,9 @@ impl Sink for NatsSink {
             shared: Arc::clone(&shared),
         };
         let terms = (stream, self.settings.timeout);
-        let holding = Arc::clone(&self.holding);
-        let answers = NatsAcks::new(connection, (inbox, subscriber), terms, shared, holding);
-        Ok((Box::new(publisher), Box::new(answers)))
+        let open_backoff = Arc::clone(&self.open_backoff);
+        let acks = NatsAcks::new(connection, (inbox, subscriber), terms, shared, open_backoff);
+        Ok((Box::new(producer), Box::new(acks)))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

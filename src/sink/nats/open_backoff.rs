@@ -1,4 +1,4 @@
-//! Keeps a sink closed for a while after what only an operator can mend.
+//! Keeps a sink closed for some time after an error that needs an operator.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -7,8 +7,9 @@ use crate::backoff::{Backoff, BackoffConfig};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::units::Period;
 
-/// A server forbids or refuses some things only when events are published: the sink could be opened again at
-/// once, look well, and fail again. So it stays closed, and shows the error, for longer each time.
+/// The back-off of open. A server refuses some things only when events are published: the sink could be
+/// opened again at once, look healthy, and fail again. So it stays closed and shows the error, for longer
+/// each time.
 #[derive(Debug)]
 pub(super) struct OpenBackoff(Mutex<BackoffState>);
 
@@ -19,13 +20,13 @@ struct BackoffState {
 }
 
 impl OpenBackoff {
-    /// Nothing has happened yet.
+    /// Creates the back-off: the sink may be opened at once.
     pub(super) fn new() -> Self {
         let backoff = Backoff::new(BackoffConfig { initial: Period::secs(1), max: Period::secs(30) });
         Self(Mutex::new(BackoffState { backoff, error: None }))
     }
 
-    /// An opening has ended in this trouble.
+    /// Notes that a connection has ended with this error.
     pub(super) fn after(&self, error: &SinkError) {
         if error.kind == SinkErrorKind::Misconfigured {
             let mut state = self.state();
@@ -34,15 +35,15 @@ impl OpenBackoff {
         }
     }
 
-    /// An event has become durable.
+    /// Notes that an event has become durable: the next wait is short again.
     pub(super) fn good(&self) {
         self.state().backoff.reset();
     }
 
-    /// Whether it may be opened.
+    /// Checks whether the sink may be opened.
     ///
     /// # Errors
-    /// Not yet; what it ended in.
+    /// The sink must stay closed; the error is that of the last connection.
     pub(super) fn check(&self) -> Result<(), SinkError> {
         let mut state = self.state();
         match &state.error {
@@ -65,12 +66,12 @@ mod tests {
 
     #[test]
     fn only_what_an_operator_must_mend_keeps_it_closed() {
-        let holding = OpenBackoff::new();
-        holding.after(&SinkError::unavailable("away"));
-        assert!(holding.check().is_ok());
-        holding.after(&SinkError::misconfigured("forbidden"));
-        assert_eq!(holding.check().unwrap_err().to_string(), "forbidden");
-        holding.good();
-        assert!(holding.check().is_err(), "an event of another opening ends no waiting");
+        let open_backoff = OpenBackoff::new();
+        open_backoff.after(&SinkError::unavailable("away"));
+        assert!(open_backoff.check().is_ok());
+        open_backoff.after(&SinkError::misconfigured("forbidden"));
+        assert_eq!(open_backoff.check().unwrap_err().to_string(), "forbidden");
+        open_backoff.good();
+        assert!(open_backoff.check().is_err(), "an event of another opening ends no waiting");
     }
 }

@@ -1,4 +1,4 @@
-//! Connects to the server and finds the stream: what opening the sink and checking it have in common.
+//! Connects to the server and finds the stream, both for opening the sink and for the verb `check`.
 
 use std::sync::Arc;
 
@@ -16,33 +16,33 @@ use super::settings::NatsSettings;
 use super::stream;
 use crate::sink::{SinkContext, SinkError};
 
-/// The NATS sink.
+/// A sink that publishes events to NATS servers.
 pub struct NatsSink {
     pub(super) settings: Arc<NatsSettings>,
     pub(super) context: SinkContext,
     pub(super) explainer: Explainer,
-    pub(super) holding: Arc<OpenBackoff>,
-    /// JetStream has told about the stream.
+    pub(super) open_backoff: Arc<OpenBackoff>,
+    /// JetStream has answered a question about the stream before.
     pub(super) seen: bool,
-    /// Servers that a cluster told us of: where the configured ones are away, one of these may be there.
+    /// The servers that a cluster has named. If the configured ones can't be reached, one of these may work.
     pub(super) discovered: Vec<String>,
     pub(super) previous: Option<ConnectionEnded>,
-    /// What was warned of already.
+    /// The warnings that are already logged.
     pub(super) warned: Vec<String>,
 }
 
 impl NatsSink {
-    /// Touches nothing yet.
+    /// Creates the sink from checked settings, without any connection.
     pub fn new(settings: NatsSettings, context: SinkContext) -> Self {
         let settings = Arc::new(settings);
         let subject = settings.subject.bind(&context);
         let explainer = Explainer::new(Arc::clone(&settings), context.clone(), subject);
-        let holding = Arc::new(OpenBackoff::new());
+        let open_backoff = Arc::new(OpenBackoff::new());
         Self {
             settings,
             context,
             explainer,
-            holding,
+            open_backoff,
             seen: false,
             discovered: Vec::new(),
             previous: None,
@@ -62,7 +62,7 @@ impl NatsSink {
         Ok(connection)
     }
 
-    /// The configured servers in any order, then those that they told us of.
+    /// Returns the configured servers in random order, then the servers that the cluster has named.
     fn servers(&self) -> Vec<String> {
         let mut servers = self.settings.servers.clone();
         fastrand::shuffle(&mut servers);
@@ -79,7 +79,7 @@ impl NatsSink {
         }
     }
 
-    /// The stream, if it exists; checked.
+    /// Returns the stream if it exists, and checks it.
     pub(super) async fn look_up(
         &mut self,
         connection: &mut NatsConnection,
@@ -88,8 +88,8 @@ impl NatsSink {
         let jetstream = self.jetstream(connection.client.clone());
         let offered = connection.client.server_info().jetstream;
         let known = CheckedStream { domain: self.settings.domain.as_deref(), offered, seen: self.seen };
-        let look = stream::look_up(&jetstream, name, &self.explainer, known);
-        let info = connection.unless_in_trouble(look).await?;
+        let looking_up = stream::look_up(&jetstream, name, &self.explainer, known);
+        let info = connection.unless_broken(looking_up).await?;
         self.seen = true;
         if let Some(info) = &info {
             stream::verify(&info.config, &self.explainer)?;
@@ -97,7 +97,7 @@ impl NatsSink {
         Ok(info)
     }
 
-    /// The stream, made if it is missing and may be.
+    /// Returns the stream; creates it if it is missing and the settings allow this.
     pub(super) async fn find_or_make(
         &mut self,
         connection: &mut NatsConnection,
@@ -109,12 +109,13 @@ impl NatsSink {
         let wanted = self.settings.create.as_ref().ok_or_else(|| self.explainer.no_stream(name))?;
         let jetstream = self.jetstream(connection.client.clone());
         let making = stream::create(&jetstream, name, wanted, &self.explainer);
-        let info = connection.unless_in_trouble(making).await?;
+        let info = connection.unless_broken(making).await?;
         tracing::info!(sink = self.context.sink, "made stream {name}");
         Ok(info)
     }
 
-    /// Logs what `check` warns of, at each opening; what was said at the one before is known.
+    /// Logs the warnings that `check` would show, each time the sink is opened, except for those of the time
+    /// before.
     pub(super) fn warn(&mut self, warnings: Vec<String>) {
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
             tracing::warn!(sink = self.context.sink, "{warning}");
@@ -122,7 +123,7 @@ impl NatsSink {
         self.warned = warnings;
     }
 
-    /// What there is to warn of: of the server, and of the stream that is there or will be made.
+    /// Returns the warnings about the server, and about the stream that exists or will be created.
     pub(super) fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<String> {
         let max_body = self.context.max_body;
         let of_server = stream::payload_warning(client.server_info().max_payload, max_body);
@@ -132,32 +133,33 @@ impl NatsSink {
         of_stream.into_iter().chain(of_server).collect()
     }
 
-    /// Without a stream to ask for, the way to the server and back is tried.
-    pub(super) async fn try_the_way(
+    /// Sends a message to the own inbox and waits for it. In core NATS there is no stream whose answer would
+    /// prove that the server works.
+    pub(super) async fn try_round_trip(
         &self,
         connection: &mut NatsConnection,
         inbox: &str,
         answers: &mut Subscriber,
     ) -> Result<(), SinkError> {
         let client = connection.client.clone();
-        let way = async {
+        let round_trip = async {
             let sent = client.publish(format!("{inbox}.open"), Bytes::new()).await;
             sent.map_err(|error| SinkError::unavailable("the NATS client has ended").caused_by(error))?;
             let back = timeout(self.settings.timeout, answers.next()).await;
             let silent = "the NATS server does not send back what is published to the inbox";
             back.ok().flatten().map(|_| ()).ok_or_else(|| SinkError::unavailable(silent))
         };
-        connection.unless_in_trouble(way).await
+        connection.unless_broken(round_trip).await
     }
 }
 
-/// The other servers of the cluster, as far as the server names them.
+/// Returns the servers of the cluster that the server names.
 fn discovered(client: &Client, tls: bool) -> Vec<String> {
     let scheme = if tls { "tls" } else { "nats" };
     client.server_info().connect_urls.iter().map(|address| format!("{scheme}://{address}")).collect()
 }
 
-/// What warnings are made of.
+/// Returns the values that warnings about a stream are made from.
 pub(super) fn found(info: &Info) -> (&Config, Option<usize>) {
     (&info.config, Some(info.state.consumer_count))
 }

@@ -1,6 +1,7 @@
-//! Looks at what listens at an address where no NATS server answered as one should, so that the error can name it.
+//! Finds out which protocol listens at an address that did not answer like a NATS server, so that the error
+//! can name it.
 //!
-//! Each question goes over a connection of its own, and holds nothing of ours: no login, no event.
+//! Each question uses a new connection and contains no private data: no login, no event.
 
 use std::io;
 use std::sync::Arc;
@@ -17,58 +18,60 @@ use tokio_rustls::client::TlsStream;
 
 use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, WireProtocol, guess};
 
-/// How long an answer to one question may take; what speaks first greets within that, too.
+/// How long to wait for the answer to one question. A server that sends first must send its greeting in this
+/// time too.
 const ANSWER: Duration = Duration::from_secs(1);
-/// So much of an answer tells who gave it.
+/// How many bytes of an answer are read, at most.
 const ENOUGH: usize = 4096;
-/// What listens.
+
+/// The result of a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PortProbe {
     /// A NATS server, or one of its ports for other servers.
     Nats(Greeting),
-    /// What speaks another protocol.
+    /// A server that talks another protocol.
     Foreign(WireProtocol),
-    /// TLS from the first byte on, and what is behind it, where the handshake succeeded.
+    /// TLS from the first byte on. Holds the result behind TLS, if the handshake succeeded.
     Tls(Option<Box<Self>>),
-    /// It takes connections and says nothing, whatever it is asked.
+    /// A server that accepts connections and answers no question.
     Silent,
-    /// It ends each connection at once.
+    /// A server that closes each connection at once.
     Drops,
-    /// It is none of these.
+    /// A server that answers, but in no known protocol.
     Unknown,
-    /// It can't be reached, in the system's words.
+    /// The address can't be reached; holds the system's error text.
     Away(String),
 }
 
-/// What a NATS server says first, as far as it matters here.
+/// The members of a NATS server's first message that are needed here.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Greeting {
     tls_required: bool,
     tls_available: bool,
-    /// It wants a certificate of the client.
+    /// The server wants a client certificate.
     pub(super) tls_verify: bool,
 }
 
 impl Greeting {
-    /// Whether it can go on with TLS.
+    /// Returns whether the server can continue with TLS.
     pub(super) fn offers_tls(&self) -> bool {
         self.tls_required || self.tls_available
     }
 }
 
-/// Where to look, and what is trusted there.
+/// The address to probe, and the certificates to trust there.
 #[derive(Clone)]
 pub(super) struct ProbeAddress {
     pub(super) host: String,
     pub(super) port: u16,
-    /// `None` where no TLS can be set up.
+    /// `None` if TLS can't be set up.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-/// How to get there.
+/// How to connect for a question.
 #[derive(Clone, Copy)]
-enum Way {
+enum Transport {
     Plain,
     Tls,
 }
@@ -77,7 +80,7 @@ trait ProbeStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ProbeStream for T {}
 
-/// How one question was answered.
+/// The answer to one question.
 enum ProbeReply {
     Said(Vec<u8>),
     Nothing,
@@ -85,11 +88,11 @@ enum ProbeReply {
 }
 
 impl ProbeAddress {
-    /// What listens there. Takes at most a few seconds beyond connecting.
+    /// Finds out what listens at the address. This takes at most a few seconds in addition to connecting.
     pub(super) async fn look(&self) -> PortProbe {
-        match self.identify(Way::Plain).await {
+        match self.identify(Transport::Plain).await {
             Ok(PortProbe::Silent | PortProbe::Unknown) if self.speaks_tls().await => {
-                let behind = self.identify(Way::Tls).await.ok();
+                let behind = self.identify(Transport::Tls).await.ok();
                 PortProbe::Tls(behind.map(Box::new))
             }
             Ok(listener) => listener,
@@ -97,20 +100,21 @@ impl ProbeAddress {
         }
     }
 
-    /// Asks one question after the other, each over a new connection, until an answer tells what it is.
-    async fn identify(&self, way: Way) -> io::Result<PortProbe> {
+    /// Asks one question after the other, each over a new connection, until an answer identifies the
+    /// protocol.
+    async fn identify(&self, transport: Transport) -> io::Result<PortProbe> {
         let mut silent = true;
         for (number, question) in [&b""[..], ASK_STOMP, &ASK_KAFKA].into_iter().enumerate() {
-            let mut stream: Box<dyn ProbeStream> = match way {
-                Way::Plain => Box::new(self.connect().await?),
-                Way::Tls => Box::new(self.handshake().await?),
+            let mut stream: Box<dyn ProbeStream> = match transport {
+                Transport::Plain => Box::new(self.connect().await?),
+                Transport::Tls => Box::new(self.handshake().await?),
             };
             match ask(&mut stream, question).await {
                 ProbeReply::Said(said) => match known(&said) {
                     Some(listener) => return Ok(listener),
                     None => silent = false,
                 },
-                // Whoever waits for a question first does not end at once.
+                // A server that waits for a question does not close the connection at once.
                 ProbeReply::Ended if number == 0 => return Ok(PortProbe::Drops),
                 ProbeReply::Ended => silent = false,
                 ProbeReply::Nothing => {}
@@ -124,7 +128,8 @@ impl ProbeAddress {
         timeout(3 * ANSWER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Whether the first bytes of a handshake are answered by TLS, with a handshake or an alert.
+    /// Returns whether the address answers the first bytes of a handshake with TLS: with a handshake or an
+    /// alert.
     async fn speaks_tls(&self) -> bool {
         let Some((config, name)) = self.tls.clone().zip(self.name()) else { return false };
         let mut hello = Vec::new();
@@ -153,7 +158,7 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), question: &[u8]
     let answered = timeout(ANSWER, async {
         stream.write_all(question).await?;
         stream.flush().await?;
-        // Until it is a line: a NATS server's is long.
+        // This reads until the end of the line: the line of a NATS server is long.
         while said.len() < ENOUGH && !said.contains(&b'\n') && stream.read_buf(&mut said).await? > 0 {}
         io::Result::Ok(())
     });
@@ -167,12 +172,12 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), question: &[u8]
 fn known(said: &[u8]) -> Option<PortProbe> {
     match guess(said)? {
         WireProtocol::Nats => {
-            // What can't be read was cut, and says nothing of TLS.
+            // JSON that does not parse was cut off, and gives no information about TLS.
             let json = said.strip_prefix(b"INFO ").unwrap_or_default();
             let mut greetings = serde_json::Deserializer::from_slice(json).into_iter();
             Some(PortProbe::Nats(greetings.next().and_then(Result::ok).unwrap_or_default()))
         }
-        // An alert: what is behind it is asked by a handshake.
+        // This is a TLS alert. A handshake must find out what is behind it.
         WireProtocol::Tls => None,
         wire => Some(PortProbe::Foreign(wire)),
     }
@@ -199,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Whoever answers everything with `answer`.
+    /// Probes a server that sends `answer` on every connection.
     async fn found(answer: &'static [u8], keeps_open: bool) -> PortProbe {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! The half that publishes.
+//! Publishes events to the server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use super::publish_ack;
 use super::template::{RenderedId, Subject, header_value};
 use crate::sink::{Delivery, DeliveryId, Rejection, SinkContext, SinkError, Submit, Verdict, headers};
 
-/// By this the stream knows an event again.
+/// The header by which the stream recognises a duplicate.
 const MESSAGE_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
-/// Another stream than the one named refuses the event.
+/// The header that names the stream: any other stream refuses the event.
 const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Stream");
 
-/// For so long what the server has said of its `max_payload` is believed: it says it once for each connection, and
-/// may have been given another one since.
+/// How long the server's `max_payload` counts as current. The server names it once for each connection, and
+/// it may have been changed since.
 const LIMIT_HOLDS: Duration = Duration::from_secs(10);
 
-/// What both halves look at.
+/// The data that the producer and the acks share.
 #[derive(Debug, Default)]
 pub(super) struct ProducerShared {
     state: Mutex<ProducerState>,
-    /// Something was refused without being sent.
+    /// Notifies the acks that a delivery was refused without being sent.
     pub(super) refused: Notify,
 }
 
-/// Guarded by [`Shared`].
+/// The part of [`ProducerShared`] behind its mutex.
 #[derive(Debug, Default)]
 pub(super) struct ProducerState {
-    pub(super) flights: NatsInFlight,
-    /// Verdicts that no server had to give.
+    pub(super) in_flight: NatsInFlight,
+    /// Verdicts on deliveries that were refused without being sent.
     pub(super) refused: Vec<(DeliveryId, Verdict)>,
 }
 
@@ -50,7 +50,7 @@ impl ProducerShared {
 /// Publishes events, each with a reply subject that names its delivery.
 pub(super) struct NatsProducer {
     pub(super) client: Client,
-    /// Answers arrive at `<inbox>.<number of the delivery>`.
+    /// Answers arrive at `<inbox>.<delivery id>`.
     pub(super) inbox: String,
     pub(super) subject: Subject,
     pub(super) message_id: RenderedId,
@@ -58,15 +58,15 @@ pub(super) struct NatsProducer {
     /// `None`: core NATS.
     pub(super) stream: Option<String>,
     pub(super) window: usize,
-    /// Since when the server's limits are known.
+    /// When the server named its limits.
     pub(super) connected: Instant,
     pub(super) shared: Arc<ProducerShared>,
 }
 
-/// What became of handing one message to the client.
+/// The result of handing one message to the client.
 enum Handed {
     Over,
-    /// Never to be sent.
+    /// The message can never be sent.
     Refused(Rejection),
     NoRoom,
 }
@@ -93,19 +93,19 @@ impl NatsProducer {
         }
     }
 
-    /// Whether the server may take larger events by now than it said: it is asked anew, over a new connection,
-    /// before one is called too large.
+    /// Returns whether the known `max_payload` is too old. In that case a new connection asks the server
+    /// again before an event is rejected as too large.
     fn limit_is_old(&self) -> bool {
         self.connected.elapsed() >= LIMIT_HOLDS
     }
 
-    /// In core NATS nothing answers a publish. But a server reads a connection in order: once this comes back,
-    /// it has read everything before it.
+    /// Publishes a marker to the own inbox, because in core NATS nothing answers a publish. A server reads a
+    /// connection in order: when the marker comes back, the server has read all events before it.
     fn hand_over_marker(&self, id: DeliveryId) -> Result<(), SinkError> {
         let marker = now(self.client.publish(self.reply(id), Bytes::new()));
         match marker {
             Some(Ok(())) => Ok(()),
-            // There is room for one with each event in flight.
+            // The client has room for one marker per event in flight, so this does not happen.
             None => Err(SinkError::unavailable("the NATS client takes nothing more")),
             Some(Err(error)) => Err(SinkError::unavailable("the NATS client has ended").caused_by(error)),
         }
@@ -131,8 +131,8 @@ impl NatsProducer {
     }
 }
 
-/// The result of a hand-over to the client's own task, `None` where that has no room: it is then undone.
-/// Outside of the runtime's budget, which would make room look scarce that is not.
+/// Returns the result of a hand-over to the client's task, or `None` if the task has no room; the hand-over
+/// is then undone. `unconstrained`, because the runtime's budget could make a channel with room look full.
 fn now<T>(hand_over: impl Future<Output = T>) -> Option<T> {
     unconstrained(hand_over).now_or_never()
 }
@@ -141,16 +141,16 @@ fn now<T>(hand_over: impl Future<Output = T>) -> Option<T> {
 impl Submit for NatsProducer {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
         let mut state = self.shared.state();
-        let room = self.window.saturating_sub(state.flights.flying());
+        let room = self.window.saturating_sub(state.in_flight.count());
         let (mut taken, mut last) = (0, None);
         for delivery in deliveries.iter().take(room) {
             match self.hand_over(delivery)? {
                 Handed::Over => {
-                    state.flights.begin(delivery.id, Instant::now());
+                    state.in_flight.begin(delivery.id, Instant::now());
                     last = Some(delivery.id);
                 }
-                // What is in flight could appear twice over a new connection: it is settled first.
-                Handed::Refused(_) if self.limit_is_old() && state.flights.flying() > 0 => break,
+                // A new connection could publish the events in flight twice, so they are settled first.
+                Handed::Refused(_) if self.limit_is_old() && state.in_flight.count() > 0 => break,
                 Handed::Refused(_) if self.limit_is_old() => {
                     return Err(SinkError::unavailable(
                         "an event is larger than the max_payload that the NATS server named when it was reached: \
@@ -173,7 +173,7 @@ impl Submit for NatsProducer {
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {
-        // Nothing is in flight: whatever was handed over has been answered.
+        // Nothing is in flight: all events handed over are answered.
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What the server answers to a publish.
+//! Reads the server's answer to a publish.
 
 use std::borrow::Cow;
 
@@ -9,16 +9,16 @@ use super::stream;
 use crate::display::one_line;
 use crate::sink::{DeliveryId, Rejection, SinkError, Verdict};
 
-/// What one answer means.
+/// The meaning of one answer.
 #[derive(Debug)]
 pub(super) enum PublishReply {
-    /// For this delivery.
+    /// The verdict on this delivery.
     Verdict(Verdict),
-    /// Nothing published now would be kept where it belongs.
+    /// The error that ends the connection: no event would reach the configured stream now.
     Broken(SinkError),
 }
 
-/// The server's JSON; of what it may hold besides, nothing matters here.
+/// The server's JSON, with only the members that are needed here.
 #[derive(Deserialize)]
 struct PubAck<'a> {
     #[serde(borrow, default)]
@@ -38,25 +38,26 @@ struct PublishRefusal<'a> {
     description: Cow<'a, str>,
 }
 
-/// Of `server/errors.json` of nats-server: the message, or its headers, are larger than the stream takes.
+/// The message, or its headers, are larger than the stream takes. This and the codes below are from
+/// `server/errors.json` of nats-server.
 const TOO_LARGE: [u16; 2] = [10054, 10097];
-/// The stream that took the message is not the one that `Nats-Expected-Stream` names.
+/// The stream with this subject is not the one that `Nats-Expected-Stream` names.
 const NOT_THIS_STREAM: u16 = 10060;
 const STREAM_NOT_FOUND: u16 = 10059;
 const STREAM_SEALED: u16 = 10109;
-/// Not stored: most often a limit of a stream that discards what is new.
+/// The message was not stored, in most cases because of a limit of a stream that discards new messages.
 const STORE_FAILED: u16 = 10077;
-/// The account, the memory or the disk that it may take is used up.
+/// The limits of the account, the memory or the disk are used up.
 const NO_ROOM: [u16; 4] = [10002, 10023, 10028, 10047];
 
-/// Reads the answer that came for a publish into `stream`.
+/// Reads the answer to a publish into `stream`.
 pub(super) fn read(status: Option<StatusCode>, payload: &[u8], stream: &str) -> PublishReply {
     if status == Some(StatusCode::NO_RESPONDERS) {
         return PublishReply::Broken(SinkError::unavailable(format!(
             "no stream took the event: {stream} is missing, has no leader, or no longer has the subject"
         )));
     }
-    // A duplicate is durable too: it was stored when the server saw it first.
+    // A duplicate is durable too: the server stored it when it got the event for the first time.
     match serde_json::from_slice::<PubAck<'_>>(payload) {
         Ok(PubAck { error: Some(refusal), .. }) => refused(&refusal, stream),
         Ok(ack) if ack.stream == stream && ack.sequence > 0 => PublishReply::Verdict(Verdict::Durable),
@@ -82,7 +83,7 @@ fn refused(refusal: &PublishRefusal<'_>, stream: &str) -> PublishReply {
         STREAM_NOT_FOUND | STREAM_SEALED => {
             PublishReply::Broken(SinkError::misconfigured(format!("stream {stream} takes no events: {said}")))
         }
-        // The words are those of its store; a limit has them all.
+        // The store's error text for every limit contains "maximum".
         STORE_FAILED if description.contains("maximum") => {
             PublishReply::Verdict(Verdict::Retry(stream::full(stream, &description)))
         }
@@ -109,15 +110,15 @@ fn elsewhere(stream: &str, other: &str) -> SinkError {
     ))
 }
 
-/// The rejection of an event that is too large.
+/// Makes the rejection of an event that is too large.
 pub(super) fn too_large(detail: String) -> Rejection {
     Rejection { reason: "too_large", detail }
 }
 
-/// The delivery that a reply subject, `<inbox>.<number>`, is about.
+/// Returns the delivery that a reply subject, `<inbox>.<number>`, names.
 pub(super) fn delivery_id(subject: &str, inbox: &str) -> Option<DeliveryId> {
     let number = subject.strip_prefix(inbox)?.strip_prefix('.')?;
-    // Nothing but digits: `parse` alone would take a sign.
+    // Only digits are allowed: `parse` alone would accept a sign.
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
     number.parse().ok().filter(|_| digits).map(DeliveryId)
 }

@@ -1,4 +1,4 @@
-//! The addresses of servers.
+//! Checks the addresses of servers in the option `url`.
 
 use async_nats::ServerAddr;
 
@@ -6,11 +6,11 @@ use crate::diagnostics::Diagnostics;
 
 const FORMS: &str = "nats://host:port or tls://host:port, several separated by commas";
 
-/// Checks `url`; no message quotes it, since it may hold a secret.
-pub(super) fn check(url: Option<&str>, findings: &mut Diagnostics) -> Option<Vec<String>> {
-    let given = findings.required("url", url, &format!("write {FORMS}"))?;
+/// Checks `url`. No message quotes it, because it may contain a secret.
+pub(super) fn check(url: Option<&str>, diagnostics: &mut Diagnostics) -> Option<Vec<String>> {
+    let given = diagnostics.required("url", url, &format!("write {FORMS}"))?;
     let servers: Result<Vec<String>, String> = given.split(',').map(|part| server(part.trim())).collect();
-    servers.map_err(|message| findings.refuse("url", message)).ok()
+    servers.map_err(|message| diagnostics.refuse("url", message)).ok()
 }
 
 fn server(url: &str) -> Result<String, String> {
@@ -41,9 +41,9 @@ mod tests {
     use super::*;
 
     fn checked(url: &str) -> Result<Vec<String>, String> {
-        let mut findings = Diagnostics::default();
-        let servers = check(Some(url), &mut findings);
-        servers.ok_or_else(|| findings.problems()[0].message.clone())
+        let mut diagnostics = Diagnostics::default();
+        let servers = check(Some(url), &mut diagnostics);
+        servers.ok_or_else(|| diagnostics.problems()[0].message.clone())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Defines the settings of a NATS sink, once they are checked.
+//! Defines the checked settings of a NATS sink.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::config::StreamConfig;
 use super::template::{IdTemplate, SubjectTemplate};
 use crate::secret::Secret;
 
-/// How the user is known.
+/// How the sink logs in to the server.
 #[derive(Clone, Debug)]
 pub(super) enum Auth {
     None,
@@ -17,7 +17,7 @@ pub(super) enum Auth {
     Credentials(PathBuf),
 }
 
-/// Checked TLS.
+/// The checked settings of the table `tls`.
 #[derive(Clone, Debug)]
 pub(super) struct TlsSettings {
     pub(super) required: bool,
@@ -42,13 +42,13 @@ pub struct NatsSettings {
     pub(super) stream: Option<String>,
     pub(super) subject: SubjectTemplate,
     pub(super) message_id: IdTemplate,
-    /// At least 1.
+    /// The most deliveries without an answer; at least 1.
     pub(super) window: usize,
     pub(super) timeout: Duration,
     pub(super) inbox_prefix: String,
     pub(super) domain: Option<String>,
     pub(super) auth: Auth,
     pub(super) tls: TlsSettings,
-    /// How the stream is made if it is missing, if it may be.
+    /// How to create a missing stream; `None` if the bridge must not create it.
     pub(super) create: Option<StreamConfig>,
 }

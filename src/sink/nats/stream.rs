@@ -1,4 +1,4 @@
-//! Whether the stream keeps what is published: looked up, made where that is wanted, and checked.
+//! Looks up the stream, creates it if that is wanted, and checks that it keeps all published events.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use super::subject_match;
 use crate::display::one_line;
 use crate::sink::SinkError;
 
-/// A shorter duplicate window is worth a word: the server's own default.
+/// The server's default for the duplicate window. A shorter one gets a warning.
 const USUAL_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// A consumer that is away for a night loses what a stream deletes sooner.
+/// A `max_age` below this gets a warning: a consumer that is off for a night would lose events.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// So much do the headers of an event take at the most, unless its message id is a very long one.
+/// The most bytes that the headers of an event take, unless its message id is very long.
 const HEADERS: u64 = 1024;
 
-/// Looks the stream up; `None` if it does not exist.
+/// Looks the stream up; returns `None` if it does not exist.
 ///
 /// # Errors
-/// JetStream is away, or not for this user.
+/// JetStream does not answer, or refuses the request of this user.
 pub(super) async fn look_up(
     context: &Context,
     name: &str,
@@ -51,10 +51,10 @@ pub(super) async fn look_up(
     }
 }
 
-/// Makes the stream, once it is known to keep what is published.
+/// Creates the stream, after a check that it would keep all published events.
 ///
 /// # Errors
-/// It would not, or the server refuses to make it.
+/// The stream would not keep all events, or the server refuses to create it.
 pub(super) async fn create(
     context: &Context,
     name: &str,
@@ -84,7 +84,7 @@ fn api_error(name: &str, code: usize, refusal: &dyn Display) -> SinkError {
             "{message}; switch JetStream on for the account of this user, or log in as another one"
         ));
     }
-    // 503: no leader, or starting; but that JetStream is off needs an operator.
+    // 503 means no leader, or a server that starts. But if JetStream is off, an operator must act.
     if code >= 500 && !said.contains("not enabled") {
         SinkError::unavailable(message)
     } else {
@@ -95,7 +95,8 @@ fn api_error(name: &str, code: usize, refusal: &dyn Display) -> SinkError {
 fn not_made(name: &str, code: usize, refusal: &dyn Display, explainer: &Explainer) -> SinkError {
     let error = api_error(name, code, refusal);
     let said = format!("can't make stream {name}: {error}; check {}", explainer.option("create_stream"));
-    // Too few servers for its replicas, or no room for it, are 500s that do not pass by themselves.
+    // Too few servers for the replicas, and no room, are errors in the 500 range that do not pass by
+    // themselves.
     let needs_operator = ["replicas", "insufficient", "resource", "suitable peers"];
     match needs_operator.iter().any(|word| said.contains(word)) {
         true => SinkError::misconfigured(said),
@@ -108,22 +109,22 @@ fn nobody_answers(error: &GetStreamError) -> bool {
     request.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders)
 }
 
-/// A stream that discards what is new, and has no room for it: somebody reads it too slowly, or not at all.
+/// Makes the error for a full stream that discards new events: its consumers read too slowly, or not at all.
 pub(super) fn full(name: &str, why: &str) -> SinkError {
     SinkError::misconfigured(format!(
         "stream {name} is full ({why}): read from it, or raise its limits (max_msgs, max_bytes)"
     ))
 }
 
-/// Whether it is full, as far as its counts tell.
+/// Checks by its counts whether the stream has room for another event.
 ///
 /// # Errors
-/// It is.
+/// The stream is full.
 pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
     let (config, state) = (&info.config, &info.state);
     let reached =
         |limit: i64, count: u64| u64::try_from(limit).is_ok_and(|limit| limit > 0 && count >= limit);
-    // One more as large as those that it holds.
+    // The next event is assumed to have the average size of the stored ones.
     let bytes = state.bytes + state.bytes / state.messages.max(1);
     let why = if config.discard != DiscardPolicy::New {
         return Ok(());
@@ -137,10 +138,11 @@ pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
     Err(full(&config.name, why))
 }
 
-/// Whether every event published reaches the stream and is acknowledged when it is kept.
+/// Checks that every published event reaches the stream, and that the stream acknowledges it only when it is
+/// stored.
 ///
 /// # Errors
-/// Why not.
+/// The reason why not.
 pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkError> {
     let name = &config.name;
     let wrong = |what: String| Err(SinkError::misconfigured(format!("stream {name} {what}")));
@@ -166,7 +168,7 @@ pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkE
     Ok(())
 }
 
-/// What `check` tells of the stream first.
+/// Describes the stream in one line, for `check`.
 pub(super) fn describe(info: &Info) -> String {
     format!(
         "stream {} takes {}; it holds {} events",
@@ -176,15 +178,16 @@ pub(super) fn describe(info: &Info) -> String {
     )
 }
 
-/// What is the operator's choice, and costs safety (D1). `max_body` is the largest body of an event, `consumers` how
-/// many the stream has, once there is one.
+/// Returns warnings about settings of the stream that the operator may choose but that can lose events (D1).
+/// `max_body` is the largest body of an event in bytes; `consumers` is their number, or `None` if the stream
+/// does not exist yet.
 pub(super) fn warnings(config: &Config, consumers: Option<usize>, max_body: usize) -> Vec<String> {
     let texts =
         [risks(config), losses(config, consumers), limits(config, max_body).into_iter().collect()].concat();
     texts.into_iter().map(|text| format!("stream {} {text}", config.name)).collect()
 }
 
-/// The same of the server: what is larger than `max_payload` it does not take.
+/// Returns a warning if the server's `max_payload` is too small for the largest event.
 pub(super) fn payload_warning(max_payload: usize, max_body: usize) -> Option<String> {
     let too_small = (max_payload as u64) < max_body as u64 + HEADERS;
     too_small.then(|| {
@@ -195,7 +198,7 @@ pub(super) fn payload_warning(max_payload: usize, max_body: usize) -> Option<Str
     })
 }
 
-/// What may lose events when servers fail.
+/// Returns the settings that can lose events when servers fail.
 fn risks(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if config.storage == StorageType::Memory {
@@ -217,7 +220,7 @@ fn risks(config: &Config) -> Vec<String> {
     found
 }
 
-/// What it refuses, while the source lets it through.
+/// Returns a warning if the stream refuses events that the source accepts.
 fn limits(config: &Config, max_body: usize) -> Option<String> {
     let most = u64::try_from(config.max_message_size).ok().filter(|most| *most > 0)?;
     (most < max_body as u64 + HEADERS).then(|| {
@@ -228,7 +231,7 @@ fn limits(config: &Config, max_body: usize) -> Option<String> {
     })
 }
 
-/// By what it deletes events of its own accord.
+/// Returns the settings by which the stream deletes events.
 fn losses(config: &Config, consumers: Option<usize>) -> Vec<String> {
     let mut found = Vec::new();
     if !config.max_age.is_zero() {
@@ -262,7 +265,7 @@ fn losses(config: &Config, consumers: Option<usize>) -> Vec<String> {
     found
 }
 
-/// The limits by which a stream deletes what it holds, but for age.
+/// Returns the limits by which the stream deletes events, except for the age.
 fn deletes(config: &Config) -> Option<String> {
     let old = config.discard == DiscardPolicy::Old;
     let limits = [

@@ -1,4 +1,4 @@
-//! `[sinks.<name>.create_stream]`: how a missing stream is made.
+//! Defines the table `[sinks.<name>.create_stream]`, which describes how a missing stream is created.
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use schemars::JsonSchema;
@@ -95,30 +95,31 @@ pub enum Discard {
 }
 
 impl StreamConfig {
-    /// Reports what no server would take.
-    pub(super) fn check(&self, findings: &mut Diagnostics) {
+    /// Reports the values that no server accepts.
+    pub(super) fn check(&self, diagnostics: &mut Diagnostics) {
         if !(1..=5).contains(&self.replicas) {
-            findings.refuse("create_stream.replicas", "must be from 1 to 5");
+            diagnostics.refuse("create_stream.replicas", "must be from 1 to 5");
         }
         if self.max_messages == Some(0) || self.max_messages.is_some_and(|most| i64::try_from(most).is_err())
         {
-            findings.refuse("create_stream.max_messages", "must be at least 1; unset it for no limit");
+            diagnostics.refuse("create_stream.max_messages", "must be at least 1; unset it for no limit");
         }
         if self.max_bytes.is_some_and(|most| most.0 == 0 || i64::try_from(most.0).is_err()) {
-            findings.refuse("create_stream.max_bytes", "must be at least 1; unset it for no limit");
+            diagnostics.refuse("create_stream.max_bytes", "must be at least 1; unset it for no limit");
         }
         if self.max_message_size.is_some_and(|most| most.0 == 0 || i32::try_from(most.0).is_err()) {
-            findings.refuse("create_stream.max_message_size", "must be from 1 to 2147483647 bytes");
+            diagnostics.refuse("create_stream.max_message_size", "must be from 1 to 2147483647 bytes");
         }
         if self.max_age.is_some_and(|age| age < self.duplicate_window) {
-            findings.refuse("create_stream.max_age", "must not be shorter than duplicate_window");
+            diagnostics.refuse("create_stream.max_age", "must not be shorter than duplicate_window");
         }
         if self.duplicate_window < Period::secs(1) {
-            findings.refuse("create_stream.duplicate_window", "is too short: at least `1s`, better `10min`");
+            diagnostics
+                .refuse("create_stream.duplicate_window", "is too short: at least `1s`, better `10min`");
         }
     }
 
-    /// As the server wants it; `pattern` is the subject of the events.
+    /// Makes the request for the server; `pattern` is the subject of the events.
     pub(super) fn config(&self, name: &str, pattern: String) -> Config {
         let number = |limit: Option<u64>| limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1);
         let size = self.max_message_size.and_then(|size| i32::try_from(size.0).ok());
@@ -156,9 +157,9 @@ mod tests {
     use super::*;
 
     fn problems(config: &StreamConfig) -> Vec<String> {
-        let mut findings = Diagnostics::default();
-        config.check(&mut findings);
-        findings.problems().iter().map(|problem| problem.key.clone()).collect()
+        let mut diagnostics = Diagnostics::default();
+        config.check(&mut diagnostics);
+        diagnostics.problems().iter().map(|problem| problem.key.clone()).collect()
     }
 
     #[test]

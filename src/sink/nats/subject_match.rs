@@ -1,11 +1,11 @@
-//! Whether a stream takes every subject that a template can give.
+//! Checks whether a stream takes every subject that a template can produce.
 
 use super::template::Subject;
 
-/// How many partitions are looked at one by one, for streams that name each.
+/// The most partitions that are checked one by one, for streams that name each partition.
 const MOST_PARTITIONS: u32 = 10_000;
 
-/// Whether the stream's subjects, wildcards and all, cover every subject that events can have.
+/// Returns whether the stream's subjects, with their wildcards, cover every subject that events can have.
 pub(super) fn covers(stream: &[String], subject: &Subject) -> bool {
     let covered = |partition| {
         let tokens = subject.tokens(partition);
@@ -19,7 +19,7 @@ pub(super) fn covers(stream: &[String], subject: &Subject) -> bool {
     })
 }
 
-/// Whether `pattern` takes every subject made of `tokens`; a token of `None` can be anything.
+/// Returns whether `pattern` takes every subject made of `tokens`; a token that is `None` can have any value.
 fn matches(pattern: &str, tokens: &[Option<String>]) -> bool {
     let mut rest = tokens.iter();
     for wanted in pattern.split('.') {
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// As the server compares a subject with a pattern: character by character of each token.
+    /// Compares a subject with a pattern as the server does: each token, character by character.
     fn takes(pattern: &[&str], subject: &[&str]) -> bool {
         match (pattern.first(), subject.first()) {
             (None, None) => true,
@@ -94,7 +94,7 @@ mod tests {
     }
 
     proptest! {
-        /// Over a small alphabet and two partitions everything can be tried.
+        /// With a small alphabet and two partitions, the test can try every subject.
         #[test]
         fn what_is_covered_is_taken(
             template in prop::collection::vec(prop::sample::select(vec!["a", "b", "{partition}"]), 1..4),
@@ -102,7 +102,7 @@ mod tests {
                 prop::collection::vec(prop::sample::select(vec!["a", "0", "1", "*", ">"]), 1..4), 0..4),
         ) {
             let text = template.join(".");
-            // `>` stands at the end only.
+            // `>` is allowed only at the end.
             let patterns: Vec<Vec<&str>> = patterns
                 .into_iter()
                 .map(|mut pattern| {

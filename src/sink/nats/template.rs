@@ -1,4 +1,4 @@
-//! Subjects and message ids made of templates.
+//! Makes subjects and message ids from templates.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,18 +6,18 @@ use std::num::NonZeroU32;
 use crate::event::Event;
 use crate::sink::SinkContext;
 
-/// What stands for the namespace in a template.
+/// The placeholder for the namespace.
 pub(super) const NAMESPACE: &str = "{namespace}";
-/// What stands for the destination id.
+/// The placeholder for the destination id.
 pub(super) const DESTINATION_ID: &str = "{destination_id}";
-/// What stands for the broker's message id.
+/// The placeholder for the broker's message id.
 pub(super) const MESSAGE_ID: &str = "{message_id}";
 const KEY: &str = "{key}";
 const PARTITION: &str = "{partition}";
-/// How many hex digits a key has.
+/// The number of hex digits of a key.
 const KEY_DIGITS: usize = 32;
 
-/// What the server reserves for itself: nothing may be published there.
+/// The beginnings of subjects that the server reserves: no client may publish there.
 const RESERVED: [&str; 2] = ["$", "_INBOX."];
 
 /// A checked subject template.
@@ -29,7 +29,7 @@ pub(super) struct SubjectTemplate {
 
 impl SubjectTemplate {
     /// # Errors
-    /// What is wrong with it, for people.
+    /// The template is not valid; the text says why, for the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let known = [NAMESPACE, DESTINATION_ID, KEY, PARTITION];
         check_placeholders(text, &known)?;
@@ -48,12 +48,12 @@ impl SubjectTemplate {
         Ok(Self { text: text.to_owned(), has_partition: text.contains(PARTITION) })
     }
 
-    /// Whether a number of partitions is needed.
+    /// Returns whether the template needs a fixed number of partitions.
     pub(super) fn has_partition(&self) -> bool {
         self.has_partition
     }
 
-    /// Fills in what is the same for all events.
+    /// Fills in the values that are the same for all events.
     pub(super) fn bind(&self, context: &SinkContext) -> Subject {
         let text = fill_in(&self.text, context);
         Subject { pieces: pieces(&text), partitions: context.partitions }
@@ -66,14 +66,14 @@ impl fmt::Display for SubjectTemplate {
     }
 }
 
-/// A subject in which only what depends on the event is open.
+/// A subject in which only the parts that depend on the event are still placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     pieces: Vec<TemplatePart>,
     partitions: Option<NonZeroU32>,
 }
 
-/// A part of a subject.
+/// A part of a bound subject: text or a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TemplatePart {
     Text(String),
@@ -82,14 +82,15 @@ pub(super) enum TemplatePart {
 }
 
 impl Subject {
-    /// The subject of one event.
+    /// Returns the subject of one event.
     pub(super) fn of(&self, event: &Event) -> String {
         let mut subject = String::with_capacity(64);
         for piece in &self.pieces {
             match piece {
                 TemplatePart::Text(text) => subject.push_str(text),
                 TemplatePart::Key => subject.extend(event.key.hex().into_iter().map(char::from)),
-                // Without a number of partitions no template has one: the settings were checked.
+                // Without a number of partitions, the checked settings allow no `{partition}` in the
+                // template.
                 TemplatePart::Partition => {
                     let partition = self.partitions.map_or(0, |partitions| event.key.partition(partitions));
                     subject.push_str(&partition.to_string());
@@ -99,14 +100,15 @@ impl Subject {
         subject
     }
 
-    /// The subject as a subscription would name it: `*` for each part that depends on the event.
+    /// Returns the subject as a subscription would name it, with `*` for each part that depends on the event.
     pub(super) fn pattern(&self) -> String {
         let tokens = self.tokens(None);
         let shown = tokens.iter().map(|token| token.as_deref().unwrap_or("*"));
         shown.collect::<Vec<_>>().join(".")
     }
 
-    /// The parts between dots, `None` for one that can be anything; `partition` fills in that.
+    /// Returns the parts between the dots; `None` for a part that can have any value. `partition` fills in
+    /// the partition.
     pub(super) fn tokens(&self, partition: Option<u32>) -> Vec<Option<String>> {
         let mut tokens = vec![Some(String::new())];
         for piece in &self.pieces {
@@ -122,8 +124,8 @@ impl Subject {
         tokens
     }
 
-    /// The subject of an event as a server names it, but for the key, which stands for a person (D14); what is none of
-    /// these subjects is not shown.
+    /// Returns a subject that a server has named, without the key, because a key identifies a person (D14).
+    /// If the text is not one of these subjects, returns the subject with its placeholders instead.
     pub(super) fn without_key(&self, named: &str) -> String {
         self.try_without_key(named).unwrap_or_else(|| self.to_string())
     }
@@ -147,13 +149,13 @@ impl Subject {
         rest.is_empty().then_some(shown)
     }
 
-    /// The number of partitions, where the subject depends on it.
+    /// Returns the number of partitions, if the subject depends on it.
     pub(super) fn partitions(&self) -> Option<NonZeroU32> {
         self.partitions.filter(|_| self.pieces.contains(&TemplatePart::Partition))
     }
 }
 
-/// With its placeholders.
+/// Shows the subject with its placeholders.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pieces.iter().try_for_each(|piece| {
@@ -202,13 +204,13 @@ fn pieces(text: &str) -> Vec<TemplatePart> {
     pieces
 }
 
-/// A checked template of `Nats-Msg-Id`, by which the server knows an event again (D7).
+/// A checked template of `Nats-Msg-Id`, by which the server recognises a duplicate (D7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IdTemplate(String);
 
 impl IdTemplate {
     /// # Errors
-    /// What is wrong with it, for people.
+    /// The template is not valid; the text says why, for the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         check_placeholders(text, &[NAMESPACE, DESTINATION_ID, MESSAGE_ID])?;
         if text.matches(MESSAGE_ID).count() != 1 {
@@ -222,7 +224,7 @@ impl IdTemplate {
         }
     }
 
-    /// Fills in what is the same for all events.
+    /// Fills in the values that are the same for all events.
     pub(super) fn bind(&self, context: &SinkContext) -> RenderedId {
         let text = fill_in(&self.0, context);
         let (before, behind) = text.split_once(MESSAGE_ID).unwrap_or((&text, ""));
@@ -238,8 +240,8 @@ pub(super) struct RenderedId {
 }
 
 impl RenderedId {
-    /// Different for different ids, whatever bytes they are of; `None` for an event without an id, which no
-    /// other event may be taken for.
+    /// Returns the value for an id. Different ids give different values, whatever bytes they contain. `None`
+    /// for an event without an id: it must not count as a duplicate of another one.
     pub(super) fn of(&self, id: &[u8]) -> Option<String> {
         if id.is_empty() {
             return None;
@@ -248,8 +250,8 @@ impl RenderedId {
     }
 }
 
-/// Writes what is no visible ASCII character, and `%`, as `%XX`: a header's value ends with its line, and its
-/// first and last spaces are lost.
+/// Writes `%` and every byte that is not visible ASCII as `%XX`. A line end would end the header's value, and
+/// spaces at its start and end would be lost.
 fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
@@ -262,7 +264,7 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// A header's value as it is, but for control characters, which no header can carry: those become `%XX`.
+/// Returns a value for a header. Control characters, which a header can't contain, become `%XX`.
 pub(super) fn header_value(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     if !text.contains(char::is_control) {
@@ -350,7 +352,7 @@ mod tests {
         }
     }
 
-    /// D14: what the server complains of holds the key of a person.
+    /// D14: the server's error text contains the key of a person.
     #[test]
     fn a_subject_is_shown_with_all_but_its_key() {
         let key = "9e107d9d372bb6826bd81d3542a419d6";

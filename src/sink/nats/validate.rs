@@ -1,4 +1,4 @@
-//! Checks the table of a NATS sink: everything that is wrong, not only the first mistake.
+//! Checks the table of a NATS sink, and reports every error, not only the first one.
 
 use super::config::{DeliveryMode, NatsConfig, NatsTlsConfig};
 use super::servers;
@@ -8,30 +8,30 @@ use crate::diagnostics::Diagnostics;
 use crate::sink::factory::BuildContext;
 use crate::units::Period;
 
-/// The largest window that is taken unless one is set: a stream drops publishes beyond 10000 that wait.
+/// The largest default for the window. A stream drops publishes when more than 10000 wait.
 const USUAL_WINDOW: usize = 4096;
 
-/// Checks a NATS sink's table; `None` once something is wrong.
+/// Checks the table of a NATS sink. Returns `None` if `diagnostics` contains an error.
 pub fn check(
     config: &NatsConfig,
-    surroundings: &BuildContext,
-    findings: &mut Diagnostics,
+    context: &BuildContext,
+    diagnostics: &mut Diagnostics,
 ) -> Option<NatsSettings> {
-    let servers = servers::check(config.url.as_deref(), findings);
-    let stream = check_stream(config, findings);
-    let (subject, message_id) = check_templates(config, surroundings, findings);
-    let window = check_window(config.window, surroundings.prefetch, findings);
-    let auth = check_auth(config, findings);
+    let servers = servers::check(config.url.as_deref(), diagnostics);
+    let stream = check_stream(config, diagnostics);
+    let (subject, message_id) = check_templates(config, context, diagnostics);
+    let window = check_window(config.window, context.prefetch, diagnostics);
+    let auth = check_auth(config, diagnostics);
     let wants_tls = servers.iter().flatten().any(|server| server.starts_with("tls://"));
-    let tls = check_tls(&config.tls, wants_tls, findings);
+    let tls = check_tls(&config.tls, wants_tls, diagnostics);
     if config.publish_timeout < Period::secs(1) {
-        findings.refuse("publish_timeout", "is too short: at least `1s`");
+        diagnostics.refuse("publish_timeout", "is too short: at least `1s`");
     }
     if SubjectTemplate::parse(&config.inbox_prefix).is_err() && config.inbox_prefix != "_INBOX" {
-        findings.refuse("inbox_prefix", "is not the beginning of a subject, such as `_INBOX_bridge`");
+        diagnostics.refuse("inbox_prefix", "is not the beginning of a subject, such as `_INBOX_bridge`");
     }
-    config.create_stream.check(findings);
-    if !findings.is_good() {
+    config.create_stream.check(diagnostics);
+    if !diagnostics.is_good() {
         return None;
     }
     Some(NatsSettings {
@@ -49,63 +49,66 @@ pub fn check(
     })
 }
 
-fn check_stream(config: &NatsConfig, findings: &mut Diagnostics) -> Option<String> {
+fn check_stream(config: &NatsConfig, diagnostics: &mut Diagnostics) -> Option<String> {
     if config.delivery == DeliveryMode::Core {
         if config.stream.is_some() || config.create_stream.enabled {
-            findings.refuse("delivery", "core NATS knows no streams: unset `stream`, or write `jetstream`");
+            diagnostics
+                .refuse("delivery", "core NATS knows no streams: unset `stream`, or write `jetstream`");
         }
         let message =
             "core NATS keeps nothing: an event is lost where nobody listens, and when the server fails";
-        findings.warn("delivery", message);
+        diagnostics.warn("delivery", message);
         return None;
     }
     let name =
-        findings.required("stream", config.stream.as_deref(), "name the stream that events must reach")?;
+        diagnostics.required("stream", config.stream.as_deref(), "name the stream that events must reach")?;
     let bad = |c: char| c.is_whitespace() || c.is_control() || ['.', '*', '>', '/', '\\'].contains(&c);
     if name.contains(bad) {
-        findings.refuse("stream", "is not the name of a stream: no white space, no . * > / \\");
+        diagnostics.refuse("stream", "is not the name of a stream: no white space, no . * > / \\");
     }
     Some(name)
 }
 
 fn check_templates(
     config: &NatsConfig,
-    surroundings: &BuildContext,
-    findings: &mut Diagnostics,
+    context: &BuildContext,
+    diagnostics: &mut Diagnostics,
 ) -> (Option<SubjectTemplate>, Option<IdTemplate>) {
-    let subject = SubjectTemplate::parse(&config.subject).map_err(|why| findings.refuse("subject", why)).ok();
-    if surroundings.partitions.is_none() && subject.as_ref().is_some_and(SubjectTemplate::has_partition) {
+    let subject =
+        SubjectTemplate::parse(&config.subject).map_err(|why| diagnostics.refuse("subject", why)).ok();
+    if context.partitions.is_none() && subject.as_ref().is_some_and(SubjectTemplate::has_partition) {
         let message = "`{partition}` needs a fixed number of partitions: set event.partitions";
-        findings.refuse("subject", message);
+        diagnostics.refuse("subject", message);
     }
-    let id = IdTemplate::parse(&config.message_id).map_err(|why| findings.refuse("message_id", why)).ok();
+    let id = IdTemplate::parse(&config.message_id).map_err(|why| diagnostics.refuse("message_id", why)).ok();
     (subject, id)
 }
 
-fn check_window(window: Option<u32>, prefetch: usize, findings: &mut Diagnostics) -> usize {
+fn check_window(window: Option<u32>, prefetch: usize, diagnostics: &mut Diagnostics) -> usize {
     let usual = prefetch.clamp(1, USUAL_WINDOW);
     let Some(window) = window.map(|window| usize::try_from(window).unwrap_or(usize::MAX)) else {
         return usual;
     };
     if !(1..=prefetch).contains(&window) {
-        findings.refuse("window", format!("must be from 1 to source.prefetch, {prefetch}: more never wait"));
+        diagnostics
+            .refuse("window", format!("must be from 1 to source.prefetch, {prefetch}: more never wait"));
     }
     window
 }
 
-fn check_auth(config: &NatsConfig, findings: &mut Diagnostics) -> Auth {
-    let password = findings.secret("password", config.password.as_ref(), config.password_file.as_deref());
-    let token = findings.secret("token", config.token.as_ref(), config.token_file.as_deref());
-    let nkey = findings.secret("nkey", config.nkey.as_ref(), config.nkey_file.as_deref());
+fn check_auth(config: &NatsConfig, diagnostics: &mut Diagnostics) -> Auth {
+    let password = diagnostics.secret("password", config.password.as_ref(), config.password_file.as_deref());
+    let token = diagnostics.secret("token", config.token.as_ref(), config.token_file.as_deref());
+    let nkey = diagnostics.secret("nkey", config.nkey.as_ref(), config.nkey_file.as_deref());
     let username = config.username.as_deref();
     let has_password = config.password.is_some() || config.password_file.is_some();
     if username.is_some() && !has_password {
-        findings.missing("password", "`username` is set; better `password_file`");
+        diagnostics.missing("password", "`username` is set; better `password_file`");
     }
     if username.is_none() && has_password {
-        findings.missing("username", "a password is set");
+        diagnostics.missing("username", "a password is set");
     }
-    findings.readable("credentials_file", config.credentials_file.as_deref());
+    diagnostics.readable("credentials_file", config.credentials_file.as_deref());
     let mut found = Vec::new();
     let pair = username.map(str::to_owned).zip(password);
     found.extend(pair.map(|(username, password)| ("username", Auth::Password { username, password })));
@@ -113,18 +116,18 @@ fn check_auth(config: &NatsConfig, findings: &mut Diagnostics) -> Auth {
     found.extend(nkey.map(|seed| ("nkey", Auth::Nkey(seed))));
     found.extend(config.credentials_file.clone().map(|path| ("credentials_file", Auth::Credentials(path))));
     if let [(first, _), (second, _), ..] = found.as_slice() {
-        findings.refuse(*second, format!("{first} is set too: keep one way to log in"));
+        diagnostics.refuse(*second, format!("{first} is set too: keep one way to log in"));
     }
     found.pop().map_or(Auth::None, |(_, auth)| auth)
 }
 
-fn check_tls(config: &NatsTlsConfig, wanted: bool, findings: &mut Diagnostics) -> TlsSettings {
-    findings.readable("tls.ca_file", config.ca_file.as_deref());
-    findings.readable("tls.certificate_file", config.certificate_file.as_deref());
-    findings.readable("tls.key_file", config.key_file.as_deref());
+fn check_tls(config: &NatsTlsConfig, wanted: bool, diagnostics: &mut Diagnostics) -> TlsSettings {
+    diagnostics.readable("tls.ca_file", config.ca_file.as_deref());
+    diagnostics.readable("tls.certificate_file", config.certificate_file.as_deref());
+    diagnostics.readable("tls.key_file", config.key_file.as_deref());
     match (&config.certificate_file, &config.key_file) {
-        (Some(_), None) => findings.missing("tls.key_file", "`tls.certificate_file` is set"),
-        (None, Some(_)) => findings.missing("tls.certificate_file", "`tls.key_file` is set"),
+        (Some(_), None) => diagnostics.missing("tls.key_file", "`tls.certificate_file` is set"),
+        (None, Some(_)) => diagnostics.missing("tls.certificate_file", "`tls.key_file` is set"),
         _ => {}
     }
     let given = config.ca_file.is_some() || config.certificate_file.is_some() || config.first;
@@ -155,10 +158,10 @@ mod tests {
     }
 
     fn checked(config: &NatsConfig, partitions: u32) -> (Option<NatsSettings>, Vec<String>) {
-        let surroundings = BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024 };
-        let mut findings = Diagnostics::default();
-        let settings = check(config, &surroundings, &mut findings);
-        (settings, findings.problems().iter().map(|problem| problem.key.clone()).collect())
+        let context = BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024 };
+        let mut diagnostics = Diagnostics::default();
+        let settings = check(config, &context, &mut diagnostics);
+        (settings, diagnostics.problems().iter().map(|problem| problem.key.clone()).collect())
     }
 
     fn problems(config: NatsConfig) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What came in dispatches, as the messages that the pump takes.
+//! Turns MessageDispatch commands into messages for the pipeline.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::source::protocol::framing::RAISE_MAX_BODY;
 use crate::source::protocol::message_ids::MessageIds;
 use crate::source::protocol::session::Progress;
 
-/// Messages that came together.
+/// Builds the messages that came together.
 pub(super) struct BatchBuilder {
     limit: usize,
     budget: Budget,
@@ -21,13 +21,13 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Of `most` at most, with bodies of `limit` bytes at most.
+    /// Starts a batch of `most` messages at most, with bodies of `limit` bytes at most.
     pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &mut Progress) -> Self {
         Self { limit, budget: budget.clone(), ids: MessageIds::new(most, progress), has_inflated: false }
     }
 
-    /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on as it is, with
-    /// the reason: it must end in the dead letters, not the session (`protocols.md §3.9`).
+    /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on unchanged,
+    /// with the reason. It must become a dead letter and must not end the session (`protocols.md §3.9`).
     ///
     /// # Errors
     /// The body is too large.
@@ -53,7 +53,8 @@ impl BatchBuilder {
             }
             Err(reason) => {
                 let raw = match message.kind {
-                    // It says only where its content is, beside what other messages have.
+                    // A blob message only tells where its content is, in fields that other messages do not
+                    // have.
                     MessageKind::Blob => fields.clone(),
                     _ => message.content.clone().unwrap_or_default(),
                 };
@@ -72,12 +73,11 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Whether one of the bodies was compressed, and takes more memory than its frame.
+    /// Whether a body was compressed, and so takes more memory than its frame.
     pub(super) fn has_inflated(&self) -> bool {
         self.has_inflated
     }
 
-    /// Gives the messages their ids.
     pub(super) fn finish(self, progress: &mut Progress) {
         self.ids.finish(&self.budget, progress);
     }

@@ -1,4 +1,5 @@
-//! What both sides say before a queue is consumed (`protocols.md §3.6`, 3.7).
+//! Builds and checks the commands that both sides exchange before a queue is consumed (`protocols.md §3.6`,
+//! 3.7).
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
 use crate::source::protocol::heart_beat::HeartBeat;
 
-/// Older ones have other fields.
+/// Older versions have other fields.
 const OLDEST_VERSION: i32 = 10;
 
-/// For so long neither side looks whether the other is silent, as Java's client has it.
+/// Neither side checks for silence during this time, as in Java's client.
 const INITIAL_DELAY: Duration = Duration::from_secs(10);
 
-/// The wire format that we offer.
+/// Returns the wire format that we offer.
 pub(super) fn offer(settings: &SourceSettings, limits: OpenWireLimits) -> WireFormatInfo {
     let inactivity = settings.heart_beat.unwrap_or_default();
     WireFormatInfo::offer(inactivity, delay(settings), i64::try_from(limits.frame()).unwrap_or(i64::MAX))
@@ -28,10 +29,10 @@ fn delay(settings: &SourceSettings) -> Duration {
     settings.heart_beat.unwrap_or_default().min(INITIAL_DELAY)
 }
 
-/// The heart-beat that both sides have agreed on; off unless both want one.
+/// Returns the heart-beat that both sides have agreed on; off unless both want one.
 ///
 /// # Errors
-/// The broker speaks no version that this codec knows.
+/// The broker supports no version that this codec knows.
 pub(super) fn agree(
     settings: &SourceSettings,
     broker: &WireFormatInfo,
@@ -51,7 +52,7 @@ pub(super) fn agree(
     })
 }
 
-/// The login, over the connection of this id.
+/// Returns the login over the connection with this id.
 pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionInfo {
     ConnectionInfo {
         connection,
@@ -63,8 +64,8 @@ pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionI
     }
 }
 
-/// OpenWire's own connection id, not the user's, new for every connection. Nobody may guess it: a second
-/// connection with the same one takes the first over, even before it has logged in (D4).
+/// Returns a new random id for OpenWire's own connection, not the user's connection id. Nobody may guess it:
+/// a second connection with the same id takes over the first, even before it has logged in (D4).
 ///
 /// # Errors
 /// The system gives no random number.

@@ -1,5 +1,5 @@
-//! Consumes over OpenWire as ActiveMQ talks it. The commands are in [`wire`], one connection's state in [`session`];
-//! neither does I/O. Our own code (D12).
+//! Consumes over OpenWire as ActiveMQ implements it. This is our own code (D12): [`wire`] reads and writes
+//! the commands, [`session`] holds the state of one connection. Neither does I/O.
 
 mod batch_builder;
 mod handshake;

@@ -1,50 +1,52 @@
-//! Keeps the broker reading its store. On a backlog ActiveMQ reads a few hundred messages and then nothing
-//! more until it hears of an acknowledgement, however wide the window is (`protocols.md §3.11`), and a sink far
-//! away takes its time. A DELIVERED ack is heard as one, and removes nothing. It also widens the window by its
-//! count (3.8), so its count is 0: the prefetch stays the exact bound of what is un-acked.
+//! Sends extra acknowledgements so that the broker keeps reading its store.
 //!
-//! One goes out with every so many messages, and also for fewer a little later: a broker that reads less at once
-//! (`maxPageSize`) would wait for more of them for ever.
+//! On a backlog ActiveMQ reads a few hundred messages and then nothing more until it receives an
+//! acknowledgement, however wide the window is (`protocols.md §3.11`), and a distant sink takes its time. A
+//! DELIVERED ack counts as one, and removes nothing. It also widens the window by its count (3.8), so its
+//! count is 0: the prefetch stays the exact limit of unacknowledged messages.
 //!
-//! The prefetch is announced whole for the sake of order (I3). With a part of it, widened later, the broker
-//! would give a new session only a part of what a dead one had; if the new one died as well, its messages
-//! would be queued behind the rest, the first behind the last.
+//! The session sends one after each `step` messages, and for fewer messages a little later. A broker that
+//! reads fewer at once (`maxPageSize`) would otherwise wait for ever.
+//!
+//! The prefetch is announced in full to keep the order (I3). With a part of it, widened later, the broker
+//! would give a new session only a part of the messages that a dead one had. If the new session died as well,
+//! its messages would be queued behind the rest, so that the first would come last.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Messages between two DELIVERED acks, where the prefetch allows so many: half of what the broker reads at
-/// once.
+/// The most messages between two DELIVERED acks: half of what the broker reads at once. Fewer if the prefetch
+/// is small.
 const STEP: usize = 100;
 
-/// So long after a message the broker has heard of an acknowledgement since.
+/// The longest time from a message to the next acknowledgement sent to the broker.
 const SOON: Duration = Duration::from_millis(50);
 
-/// What the broker has heard of one consumer.
+/// What the broker has heard of one consumer's acknowledgements.
 #[derive(Debug)]
 pub(super) struct PrefetchCredit {
     step: usize,
-    /// How many messages were un-acked when the broker last heard of an acknowledgement.
+    /// The number of unacknowledged messages at the last acknowledgement that the broker received.
     heard: usize,
     /// When the first message came after that.
     waits_since: Option<Instant>,
 }
 
 impl PrefetchCredit {
-    /// For a consumer with this prefetch.
     pub(super) fn new(prefetch: u32) -> Self {
         let step = (prefetch as usize / 4).clamp(1, STEP);
         Self { step, heard: 0, waits_since: None }
     }
 
-    /// The broker is told of an acknowledgement that leaves so many messages un-acked.
+    /// Notes an acknowledgement that leaves `unacked` messages unacknowledged.
     pub(super) fn acknowledged(&mut self, unacked: usize) {
         self.heard = unacked;
         self.waits_since = None;
     }
 
-    /// Whether a DELIVERED ack must be sent now that so many messages are un-acked; it counts as sent.
+    /// Returns whether a DELIVERED ack must be sent now, with `unacked` messages unacknowledged. If so, it
+    /// counts as sent.
     pub(super) fn is_due(&mut self, unacked: usize, now: Instant) -> bool {
         let unheard = unacked.saturating_sub(self.heard);
         if unheard == 0 {
@@ -58,7 +60,7 @@ impl PrefetchCredit {
         is_due
     }
 
-    /// When to ask again, if no message comes before.
+    /// When to check again, if no message comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waits_since.map(|since| since + SOON)
     }
@@ -72,10 +74,10 @@ mod tests {
 
     use super::*;
 
-    /// ActiveMQ's side (`protocols.md §3.11`): a backlog without end, of which it reads a page when it hears of an
-    /// acknowledgement; and what is on the way both ways.
+    /// Simulates ActiveMQ (`protocols.md §3.11`): a backlog without end, from which it reads a page at each
+    /// acknowledgement it receives, and the messages and acknowledgements on the way.
     struct CreditScript {
-        paging: PrefetchCredit,
+        credit: PrefetchCredit,
         now: Instant,
         prefetch: usize,
         page: usize,
@@ -83,14 +85,14 @@ mod tests {
         dispatched: usize,
         to_consumer: usize,
         unacked: usize,
-        /// Acknowledgements by how much they remove.
+        /// Acknowledgements on the way, as the number of messages that each removes.
         from_consumer: VecDeque<usize>,
     }
 
     impl CreditScript {
         fn new(prefetch: u32, page: usize) -> Self {
             Self {
-                paging: PrefetchCredit::new(prefetch),
+                credit: PrefetchCredit::new(prefetch),
                 now: Instant::now(),
                 prefetch: prefetch as usize,
                 page,
@@ -124,7 +126,7 @@ mod tests {
         }
 
         fn tick(&mut self) {
-            if self.paging.is_due(self.unacked, self.now) {
+            if self.credit.is_due(self.unacked, self.now) {
                 self.from_consumer.push_back(0);
             }
         }
@@ -133,17 +135,17 @@ mod tests {
             let count = most.min(self.unacked);
             if count > 0 {
                 self.unacked -= count;
-                self.paging.acknowledged(self.unacked);
+                self.credit.acknowledged(self.unacked);
                 self.from_consumer.push_back(count);
             }
         }
 
-        /// Nothing more is acknowledged; returns what is un-acked in the end.
+        /// Acknowledges nothing more, and returns the number of unacknowledged messages in the end.
         fn settle(&mut self) -> usize {
             loop {
                 self.dispatch(usize::MAX);
                 if self.to_consumer == 0 && self.from_consumer.is_empty() {
-                    let Some(deadline) = self.paging.deadline() else { return self.unacked };
+                    let Some(deadline) = self.credit.deadline() else { return self.unacked };
                     self.now = deadline;
                     self.tick();
                 }
@@ -156,13 +158,13 @@ mod tests {
     #[test]
     fn the_broker_hears_of_every_hundredth_message_or_every_acknowledgement() {
         let now = Instant::now();
-        let mut paging = PrefetchCredit::new(1024);
-        let mut due = |unacked| paging.is_due(unacked, now);
+        let mut credit = PrefetchCredit::new(1024);
+        let mut due = |unacked| credit.is_due(unacked, now);
         assert_eq!((1..=1024).filter(|unacked| due(*unacked)).count(), 10);
-        paging.acknowledged(424);
-        assert!(!paging.is_due(523, now));
-        paging.acknowledged(522);
-        let mut due = |unacked| paging.is_due(unacked, now);
+        credit.acknowledged(424);
+        assert!(!credit.is_due(523, now));
+        credit.acknowledged(522);
+        let mut due = |unacked| credit.is_due(unacked, now);
         assert!(!due(621) && due(622) && !due(623));
         assert!(PrefetchCredit::new(1).is_due(1, now));
     }
@@ -170,20 +172,20 @@ mod tests {
     #[test]
     fn and_of_fewer_a_little_later() {
         let now = Instant::now();
-        let mut paging = PrefetchCredit::new(1024);
-        assert_eq!((paging.deadline(), paging.is_due(0, now + SOON)), (None, false));
-        assert!(!paging.is_due(50, now) && !paging.is_due(60, now + SOON / 2));
-        assert_eq!(paging.deadline(), Some(now + SOON));
-        assert!(paging.is_due(60, now + SOON));
-        assert_eq!((paging.deadline(), paging.is_due(60, now + SOON * 9)), (None, false));
-        assert!(!paging.is_due(61, now + SOON * 9));
-        paging.acknowledged(0);
-        assert_eq!(paging.deadline(), None);
+        let mut credit = PrefetchCredit::new(1024);
+        assert_eq!((credit.deadline(), credit.is_due(0, now + SOON)), (None, false));
+        assert!(!credit.is_due(50, now) && !credit.is_due(60, now + SOON / 2));
+        assert_eq!(credit.deadline(), Some(now + SOON));
+        assert!(credit.is_due(60, now + SOON));
+        assert_eq!((credit.deadline(), credit.is_due(60, now + SOON * 9)), (None, false));
+        assert!(!credit.is_due(61, now + SOON * 9));
+        credit.acknowledged(0);
+        assert_eq!(credit.deadline(), None);
     }
 
     proptest! {
-        /// However the acknowledgements and the messages cross, all that the prefetch allows comes when no sink
-        /// answers any more.
+        /// In whatever order the acknowledgements and the messages cross, all messages that the prefetch
+        /// allows come even if no sink answers any more.
         #[test]
         fn the_whole_prefetch_comes(
             prefetch in prop_oneof![1..50_u32, 900..2200_u32],

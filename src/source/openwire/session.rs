@@ -1,6 +1,6 @@
-//! One OpenWire session without I/O: both sides' wire formats, the login, one consumer, dispatches and
-//! acknowledgements of ranges, signs of life, a goodbye that the broker confirms (`protocols.md §3.6`). What D2
-//! says of STOMP holds here: no response to an acknowledgement, and any error ends the session.
+//! Runs one OpenWire session without I/O: both sides' wire formats, the login, one consumer, dispatches and
+//! acknowledgements of ranges, heart-beats, and a disconnect that the broker confirms (`protocols.md §3.6`).
+//! As D2 says of STOMP, an acknowledgement gets no response, and any error ends the session.
 
 use std::sync::Arc;
 
@@ -27,16 +27,16 @@ use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::{Settled, Unacked};
 
-/// The `lastDeliveredSequenceId` of a consumer that nothing was delivered to.
+/// The `lastDeliveredSequenceId` of a consumer to which nothing was delivered.
 const NONE_DELIVERED: i64 = -1;
 
-/// Another protocol's port may well be silent.
+/// The text asks about the port, since the port of another protocol may stay silent.
 const GREETING: &str = "the greeting (is it OpenWire that listens there, as source.url says?)";
 
-/// While so many bytes wait to be sent the broker's signs of life are not answered.
+/// The session does not answer the broker's heart-beats while this many bytes wait to be sent.
 const MOST_UNTAKEN: usize = 64 << 10;
 
-/// The types of frames that are acted on: the others need not be understood.
+/// The types of frames that the session acts on. A frame of another type may be malformed.
 const MEANT_FOR_US: [u8; 7] = [
     types::WIRE_FORMAT_INFO,
     types::SHUTDOWN_INFO,
@@ -56,42 +56,42 @@ enum OpenWireStage {
     Closing,
 }
 
-/// What is known of a message until it is acknowledged.
+/// What the session remembers of a message until it is acknowledged.
 struct Dispatched {
-    /// Its id, to go back as it came.
+    /// The id of the message, sent back unchanged.
     raw_id: Bytes,
-    /// Where the broker keeps it.
+    /// The broker's number of the message.
     sequence: i64,
 }
 
-/// See the module text.
+/// The protocol state of one OpenWire connection.
 pub struct OpenWireSession {
     settings: Arc<SourceSettings>,
     reach: SessionMode,
     budget: Budget,
     decoder: OpenWireDecoder,
-    /// What was read and not gone through yet, and what is wrong with the bytes behind it.
+    /// What was read and not yet processed, and the error in the bytes behind it.
     frames: Vec<OpenWireFrame>,
     broken: Option<OpenWireDecodeError>,
     output: Vec<u8>,
     stage: OpenWireStage,
     timers: Timers,
     queue: Destination,
-    /// Its connection has an id from the login on.
+    /// The connection id in it is set at the login.
     consumer: ConsumerId,
     /// The number of the last command that was sent.
     commands: i32,
     /// The number of the command whose response ends the stage.
     awaited: i32,
-    paging: PrefetchCredit,
+    credit: PrefetchCredit,
     unacked: Unacked<Dispatched>,
-    doubt: LateAcks,
-    /// The number of the command whose response says that all acknowledgements before it are processed.
+    late_acks: LateAcks,
+    /// The number of the command whose response proves that all acknowledgements before it are processed.
     ordered: Option<i32>,
 }
 
 impl OpenWireSession {
-    /// Begins with WireFormatInfo.
+    /// Starts the session with WireFormatInfo.
     pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
         let limits = OpenWireLimits::of(&settings);
         let mut session = Self {
@@ -107,9 +107,9 @@ impl OpenWireSession {
             consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
             commands: 0,
             awaited: 0,
-            paging: PrefetchCredit::new(settings.prefetch),
+            credit: PrefetchCredit::new(settings.prefetch),
             unacked: Unacked::default(),
-            doubt: LateAcks::new(settings.prefetch, now),
+            late_acks: LateAcks::new(settings.prefetch, now),
             ordered: None,
             settings,
         };
@@ -124,7 +124,7 @@ impl OpenWireSession {
         self.timers.heart.sent(now);
     }
 
-    /// Sends what the broker must answer for the session to go on to the next stage.
+    /// Sends a command that the broker must answer before the session moves to the next stage.
     fn ask(&mut self, what: &'static str, command: &Command, stage: OpenWireStage, now: Instant) {
         self.commands = self.commands.wrapping_add(1);
         self.awaited = self.commands;
@@ -147,8 +147,9 @@ impl OpenWireSession {
         Command::SessionInfo(SessionInfo { connection, value: session })
     }
 
-    /// Acknowledgements that came late may be for a consumer that is gone, of which the broker has told behind
-    /// messages that are not read yet. The same session once more does nothing, and is answered in order.
+    /// Late acknowledgements may be for a consumer that the broker has removed. The broker's notice may stand
+    /// behind messages that are not read yet. Sending the same SessionInfo again does nothing, and the broker
+    /// answers it in order.
     fn ask_for_order(&mut self, now: Instant) {
         self.commands = self.commands.wrapping_add(1);
         self.ordered = Some(self.commands);
@@ -174,25 +175,25 @@ impl OpenWireSession {
         }
     }
 
-    /// Returns how many frames were read. Bodies that were compressed take memory only now, so that it stops
-    /// after the one that uses the budget up (I4).
+    /// Returns how many frames were processed. Compressed bodies take their memory only now, so this stops
+    /// after the one that uses up the budget (I4).
     fn read_frames(
         &mut self,
         frames: &[OpenWireFrame],
         now: Instant,
         progress: &mut Progress,
     ) -> Result<usize, SourceError> {
-        let mut arrivals = BatchBuilder::new(self.settings.max_body, &self.budget, frames.len(), progress);
+        let mut batch = BatchBuilder::new(self.settings.max_body, &self.budget, frames.len(), progress);
         let mut count = 0;
         let mut outcome = Ok(());
         for frame in frames {
-            outcome = self.on_frame(frame, now, &mut arrivals, progress);
+            outcome = self.on_frame(frame, now, &mut batch, progress);
             count += 1;
-            if outcome.is_err() || (arrivals.has_inflated() && !self.budget.has_room()) {
+            if outcome.is_err() || (batch.has_inflated() && !self.budget.has_room()) {
                 break;
             }
         }
-        arrivals.finish(progress);
+        batch.finish(progress);
         self.extend_credit(now);
         outcome.map(|()| count)
     }
@@ -201,7 +202,7 @@ impl OpenWireSession {
         &mut self,
         frame: &OpenWireFrame,
         now: Instant,
-        arrivals: &mut BatchBuilder,
+        batch: &mut BatchBuilder,
         progress: &mut Progress,
     ) -> Result<(), SourceError> {
         let Received { command_id, response_required, command } = match decode(frame) {
@@ -214,18 +215,19 @@ impl OpenWireSession {
         match (command, self.stage) {
             (Command::MessageDispatch(_), OpenWireStage::Closing) => Ok(()),
             (Command::MessageDispatch(dispatch), OpenWireStage::Active) => {
-                self.on_dispatch(dispatch, frame, now, arrivals, progress)
+                self.on_dispatch(dispatch, frame, now, batch, progress)
             }
-            // Messages may come before the response, and are as good as it (`protocols.md §3.6`).
+            // Messages may come before the response, and prove the subscription as well as it does
+            // (`protocols.md §3.6`).
             (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing) => {
                 self.activate(now, progress);
-                self.on_dispatch(dispatch, frame, now, arrivals, progress)
+                self.on_dispatch(dispatch, frame, now, batch, progress)
             }
             (Command::MessageDispatch(_), stage) => {
                 Err(SourceError::protocol(format!("a message while {stage:?}"), None))
             }
             (Command::Response { correlation_id }, _) if Some(correlation_id) == self.ordered => {
-                self.doubt.is_settled();
+                self.late_acks.is_settled();
                 Ok(())
             }
             (Command::Response { correlation_id }, _) if correlation_id == self.awaited => {
@@ -237,7 +239,7 @@ impl OpenWireSession {
             }
             (Command::WireFormatInfo(broker), OpenWireStage::Greeting) => self.log_in(&broker, now),
             (Command::KeepAliveInfo, _) if response_required => {
-                // One that takes no answers needs none, and must not make us keep them.
+                // A broker that does not read gets no answers, or they would fill our memory.
                 if self.output.len() < MOST_UNTAKEN {
                     Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
                     self.timers.heart.sent(now);
@@ -249,7 +251,7 @@ impl OpenWireSession {
                 OpenWireStage::Subscribing | OpenWireStage::Active,
             ) => Err(SourceError::ConsumerClosed),
             (Command::ShutdownInfo, _) => Err(SourceError::Closed("the broker shuts down".to_owned())),
-            // Whatever else it tells, such as its name, its friends or a prefetch of its own, is of no use here.
+            // Other commands, such as the broker's name, its peers or its own prefetch, are not used here.
             _ => Ok(()),
         }
     }
@@ -262,7 +264,7 @@ impl OpenWireSession {
             }
             (OpenWireStage::Closing, _) => {
                 progress.closed = true;
-                self.doubt.is_settled();
+                self.late_acks.is_settled();
                 self.send(&Command::ShutdownInfo, now);
             }
             (OpenWireStage::Greeting | OpenWireStage::Active, _) => {}
@@ -274,19 +276,19 @@ impl OpenWireSession {
         dispatch: Dispatch,
         frame: &OpenWireFrame,
         now: Instant,
-        arrivals: &mut BatchBuilder,
+        batch: &mut BatchBuilder,
         progress: &mut Progress,
     ) -> Result<(), SourceError> {
         let Some(message) = dispatch.message else {
-            // A browser is told of the end so.
+            // A dispatch without a message tells a browser that no more messages wait.
             if self.reach == SessionMode::Browse {
                 self.close(now, 0);
             }
             return Ok(());
         };
-        arrivals.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
+        batch.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
         self.timers.touch(now);
-        self.doubt.came(1, now);
+        self.late_acks.came(1, now);
         self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
         if self.reach == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
             self.close(now, 0);
@@ -301,8 +303,8 @@ impl OpenWireSession {
         SourceError::from_broker(&words, logging_in)
     }
 
-    /// Says what `kind` says of the oldest `count` messages, from `first` to `last`; ids as they came. Java's client
-    /// names the first as well; Artemis takes only the last for meant where it is missing.
+    /// Sends an acknowledgement of type `kind` for the oldest `count` messages, from `first` to `last`; ids
+    /// as they came. Java's client names the first as well. Without it Artemis acknowledges only the last.
     fn acknowledge(&mut self, kind: AckType, first: Option<Bytes>, last: Bytes, count: usize, now: Instant) {
         let ack = Command::MessageAck(MessageAck {
             destination: self.queue.clone(),
@@ -315,18 +317,19 @@ impl OpenWireSession {
         self.send(&ack, now);
     }
 
-    /// Keeps messages coming while those that have come are being settled (D3).
+    /// Makes the broker send more messages while earlier ones are being settled (D3).
     fn extend_credit(&mut self, now: Instant) {
         if self.stage == OpenWireStage::Active
             && self.reach == SessionMode::Subscribe
-            && self.paging.is_due(self.unacked.len(), now)
+            && self.credit.is_due(self.unacked.len(), now)
             && let Some(newest) = self.unacked.newest()
         {
             self.acknowledge(AckType::Delivered, None, newest.raw_id.clone(), 0, now);
         }
     }
 
-    /// The broker's number of the message at position `taken`, or that there is none un-acked up to there.
+    /// Returns the broker's number of the last unacknowledged message up to position `taken`, or -1 if there
+    /// is none.
     fn last_delivered(&self, taken: u64) -> i64 {
         self.unacked.last_up_to(taken).map_or(NONE_DELIVERED, |message| message.sequence)
     }
@@ -339,7 +342,7 @@ impl Session for OpenWireSession {
 
     fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError> {
         let mut frames = std::mem::take(&mut self.frames);
-        // With frames left from the last time nothing new was read.
+        // While frames are left from the last call, nothing new was read.
         if frames.is_empty() {
             self.timers.heart.heard(now);
             self.broken = self.decoder.decode(&mut frames).err();
@@ -363,17 +366,17 @@ impl Session for OpenWireSession {
     fn ack(&mut self, now: Instant, through: u64) {
         if let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) {
             self.timers.touch(now);
-            self.paging.acknowledged(self.unacked.len());
+            self.credit.acknowledged(self.unacked.len());
             let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);
             self.acknowledge(AckType::Standard, Some(first), newest.raw_id, count, now);
-            if self.doubt.acknowledge(count, now) {
+            if self.late_acks.acknowledge(count, now) {
                 self.ask_for_order(now);
             }
         }
     }
 
     fn known(&self) -> u64 {
-        self.doubt.known()
+        self.late_acks.known()
     }
 
     fn outstanding(&self) -> usize {
@@ -392,8 +395,8 @@ impl Session for OpenWireSession {
             self.send(&Command::RemoveInfo(RemoveInfo { object, last_delivered }), now);
         }
         let object = Removed::Connection(self.consumer.connection.clone());
-        let goodbye = Command::RemoveInfo(RemoveInfo { object, last_delivered });
-        self.ask("the goodbye", &goodbye, OpenWireStage::Closing, now);
+        let disconnect = Command::RemoveInfo(RemoveInfo { object, last_delivered });
+        self.ask("the goodbye", &disconnect, OpenWireStage::Closing, now);
     }
 
     fn reading(&mut self, now: Instant, reading: bool) {
@@ -403,8 +406,8 @@ impl Session for OpenWireSession {
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
         let pages = self.stage == OpenWireStage::Active && self.reach == SessionMode::Subscribe;
-        let paging = self.paging.deadline().filter(|_| pages);
-        paging.map_or(timers, |paging| paging.min(timers))
+        let credit = self.credit.deadline().filter(|_| pages);
+        credit.map_or(timers, |credit| credit.min(timers))
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), SourceError> {

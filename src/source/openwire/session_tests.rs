@@ -1,4 +1,4 @@
-//! One session, command by command: what it says, what it understands, and what ends it.
+//! Tests one session command by command: what it sends, what it understands, and what ends it.
 
 use std::time::Duration;
 
@@ -92,12 +92,12 @@ fn a_check_logs_in_only() {
     talk.said();
     talk.session.close(talk.now, 0);
     let said = talk.said();
-    let [Received { command_id: 2, response_required: true, command: Command::RemoveInfo(goodbye) }] =
+    let [Received { command_id: 2, response_required: true, command: Command::RemoveInfo(remove) }] =
         &said[..]
     else {
         panic!("{said:?}")
     };
-    assert!(matches!(goodbye.object, Removed::Connection(_)));
+    assert!(matches!(remove.object, Removed::Connection(_)));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn what_cannot_be_read_is_a_message_all_the_same() {
     let corrupt = WireMessage { compressed: true, ..message(2) };
     let mut cut = Vec::new();
     dispatch(3).encode(0, false, &mut cut);
-    // Shorter than its fields, behind the id of the message.
+    // Cuts off its last fields, but not the id of the message.
     cut.truncate(cut.len() - 20);
     let size = u32::try_from(cut.len() - 4).unwrap();
     cut[..4].copy_from_slice(&size.to_be_bytes());
@@ -196,14 +196,14 @@ fn a_body_too_large_is_named_after_the_good_ones() {
     let large = |content: String| WireMessage { content: Some(text_content(&content)), ..message(2) };
     for content in ["x".repeat(1001), "x".repeat(1 << 20)] {
         let mut talk = OpenWirePeer::subscribed(settings());
-        let trouble = talk.hear(&[dispatch(1), dispatch_of(large(content), 0)]).unwrap_err();
+        let error = talk.hear(&[dispatch(1), dispatch_of(large(content), 0)]).unwrap_err();
         assert!(
-            matches!(&trouble, SourceError::BodyTooLarge { message_id, .. }
+            matches!(&error, SourceError::BodyTooLarge { message_id, .. }
             if message_id == "ID:producer-1:2:3:2"),
-            "{trouble}"
+            "{error}"
         );
         assert_eq!((talk.progress.messages.len(), talk.session.outstanding()), (1, 1));
-        assert_eq!(trouble.retry(), Retry::Slowly);
+        assert_eq!(error.retry(), Retry::Slowly);
     }
 }
 
@@ -377,9 +377,9 @@ fn errors_are_told_apart_by_their_text() {
 fn messages_before_an_error_are_not_lost() {
     let mut talk = OpenWirePeer::subscribed(settings());
     let error = Command::ConnectionError { exception: thrown("javax.jms.JMSException", "out of luck") };
-    let trouble = talk.hear(&[dispatch(1), error]).unwrap_err();
+    let error = talk.hear(&[dispatch(1), error]).unwrap_err();
     assert_eq!(talk.progress.messages.len(), 1);
-    assert!(trouble.leaves_the_connection_open());
+    assert!(error.leaves_the_connection_open());
     talk.session.ack(talk.now, 1);
     assert_eq!(talk.acks(), [(AckType::Standard, 1, 1)]);
 }
@@ -388,9 +388,9 @@ fn messages_before_an_error_are_not_lost() {
 fn a_consumer_that_the_broker_has_closed_is_told() {
     let mut talk = OpenWirePeer::subscribed(settings());
     let control = ConsumerControl { close: true, ..ConsumerControl::default() };
-    let trouble = talk.hear(&[dispatch(1), Command::ConsumerControl(control)]).unwrap_err();
-    assert_eq!((trouble.label(), trouble.retry()), ("consumer_closed", Retry::Soon));
-    assert!(!trouble.leaves_the_connection_open(), "its acknowledgements count for nothing");
+    let error = talk.hear(&[dispatch(1), Command::ConsumerControl(control)]).unwrap_err();
+    assert_eq!((error.label(), error.retry()), ("consumer_closed", Retry::Soon));
+    assert!(!error.leaves_the_connection_open(), "its acknowledgements count for nothing");
 }
 
 #[test]
@@ -400,19 +400,19 @@ fn what_is_of_no_use_need_not_be_understood() {
     talk.hear_bytes(&frame(2)).unwrap();
     talk.hear(&[dispatch(1)]).unwrap();
     assert_eq!(talk.progress.messages.len(), 1);
-    let trouble = talk.hear_bytes(&frame(21)).unwrap_err();
-    assert!(matches!(trouble, SourceError::Protocol { .. }), "{trouble}");
+    let error = talk.hear_bytes(&frame(21)).unwrap_err();
+    assert!(matches!(error, SourceError::Protocol { .. }), "{error}");
 }
 
 #[test]
 fn another_protocol_or_an_old_version_is_told() {
     let mut talk = OpenWirePeer::begin(settings());
-    let trouble = talk.hear_bytes(b"ERROR\ncontent-type:text/plain\n\n\0").unwrap_err();
-    assert!(trouble.to_string().contains("is it OpenWire that listens there"), "{trouble}");
+    let error = talk.hear_bytes(b"ERROR\ncontent-type:text/plain\n\n\0").unwrap_err();
+    assert!(error.to_string().contains("is it OpenWire that listens there"), "{error}");
     let mut old = WireFormatInfo::offer(SECOND, SECOND, 0);
     old.version = 9;
-    let trouble = OpenWirePeer::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
-    assert!(trouble.to_string().contains("version 9"), "{trouble}");
+    let error = OpenWirePeer::begin(settings()).hear(&[Command::WireFormatInfo(old)]).unwrap_err();
+    assert!(error.to_string().contains("version 9"), "{error}");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn deflated(bytes: &[u8]) -> Bytes {
     encoder.finish().unwrap().into()
 }
 
-/// The broker's word that it has taken the consumer away may be far behind in what is not read yet.
+/// The broker's notice that it has removed the consumer may stand far behind in bytes that are not read yet.
 #[test]
 fn late_acknowledgements_are_unknown_until_an_answer_in_order() {
     let mut talk = OpenWirePeer::subscribed(settings());

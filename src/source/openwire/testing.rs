@@ -1,4 +1,4 @@
-//! What the tests of the session speak with it: a broker's commands, and ears for what it says.
+//! Provides a broker for the tests of the session: it sends commands and reads the answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +77,8 @@ impl OpenWirePeer {
         frames.iter().map(|frame| decode(frame).unwrap()).collect()
     }
 
-    /// The acknowledgements said: their type, last message and count. Those of ranges name the first one, too.
+    /// Returns the acknowledgements that the session sent: their type, last message and count. Those of
+    /// ranges name the first message, too.
     pub(super) fn acks(&mut self) -> Vec<(AckType, i64, i32)> {
         let ack = |received: Received| match received {
             Received { response_required: false, command: Command::MessageAck(ack), .. } => {

@@ -1,10 +1,10 @@
-//! When to send a sign of life, and when to give up on the broker.
+//! Decides when to send a heart-beat, and when the broker has been silent for too long.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The heart of one connection.
+/// The heart-beat timers of one connection.
 #[derive(Debug)]
 pub struct HeartBeat {
     send_every: Option<Duration>,
@@ -15,38 +15,41 @@ pub struct HeartBeat {
 }
 
 impl HeartBeat {
-    /// No beats in either direction.
+    /// Switches heart-beats off in both directions.
     pub fn off(now: Instant) -> Self {
         Self { send_every: None, silence: None, sent: now, heard: now, reading: true }
     }
 
-    /// STOMP's: we promised a byte every `ours`, the broker one every `theirs`; `None` is no promise. Sent at
-    /// half the interval, since ActiveMQ gives no grace by default; judged at twice, since the gap between
-    /// its bytes can reach twice the interval (`protocols.md §1.8`).
+    /// Uses STOMP's rules: we promised a byte every `ours`, the broker promised one every `theirs`; `None` is
+    /// no promise. We send at half the interval, since ActiveMQ gives no grace by default. We give up after
+    /// twice the interval, since the gap between the broker's bytes can reach twice the interval
+    /// (`protocols.md §1.8`).
     pub fn with_intervals(now: Instant, ours: Option<Duration>, theirs: Option<Duration>) -> Self {
         let send_every = ours.map(|every| every / 2);
         Self { send_every, silence: theirs.map(twice), ..Self::off(now) }
     }
 
-    /// OpenWire's: both sides have agreed to take the other for dead after `inactivity`. Sent at a third of
-    /// it, as the broker does; judged at twice, before which the broker never judges either, but not before
-    /// its first beat is due, a third after the agreed `delay` (`protocols.md §3.7`).
+    /// Uses OpenWire's rules: both sides have agreed to treat the other as dead after `inactivity`. We send
+    /// at a third of it, as the broker does. We give up after twice the time: the broker does not give up
+    /// earlier either. But we wait at least until its first beat is due, a third after the agreed `delay`
+    /// (`protocols.md §3.7`).
     pub fn with_inactivity(now: Instant, inactivity: Duration, delay: Duration) -> Self {
         let silence = twice(inactivity).max(delay + inactivity);
         Self { send_every: Some(inactivity / 3), silence: Some(silence), ..Self::off(now) }
     }
 
-    /// Something was sent.
+    /// Notes that bytes were sent.
     pub fn sent(&mut self, now: Instant) {
         self.sent = now;
     }
 
-    /// Something was received.
+    /// Notes that bytes were received.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
 
-    /// Reading has stopped or begun again; a silence in between is not the broker's.
+    /// Notes that reading has stopped or started again. Silence while not reading does not count against the
+    /// broker.
     pub fn reading(&mut self, now: Instant, reading: bool) {
         if reading && !self.reading {
             self.heard = now;
@@ -54,19 +57,19 @@ impl HeartBeat {
         self.reading = reading;
     }
 
-    /// Whether a beat is due.
+    /// Whether a heart-beat must be sent now.
     pub fn is_due(&self, now: Instant) -> bool {
         self.send_every.is_some_and(|every| now >= self.sent + every)
     }
 
-    /// For how long the broker has been silent, if that is too long.
+    /// Returns how long the broker has been silent, if that is too long.
     pub fn silent_for(&self, now: Instant) -> Option<Duration> {
         let allowed = self.silence.filter(|_| self.reading)?;
         let silent = now.saturating_duration_since(self.heard);
         (silent >= allowed).then_some(silent)
     }
 
-    /// When to look again.
+    /// When to check again, if anything is due.
     pub fn deadline(&self) -> Option<Instant> {
         let send = self.send_every.map(|every| self.sent + every);
         let judge = self.silence.filter(|_| self.reading).map(|allowed| self.heard + allowed);
@@ -74,7 +77,7 @@ impl HeartBeat {
     }
 }
 
-/// Twice the interval, and a little more for the way.
+/// Twice the interval, plus a margin for the network.
 fn twice(interval: Duration) -> Duration {
     interval * 2 + (interval / 4).min(Duration::from_secs(5))
 }
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!(heart.silent_for(start + SECOND * 64), None);
         assert_eq!(heart.silent_for(start + SECOND * 65), Some(SECOND * 65));
 
-        // The first beat of such a broker comes after eleven seconds.
+        // With these settings the broker's first beat comes after eleven seconds.
         let heart = HeartBeat::with_inactivity(start, SECOND * 3, SECOND * 10);
         assert_eq!(heart.silent_for(start + SECOND * 12), None);
         assert_eq!(heart.silent_for(start + SECOND * 13), Some(SECOND * 13));

@@ -1,8 +1,9 @@
-//! Text as Java writes it.
+//! Converts between UTF-8 and the modified UTF-8 that Java writes.
 
 use std::borrow::Cow;
 
-/// Text of Java for people: UTF-8, else repaired as [`repair_cesu8`] does, else with U+FFFD for what is neither.
+/// Decodes Java's text for people. Keeps UTF-8, repairs modified UTF-8 as [`repair_cesu8`] does, and puts
+/// U+FFFD in place of other bytes.
 pub fn java_text(text: &[u8]) -> Cow<'_, str> {
     match repair_cesu8(text).map(String::from_utf8) {
         Some(Ok(repaired)) => Cow::Owned(repaired),
@@ -10,7 +11,7 @@ pub fn java_text(text: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Appends `text` in Java's modified UTF-8: what [`repair_cesu8`] repairs.
+/// Appends `text` in Java's modified UTF-8, the form that [`repair_cesu8`] repairs.
 pub fn write_java(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {
@@ -29,8 +30,8 @@ pub fn write_java(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Repairs CESU-8: brokers before 5.18.6 and 6.1.4 pass on Java's modified UTF-8, in which a character
-/// beyond U+FFFF is a pair of three-byte surrogates, and U+0000 is `C0 80` (AMQ-8398; `protocols.md §0.10`).
+/// Repairs CESU-8. Brokers before 5.18.6 and 6.1.4 pass on Java's modified UTF-8, in which a character beyond
+/// U+FFFF is a pair of three-byte surrogates, and U+0000 is `C0 80` (AMQ-8398; `protocols.md §0.10`). Returns
 /// `None` when the text is UTF-8 already, or is neither.
 pub fn repair_cesu8(text: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(text).err()?;
@@ -63,7 +64,7 @@ fn java_character(bytes: &[u8]) -> Option<(char, usize)> {
     char::from_u32(0x1_0000 + (high << 10) + low).map(|character| (character, 6))
 }
 
-/// The ten bits of a surrogate written as three bytes; `half` is 0xA0 for high, 0xB0 for low.
+/// Returns the ten bits of a surrogate written as three bytes; `half` is 0xA0 for high, 0xB0 for low.
 fn surrogate(bytes: &[u8], half: u8) -> Option<u32> {
     match *bytes {
         [0xED, second, third] if second & 0xF0 == half && third & 0xC0 == 0x80 => {

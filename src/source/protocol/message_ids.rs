@@ -1,23 +1,24 @@
-//! The ids of messages that came together share one buffer.
+//! Stores the ids of messages that came together in one shared buffer.
 
 use super::session::Progress;
 use crate::budget::Budget;
 
-/// The bytes of an id, about.
+/// The typical size of an id, in bytes.
 const USUAL: usize = 64;
 
-/// The ids of the messages that are added to a [`Progress`], until [`MessageIds::finish`] gives them to these.
+/// Collects the ids of messages that are added to a [`Progress`]. [`MessageIds::finish`] then gives each
+/// message its id.
 #[derive(Debug)]
 pub struct MessageIds {
-    /// Where the first of the messages is in the progress.
+    /// Index of the first of the messages in the progress.
     first: usize,
     ids: Vec<u8>,
-    /// Where each id ends.
+    /// The offset at which each id ends.
     ends: Vec<usize>,
 }
 
 impl MessageIds {
-    /// Of the messages that come next, of which there are `most` at most.
+    /// Prepares for the next messages, of which there are `most` at most.
     pub fn new(most: usize, progress: &mut Progress) -> Self {
         progress.messages.reserve(most);
         Self {
@@ -27,7 +28,7 @@ impl MessageIds {
         }
     }
 
-    /// The next message's, which `write` appends.
+    /// Adds the id of the next message; `write` appends its bytes.
     pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.ids);
         self.ends.push(self.ids.len());
@@ -38,7 +39,8 @@ impl MessageIds {
         if self.ends.is_empty() {
             return;
         }
-        // There may be far fewer than there was room for, and the room would be charged as long as they live (I4).
+        // There may be far fewer ids than there was room for, and the unused room would be charged as long as
+        // the messages live (I4).
         self.ids.shrink_to_fit();
         let ids = budget.freeze(self.ids);
         let mut start = 0;

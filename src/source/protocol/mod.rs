@@ -1,5 +1,5 @@
-//! Holds what the sessions of all protocols share: the contract with the connection, framing, timers, what is not
-//! acknowledged yet.
+//! Holds what the sessions of all protocols share: the contract with the connection, framing, timers, and the
+//! list of unacknowledged messages.
 
 pub mod framing;
 pub mod heart_beat;

@@ -1,4 +1,4 @@
-//! What a connection's bytes are read into, and how they become slices without being copied (I4).
+//! Holds the bytes read from a connection, and turns them into slices without a copy (I4).
 
 use std::ops::Deref;
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::budget::Budget;
 
-/// How large a read buffer is when no larger frame is on the way.
+/// Size of a read buffer while no larger frame is on the way, in bytes.
 pub(in crate::source) const CHUNK: usize = 64 << 10;
 
-/// The bytes read and not yet taken.
+/// The bytes that were read and not yet taken.
 #[derive(Debug)]
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -17,12 +17,12 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Charges what is taken to `budget`.
+    /// Charges the bytes that are taken to `budget`.
     pub(super) fn new(budget: Budget) -> Self {
         Self { bytes: Vec::with_capacity(CHUNK), budget }
     }
 
-    /// Where the next bytes are to be appended; always has room for some.
+    /// Returns the buffer to which the next bytes are appended; it always has room for some.
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
         if self.bytes.len() == self.bytes.capacity() {
             self.bytes.reserve(CHUNK);
@@ -30,8 +30,9 @@ impl ReadBuffer {
         &mut self.bytes
     }
 
-    /// Takes the first `end` bytes: of a buffer that is well filled the whole buffer, else a copy of the size
-    /// they need, so that a slow trickle of events pins no large buffers.
+    /// Takes the first `end` bytes. If they fill half of the buffer or more, it takes the whole buffer.
+    /// Otherwise it makes a copy of the size they need, so that a slow flow of events keeps no large buffers
+    /// alive.
     pub(super) fn take_front(&mut self, end: usize) -> Bytes {
         if end < self.bytes.capacity() / 2 {
             let front = self.bytes[..end].to_vec();
@@ -46,7 +47,6 @@ impl ReadBuffer {
         self.budget.freeze(front)
     }
 
-    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
     }

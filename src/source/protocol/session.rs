@@ -1,48 +1,48 @@
-//! What every protocol's session looks like to the connection that carries it: bytes in, bytes out,
-//! messages, deadlines. No I/O and no clock of its own.
+//! Defines the session that every protocol provides to its connection: bytes in, bytes out, messages,
+//! deadlines. A session does no I/O and has no clock of its own.
 
 use tokio::time::Instant;
 
 use crate::event::Message;
 use crate::source::error::SourceError;
 
-/// What the bytes just read have brought.
+/// The results of processing the bytes just read.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The subscription was confirmed.
+    /// The broker has confirmed the subscription.
     pub subscribed: bool,
-    /// Messages, in broker order.
+    /// The messages received, in broker order.
     pub messages: Vec<Message>,
-    /// The broker has confirmed our goodbye: everything sent before it is processed.
+    /// The broker has confirmed the disconnect: everything sent before it is processed.
     pub closed: bool,
-    /// The session has stopped before the end of what was appended, since the budget is used up: it is to be
-    /// called again once there is room.
+    /// The session has stopped before the end of the appended bytes, since the budget is used up. Call it
+    /// again once there is room.
     pub unread: bool,
-    /// Bodies of which old brokers' CESU-8 was repaired (D6).
+    /// Number of bodies whose CESU-8, from an old broker, was repaired (D6).
     pub repaired: u64,
 }
 
 /// How far a session goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionMode {
-    /// Logs in only, and leaves again: a first subscription would create a queue that fills for ever.
+    /// Only logs in, and disconnects: a first subscription would create a queue that fills for ever.
     Login,
-    /// Looks at the messages that wait, as many as the prefetch at most, and leaves again. Consumes none and marks
-    /// none, but creates the queue as a subscription does.
+    /// Reads the messages that wait, as many as the prefetch at most, and disconnects. Consumes none and
+    /// marks none, but creates the queue as a subscription does.
     Browse,
-    /// Subscribes and consumes.
+    /// Subscribes to the queue and consumes.
     Subscribe,
 }
 
-/// One connection's protocol state.
+/// The protocol state of one connection.
 pub trait Session: Send {
-    /// Where bytes from the connection are to be appended.
+    /// Returns the buffer to which bytes from the connection are appended.
     fn input(&mut self) -> &mut Vec<u8>;
 
-    /// Reads what was appended to [`Session::input`].
+    /// Processes the bytes appended to [`Session::input`].
     ///
     /// # Errors
-    /// What ends the session; `progress` holds what was good before it.
+    /// The error that ends the session; `progress` holds what was good before it.
     fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError>;
 
     /// Moves everything to be sent to the end of `out`.
@@ -51,24 +51,25 @@ pub trait Session: Send {
     /// Acknowledges every message up to and including position `through`, counted from 1.
     fn ack(&mut self, now: Instant, through: u64);
 
-    /// Up to which position the broker knows what is acknowledged, once it has read all that was said: fewer than
-    /// [`Session::ack`] was told of while it may have taken the consumer away.
+    /// Returns the position up to which the broker knows messages as acknowledged, once it has read all that
+    /// was sent. It is lower than the last [`Session::ack`] while the broker may have removed the consumer.
     fn known(&self) -> u64;
 
-    /// Messages received and not acknowledged.
+    /// Returns the number of messages received and not acknowledged.
     fn outstanding(&self) -> usize;
 
-    /// Says goodbye; from now on messages are discarded. Those up to and including position `taken` are in
-    /// somebody's hands; later ones nobody has seen, so that they need not come back marked as delivered.
+    /// Disconnects; from now on messages are discarded. The dispatcher has taken the messages up to and
+    /// including position `taken`. Later messages were never processed, so they need not come back marked as
+    /// delivered.
     fn close(&mut self, now: Instant, taken: u64);
 
     /// Tells whether the connection reads at present. While it does not, silence proves nothing (I4).
     fn reading(&mut self, now: Instant, reading: bool);
 
-    /// When [`Session::tick`] wants to be called next.
+    /// When the connection must call [`Session::tick`] next.
     fn deadline(&self) -> Instant;
 
-    /// Sends heart-beats that are due, and judges the broker's silence.
+    /// Sends heart-beats that are due, and checks whether the broker is silent for too long.
     ///
     /// # Errors
     /// A deadline has passed.

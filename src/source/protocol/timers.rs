@@ -1,5 +1,5 @@
-//! What a session must do without having heard anything: give up on an answer, beat, judge the broker's
-//! silence, renew a subscription that has long been quiet.
+//! Decides what a session must do without having heard anything: give up on an answer, send a heart-beat,
+//! give up on a silent broker, renew a subscription that has long been quiet.
 
 use std::time::Duration;
 
@@ -10,68 +10,68 @@ use super::session::SessionMode;
 use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
 
-/// With nothing to wait for, one looks again after so long.
+/// The interval between checks when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(3600);
 
 /// The timers of one session.
 #[derive(Debug)]
 pub struct Timers {
-    /// What the broker was asked and has not answered, and until when it may.
+    /// The request that the broker has not answered, and the deadline for the answer.
     asked: Option<(&'static str, Instant)>,
     connect_timeout: Duration,
     idle_reconnect: Option<Duration>,
-    /// The last message, acknowledgement or answer.
-    stirred: Instant,
-    looked: Instant,
-    /// Off until both sides have agreed.
+    /// Time of the last message, acknowledgement or answer.
+    last_activity: Instant,
+    last_tick: Instant,
+    /// Heart-beat timers; off until both sides have agreed.
     pub heart: HeartBeat,
 }
 
 impl Timers {
-    /// Begins with the question of `what`.
+    /// Starts with the wait for the answer to `what`.
     pub fn new(settings: &SourceSettings, reach: SessionMode, what: &'static str, now: Instant) -> Self {
         let mut timers = Self {
             asked: None,
             connect_timeout: settings.connect_timeout,
             idle_reconnect: settings.idle_reconnect.filter(|_| reach == SessionMode::Subscribe),
-            stirred: now,
-            looked: now,
+            last_activity: now,
+            last_tick: now,
             heart: HeartBeat::off(now),
         };
         timers.ask(what, now);
         timers
     }
 
-    /// The broker was asked `what`, and has the connect timeout to answer.
+    /// Notes that the broker was asked `what`; it has the connect timeout to answer.
     pub fn ask(&mut self, what: &'static str, now: Instant) {
         self.asked = Some((what, now + self.connect_timeout));
     }
 
-    /// It has answered.
+    /// Notes that the broker has answered.
     pub fn answered(&mut self, now: Instant) {
         self.asked = None;
-        self.stirred = now;
+        self.last_activity = now;
     }
 
-    /// A message has come, or was acknowledged.
+    /// Notes that a message has come, or was acknowledged.
     pub fn touch(&mut self, now: Instant) {
-        self.stirred = now;
+        self.last_activity = now;
     }
 
-    /// When [`Timers::tick`] wants to be called next. `quiet`: no message is un-acked.
+    /// When to call [`Timers::tick`] next. `quiet`: no message is unacknowledged.
     pub fn deadline(&self, quiet: bool) -> Instant {
         let asked = self.asked.map(|(_, ends)| ends);
         let idle = self.idle_ends(quiet).map(|(ends, _)| ends);
-        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(self.looked + FAR)
+        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(self.last_tick + FAR)
     }
 
-    /// Whether a beat must be sent now.
+    /// Returns whether a heart-beat must be sent now.
     ///
     /// # Errors
     /// An answer is late, the broker is silent, or has been quiet for so long that the subscription may be
     /// dead.
     pub fn tick(&mut self, now: Instant, quiet: bool) -> Result<bool, SourceError> {
-        self.looked = now;
+        self.last_tick = now;
         if let Some((what, _)) = self.asked.filter(|(_, ends)| now >= *ends) {
             return Err(SourceError::Timeout { what, seconds: self.connect_timeout.as_secs() });
         }
@@ -86,7 +86,7 @@ impl Timers {
 
     fn idle_ends(&self, quiet: bool) -> Option<(Instant, Duration)> {
         let allowed = self.idle_reconnect.filter(|_| quiet && self.asked.is_none())?;
-        Some((self.stirred + allowed, allowed))
+        Some((self.last_activity + allowed, allowed))
     }
 }
 

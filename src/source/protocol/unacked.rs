@@ -1,8 +1,9 @@
-//! Which messages of a session are not acknowledged: acknowledgements advance over a contiguous prefix (I2).
+//! Tracks which messages of a session are not acknowledged. Acknowledgements advance over a contiguous prefix
+//! (I2).
 
 use std::collections::VecDeque;
 
-/// What a session must know of each message until it is acknowledged, in broker order.
+/// What a session must remember of each message until it is acknowledged, in broker order.
 #[derive(Debug)]
 pub struct Unacked<T> {
     messages: VecDeque<T>,
@@ -10,14 +11,14 @@ pub struct Unacked<T> {
     acked: u64,
 }
 
-/// Messages to be acknowledged together: the oldest of a session that were not yet.
+/// Messages to acknowledge together: the oldest unacknowledged ones of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settled<T> {
-    /// The first of them, if they are more than one.
+    /// The first of them, if there is more than one.
     pub oldest: Option<T>,
-    /// The last of them.
+    /// The last of them, which the acknowledgement names.
     pub newest: T,
-    /// How many they are; never 0.
+    /// The number of messages, at least 1.
     pub count: usize,
 }
 
@@ -28,12 +29,13 @@ impl<T> Default for Unacked<T> {
 }
 
 impl<T> Unacked<T> {
-    /// The next message has come.
+    /// Adds the next message that has come.
     pub fn push(&mut self, message: T) {
         self.messages.push_back(message);
     }
 
-    /// Everything up to and including position `through` is settled: what of it is to be acknowledged now.
+    /// Notes that everything up to and including position `through` is settled, and returns the messages to
+    /// acknowledge now.
     pub fn settle(&mut self, through: u64) -> Option<Settled<T>> {
         let count = self.up_to(through);
         let mut settled = self.messages.drain(..count);
@@ -44,22 +46,23 @@ impl<T> Unacked<T> {
         Some(Settled { oldest, newest, count })
     }
 
-    /// The message at position `through`, or the last one before it; none if they are all acknowledged.
+    /// Returns the message at position `through`, or the last one before it; none if they are all
+    /// acknowledged.
     pub fn last_up_to(&self, through: u64) -> Option<&T> {
         self.messages.get(self.up_to(through).checked_sub(1)?)
     }
 
-    /// The message that came last.
+    /// Returns the message that came last.
     pub fn newest(&self) -> Option<&T> {
         self.messages.back()
     }
 
-    /// How many there are.
+    /// Returns the number of unacknowledged messages.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// Whether there are none.
+    /// Whether no message is unacknowledged.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -77,7 +80,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Messages are their own positions.
+        /// The messages in this test are their own positions.
         #[test]
         fn every_message_is_settled_once_and_in_order(
             steps in prop::collection::vec(prop_oneof![Just(None), (0..30_u64).prop_map(Some)], 0..60),

@@ -1,4 +1,4 @@
-//! Where STOMP's frames begin and end, and which are refused.
+//! Finds where STOMP frames begin and end, and refuses invalid or too large ones.
 
 use std::ops::Range;
 
@@ -13,34 +13,35 @@ use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 /// Splits a stream of bytes into STOMP frames.
 pub type StompDecoder = framing::FrameDecoder<StompScanner>;
 
-/// Why bytes are no STOMP frame.
+/// The reason why bytes are no STOMP frame.
 pub type StompDecodeError = framing::DecodeError<StompErrorKind>;
 
-/// What is refused. ActiveMQ limits only what it reads, not what it sends (`protocols.md §1.7`).
+/// The limits above which a frame is refused. ActiveMQ limits only what it reads, not what it sends
+/// (`protocols.md §1.7`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StompLimits {
-    /// Bytes in one line of the head.
+    /// The most bytes in one line of the head.
     pub line: usize,
-    /// Headers in one frame.
+    /// The most headers in one frame.
     pub headers: usize,
-    /// Bytes in one body.
+    /// The most bytes in one body.
     pub body: usize,
 }
 
 impl StompLimits {
-    /// Heads of any sane size, and bodies up to `body` bytes.
+    /// Allows bodies up to `body` bytes, lines up to 64 KiB and 1000 headers.
     pub const fn with_body(body: usize) -> Self {
         Self { line: 64 << 10, headers: 1000, body }
     }
 
-    /// Those that the settings give.
+    /// Takes the limits from the settings of a source.
     pub fn of(settings: &SourceSettings) -> Self {
         let SourceSettings { max_header_size: line, max_headers: headers, max_body: body, .. } = *settings;
         Self { line, headers, body }
     }
 }
 
-/// What is wrong with a frame.
+/// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StompErrorKind {
@@ -101,32 +102,32 @@ enum ScanStage {
     Body(BodyBounds),
 }
 
-/// Within the headers.
+/// Position within the headers.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     command: StompCommand,
     start: usize,
-    /// Where the line begins that is being read.
+    /// Start of the line that is being read.
     line: usize,
     scanned: usize,
     headers: usize,
-    /// `content-length`.
+    /// The value of `content-length`.
     length: Option<usize>,
 }
 
-/// Within the body.
+/// Position within the body.
 #[derive(Clone, Copy, Debug)]
 struct BodyBounds {
     command: StompCommand,
-    /// From its first line to the empty one.
+    /// From the first header line to the empty line.
     head: (usize, usize),
     start: usize,
     scanned: usize,
-    /// `content-length`.
+    /// The value of `content-length`.
     length: Option<usize>,
 }
 
-/// Where the parts of a frame are.
+/// The offsets of the parts of a frame.
 #[derive(Debug)]
 pub struct Layout {
     command: StompCommand,
@@ -134,14 +135,14 @@ pub struct Layout {
     body: Range<usize>,
 }
 
-/// Whether the decoder can go on with the bytes it has.
+/// Whether the scanner can continue with the bytes it has.
 enum ScanStep {
     Next(ScanStage),
     Starved(ScanStage),
 }
 
 impl StompDecoder {
-    /// Refuses what `limits` forbid and charges frames to `budget`.
+    /// Refuses frames beyond `limits` and charges the others to `budget`.
     pub fn new(limits: StompLimits, budget: Budget) -> Self {
         Self::scanning(StompScanner { limits, start: 0, stage: ScanStage::Between }, budget)
     }
@@ -264,7 +265,7 @@ impl StompScanner {
             head.scanned = head.line;
         }
         let text = &bytes[head.line..];
-        // The carriage return may belong to a line end of which the line feed is still to come.
+        // The carriage return may belong to a line end whose line feed has not come yet.
         if text.strip_suffix(b"\r").unwrap_or(text).len() > self.limits.line {
             return Err(fail(StompErrorKind::LineTooLong(self.limits.line), head.line));
         }
@@ -305,8 +306,8 @@ impl StompScanner {
         };
         self.check_growth(end - start).map_err(fail)?;
         if length.is_none() && command == StompCommand::Message {
-            // ActiveMQ ends every frame with NUL and LF, but passes a NUL inside a text on as it is; only
-            // what follows tells the two apart, so a message is complete with the byte after its NUL.
+            // ActiveMQ ends every frame with NUL and LF, but passes on a NUL inside a text unchanged. Only
+            // the next byte distinguishes the two, so a message is complete with the byte after its NUL.
             match bytes.get(end + 1) {
                 Some(b'\n' | b'\r') => {}
                 Some(_) => return Err(fail(StompErrorKind::NulInBody)),

@@ -1,11 +1,12 @@
-//! One STOMP frame, its headers and its escapes (<https://stomp.github.io/stomp-specification-1.2.html>).
+//! Reads and writes one STOMP frame, its headers and its escapes
+//! (<https://stomp.github.io/stomp-specification-1.2.html>).
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use memchr::memchr;
 
-/// What a frame wants.
+/// The command in the first line of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum StompCommand {
@@ -45,12 +46,12 @@ const COMMANDS: [(StompCommand, &str); 15] = [
 ];
 
 impl StompCommand {
-    /// Reads a command line, exactly.
+    /// Parses a command line, which must match exactly.
     pub fn parse(line: &[u8]) -> Option<Self> {
         COMMANDS.iter().find(|(_, name)| name.as_bytes() == line).map(|(command, _)| *command)
     }
 
-    /// The command as it stands on the wire.
+    /// Returns the command as it stands on the wire.
     pub fn name(self) -> &'static str {
         COMMANDS.iter().find(|(command, _)| *command == self).map_or("", |(_, name)| name)
     }
@@ -60,44 +61,45 @@ impl StompCommand {
 /// unescaped in every version (`protocols.md §1.2`): read those with [`Escapes::None`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escapes {
-    /// Version 1.0, `CONNECT` and `CONNECTED`.
+    /// No escapes: version 1.0, `CONNECT` and `CONNECTED`.
     None,
-    /// `\\`, `\n`, `\c`.
+    /// Version 1.1: `\\`, `\n` and `\c`.
     V1_1,
-    /// `\\`, `\n`, `\c`, `\r`.
+    /// Version 1.2: `\\`, `\n`, `\c` and `\r`.
     V1_2,
 }
 
 /// A frame as it was read; both slices share the read buffer.
 #[derive(Clone, Debug)]
 pub struct StompFrame {
-    /// The command.
+    /// The command in its first line.
     pub command: StompCommand,
     /// The header lines as they came, still escaped, without the empty line that ends them.
     pub head: Bytes,
-    /// The body, without the NUL.
+    /// The bytes of the body, without the NUL.
     pub body: Bytes,
 }
 
 impl StompFrame {
-    /// The headers in the order of the wire, values still escaped. Of repeated names the first counts.
+    /// Returns the headers in the order of the wire, values still escaped. If a name repeats, the first one
+    /// counts.
     pub fn headers(&self) -> HeaderLines<'_> {
         HeaderLines(&self.head)
     }
 
-    /// The first value of `name`, unescaped.
+    /// Returns the first value of `name`, unescaped.
     pub fn header(&self, name: &str, escapes: Escapes) -> Option<Cow<'_, [u8]>> {
         let value = self.headers().find(|(found, _)| *found == name.as_bytes())?.1;
         Some(unescape(value, escapes))
     }
 
-    /// The first value of `name`, unescaped, as text for people.
+    /// Returns the first value of `name`, unescaped, as text for people.
     pub fn text(&self, name: &str, escapes: Escapes) -> Option<String> {
         self.header(name, escapes).map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 }
 
-/// Walks the lines of a header block.
+/// Iterates over the lines of a header block.
 #[derive(Clone, Debug)]
 pub struct HeaderLines<'a>(pub &'a [u8]);
 
@@ -117,13 +119,13 @@ impl<'a> Iterator for HeaderLines<'a> {
     }
 }
 
-/// All headers of a block of version 1.2, unescaped, for people and dead letters.
+/// Decodes all headers of a version 1.2 block, unescaped, for people and dead letters.
 pub fn decode_headers(head: &[u8]) -> Vec<(String, String)> {
     let text = |bytes| String::from_utf8_lossy(&unescape(bytes, Escapes::V1_2)).into_owned();
     HeaderLines(head).map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Resolves the escapes; like ActiveMQ it keeps unknown ones as they are. Copies only where there are any.
+/// Resolves the escapes. Like ActiveMQ it leaves unknown ones unchanged. Copies only if there are any.
 pub fn unescape(value: &[u8], escapes: Escapes) -> Cow<'_, [u8]> {
     if escapes == Escapes::None || memchr(b'\\', value).is_none() {
         return Cow::Borrowed(value);
@@ -133,7 +135,7 @@ pub fn unescape(value: &[u8], escapes: Escapes) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
-/// As [`unescape`], appended to `plain`.
+/// Does the same as [`unescape`], and appends the result to `plain`.
 pub fn unescape_into(mut value: &[u8], escapes: Escapes, plain: &mut Vec<u8>) {
     while let Some(at) = memchr(b'\\', value).filter(|_| escapes != Escapes::None) {
         plain.extend_from_slice(&value[..at]);
@@ -150,7 +152,7 @@ pub fn unescape_into(mut value: &[u8], escapes: Escapes, plain: &mut Vec<u8>) {
     plain.extend_from_slice(value);
 }
 
-/// Writes frames.
+/// Writes one frame into a buffer.
 #[derive(Debug)]
 pub struct Encoder<'a> {
     out: &'a mut Vec<u8>,
@@ -193,7 +195,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Appends `value` with the escapes.
+/// Appends `value` with the escapes of that version.
 pub fn escape_into(value: &[u8], escapes: Escapes, out: &mut Vec<u8>) {
     if escapes == Escapes::None {
         return out.extend_from_slice(value);

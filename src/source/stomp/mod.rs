@@ -1,5 +1,6 @@
-//! STOMP 1.2 as ActiveMQ speaks it. Our own code (D12): bytes to frames in [`codec`], frames in
-//! [`frame`]; none of it does I/O.
+//! Consumes over STOMP 1.2 as ActiveMQ implements it. This is our own code (D12): [`codec`] splits bytes into
+//! frames, [`frame`] reads and writes one frame, [`session`] holds the state of one connection. None of it
+//! does I/O.
 
 pub mod codec;
 pub mod frame;

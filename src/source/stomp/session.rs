@@ -1,4 +1,4 @@
-//! One STOMP session without I/O: CONNECT, SUBSCRIBE with a receipt, messages and cumulative
+//! Runs one STOMP session without I/O: CONNECT, SUBSCRIBE with a receipt, messages and cumulative
 //! acknowledgements, heart-beats, DISCONNECT with a receipt (D2).
 
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::Unacked;
 
 const SUBSCRIBED: &str = "subscribed";
-const GOODBYE: &str = "goodbye";
+const DISCONNECTED: &str = "goodbye";
 const UNSUBSCRIBED: &str = "unsubscribed";
 
-/// The id of the one subscription.
+/// The id of the session's only subscription.
 const SUBSCRIPTION: &str = "0";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +33,12 @@ enum StompStage {
     LoggingIn,
     Subscribing,
     Active,
-    /// Asks whether the broker still has the consumer; goes on with a new session.
+    /// Asks whether the broker still has the consumer; a new session follows.
     Asking,
     Closing,
 }
 
-/// See the module text.
+/// The protocol state of one STOMP connection.
 pub struct StompSession {
     settings: Arc<SourceSettings>,
     reach: SessionMode,
@@ -48,13 +48,13 @@ pub struct StompSession {
     output: Vec<u8>,
     stage: StompStage,
     timers: Timers,
-    /// The `ack` ids of the un-acked messages, still escaped, since they go back as they came.
+    /// The `ack` ids of the unacknowledged messages. They stay escaped, since they are sent back unchanged.
     unacked: Unacked<Bytes>,
-    doubt: LateAcks,
+    late_acks: LateAcks,
 }
 
 impl StompSession {
-    /// Begins with CONNECT.
+    /// Starts the session with CONNECT.
     pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
         let mut session = Self {
             decoder: StompDecoder::new(StompLimits::of(&settings), budget.clone()),
@@ -65,7 +65,7 @@ impl StompSession {
             stage: StompStage::LoggingIn,
             timers: Timers::new(&settings, reach, "the login", now),
             unacked: Unacked::default(),
-            doubt: LateAcks::new(settings.prefetch, now),
+            late_acks: LateAcks::new(settings.prefetch, now),
             settings,
         };
         session.connect();
@@ -104,8 +104,8 @@ impl StompSession {
         self.timers.ask("the subscription", now);
     }
 
-    /// Only the removal of a consumer tells whether the broker has it. Whoever asks has no use for it any more: a
-    /// new session begins, or none.
+    /// Only the removal of a consumer shows whether the broker still has it. After that the session ends: a
+    /// new one follows, or none.
     fn unsubscribe(&mut self, now: Instant) {
         self.timers.heart.sent(now);
         Encoder::begin(&mut self.output, StompCommand::Unsubscribe, Escapes::V1_2)
@@ -139,7 +139,7 @@ impl StompSession {
             (StompCommand::Receipt, StompStage::Asking | StompStage::Closing)
                 if is_receipt(frame, UNSUBSCRIBED) =>
             {
-                self.doubt.is_settled();
+                self.late_acks.is_settled();
                 if self.stage == StompStage::Asking { Err(SourceError::Renewal) } else { Ok(()) }
             }
             (StompCommand::Connected, StompStage::LoggingIn) => {
@@ -155,7 +155,7 @@ impl StompSession {
                 Ok(())
             }
             (StompCommand::Receipt, StompStage::Closing) => {
-                progress.closed |= is_receipt(frame, GOODBYE);
+                progress.closed |= is_receipt(frame, DISCONNECTED);
                 Ok(())
             }
             (StompCommand::Message, StompStage::Asking | StompStage::Closing) => Ok(()),
@@ -166,7 +166,8 @@ impl StompSession {
         }
     }
 
-    /// What both sides promised: each direction runs at the slower of what one offers and the other wants.
+    /// Returns the agreed heart-beat. In each direction it uses the slower of what one side offers and the
+    /// other wants.
     fn agreed_heart_beat(&self, connected: &StompFrame, now: Instant) -> HeartBeat {
         let ours = self.settings.heart_beat.unwrap_or_default();
         let answer = connected.text("heart-beat", Escapes::None).unwrap_or_default();
@@ -182,7 +183,8 @@ impl StompSession {
         let escapes = if self.stage == StompStage::LoggingIn { Escapes::None } else { Escapes::V1_2 };
         let message = frame.text("message", escapes).unwrap_or_default();
         let detail = first_line(&frame.body);
-        // ActiveMQ repeats the message in the first line of a stack trace; RabbitMQ tells the cause only in the body.
+        // ActiveMQ repeats the message in the first line of a stack trace; RabbitMQ tells the cause only in
+        // the body.
         let words = match (message.is_empty(), detail.is_empty() || detail.contains(&message)) {
             (true, _) => detail,
             (false, true) => message,
@@ -198,8 +200,8 @@ impl StompSession {
         for frame in frames {
             match MessageHead::read(frame) {
                 Ok(parts) => self.on_message(frame, parts, &mut ids, progress),
-                Err(trouble) => {
-                    outcome = Err(trouble);
+                Err(error) => {
+                    outcome = Err(error);
                     break;
                 }
             }
@@ -249,7 +251,7 @@ impl StompSession {
                 };
                 let run = rest.iter().take_while(is_message).count();
                 let outcome = self.on_messages(&rest[..run], progress);
-                self.doubt.came(self.unacked.len() - before, now);
+                self.late_acks.came(self.unacked.len() - before, now);
                 outcome?;
                 if browses && self.unacked.len() >= self.settings.prefetch as usize {
                     self.close(now, 0);
@@ -265,11 +267,11 @@ impl StompSession {
     }
 }
 
-/// What a MESSAGE frame's head says.
+/// The values that a session needs from the head of a MESSAGE frame.
 struct MessageHead<'a> {
     /// Still escaped.
     id: &'a [u8],
-    /// Still escaped, since it goes back as it came.
+    /// Still escaped, since it is sent back unchanged.
     ack: Bytes,
     timestamp: Option<i64>,
     redelivered: bool,
@@ -325,14 +327,14 @@ impl Session for StompSession {
         if let Some(settled) = self.unacked.settle(through) {
             self.timers.heart.sent(now);
             self.timers.touch(now);
-            self.doubt.acknowledge(settled.count, now);
+            self.late_acks.acknowledge(settled.count, now);
             let ack = Encoder::begin(&mut self.output, StompCommand::Ack, Escapes::V1_2);
             ack.raw_header("id", &settled.newest).end(b"");
         }
     }
 
     fn known(&self) -> u64 {
-        self.doubt.known()
+        self.late_acks.known()
     }
 
     fn outstanding(&self) -> usize {
@@ -341,14 +343,14 @@ impl Session for StompSession {
 
     fn close(&mut self, now: Instant, _taken: u64) {
         if self.stage != StompStage::Closing {
-            if self.stage == StompStage::Active && self.doubt.is_open() {
+            if self.stage == StompStage::Active && self.late_acks.is_open() {
                 self.unsubscribe(now);
             }
             self.stage = StompStage::Closing;
             self.timers.ask("the goodbye", now);
             self.timers.heart.sent(now);
             Encoder::begin(&mut self.output, StompCommand::Disconnect, Escapes::V1_2)
-                .header("receipt", GOODBYE)
+                .header("receipt", DISCONNECTED)
                 .end(b"");
         }
     }
@@ -359,12 +361,12 @@ impl Session for StompSession {
 
     fn deadline(&self) -> Instant {
         let timers = self.timers.deadline(self.unacked.is_empty());
-        let doubt = self.doubt.deadline().filter(|_| self.stage == StompStage::Active);
-        doubt.map_or(timers, |doubt| doubt.min(timers))
+        let late_acks = self.late_acks.deadline().filter(|_| self.stage == StompStage::Active);
+        late_acks.map_or(timers, |late_acks| late_acks.min(timers))
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), SourceError> {
-        if self.stage == StompStage::Active && self.doubt.asks(now) {
+        if self.stage == StompStage::Active && self.late_acks.asks(now) {
             self.stage = StompStage::Asking;
             self.unsubscribe(now);
             self.timers.ask("whether it still has the subscription", now);
@@ -381,7 +383,7 @@ fn is_receipt(frame: &StompFrame, expected: &str) -> bool {
     frame.header("receipt-id", Escapes::V1_2).as_deref() == Some(expected.as_bytes())
 }
 
-/// By it the broker says that no more messages wait.
+/// Whether the frame tells that no more messages wait.
 fn is_end_of_browsing(frame: &StompFrame) -> bool {
     frame.command == StompCommand::Message
         && frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")

@@ -1,4 +1,4 @@
-//! One session, frame by frame: what it says, what it understands, and what ends it.
+//! Tests one session frame by frame: what it sends, what it understands, and what ends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +238,7 @@ fn another_virtual_host_is_named_if_there_is_one() {
     assert!(talk.said().contains("\nhost:/atdata\n"));
 }
 
-/// As ActiveMQ answers to a consumer that its policy has removed (`protocols.md §1.11`).
+/// ActiveMQ answers like this to a consumer that its policy has removed (`protocols.md §1.11`).
 #[test]
 fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
     let unsubscribe = "UNSUBSCRIBE\nid:0\nreceipt:unsubscribed\n\n\0\n";
@@ -260,11 +260,11 @@ fn after_late_acknowledgements_it_asks_whether_the_consumer_is_still_there() {
         assert_eq!(talk.said(), unsubscribe);
         talk.hear(message(3)).unwrap();
         assert_eq!(talk.progress.messages.len(), 2, "it comes again");
-        let trouble = talk.hear(answer).unwrap_err();
+        let error = talk.hear(answer).unwrap_err();
         assert_eq!(talk.session.known(), known);
         match known {
-            2 => assert!(matches!(trouble, SourceError::Renewal), "{trouble}"),
-            _ => assert!(matches!(trouble, SourceError::ConsumerClosed), "{trouble}"),
+            2 => assert!(matches!(error, SourceError::Renewal), "{error}"),
+            _ => assert!(matches!(error, SourceError::ConsumerClosed), "{error}"),
         }
     }
 }
@@ -330,9 +330,9 @@ fn nothing_that_a_broker_says_begins_a_line_of_the_log() {
 fn messages_before_an_error_are_not_lost() {
     let mut talk = StompPeer::subscribed(settings());
     let wire = [message(1).into_bytes(), error_frame("out of luck", Escapes::V1_2)].concat();
-    let trouble = talk.hear(wire).unwrap_err();
+    let error = talk.hear(wire).unwrap_err();
     assert_eq!(talk.progress.messages.len(), 1);
-    assert!(trouble.leaves_the_connection_open());
+    assert!(error.leaves_the_connection_open());
     talk.session.ack(talk.now, 1);
     assert!(talk.said().starts_with("ACK\n"));
 }
@@ -341,22 +341,19 @@ fn messages_before_an_error_are_not_lost() {
 fn a_body_too_large_or_with_a_nul_is_named() {
     let mut talk = StompPeer::subscribed(settings());
     let large = format!("MESSAGE\nack:1\nmessage-id:big\n\n{}\0\n", "x".repeat(1001));
-    let trouble = talk.hear(large).unwrap_err();
-    assert!(
-        matches!(&trouble, SourceError::BodyTooLarge { message_id, .. } if message_id == "big"),
-        "{trouble}"
-    );
-    assert_eq!(trouble.retry(), Retry::Slowly);
+    let error = talk.hear(large).unwrap_err();
+    assert!(matches!(&error, SourceError::BodyTooLarge { message_id, .. } if message_id == "big"), "{error}");
+    assert_eq!(error.retry(), Retry::Slowly);
     let mut talk = StompPeer::subscribed(settings());
-    let trouble = talk.hear("MESSAGE\nack:1\nmessage-id:cut\n\na\0b\0\n").unwrap_err();
-    assert_eq!(trouble.suspect(), Some(&Suspect::Itself("cut".to_owned())));
+    let error = talk.hear("MESSAGE\nack:1\nmessage-id:cut\n\na\0b\0\n").unwrap_err();
+    assert_eq!(error.suspect(), Some(&Suspect::Itself("cut".to_owned())));
     assert!(talk.progress.messages.is_empty());
 }
 
 #[test]
 fn a_message_without_an_id_ends_the_session_after_the_good_ones() {
     let mut talk = StompPeer::subscribed(settings());
-    let trouble = talk.hear(format!("{}MESSAGE\nack:2\n\nx\0\n", message(1))).unwrap_err();
-    assert!(matches!(trouble, SourceError::Protocol { .. }));
+    let error = talk.hear(format!("{}MESSAGE\nack:2\n\nx\0\n", message(1))).unwrap_err();
+    assert!(matches!(error, SourceError::Protocol { .. }));
     assert_eq!(talk.progress.messages.len(), 1);
 }

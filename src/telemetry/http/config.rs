@@ -1,4 +1,4 @@
-//! What the user writes in `[admin]`.
+//! Defines and checks the table `[admin]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,17 +27,17 @@ impl Default for AdminConfig {
     }
 }
 
-/// Checked settings.
+/// The checked settings of the table `[admin]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// `None` is off.
+    /// The address to listen at; `None` means off.
     pub listen: Option<SocketAddr>,
-    /// `None` is off.
+    /// The age of an un-acked event at which the bridge is not ready; `None` means off.
     pub max_age: Option<Duration>,
 }
 
-/// Checks the table; `None` once something is wrong.
-pub fn check(raw: &AdminConfig, findings: &mut Diagnostics) -> Option<AdminSettings> {
+/// Checks the table and adds mistakes to `diagnostics`. Returns `None` if there are any.
+pub fn check(raw: &AdminConfig, diagnostics: &mut Diagnostics) -> Option<AdminSettings> {
     let listen = match raw.listen.trim() {
         "" | "off" => None,
         address => match address.parse() {
@@ -46,7 +46,7 @@ pub fn check(raw: &AdminConfig, findings: &mut Diagnostics) -> Option<AdminSetti
                 let forms = "127.0.0.1:9464, 0.0.0.0:9464 or [::]:9464, or off";
                 let message =
                     format!("`{address}` is not understood: write an address and a port, such as {forms}");
-                findings.refuse("listen", message);
+                diagnostics.refuse("listen", message);
                 return None;
             }
         },
@@ -60,10 +60,12 @@ mod tests {
     use super::*;
 
     fn listen(text: &str) -> Result<Option<String>, String> {
-        let mut findings = Diagnostics::default();
-        let checked = check(&AdminConfig { listen: text.to_owned(), ..Default::default() }, &mut findings);
+        let mut diagnostics = Diagnostics::default();
+        let checked = check(&AdminConfig { listen: text.to_owned(), ..Default::default() }, &mut diagnostics);
         let listen = checked.map(|settings| settings.listen.map(|address| address.to_string()));
-        listen.ok_or_else(|| format!("{}: {}", findings.problems()[0].key, findings.problems()[0].message))
+        listen.ok_or_else(|| {
+            format!("{}: {}", diagnostics.problems()[0].key, diagnostics.problems()[0].message)
+        })
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Accepts connections so that no client can cost more than a little, whatever it sends or does not send:
-//! so many at once, the oldest giving way; so many bytes, and so much time, for each.
+//! Limits what a client can cost, whatever it sends or does not send: the number of connections (the oldest
+//! is closed for a new one), and the bytes and the time of each connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,19 +15,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once. A request takes milliseconds, so the oldest of so many is not waiting for us.
+/// The most open connections. A request takes milliseconds, so the oldest of so many is not waiting for the
+/// bridge.
 const MOST: usize = 32;
-/// Bytes that a client may send: a request has no body.
+/// The most bytes that a client may send. A request has no body.
 const LONGEST: usize = 16 * 1024;
-/// From the first byte of a connection to its last.
+/// The longest time from the first byte of a connection to its last.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// After the system has refused a connection, for want of descriptors for example.
+/// The pause after the system has refused a connection, for example because there are no free descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module text.
+/// A listener with the limits of the module text.
 pub(super) struct ConnectionLimits {
     listener: TcpListener,
-    /// The connections that may be open, in the order of their coming.
+    /// The connections that may be open, oldest first.
     open: VecDeque<Weak<CancellationToken>>,
 }
 
@@ -47,7 +48,7 @@ impl ConnectionLimits {
         self.open.push_back(Arc::downgrade(&ended));
         let waits = ended.as_ref().clone();
         let end = Box::pin(async move {
-            // Either way its time is over.
+            // The connection ends in both cases, so the result does not matter.
             let _over = timeout(DEADLINE, waits.cancelled()).await;
         });
         LimitedStream { stream, left: LONGEST, end: Some(end), _open: ended }
@@ -76,7 +77,7 @@ impl Listener for ConnectionLimits {
 pub(super) struct LimitedStream {
     stream: TcpStream,
     left: usize,
-    /// `None` once it has come.
+    /// `None` once the end has come.
     end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _open: Arc<CancellationToken>,
 }
@@ -89,7 +90,7 @@ impl LimitedStream {
         let this = self.get_mut();
         match this.end.as_mut().map(|end| end.as_mut().poll(context)) {
             Some(Poll::Pending) => Ok((Pin::new(&mut this.stream), &mut this.left)),
-            // A future that has ended must not be asked again.
+            // A future that has completed must not be polled again.
             Some(Poll::Ready(())) | None => {
                 this.end = None;
                 Err(io::ErrorKind::TimedOut.into())

@@ -1,9 +1,9 @@
-//! `/livez`, `/readyz` and `/metrics` over HTTP.
+//! Serves `/livez`, `/readyz` and `/metrics` over HTTP.
 //!
-//! It must never cost an event. So an address that can't be had ends nothing: the bridge goes on without,
-//! says so on the board of states and in the log, and tries again until it gets it. Refusing to start would
-//! leave a queue unread for the sake of a page, and two bridges on one host, or a new one beside one that
-//! still drains, are no mistakes.
+//! This server must never cost an event. So if the address is not available, the bridge runs without it,
+//! reports this in the status registry and in the log, and tries again until it succeeds. If the bridge
+//! refused to start, a queue would stay unread because of a page. Two bridges on one host are no mistake, and
+//! neither is a new bridge beside one that still drains.
 
 pub mod config;
 mod connection_limits;
@@ -29,11 +29,11 @@ use super::exporter::Exporter;
 use super::health::Health;
 use super::status::{Status, StatusReporter};
 
-/// Between two tries to listen.
+/// The time between two tries to listen.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "text/plain; charset=utf-8";
-/// What the exposition is written in.
+/// The content type of the metrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const INDEX: &str = "\
@@ -43,17 +43,17 @@ atdata-bridge
 /metrics  counters, states, latencies (docs/metrics.md)
 ";
 
-/// What there is to see.
+/// The data that the pages show.
 #[derive(Debug)]
 pub struct Pages {
-    /// Ready, alive.
+    /// The source of `/readyz` and `/livez`.
     pub health: Health,
-    /// The metrics.
+    /// The source of the page `/metrics`.
     pub exposition: Exporter,
 }
 
-/// Listens at `address` until the handle is dropped. On return it listens, or the reason why not is on the
-/// board and it will be tried again.
+/// Listens at `address` until the handle is dropped. When this returns, the server listens, or the status
+/// registry holds the error and the server will try again.
 pub async fn start(address: SocketAddr, pages: Pages, reporter: StatusReporter) -> AbortOnDropHandle<()> {
     let first = listen(address, &reporter).await;
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -88,7 +88,7 @@ async fn listen(address: SocketAddr, reporter: &StatusReporter) -> Option<TcpLis
 fn listen_error(address: SocketAddr, error: &io::Error) -> Status {
     let text = format!("can't listen on {address}: {error}; no health and no metrics until then");
     match error.kind() {
-        // Whoever has it may go.
+        // The process that has the address may release it.
         io::ErrorKind::AddrInUse => {
             Status::Retrying(format!("{text}; if it is not to be shared set admin.listen"))
         }
@@ -108,7 +108,7 @@ fn router(pages: Arc<Pages>) -> Router {
         .with_state(pages)
 }
 
-/// One request for each connection: nobody keeps one that he does not use.
+/// Closes each connection after one request, so that idle clients keep none open.
 async fn last(mut response: Response) -> Response {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

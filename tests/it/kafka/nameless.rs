@@ -13,7 +13,7 @@ on_kafka!(a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_n
 const TIMES: u64 = 2;
 
 /// librdkafka then forgets all brokers that it knows, and mostly stays without any for good
-/// (`sink/kafka/reminder.rs`). What they hold unconfirmed at that moment comes once more, by the same client.
+/// (`sink/kafka/broker_refresh.rs`). What they hold unconfirmed at that moment comes once more, by the same client.
 async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_nothing_twice() {
     // Of its own, since a server has one place for a relay.
     let kafka = &Kafka::start();

@@ -1,4 +1,4 @@
-//! Acknowledgements (`protocols.md §3.8`).
+//! Reads and writes acknowledgements (`protocols.md §3.8`).
 
 use bytes::Bytes;
 
@@ -9,19 +9,19 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 /// What an acknowledgement says of the messages it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckType {
-    /// Received, not done with: the window is wider by their number until they are done with.
+    /// Received, but not yet processed: widens the window by their number until they are.
     Delivered = 0,
-    /// Can't be processed: to the broker's dead letters.
+    /// Can't be processed: the broker moves them to its dead letter queue.
     Poison = 1,
-    /// Done with, all from the first to the last.
+    /// Processed, all from the first to the last.
     Standard = 2,
     /// The client delivers them to itself again.
     Redelivered = 3,
-    /// Done with, the last alone.
+    /// Processed, the last message alone.
     Individual = 4,
-    /// Not for this durable subscriber.
+    /// Not meant for this durable subscriber.
     Unmatched = 5,
-    /// Expired at the client.
+    /// Expired while the client had them.
     Expired = 6,
 }
 
@@ -35,20 +35,20 @@ const ACK_TYPES: [AckType; 7] = [
     AckType::Expired,
 ];
 
-/// An acknowledgement.
+/// An acknowledgement of one or more messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageAck {
-    /// The destination consumed.
+    /// The queue or topic that is consumed.
     pub destination: Destination,
-    /// The consumer.
+    /// The id of the consumer that acknowledges.
     pub consumer: ConsumerId,
-    /// What it says.
+    /// What the acknowledgement says of the messages.
     pub kind: AckType,
-    /// The raw id of the first message; `None` for the oldest that is not done with.
+    /// The raw id of the first message; `None` for the oldest one not yet processed.
     pub first: Option<Bytes>,
     /// The raw id of the last message: [`super::message::WireMessage::raw_id`].
     pub last: Bytes,
-    /// How many messages of the consumer there are from the first to the last.
+    /// The number of the consumer's messages from the first to the last.
     pub count: i32,
 }
 

@@ -1,4 +1,4 @@
-//! What a message carries: the bytes of its body out of the content on the wire (`protocols.md §3.5`, "Bodies").
+//! Extracts the bytes of a message's body from its content on the wire (`protocols.md §3.5`, "Bodies").
 
 use bytes::Bytes;
 
@@ -8,44 +8,45 @@ use super::primitives::{FieldError, FieldWriter, java_bytes};
 use crate::budget::Budget;
 use crate::source::protocol::java_text::repair_cesu8;
 
-/// A body.
+/// The body of a text or bytes message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageBody {
-    /// What is mirrored. Of a text UTF-8, unless it is none in any way: then its bytes stay as they came.
+    /// The bytes to mirror. A text is UTF-8, unless it can't be decoded at all: then its bytes stay as they
+    /// came.
     pub bytes: Bytes,
-    /// Whether it was modified UTF-8 (D6).
+    /// Whether it was modified UTF-8 and was repaired (D6).
     pub repaired: bool,
 }
 
-/// Why a message has no body that can be mirrored. What it has instead is [`WireMessage::content`].
+/// The reason why a message has no body that can be mirrored. Its raw bytes are in [`WireMessage::content`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Only Java programs with the producer's own classes, or another store, know what is in it.
+    /// Only Java programs with the producer's classes can read the content, or it is in another store.
     #[error("{}{kind:?} messages have no body of text or bytes", if *.compressed { "compressed " } else { "" })]
     Kind {
-        /// What it is.
+        /// The kind of the message.
         kind: MessageKind,
         /// Whether its content was compressed, as ActiveMQ does it (zlib).
         compressed: bool,
     },
-    /// It is larger than what is allowed, in bytes.
+    /// The body is larger than the limit.
     #[error("a body of {size} bytes is larger than the {limit} allowed")]
     TooLarge {
-        /// How large it is, or claims to be.
+        /// Its real or announced size, in bytes.
         size: usize,
-        /// How large it may be.
+        /// The largest size allowed, in bytes.
         limit: usize,
     },
-    /// It is not what it says it is.
+    /// The content does not match what it announces.
     #[error("its bytes are corrupt: {0}")]
     Corrupt(FieldError),
 }
 
-/// Gives the body of a text or a message of bytes; null and no body are empty. Copies only what was compressed
-/// or has to be repaired, and charges that to `budget`.
+/// Returns the body of a text or bytes message; a null body or none is empty. Copies only bodies that were
+/// compressed or must be repaired, and charges those copies to `budget`.
 ///
 /// # Errors
-/// It is of another kind, has more than `limit` bytes, or is corrupt.
+/// The message is of another kind, has more than `limit` bytes, or is corrupt.
 pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<MessageBody, BodyError> {
     if let Some(fault) = message.unreadable {
         return Err(BodyError::Corrupt(fault));
@@ -71,7 +72,7 @@ pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Mess
     })
 }
 
-/// A text as the content of a message that is not compressed.
+/// Encodes a text as the content of an uncompressed message.
 pub fn text_content(text: &str) -> Bytes {
     let text = java_bytes(text);
     let mut content = Vec::with_capacity(LENGTH + text.len());
@@ -81,7 +82,7 @@ pub fn text_content(text: &str) -> Bytes {
     content.into()
 }
 
-/// The bytes of the number that announces a length.
+/// The size of the number that announces a length.
 const LENGTH: usize = size_of::<i32>();
 
 /// As in Java the announced length counts, and -1 stands for null.
@@ -95,7 +96,7 @@ fn plain_text(content: &Bytes, limit: usize) -> Result<Bytes, BodyError> {
     Ok(content.slice(LENGTH..LENGTH + length))
 }
 
-/// The length is the beginning of what was compressed.
+/// The length is the beginning of the compressed bytes.
 fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     let mut inflater = Inflater::new(content);
     let mut length = [0; LENGTH];
@@ -103,14 +104,14 @@ fn inflated_text(content: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     inflated(&mut inflater, announced(length)?, limit)
 }
 
-/// The length stands before what was compressed, and that may be more than it says: Java compresses its whole
-/// buffer.
+/// The length stands before the compressed bytes, which may inflate to more than it says: Java compresses its
+/// whole buffer.
 fn inflated_bytes(content: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
     let (length, compressed) = content.split_first_chunk().ok_or(SHORT)?;
     inflated(&mut Inflater::new(compressed), announced(*length)?, limit)
 }
 
-/// What can't be there is no reason to ask for a higher limit.
+/// A length that can't be true is no reason to ask for a higher limit.
 fn inflated(inflater: &mut Inflater<'_>, length: usize, limit: usize) -> Result<Vec<u8>, BodyError> {
     if inflater.may_hold(length) {
         check(length, limit)?;
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(budget.used(), 0);
     }
 
-    /// The checksum of zlib streams (RFC 1950), which does not find all damage to a few letters.
+    /// Computes the checksum of zlib streams (RFC 1950), which does not detect all damage to a few letters.
     fn adler32(bytes: &[u8]) -> (u32, u32) {
         bytes.iter().fold((1, 0), |(sum, sums), byte| {
             let sum = (sum + u32::from(*byte)) % 65521;

@@ -1,4 +1,4 @@
-//! Where OpenWire's frames begin and end, and which are refused.
+//! Finds where OpenWire frames begin and end, and refuses invalid or too large ones.
 
 use std::ops::Range;
 
@@ -12,34 +12,35 @@ use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
 /// Splits a stream of bytes into OpenWire frames.
 pub type OpenWireDecoder = framing::FrameDecoder<OpenWireScanner>;
 
-/// Why bytes are no OpenWire frame.
+/// The reason why bytes are no OpenWire frame.
 pub type OpenWireDecodeError = framing::DecodeError<OpenWireErrorKind>;
 
-/// What a frame may hold besides the body unless it is said: ids, properties, names. Its first so many bytes tell
-/// the id of the message, and mostly the size of its body.
+/// The default limit of a frame without its body: ids, properties, names. The first bytes of a frame, up to
+/// this many, contain the id of the message, and mostly the size of its body.
 const BESIDES_BODY: usize = 64 << 10;
 
-/// What is refused. ActiveMQ does not keep to the frame size that was negotiated (`protocols.md §3.6`).
+/// The limits above which a frame is refused. ActiveMQ ignores the frame size that was negotiated
+/// (`protocols.md §3.6`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenWireLimits {
-    /// Bytes in one body.
+    /// The most bytes in one body.
     pub body: usize,
-    /// Bytes that a frame may have more.
+    /// The most bytes in a frame besides its body.
     pub besides_body: usize,
 }
 
 impl OpenWireLimits {
-    /// Bodies up to `body` bytes, and frames up to 64 KiB more.
+    /// Allows bodies up to `body` bytes, and frames up to 64 KiB more.
     pub const fn with_body(body: usize) -> Self {
         Self { body, besides_body: BESIDES_BODY }
     }
 
-    /// Those that the settings give.
+    /// Takes the limits from the settings of a source.
     pub fn of(settings: &SourceSettings) -> Self {
         Self { body: settings.max_body, besides_body: settings.max_header_size }
     }
 
-    /// Bytes in one frame, without the four that tell its size.
+    /// Returns the most bytes in one frame, without the four of its size prefix.
     pub const fn frame(self) -> usize {
         self.body.saturating_add(self.besides_body)
     }
@@ -54,7 +55,7 @@ pub struct OpenWireFrame {
     pub fields: Bytes,
 }
 
-/// What is wrong with a frame.
+/// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum OpenWireErrorKind {
@@ -84,10 +85,10 @@ impl FrameError for OpenWireErrorKind {
     }
 }
 
-/// The four bytes before each frame.
+/// The size of the prefix before each frame, in bytes.
 const PREFIX: usize = 4;
 
-/// Finds OpenWire frames.
+/// Finds OpenWire frames by their size prefixes.
 #[derive(Debug)]
 pub struct OpenWireScanner {
     limits: OpenWireLimits,
@@ -96,7 +97,7 @@ pub struct OpenWireScanner {
 }
 
 impl OpenWireDecoder {
-    /// Refuses what `limits` forbid and charges frames to `budget`.
+    /// Refuses frames beyond `limits` and charges the others to `budget`.
     pub fn new(limits: OpenWireLimits, budget: Budget) -> Self {
         Self::scanning(OpenWireScanner { limits, start: 0 }, budget)
     }
@@ -104,7 +105,7 @@ impl OpenWireDecoder {
 
 impl Scan for OpenWireScanner {
     type Frame = OpenWireFrame;
-    /// The type and the fields.
+    /// From the type to the end of the fields.
     type Layout = Range<usize>;
     type Fault = OpenWireErrorKind;
 
@@ -147,8 +148,8 @@ impl Scan for OpenWireScanner {
 }
 
 impl OpenWireScanner {
-    /// Says what is too large as soon as the beginning of it is there. The beginning is not too much to wait
-    /// for: a frame that is too large has at least as many bytes.
+    /// Reports which part is too large as soon as the beginning of the frame is there. It is safe to wait for
+    /// the beginning: a frame that is too large has at least as many bytes.
     fn too_large(&self, size: usize, bytes: &[u8]) -> Result<(), OpenWireDecodeError> {
         let limit = self.limits.frame();
         let refused = |kind, message_id| Err(OpenWireDecodeError { kind, message_id });

@@ -1,20 +1,21 @@
-//! What steers connections and consumers, and tells that something went wrong (`protocols.md §3.5`).
+//! Reads and writes commands that control connections and consumers, and those that report errors
+//! (`protocols.md §3.5`).
 
 use std::fmt;
 
 use super::ids::{ConsumerId, Destination};
 use super::primitives::{FieldError, FieldReader, FieldWriter};
 
-/// Characters kept of an exception's class or message.
+/// The most characters kept of an exception's class or message.
 const LONGEST_SHOWN: usize = 500;
 
-/// An exception of the other side: text for people, never a type (`protocols.md §3.9`). Without control
-/// characters, and not longer than 500 characters each.
+/// An exception of the other side: text for people, never a type (`protocols.md §3.9`). Class and message
+/// have no control characters and at most 500 characters each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thrown {
     /// Its class, such as `java.lang.SecurityException`.
     pub class: String,
-    /// Its message.
+    /// Its message, at most 500 characters.
     pub message: String,
 }
 
@@ -25,7 +26,7 @@ impl fmt::Display for Thrown {
 }
 
 impl Thrown {
-    /// Without stack traces, which the offered wire format switches off.
+    /// Expects no stack traces, since the offered wire format switches them off.
     pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Option<Self>, FieldError> {
         if !reader.bool()? {
             return Ok(None);
@@ -44,22 +45,22 @@ fn shown(text: Option<String>) -> String {
     text.unwrap_or_default().chars().filter(|c| !c.is_control()).take(LONGEST_SHOWN).collect()
 }
 
-/// The broker steers a consumer, or the other way round.
+/// A command of the broker to a consumer, or of a consumer to the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerControl {
-    /// What it consumes.
+    /// The queue or topic that it consumes.
     pub destination: Option<Destination>,
-    /// From the broker: the consumer is gone.
+    /// From the broker: the consumer is removed.
     pub close: bool,
-    /// Which consumer.
+    /// The id of the consumer it controls.
     pub consumer: Option<ConsumerId>,
-    /// The new window; always set.
+    /// The new prefetch window; it is always set.
     pub prefetch: i32,
-    /// Of no effect, as are the next two.
+    /// Has no effect in this codec.
     pub flush: bool,
-    /// Of no effect.
+    /// Has no effect in this codec.
     pub start: bool,
-    /// Of no effect.
+    /// Has no effect in this codec.
     pub stop: bool,
 }
 
@@ -87,7 +88,7 @@ impl ConsumerControl {
     }
 }
 
-/// The broker steers a connection.
+/// A command of the broker to a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub struct ConnectionControl {

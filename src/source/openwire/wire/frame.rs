@@ -1,4 +1,4 @@
-//! One frame and the command in it (`protocols.md §3.5`), read and written.
+//! Reads and writes one frame and the command in it (`protocols.md §3.5`).
 
 use super::ack::MessageAck;
 use super::codec::OpenWireFrame;
@@ -10,7 +10,7 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
 use super::wire_format::WireFormatInfo;
 
-/// What a frame says.
+/// The command that a frame carries.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Command {
@@ -30,9 +30,9 @@ pub enum Command {
     ConnectionControl(ConnectionControl),
     MessageDispatch(Dispatch),
     MessageAck(MessageAck),
-    /// A producer's message.
+    /// A message that a producer sends.
     Message(WireMessage),
-    /// Also one that brings data, which is not read.
+    /// Also a response with data, which is not read.
     Response {
         correlation_id: i32,
     },
@@ -47,31 +47,31 @@ pub enum Command {
 /// A command as it was received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
-    /// Its number at the sender, which a response names; 0 where there is none.
+    /// Its number at the sender, which a response names; 0 if there is none.
     pub command_id: i32,
     /// Whether the sender waits for a response.
     pub response_required: bool,
-    /// The command.
+    /// The decoded command of the frame.
     pub command: Command,
 }
 
-/// A frame whose fields are not what its type says. The frames after it are not affected. Of a dispatch whose
-/// message has a readable id the rest is never malformed, see [`WireMessage::unreadable`].
+/// A frame whose fields do not match its type. The frames after it are not affected. Once the id of a
+/// dispatched message is readable, the rest is never malformed, see [`WireMessage::unreadable`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of type {kind} can't be read: {what}, at byte {position}")]
 pub struct MalformedError {
-    /// The type of the frame.
+    /// The type of the frame (`protocols.md §3.3`).
     pub kind: u8,
-    /// What is wrong.
+    /// The rule that the fields break.
     pub what: FieldError,
-    /// Where in the fields.
+    /// The byte offset of the error in the fields.
     pub position: usize,
 }
 
 /// Reads the command in a frame to its last byte.
 ///
 /// # Errors
-/// Its fields are not what its type says.
+/// The fields do not match the type.
 pub fn decode(frame: &OpenWireFrame) -> Result<Received, MalformedError> {
     let mut reader = FieldReader::new(&frame.fields);
     Received::read(frame.kind, &mut reader).map_err(|what| MalformedError {
@@ -115,7 +115,7 @@ impl Command {
             }
             types::CONSUMER_CONTROL => Self::ConsumerControl(ConsumerControl::read(reader)?),
             types::CONNECTION_CONTROL => Self::ConnectionControl(ConnectionControl::read(reader)?),
-            // It may be unreadable and yet good, so it looks at its end by itself.
+            // A dispatch may be unreadable and still valid, so it checks the end of the frame itself.
             types::MESSAGE_DISPATCH => return Dispatch::read(reader).map(Self::MessageDispatch),
             types::MESSAGE_ACK => Self::MessageAck(MessageAck::read(reader)?),
             types::RESPONSE => Self::Response { correlation_id: reader.int()? },
@@ -134,7 +134,7 @@ impl Command {
         reader.end().map(|()| command)
     }
 
-    /// Its type (`protocols.md §3.3`).
+    /// Returns the type of the command (`protocols.md §3.3`).
     pub fn kind(&self) -> u8 {
         match self {
             Self::WireFormatInfo(_) => types::WIRE_FORMAT_INFO,
@@ -230,7 +230,7 @@ mod tests {
         decode(&OpenWireFrame { kind: wire[4], fields }).unwrap()
     }
 
-    /// Both ways.
+    /// Checks the encoding in both directions.
     fn assert_wire(command: Command, command_id: i32, response_required: bool, wire: &str) {
         let wire = hex(wire);
         let mut written = Vec::new();
@@ -239,7 +239,8 @@ mod tests {
         assert_eq!(read(&wire), Received { command_id, response_required, command });
     }
 
-    /// The vectors of `protocols.md §3.10`: the first from ActiveMQ's own tests, the others as a broker takes them.
+    /// The vectors of `protocols.md §3.10`: the first from ActiveMQ's own tests, the others as a broker
+    /// accepts them.
     #[test]
     fn commands_as_activemq_writes_them() {
         let cache = vec![("CacheEnabled".to_owned(), Value::Bool(true))];
@@ -280,7 +281,7 @@ mod tests {
         assert_wire(Command::KeepAliveInfo, 7, false, "00000006 0a 00000007 00");
     }
 
-    /// Version 1, of ActiveMQ's own tests, has the same fields up to where it ends.
+    /// Version 1, in ActiveMQ's own tests, has the same fields and ends earlier.
     #[test]
     fn broker_info_begins_as_it_did_in_version_1() {
         let version_1 = hex("02 0000000c 00 01 7c 01 0010 49443a31323839303132383330313233
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(shown, "a frame of type 1 can't be read: it does not begin with \"ActiveMQ\", at byte 8");
         let short = decode(&OpenWireFrame { kind: 30, fields: Bytes::from_static(&[0; 7]) });
         assert_eq!(short.unwrap_err().position, 5);
-        // A text longer than the frame, and brokers within brokers for ever.
+        // A text longer than the frame, and broker infos nested without end.
         let text =
             decode(&OpenWireFrame { kind: 4, fields: Bytes::from_static(b"\0\0\0\0\0\x01\x79\x01\xff\xff") });
         assert_eq!(text.unwrap_err().what, "it ends too early");

@@ -1,4 +1,4 @@
-//! What a message says besides its body, as text for people and dead letters.
+//! Decodes everything in a message besides its body as text, for people and dead letters.
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ use super::primitives::FieldReader;
 use super::properties;
 use crate::source::protocol::java_text::java_text;
 
-/// The headers and properties of a MessageDispatch, given the fields of its frame. Headers have the names that
-/// STOMP gives them, and like there those that say nothing are left out; properties keep their own names.
+/// Returns the headers and properties of a MessageDispatch, given the fields of its frame. Headers have the
+/// names that STOMP gives them, and empty ones are left out as in STOMP. Properties keep their own names.
 pub fn decode_headers(fields: &[u8]) -> Vec<(String, String)> {
     let fields = Bytes::copy_from_slice(fields);
     let mut reader = FieldReader::new(&fields);

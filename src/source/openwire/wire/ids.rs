@@ -1,11 +1,12 @@
-//! Destinations and ids (`protocols.md §3.4`). Their texts are slices of the frame, as they came.
+//! Reads and writes destinations and ids (`protocols.md §3.4`). Their texts are slices of the frame, as they
+//! came.
 
 use bytes::Bytes;
 
 use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
 
-/// What a destination is.
+/// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum DestinationKind {
@@ -22,22 +23,22 @@ const DESTINATION_KINDS: [(DestinationKind, u8, &str); 4] = [
     (DestinationKind::TempTopic, 103, "/temp-topic/"),
 ];
 
-/// A queue or topic.
+/// A queue or topic of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Which of them.
+    /// Whether it is a queue or a topic.
     pub kind: DestinationKind,
     /// Its name alone, without `queue://`.
     pub name: Bytes,
 }
 
 impl Destination {
-    /// The queue of this name.
+    /// Makes the destination for the queue of this name.
     pub fn queue(name: impl Into<Bytes>) -> Self {
         Self { kind: DestinationKind::Queue, name: name.into() }
     }
 
-    /// What STOMP puts before the name: `/queue/` and so on.
+    /// Returns STOMP's prefix of the name: `/queue/` and so on.
     pub fn prefix(&self) -> &'static str {
         DESTINATION_KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or("", |(.., prefix)| prefix)
     }
@@ -57,7 +58,7 @@ impl Destination {
     }
 }
 
-/// A connection's own name for itself.
+/// Reads the id that a connection has given itself.
 pub(super) fn read_connection(reader: &mut FieldReader<'_>) -> Result<Option<Bytes>, FieldError> {
     reader.object_of(types::CONNECTION, FieldReader::some_text)
 }
@@ -67,10 +68,10 @@ pub(super) fn write_connection(connection: &[u8], writer: &mut FieldWriter<'_>) 
     writer.text(Some(connection));
 }
 
-/// A consumer of a session of a connection.
+/// The id of a consumer in a session of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerId {
-    /// The connection id.
+    /// The id of its connection.
     pub connection: Bytes,
     /// The session's number in the connection.
     pub session: i64,
@@ -102,10 +103,10 @@ impl ConsumerId {
     }
 }
 
-/// A producer of a session of a connection.
+/// The id of a producer in a session of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerId {
-    /// The connection id.
+    /// The id of its connection.
     pub connection: Bytes,
     /// The session's number in the connection.
     pub session: i64,
@@ -114,7 +115,7 @@ pub struct ProducerId {
 }
 
 impl ProducerId {
-    /// On the wire the value comes before the session, the other way round than in a consumer's id.
+    /// On the wire the value comes before the session, unlike in a consumer's id.
     pub(super) fn read_fields(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let (connection, value, session) = (reader.some_text()?, reader.long()?, reader.long()?);
         Ok(Self { connection, session, value })
@@ -145,16 +146,16 @@ fn skip_id_with_two_numbers(reader: &mut FieldReader<'_>) -> Result<(), FieldErr
     reader.take(2 * size_of::<i64>()).map(|_| ())
 }
 
-/// What tells a message from all others. For brokers two are the same if producer and producer sequence are.
+/// The unique id of a message. Brokers treat two ids as equal if producer and producer sequence are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageId {
     /// The id that a client of another protocol (AMQP) gave the message.
     pub text_view: Option<Bytes>,
-    /// Who sent it.
+    /// The producer that sent the message.
     pub producer: ProducerId,
-    /// The how-manieth of that producer it is.
+    /// The message's number among those of its producer.
     pub producer_sequence: i64,
-    /// Where the broker keeps it: the number that `lastDeliveredSequenceId` means.
+    /// The broker's number of the message, which `lastDeliveredSequenceId` refers to.
     pub broker_sequence: i64,
 }
 
@@ -162,21 +163,22 @@ impl MessageId {
     /// Reads an id as [`MessageId::to_raw`] or a broker writes it.
     ///
     /// # Errors
-    /// It is no id, or null.
+    /// The bytes are no id, or null.
     pub fn from_raw(raw: &Bytes) -> Result<Self, FieldError> {
         let mut reader = FieldReader::new(raw);
         let id = Self::read(&mut reader)?.ok_or("a message id is missing")?;
         reader.end().map(|()| id)
     }
 
-    /// The id as it stands in acknowledgements.
+    /// Encodes the id as it stands in acknowledgements.
     pub fn to_raw(&self) -> Bytes {
         let mut raw = Vec::with_capacity(self.producer.connection.len() + 48);
         self.write(&mut FieldWriter(&mut raw));
         raw.into()
     }
 
-    /// Appends the id as people and other protocols write it, `ID:host-port-time-n:session:producer:sequence`.
+    /// Appends the id as people and other protocols write it,
+    /// `ID:host-port-time-n:session:producer:sequence`.
     pub fn write_text(&self, out: &mut Vec<u8>) {
         if let Some(text) = &self.text_view {
             if !text.starts_with(b"ID:") {
@@ -217,7 +219,7 @@ impl MessageId {
     }
 }
 
-/// Without the allocation of `to_string`: this is done for every message.
+/// Avoids the allocation of `to_string`, since this runs for every message.
 fn write_decimal(number: i64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -253,7 +255,6 @@ pub(super) fn skip_transaction(reader: &mut FieldReader<'_>) -> Result<(), Field
     }
 }
 
-/// Skips an array of broker ids.
 pub(super) fn skip_brokers(reader: &mut FieldReader<'_>) -> Result<(), FieldError> {
     for _ in 0..reader.count()? {
         reader.object_of(types::BROKER, FieldReader::skip_text)?;

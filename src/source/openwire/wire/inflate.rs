@@ -1,18 +1,19 @@
-//! Compressed bodies: as much of a zlib stream (RFC 1950) as the body says it has, and no damage unseen.
+//! Inflates compressed bodies: reads only as much of a zlib stream (RFC 1950) as the body announces, and
+//! detects all damage.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::primitives::FieldError;
 
-/// How many times its size deflate can make of anything, rounded up.
+/// The largest factor by which deflate can inflate data, rounded up.
 const MOST_INFLATED: u64 = 1040;
 
-/// Java's buffers begin with at most so many bytes and double.
+/// Java's buffers start with at most this many bytes and double.
 const SURPLUS: usize = 4 << 10;
 
 const CORRUPT: FieldError = "it can't be decompressed";
 
-/// flate2's own reader takes a stream that stops before its checksum for one that has ended.
+/// We do not use flate2's own reader: it treats a stream that stops before its checksum as complete.
 pub(super) struct Inflater<'a> {
     zlib: Decompress,
     compressed: &'a [u8],
@@ -24,19 +25,20 @@ impl<'a> Inflater<'a> {
         Self { zlib: Decompress::new(true), compressed, ended: false }
     }
 
-    /// Whether deflate could have made `length` bytes into those that are there.
+    /// Whether the compressed bytes could inflate to `length` bytes.
     pub(super) fn may_hold(&self, length: usize) -> bool {
         length as u64 / MOST_INFLATED <= self.zlib.total_in() + self.compressed.len() as u64
     }
 
-    /// The next `length` bytes, which are the body, and a look at what is behind it.
+    /// Inflates the next `length` bytes, which are the body, and checks what follows.
     pub(super) fn body(&mut self, length: usize) -> Result<Vec<u8>, FieldError> {
         if !self.may_hold(length) {
             return Err("it is shorter than it says");
         }
         let mut body = vec![0; length];
         self.fill(&mut body)?;
-        // The checksum comes at the very end: with Java's surplus behind the body, but not with any bomb's.
+        // The checksum comes at the very end. Java's surplus behind the body is read to reach it, but not an
+        // inflation bomb's.
         let mut surplus = [0; SURPLUS];
         let most = length as u64 + SURPLUS as u64 + self.zlib.total_out();
         while !self.ended && self.zlib.total_out() < most {
@@ -47,7 +49,7 @@ impl<'a> Inflater<'a> {
         Ok(body)
     }
 
-    /// Inflates as much as `out` has room for.
+    /// Inflates until `out` is full.
     pub(super) fn fill(&mut self, mut out: &mut [u8]) -> Result<(), FieldError> {
         while !out.is_empty() {
             match self.inflate(out)? {
@@ -58,7 +60,7 @@ impl<'a> Inflater<'a> {
         Ok(())
     }
 
-    /// Inflates into `out` what it has room for, and returns how much that is; nothing only at the end.
+    /// Inflates into `out` as much as it has room for, and returns how much that is; 0 only at the end.
     fn inflate(&mut self, out: &mut [u8]) -> Result<usize, FieldError> {
         let (read, written) = (self.zlib.total_in(), self.zlib.total_out());
         let status =
@@ -84,8 +86,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// A length is believed only as far as deflate could make it of the bytes that are there, and a bomb behind
-    /// a small body is not gone through.
+    /// An announced length is trusted only if deflate could make so many bytes from the input. A bomb behind
+    /// a small body is not inflated.
     #[test]
     fn a_bomb_costs_neither_memory_nor_time() {
         let lie = Inflater::new(&zlib(b"ab")).body(i32::MAX as usize);

@@ -1,4 +1,5 @@
-//! What sets up and ends connections, sessions, consumers and producers (`protocols.md §3.5`).
+//! Reads and writes the commands that create and remove connections, sessions, consumers and producers
+//! (`protocols.md §3.5`).
 
 use bytes::Bytes;
 
@@ -7,10 +8,10 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
 use crate::secret::Secret;
 
-/// BrokerInfo within BrokerInfo.
+/// The most levels of BrokerInfo within BrokerInfo.
 const DEEPEST: usize = 16;
 
-/// Who the broker is.
+/// The broker's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub struct BrokerInfo {
@@ -54,21 +55,21 @@ impl BrokerInfo {
     }
 }
 
-/// A client logs in.
+/// The login of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// The connection id: any unique text. The same as a live connection's takes that one over
+    /// The connection id: any unique text. With the id of a live connection it takes that one over
     /// (`protocols.md §3.6`).
     pub connection: Bytes,
     /// The client id; brokers refuse a connection without one.
     pub client_id: Option<String>,
-    /// The password.
+    /// The password for the login.
     pub password: Option<Secret>,
-    /// The user.
+    /// The user name for the login.
     pub user_name: Option<String>,
-    /// Whether it wants to be told about the broker with ConnectionControl and ConsumerControl.
+    /// Whether the broker may send it ConnectionControl and ConsumerControl.
     pub manageable: bool,
-    /// True for all that are no brokers.
+    /// True for all clients that are no brokers.
     pub client_master: bool,
 }
 
@@ -104,7 +105,7 @@ impl ConnectionInfo {
 /// A session of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// The connection id.
+    /// The id of its connection.
     pub connection: Bytes,
     /// The session's number in the connection.
     pub value: i64,
@@ -126,32 +127,32 @@ impl SessionInfo {
     }
 }
 
-/// A consumer of a session.
+/// A consumer in a session, as it subscribes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerInfo {
-    /// Its id.
+    /// The id of the consumer.
     pub consumer: ConsumerId,
-    /// Whether it only looks.
+    /// Whether it only browses and consumes nothing.
     pub browser: bool,
-    /// What it consumes.
+    /// The queue or topic that it consumes.
     pub destination: Destination,
-    /// How many messages it wants to have un-acknowledged; exactly 1000 lets the broker's own policy replace
+    /// The most messages it wants to have unacknowledged; exactly 1000 lets the broker's own policy replace
     /// it (`protocols.md §0.14`).
     pub prefetch: i32,
     /// Whether the broker may dispatch from a thread of its own.
     pub dispatch_async: bool,
-    /// Which messages it wants, in SQL.
+    /// An SQL condition that selects its messages.
     pub selector: Option<String>,
     /// The name of a durable subscription to a topic.
     pub subscription_name: Option<String>,
-    /// Whether it wants the queue for itself alone.
+    /// Whether it wants to be the queue's only active consumer.
     pub exclusive: bool,
-    /// Consumers with a higher one are served first; 0 to 127.
+    /// The broker serves consumers with a higher priority first; 0 to 127.
     pub priority: u8,
 }
 
 impl ConsumerInfo {
-    /// A plain consumer.
+    /// Makes a consumer without selector, subscription name or exclusive use.
     pub fn new(consumer: ConsumerId, destination: Destination, prefetch: i32) -> Self {
         Self {
             consumer,
@@ -224,14 +225,14 @@ impl ConsumerInfo {
     }
 }
 
-/// A producer of a session.
+/// A producer in a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerInfo {
-    /// Its id.
+    /// The id of the producer.
     pub producer: ProducerId,
-    /// Where to; `None` when each message says it.
+    /// Where it sends messages to; `None` if each message names its own destination.
     pub destination: Option<Destination>,
-    /// Bytes that it may have under way before it waits for a ProducerAck; 0 for any.
+    /// The most bytes it may send before it waits for a ProducerAck; 0 for no limit.
     pub window: i32,
 }
 
@@ -253,7 +254,7 @@ impl ProducerInfo {
     }
 }
 
-/// What is removed.
+/// The object that a command removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Removed {
@@ -263,13 +264,13 @@ pub enum Removed {
     Producer(ProducerId),
 }
 
-/// An end of something.
+/// A command that removes an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveInfo {
-    /// Of what.
+    /// The object to remove.
     pub object: Removed,
-    /// Up to which message ([`super::ids::MessageId::broker_sequence`]) the consumer has really received: later
-    /// ones come back without a mark. -1 for none, -2 for unknown (all are marked).
+    /// The last message ([`super::ids::MessageId::broker_sequence`]) that the consumer has really received:
+    /// later ones come back without a redelivery mark. -1 for none, -2 for unknown (all are marked).
     pub last_delivered: i64,
 }
 

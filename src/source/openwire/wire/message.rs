@@ -1,11 +1,11 @@
-//! Messages, and how they are dispatched (`protocols.md §3.5`).
+//! Reads and writes messages and their dispatches (`protocols.md §3.5`).
 
 use bytes::Bytes;
 
 use super::ids::{ConsumerId, Destination, MessageId, ProducerId, skip_brokers, skip_transaction};
 use super::primitives::{FieldError, FieldReader, FieldWriter};
 
-/// What the body of a message is.
+/// The type of a message's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum MessageKind {
@@ -30,33 +30,33 @@ const KINDS: [(MessageKind, u8); 7] = [
 ];
 
 impl MessageKind {
-    /// The kind of message that a type stands for.
+    /// Returns the kind of message that a type stands for.
     pub fn of(id: u8) -> Option<Self> {
         KINDS.iter().find(|(_, known)| *known == id).map(|(kind, _)| *kind)
     }
 
-    /// Its type.
+    /// Returns the type that stands for this kind.
     pub fn id(self) -> u8 {
         KINDS.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, id)| *id)
     }
 }
 
-/// A message for a consumer.
+/// A message that the broker sends to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// The consumer.
+    /// The id of the receiving consumer.
     pub consumer: ConsumerId,
     /// The destination that it consumes; `None` with a pull that found nothing.
     pub destination: Option<Destination>,
     /// The message; `None` at the end of browsing, or when a pull found nothing.
     pub message: Option<WireMessage>,
-    /// How often it was dispatched before.
+    /// How often the message was dispatched before.
     pub redelivery_counter: i32,
 }
 
 impl Dispatch {
-    /// Once the id of the message is known, what can't be read is said in the message, since it can still be
-    /// acknowledged and kept as it is.
+    /// Once the id of the message is known, an error in the rest is stored in the message. Such a message can
+    /// still be acknowledged and kept as it is.
     pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let (consumer, destination, kind) = Self::read_beginning(reader)?;
         let Some(kind) = kind else {
@@ -95,7 +95,7 @@ impl Dispatch {
         match &self.message {
             Some(message) => {
                 writer.object(message.kind.id());
-                // The numbers of the producer's own command, which concern nobody here.
+                // The producer's own command number and flag, which are not used here.
                 writer.int(0);
                 writer.bool(false);
                 message.write(writer);
@@ -112,10 +112,10 @@ impl Dispatch {
 pub struct WireMessage {
     pub kind: MessageKind,
     pub id: MessageId,
-    /// The id exactly as it was received, to go back in acknowledgements.
+    /// The id exactly as it was received, sent back in acknowledgements.
     pub raw_id: Bytes,
     pub destination: Option<Destination>,
-    /// The topic that a queue's copy was published to.
+    /// The topic to which a queue's copy was published.
     pub original_destination: Option<Destination>,
     pub group_id: Option<Bytes>,
     pub group_sequence: i32,
@@ -128,21 +128,21 @@ pub struct WireMessage {
     /// When the producer sent it: milliseconds since 1970, UTC; 0 if it does not say.
     pub timestamp: i64,
     pub message_type: Option<Bytes>,
-    /// The body as it is on the wire ([`super::body`]); of an unreadable message the whole frame.
+    /// The body as it is on the wire ([`super::body`]); for an unreadable message the whole frame.
     pub content: Option<Bytes>,
-    /// A map of properties ([`super::properties::decode`]).
+    /// A map of properties, still encoded ([`super::properties::decode`]).
     pub properties: Option<Bytes>,
     pub compressed: bool,
     pub redelivery_counter: i32,
     pub user_id: Option<Bytes>,
-    /// When the broker got it: milliseconds since 1970, UTC.
+    /// When the broker received it: milliseconds since 1970, UTC.
     pub broker_in_time: i64,
-    /// Why what comes after the id could not be read, if so.
+    /// The reason why the bytes after the id could not be read, if so.
     pub unreadable: Option<FieldError>,
 }
 
 impl WireMessage {
-    /// A message with nothing but an id.
+    /// Makes a message that has only an id.
     pub fn new(kind: MessageKind, id: MessageId) -> Self {
         let raw_id = id.to_raw();
         Self::with_id(kind, id, raw_id)
@@ -174,7 +174,7 @@ impl WireMessage {
         }
     }
 
-    /// A message inside another command, from its own command id on.
+    /// Reads a message inside another command, from its own command id on.
     fn read_id(kind: MessageKind, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         reader.int()?;
         reader.bool()?;
@@ -192,7 +192,7 @@ impl WireMessage {
         Ok(Self { destination, original_destination, ..Self::with_id(kind, id, raw_id) })
     }
 
-    /// A message as a command of its own.
+    /// Reads a message that is a command of its own.
     pub(super) fn read(kind: MessageKind, reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let mut message = Self::read_to_id(kind, reader)?;
         message.read_rest(reader).map(|()| message)
@@ -276,8 +276,8 @@ impl WireMessage {
     }
 }
 
-/// The id of the message in a dispatch of which only the beginning is there, and how large its body is, if
-/// the beginning goes so far.
+/// Reads the id of the message from the beginning of a dispatch, and the size of its body if the beginning
+/// reaches that far.
 pub(super) fn beginning(fields: &Bytes) -> Option<(MessageId, Option<usize>)> {
     let mut reader = FieldReader::new(fields);
     let mut read_message = || {

@@ -1,5 +1,5 @@
-//! The primitives of loose encoding (`protocols.md §3.2`): big-endian numbers, and lengths that are believed
-//! only as far as there are bytes.
+//! Reads and writes the primitives of loose encoding (`protocols.md §3.2`): big-endian numbers, and lengths
+//! that are trusted only as far as there are bytes.
 
 use std::ops::Range;
 
@@ -7,46 +7,46 @@ use bytes::Bytes;
 
 use crate::source::protocol::java_text::{java_text, write_java};
 
-/// Why bytes can't be read.
+/// The reason why bytes can't be read.
 pub type FieldError = &'static str;
 
 const SHORT: FieldError = "it ends too early";
 
-/// Reads primitives off the front of a frame. What it returns are slices of the frame.
+/// Reads primitives off the front of a frame. It returns slices of the frame.
 #[derive(Debug)]
 pub struct FieldReader<'a> {
     frame: &'a Bytes,
     at: usize,
 }
 
-/// Every method fails where the frame ends too early or a length is negative.
+/// Every method fails if the frame ends too early or a length is negative.
 #[expect(missing_docs, reason = "the names are the specification's")]
 impl<'a> FieldReader<'a> {
     pub fn new(frame: &'a Bytes) -> Self {
         Self { frame, at: 0 }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// Bytes left.
+    /// Returns the number of bytes left.
     pub fn left(&self) -> usize {
         self.frame.len() - self.at
     }
 
-    /// The whole frame, read or not.
+    /// Returns the whole frame, read or not.
     pub fn frame(&self) -> Bytes {
         self.frame.clone()
     }
 
-    /// What was read since `start`, an earlier [`Reader::position`].
+    /// Returns the bytes read since `start`, an earlier [`FieldReader::position`].
     pub fn since(&self, start: usize) -> Bytes {
         self.frame.slice(start..self.at)
     }
 
-    /// Refuses what is left over: whoever wrote it meant something else than was read.
+    /// Refuses leftover bytes: the sender meant other fields than were read.
     pub fn end(&self) -> Result<(), FieldError> {
         if self.left() == 0 { Ok(()) } else { Err("it is longer than its fields") }
     }
@@ -75,7 +75,7 @@ impl<'a> FieldReader<'a> {
         self.array().map(u8::from_be_bytes)
     }
 
-    /// Anything but zero is true, as in Java.
+    /// Any value except zero is true, as in Java.
     pub fn bool(&mut self) -> Result<bool, FieldError> {
         Ok(self.byte()? != 0)
     }
@@ -96,29 +96,29 @@ impl<'a> FieldReader<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    /// An `int` that counts something.
+    /// Reads an `int` that counts something.
     pub fn length(&mut self) -> Result<usize, FieldError> {
         usize::try_from(self.int()?).map_err(|_| "a length is negative")
     }
 
-    /// A text without the flag that tells whether there is one: modified UTF-8, as it came.
+    /// Reads a text without the flag that tells whether there is one: modified UTF-8, as it came.
     pub fn plain_text(&mut self) -> Result<Bytes, FieldError> {
         let length = usize::from(self.char()?);
         let range = self.range(length)?;
         Ok(self.frame.slice(range))
     }
 
-    /// A text or null: modified UTF-8, as it came.
+    /// Reads a text or null: modified UTF-8, as it came.
     pub fn text(&mut self) -> Result<Option<Bytes>, FieldError> {
         self.bool()?.then(|| self.plain_text()).transpose()
     }
 
-    /// A text that must be there.
+    /// Reads a text that must not be null.
     pub fn some_text(&mut self) -> Result<Bytes, FieldError> {
         self.text()?.ok_or("a name is missing")
     }
 
-    /// A text or null, decoded.
+    /// Reads a text or null, and decodes it.
     pub fn string(&mut self) -> Result<Option<String>, FieldError> {
         Ok(self.text()?.map(|text| java_text(&text).into_owned()))
     }
@@ -131,7 +131,7 @@ impl<'a> FieldReader<'a> {
         Ok(())
     }
 
-    /// Bytes or null.
+    /// Reads a byte sequence or null.
     pub fn bytes(&mut self) -> Result<Option<Bytes>, FieldError> {
         if !self.bool()? {
             return Ok(None);
@@ -141,12 +141,12 @@ impl<'a> FieldReader<'a> {
         Ok(Some(self.frame.slice(range)))
     }
 
-    /// The type of the object whose fields follow, or null.
+    /// Reads the type of the object whose fields follow, or null.
     pub fn object(&mut self) -> Result<Option<u8>, FieldError> {
         self.bool()?.then(|| self.byte()).transpose()
     }
 
-    /// An object of type `wanted`, read by `read`, or null.
+    /// Reads an object of type `wanted` with `read`, or null.
     pub fn object_of<T>(
         &mut self,
         wanted: u8,
@@ -159,7 +159,7 @@ impl<'a> FieldReader<'a> {
         }
     }
 
-    /// How many objects an array holds; a null one holds none.
+    /// Reads the number of objects in an array; a null array has none.
     pub fn count(&mut self) -> Result<usize, FieldError> {
         if !self.bool()? {
             return Ok(0);
@@ -198,7 +198,7 @@ impl FieldWriter<'_> {
         self.raw(&value.to_be_bytes());
     }
 
-    /// An `int` that counts something; nothing that is written here has 2 GiB.
+    /// Writes an `int` that counts something; nothing written here reaches 2 GiB.
     pub fn length(&mut self, value: usize) {
         self.int(i32::try_from(value).unwrap_or(i32::MAX));
     }
@@ -207,14 +207,15 @@ impl FieldWriter<'_> {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A text that is modified UTF-8 already, without the flag; cut where its length would not fit.
+    /// Writes a text that is modified UTF-8 already, without the flag; cuts it where its length would not
+    /// fit.
     pub fn plain_text(&mut self, text: &[u8]) {
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         self.char(length);
         self.raw(&text[..usize::from(length)]);
     }
 
-    /// A text that is modified UTF-8 already, or null.
+    /// Writes a text that is modified UTF-8 already, or null.
     pub fn text(&mut self, text: Option<&[u8]>) {
         self.bool(text.is_some());
         if let Some(text) = text {
@@ -222,7 +223,7 @@ impl FieldWriter<'_> {
         }
     }
 
-    /// A text or null.
+    /// Writes a text or null as modified UTF-8.
     pub fn string(&mut self, text: Option<&str>) {
         let text = text.map(java_bytes);
         self.text(text.as_deref());
@@ -236,18 +237,18 @@ impl FieldWriter<'_> {
         }
     }
 
-    /// Begins an object that is there; its fields follow.
+    /// Begins an object that is not null; its fields follow.
     pub fn object(&mut self, kind: u8) {
         self.bool(true);
         self.byte(kind);
     }
 
-    /// A null text, object, array or sequence of bytes.
+    /// Writes a null text, object, array or sequence of bytes.
     pub fn null(&mut self) {
         self.bool(false);
     }
 
-    /// An object or null.
+    /// Writes an object or null.
     pub fn object_of<T>(&mut self, kind: u8, value: Option<&T>, write: impl FnOnce(&mut Self, &T)) {
         match value {
             Some(value) => {
@@ -259,7 +260,7 @@ impl FieldWriter<'_> {
     }
 }
 
-/// A text in Java's modified UTF-8.
+/// Encodes a text in Java's modified UTF-8.
 pub fn java_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     write_java(text, &mut bytes);

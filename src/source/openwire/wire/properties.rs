@@ -1,4 +1,5 @@
-//! Maps of typed values: the properties of messages and of a wire format (`protocols.md §3.2`).
+//! Reads and writes maps of typed values: the properties of messages and of a wire format
+//! (`protocols.md §3.2`).
 
 use std::fmt;
 
@@ -9,19 +10,19 @@ use bytes::Bytes;
 use super::primitives::{FieldError, FieldReader, FieldWriter, java_bytes};
 use crate::source::protocol::java_text::java_text;
 
-/// Values in one map, all that are nested in it included.
+/// The most values in one map, nested ones included.
 const MOST_VALUES: usize = 10_000;
 
-/// Maps and lists within each other.
+/// The most levels of maps and lists within each other.
 const DEEPEST: usize = 16;
 
-/// From so many characters on, Java writes a text with a longer length.
+/// From this many characters on, Java writes a text with a longer length.
 const BIG_TEXT: usize = 8191;
 
 /// Names and values in the order of the wire.
 pub type Properties = Vec<(String, Value)>;
 
-/// A typed value.
+/// A typed value of a property.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Value {
@@ -41,7 +42,7 @@ pub enum Value {
     List(Vec<Self>),
 }
 
-/// Numbers and texts as they are, bytes as base64, maps and lists as Java shows them.
+/// Shows numbers and texts as they are, bytes as base64, maps and lists as Java shows them.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,7 +78,7 @@ impl fmt::Display for Value {
 /// Reads a map that fills `raw` from its first byte to its last.
 ///
 /// # Errors
-/// It is no such map, or has more than 10,000 values or 16 levels.
+/// The bytes are no such map, or it has more than 10,000 values or 16 levels.
 pub fn decode(raw: &Bytes) -> Result<Properties, FieldError> {
     let mut reader = FieldReader::new(raw);
     let mut decoder = PropertiesDecoder { values: 0 };
@@ -85,7 +86,7 @@ pub fn decode(raw: &Bytes) -> Result<Properties, FieldError> {
     reader.end().map(|()| properties)
 }
 
-/// Writes a map.
+/// Encodes a map in the order given.
 pub fn encode(properties: &[(String, Value)]) -> Bytes {
     let mut raw = Vec::new();
     write_map(properties, &mut FieldWriter(&mut raw));
@@ -97,7 +98,7 @@ struct PropertiesDecoder {
 }
 
 impl PropertiesDecoder {
-    /// Nothing is reserved by an announced count, so no count needs to be believed.
+    /// Reserves no memory for an announced count, so no count needs to be trusted.
     fn map(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<Properties, FieldError> {
         let mut properties = Vec::new();
         let count = reader.int()?;
@@ -231,7 +232,7 @@ fn write_text(text: &str, writer: &mut FieldWriter<'_>) {
 mod tests {
     use super::*;
 
-    /// Written by a broker (`protocols.md §3.10`).
+    /// A broker has written these bytes (`protocols.md §3.10`).
     #[test]
     fn properties_as_activemq_writes_them() {
         let raw = Bytes::from_static(b"\0\0\0\x01\0\x05label\x09\0\x0atext-ascii");

@@ -1,4 +1,4 @@
-//! Every command, written and read again; and any bytes, read without harm.
+//! Tests that every command, once written, reads back the same, and that any bytes can be read without harm.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -124,7 +124,7 @@ fn thrown() -> impl Strategy<Value = Thrown> {
     ("[a-z.A-Z]{0,20}", "\\PC{0,20}").prop_map(|(class, message)| Thrown { class, message })
 }
 
-// Boxed: the values of all commands side by side are too much for the stack of a test that is not optimised.
+// Boxed: the values of all commands together are too large for the stack of an unoptimised test.
 fn setting_up() -> BoxedStrategy<Command> {
     let connection = (text(), string(), string(), string(), any::<bool>(), any::<bool>()).prop_map(
         |(connection, client_id, password, user_name, manageable, client_master)| {
@@ -260,7 +260,7 @@ fn frames(wire: &[u8]) -> Vec<OpenWireFrame> {
     frames
 }
 
-/// NaN is unlike itself; written the same it is the same.
+/// NaN is not equal to itself, so values that print the same count as equal.
 fn same(one: &Received, other: &Received) -> bool {
     one == other || format!("{one:?}") == format!("{other:?}")
 }

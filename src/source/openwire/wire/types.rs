@@ -1,5 +1,5 @@
-//! The types of frames, and of the objects in them (`protocols.md §3.3`). Those of messages and destinations are
-//! in the tables beside their names.
+//! Lists the types of frames, and of the objects in them (`protocols.md §3.3`). The types of messages and
+//! destinations are in the tables beside their names.
 
 pub(crate) const WIRE_FORMAT_INFO: u8 = 1;
 pub(crate) const BROKER_INFO: u8 = 2;

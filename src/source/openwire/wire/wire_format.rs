@@ -1,4 +1,4 @@
-//! What both sides say first: which wire format they speak (`protocols.md §3.6`).
+//! Reads and writes the wire format that both sides offer first (`protocols.md §3.6`).
 
 use std::time::Duration;
 
@@ -10,18 +10,19 @@ const MAGIC: &[u8; 8] = b"ActiveMQ";
 /// The version whose fields this codec knows; 10 and 11 have the same.
 pub const VERSION: i32 = 12;
 
-/// One side's offer. Agreed is what both have: of flags AND, of numbers the smaller.
+/// One side's offer. Both sides then use what both have: the AND of flags, the smaller of numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WireFormatInfo {
-    /// The newest version it speaks.
+    /// The newest version that this side supports.
     pub version: i32,
-    /// Flags and numbers by name; what is missing counts as false or 0.
+    /// Flags and numbers by name; a missing one counts as false or 0.
     pub properties: Properties,
 }
 
 impl WireFormatInfo {
-    /// What this codec speaks: version 12, loose, without cache or stack traces, with size prefix. `inactivity`
-    /// is after how much silence either side is taken for dead, `initial_delay` how long nobody looks.
+    /// Makes the offer of this codec: version 12, loose, without cache or stack traces, with size prefix.
+    /// After the silence `inactivity` either side treats the other as dead. Neither side checks during
+    /// `initial_delay`.
     pub fn offer(inactivity: Duration, initial_delay: Duration, max_frame_size: i64) -> Self {
         let flag = |name: &str, value| (name.to_owned(), Value::Bool(value));
         let long = |name: &str, value| (name.to_owned(), Value::Long(value));
@@ -40,17 +41,17 @@ impl WireFormatInfo {
         Self { version: VERSION, properties }
     }
 
-    /// The first property of this name.
+    /// Returns the first property of this name.
     pub fn property(&self, name: &str) -> Option<&Value> {
         self.properties.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// A flag; false if it is missing.
+    /// Returns a flag; false if it is missing.
     pub fn flag(&self, name: &str) -> bool {
         self.property(name) == Some(&Value::Bool(true))
     }
 
-    /// A number; 0 if it is missing.
+    /// Returns a number; 0 if it is missing.
     pub fn number(&self, name: &str) -> i64 {
         match self.property(name) {
             Some(Value::Long(number)) => *number,
@@ -59,12 +60,13 @@ impl WireFormatInfo {
         }
     }
 
-    /// `MaxInactivityDuration`: after how much silence this side takes the other for dead; 0 for never.
+    /// Returns `MaxInactivityDuration`: the silence after which this side treats the other as dead; 0 for
+    /// never.
     pub fn inactivity(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.number("MaxInactivityDuration")).unwrap_or(0))
     }
 
-    /// How long after the beginning this side does not look at `inactivity` yet.
+    /// Returns how long after the beginning this side does not check `inactivity` yet.
     pub fn initial_delay(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.number("MaxInactivityDurationInitalDelay")).unwrap_or(0))
     }

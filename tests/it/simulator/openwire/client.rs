@@ -1,5 +1,5 @@
 //! An OpenWire client of the tests' own, made of the bridge's codec; what Java's own client makes of the same
-//! bytes is seen in `../java.rs`.
+//! bytes is seen in `simulator/java.rs`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
