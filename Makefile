@@ -17,7 +17,7 @@
 
 ARGS ?=
 # The API server takes minutes to build, and only one target wants it.
-PROVISION := $(filter-out %/apiserver/provision.sh,$(wildcard tests/it/support/*/provision.sh))
+PROVISION := $(filter-out %/apiserver/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
 .PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
@@ -40,8 +40,8 @@ bench bench-sinks bench-protocols soak: toolchain brokers
 # Unoptimised: it measures nothing. What is missing is a failure here.
 apiserver-test: export REQUIRE_BROKERS = 1
 apiserver-test: toolchain
-	@tests/it/support/kubernetes/provision.sh
-	@tests/it/support/apiserver/provision.sh
+	@tests/kit/kubernetes/provision.sh
+	@tests/kit/apiserver/provision.sh
 	@cargo bench --profile dev --locked --quiet --bench apiserver -- $(ARGS)
 
 .PHONY: rehearsal image-test
@@ -57,7 +57,7 @@ fuzz: toolchain
 
 # The fuzz targets are a package of their own, which must keep up with what the bridge depends on.
 lint: toolchain linters
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --all-targets -- --deny warnings

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::destination::{By, DESTINATION, Destination};
 use super::kafka::Topic;
 use super::name_of;
-use super::support::bridge::Setup;
-use super::support::broker::{Broker, Protocol};
-use super::support::events::{Events, Spread};
-use super::support::proxy::{Proxy, Slow};
-use crate::common;
-use crate::common::backlog::{backlog, rate};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol};
+use kit::events::{Events, Spread};
+use kit::proxy::{Proxy, Slow};
+use kit::report;
+use kit::report::backlog::{backlog, rate};
 
 /// How fast it went with one prefetch.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,10 @@ async fn at_distance(
     for &prefetch in prefetches {
         let mut rates = [0.0; 2];
         for (protocol, rate) in Protocol::ALL.into_iter().zip(&mut rates) {
-            eprintln!("{}, {delay:?}, {protocol:?}, prefetch {prefetch}", common::name_of(broker.version()));
+            eprintln!(
+                "{}, {delay:?}, {protocol:?}, prefetch {prefetch}",
+                kit::report::name_of(broker.version())
+            );
             let namespace = protocol.named(&format!("far{}x{prefetch}", delay.as_millis()));
             *rate = carry(broker, protocol, kafka, &namespace, events, prefetch).await;
         }
@@ -66,7 +69,7 @@ async fn at_distance(
     }
     println!(
         "\n## {}: a backlog of {events} persistent events into Kafka, delayed by {} ms in each direction\n",
-        common::name_of(broker.version()),
+        kit::report::name_of(broker.version()),
         delay.as_millis()
     );
     println!("| | prefetch | events/s | in flight | of the window |\n|---|---:|---:|---:|---:|");

@@ -19,23 +19,19 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
 #[path = "../sinks/destination.rs"]
 mod destination;
 mod far;
 #[path = "../sinks/kafka.rs"]
 mod kafka;
 mod near;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 
 use std::time::Duration;
 
 use clap::Parser;
 use kafka::Topic;
+use kit::broker::{Broker, Options, Protocol, Version};
 use near::Into;
-use support::broker::{Broker, Options, Protocol, Version};
 
 /// Into a Kafka that is so far away in one direction, ...
 const FAR: Duration = Duration::from_millis(100);
@@ -75,7 +71,7 @@ struct Arguments {
 impl Arguments {
     fn brokers(&self) -> impl Iterator<Item = Version> {
         let number = |version: &Version| if *version == Version::V5 { 5 } else { 6 };
-        common::brokers()
+        kit::report::brokers()
             .into_iter()
             .filter(move |version| self.broker.is_none_or(|only| only == number(version)))
     }
@@ -93,8 +89,8 @@ fn main() {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("start a runtime");
-    print!("{}", common::heading("STOMP and OpenWire", "bench-protocols"));
-    println!("- server: {}", common::kafka());
+    print!("{}", kit::report::heading("STOMP and OpenWire", "bench-protocols"));
+    println!("- server: {}", kit::report::kafka());
     println!("- seed: none, event n is the same in every run");
     let missed = runtime.block_on(measure(&arguments));
     println!("\n## Floors\n");
@@ -113,7 +109,7 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
     let mut kafka = Topic::start(arguments.partitions, &[]);
     for version in arguments.brokers() {
         let broker = Broker::start(version, Options::default());
-        let name = common::name_of(version);
+        let name = kit::report::name_of(version);
         let mut near = None;
         if arguments.rounds > 0 {
             for into in [Into::Nothing, Into::Kafka] {

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use super::destination::{By, DESTINATION, Destination};
 use super::kafka::Topic;
 use super::name_of;
-use super::support::bridge::Setup;
-use super::support::broker::{Broker, Protocol};
-use super::support::events::Events;
-use super::support::wait_until;
-use crate::common;
-use crate::common::backlog::{PATIENCE, backlog, stop};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol};
+use kit::events::Events;
+use kit::report;
+use kit::report::backlog::{PATIENCE, backlog, stop};
+use kit::wait_until;
 
 /// Where events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,11 @@ pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64
     let mut runs = Protocol::ALL.map(|_| Vec::new());
     // Round 0 warms the broker's compiler up and does not count.
     for round in 0..=rounds {
-        eprintln!("{}, into {}, round {round} of {rounds}", common::name_of(broker.version()), into.name());
+        eprintln!(
+            "{}, into {}, round {round} of {rounds}",
+            kit::report::name_of(broker.version()),
+            into.name()
+        );
         for (protocol, runs) in Protocol::ALL.into_iter().zip(&mut runs) {
             let namespace = protocol.named(&format!("{}{round}", into.name()));
             let run = carry(broker, protocol, kafka, into, &namespace, events).await;
@@ -56,7 +60,7 @@ pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64
     }
     println!(
         "\n## {}: a backlog of {events} persistent events into {}\n",
-        common::name_of(broker.version()),
+        kit::report::name_of(broker.version()),
         into.name()
     );
     println!("| | events/s, median | all runs | bridge, per event | broker, per event | peak memory |");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::support::bridge::Setup;
+use kit::bridge::Setup;
 
 /// The customer's queue is `<destination>.RTO.<namespace>`.
 pub const NAMESPACE: &str = "acme";

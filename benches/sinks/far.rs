@@ -6,11 +6,11 @@ use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
 use super::destination::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
 use super::near::generation;
-use super::support::broker::{Broker, Options, Protocol, Version};
-use super::support::events::{Events, Spread};
-use super::support::proxy::Proxy;
-use crate::common::backlog::{backlog, rate};
-use crate::common::name_of;
+use kit::broker::{Broker, Options, Protocol, Version};
+use kit::events::{Events, Spread};
+use kit::proxy::Proxy;
+use kit::report::backlog::{backlog, rate};
+use kit::report::name_of;
 
 /// In each direction.
 pub const DELAY: Duration = Duration::from_millis(50);

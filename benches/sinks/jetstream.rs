@@ -9,9 +9,9 @@ use async_nats::{ConnectOptions, HeaderMap, Subject};
 use bytes::Bytes;
 
 use super::destination::{By, Destination};
-use super::support::bridge::Setup;
-use super::support::nats::{NatsServer, make_stream, read_stream};
-use super::support::ports::{free_port, loopback};
+use kit::bridge::Setup;
+use kit::nats::{NatsServer, make_stream, read_stream};
+use kit::ports::{free_port, loopback};
 
 const STREAM: &str = "BENCH";
 const SUBJECT: &str = "atdata.acme.bench";

@@ -13,9 +13,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::destination::{By, Destination};
-use super::support::bridge::Setup;
-use super::support::kafka::{Kafka, Listener};
-use super::support::kafka_reader::{self, Record};
+use kit::bridge::Setup;
+use kit::kafka::{Kafka, Listener};
+use kit::kafka_reader::{self, Record};
 
 /// What the sink sets, unless the user sets something else.
 const PROPERTIES: [(&str, &str); 13] = [

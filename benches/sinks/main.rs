@@ -17,15 +17,11 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod destination;
 mod far;
 mod jetstream;
 mod kafka;
 mod near;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 
 use clap::Parser;
 use destination::{Destination, Terms};
@@ -100,13 +96,13 @@ fn main() {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("start a runtime");
-    print!("{}", common::heading("Speed of the sinks", "bench-sinks"));
-    println!("- servers: {}, {}", common::kafka(), common::nats());
+    print!("{}", kit::report::heading("Speed of the sinks", "bench-sinks"));
+    println!("- servers: {}, {}", kit::report::kafka(), kit::report::nats());
     println!(
         "- client libraries: {} with librdkafka {}, {}",
-        common::crate_version("rdkafka"),
+        kit::report::crate_version("rdkafka"),
         rdkafka::util::get_rdkafka_version().1,
-        common::crate_version("async-nats")
+        kit::report::crate_version("async-nats")
     );
     println!("- seed: 1 (simulator); the events at the real brokers are the same in every run");
     let missed = runtime.block_on(measure(&arguments));
@@ -185,7 +181,7 @@ async fn far<D: Destination>(
         .await;
         expect_window(share, into, prefetch, missed);
     }
-    for version in common::brokers() {
+    for version in kit::report::brokers() {
         far::from_broker(destination, into, version, arguments.backlog, arguments.terms(arguments.usual()))
             .await;
     }

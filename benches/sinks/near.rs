@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
 use super::destination::{By, Destination, NAMESPACE, Terms, setup};
-use super::support::admin::Admin;
-use super::support::wait_until;
-use crate::common::backlog::{PATIENCE, stop};
-use crate::common::runs::{COLUMNS, Run, median_share, row};
+use kit::admin::Admin;
+use kit::report::backlog::{PATIENCE, stop};
+use kit::report::runs::{COLUMNS, Run, median_share, row};
+use kit::wait_until;
 
 /// Prints a table, and returns the bridge's speed as a share of that of the bare loop with as many in flight,
 /// the median over the rounds.

@@ -17,25 +17,20 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
-
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use support::bridge::{Bridge, Setup};
-use support::broker::{Broker, Options, Protocol, Version};
-use support::disk::small_disks;
-use support::events::Events;
-use support::output::Tally;
-use support::proxy::Proxy;
-use support::publisher::Publisher;
-use support::{SOON, wait_until};
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Options, Protocol, Version};
+use kit::disk::small_disks;
+use kit::events::Events;
+use kit::output::Tally;
+use kit::proxy::Proxy;
+use kit::publisher::Publisher;
+use kit::{SOON, wait_until};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// From here on the process has all it needs: what it takes more is growth.
@@ -78,8 +73,8 @@ async fn main() {
     }
     let version = if arguments.broker == 6 { Version::V6 } else { Version::V5 };
     let protocol = if arguments.openwire { Protocol::OpenWire } else { Protocol::Stomp };
-    print!("{}", common::heading("Soak: memory while the sink is held", "soak"));
-    println!("- broker: {}, over {protocol:?}", common::name_of(version));
+    print!("{}", kit::report::heading("Soak: memory while the sink is held", "soak"));
+    println!("- broker: {}, over {protocol:?}", kit::report::name_of(version));
     println!("- seed: none, event n is the same in every run");
 
     let broker = Broker::start(version, Options { sync: false, ..Options::default() });

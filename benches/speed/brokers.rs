@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::support::bridge::Setup;
-use super::support::broker::{Broker, Options, Protocol, Version};
-use super::support::consumer::{Acks, Consumer};
-use super::support::events::Events;
-use super::support::{SOON, wait_until};
-use crate::common::backlog::{PATIENCE, backlog, stop};
-use crate::common::name_of;
-use crate::common::runs::{COLUMNS, Run, median_share, row};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Options, Protocol, Version};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::report::backlog::{PATIENCE, backlog, stop};
+use kit::report::name_of;
+use kit::report::runs::{COLUMNS, Run, median_share, row};
+use kit::{SOON, wait_until};
 
 /// The bridge's own default.
 const PREFETCH: u32 = 1024;

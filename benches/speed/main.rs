@@ -18,12 +18,8 @@
 )]
 
 mod brokers;
-#[path = "../common/mod.rs"]
-mod common;
 mod parts;
 mod simulator;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 
 use clap::Parser;
 
@@ -53,13 +49,13 @@ fn main() {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("start a runtime");
-    print!("{}", common::heading("Speed", "bench"));
+    print!("{}", kit::report::heading("Speed", "bench"));
     println!("- seed: 1 (simulator); the events at the real brokers are the same in every run");
     let mut missed = Vec::new();
-    for version in common::brokers() {
+    for version in kit::report::brokers() {
         let ratio = runtime.block_on(brokers::compare(version, arguments.events, arguments.rounds));
         if ratio < BROKER_FLOOR {
-            missed.push(format!("{}: {ratio:.2} of the bare consumer", common::name_of(version)));
+            missed.push(format!("{}: {ratio:.2} of the bare consumer", kit::report::name_of(version)));
         }
     }
     let speed = runtime.block_on(simulator::measure(arguments.simulated, arguments.rounds));

@@ -19,7 +19,7 @@ use atdata_bridge::source::stomp::codec::{StompDecoder, StompLimits};
 use bytes::Bytes;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::support::events::Events;
+use kit::events::Events;
 
 const EVENTS: u64 = 100_000;
 const REPETITIONS: usize = 5;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
-use super::support::bridge::Setup;
-use super::support::{SOON, wait_until};
-use crate::common::runs::{COLUMNS, Run, row};
+use kit::bridge::Setup;
+use kit::report::runs::{COLUMNS, Run, row};
+use kit::{SOON, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 

@@ -28,13 +28,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::sink_contract::Letters;
-use crate::support::admin::{Admin, Metrics};
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::output::{each_line, json_lines};
-use crate::support::ports::{free_port, loopback};
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{Unusable, drain, says};
-use crate::support::{SOON, wait_until};
+use kit::admin::{Admin, Metrics};
+use kit::bridge::{Bridge, Setup};
+use kit::output::{each_line, json_lines};
+use kit::ports::{free_port, loopback};
+use kit::proxy::Proxy;
+use kit::scenario::{Unusable, drain, says};
+use kit::{SOON, wait_until};
 
 const QUEUE: &str = "main.RTO.acme";
 

@@ -5,9 +5,9 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::SOON;
-use crate::support::bridge::Setup;
-use crate::support::scenario::{says, says_after};
+use kit::SOON;
+use kit::bridge::Setup;
+use kit::scenario::{says, says_after};
 
 /// Runs the program with nothing but `env` in its environment.
 fn run(arguments: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {

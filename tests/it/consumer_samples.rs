@@ -13,12 +13,12 @@ use atdata_bridge::key::Key;
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 use tokio::task::spawn_blocking;
 
-use crate::support::bridge::Setup;
-use crate::support::events::{Events, Spread, number_in};
-use crate::support::kafka::{self, on_kafka};
-use crate::support::nats::{self, on_nats};
-use crate::support::provision::provisioned;
-use crate::support::{SOON, did_not_run};
+use kit::bridge::Setup;
+use kit::events::{Events, Spread, number_in};
+use kit::kafka::{self, on_kafka};
+use kit::nats::{self, on_nats};
+use kit::provision::provisioned;
+use kit::{SOON, did_not_run};
 
 fn in_tree(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

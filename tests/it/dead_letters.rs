@@ -1,16 +1,16 @@
 //! Dead letters in a topic of Kafka or a stream of their own, with no directory at all: a pod's disk may die
 //! with it. What such a place does not say of itself it takes from the sink of the same name.
 
-use crate::support::admin::Admin;
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::Events;
-use crate::support::kafka_reader::each_record;
-use crate::support::nats::read_stream;
-use crate::support::output::assert_dead_letter_lines;
-use crate::support::scenario::{drain, emptied, in_trouble, publish, subscribed};
-use crate::support::three::Sinks;
-use crate::support::{any_kafka, kafka, nats, on_each_broker};
+use kit::admin::Admin;
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared};
+use kit::events::Events;
+use kit::kafka_reader::each_record;
+use kit::nats::read_stream;
+use kit::output::assert_dead_letter_lines;
+use kit::scenario::{drain, emptied, in_trouble, publish, subscribed};
+use kit::three::Sinks;
+use kit::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with a real kafka:

@@ -8,8 +8,8 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::output::json_lines;
-use crate::support::{did_not_run, disk};
+use kit::output::json_lines;
+use kit::{did_not_run, disk};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_atdata-bridge");
 

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Protocol, Version, shared};
-use crate::support::events::{Events, Spread};
-use crate::support::kafka::{self, Listener};
-use crate::support::output::{Tally, bytes};
-use crate::support::proxy::Proxy;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Protocol, Version, shared};
+use kit::events::{Events, Spread};
+use kit::kafka::{self, Listener};
+use kit::output::{Tally, bytes};
+use kit::proxy::Proxy;
+use kit::publisher::Publisher;
+use kit::scenario::{
     Unusable, counts, drain, emptied, grown, place, publish, says, says_after, seeded, subscribed,
 };
-use crate::support::{SOON, on_each_broker};
+use kit::{SOON, on_each_broker};
 
 on_each_broker!(
     over each protocol:

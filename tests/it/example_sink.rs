@@ -14,9 +14,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::bridge::Setup;
-use crate::support::output::json_lines;
-use crate::support::{SOON, wait_until};
+use kit::bridge::Setup;
+use kit::output::json_lines;
+use kit::{SOON, wait_until};
 
 #[path = "../../examples/webhook/sink.rs"]
 pub mod sink;

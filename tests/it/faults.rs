@@ -13,12 +13,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
-use crate::support::admin::{Admin, Metrics};
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::output::{each_line, json_lines};
-use crate::support::proxy::Proxy;
-use crate::support::scenario::Unusable;
-use crate::support::{SOON, wait_until};
+use kit::admin::{Admin, Metrics};
+use kit::bridge::{Bridge, Setup};
+use kit::output::{each_line, json_lines};
+use kit::proxy::Proxy;
+use kit::scenario::Unusable;
+use kit::{SOON, wait_until};
 
 /// Small, so that a connection can break after few events.
 const PREFETCH: u64 = 50;

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use crate::support::admin::Admin;
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Options, Protocol, Version, shared};
-use crate::support::events::{Events, number_in};
-use crate::support::kafka_reader::each_record;
-use crate::support::output::{Tally, json_lines};
-use crate::support::proxy::Proxy;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{
+use kit::admin::Admin;
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Options, Protocol, Version, shared};
+use kit::events::{Events, number_in};
+use kit::kafka_reader::each_record;
+use kit::output::{Tally, json_lines};
+use kit::proxy::Proxy;
+use kit::publisher::Publisher;
+use kit::scenario::{
     Unusable, counts, drain, emptied, in_trouble, publish, ready_after, says, says_after, subscribed,
 };
-use crate::support::{SOON, kafka, on_each_broker, wait_until};
+use kit::{SOON, kafka, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol, with a real kafka:

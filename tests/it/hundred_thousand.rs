@@ -2,12 +2,12 @@
 //! JetStream and files.
 
 use crate::partitions::partitions_in_java;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::Events;
-use crate::support::output::assert_dead_letters;
-use crate::support::scenario::{counts, drain, emptied, publish, subscribed};
-use crate::support::three::{PARTITIONS, Sinks};
-use crate::support::{any_kafka, did_not_run, kafka, nats, on_each_broker};
+use kit::broker::{Protocol, Version, shared};
+use kit::events::Events;
+use kit::output::assert_dead_letters;
+use kit::scenario::{counts, drain, emptied, publish, subscribed};
+use kit::three::{PARTITIONS, Sinks};
+use kit::{any_kafka, did_not_run, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:

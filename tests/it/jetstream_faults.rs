@@ -1,14 +1,12 @@
 //! A stream that is full, is emptied, goes and comes back, while events come from a real broker into Kafka,
 //! JetStream and files: they are held, visibly, and nothing is lost or comes twice.
 
-use crate::support::admin::Admin;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::{Events, Spread};
-use crate::support::scenario::{
-    drain, emptied, in_trouble, publish, publish_from, ready_after, says, subscribed,
-};
-use crate::support::three::Sinks;
-use crate::support::{any_kafka, nats, on_each_broker};
+use kit::admin::Admin;
+use kit::broker::{Protocol, Version, shared};
+use kit::events::{Events, Spread};
+use kit::scenario::{drain, emptied, in_trouble, publish, publish_from, ready_after, says, subscribed};
+use kit::three::Sinks;
+use kit::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:

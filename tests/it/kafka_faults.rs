@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 
 use crate::partitions::partitions_in_java;
-use crate::support::admin::Admin;
-use crate::support::any_kafka::AnyKafka;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::{Events, Spread};
-use crate::support::kafka::Listener;
-use crate::support::output::Tally;
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, grown, publish, publish_from, ready_after, says, subscribed};
-use crate::support::three::{PARTITIONS, Sinks};
-use crate::support::{any_kafka, kafka, nats, on_each_broker};
+use kit::admin::Admin;
+use kit::any_kafka::AnyKafka;
+use kit::broker::{Protocol, Version, shared};
+use kit::events::{Events, Spread};
+use kit::kafka::Listener;
+use kit::output::Tally;
+use kit::proxy::Proxy;
+use kit::scenario::{drain, emptied, grown, publish, publish_from, ready_after, says, subscribed};
+use kit::three::{PARTITIONS, Sinks};
+use kit::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with a real kafka:

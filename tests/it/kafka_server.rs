@@ -8,11 +8,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::support::SOON;
-use crate::support::any_kafka;
-use crate::support::kafka::{CUSTOMER, Kafka, Listener, client, on_kafka, shared};
-use crate::support::kafka_reader::{Record, contents};
-use crate::support::proxy::Proxy;
+use kit::SOON;
+use kit::any_kafka;
+use kit::kafka::{CUSTOMER, Kafka, Listener, client, on_kafka, shared};
+use kit::kafka_reader::{Record, contents};
+use kit::proxy::Proxy;
 
 on_kafka!(
     each_listener_serves_who_may_log_in,

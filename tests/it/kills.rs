@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Options, Protocol, Version, shared};
-use crate::support::events::{Events, Spread};
-use crate::support::output::{Tally, assert_dead_letters_repeated, bytes};
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
-use crate::support::three::Sinks;
-use crate::support::{any_kafka, nats, on_each_broker};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Options, Protocol, Version, shared};
+use kit::events::{Events, Spread};
+use kit::output::{Tally, assert_dead_letters_repeated, bytes};
+use kit::publisher::Publisher;
+use kit::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
+use kit::three::Sinks;
+use kit::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(over each protocol, with every sink: a_bridge_killed_again_and_again_loses_nothing);
 on_each_broker!(over each protocol: a_broker_killed_again_and_again_loses_nothing);

@@ -16,13 +16,13 @@ use atdata_bridge::telemetry::status::StatusRegistry;
 use atdata_bridge::telemetry::watchdog::Watchdog;
 use tokio::time::timeout;
 
-use crate::support::broker::{Protocol, QueueCounts, Version, shared};
-use crate::support::events::{Events, Spread, number_in};
-use crate::support::ports::{free_port, loopback};
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{counts, place, publish};
-use crate::support::stomp::Login;
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::broker::{Protocol, QueueCounts, Version, shared};
+use kit::events::{Events, Spread, number_in};
+use kit::ports::{free_port, loopback};
+use kit::proxy::Proxy;
+use kit::scenario::{counts, place, publish};
+use kit::stomp::Login;
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:

@@ -42,6 +42,5 @@ mod sink_contract;
 mod slow_consumers;
 mod smoke;
 mod stdout;
-mod support;
 mod three_sinks;
 mod tls;

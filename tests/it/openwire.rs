@@ -25,18 +25,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::admin::Admin;
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Options, Protocol, SLOW_ACKS, Version, shared};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::java_client::JavaClient;
-use crate::support::output::{Tally, json_lines};
-use crate::support::scenario::{
+use kit::admin::Admin;
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Options, Protocol, SLOW_ACKS, Version, shared};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::java_client::JavaClient;
+use kit::output::{Tally, json_lines};
+use kit::scenario::{
     PATIENCE, Unusable, counts, drain, emptied, grown, publish, ready_after, says, subscribed,
 };
-use crate::support::stomp::{Connection, Login};
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::stomp::{Connection, Login};
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     every_kind_of_message_arrives_or_becomes_a_dead_letter,

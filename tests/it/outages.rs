@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::support::admin::Admin;
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::disk::{Ballast, small_disks};
-use crate::support::events::{Events, Spread};
-use crate::support::output::{self, Tally, assert_dead_letters, bytes, each_line_of};
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{
+use kit::admin::Admin;
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared};
+use kit::disk::{Ballast, small_disks};
+use kit::events::{Events, Spread};
+use kit::output::{self, Tally, assert_dead_letters, bytes, each_line_of};
+use kit::proxy::Proxy;
+use kit::scenario::{
     PATIENCE, Unusable, counts, drain, emptied, grown, place, publish, ready_after, says_after, subscribed,
 };
-use crate::support::{SOON, did_not_run, on_each_broker, wait_until};
+use kit::{SOON, did_not_run, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:

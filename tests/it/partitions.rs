@@ -8,7 +8,7 @@ use std::thread;
 
 use atdata_bridge::key::Key;
 
-use crate::support::kafka;
+use kit::kafka;
 
 /// One, powers of two, what people use, what divides nothing, and the most that Kafka's protocol can name.
 const COUNTS: [u32; 8] = [1, 2, 7, 12, 64, 1000, 65_537, i32::MAX as u32];

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::Setup;
-use crate::support::broker::Protocol::{OpenWire, Stomp};
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::{Events, Spread};
-use crate::support::output::{Tally, bytes, each_line};
-use crate::support::proxy::Proxy;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{counts, drain, emptied, grown, publish, ready_after, seeded, subscribed};
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::bridge::Setup;
+use kit::broker::Protocol::{OpenWire, Stomp};
+use kit::broker::{Protocol, Version, shared};
+use kit::events::{Events, Spread};
+use kit::output::{Tally, bytes, each_line};
+use kit::proxy::Proxy;
+use kit::publisher::Publisher;
+use kit::scenario::{counts, drain, emptied, grown, publish, ready_after, seeded, subscribed};
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     both_tell_the_same_of_every_event,

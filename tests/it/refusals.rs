@@ -1,15 +1,15 @@
 //! A broker that refuses us: a clear line, a process that stays alive and does not hammer, and a `check`
 //! that finds it before.
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Protocol, QueueCounts, Version, shared};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::proxy::Proxy;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{counts, drain, place, publish, says, subscribed};
-use crate::support::stomp::Login;
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol, QueueCounts, Version, shared};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::proxy::Proxy;
+use kit::publisher::Publisher;
+use kit::scenario::{counts, drain, place, publish, says, subscribed};
+use kit::stomp::Login;
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:

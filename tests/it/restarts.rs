@@ -1,14 +1,14 @@
 //! A connection id that the broker still holds for a session that is dead, and a broker that is not where
 //! it was.
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::Events;
-use crate::support::on_each_broker;
-use crate::support::output::Tally;
-use crate::support::ports::{free_port, loopback};
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, place, publish, ready_after, says, subscribed};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared};
+use kit::events::Events;
+use kit::on_each_broker;
+use kit::output::Tally;
+use kit::ports::{free_port, loopback};
+use kit::proxy::Proxy;
+use kit::scenario::{drain, emptied, place, publish, ready_after, says, subscribed};
 
 on_each_broker!(
     over each protocol:

@@ -1,12 +1,12 @@
 //! Several subscriptions to one stream: full copies, one shared copy, one active and others standing by.
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::disk::{Ballast, small_disks};
-use crate::support::events::{Events, Spread};
-use crate::support::output::{Tally, bytes, each_line};
-use crate::support::scenario::{counts, drain, emptied, grown, place, publish, says, subscribed};
-use crate::support::{did_not_run, on_each_broker};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared};
+use kit::disk::{Ballast, small_disks};
+use kit::events::{Events, Spread};
+use kit::output::{Tally, bytes, each_line};
+use kit::scenario::{counts, drain, emptied, grown, place, publish, says, subscribed};
+use kit::{did_not_run, on_each_broker};
 
 on_each_broker!(
     over each protocol:

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::subjects::context;
-use crate::support::{SOON, wait_until};
+use kit::{SOON, wait_until};
 
 /// A destination under test.
 #[async_trait]
@@ -426,8 +426,8 @@ every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
 every_promise!(files, super::subjects::Files::new(super::FileCompression::None));
 every_promise!(files_compressed, super::subjects::Files::new(super::FileCompression::Zstd));
 every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
-every_promise!(kafka_killed, super::subjects::Topic::killed().await, if crate::support::kafka::available);
-every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if crate::support::kafka::available);
+every_promise!(kafka_killed, super::subjects::Topic::killed().await, if kit::kafka::available);
+every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if kit::kafka::available);
 // What an outage of the imitation doubles says nothing about a real one.
 every_promise!(kafka_mock, super::subjects::MockTopic::new();
     everything_sent_becomes_durable_once_and_in_order
@@ -435,9 +435,9 @@ every_promise!(kafka_mock, super::subjects::MockTopic::new();
     a_restart_goes_on_where_it_stopped
     closing_while_busy_settles_what_was_taken
     a_crash_loses_nothing_and_doubles_only_what_was_in_flight);
-every_promise!(jetstream, super::subjects::JetStream::start().await, if crate::support::nats::available);
+every_promise!(jetstream, super::subjects::JetStream::start().await, if kit::nats::available);
 // Core NATS keeps nothing: what an outage or a crash of the server costs, nobody can say.
-every_promise!(core_nats, super::subjects::CoreNats::start().await, if crate::support::nats::available;
+every_promise!(core_nats, super::subjects::CoreNats::start().await, if kit::nats::available;
     everything_sent_becomes_durable_once_and_in_order
     a_lost_session_doubles_nothing
     a_restart_goes_on_where_it_stopped

@@ -3,15 +3,13 @@
 
 use std::fs;
 
-use crate::support::admin::{Admin, Metrics};
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Options, Protocol, SLOW_ACKS, Version, shared};
-use crate::support::events::Events;
-use crate::support::output::Tally;
-use crate::support::scenario::{
-    Unusable, counts, drain, emptied, place, publish, publish_from, says, subscribed,
-};
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::admin::{Admin, Metrics};
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Options, Protocol, SLOW_ACKS, Version, shared};
+use kit::events::Events;
+use kit::output::Tally;
+use kit::scenario::{Unusable, counts, drain, emptied, place, publish, publish_from, says, subscribed};
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:

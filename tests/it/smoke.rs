@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::support::broker::{Broker, Options, Protocol, Version, shared};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::{Events, number_in};
-use crate::support::output::Tally;
-use crate::support::publisher::Publisher;
-use crate::support::stomp::{Connection, Frame, Login};
-use crate::support::{SOON, on_each_broker, wait_until};
+use kit::broker::{Broker, Options, Protocol, Version, shared};
+use kit::consumer::{Acks, Consumer};
+use kit::events::{Events, number_in};
+use kit::output::Tally;
+use kit::publisher::Publisher;
+use kit::stomp::{Connection, Frame, Login};
+use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     mirrors_by_destination_id,

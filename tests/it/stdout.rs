@@ -5,11 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::events::Events;
-use crate::support::scenario::{place, publish, subscribed};
-use crate::support::{SOON, on_each_broker};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared};
+use kit::events::Events;
+use kit::scenario::{place, publish, subscribed};
+use kit::{SOON, on_each_broker};
 
 on_each_broker!(over each protocol: ends_when_its_reader_has_left);
 

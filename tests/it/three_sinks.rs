@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::support::admin::Admin;
-use crate::support::any_kafka::AnyKafka;
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::{Broker, Protocol, Version, shared};
-use crate::support::events::Events;
-use crate::support::kafka::{Kafka, Listener};
-use crate::support::nats::NatsServer;
-use crate::support::output::{assert_dead_letters, bytes};
-use crate::support::proxy::{Proxy, Slow};
-use crate::support::scenario::{
+use kit::admin::Admin;
+use kit::any_kafka::AnyKafka;
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Protocol, Version, shared};
+use kit::events::Events;
+use kit::kafka::{Kafka, Listener};
+use kit::nats::NatsServer;
+use kit::output::{assert_dead_letters, bytes};
+use kit::proxy::{Proxy, Slow};
+use kit::scenario::{
     Unusable, counts, drain, emptied, grown, in_trouble, publish_from, ready_after, subscribed,
 };
-use crate::support::three::Sinks;
-use crate::support::{did_not_run, on_each_broker};
+use kit::three::Sinks;
+use kit::{did_not_run, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Options, Protocol, Version, shared};
-use crate::support::certificates::{Certificates, Kind};
-use crate::support::events::Events;
-use crate::support::listener::{Listener, Manner};
-use crate::support::output::Tally;
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, place, publish, says, subscribed};
-use crate::support::{SOON, on_each_broker};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Options, Protocol, Version, shared};
+use kit::certificates::{Certificates, Kind};
+use kit::events::Events;
+use kit::listener::{Listener, Manner};
+use kit::output::Tally;
+use kit::proxy::Proxy;
+use kit::scenario::{drain, emptied, place, publish, says, subscribed};
+use kit::{SOON, on_each_broker};
 
 on_each_broker!(
     over each protocol:

@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{config, numbers, sink};
 use crate::sink_contract::Rig;
-use crate::support::certificates::Certificates;
-use crate::support::kafka::{CUSTOMER, Kafka, Listener, on_kafka, shared};
+use kit::certificates::Certificates;
+use kit::kafka::{CUSTOMER, Kafka, Listener, on_kafka, shared};
 
 on_kafka!(
     every_mechanism_logs_in,

@@ -15,9 +15,9 @@ use atdata_bridge::sink::{Sink, SinkContext};
 use bytes::Bytes;
 
 use crate::sink_contract::Rig;
-use crate::support::kafka::{Kafka, Listener};
-use crate::support::kafka_reader::contents;
-use crate::support::{SOON, wait_until};
+use kit::kafka::{Kafka, Listener};
+use kit::kafka_reader::contents;
+use kit::{SOON, wait_until};
 
 /// What a sink into `topic` by `listener` needs at least.
 fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {

@@ -2,10 +2,10 @@
 
 use super::{config, numbers, sink};
 use crate::sink_contract::Rig;
-use crate::support::kafka::{Kafka, Listener, on_kafka};
-use crate::support::kafka_relay::Relay;
-use crate::support::scenario::PATIENCE;
-use crate::support::wait_until;
+use kit::kafka::{Kafka, Listener, on_kafka};
+use kit::kafka_relay::Relay;
+use kit::scenario::PATIENCE;
+use kit::wait_until;
 
 on_kafka!(a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_nothing_twice);
 

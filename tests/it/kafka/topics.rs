@@ -2,9 +2,9 @@
 
 use super::{config, holds, key_of, numbers, sink};
 use crate::sink_contract::Rig;
-use crate::support::kafka::{Listener, on_kafka, shared};
-use crate::support::kafka_reader::contents;
-use crate::support::{SOON, wait_until};
+use kit::kafka::{Listener, on_kafka, shared};
+use kit::kafka_reader::contents;
+use kit::{SOON, wait_until};
 
 on_kafka!(
     a_missing_topic_holds_until_it_is_there,

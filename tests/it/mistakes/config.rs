@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared_if_available};
-use crate::support::events::Events;
-use crate::support::scenario::{emptied, place, publish};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared_if_available};
+use kit::events::Events;
+use kit::scenario::{emptied, place, publish};
 
 planted!("config":
     nothing_set, no_sink, no_destination_id, unknown_section, unknown_key, key_of_another_table, unknown_kind,

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use rustix::process::getuid;
 
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Protocol, Version, shared_if_available};
-use crate::support::did_not_run;
-use crate::support::disk::small_disks;
-use crate::support::events::Events;
-use crate::support::output::{Tally, assert_dead_letters};
-use crate::support::scenario::{counts, drain, emptied, place, publish, subscribed};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol, Version, shared_if_available};
+use kit::did_not_run;
+use kit::disk::small_disks;
+use kit::events::Events;
+use kit::output::{Tally, assert_dead_letters};
+use kit::scenario::{counts, drain, emptied, place, publish, subscribed};
 
 planted!(
     "files":

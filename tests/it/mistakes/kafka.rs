@@ -9,19 +9,19 @@ use tokio::task::JoinHandle;
 
 use super::{Planted, planted};
 use crate::kafka::login::token_endpoint;
-use crate::support::admin::Admin;
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Protocol, Version, shared_if_available};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::kafka::{self, CUSTOMER, Kafka, Listener};
-use crate::support::kafka_reader::contents;
-use crate::support::nats;
-use crate::support::ports::loopback;
-use crate::support::proxy::Proxy;
-use crate::support::scenario::{drain, emptied, place, publish, says_after};
-use crate::support::tls_front::{Flaw, TlsFront};
-use crate::support::{SOON, wait_until};
+use kit::admin::Admin;
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol, Version, shared_if_available};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::kafka::{self, CUSTOMER, Kafka, Listener};
+use kit::kafka_reader::contents;
+use kit::nats;
+use kit::ports::loopback;
+use kit::proxy::Proxy;
+use kit::scenario::{drain, emptied, place, publish, says_after};
+use kit::tls_front::{Flaw, TlsFront};
+use kit::{SOON, wait_until};
 
 planted!("kafka":
     nothing_listens,

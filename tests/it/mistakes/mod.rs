@@ -13,11 +13,11 @@ mod source_tls;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::support::SOON;
-use crate::support::admin::{Admin, Metrics};
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::Broker;
-use crate::support::wait_until;
+use kit::SOON;
+use kit::admin::{Admin, Metrics};
+use kit::bridge::{Bridge, Setup};
+use kit::broker::Broker;
+use kit::wait_until;
 
 /// How a mistake shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Planted {
             assert_eq!(broker.depth(queue), *depth, "{id}: events are gone from {queue}");
         }
         let letters = self.setup.dead_letters();
-        let letters = if letters.is_dir() { crate::support::output::bytes(letters) } else { 0 };
+        let letters = if letters.is_dir() { kit::output::bytes(letters) } else { 0 };
         assert_eq!(letters, 0, "{id}: a good event became a dead letter");
         self.setup
     }

@@ -12,12 +12,12 @@ use self::ports::*;
 use self::streams::*;
 use self::warnings::*;
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Protocol, Version, shared_if_available};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::nats::{NatsServer, available, make_stream, read_stream};
-use crate::support::scenario::{drain, emptied, place, publish};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Protocol, Version, shared_if_available};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::nats::{NatsServer, available, make_stream, read_stream};
+use kit::scenario::{drain, emptied, place, publish};
 
 planted!("nats":
     // Ports and protocols.

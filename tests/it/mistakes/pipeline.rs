@@ -1,12 +1,12 @@
 //! Mistakes about keys.
 
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared_if_available};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{drain, emptied, place};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared_if_available};
+use kit::consumer::{Acks, Consumer};
+use kit::events::Events;
+use kit::publisher::Publisher;
+use kit::scenario::{drain, emptied, place};
 
 planted!(
     "pipeline":
@@ -36,7 +36,7 @@ async fn mended_by_the_pointer(protocol: Protocol, id: &str) {
     let bridge = mended.start();
     emptied(broker, &place(protocol, id).1).await;
     drain(bridge).await;
-    assert_eq!(crate::support::output::json_lines(mended.files()).len() as u64, WAITING);
+    assert_eq!(kit::output::json_lines(mended.files()).len() as u64, WAITING);
 }
 
 async fn no_md5_at_all(id: &str) {

@@ -5,15 +5,15 @@ mod foreign;
 use atdata_bridge::simulator::{Faults, HeartBeats, Simulator, SimulatorConfig};
 
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Options, Protocol, Version, shared_if_available};
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::{Events, Spread};
-use crate::support::output::Tally;
-use crate::support::publisher::Publisher;
-use crate::support::scenario::{drain, emptied, place, publish};
-use crate::support::stomp::{Connection, Login};
-use crate::support::{SOON, wait_until};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Options, Protocol, Version, shared_if_available};
+use kit::consumer::{Acks, Consumer};
+use kit::events::{Events, Spread};
+use kit::output::Tally;
+use kit::publisher::Publisher;
+use kit::scenario::{drain, emptied, place, publish};
+use kit::stomp::{Connection, Login};
+use kit::{SOON, wait_until};
 
 planted!(
     "source":
@@ -105,7 +105,7 @@ async fn delivers(setup: &Setup, broker: &Broker, queue: &str) {
 }
 
 fn leaked(options: Options, id: &str) -> Option<&'static Broker> {
-    let runs = crate::support::available(Version::V6, id);
+    let runs = kit::available(Version::V6, id);
     runs.then(|| &*Box::leak(Box::new(Broker::start(Version::V6, options))))
 }
 

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::{Planted, planted};
-use crate::support::bridge::Setup;
-use crate::support::broker::{Broker, Options, Protocol, Version, shared_if_available};
-use crate::support::certificates::{Certificates, Kind, namesake, stranger};
-use crate::support::events::Events;
-use crate::support::kafka;
-use crate::support::listener::{Listener, Manner};
-use crate::support::nats::{self, NatsServer};
-use crate::support::output::Tally;
-use crate::support::ports::loopback;
-use crate::support::scenario::{drain, emptied, place, publish, subscribed};
+use kit::bridge::Setup;
+use kit::broker::{Broker, Options, Protocol, Version, shared_if_available};
+use kit::certificates::{Certificates, Kind, namesake, stranger};
+use kit::events::Events;
+use kit::kafka;
+use kit::listener::{Listener, Manner};
+use kit::nats::{self, NatsServer};
+use kit::output::Tally;
+use kit::ports::loopback;
+use kit::scenario::{drain, emptied, place, publish, subscribed};
 
 planted!(
     "tls":

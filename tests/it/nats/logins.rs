@@ -13,8 +13,8 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 use super::{context, deliver, event, sink};
-use crate::support::certificates::Certificates;
-use crate::support::nats::{NatsServer, on_nats};
+use kit::certificates::Certificates;
+use kit::nats::{NatsServer, on_nats};
 
 on_nats!(
     a_user_and_password,

@@ -19,7 +19,7 @@ use atdata_bridge::sink::nats::validate::check;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Verdict};
 use bytes::Bytes;
 
-use crate::support::SOON;
+use kit::SOON;
 
 /// What a sink is told at its construction.
 pub fn context(partitions: Option<u32>) -> SinkContext {

@@ -9,7 +9,7 @@ use atdata_bridge::units::{Period, Size};
 use futures_util::StreamExt;
 
 use super::{context, deliver, event, sink};
-use crate::support::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
+use kit::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
 
 on_nats!(
     an_event_arrives_whole,

@@ -16,9 +16,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{context, deliver, event, sink};
 use crate::sink_contract::{Rig, account};
-use crate::support::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
-use crate::support::proxy::Proxy;
-use crate::support::{SOON, wait_until};
+use kit::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
+use kit::proxy::Proxy;
+use kit::{SOON, wait_until};
 
 on_nats!(
     a_missing_stream_holds_until_it_is_made,

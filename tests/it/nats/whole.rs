@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::bridge::Setup;
-use crate::support::broker::{Protocol, Version, shared as broker};
-use crate::support::events::{Events, number_in};
-use crate::support::nats::{available, make_stream, read_stream, shared};
-use crate::support::on_each_broker;
-use crate::support::output::Tally;
-use crate::support::scenario::{drain, emptied, place, publish, says, subscribed};
+use kit::bridge::Setup;
+use kit::broker::{Protocol, Version, shared as broker};
+use kit::events::{Events, number_in};
+use kit::nats::{available, make_stream, read_stream, shared};
+use kit::on_each_broker;
+use kit::output::Tally;
+use kit::scenario::{drain, emptied, place, publish, says, subscribed};
 
 on_each_broker!(over each protocol: mirrors_into_files_and_a_stream, says_why_it_waits_for_a_stream);
 

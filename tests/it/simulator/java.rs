@@ -7,9 +7,9 @@ use atdata_bridge::simulator::{
 };
 
 use super::{start, until, with_backlog};
-use crate::support::broker::Version;
-use crate::support::java_client::{JavaClient, Message};
-use crate::support::on_each_broker;
+use kit::broker::Version;
+use kit::java_client::{JavaClient, Message};
+use kit::on_each_broker;
 
 on_each_broker!(
     every_event_comes_once,

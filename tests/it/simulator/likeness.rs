@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use atdata_bridge::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 
 use super::client::{Client, Frame};
-use crate::support::broker::{Version, shared};
-use crate::support::on_each_broker;
-use crate::support::publisher::Publisher;
+use kit::broker::{Version, shared};
+use kit::on_each_broker;
+use kit::publisher::Publisher;
 
 on_each_broker!(
     speaks_like_activemq,

@@ -29,7 +29,7 @@ use super::Subject;
 use crate::example_sink::Receiver;
 use crate::example_sink::sink::{WebhookConfig, WebhookKind};
 use crate::nats::sink;
-use crate::support::nats::{NatsServer, make_stream, read_stream};
+use kit::nats::{NatsServer, make_stream, read_stream};
 
 /// The memory sink: a new instance holds what the old ones held.
 pub struct Memory {

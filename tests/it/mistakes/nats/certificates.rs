@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{NatsServer, Scene, make_stream};
-use crate::support::certificates::{Certificates, Kind, stranger};
+use kit::certificates::{Certificates, Kind, stranger};
 
 /// A server's certificates with a fault, and the directory that they are in.
 fn certificates(kind: Kind) -> (TempDir, Certificates) {

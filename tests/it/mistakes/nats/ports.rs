@@ -4,10 +4,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use super::{NatsServer, Scene, server_with_stream};
-use crate::support::any_kafka;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::certificates::Certificates;
-use crate::support::ports::{free_port, loopback};
+use kit::any_kafka;
+use kit::broker::{Protocol, Version, shared};
+use kit::certificates::Certificates;
+use kit::ports::{free_port, loopback};
 
 fn at(addr: SocketAddr) -> String {
     format!("nats://{addr}")

@@ -3,8 +3,8 @@
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
 
 use super::{NatsServer, Scene, make_stream, server_with_stream};
-use crate::support::nats::read_stream;
-use crate::support::ports::{free_port, loopback};
+use kit::nats::read_stream;
+use kit::ports::{free_port, loopback};
 
 fn events() -> Config {
     Config { name: "EVENTS".to_owned(), subjects: vec!["events.>".to_owned()], ..Config::default() }

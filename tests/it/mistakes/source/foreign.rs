@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::Planted;
-use crate::support::bridge::Setup;
+use kit::bridge::Setup;
 
 pub(super) const CONNECTED: &str = "CONNECTED\nversion:1.2\nheart-beat:0,0\nserver:foreign\n\n";
 

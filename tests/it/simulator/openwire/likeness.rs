@@ -11,9 +11,9 @@ use atdata_bridge::source::openwire::wire::message::Dispatch;
 
 use super::super::likeness::without_names;
 use super::client::Client;
-use crate::support::broker::{Protocol, Version, shared};
-use crate::support::on_each_broker;
-use crate::support::publisher::Publisher;
+use kit::broker::{Protocol, Version, shared};
+use kit::on_each_broker;
+use kit::publisher::Publisher;
 
 on_each_broker!(speaks_like_activemq);
 

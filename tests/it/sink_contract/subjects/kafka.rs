@@ -11,9 +11,9 @@ use atdata_bridge::sink::kafka::config::KafkaConfig;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Subject, context};
-use crate::support::any_kafka::Mock;
-use crate::support::kafka::Kafka;
-use crate::support::kafka_reader::contents;
+use kit::any_kafka::Mock;
+use kit::kafka::Kafka;
+use kit::kafka_reader::contents;
 
 /// How a server goes away.
 #[derive(Clone, Copy, PartialEq, Eq)]

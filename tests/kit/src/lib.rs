@@ -1,8 +1,15 @@
-//! What the tests share: real brokers, clients that know nothing of the bridge's own code, the program as
+//! Holds what the tests and campaigns share: real brokers, clients that know nothing of the bridge's own code, the program as
 //! a process, events, and readers of what came out.
 
-// One binary, many subjects: a helper may serve one of them only.
-#![allow(dead_code)]
+#![allow(missing_docs, reason = "only the tests and campaigns of this repository see it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is part of tests, and fails as they do"
+)]
 
 pub mod admin;
 pub mod any_kafka;
@@ -24,6 +31,7 @@ pub mod process;
 pub mod provision;
 pub mod proxy;
 pub mod publisher;
+pub mod report;
 pub mod scenario;
 pub mod stomp;
 pub mod three;
@@ -51,49 +59,49 @@ pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut()
 /// `name::v6`; `over each protocol`, of each `async fn name(version: Version, protocol: Protocol)` one for each
 /// version and protocol, `name::stomp_v5` and so on. Where a broker can't be had, the test says by name that it
 /// did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+#[macro_export]
 macro_rules! on_each_broker {
     (over each protocol: $($name:ident),+ $(,)?) => {
-        on_each_broker! { where available, over each protocol: $($name),+ }
+        $crate::on_each_broker! { where available, over each protocol: $($name),+ }
     };
     // The same where NATS is needed too, and topics of Kafka, for which there is a stand-in.
     (over each protocol, with every sink: $($name:ident),+ $(,)?) => {
-        on_each_broker! { where all_available, over each protocol: $($name),+ }
+        $crate::on_each_broker! { where all_available, over each protocol: $($name),+ }
     };
     // The same where only a real Kafka will do.
     (over each protocol, with a real kafka: $($name:ident),+ $(,)?) => {
-        on_each_broker! { where all_real, over each protocol: $($name),+ }
+        $crate::on_each_broker! { where all_real, over each protocol: $($name),+ }
     };
     (where $available:ident, over each protocol: $($name:ident),+) => {$(
         mod $name {
-            $crate::support::on_broker! { stomp_v5: $available, super::$name, V5, Stomp }
-            $crate::support::on_broker! { stomp_v6: $available, super::$name, V6, Stomp }
-            $crate::support::on_broker! { openwire_v5: $available, super::$name, V5, OpenWire }
-            $crate::support::on_broker! { openwire_v6: $available, super::$name, V6, OpenWire }
+            $crate::on_broker! { stomp_v5: $available, super::$name, V5, Stomp }
+            $crate::on_broker! { stomp_v6: $available, super::$name, V6, Stomp }
+            $crate::on_broker! { openwire_v5: $available, super::$name, V5, OpenWire }
+            $crate::on_broker! { openwire_v6: $available, super::$name, V6, OpenWire }
         }
     )+};
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            $crate::support::on_broker! { v5: available, super::$name, V5 }
-            $crate::support::on_broker! { v6: available, super::$name, V6 }
+            $crate::on_broker! { v5: available, super::$name, V5 }
+            $crate::on_broker! { v6: available, super::$name, V6 }
         }
     )+};
 }
-pub(crate) use on_each_broker;
 
 /// One of the tests that [`on_each_broker`] makes.
+#[macro_export]
 macro_rules! on_broker {
     ($test:ident: $available:ident, $scenario:path, $version:ident $(, $protocol:ident)?) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            let version = $crate::support::broker::Version::$version;
-            if $crate::support::$available(version, concat!(module_path!(), "::", stringify!($test))) {
-                let _log = $crate::support::ShownOnFailure(version);
-                $scenario(version $(, $crate::support::broker::Protocol::$protocol)?).await;
+            let version = $crate::broker::Version::$version;
+            if $crate::$available(version, concat!(module_path!(), "::", stringify!($test))) {
+                let _log = $crate::ShownOnFailure(version);
+                $scenario(version $(, $crate::broker::Protocol::$protocol)?).await;
             }
         }
     };
 }
-pub(crate) use on_broker;
 
 /// Shows the end of the shared broker's log when its test fails; other brokers show their own.
 pub struct ShownOnFailure(pub Version);

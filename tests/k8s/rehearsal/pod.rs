@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::support::SOON;
-use crate::support::admin::{Admin, Metrics};
-use crate::support::bridge::Bridge;
+use kit::SOON;
+use kit::admin::{Admin, Metrics};
+use kit::bridge::Bridge;
 
 /// How long a probe may take; the chart's `timeoutSeconds` are longer, so that this is the stricter judge.
 const PROBE: Duration = Duration::from_secs(2);

@@ -69,7 +69,7 @@ mod tests {
     use std::process::Stdio;
 
     use super::*;
-    use crate::support::did_not_run;
+    use crate::did_not_run;
 
     #[test]
     fn a_small_disk_is_full_until_somebody_makes_room() {

@@ -20,17 +20,13 @@
 )]
 
 mod api;
-#[path = "../../tests/chart/changes.rs"]
+#[path = "../chart/changes.rs"]
 mod changes;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../../tests/chart/helm.rs"]
+#[path = "../chart/helm.rs"]
 mod helm;
-#[path = "../../tests/chart/objects.rs"]
+#[path = "../chart/objects.rs"]
 mod objects;
 mod releases;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::process::Command;
@@ -39,10 +35,10 @@ use serde_json::{Value, json};
 
 use api::Api;
 use helm::{NAMESPACE, Tools, Values};
+use kit::ports::free_port;
+use kit::process::Server;
+use kit::provision;
 use objects::{Objects, kind_of, list, name_of, text, title, yaml};
-use support::ports::free_port;
-use support::process::Server;
-use support::provision;
 
 fn main() {
     let tools = Tools::find().unwrap_or_else(|reason| panic!("{reason}"));
@@ -52,7 +48,7 @@ fn main() {
         ("API server", format!("kube-apiserver {}, with etcd in its process", api.version())),
         ("clients", tools.helms.each_ref().map(releases::name).join(", ")),
     ];
-    print!("{}", common::titled("The chart before an API server", "apiserver-test", &servers));
+    print!("{}", kit::report::titled("The chart before an API server", "apiserver-test", &servers));
     prepare(&api, &tools);
     judged(&api, &tools);
     refused(&api, &tools);

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 use crate::chart::{NAMESPACE, Release, Template, list, text};
 use crate::pod::Pod;
-use crate::support::admin::Admin;
-use crate::support::bridge::Bridge;
+use kit::admin::Admin;
+use kit::bridge::Bridge;
 
 /// `MOUNTS ROOT PROGRAM [FROM TO ro|rw]... -- ARGUMENT...`
 const MOUNTS: &str = r#"

@@ -12,10 +12,6 @@
     reason = "clippy.toml's leave for tests does not reach the functions that tests share"
 )]
 
-#[path = "../it/support/provision.rs"]
-#[allow(dead_code, reason = "nothing stands in for a tool")]
-mod provision;
-
 mod changes;
 mod complaints;
 mod configuration;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::SOON;
-use crate::support::bridge::{Bridge, Setup};
-use crate::support::broker::Broker;
-use crate::support::consumer::{Acks, Consumer};
-use crate::support::events::Events;
-use crate::support::publisher::Publisher;
+use crate::SOON;
+use crate::bridge::{Bridge, Setup};
+use crate::broker::Broker;
+use crate::consumer::{Acks, Consumer};
+use crate::events::Events;
+use crate::publisher::Publisher;
 
 /// How long a run may take.
 pub const PATIENCE: Duration = Duration::from_secs(600);

@@ -14,7 +14,7 @@ use ureq::{Agent, Body};
 
 use crate::helm::NAMESPACE;
 use crate::objects::{kind_of, list, name_of, text, title};
-use crate::support::SOON;
+use kit::SOON;
 
 pub struct Api {
     agent: Agent,

@@ -29,22 +29,21 @@ pub fn available(test: &str) -> bool {
 
 /// Makes of each `async fn name()` one test, `name::v2`. Where there is no server, the test says by name that it
 /// did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+#[macro_export]
 macro_rules! on_nats {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            use crate::support::nats::{ShownOnFailure, available};
-
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn v2() {
-                if available(concat!(module_path!(), "::v2")) {
-                    let _log = ShownOnFailure;
+                if $crate::nats::available(concat!(module_path!(), "::v2")) {
+                    let _log = $crate::nats::ShownOnFailure;
                     super::$name().await;
                 }
             }
         }
     )+};
 }
-pub(crate) use on_nats;
+pub use crate::on_nats;
 
 /// A server with JetStream on a free loopback port, with a directory of its own; ends when dropped, or with
 /// the tests' process, however that ends.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::support::broker::Broker;
-use crate::support::events::Events;
-use crate::support::publisher::Publisher;
+use kit::broker::Broker;
+use kit::events::Events;
+use kit::publisher::Publisher;
 
 const TICK: Duration = Duration::from_millis(50);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::bridge::Bridge;
+use crate::bridge::Bridge;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,7 @@ pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
 
 /// Where the files stand that a kind of server is started with.
 pub fn support_directory(kind: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support").join(kind)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(kind)
 }
 
 /// Says that `what` stands in for a real server, and why.

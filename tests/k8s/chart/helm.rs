@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::objects::{Objects, yaml};
-use crate::provision::{did_not_run, provisioned};
+use kit::provision::{did_not_run, provisioned};
 
 /// The oldest Kubernetes that the chart is for, two in between, and the newest there is.
 pub const KUBERNETES: [&str; 4] = ["1.27", "1.31", "1.35", "1.37"];

@@ -19,22 +19,18 @@
 
 mod audit;
 mod chart;
-#[path = "../common/mod.rs"]
-mod common;
 mod load;
 mod node;
 mod pod;
 mod servers;
 mod set;
 mod steps;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 
 use std::process::Command;
 
 use clap::Parser;
+use kit::broker::{Protocol, Version};
 use servers::Servers;
-use support::broker::{Protocol, Version};
 
 /// Pods of the chart under load, rolled, scaled and replaced.
 #[derive(Parser)]
@@ -75,9 +71,13 @@ async fn main() {
     let arguments = Arguments::parse();
     let version = if arguments.broker == 6 { Version::V6 } else { Version::V5 };
     let protocol = if arguments.openwire { Protocol::OpenWire } else { Protocol::Stomp };
-    print!("{}", common::heading("Rehearsal: the chart's pods under load", "rehearsal"));
-    println!("- broker: {}, over {protocol:?} and TLS", common::name_of(version));
-    println!("- sinks: {} over TLS, with a login; {}, with a login; files", common::kafka(), common::nats());
+    print!("{}", kit::report::heading("Rehearsal: the chart's pods under load", "rehearsal"));
+    println!("- broker: {}, over {protocol:?} and TLS", kit::report::name_of(version));
+    println!(
+        "- sinks: {} over TLS, with a login; {}, with a login; files",
+        kit::report::kafka(),
+        kit::report::nats()
+    );
     println!("- chart: rendered by Helm {}", helm_version());
     println!("- load: {} events a second throughout", arguments.rate);
     println!("- seed: none, event n is the same in every run");

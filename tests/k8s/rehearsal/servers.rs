@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::Ordering;
 use crate::node::Secrets;
-use crate::support::broker::{Broker, Options, Protocol, Version};
-use crate::support::kafka::{self, Kafka, Listener};
-use crate::support::nats::NatsServer;
-use crate::support::stomp::Login;
+use kit::broker::{Broker, Options, Protocol, Version};
+use kit::kafka::{self, Kafka, Listener};
+use kit::nats::NatsServer;
+use kit::stomp::Login;
 
 /// As small as it may be and still keep everybody busy: what a kill may double.
 pub const PREFETCH: u64 = 200;

@@ -10,10 +10,10 @@ use crate::load::Load;
 use crate::node::Node;
 use crate::servers::{PREFETCH, Servers, queue};
 use crate::set::{Replaced, StatefulSet};
-use crate::support::events::Events;
-use crate::support::output::each_line;
-use crate::support::scenario::{counts, emptied};
-use crate::support::{SOON, wait_until};
+use kit::events::Events;
+use kit::output::each_line;
+use kit::scenario::{counts, emptied};
+use kit::{SOON, wait_until};
 
 const REPLICAS: usize = 3;
 const MORE: usize = 5;

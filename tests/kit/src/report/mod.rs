@@ -11,8 +11,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::broker::Version;
-use crate::support::{kafka, nats};
+use crate::broker::Version;
+use crate::{kafka, nats};
 
 /// The brokers that this machine has; says on standard error which it lacks.
 pub fn brokers() -> Vec<Version> {
@@ -50,7 +50,7 @@ pub fn nats() -> String {
 /// Of the crate that this program is built with.
 pub fn crate_version(name: &str) -> String {
     let entry = format!("name = \"{name}\"\nversion = \"");
-    let version = include_str!("../../Cargo.lock").split_once(&entry);
+    let version = include_str!("../../../../Cargo.lock").split_once(&entry);
     let version = version.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown");
     format!("{name} {version}")
 }

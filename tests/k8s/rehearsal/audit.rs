@@ -5,10 +5,10 @@ use std::path::Path;
 
 use async_nats::jetstream;
 
-use crate::support::events::Events;
-use crate::support::kafka_reader::each_record;
-use crate::support::nats::read_stream;
-use crate::support::output::{Tally, each_line, files, open_envelope};
+use kit::events::Events;
+use kit::kafka_reader::each_record;
+use kit::nats::read_stream;
+use kit::output::{Tally, each_line, files, open_envelope};
 
 const MESSAGE_ID: &str = "atdata-message-id";
 const CONNECTION_ID: &str = "atdata-connection-id";

@@ -13,6 +13,7 @@ use super::broker::{Broker, Protocol};
 use super::disk;
 use super::output::tail_of;
 use super::process::{proc, processor_time};
+use super::process::{program, scratch};
 use super::stomp::Login;
 use super::wait_until;
 
@@ -43,11 +44,11 @@ impl Setup {
 
     /// The same from the broker at `url`, which knows the tests' customer.
     pub fn at(url: &str, namespace: &str, destination: &str, connection: &str) -> Self {
-        let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a directory for a bridge");
+        let home = tempfile::tempdir_in(scratch()).expect("make a directory for a bridge");
         let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
         let login = Login::customer();
         let setup = Self {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_atdata-bridge")),
+            program: program(),
             arguments: Vec::new(),
             variables: Vec::new(),
             files,

@@ -75,22 +75,21 @@ pub fn shared() -> &'static Kafka {
 
 /// Makes of each `async fn name()` one test, `name::v4`. Where Kafka can't be had, the test says by name that
 /// it did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+#[macro_export]
 macro_rules! on_kafka {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            use crate::support::kafka::{ShownOnFailure, available};
-
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn v4() {
-                if available(concat!(module_path!(), "::v4")) {
-                    let _log = ShownOnFailure;
+                if $crate::kafka::available(concat!(module_path!(), "::v4")) {
+                    let _log = $crate::kafka::ShownOnFailure;
                     super::$name().await;
                 }
             }
         }
     )+};
 }
-pub(crate) use on_kafka;
+pub use crate::on_kafka;
 
 /// Whether `test` can have a Kafka; tells when not.
 pub fn available(test: &str) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::provision::provisioned;
+use kit::provision::provisioned;
 
 const CHART: &str = "helm/atdata-bridge";
 /// The name of the release, and the namespace of Kubernetes.

@@ -176,7 +176,7 @@ pub fn proc(process: u32, file: &str) -> String {
 /// Directories lie in Cargo's own for integration tests and are named after the process, so that a later
 /// run removes what an earlier one, killed or failed, has left.
 fn new_directory(name: &str) -> TempDir {
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("brokers");
+    let parent = scratch().join("brokers");
     fs::create_dir_all(&parent).expect("make a directory for servers");
     for entry in fs::read_dir(&parent).expect("list the directory of servers").flatten() {
         let of = entry.file_name().to_string_lossy().into_owned();
@@ -200,4 +200,22 @@ fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     receiver
+}
+
+/// Where cargo puts the programs of this build: a test's own program stands in `deps` below it.
+fn built() -> PathBuf {
+    let own = std::env::current_exe().expect("know the own program");
+    own.ancestors().nth(2).expect("a test stands in target/<profile>/deps").to_owned()
+}
+
+/// The bridge, as it was built for this test.
+pub fn program() -> PathBuf {
+    built().join("atdata-bridge")
+}
+
+/// A directory for what tests write; cargo's `CARGO_TARGET_TMPDIR`.
+pub fn scratch() -> PathBuf {
+    let scratch = built().with_file_name("tmp");
+    fs::create_dir_all(&scratch).expect("make a directory for what tests write");
+    scratch
 }
