@@ -1,44 +1,99 @@
-//! Collects everything that the check of a configuration table finds, not only the first mistake. Keys are
-//! relative to the table. The reader of the configuration adds where each value came from.
+//! Describes what is wrong with a configuration, and collects everything that the check of a table finds, not only
+//! the first mistake.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::display::unreadable;
+use crate::display::{one_line, unreadable};
 use crate::secret::Secret;
+
+/// Where the value of an option came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nobody set the option, so it has its default.
+    Default,
+    /// Nobody set the option, and it must be set.
+    Missing,
+    /// A line of the configuration file.
+    File {
+        /// The path of the file, as it was given.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: usize,
+    },
+    /// An environment variable, by its full name.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Missing => f.write_str("missing"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One mistake in the configuration, or one warning about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Where the wrong value came from. The check of a table does not know that: it says `Default`, or `Missing`, and
+    /// the reader of the configuration adds the rest.
+    pub origin: Origin,
+    /// The option, such as `source.prefetch`; relative to its table in [`Diagnostics`]; empty if the mistake is about
+    /// the file as a whole.
+    pub key: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.origin.to_string();
+        let places = [
+            (!matches!(self.origin, Origin::Default | Origin::Missing)).then_some(origin.as_str()),
+            Some(self.key.as_str()),
+        ];
+        for place in places.into_iter().flatten().filter(|place| !place.is_empty()) {
+            write!(f, "{}: ", one_line(place))?;
+        }
+        f.write_str(&one_line(&self.message))
+    }
+}
+
+/// All mistakes in a configuration, one line each. Never empty, and never shows a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigErrors(pub Vec<Diagnostic>);
 
 /// The mistakes and warnings of one check. Keys are relative to the table: `name`, `tls.ca_file`.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
-    problems: Vec<FoundMistake>,
-    warnings: Vec<FoundMistake>,
-}
-
-/// One mistake or one warning about a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundMistake {
-    /// The key relative to its table, such as `tls.ca_file`.
-    pub key: String,
-    /// What is wrong with the value, and what is allowed.
-    pub message: String,
-    /// Whether the mistake is that the key is not set at all.
-    pub is_missing: bool,
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
     /// Adds a mistake: the value of `key` can't be used, and `message` says what is allowed.
     pub fn refuse(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
+        self.problems.push(Diagnostic { origin: Origin::Default, key: key.into(), message: message.into() });
     }
 
     /// Adds a mistake: `key` must be set, and `message` says to what. The code that shows the mistake says
     /// where the key can be set.
     pub fn missing(&mut self, key: impl Into<String>, message: &str) {
-        self.problems.push(FoundMistake { key: key.into(), message: message.to_owned(), is_missing: true });
+        self.problems.push(Diagnostic {
+            origin: Origin::Missing,
+            key: key.into(),
+            message: message.to_owned(),
+        });
     }
 
     /// Adds a warning: the value is allowed, but a person should check it.
     pub fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(FoundMistake { key: key.into(), message: message.into(), is_missing: false });
+        self.warnings.push(Diagnostic { origin: Origin::Default, key: key.into(), message: message.into() });
     }
 
     /// Returns the value of a text that must be set and must not be empty; otherwise adds a mistake.
@@ -107,12 +162,12 @@ impl Diagnostics {
     }
 
     /// All mistakes, in the order in which they were found.
-    pub fn problems(&self) -> &[FoundMistake] {
+    pub fn problems(&self) -> &[Diagnostic] {
         &self.problems
     }
 
     /// All warnings, in the order in which they were found.
-    pub fn warnings(&self) -> &[FoundMistake] {
+    pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 

@@ -1,6 +1,6 @@
 //! Describes an option as it is in effect.
 
-use super::diagnostic::Origin;
+use crate::diagnostics::Origin;
 
 /// An option with the value that is in effect.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::diagnostic::{Diagnostic, Origin};
 use super::key_path::{PREFIX, join, variable};
 use super::stray_variables;
 use super::value::ENVIRONMENT;
+use crate::diagnostics::{Diagnostic, Origin};
 
 /// The settings among the variables.
 #[derive(Default)]

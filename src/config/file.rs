@@ -7,7 +7,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
-use super::diagnostic::{Diagnostic, Origin};
+use crate::diagnostics::{Diagnostic, Origin};
 use crate::display::why_unreadable;
 
 /// A configuration file that was read.

@@ -6,7 +6,6 @@
 
 #[cfg(test)]
 mod any_tests;
-mod diagnostic;
 mod effective;
 mod endpoint;
 mod environment;
@@ -35,7 +34,6 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use diagnostic::{ConfigErrors, Diagnostic, Origin};
 pub use effective::Effective;
 pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
@@ -46,6 +44,7 @@ pub use settings::{LogSettings, Settings, SubscriptionSettings};
 use crate::dead_letter;
 use crate::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};
 use crate::diagnostics::Diagnostics;
+pub use crate::diagnostics::{ConfigErrors, Diagnostic, Origin};
 use crate::key::Keying;
 use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};

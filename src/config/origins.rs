@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnostic::Origin;
 use super::effective::Effective;
+use crate::diagnostics::Origin;
 
 /// The origin of an option that nobody set and that has no default.
 const NOT_SET: &str = "not set";

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error};
 
-use super::diagnostic::{Diagnostic, Origin};
 use super::effective::Effective;
 use super::environment::Environment;
 use super::file::File;
@@ -19,7 +18,7 @@ use super::known_options::{self, KnownOptions};
 use super::origins::Origins;
 use super::suggest::{nearest, squeezed};
 use super::value::{About, ConfigNode, ValueError};
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostic, Diagnostics, Origin};
 use crate::secret::MASK;
 
 /// The merged layers, and what was found while reading them.
@@ -303,9 +302,9 @@ impl ConfigReader {
     ) -> Option<T> {
         for problem in diagnostics.problems() {
             let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
-            match problem.is_missing {
-                true => self.missing(&key),
-                false => self.refuse(&key, problem.message.as_str()),
+            match problem.origin {
+                Origin::Missing => self.missing(&key),
+                _ => self.refuse(&key, problem.message.as_str()),
             }
         }
         for warning in diagnostics.warnings() {

@@ -9,7 +9,7 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::source::openwire::wire::body::text_content;
 use atdata_bridge::source::openwire::wire::codec::{OpenWireDecoder, OpenWireLimits};
-use atdata_bridge::source::openwire::wire::frame::{Command, decode};
+use atdata_bridge::source::openwire::wire::command::{Command, decode};
 use atdata_bridge::source::openwire::wire::ids::{Destination, DestinationKind, MessageId, ProducerId};
 use atdata_bridge::source::openwire::wire::info::{ConnectionInfo, ProducerInfo, SessionInfo};
 use atdata_bridge::source::openwire::wire::message::{MessageKind, WireMessage};

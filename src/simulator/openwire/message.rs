@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use crate::source::openwire::wire::frame::Command;
+use crate::source::openwire::wire::command::Command;
 use crate::source::openwire::wire::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
 use crate::source::openwire::wire::message::{Dispatch, MessageKind, WireMessage};
 

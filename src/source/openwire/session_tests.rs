@@ -9,8 +9,8 @@ use super::testing::{
 };
 use super::wire::ack::AckType;
 use super::wire::body::text_content;
+use super::wire::command::{Command, Received};
 use super::wire::control::ConsumerControl;
-use super::wire::frame::{Command, Received};
 use super::wire::ids::{ConsumerId, Destination};
 use super::wire::info::Removed;
 use super::wire::message::{Dispatch, MessageKind, WireMessage};

@@ -3,7 +3,7 @@
 #![no_main]
 
 use atdata_bridge::source::openwire::wire::codec::OpenWireFrame;
-use atdata_bridge::source::openwire::wire::frame::{Command, Received, decode};
+use atdata_bridge::source::openwire::wire::command::{Command, Received, decode};
 use libfuzzer_sys::fuzz_target;
 
 fn written(received: &Received) -> Vec<u8> {

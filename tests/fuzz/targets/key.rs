@@ -1,5 +1,5 @@
 //! Any body: the key is the one that a JSON tree would give. Where `serde_json` builds no tree nothing is
-//! compared; what may be keyed all the same, says `key::keying`.
+//! compared; what may be keyed all the same, says `key::extract`.
 
 #![no_main]
 

@@ -15,7 +15,7 @@ use atdata_bridge::secret::Secret;
 use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use atdata_bridge::source::openwire::session::OpenWireSession;
 use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
-use atdata_bridge::source::openwire::wire::{codec as openwire, frame as openwire_frame};
+use atdata_bridge::source::openwire::wire::{codec as openwire, command as openwire_command};
 use atdata_bridge::source::protocol::session::{Progress, Session, SessionMode};
 use atdata_bridge::source::stomp::session::StompSession;
 use atdata_bridge::source::stomp::{codec as stomp, frame as stomp_frame};
@@ -103,7 +103,7 @@ fn opening(protocol: Protocol, confirmed: bool) -> Vec<Vec<u8>> {
             said
         }
         Protocol::OpenWire => {
-            use openwire_frame::Command;
+            use openwire_command::Command;
 
             let beat = Duration::from_secs(10);
             let greeting = Command::WireFormatInfo(WireFormatInfo::offer(beat, beat, i64::MAX));
@@ -132,7 +132,7 @@ fn read_stomp(output: &[u8]) {
 }
 
 fn read_openwire(output: &[u8]) {
-    use openwire_frame::{Command, decode};
+    use openwire_command::{Command, decode};
 
     let mut decoder =
         openwire::OpenWireDecoder::new(openwire::OpenWireLimits::with_body(4096), Budget::new(usize::MAX));

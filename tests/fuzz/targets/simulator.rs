@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
-use atdata_bridge::source::openwire::wire::frame::Command;
+use atdata_bridge::source::openwire::wire::command::Command;
 use atdata_bridge::source::openwire::wire::ids::{ConsumerId, Destination};
 use atdata_bridge::source::openwire::wire::info::{ConnectionInfo, ConsumerInfo, SessionInfo};
 use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;

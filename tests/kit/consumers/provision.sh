@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../provision.sh"
 
 servers=samples
-samples=../../../../examples/consumers
+samples=../../../examples/consumers
 made_from="$samples/ReadKafka.java $samples/ReadJetStream.java $samples/pom.xml"
 packages='default-jdk-headless maven'
 

@@ -185,7 +185,7 @@ impl OpenWireScanner {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::frame::Command;
+    use super::super::command::Command;
     use super::super::ids::{ConsumerId, Destination, MessageId, ProducerId};
     use super::super::message::{Dispatch, MessageKind, WireMessage};
     use super::*;

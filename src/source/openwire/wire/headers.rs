@@ -56,7 +56,7 @@ fn headers_of(message: &WireMessage) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Command;
+    use super::super::command::Command;
     use super::super::ids::{ConsumerId, MessageId, ProducerId};
     use super::super::message::MessageKind;
     use super::super::properties::Value;

@@ -3,8 +3,8 @@
 pub mod ack;
 pub mod body;
 pub mod codec;
+pub mod command;
 pub mod control;
-pub mod frame;
 pub mod headers;
 pub mod ids;
 mod inflate;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::simulator::HeartBeats;
 use atdata_bridge::source::openwire::wire::ack::AckType;
+use atdata_bridge::source::openwire::wire::command::Command;
 use atdata_bridge::source::openwire::wire::control::ConsumerControl;
-use atdata_bridge::source::openwire::wire::frame::Command;
 use atdata_bridge::source::openwire::wire::info::Removed;
 
 use super::super::{start, until, with_backlog};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig, SimulatorLogin};
 use atdata_bridge::source::openwire::wire::ack::AckType;
-use atdata_bridge::source::openwire::wire::frame::{Command, Received};
+use atdata_bridge::source::openwire::wire::command::{Command, Received};
 use atdata_bridge::source::openwire::wire::info::Removed;
 use atdata_bridge::source::openwire::wire::message::Dispatch;
 

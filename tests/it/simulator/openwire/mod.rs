@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 use atdata_bridge::source::openwire::wire::ack::AckType;
+use atdata_bridge::source::openwire::wire::command::{Command, Received};
 use atdata_bridge::source::openwire::wire::control::ConsumerControl;
-use atdata_bridge::source::openwire::wire::frame::{Command, Received};
 use atdata_bridge::source::openwire::wire::info::Removed;
 use atdata_bridge::source::openwire::wire::message::Dispatch;
 
