@@ -71,7 +71,9 @@ impl Bridge {
         let mut disconnect = Disconnect::Confirmed;
         let mut reader_gone = None;
         while let Some(ended) = dispatchers.join_next().await {
-            match ended.map_err(|error| PipelineError::LaneEnded("pump".to_owned(), error.to_string()))? {
+            match ended
+                .map_err(|error| PipelineError::WorkerEnded("pipeline".to_owned(), error.to_string()))?
+            {
                 Ok(ended) => disconnect = disconnect.max(ended),
                 // Drains the other subscriptions, so that the events which their sinks hold are acknowledged.
                 Err(gone @ PipelineError::ReaderGone(_)) => {

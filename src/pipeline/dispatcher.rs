@@ -66,7 +66,7 @@ pub enum PipelineError {
     NotOwed(#[from] NotOwedError),
     /// The task of a sink worker panicked or ended by itself.
     #[error("lane {0} has ended: {1}")]
-    LaneEnded(String, String),
+    WorkerEnded(String, String),
     /// The number of sinks is not supported, so no event is taken (I1). Without a sink every event would
     /// count as settled. With too many, two workers would share a number.
     #[error("a subscription has 1 to {most} sinks, not {0}", most = SinkSet::MOST - 1)]
@@ -340,8 +340,8 @@ fn worker_ended(ended: Option<Result<WorkerEnd, JoinError>>) -> PipelineError {
         Some(Ok((_, Err(gone @ WorkerError::ReaderGone { .. })))) => {
             PipelineError::ReaderGone(gone.to_string())
         }
-        Some(Ok((name, Ok(())))) => PipelineError::LaneEnded(name, "its batches were closed".to_owned()),
-        Some(Err(error)) => PipelineError::LaneEnded("?".to_owned(), error.to_string()),
-        None => PipelineError::LaneEnded("?".to_owned(), "there are no lanes".to_owned()),
+        Some(Ok((name, Ok(())))) => PipelineError::WorkerEnded(name, "its batches were closed".to_owned()),
+        Some(Err(error)) => PipelineError::WorkerEnded("?".to_owned(), error.to_string()),
+        None => PipelineError::WorkerEnded("?".to_owned(), "there are no workers".to_owned()),
     }
 }

@@ -157,14 +157,15 @@ impl BrokerConnection<'_> {
         loop {
             self.gather_output();
             if let Some(outcome) = self.finished() {
-                match outcome {
+                match &outcome {
                     Ok(()) => {
                         *self.handles.is_confirmed = true;
                         self.flush_after_disconnect().await;
                     }
-                    Err(_) => {
-                        let is_settled = self.session.outstanding() == 0;
-                        *self.handles.is_confirmed = self.disconnect().await && is_settled;
+                    Err(error) => {
+                        let is_known = self.session.outstanding() == 0 && self.session.known() == self.acked;
+                        let has_read = self.disconnect().await && !error.is_closed_by_the_broker();
+                        *self.handles.is_confirmed = is_known && has_read;
                     }
                 }
                 return outcome;

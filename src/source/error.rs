@@ -289,6 +289,12 @@ impl SourceError {
         (remedy, self.to_string())
     }
 
+    /// Whether the broker closes the connection by itself after it: it may have done so before it has read our last
+    /// acknowledgement.
+    pub fn is_closed_by_the_broker(&self) -> bool {
+        matches!(self, Self::Broker { .. })
+    }
+
     /// Whether messages received before the error can still be acknowledged on this connection.
     pub fn leaves_the_connection_open(&self) -> bool {
         matches!(

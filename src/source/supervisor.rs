@@ -263,9 +263,10 @@ impl SupervisorTask {
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         match &outcome {
-            _ if is_confirmed => self.unconfirmed = None,
-            Err(error) if brought_messages => self.unconfirmed = Some(error.to_string()),
-            _ => {}
+            Ok(()) => self.unconfirmed = None,
+            Err(_) if !brought_messages => {}
+            Err(_) if is_confirmed => self.unconfirmed = None,
+            Err(error) => self.unconfirmed = Some(error.to_string()),
         }
         self.ended_after(lasted, brought_messages);
         let lost = self.incoming.send(Incoming::Lost(self.session));
@@ -451,14 +452,20 @@ mod tests {
     /// Runs a session that subscribes, delivers a message, and then fails with `error`. The broker closes at
     /// once.
     async fn run_scripted(supervisor: &mut SupervisorTask, error: SourceError) -> Result<(), SourceError> {
+        let brings = || Progress { subscribed: true, messages: vec![message("1")], ..Progress::default() };
+        run_bringing(supervisor, brings, error).await
+    }
+
+    async fn run_bringing(
+        supervisor: &mut SupervisorTask,
+        brings: fn() -> Progress,
+        error: SourceError,
+    ) -> Result<(), SourceError> {
         let (ours, mut broker) = tokio::io::duplex(1 << 10);
         broker.write_all(b"?").await.unwrap();
         broker.shutdown().await.unwrap();
-        supervisor.new_session = Box::new(move |_, _, _, _| {
-            let messages = vec![message("1")];
-            let brings = Progress { subscribed: true, messages, ..Progress::default() };
-            Scripted::new([(brings, Err(error.clone()))], None)
-        });
+        supervisor.new_session =
+            Box::new(move |_, _, _, _| Scripted::new([(brings(), Err(error.clone()))], None));
         let endpoint = supervisor.settings.endpoints[0].clone();
         supervisor.run_session(&endpoint, Box::new(ours)).await
     }
@@ -473,6 +480,8 @@ mod tests {
             (gibberish(), false, false),
             // The session ends once all is acknowledged, and the broker has read that before it closes.
             (gibberish(), true, true),
+            // It closes by itself after an error of its own, whatever it has read.
+            (SourceError::from_broker("out of memory", false), true, false),
         ] {
             let states = StatusRegistry::default();
             let mut supervisor = supervisor(&states);
@@ -487,6 +496,8 @@ mod tests {
                 }
             });
             run_scripted(&mut supervisor, error.clone()).await.unwrap_err();
+            // A session that brings nothing says nothing of the one before.
+            run_bringing(&mut supervisor, Progress::default, gibberish()).await.unwrap_err();
             supervisor.close.cancel();
             let disconnect = supervisor.run().await;
             dispatcher.await.unwrap();

@@ -111,7 +111,7 @@ impl SinkWorker {
                 }
                 VerdictEffect::Retry(error) => self.report_error(&error),
                 VerdictEffect::Refused => self.offer_again_later(),
-                VerdictEffect::Bury(pending, rejection) => self.reject(pending, rejection),
+                VerdictEffect::WriteDeadLetter(pending, rejection) => self.reject(pending, rejection),
             }
         }
         self.good(durable);

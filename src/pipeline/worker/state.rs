@@ -45,7 +45,7 @@ pub enum VerdictEffect {
     /// The event must be handed over again, because the limits allow no dead letter.
     Refused,
     /// The event must be written as a dead letter; [`WorkerState::dead_letters_written`] then settles it.
-    Bury(PendingEvent, Rejection),
+    WriteDeadLetter(PendingEvent, Rejection),
 }
 
 /// The events of one worker, from the batch to the settled position; see the module documentation.
@@ -216,7 +216,7 @@ impl WorkerState {
             Verdict::Reject(rejection) => {
                 *self.dead_letters_in_work.entry(pending.event.session()).or_default() += 1;
                 self.release(&pending.event);
-                VerdictEffect::Bury(pending, rejection)
+                VerdictEffect::WriteDeadLetter(pending, rejection)
             }
         })
     }

@@ -42,9 +42,6 @@ enum AddressDiagnosis {
     Passes(String),
     /// An error that somebody must correct.
     MustAct(String),
-    /// An error that somebody must correct if librdkafka has failed at TLS: rustls may refuse a certificate
-    /// that OpenSSL accepts.
-    OfTls(String),
 }
 
 /// Checks addresses, and keeps the last result.
@@ -52,18 +49,20 @@ pub(super) struct Diagnosis {
     settings: Arc<KafkaSettings>,
     names: Names,
     found: Option<(String, Instant, AddressDiagnosis)>,
+    /// Whether librdkafka's last connection failed at TLS.
+    failed_at_tls: bool,
 }
 
 impl Diagnosis {
     pub(super) fn new(settings: Arc<KafkaSettings>, names: Names) -> Self {
-        Self { settings, names, found: None }
+        Self { settings, names, found: None, failed_at_tls: false }
     }
 
     /// Returns what is wrong with all configured brokers. `None` if one of them is good. Blocks.
     pub(super) fn diagnose_brokers(&mut self, failure: Option<&ClientError>) -> Option<SinkError> {
         let brokers = self.settings.client.brokers().to_owned();
         match self.found(&brokers, failure) {
-            AddressDiagnosis::Good | AddressDiagnosis::OfTls(_) => None,
+            AddressDiagnosis::Good => None,
             AddressDiagnosis::Passes(text) => Some(SinkError::unavailable(text)),
             AddressDiagnosis::MustAct(text) => Some(SinkError::misconfigured(text)),
         }
@@ -82,35 +81,27 @@ impl Diagnosis {
                 return SinkError::misconfigured(at_advertised(id, address, &text));
             }
             (AddressDiagnosis::Passes(text), _) => text,
-            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), Some(ClientError { code, words, .. }))
+            (AddressDiagnosis::Good, Some(ClientError { code, words, .. }))
                 if classify::needs_operator(*code) =>
             {
                 return classify::classify_failure(*code, words, &self.names);
             }
-            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), Some(ClientError { words, .. })) => {
-                words.clone()
-            }
-            (AddressDiagnosis::Good | AddressDiagnosis::OfTls(_), None) => "it does not answer".to_owned(),
+            (AddressDiagnosis::Good, Some(ClientError { words, .. })) => words.clone(),
+            (AddressDiagnosis::Good, None) => "it does not answer".to_owned(),
         };
         SinkError::unavailable(at_advertised(id, address, &why))
     }
 
     fn found(&mut self, addresses: &str, failure: Option<&ClientError>) -> AddressDiagnosis {
-        match self.look(addresses) {
-            AddressDiagnosis::OfTls(text) if failure.is_some_and(|failure| failure.code == Code::SSL) => {
-                AddressDiagnosis::MustAct(text)
-            }
-            found => found,
-        }
-    }
-
-    fn look(&mut self, addresses: &str) -> AddressDiagnosis {
+        let failed_at_tls = failure.is_some_and(|failure| failure.code == Code::SSL);
         if let Some((of, at, found)) = &self.found
             && of == addresses
+            && self.failed_at_tls == failed_at_tls
             && at.elapsed() < BELIEVED
         {
             return found.clone();
         }
+        self.failed_at_tls = failed_at_tls;
         let found = self.diagnose(addresses);
         self.found = Some((addresses.to_owned(), Instant::now(), found.clone()));
         found
@@ -133,11 +124,9 @@ impl Diagnosis {
             let found = self.at(address).await;
             match (&found, &worst) {
                 (AddressDiagnosis::Good, _) => return AddressDiagnosis::Good,
-                (_, None)
-                | (
-                    AddressDiagnosis::MustAct(_) | AddressDiagnosis::OfTls(_),
-                    Some(AddressDiagnosis::Passes(_)),
-                ) => worst = Some(found),
+                (_, None) | (AddressDiagnosis::MustAct(_), Some(AddressDiagnosis::Passes(_))) => {
+                    worst = Some(found)
+                }
                 _ => {}
             }
         }
@@ -169,8 +158,8 @@ impl Diagnosis {
                     // The server's answer about a certificate that we can't show tells nothing about
                     // librdkafka's connection.
                     Some(_) if self.hides_its_key() => return AddressDiagnosis::Good,
-                    Some(told) if told.cause() == Cause::Protocol => {
-                        return AddressDiagnosis::OfTls(format!("{place}: {told}"));
+                    Some(told) if told.cause() == Cause::Protocol && !self.failed_at_tls => {
+                        return AddressDiagnosis::Good;
                     }
                     Some(told) if told.needs_operator() => return must_act(told),
                     Some(told) => return AddressDiagnosis::Passes(format!("{place}: {told}")),
@@ -187,7 +176,8 @@ impl Diagnosis {
         match error.cause() {
             Cause::ClientCertificate if self.hides_its_key() => AddressDiagnosis::Good,
             Cause::Plaintext(Some(wire)) => self.of_wire(wire, place),
-            Cause::Certificate | Cause::Protocol => AddressDiagnosis::OfTls(format!("{place}: {error}")),
+            // rustls may refuse a certificate that OpenSSL accepts.
+            Cause::Certificate | Cause::Protocol if !self.failed_at_tls => AddressDiagnosis::Good,
             Cause::Plaintext(None) | Cause::Cut | Cause::Late => match self.of_questions(place).await {
                 Some(found) => found,
                 None if error.needs_operator() => must_act(&error),

@@ -184,6 +184,8 @@ impl TopicMonitor {
         {
             return error;
         }
+        // The diagnosis takes a while, in which librdkafka may have failed.
+        let failure = self.in_flight.failure();
         match &failure {
             Some(ClientError { broker: Some((id, address)), .. }) if !self.is_over() => {
                 self.diagnosis.diagnose_advertised(*id, address, failure.as_ref())
