@@ -29,8 +29,6 @@ help:
 demo: toolchain
 	@cargo run --release --locked --quiet -- demo $(ARGS)
 
-# Most tests wait for a server most of the time: more of them than processors run at once.
-test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 test: toolchain brokers
 	cargo test --locked -- $(ARGS)
 

@@ -1,5 +1,5 @@
-//! Describes what is wrong with a configuration, and collects everything that the check of a table finds, not only
-//! the first mistake.
+//! Describes what is wrong with a configuration, and collects everything that the check of a table finds,
+//! not only the first mistake.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -39,11 +39,11 @@ impl fmt::Display for Origin {
 /// One mistake in the configuration, or one warning about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where the wrong value came from. The check of a table does not know that: it says `Default`, or `Missing`, and
-    /// the reader of the configuration adds the rest.
+    /// Where the wrong value came from. The check of a table does not know that: it says `Default`, or
+    /// `Missing`, and the reader of the configuration adds the rest.
     pub origin: Origin,
-    /// The option, such as `source.prefetch`; relative to its table in [`Diagnostics`]; empty if the mistake is about
-    /// the file as a whole.
+    /// The option, such as `source.prefetch`; relative to its table in [`Diagnostics`]; empty if the mistake
+    /// is about the file as a whole.
     pub key: String,
     /// What is wrong, and what is allowed.
     pub message: String,

@@ -26,6 +26,7 @@ impl Default for SimulatorLogin {
         }
     }
 }
+
 /// The settings that start a simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {

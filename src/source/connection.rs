@@ -228,8 +228,7 @@ impl BrokerConnection<'_> {
 
     /// Closes the socket in such a way that the broker reads the last acknowledgement. A socket that is
     /// closed while unread bytes wait in it is reset, and a reset discards what the other side has not read
-    /// yet.
-    /// Returns whether the broker closed its side in time: then it has read everything.
+    /// yet. Returns whether the broker closed its side in time.
     async fn disconnect(&mut self) -> bool {
         self.session.close(Instant::now(), self.handed);
         let mut rest = self.unsent();

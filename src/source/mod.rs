@@ -39,9 +39,10 @@ pub enum Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[must_use]
 pub enum Disconnect {
-    /// The broker has processed all acknowledgements, or there was no session to disconnect.
+    /// The broker has processed all acknowledgements, or no session has brought a message.
     Confirmed,
-    /// The broker did not answer the disconnect: the messages that were settled last may come again.
+    /// The broker did not answer the disconnect, or the last session that brought messages was lost before: the
+    /// messages that were settled last may come again.
     Unconfirmed,
     /// The last session was lost before everything received in it was settled: that comes again.
     Unsettled,

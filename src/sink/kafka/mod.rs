@@ -146,9 +146,7 @@ impl KafkaSink {
         };
         connection::open(parts, &mut self.previous).await
     }
-}
 
-impl KafkaSink {
     /// Returns the settings of the topic. Asks the brokers, unless they were asked a short time ago. Keeps
     /// also the result that nobody answered, because some clusters never answer this request.
     async fn topic_settings(&self) -> TopicSettings {

@@ -23,12 +23,12 @@ pub struct NatsSink {
     pub(super) explainer: Explainer,
     pub(super) open_backoff: Arc<OpenBackoff>,
     /// JetStream has answered a question about the stream before.
-    pub(super) seen: bool,
+    seen: bool,
     /// The servers that a cluster has named. If the configured ones can't be reached, one of these may work.
-    pub(super) discovered: Vec<String>,
-    pub(super) previous: Option<ConnectionEnded>,
+    discovered: Vec<String>,
+    previous: Option<ConnectionEnded>,
     /// The warnings that are already logged.
-    pub(super) warned: Vec<String>,
+    warned: Vec<String>,
 }
 
 impl NatsSink {
