@@ -30,7 +30,7 @@ demo: toolchain
 	@cargo run --release --locked --quiet -- demo $(ARGS)
 
 test: toolchain brokers
-	cargo test --locked -- $(ARGS)
+	cargo test --locked --workspace -- $(ARGS)
 
 bench bench-sinks bench-protocols soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
@@ -58,7 +58,7 @@ lint: toolchain linters
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
-	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
 
 docs: toolchain
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
