@@ -39,7 +39,7 @@ impl Bridge {
     pub fn new(settings: Settings) -> Self {
         let origins = Arc::clone(&settings.origins);
         let states = StatusRegistry::annotated_by(move |text| origins.annotate(text));
-        Self { settings, telemetry: Arc::new(Telemetry { states, ..Telemetry::default() }) }
+        Self { settings, telemetry: Arc::new(Telemetry { statuses: states, ..Telemetry::default() }) }
     }
 
     /// The counters of the bridge and the status of its parts, while it runs and after.
@@ -66,8 +66,8 @@ impl Bridge {
         for parts in self.pipelines(&store, &budgets) {
             dispatchers.spawn(pipeline::run(parts, drain.clone()));
         }
-        telemetry.states.complete();
-        let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.states.clone())));
+        telemetry.statuses.complete();
+        let _reminders = AbortOnDropHandle::new(tokio::spawn(remind(telemetry.statuses.clone())));
         let mut disconnect = Disconnect::Confirmed;
         let mut reader_gone = None;
         while let Some(ended) = dispatchers.join_next().await {
@@ -95,8 +95,8 @@ impl Bridge {
         let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
         let exposition = Exporter::new(self.telemetry(), health.clone(), budgets.clone());
         let address = settings.listen?;
-        let reporter = self.telemetry.states.reporter("admin");
-        Some(http::start(address, Pages { health, exposition }, reporter).await)
+        let reporter = self.telemetry.statuses.reporter("admin");
+        Some(http::start(address, Pages { health, exporter: exposition }, reporter).await)
     }
 
     fn pipelines(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PipelineParts> {
@@ -116,13 +116,13 @@ impl Bridge {
             let sinks = built.collect();
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
-            let pulse = telemetry.pulses.pulse(part.clone());
+            let pulse = telemetry.watchdog.loop_mark(part.clone());
             let supervisor = Supervisor::start(
                 source,
                 new_session(SessionMode::Subscribe),
                 budget.clone(),
                 Arc::clone(&counters),
-                telemetry.states.reporter(part),
+                telemetry.statuses.reporter(part),
                 pulse,
             );
             PipelineParts {
@@ -135,8 +135,8 @@ impl Bridge {
                 limits: limits.clone(),
                 backoff,
                 counters,
-                states: telemetry.states.clone(),
-                pulses: telemetry.pulses.clone(),
+                statuses: telemetry.statuses.clone(),
+                watchdog: telemetry.watchdog.clone(),
             }
         };
         subscriptions.into_iter().zip(budgets.all()).map(pipeline).collect()

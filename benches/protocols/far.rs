@@ -9,7 +9,6 @@ use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::{Events, Spread};
 use kit::proxy::{Proxy, Slow};
-use kit::report;
 use kit::report::backlog::{backlog, rate};
 
 /// How fast it went with one prefetch.

@@ -6,8 +6,6 @@
     dead_code,
     missing_docs,
     unreachable_pub,
-    unused_imports,
-    unused_macros,
     reason = "nobody but this binary sees it, and it takes a part of what others have"
 )]
 #![allow(

@@ -9,7 +9,6 @@ use super::name_of;
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::Events;
-use kit::report;
 use kit::report::backlog::{PATIENCE, backlog, stop};
 use kit::wait_until;
 

@@ -1,13 +1,7 @@
 //! How fast the bridge writes into Kafka and JetStream: next to loops that do nothing else, and far away.
 //! `make bench-sinks`; the document goes to standard output, progress to standard error.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    unused_macros,
-    reason = "nobody but this binary sees it"
-)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,6 +1,6 @@
 //! From the simulator into a server on the same machine, held against a loop that only publishes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
@@ -65,5 +65,5 @@ async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_
 /// Many people, so that hardly ever two events of one are in flight: the NATS sink parks the second.
 pub fn generation(events: u64) -> Generation {
     let generator = GeneratorConfig { keys: 100_000, ..GeneratorConfig::default() };
-    Generation { events: Some(events), pace: Rate::default(), generator }
+    Generation { events: Some(events), rate: Rate::default(), generator }
 }

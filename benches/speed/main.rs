@@ -1,13 +1,7 @@
 //! How fast the bridge is, against a bare consumer, against the simulator, and part by part. `make bench`;
 //! the document goes to standard output, progress to standard error.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    unused_macros,
-    reason = "nobody but this binary sees it"
-)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

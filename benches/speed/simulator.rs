@@ -25,7 +25,7 @@ pub async fn measure(events: u64, rounds: usize) -> f64 {
 async fn carry(events: u64) -> Run {
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let generation =
-        Generation { events: Some(events), pace: Rate::default(), generator: GeneratorConfig::default() };
+        Generation { events: Some(events), rate: Rate::default(), generator: GeneratorConfig::default() };
     simulator.generate("acme", generation);
     let setup = Setup::at(&simulator.url(), "acme", "bench", "bench-1");
     let begun = Instant::now();

@@ -104,7 +104,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     writeln!(console.err, "events    {events}, into {}", place.root().display())?;
     let generator = population();
     let pace = args.rate.map_or_else(Rate::default, Rate::PerSecond);
-    let generation = Generation { events: Some(args.events.get()), pace, generator: generator.clone() };
+    let generation = Generation { events: Some(args.events.get()), rate: pace, generator: generator.clone() };
     simulator.generate(&SimulatorLogin::default().namespace, generation);
 
     let drain_timeout = loaded.settings.drain_timeout;

@@ -53,7 +53,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     odd_every: u64,
     /// The odd events, in turn; without it those that belong into the dead letters.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every", value_parser = oddities())]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every", value_parser = malformations())]
     odd: Vec<Malformation>,
     #[command(flatten)]
     faults: FaultArgs,
@@ -193,12 +193,12 @@ impl SimulateArgs {
             keys: self.keys,
             hot_every: self.hot_every,
             odd_every: self.odd_every,
-            oddities: if self.odd.is_empty() { defaults.oddities } else { self.odd.clone() },
+            malformations: if self.odd.is_empty() { defaults.malformations } else { self.odd.clone() },
             epoch_ms: defaults.epoch_ms,
         };
         Generation {
             events: self.events,
-            pace: self.rate.map_or_else(Rate::default, Rate::PerSecond),
+            rate: self.rate.map_or_else(Rate::default, Rate::PerSecond),
             generator,
         }
     }
@@ -240,7 +240,7 @@ impl FaultArgs {
     }
 }
 
-fn oddities() -> impl TypedValueParser<Value = Malformation> {
+fn malformations() -> impl TypedValueParser<Value = Malformation> {
     PossibleValuesParser::new(Malformation::ALL.map(Malformation::name))
         .try_map(|name| name.parse::<Malformation>())
 }
@@ -297,8 +297,8 @@ mod tests {
             }
         );
         let generation = args.generation();
-        assert_eq!(generation.pace, Rate::PerSecond(NonZeroU32::new(500).unwrap()));
-        assert_eq!(generation.generator.oddities, [Malformation::Lines, Malformation::Nul]);
+        assert_eq!(generation.rate, Rate::PerSecond(NonZeroU32::new(500).unwrap()));
+        assert_eq!(generation.generator.malformations, [Malformation::Lines, Malformation::Nul]);
     }
 
     #[test]

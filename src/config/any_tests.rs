@@ -123,7 +123,7 @@ async fn the_longest_times_and_the_largest_sizes_can_be_run() {
         simulator.publish(&login.namespace, r#"{"md5_email":"0123456789abcdef0123456789abcdef"}"#);
         let moved = simulator.wait_until(|stats| stats.total().acked > acked);
         let moved = tokio::time::timeout(Duration::from_secs(60), moved).await;
-        assert!(moved.is_ok(), "{url}: {:?}", telemetry.states.all());
+        assert!(moved.is_ok(), "{url}: {:?}", telemetry.statuses.all());
         drain.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(60), running).await.unwrap();
         assert!(ended.unwrap().is_ok());

@@ -38,10 +38,10 @@ impl SinkSet {
 /// A sink worker reports an event as settled that it does not owe. This is a bug in the bridge: nothing may
 /// be acknowledged after it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("lane {lane} settled position {position}, which it does not owe")]
+#[error("sink worker {worker} settled position {position}, which it does not owe")]
 pub struct NotOwedError {
     /// The number of the sink worker.
-    pub lane: usize,
+    pub worker: usize,
     /// The position of the event in the current session, counted from 1.
     pub position: u64,
 }
@@ -106,12 +106,11 @@ impl AckTracker {
         }
         for position in positions {
             let index = position.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-            let owed = index
-                .and_then(|index| self.owed.get_mut(index))
-                .ok_or(NotOwedError { lane: worker, position })?;
+            let owed =
+                index.and_then(|index| self.owed.get_mut(index)).ok_or(NotOwedError { worker, position })?;
             let left = owed.without(SinkSet::of(worker));
             if left == *owed {
-                return Err(NotOwedError { lane: worker, position });
+                return Err(NotOwedError { worker, position });
             }
             *owed = left;
         }
@@ -157,9 +156,9 @@ mod tests {
         let mut tracker = AckTracker::default();
         tracker.begin(SessionId(1));
         tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
-        assert_eq!(tracker.settle(SessionId(1), 1, 1..=1), Err(NotOwedError { lane: 1, position: 1 }));
-        assert_eq!(tracker.settle(SessionId(1), 0, 1..=2), Err(NotOwedError { lane: 0, position: 2 }));
-        assert_eq!(tracker.settle(SessionId(1), 0, 0..=0), Err(NotOwedError { lane: 0, position: 0 }));
+        assert_eq!(tracker.settle(SessionId(1), 1, 1..=1), Err(NotOwedError { worker: 1, position: 1 }));
+        assert_eq!(tracker.settle(SessionId(1), 0, 1..=2), Err(NotOwedError { worker: 0, position: 2 }));
+        assert_eq!(tracker.settle(SessionId(1), 0, 0..=0), Err(NotOwedError { worker: 0, position: 0 }));
     }
 
     #[test]

@@ -50,9 +50,9 @@ pub struct PipelineParts {
     /// The counters of this subscription.
     pub counters: Arc<SubscriptionCounters>,
     /// The registry in which each part of the pipeline reports its status.
-    pub states: StatusRegistry,
+    pub statuses: StatusRegistry,
     /// The watchdog that detects loops which no longer run.
-    pub pulses: Watchdog,
+    pub watchdog: Watchdog,
 }
 
 /// Why the bridge can't go on. The broker delivers the unacknowledged events to the next process.
@@ -65,7 +65,7 @@ pub enum PipelineError {
     #[error(transparent)]
     NotOwed(#[from] NotOwedError),
     /// The task of a sink worker panicked or ended by itself.
-    #[error("lane {0} has ended: {1}")]
+    #[error("sink worker {0} has ended: {1}")]
     WorkerEnded(String, String),
     /// The number of sinks is not supported, so no event is taken (I1). Without a sink every event would
     /// count as settled. With too many, two workers would share a number.
@@ -148,9 +148,9 @@ impl Dispatcher {
             workers: JoinSet::new(),
             keyless: KeylessLimits::new(parts.limits.clone(), parts.prefetch * IDS_PER_EVENT),
             held: false,
-            reporter: parts.states.reporter(part("events")),
+            reporter: parts.statuses.reporter(part("events")),
             counters: Arc::clone(&parts.counters),
-            loop_mark: Some(parts.pulses.pulse(part("events"))),
+            loop_mark: Some(parts.watchdog.loop_mark(part("events"))),
             draining: false,
             unsettled: 0,
         };
@@ -166,8 +166,8 @@ impl Dispatcher {
             let worker_parts = WorkerParts {
                 number,
                 counters: parts.counters.worker(if is_keyless { NO_SINK } else { &name }),
-                pulse: parts.pulses.pulse(label.clone()),
-                reporter: parts.states.reporter(label),
+                loop_mark: parts.watchdog.loop_mark(label.clone()),
+                reporter: parts.statuses.reporter(label),
                 name: name.into(),
                 sink,
                 takes: if is_keyless {
@@ -250,7 +250,7 @@ impl Dispatcher {
         if matches!(error, PipelineError::ReaderGone(_)) {
             self.loop_mark = None;
             if self.source.close().await != Disconnect::Confirmed {
-                tracing::warn!("the broker did not confirm the goodbye: the last events may come again");
+                tracing::warn!("the broker did not confirm the disconnect: the last events may come again");
             }
         }
         error
@@ -266,7 +266,7 @@ impl Dispatcher {
     }
 
     fn on_report(&mut self, report: Option<WorkerReport>) -> Result<(), PipelineError> {
-        let Some(WorkerReport { lane: worker, session, positions }) = report else {
+        let Some(WorkerReport { worker, session, positions }) = report else {
             return Ok(());
         };
         let mut newest = None;

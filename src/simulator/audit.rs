@@ -49,7 +49,7 @@ pub struct Audit {
     /// For each person, one more than the last serial number.
     next: Vec<u64>,
     scratch: Vec<u8>,
-    findings: AuditResult,
+    result: AuditResult,
 }
 
 impl Audit {
@@ -57,35 +57,35 @@ impl Audit {
     pub fn new(generator: Generator) -> Self {
         let people = generator.config().keys as usize + 1;
         let (scratch, findings) = Default::default();
-        Self { generator, seen: Vec::new(), next: vec![0; people], scratch, findings }
+        Self { generator, seen: Vec::new(), next: vec![0; people], scratch, result: findings }
     }
 
     /// Checks a body; call it in the order of the file. `events`: how many events were generated.
     pub fn see(&mut self, body: &[u8], place: AuditedPlace, events: u64) {
         let Some(serial) = serial_in(body).filter(|serial| *serial < events) else {
-            self.findings.altered += 1;
+            self.result.altered += 1;
             return;
         };
         let slot = self.generator.slot(serial);
         if !self.is_whole(body, serial, slot) {
-            self.findings.altered += 1;
+            self.result.altered += 1;
             return;
         }
         if !self.mark(serial) {
-            self.findings.doubled += 1;
+            self.result.doubled += 1;
             return;
         }
         match place {
-            AuditedPlace::Sink => self.findings.delivered += 1,
-            AuditedPlace::DeadLetters => self.findings.dead += 1,
+            AuditedPlace::Sink => self.result.delivered += 1,
+            AuditedPlace::DeadLetters => self.result.dead += 1,
         }
         if self.generator.usable(serial) != (place == AuditedPlace::Sink) {
-            self.findings.misplaced += 1;
+            self.result.misplaced += 1;
         }
         if let StreamSlot::Event { person, .. } = slot
             && let Some(next) = self.next.get_mut(person as usize)
         {
-            self.findings.disordered += u64::from(serial < *next);
+            self.result.disordered += u64::from(serial < *next);
             *next = serial.max(*next) + 1;
         }
     }
@@ -93,8 +93,8 @@ impl Audit {
     /// Returns the result. The first `settled` events must have come out; later ones may have.
     pub fn finish(mut self, settled: u64) -> AuditResult {
         let lost = (0..settled).filter(|serial| !self.contains(*serial)).count();
-        self.findings.lost = lost as u64;
-        self.findings
+        self.result.lost = lost as u64;
+        self.result
     }
 
     /// Odd bodies may have been repaired by the bridge. Regular bodies must be equal, byte for byte.
@@ -150,7 +150,7 @@ mod tests {
             keys: 3,
             hot_every: 4,
             odd_every: 7,
-            oddities,
+            malformations: oddities,
             ..Default::default()
         })
     }

@@ -18,7 +18,7 @@ pub struct GeneratorConfig {
     /// Every n-th event is one of `oddities`, in turn. With 0 there is none.
     pub odd_every: u64,
     /// The odd events, in the order of their use.
-    pub oddities: Vec<Malformation>,
+    pub malformations: Vec<Malformation>,
     /// The timestamp in the first event, in milliseconds since 1970. Each event is 1 ms later.
     pub epoch_ms: u64,
 }
@@ -30,7 +30,7 @@ impl Default for GeneratorConfig {
             keys: 10_000,
             hot_every: 0,
             odd_every: 0,
-            oddities: Malformation::UNUSABLE.to_vec(),
+            malformations: Malformation::UNUSABLE.to_vec(),
             epoch_ms: 1_700_000_000_000,
         }
     }
@@ -91,7 +91,7 @@ impl Generator {
         if odd && let Some(oddity) = self.malformation(regular) {
             return StreamSlot::Odd { oddity, nth: regular };
         }
-        let regular = if self.config.oddities.is_empty() { serial } else { regular };
+        let regular = if self.config.malformations.is_empty() { serial } else { regular };
         let (hot, cold) = take_every(regular, self.config.hot_every);
         let keys = self.people.len() as u64 - 1;
         if hot {
@@ -158,8 +158,8 @@ impl Generator {
     }
 
     fn malformation(&self, nth: u64) -> Option<Malformation> {
-        let count = self.config.oddities.len() as u64;
-        self.config.oddities.get(nth.checked_rem(count)? as usize).copied()
+        let count = self.config.malformations.len() as u64;
+        self.config.malformations.get(nth.checked_rem(count)? as usize).copied()
     }
 }
 

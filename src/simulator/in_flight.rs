@@ -29,7 +29,7 @@ impl DeliveredMessages {
 /// The un-acked deliveries of one consumer, in the order of dispatch.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerWindow {
-    flights: VecDeque<DeliveredMessages>,
+    messages: VecDeque<DeliveredMessages>,
     count: u64,
 }
 
@@ -42,12 +42,12 @@ impl ConsumerWindow {
     /// Appends deliveries, whose numbers must follow all earlier ones.
     pub(crate) fn push(&mut self, flight: DeliveredMessages) {
         self.count += flight.run.count;
-        self.flights.push_back(flight);
+        self.messages.push_back(flight);
     }
 
     /// Returns the un-acked messages in the order of dispatch.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        self.flights.iter().map(|flight| flight.run.clone())
+        self.messages.iter().map(|flight| flight.run.clone())
     }
 
     pub(crate) fn contains(&self, number: u64) -> bool {
@@ -55,7 +55,7 @@ impl ConsumerWindow {
     }
 
     pub(crate) fn first(&self) -> Option<u64> {
-        self.flights.front().map(|flight| flight.number)
+        self.messages.front().map(|flight| flight.number)
     }
 
     /// Returns the delivery number of message `number` of `producer`.
@@ -70,7 +70,7 @@ impl ConsumerWindow {
 
     /// Finds the message `wanted`; `first_of` gives the number of the first message of a run.
     fn locate(&self, first_of: impl Fn(&Run) -> Option<u64>, wanted: u64) -> Option<u64> {
-        self.flights.iter().find_map(|flight| {
+        self.messages.iter().find_map(|flight| {
             let at = wanted.checked_sub(first_of(&flight.run)?)?;
             (at < flight.run.count).then_some(flight.number + at)
         })
@@ -81,24 +81,24 @@ impl ConsumerWindow {
             let (first, last) = (flight.number.max(*numbers.start()), (flight.end() - 1).min(*numbers.end()));
             (last + 1).saturating_sub(first)
         };
-        self.flights.iter().map(overlap).sum()
+        self.messages.iter().map(overlap).sum()
     }
 
     /// Removes the deliveries of a range and returns how many there were.
     pub(crate) fn remove(&mut self, numbers: RangeInclusive<u64>) -> u64 {
         let (first, last) = numbers.into_inner();
         let before = self.count;
-        let mut at = self.flights.partition_point(|flight| flight.end() <= first);
-        while let Some(flight) = self.flights.get_mut(at).filter(|flight| flight.number <= last) {
+        let mut at = self.messages.partition_point(|flight| flight.end() <= first);
+        while let Some(flight) = self.messages.get_mut(at).filter(|flight| flight.number <= last) {
             if flight.number < first {
                 let kept = flight.split_front(first - flight.number);
-                self.flights.insert(at, kept);
+                self.messages.insert(at, kept);
                 at += 1;
             } else if flight.end() > last + 1 {
                 self.count -= flight.split_front(last + 1 - flight.number).run.count;
             } else {
                 self.count -= flight.run.count;
-                self.flights.remove(at);
+                self.messages.remove(at);
             }
         }
         before - self.count
@@ -107,10 +107,10 @@ impl ConsumerWindow {
     /// Adds one redelivery to every delivery up to and including `last`.
     pub(crate) fn mark_through(&mut self, last: u64) {
         let mut at = 0;
-        while let Some(flight) = self.flights.get_mut(at).filter(|flight| flight.number <= last) {
+        while let Some(flight) = self.messages.get_mut(at).filter(|flight| flight.number <= last) {
             if flight.end() > last + 1 {
                 let marked = flight.split_front(last + 1 - flight.number);
-                self.flights.insert(at, marked);
+                self.messages.insert(at, marked);
             } else {
                 flight.run.redeliveries += 1;
                 at += 1;
@@ -120,13 +120,13 @@ impl ConsumerWindow {
 
     /// Returns all un-acked messages, newest first.
     pub(crate) fn into_runs_newest_first(self) -> impl Iterator<Item = Run> {
-        self.flights.into_iter().rev().map(|flight| flight.run)
+        self.messages.into_iter().rev().map(|flight| flight.run)
     }
 
     fn position(&self, number: u64) -> Option<usize> {
-        let after = self.flights.partition_point(|flight| flight.number <= number);
+        let after = self.messages.partition_point(|flight| flight.number <= number);
         let position = after.checked_sub(1)?;
-        (number < self.flights.get(position)?.end()).then_some(position)
+        (number < self.messages.get(position)?.end()).then_some(position)
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
                 (number + n, run.redeliveries)
             })
         };
-        flights.flights.iter().flat_map(each).collect()
+        flights.messages.iter().flat_map(each).collect()
     }
 
     proptest! {

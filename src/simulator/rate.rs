@@ -16,7 +16,7 @@ pub struct Generation {
     /// The number of events; `None` means without end.
     pub events: Option<u64>,
     /// How fast the events are sent.
-    pub pace: Rate,
+    pub rate: Rate,
     /// The settings of the events.
     pub generator: GeneratorConfig,
 }
@@ -49,7 +49,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// Sends everything, beginning when the first queue for `namespace` exists. Events sent before would reach no
 /// queue.
 pub(crate) async fn run(shared: Arc<SimulatorState>, namespace: String, generation: Generation) {
-    let rate = match generation.pace {
+    let rate = match generation.rate {
         Rate::FlatOut { .. } => None,
         Rate::PerSecond(rate) => Some(f64::from(rate.get())),
     };
@@ -63,7 +63,7 @@ pub(crate) async fn run(shared: Arc<SimulatorState>, namespace: String, generati
     let content = Content::Generated(Generator::new(generation.generator));
     let stream = shared.stream(&namespace, rate, content);
     let producer = Producer { shared, stream, sent: 0, total: generation.events.unwrap_or(ENDLESS) };
-    match generation.pace {
+    match generation.rate {
         Rate::FlatOut { ahead } => producer.flat_out(ahead.clamp(2, ENDLESS)).await,
         Rate::PerSecond(rate) => producer.per_second(f64::from(rate.get())).await,
     }

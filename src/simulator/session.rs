@@ -21,7 +21,7 @@ const MOST_BROWSED: u64 = 400;
 /// The messages for a browser.
 pub(crate) struct BrowseResult {
     pub(crate) queue: String,
-    pub(crate) flights: Vec<DeliveredMessages>,
+    pub(crate) messages: Vec<DeliveredMessages>,
     /// Whether the browser is told that these are all.
     pub(crate) is_all: bool,
 }
@@ -124,7 +124,7 @@ impl<S> ClientSession<S> {
         });
         Ok(BrowseResult {
             queue: queue.to_owned(),
-            flights: flights.collect(),
+            messages: flights.collect(),
             is_all: all || prefetch > MOST_BROWSED,
         })
     }

@@ -40,10 +40,10 @@ pub enum SourceError {
     #[error("{0}")]
     WrongPort(String),
     /// The error of a session that received nothing, not even a wrong answer.
-    #[error("{trouble}; nothing at all came from {address}: if that lasts, see whether it is {expected}")]
+    #[error("{error}; nothing at all came from {address}: if that lasts, see whether it is {expected}")]
     Unanswered {
         /// The error that ended the session.
-        trouble: Box<SourceError>,
+        error: Box<SourceError>,
         /// Host and port of the broker.
         address: String,
         /// The port that it should be, and the option that says so.
@@ -220,7 +220,7 @@ impl SourceError {
             Self::Unreachable { .. } => "unreachable",
             Self::Tls { .. } | Self::TlsRefused(_) => "tls",
             Self::WrongPort(_) => "wrong_port",
-            Self::Unanswered { trouble, .. } => trouble.label(),
+            Self::Unanswered { error: trouble, .. } => trouble.label(),
             Self::Timeout { .. } => "timeout",
             Self::Credentials(_) => "credentials",
             Self::NotAuthorized(_) => "not_authorized",

@@ -149,7 +149,7 @@ impl SupervisorTask {
     async fn run(mut self) -> Disconnect {
         self.reconnect_until_closed().await;
         let Some(why) = self.unconfirmed else { return Disconnect::Confirmed };
-        tracing::warn!("the broker did not confirm our goodbye ({why}): the last events may come again");
+        tracing::warn!("the broker did not confirm our disconnect ({why}): the last events may come again");
         Disconnect::Unconfirmed
     }
 
@@ -473,7 +473,7 @@ mod tests {
     /// The broker may not have read the last acknowledgements, whichever side ended the connection, and
     /// whenever.
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_was_lost_leaves_the_goodbye_unconfirmed() {
+    async fn a_session_that_was_lost_leaves_the_disconnect_unconfirmed() {
         let gibberish = || SourceError::protocol("gibberish", None);
         for (error, settles, confirmed) in [
             (SourceError::Closed("reset".to_owned()), false, false),

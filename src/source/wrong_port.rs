@@ -49,7 +49,7 @@ pub(super) async fn true_cause(
         Some(_) if is_right || speaks_tls => error,
         Some(wire) => SourceError::WrongPort(advice(endpoint, wire, inside_tls, settings.address_option())),
         None if first.is_empty() && !is_of_tls => SourceError::Unanswered {
-            trouble: Box::new(error),
+            error: Box::new(error),
             address: address(endpoint),
             expected: format!(
                 "the broker's {} port, as {} says",

@@ -70,7 +70,7 @@ impl BridgeMetrics {
         let ready = self.health.not_ready().is_empty();
         family(encoder, &metrics::READY)?.gauge(&[], f64::from(u8::from(ready)))?;
         let mut states = family(encoder, &metrics::STATE)?;
-        for (part, state, _) in self.telemetry.states.all() {
+        for (part, state, _) in self.telemetry.statuses.all() {
             for word in Status::WORDS {
                 states.gauge(&[&part, word], f64::from(u8::from(word == state.word())))?;
             }

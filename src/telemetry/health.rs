@@ -30,7 +30,7 @@ impl Health {
 
     /// Returns why the bridge is not ready, one reason a line: part, state, reason. Empty if it is ready.
     pub fn not_ready(&self) -> Vec<String> {
-        let states = &self.telemetry.states;
+        let states = &self.telemetry.statuses;
         let starting = (!states.are_complete()).then(|| "bridge: starting".to_owned());
         let now = Instant::now();
         let parts = states.shown().into_iter().filter(|shown| !shown.state.is_ready());
@@ -44,7 +44,7 @@ impl Health {
 
     /// Returns the loops that do not turn, and for how long, one a line. Empty if all loops turn.
     pub fn stuck(&self) -> Vec<String> {
-        let stuck = self.telemetry.pulses.stuck(Instant::now(), STUCK_AFTER);
+        let stuck = self.telemetry.watchdog.stuck(Instant::now(), STUCK_AFTER);
         stuck
             .into_iter()
             .map(|(name, silent)| format!("{name}: no turn for {} s", silent.as_secs()))
@@ -102,8 +102,8 @@ mod tests {
         let telemetry = Arc::new(Telemetry::default());
         let health = Health::new(Arc::clone(&telemetry), None, Shares::default());
         assert_eq!(health.not_ready(), ["bridge: starting"]);
-        let sink = telemetry.states.reporter("sink file");
-        telemetry.states.complete();
+        let sink = telemetry.statuses.reporter("sink file");
+        telemetry.statuses.complete();
         assert_eq!(health.not_ready(), ["sink file: starting: not started (for 0s)"]);
         sink.report(Status::Held("no space:\nmake room".to_owned()));
         assert_eq!(health.not_ready(), ["sink file: held: no space:\\nmake room (for 0s)"]);
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn an_old_event_makes_a_bridge_unready_and_never_dead() {
         let telemetry = Arc::new(Telemetry::default());
-        telemetry.states.complete();
+        telemetry.statuses.complete();
         let health = Health::new(Arc::clone(&telemetry), Some(Duration::ZERO), Shares::default());
         let subscription = telemetry.counters.subscription("main.RTO.acme");
         assert!(health.not_ready().is_empty());

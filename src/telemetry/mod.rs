@@ -19,7 +19,7 @@ pub struct Telemetry {
     /// The counters of all parts.
     pub counters: Arc<counters::Counters>,
     /// The state of each part.
-    pub states: status::StatusRegistry,
+    pub statuses: status::StatusRegistry,
     /// The watchdog, which tells whether the loops turn.
-    pub pulses: watchdog::Watchdog,
+    pub watchdog: watchdog::Watchdog,
 }

@@ -32,7 +32,7 @@ pub struct LoopMark(Arc<Mark>);
 
 impl Watchdog {
     /// Creates the mark of the loop `name`.
-    pub fn pulse(&self, name: impl Into<String>) -> LoopMark {
+    pub fn loop_mark(&self, name: impl Into<String>) -> LoopMark {
         let pulse = LoopMark(Arc::new(Mark { name: name.into(), beat: Moment::default() }));
         pulse.beat();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pulse.0));
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_loop_is_stuck_when_it_does_not_turn_and_forgotten_when_it_ends() {
         let pulses = Watchdog::default();
-        let (one, other) = (pulses.pulse("one"), pulses.pulse("other"));
+        let (one, other) = (pulses.loop_mark("one"), pulses.loop_mark("other"));
         let later = Instant::now() + STUCK_AFTER;
         one.0.beat.set(Some(later));
         let names = |now| -> Vec<_> {
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_is_not_being_stuck() {
         let pulses = Watchdog::default();
-        let pulse = pulses.pulse("waiting");
+        let pulse = pulses.loop_mark("waiting");
         let mark = Arc::clone(&pulse.0);
         mark.beat.set(None);
         let waiting = tokio::spawn(pulse.during(pending::<()>()));
@@ -120,7 +120,7 @@ mod tests {
         let limit = Duration::from_millis(1500);
         let pulses = Watchdog::default();
         let (release, blocked) = mpsc::sync_channel::<()>(0);
-        let pulse = pulses.pulse("blocked");
+        let pulse = pulses.loop_mark("blocked");
         let work = tokio::spawn(pulse.during(async move {
             blocked.recv().unwrap();
             pending::<()>().await;

@@ -51,7 +51,7 @@ fn population() -> GeneratorConfig {
     GeneratorConfig {
         keys: 20,
         odd_every: 50,
-        oddities: Malformation::UNUSABLE.to_vec(),
+        malformations: Malformation::UNUSABLE.to_vec(),
         ..Default::default()
     }
 }
@@ -62,7 +62,7 @@ async fn simulator(faults: Faults) -> Simulator {
 
 fn generate(simulator: &Simulator, events: u64) {
     let pace = Rate::FlatOut { ahead: 100_000 };
-    simulator.generate("acme", Generation { events: Some(events), pace, generator: population() });
+    simulator.generate("acme", Generation { events: Some(events), rate: pace, generator: population() });
 }
 
 async fn acked(simulator: &Simulator, events: u64) -> Stats {
@@ -355,12 +355,12 @@ async fn a_loop_that_is_blocked_is_stuck_and_one_that_waits_is_not() {
         limits: DeadLetterLimits::new(1, 1.0),
         backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
         counters: Arc::default(),
-        states: states.clone(),
-        pulses: pulses.clone(),
+        statuses: states.clone(),
+        watchdog: pulses.clone(),
     };
     let pump = tokio::spawn(pipeline::run(parts, CancellationToken::new()));
     let stuck = || pulses.stuck(Instant::now(), limit).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-    wait_until("the lane is stuck", SOON, || stuck() == ["sink slow"]).await;
+    wait_until("the worker is stuck", SOON, || stuck() == ["sink slow"]).await;
     release.send(()).unwrap();
     wait_until("the sink is away", SOON, || {
         states.all().iter().any(|(part, state, _)| part == "sink slow" && state.word() == "retrying")

@@ -122,7 +122,7 @@ async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version, prot
     bridge.terminate();
     assert_eq!(bridge.ended(SOON).await.code(), Some(76));
     let log = bridge.log();
-    assert!(log.contains("did not confirm our goodbye") && !log.contains("and acknowledged"), "{log}");
+    assert!(log.contains("did not confirm our disconnect") && !log.contains("and acknowledged"), "{log}");
     // The broker gets to know of the end.
     proxy.resume();
     proxy.cut();

@@ -133,7 +133,7 @@ async fn its_program_mirrors_events_beside_files() {
         .set("SINKS__WEBHOOK__TOKEN", "hush");
     simulator.declare_queue("acme", "dest1");
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
-    simulator.generate("acme", Generation { events: Some(900), pace: Rate::default(), generator });
+    simulator.generate("acme", Generation { events: Some(900), rate: Rate::default(), generator });
     simulator.publish("acme", r#"{"md5":"0123456789abcdef0123456789abcdef","of":"unwanted kind"}"#);
     let mut bridge = setup.start();
     let sees = |text: &str| bridge.log().contains(text);

@@ -89,7 +89,7 @@ impl Rehearsal {
 
     fn odd(mut self, every: u64, oddities: &[Malformation]) -> Self {
         self.generator.odd_every = every;
-        self.generator.oddities = oddities.to_vec();
+        self.generator.malformations = oddities.to_vec();
         self
     }
 
@@ -101,7 +101,7 @@ impl Rehearsal {
     /// Sends events, from the moment at which the queue exists.
     fn generate(&self, events: u64, pace: Rate) {
         let generator = self.generator.clone();
-        self.simulator.generate("acme", Generation { events: Some(events), pace, generator });
+        self.simulator.generate("acme", Generation { events: Some(events), rate: pace, generator });
     }
 
     async fn until(&self, what: &str, wanted: impl FnMut(&Stats) -> bool) -> Stats {

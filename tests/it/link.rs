@@ -173,14 +173,14 @@ impl Consumed {
     /// `main` of a namespace at one of these addresses.
     fn start(urls: &str, namespace: &str) -> Self {
         let settings = Arc::new(settings(urls, namespace));
-        let (states, pulses) = (StatusRegistry::default(), Watchdog::default());
+        let (states, watchdog) = (StatusRegistry::default(), Watchdog::default());
         let source = Supervisor::start(
             settings,
             new_session(SessionMode::Subscribe),
             Budget::new(1 << 20),
             Arc::default(),
             states.reporter("source"),
-            pulses.pulse("source"),
+            watchdog.loop_mark("source"),
         );
         Self { source, waiting: VecDeque::new(), taken: 0 }
     }

@@ -159,8 +159,8 @@ impl Rig {
             limits: DeadLetterLimits::new(100, 0.5),
             backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
             counters: Arc::clone(&counters),
-            states: states.clone(),
-            pulses: Watchdog::default(),
+            statuses: states.clone(),
+            watchdog: Watchdog::default(),
         };
         let drain = CancellationToken::new();
         let pump = tokio::spawn(pipeline::run(parts, drain.clone()));
@@ -480,7 +480,7 @@ async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
     let mut rig = Rig::start(sink, 0).await;
     rig.send_to(3000).await;
     let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)));
-    wait_until("the lane holds", SOON, held).await;
+    wait_until("the worker holds", SOON, held).await;
     assert!(rig.acked() <= 300, "at most 100 in a row may be dead letters, {} acked", rig.acked());
     assert!(rig.letters.0.lock().unwrap().len() <= 100);
     rig.abandon().await;
@@ -506,7 +506,7 @@ async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
         let mut rig = Rig::start(sink, 0).await;
         rig.send_to(3000).await;
         let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)));
-        wait_until("the lane holds", SOON, held).await;
+        wait_until("the worker holds", SOON, held).await;
         // The oldest is offered again and again, and counts once.
         let before = asked.load(Ordering::SeqCst);
         let offered = || asked.load(Ordering::SeqCst) >= before + 5;

@@ -129,7 +129,7 @@ impl<'a> ProgressLine<'a> {
     /// Returns the problems to show.
     fn notes(&self) -> Vec<String> {
         let mut notes: Vec<_> =
-            self.telemetry.states.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();
+            self.telemetry.statuses.all().iter().filter_map(|(part, state, _)| note(part, state)).collect();
         if self.stopping {
             notes.push("Ctrl-C again stops at once".to_owned());
         }

@@ -32,7 +32,7 @@ pub(super) struct ReadBack {
 /// What the files contain.
 #[derive(Debug)]
 pub(super) struct StoredEvents {
-    pub(super) findings: AuditResult,
+    pub(super) result: AuditResult,
     /// Number of files with events.
     pub(super) files: u64,
     /// Size of these files, in bytes.
@@ -74,7 +74,7 @@ impl ReadBack {
             let reason = letter.map_or_else(|| "not a dead letter".to_owned(), |letter| letter.reason);
             *reasons.entry(reason).or_default() += 1;
         })?;
-        Ok(StoredEvents { findings: audit.finish(acked), files, size, reasons })
+        Ok(StoredEvents { result: audit.finish(acked), files, size, reasons })
     }
 }
 

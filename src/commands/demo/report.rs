@@ -37,13 +37,13 @@ pub(super) struct DemoReport {
 impl DemoReport {
     /// Returns whether the bridge kept all its guarantees.
     pub(super) fn is_clean(&self) -> bool {
-        self.found.findings.is_clean() && matches!(self.ending, DemoEnd::Drained)
+        self.found.result.is_clean() && matches!(self.ending, DemoEnd::Drained)
     }
 
     /// Writes the report for people; scripts can read its last line. `stay`: the directory if the files are
     /// kept.
     pub(super) fn write(&self, stay: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
-        let findings = &self.found.findings;
+        let findings = &self.found.result;
         let mut line = |name: &str, text: String| writeln!(out, "{name:<9} {text}");
         line("went in", self.went_in())?;
         let (files, size) = (self.found.files, HumanBytes(self.found.size));
@@ -90,7 +90,7 @@ impl DemoReport {
     }
 
     fn order(&self) -> String {
-        match self.found.findings.disordered {
+        match self.found.result.disordered {
             0 => "kept for every key".to_owned(),
             count => format!("BROKEN: {} events came after a later one of their key", HumanCount(count)),
         }

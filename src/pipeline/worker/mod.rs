@@ -35,7 +35,7 @@ const OFFER: usize = 256;
 #[derive(Debug)]
 pub struct WorkerReport {
     /// The number of the sink worker.
-    pub lane: usize,
+    pub worker: usize,
     /// The session that the positions belong to.
     pub session: SessionId,
     /// The settled positions in this session.
@@ -66,7 +66,7 @@ pub struct WorkerParts {
     /// Reports the status of this worker.
     pub reporter: StatusReporter,
     /// Tells the watchdog that the worker's loop runs.
-    pub pulse: LoopMark,
+    pub loop_mark: LoopMark,
 }
 
 /// The channels between a sink worker and the dispatcher.
@@ -163,7 +163,7 @@ impl SinkWorker {
             wait_until: None,
             counters: parts.counters,
             reporter: parts.reporter,
-            loop_mark: parts.pulse,
+            loop_mark: parts.loop_mark,
             is_ready: false,
             health_ticks: LoopMark::turns(),
             degraded: false,
@@ -227,7 +227,7 @@ impl SinkWorker {
     fn report(&mut self, room: mpsc::Permit<'_, WorkerReport>) {
         if let Some(session) = self.state.session() {
             let positions = self.state.take_settled();
-            room.send(WorkerReport { lane: self.number, session, positions });
+            room.send(WorkerReport { worker: self.number, session, positions });
         }
     }
 

@@ -275,7 +275,7 @@ impl OpenWire {
             let prefetch = u64::try_from(info.prefetch).unwrap_or(0);
             let browsed = self.session.browse(&name(&destination), prefetch)?;
             let mut writer = OpenWireMessageWriter::new(self.ids.clone(), &browsed.queue, id.clone());
-            browsed.flights.iter().for_each(|flight| writer.write(flight, out));
+            browsed.messages.iter().for_each(|flight| writer.write(flight, out));
             if browsed.is_all {
                 writer.write_end(out);
             }

@@ -315,7 +315,7 @@ impl Stomp {
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-browser", self.session.shared().id());
         let writer = self.writer(&browsed.queue, id, wish.mode, &scope);
-        browsed.flights.iter().for_each(|flight| writer.write(flight, out));
+        browsed.messages.iter().for_each(|flight| writer.write(flight, out));
         if browsed.is_all {
             writer.write_end(&browsed.queue, id, out);
         }

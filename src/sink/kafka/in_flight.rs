@@ -37,7 +37,7 @@ struct KafkaInFlightState {
     /// Deliveries that were accepted and whose verdict the sink worker has not taken yet.
     open: usize,
     /// Deliveries that were accepted and that librdkafka has not reported yet.
-    flying: usize,
+    count: usize,
     /// The bytes of the deliveries that `flying` counts.
     bytes: usize,
     /// When the first delivery of the last wave was accepted.
@@ -78,7 +78,7 @@ impl KafkaInFlight {
         let state = KafkaInFlightState {
             verdicts: Vec::new(),
             open: 0,
-            flying: 0,
+            count: 0,
             bytes: 0,
             wave: None,
             ending: None,
@@ -104,13 +104,13 @@ impl KafkaInFlight {
             return if state.open == 0 { Err(error.clone()) } else { Ok(Room::None) };
         }
         let now = Instant::now();
-        if state.flying == 0 {
+        if state.count == 0 {
             state.heard = now;
         }
         if let Some(gathering) = self.gathering
             && state.wave.is_none_or(|began| now.duration_since(began) > gathering)
         {
-            if state.flying >= FEW {
+            if state.count >= FEW {
                 return Ok(Room::None);
             }
             state.wave = Some(now);
@@ -122,7 +122,7 @@ impl KafkaInFlight {
                 break;
             }
             state.open += 1;
-            state.flying += 1;
+            state.count += 1;
             state.bytes += size;
             taken += 1;
         }
@@ -155,7 +155,7 @@ impl KafkaInFlight {
         }
         state.verdicts.push((id, verdict));
         let is_first = state.verdicts.len() == 1;
-        let is_last = state.flying == 0;
+        let is_last = state.count == 0;
         drop(state);
         if is_first || is_last {
             self.news.notify_one();
@@ -203,7 +203,7 @@ impl KafkaInFlight {
     /// Whether `purge` was called and records wait that it concerns.
     pub(super) fn wants_purge(&self) -> bool {
         let state = self.lock();
-        state.purge && state.flying > 0
+        state.purge && state.count > 0
     }
 
     /// Sets the current error of the brokers, or clears it.
@@ -270,7 +270,7 @@ impl KafkaInFlight {
         }
         // Brokers that throttle are not silent; the log reports the throttling.
         let is_throttled = state.throttled.is_some_and(|until| Instant::now() < until);
-        if state.flying > 0 && !is_throttled && state.heard.elapsed() > PATIENCE {
+        if state.count > 0 && !is_throttled && state.heard.elapsed() > PATIENCE {
             let silent =
                 format!("events wait, and the brokers are silent for more than {} s", PATIENCE.as_secs());
             return Err(SinkError::unavailable(silent));
@@ -283,7 +283,7 @@ impl KafkaInFlight {
         loop {
             {
                 let state = self.lock();
-                if !state.verdicts.is_empty() || (state.ending.is_some() && state.flying == 0) {
+                if !state.verdicts.is_empty() || (state.ending.is_some() && state.count == 0) {
                     return;
                 }
             }
@@ -316,7 +316,7 @@ impl KafkaInFlightState {
     }
 
     fn answered(&mut self, bytes: usize) {
-        self.flying = self.flying.saturating_sub(1);
+        self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
@@ -402,7 +402,7 @@ mod tests {
         in_flight.report(DeliveryId(0), 1, Verdict::Durable);
         in_flight.report(DeliveryId(1), 1, Verdict::Durable);
         in_flight.wait().await;
-        assert!(matches!(in_flight.reserve([1].into_iter()), Ok(Room::None)), "the lane does not know yet");
+        assert!(matches!(in_flight.reserve([1].into_iter()), Ok(Room::None)), "the worker does not know yet");
         assert_eq!(in_flight.take().len(), 2);
         in_flight.wait().await;
         let Err(error) = in_flight.reserve([1].into_iter()) else { panic!("open") };

@@ -396,7 +396,7 @@ impl Session for OpenWireSession {
         }
         let object = Removed::Connection(self.consumer.connection.clone());
         let disconnect = Command::RemoveInfo(RemoveInfo { object, last_delivered });
-        self.ask("the goodbye", &disconnect, OpenWireStage::Closing, now);
+        self.ask("the disconnect", &disconnect, OpenWireStage::Closing, now);
     }
 
     fn reading(&mut self, now: Instant, reading: bool) {

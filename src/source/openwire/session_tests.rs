@@ -318,7 +318,7 @@ fn every_answer_has_its_time() {
     assert_eq!(late(&mut talk), "the subscription");
     let mut talk = OpenWirePeer::subscribed(settings());
     talk.session.close(talk.now, 0);
-    assert_eq!(late(&mut talk), "the goodbye");
+    assert_eq!(late(&mut talk), "the disconnect");
 }
 
 #[test]

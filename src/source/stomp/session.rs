@@ -347,7 +347,7 @@ impl Session for StompSession {
                 self.unsubscribe(now);
             }
             self.stage = StompStage::Closing;
-            self.timers.ask("the goodbye", now);
+            self.timers.ask("the disconnect", now);
             self.timers.heart.sent(now);
             Encoder::begin(&mut self.output, StompCommand::Disconnect, Escapes::V1_2)
                 .header("receipt", DISCONNECTED)

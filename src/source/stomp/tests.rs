@@ -164,7 +164,7 @@ fn every_answer_has_its_time() {
     assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the subscription", .. })));
     let mut talk = StompPeer::subscribed(settings());
     talk.session.close(talk.now, 0);
-    assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the goodbye", .. })));
+    assert!(matches!(talk.later(SECOND * 10), Err(SourceError::Timeout { what: "the disconnect", .. })));
 }
 
 #[test]

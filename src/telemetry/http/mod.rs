@@ -49,7 +49,7 @@ pub struct Pages {
     /// The source of `/readyz` and `/livez`.
     pub health: Health,
     /// The source of the page `/metrics`.
-    pub exposition: Exporter,
+    pub exporter: Exporter,
 }
 
 /// Listens at `address` until the handle is dropped. When this returns, the server listens, or the status
@@ -123,7 +123,7 @@ async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
 }
 
 async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
-    match pages.exposition.text() {
+    match pages.exporter.text() {
         Ok(text) => answer(StatusCode::OK, OPEN_METRICS, text),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }

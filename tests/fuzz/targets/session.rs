@@ -82,7 +82,7 @@ impl Broker {
     }
 
     fn takes(&mut self, progress: Progress) {
-        assert!(!self.closing || progress.messages.is_empty(), "a message after our goodbye");
+        assert!(!self.closing || progress.messages.is_empty(), "a message after our disconnect");
         for message in progress.messages {
             assert!(!message.id.is_empty(), "a message without an id");
             assert!(message.headers.decode().iter().any(|(name, _)| name == "message-id"));

@@ -39,7 +39,7 @@ async fn a_topic_with_another_number_of_partitions_holds_until_it_is_right() {
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "recreated"), Some(4)), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
-    // While the lane is quiet.
+    // While the worker is quiet.
     kafka.delete_topic("recreated");
     kafka.create_topic("recreated", 3, &[]);
     holds(&rig, "has 3 partitions").await;

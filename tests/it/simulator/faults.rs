@@ -124,12 +124,12 @@ async fn late_heart_beats_are_late() {
 async fn odd_events_come_in_turn() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
-    let oddities: Vec<_> =
-        Malformation::ALL.into_iter().filter(|oddity| *oddity != Malformation::Nul).collect();
-    let events = 2 * oddities.len();
-    let generator = GeneratorConfig { odd_every: 2, oddities, ..Default::default() };
-    let pace = Rate::FlatOut { ahead: u64::MAX };
-    simulator.generate("acme", Generation { events: Some(events as u64), pace, generator });
+    let malformations: Vec<_> =
+        Malformation::ALL.into_iter().filter(|malformation| *malformation != Malformation::Nul).collect();
+    let events = 2 * malformations.len();
+    let generator = GeneratorConfig { odd_every: 2, malformations, ..Default::default() };
+    let rate = Rate::FlatOut { ahead: u64::MAX };
+    simulator.generate("acme", Generation { events: Some(events as u64), rate, generator });
     let messages = client.messages(events).await;
     let body = |nth: usize| String::from_utf8_lossy(&messages[2 * nth + 1].body).into_owned();
     assert_eq!(body(0), "{\"type\":\"open\",\"serial\":1}");

@@ -54,8 +54,8 @@ async fn every_event_comes_once(version: Version) {
     let simulator = start().await;
     let client = consuming(version, &simulator, "client", "");
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
-    let pace = Rate::PerSecond(1000.try_into().unwrap());
-    simulator.generate("acme", Generation { events: Some(EVENTS), pace, generator: generator.clone() });
+    let rate = Rate::PerSecond(1000.try_into().unwrap());
+    simulator.generate("acme", Generation { events: Some(EVENTS), rate, generator: generator.clone() });
     let mut messages = Vec::new();
     for _ in 0..EVENTS / 100 {
         messages.extend(client.messages(100));
@@ -151,11 +151,11 @@ async fn every_sort_of_message_is_read(version: Version) {
 
     let simulator = start().await;
     let client = consuming(version, &simulator, "client", "");
-    let oddities =
+    let malformations =
         vec![Malformation::Compressed, Malformation::Map, Malformation::Cesu8, Malformation::Large];
-    let generator = GeneratorConfig { odd_every: 1, oddities, ..Default::default() };
-    let pace = Rate::FlatOut { ahead: u64::MAX };
-    simulator.generate("acme", Generation { events: Some(4), pace, generator });
+    let generator = GeneratorConfig { odd_every: 1, malformations, ..Default::default() };
+    let rate = Rate::FlatOut { ahead: u64::MAX };
+    simulator.generate("acme", Generation { events: Some(4), rate, generator });
     let messages = client.messages(4);
     let json = |n: usize| serde_json::from_str::<serde_json::Value>(&messages[n].body).unwrap();
     assert_eq!(json(0)["serial"], 0);

@@ -21,9 +21,9 @@ async fn start() -> Simulator {
     Simulator::start(SimulatorConfig::default()).await.unwrap()
 }
 
-fn events(events: u64, pace: Rate) -> Generation {
+fn events(events: u64, rate: Rate) -> Generation {
     let generator = GeneratorConfig { keys: 10, ..Default::default() };
-    Generation { events: Some(events), pace, generator }
+    Generation { events: Some(events), rate, generator }
 }
 
 fn all_at_once(count: u64) -> Generation {
@@ -221,8 +221,8 @@ async fn a_rate_is_kept_and_ends_with_the_last_event() {
 #[tokio::test]
 async fn flat_out_waits_for_its_consumers() {
     let simulator = start().await;
-    let pace = Rate::FlatOut { ahead: 100 };
-    simulator.generate("acme", Generation { events: None, pace, generator: Default::default() });
+    let rate = Rate::FlatOut { ahead: 100 };
+    simulator.generate("acme", Generation { events: None, rate, generator: Default::default() });
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\nactivemq.prefetchSize:50\n").await;
     for _ in 0..20 {
         let messages = client.messages(50).await;

@@ -1,6 +1,5 @@
 //! The API server, asked over HTTP.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use crate::helm::NAMESPACE;
-use crate::objects::{kind_of, list, name_of, text, title};
+use crate::objects::{list, name_of, text, title};
 use kit::SOON;
 
 pub struct Api {

@@ -2,14 +2,7 @@
 //! and removed by both Helms. Nothing runs of what it stores. `make apiserver-test`; the document goes to standard
 //! output, progress to standard error.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    unused_macros,
-    dead_code,
-    reason = "nobody but this binary sees it"
-)]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "nobody but this binary sees it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,6 +16,7 @@ mod api;
 #[path = "../chart/changes.rs"]
 mod changes;
 #[path = "../chart/helm.rs"]
+#[allow(unused_imports, unused_macros, reason = "the macro is for the tests of the chart")]
 mod helm;
 #[path = "../chart/objects.rs"]
 mod objects;

@@ -1,8 +1,5 @@
 //! What the campaigns share: the head of a result document, and tables of runs.
 
-// Several binaries: a helper may serve one of them only.
-#![allow(dead_code)]
-
 pub mod backlog;
 pub mod runs;
 
