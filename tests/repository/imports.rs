@@ -1,5 +1,5 @@
-//! Checks that imports run one way: from a layer to those below it, as ARCHITECTURE.md lists them, and never in a
-//! circle. Tests inside `src` may import what they like.
+//! Checks that imports run one way: from a layer to those below it, as ARCHITECTURE.md lists them, never in a circle,
+//! and never to another part of the same layer, except in the last one. Tests inside `src` may import what they like.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,15 +168,15 @@ fn layers() -> Vec<Vec<String>> {
     layers
 }
 
-/// In which layer a module stands, by the longest name that its path begins with.
-fn layer_of(module: &[String], layers: &[Vec<String>]) -> Option<usize> {
+/// In which layer a module stands, and under which name: the longest one that its path begins with.
+fn layer_of<'a>(module: &[String], layers: &'a [Vec<String>]) -> Option<(usize, &'a str)> {
     let path = if module.is_empty() { "lib".to_owned() } else { module.join("/") };
-    let fits = |name: &&String| path == **name || path.starts_with(&format!("{name}/"));
-    let longest = layers
-        .iter()
-        .enumerate()
-        .flat_map(|(at, names)| names.iter().filter(fits).map(move |name| (name.len(), at)));
-    longest.max().map(|(_, at)| at)
+    let names =
+        layers.iter().enumerate().flat_map(|(at, names)| names.iter().map(move |name| (at, name.as_str())));
+    let fitting = names.filter(|(_, name)| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    fitting.max_by_key(|(_, name)| name.len())
 }
 
 fn shown(module: &[String]) -> String {
@@ -201,13 +201,20 @@ fn imports_run_down_the_layers_of_the_architecture() {
     let layers = layers();
     let mut wrong = Vec::new();
     for (module, of) in imports() {
-        let Some(from) = layer_of(&module, &layers) else {
+        let Some((from, name)) = layer_of(&module, &layers) else {
             wrong.push(format!("{} stands in no layer", shown(&module)));
             continue;
         };
         for imported in of {
-            if layer_of(&imported, &layers).is_some_and(|to| to < from) {
-                wrong.push(format!("{} imports {}, which stands above it", shown(&module), shown(&imported)));
+            let Some((to, other)) = layer_of(&imported, &layers) else { continue };
+            let is_beside = to == from && other != name && from + 1 < layers.len();
+            if to < from || is_beside {
+                let place = if is_beside { "beside" } else { "above" };
+                wrong.push(format!(
+                    "{} imports {}, which stands {place} it",
+                    shown(&module),
+                    shown(&imported)
+                ));
             }
         }
     }
@@ -235,7 +242,7 @@ fn a_circle_and_an_import_upwards_are_found() {
     assert_eq!(named(code).into_iter().map(|(path, _)| path).collect::<Vec<_>>(), expected);
     let layers = [module("a"), vec!["b".to_owned(), "a/low".to_owned()]];
     let path = |path: &[&str]| path.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
-    assert_eq!(layer_of(&path(&["a", "x"]), &layers), Some(0));
-    assert_eq!(layer_of(&path(&["a", "low", "x"]), &layers), Some(1));
+    assert_eq!(layer_of(&path(&["a", "x"]), &layers), Some((0, "a")));
+    assert_eq!(layer_of(&path(&["a", "low", "x"]), &layers), Some((1, "a/low")));
     assert_eq!(layer_of(&path(&["other"]), &layers), None);
 }
