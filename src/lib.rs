@@ -31,26 +31,52 @@
 //! * [`diagnostics`]: collects the mistakes and warnings of a configuration table
 //!
 //! The layers of the modules, and which module may import which, are in `ARCHITECTURE.md`, section "Imports".
+//!
+//! The API of this library is what a program with a sink of its own needs: [`program`], [`sink`], [`event`],
+//! [`key`], [`diagnostics`], [`secret`] and [`units`]. The other modules are public for the tests and the
+//! benchmarks only. They are hidden in this documentation and can change in any version.
 
+#[doc(hidden)]
 pub mod backoff;
+#[doc(hidden)]
 pub mod bridge;
+#[doc(hidden)]
 pub mod budget;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod commands;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod dead_letter;
+#[warn(missing_docs)]
 pub mod diagnostics;
+#[doc(hidden)]
 pub mod display;
+#[warn(missing_docs)]
 pub mod event;
+#[doc(hidden)]
 pub mod journal;
+#[warn(missing_docs)]
 pub mod key;
+#[doc(hidden)]
 pub mod pipeline;
+#[warn(missing_docs)]
 pub mod program;
+#[doc(hidden)]
 pub mod protocol_guess;
+#[warn(missing_docs)]
 pub mod secret;
+#[doc(hidden)]
 pub mod simulator;
+#[warn(missing_docs)]
 pub mod sink;
+#[doc(hidden)]
 pub mod source;
+#[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
 pub mod tls;
+#[warn(missing_docs)]
 pub mod units;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
-use crate::config::{SinkRegistry, process_environment};
+pub use crate::config::SinkRegistry;
+use crate::config::process_environment;
 
 /// Executes the command line, and returns the exit code of the process. `kinds` are the kinds of sinks that a
 /// configuration may name: [`SinkRegistry::built_in`], and those of the program itself.

@@ -13,8 +13,7 @@ mod sink;
 
 use std::process::ExitCode;
 
-use atdata_bridge::config::SinkRegistry;
-use atdata_bridge::program;
+use atdata_bridge::program::{self, SinkRegistry};
 
 fn main() -> ExitCode {
     program::main(&SinkRegistry::built_in().with::<sink::WebhookKind>())

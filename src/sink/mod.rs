@@ -3,11 +3,21 @@
 pub mod contract;
 pub mod error;
 pub mod factory;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the API")]
 pub mod file;
 pub mod headers;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the API")]
 pub mod kafka;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the API")]
 pub mod memory;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the API")]
 pub mod nats;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the API")]
 pub mod stdout;
 
 pub use self::contract::{Delivery, DeliveryId, Rejection, Sink, SinkContext, Submit, Verdict, Verdicts};

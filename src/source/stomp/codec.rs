@@ -43,7 +43,6 @@ impl StompLimits {
 
 /// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum StompErrorKind {
     #[error("not a STOMP frame: the command line reads {0:?}")]
     UnknownCommand(String),

@@ -8,7 +8,6 @@ use memchr::memchr;
 
 /// The command in the first line of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum StompCommand {
     Connected,
     Message,

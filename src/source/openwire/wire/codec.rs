@@ -57,7 +57,6 @@ pub struct OpenWireFrame {
 
 /// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum OpenWireErrorKind {
     #[error("not an OpenWire frame: the bytes read {0:?}")]
     NotOpenWire(String),

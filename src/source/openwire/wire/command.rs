@@ -12,7 +12,6 @@ use super::wire_format::WireFormatInfo;
 
 /// The command that a frame carries.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Command {
     WireFormatInfo(WireFormatInfo),
     BrokerInfo(BrokerInfo),

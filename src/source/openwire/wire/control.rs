@@ -90,7 +90,6 @@ impl ConsumerControl {
 
 /// A command of the broker to a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub struct ConnectionControl {
     pub close: bool,
     pub exit: bool,

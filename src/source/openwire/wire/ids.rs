@@ -8,7 +8,6 @@ use super::types;
 
 /// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum DestinationKind {
     Queue,
     Topic,

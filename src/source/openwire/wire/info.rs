@@ -13,7 +13,6 @@ const DEEPEST: usize = 16;
 
 /// The broker's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub struct BrokerInfo {
     pub id: Option<String>,
     pub url: Option<String>,
@@ -256,7 +255,6 @@ impl ProducerInfo {
 
 /// The object that a command removes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Removed {
     Connection(Bytes),
     Session(SessionInfo),

@@ -7,7 +7,6 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 
 /// The type of a message's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum MessageKind {
     /// No body at all.
     Bare,
@@ -108,7 +107,6 @@ impl Dispatch {
 
 /// A message. Its texts and bytes are slices of the frame, as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub struct WireMessage {
     pub kind: MessageKind,
     pub id: MessageId,

@@ -20,7 +20,6 @@ pub struct FieldReader<'a> {
 }
 
 /// Every method fails if the frame ends too early or a length is negative.
-#[expect(missing_docs, reason = "the names are the specification's")]
 impl<'a> FieldReader<'a> {
     pub fn new(frame: &'a Bytes) -> Self {
         Self { frame, at: 0 }
@@ -171,8 +170,6 @@ impl<'a> FieldReader<'a> {
 /// Writes primitives to the end of a buffer.
 #[derive(Debug)]
 pub struct FieldWriter<'a>(pub &'a mut Vec<u8>);
-
-#[expect(missing_docs, reason = "the names are the specification's")]
 impl FieldWriter<'_> {
     pub fn byte(&mut self, value: u8) {
         self.0.push(value);

@@ -24,7 +24,6 @@ pub type Properties = Vec<(String, Value)>;
 
 /// A typed value of a property.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
 pub enum Value {
     Null,
     Bool(bool),
