@@ -2,12 +2,7 @@
 //! bridge and broker; into nothing, into Kafka, and into Kafka far away. `make bench-protocols`; the document goes
 //! to standard output, progress to standard error.
 
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "nobody but this binary sees it, and it takes a part of what others have"
-)]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,17 +12,13 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
-#[path = "../sinks/destination.rs"]
-mod destination;
 mod far;
-#[path = "../sinks/kafka.rs"]
-mod kafka;
 mod near;
 
 use std::time::Duration;
 
 use clap::Parser;
-use kafka::Topic;
+use kit::bench::kafka::Topic;
 use kit::broker::{Broker, Options, Protocol, Version};
 use near::Into;
 

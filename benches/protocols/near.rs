@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::destination::{By, DESTINATION, Destination};
-use super::kafka::Topic;
 use super::name_of;
+use kit::bench::kafka::Topic;
+use kit::bench::{By, DESTINATION, Destination};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::Events;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
-use super::destination::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
 use super::near::generation;
+use kit::bench::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
 use kit::broker::{Broker, Options, Protocol, Version};
 use kit::events::{Events, Spread};
 use kit::proxy::Proxy;

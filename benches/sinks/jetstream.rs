@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Message};
 use async_nats::{ConnectOptions, HeaderMap, Subject};
 use bytes::Bytes;
 
-use super::destination::{By, Destination};
+use kit::bench::{By, Destination};
 use kit::bridge::Setup;
 use kit::nats::{NatsServer, make_stream, read_stream};
 use kit::ports::{free_port, loopback};

@@ -1,7 +1,7 @@
 //! How fast the bridge writes into Kafka and JetStream: next to loops that do nothing else, and far away.
 //! `make bench-sinks`; the document goes to standard output, progress to standard error.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,16 +11,14 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
-mod destination;
 mod far;
 mod jetstream;
-mod kafka;
 mod near;
 
 use clap::Parser;
-use destination::{Destination, Terms};
 use jetstream::JetStream;
-use kafka::Topic;
+use kit::bench::kafka::Topic;
+use kit::bench::{Destination, Terms};
 
 /// The bridge must reach this share of a loop that does nothing but publish.
 const BARE_FLOOR: f64 = 0.7;

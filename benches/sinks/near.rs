@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
-use super::destination::{By, Destination, NAMESPACE, Terms, setup};
 use kit::admin::Admin;
+use kit::bench::{By, Destination, NAMESPACE, Terms, setup};
 use kit::report::backlog::{PATIENCE, stop};
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::wait_until;

@@ -1,7 +1,7 @@
 //! The soak: a sink that is held and a connection that flaps must cost no memory (I4), and nothing else
 //! either. `make soak`; the document goes to standard output, progress to standard error.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,7 @@
 //! How fast the bridge is, against a bare consumer, against the simulator, and part by part. `make bench`;
 //! the document goes to standard output, progress to standard error.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -116,18 +116,40 @@ mod tests {
         assert!((0..2 * WINDOW).all(|_| limits.dead().is_ok()));
     }
 
-    /// The definition of the limits, calculated from the whole history.
-    fn naive(history: &[bool], dead: bool, max_run: u32, share: f64) -> Result<(), LimitExceededError> {
-        let run = history.iter().rev().take_while(|dead| **dead).count();
-        let window = &history[history.len().saturating_sub(WINDOW - 1)..];
-        let max_dead = (share * WINDOW as f64).floor() as usize;
-        if dead && run + 1 > max_run as usize {
-            return Err(LimitExceededError::Run(max_run));
+    /// Every event so far.
+    struct History {
+        /// How many of the first n events are dead, for each n.
+        dead_before: Vec<usize>,
+        /// How many events there were up to the last good one.
+        last_good: usize,
+    }
+
+    impl History {
+        fn push(&mut self, dead: bool) {
+            self.dead_before.push(self.dead_before[self.len()] + usize::from(dead));
+            if !dead {
+                self.last_good = self.len();
+            }
         }
-        if dead && window.iter().filter(|dead| **dead).count() + 1 > max_dead {
-            return Err(LimitExceededError::Share(max_dead));
+
+        fn len(&self) -> usize {
+            self.dead_before.len() - 1
         }
-        Ok(())
+
+        /// The definition of the limits, for one more dead event.
+        fn one_more(&self, max_run: u32, share: f64) -> Result<(), LimitExceededError> {
+            let run = self.len() - self.last_good;
+            let start = self.len().saturating_sub(WINDOW - 1);
+            let dead = self.dead_before[self.len()] - self.dead_before[start];
+            let max_dead = (share * WINDOW as f64).floor() as usize;
+            if run + 1 > max_run as usize {
+                return Err(LimitExceededError::Run(max_run));
+            }
+            if dead + 1 > max_dead {
+                return Err(LimitExceededError::Share(max_dead));
+            }
+            Ok(())
+        }
     }
 
     proptest! {
@@ -139,14 +161,13 @@ mod tests {
             runs in prop::collection::vec((any::<bool>(), 1usize..4000), 1..12),
         ) {
             let mut limits = DeadLetterLimits::new(max_run, share);
-            let mut history = Vec::new();
+            let mut history = History { dead_before: vec![0], last_good: 0 };
             for (mostly_dead, length) in runs {
                 for n in 0..length {
                     let dead = mostly_dead && n % 25 < 20;
                     let outcome = observe(&mut limits, dead);
-                    if dead || outcome.is_err() {
-                        prop_assert_eq!(outcome, naive(&history, dead, max_run, share));
-                    }
+                    let expected = if dead { history.one_more(max_run, share) } else { Ok(()) };
+                    prop_assert_eq!(outcome, expected);
                     if outcome.is_ok() {
                         history.push(dead);
                     }

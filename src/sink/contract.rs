@@ -2,7 +2,7 @@
 //! ([`Verdicts`]), so that handing over events and reading verdicts never wait for each other. A worker can
 //! keep the sink's whole window in flight.
 //!
-//! Every sink makes these promises, and `tests/it/sink_contract.rs` tests them for each sink:
+//! Every sink makes these promises, and `tests/it/sinks/contract` tests them for each sink:
 //!
 //! 1. **Fail-closed.** A sink gives [`Verdict::Durable`] only when the destination itself has confirmed the
 //!    event (D1). A missing answer, a drop, a panic or a closed channel is never success (I1).

@@ -1,46 +1,21 @@
-//! The integration tests: one binary, against real brokers and the real program.
+//! Tests the real program and the library against real brokers and servers. One binary.
 //!
-//! Each file is one subject. What they share stands in [`support`]; how they are organised and run is
-//! told in CONTRIBUTING.md.
+//! The folders are the subjects. The test harness is the crate `tests/kit`. CONTRIBUTING.md tells how to run
+//! these tests and how to add one.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "clippy.toml's leave for tests does not reach the functions that tests share"
+    reason = "clippy.toml allows them in tests, but not in the functions that tests share"
 )]
 
-mod admin;
-mod command_line;
-mod consumer_samples;
-mod dead_letters;
-mod demo;
-mod drain;
-mod example_sink;
+mod cli;
 mod faults;
-mod holds;
-mod hundred_thousand;
-mod jetstream_faults;
-mod kafka;
-mod kafka_faults;
-mod kafka_server;
-mod kills;
-mod link;
 mod mistakes;
-mod nats;
-mod openwire;
-mod outages;
-mod partitions;
-mod protocols;
-mod refusals;
-mod restarts;
-mod sharing;
+mod servers;
 mod simulator;
-mod sink_contract;
-mod slow_consumers;
-mod smoke;
-mod stdout;
-mod three_sinks;
-mod tls;
+mod sinks;
+mod source;

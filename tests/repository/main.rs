@@ -1,7 +1,7 @@
 //! Checks that the repository has the shape that its documents claim: the order of imports, the files of a sink, and
 //! everything that a document or a comment points to. Starts nothing.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

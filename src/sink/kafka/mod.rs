@@ -217,6 +217,3 @@ impl Sink for KafkaSink {
         Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, self.context.max_body))
     }
 }
-
-#[cfg(test)]
-mod tests;

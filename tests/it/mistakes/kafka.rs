@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::{Planted, planted};
-use crate::kafka::login::token_endpoint;
+use crate::sinks::kafka::logins::token_endpoint;
 use kit::admin::Admin;
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, Version, shared_if_available};

@@ -11,9 +11,9 @@ use ureq::http::{Request, Response};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use crate::helm::NAMESPACE;
-use crate::objects::{list, name_of, text, title};
 use kit::SOON;
+use kit::helm::NAMESPACE;
+use kit::helm::objects::{list, name_of, text, title};
 
 pub struct Api {
     agent: Agent,

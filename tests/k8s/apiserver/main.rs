@@ -2,7 +2,7 @@
 //! and removed by both Helms. Nothing runs of what it stores. `make apiserver-test`; the document goes to standard
 //! output, progress to standard error.
 
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,13 +13,6 @@
 )]
 
 mod api;
-#[path = "../chart/changes.rs"]
-mod changes;
-#[path = "../chart/helm.rs"]
-#[allow(unused_imports, unused_macros, reason = "the macro is for the tests of the chart")]
-mod helm;
-#[path = "../chart/objects.rs"]
-mod objects;
 mod releases;
 
 use std::fs;
@@ -28,11 +21,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use api::Api;
-use helm::{NAMESPACE, Tools, Values};
+use kit::helm::objects::{Objects, kind_of, list, name_of, text, title, yaml};
+use kit::helm::{NAMESPACE, Tools, Values};
 use kit::ports::free_port;
 use kit::process::Server;
 use kit::provision;
-use objects::{Objects, kind_of, list, name_of, text, title, yaml};
 
 fn main() {
     let tools = Tools::find().unwrap_or_else(|reason| panic!("{reason}"));

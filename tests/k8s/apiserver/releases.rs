@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::changes::changed;
-use crate::helm::{Helm, NAMESPACE, Tools, Values, chart, directory, run};
-use crate::objects::{Objects, at, fields, text, title};
+use kit::helm::changes::changed;
+use kit::helm::objects::{Objects, at, fields, text, title};
+use kit::helm::{Helm, NAMESPACE, Tools, Values, chart, directory, run};
 
 /// Each use under each Helm, one after the other.
 pub fn lived(api: &Api, tools: &Tools, directory: &Path) {

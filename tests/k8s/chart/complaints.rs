@@ -6,8 +6,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::helm::{KUBERNETES, Tools, Values, chart, directory, in_tree, value_at, with_tools};
-use crate::objects::{Objects, at, fields, list, name_of, text, visit};
+use kit::helm::objects::{Objects, at, fields, list, name_of, text, visit};
+use kit::helm::{KUBERNETES, Tools, Values, chart, directory, in_tree, value_at, with_tools};
 
 with_tools! {
     a_budget_never_blocks_the_drain_of_a_node,
@@ -180,7 +180,7 @@ fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
     assert_eq!(inside, [&json!({"port": "admin", "protocol": "TCP"})]);
     // The pod of `helm test` goes the same ways.
     let test = objects.the("Pod");
-    assert!(crate::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
+    assert!(kit::helm::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
 }
 
 /// Not hidden behind what a cluster says it can do: without a cluster they would vanish.
@@ -235,7 +235,7 @@ fn the_image_comes_from_where_the_user_says(tools: &Tools) {
 }
 
 fn nothing_of_third_parties_is_needed(tools: &Tools) {
-    let definition = crate::objects::yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
+    let definition = kit::helm::objects::yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
     assert!(definition["dependencies"].is_null() && !chart().join("charts").exists());
     let everything =
         tools.helm().objects(&Values::of("everything").and("extraContainers: []\ninitContainers: []"));
@@ -335,7 +335,7 @@ fn objects_of_the_users_own_are_templates(tools: &Tools) {
     let object = |name: &str| {
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{{{ .Release.Name }}}}-{name}'\n")
     };
-    let values = json!({"extraObjects": [crate::objects::yaml(&object("map")), object("text")]});
+    let values = json!({"extraObjects": [kit::helm::objects::yaml(&object("map")), object("text")]});
     let objects = tools.helm().objects(&Values::minimal().and(&values.to_string()));
     let names: Vec<&str> = objects.of_kind("ConfigMap").map(name_of).collect();
     assert!(names.contains(&"main-map") && names.contains(&"main-text"), "{names:?}");

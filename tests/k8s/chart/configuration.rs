@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{Tools, Values, with_tools};
-use crate::objects::{fields, kind_of, text, yaml};
 use crate::pod::Process;
+use kit::helm::objects::{fields, kind_of, text, yaml};
+use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
     the_program_takes_what_every_use_renders,

@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::helm::{Tools, Values, in_tree, value_at, with_tools};
-use crate::objects::{at, kind_of, list, text};
+use kit::helm::objects::{at, kind_of, list, text};
+use kit::helm::{Tools, Values, in_tree, value_at, with_tools};
 
 with_tools! {
     a_change_of_configuration_or_secret_restarts_pods,

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::helm::{KUBERNETES, Tools, Values, directory, run, with_tools};
-use crate::objects::{at, list, text, yaml};
+use kit::helm::objects::{at, list, text, yaml};
+use kit::helm::{KUBERNETES, Tools, Values, directory, run, with_tools};
 
 with_tools! {
     every_version_of_kubernetes_knows_what_is_rendered,
@@ -20,7 +20,7 @@ fn every_version_of_kubernetes_knows_what_is_rendered(tools: &Tools) {
     for kubernetes in KUBERNETES {
         let directory = directory();
         for (case, values) in Values::every() {
-            let rendered = tools.helm().template_for(&crate::helm::chart(), kubernetes, &values);
+            let rendered = tools.helm().template_for(&kit::helm::chart(), kubernetes, &values);
             fs::write(directory.path().join(format!("{case}.yaml")), rendered.unwrap()).unwrap();
         }
         schemas.judge(kubernetes, directory.path()).unwrap_or_else(|error| panic!("{kubernetes}: {error}"));

@@ -4,7 +4,7 @@
 //! shown to find nothing in what the chart renders, and to find what is broken on purpose. How they are organised
 //! and run is told in CONTRIBUTING.md.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,15 +12,12 @@
     reason = "clippy.toml's leave for tests does not reach the functions that tests share"
 )]
 
-mod changes;
 mod complaints;
 mod configuration;
 mod credentials;
-mod helm;
 mod kubeconform;
 mod monitoring;
 mod names;
-mod objects;
 mod package;
 mod pod;
 mod pod_security;

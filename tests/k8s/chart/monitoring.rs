@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::helm::{Tools, Values, chart, directory, in_tree, run, with_tools};
-use crate::objects::{list, text, visit};
 use crate::promql;
+use kit::helm::objects::{list, text, visit};
+use kit::helm::{Tools, Values, chart, directory, in_tree, run, with_tools};
 
 with_tools! {
     promtool_takes_the_rules_of_every_use,

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{NAMESPACE, Tools, Values, with_tools};
-use crate::objects::{Objects, fields, kind_of, list, name_of, text, title, visit};
+use kit::helm::objects::{Objects, fields, kind_of, list, name_of, text, title, visit};
+use kit::helm::{NAMESPACE, Tools, Values, with_tools};
 
 with_tools! {
     everything_is_named_as_it_may_be,

@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use crate::helm::{
+use crate::rendering::half_done;
+use kit::helm::objects::{Objects, name_of, text, yaml};
+use kit::helm::{
     KUBERNETES, NAMESPACE, RELEASE, Tools, Values, chart, copy_directory, directory, in_tree, run, with_tools,
 };
-use crate::objects::{Objects, name_of, text, yaml};
-use crate::rendering::half_done;
 
 with_tools! {
     the_archive_holds_what_is_meant,

@@ -13,8 +13,8 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::helm::{directory, run};
-use crate::objects::{Objects, Pod, at, fields, kind_of, list, name_of, text};
+use kit::helm::objects::{Objects, Pod, at, fields, kind_of, list, name_of, text};
+use kit::helm::{directory, run};
 
 /// The environment and the files of a pod's first container.
 pub struct Process {

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::helm::{Tools, Values, with_tools};
-use crate::objects::{Objects, Pod, at, fields, list, text, title, yaml};
+use kit::helm::objects::{Objects, Pod, at, fields, list, text, title, yaml};
+use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
     every_pod_is_restricted,

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::helm::{Tools, Values, with_tools};
-use crate::objects::{Objects, Pod, at, kind_of, list, name_of, selects, text, title, visit};
+use kit::helm::objects::{Objects, Pod, at, kind_of, list, name_of, selects, text, title, visit};
+use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
     whatever_is_referred_to_exists,

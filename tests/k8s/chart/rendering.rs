@@ -1,8 +1,8 @@
 //! Every use that the chart shows: it passes Helm's own judgement, renders the same under both Helms, the same
 //! each time, and nothing that a template left half-done.
 
-use crate::helm::{KUBERNETES, Tools, Values, chart, with_tools};
-use crate::objects::{Objects, title};
+use kit::helm::objects::{Objects, title};
+use kit::helm::{KUBERNETES, Tools, Values, chart, with_tools};
 
 with_tools! {
     lint_finds_nothing,

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::helm::{Tools, Values, chart, in_tree, run, with_tools};
-use crate::objects::{fields, text, visit, yaml};
+use kit::helm::objects::{fields, text, visit, yaml};
+use kit::helm::{Tools, Values, chart, in_tree, run, with_tools};
 
 with_tools! {
     what_is_misspelt_or_of_another_type_is_refused,

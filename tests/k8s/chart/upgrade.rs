@@ -4,9 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::changes;
-use crate::helm::{KUBERNETES, Tools, Values, chart, copy_directory, directory, with_tools};
-use crate::objects::{Objects, at, fields, kind_of, name_of, title};
+use kit::helm::objects::{Objects, at, fields, kind_of, name_of, title};
+use kit::helm::{KUBERNETES, Tools, Values, chart, copy_directory, directory, with_tools};
 
 with_tools! {
     another_version_of_the_chart_changes_nothing_fixed,
@@ -35,7 +34,7 @@ fn another_version_of_the_chart_changes_nothing_fixed(tools: &Tools) {
 fn values_that_may_change_change_nothing_fixed(tools: &Tools) {
     for (case, values) in Values::every() {
         let before = tools.helm().objects(&values);
-        let after = tools.helm().objects(&changes::changed(&case, values));
+        let after = tools.helm().objects(&kit::helm::changes::changed(&case, values));
         assert_ne!(before.workload().owner, after.workload().owner, "{case}");
         assert_eq!(changed(&before, &after), Vec::<String>::new(), "{case}");
     }

@@ -1,7 +1,7 @@
 //! The rehearsal: the chart's pods as processes, rolled, scaled and replaced under load as a cluster would do
 //! it, against real servers. `make rehearsal`; the document goes to standard output, progress to standard error.
 
-#![allow(missing_docs, unreachable_pub, reason = "nobody but this binary sees it")]
+#![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

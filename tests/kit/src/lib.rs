@@ -1,7 +1,6 @@
 //! Holds what the tests and campaigns share: real brokers, clients that know nothing of the bridge's own code, the program as
 //! a process, events, and readers of what came out.
 
-#![allow(missing_docs, reason = "only the tests and campaigns of this repository see it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,12 +12,14 @@
 
 pub mod admin;
 pub mod any_kafka;
+pub mod bench;
 pub mod bridge;
 pub mod broker;
 pub mod certificates;
 pub mod consumer;
 pub mod disk;
 pub mod events;
+pub mod helm;
 pub mod java_client;
 pub mod kafka;
 pub mod kafka_reader;

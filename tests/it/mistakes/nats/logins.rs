@@ -7,7 +7,7 @@ use async_nats::ConnectOptions;
 use nkeys::KeyPair;
 
 use super::{NatsServer, Scene, make_stream, read_stream};
-use crate::nats::logins::{credentials, operator_mode};
+use crate::sinks::nats::logins::{credentials, operator_mode};
 
 const ADMIN: &str = "{ user: admin, password: admin }";
 

@@ -1,6 +1,6 @@
 //! What a user may change between two installations of a release.
 
-use crate::helm::Values;
+use super::Values;
 
 const CHANGES: &str = concat!(
     "image: {tag: next}\n",

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
 use super::{context, deliver, event, sink};
-use crate::sink_contract::{Rig, account};
+use crate::sinks::contract::{Rig, account};
 use kit::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
 use kit::proxy::Proxy;
 use kit::{SOON, wait_until};

@@ -1,7 +1,7 @@
 //! A cluster that for a moment names none of its brokers, as one does whose only broker is fenced.
 
 use super::{config, numbers, sink};
-use crate::sink_contract::Rig;
+use crate::sinks::contract::Rig;
 use kit::kafka::{Kafka, Listener, on_kafka};
 use kit::kafka_relay::Relay;
 use kit::scenario::PATIENCE;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{config, numbers, sink};
-use crate::sink_contract::Rig;
+use crate::sinks::contract::Rig;
 use kit::certificates::Certificates;
 use kit::kafka::{CUSTOMER, Kafka, Listener, on_kafka, shared};
 

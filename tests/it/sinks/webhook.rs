@@ -18,7 +18,7 @@ use kit::bridge::Setup;
 use kit::output::json_lines;
 use kit::{SOON, wait_until};
 
-#[path = "../../examples/webhook/sink.rs"]
+#[path = "../../../examples/webhook/sink.rs"]
 pub mod sink;
 
 /// An HTTP server that keeps what is posted to it.

@@ -1,7 +1,7 @@
 //! The whole promise at once: a hundred thousand events, some of them bad, from a real broker into Kafka,
 //! JetStream and files.
 
-use crate::partitions::partitions_in_java;
+use crate::sinks::kafka::partitions::partitions_in_java;
 use kit::broker::{Protocol, Version, shared};
 use kit::events::Events;
 use kit::output::assert_dead_letters;

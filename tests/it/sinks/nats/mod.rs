@@ -1,9 +1,9 @@
 //! The NATS sink and real servers.
 
+mod end_to_end;
+mod failures;
 pub mod logins;
 mod records;
-mod troubles;
-mod whole;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

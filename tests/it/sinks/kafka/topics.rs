@@ -1,7 +1,7 @@
 //! Topics that are missing, go, come back otherwise, may not be written to, or refuse what is too large.
 
 use super::{config, holds, key_of, numbers, sink};
-use crate::sink_contract::Rig;
+use crate::sinks::contract::Rig;
 use kit::kafka::{Listener, on_kafka, shared};
 use kit::kafka_reader::contents;
 use kit::{SOON, wait_until};

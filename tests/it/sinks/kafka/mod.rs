@@ -1,8 +1,10 @@
 //! The Kafka sink against a real Kafka: who may write, topics that come, go and change, records that are too
-//! large. That it keeps the contract through outages is proved in `sink_contract.rs`.
+//! large. `sinks/contract` tests that it keeps the contract through outages.
 
-pub mod login;
-mod nameless;
+pub mod logins;
+mod mock_cluster;
+mod no_broker_named;
+pub mod partitions;
 mod topics;
 
 use atdata_bridge::diagnostics::Diagnostics;
@@ -14,7 +16,7 @@ use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
 use atdata_bridge::sink::{Sink, SinkContext};
 use bytes::Bytes;
 
-use crate::sink_contract::Rig;
+use crate::sinks::contract::Rig;
 use kit::kafka::{Kafka, Listener};
 use kit::kafka_reader::contents;
 use kit::{SOON, wait_until};
@@ -32,7 +34,7 @@ fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
 /// The sink of a bridge whose `event.partitions` is `partitions`.
 fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
     let partitions = partitions.map(|count| count.try_into().expect("some partitions"));
-    let context = SinkContext { partitions, ..crate::sink_contract::context() };
+    let context = SinkContext { partitions, ..crate::sinks::contract::context() };
     let mut findings = Diagnostics::default();
     let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut findings);
     factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)

@@ -26,9 +26,9 @@ use tokio::sync::Mutex as AsyncMutex;
 
 pub use self::kafka::{MockTopic, Topic};
 use super::Subject;
-use crate::example_sink::Receiver;
-use crate::example_sink::sink::{WebhookConfig, WebhookKind};
-use crate::nats::sink;
+use crate::sinks::nats::sink;
+use crate::sinks::webhook::Receiver;
+use crate::sinks::webhook::sink::{WebhookConfig, WebhookKind};
 use kit::nats::{NatsServer, make_stream, read_stream};
 
 /// The memory sink: a new instance holds what the old ones held.

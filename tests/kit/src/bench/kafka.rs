@@ -12,10 +12,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::destination::{By, Destination};
-use kit::bridge::Setup;
-use kit::kafka::{Kafka, Listener};
-use kit::kafka_reader::{self, Record};
+use super::{By, Destination};
+use crate::bridge::Setup;
+use crate::kafka::{Kafka, Listener};
+use crate::kafka_reader::{self, Record};
 
 /// What the sink sets, unless the user sets something else.
 const PROPERTIES: [(&str, &str); 13] = [

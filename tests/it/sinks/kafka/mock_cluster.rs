@@ -1,9 +1,22 @@
-//! Tests the sink on librdkafka's own mock of a cluster. `tests/it` tests the same and more on real brokers.
+//! Tests the Kafka sink on librdkafka's mock cluster, which returns any error code that a test asks for. The
+//! other tests in this folder run on real brokers.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use atdata_bridge::diagnostics::Diagnostics;
+use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
+use atdata_bridge::key::Keying;
+use atdata_bridge::sink::factory::{BuildContext, SinkKind};
+use atdata_bridge::sink::kafka::KafkaKind;
+use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::{
+    Delivery, DeliveryId, Sink, SinkContext, SinkError, SinkErrorKind, Submit, Verdict, Verdicts,
+};
 use bytes::Bytes;
+use kit::SOON;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
@@ -12,16 +25,10 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 
-use super::config::Properties;
-use super::in_flight::MAX_DELIVERIES;
-use super::*;
-use crate::event::{Batch, Event, Headers, Message, SessionId};
-use crate::key::Keying;
-use crate::sink::{Delivery, DeliveryId, SinkErrorKind, Verdict};
-
 const TOPIC: &str = "events";
 const PARTITIONS: u32 = 6;
-const SOON: Duration = Duration::from_secs(30);
+/// The most events that the sink has in flight, as docs/tuning.md says.
+const MAX_DELIVERIES: usize = 16_384;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -31,7 +38,7 @@ fn cluster() -> Cluster {
     cluster
 }
 
-fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties) -> KafkaSink {
+fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties) -> Box<dyn Sink> {
     let config = KafkaConfig {
         brokers: Some(cluster.bootstrap_servers().split(',').map(str::to_owned).collect()),
         topic: Some(TOPIC.to_owned()),
@@ -40,7 +47,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     };
     let partitions = partitions.and_then(NonZeroU32::new);
     let mut diagnostics = Diagnostics::default();
-    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
+    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),
@@ -51,10 +58,10 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         table: "sinks.kafka".to_owned(),
         max_body: 1 << 20,
     };
-    KafkaSink::new(settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())), context)
+    factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
 }
 
-fn sink(cluster: &Cluster) -> KafkaSink {
+fn sink(cluster: &Cluster) -> Box<dyn Sink> {
     sink_with(cluster, None, Properties::default())
 }
 
@@ -86,18 +93,18 @@ type TestConnection = (Box<dyn Submit>, Box<dyn Verdicts>);
 /// Submits events as a sink worker does: in order, again after a retry, and to a new connection after a
 /// broken one.
 struct TestWorker {
-    sink: KafkaSink,
+    sink: Box<dyn Sink>,
     connection: Option<TestConnection>,
     next: u64,
-    flying: std::collections::BTreeMap<u64, Event>,
-    line: std::collections::VecDeque<Event>,
+    flying: BTreeMap<u64, Event>,
+    line: VecDeque<Event>,
     rejected: Vec<(u64, &'static str)>,
     errors: Vec<SinkError>,
     connections: usize,
 }
 
 impl TestWorker {
-    fn new(sink: KafkaSink) -> Self {
+    fn new(sink: Box<dyn Sink>) -> Self {
         Self {
             sink,
             connection: None,
@@ -359,7 +366,10 @@ async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     worker.settle((0..500).map(|n| event(n, 0))).await;
     assert_eq!(worker.rejected, []);
-    assert_eq!(worker.sink.reconnect_state.batch_bytes(), 500_000);
+    assert_eq!(worker.connections, 2, "the next connection makes smaller batches");
+    let told =
+        worker.errors.iter().any(|error| error.to_string().contains("going on with batches of 500000 bytes"));
+    assert!(told, "{:?}", worker.errors);
     assert_exactly(&cluster, 0..500);
 }
 
@@ -420,16 +430,18 @@ async fn a_refusal_of_a_batch_rejects_nothing() {
     assert_eq!(worker.rejected, []);
     assert!(worker.connections > 1);
     assert_exactly(&cluster, 0..2000);
-    assert!(!worker.sink.reconnect_state.has_refused_batch(), "all have been accepted since");
+    let (submit, _) = worker.connection.as_mut().unwrap();
+    let deliveries: Vec<_> = (2000..2010).map(|n| delivery(n, event(n, 0))).collect();
+    assert_eq!(submit.submit(&deliveries).unwrap(), 10, "not one by one: all have been accepted since");
 }
 
 #[tokio::test]
 async fn an_event_is_rejected_that_alone_is_refused_again_while_others_are_accepted() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
-    worker.sink.reconnect_state.refused();
+    // The linger puts all of them into one batch. Its refusal makes the sink offer them one by one.
+    let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("linger.ms", "200")])));
     let (good, refused) = (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD);
-    cluster.request_errors(Api::Produce, &[refused, good, refused]);
+    cluster.request_errors(Api::Produce, &[refused, refused, good, refused]);
     let (first, other) = in_one_partition();
     // The second event has the key of the first.
     worker.settle([first, first + 10, other, other + 10].map(|n| event(n, 0))).await;

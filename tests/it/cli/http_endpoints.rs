@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::sink_contract::Letters;
+use crate::sinks::contract::Letters;
 use kit::admin::{Admin, Metrics};
 use kit::bridge::{Bridge, Setup};
 use kit::output::{each_line, json_lines};

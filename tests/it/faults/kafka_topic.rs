@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::block_in_place;
 
-use crate::partitions::partitions_in_java;
+use crate::sinks::kafka::partitions::partitions_in_java;
 use kit::admin::Admin;
 use kit::any_kafka::AnyKafka;
 use kit::broker::{Protocol, Version, shared};

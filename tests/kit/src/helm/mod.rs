@@ -1,4 +1,7 @@
-//! Helm, the chart, and the values that it is rendered with.
+//! Runs Helm on the chart with given values, and reads what it renders.
+
+pub mod changes;
+pub mod objects;
 
 use std::fs;
 use std::io::Write;
@@ -8,8 +11,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::objects::{Objects, yaml};
-use kit::provision::{did_not_run, provisioned};
+use self::objects::{Objects, yaml};
+use crate::process::scratch;
+use crate::provision::{did_not_run, provisioned};
 
 /// The oldest Kubernetes that the chart is for, two in between, and the newest there is.
 pub const KUBERNETES: [&str; 4] = ["1.27", "1.31", "1.35", "1.37"];
@@ -35,6 +39,7 @@ pub struct Helm(PathBuf);
 
 /// Makes of each `fn name(tools: &Tools)` the test `tests::name`. Where the tools can't be had, the test says by name
 /// that it did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+#[macro_export]
 macro_rules! with_tools {
     ($($name:ident),+ $(,)?) => {
         mod tests {
@@ -48,7 +53,7 @@ macro_rules! with_tools {
         }
     };
 }
-pub(crate) use with_tools;
+pub use crate::with_tools;
 
 impl Tools {
     pub fn of_test(test: &str) -> Option<&'static Self> {
@@ -87,12 +92,12 @@ pub fn chart() -> PathBuf {
 
 /// A path of this project.
 pub fn in_tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 /// A new directory, which ends with its value.
 pub fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(scratch()).unwrap()
 }
 
 /// Copies a directory and all that is in it.
@@ -248,7 +253,7 @@ impl Helm {
     /// Helm itself, with nothing of its user's.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm");
+        let home = scratch().join("helm");
         command.env_clear().env("HOME", home);
         command
     }

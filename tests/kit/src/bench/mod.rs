@@ -1,15 +1,18 @@
 //! Where events go: a server, and a place on it that is made anew for each run.
 
+pub mod kafka;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kit::bridge::Setup;
+use crate::bridge::Setup;
 
 /// The customer's queue is `<destination>.RTO.<namespace>`.
 pub const NAMESPACE: &str = "acme";
 pub const DESTINATION: &str = "bench";
 
 /// One of the sinks, its server running.
+#[allow(async_fn_in_trait, reason = "only the benchmarks of this repository use it")]
 pub trait Destination {
     /// What lies at the place, as the library of the bare loop wants it, in the order of the events.
     type Records;

@@ -1,0 +1,11 @@
+//! Tests that nothing is lost, doubled or reordered while brokers, sinks, disks and the bridge itself fail.
+
+mod drain;
+mod holds;
+mod hundred_thousand;
+mod jetstream_stream;
+mod kafka_topic;
+mod kills;
+mod one_of_three_sinks;
+mod outages;
+mod simulated;
