@@ -54,7 +54,7 @@ fn fault(document: &str, target: &str) -> Option<String> {
     }
 }
 
-fn joined(folder: &str, path: &str) -> String {
+pub fn joined(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
         match part {
