@@ -15,7 +15,7 @@ use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::FileConfig;
 use atdata_bridge::sink::file::validate::check;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, Verdict};
-use atdata_bridge::source::stomp::codec::{StompDecoder, StompLimits};
+use atdata_bridge::source::stomp::framing::{StompDecoder, StompLimits};
 use bytes::Bytes;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::source::openwire::wire::ack::MessageAck;
-use crate::source::openwire::wire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use crate::source::openwire::wire::command::{Command, Received, decode};
 use crate::source::openwire::wire::control::ConsumerControl;
+use crate::source::openwire::wire::framing::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use crate::source::openwire::wire::ids::{ConsumerId, DestinationKind};
 use crate::source::openwire::wire::info::{
     BrokerInfo, ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::source::stomp::codec::{StompDecoder, StompLimits};
 use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, StompFrame};
+use crate::source::stomp::framing::{StompDecoder, StompLimits};
 
 use self::message::StompMessageWriter;
 use super::exception::{JavaException, SECURITY};

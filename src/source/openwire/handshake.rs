@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::wire::codec::OpenWireLimits;
+use super::wire::framing::OpenWireLimits;
 use super::wire::info::ConnectionInfo;
 use super::wire::wire_format::WireFormatInfo;
 use crate::source::config::SourceSettings;

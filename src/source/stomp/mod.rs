@@ -1,9 +1,9 @@
-//! Consumes over STOMP 1.2 as ActiveMQ implements it. This is our own code (D12): [`codec`] splits bytes into
+//! Consumes over STOMP 1.2 as ActiveMQ implements it. This is our own code (D12): [`framing`] splits bytes into
 //! frames, [`frame`] reads and writes one frame, [`session`] holds the state of one connection. None of it
 //! does I/O.
 
-pub mod codec;
 pub mod frame;
+pub mod framing;
 pub mod session;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::{StompDecoder, StompLimits};
 use super::frame::{Encoder, Escapes, StompCommand, StompFrame, decode_headers, unescape_into};
+use super::framing::{StompDecoder, StompLimits};
 use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use atdata_bridge::source::openwire::wire::codec::OpenWireFrame;
 use atdata_bridge::source::openwire::wire::command::{Command, Received, decode};
+use atdata_bridge::source::openwire::wire::framing::OpenWireFrame;
 use libfuzzer_sys::fuzz_target;
 
 fn written(received: &Received) -> Vec<u8> {

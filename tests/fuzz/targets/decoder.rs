@@ -4,8 +4,8 @@
 #![no_main]
 
 use atdata_bridge::budget::Budget;
-use atdata_bridge::source::stomp::codec::{StompDecoder, StompLimits};
 use atdata_bridge::source::stomp::frame::{StompFrame, decode_headers};
+use atdata_bridge::source::stomp::framing::{StompDecoder, StompLimits};
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that short inputs reach them.

@@ -5,8 +5,8 @@
 
 use atdata_bridge::budget::Budget;
 use atdata_bridge::source::openwire::wire::body::body;
-use atdata_bridge::source::openwire::wire::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use atdata_bridge::source::openwire::wire::command::{Command, decode as read};
+use atdata_bridge::source::openwire::wire::framing::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use atdata_bridge::source::openwire::wire::headers::decode_headers;
 use atdata_bridge::source::openwire::wire::ids::MessageId;
 use atdata_bridge::source::openwire::wire::message::{MessageKind, WireMessage};

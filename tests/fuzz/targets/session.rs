@@ -15,10 +15,10 @@ use atdata_bridge::secret::Secret;
 use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use atdata_bridge::source::openwire::session::OpenWireSession;
 use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
-use atdata_bridge::source::openwire::wire::{codec as openwire, command as openwire_command};
+use atdata_bridge::source::openwire::wire::{command as openwire_command, framing as openwire};
 use atdata_bridge::source::protocol::session::{Progress, Session, SessionMode};
 use atdata_bridge::source::stomp::session::StompSession;
-use atdata_bridge::source::stomp::{codec as stomp, frame as stomp_frame};
+use atdata_bridge::source::stomp::{frame as stomp_frame, framing as stomp};
 use libfuzzer_sys::fuzz_target;
 use tokio::time::Instant;
 

@@ -1,8 +1,8 @@
 //! Reads and writes one frame and the command in it (`protocols.md §3.5`).
 
 use super::ack::MessageAck;
-use super::codec::OpenWireFrame;
 use super::control::{ConnectionControl, ConsumerControl, Thrown};
+use super::framing::OpenWireFrame;
 use super::ids::read_connection;
 use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, SessionInfo};
 use super::message::{Dispatch, MessageKind, WireMessage};

@@ -2,9 +2,9 @@
 
 pub mod ack;
 pub mod body;
-pub mod codec;
 pub mod command;
 pub mod control;
+pub mod framing;
 pub mod headers;
 pub mod ids;
 mod inflate;

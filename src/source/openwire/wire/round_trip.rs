@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::ack::{AckType, MessageAck};
 use super::body::body;
-use super::codec::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use super::command::{Command, Received, decode};
 use super::control::{ConnectionControl, ConsumerControl, Thrown};
+use super::framing::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use super::headers::decode_headers;
 use super::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
 use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, Removed, SessionInfo};

@@ -9,8 +9,8 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::simulator::Simulator;
 use atdata_bridge::source::openwire::wire::ack::{AckType, MessageAck};
-use atdata_bridge::source::openwire::wire::codec::{OpenWireDecoder, OpenWireLimits};
 use atdata_bridge::source::openwire::wire::command::{Command, Received, decode};
+use atdata_bridge::source::openwire::wire::framing::{OpenWireDecoder, OpenWireLimits};
 use atdata_bridge::source::openwire::wire::ids::{ConsumerId, Destination};
 use atdata_bridge::source::openwire::wire::info::{
     ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo,
