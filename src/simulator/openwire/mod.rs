@@ -201,8 +201,7 @@ impl OpenWire {
         offer.properties.push(text("ProviderVersion", "5.17.2-simulator"));
         say(&Command::WireFormatInfo(offer), out);
         let shared = self.session.shared();
-        let info =
-            BrokerInfo { id: Some(shared.id().to_owned()), url: None, name: Some(shared.name().to_owned()) };
+        let info = BrokerInfo { id: shared.id().to_owned(), url: None, name: shared.name().to_owned() };
         say(&Command::BrokerInfo(info), out);
         self.negotiated = true;
         let inactivity = theirs.inactivity().min(INACTIVITY);

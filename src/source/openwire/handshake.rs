@@ -59,8 +59,6 @@ pub(super) fn login(settings: &SourceSettings, connection: Bytes) -> ConnectionI
         client_id: Some(settings.connection_id.clone()),
         password: Some(settings.password.current()),
         user_name: Some(settings.username.clone()),
-        manageable: false,
-        client_master: true,
     }
 }
 

@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::testing::{
-    OpenWirePeer, SECOND, dispatch, dispatch_of, dispatches, message, offer, response, thrown,
+    OpenWirePeer, SECOND, dispatch, dispatch_of, dispatches, message, offer, response, text_content, thrown,
+    zlib,
 };
 use super::wire::ack::AckType;
-use super::wire::body::text_content;
 use super::wire::command::{Command, Received};
 use super::wire::control::ConsumerControl;
 use super::wire::ids::{ConsumerId, Destination};
 use super::wire::info::Removed;
 use super::wire::message::{Dispatch, MessageKind, WireMessage};
+use super::wire::properties::Value;
 use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
@@ -27,7 +28,9 @@ fn greets_logs_in_and_subscribes() {
     let said = talk.said();
     let [Received { command: Command::WireFormatInfo(ours), .. }] = &said[..] else { panic!("{said:?}") };
     assert_eq!((ours.version, ours.inactivity(), ours.initial_delay()), (12, 20 * SECOND, 10 * SECOND));
-    assert!(!ours.flag("TightEncodingEnabled") && !ours.flag("CacheEnabled"));
+    for flag in ["TightEncodingEnabled", "CacheEnabled"] {
+        assert_eq!(ours.property(flag), Some(&Value::Bool(false)));
+    }
 
     talk.hear(&[offer(30 * SECOND), Command::Other(90)]).unwrap();
     let said = talk.said();
@@ -420,8 +423,8 @@ fn inflation_stops_where_the_budget_is_used_up() {
     let mut talk = OpenWirePeer::with_budget(Budget::new(1), SessionMode::Subscribe, settings());
     talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
     let compressed = |n: i64| {
-        let content = deflated(&text_content(&"x".repeat(900)));
-        dispatch_of(WireMessage { content: Some(content), compressed: true, ..message(n) }, 0)
+        let content = Some(zlib(&text_content(&"x".repeat(900))).into());
+        dispatch_of(WireMessage { content, compressed: true, ..message(n) }, 0)
     };
     let commands: Vec<_> = [1, 2, 3].map(compressed).into_iter().chain([dispatch(4)]).collect();
     talk.hear(&commands).unwrap();
@@ -430,13 +433,6 @@ fn inflation_stops_where_the_budget_is_used_up() {
         talk.hear_bytes(b"").unwrap();
     }
     assert_eq!(talk.progress.messages.len(), 4, "none came twice");
-}
-
-fn deflated(bytes: &[u8]) -> Bytes {
-    use std::io::Write as _;
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap().into()
 }
 
 /// The broker's notice that it has removed the consumer may stand far behind in bytes that are not read yet.

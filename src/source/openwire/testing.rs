@@ -1,14 +1,16 @@
 //! Provides a broker for the tests of the session: it sends commands and reads the answers.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use tokio::time::Instant;
 
 use super::session::OpenWireSession;
 use super::wire::ack::{AckType, MessageAck};
-use super::wire::body::text_content;
 use super::wire::command::{Command, Received, decode};
 use super::wire::control::Thrown;
 use super::wire::framing::{OpenWireDecoder, OpenWireLimits};
@@ -18,6 +20,7 @@ use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
+use crate::source::protocol::java_text::java_bytes;
 use crate::source::protocol::session::{Progress, Session, SessionMode};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -113,6 +116,18 @@ pub(super) fn response(correlation_id: i32) -> Command {
 
 pub(super) fn thrown(class: &str, message: &str) -> Thrown {
     Thrown { class: class.to_owned(), message: message.to_owned() }
+}
+
+/// Encodes a text as the content of an uncompressed message.
+pub(super) fn text_content(text: &str) -> Bytes {
+    let text = java_bytes(text);
+    [&i32::try_from(text.len()).unwrap().to_be_bytes(), &text[..]].concat().into()
+}
+
+pub(super) fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 pub(super) fn message(n: i64) -> WireMessage {

@@ -45,8 +45,6 @@ fn openwire() -> Vec<u8> {
             client_id: Some("fuzz".to_owned()),
             password: Some(Secret::new("0123456789abcdef0123456789abcdef")),
             user_name: Some("12345".to_owned()),
-            manageable: false,
-            client_master: true,
         }),
         Command::SessionInfo(SessionInfo { connection, value: 1 }),
         Command::ConsumerInfo(ConsumerInfo::new(consumer, Destination::queue("fuzz.RTO.acme"), 100)),

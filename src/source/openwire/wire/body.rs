@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::inflate::Inflater;
 use super::message::{MessageKind, WireMessage};
-use super::primitives::{FieldError, FieldWriter, java_bytes};
+use super::primitives::FieldError;
 use crate::budget::Budget;
 use crate::source::protocol::java_text::repair_cesu8;
 
@@ -72,16 +72,6 @@ pub fn body(message: &WireMessage, limit: usize, budget: &Budget) -> Result<Mess
     })
 }
 
-/// Encodes a text as the content of an uncompressed message.
-pub fn text_content(text: &str) -> Bytes {
-    let text = java_bytes(text);
-    let mut content = Vec::with_capacity(LENGTH + text.len());
-    let mut writer = FieldWriter(&mut content);
-    writer.length(text.len());
-    writer.raw(&text);
-    content.into()
-}
-
 /// The size of the number that announces a length.
 const LENGTH: usize = size_of::<i32>();
 
@@ -134,14 +124,11 @@ fn check(size: usize, limit: usize) -> Result<usize, BodyError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::ZlibEncoder;
     use proptest::prelude::*;
 
     use super::super::ids::MessageId;
     use super::*;
+    use crate::source::openwire::testing::{text_content, zlib};
 
     const LIMIT: usize = 2000;
 
@@ -164,12 +151,6 @@ mod tests {
             .step_by(2)
             .map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap())
             .collect()
-    }
-
-    fn zlib(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
     }
 
     fn with_length(length: i32, bytes: &[u8]) -> Vec<u8> {

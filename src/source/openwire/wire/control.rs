@@ -1,5 +1,4 @@
-//! Reads and writes commands that control connections and consumers, and those that report errors
-//! (`protocols.md §3.5`).
+//! Reads and writes commands that control consumers or report errors (`protocols.md §3.5`).
 
 use std::fmt;
 
@@ -13,9 +12,8 @@ const LONGEST_SHOWN: usize = 500;
 /// have no control characters and at most 500 characters each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thrown {
-    /// Its class, such as `java.lang.SecurityException`.
+    /// Such as `java.lang.SecurityException`.
     pub class: String,
-    /// Its message, at most 500 characters.
     pub message: String,
 }
 
@@ -48,82 +46,28 @@ fn shown(text: Option<String>) -> String {
 /// A command of the broker to a consumer, or of a consumer to the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerControl {
-    /// The queue or topic that it consumes.
-    pub destination: Option<Destination>,
     /// From the broker: the consumer is removed.
     pub close: bool,
-    /// The id of the consumer it controls.
     pub consumer: Option<ConsumerId>,
     /// The new prefetch window; it is always set.
     pub prefetch: i32,
-    /// Has no effect in this codec.
-    pub flush: bool,
-    /// Has no effect in this codec.
-    pub start: bool,
-    /// Has no effect in this codec.
-    pub stop: bool,
 }
 
 impl ConsumerControl {
     pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
-        Ok(Self {
-            destination: Destination::read(reader)?,
-            close: reader.bool()?,
-            consumer: ConsumerId::read(reader)?,
-            prefetch: reader.int()?,
-            flush: reader.bool()?,
-            start: reader.bool()?,
-            stop: reader.bool()?,
-        })
+        Destination::read(reader)?;
+        let (close, consumer, prefetch) = (reader.bool()?, ConsumerId::read(reader)?, reader.int()?);
+        let _flush_start_stop = (reader.bool()?, reader.bool()?, reader.bool()?);
+        Ok(Self { close, consumer, prefetch })
     }
 
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
-        Destination::write(self.destination.as_ref(), writer);
+        writer.null(); // destination
         writer.bool(self.close);
         ConsumerId::write(self.consumer.as_ref(), writer);
         writer.int(self.prefetch);
-        writer.bool(self.flush);
-        writer.bool(self.start);
-        writer.bool(self.stop);
-    }
-}
-
-/// A command of the broker to a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConnectionControl {
-    pub close: bool,
-    pub exit: bool,
-    pub fault_tolerant: bool,
-    pub resume: bool,
-    pub suspend: bool,
-    pub connected_brokers: Option<String>,
-    pub reconnect_to: Option<String>,
-    pub rebalance: bool,
-}
-
-impl ConnectionControl {
-    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
-        let control = Self {
-            close: reader.bool()?,
-            exit: reader.bool()?,
-            fault_tolerant: reader.bool()?,
-            resume: reader.bool()?,
-            suspend: reader.bool()?,
-            connected_brokers: reader.string()?,
-            reconnect_to: reader.string()?,
-            rebalance: reader.bool()?,
-        };
-        let _token = reader.bytes()?;
-        Ok(control)
-    }
-
-    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
-        for flag in [self.close, self.exit, self.fault_tolerant, self.resume, self.suspend] {
-            writer.bool(flag);
-        }
-        writer.string(self.connected_brokers.as_deref());
-        writer.string(self.reconnect_to.as_deref());
-        writer.bool(self.rebalance);
-        writer.null(); // token
+        writer.bool(false); // flush
+        writer.bool(false); // start
+        writer.bool(false); // stop
     }
 }

@@ -1,6 +1,8 @@
 //! Reads and writes destinations and ids (`protocols.md §3.4`). Their texts are slices of the frame, as they
 //! came.
 
+use std::io::Write;
+
 use bytes::Bytes;
 
 use super::primitives::{FieldError, FieldReader, FieldWriter};
@@ -185,11 +187,10 @@ impl MessageId {
             }
             return out.extend_from_slice(text);
         }
-        out.extend_from_slice(&self.producer.connection);
-        for number in [self.producer.session, self.producer.value, self.producer_sequence] {
-            out.push(b':');
-            write_decimal(number, out);
-        }
+        let ProducerId { connection, session, value } = &self.producer;
+        out.extend_from_slice(connection);
+        // Writing to memory can't fail.
+        write!(out, ":{session}:{value}:{}", self.producer_sequence).ok();
     }
 
     pub(in crate::source::openwire) fn text(&self) -> String {
@@ -216,25 +217,6 @@ impl MessageId {
         writer.long(self.producer_sequence);
         writer.long(self.broker_sequence);
     }
-}
-
-/// Avoids the allocation of `to_string`, since this runs for every message.
-fn write_decimal(number: i64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Skips a transaction's id, or null.

@@ -73,18 +73,8 @@ impl<'a> Inflater<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::ZlibEncoder;
-
     use super::*;
-
-    fn zlib(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
+    use crate::source::openwire::testing::zlib;
 
     /// An announced length is trusted only if deflate could make so many bytes from the input. A bomb behind
     /// a small body is not inflated.

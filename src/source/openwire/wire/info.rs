@@ -8,45 +8,21 @@ use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
 use crate::secret::Secret;
 
-/// The most levels of BrokerInfo within BrokerInfo.
-const DEEPEST: usize = 16;
-
 /// The broker's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerInfo {
-    pub id: Option<String>,
+    pub id: String,
     pub url: Option<String>,
-    pub name: Option<String>,
+    pub name: String,
 }
 
 impl BrokerInfo {
-    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
-        Self::read_at(reader, DEEPEST)
-    }
-
-    fn read_at(reader: &mut FieldReader<'_>, depth: usize) -> Result<Self, FieldError> {
-        let below = depth.checked_sub(1).ok_or("its brokers are nested too deep")?;
-        let id = reader.object_of(types::BROKER, FieldReader::string)?.flatten();
-        let url = reader.string()?;
-        for _ in 0..reader.count()? {
-            reader.object_of(types::BROKER_INFO, |reader| {
-                let _command = (reader.int()?, reader.bool()?);
-                Self::read_at(reader, below)
-            })?;
-        }
-        let name = reader.string()?;
-        let _slave_master_tolerant = (reader.bool()?, reader.bool()?, reader.bool()?);
-        let _duplex_network = (reader.bool()?, reader.bool()?);
-        let _connection = reader.long()?;
-        let _upload_and_properties = (reader.skip_text()?, reader.skip_text()?);
-        Ok(Self { id, url, name })
-    }
-
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
-        writer.object_of(types::BROKER, self.id.as_ref(), |writer, id| writer.string(Some(id)));
+        writer.object(types::BROKER);
+        writer.string(Some(&self.id));
         writer.string(self.url.as_deref());
         writer.null(); // peerBrokerInfos
-        writer.string(self.name.as_deref());
+        writer.string(Some(&self.name));
         writer.raw(&[0; 5]); // slaveBroker, masterBroker, faultTolerantConfiguration, duplexConnection, networkConnection
         writer.long(0); // connectionId
         writer.null(); // brokerUploadUrl
@@ -62,14 +38,8 @@ pub struct ConnectionInfo {
     pub connection: Bytes,
     /// The client id; brokers refuse a connection without one.
     pub client_id: Option<String>,
-    /// The password for the login.
     pub password: Option<Secret>,
-    /// The user name for the login.
     pub user_name: Option<String>,
-    /// Whether the broker may send it ConnectionControl and ConsumerControl.
-    pub manageable: bool,
-    /// True for all clients that are no brokers.
-    pub client_master: bool,
 }
 
 impl ConnectionInfo {
@@ -79,11 +49,10 @@ impl ConnectionInfo {
         let password = reader.string()?.map(Secret::new);
         let user_name = reader.string()?;
         skip_brokers(reader)?;
-        let _broker = reader.bool()?;
-        let (manageable, client_master) = (reader.bool()?, reader.bool()?);
+        let _broker_manageable_master = (reader.bool()?, reader.bool()?, reader.bool()?);
         let _fault_tolerant_reconnect = (reader.bool()?, reader.bool()?);
         reader.skip_text()?;
-        Ok(Self { connection, client_id, password, user_name, manageable, client_master })
+        Ok(Self { connection, client_id, password, user_name })
     }
 
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
@@ -93,8 +62,8 @@ impl ConnectionInfo {
         writer.string(self.user_name.as_deref());
         writer.null(); // brokerPath
         writer.bool(false); // brokerMasterConnector
-        writer.bool(self.manageable);
-        writer.bool(self.client_master);
+        writer.bool(false); // manageable: the broker sends no ConnectionControl
+        writer.bool(true); // clientMaster: not a broker
         writer.bool(false); // faultTolerant
         writer.bool(false); // failoverReconnect
         writer.null(); // clientIp
@@ -104,9 +73,8 @@ impl ConnectionInfo {
 /// A session of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// The id of its connection.
     pub connection: Bytes,
-    /// The session's number in the connection.
+    /// Its number in the connection.
     pub value: i64,
 }
 
@@ -129,21 +97,15 @@ impl SessionInfo {
 /// A consumer in a session, as it subscribes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerInfo {
-    /// The id of the consumer.
     pub consumer: ConsumerId,
     /// Whether it only browses and consumes nothing.
     pub browser: bool,
-    /// The queue or topic that it consumes.
     pub destination: Destination,
     /// The most messages it wants to have unacknowledged; exactly 1000 lets the broker's own policy replace
     /// it (`protocols.md §0.14`).
     pub prefetch: i32,
-    /// Whether the broker may dispatch from a thread of its own.
-    pub dispatch_async: bool,
     /// An SQL condition that selects its messages.
     pub selector: Option<String>,
-    /// The name of a durable subscription to a topic.
-    pub subscription_name: Option<String>,
     /// Whether it wants to be the queue's only active consumer.
     pub exclusive: bool,
     /// The broker serves consumers with a higher priority first; 0 to 127.
@@ -151,16 +113,14 @@ pub struct ConsumerInfo {
 }
 
 impl ConsumerInfo {
-    /// Makes a consumer without selector, subscription name or exclusive use.
+    /// Makes a consumer without selector or exclusive use.
     pub fn new(consumer: ConsumerId, destination: Destination, prefetch: i32) -> Self {
         Self {
             consumer,
             browser: false,
             destination,
             prefetch,
-            dispatch_async: true,
             selector: None,
-            subscription_name: None,
             exclusive: false,
             priority: 0,
         }
@@ -172,10 +132,9 @@ impl ConsumerInfo {
         let destination = Destination::read(reader)?.ok_or("it names no destination")?;
         let prefetch = reader.int()?;
         let _maximum_pending = reader.int()?;
-        let dispatch_async = reader.bool()?;
+        let _dispatch_async = reader.bool()?;
         let selector = reader.string()?;
-        reader.skip_text()?;
-        let subscription_name = reader.string()?;
+        let _client_and_subscription = (reader.skip_text()?, reader.skip_text()?);
         let _no_local = reader.bool()?;
         let exclusive = reader.bool()?;
         let _retroactive = reader.bool()?;
@@ -188,17 +147,7 @@ impl ConsumerInfo {
         for _ in 0..reader.count()? {
             ConsumerId::skip(reader)?;
         }
-        Ok(Self {
-            consumer,
-            browser,
-            destination,
-            prefetch,
-            dispatch_async,
-            selector,
-            subscription_name,
-            exclusive,
-            priority,
-        })
+        Ok(Self { consumer, browser, destination, prefetch, selector, exclusive, priority })
     }
 
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
@@ -207,10 +156,10 @@ impl ConsumerInfo {
         Destination::write(Some(&self.destination), writer);
         writer.int(self.prefetch);
         writer.int(0); // maximumPendingMessageLimit
-        writer.bool(self.dispatch_async);
+        writer.bool(true); // dispatchAsync
         writer.string(self.selector.as_deref());
         writer.null(); // clientId
-        writer.string(self.subscription_name.as_deref());
+        writer.null(); // subscriptionName
         writer.bool(false); // noLocal
         writer.bool(self.exclusive);
         writer.bool(false); // retroactive
@@ -221,35 +170,6 @@ impl ConsumerInfo {
         writer.bool(false); // optimizedAcknowledge
         writer.bool(false); // noRangeAcks
         writer.null(); // networkConsumerPath
-    }
-}
-
-/// A producer in a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProducerInfo {
-    /// The id of the producer.
-    pub producer: ProducerId,
-    /// Where it sends messages to; `None` if each message names its own destination.
-    pub destination: Option<Destination>,
-    /// The most bytes it may send before it waits for a ProducerAck; 0 for no limit.
-    pub window: i32,
-}
-
-impl ProducerInfo {
-    pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
-        let producer = ProducerId::read(reader)?.ok_or("it has no producer id")?;
-        let destination = Destination::read(reader)?;
-        skip_brokers(reader)?;
-        let _dispatch_async = reader.bool()?;
-        Ok(Self { producer, destination, window: reader.int()? })
-    }
-
-    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
-        self.producer.write(writer);
-        Destination::write(self.destination.as_ref(), writer);
-        writer.null(); // brokerPath
-        writer.bool(false); // dispatchAsync
-        writer.int(self.window);
     }
 }
 
@@ -265,7 +185,6 @@ pub enum Removed {
 /// A command that removes an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoveInfo {
-    /// The object to remove.
     pub object: Removed,
     /// The last message ([`super::ids::MessageId::broker_sequence`]) that the consumer has really received:
     /// later ones come back without a redelivery mark. -1 for none, -2 for unknown (all are marked).

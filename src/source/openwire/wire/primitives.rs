@@ -1,11 +1,9 @@
 //! Reads and writes the primitives of loose encoding (`protocols.md §3.2`): big-endian numbers, and lengths
 //! that are trusted only as far as there are bytes.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
-use crate::source::protocol::java_text::{java_text, write_java};
+use crate::source::protocol::java_text::{java_bytes, java_text};
 
 /// The reason why bytes can't be read.
 pub type FieldError = &'static str;
@@ -56,18 +54,16 @@ impl<'a> FieldReader<'a> {
         Ok(*bytes)
     }
 
-    fn range(&mut self, length: usize) -> Result<Range<usize>, FieldError> {
-        if length > self.left() {
-            return Err(SHORT);
-        }
-        let start = self.at;
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8], FieldError> {
+        let bytes = self.frame[self.at..].get(..length).ok_or(SHORT)?;
         self.at += length;
-        Ok(start..self.at)
+        Ok(bytes)
     }
 
-    pub fn take(&mut self, length: usize) -> Result<&'a [u8], FieldError> {
-        let frame = self.frame;
-        Ok(&frame[self.range(length)?])
+    /// Reads as many bytes as the `int` before them says.
+    pub fn sized(&mut self) -> Result<&'a [u8], FieldError> {
+        let length = self.length()?;
+        self.take(length)
     }
 
     pub fn byte(&mut self) -> Result<u8, FieldError> {
@@ -103,8 +99,7 @@ impl<'a> FieldReader<'a> {
     /// Reads a text without the flag that tells whether there is one: modified UTF-8, as it came.
     pub fn plain_text(&mut self) -> Result<Bytes, FieldError> {
         let length = usize::from(self.char()?);
-        let range = self.range(length)?;
-        Ok(self.frame.slice(range))
+        Ok(self.frame.slice_ref(self.take(length)?))
     }
 
     /// Reads a text or null: modified UTF-8, as it came.
@@ -125,19 +120,14 @@ impl<'a> FieldReader<'a> {
     pub fn skip_text(&mut self) -> Result<(), FieldError> {
         if self.bool()? {
             let length = usize::from(self.char()?);
-            self.range(length)?;
+            self.take(length)?;
         }
         Ok(())
     }
 
     /// Reads a byte sequence or null.
     pub fn bytes(&mut self) -> Result<Option<Bytes>, FieldError> {
-        if !self.bool()? {
-            return Ok(None);
-        }
-        let length = self.length()?;
-        let range = self.range(length)?;
-        Ok(Some(self.frame.slice(range)))
+        self.bool()?.then(|| Ok(self.frame.slice_ref(self.sized()?))).transpose()
     }
 
     /// Reads the type of the object whose fields follow, or null.
@@ -170,6 +160,7 @@ impl<'a> FieldReader<'a> {
 /// Writes primitives to the end of a buffer.
 #[derive(Debug)]
 pub struct FieldWriter<'a>(pub &'a mut Vec<u8>);
+
 impl FieldWriter<'_> {
     pub fn byte(&mut self, value: u8) {
         self.0.push(value);
@@ -204,6 +195,18 @@ impl FieldWriter<'_> {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Writes bytes after an `int` that says how many they are.
+    pub fn sized(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.raw(bytes);
+    }
+
+    /// Writes the type of the property whose value follows.
+    pub fn tagged(&mut self, tag: u8) -> &mut Self {
+        self.byte(tag);
+        self
+    }
+
     /// Writes a text that is modified UTF-8 already, without the flag; cuts it where its length would not
     /// fit.
     pub fn plain_text(&mut self, text: &[u8]) {
@@ -229,8 +232,7 @@ impl FieldWriter<'_> {
     pub fn bytes(&mut self, bytes: Option<&[u8]>) {
         self.bool(bytes.is_some());
         if let Some(bytes) = bytes {
-            self.length(bytes.len());
-            self.raw(bytes);
+            self.sized(bytes);
         }
     }
 
@@ -255,11 +257,4 @@ impl FieldWriter<'_> {
             None => self.null(),
         }
     }
-}
-
-/// Encodes a text in Java's modified UTF-8.
-pub fn java_bytes(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    write_java(text, &mut bytes);
-    bytes
 }

@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::primitives::{FieldError, FieldReader, FieldWriter, java_bytes};
-use crate::source::protocol::java_text::java_text;
+use super::primitives::{FieldError, FieldReader, FieldWriter};
+use crate::source::protocol::java_text::{java_bytes, java_text};
 
 /// The most values in one map, nested ones included.
 const MOST_VALUES: usize = 10_000;
@@ -137,16 +137,10 @@ impl PropertiesDecoder {
             7 => Value::Double(f64::from_bits(reader.long()?.cast_unsigned())),
             8 => Value::Float(f32::from_bits(reader.int()?.cast_unsigned())),
             9 => Value::Text(java_text(&reader.plain_text()?).into_owned()),
-            10 => {
-                let length = reader.length()?;
-                Value::Bytes(Bytes::copy_from_slice(reader.take(length)?))
-            }
+            10 => Value::Bytes(Bytes::copy_from_slice(reader.sized()?)),
             11 => Value::Map(self.map(reader, below()?)?),
             12 => Value::List(self.list(reader, below()?)?),
-            13 => {
-                let length = reader.length()?;
-                Value::Text(java_text(reader.take(length)?).into_owned())
-            }
+            13 => Value::Text(java_text(reader.sized()?).into_owned()),
             _ => return Err("a property is of an unknown type"),
         })
     }
@@ -163,67 +157,24 @@ fn write_map(properties: &[(String, Value)], writer: &mut FieldWriter<'_>) {
 fn write_value(value: &Value, writer: &mut FieldWriter<'_>) {
     match value {
         Value::Null => writer.byte(0),
-        Value::Bool(value) => {
-            writer.byte(1);
-            writer.bool(*value);
+        Value::Bool(value) => writer.tagged(1).bool(*value),
+        Value::Byte(value) => writer.tagged(2).byte(value.cast_unsigned()),
+        Value::Char(unit) => writer.tagged(3).char(*unit),
+        Value::Short(value) => writer.tagged(4).short(*value),
+        Value::Int(value) => writer.tagged(5).int(*value),
+        Value::Long(value) => writer.tagged(6).long(*value),
+        Value::Double(value) => writer.tagged(7).long(value.to_bits().cast_signed()),
+        Value::Float(value) => writer.tagged(8).int(value.to_bits().cast_signed()),
+        Value::Text(text) if text.encode_utf16().count() < BIG_TEXT => {
+            writer.tagged(9).plain_text(&java_bytes(text));
         }
-        Value::Byte(value) => {
-            writer.byte(2);
-            writer.byte(value.cast_unsigned());
-        }
-        Value::Char(unit) => {
-            writer.byte(3);
-            writer.char(*unit);
-        }
-        Value::Short(value) => {
-            writer.byte(4);
-            writer.short(*value);
-        }
-        Value::Int(value) => {
-            writer.byte(5);
-            writer.int(*value);
-        }
-        Value::Long(value) => {
-            writer.byte(6);
-            writer.long(*value);
-        }
-        Value::Double(value) => {
-            writer.byte(7);
-            writer.long(value.to_bits().cast_signed());
-        }
-        Value::Float(value) => {
-            writer.byte(8);
-            writer.int(value.to_bits().cast_signed());
-        }
-        Value::Text(text) => write_text(text, writer),
-        Value::Bytes(bytes) => {
-            writer.byte(10);
-            writer.length(bytes.len());
-            writer.raw(bytes);
-        }
-        Value::Map(properties) => {
-            writer.byte(11);
-            write_map(properties, writer);
-        }
+        Value::Bytes(bytes) => writer.tagged(10).sized(bytes),
+        Value::Map(properties) => write_map(properties, writer.tagged(11)),
         Value::List(values) => {
-            writer.byte(12);
-            writer.length(values.len());
-            for value in values {
-                write_value(value, writer);
-            }
+            writer.tagged(12).length(values.len());
+            values.iter().for_each(|value| write_value(value, writer));
         }
-    }
-}
-
-fn write_text(text: &str, writer: &mut FieldWriter<'_>) {
-    let bytes = java_bytes(text);
-    if text.encode_utf16().count() < BIG_TEXT {
-        writer.byte(9);
-        writer.plain_text(&bytes);
-    } else {
-        writer.byte(13);
-        writer.length(bytes.len());
-        writer.raw(&bytes);
+        Value::Text(text) => writer.tagged(13).sized(&java_bytes(text)),
     }
 }
 

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use super::ack::{AckType, MessageAck};
 use super::body::body;
 use super::command::{Command, Received, decode};
-use super::control::{ConnectionControl, ConsumerControl, Thrown};
+use super::control::{ConsumerControl, Thrown};
 use super::framing::{OpenWireDecoder, OpenWireFrame, OpenWireLimits};
 use super::headers::decode_headers;
 use super::ids::{ConsumerId, Destination, DestinationKind, MessageId, ProducerId};
-use super::info::{BrokerInfo, ConnectionInfo, ConsumerInfo, ProducerInfo, RemoveInfo, Removed, SessionInfo};
+use super::info::{ConnectionInfo, ConsumerInfo, RemoveInfo, Removed, SessionInfo};
 use super::message::{Dispatch, MessageKind, WireMessage};
 use super::properties::{self, Value};
 use super::wire_format::WireFormatInfo;
@@ -126,32 +126,18 @@ fn thrown() -> impl Strategy<Value = Thrown> {
 
 // Boxed: the values of all commands together are too large for the stack of an unoptimised test.
 fn setting_up() -> BoxedStrategy<Command> {
-    let connection = (text(), string(), string(), string(), any::<bool>(), any::<bool>()).prop_map(
-        |(connection, client_id, password, user_name, manageable, client_master)| {
+    let connection =
+        (text(), string(), string(), string()).prop_map(|(connection, client_id, password, user_name)| {
             let password = password.map(Secret::new);
-            Command::ConnectionInfo(ConnectionInfo {
-                connection,
-                client_id,
-                password,
-                user_name,
-                manageable,
-                client_master,
-            })
+            Command::ConnectionInfo(ConnectionInfo { connection, client_id, password, user_name })
+        });
+    let flags = (any::<bool>(), any::<bool>());
+    let subscribing = (consumer(), destination(), any::<i32>(), any::<u8>(), string(), flags).prop_map(
+        |(consumer, destination, prefetch, priority, selector, (browser, exclusive))| {
+            let consumer = ConsumerInfo::new(consumer, destination, prefetch);
+            Command::ConsumerInfo(ConsumerInfo { selector, priority, browser, exclusive, ..consumer })
         },
     );
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    let subscribing = (consumer(), destination(), any::<i32>(), any::<u8>(), string(), string(), flags)
-        .prop_map(|(consumer, destination, prefetch, priority, selector, subscription_name, flags)| {
-            Command::ConsumerInfo(ConsumerInfo {
-                selector,
-                subscription_name,
-                priority,
-                browser: flags.0,
-                dispatch_async: flags.1,
-                exclusive: flags.2,
-                ..ConsumerInfo::new(consumer, destination, prefetch)
-            })
-        });
     let offer = (any::<i32>(), vec(("[A-Za-z]{0,9}", value()), 0..5))
         .prop_map(|(version, properties)| WireFormatInfo { version, properties });
     prop_oneof![
@@ -159,47 +145,15 @@ fn setting_up() -> BoxedStrategy<Command> {
         subscribing,
         offer.prop_map(Command::WireFormatInfo),
         session().prop_map(Command::SessionInfo),
-        (string(), string(), string()).prop_map(|(id, url, name)| Command::BrokerInfo(BrokerInfo {
-            id,
-            url,
-            name
-        })),
-        (producer(), option::of(destination()), any::<i32>()).prop_map(|(producer, destination, window)| {
-            Command::ProducerInfo(ProducerInfo { producer, destination, window })
-        }),
     ]
     .boxed()
 }
 
 fn steering() -> BoxedStrategy<Command> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    let consumer_control = (option::of(destination()), option::of(consumer()), any::<i32>(), flags).prop_map(
-        |(destination, consumer, prefetch, (close, flush, start, stop, ..))| {
-            Command::ConsumerControl(ConsumerControl {
-                destination,
-                close,
-                consumer,
-                prefetch,
-                flush,
-                start,
-                stop,
-            })
-        },
-    );
-    let connection_control = (string(), string(), flags).prop_map(
-        |(connected_brokers, reconnect_to, (close, exit, fault_tolerant, resume, suspend, rebalance))| {
-            Command::ConnectionControl(ConnectionControl {
-                close,
-                exit,
-                fault_tolerant,
-                resume,
-                suspend,
-                connected_brokers,
-                reconnect_to,
-                rebalance,
-            })
-        },
-    );
+    let consumer_control =
+        (any::<bool>(), option::of(consumer()), any::<i32>()).prop_map(|(close, consumer, prefetch)| {
+            Command::ConsumerControl(ConsumerControl { close, consumer, prefetch })
+        });
     let removed = prop_oneof![
         text().prop_map(Removed::Connection),
         session().prop_map(Removed::Session),
@@ -210,7 +164,6 @@ fn steering() -> BoxedStrategy<Command> {
         Just(Command::KeepAliveInfo),
         Just(Command::ShutdownInfo),
         consumer_control,
-        connection_control,
         (removed, any::<i64>()).prop_map(|(object, last_delivered)| {
             Command::RemoveInfo(RemoveInfo { object, last_delivered })
         }),

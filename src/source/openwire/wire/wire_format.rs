@@ -15,7 +15,7 @@ pub const VERSION: i32 = 12;
 pub struct WireFormatInfo {
     /// The newest version that this side supports.
     pub version: i32,
-    /// Flags and numbers by name; a missing one counts as false or 0.
+    /// Flags and numbers by name; a missing number counts as 0.
     pub properties: Properties,
 }
 
@@ -46,29 +46,25 @@ impl WireFormatInfo {
         self.properties.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// Returns a flag; false if it is missing.
-    pub fn flag(&self, name: &str) -> bool {
-        self.property(name) == Some(&Value::Bool(true))
-    }
-
-    /// Returns a number; 0 if it is missing.
-    pub fn number(&self, name: &str) -> i64 {
-        match self.property(name) {
+    /// Returns a number of milliseconds; 0 if it is missing or negative.
+    fn millis(&self, name: &str) -> Duration {
+        let number = match self.property(name) {
             Some(Value::Long(number)) => *number,
             Some(Value::Int(number)) => i64::from(*number),
             _ => 0,
-        }
+        };
+        Duration::from_millis(u64::try_from(number).unwrap_or(0))
     }
 
     /// Returns `MaxInactivityDuration`: the silence after which this side treats the other as dead; 0 for
     /// never.
     pub fn inactivity(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.number("MaxInactivityDuration")).unwrap_or(0))
+        self.millis("MaxInactivityDuration")
     }
 
     /// Returns how long after the beginning this side does not check `inactivity` yet.
     pub fn initial_delay(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.number("MaxInactivityDurationInitalDelay")).unwrap_or(0))
+        self.millis("MaxInactivityDurationInitalDelay")
     }
 
     pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
