@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proptest::sample::Index;
 use tokio::time::Instant;
 
 use super::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use super::error::SourceError;
+use super::protocol::framing::{DecodeError, FrameDecoder, Scan};
 use super::protocol::session::{Progress, Session};
 use crate::backoff::BackoffConfig;
 use crate::event::{Headers, Message};
@@ -41,6 +43,27 @@ pub(super) fn settings() -> SourceSettings {
         backoff: BackoffConfig::default(),
         tls: SourceTlsConfig::default(),
     }
+}
+
+/// Decodes `pieces` in turn, up to the first error.
+pub(super) fn decode_pieces<S: Scan>(
+    mut decoder: FrameDecoder<S>,
+    pieces: &[&[u8]],
+) -> (Vec<S::Frame>, Option<DecodeError<S::Fault>>) {
+    let mut frames = Vec::new();
+    let failure = pieces.iter().find_map(|piece| {
+        decoder.buffer().extend_from_slice(piece);
+        decoder.decode(&mut frames).err()
+    });
+    (frames, failure)
+}
+
+/// Cuts `wire` into pieces.
+pub(super) fn cut<'a>(wire: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+    cuts.extend([0, wire.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect()
 }
 
 /// A session that follows a script: for each `advance`, the progress and the error after it.

@@ -1,10 +1,11 @@
 //! Splits received bytes into frames, whatever the protocol. Frames may arrive in any pieces, bytes are not
-//! copied, and every size has a limit. A [`Scan`] knows where the frames of a protocol begin and end.
+//! copied, and every size has a limit. A [`Scan`] knows where a frame of its protocol ends.
 //!
 //! The reader fills [`FrameDecoder::buffer`] and calls [`FrameDecoder::decode`]. Complete frames become
 //! slices of the read buffer.
 
 use std::fmt::Display;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -12,34 +13,34 @@ use super::read_buffer::ReadBuffer;
 use crate::budget::Budget;
 use crate::source::error::{SourceError, Suspect};
 
-/// Finds frames in the bytes of one protocol. It stores its position as offsets into the bytes.
+/// Finds the frames of one protocol, one after the other.
 pub trait Scan {
     /// One frame as it was read; its slices share the read buffer.
     type Frame;
-    /// The offsets of the parts of a frame.
+    /// The offsets of the parts of a frame from its first byte.
     type Layout;
     /// The reason why bytes are no frame.
     type Fault: FrameError;
 
-    /// Continues through `bytes`, to which more may have been appended, and appends every complete frame to
-    /// `complete`, in order.
+    /// Looks at the beginning of `bytes`. After [`Scanned::Incomplete`] it is called again with the same
+    /// bytes and more behind them, otherwise with what comes after the frame or the bytes between.
     ///
     /// # Errors
-    /// The bytes are no frame. `complete` then holds the good ones before it.
-    fn scan(
-        &mut self,
-        bytes: &[u8],
-        complete: &mut Vec<Self::Layout>,
-    ) -> Result<(), DecodeError<Self::Fault>>;
+    /// The bytes are no frame.
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<Self::Layout>, DecodeError<Self::Fault>>;
 
-    /// Returns how many bytes from the front are finished: complete frames, and what may be between them.
-    fn done(&self) -> usize;
-
-    /// Notes that the finished bytes were removed: every offset becomes smaller by their number.
-    fn rebase(&mut self);
-
-    /// Makes the frame with this layout in `bytes`.
+    /// Makes the frame that fills `bytes`.
     fn frame(layout: Self::Layout, bytes: &Bytes) -> Self::Frame;
+}
+
+/// What stands at the beginning of some bytes.
+#[derive(Debug)]
+pub enum Scanned<L> {
+    /// A frame of this layout and size.
+    Frame(L, usize),
+    /// So many bytes that belong to no frame.
+    Between(usize),
+    Incomplete,
 }
 
 /// The reason why bytes are no frame.
@@ -90,13 +91,15 @@ impl<F: FrameError> DecodeError<F> {
 pub struct FrameDecoder<S: Scan> {
     scan: S,
     buffer: ReadBuffer,
-    complete: Vec<S::Layout>,
+    /// Where in the buffer the first frame that is not complete begins.
+    start: usize,
+    complete: Vec<(S::Layout, Range<usize>)>,
 }
 
 impl<S: Scan> FrameDecoder<S> {
     /// Makes a decoder for the frames that `scan` finds. It charges them to `budget`.
     pub fn scanning(scan: S, budget: Budget) -> Self {
-        Self { scan, buffer: ReadBuffer::new(budget), complete: Vec::new() }
+        Self { scan, buffer: ReadBuffer::new(budget), start: 0, complete: Vec::new() }
     }
 
     /// Returns the buffer to which the next received bytes are appended; it always has room for some.
@@ -110,21 +113,34 @@ impl<S: Scan> FrameDecoder<S> {
     /// The bytes are no frame. `frames` then holds the good ones before it. The decoder can't be used any
     /// more.
     pub fn decode(&mut self, frames: &mut Vec<S::Frame>) -> Result<(), DecodeError<S::Fault>> {
-        let outcome = self.scan.scan(&self.buffer, &mut self.complete);
+        let outcome = self.scan();
         self.cut(frames);
         outcome
     }
 
+    fn scan(&mut self) -> Result<(), DecodeError<S::Fault>> {
+        loop {
+            let size = match self.scan.scan(&self.buffer[self.start..])? {
+                Scanned::Frame(layout, size) => {
+                    self.complete.push((layout, self.start..self.start + size));
+                    size
+                }
+                Scanned::Between(size) => size,
+                Scanned::Incomplete => return Ok(()),
+            };
+            self.start += size;
+        }
+    }
+
     /// Turns the complete frames into slices of a frozen buffer and keeps the rest for the next read.
     fn cut(&mut self, frames: &mut Vec<S::Frame>) {
-        let done = self.scan.done();
         if !self.complete.is_empty() {
-            let chunk = self.buffer.take_front(done);
-            self.scan.rebase();
-            frames.extend(self.complete.drain(..).map(|layout| S::frame(layout, &chunk)));
-        } else if done == self.buffer.len() {
+            let chunk = self.buffer.take_front(std::mem::take(&mut self.start));
+            let complete = self.complete.drain(..);
+            frames.extend(complete.map(|(layout, bytes)| S::frame(layout, &chunk.slice(bytes))));
+        } else if self.start == self.buffer.len() {
             self.buffer.clear();
-            self.scan.rebase();
+            self.start = 0;
         }
     }
 }

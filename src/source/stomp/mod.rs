@@ -4,6 +4,8 @@
 
 pub mod frame;
 pub mod framing;
+#[cfg(test)]
+mod framing_tests;
 pub mod session;
 #[cfg(test)]
-mod tests;
+mod session_tests;

@@ -1,13 +1,11 @@
 //! Finds where OpenWire frames begin and end, and refuses invalid or too large ones.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use super::{message, types};
 use crate::budget::Budget;
 use crate::source::config::SourceSettings;
-use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan};
+use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan, Scanned};
 
 /// Splits a stream of bytes into OpenWire frames.
 pub type OpenWireDecoder = framing::FrameDecoder<OpenWireScanner>;
@@ -91,68 +89,49 @@ const PREFIX: usize = 4;
 #[derive(Debug)]
 pub struct OpenWireScanner {
     limits: OpenWireLimits,
-    /// Where the first frame that is not complete begins, as an offset into the bytes.
-    start: usize,
 }
 
 impl OpenWireDecoder {
     /// Refuses frames beyond `limits` and charges the others to `budget`.
     pub fn new(limits: OpenWireLimits, budget: Budget) -> Self {
-        Self::scanning(OpenWireScanner { limits, start: 0 }, budget)
+        Self::scanning(OpenWireScanner { limits }, budget)
     }
 }
 
 impl Scan for OpenWireScanner {
     type Frame = OpenWireFrame;
-    /// From the type to the end of the fields.
-    type Layout = Range<usize>;
+    type Layout = ();
     type Fault = OpenWireErrorKind;
 
-    fn scan(&mut self, bytes: &[u8], complete: &mut Vec<Range<usize>>) -> Result<(), OpenWireDecodeError> {
-        while let Some(prefix) = bytes[self.start..].first_chunk::<PREFIX>() {
-            let announced = i32::from_be_bytes(*prefix);
-            let size = match usize::try_from(announced) {
-                Ok(size) if size > 0 => size,
-                _ => {
-                    return Err(OpenWireDecodeError {
-                        kind: OpenWireErrorKind::BadSize(announced),
-                        message_id: None,
-                    });
-                }
-            };
-            if size > self.limits.frame() {
-                return self.too_large(size, bytes);
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<()>, OpenWireDecodeError> {
+        let Some((prefix, frame)) = bytes.split_first_chunk::<PREFIX>() else {
+            return Ok(Scanned::Incomplete);
+        };
+        let announced = i32::from_be_bytes(*prefix);
+        let size = match usize::try_from(announced) {
+            Ok(size) if size > 0 => size,
+            _ => {
+                let kind = OpenWireErrorKind::BadSize(announced);
+                return Err(OpenWireDecodeError { kind, message_id: None });
             }
-            let frame = self.start + PREFIX..self.start + PREFIX + size;
-            if frame.end > bytes.len() {
-                return Ok(());
-            }
-            self.start = frame.end;
-            complete.push(frame);
+        };
+        if size > self.limits.frame() {
+            self.refuse_too_large(size, frame, bytes)?;
         }
-        Ok(())
+        Ok(if size > frame.len() { Scanned::Incomplete } else { Scanned::Frame((), PREFIX + size) })
     }
 
-    fn done(&self) -> usize {
-        self.start
-    }
-
-    fn rebase(&mut self) {
-        self.start = 0;
-    }
-
-    fn frame(layout: Range<usize>, bytes: &Bytes) -> OpenWireFrame {
-        OpenWireFrame { kind: bytes[layout.start], fields: bytes.slice(layout.start + 1..layout.end) }
+    fn frame((): (), bytes: &Bytes) -> OpenWireFrame {
+        OpenWireFrame { kind: bytes[PREFIX], fields: bytes.slice(PREFIX + 1..) }
     }
 }
 
 impl OpenWireScanner {
     /// Reports which part is too large as soon as the beginning of the frame is there. It is safe to wait for
     /// the beginning: a frame that is too large has at least as many bytes.
-    fn too_large(&self, size: usize, bytes: &[u8]) -> Result<(), OpenWireDecodeError> {
+    fn refuse_too_large(&self, size: usize, frame: &[u8], bytes: &[u8]) -> Result<(), OpenWireDecodeError> {
         let limit = self.limits.frame();
         let refused = |kind, message_id| Err(OpenWireDecodeError { kind, message_id });
-        let frame = &bytes[self.start + PREFIX..];
         match *frame {
             [] => Ok(()),
             [types::MESSAGE_DISPATCH, ref fields @ ..] => {
@@ -173,8 +152,8 @@ impl OpenWireScanner {
                 refused(OpenWireErrorKind::FrameTooLarge { size, limit }, None)
             }
             _ => {
-                let shown = &bytes[self.start..self.start + PREFIX + 1];
-                refused(OpenWireErrorKind::NotOpenWire(String::from_utf8_lossy(shown).into_owned()), None)
+                let shown = String::from_utf8_lossy(&bytes[..PREFIX + 1]).into_owned();
+                refused(OpenWireErrorKind::NotOpenWire(shown), None)
             }
         }
     }
@@ -189,21 +168,12 @@ mod tests {
     use super::super::message::{Dispatch, MessageKind, WireMessage};
     use super::*;
     use crate::source::protocol::read_buffer::CHUNK;
+    use crate::source::testing::{cut, decode_pieces};
 
     const LIMITS: OpenWireLimits = OpenWireLimits::with_body(50);
 
     fn decode(pieces: &[&[u8]]) -> (Vec<OpenWireFrame>, Option<OpenWireDecodeError>) {
-        let mut decoder = OpenWireDecoder::new(LIMITS, Budget::new(1 << 20));
-        let mut frames = Vec::new();
-        let mut failure = None;
-        for piece in pieces {
-            decoder.buffer().extend_from_slice(piece);
-            if let Err(error) = decoder.decode(&mut frames) {
-                failure = Some(error);
-                break;
-            }
-        }
-        (frames, failure)
+        decode_pieces(OpenWireDecoder::new(LIMITS, Budget::new(1 << 20)), pieces)
     }
 
     fn failure(bytes: &[u8]) -> OpenWireDecodeError {
@@ -306,11 +276,7 @@ mod tests {
         ) {
             let wire = frames.concat();
             let whole = decode(&[&wire]);
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
-            cuts.extend([0, wire.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<_> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(decode(&pieces), whole.clone());
+            prop_assert_eq!(decode(&cut(&wire, &cuts)), whole.clone());
             let bytes: Vec<_> = wire.chunks(1).collect();
             prop_assert_eq!(decode(&bytes), whole);
         }
