@@ -68,28 +68,9 @@ impl Supervisor {
         reporter: StatusReporter,
         loop_mark: LoopMark,
     ) -> Self {
-        let (sender, incoming) = mpsc::channel(QUEUE);
-        let (acks, acked) = watch::channel((SessionId(0), 0));
-        let close = CancellationToken::new();
-        let supervisor = SupervisorTask {
-            backoff: Backoff::new(settings.backoff),
-            addresses: Addresses::new(settings.endpoints.len()),
-            settings,
-            new_session,
-            budget,
-            counters: Arc::clone(&counters),
-            reporter,
-            incoming: sender,
-            acks: acked,
-            close: close.clone(),
-            session: SessionId(0),
-            unconfirmed: None,
-            last_failed: false,
-            on_probation: false,
-            suspicion: None,
-            last_message: String::new(),
-            refused_since: None,
-        };
+        let (supervisor, incoming, acks) =
+            SupervisorTask::new(settings, new_session, budget, Arc::clone(&counters), reporter);
+        let close = supervisor.close.clone();
         let task = AbortOnDropHandle::new(tokio::spawn(loop_mark.during(supervisor.run())));
         Self { incoming, acks, close, counters, task: Some(task) }
     }
@@ -146,6 +127,38 @@ struct SupervisorTask {
 }
 
 impl SupervisorTask {
+    /// Returns also where its messages come out and where the acknowledgements go in.
+    fn new(
+        settings: Arc<SourceSettings>,
+        new_session: NewSession,
+        budget: Budget,
+        counters: Arc<SubscriptionCounters>,
+        reporter: StatusReporter,
+    ) -> (Self, mpsc::Receiver<Incoming>, watch::Sender<(SessionId, u64)>) {
+        let (incoming, messages) = mpsc::channel(QUEUE);
+        let (acks, acked) = watch::channel((SessionId(0), 0));
+        let supervisor = Self {
+            backoff: Backoff::new(settings.backoff),
+            addresses: Addresses::new(settings.endpoints.len()),
+            settings,
+            new_session,
+            budget,
+            counters,
+            reporter,
+            incoming,
+            acks: acked,
+            close: CancellationToken::new(),
+            session: SessionId(0),
+            unconfirmed: None,
+            last_failed: false,
+            on_probation: false,
+            suspicion: None,
+            last_message: String::new(),
+            refused_since: None,
+        };
+        (supervisor, messages, acks)
+    }
+
     async fn run(mut self) -> Disconnect {
         self.reconnect_until_closed().await;
         let Some(why) = self.unconfirmed else { return Disconnect::Confirmed };
@@ -210,6 +223,38 @@ impl SupervisorTask {
         let began = Instant::now();
         let (before, sessions) = (self.counters.received.get(), self.counters.sessions.get());
         let session = (self.new_session)(endpoint, Arc::clone(&self.settings), self.budget.clone(), began);
+        let (outcome, is_confirmed) = self.run_to_its_end(session, stream).await;
+        self.last_failed = false;
+        if self.counters.sessions.get() > sessions {
+            self.addresses.subscribed();
+            if let Err(error) = &outcome {
+                self.on_probation = error.comes_with_a_message() || began.elapsed() < PROBATION;
+            }
+        }
+        let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
+        match &outcome {
+            Ok(()) => self.unconfirmed = None,
+            Err(_) if !brought_messages => {}
+            Err(_) if is_confirmed => self.unconfirmed = None,
+            Err(error) => self.unconfirmed = Some(error.to_string()),
+        }
+        self.ended_after(lasted, brought_messages);
+        let lost = self.incoming.send(Incoming::Lost(self.session));
+        tokio::select! {
+            biased;
+            () = self.close.cancelled() => {}
+            // The dispatcher is gone and needs no message.
+            _ = lost => {}
+        }
+        outcome
+    }
+
+    /// Returns also whether the broker knows every acknowledgement of the session.
+    async fn run_to_its_end(
+        &mut self,
+        session: Box<dyn Session>,
+        stream: Box<dyn connection::BrokerStream>,
+    ) -> (Result<(), SourceError>, bool) {
         let (subscribed, on_probation) = (Notify::new(), self.on_probation);
         let on_subscribed = || {
             self.counters.sessions.add(1);
@@ -254,29 +299,7 @@ impl SupervisorTask {
                 }
             }
         };
-        self.last_failed = false;
-        if self.counters.sessions.get() > sessions {
-            self.addresses.subscribed();
-            if let Err(error) = &outcome {
-                self.on_probation = error.comes_with_a_message() || began.elapsed() < PROBATION;
-            }
-        }
-        let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
-        match &outcome {
-            Ok(()) => self.unconfirmed = None,
-            Err(_) if !brought_messages => {}
-            Err(_) if is_confirmed => self.unconfirmed = None,
-            Err(error) => self.unconfirmed = Some(error.to_string()),
-        }
-        self.ended_after(lasted, brought_messages);
-        let lost = self.incoming.send(Incoming::Lost(self.session));
-        tokio::select! {
-            biased;
-            () = self.close.cancelled() => {}
-            // The dispatcher is gone and needs no message.
-            _ = lost => {}
-        }
-        outcome
+        (outcome, is_confirmed)
     }
 
     fn ended_after(&mut self, lasted: Duration, brought_messages: bool) {
@@ -292,14 +315,13 @@ impl SupervisorTask {
 
     /// Reports the error and decides how long to wait.
     fn classify(&mut self, error: SourceError) -> Duration {
+        self.last_failed = true;
         if matches!(error, SourceError::Renewal) {
             // The source works and goes on at once. Only a new session that can't begin would be worth
             // reporting.
             tracing::debug!("{error}");
-            self.last_failed = true;
             return Duration::ZERO;
         }
-        self.last_failed = true;
         let error = self.suspect(error);
         self.counters.reconnects.add(error.label(), 1);
         let retry = error.retry();
@@ -318,11 +340,7 @@ impl SupervisorTask {
         if !matches!(error, SourceError::AlreadyConnected { .. }) {
             self.refused_since = None;
         }
-        // A renewal of the subscription says nothing about the address.
-        let state = match &error {
-            SourceError::Renewal => state,
-            _ => self.next_address(state, &error),
-        };
+        let state = self.next_address(state, &error);
         self.reporter.report(state);
         let wait = match retry {
             // The broker drops the dead session at a time of its own choice; retry soon after that.
@@ -377,145 +395,4 @@ impl SupervisorTask {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::AsyncWriteExt;
-
-    use super::*;
-    use crate::source::protocol::session::Progress;
-    use crate::source::protocol::session::SessionMode;
-    use crate::source::session_factory::new_session;
-    use crate::source::testing::{Scripted, message, settings};
-    use crate::telemetry::status::StatusRegistry;
-
-    fn supervisor(states: &StatusRegistry) -> SupervisorTask {
-        let settings = Arc::new(settings());
-        SupervisorTask {
-            backoff: Backoff::new(settings.backoff),
-            addresses: Addresses::new(settings.endpoints.len()),
-            settings,
-            new_session: new_session(SessionMode::Subscribe),
-            budget: Budget::new(1),
-            counters: Arc::default(),
-            reporter: states.reporter("source"),
-            incoming: mpsc::channel(1).0,
-            acks: watch::channel((SessionId(0), 0)).1,
-            close: CancellationToken::new(),
-            session: SessionId(0),
-            unconfirmed: None,
-            last_failed: false,
-            on_probation: false,
-            suspicion: None,
-            last_message: String::new(),
-            refused_since: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
-        let states = StatusRegistry::default();
-        let mut supervisor = supervisor(&states);
-        let inside = || SourceError::protocol("gibberish", Some("8".to_owned()));
-        let first = || SourceError::protocol("gibberish", None).after("");
-        let after = || SourceError::protocol("gibberish", None).after("7");
-        for (error, named) in [
-            (inside(), None),
-            (after(), None),
-            (after(), None),
-            (
-                after(),
-                Some("what comes after message 7 has ended 3 sessions in a row and stays in the queue"),
-            ),
-            (inside(), None),
-            (inside(), None),
-            (inside(), Some("message 8 has ended 3 sessions in a row and stays in the queue")),
-            (first(), None),
-            (first(), None),
-            (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
-        ] {
-            supervisor.ended_after(Duration::from_secs(10), true);
-            let wait = supervisor.classify(error);
-            let state = states.all().remove(0).1;
-            match named {
-                Some(words) => {
-                    assert!(matches!(&state, Status::Held(said) if said.starts_with(words)), "{state:?}");
-                    assert!(wait >= Duration::from_secs(30), "{wait:?}");
-                }
-                None => assert!(matches!(state, Status::Retrying(_)), "{state:?}"),
-            }
-        }
-        supervisor.ended_after(Duration::from_secs(3600), true);
-        supervisor.classify(inside());
-        let state = states.all().remove(0).1;
-        assert!(matches!(state, Status::Retrying(_)), "it was well for an hour in between: {state:?}");
-    }
-
-    /// Runs a session that subscribes, delivers a message, and then fails with `error`. The broker closes at
-    /// once.
-    async fn run_scripted(supervisor: &mut SupervisorTask, error: SourceError) -> Result<(), SourceError> {
-        let brings = || Progress { subscribed: true, messages: vec![message("1")], ..Progress::default() };
-        run_bringing(supervisor, brings, error).await
-    }
-
-    async fn run_bringing(
-        supervisor: &mut SupervisorTask,
-        brings: fn() -> Progress,
-        error: SourceError,
-    ) -> Result<(), SourceError> {
-        let (ours, mut broker) = tokio::io::duplex(1 << 10);
-        broker.write_all(b"?").await.unwrap();
-        broker.shutdown().await.unwrap();
-        supervisor.new_session =
-            Box::new(move |_, _, _, _| Scripted::new([(brings(), Err(error.clone()))], None));
-        let endpoint = supervisor.settings.endpoints[0].clone();
-        supervisor.run_session(&endpoint, Box::new(ours)).await
-    }
-
-    /// The broker may not have read the last acknowledgements, whichever side ended the connection, and
-    /// whenever.
-    #[tokio::test(start_paused = true)]
-    async fn a_session_that_was_lost_leaves_the_disconnect_unconfirmed() {
-        let gibberish = || SourceError::protocol("gibberish", None);
-        for (error, settles, confirmed) in [
-            (SourceError::Closed("reset".to_owned()), false, false),
-            (gibberish(), false, false),
-            // The session ends once all is acknowledged, and the broker has read that before it closes.
-            (gibberish(), true, true),
-            // It closes by itself after an error of its own, whatever it has read.
-            (SourceError::from_broker("out of memory", false), true, false),
-        ] {
-            let states = StatusRegistry::default();
-            let mut supervisor = supervisor(&states);
-            let (incoming, mut taken) = mpsc::channel(QUEUE);
-            let (acks, acked) = watch::channel((SessionId(0), 0));
-            (supervisor.incoming, supervisor.acks) = (incoming, acked);
-            let dispatcher = tokio::spawn(async move {
-                while let Some(incoming) = taken.recv().await {
-                    if settles && matches!(incoming, Incoming::Messages(_)) {
-                        acks.send_replace((SessionId(1), 1));
-                    }
-                }
-            });
-            run_scripted(&mut supervisor, error.clone()).await.unwrap_err();
-            // A session that brings nothing says nothing of the one before.
-            run_bringing(&mut supervisor, Progress::default, gibberish()).await.unwrap_err();
-            supervisor.close.cancel();
-            let disconnect = supervisor.run().await;
-            dispatcher.await.unwrap();
-            assert_eq!(matches!(disconnect, Disconnect::Confirmed), confirmed, "{error}: {disconnect:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_that_is_ending_does_not_become_ready() {
-        let states = StatusRegistry::default();
-        let mut supervisor = supervisor(&states);
-        let (incoming, _taken) = mpsc::channel(QUEUE);
-        let (_acks, acked) = watch::channel((SessionId(0), 0));
-        (supervisor.incoming, supervisor.acks, supervisor.on_probation) = (incoming, acked, true);
-        let began = Instant::now();
-        run_scripted(&mut supervisor, SourceError::protocol("gibberish", None)).await.unwrap_err();
-        assert!(began.elapsed() > PROBATION, "what it brought is not settled");
-        let state = states.all().remove(0).1;
-        assert!(!matches!(state, Status::Ready), "{state:?}");
-    }
-}
+mod tests;
