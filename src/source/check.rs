@@ -45,27 +45,24 @@ pub async fn browse(
 async fn run(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
-    reach: SessionMode,
+    mode: SessionMode,
     see: &mut dyn FnMut(Message),
 ) -> Result<(), SourceError> {
     let first = FirstBytes::default();
-    let outcome = try_once(endpoint, settings, reach, see, &first).await;
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(error) => Err(wrong_port::true_cause(error, endpoint, &first, settings).await),
-    }
+    let Err(error) = try_once(endpoint, settings, mode, see, &first).await else { return Ok(()) };
+    Err(wrong_port::true_cause(error, endpoint, &first, settings).await)
 }
 
 async fn try_once(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
-    reach: SessionMode,
+    mode: SessionMode,
     see: &mut dyn FnMut(Message),
     first: &FirstBytes,
 ) -> Result<(), SourceError> {
     let stream = connection::connect(endpoint, settings, first).await?;
     let budget = Budget::new(settings.max_body);
-    let new_session = new_session(reach);
+    let new_session = new_session(mode);
     let session = new_session(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
     let (incoming, mut came) = mpsc::channel(1);
@@ -83,7 +80,7 @@ async fn try_once(
         is_confirmed: &mut false,
         // A browser disconnects by itself after the last message.
         on_subscribed: &|| {
-            if reach == SessionMode::Login {
+            if mode == SessionMode::Login {
                 close.cancel()
             }
         },

@@ -43,7 +43,7 @@ async fn after(error: SourceError, subscribed: bool, last_message: &str) -> Sour
 
 #[tokio::test]
 async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
-    let gibberish = || SourceError::protocol("gibberish", None);
+    let gibberish = || SourceError::protocol("gibberish");
     let next = Suspect::After("7".to_owned());
     assert_eq!(after(gibberish(), true, "7").await.suspect(), Some(&next));
     assert_eq!(after(gibberish(), true, "").await.suspect(), Some(&Suspect::First));

@@ -4,10 +4,9 @@ use crate::display::one_line;
 use crate::source::config::Endpoint;
 use crate::tls::TlsError;
 
-/// How long the supervisor waits after an error.
+/// How long the supervisor waits after an error: as the back-off says, or longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Retry after the usual back-off.
     Soon,
     /// Retry after 30 to 60 seconds: only a person can help, and brokers lock accounts that retry too often.
     Slowly,
@@ -19,20 +18,10 @@ pub enum Retry {
 pub enum SourceError {
     /// The name was not resolved, nothing listens, or there is no route.
     #[error("can't reach {endpoint}: {detail}; check source.url and the network")]
-    Unreachable {
-        /// The address that was tried.
-        endpoint: Endpoint,
-        /// The error text of the operating system.
-        detail: String,
-    },
+    Unreachable { endpoint: Endpoint, detail: String },
     /// The certificate or the TLS handshake failed.
     #[error("TLS with {endpoint} failed: {error}")]
-    Tls {
-        /// The address that was tried.
-        endpoint: Endpoint,
-        /// The reason, and what to do about it.
-        error: TlsError,
-    },
+    Tls { endpoint: Endpoint, error: TlsError },
     /// A TLS failure that shows only after the handshake, as we see it.
     #[error("the broker refused the TLS connection: {0}")]
     TlsRefused(TlsError),
@@ -42,21 +31,14 @@ pub enum SourceError {
     /// The error of a session that received nothing, not even a wrong answer.
     #[error("{error}; nothing at all came from {address}: if that lasts, see whether it is {expected}")]
     Unanswered {
-        /// The error that ended the session.
         error: Box<SourceError>,
-        /// Host and port of the broker.
         address: String,
         /// The port that it should be, and the option that says so.
         expected: String,
     },
-    /// The broker did not answer in time.
+    /// The broker did not answer a request, `what`, in time.
     #[error("the broker did not answer {what} within {seconds} s")]
-    Timeout {
-        /// The step that was not answered.
-        what: &'static str,
-        /// The time waited, in seconds.
-        seconds: u64,
-    },
+    Timeout { what: &'static str, seconds: u64 },
     /// Wrong username or password; holds the broker's message.
     #[error("the broker refused the login: {0:?}; check source.username and source.password")]
     Credentials(String),
@@ -109,11 +91,9 @@ pub enum SourceError {
     /// The received bytes do not follow the protocol.
     #[error("the broker sent something that can't be understood: {}{}{}", one_line(detail), place(suspect.as_ref()), also(*remedy))]
     Protocol {
-        /// The rule that the bytes break.
         detail: String,
         /// The message that may have caused it.
         suspect: Option<Suspect>,
-        /// What the operator can do about it.
         remedy: Option<&'static str>,
     },
     /// A message is larger than `source.max_body` or `source.max_header_size`.
@@ -121,27 +101,16 @@ pub enum SourceError {
     BodyTooLarge {
         /// Its size and the limit, in bytes.
         detail: String,
-        /// The id of the message.
         message_id: String,
-        /// What the operator can do about it.
         remedy: &'static str,
     },
-    /// The same message has ended several sessions in a row.
+    /// The same message has ended several sessions in a row. `detail` is what the last one said.
     #[error(
         "{suspect} has ended {sessions} sessions in a row and stays in the queue: {}; {}",
         one_line(detail),
         remedy.map_or("ask AtData to remove it".into(), |remedy| format!("{remedy}; or ask AtData to remove it"))
     )]
-    Poison {
-        /// The message that causes it.
-        suspect: Suspect,
-        /// The number of sessions that it ended in a row.
-        sessions: u32,
-        /// The error text of the last session.
-        detail: String,
-        /// What the operator can do about it.
-        remedy: Option<&'static str>,
-    },
+    Poison { suspect: Suspect, sessions: u32, detail: String, remedy: Option<&'static str> },
 }
 
 /// Returns `suspect` in parentheses, for the middle of a text.
@@ -188,10 +157,9 @@ const OF_VIRTUAL_HOSTS: [&str; 3] = ["Virtual host", "virtual host", "match serv
 const LONGEST_WORDS: usize = 500;
 
 impl SourceError {
-    /// Makes the error for bytes that can't be understood; `message_id` is the message they belong to, if
-    /// known.
-    pub fn protocol(detail: impl Into<String>, message_id: Option<String>) -> Self {
-        Self::Protocol { detail: detail.into(), suspect: message_id.map(Suspect::Itself), remedy: None }
+    /// Makes the error for bytes that can't be understood, in no message that is known.
+    pub fn protocol(detail: impl Into<String>) -> Self {
+        Self::Protocol { detail: detail.into(), suspect: None, remedy: None }
     }
 
     /// Classifies the message `words` of a broker, the same in every protocol. `logging_in`: the broker has
@@ -220,7 +188,7 @@ impl SourceError {
             Self::Unreachable { .. } => "unreachable",
             Self::Tls { .. } | Self::TlsRefused(_) => "tls",
             Self::WrongPort(_) => "wrong_port",
-            Self::Unanswered { error: trouble, .. } => trouble.label(),
+            Self::Unanswered { error, .. } => error.label(),
             Self::Timeout { .. } => "timeout",
             Self::Credentials(_) => "credentials",
             Self::NotAuthorized(_) => "not_authorized",

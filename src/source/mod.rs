@@ -8,7 +8,6 @@ pub mod connection;
 #[cfg(test)]
 mod connection_tests;
 pub mod error;
-mod late_acks;
 pub mod openwire;
 pub mod protocol;
 pub mod session_factory;

@@ -58,7 +58,7 @@ pub(super) fn decode_pieces<S: Scan>(
     (frames, failure)
 }
 
-/// Cuts `wire` into pieces.
+/// Cuts `wire` into pieces at these places.
 pub(super) fn cut<'a>(wire: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
     cuts.extend([0, wire.len()]);

@@ -68,7 +68,6 @@ fn wire_of(protocol: Protocol) -> WireProtocol {
     }
 }
 
-/// Returns `host:port`.
 fn address(endpoint: &Endpoint) -> String {
     let url = endpoint.to_string();
     url.split_once("://").map_or(url.as_str(), |(_, address)| address).to_owned()

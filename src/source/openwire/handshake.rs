@@ -41,7 +41,7 @@ pub(super) fn agree(
     if broker.version < OLDEST_VERSION {
         let version = broker.version;
         let detail = format!("version {version} of OpenWire, where at least {OLDEST_VERSION} is needed");
-        return Err(SourceError::protocol(detail, None));
+        return Err(SourceError::protocol(detail));
     }
     let inactivity = settings.heart_beat.unwrap_or_default().min(broker.inactivity());
     Ok(match inactivity {

@@ -3,6 +3,8 @@
 
 mod batch_builder;
 mod handshake;
+#[cfg(test)]
+mod handshake_tests;
 mod prefetch_credit;
 pub mod session;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::wire::wire_format::WireFormatInfo;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::SourceError;
-use crate::source::late_acks::LateAcks;
+use crate::source::protocol::late_acks::LateAcks;
 use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::{Settled, Unacked};
@@ -67,7 +67,7 @@ struct Dispatched {
 /// The protocol state of one OpenWire connection.
 pub struct OpenWireSession {
     settings: Arc<SourceSettings>,
-    reach: SessionMode,
+    mode: SessionMode,
     budget: Budget,
     decoder: OpenWireDecoder,
     /// What was read and not yet processed, and the error in the bytes behind it.
@@ -92,17 +92,17 @@ pub struct OpenWireSession {
 
 impl OpenWireSession {
     /// Starts the session with WireFormatInfo.
-    pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
+    pub fn new(settings: Arc<SourceSettings>, mode: SessionMode, budget: Budget, now: Instant) -> Self {
         let limits = OpenWireLimits::of(&settings);
         let mut session = Self {
             decoder: OpenWireDecoder::new(limits, budget.clone()),
-            reach,
+            mode,
             budget,
             frames: Vec::new(),
             broken: None,
             output: Vec::new(),
             stage: OpenWireStage::Greeting,
-            timers: Timers::new(&settings, reach, GREETING, now),
+            timers: Timers::new(&settings, mode, GREETING, now),
             queue: Destination::queue(settings.queue()),
             consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
             commands: 0,
@@ -119,17 +119,20 @@ impl OpenWireSession {
     }
 
     fn send(&mut self, command: &Command, now: Instant) {
+        self.send_numbered(command, false, now);
+    }
+
+    /// Returns the number of the command, which a response to it names.
+    fn send_numbered(&mut self, command: &Command, response_required: bool, now: Instant) -> i32 {
         self.commands = self.commands.wrapping_add(1);
-        command.encode(self.commands, false, &mut self.output);
+        command.encode(self.commands, response_required, &mut self.output);
         self.timers.heart.sent(now);
+        self.commands
     }
 
     /// Sends a command that the broker must answer before the session moves to the next stage.
     fn ask(&mut self, what: &'static str, command: &Command, stage: OpenWireStage, now: Instant) {
-        self.commands = self.commands.wrapping_add(1);
-        self.awaited = self.commands;
-        command.encode(self.commands, true, &mut self.output);
-        self.timers.heart.sent(now);
+        self.awaited = self.send_numbered(command, true, now);
         self.timers.ask(what, now);
         self.stage = stage;
     }
@@ -151,17 +154,14 @@ impl OpenWireSession {
     /// behind messages that are not read yet. Sending the same SessionInfo again does nothing, and the broker
     /// answers it in order.
     fn ask_for_order(&mut self, now: Instant) {
-        self.commands = self.commands.wrapping_add(1);
-        self.ordered = Some(self.commands);
-        self.session_info().encode(self.commands, true, &mut self.output);
-        self.timers.heart.sent(now);
+        self.ordered = Some(self.send_numbered(&self.session_info(), true, now));
     }
 
     fn subscribe(&mut self, now: Instant) {
         self.send(&self.session_info(), now);
         let prefetch = i32::try_from(self.settings.prefetch).unwrap_or(i32::MAX);
         let mut consumer = ConsumerInfo::new(self.consumer.clone(), self.queue.clone(), prefetch);
-        consumer.browser = self.reach == SessionMode::Browse;
+        consumer.browser = self.mode == SessionMode::Browse;
         consumer.exclusive = !consumer.browser && self.settings.ordering == Ordering::Strict;
         self.ask("the subscription", &Command::ConsumerInfo(consumer), OpenWireStage::Subscribing, now);
     }
@@ -169,10 +169,7 @@ impl OpenWireSession {
     fn activate(&mut self, now: Instant, progress: &mut Progress) {
         progress.subscribed = true;
         self.stage = OpenWireStage::Active;
-        self.timers.answered(now);
-        if self.reach == SessionMode::Browse {
-            self.timers.ask("the messages that wait", now);
-        }
+        self.timers.subscribed(now);
     }
 
     /// Returns how many frames were processed. Compressed bodies take their memory only now, so this stops
@@ -208,7 +205,7 @@ impl OpenWireSession {
         let Received { command_id, response_required, command } = match decode(frame) {
             Ok(received) => received,
             Err(malformed) if MEANT_FOR_US.contains(&malformed.kind) => {
-                return Err(SourceError::protocol(malformed.to_string(), None));
+                return Err(SourceError::protocol(malformed.to_string()));
             }
             Err(_) => return Ok(()),
         };
@@ -224,7 +221,7 @@ impl OpenWireSession {
                 self.on_dispatch(dispatch, frame, now, batch, progress)
             }
             (Command::MessageDispatch(_), stage) => {
-                Err(SourceError::protocol(format!("a message while {stage:?}"), None))
+                Err(SourceError::protocol(format!("a message while {stage:?}")))
             }
             (Command::Response { correlation_id }, _) if Some(correlation_id) == self.ordered => {
                 self.late_acks.is_settled();
@@ -257,7 +254,7 @@ impl OpenWireSession {
     }
 
     fn on_response(&mut self, now: Instant, progress: &mut Progress) {
-        match (self.stage, self.reach) {
+        match (self.stage, self.mode) {
             (OpenWireStage::LoggingIn, SessionMode::Browse | SessionMode::Subscribe) => self.subscribe(now),
             (OpenWireStage::LoggingIn, SessionMode::Login) | (OpenWireStage::Subscribing, _) => {
                 self.activate(now, progress)
@@ -281,7 +278,7 @@ impl OpenWireSession {
     ) -> Result<(), SourceError> {
         let Some(message) = dispatch.message else {
             // A dispatch without a message tells a browser that no more messages wait.
-            if self.reach == SessionMode::Browse {
+            if self.mode == SessionMode::Browse {
                 self.close(now, 0);
             }
             return Ok(());
@@ -290,7 +287,7 @@ impl OpenWireSession {
         self.timers.touch(now);
         self.late_acks.came(1, now);
         self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
-        if self.reach == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
+        if self.mode == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
             self.close(now, 0);
         }
         Ok(())
@@ -317,21 +314,18 @@ impl OpenWireSession {
         self.send(&ack, now);
     }
 
+    fn extends_credit(&self) -> bool {
+        self.stage == OpenWireStage::Active && self.mode == SessionMode::Subscribe
+    }
+
     /// Makes the broker send more messages while earlier ones are being settled (D3).
     fn extend_credit(&mut self, now: Instant) {
-        if self.stage == OpenWireStage::Active
-            && self.reach == SessionMode::Subscribe
+        if self.extends_credit()
             && self.credit.is_due(self.unacked.len(), now)
             && let Some(newest) = self.unacked.newest()
         {
             self.acknowledge(AckType::Delivered, None, newest.raw_id.clone(), 0, now);
         }
-    }
-
-    /// Returns the broker's number of the last unacknowledged message up to position `taken`, or -1 if there
-    /// is none.
-    fn last_delivered(&self, taken: u64) -> i64 {
-        self.unacked.last_up_to(taken).map_or(NONE_DELIVERED, |message| message.sequence)
     }
 }
 
@@ -364,14 +358,13 @@ impl Session for OpenWireSession {
     }
 
     fn ack(&mut self, now: Instant, through: u64) {
-        if let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) {
-            self.timers.touch(now);
-            self.credit.acknowledged(self.unacked.len());
-            let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);
-            self.acknowledge(AckType::Standard, Some(first), newest.raw_id, count, now);
-            if self.late_acks.acknowledge(count, now) {
-                self.ask_for_order(now);
-            }
+        let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) else { return };
+        self.timers.touch(now);
+        self.credit.acknowledged(self.unacked.len());
+        let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);
+        self.acknowledge(AckType::Standard, Some(first), newest.raw_id, count, now);
+        if self.late_acks.acknowledge(count, now) {
+            self.ask_for_order(now);
         }
     }
 
@@ -384,12 +377,13 @@ impl Session for OpenWireSession {
     }
 
     fn close(&mut self, now: Instant, taken: u64) {
-        let consumes = matches!(self.stage, OpenWireStage::Subscribing | OpenWireStage::Active)
-            && self.reach != SessionMode::Login;
         if self.stage == OpenWireStage::Closing {
             return;
         }
-        let last_delivered = self.last_delivered(taken);
+        let consumes = matches!(self.stage, OpenWireStage::Subscribing | OpenWireStage::Active)
+            && self.mode != SessionMode::Login;
+        let last_taken = self.unacked.last_up_to(taken);
+        let last_delivered = last_taken.map_or(NONE_DELIVERED, |message| message.sequence);
         if consumes {
             let object = Removed::Consumer(self.consumer.clone());
             self.send(&Command::RemoveInfo(RemoveInfo { object, last_delivered }), now);
@@ -404,10 +398,8 @@ impl Session for OpenWireSession {
     }
 
     fn deadline(&self) -> Instant {
-        let timers = self.timers.deadline(self.unacked.is_empty());
-        let pages = self.stage == OpenWireStage::Active && self.reach == SessionMode::Subscribe;
-        let credit = self.credit.deadline().filter(|_| pages);
-        credit.map_or(timers, |credit| credit.min(timers))
+        let credit = self.credit.deadline().filter(|_| self.extends_credit());
+        self.timers.deadline(self.unacked.is_empty(), credit)
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), SourceError> {

@@ -34,16 +34,16 @@ pub(super) struct OpenWirePeer {
 
 impl OpenWirePeer {
     pub(super) fn begin(settings: SourceSettings) -> Self {
-        Self::reaching(SessionMode::Subscribe, settings)
+        Self::in_mode(SessionMode::Subscribe, settings)
     }
 
-    pub(super) fn reaching(reach: SessionMode, settings: SourceSettings) -> Self {
-        Self::with_budget(Budget::new(1 << 20), reach, settings)
+    pub(super) fn in_mode(mode: SessionMode, settings: SourceSettings) -> Self {
+        Self::with_budget(Budget::new(1 << 20), mode, settings)
     }
 
-    pub(super) fn with_budget(budget: Budget, reach: SessionMode, settings: SourceSettings) -> Self {
+    pub(super) fn with_budget(budget: Budget, mode: SessionMode, settings: SourceSettings) -> Self {
         let now = Instant::now();
-        let session = OpenWireSession::new(Arc::new(settings), reach, budget.clone(), now);
+        let session = OpenWireSession::new(Arc::new(settings), mode, budget.clone(), now);
         let decoder = OpenWireDecoder::new(OpenWireLimits::with_body(1000), budget);
         Self { session, decoder, now, progress: Progress::default() }
     }
@@ -122,6 +122,12 @@ pub(super) fn thrown(class: &str, message: &str) -> Thrown {
 pub(super) fn text_content(text: &str) -> Bytes {
     let text = java_bytes(text);
     [&i32::try_from(text.len()).unwrap().to_be_bytes(), &text[..]].concat().into()
+}
+
+/// Reads hex digits, with white space anywhere between them.
+pub(super) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
 pub(super) fn zlib(bytes: &[u8]) -> Vec<u8> {

@@ -77,7 +77,7 @@ impl<F: FrameError> DecodeError<F> {
             }
             (None, Some(expected)) => {
                 let asked = format!("is it {expected} that listens there, as source.url says?");
-                SourceError::protocol(format!("{detail}; {asked}"), None)
+                SourceError::protocol(format!("{detail}; {asked}"))
             }
             (message_id, _) => {
                 SourceError::Protocol { detail, suspect: message_id.map(Suspect::Itself), remedy }

@@ -4,6 +4,7 @@
 pub mod framing;
 pub mod heart_beat;
 pub mod java_text;
+pub mod late_acks;
 pub mod message_ids;
 pub(in crate::source) mod read_buffer;
 pub mod session;

@@ -13,12 +13,12 @@ use crate::source::error::SourceError;
 /// The interval between checks when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// The timers of one session.
 #[derive(Debug)]
 pub struct Timers {
     /// The request that the broker has not answered, and the deadline for the answer.
     asked: Option<(&'static str, Instant)>,
     connect_timeout: Duration,
+    browses: bool,
     idle_reconnect: Option<Duration>,
     /// Time of the last message, acknowledgement or answer.
     last_activity: Instant,
@@ -29,11 +29,12 @@ pub struct Timers {
 
 impl Timers {
     /// Starts with the wait for the answer to `what`.
-    pub fn new(settings: &SourceSettings, reach: SessionMode, what: &'static str, now: Instant) -> Self {
+    pub fn new(settings: &SourceSettings, mode: SessionMode, what: &'static str, now: Instant) -> Self {
         let mut timers = Self {
             asked: None,
             connect_timeout: settings.connect_timeout,
-            idle_reconnect: settings.idle_reconnect.filter(|_| reach == SessionMode::Subscribe),
+            browses: mode == SessionMode::Browse,
+            idle_reconnect: settings.idle_reconnect.filter(|_| mode == SessionMode::Subscribe),
             last_activity: now,
             last_tick: now,
             heart: HeartBeat::off(now),
@@ -47,10 +48,14 @@ impl Timers {
         self.asked = Some((what, now + self.connect_timeout));
     }
 
-    /// Notes that the broker has answered.
-    pub fn answered(&mut self, now: Instant) {
+    /// Notes that the broker has confirmed the subscription. A browser waits for messages until the broker
+    /// says that there are no more.
+    pub fn subscribed(&mut self, now: Instant) {
         self.asked = None;
         self.last_activity = now;
+        if self.browses {
+            self.ask("the messages that wait", now);
+        }
     }
 
     /// Notes that a message has come, or was acknowledged.
@@ -58,11 +63,12 @@ impl Timers {
         self.last_activity = now;
     }
 
-    /// When to call [`Timers::tick`] next. `quiet`: no message is unacknowledged.
-    pub fn deadline(&self, quiet: bool) -> Instant {
+    /// When to call [`Timers::tick`] next, `other` at the latest. `quiet`: no message is unacknowledged.
+    pub fn deadline(&self, quiet: bool, other: Option<Instant>) -> Instant {
         let asked = self.asked.map(|(_, ends)| ends);
         let idle = self.idle_ends(quiet).map(|(ends, _)| ends);
-        asked.into_iter().chain(self.heart.deadline()).chain(idle).min().unwrap_or(self.last_tick + FAR)
+        let deadlines = [asked, self.heart.deadline(), idle, other];
+        deadlines.into_iter().flatten().min().unwrap_or(self.last_tick + FAR)
     }
 
     /// Returns whether a heart-beat must be sent now.
@@ -100,9 +106,9 @@ mod tests {
         let mut now = Instant::now();
         let settings = SourceSettings { idle_reconnect: None, ..settings() };
         let mut timers = Timers::new(&settings, SessionMode::Subscribe, "the login", now);
-        timers.answered(now);
+        timers.subscribed(now);
         for _ in 0..3 {
-            let deadline = timers.deadline(true);
+            let deadline = timers.deadline(true, None);
             assert!(deadline > now);
             now = deadline;
             assert!(!timers.tick(now, true).unwrap());

@@ -120,7 +120,7 @@ struct Body {
     content_length: Option<usize>,
 }
 
-/// The parts of a frame.
+/// Where the parts of a frame stand in it.
 #[derive(Debug)]
 pub struct Layout {
     command: StompCommand,

@@ -13,9 +13,9 @@ use crate::budget::Budget;
 use crate::event::{Headers, Message};
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::SourceError;
-use crate::source::late_acks::LateAcks;
 use crate::source::protocol::heart_beat::HeartBeat;
 use crate::source::protocol::java_text::repair_cesu8;
+use crate::source::protocol::late_acks::LateAcks;
 use crate::source::protocol::message_ids::MessageIds;
 use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::protocol::timers::Timers;
@@ -41,7 +41,7 @@ enum StompStage {
 /// The protocol state of one STOMP connection.
 pub struct StompSession {
     settings: Arc<SourceSettings>,
-    reach: SessionMode,
+    mode: SessionMode,
     budget: Budget,
     decoder: StompDecoder,
     frames: Vec<StompFrame>,
@@ -55,15 +55,15 @@ pub struct StompSession {
 
 impl StompSession {
     /// Starts the session with CONNECT.
-    pub fn new(settings: Arc<SourceSettings>, reach: SessionMode, budget: Budget, now: Instant) -> Self {
+    pub fn new(settings: Arc<SourceSettings>, mode: SessionMode, budget: Budget, now: Instant) -> Self {
         let mut session = Self {
             decoder: StompDecoder::new(StompLimits::of(&settings), budget.clone()),
-            reach,
+            mode,
             budget,
             frames: Vec::new(),
             output: Vec::new(),
             stage: StompStage::LoggingIn,
-            timers: Timers::new(&settings, reach, "the login", now),
+            timers: Timers::new(&settings, mode, "the login", now),
             unacked: Unacked::default(),
             late_acks: LateAcks::new(settings.prefetch, now),
             settings,
@@ -94,7 +94,7 @@ impl StompSession {
             .header("ack", "client")
             .header("receipt", SUBSCRIBED)
             .header("activemq.prefetchSize", self.settings.prefetch.to_string());
-        match (self.reach, self.settings.ordering) {
+        match (self.mode, self.settings.ordering) {
             (SessionMode::Browse, _) => frame.header("browser", "true"),
             (_, Ordering::Shared) => frame,
             (_, Ordering::Strict) => frame.header("activemq.exclusive", "true"),
@@ -117,19 +117,22 @@ impl StompSession {
     fn activate(&mut self, now: Instant, progress: &mut Progress) {
         progress.subscribed = true;
         self.stage = StompStage::Active;
-        self.timers.answered(now);
-        if self.reach == SessionMode::Browse {
-            self.timers.ask("the messages that wait", now);
-        }
+        self.timers.subscribed(now);
     }
 
     fn on_frame(
         &mut self,
         frame: &StompFrame,
         now: Instant,
+        ids: &mut MessageIds,
         progress: &mut Progress,
     ) -> Result<(), SourceError> {
         match (frame.command, self.stage) {
+            (StompCommand::Message, _) if self.mode == SessionMode::Browse && is_end_of_browsing(frame) => {
+                self.close(now, 0);
+                Ok(())
+            }
+            (StompCommand::Message, StompStage::Active) => self.on_message(frame, now, ids, progress),
             (StompCommand::Error, StompStage::Asking | StompStage::Closing)
                 if is_receipt(frame, UNSUBSCRIBED) =>
             {
@@ -144,7 +147,7 @@ impl StompSession {
             }
             (StompCommand::Connected, StompStage::LoggingIn) => {
                 self.timers.heart = self.agreed_heart_beat(frame, now);
-                match self.reach {
+                match self.mode {
                     SessionMode::Login => self.activate(now, progress),
                     SessionMode::Browse | SessionMode::Subscribe => self.subscribe(now),
                 }
@@ -161,7 +164,7 @@ impl StompSession {
             (StompCommand::Message, StompStage::Asking | StompStage::Closing) => Ok(()),
             (command, stage) => {
                 let detail = format!("an unexpected {} frame while {stage:?}", command.name());
-                Err(SourceError::protocol(detail, None))
+                Err(SourceError::protocol(detail))
             }
         }
     }
@@ -193,42 +196,32 @@ impl StompSession {
         SourceError::from_broker(&words, self.stage == StompStage::LoggingIn)
     }
 
-    /// Turns consecutive MESSAGE frames into messages.
-    fn on_messages(&mut self, frames: &[StompFrame], progress: &mut Progress) -> Result<(), SourceError> {
-        let mut ids = MessageIds::new(frames.len(), progress);
-        let mut outcome = Ok(());
-        for frame in frames {
-            match MessageHead::read(frame) {
-                Ok(parts) => self.on_message(frame, parts, &mut ids, progress),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
-        }
-        ids.finish(&self.budget, progress);
-        outcome
-    }
-
     fn on_message(
         &mut self,
         frame: &StompFrame,
-        parts: MessageHead<'_>,
+        now: Instant,
         ids: &mut MessageIds,
         progress: &mut Progress,
-    ) {
-        self.unacked.push(parts.ack);
-        ids.add(|ids| unescape_into(parts.id, Escapes::V1_2, ids));
-        let repaired = if parts.is_text { repair_cesu8(&frame.body) } else { None };
+    ) -> Result<(), SourceError> {
+        let head = MessageHead::read(frame)?;
+        ids.add(|ids| unescape_into(head.id, Escapes::V1_2, ids));
+        let repaired = if head.is_text { repair_cesu8(&frame.body) } else { None };
         progress.repaired += u64::from(repaired.is_some());
         progress.messages.push(Message {
             id: Bytes::new(),
             body: repaired.map_or_else(|| frame.body.clone(), |body| self.budget.freeze(body)),
-            timestamp: parts.timestamp,
-            redelivered: parts.redelivered,
+            timestamp: head.timestamp,
+            redelivered: head.redelivered,
             headers: Headers::new(frame.head.clone(), decode_headers),
             unreadable: None,
         });
+        self.timers.touch(now);
+        self.late_acks.came(1, now);
+        self.unacked.push(head.ack);
+        if self.mode == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
+            self.close(now, 0);
+        }
+        Ok(())
     }
 
     fn read_frames(
@@ -237,41 +230,16 @@ impl StompSession {
         now: Instant,
         progress: &mut Progress,
     ) -> Result<(), SourceError> {
-        let mut rest = frames;
-        let browses = self.reach == SessionMode::Browse;
-        while let Some(frame) = rest.first() {
-            let run = if browses && is_end_of_browsing(frame) {
-                self.close(now, 0);
-                1
-            } else if frame.command == StompCommand::Message && self.stage == StompStage::Active {
-                self.timers.touch(now);
-                let before = self.unacked.len();
-                let is_message = |frame: &&StompFrame| {
-                    frame.command == StompCommand::Message && !(browses && is_end_of_browsing(frame))
-                };
-                let run = rest.iter().take_while(is_message).count();
-                let outcome = self.on_messages(&rest[..run], progress);
-                self.late_acks.came(self.unacked.len() - before, now);
-                outcome?;
-                if browses && self.unacked.len() >= self.settings.prefetch as usize {
-                    self.close(now, 0);
-                }
-                run
-            } else {
-                self.on_frame(frame, now, progress)?;
-                1
-            };
-            rest = &rest[run..];
-        }
-        Ok(())
+        let mut ids = MessageIds::new(frames.len(), progress);
+        let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut ids, progress));
+        ids.finish(&self.budget, progress);
+        outcome
     }
 }
 
-/// The values that a session needs from the head of a MESSAGE frame.
+/// The values that a session needs from the head of a MESSAGE frame. Both ids are still escaped.
 struct MessageHead<'a> {
-    /// Still escaped.
     id: &'a [u8],
-    /// Still escaped, since it is sent back unchanged.
     ack: Bytes,
     timestamp: Option<i64>,
     redelivered: bool,
@@ -297,7 +265,7 @@ impl<'a> MessageHead<'a> {
         }
         match ack {
             Some(ack) if !parts.id.is_empty() => Ok(Self { ack, ..parts }),
-            _ => Err(SourceError::protocol("a MESSAGE frame without message-id or ack header", None)),
+            _ => Err(SourceError::protocol("a MESSAGE frame without message-id or ack header")),
         }
     }
 }
@@ -360,9 +328,8 @@ impl Session for StompSession {
     }
 
     fn deadline(&self) -> Instant {
-        let timers = self.timers.deadline(self.unacked.is_empty());
         let late_acks = self.late_acks.deadline().filter(|_| self.stage == StompStage::Active);
-        late_acks.map_or(timers, |late_acks| late_acks.min(timers))
+        self.timers.deadline(self.unacked.is_empty(), late_acks)
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), SourceError> {
@@ -385,8 +352,7 @@ fn is_receipt(frame: &StompFrame, expected: &str) -> bool {
 
 /// Whether the frame tells that no more messages wait.
 fn is_end_of_browsing(frame: &StompFrame) -> bool {
-    frame.command == StompCommand::Message
-        && frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")
+    frame.header("browser", Escapes::V1_2).as_deref() == Some(b"end")
 }
 
 fn first_line(body: &[u8]) -> String {

@@ -23,12 +23,12 @@ struct StompPeer {
 
 impl StompPeer {
     fn begin(settings: SourceSettings) -> Self {
-        Self::reaching(SessionMode::Subscribe, settings)
+        Self::in_mode(SessionMode::Subscribe, settings)
     }
 
-    fn reaching(reach: SessionMode, settings: SourceSettings) -> Self {
+    fn in_mode(mode: SessionMode, settings: SourceSettings) -> Self {
         let now = Instant::now();
-        let session = StompSession::new(Arc::new(settings), reach, Budget::new(1 << 20), now);
+        let session = StompSession::new(Arc::new(settings), mode, Budget::new(1 << 20), now);
         Self { session, now, progress: Progress::default() }
     }
 
@@ -291,7 +291,7 @@ fn a_goodbye_in_doubt_asks_as_well() {
 fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
     let end = "MESSAGE\nbrowser:end\nmessage-id:0\nsubscription:0\n\n\0\n";
     for (count, end) in [(2, end), (100, ""), (0, end)] {
-        let mut talk = StompPeer::reaching(SessionMode::Browse, settings());
+        let mut talk = StompPeer::in_mode(SessionMode::Browse, settings());
         talk.hear("CONNECTED\nversion:1.2\n\n\0\n").unwrap();
         assert!(talk.said().contains("\nbrowser:true\n"));
         let messages: String = (1..=count).map(message).collect();

@@ -26,9 +26,13 @@ fn supervisor(
 async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
     let states = StatusRegistry::default();
     let (mut supervisor, ..) = supervisor(&states);
-    let inside = || SourceError::protocol("gibberish", Some("8".to_owned()));
-    let first = || SourceError::protocol("gibberish", None).after("");
-    let after = || SourceError::protocol("gibberish", None).after("7");
+    let inside = || SourceError::Protocol {
+        detail: "gibberish".to_owned(),
+        suspect: Some(Suspect::Itself("8".to_owned())),
+        remedy: None,
+    };
+    let first = || SourceError::protocol("gibberish").after("");
+    let after = || SourceError::protocol("gibberish").after("7");
     for (error, named) in [
         (inside(), None),
         (after(), None),
@@ -83,7 +87,7 @@ async fn run_bringing(
 /// whenever.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_was_lost_leaves_the_disconnect_unconfirmed() {
-    let gibberish = || SourceError::protocol("gibberish", None);
+    let gibberish = || SourceError::protocol("gibberish");
     for (error, settles, confirmed) in [
         (SourceError::Closed("reset".to_owned()), false, false),
         (gibberish(), false, false),
@@ -117,7 +121,7 @@ async fn a_session_that_is_ending_does_not_become_ready() {
     let (mut supervisor, _taken, _acks) = supervisor(&states);
     supervisor.on_probation = true;
     let began = Instant::now();
-    run_scripted(&mut supervisor, SourceError::protocol("gibberish", None)).await.unwrap_err();
+    run_scripted(&mut supervisor, SourceError::protocol("gibberish")).await.unwrap_err();
     assert!(began.elapsed() > PROBATION, "what it brought is not settled");
     let state = states.all().remove(0).1;
     assert!(!matches!(state, Status::Ready), "{state:?}");

@@ -18,7 +18,7 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The acknowledgement state of one session. Positions are those of messages in the session, from 1.
 #[derive(Debug)]
-pub(super) struct LateAcks {
+pub struct LateAcks {
     prefetch: u64,
     /// Position of the last message received.
     came: u64,
@@ -35,7 +35,7 @@ pub(super) struct LateAcks {
 }
 
 impl LateAcks {
-    pub(super) fn new(prefetch: u32, now: Instant) -> Self {
+    pub fn new(prefetch: u32, now: Instant) -> Self {
         Self {
             prefetch: u64::from(prefetch),
             came: 0,
@@ -48,7 +48,7 @@ impl LateAcks {
     }
 
     /// Notes that `count` messages were received.
-    pub(super) fn came(&mut self, count: usize, now: Instant) {
+    pub fn came(&mut self, count: usize, now: Instant) {
         if self.came == self.acked {
             self.waits_since = now;
         }
@@ -60,7 +60,7 @@ impl LateAcks {
     }
 
     /// Notes that `count` messages are acknowledged. Returns whether that is late.
-    pub(super) fn acknowledge(&mut self, count: usize, now: Instant) -> bool {
+    pub fn acknowledge(&mut self, count: usize, now: Instant) -> bool {
         let is_late = now >= self.waits_since + LATE;
         if is_late {
             self.known.get_or_insert(self.acked);
@@ -74,27 +74,27 @@ impl LateAcks {
     }
 
     /// Notes that the broker processed every acknowledgement while it still had the consumer.
-    pub(super) fn is_settled(&mut self) {
+    pub fn is_settled(&mut self) {
         self.known = None;
     }
 
     /// Whether some acknowledgements are unproven.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.known.is_some()
     }
 
     /// The last position that the broker knows as acknowledged, as soon as it has read what is sent.
-    pub(super) fn known(&self) -> u64 {
+    pub fn known(&self) -> u64 {
         self.known.unwrap_or(self.acked)
     }
 
     /// Whether to ask the broker now: all is acknowledged, and still no message has come.
-    pub(super) fn asks(&self, now: Instant) -> bool {
+    pub fn asks(&self, now: Instant) -> bool {
         self.deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// When to ask the broker, if no message comes before.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         (self.is_open() && self.came == self.acked).then(|| self.last_activity + PROOF_TIMEOUT)
     }
 }
