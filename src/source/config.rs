@@ -165,9 +165,7 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port of the broker, 1 to 65535.
     pub port: u16,
-    /// The protocol that the broker uses at this address.
     pub protocol: Protocol,
-    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
@@ -191,11 +189,9 @@ impl fmt::Display for Endpoint {
 pub struct SourceSettings {
     /// Addresses of the broker, at least one, tried in turn.
     pub endpoints: Vec<Endpoint>,
-    /// The user name for the login.
     pub username: String,
     /// The password, read again for each login if it is in a file.
     pub password: Secret,
-    /// The namespace that AtData has given.
     pub namespace: String,
     /// The destination id, with the sink's suffix if isolation is `mirror`.
     pub destination_id: String,

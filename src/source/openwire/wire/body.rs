@@ -23,20 +23,10 @@ pub struct MessageBody {
 pub enum BodyError {
     /// Only Java programs with the producer's classes can read the content, or it is in another store.
     #[error("{}{kind:?} messages have no body of text or bytes", if *.compressed { "compressed " } else { "" })]
-    Kind {
-        /// The kind of the message.
-        kind: MessageKind,
-        /// Whether its content was compressed, as ActiveMQ does it (zlib).
-        compressed: bool,
-    },
-    /// The body is larger than the limit.
+    Kind { kind: MessageKind, compressed: bool },
+    /// `size` is the real or the announced size.
     #[error("a body of {size} bytes is larger than the {limit} allowed")]
-    TooLarge {
-        /// Its real or announced size, in bytes.
-        size: usize,
-        /// The largest size allowed, in bytes.
-        limit: usize,
-    },
+    TooLarge { size: usize, limit: usize },
     /// The content does not match what it announces.
     #[error("its bytes are corrupt: {0}")]
     Corrupt(FieldError),
@@ -128,7 +118,7 @@ mod tests {
 
     use super::super::ids::MessageId;
     use super::*;
-    use crate::source::openwire::testing::{text_content, zlib};
+    use crate::source::openwire::testing::{hex, text_content, zlib};
 
     const LIMIT: usize = 2000;
 
@@ -144,13 +134,6 @@ mod tests {
 
     fn plain(body: &[u8]) -> Result<(Vec<u8>, bool), BodyError> {
         Ok((body.to_vec(), false))
-    }
-
-    fn hex(text: &str) -> Vec<u8> {
-        (0..text.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap())
-            .collect()
     }
 
     fn with_length(length: i32, bytes: &[u8]) -> Vec<u8> {

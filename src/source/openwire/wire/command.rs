@@ -201,16 +201,7 @@ mod tests {
     use super::super::properties::Value;
     use super::*;
     use crate::secret::Secret;
-
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<_> = text.split_whitespace().collect();
-        let digits = digits.concat();
-        digits
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-            .collect()
-    }
+    use crate::source::openwire::testing::hex;
 
     fn read(wire: &[u8]) -> Received {
         let fields = Bytes::copy_from_slice(&wire[5..]);

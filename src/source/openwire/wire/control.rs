@@ -12,7 +12,7 @@ const LONGEST_SHOWN: usize = 500;
 /// have no control characters and at most 500 characters each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thrown {
-    /// Such as `java.lang.SecurityException`.
+    /// Its Java class, such as `java.lang.SecurityException`.
     pub class: String,
     pub message: String,
 }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::primitives::{FieldError, FieldReader, FieldWriter};
 use super::types;
 
-/// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationKind {
     Queue,
@@ -27,7 +26,6 @@ const DESTINATION_KINDS: [(DestinationKind, u8, &str); 4] = [
 /// A queue or topic of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Whether it is a queue or a topic.
     pub kind: DestinationKind,
     /// Its name alone, without `queue://`.
     pub name: Bytes,
@@ -72,7 +70,6 @@ pub(super) fn write_connection(connection: &[u8], writer: &mut FieldWriter<'_>) 
 /// The id of a consumer in a session of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerId {
-    /// The id of its connection.
     pub connection: Bytes,
     /// The session's number in the connection.
     pub session: i64,
@@ -94,20 +91,17 @@ impl ConsumerId {
     }
 
     pub(super) fn write(consumer: Option<&Self>, writer: &mut FieldWriter<'_>) {
-        writer.object_of(types::CONSUMER, consumer, |writer, consumer| consumer.write_fields(writer));
-    }
-
-    pub(super) fn write_fields(&self, writer: &mut FieldWriter<'_>) {
-        writer.text(Some(&self.connection));
-        writer.long(self.session);
-        writer.long(self.value);
+        let Some(Self { connection, session, value }) = consumer else { return writer.null() };
+        writer.object(types::CONSUMER);
+        writer.text(Some(connection));
+        writer.long(*session);
+        writer.long(*value);
     }
 }
 
 /// The id of a producer in a session of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerId {
-    /// The id of its connection.
     pub connection: Bytes,
     /// The session's number in the connection.
     pub session: i64,
@@ -130,15 +124,11 @@ impl ProducerId {
         reader.object_of(types::PRODUCER, skip_id_with_two_numbers).map(|_| ())
     }
 
-    pub(super) fn write_fields(&self, writer: &mut FieldWriter<'_>) {
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
+        writer.object(types::PRODUCER);
         writer.text(Some(&self.connection));
         writer.long(self.value);
         writer.long(self.session);
-    }
-
-    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
-        writer.object(types::PRODUCER);
-        self.write_fields(writer);
     }
 }
 
@@ -152,7 +142,6 @@ fn skip_id_with_two_numbers(reader: &mut FieldReader<'_>) -> Result<(), FieldErr
 pub struct MessageId {
     /// The id that a client of another protocol (AMQP) gave the message.
     pub text_view: Option<Bytes>,
-    /// The producer that sent the message.
     pub producer: ProducerId,
     /// The message's number among those of its producer.
     pub producer_sequence: i64,

@@ -6,9 +6,10 @@ use super::ids::{ConsumerId, Destination, MessageId, ProducerId, skip_brokers, s
 use super::primitives::{FieldError, FieldReader, FieldWriter};
 
 /// The type of a message's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MessageKind {
-    /// No body at all.
+    /// A message that has no body.
+    #[default]
     Bare,
     Bytes,
     Map,
@@ -43,7 +44,6 @@ impl MessageKind {
 /// A message that the broker sends to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
-    /// The id of the receiving consumer.
     pub consumer: ConsumerId,
     /// The destination that it consumes; `None` with a pull that found nothing.
     pub destination: Option<Destination>,
@@ -106,7 +106,7 @@ impl Dispatch {
 }
 
 /// A message. Its texts and bytes are slices of the frame, as they came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireMessage {
     pub kind: MessageKind,
     pub id: MessageId,
@@ -147,29 +147,7 @@ impl WireMessage {
     }
 
     fn with_id(kind: MessageKind, id: MessageId, raw_id: Bytes) -> Self {
-        Self {
-            kind,
-            id,
-            raw_id,
-            destination: None,
-            original_destination: None,
-            group_id: None,
-            group_sequence: 0,
-            correlation_id: None,
-            persistent: false,
-            expiration: 0,
-            priority: 4,
-            reply_to: None,
-            timestamp: 0,
-            message_type: None,
-            content: None,
-            properties: None,
-            compressed: false,
-            redelivery_counter: 0,
-            user_id: None,
-            broker_in_time: 0,
-            unreadable: None,
-        }
+        Self { kind, id, raw_id, priority: 4, ..Self::default() }
     }
 
     /// Reads a message inside another command, from its own command id on.

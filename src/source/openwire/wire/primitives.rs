@@ -246,15 +246,4 @@ impl FieldWriter<'_> {
     pub fn null(&mut self) {
         self.bool(false);
     }
-
-    /// Writes an object or null.
-    pub fn object_of<T>(&mut self, kind: u8, value: Option<&T>, write: impl FnOnce(&mut Self, &T)) {
-        match value {
-            Some(value) => {
-                self.object(kind);
-                write(self, value);
-            }
-            None => self.null(),
-        }
-    }
 }

@@ -28,7 +28,7 @@ pub enum Value {
     Null,
     Bool(bool),
     Byte(i8),
-    /// A UTF-16 code unit.
+    /// One UTF-16 code unit, which may be half a character.
     Char(u16),
     Short(i16),
     Int(i32),
