@@ -264,15 +264,6 @@ impl SupervisorTask {
             }
         };
         let (ending, mut is_confirmed) = (CancellationToken::new(), false);
-        let lasts = async {
-            subscribed.notified().await;
-            sleep(PROBATION).await;
-            // A session that is already ending lasts only until its messages are settled, so it does not
-            // count.
-            if ending.is_cancelled() {
-                pending::<()>().await;
-            }
-        };
         let handles = ConnectionHandles {
             id: self.session,
             incoming: &self.incoming,
@@ -288,11 +279,11 @@ impl SupervisorTask {
         };
         let outcome = {
             let running = connection::run_session(session, stream, handles);
-            tokio::pin!(running, lasts);
+            tokio::pin!(running);
             tokio::select! {
                 biased;
                 outcome = &mut running => outcome,
-                () = lasts => {
+                () = end_of_probation(&subscribed, &ending) => {
                     self.on_probation = false;
                     self.reporter.report(Status::Ready);
                     running.await
@@ -391,6 +382,15 @@ impl SupervisorTask {
         }
         let (remedy, detail) = error.split_remedy();
         SourceError::Poison { suspect, sessions, detail, remedy }
+    }
+}
+
+async fn end_of_probation(subscribed: &Notify, ending: &CancellationToken) {
+    subscribed.notified().await;
+    sleep(PROBATION).await;
+    // A session that is already ending lasts only until its messages are settled, so it does not count.
+    if ending.is_cancelled() {
+        pending::<()>().await;
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn settings() -> SourceSettings {
 pub(super) fn decode_pieces<S: Scan>(
     mut decoder: FrameDecoder<S>,
     pieces: &[&[u8]],
-) -> (Vec<S::Frame>, Option<DecodeError<S::Fault>>) {
+) -> (Vec<S::Frame>, Option<DecodeError<S::Error>>) {
     let mut frames = Vec::new();
     let failure = pieces.iter().find_map(|piece| {
         decoder.buffer().extend_from_slice(piece);

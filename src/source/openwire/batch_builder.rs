@@ -9,21 +9,22 @@ use crate::budget::Budget;
 use crate::event::{Headers, Message, UnreadableBodyError};
 use crate::source::error::SourceError;
 use crate::source::protocol::framing::RAISE_MAX_BODY;
-use crate::source::protocol::message_ids::MessageIds;
+use crate::source::protocol::message_batch::MessageBatch;
 use crate::source::protocol::session::Progress;
 
 /// Builds the messages that came together.
-pub(super) struct BatchBuilder {
+pub(super) struct BatchBuilder<'a> {
     limit: usize,
     budget: Budget,
-    ids: MessageIds,
+    batch: MessageBatch<'a>,
     has_inflated: bool,
 }
 
-impl BatchBuilder {
+impl<'a> BatchBuilder<'a> {
     /// Starts a batch of `most` messages at most, with bodies of `limit` bytes at most.
-    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &mut Progress) -> Self {
-        Self { limit, budget: budget.clone(), ids: MessageIds::new(most, progress), has_inflated: false }
+    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &'a mut Progress) -> Self {
+        let batch = MessageBatch::new(most, progress);
+        Self { limit, budget: budget.clone(), batch, has_inflated: false }
     }
 
     /// Adds a message; `fields` are those of its frame. A body that can't be read is passed on unchanged,
@@ -36,12 +37,11 @@ impl BatchBuilder {
         message: &WireMessage,
         redelivered: bool,
         fields: &Bytes,
-        progress: &mut Progress,
     ) -> Result<(), SourceError> {
         self.has_inflated |= message.compressed;
         let (body, unreadable) = match body::body(message, self.limit, &self.budget) {
             Ok(MessageBody { bytes, repaired }) => {
-                progress.repaired += u64::from(repaired);
+                self.batch.progress.repaired += u64::from(repaired);
                 (bytes, None)
             }
             Err(too_large @ body::BodyError::TooLarge { .. }) => {
@@ -61,15 +61,15 @@ impl BatchBuilder {
                 (raw, Some(UnreadableBodyError(reason.to_string().into())))
             }
         };
-        self.ids.add(|ids| message.id.write_text(ids));
-        progress.messages.push(Message {
+        let built = Message {
             id: Bytes::new(),
             body,
             timestamp: Some(message.timestamp),
             redelivered,
             headers: Headers::new(fields.clone(), decode_headers),
             unreadable,
-        });
+        };
+        self.batch.push(built, |ids| message.id.write_text(ids));
         Ok(())
     }
 
@@ -78,7 +78,12 @@ impl BatchBuilder {
         self.has_inflated
     }
 
-    pub(super) fn finish(self, progress: &mut Progress) {
-        self.ids.finish(&self.budget, progress);
+    /// Returns what the messages are added to.
+    pub(super) fn progress(&mut self) -> &mut Progress {
+        self.batch.progress
+    }
+
+    pub(super) fn finish(self) {
+        self.batch.finish(&self.budget);
     }
 }

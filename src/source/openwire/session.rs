@@ -33,7 +33,8 @@ const NONE_DELIVERED: i64 = -1;
 /// The text asks about the port, since the port of another protocol may stay silent.
 const GREETING: &str = "the greeting (is it OpenWire that listens there, as source.url says?)";
 
-/// The session does not answer the broker's heart-beats while this many bytes wait to be sent.
+/// The session does not answer the broker's heart-beats while this many bytes wait to be sent. If a broker
+/// does not read, the answers would fill our memory.
 const MOST_UNTAKEN: usize = 64 << 10;
 
 /// The types of frames that the session acts on. A frame of another type may be malformed.
@@ -60,8 +61,7 @@ enum OpenWireStage {
 struct Dispatched {
     /// The id of the message, sent back unchanged.
     raw_id: Bytes,
-    /// The broker's number of the message.
-    sequence: i64,
+    broker_sequence: i64,
 }
 
 /// The protocol state of one OpenWire connection.
@@ -79,8 +79,7 @@ pub struct OpenWireSession {
     queue: Destination,
     /// The connection id in it is set at the login.
     consumer: ConsumerId,
-    /// The number of the last command that was sent.
-    commands: i32,
+    last_command: i32,
     /// The number of the command whose response ends the stage.
     awaited: i32,
     credit: PrefetchCredit,
@@ -105,7 +104,7 @@ impl OpenWireSession {
             timers: Timers::new(&settings, mode, GREETING, now),
             queue: Destination::queue(settings.queue()),
             consumer: ConsumerId { connection: Bytes::new(), session: 1, value: 1 },
-            commands: 0,
+            last_command: 0,
             awaited: 0,
             credit: PrefetchCredit::new(settings.prefetch),
             unacked: Unacked::default(),
@@ -124,10 +123,10 @@ impl OpenWireSession {
 
     /// Returns the number of the command, which a response to it names.
     fn send_numbered(&mut self, command: &Command, response_required: bool, now: Instant) -> i32 {
-        self.commands = self.commands.wrapping_add(1);
-        command.encode(self.commands, response_required, &mut self.output);
+        self.last_command = self.last_command.wrapping_add(1);
+        command.encode(self.last_command, response_required, &mut self.output);
         self.timers.heart.sent(now);
-        self.commands
+        self.last_command
     }
 
     /// Sends a command that the broker must answer before the session moves to the next stage.
@@ -181,16 +180,15 @@ impl OpenWireSession {
         progress: &mut Progress,
     ) -> Result<usize, SourceError> {
         let mut batch = BatchBuilder::new(self.settings.max_body, &self.budget, frames.len(), progress);
-        let mut count = 0;
-        let mut outcome = Ok(());
+        let (mut count, mut outcome) = (0, Ok(()));
         for frame in frames {
-            outcome = self.on_frame(frame, now, &mut batch, progress);
+            outcome = self.on_frame(frame, now, &mut batch);
             count += 1;
             if outcome.is_err() || (batch.has_inflated() && !self.budget.has_room()) {
                 break;
             }
         }
-        batch.finish(progress);
+        batch.finish();
         self.extend_credit(now);
         outcome.map(|()| count)
     }
@@ -199,8 +197,7 @@ impl OpenWireSession {
         &mut self,
         frame: &OpenWireFrame,
         now: Instant,
-        batch: &mut BatchBuilder,
-        progress: &mut Progress,
+        batch: &mut BatchBuilder<'_>,
     ) -> Result<(), SourceError> {
         let Received { command_id, response_required, command } = match decode(frame) {
             Ok(received) => received,
@@ -211,14 +208,13 @@ impl OpenWireSession {
         };
         match (command, self.stage) {
             (Command::MessageDispatch(_), OpenWireStage::Closing) => Ok(()),
-            (Command::MessageDispatch(dispatch), OpenWireStage::Active) => {
-                self.on_dispatch(dispatch, frame, now, batch, progress)
-            }
-            // Messages may come before the response, and prove the subscription as well as it does
-            // (`protocols.md §3.6`).
-            (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing) => {
-                self.activate(now, progress);
-                self.on_dispatch(dispatch, frame, now, batch, progress)
+            (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing | OpenWireStage::Active) => {
+                // Messages may come before the response, and prove the subscription as well as it does
+                // (`protocols.md §3.6`).
+                if self.stage == OpenWireStage::Subscribing {
+                    self.activate(now, batch.progress());
+                }
+                self.on_dispatch(dispatch, frame, now, batch)
             }
             (Command::MessageDispatch(_), stage) => {
                 Err(SourceError::protocol(format!("a message while {stage:?}")))
@@ -228,19 +224,16 @@ impl OpenWireSession {
                 Ok(())
             }
             (Command::Response { correlation_id }, _) if correlation_id == self.awaited => {
-                self.on_response(now, progress);
+                self.on_response(now, batch.progress());
                 Ok(())
             }
             (Command::ExceptionResponse { exception, .. } | Command::ConnectionError { exception }, _) => {
                 Err(self.refused(exception))
             }
             (Command::WireFormatInfo(broker), OpenWireStage::Greeting) => self.log_in(&broker, now),
-            (Command::KeepAliveInfo, _) if response_required => {
-                // A broker that does not read gets no answers, or they would fill our memory.
-                if self.output.len() < MOST_UNTAKEN {
-                    Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
-                    self.timers.heart.sent(now);
-                }
+            (Command::KeepAliveInfo, _) if response_required && self.output.len() < MOST_UNTAKEN => {
+                Command::KeepAliveInfo.encode(command_id, false, &mut self.output);
+                self.timers.heart.sent(now);
                 Ok(())
             }
             (
@@ -273,8 +266,7 @@ impl OpenWireSession {
         dispatch: Dispatch,
         frame: &OpenWireFrame,
         now: Instant,
-        batch: &mut BatchBuilder,
-        progress: &mut Progress,
+        batch: &mut BatchBuilder<'_>,
     ) -> Result<(), SourceError> {
         let Some(message) = dispatch.message else {
             // A dispatch without a message tells a browser that no more messages wait.
@@ -283,10 +275,10 @@ impl OpenWireSession {
             }
             return Ok(());
         };
-        batch.add(&message, dispatch.redelivery_counter > 0, &frame.fields, progress)?;
+        batch.add(&message, dispatch.redelivery_counter > 0, &frame.fields)?;
         self.timers.touch(now);
         self.late_acks.came(1, now);
-        self.unacked.push(Dispatched { raw_id: message.raw_id, sequence: message.id.broker_sequence });
+        self.unacked.push(Dispatched { raw_id: message.raw_id, broker_sequence: message.id.broker_sequence });
         if self.mode == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
             self.close(now, 0);
         }
@@ -345,12 +337,9 @@ impl Session for OpenWireSession {
         frames.drain(..count);
         progress.unread = !frames.is_empty();
         self.frames = frames;
-        match self.broken.take_if(|_| !progress.unread) {
-            Some(error) => {
-                Err(error.into_source_error((self.stage == OpenWireStage::Greeting).then_some("OpenWire")))
-            }
-            None => Ok(()),
-        }
+        let expected = (self.stage == OpenWireStage::Greeting).then_some("OpenWire");
+        let broken = self.broken.take_if(|_| !progress.unread);
+        broken.map_or(Ok(()), |error| Err(error.into_source_error(expected)))
     }
 
     fn take_output(&mut self, out: &mut Vec<u8>) {
@@ -383,13 +372,12 @@ impl Session for OpenWireSession {
         let consumes = matches!(self.stage, OpenWireStage::Subscribing | OpenWireStage::Active)
             && self.mode != SessionMode::Login;
         let last_taken = self.unacked.last_up_to(taken);
-        let last_delivered = last_taken.map_or(NONE_DELIVERED, |message| message.sequence);
+        let last_delivered = last_taken.map_or(NONE_DELIVERED, |message| message.broker_sequence);
+        let removal = |object| Command::RemoveInfo(RemoveInfo { object, last_delivered });
         if consumes {
-            let object = Removed::Consumer(self.consumer.clone());
-            self.send(&Command::RemoveInfo(RemoveInfo { object, last_delivered }), now);
+            self.send(&removal(Removed::Consumer(self.consumer.clone())), now);
         }
-        let object = Removed::Connection(self.consumer.connection.clone());
-        let disconnect = Command::RemoveInfo(RemoveInfo { object, last_delivered });
+        let disconnect = removal(Removed::Connection(self.consumer.connection.clone()));
         self.ask("the disconnect", &disconnect, OpenWireStage::Closing, now);
     }
 

@@ -20,14 +20,14 @@ pub trait Scan {
     /// The offsets of the parts of a frame from its first byte.
     type Layout;
     /// The reason why bytes are no frame.
-    type Fault: FrameError;
+    type Error: FrameError;
 
     /// Looks at the beginning of `bytes`. After [`Scanned::Incomplete`] it is called again with the same
     /// bytes and more behind them, otherwise with what comes after the frame or the bytes between.
     ///
     /// # Errors
     /// The bytes are no frame.
-    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<Self::Layout>, DecodeError<Self::Fault>>;
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<Self::Layout>, DecodeError<Self::Error>>;
 
     /// Makes the frame that fills `bytes`.
     fn frame(layout: Self::Layout, bytes: &Bytes) -> Self::Frame;
@@ -112,13 +112,13 @@ impl<S: Scan> FrameDecoder<S> {
     /// # Errors
     /// The bytes are no frame. `frames` then holds the good ones before it. The decoder can't be used any
     /// more.
-    pub fn decode(&mut self, frames: &mut Vec<S::Frame>) -> Result<(), DecodeError<S::Fault>> {
+    pub fn decode(&mut self, frames: &mut Vec<S::Frame>) -> Result<(), DecodeError<S::Error>> {
         let outcome = self.scan();
         self.cut(frames);
         outcome
     }
 
-    fn scan(&mut self) -> Result<(), DecodeError<S::Fault>> {
+    fn scan(&mut self) -> Result<(), DecodeError<S::Error>> {
         loop {
             let size = match self.scan.scan(&self.buffer[self.start..])? {
                 Scanned::Frame(layout, size) => {

@@ -5,7 +5,7 @@ pub mod framing;
 pub mod heart_beat;
 pub mod java_text;
 pub mod late_acks;
-pub mod message_ids;
+pub mod message_batch;
 pub(in crate::source) mod read_buffer;
 pub mod session;
 pub mod timers;

@@ -141,7 +141,7 @@ impl StompDecoder {
 impl Scan for StompScanner {
     type Frame = StompFrame;
     type Layout = Layout;
-    type Fault = StompErrorKind;
+    type Error = StompErrorKind;
 
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<Layout>, StompDecodeError> {
         loop {

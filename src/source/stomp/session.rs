@@ -16,7 +16,7 @@ use crate::source::error::SourceError;
 use crate::source::protocol::heart_beat::HeartBeat;
 use crate::source::protocol::java_text::repair_cesu8;
 use crate::source::protocol::late_acks::LateAcks;
-use crate::source::protocol::message_ids::MessageIds;
+use crate::source::protocol::message_batch::MessageBatch;
 use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::Unacked;
@@ -124,15 +124,14 @@ impl StompSession {
         &mut self,
         frame: &StompFrame,
         now: Instant,
-        ids: &mut MessageIds,
-        progress: &mut Progress,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), SourceError> {
         match (frame.command, self.stage) {
             (StompCommand::Message, _) if self.mode == SessionMode::Browse && is_end_of_browsing(frame) => {
                 self.close(now, 0);
                 Ok(())
             }
-            (StompCommand::Message, StompStage::Active) => self.on_message(frame, now, ids, progress),
+            (StompCommand::Message, StompStage::Active) => self.on_message(frame, now, batch),
             (StompCommand::Error, StompStage::Asking | StompStage::Closing)
                 if is_receipt(frame, UNSUBSCRIBED) =>
             {
@@ -148,17 +147,17 @@ impl StompSession {
             (StompCommand::Connected, StompStage::LoggingIn) => {
                 self.timers.heart = self.agreed_heart_beat(frame, now);
                 match self.mode {
-                    SessionMode::Login => self.activate(now, progress),
+                    SessionMode::Login => self.activate(now, batch.progress),
                     SessionMode::Browse | SessionMode::Subscribe => self.subscribe(now),
                 }
                 Ok(())
             }
             (StompCommand::Receipt, StompStage::Subscribing) if is_receipt(frame, SUBSCRIBED) => {
-                self.activate(now, progress);
+                self.activate(now, batch.progress);
                 Ok(())
             }
             (StompCommand::Receipt, StompStage::Closing) => {
-                progress.closed |= is_receipt(frame, DISCONNECTED);
+                batch.progress.closed |= is_receipt(frame, DISCONNECTED);
                 Ok(())
             }
             (StompCommand::Message, StompStage::Asking | StompStage::Closing) => Ok(()),
@@ -200,21 +199,20 @@ impl StompSession {
         &mut self,
         frame: &StompFrame,
         now: Instant,
-        ids: &mut MessageIds,
-        progress: &mut Progress,
+        batch: &mut MessageBatch<'_>,
     ) -> Result<(), SourceError> {
         let head = MessageHead::read(frame)?;
-        ids.add(|ids| unescape_into(head.id, Escapes::V1_2, ids));
         let repaired = if head.is_text { repair_cesu8(&frame.body) } else { None };
-        progress.repaired += u64::from(repaired.is_some());
-        progress.messages.push(Message {
+        batch.progress.repaired += u64::from(repaired.is_some());
+        let message = Message {
             id: Bytes::new(),
             body: repaired.map_or_else(|| frame.body.clone(), |body| self.budget.freeze(body)),
             timestamp: head.timestamp,
             redelivered: head.redelivered,
             headers: Headers::new(frame.head.clone(), decode_headers),
             unreadable: None,
-        });
+        };
+        batch.push(message, |ids| unescape_into(head.id, Escapes::V1_2, ids));
         self.timers.touch(now);
         self.late_acks.came(1, now);
         self.unacked.push(head.ack);
@@ -230,9 +228,9 @@ impl StompSession {
         now: Instant,
         progress: &mut Progress,
     ) -> Result<(), SourceError> {
-        let mut ids = MessageIds::new(frames.len(), progress);
-        let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut ids, progress));
-        ids.finish(&self.budget, progress);
+        let mut batch = MessageBatch::new(frames.len(), progress);
+        let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut batch));
+        batch.finish(&self.budget);
         outcome
     }
 }

@@ -318,12 +318,12 @@ impl Producer {
         });
         producer.ask(&login).await;
         producer.ask(&Command::SessionInfo(SessionInfo { connection, value: 1 })).await;
-        producer.ask_for_itself().await;
+        producer.introduce_itself().await;
         producer
     }
 
     /// Sends a ProducerInfo (`protocols.md §3.5`), which the bridge's own codec lacks.
-    async fn ask_for_itself(&mut self) {
+    async fn introduce_itself(&mut self) {
         self.commands += 1;
         let mut command = Vec::new();
         let mut writer = FieldWriter(&mut command);
@@ -339,7 +339,7 @@ impl Producer {
         writer.bool(false); // dispatchAsync
         writer.int(0); // window
         let size = u32::try_from(command.len()).expect("short").to_be_bytes();
-        self.wait_for_answer(&[&size, &command[..]].concat()).await;
+        self.ask_in_bytes(&[&size, &command[..]].concat()).await;
     }
 
     /// Sends a persistent message and waits until the broker has it.
@@ -364,10 +364,10 @@ impl Producer {
         self.commands += 1;
         let mut bytes = Vec::new();
         command.encode(self.commands, true, &mut bytes);
-        self.wait_for_answer(&bytes).await;
+        self.ask_in_bytes(&bytes).await;
     }
 
-    async fn wait_for_answer(&mut self, bytes: &[u8]) {
+    async fn ask_in_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("send");
         timeout(SOON, self.answered()).await.expect("a response in time");
     }

@@ -101,7 +101,7 @@ impl OpenWireDecoder {
 impl Scan for OpenWireScanner {
     type Frame = OpenWireFrame;
     type Layout = ();
-    type Fault = OpenWireErrorKind;
+    type Error = OpenWireErrorKind;
 
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<()>, OpenWireDecodeError> {
         let Some((prefix, frame)) = bytes.split_first_chunk::<PREFIX>() else {

@@ -57,18 +57,12 @@ impl fmt::Display for Value {
             Self::Text(text) => text.fmt(f),
             Self::Bytes(bytes) => STANDARD.encode(bytes).fmt(f),
             Self::Map(entries) => {
-                f.write_str("{")?;
-                for (n, (name, value)) in entries.iter().enumerate() {
-                    write!(f, "{}{name}={value}", if n > 0 { ", " } else { "" })?;
-                }
-                f.write_str("}")
+                let shown: Vec<_> = entries.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                write!(f, "{{{}}}", shown.join(", "))
             }
             Self::List(values) => {
-                f.write_str("[")?;
-                for (n, value) in values.iter().enumerate() {
-                    write!(f, "{}{value}", if n > 0 { ", " } else { "" })?;
-                }
-                f.write_str("]")
+                let shown: Vec<_> = values.iter().map(Self::to_string).collect();
+                write!(f, "[{}]", shown.join(", "))
             }
         }
     }

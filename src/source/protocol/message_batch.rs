@@ -1,15 +1,16 @@
-//! Stores the ids of messages that came together in one shared buffer.
+//! Collects the messages that come together. Their ids share one buffer.
 
 use super::session::Progress;
 use crate::budget::Budget;
+use crate::event::Message;
 
 /// The typical size of an id, in bytes.
 const USUAL: usize = 64;
 
-/// Collects the ids of messages that are added to a [`Progress`]. [`MessageIds::finish`] then gives each
-/// message its id.
+/// The messages that are added to a [`Progress`]. They get their ids from [`MessageBatch::finish`].
 #[derive(Debug)]
-pub struct MessageIds {
+pub struct MessageBatch<'a> {
+    pub progress: &'a mut Progress,
     /// Index of the first of the messages in the progress.
     first: usize,
     ids: Vec<u8>,
@@ -17,25 +18,27 @@ pub struct MessageIds {
     ends: Vec<usize>,
 }
 
-impl MessageIds {
+impl<'a> MessageBatch<'a> {
     /// Prepares for the next messages, of which there are `most` at most.
-    pub fn new(most: usize, progress: &mut Progress) -> Self {
+    pub fn new(most: usize, progress: &'a mut Progress) -> Self {
         progress.messages.reserve(most);
         Self {
             first: progress.messages.len(),
+            progress,
             ids: Vec::with_capacity(most * USUAL),
             ends: Vec::with_capacity(most),
         }
     }
 
-    /// Adds the id of the next message; `write` appends its bytes.
-    pub fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.ids);
+    /// Adds a message, still without its id; `write_id` appends the bytes of that.
+    pub fn push(&mut self, message: Message, write_id: impl FnOnce(&mut Vec<u8>)) {
+        write_id(&mut self.ids);
         self.ends.push(self.ids.len());
+        self.progress.messages.push(message);
     }
 
     /// Gives the messages their ids, charged to `budget`.
-    pub fn finish(mut self, budget: &Budget, progress: &mut Progress) {
+    pub fn finish(mut self, budget: &Budget) {
         if self.ends.is_empty() {
             return;
         }
@@ -44,7 +47,7 @@ impl MessageIds {
         self.ids.shrink_to_fit();
         let ids = budget.freeze(self.ids);
         let mut start = 0;
-        for (message, end) in progress.messages[self.first..].iter_mut().zip(self.ends) {
+        for (message, end) in self.progress.messages[self.first..].iter_mut().zip(self.ends) {
             message.id = ids.slice(start..end);
             start = end;
         }
@@ -56,7 +59,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Headers, Message};
+    use crate::event::Headers;
 
     fn nameless() -> Message {
         Message {
@@ -73,12 +76,11 @@ mod tests {
     fn each_message_gets_its_own_and_they_cost_no_more_than_their_bytes() {
         let budget = Budget::new(1 << 20);
         let mut progress = Progress { messages: vec![nameless()], ..Progress::default() };
-        let mut ids = MessageIds::new(1000, &mut progress);
+        let mut batch = MessageBatch::new(1000, &mut progress);
         for id in ["ID:1", "", "ID:333"] {
-            ids.add(|ids| ids.extend_from_slice(id.as_bytes()));
-            progress.messages.push(nameless());
+            batch.push(nameless(), |ids| ids.extend_from_slice(id.as_bytes()));
         }
-        ids.finish(&budget, &mut progress);
+        batch.finish(&budget);
         let named: Vec<_> = progress.messages.iter().map(|message| &message.id[..]).collect();
         assert_eq!(named, [b"".as_slice(), b"ID:1", b"", b"ID:333"]);
         assert_eq!(budget.used(), "ID:1ID:333".len());
