@@ -157,17 +157,7 @@ impl BrokerConnection<'_> {
         loop {
             self.gather_output();
             if let Some(outcome) = self.finished() {
-                match &outcome {
-                    Ok(()) => {
-                        *self.handles.is_confirmed = true;
-                        self.flush_after_disconnect().await;
-                    }
-                    Err(error) => {
-                        let is_known = self.session.outstanding() == 0 && self.session.known() == self.acked;
-                        let has_read = self.disconnect().await && !error.is_closed_by_the_broker();
-                        *self.handles.is_confirmed = is_known && has_read;
-                    }
-                }
+                *self.handles.is_confirmed = self.leave(&outcome).await;
                 return outcome;
             }
             // Before messages may come, the broker's answers must be read, even if other sessions have used
@@ -178,9 +168,8 @@ impl BrokerConnection<'_> {
             let reading = taking && !self.unread;
             self.session.reading(Instant::now(), reading);
             let writes = self.written < self.writing.len();
-            let ends = self.ending.as_ref().map(|(_, ends)| *ends);
-            let deadline =
-                ends.into_iter().chain([self.session.deadline()]).min().unwrap_or_else(Instant::now);
+            let deadline = self.session.deadline();
+            let deadline = self.ending.as_ref().map_or(deadline, |(_, ends)| deadline.min(*ends));
             // Every arm is cancel-safe, and none waits inside. The order of the arms prefers work that
             // finishes something to work that starts something.
             tokio::select! {
@@ -224,6 +213,20 @@ impl BrokerConnection<'_> {
             return self.ending.take().map(|(error, _)| Err(error));
         }
         None
+    }
+
+    /// Lets go of the socket. Returns whether the broker knows every acknowledgement of this session.
+    async fn leave(&mut self, outcome: &Result<(), SourceError>) -> bool {
+        match outcome {
+            Ok(()) => {
+                self.flush_after_disconnect().await;
+                true
+            }
+            Err(error) => {
+                let is_known = self.session.outstanding() == 0 && self.session.known() == self.acked;
+                self.disconnect().await && is_known && !error.is_closed_by_the_broker()
+            }
+        }
     }
 
     /// Closes the socket in such a way that the broker reads the last acknowledgement. A socket that is
@@ -360,14 +363,10 @@ impl BrokerConnection<'_> {
     }
 
     fn tick(&mut self) -> Result<(), SourceError> {
-        let outcome = self.session.tick(Instant::now());
-        match (outcome, self.ending.take()) {
-            (Err(_), Some((first, _))) => Err(first),
-            (Err(error), None) => self.end(error),
-            (Ok(()), ending) => {
-                self.ending = ending;
-                Ok(())
-            }
+        let Err(error) = self.session.tick(Instant::now()) else { return Ok(()) };
+        match self.ending.take() {
+            Some((first, _)) => Err(first),
+            None => self.end(error),
         }
     }
 
