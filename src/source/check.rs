@@ -1,6 +1,7 @@
 //! Tests one address for the `check` command: is it reachable, does the login work, may the user read the
 //! queue, and what waits in it?
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +63,7 @@ async fn try_once(
 ) -> Result<(), SourceError> {
     let stream = connection::connect(endpoint, settings, first).await?;
     let budget = Budget::new(settings.max_body);
-    let new_session = new_session(mode);
-    let session = new_session(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
+    let session = new_session(mode)(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
     let (incoming, mut came) = mpsc::channel(1);
     let (_no_acks, mut acks) = watch::channel((SessionId(0), 0));
@@ -85,8 +85,7 @@ async fn try_once(
             }
         },
     };
-    let running = connection::run_session(session, stream, handles);
-    tokio::pin!(running);
+    let mut running = pin!(connection::run_session(session, stream, handles));
     let mut see_all = |incoming| {
         if let Incoming::Messages(messages) = incoming {
             messages.into_iter().for_each(&mut *see);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -16,19 +16,21 @@ use crate::budget::Budget;
 use crate::event::{Message, SessionId};
 use crate::telemetry::counters::SubscriptionCounters;
 
-/// Returns the error after a session that has read one byte and nothing else.
-async fn after(error: SourceError, subscribed: bool, last_message: &str) -> SourceError {
-    let (ours, mut broker) = duplex(1 << 10);
-    broker.write_all(b"?").await.unwrap();
-    broker.shutdown().await.unwrap();
-    let (incoming, _messages) = mpsc::channel(4);
-    let (_acks, mut acked) = watch::channel((SessionId(0), 0));
+/// Runs a session that its supervisor never closes.
+async fn run(
+    session: Box<Scripted>,
+    stream: DuplexStream,
+    incoming: mpsc::Sender<Incoming>,
+    mut acks: watch::Receiver<(SessionId, u64)>,
+    budget: &Budget,
+    last_message: &str,
+) -> Result<(), SourceError> {
     let handles = ConnectionHandles {
         id: SessionId(1),
         incoming: &incoming,
-        acks: &mut acked,
+        acks: &mut acks,
         close: &CancellationToken::new(),
-        budget: &Budget::new(1 << 20),
+        budget,
         counters: &SubscriptionCounters::default(),
         last_message: &mut last_message.to_owned(),
         grace: Duration::from_secs(10),
@@ -36,9 +38,19 @@ async fn after(error: SourceError, subscribed: bool, last_message: &str) -> Sour
         ending: &CancellationToken::new(),
         is_confirmed: &mut false,
     };
+    run_session(session, Box::new(stream), handles).await
+}
+
+/// Returns the error after a session that has read one byte and nothing else.
+async fn after(error: SourceError, subscribed: bool, last_message: &str) -> SourceError {
+    let (ours, mut broker) = duplex(1 << 10);
+    broker.write_all(b"?").await.unwrap();
+    broker.shutdown().await.unwrap();
+    let (incoming, _messages) = mpsc::channel(4);
+    let (_acks, acked) = watch::channel((SessionId(0), 0));
     let brings = Progress { subscribed, ..Progress::default() };
     let session = Scripted::new([(brings, Err(error))], None);
-    run_session(session, Box::new(ours), handles).await.unwrap_err()
+    run(session, ours, incoming, acked, &Budget::new(1 << 20), last_message).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -72,8 +84,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
         let session = Scripted::new([(first, Ok(())), (second, Ok(()))], unread);
 
         let (incoming, mut messages) = mpsc::channel(4);
-        let (acks, mut acked) = watch::channel((SessionId(0), 0));
-        let close = CancellationToken::new();
+        let (acks, acked) = watch::channel((SessionId(0), 0));
         let dispatcher = async {
             assert!(matches!(messages.recv().await, Some(Incoming::Session(_))));
             if first_brings_a_message {
@@ -87,20 +98,7 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
             assert!(matches!(&second, Some(Incoming::Messages(came)) if came[0].id == "2"));
             drop(messages);
         };
-        let handles = ConnectionHandles {
-            id: SessionId(1),
-            incoming: &incoming,
-            acks: &mut acked,
-            close: &close,
-            budget: &budget,
-            counters: &SubscriptionCounters::default(),
-            last_message: &mut String::new(),
-            grace: Duration::from_secs(10),
-            on_subscribed: &|| {},
-            ending: &CancellationToken::new(),
-            is_confirmed: &mut false,
-        };
-        let running = run_session(session, Box::new(ours), handles);
+        let running = run(session, ours, incoming, acked, &budget, "");
         tokio::select! {
             ended = running => panic!("{ended:?}"),
             came = timeout(Duration::from_secs(30), dispatcher) => came.expect("the session stands still"),
@@ -114,31 +112,17 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
     let (ours, broker) = duplex(1 << 10);
     let running = tokio::spawn(async move {
         let (incoming, mut messages) = mpsc::channel(4);
-        let (acks, mut acked) = watch::channel((SessionId(0), 0));
+        let (acks, acked) = watch::channel((SessionId(0), 0));
         let settles = tokio::spawn(async move {
             messages.recv().await;
             acks.send_replace((SessionId(1), 1));
             acks.closed().await;
         });
-        let handles = ConnectionHandles {
-            id: SessionId(1),
-            incoming: &incoming,
-            acks: &mut acked,
-            close: &CancellationToken::new(),
-            budget: &Budget::new(1 << 20),
-            counters: &SubscriptionCounters::default(),
-            last_message: &mut String::new(),
-            grace: Duration::from_secs(10),
-            on_subscribed: &|| {},
-            ending: &CancellationToken::new(),
-            is_confirmed: &mut false,
-        };
         let brings = Progress { messages: vec![message("1")], ..Progress::default() };
         let error =
             SourceError::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
         let session = Scripted::new([(brings, Err(error))], None);
-        let outcome = run_session(session, Box::new(ours), handles).await;
-        drop(acked);
+        let outcome = run(session, ours, incoming, acked, &Budget::new(1 << 20), "").await;
         settles.await.unwrap();
         outcome
     });
