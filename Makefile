@@ -11,15 +11,16 @@
 #   make image-test   the container image, built and run without a registry: ARGS=arm64 is the other architecture
 #   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
 #   make lint     formatting and clippy, without a warning
+#   make policy   licences, sources and bans of the dependencies, and whether one is unused
 #   make chart    what in the Helm chart is made of something else: the schema of its values, its table of values
 #   make docs     the documentation of the library, in target/doc
 #   make brokers  gets the servers that the tests start (make test does it too)
 
 ARGS ?=
-# The API server takes minutes to build, and only one target wants it.
-PROVISION := $(filter-out %/apiserver/provision.sh,$(wildcard tests/kit/*/provision.sh))
+# These take minutes to build, and only one target wants each.
+PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
-.PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint docs chart brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -58,6 +59,16 @@ lint: toolchain linters
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+# The database of advisories is on the Internet. Where it can't be had, the rest is checked.
+policy: toolchain
+	@tests/kit/cargo/provision.sh
+	@deny=$$(tests/kit/cargo/provision.sh --where deny)/bin/cargo-deny; \
+	machete=$$(tests/kit/cargo/provision.sh --where machete)/bin/cargo-machete; \
+	set -e; $$deny --locked check bans licenses sources; \
+	if $$deny --locked fetch db >/dev/null 2>&1; then $$deny --locked check advisories; \
+	else echo 'advisories: not checked, the database is not available' >&2; fi; \
+	$$machete --with-metadata
 
 docs: toolchain
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
