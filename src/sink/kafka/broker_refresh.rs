@@ -43,11 +43,7 @@ impl BrokerRefresh {
 
     /// The client is not silent, or has nothing to send. The wait starts again at `FIRST` only some time
     /// after the last refresh. Otherwise a client that answers now and then would get the list for ever.
-    pub(super) fn heard(&mut self) {
-        self.heard_at(Instant::now());
-    }
-
-    fn heard_at(&mut self, now: Instant) {
+    pub(super) fn heard(&mut self, now: Instant) {
         self.since = now;
         if self.refreshed.is_none_or(|refreshed| now.duration_since(refreshed) >= LONGEST) {
             self.patience = FIRST;
@@ -88,10 +84,10 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let due: Vec<u64> = (0..=400).filter(|second| broker_refresh.is_due(at(*second))).collect();
         assert_eq!(due, [10, 30, 70, 150, 270, 390]);
-        broker_refresh.heard_at(at(400));
+        broker_refresh.heard(at(400));
         let due: Vec<u64> = (400..=640).filter(|second| broker_refresh.is_due(at(*second))).collect();
         assert_eq!(due, [520, 640], "as patient as before");
-        broker_refresh.heard_at(at(760));
+        broker_refresh.heard(at(760));
         assert!(!broker_refresh.is_due(at(769)) && broker_refresh.is_due(at(770)), "patience begins anew");
         assert!(BrokerRefresh::new("a:1\0").is_err());
     }

@@ -4,66 +4,63 @@
 
 use std::io;
 use std::mem::take;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use tokio::runtime;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// All such threads of this process.
-pub(super) static THREADS: Threads = Threads::new();
+pub(super) static THREADS: LazyLock<Threads> = LazyLock::new(Threads::default);
 
-/// A count of running threads, with their handles.
-pub(super) struct Threads {
-    state: Mutex<ClientThreadsState>,
-    fewer: Condvar,
+/// Counts the threads of one connection or one request: each holds a receiver of this channel. Clones are the
+/// same group.
+#[derive(Clone, Default)]
+pub(super) struct ThreadGroup(watch::Sender<()>);
+
+impl ThreadGroup {
+    /// Waits until all its threads have ended and their clients are destroyed. Cancel-safe.
+    pub(super) async fn ended(&self) {
+        self.0.closed().await;
+    }
 }
 
-struct ClientThreadsState {
-    running: usize,
+/// The running threads of all groups, and the handles to join them.
+#[derive(Default)]
+pub(super) struct Threads {
+    all: ThreadGroup,
     /// The handles of the running threads, and of some that have ended.
-    handles: Vec<JoinHandle<()>>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Counts one thread, or code that will start threads. Its clients must be destroyed before this is dropped.
-pub(super) struct ClientThreads {
+pub(super) struct ClientThread {
     threads: &'static Threads,
-    _connection: watch::Sender<()>,
+    _counted: [watch::Receiver<()>; 2],
 }
 
 impl Threads {
-    const fn new() -> Self {
-        Self {
-            state: Mutex::new(ClientThreadsState { running: 0, handles: Vec::new() }),
-            fewer: Condvar::new(),
-        }
+    /// Counts one more thread, in `group` too.
+    pub(super) fn one_more(&'static self, group: &ThreadGroup) -> ClientThread {
+        ClientThread { threads: self, _counted: [&self.all, group].map(|group| group.0.subscribe()) }
     }
 
-    /// Counts one more thread for a `connection`, which ends when its last thread ends.
-    pub(super) fn one_more(&'static self, connection: &watch::Sender<()>) -> ClientThreads {
-        self.state().running += 1;
-        ClientThreads { threads: self, _connection: connection.clone() }
-    }
-
-    /// Waits at most `limit` until no thread runs. Returns whether all have ended and were joined.
+    /// Blocks until no thread runs, at most for `limit`. Returns whether all have ended and were joined. Call
+    /// it outside a runtime.
     pub(super) fn wait_for_all(&self, limit: Duration) -> bool {
-        let waited = self.fewer.wait_timeout_while(self.state(), limit, |state| state.running > 0);
-        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
+        let Ok(runtime) = runtime::Builder::new_current_thread().enable_time().build() else { return false };
+        if runtime.block_on(async { timeout(limit, self.all.ended()).await }).is_err() {
             return false;
         }
-        let handles = take(&mut state.handles);
-        drop(state);
+        let handles = take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         // These threads have nothing more to do. But the end of a thread also uses OpenSSL, so join them.
         handles.into_iter().all(|handle| handle.join().is_ok())
     }
-
-    fn state(&self) -> MutexGuard<'_, ClientThreadsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl ClientThreads {
+impl ClientThread {
     /// Moves this count into a new thread, which executes `run`.
     pub(super) fn start(self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let threads = self.threads;
@@ -71,17 +68,10 @@ impl ClientThreads {
             run();
             drop(self);
         })?;
-        let mut state = threads.state();
-        state.handles.retain(|handle| !handle.is_finished());
-        state.handles.push(handle);
+        let mut handles = threads.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|handle| !handle.is_finished());
+        handles.push(handle);
         Ok(())
-    }
-}
-
-impl Drop for ClientThreads {
-    fn drop(&mut self) {
-        self.threads.state().running -= 1;
-        self.threads.fewer.notify_all();
     }
 }
 
@@ -89,22 +79,24 @@ impl Drop for ClientThreads {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
     fn who_waits_goes_on_once_the_last_is_over() {
-        static THREADS: Threads = Threads::new();
-        let (connection, over) = watch::channel(());
-        let (first, last) = (THREADS.one_more(&connection), THREADS.one_more(&connection));
-        drop(connection);
+        static THREADS: LazyLock<Threads> = LazyLock::new(Threads::default);
+        let group = ThreadGroup::default();
+        assert!(group.ended().now_or_never().is_some(), "nothing has begun");
+        let (first, last) = (THREADS.one_more(&group), THREADS.one_more(&group));
         drop(first);
         let (end, ended) = sync_channel::<()>(0);
         last.start("last".to_owned(), move || assert!(ended.recv().is_err())).unwrap();
         assert!(!THREADS.wait_for_all(Duration::from_millis(1)), "one is left");
-        assert!(over.has_changed().is_ok(), "the opening goes on");
+        assert!(group.ended().now_or_never().is_none(), "the group goes on");
         drop(end);
         assert!(THREADS.wait_for_all(Duration::from_secs(30)));
-        assert!(over.has_changed().is_err(), "the opening is over");
-        assert!(THREADS.state().handles.is_empty(), "joined");
+        assert!(group.ended().now_or_never().is_some(), "the group is over");
+        assert!(THREADS.handles.lock().unwrap().is_empty(), "joined");
     }
 }

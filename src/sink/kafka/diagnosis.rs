@@ -2,7 +2,6 @@
 //! that a port talks another protocol, and for a certificate it repeats OpenSSL's text. So after a failure
 //! this module checks the address with a connection of its own, which does not log in and requests nothing.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::broker_address::BrokerAddress;
 use super::classify;
+use super::client_error::ClientError;
 use super::config::Mechanism;
 use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
-use super::in_flight::ClientError;
 use super::names::Names;
 use super::settings::KafkaSettings;
 use crate::display::one_line;
@@ -30,8 +30,6 @@ const STEP: Duration = Duration::from_secs(2);
 const ALL: Duration = Duration::from_secs(8);
 /// How long a result stays valid, so that an outage does not repeat the check all the time.
 const BELIEVED: Duration = Duration::from_secs(10);
-/// The port that librdkafka uses if none is given.
-const PORT: u16 = 9092;
 
 /// The result for one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +133,7 @@ impl Diagnosis {
 
     async fn at(&self, address: &str) -> AddressDiagnosis {
         let place = BrokerAddress::of(address);
-        let stream = match place.connect().await {
+        let stream = match place.connect(STEP).await {
             Ok(stream) => stream,
             Err(why) => return AddressDiagnosis::Passes(format!("{why}: {}", self.see_that_they_run())),
         };
@@ -260,7 +258,7 @@ impl Diagnosis {
     /// Asks a port that did not answer the configured request in other protocols.
     async fn of_questions(&self, place: &BrokerAddress<'_>) -> Option<AddressDiagnosis> {
         if self.settings.tls.enabled {
-            let stream = place.connect().await.ok()?;
+            let stream = place.connect(STEP).await.ok()?;
             match greet(stream, Mechanism::None).await {
                 HandshakeReply::Kafka(_) => {
                     let tls = self.names.option("tls.enabled");
@@ -280,7 +278,7 @@ impl Diagnosis {
         let hello = if self.settings.tls.enabled { None } else { hello(place.host) };
         let questions = [hello.as_deref(), Some(HTTP), Some(STOMP)];
         for question in questions.into_iter().flatten() {
-            let mut stream = place.connect().await.ok()?;
+            let mut stream = place.connect(STEP).await.ok()?;
             if let HandshakeReply::Bytes(bytes) = ask(&mut stream, question).await
                 && let Some(wire) = guess(&bytes)
             {
@@ -317,46 +315,6 @@ fn hello(host: &str) -> Option<Vec<u8>> {
 /// Returns the TLS error inside an error of a TLS stream.
 fn told(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
-}
-
-/// The host and port of a broker.
-struct BrokerAddress<'a> {
-    host: &'a str,
-    port: u16,
-}
-
-impl<'a> BrokerAddress<'a> {
-    fn of(address: &'a str) -> Self {
-        let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-        let (host, port) = parts.unwrap_or((address, PORT));
-        Self { host: host.trim_start_matches('[').trim_end_matches(']'), port }
-    }
-
-    /// Connects, or returns why that is not possible.
-    async fn connect(&self) -> Result<TcpStream, String> {
-        let found = timeout(STEP, lookup_host((self.host, self.port))).await;
-        let Ok(found) = found else { return Err(format!("nobody says where {} is", self.host)) };
-        let Ok(addresses) = found else { return Err(format!("the name {} is not known here", self.host)) };
-        let mut why = format!("the name {} has no address", self.host);
-        for address in addresses {
-            why = match timeout(STEP, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    format!("nothing listens at {self}")
-                }
-                Ok(Err(error)) => format!("{self} can't be reached ({})", error.kind()),
-                Err(_) => format!("{self} does not answer"),
-            };
-        }
-        Err(why)
-    }
-}
-
-impl fmt::Display for BrokerAddress<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
 }
 
 fn at_advertised(id: i32, address: &str, why: &str) -> String {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
-use crate::display::one_line;
-use crate::sink::{DeliveryId, Rejection, SinkError, SinkErrorKind, Verdict};
+use super::client_error::ClientError;
+use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
 
 /// The most deliveries without a verdict.
 pub(super) const MAX_DELIVERIES: usize = 16_384;
@@ -32,23 +32,24 @@ pub(super) struct KafkaInFlight {
     gathering: Option<Duration>,
 }
 
+#[derive(Default)]
 struct KafkaInFlightState {
     verdicts: Vec<(DeliveryId, Verdict)>,
     /// Deliveries that were accepted and whose verdict the sink worker has not taken yet.
     open: usize,
     /// Deliveries that were accepted and that librdkafka has not reported yet.
     count: usize,
-    /// The bytes of the deliveries that `flying` counts.
+    /// The bytes of the deliveries that `count` counts.
     bytes: usize,
     /// When the first delivery of the last wave was accepted.
     wave: Option<Instant>,
-    /// Why the connection ends. If set, nothing more is accepted, and the connection is broken once `flying`
+    /// Why the connection ends. If set, nothing more is accepted, and the connection is broken once `count`
     /// is zero.
     ending: Option<SinkError>,
     /// Records that are not in a request yet must come back.
     purge: bool,
     /// Since when the oldest record in flight waits, or when the last report came.
-    heard: Instant,
+    heard: Option<Instant>,
     /// When the last record became durable.
     durable: Option<Instant>,
     /// Why the previous connection ended; cleared by the first durable record.
@@ -63,55 +64,33 @@ struct KafkaInFlightState {
     throttled: Option<Instant>,
 }
 
-/// How many deliveries, from the front, may be sent.
-pub(super) enum Room {
-    /// This many; they count as in flight from now on.
-    For(usize),
-    /// None: the connection ends, is full, or still has a wave in flight.
-    None,
-}
-
 impl KafkaInFlight {
     /// Starts a connection after one that ended with `last_fatal_error`. With `gathering`, a delivery that
     /// comes later than this after the first one of a wave waits until nearly all of the wave has come back.
     pub(super) fn new(last_fatal_error: Option<SinkError>, gathering: Option<Duration>) -> Self {
-        let state = KafkaInFlightState {
-            verdicts: Vec::new(),
-            open: 0,
-            count: 0,
-            bytes: 0,
-            wave: None,
-            ending: None,
-            purge: false,
-            heard: Instant::now(),
-            durable: None,
-            last_fatal_error,
-            health_error: None,
-            failure: None,
-            all_down: false,
-            throttled: None,
-        };
+        let state = KafkaInFlightState { last_fatal_error, ..KafkaInFlightState::default() };
         Self { state: Mutex::new(state), news: Notify::new(), gathering }
     }
 
-    /// Reserves room for the first of the deliveries with these sizes.
+    /// Reserves room for the first of the deliveries with these sizes, and returns for how many; they count as
+    /// in flight from now on. Returns 0 if the connection ends, is full, or still has a wave in flight.
     ///
     /// # Errors
     /// The connection is broken and nothing is in flight any more.
-    pub(super) fn reserve(&self, sizes: impl Iterator<Item = usize>) -> Result<Room, SinkError> {
+    pub(super) fn reserve(&self, sizes: impl Iterator<Item = usize>) -> Result<usize, SinkError> {
         let mut state = self.lock();
         if let Some(error) = &state.ending {
-            return if state.open == 0 { Err(error.clone()) } else { Ok(Room::None) };
+            return if state.open == 0 { Err(error.clone()) } else { Ok(0) };
         }
         let now = Instant::now();
         if state.count == 0 {
-            state.heard = now;
+            state.heard = Some(now);
         }
         if let Some(gathering) = self.gathering
             && state.wave.is_none_or(|began| now.duration_since(began) > gathering)
         {
             if state.count >= FEW {
-                return Ok(Room::None);
+                return Ok(0);
             }
             state.wave = Some(now);
         }
@@ -126,7 +105,7 @@ impl KafkaInFlight {
             state.bytes += size;
             taken += 1;
         }
-        Ok(if taken == 0 { Room::None } else { Room::For(taken) })
+        Ok(taken)
     }
 
     /// Releases the room of deliveries that librdkafka did not accept.
@@ -138,18 +117,13 @@ impl KafkaInFlight {
         }
     }
 
-    /// Records that librdkafka refused this delivery at once.
-    pub(super) fn refuse(&self, id: DeliveryId, bytes: usize, rejection: Rejection) {
-        self.report(id, bytes, Verdict::Reject(rejection));
-    }
-
     /// Records the report on a delivery.
     pub(super) fn report(&self, id: DeliveryId, bytes: usize, verdict: Verdict) {
         let mut state = self.lock();
         state.answered(bytes);
-        state.heard = Instant::now();
+        state.heard = Some(Instant::now());
         if matches!(verdict, Verdict::Durable) {
-            state.durable = Some(state.heard);
+            state.durable = state.heard;
             state.last_fatal_error = None;
             state.clear_health();
         }
@@ -252,7 +226,7 @@ impl KafkaInFlight {
 
     /// Whether the brokers throttle at the moment.
     pub(super) fn is_throttled(&self) -> bool {
-        self.lock().throttled.is_some_and(|until| Instant::now() < until)
+        self.lock().is_throttled()
     }
 
     /// The current error of the brokers, if there is one.
@@ -269,8 +243,8 @@ impl KafkaInFlight {
             return Err(error.clone());
         }
         // Brokers that throttle are not silent; the log reports the throttling.
-        let is_throttled = state.throttled.is_some_and(|until| Instant::now() < until);
-        if state.count > 0 && !is_throttled && state.heard.elapsed() > PATIENCE {
+        let is_silent = state.heard.is_some_and(|heard| heard.elapsed() > PATIENCE);
+        if state.count > 0 && is_silent && !state.is_throttled() {
             let silent =
                 format!("events wait, and the brokers are silent for more than {} s", PATIENCE.as_secs());
             return Err(SinkError::unavailable(silent));
@@ -315,34 +289,13 @@ impl KafkaInFlightState {
         self.all_down = false;
     }
 
+    fn is_throttled(&self) -> bool {
+        self.throttled.is_some_and(|until| Instant::now() < until)
+    }
+
     fn answered(&mut self, bytes: usize) {
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ClientError {
-    /// The error code of librdkafka.
-    pub(super) code: Code,
-    /// The part of librdkafka's text that tells the cause. Broker, times and counts are removed, because they
-    /// would make every failure a new one.
-    pub(super) words: String,
-    /// Number and address of the broker; `None` if only a configured address is known.
-    pub(super) broker: Option<(i32, String)>,
-}
-
-impl ClientError {
-    fn new(code: Code, words: &str) -> Self {
-        let words = words.split(" (after ").next().unwrap_or(words);
-        // `sasl_ssl://host:9092/bootstrap: what has failed`, or `host:9092/1: what has failed`.
-        let named = words.split_once(": ").and_then(|(who, what)| {
-            let (address, id) = who.rsplit_once('/').filter(|_| !who.contains(' '))?;
-            let address = address.split_once("://").map_or(address, |(_, address)| address);
-            Some((id.parse().ok().map(|id| (id, one_line(address).into_owned())), what))
-        });
-        let (broker, what) = named.unwrap_or((None, words));
-        Self { code, words: one_line(what).into_owned(), broker }
     }
 }
 
@@ -351,10 +304,7 @@ mod tests {
     use super::*;
 
     fn reserved(in_flight: &KafkaInFlight, sizes: &[usize]) -> usize {
-        match in_flight.reserve(sizes.iter().copied()).unwrap() {
-            Room::For(count) => count,
-            Room::None => 0,
-        }
+        in_flight.reserve(sizes.iter().copied()).unwrap()
     }
 
     #[tokio::test]
@@ -402,35 +352,25 @@ mod tests {
         in_flight.report(DeliveryId(0), 1, Verdict::Durable);
         in_flight.report(DeliveryId(1), 1, Verdict::Durable);
         in_flight.wait().await;
-        assert!(matches!(in_flight.reserve([1].into_iter()), Ok(Room::None)), "the worker does not know yet");
+        assert_eq!(reserved(&in_flight, &[1]), 0, "the worker does not know yet");
         assert_eq!(in_flight.take().len(), 2);
         in_flight.wait().await;
-        let Err(error) = in_flight.reserve([1].into_iter()) else { panic!("open") };
+        let error = in_flight.reserve([1].into_iter()).unwrap_err();
         assert_eq!(error.to_string(), "first");
     }
 
     #[test]
-    fn words_of_librdkafka_are_the_same_each_time_and_a_refused_login_is_not_overwritten() {
-        let words = "sasl_plaintext://127.0.0.1:9092/1: SASL authentication error: Authentication failed: Invalid \
-                     username or password (after 302ms in state AUTH_REQ, 1 identical error(s) suppressed)";
-        let short = "SASL authentication error: Authentication failed: Invalid username or password";
-        let failure = ClientError::new(Code::Authentication, words);
-        assert_eq!((failure.words.as_str(), failure.broker), (short, Some((1, "127.0.0.1:9092".to_owned()))));
-        for (words, what, broker) in [
-            ("Failed to resolve 'a:1': no", "Failed to resolve 'a:1': no", None),
-            ("a:1/bootstrap: Connect to ipv4#a:1 failed: no", "Connect to ipv4#a:1 failed: no", None),
-            ("a:1/2: Connect failed: no", "Connect failed: no", Some((2, "a:1".to_owned()))),
-        ] {
-            let failure = ClientError::new(Code::BrokerTransportFailure, words);
-            assert_eq!((failure.words.as_str(), failure.broker), (what, broker));
-        }
+    fn a_refused_login_is_not_overwritten_by_a_connection_that_was_closed_after_it() {
         let in_flight = KafkaInFlight::new(None, None);
-        in_flight.set_failure(Code::Authentication, words);
+        in_flight.set_failure(Code::Authentication, "a:1/1: Invalid username or password");
         in_flight.set_failure(
             Code::BrokerTransportFailure,
             "ssl://a:1/bootstrap: Disconnected (after 3ms in state UP)",
         );
-        assert_eq!(in_flight.failure().map(|failure| failure.words), Some(short.to_owned()));
+        assert_eq!(
+            in_flight.failure().map(|failure| failure.words),
+            Some("Invalid username or password".to_owned())
+        );
         in_flight.set_health(None);
         assert_eq!(in_flight.failure(), None);
     }

@@ -18,11 +18,12 @@
 
 mod acks;
 mod batch_refusal;
+mod broker_address;
 mod broker_refresh;
-mod ca_bundle;
 mod check;
 mod classify;
 mod client;
+mod client_error;
 mod client_threads;
 pub mod config;
 mod connection;
@@ -36,13 +37,14 @@ mod permissions;
 mod producer;
 mod properties;
 mod reconnect_state;
+mod running_clients;
 pub mod settings;
 mod throttle;
 mod topic;
 mod topic_lookup;
 mod topic_monitor;
 mod topic_settings;
-mod validate;
+pub mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +52,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::acks::KafkaAcks;
+use self::batch_refusal::BatchRefusals;
+use self::client_threads::{THREADS, ThreadGroup};
 use self::config::KafkaConfig;
-use self::connection::{ClientParts, ClientsEnded, Opened};
 use self::in_flight::KafkaInFlight;
 use self::names::Names;
 use self::producer::KafkaProducer;
@@ -85,7 +88,7 @@ impl SinkKind for KafkaKind {
 
     /// A process that ends while librdkafka's threads still run may end by a signal.
     fn wait_before_exit() {
-        if !client_threads::THREADS.wait_for_all(LONGEST_END) {
+        if !THREADS.wait_for_all(LONGEST_END) {
             tracing::warn!("a client of Kafka does not end; going on without waiting for it");
         }
     }
@@ -111,7 +114,8 @@ pub struct KafkaSink {
     context: Arc<SinkContext>,
     names: Names,
     reconnect_state: ReconnectState,
-    previous: Option<ClientsEnded>,
+    /// The threads of the current or the last connection.
+    threads: ThreadGroup,
 }
 
 impl KafkaSink {
@@ -120,7 +124,8 @@ impl KafkaSink {
         let reconnect_state = ReconnectState::new(settings.client.batch_bytes());
         let context = Arc::new(context);
         let names = Names::new(&context, &settings.topic, &settings.user);
-        Self { settings: Arc::new(settings), context, names, reconnect_state, previous: None }
+        let threads = ThreadGroup::default();
+        Self { settings: Arc::new(settings), context, names, reconnect_state, threads }
     }
 
     fn in_flight(&self) -> Arc<KafkaInFlight> {
@@ -129,22 +134,6 @@ impl KafkaSink {
             self.reconnect_state.last_fatal_error(),
             self.reconnect_state.latency_tuning().gathering(linger),
         ))
-    }
-
-    /// Starts new clients after the previous ones have ended: clients of two connections never exist at once.
-    async fn connect(&mut self, in_flight: &Arc<KafkaInFlight>) -> Result<Opened, SinkError> {
-        if let Some(previous) = &mut self.previous {
-            previous.wait().await;
-        }
-        let parts = ClientParts {
-            sink: &self.context.sink,
-            client_id: &self.context.connection_id,
-            names: &self.names,
-            settings: &self.settings,
-            reconnect_state: &self.reconnect_state,
-            in_flight,
-        };
-        connection::open(parts, &mut self.previous).await
     }
 
     /// Returns the settings of the topic. Asks the brokers, unless they were asked a short time ago. Keeps
@@ -186,18 +175,18 @@ impl Sink for KafkaSink {
             in_flight = self.in_flight();
             opened = self.connect(&in_flight).await?;
         }
-        let Opened { running, topic, ended } = opened;
+        let topic = opened.topic;
         self.log_warnings(&self.topic_settings().await, &topic);
-        self.reconnect_state.opened();
+        self.reconnect_state.with_refusals(BatchRefusals::opened);
         let submit = KafkaProducer {
-            running: Some(running),
+            running: Some(opened.running),
             in_flight: Arc::clone(&in_flight),
             context: Arc::clone(&self.context),
             names: self.names.clone(),
             partitions: topic.partitions,
             record_bytes: self.settings.client.record_bytes(),
             reconnect_state: self.reconnect_state.clone(),
-            ended,
+            threads: self.threads.clone(),
         };
         Ok((
             Box::new(submit),

@@ -14,15 +14,12 @@ use rdkafka::producer::Producer;
 
 use super::context::Client;
 
-/// Not every cluster answers. The mock cluster of the unit tests does not.
-const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(2) };
-
-/// Whether the login of this client may write to the topic; `None` if the brokers do not say. Blocks for at
-/// most two seconds.
+/// Whether the login of this client may write to the topic; `None` if the brokers do not say, because not
+/// every cluster answers. Blocks for at most `within`.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-pub(super) fn may_write(client: &Client, topic: &str) -> Option<bool> {
+pub(super) fn may_write(client: &Client, topic: &str, within: Duration) -> Option<bool> {
     let name = CString::new(topic).ok()?;
-    let within = i32::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(i32::MAX);
+    let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
     let handle = client.client().native_ptr();
     // SAFETY: the handle lives as long as `client`, and any thread may send requests. Everything that is made
     // here is destroyed here, after its last use. Every pointer is checked for null before its use. The

@@ -12,10 +12,11 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::batch_refusal::Plan;
 use super::classify;
 use super::client::ANSWER_WITHIN;
-use super::connection::{ClientsEnded, Running};
-use super::in_flight::{KafkaInFlight, Room};
+use super::client_threads::ThreadGroup;
+use super::in_flight::KafkaInFlight;
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
+use super::running_clients::RunningClients;
 use crate::event::Event;
 use crate::sink::headers;
 use crate::sink::{Delivery, SinkContext, SinkError, Submit, Verdict};
@@ -26,7 +27,7 @@ const KEY: usize = 32;
 const HEADERS: usize = 5;
 
 pub(super) struct KafkaProducer {
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<RunningClients>,
     pub(super) in_flight: Arc<KafkaInFlight>,
     pub(super) context: Arc<SinkContext>,
     pub(super) names: Names,
@@ -34,7 +35,7 @@ pub(super) struct KafkaProducer {
     /// The largest record that the client accepts, in bytes.
     pub(super) record_bytes: usize,
     pub(super) reconnect_state: ReconnectState,
-    pub(super) ended: ClientsEnded,
+    pub(super) threads: ThreadGroup,
 }
 
 impl KafkaProducer {
@@ -59,7 +60,7 @@ impl KafkaProducer {
         if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
             let limit = format!("message.max.bytes, {},", self.record_bytes);
             let rejection = classify::too_large(size(delivery), &limit);
-            self.in_flight.refuse(delivery.id, size(delivery), rejection);
+            self.in_flight.report(delivery.id, size(delivery), Verdict::Reject(rejection));
             return Ok(());
         }
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
@@ -89,14 +90,17 @@ impl Submit for KafkaProducer {
             return Ok(0);
         }
         let room = match self.in_flight.reserve(deliveries.iter().map(size)) {
-            Ok(Room::For(room)) => room,
-            Ok(Room::None) => return Ok(0),
+            Ok(0) => return Ok(0),
+            Ok(room) => room,
             Err(error) => return Err(self.reconnect_state.keep_fatal_error(error)),
         };
         // If a batch is refused after the check above, something is in flight. A plan is valid only while
         // nothing is in flight, so there is none then.
         let plan = has_refused_batch
-            .then(|| self.reconnect_state.plan(&deliveries[..room], self.partitions))
+            .then(|| {
+                self.reconnect_state
+                    .with_refusals(|refusals| refusals.plan(&deliveries[..room], self.partitions))
+            })
             .flatten();
         let (kept, count) = match plan {
             None => (0, room),
@@ -104,8 +108,8 @@ impl Submit for KafkaProducer {
             Some(Plan::KeepBack(kept)) => (kept, kept + 1),
         };
         self.in_flight.give_back(deliveries[count..room].iter().map(size));
-        self.reconnect_state
-            .keep_back(deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery))));
+        let held = deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery)));
+        self.reconnect_state.with_refusals(|refusals| refusals.keep_back(held));
         for (taken, delivery) in (kept..).zip(&deliveries[kept..count]) {
             let Err(error) = self.send(delivery) else { continue };
             self.in_flight.give_back(deliveries[taken..count].iter().map(size));
@@ -123,7 +127,7 @@ impl Submit for KafkaProducer {
     async fn close(&mut self) -> Result<(), SinkError> {
         self.running = None;
         // A client that is destroyed while the process ends would use memory that is gone.
-        let over = tokio::time::timeout(ANSWER_WITHIN, self.ended.wait()).await;
+        let over = tokio::time::timeout(ANSWER_WITHIN, self.threads.ended()).await;
         over.map_err(|_| SinkError::unavailable("the client does not end"))
     }
 }

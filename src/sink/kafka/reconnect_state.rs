@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::batch_refusal::{BatchRefusals, Plan, RefusalScope};
+use super::batch_refusal::{BatchRefusals, RefusalScope};
 use super::latency::LatencyTuning;
 use super::topic_settings::TopicSettings;
-use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind};
+use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
 
 /// Shared by a sink and its connections. Cheap to clone.
 #[derive(Clone)]
@@ -99,34 +99,19 @@ impl ReconnectState {
         error
     }
 
-    /// Records that a new client starts.
-    pub(super) fn opened(&self) {
-        if let Some(refusals) = &mut self.lock().batch_refusals {
-            refusals.opened();
-        }
-    }
-
-    /// Returns which of `deliveries` go next, if a batch was refused. Call it only while nothing is in
-    /// flight.
-    pub(super) fn plan(&self, deliveries: &[Delivery], partitions: NonZeroU32) -> Option<Plan> {
-        self.lock().batch_refusals.as_mut().map(|refusals| refusals.plan(deliveries, partitions))
-    }
-
     /// Whether a batch was refused and the cause is not clear yet.
     pub(super) fn has_refused_batch(&self) -> bool {
         self.lock().batch_refusals.is_some()
     }
 
-    /// Calls [`BatchRefusals::keep_back`].
-    pub(super) fn keep_back(&self, deliveries: impl Iterator<Item = (DeliveryId, usize)>) {
-        if let Some(refusals) = &mut self.lock().batch_refusals {
-            refusals.keep_back(deliveries);
-        }
+    /// Calls `act` if a batch was refused and the cause is not clear yet.
+    pub(super) fn with_refusals<T>(&self, act: impl FnOnce(&mut BatchRefusals) -> T) -> Option<T> {
+        self.lock().batch_refusals.as_mut().map(act)
     }
 
-    /// Calls [`BatchRefusals::let_go`].
+    /// Releases the deliveries that were kept back: id and size in bytes.
     pub(super) fn let_go(&self) -> Vec<(DeliveryId, usize)> {
-        self.lock().batch_refusals.as_mut().map(BatchRefusals::let_go).unwrap_or_default()
+        self.with_refusals(BatchRefusals::let_go).unwrap_or_default()
     }
 
     /// Records that the topic accepted a record.

@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client::ANSWER_WITHIN;
+use super::client_error::ClientError;
 use super::context::Client;
 use super::diagnosis::Diagnosis;
-use super::in_flight::{ClientError, KafkaInFlight};
+use super::in_flight::KafkaInFlight;
 use super::names::Names;
 use super::permissions;
+use super::settings::KafkaSettings;
 use super::topic::{Leader, Topic};
 use super::topic_lookup::{TopicLookupError, lookup, reaches};
 use crate::sink::SinkError;
@@ -36,8 +38,7 @@ const LATER_QUESTION: Duration = Duration::from_secs(5);
 /// Checks the topic while the client runs.
 pub(super) struct TopicMonitor {
     pub(super) names: Names,
-    /// `event.partitions`.
-    pub(super) pinned: Option<NonZeroU32>,
+    pub(super) settings: Arc<KafkaSettings>,
     pub(super) broker_refresh: BrokerRefresh,
     pub(super) in_flight: Arc<KafkaInFlight>,
     pub(super) diagnosis: Diagnosis,
@@ -50,7 +51,12 @@ impl TopicMonitor {
         let first = self.first_lookup(client);
         let count = first.as_ref().map(|topic| topic.partitions).ok();
         let taken = found.send(first);
-        let (Some(count), Ok(())) = (count, taken) else { return };
+        if let (Some(count), Ok(())) = (count, taken) {
+            self.check_until_stopped(client, count);
+        }
+    }
+
+    fn check_until_stopped(&mut self, client: &Client, count: NonZeroU32) {
         loop {
             match self.check_requests.recv_timeout(CHECK_EVERY) {
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -60,7 +66,7 @@ impl TopicMonitor {
                 Err(RecvTimeoutError::Timeout)
                     if self.in_flight.was_durable_within(CHECK_EVERY) || self.in_flight.is_throttled() =>
                 {
-                    self.broker_refresh.heard();
+                    self.broker_refresh.heard(Instant::now());
                 }
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.check_again(client, count),
             }
@@ -75,7 +81,7 @@ impl TopicMonitor {
     fn first_lookup(&mut self, client: &Client) -> Result<Topic, SinkError> {
         let began = Instant::now();
         loop {
-            match lookup(client, &self.names, self.pinned, QUESTION) {
+            match lookup(client, &self.names, self.settings.partitions, QUESTION) {
                 Ok(topic) => return self.checked_topic(client, topic),
                 Err(TopicLookupError::Wrong(error)) => return Err(error),
                 Err(TopicLookupError::NoAnswer(error)) => {
@@ -97,7 +103,9 @@ impl TopicMonitor {
 
     /// Checks whether the bridge can write to the topic, which exists.
     fn checked_topic(&mut self, client: &Client, topic: Topic) -> Result<Topic, SinkError> {
-        if permissions::may_write(client, &self.names.topic) == Some(false) {
+        if permissions::may_write(client, &self.names.topic, self.settings.optional_answer_within)
+            == Some(false)
+        {
             return Err(classify::not_allowed(&self.names));
         }
         let topic = self.with_round_trip(client, topic);
@@ -113,7 +121,7 @@ impl TopicMonitor {
         let goes_on = |_: &u8| !self.is_over();
         let others = (0..3)
             .take_while(goes_on)
-            .filter_map(|_| lookup(client, &self.names, self.pinned, QUESTION).ok());
+            .filter_map(|_| lookup(client, &self.names, self.settings.partitions, QUESTION).ok());
         let round_trip = others.map(|other| other.round_trip).min().unwrap_or(topic.round_trip);
         Topic { round_trip: round_trip.min(topic.round_trip), ..topic }
     }
@@ -129,7 +137,7 @@ impl TopicMonitor {
         let found = lookup(client, &self.names, None, LATER_QUESTION);
         match &found {
             Err(TopicLookupError::NoAnswer(_)) => self.broker_refresh.silent(client),
-            Ok(_) | Err(TopicLookupError::Wrong(_)) => self.broker_refresh.heard(),
+            Ok(_) | Err(TopicLookupError::Wrong(_)) => self.broker_refresh.heard(Instant::now()),
         }
         match found {
             Ok(topic) if topic.partitions == count => {
@@ -193,5 +201,103 @@ impl TopicMonitor {
             Some(ClientError { code, words, .. }) => classify::classify_failure(*code, words, &self.names),
             None => classify::no_answer(None, &otherwise.to_string(), &self.names),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+    use std::sync::mpsc::sync_channel;
+
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::sink::factory::{BuildContext, Diagnostics};
+    use crate::sink::kafka::config::KafkaConfig;
+    use crate::sink::kafka::context::Context;
+    use crate::sink::kafka::reconnect_state::ReconnectState;
+    use crate::sink::kafka::validate::check;
+
+    /// Listens, closes every connection at once, and counts them.
+    async fn closing_port() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        (address, connections)
+    }
+
+    /// Makes a monitor with one requested check, and a client that knows no broker: each of its requests waits
+    /// for the whole time limit.
+    fn monitor(brokers: &str) -> (TopicMonitor, Client) {
+        let config = KafkaConfig {
+            brokers: Some(vec![brokers.to_owned()]),
+            topic: Some("events".to_owned()),
+            ..KafkaConfig::default()
+        };
+        let context = BuildContext { partitions: None, prefetch: 1024 };
+        let settings = Arc::new(check(&config, &context, &mut Diagnostics::default()).expect("it is good"));
+        let (names, in_flight) = (Names::of("events"), Arc::new(KafkaInFlight::new(None, None)));
+        let (check_request, check_requests) = sync_channel(1);
+        check_request.send(()).unwrap();
+        let context = Context {
+            sink: "kafka".to_owned(),
+            names: names.clone(),
+            batch_bytes: 1,
+            in_flight: Arc::clone(&in_flight),
+            reconnect_state: ReconnectState::new(1),
+            check_request,
+            reports: AtomicU64::new(0),
+        };
+        let mut config = settings.client.config("test", 1, Duration::ZERO);
+        config.remove("bootstrap.servers");
+        let monitor = TopicMonitor {
+            names: names.clone(),
+            broker_refresh: BrokerRefresh::new(brokers).unwrap(),
+            in_flight,
+            diagnosis: Diagnosis::new(Arc::clone(&settings), names),
+            settings,
+            stop: Arc::default(),
+            check_requests,
+        };
+        (monitor, config.create_with_context(context).unwrap())
+    }
+
+    /// The code that stops the monitor waits for the end of its thread.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stopped_monitor_asks_nothing_more() {
+        let (address, connections) = closing_port().await;
+        let no_answer = KafkaError::MetadataFetch(Code::OperationTimedOut);
+        let (mut running, _client) = monitor(&address);
+        tokio::task::block_in_place(|| running.explain(&no_answer));
+        let asked = connections.load(Ordering::SeqCst);
+        assert!(asked > 0, "while it runs it looks at the address");
+
+        let (mut monitor, client) = monitor(&address);
+        monitor.stop.store(true, Ordering::Release);
+        let topic = Topic {
+            partitions: NonZeroU32::MIN,
+            replicas: 1,
+            brokers: 1,
+            round_trip: Duration::MAX,
+            leaders: vec![Leader { id: 1, address, partition: 0 }],
+            leaderless: None,
+        };
+        let began = Instant::now();
+        tokio::task::block_in_place(|| {
+            assert!(monitor.unreached(&client, &topic, LATER_QUESTION).is_none());
+            monitor.with_round_trip(&client, topic);
+            monitor.explain(&no_answer);
+            monitor.check_until_stopped(&client, NonZeroU32::MIN);
+        });
+        // Without the stop `with_round_trip` alone asks three times.
+        assert!(began.elapsed() < 3 * QUESTION, "the client was asked");
+        assert_eq!(connections.load(Ordering::SeqCst), asked, "the address was looked at");
     }
 }

@@ -3,21 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::client_threads::THREADS;
+use super::client_threads::{THREADS, ThreadGroup};
 use super::latency::SHORTEST;
 use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
 
-/// The brokers have answered for the topic, and most answer this request too. The mock cluster of the unit
-/// tests does not.
-const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
 /// With a shorter retention events are deleted before a person notices an outage of the readers.
 const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -36,15 +33,14 @@ pub(super) struct TopicSettings {
 impl TopicSettings {
     /// Asks the brokers. Without the permission to describe the topic's settings the result is empty.
     pub(super) async fn ask(settings: &Arc<KafkaSettings>) -> Self {
-        let asked = timeout(ANSWER_WITHIN, Self::asked_aside(Arc::clone(settings))).await;
+        let asked = timeout(settings.optional_answer_within, Self::asked_aside(Arc::clone(settings))).await;
         asked.ok().flatten().unwrap_or_default()
     }
 
     /// Asks in a thread of its own, because dropping a client waits for the client's threads, for as long as
     /// the resolution of a name takes.
     async fn asked_aside(settings: Arc<KafkaSettings>) -> Option<Self> {
-        let (ending, ended) = watch::channel(());
-        let thread = THREADS.one_more(&ending);
+        let thread = THREADS.one_more(&ThreadGroup::default());
         let (answer, asked) = oneshot::channel();
         let runtime = Handle::current();
         let ask = move || {
@@ -52,22 +48,17 @@ impl TopicSettings {
             drop(answer.send(runtime.block_on(Self::asked(&settings))));
         };
         thread.start("kafka topic settings".to_owned(), ask).ok()?;
-        drop(ended);
         asked.await.ok().flatten()
     }
 
     async fn asked(settings: &KafkaSettings) -> Option<Self> {
         let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), SHORTEST);
         let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
-        let options = AdminOptions::new().request_timeout(Some(2 * ANSWER_WITHIN));
+        let options = AdminOptions::new().request_timeout(Some(2 * settings.optional_answer_within));
         let topic = ResourceSpecifier::Topic(&settings.topic);
         let answer = admin.describe_configs([&topic], &options).await.ok()?;
-        Some(Self::read(&answer.into_iter().next()?.ok()?))
-    }
-
-    fn read(resource: &ConfigResource) -> Self {
-        let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
-        Self::from_values(value)
+        let found = answer.into_iter().next()?.ok()?;
+        Some(Self::from_values(|name| found.get(name).and_then(|entry| entry.value.as_deref())))
     }
 
     fn from_values<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Self {

@@ -1,6 +1,5 @@
 //! Checks `[sinks.kafka]`, and finds all mistakes, not only the first one.
 
-use super::ca_bundle;
 use super::client::{self, ClientSettings};
 use super::config::{KafkaConfig, KafkaTlsConfig, Mechanism, SaslConfig};
 use super::settings::KafkaSettings;
@@ -8,7 +7,7 @@ use crate::secret::Secret;
 use crate::sink::factory::{BuildContext, Diagnostics};
 
 /// Checks a Kafka sink's table. Mistakes go into `diagnostics`. Touches no network.
-pub(super) fn check(
+pub fn check(
     config: &KafkaConfig,
     context: &BuildContext,
     diagnostics: &mut Diagnostics,
@@ -36,6 +35,7 @@ pub(super) fn check(
         mechanism: config.sasl.mechanism,
         user,
         tls: config.tls.clone(),
+        optional_answer_within: KafkaSettings::OPTIONAL_ANSWER_WITHIN,
     })
 }
 
@@ -171,25 +171,31 @@ fn tls(config: &KafkaTlsConfig, client: &mut ClientSettings, diagnostics: &mut D
     }
 }
 
+/// The message for a system that trusts no certificates.
+const NO_ROOTS: &str =
+    "this system has no trusted root certificates: install ca-certificates or name a file with tls.ca_file";
+
 /// Uses the system's certificates if no file is named, because the OpenSSL inside librdkafka does not know
-/// where this system keeps them.
+/// where this system keeps them: in the file or directory that `SSL_CERT_FILE` or `SSL_CERT_DIR` names, or where
+/// distributions keep them.
 fn roots(config: &KafkaConfig, client: &mut ClientSettings, diagnostics: &mut Diagnostics) {
     let asks_for_tokens = config.sasl.token_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     let brokers_need_them = config.tls.enabled && config.tls.ca_file.is_none();
     if !asks_for_tokens && !brokers_need_them {
         return;
     }
-    let system = ca_bundle::of_the_system();
+    let found = openssl_probe::probe();
+    let system = found.cert_file.or_else(|| found.cert_dir.into_iter().next());
     if brokers_need_them {
         match &system {
             Some(roots) => client.set("ssl.ca.location", roots.display().to_string()),
-            None => diagnostics.missing("tls.ca_file", ca_bundle::NONE),
+            None => diagnostics.missing("tls.ca_file", NO_ROOTS),
         }
     }
     if asks_for_tokens {
         match system.as_deref().or(config.tls.ca_file.as_deref()) {
             Some(roots) => client.set("https.ca.location", roots.display().to_string()),
-            None => diagnostics.refuse("sasl.token_url", ca_bundle::NONE),
+            None => diagnostics.refuse("sasl.token_url", NO_ROOTS),
         }
     }
 }

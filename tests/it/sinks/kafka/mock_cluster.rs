@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
-use atdata_bridge::sink::factory::{BuildContext, SinkKind};
-use atdata_bridge::sink::kafka::KafkaKind;
+use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kafka::settings::KafkaSettings;
+use atdata_bridge::sink::kafka::{KafkaSink, validate};
 use atdata_bridge::sink::{
     Delivery, DeliveryId, Sink, SinkContext, SinkError, SinkErrorKind, Submit, Verdict, Verdicts,
 };
@@ -47,7 +48,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     };
     let partitions = partitions.and_then(NonZeroU32::new);
     let mut diagnostics = Diagnostics::default();
-    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
+    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),
@@ -58,7 +59,10 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         table: "sinks.kafka".to_owned(),
         max_body: 1 << 20,
     };
-    factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
+    let settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
+    // The mock cluster does not answer these requests.
+    let settings = KafkaSettings { optional_answer_within: Duration::from_millis(50), ..settings };
+    Box::new(KafkaSink::new(settings, context))
 }
 
 fn sink(cluster: &Cluster) -> Box<dyn Sink> {
