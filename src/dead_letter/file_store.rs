@@ -19,10 +19,7 @@ type Ticket = oneshot::Sender<Result<(), SinkError>>;
 
 /// A store that keeps dead letters as JSON lines in a directory. The file names begin with
 /// `dead-letters-<connection id>`.
-#[derive(Clone)]
-pub struct FileDeadLetters(Arc<Store>);
-
-struct Store {
+pub struct FileDeadLetters {
     place: String,
     disk: Arc<dyn Disk>,
     journal: JournalSettings,
@@ -48,54 +45,10 @@ impl FileDeadLetters {
             max_age: None,
         };
         let place = format!("the directory {}", journal.directory.display());
-        Self(Arc::new(Store {
-            place,
-            disk,
-            journal,
-            synced_lengths: SyncedLengths::default(),
-            writer: Mutex::new(None),
-        }))
-    }
-}
-
-#[async_trait]
-impl DeadLetterStore for FileDeadLetters {
-    fn place(&self) -> &str {
-        &self.0.place
+        let synced_lengths = SyncedLengths::default();
+        Self { place, disk, journal, synced_lengths, writer: Mutex::new(None) }
     }
 
-    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        let (ticket, outcome) = oneshot::channel();
-        {
-            let mut writer = self.0.writer.lock().await;
-            let writer = self.0.opened(&mut writer).await?;
-            let append = |lines: &mut Vec<u8>| letters.iter().try_for_each(|letter| letter.append(lines));
-            let appended = writer.append(|group, _| group.append(FileSlot::default(), ticket, append));
-            if let Some(Err(error)) = appended {
-                return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
-            }
-        }
-        let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
-        outcome.await.unwrap_or_else(ended)
-    }
-
-    async fn open(&self) -> Result<(), SinkError> {
-        self.0.opened(&mut *self.0.writer.lock().await).await.map(drop)
-    }
-
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
-        journal::probe(self.0.journal.clone()).await.map_err(|error| SinkError::from(&error))
-    }
-
-    async fn close(&self) {
-        if let Some(writer) = self.0.writer.lock().await.take() {
-            writer.drain();
-            writer.ended().wait().await;
-        }
-    }
-}
-
-impl Store {
     /// Returns the writer; opens it first if it is missing or broken.
     async fn opened<'a>(
         &self,
@@ -121,6 +74,43 @@ impl Store {
     }
 }
 
+#[async_trait]
+impl DeadLetterStore for FileDeadLetters {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let (ticket, outcome) = oneshot::channel();
+        {
+            let mut writer = self.writer.lock().await;
+            let writer = self.opened(&mut writer).await?;
+            let append = |lines: &mut Vec<u8>| letters.iter().try_for_each(|letter| letter.append(lines));
+            let appended = writer.append(|group, _| group.append(FileSlot::default(), ticket, append));
+            if let Some(Err(error)) = appended {
+                return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
+            }
+        }
+        let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
+        outcome.await.unwrap_or_else(ended)
+    }
+
+    async fn open(&self) -> Result<(), SinkError> {
+        self.opened(&mut *self.writer.lock().await).await.map(drop)
+    }
+
+    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+        journal::probe(self.journal.clone()).await.map_err(|error| SinkError::from(&error))
+    }
+
+    async fn close(&self) {
+        if let Some(writer) = self.writer.lock().await.take() {
+            writer.drain();
+            writer.ended().wait().await;
+        }
+    }
+}
+
 fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
     for ticket in tickets.drain(..) {
         let answer = outcome.map_err(|failure| SinkError::from(failure.error()));
@@ -132,18 +122,18 @@ fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::Path;
-    use std::time::{Instant, SystemTime};
+    use std::time::SystemTime;
 
     use bytes::Bytes;
 
     use super::*;
     use crate::dead_letter::config::{DeadLetterPlace, DeadLettersConfig, check};
     use crate::diagnostics::Diagnostics;
-    use crate::event::{Batch, Event, EventRef, Headers, Message, SessionId};
+    use crate::event::{Event, EventRef, Headers};
     use crate::journal::config::RotateConfig;
     use crate::journal::testing::{MemoryDisk, Op};
     use crate::key::Keying;
-    use crate::sink::Rejection;
+    use crate::sink::{Rejection, testing};
     use crate::units::Size;
 
     pub(in crate::dead_letter) fn event(n: u64, body: &[u8]) -> EventRef {
@@ -152,18 +142,12 @@ pub(super) mod tests {
             let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             vec![pair("message-id", &id), pair("a", "1"), pair("a", "2")]
         };
-        let id = Bytes::from(format!("ID:{n}"));
-        let message = Message {
-            headers: Headers::new(id.clone(), decode),
-            unreadable: None,
-            id,
-            body: Bytes::copy_from_slice(body),
-            timestamp: Some(1_700_000_000_000),
-            redelivered: true,
-        };
+        let mut message = testing::message(n, Bytes::copy_from_slice(body));
+        message.headers = Headers::new(message.id.clone(), decode);
+        message.timestamp = Some(1_700_000_000_000);
+        message.redelivered = true;
         let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], false));
-        let batch = Batch { session: SessionId(1), first: n, events: vec![event], received: Instant::now() };
-        Arc::new(batch).refs().next().unwrap()
+        testing::deliveries([event]).remove(0).event
     }
 
     fn letter(n: u64) -> DeadLetter {
@@ -198,7 +182,7 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let letters = store(directory.path(), Arc::new(OsDisk));
         letters.write(&[letter(1), letter(2)]).await.unwrap();
-        letters.clone().write(&[letter(3)]).await.unwrap();
+        letters.write(&[letter(3)]).await.unwrap();
         letters.close().await;
         let files: Vec<_> =
             std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path()).collect();

@@ -71,24 +71,13 @@ impl KeylessLimits {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::event::{Headers, Message};
-    use crate::key::Keying;
+    use crate::sink::testing;
 
     const MD5: &str = "9e107d9d372bb6826bd81d3542a419d6";
 
     fn event(id: u64, body: &str) -> Event {
-        let message = Message {
-            id: Bytes::from(format!("ID:{id}")),
-            body: Bytes::from(body.replace("MD5", MD5)),
-            timestamp: None,
-            redelivered: false,
-            headers: Headers::empty(),
-            unreadable: None,
-        };
-        Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
+        testing::event(id, body.replace("MD5", MD5))
     }
 
     fn keyless(ids: std::ops::Range<u64>) -> Vec<Event> {

@@ -63,30 +63,15 @@ impl std::fmt::Write for Decimal {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::event::{Headers, Message};
-    use crate::key::Keying;
+    use crate::sink::testing;
 
     fn headers(timestamp: Option<i64>, redelivered: bool) -> Vec<(&'static str, String)> {
-        let message = Message {
-            id: Bytes::from_static(b"ID:a-1:1:1:1:7"),
-            body: Bytes::from_static(b"0123456789abcdef0123456789abcdef"),
-            timestamp,
-            redelivered,
-            headers: Headers::empty(),
-            unreadable: None,
-        };
-        let event = Event::new(message, &Keying::new(vec!["/md5".to_owned()], false));
+        let mut event = testing::event(7, "0123456789abcdef0123456789abcdef");
+        (event.message.timestamp, event.message.redelivered) = (timestamp, redelivered);
         let context = SinkContext {
-            sink: "kafka".to_owned(),
-            namespace: "acme".to_owned(),
-            destination_id: "d".to_owned(),
             connection_id: "b-0".to_owned(),
             queue: "d.RTO.acme".to_owned(),
-            partitions: None,
-            max_body: 4 << 20,
             ..SinkContext::default()
         };
         let mut headers = Vec::new();
@@ -99,7 +84,7 @@ mod tests {
     #[test]
     fn all_that_is_known_travels_along() {
         let all = [
-            ("atdata-message-id", "ID:a-1:1:1:1:7"),
+            ("atdata-message-id", "ID:7"),
             ("atdata-destination", "d.RTO.acme"),
             ("atdata-timestamp", "1700000000001"),
             ("atdata-redelivered", "true"),

@@ -22,3 +22,6 @@ pub mod stdout;
 
 pub use self::contract::{Delivery, DeliveryId, Rejection, Sink, SinkContext, Submit, Verdict, Verdicts};
 pub use self::error::{SinkError, SinkErrorKind};
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -3,14 +3,14 @@
 //! `head` does, the process ends.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
@@ -24,21 +24,6 @@ const OUTCOMES: usize = 4;
 
 type Output = Box<dyn AsyncWrite + Send + Unpin>;
 type Outcome = Result<Vec<DeliveryId>, SinkError>;
-
-/// The error of the last write, until a write succeeds. Opening always succeeds, so it does not prove that
-/// writing works.
-#[derive(Clone, Debug, Default)]
-struct LastError(Arc<Mutex<Option<SinkError>>>);
-
-impl LastError {
-    fn set(&self, error: Option<SinkError>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    fn get(&self) -> Option<SinkError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// The kind of sink with `kind = "stdout"`.
 pub struct StdoutKind;
@@ -60,7 +45,7 @@ impl SinkKind for StdoutKind {
 
 impl SinkFactory for StdoutConfig {
     fn build(&self, _: SinkContext) -> Box<dyn Sink> {
-        Box::new(StdoutSink::new())
+        Box::new(StdoutSink::onto(|| Box::new(tokio::io::stdout())))
     }
 
     fn destination(&self) -> Option<SinkDestination> {
@@ -75,23 +60,14 @@ impl SinkFactory for StdoutConfig {
 /// The sink of `kind = "stdout"`.
 pub struct StdoutSink {
     output: Box<dyn FnMut() -> Output + Send>,
-    last_error: LastError,
+    /// The error of the last write, until a write succeeds. Opening always succeeds, so it does not prove that
+    /// writing works.
+    last_error: watch::Sender<Option<SinkError>>,
 }
 
 impl StdoutSink {
-    /// Creates a sink that writes to the standard output of this process.
-    pub fn new() -> Self {
-        Self::onto(|| Box::new(tokio::io::stdout()))
-    }
-
     fn onto(output: impl FnMut() -> Output + Send + 'static) -> Self {
-        Self { output: Box::new(output), last_error: LastError::default() }
-    }
-}
-
-impl Default for StdoutSink {
-    fn default() -> Self {
-        Self::new()
+        Self { output: Box::new(output), last_error: watch::Sender::default() }
     }
 }
 
@@ -104,8 +80,8 @@ impl Sink for StdoutSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let (deliveries, queue) = mpsc::channel(BATCH);
         let (outcomes, written) = mpsc::channel(OUTCOMES);
-        let last_error = self.last_error.clone();
-        let writing = write(queue, outcomes, (self.output)(), last_error.clone());
+        let last_error = self.last_error.subscribe();
+        let writing = write(queue, outcomes, (self.output)(), self.last_error.clone());
         let writer = AbortOnDropHandle::new(tokio::spawn(writing));
         let producer = StdoutProducer { deliveries: Some(deliveries), writer };
         Ok((Box::new(producer), Box::new(StdoutAcks { outcomes: written, last_error })))
@@ -121,7 +97,7 @@ async fn write(
     mut queue: mpsc::Receiver<Delivery>,
     outcomes: mpsc::Sender<Outcome>,
     mut output: Output,
-    last_error: LastError,
+    last_error: watch::Sender<Option<SinkError>>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = Vec::new();
@@ -133,7 +109,7 @@ async fn write(
             Err(error) => Err(failure(&error)),
         };
         let failed = outcome.is_err();
-        last_error.set(outcome.as_ref().err().cloned());
+        last_error.send_replace(outcome.as_ref().err().cloned());
         // Sending fails once the acks are dropped: nobody needs the outcomes then, and this task ends.
         if outcomes.send(outcome).await.is_err() || failed {
             return;
@@ -195,7 +171,7 @@ impl Submit for StdoutProducer {
 /// Gives the verdicts on the batches that were written.
 struct StdoutAcks {
     outcomes: mpsc::Receiver<Outcome>,
-    last_error: LastError,
+    last_error: watch::Receiver<Option<SinkError>>,
 }
 
 #[async_trait]
@@ -208,41 +184,20 @@ impl Verdicts for StdoutAcks {
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        self.last_error.get().map_or(Ok(()), Err)
+        self.last_error.borrow().clone().map_or(Ok(()), Err)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Instant;
-
-    use bytes::Bytes;
+    use futures_util::FutureExt as _;
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::event::{Batch, Event, Headers, Message, SessionId};
-    use crate::key::Keying;
-    use crate::sink::SinkErrorKind;
+    use crate::sink::{SinkErrorKind, testing};
 
     fn deliveries(bodies: impl Iterator<Item = String>) -> Vec<Delivery> {
-        let keying = Keying::new(Vec::new(), true);
-        let event = |body: String| {
-            let id = Bytes::from_static(b"ID:1");
-            let body = Bytes::from(body);
-            let message = Message {
-                id,
-                body,
-                timestamp: None,
-                redelivered: false,
-                headers: Headers::empty(),
-                unreadable: None,
-            };
-            Event::new(message, &keying)
-        };
-        let events = bodies.map(event).collect();
-        let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
-        (1..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect()
+        testing::deliveries(bodies.map(|body| testing::event(1, body)))
     }
 
     /// A sink onto a pipe that holds `capacity` bytes, and the pipe's other end.
@@ -291,8 +246,7 @@ mod tests {
             (taken, idle) = (taken + more, if more == 0 { idle + 1 } else { 0 });
         }
         assert_eq!(taken, 2 * BATCH, "one batch at the writer, one in the queue");
-        let mut next = verdicts.next();
-        assert!(ready(&mut next).await.is_none());
+        assert!(verdicts.next().now_or_never().is_none());
     }
 
     #[tokio::test]
@@ -327,14 +281,5 @@ mod tests {
         submit.submit(&all).unwrap();
         verdicts.next().await.unwrap();
         assert!(verdicts.health().is_ok());
-    }
-
-    /// Returns the result of a future if it is ready.
-    async fn ready<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-        tokio::select! {
-            biased;
-            output = future => Some(output),
-            () = std::future::ready(()) => None,
-        }
     }
 }

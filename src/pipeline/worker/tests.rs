@@ -9,9 +9,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::state::{VerdictEffect, WorkerState};
-use crate::event::{Batch, Event, Headers, Message, SessionId};
+use crate::event::{Batch, Event, SessionId};
 use crate::key::Key;
 use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
+use crate::sink::testing::message;
 use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
 
 #[derive(Clone, Debug)]
@@ -244,19 +245,11 @@ impl World {
 }
 
 fn event(number: usize, key: u8) -> Event {
-    let message = Message {
-        id: Bytes::from(number.to_string()),
-        body: Bytes::new(),
-        timestamp: None,
-        redelivered: false,
-        headers: Headers::empty(),
-        unreadable: None,
-    };
-    Event { message, key: Key::digest(&[key]), defect: None, is_json: false }
+    Event { message: message(number as u64, ""), key: Key::digest(&[key]), defect: None, is_json: false }
 }
 
 fn number(id: &Bytes) -> usize {
-    std::str::from_utf8(id).unwrap().parse().unwrap()
+    std::str::from_utf8(id).unwrap().strip_prefix("ID:").unwrap().parse().unwrap()
 }
 
 fn keys() -> impl Strategy<Value = Vec<u8>> {

@@ -180,32 +180,15 @@ impl From<&Delivery> for Sent {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Instant;
-
     use super::*;
-    use crate::event::{Batch, Event, Headers, Message, SessionId};
-    use crate::key::Keying;
+    use crate::sink::testing::{deliveries, event};
 
     const ONE: NonZeroU32 = NonZeroU32::MIN;
 
     /// Makes deliveries of events with these keys. The number of an event is its index.
     fn offered(keys: &[u8]) -> Vec<Delivery> {
-        let events = keys.iter().enumerate().map(|(n, key)| {
-            let message = Message {
-                id: Bytes::from(format!("ID:{n}")),
-                body: Bytes::from(format!(r#"{{"md5":"{key:032x}"}}"#)),
-                timestamp: None,
-                redelivered: false,
-                headers: Headers::empty(),
-                unreadable: None,
-            };
-            Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
-        });
-        let batch =
-            Batch { session: SessionId(1), first: 1, events: events.collect(), received: Instant::now() };
-        let refs = Arc::new(batch);
-        (0..).zip(refs.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect()
+        let body = |key: &u8| format!(r#"{{"md5":"{key:032x}"}}"#);
+        deliveries((0..).zip(keys).map(|(number, key)| event(number, body(key))))
     }
 
     #[test]
