@@ -66,7 +66,6 @@ pub enum DeadLetterPlace {
 /// The checked settings of dead letters in files.
 #[derive(Clone, Debug)]
 pub struct FilesSettings {
-    /// The directory that the files are written to.
     pub directory: PathBuf,
     /// The largest total size of all files, in bytes; `None` for no limit.
     pub max_total: Option<u64>,

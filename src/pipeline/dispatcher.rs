@@ -33,7 +33,6 @@ pub struct PipelineParts {
     /// Added to the names of its parts in the status registry and the watchdog, to distinguish them from
     /// those of other pipelines. `None` if there is only one pipeline.
     pub name: Option<String>,
-    /// The source that messages come from.
     pub source: Box<dyn Source>,
     /// The sinks with their names: 1 to 63 of them.
     pub sinks: Vec<(String, Box<dyn Sink>)>,
@@ -41,18 +40,20 @@ pub struct PipelineParts {
     pub keying: Keying,
     /// The source's prefetch: the most events that may be taken and not yet acknowledged.
     pub prefetch: usize,
-    /// The store that rejected events are written to.
     pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// The limits on the number of dead letters.
     pub limits: DeadLetterLimits,
     /// The waiting times between two attempts of a sink.
     pub backoff: BackoffConfig,
-    /// The counters of this subscription.
     pub counters: Arc<SubscriptionCounters>,
-    /// The registry in which each part of the pipeline reports its status.
     pub statuses: StatusRegistry,
-    /// The watchdog that detects loops which no longer run.
     pub watchdog: Watchdog,
+}
+
+impl PipelineParts {
+    /// Returns the name of a part of this pipeline, in the status registry and the watchdog.
+    fn label(&self, part: &str) -> String {
+        self.name.as_ref().map_or_else(|| part.to_owned(), |name| format!("{part} {name}"))
+    }
 }
 
 /// Why the bridge can't go on. The broker delivers the unacknowledged events to the next process.
@@ -95,7 +96,7 @@ pub fn run(
     drain: CancellationToken,
 ) -> impl Future<Output = Result<Disconnect, PipelineError>> + Send {
     let dispatcher = match parts.sinks.len() {
-        1..SinkSet::MOST => Ok(Dispatcher::new(parts)),
+        1..SinkSet::MOST => Ok(Dispatcher::start(parts)),
         sinks => Err(PipelineError::Sinks(sinks)),
     };
     async move { dispatcher?.run(drain).await }
@@ -105,8 +106,7 @@ pub fn run(
 type WorkerEnd = (String, Result<(), WorkerError>);
 
 struct Dispatcher {
-    source: Box<dyn Source>,
-    keying: Keying,
+    parts: PipelineParts,
     ack_tracker: AckTracker,
     /// The workers that owe an event with a usable key.
     sinks: SinkSet,
@@ -120,7 +120,6 @@ struct Dispatcher {
     /// Too many events have no usable key: no more events are taken until a restart.
     held: bool,
     reporter: StatusReporter,
-    counters: Arc<SubscriptionCounters>,
     loop_mark: Option<LoopMark>,
     draining: bool,
     /// How many events were taken and not settled when the last session was lost. 0 once a new session
@@ -129,75 +128,59 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    fn new(parts: PipelineParts) -> Self {
-        let part = |part: &str| match &parts.name {
-            Some(name) => format!("{part} {name}"),
-            None => part.to_owned(),
-        };
-        let (session, _) = watch::channel(None);
+    /// Starts the workers: one for each sink, and one for events without a usable key.
+    fn start(mut parts: PipelineParts) -> Self {
+        let sinks = std::mem::take(&mut parts.sinks);
+        let keyless_sink = Box::new(KeylessSink(Arc::clone(&parts.dead_letters)));
         let (report, reports) = mpsc::channel(64);
         let mut dispatcher = Self {
-            source: parts.source,
-            keying: parts.keying,
             ack_tracker: AckTracker::default(),
-            sinks: SinkSet::default(),
-            keyless_worker: SinkSet::of(parts.sinks.len()),
+            sinks: (0..sinks.len()).map(SinkSet::of).fold(SinkSet::default(), SinkSet::with),
+            keyless_worker: SinkSet::of(sinks.len()),
             batches: Vec::new(),
-            session,
+            session: watch::Sender::new(None),
             reports,
             workers: JoinSet::new(),
             keyless: KeylessLimits::new(parts.limits.clone(), parts.prefetch * IDS_PER_EVENT),
             held: false,
-            reporter: parts.statuses.reporter(part("events")),
-            counters: Arc::clone(&parts.counters),
-            loop_mark: Some(parts.watchdog.loop_mark(part("events"))),
+            reporter: parts.statuses.reporter(parts.label("events")),
+            loop_mark: Some(parts.watchdog.loop_mark(parts.label("events"))),
             draining: false,
             unsettled: 0,
+            parts,
         };
         dispatcher.reporter.report(Status::Ready);
-        let keyless_sink = Box::new(KeylessSink(Arc::clone(&parts.dead_letters)));
-        let keyless_sink: (String, Box<dyn Sink>) = (EVENT_WORKER.to_owned(), keyless_sink);
-        for (number, (name, sink)) in parts.sinks.into_iter().chain([keyless_sink]).enumerate() {
-            let is_keyless = SinkSet::of(number) == dispatcher.keyless_worker;
-            if !is_keyless {
-                dispatcher.sinks = dispatcher.sinks.with(SinkSet::of(number));
-            }
-            let label = if is_keyless { part("dead letters") } else { format!("sink {name}") };
-            let worker_parts = WorkerParts {
-                number,
-                counters: parts.counters.worker(if is_keyless { NO_SINK } else { &name }),
-                loop_mark: parts.watchdog.loop_mark(label.clone()),
-                reporter: parts.statuses.reporter(label),
-                name: name.into(),
-                sink,
-                takes: if is_keyless {
-                    |event| event.defect.is_some()
-                } else {
-                    |event| event.defect.is_none()
-                },
-                memory: parts.prefetch * IDS_PER_EVENT,
-                limits: (!is_keyless).then(|| parts.limits.clone()),
-                dead_letters: Arc::clone(&parts.dead_letters),
-                backoff: Backoff::new(parts.backoff),
-            };
-            dispatcher.start_worker(worker_parts, report.clone(), parts.prefetch);
+        for (name, sink) in sinks {
+            dispatcher.start_worker(name, sink, report.clone());
         }
+        dispatcher.start_worker(EVENT_WORKER.to_owned(), keyless_sink, report);
         dispatcher
     }
 
-    fn start_worker(
-        &mut self,
-        worker_parts: WorkerParts,
-        reports: mpsc::Sender<WorkerReport>,
-        prefetch: usize,
-    ) {
+    /// Starts the next worker: the workers are numbered in this order.
+    fn start_worker(&mut self, name: String, sink: Box<dyn Sink>, reports: mpsc::Sender<WorkerReport>) {
+        let parts = &self.parts;
+        let number = self.batches.len();
+        let is_keyless = SinkSet::of(number) == self.keyless_worker;
+        let label = if is_keyless { parts.label("dead letters") } else { format!("sink {name}") };
+        let worker_parts = WorkerParts {
+            number,
+            name: name.as_str().into(),
+            takes: if is_keyless { |event| event.defect.is_some() } else { |event| event.defect.is_none() },
+            memory: parts.prefetch * IDS_PER_EVENT,
+            limits: (!is_keyless).then(|| parts.limits.clone()),
+            dead_letters: Arc::clone(&parts.dead_letters),
+            backoff: Backoff::new(parts.backoff),
+            counters: parts.counters.worker(if is_keyless { NO_SINK } else { &name }),
+            loop_mark: parts.watchdog.loop_mark(label.clone()),
+            reporter: parts.statuses.reporter(label),
+        };
         // Each waiting batch holds at least one unacknowledged event, so there are never more batches than
         // the prefetch.
-        let (sender, batches) = mpsc::channel(prefetch);
+        let (sender, batches) = mpsc::channel(parts.prefetch);
         self.batches.push(sender);
         let handles = WorkerHandles { batches, session: self.session.subscribe(), reports };
-        let name = worker_parts.name.to_string();
-        self.workers.spawn(async move { (name, super::worker::run(worker_parts, handles).await) });
+        self.workers.spawn(async move { (name, super::worker::run(sink, worker_parts, handles).await) });
     }
 
     async fn run(mut self, drain: CancellationToken) -> Result<Disconnect, PipelineError> {
@@ -214,7 +197,7 @@ impl Dispatcher {
                     self.draining = true;
                     self.reporter.report(Status::Starting("draining".to_owned()));
                 }
-                incoming = self.source.next() => {
+                incoming = self.parts.source.next() => {
                     let incoming = incoming.ok_or(PipelineError::SourceEnded)?;
                     self.on_incoming(incoming).await;
                 }
@@ -223,9 +206,14 @@ impl Dispatcher {
             }
         }
         self.show();
+        self.finish().await
+    }
+
+    /// Disconnects, and lets the workers close their sinks.
+    async fn finish(mut self) -> Result<Disconnect, PipelineError> {
         // Closing may take as long as the drain may, so the watchdog must not expect a beat.
         self.loop_mark = None;
-        let mut disconnect = self.source.close().await;
+        let mut disconnect = self.parts.source.close().await;
         if self.unsettled > 0 {
             tracing::warn!(
                 "the connection was lost before {} of the events taken were settled: the broker delivers them again",
@@ -249,7 +237,7 @@ impl Dispatcher {
         let error = worker_ended(ended);
         if matches!(error, PipelineError::ReaderGone(_)) {
             self.loop_mark = None;
-            if self.source.close().await != Disconnect::Confirmed {
+            if self.parts.source.close().await != Disconnect::Confirmed {
                 tracing::warn!("the broker did not confirm the disconnect: the last events may come again");
             }
         }
@@ -258,8 +246,8 @@ impl Dispatcher {
 
     /// Publishes the progress in the counters, and tells the watchdog that the loop runs.
     fn show(&self) {
-        self.counters.in_flight.set(self.ack_tracker.outstanding() as u64);
-        self.counters.oldest.set(self.ack_tracker.oldest());
+        self.parts.counters.in_flight.set(self.ack_tracker.outstanding() as u64);
+        self.parts.counters.oldest.set(self.ack_tracker.oldest());
         if let Some(loop_mark) = &self.loop_mark {
             loop_mark.beat();
         }
@@ -274,7 +262,7 @@ impl Dispatcher {
             newest = self.ack_tracker.settle(session, worker, range)?.or(newest);
         }
         if let Some(through) = newest {
-            self.source.ack(session, through);
+            self.parts.source.ack(session, through);
         }
         Ok(())
     }
@@ -286,7 +274,7 @@ impl Dispatcher {
                 self.keyless.begin_session();
                 self.session.send_replace(Some(session));
                 self.unsettled = 0;
-                self.counters.left.set(0);
+                self.parts.counters.left.set(0);
             }
             Incoming::Lost(_) => {
                 self.unsettled = self.ack_tracker.outstanding();
@@ -305,9 +293,9 @@ impl Dispatcher {
         };
         let count = messages.len();
         let redelivered = messages.iter().filter(|message| message.redelivered).count();
-        self.counters.redelivered.add(redelivered as u64);
+        self.parts.counters.redelivered.add(redelivered as u64);
         let events: Vec<Event> =
-            messages.into_iter().map(|message| Event::new(message, &self.keying)).collect();
+            messages.into_iter().map(|message| Event::new(message, &self.parts.keying)).collect();
         if let Err(why) = self.keyless.count(&events) {
             self.reporter.report(Status::Held(why));
             self.held = true;
@@ -330,16 +318,14 @@ impl Dispatcher {
 
     /// Counts messages that are not taken and stay with the broker.
     fn leave(&self, count: usize) {
-        self.counters.left.add(count as u64);
+        self.parts.counters.left.add(count as u64);
     }
 }
 
 fn worker_ended(ended: Option<Result<WorkerEnd, JoinError>>) -> PipelineError {
     match ended {
         Some(Ok((_, Err(WorkerError::BrokenContract(broken))))) => PipelineError::BrokenContract(broken),
-        Some(Ok((_, Err(gone @ WorkerError::ReaderGone { .. })))) => {
-            PipelineError::ReaderGone(gone.to_string())
-        }
+        Some(Ok((_, Err(gone @ WorkerError::ReaderGone(..))))) => PipelineError::ReaderGone(gone.to_string()),
         Some(Ok((name, Ok(())))) => PipelineError::WorkerEnded(name, "its batches were closed".to_owned()),
         Some(Err(error)) => PipelineError::WorkerEnded("?".to_owned(), error.to_string()),
         None => PipelineError::WorkerEnded("?".to_owned(), "there are no workers".to_owned()),

@@ -29,16 +29,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// worker offers the oldest refused event again from time to time, alone. When the sink takes it, the hold
 /// ends.
 pub(super) struct Hold {
-    offered: Option<DeliveryId>,
+    /// The delivery in which the oldest refused event was offered again last.
+    pub(super) offered: Option<DeliveryId>,
     /// The reason, for the operator.
     pub(super) text: String,
-}
-
-impl Hold {
-    /// Notes that the oldest event was handed over, as this delivery.
-    pub(super) fn offer(&mut self, id: DeliveryId) {
-        self.offered = Some(id);
-    }
 }
 
 impl SinkWorker {
@@ -48,7 +42,7 @@ impl SinkWorker {
         if self.hold.as_ref().is_some_and(|hold| hold.offered != Some(id)) {
             return true;
         }
-        let Some(Err(exceeded)) = self.limits.as_mut().map(DeadLetterLimits::dead) else {
+        let Some(Err(exceeded)) = self.parts.limits.as_mut().map(DeadLetterLimits::dead) else {
             self.hold = None;
             return false;
         };
@@ -59,7 +53,7 @@ impl SinkWorker {
             exceeded.option()
         );
         self.is_ready = false;
-        self.reporter.report(Status::Held(text.clone()));
+        self.parts.reporter.report(Status::Held(text.clone()));
         self.hold = Some(Hold { offered: None, text });
         true
     }
@@ -82,7 +76,7 @@ impl SinkWorker {
     /// Starts the wait before the oldest refused event is offered again.
     pub(super) fn offer_again_later(&mut self) {
         if self.wait_until.is_none() {
-            let wait = self.backoff.next_wait().min(LONGEST_WAIT);
+            let wait = self.parts.backoff.next_wait().min(LONGEST_WAIT);
             self.wait(wait);
         }
     }
@@ -90,14 +84,14 @@ impl SinkWorker {
     pub(super) fn reject(&mut self, pending: PendingEvent, rejection: Rejection) {
         let now = SystemTime::now();
         let first = pending.since.unwrap_or(now);
-        let sink = self.limits.is_some().then(|| Arc::clone(&self.name));
+        let sink = self.parts.limits.is_some().then(|| Arc::clone(&self.parts.name));
         let (event, attempts) = (pending.event, pending.attempts);
         self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
     }
 
     pub(super) fn write_dead_letters(&mut self) {
         let letters = take(&mut self.rejected);
-        let store = Arc::clone(&self.dead_letters);
+        let store = Arc::clone(&self.parts.dead_letters);
         self.dead_letter_write = Some(Box::pin(async move {
             let outcome = store.write(&letters).await;
             (letters, outcome)
@@ -112,9 +106,9 @@ impl SinkWorker {
         self.dead_letter_write = None;
         match outcome {
             Ok(()) => {
-                let mut settling = self.counters.settling.ending_now();
+                let mut settling = self.parts.counters.settling.ending_now();
                 for letter in &letters {
-                    self.counters.dead_lettered.add(letter.rejection.reason, 1);
+                    self.parts.counters.dead_lettered.add(letter.rejection.reason, 1);
                     settling.add(letter.event.received());
                     self.notice.add(letter);
                 }
@@ -133,7 +127,7 @@ impl SinkWorker {
     /// Logs one line for the dead letters since the last such line, unless that line is too recent.
     pub(super) fn tell_of_dead_letters(&mut self, now: Instant) {
         if let Some(news) = self.notice.due(now) {
-            tracing::warn!(sink = &*self.name, "{news}, in {}", self.dead_letters.place());
+            tracing::warn!(sink = &*self.parts.name, "{news}, in {}", self.parts.dead_letters.place());
         }
     }
 

@@ -34,7 +34,6 @@ const OFFER: usize = 256;
 /// Tells the dispatcher which events a worker has settled.
 #[derive(Debug)]
 pub struct WorkerReport {
-    /// The number of the sink worker.
     pub worker: usize,
     /// The session that the positions belong to.
     pub session: SessionId,
@@ -42,14 +41,12 @@ pub struct WorkerReport {
     pub positions: Vec<std::ops::RangeInclusive<u64>>,
 }
 
-/// The parts from which [`run`] builds a sink worker.
+/// What [`run`] needs besides the sink.
 pub struct WorkerParts {
     /// The number of the worker in the ack tracker.
     pub number: usize,
     /// The sink's name, or `event` for the worker of events without a usable key.
     pub name: Arc<str>,
-    /// The sink that this worker hands events to.
-    pub sink: Box<dyn Sink>,
     /// Chooses the events that this worker takes.
     pub takes: fn(&Event) -> bool,
     /// How many ids of durable events the worker remembers (I5).
@@ -57,15 +54,11 @@ pub struct WorkerParts {
     /// How many rejections are allowed, in a row and in total, before the worker holds. `None` in the worker
     /// of events without a usable key: the dispatcher counts those, and no sink has refused them.
     pub limits: Option<DeadLetterLimits>,
-    /// The store that rejected events are written to.
     pub dead_letters: Arc<dyn DeadLetterStore>,
     /// The waiting times between two attempts.
     pub backoff: Backoff,
-    /// The counters of this worker.
     pub counters: Arc<WorkerCounters>,
-    /// Reports the status of this worker.
     pub reporter: StatusReporter,
-    /// Tells the watchdog that the worker's loop runs.
     pub loop_mark: LoopMark,
 }
 
@@ -93,44 +86,33 @@ pub enum WorkerError {
     /// The sink broke its contract: a fault in the bridge.
     #[error(transparent)]
     BrokenContract(#[from] ContractError),
-    /// The reader of the sink's output has closed it for good. This is no fault.
-    #[error("sink {sink}: {why}")]
-    ReaderGone {
-        /// The name of the sink.
-        sink: Arc<str>,
-        /// The sink's error text.
-        why: String,
-    },
+    /// The reader of the sink's output has closed it for good. This is no fault. Holds the name of the sink
+    /// and its error.
+    #[error("sink {0}: {1}")]
+    ReaderGone(Arc<str>, String),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Runs a sink worker until its batches end and all events taken are settled.
+/// Hands events to `sink` until the batches end and all events taken are settled.
 ///
 /// # Errors
 /// The sink broke its contract, or the reader of its output has left.
-pub async fn run(parts: WorkerParts, handles: WorkerHandles) -> Result<(), WorkerError> {
-    SinkWorker::new(parts, handles).run().await
+pub async fn run(sink: Box<dyn Sink>, parts: WorkerParts, handles: WorkerHandles) -> Result<(), WorkerError> {
+    SinkWorker::new(sink, parts, handles).run().await
 }
 
 struct SinkWorker {
-    number: usize,
-    name: Arc<str>,
+    parts: WorkerParts,
     state: WorkerState,
     sink_io: SinkIo,
-    limits: Option<DeadLetterLimits>,
     hold: Option<Hold>,
     notice: Notice,
-    dead_letters: Arc<dyn DeadLetterStore>,
     /// Rejected events that no dead-letter write includes yet.
     rejected: Vec<DeadLetter>,
     dead_letter_write: Option<Boxed<DeadLetterWritten>>,
-    backoff: Backoff,
     /// Before this moment the worker opens nothing, hands nothing over and writes no dead letters.
     wait_until: Option<Instant>,
-    counters: Arc<WorkerCounters>,
-    reporter: StatusReporter,
-    loop_mark: LoopMark,
     is_ready: bool,
     /// When the sink's health is checked. Also lets an idle loop tell the watchdog that it runs.
     health_ticks: Interval,
@@ -147,23 +129,16 @@ struct SinkWorker {
 }
 
 impl SinkWorker {
-    fn new(parts: WorkerParts, handles: WorkerHandles) -> Self {
+    fn new(sink: Box<dyn Sink>, parts: WorkerParts, handles: WorkerHandles) -> Self {
         Self {
-            number: parts.number,
-            name: parts.name,
-            state: WorkerState::new(parts.takes, parts.sink.keeps_order(), parts.memory),
-            sink_io: SinkIo::Closed(parts.sink),
-            limits: parts.limits,
+            state: WorkerState::new(parts.takes, sink.keeps_order(), parts.memory),
+            sink_io: SinkIo::Closed(sink),
+            parts,
             hold: None,
             notice: Notice::default(),
-            dead_letters: parts.dead_letters,
             rejected: Vec::new(),
             dead_letter_write: None,
-            backoff: parts.backoff,
             wait_until: None,
-            counters: parts.counters,
-            reporter: parts.reporter,
-            loop_mark: parts.loop_mark,
             is_ready: false,
             health_ticks: LoopMark::turns(),
             degraded: false,
@@ -177,10 +152,10 @@ impl SinkWorker {
 
     async fn run(mut self) -> Result<(), WorkerError> {
         while !self.abandoned {
-            self.loop_mark.beat();
+            self.parts.loop_mark.beat();
             self.follow_session();
             if let Some(why) = self.reader_gone.take_if(|_| !self.state.has_settled()) {
-                return Err(WorkerError::ReaderGone { sink: self.name, why });
+                return Err(WorkerError::ReaderGone(self.parts.name, why));
             }
             self.go_on();
             if self.ending && self.is_done() {
@@ -227,7 +202,7 @@ impl SinkWorker {
     fn report(&mut self, room: mpsc::Permit<'_, WorkerReport>) {
         if let Some(session) = self.state.session() {
             let positions = self.state.take_settled();
-            room.send(WorkerReport { worker: self.number, session, positions });
+            room.send(WorkerReport { worker: self.parts.number, session, positions });
         }
     }
 
@@ -248,17 +223,17 @@ impl SinkWorker {
             self.open();
         }
         if matches!(self.sink_io, SinkIo::Open { .. }) {
-            self.counters.retried.add(self.state.requeue_failed() as u64);
+            self.parts.counters.retried.add(self.state.requeue_failed() as u64);
             self.hand_over();
         }
-        self.counters.suppressed.add(self.state.take_suppressed());
+        self.parts.counters.suppressed.add(self.state.take_suppressed());
     }
 
     /// Reports the error, and starts the wait before the next attempt.
     fn report_error(&mut self, error: &SinkError) {
         self.show(error);
         if self.wait_until.is_none() {
-            let wait = self.backoff.next_wait();
+            let wait = self.parts.backoff.next_wait();
             self.wait(wait);
         }
     }
@@ -266,7 +241,7 @@ impl SinkWorker {
     fn wait(&mut self, wait: Duration) {
         let until = Instant::now() + wait;
         self.wait_until = Some(until);
-        self.reporter.next_try(until.into_std());
+        self.parts.reporter.next_try(until.into_std());
     }
 
     fn show(&mut self, error: &SinkError) {
@@ -274,7 +249,7 @@ impl SinkWorker {
         if error.is_reader_gone() {
             self.reader_gone = Some(error.to_string());
         } else {
-            self.reporter.report(match (&self.hold, error.kind) {
+            self.parts.reporter.report(match (&self.hold, error.kind) {
                 (Some(hold), _) => Status::Held(format!("{}; and now: {error}", hold.text)),
                 (None, SinkErrorKind::Unavailable) => Status::Retrying(error.to_string()),
                 (None, SinkErrorKind::Misconfigured) => Status::Held(error.to_string()),
@@ -286,12 +261,12 @@ impl SinkWorker {
         // A sink that opens may still refuse the same events, so the waits between the offers must continue
         // to grow.
         if let Some(hold) = &self.hold {
-            return self.reporter.report(Status::Held(hold.text.clone()));
+            return self.parts.reporter.report(Status::Held(hold.text.clone()));
         }
-        self.backoff.reset();
+        self.parts.backoff.reset();
         if !self.is_ready {
             self.is_ready = true;
-            self.reporter.report(Status::Ready);
+            self.parts.reporter.report(Status::Ready);
         }
     }
 
@@ -302,11 +277,11 @@ impl SinkWorker {
     /// Closes the sink. This may take as long as the drain may, so the watchdog must not expect a beat.
     async fn close(mut self) -> Result<(), WorkerError> {
         self.tell_the_last_dead_letters();
-        drop(self.loop_mark);
+        drop(self.parts.loop_mark);
         if let SinkIo::Open { mut submit, .. } = self.sink_io
             && let Err(error) = submit.close().await
         {
-            tracing::warn!(sink = &*self.name, "closing: {error}");
+            tracing::warn!(sink = &*self.parts.name, "closing: {error}");
         }
         Ok(())
     }

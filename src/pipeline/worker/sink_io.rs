@@ -74,7 +74,7 @@ impl SinkWorker {
                     let taken = taken.min(self.deliveries.len());
                     self.state.handed_over(taken);
                     if let (Some(hold), [offered]) = (&mut self.hold, &self.deliveries[..taken]) {
-                        hold.offer(offered.id);
+                        hold.offered = Some(offered.id);
                     }
                     if taken < self.deliveries.len() {
                         return;
@@ -96,7 +96,7 @@ impl SinkWorker {
                 return Ok(());
             }
         };
-        let counters = Arc::clone(&self.counters);
+        let counters = Arc::clone(&self.parts.counters);
         let mut settling = counters.settling.ending_now();
         let mut durable = 0;
         for (id, verdict) in verdicts {
@@ -134,17 +134,20 @@ impl SinkWorker {
             }
             verdict => self.state.verdict(id, verdict),
         };
-        effect.map_err(|unknown| ContractError { sink: Arc::clone(&self.name), detail: unknown.to_string() })
+        effect.map_err(|unknown| ContractError {
+            sink: Arc::clone(&self.parts.name),
+            detail: unknown.to_string(),
+        })
     }
 
     fn good(&mut self, durable: u64) {
         if durable == 0 {
             return;
         }
-        self.counters.durable.add(durable);
+        self.parts.counters.durable.add(durable);
         // Events that were in flight when a hold began prove nothing about its cause.
         if self.hold.is_none()
-            && let Some(limits) = &mut self.limits
+            && let Some(limits) = &mut self.parts.limits
         {
             limits.good(durable);
         }

@@ -22,7 +22,6 @@ use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
 /// An event that the worker has taken and not settled.
 #[derive(Clone, Debug)]
 pub struct PendingEvent {
-    /// The event, with its session and position.
     pub event: EventRef,
     /// How many times it was handed over to the sink.
     pub attempts: u32,
