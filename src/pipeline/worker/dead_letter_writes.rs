@@ -22,9 +22,6 @@ pub(super) type DeadLetterWritten = (Vec<DeadLetter>, Result<(), SinkError>);
 /// The shortest time between two log lines about dead letters.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The longest wait before a refused event is offered again while the worker holds.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
 /// The state of a worker that holds because the sink refuses more events than may become dead letters. The
 /// worker offers the oldest refused event again from time to time, alone. When the sink takes it, the hold
 /// ends.
@@ -70,14 +67,6 @@ impl SinkWorker {
         let is_open = matches!(self.sink_io, SinkIo::Open { .. }) && !self.degraded;
         if is_idle && is_open && self.hold.take().is_some() {
             self.ready();
-        }
-    }
-
-    /// Starts the wait before the oldest refused event is offered again.
-    pub(super) fn offer_again_later(&mut self) {
-        if self.wait_until.is_none() {
-            let wait = self.parts.backoff.next_wait().min(LONGEST_WAIT);
-            self.wait(wait);
         }
     }
 

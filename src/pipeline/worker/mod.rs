@@ -232,16 +232,16 @@ impl SinkWorker {
     /// Reports the error, and starts the wait before the next attempt.
     fn report_error(&mut self, error: &SinkError) {
         self.show(error);
-        if self.wait_until.is_none() {
-            let wait = self.parts.backoff.next_wait();
-            self.wait(wait);
-        }
+        self.wait(Duration::MAX);
     }
 
-    fn wait(&mut self, wait: Duration) {
-        let until = Instant::now() + wait;
-        self.wait_until = Some(until);
-        self.parts.reporter.next_try(until.into_std());
+    /// Starts the wait before the next attempt, unless it runs already. It lasts at most `longest`.
+    fn wait(&mut self, longest: Duration) {
+        if self.wait_until.is_none() {
+            let until = Instant::now() + self.parts.backoff.next_wait().min(longest);
+            self.wait_until = Some(until);
+            self.parts.reporter.next_try(until.into_std());
+        }
     }
 
     fn show(&mut self, error: &SinkError) {

@@ -4,10 +4,14 @@
 use std::future::pending;
 use std::mem::{replace, take};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::state::VerdictEffect;
 use super::{Boxed, ContractError, OFFER, SinkWorker};
 use crate::sink::{DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+
+/// The longest wait before a refused event is offered again while the worker holds.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) type OpenedSink = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
 
@@ -110,7 +114,7 @@ impl SinkWorker {
                     self.end_hold(id);
                 }
                 VerdictEffect::Retry(error) => self.report_error(&error),
-                VerdictEffect::Refused => self.offer_again_later(),
+                VerdictEffect::Refused => self.wait(LONGEST_WAIT),
                 VerdictEffect::WriteDeadLetter(pending, rejection) => self.reject(pending, rejection),
             }
         }

@@ -286,9 +286,8 @@ impl WorkerState {
         }
     }
 
-    /// Notes that the connection is lost: the deliveries without a verdict count as not durable. Returns how
-    /// many events will be handed over again.
-    pub fn connection_lost(&mut self) -> usize {
+    /// Notes that the connection is lost: the deliveries without a verdict count as not durable.
+    pub fn connection_lost(&mut self) {
         self.first_id += self.in_flight.len() as u64;
         self.in_flight_count = 0;
         let lost: Vec<PendingEvent> = self.in_flight.drain(..).flatten().collect();
@@ -297,7 +296,6 @@ impl WorkerState {
             self.give_up_overtaken(&pending.event);
             self.fail(pending);
         }
-        self.failed.len()
     }
 
     fn fail(&mut self, pending: PendingEvent) {
