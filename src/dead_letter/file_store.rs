@@ -150,9 +150,9 @@ pub(super) mod tests {
         testing::deliveries([event]).remove(0).event
     }
 
-    fn letter(n: u64) -> DeadLetter {
+    pub(in crate::dead_letter) fn letter(n: u64) -> DeadLetter {
         let (first, last) = (SystemTime::UNIX_EPOCH, SystemTime::now());
-        let rejection = Rejection { reason: "too_large", detail: String::new() };
+        let rejection = Rejection { reason: "too_large", detail: "too large".to_owned() };
         DeadLetter { event: event(n, b"{}"), sink: None, rejection, attempts: 1, first, last }
     }
 

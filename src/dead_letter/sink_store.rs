@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::contract::DeadLetterStore;
 use super::record::DeadLetter;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
-use crate::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// The time between two checks of the sink's health while a verdict is missing.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
@@ -109,9 +109,16 @@ async fn all_durable(
             given = verdicts.next() => for (id, verdict) in given? {
                 match verdict {
                     Verdict::Durable if owed.remove(&id) => {}
-                    Verdict::Durable => return Err(not_asked(id)),
+                    // No verdict of this connection can be trusted.
+                    Verdict::Durable => return Err(SinkError::unavailable(format!(
+                        "the place for dead letters confirms number {}, which it does not owe",
+                        id.0
+                    ))),
                     Verdict::Retry(error) => return Err(error),
-                    Verdict::Reject(rejection) => return Err(refused(&rejection.detail)),
+                    // There is no other place for the letter, so the worker holds until the sink takes it.
+                    Verdict::Reject(Rejection { detail, .. }) => return Err(SinkError::misconfigured(format!(
+                        "the place for dead letters refuses one: {detail}"
+                    ))),
                 }
             },
             // A sink that handles an outage by itself gives no verdict. The worker must learn why it waits.
@@ -119,20 +126,6 @@ async fn all_durable(
         }
     }
     Ok(())
-}
-
-/// The error for a verdict on a letter that is not owed: no verdict of this connection can be trusted.
-fn not_asked(id: DeliveryId) -> SinkError {
-    SinkError::unavailable(format!(
-        "the place for dead letters confirms number {}, which it does not owe",
-        id.0
-    ))
-}
-
-/// The error for a rejected letter. There is no other place for it, so the worker holds until the sink takes
-/// it.
-fn refused(detail: &str) -> SinkError {
-    SinkError::misconfigured(format!("the place for dead letters refuses one: {detail}"))
 }
 
 /// Makes an event of a letter. Its id includes the sink's name: a stream that drops duplicates must keep the
@@ -156,22 +149,12 @@ fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use super::super::file_store::tests::event as event_ref;
+    use super::super::file_store::tests::{event as event_ref, letter};
     use super::*;
-    use crate::sink::Rejection;
     use crate::sink::memory::{MemorySink, ScriptedVerdict};
 
-    fn letter(number: u64, sink: Option<&str>) -> DeadLetter {
-        DeadLetter {
-            event: event_ref(number, b"a body"),
-            rejection: Rejection { reason: "too_large", detail: "too large".to_owned() },
-            sink: sink.map(Arc::from),
-            attempts: 1,
-            first: SystemTime::UNIX_EPOCH,
-            last: SystemTime::UNIX_EPOCH,
-        }
+    fn letter_of(number: u64, sink: &str) -> DeadLetter {
+        DeadLetter { sink: Some(sink.into()), ..letter(number) }
     }
 
     #[tokio::test]
@@ -179,9 +162,9 @@ mod tests {
         let sink = MemorySink::new(true, 2);
         let handle = sink.handle();
         let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
-        let letters: Vec<_> = (1..=5).map(|number| letter(number, Some("kafka"))).collect();
+        let letters: Vec<_> = (1..=5).map(|number| letter_of(number, "kafka")).collect();
         store.write(&letters).await.unwrap();
-        store.write(&[letter(5, Some("file")), letter(5, None)]).await.unwrap();
+        store.write(&[letter_of(5, "file"), letter(5)]).await.unwrap();
         let ids: Vec<_> = handle.log().iter().map(ToString::to_string).collect();
         let expected =
             ["ID:1/kafka", "ID:2/kafka", "ID:3/kafka", "ID:4/kafka", "ID:5/kafka", "ID:5/file", "ID:5/event"];
@@ -197,14 +180,14 @@ mod tests {
         let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
         for answer in [ScriptedVerdict::Retry, ScriptedVerdict::Reject, ScriptedVerdict::Break] {
             handle.script(move |_| answer);
-            store.write(&[letter(1, None), letter(2, None), letter(3, None)]).await.unwrap_err();
+            store.write(&[letter(1), letter(2), letter(3)]).await.unwrap_err();
         }
         handle.reachable(false);
-        store.write(&[letter(1, None)]).await.unwrap_err();
+        store.write(&[letter(1)]).await.unwrap_err();
         store.probe().await.unwrap_err();
         handle.reachable(true);
         handle.script(|_| ScriptedVerdict::Durable);
-        store.write(&[letter(1, None)]).await.unwrap();
+        store.write(&[letter(1)]).await.unwrap();
         assert_eq!(handle.log().len(), 1);
     }
 
@@ -245,14 +228,14 @@ mod tests {
         let handle = sink.handle();
         handle.answering(false);
         let store = SinkDeadLetters::new(Box::new(sink), "letters".to_owned());
-        let dropped = [letter(1, None)];
+        let dropped = [letter(1)];
         tokio::time::timeout(Duration::from_secs(60), store.write(&dropped)).await.unwrap_err();
         handle.set_degraded(true);
-        let error = store.write(&[letter(2, None)]).await.unwrap_err();
+        let error = store.write(&[letter(2)]).await.unwrap_err();
         assert!(error.to_string().contains("ails"), "{error}");
         handle.set_degraded(false);
         handle.answering(true);
-        store.write(&[letter(3, None)]).await.unwrap();
+        store.write(&[letter(3)]).await.unwrap();
         assert_eq!(handle.log().iter().map(|id| &**id).collect::<Vec<_>>(), ["ID:3/event"]);
     }
 }

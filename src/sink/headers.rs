@@ -1,7 +1,7 @@
 //! Writes the headers that every sink with headers adds to a body, and defines their names (D6). Consumers
 //! rely on the names, so they never change.
 
-use std::fmt::Write as _;
+use std::io::{Cursor, Write as _};
 
 use super::SinkContext;
 use crate::event::Event;
@@ -27,38 +27,13 @@ pub fn each<'a>(event: &'a Event, context: &'a SinkContext, mut header: impl FnM
     header(MESSAGE_ID, &event.message.id);
     header(DESTINATION, context.queue.as_bytes());
     if let Some(timestamp) = event.message.timestamp {
-        header(TIMESTAMP, Decimal::new(timestamp).as_bytes());
+        // On the stack, because this runs for every event. The longest number, i64::MIN, has 20 characters.
+        let mut digits = Cursor::new([0; 20]);
+        let _fits = write!(digits, "{timestamp}");
+        header(TIMESTAMP, &digits.get_ref()[..digits.position() as usize]);
     }
     header(REDELIVERED, if event.message.redelivered { b"true" } else { b"false" });
     header(CONNECTION_ID, context.connection_id.as_bytes());
-}
-
-/// Formats a number as text without an allocation, because this runs for every event.
-struct Decimal {
-    digits: [u8; 20],
-    len: usize,
-}
-
-impl Decimal {
-    fn new(number: i64) -> Self {
-        let mut decimal = Self { digits: [0; 20], len: 0 };
-        // Writing can't fail: the longest number, i64::MIN, has 20 characters.
-        let _fits = write!(decimal, "{number}");
-        decimal
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[..self.len]
-    }
-}
-
-impl std::fmt::Write for Decimal {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.len + text.len();
-        self.digits.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
