@@ -45,7 +45,7 @@ impl KafkaSink {
         // Counted before the first client exists.
         let monitor_thread = THREADS.one_more(&self.threads);
         let (check_request, check_requests) = sync_channel(1);
-        let clients: Vec<_> = (0..self.reconnect_state.latency_tuning().clients)
+        let clients: Vec<_> = (0..self.tuning.clients)
             .map(|_| self.client(in_flight, check_request.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -90,8 +90,8 @@ impl KafkaSink {
             check_request,
             reports: AtomicU64::new(0),
         };
-        let linger = self.reconnect_state.latency_tuning().linger;
-        let config = self.settings.client.config(&self.context.connection_id, batch_bytes, linger);
+        let client_id = &self.context.connection_id;
+        let config = self.settings.client.config(client_id, batch_bytes, self.tuning.linger);
         let refused = |error| SinkError::misconfigured("librdkafka refuses its settings").caused_by(error);
         config.create_with_context(context).map_err(refused)
     }

@@ -22,7 +22,6 @@ use crate::sink::{DeliveryId, SinkError, Verdict};
 /// The facility in librdkafka's log for a changed number of partitions.
 const PARTITION_COUNT: &str = "PARTCNT";
 
-/// A client of librdkafka.
 pub(super) type Client = BaseProducer<Context>;
 
 /// Receives the callbacks of one client.

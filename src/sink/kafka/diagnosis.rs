@@ -20,8 +20,8 @@ use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
 use super::names::Names;
 use super::settings::KafkaSettings;
 use crate::display::one_line;
-use crate::protocol_guess::{WireProtocol, guess};
-use crate::sink::SinkError;
+use crate::protocol_guess::{ASK_STOMP, WireProtocol, guess};
+use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, Cause, TlsError, TlsOptions};
 
 /// The time limit of one step: a connection, a handshake, an answer.
@@ -31,22 +31,12 @@ const ALL: Duration = Duration::from_secs(8);
 /// How long a result stays valid, so that an outage does not repeat the check all the time.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// The result for one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum AddressDiagnosis {
-    /// No error, as far as that is visible without a login.
-    Good,
-    /// An error that passes by itself, as far as is known.
-    Passes(String),
-    /// An error that somebody must correct.
-    MustAct(String),
-}
-
 /// Checks addresses, and keeps the last result.
 pub(super) struct Diagnosis {
     settings: Arc<KafkaSettings>,
     names: Names,
-    found: Option<(String, Instant, AddressDiagnosis)>,
+    /// The addresses, when they were checked, and what is wrong with them.
+    found: Option<(String, Instant, Option<SinkError>)>,
     /// Whether librdkafka's last connection failed at TLS.
     failed_at_tls: bool,
 }
@@ -59,11 +49,7 @@ impl Diagnosis {
     /// Returns what is wrong with all configured brokers. `None` if one of them is good. Blocks.
     pub(super) fn diagnose_brokers(&mut self, failure: Option<&ClientError>) -> Option<SinkError> {
         let brokers = self.settings.client.brokers().to_owned();
-        match self.found(&brokers, failure) {
-            AddressDiagnosis::Good => None,
-            AddressDiagnosis::Passes(text) => Some(SinkError::unavailable(text)),
-            AddressDiagnosis::MustAct(text) => Some(SinkError::misconfigured(text)),
-        }
+        self.found(&brokers, failure)
     }
 
     /// Returns why a broker can't be reached at the address that it advertises. Blocks.
@@ -73,24 +59,23 @@ impl Diagnosis {
         address: &str,
         failure: Option<&ClientError>,
     ) -> SinkError {
-        let found = self.found(address, failure);
-        let why = match (found, failure) {
-            (AddressDiagnosis::MustAct(text), _) => {
-                return SinkError::misconfigured(at_advertised(id, address, &text));
+        let why = match (self.found(address, failure), failure) {
+            (Some(found), _) => {
+                let text = at_advertised(id, address, &found.to_string());
+                return found.with_message(text);
             }
-            (AddressDiagnosis::Passes(text), _) => text,
-            (AddressDiagnosis::Good, Some(ClientError { code, words, .. }))
-                if classify::needs_operator(*code) =>
-            {
+            (None, Some(ClientError { code, words, .. })) if classify::needs_operator(*code) => {
                 return classify::classify_failure(*code, words, &self.names);
             }
-            (AddressDiagnosis::Good, Some(ClientError { words, .. })) => words.clone(),
-            (AddressDiagnosis::Good, None) => "it does not answer".to_owned(),
+            (None, Some(ClientError { words, .. })) => words.as_str(),
+            (None, None) => "it does not answer",
         };
-        SinkError::unavailable(at_advertised(id, address, &why))
+        SinkError::unavailable(at_advertised(id, address, why))
     }
 
-    fn found(&mut self, addresses: &str, failure: Option<&ClientError>) -> AddressDiagnosis {
+    /// Returns what is wrong with all addresses; `None` if nothing is wrong with one of them, as far as that is
+    /// visible without a login.
+    fn found(&mut self, addresses: &str, failure: Option<&ClientError>) -> Option<SinkError> {
         let failed_at_tls = failure.is_some_and(|failure| failure.code == Code::SSL);
         if let Some((of, at, found)) = &self.found
             && of == addresses
@@ -105,83 +90,77 @@ impl Diagnosis {
         found
     }
 
-    fn diagnose(&self, addresses: &str) -> AddressDiagnosis {
+    fn diagnose(&self, addresses: &str) -> Option<SinkError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let Ok(runtime) = runtime else { return AddressDiagnosis::Good };
+        let Ok(runtime) = runtime else { return None };
         // `timeout` must be called inside a runtime.
         let found = runtime.block_on(async { timeout(ALL, self.all(addresses)).await });
         // Does not wait for a name that is still being resolved.
         runtime.shutdown_background();
-        found.unwrap_or(AddressDiagnosis::Good)
+        found.ok().flatten()
     }
 
     /// One good address means that all is good. Otherwise an error that somebody must correct comes first.
-    async fn all(&self, addresses: &str) -> AddressDiagnosis {
-        let mut worst = None;
+    async fn all(&self, addresses: &str) -> Option<SinkError> {
+        let mut worst: Option<SinkError> = None;
         for address in addresses.split(',') {
-            let found = self.at(address).await;
-            match (&found, &worst) {
-                (AddressDiagnosis::Good, _) => return AddressDiagnosis::Good,
-                (_, None) | (AddressDiagnosis::MustAct(_), Some(AddressDiagnosis::Passes(_))) => {
-                    worst = Some(found)
-                }
-                _ => {}
+            let found = self.at(address).await?;
+            let is_worse = found.kind == SinkErrorKind::Misconfigured
+                && worst.as_ref().is_some_and(|worst| worst.kind == SinkErrorKind::Unavailable);
+            if worst.is_none() || is_worse {
+                worst = Some(found);
             }
         }
-        worst.unwrap_or(AddressDiagnosis::Good)
+        worst
     }
 
-    async fn at(&self, address: &str) -> AddressDiagnosis {
+    async fn at(&self, address: &str) -> Option<SinkError> {
         let place = BrokerAddress::of(address);
         let stream = match place.connect(STEP).await {
             Ok(stream) => stream,
-            Err(why) => return AddressDiagnosis::Passes(format!("{why}: {}", self.see_that_they_run())),
+            Err(why) => return Some(self.does_not_run(&why)),
         };
         if self.settings.tls.enabled {
             return self.behind_tls(stream, &place).await;
         }
         match greet(stream, self.settings.mechanism).await {
             HandshakeReply::Kafka(login) => self.of_login(login, &place),
-            answer => self.of_another(answer, &place).await,
+            answer => Some(self.of_another(answer, &place).await),
         }
     }
 
-    async fn behind_tls(&self, stream: TcpStream, place: &BrokerAddress<'_>) -> AddressDiagnosis {
-        let must_act = |error: &TlsError| AddressDiagnosis::MustAct(format!("{place}: {error}"));
+    async fn behind_tls(&self, stream: TcpStream, place: &BrokerAddress<'_>) -> Option<SinkError> {
         let options = self.tls_options();
         let error = match tls::connect(stream, place.host, &options, STEP).await {
-            Ok(stream) => match greet(stream, self.settings.mechanism).await {
-                HandshakeReply::Kafka(login) => return self.of_login(login, place),
-                HandshakeReply::Failed(error) => match told(&error) {
-                    // The server's answer about a certificate that we can't show tells nothing about
-                    // librdkafka's connection.
-                    Some(_) if self.hides_its_key() => return AddressDiagnosis::Good,
-                    Some(told) if told.cause() == Cause::Protocol && !self.failed_at_tls => {
-                        return AddressDiagnosis::Good;
-                    }
-                    Some(told) if told.needs_operator() => return must_act(told),
-                    Some(told) => return AddressDiagnosis::Passes(format!("{place}: {told}")),
-                    None => return AddressDiagnosis::Good,
-                },
-                HandshakeReply::Bytes(bytes) => match guess(&bytes) {
-                    Some(wire) => return self.of_wire(wire, place),
-                    None => return AddressDiagnosis::Good,
-                },
-                HandshakeReply::Closed | HandshakeReply::Silence => return AddressDiagnosis::Good,
-            },
+            Ok(stream) => return self.of_answer_in_tls(greet(stream, self.settings.mechanism).await, place),
             Err(error) => error,
         };
         match error.cause() {
-            Cause::ClientCertificate if self.hides_its_key() => AddressDiagnosis::Good,
-            Cause::Plaintext(Some(wire)) => self.of_wire(wire, place),
+            Cause::ClientCertificate if self.hides_its_key() => None,
+            Cause::Plaintext(Some(wire)) => Some(self.of_wire(wire, place)),
             // rustls may refuse a certificate that OpenSSL accepts.
-            Cause::Certificate | Cause::Protocol if !self.failed_at_tls => AddressDiagnosis::Good,
-            Cause::Plaintext(None) | Cause::Cut | Cause::Late => match self.of_questions(place).await {
-                Some(found) => found,
-                None if error.needs_operator() => must_act(&error),
-                None => AddressDiagnosis::Passes(format!("{place}: {error}")),
-            },
-            _ => must_act(&error),
+            Cause::Certificate | Cause::Protocol if !self.failed_at_tls => None,
+            Cause::Plaintext(None) | Cause::Cut | Cause::Late => {
+                Some(self.of_questions(place).await.unwrap_or_else(|| of_tls(&error, place)))
+            }
+            _ => Some(SinkError::misconfigured(format!("{place}: {error}"))),
+        }
+    }
+
+    /// Explains the answer of a port with which a TLS connection was made.
+    fn of_answer_in_tls(&self, answer: HandshakeReply, place: &BrokerAddress<'_>) -> Option<SinkError> {
+        match answer {
+            HandshakeReply::Kafka(login) => self.of_login(login, place),
+            HandshakeReply::Bytes(bytes) => guess(&bytes).map(|wire| self.of_wire(wire, place)),
+            HandshakeReply::Failed(error) => {
+                let told = told(&error)?;
+                // The server's answer about a certificate that we can't show tells nothing about librdkafka's
+                // connection.
+                let is_ours_alone =
+                    self.hides_its_key() || (told.cause() == Cause::Protocol && !self.failed_at_tls);
+                (!is_ours_alone).then(|| of_tls(told, place))
+            }
+            HandshakeReply::Closed | HandshakeReply::Silence => None,
         }
     }
 
@@ -203,10 +182,10 @@ impl Diagnosis {
         tls.key_password.is_some() || tls.key_password_file.is_some()
     }
 
-    fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> AddressDiagnosis {
+    fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> Option<SinkError> {
         let mechanism = self.names.option("sasl.mechanism");
-        AddressDiagnosis::MustAct(match login {
-            LoginSupport::AsConfigured => return AddressDiagnosis::Good,
+        Some(SinkError::misconfigured(match login {
+            LoginSupport::AsConfigured => return None,
             LoginSupport::Wanted => format!(
                 "{place} closed at the first request: does this listener want a login? set {mechanism}"
             ),
@@ -219,11 +198,11 @@ impl Diagnosis {
                 self.settings.mechanism.name(),
                 one_line(&offered.join(", "))
             ),
-        })
+        }))
     }
 
     /// Explains a port that did not answer as a Kafka broker does.
-    async fn of_another(&self, answer: HandshakeReply, place: &BrokerAddress<'_>) -> AddressDiagnosis {
+    async fn of_another(&self, answer: HandshakeReply, place: &BrokerAddress<'_>) -> SinkError {
         if let HandshakeReply::Bytes(bytes) = &answer
             && let Some(wire) = guess(bytes)
         {
@@ -232,38 +211,35 @@ impl Diagnosis {
         if let Some(found) = self.of_questions(place).await {
             return found;
         }
-        let run = self.see_that_they_run();
         match answer {
             HandshakeReply::Silence => {
-                AddressDiagnosis::Passes(format!("{place} takes the connection and says nothing: {run}"))
+                self.does_not_run(&format!("{place} takes the connection and says nothing"))
             }
             HandshakeReply::Bytes(_) => {
                 let brokers = self.names.option("brokers");
-                AddressDiagnosis::MustAct(format!(
-                    "{place} answers, but not as Kafka does: look at {brokers}"
-                ))
+                SinkError::misconfigured(format!("{place} answers, but not as Kafka does: look at {brokers}"))
             }
-            _ => AddressDiagnosis::Passes(format!("{place} closes every connection without a word: {run}")),
+            _ => self.does_not_run(&format!("{place} closes every connection without a word")),
         }
     }
 
-    fn of_wire(&self, wire: WireProtocol, place: &BrokerAddress<'_>) -> AddressDiagnosis {
+    fn of_wire(&self, wire: WireProtocol, place: &BrokerAddress<'_>) -> SinkError {
         let (brokers, tls) = (self.names.option("brokers"), self.names.option("tls.enabled"));
-        AddressDiagnosis::MustAct(match wire {
+        SinkError::misconfigured(match wire {
             WireProtocol::Tls => format!("{place} speaks TLS: set {tls} = true"),
             wire => format!("{place} speaks {wire}, not Kafka: set {brokers} to brokers of Kafka"),
         })
     }
 
     /// Asks a port that did not answer the configured request in other protocols.
-    async fn of_questions(&self, place: &BrokerAddress<'_>) -> Option<AddressDiagnosis> {
+    async fn of_questions(&self, place: &BrokerAddress<'_>) -> Option<SinkError> {
         if self.settings.tls.enabled {
             let stream = place.connect(STEP).await.ok()?;
             match greet(stream, Mechanism::None).await {
                 HandshakeReply::Kafka(_) => {
                     let tls = self.names.option("tls.enabled");
                     let brokers = self.names.option("brokers");
-                    return Some(AddressDiagnosis::MustAct(format!(
+                    return Some(SinkError::misconfigured(format!(
                         "{place} speaks Kafka without TLS: set {tls} = false, or {brokers} to the port with TLS"
                     )));
                 }
@@ -276,7 +252,7 @@ impl Diagnosis {
             }
         }
         let hello = if self.settings.tls.enabled { None } else { hello(place.host) };
-        let questions = [hello.as_deref(), Some(HTTP), Some(STOMP)];
+        let questions = [hello.as_deref(), Some(HTTP), Some(ASK_STOMP)];
         for question in questions.into_iter().flatten() {
             let mut stream = place.connect(STEP).await.ok()?;
             if let HandshakeReply::Bytes(bytes) = ask(&mut stream, question).await
@@ -288,16 +264,15 @@ impl Diagnosis {
         None
     }
 
-    fn see_that_they_run(&self) -> String {
-        format!(
-            "see that the brokers run and can be reached from here, and that {} is right",
-            self.names.option("brokers")
-        )
+    fn does_not_run(&self, why: &str) -> SinkError {
+        let brokers = self.names.option("brokers");
+        SinkError::unavailable(format!(
+            "{why}: see that the brokers run and can be reached from here, and that {brokers} is right"
+        ))
     }
 }
 
 const HTTP: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
-const STOMP: &[u8] = b"STOMP\naccept-version:1.2\nhost:atdata-bridge\n\n\0";
 
 /// Returns the first message of a TLS handshake, the ClientHello.
 fn hello(host: &str) -> Option<Vec<u8>> {
@@ -317,6 +292,11 @@ fn told(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
+fn of_tls(error: &TlsError, place: &BrokerAddress<'_>) -> SinkError {
+    let text = format!("{place}: {error}");
+    if error.needs_operator() { SinkError::misconfigured(text) } else { SinkError::unavailable(text) }
+}
+
 fn at_advertised(id: i32, address: &str, why: &str) -> String {
     format!(
         "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
@@ -332,9 +312,8 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::sink::factory::{BuildContext, Diagnostics};
     use crate::sink::kafka::config::{KafkaConfig, KafkaTlsConfig};
-    use crate::sink::kafka::validate::check;
+    use crate::sink::kafka::validate::tests::{checked, good};
 
     /// Listens with a certificate that the client does not trust, and returns the address.
     async fn untrusted() -> String {
@@ -359,12 +338,10 @@ mod tests {
     async fn what_we_say_of_a_certificate_counts_where_librdkafka_failed_at_tls() {
         let config = KafkaConfig {
             brokers: Some(vec![untrusted().await]),
-            topic: Some("events".to_owned()),
             tls: KafkaTlsConfig { enabled: true, ..KafkaTlsConfig::default() },
-            ..KafkaConfig::default()
+            ..good()
         };
-        let context = BuildContext { partitions: None, prefetch: 1024 };
-        let settings = check(&config, &context, &mut Diagnostics::default()).expect("it is good");
+        let settings = checked(&config).unwrap();
         let mut diagnosis = Diagnosis::new(Arc::new(settings), Names::of("events"));
         let failed = |code| ClientError { code, words: "it failed".to_owned(), broker: None };
         let mut said = |failure: Option<ClientError>| {

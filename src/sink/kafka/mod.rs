@@ -47,7 +47,7 @@ mod topic_settings;
 pub mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -56,6 +56,7 @@ use self::batch_refusal::BatchRefusals;
 use self::client_threads::{THREADS, ThreadGroup};
 use self::config::KafkaConfig;
 use self::in_flight::KafkaInFlight;
+use self::latency::LatencyTuning;
 use self::names::Names;
 use self::producer::KafkaProducer;
 use self::reconnect_state::ReconnectState;
@@ -68,6 +69,9 @@ use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
 /// The longest that the end of the process waits for clients: as long as a request to brokers that do not
 /// answer, and as long as Kubernetes leaves after a drain.
 const LONGEST_END: Duration = Duration::from_secs(5);
+
+/// After this time the same warnings are logged again, and the settings of the topic are read again.
+const AGAIN: Duration = Duration::from_secs(600);
 
 /// The kind of sink that a table with `kind = "kafka"` names.
 pub struct KafkaKind;
@@ -114,6 +118,12 @@ pub struct KafkaSink {
     context: Arc<SinkContext>,
     names: Names,
     reconnect_state: ReconnectState,
+    /// The settings for the latency of the brokers, as far as it is known.
+    tuning: LatencyTuning,
+    /// The topic's settings, and when they were read.
+    topic_settings: Option<(TopicSettings, Instant)>,
+    /// The last warnings about the topic's settings, and when they were logged.
+    warned: Option<(Vec<String>, Instant)>,
     /// The threads of the current or the last connection.
     threads: ThreadGroup,
 }
@@ -124,36 +134,67 @@ impl KafkaSink {
         let reconnect_state = ReconnectState::new(settings.client.batch_bytes());
         let context = Arc::new(context);
         let names = Names::new(&context, &settings.topic, &settings.user);
-        let threads = ThreadGroup::default();
-        Self { settings: Arc::new(settings), context, names, reconnect_state, threads }
+        Self {
+            settings: Arc::new(settings),
+            context,
+            names,
+            reconnect_state,
+            tuning: LatencyTuning::NEAR,
+            topic_settings: None,
+            warned: None,
+            threads: ThreadGroup::default(),
+        }
     }
 
     fn in_flight(&self) -> Arc<KafkaInFlight> {
+        let gathering = self.tuning.gathering(self.settings.client.linger());
+        Arc::new(KafkaInFlight::new(self.reconnect_state.last_fatal_error(), gathering))
+    }
+
+    /// Adapts to the round trip to the brokers. Returns whether the connection must be replaced by one with
+    /// other settings. If the user has set `linger.ms`, the sink does not choose how long records are collected.
+    fn learn_latency(&mut self, topic: &Topic) -> bool {
         let linger = self.settings.client.linger();
-        Arc::new(KafkaInFlight::new(
-            self.reconnect_state.last_fatal_error(),
-            self.reconnect_state.latency_tuning().gathering(linger),
-        ))
+        let mut tuning = self.tuning.after(topic.round_trip, topic.partitions);
+        if linger.is_some() {
+            tuning.linger = self.tuning.linger;
+        }
+        let changes = tuning != self.tuning;
+        if changes {
+            let (away, clients) = (topic.round_trip.as_millis(), tuning.clients);
+            let gathered = linger.unwrap_or(tuning.linger).as_millis();
+            tracing::info!(
+                "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
+            );
+            self.tuning = tuning;
+        }
+        changes
     }
 
     /// Returns the settings of the topic. Asks the brokers, unless they were asked a short time ago. Keeps
     /// also the result that nobody answered, because some clusters never answer this request.
-    async fn topic_settings(&self) -> TopicSettings {
-        if let Some(known) = self.reconnect_state.topic_settings() {
-            return known;
+    async fn topic_settings(&mut self) -> TopicSettings {
+        if let Some((known, at)) = &self.topic_settings
+            && at.elapsed() < AGAIN
+        {
+            return known.clone();
         }
         let settings = TopicSettings::ask(&self.settings).await;
-        self.reconnect_state.learn_topic_settings(settings.clone());
+        self.topic_settings = Some((settings.clone(), Instant::now()));
         settings
     }
 
-    /// Logs warnings about settings that should change.
-    fn log_warnings(&self, topic_settings: &TopicSettings, topic: &Topic) {
+    /// Logs warnings about settings that should change, unless the same ones were logged a short time ago.
+    fn log_warnings(&mut self, topic_settings: &TopicSettings, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
         let warnings = topic_settings.warnings(topic, &self.names, sent, self.context.max_body);
-        for warning in self.reconnect_state.news(&warnings) {
+        if self.warned.as_ref().is_some_and(|(known, at)| *known == warnings && at.elapsed() < AGAIN) {
+            return;
+        }
+        for warning in &warnings {
             tracing::warn!(sink = self.context.sink, "{warning}");
         }
+        self.warned = Some((warnings, Instant::now()));
     }
 }
 
@@ -166,17 +207,14 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut in_flight = self.in_flight();
         let mut opened = self.connect(&in_flight).await?;
-        if self.reconnect_state.learn_latency(
-            opened.topic.round_trip,
-            opened.topic.partitions,
-            self.settings.client.linger(),
-        ) {
+        if self.learn_latency(&opened.topic) {
             drop(opened);
             in_flight = self.in_flight();
             opened = self.connect(&in_flight).await?;
         }
         let topic = opened.topic;
-        self.log_warnings(&self.topic_settings().await, &topic);
+        let topic_settings = self.topic_settings().await;
+        self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
         let submit = KafkaProducer {
             running: Some(opened.running),

@@ -1,12 +1,8 @@
-//! Keeps what the sink learns across its connections.
+//! Keeps what the deliveries of one connection teach for the next one.
 
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::batch_refusal::{BatchRefusals, RefusalScope};
-use super::latency::LatencyTuning;
-use super::topic_settings::TopicSettings;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
 
 /// Shared by a sink and its connections. Cheap to clone.
@@ -15,67 +11,20 @@ pub(super) struct ReconnectState(Arc<Mutex<Remembered>>);
 
 struct Remembered {
     batch_bytes: usize,
-    tuning: LatencyTuning,
     last_fatal_error: Option<SinkError>,
     /// Set after a batch was refused, until the cause is clear.
     batch_refusals: Option<BatchRefusals>,
-    warned: Warned,
-    /// The topic's settings, and when they were read.
-    topic_settings: Option<(TopicSettings, Instant)>,
 }
-
-/// The last warnings about the topic's settings, and when they were logged.
-type Warned = Option<(Vec<String>, Instant)>;
-
-/// After this time the same warnings are logged again, and the settings of the topic are read again.
-const AGAIN: Duration = Duration::from_secs(600);
 
 impl ReconnectState {
     /// Starts with batches of at most `batch_bytes`.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered {
-            batch_bytes,
-            tuning: LatencyTuning::NEAR,
-            last_fatal_error: None,
-            batch_refusals: None,
-            warned: None,
-            topic_settings: None,
-        })))
+        Self(Arc::new(Mutex::new(Remembered { batch_bytes, last_fatal_error: None, batch_refusals: None })))
     }
 
     /// The largest batch that the topic may accept, in bytes.
     pub(super) fn batch_bytes(&self) -> usize {
         self.lock().batch_bytes
-    }
-
-    /// The settings for the latency of the brokers, as far as it is known.
-    pub(super) fn latency_tuning(&self) -> LatencyTuning {
-        self.lock().tuning
-    }
-
-    /// Records the round trip to the brokers. Returns whether the connection must be replaced by one with
-    /// other settings. If the user has set `linger`, the sink does not choose how long records are collected.
-    pub(super) fn learn_latency(
-        &self,
-        round_trip: Duration,
-        partitions: NonZeroU32,
-        linger: Option<Duration>,
-    ) -> bool {
-        let mut remembered = self.lock();
-        let mut tuning = remembered.tuning.after(round_trip, partitions);
-        if linger.is_some() {
-            tuning.linger = remembered.tuning.linger;
-        }
-        let changes = tuning != remembered.tuning;
-        if changes {
-            let (away, clients) = (round_trip.as_millis(), tuning.clients);
-            let gathered = linger.unwrap_or(tuning.linger).as_millis();
-            tracing::info!(
-                "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
-            );
-            remembered.tuning = tuning;
-        }
-        changes
     }
 
     /// Records that a batch of a client with `batch_bytes` was too large. Returns the next limit, which is
@@ -125,30 +74,6 @@ impl ReconnectState {
     /// Records that the topic refused a record.
     pub(super) fn refused(&self) -> RefusalScope {
         self.lock().batch_refusals.get_or_insert_with(BatchRefusals::new).refused()
-    }
-
-    /// The topic's settings, unless they were read too long ago.
-    pub(super) fn topic_settings(&self) -> Option<TopicSettings> {
-        let fresh = |(topic_settings, at): &(TopicSettings, Instant)| {
-            (at.elapsed() < AGAIN).then(|| topic_settings.clone())
-        };
-        self.lock().topic_settings.as_ref().and_then(fresh)
-    }
-
-    /// Keeps the topic's settings, which were read just now.
-    pub(super) fn learn_topic_settings(&self, topic_settings: TopicSettings) {
-        self.lock().topic_settings = Some((topic_settings, Instant::now()));
-    }
-
-    /// Returns the warnings to log: all, unless the same ones were logged a short time ago.
-    pub(super) fn news(&self, warnings: &[String]) -> Vec<String> {
-        let mut remembered = self.lock();
-        let known = |(told, at): &(Vec<String>, Instant)| told == warnings && at.elapsed() < AGAIN;
-        if remembered.warned.as_ref().is_some_and(known) {
-            return Vec::new();
-        }
-        remembered.warned = Some((warnings.to_vec(), Instant::now()));
-        warnings.to_vec()
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {

@@ -22,7 +22,6 @@ pub(super) struct Topic {
 /// A broker that leads partitions of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
-    /// The broker's id.
     pub(super) id: i32,
     /// The address that the broker advertises.
     pub(super) address: String,

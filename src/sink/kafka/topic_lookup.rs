@@ -22,7 +22,7 @@ use crate::sink::SinkError;
 pub(super) enum TopicLookupError {
     /// The brokers answered that something is wrong.
     Wrong(SinkError),
-    /// No broker answered.
+    /// No broker answered in time; holds librdkafka's error.
     NoAnswer(KafkaError),
 }
 

@@ -213,11 +213,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::sink::factory::{BuildContext, Diagnostics};
     use crate::sink::kafka::config::KafkaConfig;
     use crate::sink::kafka::context::Context;
     use crate::sink::kafka::reconnect_state::ReconnectState;
-    use crate::sink::kafka::validate::check;
+    use crate::sink::kafka::validate::tests::{checked, good};
 
     /// Listens, closes every connection at once, and counts them.
     async fn closing_port() -> (String, Arc<AtomicUsize>) {
@@ -236,13 +235,8 @@ mod tests {
     /// Makes a monitor with one requested check, and a client that knows no broker: each of its requests waits
     /// for the whole time limit.
     fn monitor(brokers: &str) -> (TopicMonitor, Client) {
-        let config = KafkaConfig {
-            brokers: Some(vec![brokers.to_owned()]),
-            topic: Some("events".to_owned()),
-            ..KafkaConfig::default()
-        };
-        let context = BuildContext { partitions: None, prefetch: 1024 };
-        let settings = Arc::new(check(&config, &context, &mut Diagnostics::default()).expect("it is good"));
+        let config = KafkaConfig { brokers: Some(vec![brokers.to_owned()]), ..good() };
+        let settings = Arc::new(checked(&config).unwrap());
         let (names, in_flight) = (Names::of("events"), Arc::new(KafkaInFlight::new(None, None)));
         let (check_request, check_requests) = sync_channel(1);
         check_request.send(()).unwrap();

@@ -31,24 +31,21 @@ pub(super) struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// Asks the brokers. Without the permission to describe the topic's settings the result is empty.
+    /// Asks the brokers. Without the permission to describe the topic's settings the result is empty. Asks in a
+    /// thread of its own, because dropping a client waits for the client's threads, for as long as the
+    /// resolution of a name takes.
     pub(super) async fn ask(settings: &Arc<KafkaSettings>) -> Self {
-        let asked = timeout(settings.optional_answer_within, Self::asked_aside(Arc::clone(settings))).await;
-        asked.ok().flatten().unwrap_or_default()
-    }
-
-    /// Asks in a thread of its own, because dropping a client waits for the client's threads, for as long as
-    /// the resolution of a name takes.
-    async fn asked_aside(settings: Arc<KafkaSettings>) -> Option<Self> {
-        let thread = THREADS.one_more(&ThreadGroup::default());
+        let within = settings.optional_answer_within;
         let (answer, asked) = oneshot::channel();
-        let runtime = Handle::current();
+        let (runtime, settings) = (Handle::current(), Arc::clone(settings));
         let ask = move || {
             // If nobody waits any more, the connection goes on without the settings.
             drop(answer.send(runtime.block_on(Self::asked(&settings))));
         };
-        thread.start("kafka topic settings".to_owned(), ask).ok()?;
-        asked.await.ok().flatten()
+        let thread = THREADS.one_more(&ThreadGroup::default());
+        // A thread that does not start drops its end of the channel.
+        let _started = thread.start("kafka topic settings".to_owned(), ask);
+        timeout(within, asked).await.ok().and_then(Result::ok).flatten().unwrap_or_default()
     }
 
     async fn asked(settings: &KafkaSettings) -> Option<Self> {

@@ -201,11 +201,11 @@ fn roots(config: &KafkaConfig, client: &mut ClientSettings, diagnostics: &mut Di
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::config::Properties;
     use super::*;
 
-    fn good() -> KafkaConfig {
+    pub(in crate::sink::kafka) fn good() -> KafkaConfig {
         KafkaConfig {
             brokers: Some(vec!["127.0.0.1:9092".to_owned()]),
             topic: Some("events".to_owned()),
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    fn checked(config: &KafkaConfig) -> Result<KafkaSettings, Vec<String>> {
+    pub(in crate::sink::kafka) fn checked(config: &KafkaConfig) -> Result<KafkaSettings, Vec<String>> {
         let mut diagnostics = Diagnostics::default();
         let context = BuildContext { partitions: None, prefetch: 1024 };
         let settings = check(config, &context, &mut diagnostics);
