@@ -88,9 +88,10 @@ impl MemoryHandle {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut MemoryState)) {
-        change(&mut self.state());
+    fn change<T>(&self, change: impl FnOnce(&mut MemoryState) -> T) -> T {
+        let changed = change(&mut self.state());
         self.0.changed.notify_waiters();
+        changed
     }
 
     /// Sets the script. The sink calls it for each delivery, in order, just before its verdict.
@@ -211,10 +212,9 @@ impl Sink for MemorySink {
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        if self.handle.state().reachable {
-            Ok(vec!["in memory: lost at the end of the process".to_owned()])
-        } else {
-            Err(SinkError::unavailable("the memory sink is away"))
+        match self.handle.state().reachable {
+            true => Ok(vec!["in memory: lost at the end of the process".to_owned()]),
+            false => Err(SinkError::unavailable("the memory sink is away")),
         }
     }
 }
@@ -222,14 +222,14 @@ impl Sink for MemorySink {
 #[async_trait]
 impl Submit for MemoryConnection {
     fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
-        let mut taken = 0;
         self.handle.change(|state| {
-            if state.connection == self.connection {
-                taken = state.window.saturating_sub(state.in_flight.len()).min(deliveries.len());
-                state.in_flight.extend(deliveries[..taken].iter().cloned());
+            if state.connection != self.connection {
+                return Err(broken());
             }
-        });
-        if self.handle.state().connection == self.connection { Ok(taken) } else { Err(broken()) }
+            let taken = state.window.saturating_sub(state.in_flight.len()).min(deliveries.len());
+            state.in_flight.extend(deliveries[..taken].iter().cloned());
+            Ok(taken)
+        })
     }
 
     async fn close(&mut self) -> Result<(), SinkError> {

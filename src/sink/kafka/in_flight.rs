@@ -234,7 +234,7 @@ impl KafkaInFlight {
         self.lock().health_error.clone()
     }
 
-    /// Implements [`crate::sink::Verdicts::health`].
+    /// What is wrong with the brokers, as [`crate::sink::Verdicts::health`] wants it.
     pub(super) fn health(&self) -> Result<(), SinkError> {
         let state = self.lock();
         let known = [&state.health_error, &state.last_fatal_error].into_iter().flatten();

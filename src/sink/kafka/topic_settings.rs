@@ -26,7 +26,7 @@ pub(super) struct TopicSettings {
     retention: Option<Duration>,
     unclean_election: bool,
     min_in_sync: Option<usize>,
-    /// `max.message.bytes`.
+    /// The largest record that the topic takes, in bytes (`max.message.bytes`).
     record_bytes: Option<usize>,
 }
 
