@@ -11,7 +11,6 @@ use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
-use atdata_bridge::sink::kafka::settings::KafkaSettings;
 use atdata_bridge::sink::kafka::{KafkaSink, validate};
 use atdata_bridge::sink::{
     Delivery, DeliveryId, Sink, SinkContext, SinkError, SinkErrorKind, Submit, Verdict, Verdicts,
@@ -59,9 +58,9 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         table: "sinks.kafka".to_owned(),
         max_body: 1 << 20,
     };
-    let settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
+    let mut settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
     // The mock cluster does not answer these requests.
-    let settings = KafkaSettings { optional_answer_within: Duration::from_millis(50), ..settings };
+    settings.optional_answer_within = Duration::from_millis(50);
     Box::new(KafkaSink::new(settings, context))
 }
 
