@@ -28,6 +28,7 @@
 //!   protocol a server talks at a wrong port
 //! * [`backoff`]: waits between retries; [`budget`]: bounds memory; [`units`]: durations and sizes
 //! * [`secret`]: values that are never shown; [`display`]: makes foreign text safe to show
+//! * [`template`]: parses and fills in templates with placeholders, for names of files and subjects
 //! * [`diagnostics`]: collects the mistakes and warnings of a configuration table
 //!
 //! The layers of the modules, and which module may import which, are in `ARCHITECTURE.md`, section "Imports".
@@ -76,6 +77,8 @@ pub mod sink;
 pub mod source;
 #[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
+pub mod template;
 #[doc(hidden)]
 pub mod tls;
 #[warn(missing_docs)]

@@ -9,7 +9,7 @@ use super::config::FilesSettings;
 use super::contract::DeadLetterStore;
 use super::record::DeadLetter;
 use crate::journal::config::FileCompression;
-use crate::journal::name::{FileSlot, Template};
+use crate::journal::name_template::{FileSlot, Stems};
 use crate::journal::{
     self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
 };
@@ -37,7 +37,7 @@ impl FileDeadLetters {
         let journal = JournalSettings {
             section: "dead_letters".to_owned(),
             directory: settings.directory,
-            stems: Template::dead_letters().bind(connection_id),
+            stems: Stems::dead_letters(connection_id),
             compression: FileCompression::None,
             rotation: settings.rotation,
             max_open: 1,

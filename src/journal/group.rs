@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::name::FileSlot;
+use super::name_template::FileSlot;
 
 /// The most bytes of buffers that are kept between groups.
 const KEPT_CAPACITY: usize = 4 << 20;

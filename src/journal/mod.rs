@@ -32,6 +32,7 @@ mod group;
 mod holdings;
 mod line_file;
 pub mod name;
+pub mod name_template;
 mod probe;
 mod quota;
 mod recovery;

@@ -11,7 +11,8 @@ use super::disk::{DirEntry, Disk, DiskFile};
 use super::error::JournalError;
 use super::finish::{publish, remove};
 use super::line_file::UNSYNCED;
-use super::name::{Base, FileState, Parsed, Stems, parse};
+use super::name::{Base, FileState, Parsed, parse};
+use super::name_template::Stems;
 use super::synced_lengths::SyncedLengths;
 
 const CHUNK: usize = 64 << 10;

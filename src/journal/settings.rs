@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config::FileCompression;
-use super::name::Stems;
+use super::name_template::Stems;
 use super::rotation::Rotation;
 
 #[derive(Clone, Debug)]

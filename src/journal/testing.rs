@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::config::FileCompression;
 use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
-use super::name::Template;
+use super::name_template::NameTemplate;
 use super::{JournalSettings, Rotation};
 
 /// Returns the settings of a file sink called `file`, with files of 60 bytes in `/data`.
@@ -18,7 +18,7 @@ pub(crate) fn settings() -> JournalSettings {
     JournalSettings {
         section: "sinks.file".to_owned(),
         directory: "/data".into(),
-        stems: Template::parse("{connection_id}").unwrap().bind("b1"),
+        stems: NameTemplate::parse("{connection_id}").unwrap().bind("b1"),
         compression: FileCompression::None,
         rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
         max_open: 2,

@@ -16,14 +16,19 @@ use proptest::prelude::*;
 use super::config::FileCompression;
 use super::finish::{Unfinished, finish};
 use super::group::Group;
-use super::name::{Base, FileNumber, FileSlot, Template};
+use super::name::{Base, FileNumber};
+use super::name_template::{FileSlot, NameTemplate};
 use super::testing::{self, MemoryDisk, Op};
 use super::{CommitError, Journal, JournalError, JournalSettings, SyncedLengths};
 
 const DIRECTORY: &str = "/data";
 
 fn settings(compression: FileCompression, name: &str) -> JournalSettings {
-    JournalSettings { stems: Template::parse(name).unwrap().bind("b1"), compression, ..testing::settings() }
+    JournalSettings {
+        stems: NameTemplate::parse(name).unwrap().bind("b1"),
+        compression,
+        ..testing::settings()
+    }
 }
 
 fn now() -> Timestamp {

@@ -10,7 +10,7 @@ use super::config::Format;
 use super::in_flight::FileInFlight;
 use super::line;
 use crate::journal::JournalWriter;
-use crate::journal::name::{FileSlot, Stems};
+use crate::journal::name_template::{FileSlot, Stems};
 use crate::sink::{Delivery, DeliveryId, SinkError, Submit};
 
 /// The most deliveries without a verdict. This is enough for one group to collect while another is synced.

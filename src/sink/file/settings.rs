@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::{FileCompression, Format};
 use crate::journal::Rotation;
-use crate::journal::name::Template;
+use crate::journal::name_template::NameTemplate;
 
 /// The checked settings of one file sink.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct FileSettings {
     /// The directory that the files are written to.
     pub directory: PathBuf,
     /// The template for the beginning of the file names.
-    pub name: Template,
+    pub name: NameTemplate,
     /// The format of a line: the body or an envelope.
     pub format: Format,
     /// The compression that is applied to finished files.

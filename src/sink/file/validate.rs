@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::config::FileConfig;
 use super::settings::FileSettings;
 use crate::diagnostics::Diagnostics;
-use crate::journal::name::Template;
+use crate::journal::name_template::NameTemplate;
 use crate::units::Period;
 
 /// Checks the table of a file sink. `partitions` is `event.partitions`. The result is valid only if
@@ -17,8 +17,8 @@ pub fn check(
 ) -> Option<FileSettings> {
     let directory = config.directory.as_deref();
     let directory = diagnostics.required_path("directory", directory, "where the files go");
-    let name = Template::parse(&config.name).map_err(|message| diagnostics.refuse("name", message)).ok();
-    if partitions.is_none() && name.as_ref().is_some_and(Template::has_partition) {
+    let name = NameTemplate::parse(&config.name).map_err(|message| diagnostics.refuse("name", message)).ok();
+    if partitions.is_none() && name.as_ref().is_some_and(NameTemplate::has_partition) {
         diagnostics.refuse("name", "`{partition}` needs a fixed number of partitions: set event.partitions");
     }
     if config.max_open == 0 {

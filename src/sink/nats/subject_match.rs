@@ -46,13 +46,9 @@ mod tests {
 
     fn subject(template: &str, partitions: u32) -> Subject {
         SubjectTemplate::parse(template).unwrap().bind(&SinkContext {
-            sink: "nats".to_owned(),
             namespace: "acme".to_owned(),
             destination_id: "main".to_owned(),
-            connection_id: "b-0".to_owned(),
-            queue: "main.RTO.acme".to_owned(),
             partitions: NonZeroU32::new(partitions),
-            max_body: 4 << 20,
             ..SinkContext::default()
         })
     }

@@ -5,34 +5,41 @@ use std::num::NonZeroU32;
 
 use crate::event::Event;
 use crate::sink::SinkContext;
+use crate::template::{Placeholder, Template, TemplatePart, percent_encoded};
 
-/// The placeholder for the namespace.
-pub(super) const NAMESPACE: &str = "{namespace}";
-/// The placeholder for the destination id.
-pub(super) const DESTINATION_ID: &str = "{destination_id}";
-/// The placeholder for the broker's message id.
-pub(super) const MESSAGE_ID: &str = "{message_id}";
-const KEY: &str = "{key}";
-const PARTITION: &str = "{partition}";
 /// The number of hex digits of a key.
 const KEY_DIGITS: usize = 32;
 
 /// The beginnings of subjects that the server reserves: no client may publish there.
 const RESERVED: [&str; 2] = ["$", "_INBOX."];
 
+fn parse(text: &str, known: &[Placeholder]) -> Result<Template, String> {
+    let template = Template::parse(text, known).map_err(|_| {
+        let known: Vec<&str> = known.iter().map(|placeholder| placeholder.text()).collect();
+        format!("this placeholder is not known here: {}", known.join(", "))
+    })?;
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(template) }
+}
+
+/// Fills in the values that are the same for all events.
+fn bind(template: &Template, context: &SinkContext) -> Template {
+    template.bind(|placeholder| match placeholder {
+        Placeholder::Namespace => Some(context.namespace.clone()),
+        Placeholder::DestinationId => Some(context.destination_id.clone()),
+        _ => None,
+    })
+}
+
 /// A checked subject template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SubjectTemplate {
-    text: String,
-    has_partition: bool,
-}
+pub(super) struct SubjectTemplate(Template);
 
 impl SubjectTemplate {
     /// # Errors
     /// The template is not valid; the text says why, for the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let known = [NAMESPACE, DESTINATION_ID, KEY, PARTITION];
-        check_placeholders(text, &known)?;
+        use Placeholder::{DestinationId, Key, Namespace, Partition};
+        let template = parse(text, &[Namespace, DestinationId, Key, Partition])?;
         if let Some(bad) = text.chars().find(|&c| c.is_whitespace() || c.is_control() || c == '*' || c == '>')
         {
             return Err(format!(
@@ -45,59 +52,44 @@ impl SubjectTemplate {
         if RESERVED.iter().any(|reserved| text.starts_with(reserved)) {
             return Err("subjects that begin with `$` or `_INBOX.` belong to the server".to_owned());
         }
-        Ok(Self { text: text.to_owned(), has_partition: text.contains(PARTITION) })
+        Ok(Self(template))
     }
 
     /// Returns whether the template needs a fixed number of partitions.
     pub(super) fn has_partition(&self) -> bool {
-        self.has_partition
+        self.0.has(Placeholder::Partition)
     }
 
-    /// Fills in the values that are the same for all events.
     pub(super) fn bind(&self, context: &SinkContext) -> Subject {
-        let text = fill_in(&self.text, context);
-        Subject { pieces: pieces(&text), partitions: context.partitions }
+        Subject { template: bind(&self.0, context), partitions: context.partitions }
     }
 }
 
 impl fmt::Display for SubjectTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.0.fmt(f)
     }
 }
 
 /// A subject in which only the parts that depend on the event are still placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
-    pieces: Vec<TemplatePart>,
+    template: Template,
     partitions: Option<NonZeroU32>,
-}
-
-/// A part of a bound subject: text or a placeholder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TemplatePart {
-    Text(String),
-    Key,
-    Partition,
 }
 
 impl Subject {
     /// Returns the subject of one event.
     pub(super) fn of(&self, event: &Event) -> String {
-        let mut subject = String::with_capacity(64);
-        for piece in &self.pieces {
-            match piece {
-                TemplatePart::Text(text) => subject.push_str(text),
-                TemplatePart::Key => subject.extend(event.key.hex().into_iter().map(char::from)),
-                // Without a number of partitions, the checked settings allow no `{partition}` in the
-                // template.
-                TemplatePart::Partition => {
-                    let partition = self.partitions.map_or(0, |partitions| event.key.partition(partitions));
-                    subject.push_str(&partition.to_string());
-                }
+        self.template.expand(|subject, placeholder| {
+            if placeholder == Placeholder::Key {
+                subject.extend(event.key.hex().into_iter().map(char::from));
+            } else {
+                // Without a number of partitions, the checked settings allow no `{partition}` in the template.
+                let partition = self.partitions.map_or(0, |partitions| event.key.partition(partitions));
+                subject.push_str(&partition.to_string());
             }
-        }
-        subject
+        })
     }
 
     /// Returns the subject as a subscription would name it, with `*` for each part that depends on the event.
@@ -111,11 +103,13 @@ impl Subject {
     /// the partition.
     pub(super) fn tokens(&self, partition: Option<u32>) -> Vec<Option<String>> {
         let mut tokens = vec![Some(String::new())];
-        for piece in &self.pieces {
-            match (piece, partition) {
+        for part in self.template.parts() {
+            match (part, partition) {
                 (TemplatePart::Text(text), _) => append(&mut tokens, text),
-                (TemplatePart::Partition, Some(number)) => append(&mut tokens, &number.to_string()),
-                (TemplatePart::Partition | TemplatePart::Key, _) => {
+                (TemplatePart::Placeholder(Placeholder::Partition), Some(number)) => {
+                    append(&mut tokens, &number.to_string());
+                }
+                (TemplatePart::Placeholder(_), _) => {
                     tokens.pop();
                     tokens.push(None);
                 }
@@ -132,16 +126,16 @@ impl Subject {
 
     fn try_without_key(&self, named: &str) -> Option<String> {
         let (mut shown, mut rest) = (String::new(), named);
-        for piece in &self.pieces {
-            let behind = match piece {
+        for part in self.template.parts() {
+            let behind = match part {
                 TemplatePart::Text(text) => rest.strip_prefix(text.as_str())?,
-                TemplatePart::Key => {
+                TemplatePart::Placeholder(Placeholder::Key) => {
                     rest.get(..KEY_DIGITS).filter(|key| is_hex(key)).and_then(|key| rest.strip_prefix(key))?
                 }
-                TemplatePart::Partition => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+                TemplatePart::Placeholder(_) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
             };
-            match piece {
-                TemplatePart::Key => shown.push_str(KEY),
+            match part {
+                TemplatePart::Placeholder(key @ Placeholder::Key) => shown.push_str(key.text()),
                 _ => shown.push_str(rest.strip_suffix(behind)?),
             }
             rest = behind;
@@ -151,20 +145,14 @@ impl Subject {
 
     /// Returns the number of partitions, if the subject depends on it.
     pub(super) fn partitions(&self) -> Option<NonZeroU32> {
-        self.partitions.filter(|_| self.pieces.contains(&TemplatePart::Partition))
+        self.partitions.filter(|_| self.template.has(Placeholder::Partition))
     }
 }
 
 /// Shows the subject with its placeholders.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pieces.iter().try_for_each(|piece| {
-            f.write_str(match piece {
-                TemplatePart::Text(text) => text,
-                TemplatePart::Key => KEY,
-                TemplatePart::Partition => PARTITION,
-            })
-        })
+        self.template.fmt(f)
     }
 }
 
@@ -183,51 +171,30 @@ fn append(tokens: &mut Vec<Option<String>>, text: &str) {
     }
 }
 
-fn pieces(text: &str) -> Vec<TemplatePart> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let next = [(KEY, TemplatePart::Key), (PARTITION, TemplatePart::Partition)]
-            .into_iter()
-            .filter_map(|(name, piece)| Some((rest.split_once(name)?, piece)))
-            .min_by_key(|((before, _), _)| before.len());
-        let (before, piece, behind) = match next {
-            Some(((before, behind), piece)) => (before, Some(piece), behind),
-            None => (rest, None, ""),
-        };
-        if !before.is_empty() {
-            pieces.push(TemplatePart::Text(before.to_owned()));
-        }
-        pieces.extend(piece);
-        rest = behind;
-    }
-    pieces
-}
-
 /// A checked template of `Nats-Msg-Id`, by which the server recognises a duplicate (D7).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IdTemplate(String);
+pub(super) struct IdTemplate(Template);
 
 impl IdTemplate {
     /// # Errors
     /// The template is not valid; the text says why, for the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        check_placeholders(text, &[NAMESPACE, DESTINATION_ID, MESSAGE_ID])?;
-        if text.matches(MESSAGE_ID).count() != 1 {
-            return Err(format!(
-                "must hold {MESSAGE_ID} once: without it the server would drop events as doubles"
-            ));
+        use Placeholder::{DestinationId, MessageId, Namespace};
+        let template = parse(text, &[Namespace, DestinationId, MessageId])?;
+        if text.matches(MessageId.text()).count() != 1 {
+            return Err(
+                "must hold {message_id} once: without it the server would drop events as doubles".to_owned()
+            );
         }
         match text.chars().find(|c| !c.is_ascii_graphic()) {
             Some(bad) => Err(format!("{bad:?} is not allowed: visible ASCII characters only")),
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(template)),
         }
     }
 
-    /// Fills in the values that are the same for all events.
     pub(super) fn bind(&self, context: &SinkContext) -> RenderedId {
-        let text = fill_in(&self.0, context);
-        let (before, behind) = text.split_once(MESSAGE_ID).unwrap_or((&text, ""));
+        let text = bind(&self.0, context).to_string();
+        let (before, behind) = text.split_once(Placeholder::MessageId.text()).unwrap_or((&text, ""));
         RenderedId { before: escape(before.as_bytes()), behind: escape(behind.as_bytes()) }
     }
 }
@@ -253,15 +220,7 @@ impl RenderedId {
 /// Writes `%` and every byte that is not visible ASCII as `%XX`. A line end would end the header's value, and
 /// spaces at its start and end would be lost.
 fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        if byte.is_ascii_graphic() && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            push_escaped(&mut text, byte);
-        }
-    }
-    text
+    percent_encoded(bytes, |byte| byte.is_ascii_graphic() && byte != b'%')
 }
 
 /// Returns a value for a header. Control characters, which a header can't contain, become `%XX`.
@@ -272,32 +231,12 @@ pub(super) fn header_value(bytes: &[u8]) -> String {
     }
     let mut clean = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if character.is_control() {
-            character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_escaped(&mut clean, byte));
-        } else {
-            clean.push(character);
+        match character.is_control() {
+            true => clean.push_str(&percent_encoded(character.to_string().as_bytes(), |_| false)),
+            false => clean.push(character),
         }
     }
     clean
-}
-
-fn push_escaped(text: &mut String, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    text.push('%');
-    text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-    text.push(char::from(DIGITS[usize::from(byte & 15)]));
-}
-
-fn fill_in(text: &str, context: &SinkContext) -> String {
-    text.replace(NAMESPACE, &context.namespace).replace(DESTINATION_ID, &context.destination_id)
-}
-
-fn check_placeholders(text: &str, known: &[&str]) -> Result<(), String> {
-    let bare = known.iter().fold(text.to_owned(), |text, name| text.replace(name, ""));
-    if bare.contains(['{', '}']) {
-        return Err(format!("this placeholder is not known here: {}", known.join(", ")));
-    }
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -311,13 +250,9 @@ mod tests {
 
     fn context(partitions: Option<u32>) -> SinkContext {
         SinkContext {
-            sink: "nats".to_owned(),
             namespace: "acme".to_owned(),
             destination_id: "main".to_owned(),
-            connection_id: "b-0".to_owned(),
-            queue: "main.RTO.acme".to_owned(),
             partitions: partitions.and_then(NonZeroU32::new),
-            max_body: 4 << 20,
             ..SinkContext::default()
         }
     }
@@ -395,7 +330,7 @@ mod tests {
     #[test]
     fn a_message_id_can_be_told_from_every_other() {
         let bound = |text: &str| IdTemplate::parse(text).unwrap().bind(&context(None));
-        assert_eq!(bound(MESSAGE_ID).of(b"ID:a-1:1:1:1:7").unwrap(), "ID:a-1:1:1:1:7");
+        assert_eq!(bound("{message_id}").of(b"ID:a-1:1:1:1:7").unwrap(), "ID:a-1:1:1:1:7");
         assert_eq!(bound("{destination_id}/{message_id}").of(b" x%\r\n").unwrap(), "main/%20x%25%0D%0A");
         assert_eq!(bound("x{message_id}").of(b""), None, "events without an id are no doubles of each other");
         for template in ["", "fixed", "{key}", "{message_id}{message_id}", "{message_id} "] {
@@ -416,7 +351,7 @@ mod tests {
             vec!["e.{key}", "{partition}{key}", "{key}{partition}", "{key}.{partition}", "p{partition}.{key}.x"],
         )) {
             let bound = SubjectTemplate::parse(template).unwrap().bind(&context(Some(12)));
-            let named = template.replace(KEY, &key).replace(PARTITION, &partition.to_string());
+            let named = template.replace("{key}", &key).replace("{partition}", &partition.to_string());
             prop_assert!(!bound.without_key(&named).contains(&key));
         }
 
