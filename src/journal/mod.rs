@@ -2,7 +2,7 @@
 //! opened. The file sink and the dead letters are built on it.
 //!
 //! ```text
-//! callers ── lines ──▶ JournalWriter (a thread) ── group ──▶ Journal ── closed files ──▶ Finisher (a thread)
+//! callers ── lines ──▶ JournalWriter (a thread) ── group ──▶ Journal ── closed files ──▶ FinishThread
 //!                                                               │                         compress, rename
 //!                                                   write, sync, or take everything back
 //! ```
@@ -27,7 +27,7 @@ pub mod config;
 pub(crate) mod disk;
 mod error;
 mod finish;
-mod finisher;
+mod finish_thread;
 mod group;
 mod holdings;
 mod line_file;

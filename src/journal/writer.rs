@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::finisher::Finisher;
+use super::finish_thread::FinishThread;
 use super::group::Group;
 use super::store::{CommitError, Journal};
 
@@ -75,12 +75,12 @@ impl<T: Send + 'static> JournalWriter<T> {
         after_failure: AfterFailure,
         done: impl FnMut(&mut Vec<T>, Result<(), &CommitError>) + Send + 'static,
     ) -> io::Result<Self> {
-        let finisher = Finisher::start(journal.disk(), journal.settings().clone())?;
+        let finish_thread = FinishThread::start(journal.disk(), journal.settings().clone())?;
         let state =
             WriterState { pending: Group::default(), writing: 0, paused: false, stop: None, broken: false };
         let shared = Arc::new(WriterShared { state: Mutex::new(state), news: Condvar::new(), after_failure });
         let (end, ended) = watch::channel(());
-        let work = Work { shared: Arc::clone(&shared), finisher, journal, done, _end: end };
+        let work = Work { shared: Arc::clone(&shared), finish_thread, journal, done, _end: end };
         thread::Builder::new().name(name.to_owned()).spawn(move || work.run())?;
         Ok(Self { shared, ended })
     }
@@ -187,7 +187,7 @@ impl<T> WriterShared<T> {
 struct Work<T, F> {
     shared: Arc<WriterShared<T>>,
     /// Dropped before the journal, which holds the lock.
-    finisher: Finisher,
+    finish_thread: FinishThread,
     journal: Journal,
     done: F,
     /// Dropped last: by then the lock is free.
@@ -215,7 +215,7 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
 
     /// Returns whether the journal may continue.
     fn write(&mut self, group: &mut Group<T>) -> bool {
-        self.journal.finishing(self.finisher.largest());
+        self.journal.finishing(self.finish_thread.largest());
         let outcome = self.journal.commit(group, Timestamp::now());
         let broken = matches!(outcome, Err(CommitError::Broken(_)));
         let overtaken = outcome.is_err().then(|| self.shared.failed(broken));
@@ -229,11 +229,11 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
     }
 
     fn rotate(&mut self) {
-        self.finisher.push(self.journal.rotate(Timestamp::now(), self.finisher.room()));
+        self.finish_thread.push(self.journal.rotate(Timestamp::now(), self.finish_thread.room()));
     }
 
     fn close(mut self) {
-        self.finisher.push(self.journal.take_all(Timestamp::now()));
-        self.finisher.drain();
+        self.finish_thread.push(self.journal.take_all(Timestamp::now()));
+        self.finish_thread.drain();
     }
 }

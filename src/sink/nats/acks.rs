@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::connection::NatsConnection;
 use super::open_backoff::OpenBackoff;
 use super::producer::{ProducerShared, ProducerState};
-use super::publish_ack::{self, PublishReply};
+use super::verdict::{self, PublishReply};
 use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
 
 /// If the server leaves an event without an answer for this long, the sink reports an error.
@@ -71,13 +71,13 @@ impl NatsAcks {
     ) -> Result<(), SinkError> {
         // A message whose subject names no delivery is not an answer. Only the sink and the server know the
         // inbox.
-        let Some(id) = publish_ack::delivery_id(&message.subject, &self.inbox) else { return Ok(()) };
+        let Some(id) = verdict::delivery_id(&message.subject, &self.inbox) else { return Ok(()) };
         let Some(stream) = &self.stream else {
             let answered = state.in_flight.answer_through(id);
             verdicts.extend(answered.into_iter().map(|id| (id, Verdict::Durable)));
             return Ok(());
         };
-        match publish_ack::read(message.status, &message.payload, stream) {
+        match verdict::of_answer(message.status, &message.payload, stream) {
             PublishReply::Verdict(verdict) if state.in_flight.answer(id) => verdicts.push((id, verdict)),
             // This is a second answer to the same publish.
             PublishReply::Verdict(_) => {}

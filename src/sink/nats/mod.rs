@@ -24,7 +24,6 @@ mod open_backoff;
 mod opener;
 mod port_probe;
 mod producer;
-mod publish_ack;
 mod servers;
 pub mod settings;
 mod stream;
@@ -32,6 +31,7 @@ mod stream_config;
 mod subject_match;
 mod template;
 pub mod validate;
+mod verdict;
 
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::unconstrained;
 
 use super::in_flight::NatsInFlight;
-use super::publish_ack;
 use super::template::{RenderedId, Subject, header_value};
+use super::verdict;
 use crate::sink::{Delivery, DeliveryId, Rejection, SinkContext, SinkError, Submit, Verdict, headers};
 
 /// The header by which the stream recognises a duplicate.
@@ -87,7 +87,7 @@ impl NatsProducer {
                 let detail = format!(
                     "the NATS server takes no such message: {error}; raise its max_payload if such events are wanted"
                 );
-                Ok(Handed::Refused(publish_ack::too_large(detail)))
+                Ok(Handed::Refused(verdict::too_large(detail)))
             }
             Some(Err(error)) => Err(SinkError::unavailable("the NATS client has ended").caused_by(error)),
         }

@@ -20,12 +20,12 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A thread that finishes one file after the other. Dropping it stops the work on unfinished files; the next
 /// open of the journal starts that work again.
-pub(crate) struct Finisher {
-    shared: Arc<FinisherShared>,
+pub(crate) struct FinishThread {
+    shared: Arc<FinishThreadShared>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct FinisherShared {
+struct FinishThreadShared {
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
     queue: Mutex<FinishQueue>,
@@ -41,9 +41,9 @@ struct FinishQueue {
     last: bool,
 }
 
-impl Finisher {
+impl FinishThread {
     pub(crate) fn start(disk: Arc<dyn Disk>, settings: JournalSettings) -> io::Result<Self> {
-        let shared = Arc::new(FinisherShared {
+        let shared = Arc::new(FinishThreadShared {
             disk,
             settings,
             queue: Mutex::default(),
@@ -88,7 +88,7 @@ impl Finisher {
     }
 }
 
-impl Drop for Finisher {
+impl Drop for FinishThread {
     fn drop(&mut self) {
         self.shared.cancel.store(true, Ordering::Relaxed);
         // Take the lock, so that a thread that is about to wait does not miss the change.
@@ -97,7 +97,7 @@ impl Drop for Finisher {
     }
 }
 
-impl FinisherShared {
+impl FinishThreadShared {
     fn lock(&self) -> MutexGuard<'_, FinishQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

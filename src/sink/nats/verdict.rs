@@ -1,4 +1,4 @@
-//! Reads the server's answer to a publish.
+//! Makes a verdict of the answer that the server gives to a publish.
 
 use std::borrow::Cow;
 
@@ -51,7 +51,7 @@ const STORE_FAILED: u16 = 10077;
 const NO_ROOM: [u16; 4] = [10002, 10023, 10028, 10047];
 
 /// Reads the answer to a publish into `stream`.
-pub(super) fn read(status: Option<StatusCode>, payload: &[u8], stream: &str) -> PublishReply {
+pub(super) fn of_answer(status: Option<StatusCode>, payload: &[u8], stream: &str) -> PublishReply {
     if status == Some(StatusCode::NO_RESPONDERS) {
         return PublishReply::Broken(SinkError::unavailable(format!(
             "no stream took the event: {stream} is missing, has no leader, or no longer has the subject"
@@ -131,7 +131,7 @@ mod tests {
     use crate::sink::SinkErrorKind;
 
     fn verdict(payload: &str) -> String {
-        match read(None, payload.as_bytes(), "EVENTS") {
+        match of_answer(None, payload.as_bytes(), "EVENTS") {
             PublishReply::Verdict(Verdict::Durable) => "durable".to_owned(),
             PublishReply::Verdict(Verdict::Retry(error)) => format!("retry {:?}", error.kind),
             PublishReply::Verdict(Verdict::Reject(rejection)) => format!("reject {}", rejection.reason),
@@ -182,16 +182,16 @@ mod tests {
         ] {
             assert_eq!(verdict(payload), expected, "{payload}");
         }
-        let nobody = read(Some(StatusCode::NO_RESPONDERS), b"", "EVENTS");
+        let nobody = of_answer(Some(StatusCode::NO_RESPONDERS), b"", "EVENTS");
         assert!(matches!(nobody, PublishReply::Broken(error) if error.kind == SinkErrorKind::Unavailable));
     }
 
     proptest! {
         #[test]
         fn nothing_but_an_acknowledgement_is_durable(payload in any::<Vec<u8>>(), stream in "[A-Z]{1,4}", seq in any::<u64>(), extra in ".*") {
-            prop_assert!(!matches!(read(None, &payload, "EVENTS"), PublishReply::Verdict(Verdict::Durable)));
+            prop_assert!(!matches!(of_answer(None, &payload, "EVENTS"), PublishReply::Verdict(Verdict::Durable)));
             let ack = serde_json::json!({"stream": stream, "seq": seq, "extra": extra});
-            let durable = matches!(read(None, ack.to_string().as_bytes(), "A"), PublishReply::Verdict(Verdict::Durable));
+            let durable = matches!(of_answer(None, ack.to_string().as_bytes(), "A"), PublishReply::Verdict(Verdict::Durable));
             prop_assert_eq!(durable, stream == "A" && seq > 0);
         }
 
