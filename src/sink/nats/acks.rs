@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::connection::NatsConnection;
 use super::open_backoff::OpenBackoff;
 use super::producer::{ProducerShared, ProducerState};
-use super::verdict::{self, PublishReply};
+use super::verdict;
 use crate::sink::{DeliveryId, SinkError, Verdict, Verdicts};
 
 /// If the server leaves an event without an answer for this long, the sink reports an error.
@@ -77,11 +77,10 @@ impl NatsAcks {
             verdicts.extend(answered.into_iter().map(|id| (id, Verdict::Durable)));
             return Ok(());
         };
-        match verdict::of_answer(message.status, &message.payload, stream) {
-            PublishReply::Verdict(verdict) if state.in_flight.answer(id) => verdicts.push((id, verdict)),
-            // This is a second answer to the same publish.
-            PublishReply::Verdict(_) => {}
-            PublishReply::Broken(error) => return Err(error),
+        let verdict = verdict::of_answer(message.status, &message.payload, stream)?;
+        // Only the first answer to a publish counts.
+        if state.in_flight.answer(id) {
+            verdicts.push((id, verdict));
         }
         Ok(())
     }

@@ -9,15 +9,6 @@ use super::stream;
 use crate::display::one_line;
 use crate::sink::{DeliveryId, Rejection, SinkError, Verdict};
 
-/// The meaning of one answer.
-#[derive(Debug)]
-pub(super) enum PublishReply {
-    /// The verdict on this delivery.
-    Verdict(Verdict),
-    /// The error that ends the connection: no event would reach the configured stream now.
-    Broken(SinkError),
-}
-
 /// The server's JSON, with only the members that are needed here.
 #[derive(Deserialize)]
 struct PubAck<'a> {
@@ -50,58 +41,60 @@ const STORE_FAILED: u16 = 10077;
 /// The limits of the account, the memory or the disk are used up.
 const NO_ROOM: [u16; 4] = [10002, 10023, 10028, 10047];
 
-/// Reads the answer to a publish into `stream`.
-pub(super) fn of_answer(status: Option<StatusCode>, payload: &[u8], stream: &str) -> PublishReply {
+/// Returns the verdict on an event that was published into `stream`.
+///
+/// # Errors
+/// The connection must end: no event would reach the configured stream now.
+pub(super) fn of_answer(
+    status: Option<StatusCode>,
+    payload: &[u8],
+    stream: &str,
+) -> Result<Verdict, SinkError> {
     if status == Some(StatusCode::NO_RESPONDERS) {
-        return PublishReply::Broken(SinkError::unavailable(format!(
+        return Err(SinkError::unavailable(format!(
             "no stream took the event: {stream} is missing, has no leader, or no longer has the subject"
         )));
     }
     // A duplicate is durable too: the server stored it when it got the event for the first time.
     match serde_json::from_slice::<PubAck<'_>>(payload) {
         Ok(PubAck { error: Some(refusal), .. }) => refused(&refusal, stream),
-        Ok(ack) if ack.stream == stream && ack.sequence > 0 => PublishReply::Verdict(Verdict::Durable),
-        Ok(ack) if !ack.stream.is_empty() && ack.stream != stream => {
-            PublishReply::Broken(elsewhere(stream, &ack.stream))
-        }
-        _ => PublishReply::Broken(SinkError::misconfigured(
+        Ok(ack) if ack.stream == stream && ack.sequence > 0 => Ok(Verdict::Durable),
+        Ok(ack) if !ack.stream.is_empty() && ack.stream != stream => Err(elsewhere(stream, &ack.stream)),
+        _ => Err(SinkError::misconfigured(
             "the answer to a publish is not an acknowledgement of JetStream: something else listens on the subject",
         )),
     }
 }
 
-fn refused(refusal: &PublishRefusal<'_>, stream: &str) -> PublishReply {
+fn refused(refusal: &PublishRefusal<'_>, stream: &str) -> Result<Verdict, SinkError> {
     let description = one_line(&refusal.description);
     let said = format!("{description} ({})", refusal.err_code);
-    match refusal.err_code {
+    let error = match refusal.err_code {
         code if TOO_LARGE.contains(&code) => {
             let detail =
                 format!("stream {stream} says: {said}; raise its max_msg_size if such events are wanted");
-            PublishReply::Verdict(Verdict::Reject(too_large(detail)))
+            return Ok(Verdict::Reject(too_large(detail)));
         }
-        NOT_THIS_STREAM => PublishReply::Broken(elsewhere(stream, "another one")),
+        NOT_THIS_STREAM => return Err(elsewhere(stream, "another one")),
         STREAM_NOT_FOUND | STREAM_SEALED => {
-            PublishReply::Broken(SinkError::misconfigured(format!("stream {stream} takes no events: {said}")))
+            return Err(SinkError::misconfigured(format!("stream {stream} takes no events: {said}")));
         }
         // The store's error text for every limit contains "maximum".
-        STORE_FAILED if description.contains("maximum") => {
-            PublishReply::Verdict(Verdict::Retry(stream::full(stream, &description)))
-        }
+        STORE_FAILED if description.contains("maximum") => stream::full(stream, &description),
         STORE_FAILED if description.contains("no space left") => no_room(stream, &said),
         code if NO_ROOM.contains(&code) => no_room(stream, &said),
-        _ if matches!(refusal.code, 409 | 429 | 500..) => PublishReply::Verdict(Verdict::Retry(
-            SinkError::unavailable(format!("stream {stream} could not store an event: {said}")),
-        )),
-        _ => PublishReply::Verdict(Verdict::Retry(SinkError::misconfigured(format!(
-            "stream {stream} refused an event: {said}"
-        )))),
-    }
+        _ if matches!(refusal.code, 409 | 429 | 500..) => {
+            SinkError::unavailable(format!("stream {stream} could not store an event: {said}"))
+        }
+        _ => SinkError::misconfigured(format!("stream {stream} refused an event: {said}")),
+    };
+    Ok(Verdict::Retry(error))
 }
 
-fn no_room(stream: &str, said: &str) -> PublishReply {
-    PublishReply::Verdict(Verdict::Retry(SinkError::misconfigured(format!(
+fn no_room(stream: &str, said: &str) -> SinkError {
+    SinkError::misconfigured(format!(
         "JetStream has no room for stream {stream}: {said}; raise the limits of the account or the server, or make room"
-    ))))
+    ))
 }
 
 fn elsewhere(stream: &str, other: &str) -> SinkError {
@@ -132,10 +125,10 @@ mod tests {
 
     fn verdict(payload: &str) -> String {
         match of_answer(None, payload.as_bytes(), "EVENTS") {
-            PublishReply::Verdict(Verdict::Durable) => "durable".to_owned(),
-            PublishReply::Verdict(Verdict::Retry(error)) => format!("retry {:?}", error.kind),
-            PublishReply::Verdict(Verdict::Reject(rejection)) => format!("reject {}", rejection.reason),
-            PublishReply::Broken(error) => format!("broken {:?}", error.kind),
+            Ok(Verdict::Durable) => "durable".to_owned(),
+            Ok(Verdict::Retry(error)) => format!("retry {:?}", error.kind),
+            Ok(Verdict::Reject(rejection)) => format!("reject {}", rejection.reason),
+            Err(error) => format!("broken {:?}", error.kind),
         }
     }
 
@@ -183,15 +176,15 @@ mod tests {
             assert_eq!(verdict(payload), expected, "{payload}");
         }
         let nobody = of_answer(Some(StatusCode::NO_RESPONDERS), b"", "EVENTS");
-        assert!(matches!(nobody, PublishReply::Broken(error) if error.kind == SinkErrorKind::Unavailable));
+        assert!(matches!(nobody, Err(error) if error.kind == SinkErrorKind::Unavailable));
     }
 
     proptest! {
         #[test]
         fn nothing_but_an_acknowledgement_is_durable(payload in any::<Vec<u8>>(), stream in "[A-Z]{1,4}", seq in any::<u64>(), extra in ".*") {
-            prop_assert!(!matches!(of_answer(None, &payload, "EVENTS"), PublishReply::Verdict(Verdict::Durable)));
+            prop_assert!(!matches!(of_answer(None, &payload, "EVENTS"), Ok(Verdict::Durable)));
             let ack = serde_json::json!({"stream": stream, "seq": seq, "extra": extra});
-            let durable = matches!(of_answer(None, ack.to_string().as_bytes(), "A"), PublishReply::Verdict(Verdict::Durable));
+            let durable = matches!(of_answer(None, ack.to_string().as_bytes(), "A"), Ok(Verdict::Durable));
             prop_assert_eq!(durable, stream == "A" && seq > 0);
         }
 
