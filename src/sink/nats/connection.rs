@@ -37,19 +37,8 @@ pub(super) struct NatsConnection {
     _stop: oneshot::Sender<()>,
 }
 
-/// Reports when the thread of a connection has ended.
-pub(super) struct ConnectionEnded(Option<oneshot::Receiver<()>>);
-
-impl ConnectionEnded {
-    /// Waits until the thread has ended.
-    pub(super) async fn wait(&mut self) {
-        if let Some(thread) = &mut self.0 {
-            // No value is ever sent: the sender is dropped with the thread.
-            let _closed = thread.await;
-        }
-        self.0 = None;
-    }
-}
+/// Gets no value, but an error when the thread of a connection has ended.
+pub(super) type ConnectionEnded = oneshot::Receiver<()>;
 
 impl NatsConnection {
     /// Waits for an error that ends the connection. No more answers arrive after it.
@@ -129,7 +118,7 @@ pub(super) fn start(
         let client = client_result.await.map_err(gone)??;
         Ok(NatsConnection { client, errors, since: Instant::now(), _stop: stop_sender })
     };
-    Ok((ConnectionEnded(Some(when_ended)), connection))
+    Ok((when_ended, connection))
 }
 
 /// Runs the client in its own runtime until the connection is dropped. No task of the client is left after

@@ -52,7 +52,8 @@ impl NatsSink {
 
     pub(super) async fn connect(&mut self) -> Result<NatsConnection, SinkError> {
         if let Some(previous) = &mut self.previous {
-            previous.wait().await;
+            let _ended = previous.await;
+            self.previous = None;
         }
         let name = format!("atdata-bridge {}", self.context.connection_id);
         let (ended, connection) = connection::start(&self.settings, &self.explainer, &name, self.servers())?;

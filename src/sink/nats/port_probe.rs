@@ -76,10 +76,6 @@ enum Transport {
     Tls,
 }
 
-trait ProbeStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ProbeStream for T {}
-
 /// The answer to one question.
 enum ProbeReply {
     Said(Vec<u8>),
@@ -105,11 +101,11 @@ impl ProbeAddress {
     async fn identify(&self, transport: Transport) -> io::Result<PortProbe> {
         let mut silent = true;
         for (number, question) in [&b""[..], ASK_STOMP, &ASK_KAFKA].into_iter().enumerate() {
-            let mut stream: Box<dyn ProbeStream> = match transport {
-                Transport::Plain => Box::new(self.connect().await?),
-                Transport::Tls => Box::new(self.handshake().await?),
+            let reply = match transport {
+                Transport::Plain => ask(self.connect().await?, question).await,
+                Transport::Tls => ask(self.handshake().await?, question).await,
             };
-            match ask(&mut stream, question).await {
+            match reply {
                 ProbeReply::Said(said) => match known(&said) {
                     Some(listener) => return Ok(listener),
                     None => silent = false,
@@ -137,8 +133,8 @@ impl ProbeAddress {
         if begun.and_then(|mut client| client.write_tls(&mut hello).ok()).is_none() {
             return false;
         }
-        let Ok(mut stream) = self.connect().await else { return false };
-        matches!(ask(&mut stream, &hello).await, ProbeReply::Said(said) if matches!(said[..], [0x15 | 0x16, 3, ..]))
+        let Ok(stream) = self.connect().await else { return false };
+        matches!(ask(stream, &hello).await, ProbeReply::Said(said) if matches!(said[..], [0x15 | 0x16, 3, ..]))
     }
 
     async fn handshake(&self) -> io::Result<TlsStream<TcpStream>> {
@@ -153,7 +149,7 @@ impl ProbeAddress {
     }
 }
 
-async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), question: &[u8]) -> ProbeReply {
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, question: &[u8]) -> ProbeReply {
     let mut said = Vec::new();
     let answered = timeout(ANSWER, async {
         stream.write_all(question).await?;
