@@ -119,7 +119,7 @@ impl JournalError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |cause| {
-            let advice = ErrorAdvice::of(&cause).advice.to_owned();
+            let advice = advice(&cause).1.to_owned();
             Self::Io { action, path, cause, advice }
         }
     }
@@ -127,7 +127,7 @@ impl JournalError {
     /// Returns whether an operator must act before the error can go away.
     pub fn needs_operator(&self) -> bool {
         match self {
-            Self::Io { cause, .. } => ErrorAdvice::of(cause).needs_operator,
+            Self::Io { cause, .. } => advice(cause).0,
             Self::Reserve { finishing, .. } => !finishing,
             Self::Moved { .. } | Self::Interrupted(_) => false,
             Self::Locked { .. } | Self::Exists { .. } | Self::Full { .. } | Self::Stale { .. } => true,
@@ -159,70 +159,44 @@ impl JournalError {
     }
 }
 
-/// The advice for people about an error of the operating system.
-struct ErrorAdvice {
-    needs_operator: bool,
-    advice: &'static str,
-}
-
-impl ErrorAdvice {
-    /// Lists every kind of error that needs an operator. All other errors are expected to go away without
-    /// help, for example the errors of a network file system while its server is down.
-    fn of(cause: &io::Error) -> Self {
-        let held = |advice| Self { needs_operator: true, advice };
-        let retried = |advice| Self { needs_operator: false, advice };
-        match cause.kind() {
-            io::ErrorKind::StorageFull => {
-                return held(
-                    "make room on its file system: {movable}; nothing is lost, it goes on by itself",
-                );
-            }
-            io::ErrorKind::QuotaExceeded => {
-                return held("raise the quota of the bridge's user or make room: {movable}; nothing is lost");
-            }
-            io::ErrorKind::PermissionDenied => {
-                return held("let the bridge's user read and write there, or change {section}.directory");
-            }
-            io::ErrorKind::ReadOnlyFilesystem => {
-                return held("mount its file system for writing, or change {section}.directory");
-            }
-            io::ErrorKind::NotADirectory => {
-                return held(
-                    "something else is in the place of a directory: move it away, or change {section}.directory",
-                );
-            }
-            io::ErrorKind::IsADirectory => {
-                return held("a directory is in the place of a file: move it away");
-            }
-            io::ErrorKind::AlreadyExists => return held("something else has this name: move it away"),
-            io::ErrorKind::InvalidFilename => {
-                return held("shorten {section}.name, {section}.directory or source.connection_id");
-            }
-            io::ErrorKind::FileTooLarge => {
-                return held("lower {section}.rotate.size, or raise the limit on the size of a file");
-            }
-            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices => {
-                return held("its file system can't do this: set {section}.directory to one that can");
-            }
-            io::ErrorKind::NotFound => {
-                return retried("it was removed; it is made anew with the next opening");
-            }
-            _ => {}
+/// Returns whether an error of the operating system needs an operator, and the advice for people. Lists every
+/// error that does. All others are expected to go away without help, for example the errors of a network file
+/// system while its server is down.
+fn advice(cause: &io::Error) -> (bool, &'static str) {
+    use io::ErrorKind as Kind;
+    let advice = match (cause.kind(), Errno::from_io_error(cause)) {
+        (Kind::StorageFull, _) => {
+            "make room on its file system: {movable}; nothing is lost, it goes on by itself"
         }
-        match Errno::from_io_error(cause) {
-            Some(Errno::LOOP) => held("it is a symbolic link, which is not followed: remove it"),
-            Some(Errno::NOLCK) => {
-                held("its file system has no locks: set {section}.directory to one that has")
-            }
-            Some(Errno::MFILE | Errno::NFILE) => {
-                held("raise the limit on open files, or lower {section}.max_open")
-            }
-            Some(Errno::IO | Errno::NXIO | Errno::NODEV | Errno::UCLEAN) => held(
-                "the disk or its file system is damaged: look at the kernel's log; nothing acknowledged depends on it",
-            ),
-            _ => retried("look at the disk and its file system; nothing is lost, it is tried again"),
+        (Kind::QuotaExceeded, _) => {
+            "raise the quota of the bridge's user or make room: {movable}; nothing is lost"
         }
-    }
+        (Kind::PermissionDenied, _) => {
+            "let the bridge's user read and write there, or change {section}.directory"
+        }
+        (Kind::ReadOnlyFilesystem, _) => "mount its file system for writing, or change {section}.directory",
+        (Kind::NotADirectory, _) => {
+            "something else is in the place of a directory: move it away, or change {section}.directory"
+        }
+        (Kind::IsADirectory, _) => "a directory is in the place of a file: move it away",
+        (Kind::AlreadyExists, _) => "something else has this name: move it away",
+        (Kind::InvalidFilename, _) => "shorten {section}.name, {section}.directory or source.connection_id",
+        (Kind::FileTooLarge, _) => "lower {section}.rotate.size, or raise the limit on the size of a file",
+        (Kind::InvalidInput | Kind::Unsupported | Kind::CrossesDevices, _) => {
+            "its file system can't do this: set {section}.directory to one that can"
+        }
+        (Kind::NotFound, _) => return (false, "it was removed; it is made anew with the next opening"),
+        (_, Some(Errno::LOOP)) => "it is a symbolic link, which is not followed: remove it",
+        (_, Some(Errno::NOLCK)) => "its file system has no locks: set {section}.directory to one that has",
+        (_, Some(Errno::MFILE | Errno::NFILE)) => {
+            "raise the limit on open files, or lower {section}.max_open"
+        }
+        (_, Some(Errno::IO | Errno::NXIO | Errno::NODEV | Errno::UCLEAN)) => {
+            "the disk or its file system is damaged: look at the kernel's log; nothing acknowledged depends on it"
+        }
+        _ => return (false, "look at the disk and its file system; nothing is lost, it is tried again"),
+    };
+    (true, advice)
 }
 
 /// Returns whether the disk is full, or the quota of this user.
