@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::disk::{Disk, Locking, OsDisk};
 use super::error::JournalError;
-use super::holdings::Holdings;
 use super::name::{Base, FileNumber};
 use super::name_template::FileSlot;
 use super::quota::Quota;
@@ -32,15 +31,11 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Journal
     }
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     refuse_doubles(directory, &entries, &settings.stems)?;
-    let seen = Holdings::of(&disk, settings).map_err(JournalError::io("list", &settings.directory))?;
+    let quota = Quota::look(&disk, settings, Timestamp::now())?;
     write_and_remove(disk, directory)?;
-    Quota::new(settings.max_total, settings.max_age, seen, Timestamp::now()).check(
-        1,
-        Timestamp::now(),
-        settings,
-    )?;
-    let mut lines =
-        vec![format!("{} can be written; it holds {} of these files", directory.display(), Size(seen.total))];
+    quota.check(1, Timestamp::now(), settings)?;
+    let held = Size(quota.known.total);
+    let mut lines = vec![format!("{} can be written; it holds {held} of these files", directory.display())];
     lines.extend(open_to_others(directory)?.map(|warning| format!("warning: {warning}")));
     lines.extend(lock_held(disk, settings)?);
     Ok(lines)

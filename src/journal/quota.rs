@@ -2,10 +2,9 @@
 //! bytes are added to a running total. The directory is listed again only when a limit seems to be reached,
 //! because finished files may have been moved away.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
+use super::disk::Disk;
 use super::error::JournalError;
 use super::holdings::Holdings;
 use super::settings::JournalSettings;
@@ -13,73 +12,50 @@ use super::settings::JournalSettings;
 /// The shortest time between two listings once a limit is reached.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exceeded {
-    /// The bytes that all files together would have.
-    Total(u64),
-    /// The oldest finished file has not been moved away for too long.
-    Age,
-}
-
-/// The limits, and the last known content of the directory.
+/// The last known content of the directory.
 #[derive(Debug)]
 pub(super) struct Quota {
-    max_total: Option<u64>,
-    max_age: Option<Duration>,
-    known: Holdings,
+    pub(super) known: Holdings,
     looked: Timestamp,
 }
 
 impl Quota {
-    pub(super) fn new(
-        max_total: Option<u64>,
-        max_age: Option<Duration>,
-        seen: Holdings,
+    /// Lists the directory.
+    pub(super) fn look(
+        disk: &dyn Disk,
+        settings: &JournalSettings,
         now: Timestamp,
-    ) -> Self {
-        Self { max_total, max_age, known: seen, looked: now }
+    ) -> Result<Self, JournalError> {
+        let listed = Holdings::of(disk, settings);
+        let known = listed.map_err(JournalError::io("list", &settings.directory))?;
+        Ok(Self { known, looked: now })
     }
 
-    /// Returns the limit that forbids writing `more` bytes now, if any.
-    pub(super) fn exceeded(&self, more: u64, now: Timestamp) -> Option<Exceeded> {
-        let total = self.known.total.saturating_add(more);
-        if self.max_total.is_some_and(|limit| total > limit) {
-            return Some(Exceeded::Total(total));
-        }
-        let age = now.duration_since(self.known.oldest?);
-        let limit = SignedDuration::try_from(self.max_age?).unwrap_or(SignedDuration::MAX);
-        (age > limit).then_some(Exceeded::Age)
-    }
-
-    /// Returns the same limit as an error.
+    /// Checks whether a limit forbids writing `more` bytes now.
     pub(super) fn check(
         &self,
         more: u64,
         now: Timestamp,
         settings: &JournalSettings,
     ) -> Result<(), JournalError> {
-        let (directory, section) = (settings.directory.clone(), settings.section.clone());
-        match self.exceeded(more, now) {
-            None => Ok(()),
-            Some(Exceeded::Total(total)) => {
-                let limit = self.max_total.unwrap_or(total);
-                Err(JournalError::Full { directory, total, limit, section, movable: String::new() })
-            }
-            Some(Exceeded::Age) => {
-                Err(JournalError::Stale { directory, limit: self.max_age.unwrap_or_default(), section })
-            }
+        let names = || (settings.directory.clone(), settings.section.clone());
+        let total = self.known.total.saturating_add(more);
+        if let Some(limit) = settings.max_total.filter(|limit| total > *limit) {
+            let (directory, section) = names();
+            return Err(JournalError::Full { directory, total, limit, section, movable: String::new() });
         }
+        if let (Some(oldest), Some(limit)) = (self.known.oldest, settings.max_age)
+            && now.duration_since(oldest) > SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX)
+        {
+            let (directory, section) = names();
+            return Err(JournalError::Stale { directory, limit, section });
+        }
+        Ok(())
     }
 
     /// Returns whether the directory may be listed again.
     pub(super) fn may_look(&self, now: Timestamp) -> bool {
         now.duration_since(self.looked).abs() >= LOOK_AGAIN
-    }
-
-    /// Takes over the result of a new listing.
-    pub(super) fn look(&mut self, seen: Holdings, now: Timestamp) {
-        self.known = seen;
-        self.looked = now;
     }
 
     /// Counts appended bytes.
@@ -95,37 +71,43 @@ impl Quota {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::journal::testing;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn seen(total: u64, oldest: Option<Timestamp>) -> Holdings {
-        Holdings { total, oldest, ..Holdings::default() }
+    fn seen(total: u64, oldest: Option<Timestamp>, looked: Timestamp) -> Quota {
+        Quota { known: Holdings { total, oldest, ..Holdings::default() }, looked }
     }
 
     #[test]
     fn the_total_holds_until_a_look_shows_room() {
-        let mut quota = Quota::new(Some(100), None, seen(60, Some(at(0))), at(0));
-        assert_eq!(quota.exceeded(40, at(1)), None);
+        let settings = JournalSettings { max_total: Some(100), ..testing::settings() };
+        let mut quota = seen(60, Some(at(0)), at(0));
+        quota.check(40, at(1), &settings).unwrap();
         quota.add(40);
-        assert_eq!(quota.exceeded(1, at(1)), Some(Exceeded::Total(101)));
+        let full = quota.check(1, at(1), &settings).unwrap_err();
+        assert!(matches!(full, JournalError::Full { total: 101, limit: 100, .. }), "{full}");
         assert!(quota.may_look(at(1)));
-        quota.look(seen(40, None), at(1));
-        assert_eq!(quota.exceeded(1, at(1)), None);
+        let quota = seen(40, None, at(1));
+        quota.check(1, at(1), &settings).unwrap();
         assert!(!quota.may_look(at(1)));
     }
 
     #[test]
     fn the_age_counts_from_the_first_file_finished() {
-        let mut quota = Quota::new(None, Some(Duration::from_secs(60)), Holdings::default(), at(0));
-        assert_eq!(quota.exceeded(1, at(1000)), None);
+        let settings = JournalSettings { max_age: Some(Duration::from_secs(60)), ..testing::settings() };
+        let mut quota = seen(0, None, at(0));
+        quota.check(1, at(1000), &settings).unwrap();
         quota.finished(at(1000));
         quota.finished(at(1050));
-        assert_eq!(quota.exceeded(1, at(1060)), None);
-        assert_eq!(quota.exceeded(1, at(1061)), Some(Exceeded::Age));
-        quota.look(seen(0, Some(at(1050))), at(1061));
-        assert_eq!(quota.exceeded(1, at(1061)), None);
+        quota.check(1, at(1060), &settings).unwrap();
+        let stale = quota.check(1, at(1061), &settings).unwrap_err();
+        assert!(matches!(stale, JournalError::Stale { .. }), "{stale}");
+        seen(0, Some(at(1050)), at(1061)).check(1, at(1061), &settings).unwrap();
     }
 }

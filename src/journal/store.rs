@@ -11,7 +11,6 @@ use super::disk::{Disk, Lock, Locking};
 use super::error::JournalError;
 use super::finish::Unfinished;
 use super::group::Group;
-use super::holdings::Holdings;
 use super::line_file::{LineFile, sync_all};
 use super::name::{Base, FileNumber};
 use super::name_template::FileSlot;
@@ -98,11 +97,10 @@ impl Journal {
             }
         };
         let left = recover(disk.as_ref(), directory, &settings.stems, &lengths)?;
-        let seen = look(disk.as_ref(), settings)?;
+        let quota = Quota::look(disk.as_ref(), settings, now)?;
         // The note also covers names whose files were moved away since.
         let noted = lock.note().ok().and_then(|note| FileNumber::parse(&note));
         let mut journal = Self {
-            quota: Quota::new(settings.max_total, settings.max_age, seen, now),
             disk,
             settings: settings.clone(),
             lengths,
@@ -111,9 +109,8 @@ impl Journal {
             finishing: 0,
             pressed: false,
             directory_dirty: false,
-            last: FileNumber::FIRST
-                .max(noted.unwrap_or(FileNumber::FIRST))
-                .max(seen.newest.unwrap_or(FileNumber::FIRST)),
+            last: noted.max(quota.known.newest).unwrap_or(FileNumber::FIRST),
+            quota,
             wave: 0,
             lock,
         };
@@ -185,9 +182,8 @@ impl Journal {
     }
 
     fn within_limits(&mut self, more: u64, now: Timestamp) -> Result<(), JournalError> {
-        if self.quota.exceeded(more, now).is_some() && self.quota.may_look(now) {
-            let seen = look(self.disk.as_ref(), &self.settings)?;
-            self.quota.look(seen, now);
+        if self.quota.check(more, now, &self.settings).is_err() && self.quota.may_look(now) {
+            self.quota = Quota::look(self.disk.as_ref(), &self.settings, now)?;
         }
         self.quota.check(more, now, &self.settings)
     }
@@ -376,8 +372,4 @@ impl Journal {
         let remaining = |file: &LineFile| self.settings.rotation.remaining(file.opened, now);
         self.files.values().map(remaining).min()
     }
-}
-
-fn look(disk: &dyn Disk, settings: &JournalSettings) -> Result<Holdings, JournalError> {
-    Holdings::of(disk, settings).map_err(JournalError::io("list", &settings.directory))
 }
