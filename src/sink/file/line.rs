@@ -6,10 +6,10 @@
 //! parsed twice. In the copy, raw line feeds and carriage returns become spaces: in JSON they can only be
 //! white space. Any other text becomes a JSON string, also bare hex digits.
 
-use std::io::Write;
 use std::num::NonZeroU32;
 
 use memchr::memchr2_iter;
+use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::config::Format;
@@ -62,7 +62,7 @@ impl<'a> LineBody<'a> {
     fn append(&self, lines: &mut Vec<u8>) {
         match self {
             Self::Json(json) => append_json(lines, json),
-            Self::Text(text) => append_string(lines, text),
+            Self::Text(text) => append_value(lines, text),
         }
     }
 }
@@ -75,37 +75,23 @@ fn append_json(lines: &mut Vec<u8>, json: &[u8]) {
     }
 }
 
-fn append_string(lines: &mut Vec<u8>, text: &str) {
-    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
-        lines.push(b'"');
-        lines.extend_from_slice(text.as_bytes());
-        lines.push(b'"');
-    } else {
-        lines.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
-    }
-}
-
 fn append_envelope(lines: &mut Vec<u8>, event: &Event, body: &LineBody<'_>, partitions: Option<NonZeroU32>) {
     lines.extend_from_slice(b"{\"id\":");
-    append_string(lines, &event.message_id());
+    append_value(lines, &event.message_id());
     lines.extend_from_slice(b",\"key\":\"");
     lines.extend_from_slice(&event.key.hex());
     lines.extend_from_slice(b"\",\"partition\":");
-    append_number(lines, partitions.map(|partitions| event.key.partition(partitions)));
+    append_value(lines, &partitions.map(|partitions| event.key.partition(partitions)));
     lines.extend_from_slice(b",\"timestamp\":");
-    append_number(lines, event.message.timestamp);
+    append_value(lines, &event.message.timestamp);
     lines.extend_from_slice(b",\"body\":");
     body.append(lines);
     lines.push(b'}');
 }
 
-fn append_number(lines: &mut Vec<u8>, number: Option<impl std::fmt::Display>) {
-    let written = match number {
-        Some(number) => write!(lines, "{number}"),
-        None => write!(lines, "null"),
-    };
-    // Writing into a `Vec` can't fail.
+fn append_value(lines: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let written = serde_json::to_writer(lines, value);
+    // Writing a string or a number into a `Vec` can't fail.
     debug_assert!(written.is_ok());
 }
 
