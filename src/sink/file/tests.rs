@@ -1,3 +1,7 @@
+//! Tests the file sink on a real disk.
+
+mod failures;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +15,6 @@ use super::producer::{MAX_BYTES, MAX_DELIVERIES};
 use super::validate::check;
 use super::*;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
-use crate::journal::testing::{MemoryDisk, Op};
 use crate::key::Keying;
 use crate::sink::{Delivery, SinkErrorKind, Verdict};
 use crate::units::{Period, Size};
@@ -38,12 +41,8 @@ fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<Delivery> {
 fn context(connection_id: &str) -> SinkContext {
     SinkContext {
         sink: "file".to_owned(),
-        namespace: "acme".to_owned(),
-        destination_id: "d".to_owned(),
         connection_id: connection_id.to_owned(),
-        queue: "d.RTO.acme".to_owned(),
         partitions: NonZeroU32::new(4),
-        max_body: 4 << 20,
         ..SinkContext::default()
     }
 }
@@ -58,11 +57,6 @@ fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
 
 fn sink(config: &FileConfig) -> FileSink {
     FileSink::new(checked(config, Some(4)), context("b1"))
-}
-
-fn sink_on(disk: &MemoryDisk) -> FileSink {
-    let settings = checked(&config(Path::new("/data")), None);
-    FileSink::on(Arc::new(disk.clone()), settings, context("b1"))
 }
 
 type FileConnection = (Box<dyn Submit>, Box<dyn Verdicts>);
@@ -306,191 +300,6 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
         error.to_string().contains(&format!("is locked by process {}: a bridge", std::process::id())),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost() {
-    let gzip = config::FileCompression::Gzip;
-    for (compression, max_total, words) in [
-        (config::FileCompression::None, None, "moved or removed"),
-        (gzip, None, "was removed"),
-        // Nothing can be written, and the limit is checked first.
-        (gzip, Some(1), "max_total"),
-    ] {
-        let parent = tempfile::tempdir().unwrap();
-        let directory = parent.path().join("a");
-        let settings = FileSettings { compression, max_total, ..checked(&config(&directory), None) };
-        let is_limited = max_total.is_some();
-        let mut sink = FileSink::new(settings, context("b1"));
-        let mut connection = sink.open().await.unwrap();
-        if !is_limited {
-            hand_over_durably(&mut connection, &numbered(0..3)).await;
-        }
-        fs::remove_dir_all(&directory).unwrap();
-        connection.0.submit(&numbered(3..6)).unwrap();
-        let error = connection.1.next().await.unwrap_err();
-        assert!(error.to_string().contains(words), "{error}");
-        drop(connection);
-        let mut connection = sink.open().await.unwrap();
-        if !is_limited {
-            hand_over_durably(&mut connection, &numbered(3..6)).await;
-            assert_eq!(numbers_in(&files(&directory, ".open")), [3, 4, 5]);
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_failed_is_retried_with_all_behind_it_and_appears_once() {
-    for ops in [&[Op::Append] as &[Op], &[Op::Sync], &[Op::SyncDirectory], &[Op::Create]] {
-        let disk = MemoryDisk::default();
-        let mut sink = sink_on(&disk);
-        let mut connection = sink.open().await.unwrap();
-        disk.fail_all(ops);
-        let outcome = hand_over(&mut connection, &numbered(0..3)).await;
-        assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
-        disk.heal();
-        hand_over_durably(&mut connection, &numbered(0..6)).await;
-        disk.fail_all(ops);
-        let creates_nothing = ops == [Op::SyncDirectory] || ops == [Op::Create];
-        if !creates_nothing {
-            let outcome = hand_over(&mut connection, &numbered(6..9)).await;
-            assert!(outcome.values().all(|verdict| matches!(verdict, Verdict::Retry(_))), "{outcome:?}");
-        }
-        disk.heal();
-        hand_over_durably(&mut connection, &numbered(6..9)).await;
-        connection.0.close().await.unwrap();
-        let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
-        assert_eq!(all, (0..9).collect::<Vec<_>>(), "{ops:?}");
-    }
-}
-
-#[tokio::test]
-async fn nothing_submitted_behind_a_failure_overtakes_it() {
-    let disk = MemoryDisk::default();
-    let mut sink = sink_on(&disk);
-    let (mut submit, mut verdicts) = sink.open().await.unwrap();
-    let (entered, entering) = std::sync::mpsc::sync_channel(1);
-    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
-    disk.fail(move |op, _| {
-        if op != Op::Sync {
-            return None;
-        }
-        entered.send(()).ok()?;
-        released.recv().err()?;
-        Some(std::io::Error::other("injected"))
-    });
-    assert_eq!(submit.submit(&numbered(0..2)).unwrap(), 2);
-    entering.recv().unwrap();
-    // While the first group is about to fail, a second one collects.
-    assert_eq!(submit.submit(&numbered(2..4)).unwrap(), 2);
-    drop(release);
-    let mut retried = Vec::new();
-    while retried.len() < 4 {
-        for (DeliveryId(id), verdict) in verdicts.next().await.unwrap() {
-            assert!(matches!(verdict, Verdict::Retry(_)), "{id} overtook: {verdict:?}");
-            retried.push(id);
-        }
-    }
-    retried.sort_unstable();
-    assert_eq!(retried, [0, 1, 2, 3]);
-    drop(entering);
-    hand_over_durably(&mut (submit, verdicts), &numbered(0..4)).await;
-    assert_eq!(disk.files().values().flat_map(|content| numbers(content)).collect::<Vec<_>>(), [0, 1, 2, 3]);
-}
-
-#[tokio::test]
-async fn until_a_failure_has_been_taken_note_of_nothing_more_is_accepted() {
-    let disk = MemoryDisk::default();
-    let mut sink = sink_on(&disk);
-    let (mut submit, mut verdicts) = sink.open().await.unwrap();
-    disk.fail_all(&[Op::Sync]);
-    submit.submit(&numbered(0..1)).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut behind = 1;
-    // The sink accepts events only until the failure happens.
-    while submit.submit(&numbered(behind..behind + 1)).unwrap() > 0 {
-        behind += 1;
-        assert!(Instant::now() < deadline);
-        tokio::task::yield_now().await;
-    }
-    let mut outcome = Vec::new();
-    while outcome.len() < behind as usize {
-        outcome.extend(verdicts.next().await.unwrap());
-    }
-    assert!(outcome.iter().all(|(_, verdict)| matches!(verdict, Verdict::Retry(_))));
-    disk.heal();
-    hand_over_durably(&mut (submit, verdicts), &numbered(0..behind)).await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_cut_back_now_is_cut_back_at_the_next_opening() {
-    let disk = MemoryDisk::default();
-    let mut sink = sink_on(&disk);
-    let mut connection = sink.open().await.unwrap();
-    hand_over_durably(&mut connection, &numbered(0..3)).await;
-    disk.fail_all(&[Op::Sync, Op::Truncate]);
-    connection.0.submit(&numbered(3..6)).unwrap();
-    let error = connection.1.next().await.unwrap_err();
-    assert!(error.to_string().contains("cannot sync /data/b1-"), "{error}");
-    assert!(connection.0.submit(&numbered(3..6)).is_err());
-    drop(connection);
-    let Err(error) = sink.open().await else { panic!("opened without repairing") };
-    assert!(error.to_string().contains("cannot truncate /data/b1-"), "{error}");
-    disk.heal();
-    let mut connection = sink.open().await.unwrap();
-    hand_over_durably(&mut connection, &numbered(3..6)).await;
-    connection.0.close().await.unwrap();
-    let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
-    assert_eq!(all, (0..6).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
-    let disk = MemoryDisk::default();
-    let mut sink = sink_on(&disk);
-    let mut connection = sink.open().await.unwrap();
-    hand_over_durably(&mut connection, &numbered(0..3)).await;
-    disk.leave_room(25);
-    let outcome = hand_over(&mut connection, &numbered(3..9)).await;
-    for verdict in outcome.values() {
-        let Verdict::Retry(error) = verdict else { panic!("{verdict:?}") };
-        assert_eq!(error.kind, SinkErrorKind::Misconfigured);
-        assert!(error.to_string().contains("make room"), "{error}");
-    }
-    disk.heal();
-    hand_over_durably(&mut connection, &numbered(3..9)).await;
-    let all: Vec<u64> = disk.files().values().flat_map(|content| numbers(content)).collect();
-    assert_eq!(all, (0..9).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn the_limit_on_all_files_holds_and_never_deletes() {
-    let directory = tempfile::tempdir().unwrap();
-    let rotate = RotateConfig { size: Size(200), ..RotateConfig::default() };
-    let mut sink = sink(&FileConfig { rotate, max_total: Some(Size(400)), ..config(directory.path()) });
-    let mut connection = sink.open().await.unwrap();
-    let mut n = 0;
-    let error = loop {
-        let outcome = hand_over(&mut connection, &numbered(n..n + 5)).await;
-        if let Some(Verdict::Retry(error)) = outcome.get(&n) {
-            break error.clone();
-        }
-        n += 5;
-    };
-    assert_eq!(error.kind, SinkErrorKind::Misconfigured);
-    assert!(error.to_string().contains("max_total"), "{error}");
-    let moved = files(directory.path(), ".jsonl");
-    let kept: Vec<u64> = numbers_in(&moved);
-    assert!(!kept.is_empty() && n > 0);
-    moved.iter().for_each(|file| fs::remove_file(file).unwrap());
-    // Moving finished files away is enough.
-    loop {
-        let outcome = hand_over(&mut connection, &numbered(n..n + 5)).await;
-        if matches!(outcome.get(&n), Some(Verdict::Durable)) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test]
