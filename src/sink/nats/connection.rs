@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
 use super::explain::Explainer;
-use super::settings::{Auth, NatsSettings, TlsSettings};
+use super::settings::{Auth, NatsSettings};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, TlsError};
 
@@ -28,7 +28,6 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// An open connection to a server. It ends when this value is dropped.
 pub(super) struct NatsConnection {
-    /// Takes publishes and requests.
     pub(super) client: Client,
     errors: watch::Receiver<Option<SinkError>>,
     /// When the connection was opened. The server's information about itself has the same age.
@@ -205,13 +204,13 @@ impl Dial {
         options: ConnectOptions,
         tls: &Result<tls::Client, TlsError>,
     ) -> Result<ConnectOptions, SinkError> {
-        let TlsSettings { required, first, .. } = self.settings.tls;
-        let options = if first { options.tls_first() } else { options };
+        let required = self.settings.tls_required;
+        let options = if self.settings.tls.first { options.tls_first() } else { options };
         match tls {
             Ok(client) => Ok(options.tls_client_config(client.config()).require_tls(required)),
             // Without TLS, it does not matter that the system has no root certificates.
             Err(_) if !required => Ok(options),
-            Err(error) => Err(Explainer::no_tls(error)),
+            Err(error) => Err(SinkError::misconfigured(error.to_string())),
         }
     }
 }

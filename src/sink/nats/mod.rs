@@ -17,6 +17,7 @@
 mod acks;
 mod check;
 pub mod config;
+mod connect_error;
 mod connection;
 mod explain;
 mod in_flight;

@@ -27,7 +27,6 @@ pub struct NatsSink {
     /// The servers that a cluster has named. If the configured ones can't be reached, one of these may work.
     discovered: Vec<String>,
     previous: Option<ConnectionEnded>,
-    /// The warnings that are already logged.
     warned: Vec<String>,
 }
 
@@ -59,7 +58,7 @@ impl NatsSink {
         let (ended, connection) = connection::start(&self.settings, &self.explainer, &name, self.servers())?;
         self.previous = Some(ended);
         let connection = connection.await?;
-        self.discovered = discovered(&connection.client, self.settings.tls.required);
+        self.discovered = discovered(&connection.client, self.settings.tls_required);
         Ok(connection)
     }
 
@@ -154,7 +153,6 @@ impl NatsSink {
     }
 }
 
-/// Returns the servers of the cluster that the server names.
 fn discovered(client: &Client, tls: bool) -> Vec<String> {
     let scheme = if tls { "tls" } else { "nats" };
     client.server_info().connect_urls.iter().map(|address| format!("{scheme}://{address}")).collect()

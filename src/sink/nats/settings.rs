@@ -1,9 +1,9 @@
 //! Defines the checked settings of a NATS sink.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::StreamConfig;
+use super::config::{NatsTlsConfig, StreamConfig};
 use super::template::{IdTemplate, SubjectTemplate};
 use crate::secret::Secret;
 
@@ -17,28 +17,10 @@ pub(super) enum Auth {
     Credentials(PathBuf),
 }
 
-/// The checked settings of the table `tls`.
-#[derive(Clone, Debug)]
-pub(super) struct TlsSettings {
-    pub(super) required: bool,
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) certificate_file: Option<PathBuf>,
-    pub(super) key_file: Option<PathBuf>,
-    pub(super) first: bool,
-}
-
-impl TlsSettings {
-    /// The client's own certificate and its key.
-    pub(super) fn identity(&self) -> Option<(&Path, &Path)> {
-        self.certificate_file.as_deref().zip(self.key_file.as_deref())
-    }
-}
-
-/// The checked settings of one NATS sink.
 #[derive(Clone, Debug)]
 pub struct NatsSettings {
     pub(super) servers: Vec<String>,
-    /// `None`: core NATS.
+    /// `None` means core NATS, which has no streams.
     pub(super) stream: Option<String>,
     pub(super) subject: SubjectTemplate,
     pub(super) message_id: IdTemplate,
@@ -48,7 +30,9 @@ pub struct NatsSettings {
     pub(super) inbox_prefix: String,
     pub(super) domain: Option<String>,
     pub(super) auth: Auth,
-    pub(super) tls: TlsSettings,
+    pub(super) tls: NatsTlsConfig,
+    /// Whether a connection without TLS is refused.
+    pub(super) tls_required: bool,
     /// How to create a missing stream; `None` if the bridge must not create it.
     pub(super) create: Option<StreamConfig>,
 }

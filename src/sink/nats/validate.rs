@@ -2,7 +2,7 @@
 
 use super::config::{DeliveryMode, NatsConfig, NatsTlsConfig};
 use super::servers;
-use super::settings::{Auth, NatsSettings, TlsSettings};
+use super::settings::{Auth, NatsSettings};
 use super::template::{IdTemplate, SubjectTemplate};
 use crate::diagnostics::Diagnostics;
 use crate::sink::factory::BuildContext;
@@ -22,8 +22,10 @@ pub fn check(
     let (subject, message_id) = check_templates(config, context, diagnostics);
     let window = check_window(config.window, context.prefetch, diagnostics);
     let auth = check_auth(config, diagnostics);
-    let wants_tls = servers.iter().flatten().any(|server| server.starts_with("tls://"));
-    let tls = check_tls(&config.tls, wants_tls, diagnostics);
+    let tls_url = servers.iter().flatten().any(|server| server.starts_with("tls://"));
+    let tls = &config.tls;
+    let uses_tls = tls.ca_file.is_some() || tls.certificate_file.is_some() || tls.first;
+    check_tls(tls, diagnostics);
     if config.publish_timeout < Period::secs(1) {
         diagnostics.refuse("publish_timeout", "is too short: at least `1s`");
     }
@@ -44,7 +46,8 @@ pub fn check(
         inbox_prefix: config.inbox_prefix.clone(),
         domain: config.domain.clone(),
         auth,
-        tls,
+        tls_required: tls_url || uses_tls,
+        tls: tls.clone(),
         create: config.create_stream.enabled.then(|| config.create_stream.clone()),
     })
 }
@@ -121,7 +124,7 @@ fn check_auth(config: &NatsConfig, diagnostics: &mut Diagnostics) -> Auth {
     found.pop().map_or(Auth::None, |(_, auth)| auth)
 }
 
-fn check_tls(config: &NatsTlsConfig, wanted: bool, diagnostics: &mut Diagnostics) -> TlsSettings {
+fn check_tls(config: &NatsTlsConfig, diagnostics: &mut Diagnostics) {
     diagnostics.readable("tls.ca_file", config.ca_file.as_deref());
     diagnostics.readable("tls.certificate_file", config.certificate_file.as_deref());
     diagnostics.readable("tls.key_file", config.key_file.as_deref());
@@ -129,14 +132,6 @@ fn check_tls(config: &NatsTlsConfig, wanted: bool, diagnostics: &mut Diagnostics
         (Some(_), None) => diagnostics.missing("tls.key_file", "`tls.certificate_file` is set"),
         (None, Some(_)) => diagnostics.missing("tls.certificate_file", "`tls.key_file` is set"),
         _ => {}
-    }
-    let given = config.ca_file.is_some() || config.certificate_file.is_some() || config.first;
-    TlsSettings {
-        required: wanted || given,
-        ca_file: config.ca_file.clone(),
-        certificate_file: config.certificate_file.clone(),
-        key_file: config.key_file.clone(),
-        first: config.first,
     }
 }
 
@@ -218,7 +213,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("x.pem");
         fs::write(&file, "").unwrap();
-        let required = |config: &NatsConfig| checked(config, 0).0.unwrap().tls.required;
+        let required = |config: &NatsConfig| checked(config, 0).0.unwrap().tls_required;
         assert!(!required(&good()));
         assert!(required(&NatsConfig { url: Some("nats://a,tls://b".to_owned()), ..good() }));
         let tls = NatsTlsConfig { ca_file: Some(file.clone()), ..NatsTlsConfig::default() };
