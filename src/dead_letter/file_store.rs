@@ -113,7 +113,7 @@ impl DeadLetterStore for FileDeadLetters {
 
 fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
     for ticket in tickets.drain(..) {
-        let answer = outcome.map_err(|failure| SinkError::from(failure.error()));
+        let answer = outcome.map_err(|failure| SinkError::from(&failure.error));
         // Sending fails only if the caller was dropped. It has settled nothing, so the answer is not needed.
         drop(ticket.send(answer));
     }

@@ -24,22 +24,12 @@ const OVERHEAD: u64 = 64 << 10;
 /// The most unfinished files, open or closed. This bounds templates that contain the time.
 const MAX_UNFINISHED: usize = 8192;
 
-/// Why a group is not durable. In every case the files hold nothing of the group, at the latest after the
-/// next open.
+/// Why a group is not durable. The files hold nothing of it, at the latest after the next open.
 #[derive(Debug)]
-pub(crate) enum CommitError {
-    /// Everything is as before. The group may be tried again.
-    TakenBack(JournalError),
-    /// The journal must be opened again.
-    Broken(JournalError),
-}
-
-impl CommitError {
-    pub(crate) fn error(&self) -> &JournalError {
-        match self {
-            Self::TakenBack(error) | Self::Broken(error) => error,
-        }
-    }
+pub(crate) struct CommitError {
+    pub(crate) error: JournalError,
+    /// The journal must be opened again. Otherwise everything is as before, and the group may be tried again.
+    pub(crate) is_broken: bool,
 }
 
 /// The files being written. Every method blocks on the disk.
@@ -48,7 +38,7 @@ pub(crate) struct Journal {
     settings: JournalSettings,
     lengths: SyncedLengths,
     quota: Quota,
-    /// By stem.
+    /// The files being written; the keys are their stems.
     files: HashMap<String, LineFile>,
     /// Files left by an earlier run. They are only finished, not written to.
     leftovers: Vec<Unfinished>,
@@ -146,18 +136,11 @@ impl Journal {
     /// Appends a group and makes it durable. Returns `Ok` only when every line is on the disk. After an error
     /// no line is reported as durable.
     pub(crate) fn commit<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
-        let outcome = self.put(group, now);
-        outcome.map_err(|failure| {
-            self.pressed |= failure.error().wants_room();
-            match failure {
-                CommitError::TakenBack(error) => CommitError::TakenBack(self.explained(error)),
-                CommitError::Broken(error) => CommitError::Broken(self.explained(error)),
-            }
+        self.put(group, now).map_err(|CommitError { error, is_broken }| {
+            self.pressed |= error.wants_room();
+            let error = error.explained(self.disk.as_ref(), &self.settings);
+            CommitError { error, is_broken }
         })
-    }
-
-    fn explained(&self, error: JournalError) -> JournalError {
-        error.explained(self.disk.as_ref(), &self.settings)
     }
 
     fn put<T>(&mut self, group: &Group<T>, now: Timestamp) -> Result<(), CommitError> {
@@ -170,7 +153,7 @@ impl Journal {
         match written {
             Ok(()) => {
                 self.settle();
-                self.quota.add(group.bytes() as u64);
+                self.quota.appended(group.bytes() as u64);
                 Ok(())
             }
             Err(error) => Err(self.take_back(error)),
@@ -302,17 +285,17 @@ impl Journal {
 
     /// Cuts every file back to its durable length.
     fn take_back(&mut self, error: JournalError) -> CommitError {
-        let mut broken = matches!(error, JournalError::Moved { .. });
+        let mut is_broken = matches!(error, JournalError::Moved { .. });
         for file in self.files.values_mut().filter(|file| file.is_dirty()) {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();
                 tracing::warn!(file = %path, %error, "could not cut back; will be done at the next opening");
-                broken = true;
+                is_broken = true;
             }
         }
         // If the directory is gone, only opening the journal again creates and locks it.
-        broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
-        if broken { CommitError::Broken(error) } else { CommitError::TakenBack(error) }
+        is_broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
+        CommitError { error, is_broken }
     }
 
     /// Takes out the files that are due, at most `room`, least recently written first. Files that exceed

@@ -2,15 +2,15 @@
 
 mod full_disk;
 mod recovery;
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::config::FileCompression;
@@ -19,7 +19,7 @@ use super::group::Group;
 use super::name::{Base, FileNumber};
 use super::name_template::{FileSlot, NameTemplate};
 use super::testing::{self, MemoryDisk, Op};
-use super::{CommitError, Journal, JournalError, JournalSettings, SyncedLengths};
+use super::{Journal, JournalError, JournalSettings, SyncedLengths};
 
 const DIRECTORY: &str = "/data";
 
@@ -81,12 +81,16 @@ impl TestProcess {
         Ok(())
     }
 
+    /// Returns the journal, which must be open.
+    fn journal(&mut self) -> &mut Journal {
+        self.journal.as_mut().unwrap()
+    }
+
     /// Writes `count` lines in one group, to one file or several. Returns true if they are durable.
     fn write(&mut self, count: u32) -> bool {
         if self.open().is_err() {
             return false;
         }
-        let Some(journal) = &mut self.journal else { return false };
         let mut group = Group::default();
         for n in self.next..self.next + count {
             let slot = self.settings.stems.slot(|| 0, || n % 3);
@@ -96,14 +100,14 @@ impl TestProcess {
             };
             group.append(slot, n, write).unwrap();
         }
-        match journal.commit(&group, self.clock) {
+        match self.journal.as_mut().unwrap().commit(&group, self.clock) {
             Ok(()) => {
                 self.durable.extend(self.next..self.next + count);
                 self.next += count;
                 return true;
             }
-            Err(CommitError::Broken(_)) => self.journal = None,
-            Err(CommitError::TakenBack(_)) => {}
+            Err(failure) if failure.is_broken => self.journal = None,
+            Err(_) => {}
         }
         false
     }
@@ -180,16 +184,6 @@ fn survive_every_crash(
     if compression != FileCompression::None {
         survive(compression, name, true, &crash);
     }
-}
-
-/// Does the same with a power cut that leaves pages of zeros.
-fn survive_every_crash_leaving(
-    compression: FileCompression,
-    name: &str,
-    keep: impl Fn(usize) -> usize,
-    is_zero: impl Fn(usize) -> bool,
-) {
-    survive(compression, name, false, &|disk| disk.crash_leaving(&keep, &is_zero));
 }
 
 /// `cramped`: there is no room to compress anything.
@@ -376,41 +370,6 @@ fn a_finished_file_is_never_overwritten_even_when_the_clock_stands_still() {
     }
     assert_eq!(disk.files().len(), 4);
     assert_eq!(disk.files()[&taken], b"kept");
-}
-
-#[test]
-fn with_no_room_to_finish_a_file_grows_on_and_loses_nothing() {
-    let disk = MemoryDisk::default();
-    let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, "{connection_id}"));
-    for _ in 0..5 {
-        assert!(process.write(5));
-        assert!(process.journal.as_mut().unwrap().rotate(now(), 0).is_empty());
-    }
-    assert_eq!(disk.files().len(), 1);
-    process.rotate();
-    assert_eq!(process.finished(), ((0..25).map(|n| (n, 1)).collect(), Vec::new()));
-}
-
-#[test]
-fn an_old_file_is_due_and_the_next_one_is_told() {
-    let disk = MemoryDisk::default();
-    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}"));
-    assert!(process.write(1));
-    let journal = process.journal.as_mut().unwrap();
-    assert_eq!(journal.next_rotation(now() + 1.hour() - 5.seconds()), Some(Duration::from_secs(5)));
-    assert!(journal.rotate(now() + 3599.seconds(), 8).is_empty());
-    assert_eq!(journal.rotate(now() + 1.hour(), 8).len(), 1);
-    assert_eq!(journal.next_rotation(now()), None);
-}
-
-#[test]
-fn no_more_files_are_open_than_may_be() {
-    let disk = MemoryDisk::default();
-    let mut process = TestProcess::new(&disk, settings(FileCompression::None, "{connection_id}-{partition}"));
-    for _ in 0..4 {
-        assert!(process.write(3));
-        assert!(process.journal.as_ref().unwrap().open_files() <= 2);
-    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ enum Turn {
 
 impl<T: Send + 'static> JournalWriter<T> {
     /// Starts the thread with the name `name`. It calls `done` with the tickets of each group and the result,
-    /// in the order of the groups. After [`CommitError::Broken`] it ends.
+    /// in the order of the groups. After an error with [`CommitError::is_broken`] it ends.
     pub(crate) fn start(
         name: &str,
         journal: Journal,
@@ -217,7 +217,7 @@ impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
     fn write(&mut self, group: &mut Group<T>) -> bool {
         self.journal.finishing(self.finish_thread.largest());
         let outcome = self.journal.commit(group, Timestamp::now());
-        let broken = matches!(outcome, Err(CommitError::Broken(_)));
+        let broken = outcome.as_ref().is_err_and(|failure| failure.is_broken);
         let overtaken = outcome.is_err().then(|| self.shared.failed(broken));
         (self.done)(&mut group.tickets, outcome.as_ref().copied());
         if let (Some(mut tickets), Err(failure)) = (overtaken, &outcome) {

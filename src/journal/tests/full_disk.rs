@@ -1,6 +1,8 @@
 //! Tests the journal on a full disk: the work that makes room continues, and failed tries leave nothing
 //! behind.
 
+use jiff::ToSpan;
+
 use super::*;
 use crate::journal::disk::Disk;
 
@@ -39,7 +41,7 @@ fn a_try_to_compress_that_fails_leaves_nothing_behind() {
         let disk = MemoryDisk::default();
         let mut process = TestProcess::new(&disk, settings(FileCompression::Gzip, "{connection_id}"));
         assert!(process.write(5));
-        let taken = process.journal.as_mut().unwrap().rotate(now(), 8);
+        let taken = process.journal().rotate(now(), 8);
         let base = &taken[0].base;
         disk.fail(move |failing, path| {
             let temporary = path.to_str().unwrap().ends_with(".tmp");
@@ -58,7 +60,7 @@ fn a_stop_in_the_middle_of_compressing_leaves_nothing_behind_and_publishes_nothi
     let disk = MemoryDisk::default();
     let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, "{connection_id}"));
     assert!(process.write(5));
-    let taken = process.journal.as_mut().unwrap().rotate(now(), 8);
+    let taken = process.journal().rotate(now(), 8);
     disk.leave_room(0);
     let stopped = AtomicBool::new(true);
     finish(&disk, Path::new(DIRECTORY), &taken[0].base, FileCompression::Zstd, &stopped).unwrap_err();
@@ -109,9 +111,9 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     disk.leave_room(66_000);
     let group = one_line(FileSlot::default(), 500);
     let said = |process: &mut TestProcess, group: &Group<()>| {
-        let failure = process.journal.as_mut().unwrap().commit(group, now()).unwrap_err();
-        assert!(matches!(failure, CommitError::TakenBack(JournalError::Reserve { .. })), "{failure:?}");
-        (failure.error().needs_operator(), failure.error().to_string())
+        let failure = process.journal().commit(group, now()).unwrap_err();
+        assert!(!failure.is_broken && matches!(failure.error, JournalError::Reserve { .. }), "{failure:?}");
+        (failure.error.needs_operator(), failure.error.to_string())
     };
     let (held, text) = said(&mut process, &group);
     assert!(!held && text.contains("being finished to make room"), "{text}");
@@ -122,7 +124,7 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
     let (held, text) = said(&mut process, &group);
     assert!(held && text.contains("make room on its file system: 1 finished file of"), "{text}");
     disk.heal();
-    process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
+    process.journal().commit(&group, now()).unwrap();
 }
 
 /// Finishing the largest file makes enough room. Finishing small files does not.
@@ -135,23 +137,22 @@ fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let write = |process: &mut TestProcess, partition: u32, bytes: usize| {
         process.open().unwrap();
         let group = one_line(process.settings.stems.slot(|| 0, || partition), bytes);
-        process.journal.as_mut().unwrap().commit(&group, now())
+        process.journal().commit(&group, now())
     };
     for (partition, bytes) in [(0, 500), (1, 250), (2, 100)] {
         write(&mut process, partition, bytes).unwrap();
     }
-    assert!(process.journal.as_mut().unwrap().rotate(now(), 8).is_empty());
+    assert!(process.journal().rotate(now(), 8).is_empty());
     let failure = write(&mut process, 0, 300).unwrap_err();
-    let text = failure.error().to_string();
+    let text = failure.error.to_string();
     assert!(text.contains("sinks.file.max_total is 1000B: no finished file is in /data, or raise"), "{text}");
     process.rotate();
     let ended = |ending: &str| disk.files().keys().filter(|name| name.ends_with(ending)).count();
     assert_eq!((ended(".jsonl"), ended(".open")), (2, 1));
     let later = now() + 2.seconds();
-    let text =
-        process.journal.as_mut().unwrap().commit(&one_line(FileSlot::default(), 300), later).unwrap_err();
-    let text = text.error().to_string();
+    let text = process.journal().commit(&one_line(FileSlot::default(), 300), later).unwrap_err();
+    let text = text.error.to_string();
     assert!(text.contains("2 finished files of 750B in /data can be moved away"), "{text}");
     // The largest remaining file is due now.
-    assert_eq!(process.journal.as_mut().unwrap().rotate(now(), 8).len(), 1);
+    assert_eq!(process.journal().rotate(now(), 8).len(), 1);
 }

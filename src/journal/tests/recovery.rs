@@ -1,6 +1,8 @@
 //! Tests what recovery must not trust: zero pages after a power cut, names that exist, a clock that was set
 //! back.
 
+use jiff::ToSpan;
+
 use super::*;
 use crate::journal::disk::Disk;
 use crate::journal::line_file::UNSYNCED;
@@ -11,10 +13,11 @@ fn pages_of_zeros_are_not_published_and_nothing_durable_is_cut_off_for_them() {
     for name in ["{connection_id}", "{connection_id}-{partition}"] {
         for zeros in 1..8 {
             let is_zero = move |page: usize| zeros >> (page % 3) & 1 == 1;
-            survive_every_crash_leaving(FileCompression::None, name, |n| n, is_zero);
+            survive(FileCompression::None, name, false, &|disk| disk.crash_leaving(|n| n, is_zero));
         }
-        survive_every_crash_leaving(FileCompression::Zstd, name, |n| n, |page| page % 2 == 0);
-        survive_every_crash_leaving(FileCompression::Zstd, name, |n| n - n / 4, |page| page == 1);
+        let zstd = FileCompression::Zstd;
+        survive(zstd, name, false, &|disk| disk.crash_leaving(|n| n, |page| page % 2 == 0));
+        survive(zstd, name, false, &|disk| disk.crash_leaving(|n| n - n / 4, |page| page == 1));
     }
 }
 
@@ -58,7 +61,7 @@ fn no_more_than_recovery_looks_at_is_ever_waiting_for_a_sync() {
     for (bytes, expected) in [(UNSYNCED, 1), (UNSYNCED + 1, 2), (3 * UNSYNCED, 3)] {
         syncs.store(0, std::sync::atomic::Ordering::Relaxed);
         let group = one_line(FileSlot::default(), bytes);
-        process.journal.as_mut().unwrap().commit(&group, now()).unwrap();
+        process.journal().commit(&group, now()).unwrap();
         assert_eq!(syncs.load(std::sync::atomic::Ordering::Relaxed), expected, "{bytes}");
     }
 }

@@ -33,7 +33,6 @@ impl FileInFlight {
         self.lock().in_flight
     }
 
-    /// Returns the error that has broken the connection, if there is one.
     pub(super) fn broken(&self) -> Option<SinkError> {
         self.lock().broken.clone()
     }
@@ -53,12 +52,12 @@ impl FileInFlight {
         let mut state = self.lock();
         match outcome {
             Ok(()) => state.verdicts.extend(tickets.drain(..).map(|id| (id, Verdict::Durable))),
-            Err(CommitError::TakenBack(error)) => {
-                let error = SinkError::from(error);
+            Err(failure) if failure.is_broken => state.broken = Some((&failure.error).into()),
+            Err(failure) => {
+                let error = SinkError::from(&failure.error);
                 let verdicts = tickets.drain(..).map(|id| (id, Verdict::Retry(error.clone())));
                 state.verdicts.extend(verdicts);
             }
-            Err(CommitError::Broken(error)) => state.broken = Some(error.into()),
         }
         drop(state);
         self.changed.notify_one();
@@ -77,7 +76,6 @@ impl FileInFlight {
         }
     }
 
-    /// Takes all verdicts that are ready.
     pub(super) fn take(&self) -> Vec<(DeliveryId, Verdict)> {
         let mut state = self.lock();
         state.in_flight = state.in_flight.saturating_sub(state.verdicts.len());

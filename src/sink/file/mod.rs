@@ -27,7 +27,7 @@ use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{DeliveryId, Sink, SinkContext, SinkError, Submit, Verdicts};
 use crate::journal::{
-    self, AfterFailure, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
+    self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
 };
 
 /// The kind of sink with `kind = "file"`.
@@ -124,11 +124,9 @@ impl Sink for FileSink {
             journal::open(Arc::clone(&self.disk), self.journal.clone(), self.synced_lengths.clone()).await;
         let journal = journal.map_err(|error| SinkError::from(&error))?;
         let in_flight = Arc::new(FileInFlight::default());
-        let done = {
-            let in_flight = Arc::clone(&in_flight);
-            move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &journal::CommitError>| {
-                in_flight.settle(tickets, outcome);
-            }
+        let settling = Arc::clone(&in_flight);
+        let done = move |tickets: &mut Vec<DeliveryId>, outcome: Result<(), &CommitError>| {
+            settling.settle(tickets, outcome);
         };
         let writer = JournalWriter::start(&self.name, journal, AfterFailure::Pause, done)
             .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
