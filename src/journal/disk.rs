@@ -20,15 +20,11 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes a directory and its missing parents, durably. Does not change directories that exist.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Makes a file; an error if it exists.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file that exists.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Returns whether the name exists. A symbolic link with no target counts as existing.
     fn exists(&self, path: &Path) -> io::Result<bool>;
-    /// Renames within a directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
@@ -43,7 +39,6 @@ pub(crate) trait DiskFile: Send + Sync {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once the content is durable.
     fn sync(&self) -> io::Result<()>;
-    /// Cuts the file off at `len` bytes.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     /// Reads at `offset`. Returns 0 at the end of the file.
@@ -172,7 +167,6 @@ impl Disk for OsDisk {
     }
 }
 
-/// Opens only files, never the target of a symbolic link.
 fn no_link() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());

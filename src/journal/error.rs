@@ -20,11 +20,8 @@ pub enum JournalError {
     Io {
         /// The operation that failed, as a verb such as `write`.
         action: &'static str,
-        /// The file or directory of the operation.
         path: PathBuf,
-        /// The error that the operating system returned.
         cause: io::Error,
-        /// What people can do about it.
         advice: String,
     },
     /// Some room is left on the disk, but compressing the unfinished files may need all of it.
@@ -33,15 +30,12 @@ pub enum JournalError {
         shown(directory), Size(*room), Size(*needed)
     )]
     Reserve {
-        /// The directory that holds the files.
         directory: PathBuf,
-        /// Bytes that can still be written there.
         room: u64,
         /// Bytes that must stay free for compression.
         needed: u64,
         /// Whether files are being finished now. If so, there may soon be more room.
         finishing: bool,
-        /// What people can do about it.
         advice: String,
     },
     /// Another process or sink writes files with the same names.
@@ -52,7 +46,6 @@ pub enum JournalError {
         shown(path)
     )]
     Locked {
-        /// The path of the lock file.
         path: PathBuf,
         /// The text that the holder wrote into the lock file.
         holder: String,
@@ -64,20 +57,14 @@ pub enum JournalError {
         "{} was moved or removed while it was being written: leave files that end in .open alone",
         shown(path)
     )]
-    Moved {
-        /// The path where the file was.
-        path: PathBuf,
-    },
+    Moved { path: PathBuf },
     /// A file with the finished name exists already.
     #[error(
         "{} exists already, so a file that is not finished can't get that name, and nothing is overwritten: move \
          it away",
         shown(path)
     )]
-    Exists {
-        /// The path of the finished file that exists.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// The work was interrupted: the process is ending, or the work panicked.
     #[error("opening was interrupted: {0}")]
     Interrupted(String),
@@ -87,13 +74,10 @@ pub enum JournalError {
         shown(directory), Size(*total), Size(*limit)
     )]
     Full {
-        /// The directory that holds the files.
         directory: PathBuf,
         /// Bytes of all files, including the bytes that were to be written.
         total: u64,
-        /// The most bytes that all files may take.
         limit: u64,
-        /// The configuration table of the options, such as `sinks.file`.
         section: String,
         /// Which finished files can be moved away, for people.
         movable: String,
@@ -104,14 +88,7 @@ pub enum JournalError {
          away",
         shown(directory), Period(*limit)
     )]
-    Stale {
-        /// The directory that holds the file.
-        directory: PathBuf,
-        /// How long a finished file may stay there.
-        limit: Duration,
-        /// The configuration table of the options, such as `sinks.file`.
-        section: String,
-    },
+    Stale { directory: PathBuf, limit: Duration, section: String },
 }
 
 impl JournalError {

@@ -12,7 +12,7 @@
 //! can continue from every step. If there is no room to compress, the file is finished uncompressed, which
 //! needs no room. Otherwise no file could be moved away to make room.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -114,13 +114,11 @@ pub(super) fn publish(
     rename(disk, directory, &directory.join(base.ready(compression)), &finished)
 }
 
-/// Removes a file and syncs the directory.
 pub(super) fn remove(disk: &dyn Disk, directory: &Path, path: &Path) -> Result<(), JournalError> {
     disk.remove(path).map_err(JournalError::io("remove", path))?;
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
 }
 
-/// Renames a file and syncs the directory.
 fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(), JournalError> {
     disk.rename(from, to).map_err(JournalError::io("rename", from))?;
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
@@ -128,7 +126,7 @@ fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(
 
 fn write_compressed(
     disk: &dyn Disk,
-    mut source: FinishSource<'_>,
+    source: FinishSource<'_>,
     target: &Path,
     compression: FileCompression,
 ) -> io::Result<()> {
@@ -137,29 +135,24 @@ fn write_compressed(
     }
     let target = BufWriter::with_capacity(CHUNK, FinishTarget(disk.create(target)?));
     let target = match compression {
-        FileCompression::None => copy(&mut source, target)?,
+        FileCompression::None => copy(source, target)?,
         FileCompression::Gzip => {
-            copy(&mut source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
+            copy(source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
         }
         FileCompression::Zstd => {
             let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
             encoder.include_checksum(true)?;
             // Put the size into the frame header: readers that decompress in one call need it there.
             encoder.set_pledged_src_size(Some(source.len))?;
-            copy(&mut source, encoder)?.finish()?
+            copy(source, encoder)?.finish()?
         }
     };
     target.into_inner().map_err(|error| error.into_error())?.0.sync()
 }
 
-fn copy<W: Write>(reader: &mut FinishSource<'_>, mut writer: W) -> io::Result<W> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match reader.read(&mut chunk)? {
-            0 => return Ok(writer),
-            n => writer.write_all(&chunk[..n])?,
-        }
-    }
+fn copy<W: Write>(source: FinishSource<'_>, mut writer: W) -> io::Result<W> {
+    io::copy(&mut BufReader::with_capacity(CHUNK, source), &mut writer)?;
+    Ok(writer)
 }
 
 struct FinishSource<'a> {

@@ -55,7 +55,6 @@ impl FinishThread {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// How many more files can be pushed.
     pub(crate) fn room(&self) -> usize {
         MAX_WAITING.saturating_sub(self.shared.lock().waiting.len())
     }

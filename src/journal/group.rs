@@ -54,7 +54,6 @@ impl<T> Group<T> {
         &mut self.parts[self.last].1
     }
 
-    /// Bytes of all lines.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -11,20 +11,17 @@ use super::settings::JournalSettings;
 /// The files in the directory at the time of one listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holdings {
-    /// Bytes of all files.
+    /// Bytes of all files, finished or not.
     pub(super) total: u64,
     /// When the oldest finished file was last written.
     pub(super) oldest: Option<Timestamp>,
-    /// Number of finished files.
     pub(super) finished: usize,
-    /// Bytes of the finished files.
     pub(super) finished_bytes: u64,
     /// The newest number in any file name.
     pub(super) newest: Option<FileNumber>,
 }
 
 impl Holdings {
-    /// Lists the directory and counts its files.
     pub(super) fn of(disk: &dyn Disk, settings: &JournalSettings) -> io::Result<Self> {
         let mut seen = Self::default();
         for entry in disk.list(&settings.directory)? {

@@ -13,10 +13,8 @@ use super::name::Base;
 /// The most bytes written to a file between two syncs. Recovery checks this many bytes at the end of a file.
 /// A group of the file sink is smaller, so a sync inside a group happens only in rare cases.
 pub(super) const UNSYNCED: usize = 8 << 20;
-/// The most syncs that run at the same time.
 const PARALLEL_SYNCS: usize = 16;
 
-/// One file being written.
 pub(super) struct LineFile {
     pub(super) base: Base,
     pub(super) path: PathBuf,
@@ -24,7 +22,6 @@ pub(super) struct LineFile {
     pub(super) handle: Option<Box<dyn DiskFile>>,
     /// Bytes that are durable and reported as durable.
     pub(super) synced: u64,
-    /// Bytes that may have been written.
     pub(super) written: u64,
     /// The file was cut back and not synced since. Until the next sync, a crash may bring the removed lines
     /// back. So the file must not be finished, and its lines must not be written to another file.

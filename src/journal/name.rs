@@ -72,7 +72,6 @@ impl Base {
         Self(format!("{stem}-{opening}"))
     }
 
-    /// The name while the file is written.
     pub(crate) fn open(&self) -> String {
         format!("{}.jsonl.open", self.0)
     }
@@ -85,7 +84,6 @@ impl Base {
         [self.open(), plain, zstd, gzip, self.ready(Zstd), self.ready(Gzip)]
     }
 
-    /// The name of the finished file.
     pub(crate) fn finished(&self, compression: FileCompression) -> String {
         match compression {
             FileCompression::None => format!("{}.jsonl", self.0),
@@ -94,7 +92,6 @@ impl Base {
         }
     }
 
-    /// The name while the file is compressed.
     pub(crate) fn temporary(&self, compression: FileCompression) -> String {
         self.finished(compression) + ".tmp"
     }
@@ -105,7 +102,6 @@ impl Base {
     }
 }
 
-/// The parts of a file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) base: Base,

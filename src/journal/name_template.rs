@@ -35,7 +35,6 @@ impl NameTemplate {
         self.0.has(Placeholder::Partition)
     }
 
-    /// Fills in the connection id.
     pub(crate) fn bind(&self, connection_id: &str) -> Stems {
         let value = |placeholder| (placeholder == Placeholder::ConnectionId).then(|| escaped(connection_id));
         Stems(self.0.bind(value))
@@ -52,7 +51,7 @@ fn escaped(connection_id: &str) -> String {
 /// not use are 0, so equal slots mean the same file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct FileSlot {
-    /// Hours since 1970.
+    /// Whole hours since 1970, in UTC.
     hour: i64,
     partition: u32,
 }

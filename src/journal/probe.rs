@@ -41,7 +41,6 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Journal
     Ok(lines)
 }
 
-/// The nearest directory in `path` that exists.
 fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
     for above in path.ancestors() {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
@@ -58,7 +57,6 @@ fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
     Ok(Path::new("."))
 }
 
-/// Returns a warning if other users may read `directory`.
 pub(super) fn open_to_others(directory: &Path) -> Result<Option<String>, JournalError> {
     let mode = fs::metadata(directory).map_err(JournalError::io("look at", directory))?.permissions().mode();
     let warning = || {

@@ -20,7 +20,6 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Lists the directory.
     pub(super) fn look(
         disk: &dyn Disk,
         settings: &JournalSettings,
@@ -58,8 +57,7 @@ impl Quota {
         now.duration_since(self.looked).abs() >= LOOK_AGAIN
     }
 
-    /// Counts appended bytes.
-    pub(super) fn add(&mut self, bytes: u64) {
+    pub(super) fn appended(&mut self, bytes: u64) {
         self.known.total = self.known.total.saturating_add(bytes);
     }
 
@@ -89,7 +87,7 @@ mod tests {
         let settings = JournalSettings { max_total: Some(100), ..testing::settings() };
         let mut quota = seen(60, Some(at(0)), at(0));
         quota.check(40, at(1), &settings).unwrap();
-        quota.add(40);
+        quota.appended(40);
         let full = quota.check(1, at(1), &settings).unwrap_err();
         assert!(matches!(full, JournalError::Full { total: 101, limit: 100, .. }), "{full}");
         assert!(quota.may_look(at(1)));

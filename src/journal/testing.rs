@@ -83,7 +83,7 @@ impl MemoryDisk {
         self.fail(move |op, _| ops.contains(&op).then(|| io::Error::other("injected")));
     }
 
-    /// Removes all faults.
+    /// Lets every operation succeed again.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         (state.failing, state.room) = (None, None);

@@ -7,18 +7,13 @@ use super::config::{FileCompression, Format};
 use crate::journal::Rotation;
 use crate::journal::name_template::NameTemplate;
 
-/// The checked settings of one file sink.
 #[derive(Clone, Debug)]
 pub struct FileSettings {
-    /// The directory that the files are written to.
     pub directory: PathBuf,
     /// The template for the beginning of the file names.
     pub name: NameTemplate,
-    /// The format of a line: the body or an envelope.
     pub format: Format,
-    /// The compression that is applied to finished files.
     pub compression: FileCompression,
-    /// The size and the age at which a file is finished.
     pub rotation: Rotation,
     /// The most files open at once; at least 1.
     pub max_open: usize,

@@ -22,7 +22,7 @@ pub(super) struct NatsAcks {
     connection: NatsConnection,
     inbox: String,
     subscriber: Subscriber,
-    /// `None`: core NATS.
+    /// `None` means core NATS, which has no streams.
     stream: Option<String>,
     timeout: Duration,
     shared: Arc<ProducerShared>,

@@ -10,7 +10,6 @@ use crate::sink::DeliveryId;
 /// over at most the prefetch beyond it.
 #[derive(Debug, Default)]
 pub(super) struct NatsInFlight {
-    /// The delivery id of the first slot.
     first: u64,
     slots: VecDeque<Option<Instant>>,
     count: usize,
@@ -55,12 +54,10 @@ impl NatsInFlight {
         answered
     }
 
-    /// Returns how many publishes have no answer.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// Returns when the oldest publish without an answer was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.slots.front().copied().flatten()
     }

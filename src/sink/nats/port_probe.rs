@@ -21,10 +21,8 @@ use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, WireProtocol, guess};
 /// How long to wait for the answer to one question. A server that sends first must send its greeting in this
 /// time too.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How many bytes of an answer are read, at most.
 const ENOUGH: usize = 4096;
 
-/// The result of a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PortProbe {
     /// A NATS server, or one of its ports for other servers.
@@ -49,7 +47,6 @@ pub(super) enum PortProbe {
 pub(super) struct Greeting {
     tls_required: bool,
     tls_available: bool,
-    /// The server wants a client certificate.
     pub(super) tls_verify: bool,
 }
 
@@ -69,14 +66,12 @@ pub(super) struct ProbeAddress {
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-/// How to connect for a question.
 #[derive(Clone, Copy)]
 enum Transport {
     Plain,
     Tls,
 }
 
-/// The answer to one question.
 enum ProbeReply {
     Said(Vec<u8>),
     Nothing,

@@ -33,7 +33,6 @@ pub(super) struct ProducerShared {
     pub(super) refused: Notify,
 }
 
-/// The part of [`ProducerShared`] behind its mutex.
 #[derive(Debug, Default)]
 pub(super) struct ProducerState {
     pub(super) in_flight: NatsInFlight,
@@ -55,7 +54,7 @@ pub(super) struct NatsProducer {
     pub(super) subject: Subject,
     pub(super) message_id: RenderedId,
     pub(super) context: SinkContext,
-    /// `None`: core NATS.
+    /// `None` means core NATS, which has no streams.
     pub(super) stream: Option<String>,
     pub(super) window: usize,
     /// When the server named its limits.
@@ -63,7 +62,6 @@ pub(super) struct NatsProducer {
     pub(super) shared: Arc<ProducerShared>,
 }
 
-/// The result of handing one message to the client.
 enum Handed {
     Over,
     /// The message can never be sent.

@@ -116,10 +116,7 @@ pub(super) fn full(name: &str, why: &str) -> SinkError {
     ))
 }
 
-/// Checks by its counts whether the stream has room for another event.
-///
-/// # Errors
-/// The stream is full.
+/// Fails if the counts of the stream show that it has no room for another event.
 pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
     let (config, state) = (&info.config, &info.state);
     let reached =
@@ -138,37 +135,31 @@ pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
     Err(full(&config.name, why))
 }
 
-/// Checks that every published event reaches the stream, and that the stream acknowledges it only when it is
+/// Fails unless every published event reaches the stream, and the stream acknowledges it only when it is
 /// stored.
-///
-/// # Errors
-/// The reason why not.
 pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkError> {
     let name = &config.name;
-    let wrong = |what: String| Err(SinkError::misconfigured(format!("stream {name} {what}")));
+    let wrong = |what: &str| Err(SinkError::misconfigured(format!("stream {name} {what}")));
     if config.no_ack {
-        return wrong(
-            "acknowledges nothing (no_ack), so nobody can know what it holds: unset no_ack".to_owned(),
-        );
+        return wrong("acknowledges nothing (no_ack), so nobody can know what it holds: unset no_ack");
     }
     if config.sealed {
-        return wrong("is sealed and takes no events: use another one".to_owned());
+        return wrong("is sealed and takes no events: use another one");
     }
     if config.mirror.is_some() {
-        return wrong("is a mirror and takes events from its origin only: name the origin".to_owned());
+        return wrong("is a mirror and takes events from its origin only: name the origin");
     }
     let subject = explainer.subject();
     if !subject_match::covers(&config.subjects, subject) {
         let (has, wanted, option) =
             (config.subjects.join(", "), subject.pattern(), explainer.option("subject"));
-        return wrong(format!(
+        return wrong(&format!(
             "takes only {has}, not all of {wanted}: add that to its subjects, or change {option}"
         ));
     }
     Ok(())
 }
 
-/// Describes the stream in one line, for `check`.
 pub(super) fn describe(info: &Info) -> String {
     format!(
         "stream {} takes {}; it holds {} events",

@@ -7,7 +7,6 @@ use crate::event::Event;
 use crate::sink::SinkContext;
 use crate::template::{Placeholder, Template, TemplatePart, percent_encoded};
 
-/// The number of hex digits of a key.
 const KEY_DIGITS: usize = 32;
 
 /// The beginnings of subjects that the server reserves: no client may publish there.
@@ -30,13 +29,11 @@ fn bind(template: &Template, context: &SinkContext) -> Template {
     })
 }
 
-/// A checked subject template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SubjectTemplate(Template);
 
 impl SubjectTemplate {
-    /// # Errors
-    /// The template is not valid; the text says why, for the operator.
+    /// Parses and checks a template. An error says for the operator what is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         use Placeholder::{DestinationId, Key, Namespace, Partition};
         let template = parse(text, &[Namespace, DestinationId, Key, Partition])?;
@@ -79,7 +76,6 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Returns the subject of one event.
     pub(super) fn of(&self, event: &Event) -> String {
         self.template.expand(|subject, placeholder| {
             if placeholder == Placeholder::Key {
@@ -149,7 +145,6 @@ impl Subject {
     }
 }
 
-/// Shows the subject with its placeholders.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.template.fmt(f)
@@ -176,8 +171,7 @@ fn append(tokens: &mut Vec<Option<String>>, text: &str) {
 pub(super) struct IdTemplate(Template);
 
 impl IdTemplate {
-    /// # Errors
-    /// The template is not valid; the text says why, for the operator.
+    /// Parses and checks a template. An error says for the operator what is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         use Placeholder::{DestinationId, MessageId, Namespace};
         let template = parse(text, &[Namespace, DestinationId, MessageId])?;

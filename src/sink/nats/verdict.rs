@@ -103,7 +103,6 @@ fn elsewhere(stream: &str, other: &str) -> SinkError {
     ))
 }
 
-/// Makes the rejection of an event that is too large.
 pub(super) fn too_large(detail: String) -> Rejection {
     Rejection { reason: "too_large", detail }
 }
