@@ -13,7 +13,7 @@
 //! needs no room. Otherwise no file could be moved away to make room.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
@@ -32,122 +32,124 @@ pub(crate) struct Unfinished {
     pub(crate) len: u64,
 }
 
-/// Finishes the file `base`, from the step that an earlier try has reached. Removes it if it is empty. Stops
-/// once `cancel` is set; a later call continues.
-pub(super) fn finish(
-    disk: &dyn Disk,
-    directory: &Path,
-    base: &Base,
-    compression: FileCompression,
-    cancel: &AtomicBool,
-) -> Result<(), JournalError> {
-    let exists = |path: &Path| disk.exists(path).map_err(JournalError::io("look for", path));
-    let ready = directory.join(base.ready(compression));
-    if exists(&ready)? {
-        return publish(disk, directory, base, compression);
-    }
-    let open = directory.join(base.open());
-    if !exists(&open)? {
-        // An earlier try renamed or removed the file and then failed to make that durable.
-        return disk.sync_directory(directory).map_err(JournalError::io("sync", directory));
-    }
-    let source = disk.open(&open).map_err(JournalError::io("open", &open))?;
-    let len = source.len().map_err(JournalError::io("read", &open))?;
-    if len == 0 {
-        return remove(disk, directory, &open);
-    }
-    if compression == FileCompression::None {
-        return finish_plain(disk, directory, base);
-    }
-    refuse_existing(disk, &directory.join(base.finished(compression)))?;
-    let temporary = directory.join(base.temporary(compression));
-    let source = FinishSource { file: source.as_ref(), offset: 0, len, cancel };
-    match write_compressed(disk, source, &temporary, compression) {
-        Ok(()) => {
-            rename(disk, directory, &temporary, &ready)?;
-            publish(disk, directory, base, compression)
+/// A file that is being finished, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Finishing<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) directory: &'a Path,
+    pub(super) base: &'a Base,
+    pub(super) compression: FileCompression,
+}
+
+impl Finishing<'_> {
+    /// Finishes the file, from the step that an earlier try has reached. Removes it if it is empty. Stops once
+    /// `cancel` is set; a later call continues.
+    pub(super) fn finish(self, cancel: &AtomicBool) -> Result<(), JournalError> {
+        let ready = self.directory.join(self.base.ready(self.compression));
+        if self.exists(&ready)? {
+            return self.publish();
         }
-        Err(cause) => {
-            // The partial file would take the room that is missing. If it can't be removed now, the next try
-            // or the next open removes it.
-            drop(disk.remove(&temporary));
-            if is_no_room(&cause) && !cancel.load(Ordering::Relaxed) {
-                tracing::info!(
-                    file = base.finished(FileCompression::None),
-                    "no room to compress it: finished as it is"
-                );
-                return finish_plain(disk, directory, base);
+        let open = self.directory.join(self.base.open());
+        if !self.exists(&open)? {
+            // An earlier try renamed or removed the file and then failed to make that durable.
+            return sync(self.disk, self.directory);
+        }
+        let source = self.disk.open(&open).map_err(JournalError::io("open", &open))?;
+        let len = source.len().map_err(JournalError::io("read", &open))?;
+        if len == 0 {
+            return remove(self.disk, self.directory, &open);
+        }
+        if self.compression == FileCompression::None {
+            return self.finish_plain();
+        }
+        self.finish_compressed(FinishSource { file: source.as_ref(), offset: 0, len, cancel })
+    }
+
+    fn finish_compressed(self, source: FinishSource<'_>) -> Result<(), JournalError> {
+        self.free_name(self.compression)?;
+        let temporary = self.directory.join(self.base.temporary(self.compression));
+        let cancel = source.cancel;
+        match self.write_compressed(source, &temporary) {
+            Ok(()) => {
+                self.rename(&temporary, &self.directory.join(self.base.ready(self.compression)))?;
+                self.publish()
             }
-            Err(JournalError::io("write", &temporary)(cause))
+            Err(cause) => {
+                // The partial file would take the room that is missing. If it can't be removed now, the next
+                // try or the next open removes it.
+                drop(self.disk.remove(&temporary));
+                if is_no_room(&cause) && !cancel.load(Ordering::Relaxed) {
+                    tracing::info!(
+                        file = self.base.finished(FileCompression::None),
+                        "no room to compress it: finished as it is"
+                    );
+                    return self.finish_plain();
+                }
+                Err(JournalError::io("write", &temporary)(cause))
+            }
         }
     }
-}
 
-fn finish_plain(disk: &dyn Disk, directory: &Path, base: &Base) -> Result<(), JournalError> {
-    let finished = directory.join(base.finished(FileCompression::None));
-    refuse_existing(disk, &finished)?;
-    rename(disk, directory, &directory.join(base.open()), &finished)
-}
-
-/// Renaming would overwrite an existing file.
-pub(super) fn refuse_existing(disk: &dyn Disk, finished: &Path) -> Result<(), JournalError> {
-    match disk.exists(finished).map_err(JournalError::io("look for", finished))? {
-        true => Err(JournalError::Exists { path: finished.to_owned() }),
-        false => Ok(()),
+    fn finish_plain(self) -> Result<(), JournalError> {
+        let finished = self.free_name(FileCompression::None)?;
+        self.rename(&self.directory.join(self.base.open()), &finished)
     }
-}
 
-/// Gives a complete `.ready` file its finished name, so that readers may take it.
-pub(super) fn publish(
-    disk: &dyn Disk,
-    directory: &Path,
-    base: &Base,
-    compression: FileCompression,
-) -> Result<(), JournalError> {
-    let finished = directory.join(base.finished(compression));
-    refuse_existing(disk, &finished)?;
-    let open = directory.join(base.open());
-    if disk.exists(&open).map_err(JournalError::io("look for", &open))? {
-        disk.remove(&open).map_err(JournalError::io("remove", &open))?;
+    /// Gives a complete `.ready` file its finished name, so that readers may take it.
+    pub(super) fn publish(self) -> Result<(), JournalError> {
+        let finished = self.free_name(self.compression)?;
+        let open = self.directory.join(self.base.open());
+        if self.exists(&open)? {
+            self.disk.remove(&open).map_err(JournalError::io("remove", &open))?;
+        }
+        sync(self.disk, self.directory)?;
+        self.rename(&self.directory.join(self.base.ready(self.compression)), &finished)
     }
-    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
-    rename(disk, directory, &directory.join(base.ready(compression)), &finished)
+
+    /// Returns the path of the finished file, which must not exist: renaming would overwrite it.
+    fn free_name(self, compression: FileCompression) -> Result<PathBuf, JournalError> {
+        let path = self.directory.join(self.base.finished(compression));
+        if self.exists(&path)? { Err(JournalError::Exists { path }) } else { Ok(path) }
+    }
+
+    fn exists(self, path: &Path) -> Result<bool, JournalError> {
+        self.disk.exists(path).map_err(JournalError::io("look for", path))
+    }
+
+    fn rename(self, from: &Path, to: &Path) -> Result<(), JournalError> {
+        self.disk.rename(from, to).map_err(JournalError::io("rename", from))?;
+        sync(self.disk, self.directory)
+    }
+
+    fn write_compressed(self, source: FinishSource<'_>, target: &Path) -> io::Result<()> {
+        if self.disk.exists(target)? {
+            self.disk.remove(target)?; // left by a failed try
+        }
+        let target = BufWriter::with_capacity(CHUNK, FinishTarget(self.disk.create(target)?));
+        let target = match self.compression {
+            FileCompression::None => copy(source, target)?,
+            FileCompression::Gzip => {
+                copy(source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
+            }
+            FileCompression::Zstd => {
+                let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
+                encoder.include_checksum(true)?;
+                // Put the size into the frame header: readers that decompress in one call need it there.
+                encoder.set_pledged_src_size(Some(source.len))?;
+                copy(source, encoder)?.finish()?
+            }
+        };
+        target.into_inner().map_err(|error| error.into_error())?.0.sync()
+    }
 }
 
 pub(super) fn remove(disk: &dyn Disk, directory: &Path, path: &Path) -> Result<(), JournalError> {
     disk.remove(path).map_err(JournalError::io("remove", path))?;
-    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
+    sync(disk, directory)
 }
 
-fn rename(disk: &dyn Disk, directory: &Path, from: &Path, to: &Path) -> Result<(), JournalError> {
-    disk.rename(from, to).map_err(JournalError::io("rename", from))?;
+pub(super) fn sync(disk: &dyn Disk, directory: &Path) -> Result<(), JournalError> {
     disk.sync_directory(directory).map_err(JournalError::io("sync", directory))
-}
-
-fn write_compressed(
-    disk: &dyn Disk,
-    source: FinishSource<'_>,
-    target: &Path,
-    compression: FileCompression,
-) -> io::Result<()> {
-    if disk.exists(target)? {
-        disk.remove(target)?; // left by a failed try
-    }
-    let target = BufWriter::with_capacity(CHUNK, FinishTarget(disk.create(target)?));
-    let target = match compression {
-        FileCompression::None => copy(source, target)?,
-        FileCompression::Gzip => {
-            copy(source, GzEncoder::new(target, flate2::Compression::default()))?.finish()?
-        }
-        FileCompression::Zstd => {
-            let mut encoder = zstd::Encoder::new(target, ZSTD_LEVEL)?;
-            encoder.include_checksum(true)?;
-            // Put the size into the frame header: readers that decompress in one call need it there.
-            encoder.set_pledged_src_size(Some(source.len))?;
-            copy(source, encoder)?.finish()?
-        }
-    };
-    target.into_inner().map_err(|error| error.into_error())?.0.sync()
 }
 
 fn copy<W: Write>(source: FinishSource<'_>, mut writer: W) -> io::Result<W> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disk::Disk;
 use super::error::JournalError;
-use super::finish::{Unfinished, finish};
+use super::finish::{Finishing, Unfinished};
 use super::name::Base;
 use super::settings::JournalSettings;
 
@@ -128,9 +128,10 @@ impl FinishThreadShared {
     }
 
     fn finish(&self, base: &Base) -> Result<(), JournalError> {
-        let JournalSettings { directory, compression, .. } = &self.settings;
-        let outcome = finish(self.disk.as_ref(), directory, base, *compression, &self.cancel);
-        outcome.map_err(|error| error.explained(self.disk.as_ref(), &self.settings))
+        let (disk, settings) = (self.disk.as_ref(), &self.settings);
+        let (directory, compression) = (settings.directory.as_path(), settings.compression);
+        let finishing = Finishing { disk, directory, base, compression };
+        finishing.finish(&self.cancel).map_err(|error| error.explained(disk, settings))
     }
 
     /// Waits for the next file. Returns `None` at the end.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::config::FileCompression;
 use super::disk::{DirEntry, Disk, DiskFile};
 use super::error::JournalError;
-use super::finish::{publish, remove};
+use super::finish::{Finishing, remove, sync};
 use super::line_file::UNSYNCED;
 use super::name::{Base, FileState, Parsed, parse};
 use super::name_template::Stems;
@@ -44,7 +44,7 @@ pub(super) fn recover(
         }
     }
     // An earlier process may have died between creating a file and syncing the directory.
-    disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
+    sync(disk, directory)?;
     Ok(left)
 }
 
@@ -70,7 +70,7 @@ fn complete_interrupted(
         }
     }
     for (base, compression) in ready {
-        publish(disk, directory, &base, compression)?;
+        Finishing { disk, directory, base: &base, compression }.publish()?;
         open.remove(&base);
     }
     Ok(open)

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::config::FileCompression;
 use super::disk::{Disk, Lock, Locking};
 use super::error::JournalError;
-use super::finish::Unfinished;
+use super::finish::{Unfinished, sync};
 use super::group::Group;
 use super::line_file::{LineFile, sync_all};
 use super::name::{Base, FileNumber};
@@ -215,8 +215,7 @@ impl Journal {
             sync_all(&written)?;
         }
         if self.directory_dirty {
-            let directory = &self.settings.directory;
-            self.disk.sync_directory(directory).map_err(JournalError::io("sync", directory))?;
+            sync(self.disk.as_ref(), &self.settings.directory)?;
             self.directory_dirty = false;
         }
         Ok(())

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::config::FileCompression;
-use super::finish::{Unfinished, finish};
+use super::finish::{Finishing, Unfinished};
 use super::group::Group;
 use super::name::{Base, FileNumber};
 use super::name_template::{FileSlot, NameTemplate};
@@ -48,6 +48,16 @@ fn one_line(slot: FileSlot, bytes: usize) -> Group<()> {
     };
     group.append(slot, (), write).unwrap();
     group
+}
+
+fn finish(
+    disk: &MemoryDisk,
+    base: &Base,
+    compression: FileCompression,
+    cancelled: bool,
+) -> Result<(), JournalError> {
+    let finishing = Finishing { disk, directory: Path::new(DIRECTORY), base, compression };
+    finishing.finish(&AtomicBool::new(cancelled))
 }
 
 /// A process with its journal. It writes numbered lines and remembers which are durable.
@@ -114,10 +124,8 @@ impl TestProcess {
 
     fn finish(&self, files: Vec<Unfinished>) {
         for Unfinished { base, .. } in files {
-            let directory = Path::new(DIRECTORY);
-            let cancel = AtomicBool::new(false);
             // A file that fails is finished later.
-            finish(&self.disk, directory, &base, self.settings.compression, &cancel).ok();
+            finish(&self.disk, &base, self.settings.compression, false).ok();
         }
     }
 

@@ -6,10 +6,6 @@ use jiff::ToSpan;
 use super::*;
 use crate::journal::disk::Disk;
 
-fn finish_one(disk: &MemoryDisk, base: &Base, compression: FileCompression) -> Result<(), JournalError> {
-    finish(disk, Path::new(DIRECTORY), base, compression, &AtomicBool::new(false))
-}
-
 /// Takes every finished file away, as a reader does. Returns the lines.
 fn take_finished(process: &TestProcess) -> BTreeMap<u32, usize> {
     let (lines, others) = process.finished();
@@ -47,10 +43,10 @@ fn a_try_to_compress_that_fails_leaves_nothing_behind() {
             let temporary = path.to_str().unwrap().ends_with(".tmp");
             (failing == op && temporary).then(|| io::Error::other("injected"))
         });
-        finish_one(&disk, base, FileCompression::Gzip).unwrap_err();
+        finish(&disk, base, FileCompression::Gzip, false).unwrap_err();
         assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [base.open()], "{op:?}");
         disk.heal();
-        finish_one(&disk, base, FileCompression::Gzip).unwrap();
+        finish(&disk, base, FileCompression::Gzip, false).unwrap();
         assert_eq!(process.finished().0.len(), 5);
     }
 }
@@ -62,8 +58,7 @@ fn a_stop_in_the_middle_of_compressing_leaves_nothing_behind_and_publishes_nothi
     assert!(process.write(5));
     let taken = process.journal().rotate(now(), 8);
     disk.leave_room(0);
-    let stopped = AtomicBool::new(true);
-    finish(&disk, Path::new(DIRECTORY), &taken[0].base, FileCompression::Zstd, &stopped).unwrap_err();
+    finish(&disk, &taken[0].base, FileCompression::Zstd, true).unwrap_err();
     assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [taken[0].base.open()]);
 }
 
