@@ -84,17 +84,12 @@ impl FileSink {
     }
 
     fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
-        // The sink of the dead letters always has this name; its table is inside `dead_letters`.
-        let section = match context.sink.as_str() {
-            "dead-letters" => "dead_letters.<sink>".to_owned(),
-            sink => format!("sinks.{sink}"),
-        };
         Self {
             name: context.sink,
             format: settings.format,
             partitions: context.partitions,
             journal: JournalSettings {
-                section,
+                section: context.table,
                 stems: settings.name.bind(&context.connection_id),
                 directory: settings.directory,
                 compression: settings.compression,

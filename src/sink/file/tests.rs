@@ -19,10 +19,10 @@ use crate::key::Keying;
 use crate::sink::{Delivery, SinkErrorKind, Verdict};
 use crate::units::{Period, Size};
 
-fn delivery(n: u64, body: &str) -> Delivery {
+fn delivery(n: u64, body: impl AsRef<[u8]>) -> Delivery {
     let message = Message {
         id: Bytes::from(format!("ID:{n}")),
-        body: Bytes::copy_from_slice(body.as_bytes()),
+        body: Bytes::copy_from_slice(body.as_ref()),
         timestamp: Some(1_700_000_000_000),
         redelivered: false,
         headers: Headers::empty(),
@@ -35,12 +35,13 @@ fn delivery(n: u64, body: &str) -> Delivery {
 
 /// Deliveries whose body contains their number.
 fn numbered(numbers: impl IntoIterator<Item = u64>) -> Vec<Delivery> {
-    numbers.into_iter().map(|n| delivery(n, &format!("{{\"n\":{n},\"of\":\"{}\"}}", n % 7))).collect()
+    numbers.into_iter().map(|n| delivery(n, format!("{{\"n\":{n},\"of\":\"{}\"}}", n % 7))).collect()
 }
 
 fn context(connection_id: &str) -> SinkContext {
     SinkContext {
         sink: "file".to_owned(),
+        table: "sinks.file".to_owned(),
         connection_id: connection_id.to_owned(),
         partitions: NonZeroU32::new(4),
         ..SinkContext::default()
@@ -285,6 +286,7 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
     let directory = tempfile::tempdir().unwrap();
     let future = "20991231T235959999Z-000007";
     fs::write(directory.path().join(".b1.lock"), format!("process 1\n{future}\n")).unwrap();
+    let mut other = sink(&config(directory.path()));
     let mut sink = sink(&config(directory.path()));
     let mut connection = sink.open().await.unwrap();
     hand_over_durably(&mut connection, &numbered(0..3)).await;
@@ -292,14 +294,9 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
     assert!(open[0].to_str().unwrap().contains("b1-20991231T235959999Z-000008"), "{open:?}");
     let lock = fs::read_to_string(directory.path().join(".b1.lock")).unwrap();
     assert_eq!(lock, format!("process {}\n20991231T235959999Z-000008\n", std::process::id()));
-    let Err(error) = FileSink::new(checked(&config(directory.path()), Some(4)), context("b1")).open().await
-    else {
-        panic!("not locked")
-    };
-    assert!(
-        error.to_string().contains(&format!("is locked by process {}: a bridge", std::process::id())),
-        "{error}"
-    );
+    let Err(error) = other.open().await else { panic!("not locked") };
+    let expected = format!("is locked by process {}: a bridge", std::process::id());
+    assert!(error.to_string().contains(&expected), "{error}");
 }
 
 #[tokio::test]
@@ -324,10 +321,7 @@ async fn an_event_that_is_no_line_is_rejected_and_the_others_are_durable() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = sink(&config(directory.path())).open().await.unwrap();
     let mut deliveries = numbered(0..3);
-    let message = Message { body: Bytes::from_static(b"\xff"), ..deliveries[1].event.message.clone() };
-    let event = Event::new(message, &Keying::new(Vec::new(), true));
-    let batch = Batch { session: SessionId(1), first: 1, events: vec![event], received: Instant::now() };
-    deliveries[1].event = Arc::new(batch).refs().next().unwrap();
+    deliveries[1] = delivery(1, b"\xff");
     let outcome = hand_over(&mut connection, &deliveries).await;
     assert!(matches!(&outcome[&1], Verdict::Reject(rejection) if rejection.reason == "not_utf8"));
     assert!(matches!((&outcome[&0], &outcome[&2]), (Verdict::Durable, Verdict::Durable)));
