@@ -19,34 +19,28 @@ const SLOW: Duration = Duration::from_secs(3);
 
 /// Reads the answers that arrive at the inbox.
 pub(super) struct NatsAcks {
-    connection: NatsConnection,
-    inbox: String,
-    subscriber: Subscriber,
+    pub(super) connection: NatsConnection,
+    /// Answers arrive at `<inbox>.<delivery id>`.
+    pub(super) inbox: String,
+    pub(super) subscriber: Subscriber,
     /// `None` means core NATS, which has no streams.
-    stream: Option<String>,
-    timeout: Duration,
-    shared: Arc<ProducerShared>,
-    open_backoff: Arc<OpenBackoff>,
-    /// When the age of the oldest publish is checked.
-    age_ticks: Interval,
+    pub(super) stream: Option<String>,
+    pub(super) timeout: Duration,
+    pub(super) shared: Arc<ProducerShared>,
+    pub(super) open_backoff: Arc<OpenBackoff>,
+    pub(super) age_ticks: Interval,
     /// An error that is returned after the verdicts that came before it.
-    broken: Option<SinkError>,
+    pub(super) broken: Option<SinkError>,
+}
+
+/// Returns the times at which the age of the oldest publish is checked.
+pub(super) fn age_ticks(timeout: Duration) -> Interval {
+    let mut ticks = interval(timeout.min(SLOW) / 4);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 impl NatsAcks {
-    /// Creates the acks. Answers arrive at `inbox`, and `subscriber` receives them.
-    pub(super) fn new(
-        connection: NatsConnection,
-        (inbox, subscriber): (String, Subscriber),
-        (stream, timeout): (Option<String>, Duration),
-        shared: Arc<ProducerShared>,
-        open_backoff: Arc<OpenBackoff>,
-    ) -> Self {
-        let mut age_ticks = interval(timeout.min(SLOW) / 4);
-        age_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { connection, inbox, subscriber, stream, timeout, shared, open_backoff, age_ticks, broken: None }
-    }
-
     /// Reads this answer and all others that have already arrived.
     fn read(&mut self, first: Message) -> Vec<(DeliveryId, Verdict)> {
         let shared = Arc::clone(&self.shared);

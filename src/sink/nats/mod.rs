@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::acks::NatsAcks;
+use self::acks::{NatsAcks, age_ticks};
 use self::config::NatsConfig;
 pub use self::opener::NatsSink;
 use self::opener::{found, subscribe};
@@ -122,9 +122,17 @@ impl Sink for NatsSink {
             window: self.settings.window,
             shared: Arc::clone(&shared),
         };
-        let terms = (stream, self.settings.timeout);
-        let open_backoff = Arc::clone(&self.open_backoff);
-        let acks = NatsAcks::new(connection, (inbox, subscriber), terms, shared, open_backoff);
+        let acks = NatsAcks {
+            connection,
+            inbox,
+            subscriber,
+            stream,
+            timeout: self.settings.timeout,
+            shared,
+            open_backoff: Arc::clone(&self.open_backoff),
+            age_ticks: age_ticks(self.settings.timeout),
+            broken: None,
+        };
         Ok((Box::new(producer), Box::new(acks)))
     }
 
