@@ -60,9 +60,6 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
 /// Opens a journal on a thread for blocking work.
-///
-/// # Errors
-/// The cause why it can't be opened now.
 pub(crate) async fn open(
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
@@ -82,9 +79,6 @@ pub(crate) async fn open(
 
 /// Checks on a thread for blocking work whether a journal could be opened. Leaves no files behind. Returns
 /// lines for people; a line that begins with `warning: ` is a warning.
-///
-/// # Errors
-/// The cause why it could not be opened.
 pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, JournalError> {
     blocking(move || probe::probe(&settings)).await
 }

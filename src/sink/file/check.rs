@@ -3,10 +3,8 @@
 use crate::journal::{self, JournalSettings};
 use crate::sink::SinkError;
 
-/// Returns lines about the directory for the operator, and leaves nothing behind.
-///
-/// # Errors
-/// The reason why the sink could not be opened.
+/// Returns lines about the directory for the operator, and leaves nothing behind. An error says why the sink
+/// could not be opened.
 pub(super) async fn check(journal: &JournalSettings) -> Result<Vec<String>, SinkError> {
     journal::probe(journal.clone()).await.map_err(|error| SinkError::from(&error))
 }

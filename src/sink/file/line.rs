@@ -17,10 +17,7 @@ use crate::event::Event;
 use crate::key::Key;
 use crate::sink::Rejection;
 
-/// Appends the line of `event`, with its line feed.
-///
-/// # Errors
-/// The event can't be written as a line because its body is not UTF-8.
+/// Appends the line of `event`, with its line feed. Rejects a body that is not UTF-8.
 pub(super) fn append(
     lines: &mut Vec<u8>,
     event: &Event,

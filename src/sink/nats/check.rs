@@ -4,10 +4,8 @@ use super::opener::{NatsSink, found, subscribe};
 use super::stream;
 use crate::sink::SinkError;
 
-/// Returns lines about the server and the stream for the operator.
-///
-/// # Errors
-/// The reason why the sink could not be opened.
+/// Returns lines about the server and the stream for the operator. An error says why the sink could not be
+/// opened.
 pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<String>, SinkError> {
     let mut connection = sink.connect().await?;
     let (inbox, mut subscriber) = subscribe(&connection.client).await?;

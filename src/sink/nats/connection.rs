@@ -73,9 +73,6 @@ struct Dial {
 }
 
 /// Starts a thread that connects to one of `servers`, tried in this order.
-///
-/// # Errors
-/// The thread can't be started.
 pub(super) fn start(
     settings: &Arc<NatsSettings>,
     explainer: &Explainer,

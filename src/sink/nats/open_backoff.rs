@@ -40,10 +40,7 @@ impl OpenBackoff {
         self.state().backoff.reset();
     }
 
-    /// Checks whether the sink may be opened.
-    ///
-    /// # Errors
-    /// The sink must stay closed; the error is that of the last connection.
+    /// Returns the error of the last connection if the sink must stay closed.
     pub(super) fn check(&self) -> Result<(), SinkError> {
         let mut state = self.state();
         match &state.error {

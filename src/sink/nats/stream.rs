@@ -25,9 +25,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const HEADERS: u64 = 1024;
 
 /// Looks the stream up; returns `None` if it does not exist.
-///
-/// # Errors
-/// JetStream does not answer, or refuses the request of this user.
 pub(super) async fn look_up(
     context: &Context,
     name: &str,
@@ -52,9 +49,6 @@ pub(super) async fn look_up(
 }
 
 /// Creates the stream, after a check that it would keep all published events.
-///
-/// # Errors
-/// The stream would not keep all events, or the server refuses to create it.
 pub(super) async fn create(
     context: &Context,
     name: &str,

@@ -41,10 +41,8 @@ const STORE_FAILED: u16 = 10077;
 /// The limits of the account, the memory or the disk are used up.
 const NO_ROOM: [u16; 4] = [10002, 10023, 10028, 10047];
 
-/// Returns the verdict on an event that was published into `stream`.
-///
-/// # Errors
-/// The connection must end: no event would reach the configured stream now.
+/// Returns the verdict on an event that was published into `stream`. After an error the connection must end,
+/// because no event would reach that stream now.
 pub(super) fn of_answer(
     status: Option<StatusCode>,
     payload: &[u8],
