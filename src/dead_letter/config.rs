@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
-use crate::journal::Rotation;
 use crate::journal::config::RotateConfig;
 use crate::sink::factory::{SinkDestination, SinkSettings};
 use crate::units::Size;
@@ -70,7 +69,7 @@ pub struct FilesSettings {
     /// The largest total size of all files, in bytes; `None` for no limit.
     pub max_total: Option<u64>,
     /// The size and the age at which a file is finished.
-    pub rotation: Rotation,
+    pub rotation: RotateConfig,
 }
 
 impl DeadLetterSettings {
@@ -112,9 +111,9 @@ pub fn check(
 fn files(config: &DeadLettersConfig, diagnostics: &mut Diagnostics) -> Option<FilesSettings> {
     let directory =
         diagnostics.required_path("directory", config.directory.as_deref(), "where they are kept");
-    let rotation = config.rotate.check(diagnostics);
-    config.rotate.check_total(config.max_total, diagnostics);
-    Some(FilesSettings { directory: directory?, max_total: config.max_total.map(|size| size.0), rotation })
+    config.rotate.check(config.max_total, diagnostics);
+    let max_total = config.max_total.map(|size| size.0);
+    Some(FilesSettings { directory: directory?, max_total, rotation: config.rotate })
 }
 
 #[cfg(test)]

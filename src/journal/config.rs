@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rotation::Rotation;
 use crate::diagnostics::Diagnostics;
 use crate::units::{Period, Size};
 
@@ -37,20 +36,15 @@ impl Default for RotateConfig {
 }
 
 impl RotateConfig {
-    /// Checks the table and adds mistakes to `diagnostics`.
-    pub(crate) fn check(&self, diagnostics: &mut Diagnostics) -> Rotation {
+    /// Checks the table and adds mistakes to `diagnostics`. A limit on all files together that is smaller than
+    /// one file is refused: no later write could ever succeed.
+    pub(crate) fn check(&self, max_total: Option<Size>, diagnostics: &mut Diagnostics) {
         if self.size.0 == 0 {
             diagnostics.refuse("rotate.size", "must be at least 1 byte, such as `128MiB`");
         }
         if self.age < Period::secs(1) {
             diagnostics.refuse("rotate.age", format!("`{}` is too short: at least `1s`", self.age));
         }
-        Rotation { size: self.size.0, age: self.age.0 }
-    }
-
-    /// Refuses a limit on all files together that is smaller than one file: no later write could ever
-    /// succeed.
-    pub(crate) fn check_total(&self, max_total: Option<Size>, diagnostics: &mut Diagnostics) {
         if let Some(total) = max_total.filter(|total| *total < self.size) {
             let message = format!(
                 "`{total}` is less than one file (rotate.size is `{}`): raise it or unset it",

@@ -50,7 +50,6 @@ use std::sync::Arc;
 
 pub(crate) use disk::{Disk, OsDisk};
 pub use error::JournalError;
-pub use rotation::Rotation;
 pub(crate) use settings::JournalSettings;
 pub(crate) use store::{CommitError, Journal};
 pub(crate) use synced_lengths::SyncedLengths;

@@ -4,26 +4,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The size and the age at which a file is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
-    /// A file is finished at this many bytes, before compression.
-    pub size: u64,
-    /// A file is finished at this age, also if nothing more is written.
-    pub age: Duration,
-}
+use super::config::RotateConfig;
 
-impl Rotation {
+impl RotateConfig {
     /// Returns whether a file of `len` bytes, opened at `opened`, must be finished. A file from the future
     /// must (the clock was set back), because its age means nothing.
     pub(crate) fn is_due(&self, len: u64, opened: Timestamp, now: Timestamp) -> bool {
         let age = now.duration_since(opened);
-        len >= self.size || age < SignedDuration::from_mins(-1) || age >= signed(self.age)
+        len >= self.size.0 || age < SignedDuration::from_mins(-1) || age >= signed(self.age.0)
     }
 
     /// How long a file opened at `opened` has until it reaches the maximum age.
     pub(crate) fn remaining(&self, opened: Timestamp, now: Timestamp) -> Duration {
-        let left = signed(self.age).saturating_sub(now.duration_since(opened));
+        let left = signed(self.age.0).saturating_sub(now.duration_since(opened));
         Duration::try_from(left).unwrap_or(Duration::ZERO)
     }
 }
@@ -35,6 +28,7 @@ fn signed(duration: Duration) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::{Period, Size};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -42,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_file_is_due_by_size_by_age_and_when_it_comes_from_the_future() {
-        let rotation = Rotation { size: 100, age: Duration::from_secs(60) };
+        let rotation = RotateConfig { size: Size(100), age: Period::secs(60) };
         assert!(!rotation.is_due(99, at(1000), at(1059)));
         assert!(rotation.is_due(100, at(1000), at(1000)));
         assert!(rotation.is_due(0, at(1000), at(1060)));
@@ -54,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_longest_age_is_never_reached() {
-        let rotation = Rotation { size: 100, age: Duration::MAX };
+        let rotation = RotateConfig { size: Size(100), age: Period(Duration::MAX) };
         assert!(!rotation.is_due(0, at(0), at(1_000_000_000)));
     }
 }

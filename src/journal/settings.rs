@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::FileCompression;
+use super::config::{FileCompression, RotateConfig};
 use super::name_template::Stems;
-use super::rotation::Rotation;
 
 #[derive(Clone, Debug)]
 pub(crate) struct JournalSettings {
@@ -16,7 +15,7 @@ pub(crate) struct JournalSettings {
     /// The names of its files. A file with any other name is never touched.
     pub(crate) stems: Stems,
     pub(crate) compression: FileCompression,
-    pub(crate) rotation: Rotation,
+    pub(crate) rotation: RotateConfig,
     /// The most files that are open at once, at least 1.
     pub(crate) max_open: usize,
     /// The most bytes that all files together may hold. At the limit nothing more is written.

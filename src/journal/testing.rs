@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::config::FileCompression;
+use super::config::{FileCompression, RotateConfig};
 use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
 use super::name_template::NameTemplate;
-use super::{JournalSettings, Rotation};
+use super::settings::JournalSettings;
+use crate::units::{Period, Size};
 
 /// Returns the settings of a file sink called `file`, with files of 60 bytes in `/data`.
 pub(crate) fn settings() -> JournalSettings {
@@ -20,7 +20,7 @@ pub(crate) fn settings() -> JournalSettings {
         directory: "/data".into(),
         stems: NameTemplate::parse("{connection_id}").unwrap().bind("b1"),
         compression: FileCompression::None,
-        rotation: Rotation { size: 60, age: Duration::from_secs(3600) },
+        rotation: RotateConfig { size: Size(60), age: Period::secs(3600) },
         max_open: 2,
         max_total: None,
         max_age: None,

@@ -5,6 +5,7 @@ use jiff::ToSpan;
 
 use super::*;
 use crate::journal::disk::Disk;
+use crate::units::Size;
 
 /// Takes every finished file away, as a reader does. Returns the lines.
 fn take_finished(process: &TestProcess) -> BTreeMap<u32, usize> {
@@ -67,7 +68,7 @@ fn survive_a_small_disk(compression: FileCompression, partitions: bool) {
     let disk = MemoryDisk::default();
     let name = if partitions { "{connection_id}-{partition}" } else { "{connection_id}" };
     let mut settings = settings(compression, name);
-    settings.rotation.size = 1 << 30;
+    settings.rotation.size = Size(1 << 30);
     let mut process = TestProcess::new(&disk, settings);
     disk.leave_room(100_000);
     let (mut taken, mut refused) = (BTreeMap::new(), 0);
@@ -127,7 +128,7 @@ fn the_reserve_is_kept_and_it_says_whether_room_is_being_made() {
 fn where_room_is_wanted_large_files_are_finished_before_they_are_due() {
     let disk = MemoryDisk::default();
     let mut settings = settings(FileCompression::None, "{connection_id}-{partition}");
-    (settings.rotation.size, settings.max_total) = (1 << 20, Some(1000));
+    (settings.rotation.size, settings.max_total) = (Size(1 << 20), Some(1000));
     let mut process = TestProcess::new(&disk, settings);
     let write = |process: &mut TestProcess, partition: u32, bytes: usize| {
         process.open().unwrap();

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::config::{FileCompression, Format};
-use crate::journal::Rotation;
+use super::config::{FileCompression, Format, RotateConfig};
 use crate::journal::name_template::NameTemplate;
 
 #[derive(Clone, Debug)]
@@ -14,7 +13,7 @@ pub struct FileSettings {
     pub name: NameTemplate,
     pub format: Format,
     pub compression: FileCompression,
-    pub rotation: Rotation,
+    pub rotation: RotateConfig,
     /// The most files open at once; at least 1.
     pub max_open: usize,
     /// The largest total size of all files, in bytes; `None` for no limit.

@@ -27,14 +27,13 @@ pub fn check(
     if config.max_age.is_some_and(|age| age < Period::secs(1)) {
         diagnostics.refuse("max_age", "is too short: at least `1s`; unset it for no limit");
     }
-    let rotation = config.rotate.check(diagnostics);
-    config.rotate.check_total(config.max_total, diagnostics);
+    config.rotate.check(config.max_total, diagnostics);
     Some(FileSettings {
         directory: directory?,
         name: name?,
         format: config.format,
         compression: config.compression,
-        rotation,
+        rotation: config.rotate,
         max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
         max_total: config.max_total.map(|size| size.0),
         max_age: config.max_age.map(|age| age.0),
