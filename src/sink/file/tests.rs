@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::config::RotateConfig;
+use super::config::{FileCompression, RotateConfig};
 use super::producer::{MAX_BYTES, MAX_DELIVERIES};
 use super::validate::check;
 use super::*;
@@ -120,9 +120,9 @@ async fn events_are_in_a_private_open_file_once_durable_and_in_a_finished_one_af
 #[tokio::test]
 async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_doubled() {
     for (compression, ending) in [
-        (config::FileCompression::Zstd, ".jsonl.zst"),
-        (config::FileCompression::Gzip, ".jsonl.gz"),
-        (config::FileCompression::None, ".jsonl"),
+        (FileCompression::Zstd, ".jsonl.zst"),
+        (FileCompression::Gzip, ".jsonl.gz"),
+        (FileCompression::None, ".jsonl"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let rotate = RotateConfig { size: Size(50_000), ..RotateConfig::default() };
@@ -139,18 +139,16 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
             let content = fs::File::open(path).unwrap();
             let mut plain = Vec::new();
             match compression {
-                config::FileCompression::None => plain = fs::read(path).unwrap(),
-                config::FileCompression::Zstd => {
+                FileCompression::None => plain = fs::read(path).unwrap(),
+                FileCompression::Zstd => {
                     zstd::stream::copy_decode(content, &mut plain).unwrap();
                     // Readers that decompress the whole file at once read its size from the frame.
                     let frame = fs::read(path).unwrap();
                     let size = zstd::zstd_safe::get_frame_content_size(&frame).unwrap().unwrap();
-                    assert_eq!(
-                        zstd::bulk::decompress(&frame, usize::try_from(size).unwrap()).unwrap(),
-                        plain
-                    );
+                    let whole = zstd::bulk::decompress(&frame, usize::try_from(size).unwrap()).unwrap();
+                    assert_eq!(whole, plain);
                 }
-                config::FileCompression::Gzip => {
+                FileCompression::Gzip => {
                     // The file has one member, so a decoder for a single member reads all of it.
                     let mut decoder = flate2::read::GzDecoder::new(content);
                     std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();

@@ -139,9 +139,9 @@ async fn a_disk_that_is_full_in_the_middle_of_a_write_holds_and_goes_on() {
 
 #[tokio::test]
 async fn a_directory_that_is_removed_is_made_anew_and_nothing_in_flight_is_lost() {
-    let gzip = config::FileCompression::Gzip;
+    let gzip = FileCompression::Gzip;
     for (compression, max_total, words) in [
-        (config::FileCompression::None, None, "moved or removed"),
+        (FileCompression::None, None, "moved or removed"),
         (gzip, None, "was removed"),
         // Nothing can be written, and the limit is checked first.
         (gzip, Some(1), "max_total"),
