@@ -1,7 +1,7 @@
 //! Tests the real program and the library against real brokers and servers. One binary.
 //!
-//! The folders are the subjects. The test harness is the crate `tests/kit`. CONTRIBUTING.md tells how to run
-//! these tests and how to add one.
+//! The folders are named for the subjects. The test harness is the crate `tests/kit`. CONTRIBUTING.md
+//! explains how to run these tests and how to add one.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(

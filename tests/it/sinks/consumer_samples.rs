@@ -1,4 +1,5 @@
-//! What docs/consumers.md shows is what lies in `examples/consumers`, and it reads what the bridge mirrors.
+//! Tests that docs/consumers.md shows the programs of `examples/consumers`, and that they read the mirrored
+//! events.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,20 +26,22 @@ fn in_tree(path: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_the_programs_that_are_run_here() {
+fn the_page_shows_the_programs_that_these_tests_run() {
     let page = in_tree("docs/consumers.md");
     for program in ["ReadKafka", "ReadJetStream"] {
         let text = in_tree(&format!("examples/consumers/{program}.java"));
-        assert!(page.contains(&format!("```java\n{text}```\n")), "docs/consumers.md shows another {program}");
+        assert!(
+            page.contains(&format!("```java\n{text}```\n")),
+            "docs/consumers.md shows a different {program}"
+        );
     }
 }
 
-/// How many events a sample is given.
 const EVENTS: Events = Events { count: 50, keys: 7, spread: Spread::Even, bad_every: None };
 
-/// Mirrors the events into `sink`, whose settings stand behind `BRIDGE__SINKS__`, and reads them by `program`:
-/// what it prints, by the number of the event.
-async fn mirrored_and_read(
+/// Mirrors the events into `sink`, whose settings are `BRIDGE__SINKS__*` variables, and reads them with
+/// `program`. Returns the printed fields by event number.
+async fn mirror_and_read(
     sink: &[(&str, &str)],
     program: &str,
     arguments: &[&str],
@@ -60,7 +63,7 @@ async fn mirrored_and_read(
     Some(lines.into_iter().map(|line| (number_in(line.last().unwrap()).unwrap(), line)).collect())
 }
 
-/// The fields that every sample prints, from the end: body, message id, key.
+/// Checks the fields that every sample prints last: key, message id and body.
 fn assert_events(read: &BTreeMap<u64, Vec<String>>) {
     assert_eq!(read.len() as u64, EVENTS.count);
     for (number, fields) in read {
@@ -70,12 +73,12 @@ fn assert_events(read: &BTreeMap<u64, Vec<String>>) {
     }
 }
 
-async fn a_topic_is_read_with_keys_and_headers() {
+async fn reads_a_topic_with_keys_and_headers() {
     let kafka = kafka::shared();
     kafka.create_topic("samples", 3, &[]);
     let brokers = kafka.bootstrap();
     let sink = [("KAFKA__BROKERS", brokers.as_str()), ("KAFKA__TOPIC", "samples")];
-    let Some(read) = mirrored_and_read(&sink, "ReadKafka", &[&brokers, "samples"]).await else { return };
+    let Some(read) = mirror_and_read(&sink, "ReadKafka", &[&brokers, "samples"]).await else { return };
     assert_events(&read);
     for (number, fields) in read {
         let key = Key::from_hex(EVENTS.key(number).as_bytes()).unwrap();
@@ -83,28 +86,28 @@ async fn a_topic_is_read_with_keys_and_headers() {
     }
 }
 
-async fn a_stream_is_read_with_headers() {
+async fn reads_a_stream_with_headers() {
     let nats = nats::shared();
     nats::make_stream(&nats.jetstream().await, "SAMPLES", &["samples.>"]).await;
     let url = nats.url();
     let sink =
         [("NATS__URL", url.as_str()), ("NATS__STREAM", "SAMPLES"), ("NATS__SUBJECT", "samples.{partition}")];
-    if let Some(read) = mirrored_and_read(&sink, "ReadJetStream", &[&url, "SAMPLES"]).await {
+    if let Some(read) = mirror_and_read(&sink, "ReadJetStream", &[&url, "SAMPLES"]).await {
         assert_events(&read);
     }
 }
 
-on_kafka!(a_topic_is_read_with_keys_and_headers);
-on_nats!(a_stream_is_read_with_headers);
+on_kafka!(reads_a_topic_with_keys_and_headers);
+on_nats!(reads_a_stream_with_headers);
 
-/// A running sample; killed when dropped, since it reads for ever.
+/// A running sample. Dropping it kills the process, which reads for ever.
 pub struct Sample {
     child: std::process::Child,
     lines: Receiver<String>,
 }
 
 impl Sample {
-    /// Starts `program`; why not, if it can't be had.
+    /// Starts `program`, or returns the reason why it cannot run here.
     pub fn start(program: &str, arguments: &[&str]) -> Result<Self, String> {
         let home = provisioned("consumers", "samples")?;
         let mut command = Command::new("java");
@@ -116,7 +119,7 @@ impl Sample {
         Ok(Self { child, lines })
     }
 
-    /// The next `count` lines, split at tabs.
+    /// Returns the next `count` lines, split at tabs.
     pub fn lines(&self, count: usize) -> Vec<Vec<String>> {
         let line = |_| self.lines.recv_timeout(SOON).expect("another line");
         (0..count).map(line).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
@@ -125,7 +128,7 @@ impl Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        // Nothing to do about one that has ended already.
+        // A process that has already ended needs nothing.
         drop(self.child.kill());
         drop(self.child.wait());
     }

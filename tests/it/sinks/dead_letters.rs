@@ -1,5 +1,5 @@
-//! Dead letters in a topic of Kafka or a stream of their own, with no directory at all: a pod's disk may die
-//! with it. What such a place does not say of itself it takes from the sink of the same name.
+//! Tests that dead letters go into a Kafka topic or a JetStream stream without any directory: a pod may lose
+//! its disk. The dead-letter store takes unset settings from the sink of the same name.
 
 use kit::admin::Admin;
 use kit::bridge::Setup;
@@ -14,11 +14,11 @@ use kit::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with a real kafka:
-    bad_events_go_into_a_topic_and_wait_until_it_takes_them,
+    bad_events_go_into_a_topic_and_wait_until_it_is_writable,
 );
 on_each_broker!(
     over each protocol, with every sink:
-    bad_events_go_into_a_stream_and_wait_until_it_is_there,
+    bad_events_go_into_a_stream_and_wait_until_it_exists,
 );
 
 const BAD_EVERY: u64 = 50;
@@ -27,7 +27,7 @@ fn events() -> Events {
     Events::good(2000).with_bad(BAD_EVERY)
 }
 
-async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Version, protocol: Protocol) {
+async fn bad_events_go_into_a_topic_and_wait_until_it_is_writable(version: Version, protocol: Protocol) {
     let (broker, kafka) = (shared(version), kafka::shared());
     let namespace = protocol.named("lettertopic");
     let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
@@ -48,7 +48,7 @@ async fn bad_events_go_into_a_topic_and_wait_until_it_takes_them(version: Versio
     assert_dead_letter_lines(events(), lines, 0);
 }
 
-async fn bad_events_go_into_a_stream_and_wait_until_it_is_there(version: Version, protocol: Protocol) {
+async fn bad_events_go_into_a_stream_and_wait_until_it_exists(version: Version, protocol: Protocol) {
     let broker = shared(version);
     let namespace = protocol.named("letterstream");
     let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
@@ -68,18 +68,22 @@ async fn bad_events_go_into_a_stream_and_wait_until_it_is_there(version: Version
     assert_dead_letter_lines(events(), lines.collect(), 0);
 }
 
-/// Mirrors all events; the first bad one holds it and is not acknowledged before the place is `mended` (I6).
-async fn mirror(version: Version, sinks: &Sinks<'_>, setup: &Setup, mended: impl AsyncFnOnce()) {
+/// Mirrors all events. The first bad event holds its worker, and is not acknowledged before `repair` makes
+/// the store usable (I6).
+async fn mirror(version: Version, sinks: &Sinks<'_>, setup: &Setup, repair: impl AsyncFnOnce()) {
     let (broker, queue) = (shared(version), sinks.queue());
     let mut bridge = setup.start();
     subscribed(broker, &queue, 1).await;
     publish(broker, sinks.namespace, events()).await;
     in_trouble(&mut bridge, 0, "dead letters").await;
     let left = broker.depth(&queue);
-    assert!(left > events().count - BAD_EVERY, "{left} left: a bad event is acknowledged and kept nowhere");
+    assert!(
+        left > events().count - BAD_EVERY,
+        "{left} left: a bad event was acknowledged without a dead letter"
+    );
     let admin = Admin::of(&bridge).await;
     admin.not_ready(&["dead letters: "]).await;
-    mended().await;
+    repair().await;
     emptied(broker, &queue).await;
     admin.ready().await;
     drain(bridge).await;

@@ -1,4 +1,4 @@
-//! Tests the sinks: the contract that all of them keep, and what is special to each.
+//! Tests the sinks: the contract that every sink meets, and what is special to each sink.
 
 mod consumer_samples;
 pub mod contract;

@@ -1,4 +1,4 @@
-//! Events on standard output, for whoever looks at them with the tools of a shell.
+//! Tests that the sink `stdout` ends the program, without an error, when its reader closes the pipe.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,10 +11,11 @@ use kit::events::Events;
 use kit::scenario::{place, publish, subscribed};
 use kit::{SOON, on_each_broker};
 
-on_each_broker!(over each protocol: ends_when_its_reader_has_left);
+on_each_broker!(over each protocol: ends_when_its_reader_leaves);
 
-/// As every filter does: at the first write that nobody reads, with success, and without a word of trouble.
-async fn ends_when_its_reader_has_left(version: Version, protocol: Protocol) {
+/// Like any filter, the program ends with code 0 at the first write after the reader has left, and logs no
+/// failure.
+async fn ends_when_its_reader_leaves(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "left"));
     let directory = tempfile::tempdir().expect("a directory");
     let pipe = directory.path().join("pipe");
@@ -36,7 +37,7 @@ async fn ends_when_its_reader_has_left(version: Version, protocol: Protocol) {
     publish(broker, namespace, events).await;
     assert_eq!(reader.await.expect("a line").trim_end(), events.body(0));
 
-    // The pipe is closed, which the next write finds.
+    // The pipe is closed; the next write notices it.
     publish(broker, namespace, events).await;
     let status = bridge.ended(SOON).await;
     let log = bridge.log();
@@ -45,7 +46,7 @@ async fn ends_when_its_reader_has_left(version: Version, protocol: Protocol) {
     for trouble in ["retrying: ", "held: ", "fault"] {
         assert!(!log.contains(trouble), "{trouble}: {log}");
     }
-    // What was written is acknowledged, and what nobody took is not (I1).
+    // The event that was read is acknowledged; the event that nobody read is not (I1).
     subscribed(broker, queue, 0).await;
     assert_eq!(broker.depth(queue), 1, "{log}");
     assert!(log.contains("acked=1"), "{log}");

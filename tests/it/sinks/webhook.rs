@@ -1,5 +1,5 @@
-//! The sink of another crate, `examples/webhook`: its program is configured like ours, and its sink keeps
-//! the contract (which `sink_contract` proves with the [`Receiver`] here).
+//! Tests the sink of another crate, `examples/webhook`: its program is configured like ours, and mirrors
+//! events. `sinks/contract` tests with the [`Receiver`] that this sink meets the contract.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,20 +21,20 @@ use kit::{SOON, wait_until};
 #[path = "../../../examples/webhook/sink.rs"]
 pub mod sink;
 
-/// An HTTP server that keeps what is posted to it.
+/// An HTTP server that stores the events posted to it.
 pub struct Receiver {
-    kept: Arc<Kept>,
+    stored: Arc<Stored>,
     url: String,
     _serving: AbortOnDropHandle<()>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Stored {
     events: Mutex<Vec<Value>>,
     away: Mutex<bool>,
 }
 
-impl Kept {
+impl Stored {
     fn take(&self, headers: &HeaderMap, body: &str) -> StatusCode {
         if *self.away.lock().unwrap_or_else(PoisonError::into_inner) {
             return StatusCode::SERVICE_UNAVAILABLE;
@@ -53,33 +53,33 @@ impl Kept {
 
 impl Receiver {
     pub async fn start() -> Self {
-        let kept = Arc::<Kept>::default();
-        let take = |State(kept): State<Arc<Kept>>, headers: HeaderMap, body: String| async move {
-            kept.take(&headers, &body)
+        let stored = Arc::<Stored>::default();
+        let take = |State(stored): State<Arc<Stored>>, headers: HeaderMap, body: String| async move {
+            stored.take(&headers, &body)
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/events", listener.local_addr().unwrap());
-        let router = Router::new().route("/events", post(take)).with_state(Arc::clone(&kept));
+        let router = Router::new().route("/events", post(take)).with_state(Arc::clone(&stored));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { kept, url, _serving: AbortOnDropHandle::new(serving) }
+        Self { stored, url, _serving: AbortOnDropHandle::new(serving) }
     }
 
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Answers 503 and keeps nothing, or no longer.
+    /// Makes the server answer 503 and store nothing, or ends that.
     pub fn away(&self, away: bool) {
-        *self.kept.away.lock().unwrap() = away;
+        *self.stored.away.lock().unwrap() = away;
     }
 
-    /// What it keeps, in order.
+    /// Returns the stored events, in order.
     pub fn events(&self) -> Vec<Value> {
-        self.kept.events.lock().unwrap().clone()
+        self.stored.events.lock().unwrap().clone()
     }
 }
 
-/// Cargo builds examples beside the tests.
+/// Returns the path of the example's program: Cargo builds examples beside the tests.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().parent().unwrap().join("examples/webhook");
@@ -91,7 +91,7 @@ fn program() -> PathBuf {
 }
 
 #[test]
-fn its_table_is_checked_shown_and_documented_like_that_of_a_built_in_sink() {
+fn its_config_is_checked_shown_and_documented_like_that_of_a_built_in_sink() {
     let run = |arguments: &[&str], env: &[(&str, &str)]| {
         let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/webhook/bridge.toml");
         let mut command = Command::new(program());
@@ -121,9 +121,9 @@ fn its_table_is_checked_shown_and_documented_like_that_of_a_built_in_sink() {
     );
 }
 
-/// Events, one that the receiver never takes, and an outage in between.
+/// Mirrors 900 good events and one that the receiver always refuses, with an outage at the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_program_mirrors_events_beside_files() {
+async fn its_program_mirrors_events_into_the_webhook_and_files() {
     let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();
     let receiver = Receiver::start().await;
     receiver.away(true);
@@ -136,8 +136,8 @@ async fn its_program_mirrors_events_beside_files() {
     simulator.generate("acme", Generation { events: Some(900), rate: Rate::default(), generator });
     simulator.publish("acme", r#"{"md5":"0123456789abcdef0123456789abcdef","of":"unwanted kind"}"#);
     let mut bridge = setup.start();
-    let sees = |text: &str| bridge.log().contains(text);
-    wait_until("the outage shows", SOON, || sees("503 Service Unavailable")).await;
+    let logged = |text: &str| bridge.log().contains(text);
+    wait_until("the log shows the outage", SOON, || logged("503 Service Unavailable")).await;
     receiver.away(false);
     let acked = simulator.wait_until(|stats| stats.total().acked >= 901);
     tokio::time::timeout(SOON, acked).await.expect("everything is acknowledged");
@@ -147,10 +147,10 @@ async fn its_program_mirrors_events_beside_files() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((ids.len(), receiver.events().len()), (900, 900));
-    let letters = json_lines(setup.dead_letters());
-    assert_eq!(letters.len(), 1, "{letters:?}");
+    let dead_letters = json_lines(setup.dead_letters());
+    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
     assert_eq!(
-        (&letters[0]["sink"], &letters[0]["reason"]),
+        (&dead_letters[0]["sink"], &dead_letters[0]["reason"]),
         (&Value::from("webhook"), &Value::from("refused"))
     );
 }

@@ -1,5 +1,5 @@
-//! The contract of a sink (`src/sink/mod.rs`), proved for every sink with the real pump and its lanes, and
-//! a source that the test holds in its hand.
+//! Tests that every sink meets the sink contract (`src/sink/contract.rs`), with the real dispatcher and
+//! workers and a source that the test controls.
 
 mod subjects;
 mod watched;
@@ -33,20 +33,19 @@ use kit::{SOON, wait_until};
 /// A destination under test.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A sink for this destination, as a new process would build it.
+    /// Builds a sink for this destination, as a new process would.
     fn sink(&self) -> Box<dyn Sink>;
 
-    /// Takes the destination away, so that nothing more becomes durable.
+    /// Makes the destination unavailable, so that nothing more becomes durable.
     async fn fail(&self);
 
-    /// Brings it back, with all it held.
+    /// Makes the destination available again, with all events it had stored.
     async fn heal(&self);
 
-    /// The numbers of the events that a reader finds there now, in the order of reading per key.
+    /// Returns the numbers of the events stored now, in the order of reading for each key.
     async fn contents(&self) -> Vec<u64>;
 }
 
-/// How many different keys the events have.
 const KEYS: u64 = 37;
 
 fn key_of(number: u64) -> u64 {
@@ -66,14 +65,14 @@ fn message(number: u64) -> Message {
     }
 }
 
-/// A source that hands over what the test says, and notes what is acknowledged.
-struct HandSource {
+/// A source that passes on the messages that the test sends, and records the acknowledgements.
+struct TestSource {
     incoming: mpsc::Receiver<Incoming>,
     acked: watch::Sender<(SessionId, u64)>,
 }
 
 #[async_trait]
-impl Source for HandSource {
+impl Source for TestSource {
     async fn next(&mut self) -> Option<Incoming> {
         match self.incoming.recv().await {
             Some(incoming) => Some(incoming),
@@ -94,7 +93,6 @@ fn watched(sink: Box<dyn Sink>) -> (String, Box<dyn Sink>) {
     ("subject".to_owned(), Box::new(watched::Watched(sink)))
 }
 
-/// Dead letters in memory.
 #[derive(Default)]
 pub struct Letters(pub std::sync::Mutex<Vec<DeadLetter>>);
 
@@ -120,24 +118,24 @@ impl DeadLetterStore for Letters {
     async fn close(&self) {}
 }
 
-/// A running pump with one sink, and the broker's side of it: numbers are events, from 1.
+/// A running dispatcher with one sink, and the broker's side of it. Events are numbered from 1.
 pub struct Rig {
     incoming: mpsc::Sender<Incoming>,
     acked: watch::Receiver<(SessionId, u64)>,
     drain: CancellationToken,
-    pump: JoinHandle<Result<Disconnect, PipelineError>>,
+    dispatcher: JoinHandle<Result<Disconnect, PipelineError>>,
     pub states: StatusRegistry,
     pub counters: Arc<SubscriptionCounters>,
     pub letters: Arc<Letters>,
     session: u64,
-    /// Every event up to here is acknowledged in earlier sessions.
+    /// Every event up to this number was acknowledged in earlier sessions.
     base: u64,
-    /// Events handed over in this session.
+    /// How many events were sent in this session.
     sent: u64,
 }
 
 impl Rig {
-    /// Starts with the events after `base`, the first of which was not acknowledged yet.
+    /// Starts the dispatcher with the events after `base`, which are not acknowledged yet.
     pub async fn start(sink: Box<dyn Sink>, base: u64) -> Self {
         let mut rig = Self::with(vec![sink], base).await;
         rig.new_session().await;
@@ -145,13 +143,13 @@ impl Rig {
     }
 
     async fn with(sinks: Vec<Box<dyn Sink>>, base: u64) -> Self {
-        let (incoming, from_hand) = mpsc::channel(64);
-        let (to_hand, acked) = watch::channel((SessionId(0), 0));
+        let (incoming, messages) = mpsc::channel(64);
+        let (acked_sender, acked) = watch::channel((SessionId(0), 0));
         let (states, counters, letters) =
             (StatusRegistry::default(), Arc::<SubscriptionCounters>::default(), Arc::<Letters>::default());
         let parts = PipelineParts {
             name: None,
-            source: Box::new(HandSource { incoming: from_hand, acked: to_hand }),
+            source: Box::new(TestSource { incoming: messages, acked: acked_sender }),
             sinks: sinks.into_iter().map(watched).collect(),
             keying: Keying::new(vec!["/md5".to_owned()], false),
             prefetch: 4096,
@@ -163,11 +161,11 @@ impl Rig {
             watchdog: Watchdog::default(),
         };
         let drain = CancellationToken::new();
-        let pump = tokio::spawn(pipeline::run(parts, drain.clone()));
-        Self { incoming, acked, drain, pump, states, counters, letters, session: 0, base, sent: 0 }
+        let dispatcher = tokio::spawn(pipeline::run(parts, drain.clone()));
+        Self { incoming, acked, drain, dispatcher, states, counters, letters, session: 0, base, sent: 0 }
     }
 
-    /// A session begins; what was not acknowledged is to be sent again.
+    /// Starts a session, in which the broker sends again every event that is not acknowledged.
     pub async fn new_session(&mut self) {
         self.base = self.acked();
         self.session += 1;
@@ -175,13 +173,13 @@ impl Rig {
         self.incoming.send(Incoming::Session(SessionId(self.session))).await.unwrap();
     }
 
-    /// The connection breaks.
+    /// Reports a lost connection to the dispatcher and starts the next session.
     pub async fn lose_session(&mut self) {
         self.incoming.send(Incoming::Lost(SessionId(self.session))).await.unwrap();
         self.new_session().await;
     }
 
-    /// Sends events up to and including number `to`, in batches of odd sizes.
+    /// Sends events up to and including number `to`, in batches of different sizes.
     pub async fn send_to(&mut self, to: u64) {
         while self.base + self.sent < to {
             let first = self.base + self.sent + 1;
@@ -194,7 +192,7 @@ impl Rig {
         }
     }
 
-    /// The last event that is acknowledged, all before it too.
+    /// Returns the number of the last acknowledged event; all earlier events are acknowledged too.
     pub fn acked(&self) -> u64 {
         match *self.acked.borrow() {
             (session, through) if session == SessionId(self.session) => self.base + through,
@@ -202,7 +200,6 @@ impl Rig {
         }
     }
 
-    /// Sends one more event, with this body.
     pub async fn send_body(&mut self, body: String) {
         let number = self.base + self.sent + 1;
         let message = Message { body: Bytes::from(body), ..message(number) };
@@ -211,32 +208,32 @@ impl Rig {
     }
 
     pub async fn wait_for_ack(&self, number: u64) {
-        wait_until(&format!("event {number} is acknowledged"), SOON, || self.acked() >= number).await;
+        wait_until(&format!("event {number} was acknowledged"), SOON, || self.acked() >= number).await;
     }
 
-    pub async fn wait_for_trouble(&self) {
-        let troubled =
+    pub async fn wait_for_failure(&self) {
+        let failed =
             || self.states.all().iter().any(|(part, state, _)| part.starts_with("sink") && !state.is_ready());
-        wait_until("the sink is in trouble", SOON, troubled).await;
+        wait_until("the sink reports a failure", SOON, failed).await;
     }
 
-    /// Drains, and answers the last acknowledged event.
+    /// Drains the dispatcher and returns the number of the last acknowledged event.
     pub async fn drain(self) -> u64 {
         self.drain.cancel();
         let acked = self.acked.clone();
         let base = self.base;
         let session = SessionId(self.session);
-        let ended = tokio::time::timeout(SOON, self.pump).await.expect("drains in time").unwrap();
+        let ended = tokio::time::timeout(SOON, self.dispatcher).await.expect("drains in time").unwrap();
         assert_eq!(ended.expect("no fault"), Disconnect::Confirmed);
         let (last, through) = *acked.borrow();
         if last == session { base + through } else { base }
     }
 
-    /// Drops everything, as a SIGKILL would, and answers the last acknowledged event.
+    /// Aborts the dispatcher, as SIGKILL would, and returns the number of the last acknowledged event.
     pub async fn abandon(self) -> u64 {
-        self.pump.abort();
-        assert!(self.pump.await.is_err_and(|error| error.is_cancelled()));
-        // The aborted pump's halves were dropped with it; nothing can be acknowledged any more.
+        self.dispatcher.abort();
+        assert!(self.dispatcher.await.is_err_and(|error| error.is_cancelled()));
+        // Aborting the dispatcher dropped its source and its sinks: nothing can be acknowledged any more.
         match *self.acked.borrow() {
             (session, through) if session == SessionId(self.session) => self.base + through,
             _ => self.base,
@@ -244,13 +241,14 @@ impl Rig {
     }
 }
 
-/// What a reader finds, against what was sent: 1 to `sent`.
+/// Compares the stored events with the events sent, which are 1 to `sent`.
 pub struct Account {
     pub lost: Vec<u64>,
-    pub doubled: usize,
+    pub duplicates: usize,
 }
 
-/// Counts, and checks that per key the first appearances stand in the order of the broker (I3).
+/// Counts lost and duplicate events, and checks that the first copies of one key are in the broker's order
+/// (I3).
 pub fn account(contents: &[u64], sent: u64) -> Account {
     let mut seen = BTreeSet::new();
     let mut last_of_key = BTreeMap::new();
@@ -262,16 +260,16 @@ pub fn account(contents: &[u64], sent: u64) -> Account {
         }
     }
     let lost = (1..=sent).filter(|number| !seen.contains(number)).collect();
-    Account { lost, doubled: contents.len() - seen.len() }
+    Account { lost, duplicates: contents.len() - seen.len() }
 }
 
 async fn assert_exactly(subject: &dyn Subject, sent: u64) {
     let account = account(&subject.contents().await, sent);
     assert_eq!(account.lost, [] as [u64; 0], "lost");
-    assert_eq!(account.doubled, 0, "doubled");
+    assert_eq!(account.duplicates, 0, "duplicates");
 }
 
-async fn everything_sent_becomes_durable_once_and_in_order(subject: &dyn Subject) {
+async fn every_event_becomes_durable_once_and_in_order(subject: &dyn Subject) {
     let mut rig = Rig::start(subject.sink(), 0).await;
     rig.send_to(3000).await;
     rig.wait_for_ack(3000).await;
@@ -279,15 +277,15 @@ async fn everything_sent_becomes_durable_once_and_in_order(subject: &dyn Subject
     assert_eq!(rig.drain().await, 3000);
 }
 
-async fn an_outage_loses_nothing_and_doubles_nothing(subject: &dyn Subject) {
+async fn an_outage_loses_and_duplicates_nothing(subject: &dyn Subject) {
     let mut rig = Rig::start(subject.sink(), 0).await;
     rig.send_to(500).await;
     rig.wait_for_ack(100).await;
     subject.fail().await;
     rig.send_to(1500).await;
-    rig.wait_for_trouble().await;
+    rig.wait_for_failure().await;
     let held = rig.acked();
-    assert!(held < 1500, "acknowledged while the destination was away");
+    assert!(held < 1500, "acknowledged while the destination was unavailable");
     subject.heal().await;
     rig.send_to(2000).await;
     rig.wait_for_ack(2000).await;
@@ -299,7 +297,7 @@ async fn an_outage_at_the_start_is_waited_out(subject: &dyn Subject) {
     subject.fail().await;
     let mut rig = Rig::start(subject.sink(), 0).await;
     rig.send_to(200).await;
-    rig.wait_for_trouble().await;
+    rig.wait_for_failure().await;
     assert_eq!(rig.acked(), 0);
     subject.heal().await;
     rig.wait_for_ack(200).await;
@@ -307,7 +305,7 @@ async fn an_outage_at_the_start_is_waited_out(subject: &dyn Subject) {
     rig.drain().await;
 }
 
-async fn a_lost_session_doubles_nothing(subject: &dyn Subject) {
+async fn a_lost_session_duplicates_nothing(subject: &dyn Subject) {
     let mut rig = Rig::start(subject.sink(), 0).await;
     for round in 1..=20 {
         rig.send_to(round * 150).await;
@@ -320,14 +318,14 @@ async fn a_lost_session_doubles_nothing(subject: &dyn Subject) {
     rig.drain().await;
 }
 
-async fn a_session_lost_during_an_outage_doubles_nothing(subject: &dyn Subject) {
+async fn a_session_lost_during_an_outage_duplicates_nothing(subject: &dyn Subject) {
     let mut rig = Rig::start(subject.sink(), 0).await;
     rig.send_to(300).await;
     rig.wait_for_ack(50).await;
     subject.fail().await;
     for _ in 0..10 {
         rig.send_to(600).await;
-        rig.wait_for_trouble().await;
+        rig.wait_for_failure().await;
         rig.lose_session().await;
     }
     rig.send_to(700).await;
@@ -337,7 +335,7 @@ async fn a_session_lost_during_an_outage_doubles_nothing(subject: &dyn Subject) 
     rig.drain().await;
 }
 
-async fn a_restart_goes_on_where_it_stopped(subject: &dyn Subject) {
+async fn a_restart_continues_where_the_last_run_stopped(subject: &dyn Subject) {
     for run in 0..4 {
         let mut rig = Rig::start(subject.sink(), run * 250).await;
         rig.send_to((run + 1) * 250).await;
@@ -347,7 +345,7 @@ async fn a_restart_goes_on_where_it_stopped(subject: &dyn Subject) {
     assert_exactly(subject, 1000).await;
 }
 
-async fn closing_while_busy_settles_what_was_taken(subject: &dyn Subject) {
+async fn closing_while_busy_settles_all_accepted_events(subject: &dyn Subject) {
     let mut acked = 0;
     for _ in 0..5 {
         let mut rig = Rig::start(subject.sink(), acked).await;
@@ -358,7 +356,7 @@ async fn closing_while_busy_settles_what_was_taken(subject: &dyn Subject) {
     }
 }
 
-async fn a_crash_loses_nothing_and_doubles_only_what_was_in_flight(subject: &dyn Subject) {
+async fn a_crash_loses_nothing_and_duplicates_only_events_in_flight(subject: &dyn Subject) {
     let mut acked = 0;
     let mut sent = 0;
     let mut in_flight = 0;
@@ -375,43 +373,43 @@ async fn a_crash_loses_nothing_and_doubles_only_what_was_in_flight(subject: &dyn
     rig.wait_for_ack(sent + 100).await;
     let account = account(&subject.contents().await, sent + 100);
     assert_eq!(account.lost, [] as [u64; 0], "lost");
-    assert!(account.doubled <= in_flight, "{} doubled, {in_flight} in flight", account.doubled);
+    assert!(account.duplicates <= in_flight, "{} duplicates, {in_flight} in flight", account.duplicates);
     rig.drain().await;
 }
 
-async fn probing_leaves_nothing_behind(subject: &dyn Subject) {
+async fn a_probe_stores_nothing(subject: &dyn Subject) {
     subject.sink().probe().await.expect("reachable");
     assert_eq!(subject.contents().await, [] as [u64; 0]);
     subject.fail().await;
-    subject.sink().probe().await.expect_err("away");
+    subject.sink().probe().await.expect_err("unreachable");
     subject.heal().await;
-    everything_sent_becomes_durable_once_and_in_order(subject).await;
+    every_event_becomes_durable_once_and_in_order(subject).await;
 }
 
-/// Makes one test of each promise, or of those that are named, for the subject that `$make` builds; where
-/// `$needs` says that it can't be had here, they tell that they did not run.
-macro_rules! every_promise {
+/// Makes one test of each promise, or of the named promises, for the subject that `$make` builds. If `$needs`
+/// reports that the server is not installed here, the tests report that they did not run.
+macro_rules! test_every_promise {
     ($subject:ident, $make:expr $(, if $needs:path)?) => {
-        every_promise!($subject, $make $(, if $needs)?;
-            everything_sent_becomes_durable_once_and_in_order
-            an_outage_loses_nothing_and_doubles_nothing
+        test_every_promise!($subject, $make $(, if $needs)?;
+            every_event_becomes_durable_once_and_in_order
+            an_outage_loses_and_duplicates_nothing
             an_outage_at_the_start_is_waited_out
-            a_lost_session_doubles_nothing
-            a_session_lost_during_an_outage_doubles_nothing
-            a_restart_goes_on_where_it_stopped
-            closing_while_busy_settles_what_was_taken
-            a_crash_loses_nothing_and_doubles_only_what_was_in_flight
-            probing_leaves_nothing_behind);
+            a_lost_session_duplicates_nothing
+            a_session_lost_during_an_outage_duplicates_nothing
+            a_restart_continues_where_the_last_run_stopped
+            closing_while_busy_settles_all_accepted_events
+            a_crash_loses_nothing_and_duplicates_only_events_in_flight
+            a_probe_stores_nothing);
     };
     ($subject:ident, $make:expr $(, if $needs:path)?; $($promise:ident)+) => {
         mod $subject {
-            every_promise!(@each $make, [$($needs)?]; $($promise)+);
+            test_every_promise!(@each $make, [$($needs)?]; $($promise)+);
         }
     };
     (@each $make:expr, $needs:tt; $($promise:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
-            if every_promise!(@can_run $needs, concat!(module_path!(), "::", stringify!($promise))) {
+            if test_every_promise!(@can_run $needs, concat!(module_path!(), "::", stringify!($promise))) {
                 let subject = $make;
                 super::$promise(&subject).await;
             }
@@ -421,40 +419,41 @@ macro_rules! every_promise {
     (@can_run [$needs:path], $test:expr) => { $needs($test) };
 }
 
-every_promise!(memory_in_order, super::subjects::Memory::new(true));
-every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
-every_promise!(files, super::subjects::Files::new(super::FileCompression::None));
-every_promise!(files_compressed, super::subjects::Files::new(super::FileCompression::Zstd));
-every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
-every_promise!(kafka_killed, super::subjects::Topic::killed().await, if kit::kafka::available);
-every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if kit::kafka::available);
-// What an outage of the imitation doubles says nothing about a real one.
-every_promise!(kafka_mock, super::subjects::MockTopic::new();
-    everything_sent_becomes_durable_once_and_in_order
-    a_lost_session_doubles_nothing
-    a_restart_goes_on_where_it_stopped
-    closing_while_busy_settles_what_was_taken
-    a_crash_loses_nothing_and_doubles_only_what_was_in_flight);
-every_promise!(jetstream, super::subjects::JetStream::start().await, if kit::nats::available);
-// Core NATS keeps nothing: what an outage or a crash of the server costs, nobody can say.
-every_promise!(core_nats, super::subjects::CoreNats::start().await, if kit::nats::available;
-    everything_sent_becomes_durable_once_and_in_order
-    a_lost_session_doubles_nothing
-    a_restart_goes_on_where_it_stopped
-    closing_while_busy_settles_what_was_taken
-    a_crash_loses_nothing_and_doubles_only_what_was_in_flight);
+test_every_promise!(memory_in_order, super::subjects::Memory::new(true));
+test_every_promise!(memory_in_any_order, super::subjects::Memory::new(false));
+test_every_promise!(files, super::subjects::Files::new(super::FileCompression::None));
+test_every_promise!(files_compressed, super::subjects::Files::new(super::FileCompression::Zstd));
+test_every_promise!(sink_of_another_crate, super::subjects::Webhook::new().await);
+test_every_promise!(kafka_killed, super::subjects::Topic::killed().await, if kit::kafka::available);
+test_every_promise!(kafka_frozen, super::subjects::Topic::frozen().await, if kit::kafka::available);
+// Duplicates after an outage of the mock cluster prove nothing about a real broker.
+test_every_promise!(kafka_mock, super::subjects::MockTopic::new();
+    every_event_becomes_durable_once_and_in_order
+    a_lost_session_duplicates_nothing
+    a_restart_continues_where_the_last_run_stopped
+    closing_while_busy_settles_all_accepted_events
+    a_crash_loses_nothing_and_duplicates_only_events_in_flight);
+test_every_promise!(jetstream, super::subjects::JetStream::start().await, if kit::nats::available);
+// Core NATS stores nothing: nobody can tell what an outage or a crash of the server loses.
+test_every_promise!(core_nats, super::subjects::CoreNats::start().await, if kit::nats::available;
+    every_event_becomes_durable_once_and_in_order
+    a_lost_session_duplicates_nothing
+    a_restart_continues_where_the_last_run_stopped
+    closing_while_busy_settles_all_accepted_events
+    a_crash_loses_nothing_and_duplicates_only_events_in_flight);
 
 #[tokio::test]
-async fn without_a_sink_nothing_is_taken() {
+async fn a_dispatcher_with_too_few_or_too_many_sinks_takes_no_events() {
     for sinks in [0, 64] {
         let rig = Rig::with((0..sinks).map(|_| subjects::Memory::new(true).sink()).collect(), 0).await;
-        let fault = tokio::time::timeout(SOON, rig.pump).await.expect("ends at once").unwrap().unwrap_err();
+        let fault =
+            tokio::time::timeout(SOON, rig.dispatcher).await.expect("ends at once").unwrap().unwrap_err();
         assert!(matches!(fault, PipelineError::Sinks(number) if number == sinks), "{fault}");
     }
 }
 
 #[tokio::test]
-async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
+async fn rejected_events_become_dead_letters_and_the_others_reach_the_sink() {
     let subject = subjects::Memory::new(true);
     let sink = subject.scripted(|event| {
         if event.message_id().ends_with("00") { ScriptedVerdict::Reject } else { ScriptedVerdict::Durable }
@@ -471,7 +470,7 @@ async fn rejected_events_end_in_the_dead_letters_and_the_rest_in_the_sink() {
 }
 
 #[tokio::test]
-async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
+async fn too_many_rejections_hold_the_worker_instead_of_emptying_the_queue() {
     let subject = subjects::Memory::new(true);
     let sink = subject.scripted(|event| {
         let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
@@ -486,16 +485,17 @@ async fn too_many_rejections_hold_instead_of_emptying_the_queue() {
     rig.abandon().await;
 }
 
-/// What was refused while it held is delivered once the destination takes it, in order, and is no dead letter.
+/// Events that were refused while the worker held are delivered in order once the destination accepts them,
+/// and are not dead letters.
 #[tokio::test]
-async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
+async fn a_hold_ends_when_the_destination_accepts_the_refused_event() {
     for keeps_order in [true, false] {
         let subject = subjects::Memory::new(keeps_order);
         let limit = Arc::new(AtomicU64::new(200));
-        let (limited, asked) = (Arc::clone(&limit), Arc::new(AtomicU64::new(0)));
-        let asks = Arc::clone(&asked);
+        let (limited, offers) = (Arc::clone(&limit), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&offers);
         let sink = subject.scripted(move |event| {
-            asks.fetch_add(1, Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
             let number: u64 = event.message_id().rsplit(':').next().unwrap().parse().unwrap();
             if number > limited.load(Ordering::SeqCst) {
                 ScriptedVerdict::Reject
@@ -507,33 +507,33 @@ async fn a_hold_ends_by_itself_when_the_destination_takes_the_refused_event() {
         rig.send_to(3000).await;
         let held = || rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)));
         wait_until("the worker holds", SOON, held).await;
-        // The oldest is offered again and again, and counts once.
-        let before = asked.load(Ordering::SeqCst);
-        let offered = || asked.load(Ordering::SeqCst) >= before + 5;
+        // The oldest event is offered again and again, but counts only once towards the limit.
+        let before = offers.load(Ordering::SeqCst);
+        let offered = || offers.load(Ordering::SeqCst) >= before + 5;
         wait_until("the refused event was offered again", SOON, offered).await;
         let letters = rig.letters.0.lock().unwrap().len() as u64;
-        assert!(held(), "it is offered, and not accepted");
-        // Without order, events that are taken come between those that are refused, and end a row.
+        assert!(held(), "the event was offered, but not accepted");
+        // Without order, accepted events come between the refused events and end the row of refusals.
         assert!(letters <= 100 || !keeps_order, "{letters} dead letters");
         limit.store(u64::MAX, Ordering::SeqCst);
         rig.wait_for_ack(3000).await;
         let account = account(&subject.contents().await, 3000);
-        assert_eq!(account.lost.len() as u64, letters, "a good event is a dead letter");
-        assert_eq!(account.doubled, 0);
+        assert_eq!(account.lost.len() as u64, letters, "a good event became a dead letter");
+        assert_eq!(account.duplicates, 0);
         let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
-        wait_until("it is ready again", SOON, ready).await;
+        wait_until("the worker is ready again", SOON, ready).await;
         rig.drain().await;
     }
 }
 
 #[tokio::test]
-async fn partial_failures_and_broken_openings_keep_order_and_double_only_the_unanswered() {
+async fn partial_failures_and_broken_connections_keep_order_and_duplicate_only_events_without_a_verdict() {
     for keeps_order in [true, false] {
         let subject = subjects::Memory::new(keeps_order);
-        let mut asked = 0;
+        let mut offers = 0;
         let sink = subject.scripted(move |_| {
-            asked += 1;
-            match asked {
+            offers += 1;
+            match offers {
                 n if n % 97 == 0 => ScriptedVerdict::Retry,
                 n if n % 331 == 0 => ScriptedVerdict::Break,
                 n if n % 503 == 0 => ScriptedVerdict::KeepAndBreak,
@@ -545,25 +545,25 @@ async fn partial_failures_and_broken_openings_keep_order_and_double_only_the_una
         rig.wait_for_ack(2000).await;
         let account = account(&subject.contents().await, 2000);
         assert_eq!(account.lost, [] as [u64; 0]);
-        // An opening that breaks after keeping an event, before saying so: one double each.
-        assert!((1..=5).contains(&account.doubled), "{} doubled", account.doubled);
+        // Each connection that breaks after it stored an event, but before its verdict, causes one duplicate.
+        assert!((1..=5).contains(&account.duplicates), "{} duplicates", account.duplicates);
         rig.drain().await;
     }
 }
 
 #[tokio::test]
-async fn a_trouble_that_the_sink_rides_out_is_visible_and_stops_nothing() {
+async fn a_degraded_sink_is_not_ready_and_still_delivers() {
     let subject = subjects::Memory::new(true);
     let mut rig = Rig::start(subject.sink(), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
-    subject.ail(true);
-    rig.wait_for_trouble().await;
+    subject.set_degraded(true);
+    rig.wait_for_failure().await;
     rig.send_to(200).await;
     rig.wait_for_ack(200).await;
     let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
-    assert!(!ready(), "a verdict does not end a trouble that lasts");
-    subject.ail(false);
+    assert!(!ready(), "a verdict does not end a failure that lasts");
+    subject.set_degraded(false);
     wait_until("the sink is ready again", SOON, ready).await;
     rig.drain().await;
 }

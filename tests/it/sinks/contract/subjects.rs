@@ -1,4 +1,4 @@
-//! The destinations that the contract is proved for.
+//! The destinations for which the contract is tested.
 
 mod kafka;
 
@@ -31,7 +31,7 @@ use crate::sinks::webhook::Receiver;
 use crate::sinks::webhook::sink::{WebhookConfig, WebhookKind};
 use kit::nats::{NatsServer, make_stream, read_stream};
 
-/// The memory sink: a new instance holds what the old ones held.
+/// The memory sink. `contents` joins the events of all instances.
 pub struct Memory {
     keeps_order: bool,
     handles: Mutex<Vec<MemoryHandle>>,
@@ -43,7 +43,7 @@ impl Memory {
         Self { keeps_order, handles: Mutex::default(), away: Mutex::new(false) }
     }
 
-    /// A sink whose verdicts `script` decides.
+    /// Builds a sink that returns the verdicts of `script`.
     pub fn scripted(&self, script: impl FnMut(&Event) -> ScriptedVerdict + Send + 'static) -> Box<dyn Sink> {
         let sink = MemorySink::new(self.keeps_order, 100);
         sink.handle().script(script);
@@ -51,9 +51,9 @@ impl Memory {
         Box::new(sink)
     }
 
-    /// Makes all of them say that they are in trouble, or no longer, without any other effect.
-    pub fn ail(&self, ails: bool) {
-        self.handles.lock().unwrap().iter().for_each(|handle| handle.set_degraded(ails));
+    /// Makes all instances report that they are degraded, or that they no longer are. Nothing else changes.
+    pub fn set_degraded(&self, degraded: bool) {
+        self.handles.lock().unwrap().iter().for_each(|handle| handle.set_degraded(degraded));
     }
 
     fn reachable(&self, reachable: bool) {
@@ -88,7 +88,7 @@ impl Subject for Memory {
     }
 }
 
-/// A sink that another crate has written, and what it posts to.
+/// A sink from another crate, and the server that it posts to.
 pub struct Webhook(Receiver);
 
 impl Webhook {
@@ -105,8 +105,8 @@ impl Subject for Webhook {
             token: Some(Secret::new("hush")),
             ..WebhookConfig::default()
         };
-        let surroundings = BuildContext { partitions: None, prefetch: 1024 };
-        let factory = WebhookKind::check(config, &surroundings, &mut Diagnostics::default()).unwrap();
+        let build_context = BuildContext { partitions: None, prefetch: 1024 };
+        let factory = WebhookKind::check(config, &build_context, &mut Diagnostics::default()).unwrap();
         factory.build(context())
     }
 
@@ -127,7 +127,7 @@ impl Subject for Webhook {
     }
 }
 
-/// What every subject's sink is told.
+/// Returns the context that every subject's sink gets.
 pub fn context() -> SinkContext {
     SinkContext {
         sink: "subject".to_owned(),
@@ -141,7 +141,7 @@ pub fn context() -> SinkContext {
     }
 }
 
-/// The file sink, with files so small that finishing them goes on all the time.
+/// The file sink, with files so small that it finishes files all the time.
 pub struct Files {
     parent: tempfile::TempDir,
     compression: FileCompression,
@@ -160,7 +160,7 @@ impl Files {
         self.parent.path().join("away")
     }
 
-    /// Every file once, whichever name it has at the moment; an error when that changed meanwhile.
+    /// Reads every file once, under the name that it has now; fails if the names change meanwhile.
     fn read(&self) -> io::Result<Vec<u64>> {
         let mut lines = Vec::new();
         for (base, name) in self.files()? {
@@ -171,7 +171,7 @@ impl Files {
             let line: serde_json::Value = serde_json::from_slice(line).expect("a line is JSON");
             line["n"].as_u64().expect("a number")
         };
-        // A line that is only half written ends the newest file.
+        // The last line of the newest file may be incomplete.
         let whole = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
         Ok(whole.map(number).collect())
     }
@@ -205,8 +205,7 @@ impl Subject for Files {
         Box::new(FileSink::new(check(&config, None, &mut Diagnostics::default()).unwrap(), context()))
     }
 
-    /// The directory is gone and something else has its name, as when a volume is unmounted: this fails
-    /// for root too.
+    /// Puts a file in the place of the directory, as when a volume is unmounted. Writing fails for root too.
     async fn fail(&self) {
         fs::create_dir_all(self.directory()).unwrap();
         fs::rename(self.directory(), self.away()).unwrap();
@@ -232,7 +231,7 @@ impl Subject for Files {
     }
 }
 
-/// A stream of a real server, which is killed and started again with the same store.
+/// A stream of a real server. `fail` kills the server; `heal` starts it again with the same store.
 pub struct JetStream {
     server: NatsServer,
     stream: async_nats::jetstream::Context,
@@ -272,7 +271,7 @@ impl Subject for JetStream {
     }
 }
 
-/// A real server without a stream; the contents are what a subscriber has received.
+/// A real server without a stream. The contents are the messages that a subscriber has received.
 pub struct CoreNats {
     server: NatsServer,
     client: async_nats::Client,
@@ -309,7 +308,7 @@ impl Subject for CoreNats {
         self.server.restart();
     }
 
-    /// All that was published before this call: a message without headers marks its end.
+    /// Returns all messages published before this call: a message without headers marks the end.
     async fn contents(&self) -> Vec<u64> {
         let mut subscriber = self.subscriber.lock().await;
         let (messages, numbers) = &mut *subscriber;

@@ -1,5 +1,5 @@
-//! Wraps a sink and checks that its verdicts keep promise 3: nothing is durable before the earlier events of its key
-//! have their verdicts.
+//! Wraps a sink and checks that its verdicts keep promise 3: no event is durable before the earlier events of
+//! its key have their verdicts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use atdata_bridge::key::Key;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
 
-/// The deliveries of the current opening that have no verdict yet.
+/// The deliveries of the current connection that have no verdict yet.
 type InFlight = Arc<Mutex<BTreeMap<DeliveryId, Key>>>;
 
 pub struct Watched(pub Box<dyn Sink>);
@@ -64,7 +64,7 @@ impl Verdicts for WatchedVerdicts {
         let verdicts = self.inner.next().await?;
         let mut in_flight = self.in_flight.lock().unwrap();
         for (id, verdict) in &verdicts {
-            let key = in_flight.remove(id).expect("a verdict on what is not in flight");
+            let key = in_flight.remove(id).expect("a verdict for an event in flight");
             if matches!(verdict, Verdict::Durable) {
                 let earlier = in_flight.range(..id).find(|(_, other)| **other == key);
                 assert_eq!(

@@ -1,4 +1,4 @@
-//! Every way in: mechanisms, certificates, tokens; and what is said when one is refused.
+//! Tests each way to log in: mechanisms, certificates, tokens; and the errors of a refused login.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,9 +17,9 @@ use kit::kafka::{CUSTOMER, Kafka, Listener, on_kafka, shared};
 
 on_kafka!(
     every_mechanism_logs_in,
-    a_client_shows_its_certificate,
-    a_login_that_is_refused_is_told,
-    a_certificate_that_is_not_trusted_is_told,
+    a_client_sends_its_certificate,
+    a_refused_login_is_reported,
+    an_untrusted_certificate_is_reported,
 );
 
 const CLIENT: (&str, &str) = ("bridge", "client-secret");
@@ -85,7 +85,7 @@ async fn every_mechanism_logs_in() {
     assert_eq!(numbers(kafka, "mechanisms"), (1..=base).collect::<Vec<_>>());
 }
 
-async fn a_client_shows_its_certificate() {
+async fn a_client_sends_its_certificate() {
     let kafka = shared();
     kafka.create_topic("certificates", 1, &[]);
     kafka.make_read_only("certificates");
@@ -101,7 +101,7 @@ async fn a_client_shows_its_certificate() {
     assert_eq!(numbers(kafka, "certificates"), (1..=10).collect::<Vec<_>>());
 }
 
-async fn a_login_that_is_refused_is_told() {
+async fn a_refused_login_is_reported() {
     let kafka = shared();
     kafka.create_topic("logins", 1, &[]);
     let url = token_endpoint().await;
@@ -122,7 +122,7 @@ async fn a_login_that_is_refused_is_told() {
     }
 }
 
-async fn a_certificate_that_is_not_trusted_is_told() {
+async fn an_untrusted_certificate_is_reported() {
     let kafka = shared();
     kafka.create_topic("untrusted", 1, &[]);
     let directory = tempfile::tempdir().unwrap();
@@ -134,8 +134,8 @@ async fn a_certificate_that_is_not_trusted_is_told() {
     assert!(error.to_string().contains("sinks.subject.tls.ca_file"), "{error}");
 }
 
-/// An OpenID Connect token endpoint that knows one client, and signs nothing: Kafka's validator for
-/// development takes any token.
+/// Starts an OpenID Connect token endpoint that knows one client. Its tokens are not signed: Kafka's
+/// validator for development accepts any token.
 pub async fn token_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());

@@ -99,8 +99,8 @@ struct TestWorker {
     sink: Box<dyn Sink>,
     connection: Option<TestConnection>,
     next: u64,
-    flying: BTreeMap<u64, Event>,
-    line: VecDeque<Event>,
+    in_flight: BTreeMap<u64, Event>,
+    queue: VecDeque<Event>,
     rejected: Vec<(u64, &'static str)>,
     errors: Vec<SinkError>,
     connections: usize,
@@ -112,8 +112,8 @@ impl TestWorker {
             sink,
             connection: None,
             next: 0,
-            flying: Default::default(),
-            line: Default::default(),
+            in_flight: Default::default(),
+            queue: Default::default(),
             rejected: Vec::new(),
             errors: Vec::new(),
             connections: 0,
@@ -122,9 +122,9 @@ impl TestWorker {
 
     /// Runs until every event is durable or rejected.
     async fn settle(&mut self, events: impl IntoIterator<Item = Event>) {
-        self.line.extend(events);
+        self.queue.extend(events);
         let all = async {
-            while !self.line.is_empty() || !self.flying.is_empty() {
+            while !self.queue.is_empty() || !self.in_flight.is_empty() {
                 self.step().await;
             }
         };
@@ -142,17 +142,17 @@ impl TestWorker {
         };
         let mut failed = Vec::new();
         let deliveries: Vec<_> =
-            (self.next..).zip(&self.line).map(|(id, event)| delivery(id, event.clone())).collect();
+            (self.next..).zip(&self.queue).map(|(id, event)| delivery(id, event.clone())).collect();
         let mut outcome = submit.submit(&deliveries).map(|taken| {
-            self.flying.extend((self.next..).zip(self.line.drain(..taken)));
+            self.in_flight.extend((self.next..).zip(self.queue.drain(..taken)));
             self.next += taken as u64;
         });
         // After a retry nothing more is submitted until everything in flight has its verdict.
-        while outcome.is_ok() && !self.flying.is_empty() {
+        while outcome.is_ok() && !self.in_flight.is_empty() {
             match verdicts.next().await {
                 Ok(verdicts) => {
                     for (DeliveryId(id), verdict) in verdicts {
-                        let event = self.flying.remove(&id).expect("one verdict for each delivery");
+                        let event = self.in_flight.remove(&id).expect("one verdict for each delivery");
                         match verdict {
                             Verdict::Durable => {}
                             Verdict::Retry(error) => {
@@ -169,12 +169,12 @@ impl TestWorker {
             }
         }
         if let Err(error) = outcome {
-            assert!(self.flying.is_empty(), "broken with reports missing");
+            assert!(self.in_flight.is_empty(), "broken with reports missing");
             self.errors.push(error);
             self.connection = None;
         }
         failed.sort_by_key(|(id, _)| *id);
-        failed.into_iter().rev().for_each(|(_, event)| self.line.push_front(event));
+        failed.into_iter().rev().for_each(|(_, event)| self.queue.push_front(event));
     }
 
     fn health(&self) -> Result<(), SinkError> {
@@ -214,7 +214,8 @@ fn numbers(records: &[OwnedMessage]) -> Vec<u64> {
     records.iter().map(|record| number_of(record.payload().unwrap())).collect()
 }
 
-/// Asserts that `expected` are there, once each, and in the order of their numbers for each key.
+/// Checks that exactly the records `expected` are stored, once each, and in the order of their numbers for
+/// each key.
 fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
     let expected: Vec<_> = expected.into_iter().collect();
     let mut found = numbers(&read(cluster, expected.len()));
@@ -227,7 +228,7 @@ fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
 }
 
 #[tokio::test]
-async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() {
+async fn records_have_key_body_and_headers_and_the_partition_of_javas_producer() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
     worker.settle((0..500).map(|n| event(n, 0))).await;
@@ -250,7 +251,7 @@ async fn records_carry_key_body_and_headers_and_lie_where_java_would_put_them() 
 }
 
 #[tokio::test]
-async fn an_outage_is_ridden_out_visibly_and_doubles_nothing() {
+async fn an_outage_is_reported_and_nothing_is_duplicated() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     worker.settle((0..10).map(|n| event(n, 0))).await;
@@ -299,7 +300,7 @@ async fn without_a_broker_opening_and_probing_fail_in_time() {
 }
 
 #[tokio::test]
-async fn a_topic_with_another_number_of_partitions_holds() {
+async fn a_topic_with_the_wrong_number_of_partitions_holds_the_sink() {
     let cluster = cluster();
     let Err(error) = sink_with(&cluster, Some(5), Properties::default()).open().await else {
         panic!("opened")
@@ -310,7 +311,7 @@ async fn a_topic_with_another_number_of_partitions_holds() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_missing_holds_and_is_not_made() {
+async fn a_missing_topic_holds_the_sink_and_is_not_made() {
     let cluster = cluster();
     cluster.topic_error(TOPIC, Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let mut sink = sink(&cluster);
@@ -322,7 +323,7 @@ async fn a_topic_that_is_missing_holds_and_is_not_made() {
 }
 
 #[tokio::test]
-async fn what_is_not_allowed_holds_until_it_is_and_keeps_order() {
+async fn a_forbidden_write_holds_the_sink_until_it_is_allowed_and_keeps_order() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     worker.settle((0..100).map(|n| event(n, 0))).await;
@@ -338,11 +339,11 @@ async fn what_is_not_allowed_holds_until_it_is_and_keeps_order() {
 }
 
 #[tokio::test]
-async fn a_trouble_that_ended_an_opening_is_shown_until_a_record_is_durable() {
+async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
-    worker.line.push_back(event(1, 0));
+    worker.queue.push_back(event(1, 0));
     while worker.connections < 2 || worker.connection.is_none() {
         worker.step().await;
     }
@@ -352,7 +353,7 @@ async fn a_trouble_that_ended_an_opening_is_shown_until_a_record_is_durable() {
 }
 
 #[tokio::test]
-async fn a_record_above_the_local_limit_is_rejected_and_its_neighbours_go_on() {
+async fn a_record_above_the_local_limit_is_rejected_and_the_others_are_delivered() {
     let cluster = cluster();
     let mut worker =
         TestWorker::new(sink_with(&cluster, None, Properties::new([("message.max.bytes", "2000")])));
@@ -370,9 +371,9 @@ async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
     worker.settle((0..500).map(|n| event(n, 0))).await;
     assert_eq!(worker.rejected, []);
     assert_eq!(worker.connections, 2, "the next connection makes smaller batches");
-    let told =
+    let reported =
         worker.errors.iter().any(|error| error.to_string().contains("going on with batches of 500000 bytes"));
-    assert!(told, "{:?}", worker.errors);
+    assert!(reported, "{:?}", worker.errors);
     assert_exactly(&cluster, 0..500);
 }
 
@@ -387,7 +388,7 @@ async fn a_record_that_is_alone_and_too_large_is_rejected() {
 }
 
 #[tokio::test]
-async fn errors_that_pass_are_not_even_seen() {
+async fn the_client_retries_temporary_errors_without_reporting_them() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     let passing = [
@@ -403,7 +404,7 @@ async fn errors_that_pass_are_not_even_seen() {
 }
 
 #[tokio::test]
-async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
+async fn every_permanent_failure_in_the_middle_keeps_order() {
     let cluster = cluster();
     let mut worker =
         TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.num.messages", "7")])));
@@ -424,7 +425,7 @@ async fn every_kind_of_permanent_failure_in_the_middle_keeps_order() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_batch_rejects_nothing() {
+async fn a_refused_batch_rejects_no_event() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     let good = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -439,7 +440,7 @@ async fn a_refusal_of_a_batch_rejects_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_is_rejected_that_alone_is_refused_again_while_others_are_accepted() {
+async fn an_event_that_is_refused_again_alone_is_rejected_if_others_are_accepted() {
     let cluster = cluster();
     // The linger puts all of them into one batch. Its refusal makes the sink offer them one by one.
     let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("linger.ms", "200")])));
@@ -462,7 +463,7 @@ fn in_one_partition() -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn what_hits_every_event_holds_and_rejects_none() {
+async fn an_error_of_every_event_holds_the_sink_and_rejects_none() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_RECORD; 12]);
@@ -477,7 +478,7 @@ async fn what_hits_every_event_holds_and_rejects_none() {
 }
 
 #[tokio::test]
-async fn timestamps_that_are_refused_hold_and_reject_none() {
+async fn refused_timestamps_hold_the_sink_and_reject_no_event() {
     let cluster = cluster();
     let mut worker = TestWorker::new(sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP; 4]);
@@ -490,7 +491,7 @@ async fn timestamps_that_are_refused_hold_and_reject_none() {
 
 /// One broker leads the partitions and does not answer, while another one names it as leader.
 #[tokio::test]
-async fn it_is_not_ready_before_the_leaders_of_all_partitions_are_reached() {
+async fn the_sink_is_not_ready_before_it_reaches_the_leader_of_every_partition() {
     let cluster = MockCluster::new(2).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS as i32, 1).unwrap();
     for partition in 0..PARTITIONS as i32 {
@@ -514,7 +515,7 @@ async fn it_is_not_ready_before_the_leaders_of_all_partitions_are_reached() {
 }
 
 #[tokio::test]
-async fn it_takes_no_more_than_it_may() {
+async fn the_sink_accepts_no_more_than_its_limit() {
     let cluster = cluster();
     let mut sink = sink(&cluster);
     let (mut submit, mut verdicts) = sink.open().await.unwrap();

@@ -1,5 +1,5 @@
-//! The Kafka sink against a real Kafka: who may write, topics that come, go and change, records that are too
-//! large. `sinks/contract` tests that it keeps the contract through outages.
+//! Tests the Kafka sink on a real Kafka: permissions, topics that disappear or change, records that are too
+//! large. `sinks/contract` tests that the sink meets the contract during outages.
 
 pub mod logins;
 mod mock_cluster;
@@ -21,7 +21,7 @@ use kit::kafka::{Kafka, Listener};
 use kit::kafka_reader::contents;
 use kit::{SOON, wait_until};
 
-/// What a sink into `topic` by `listener` needs at least.
+/// Returns the smallest configuration of a sink that writes to `topic` through `listener`.
 fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
     KafkaConfig {
         brokers: Some(vec![kafka.addr(listener).to_string()]),
@@ -31,27 +31,27 @@ fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
     }
 }
 
-/// The sink of a bridge whose `event.partitions` is `partitions`.
+/// Builds the sink of a bridge whose `event.partitions` is `partitions`.
 fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
     let partitions = partitions.map(|count| count.try_into().expect("some partitions"));
     let context = SinkContext { partitions, ..crate::sinks::contract::context() };
-    let mut findings = Diagnostics::default();
-    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut findings);
-    factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
+    let mut diagnostics = Diagnostics::default();
+    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut diagnostics);
+    factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
 }
 
-/// Waits until the sink holds, and its reason has `words`.
-async fn holds(rig: &Rig, words: &str) {
+/// Waits until the sink holds with a reason that contains `text`.
+async fn holds(rig: &Rig, text: &str) {
     let held = || {
         let states = rig.states.all();
         states.iter().any(|(_, state, _)| {
-            format!("{state:?}").starts_with("Held(") && format!("{state:?}").contains(words)
+            format!("{state:?}").starts_with("Held(") && format!("{state:?}").contains(text)
         })
     };
-    wait_until(&format!("the sink holds: {words}"), SOON, held).await;
+    wait_until(&format!("the sink holds: {text}"), SOON, held).await;
 }
 
-/// The numbers of the events in the topic, sorted.
+/// Returns the numbers of the events in the topic, sorted.
 fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
     let records = tokio::task::block_in_place(|| contents(&kafka.bootstrap(), topic));
     let number =
@@ -62,7 +62,7 @@ fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
     numbers
 }
 
-/// The key of a body, as the bridge finds it.
+/// Returns the key that the bridge finds in a body.
 fn key_of(body: &[u8]) -> atdata_bridge::key::Key {
     let message = Message {
         id: Bytes::from_static(b"ID:1"),

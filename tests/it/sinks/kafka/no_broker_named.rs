@@ -1,4 +1,4 @@
-//! A cluster that for a moment names none of its brokers, as one does whose only broker is fenced.
+//! Tests a cluster whose metadata names no broker for a moment, as when its only broker is fenced.
 
 use super::{config, numbers, sink};
 use crate::sinks::contract::Rig;
@@ -7,15 +7,16 @@ use kit::kafka_relay::Relay;
 use kit::scenario::PATIENCE;
 use kit::wait_until;
 
-on_kafka!(a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_nothing_twice);
+on_kafka!(a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_has_no_duplicates);
 
-/// How often: the client must be found ready for the next time.
+/// More than once: the client must recover completely each time.
 const TIMES: u64 = 2;
 
-/// librdkafka then forgets all brokers that it knows, and mostly stays without any for good
-/// (`sink/kafka/broker_refresh.rs`). What they hold unconfirmed at that moment comes once more, by the same client.
-async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_nothing_twice() {
-    // Of its own, since a server has one place for a relay.
+/// librdkafka then forgets all brokers that it knows, and usually never finds any again
+/// (`sink/kafka/broker_refresh.rs`). The same client must send the unconfirmed records again without
+/// duplicates.
+async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_has_no_duplicates() {
+    // A server of its own, because each server supports one relay.
     let kafka = &Kafka::start();
     kafka.create_topic("nameless", 4, &[]);
     let relay = Relay::start_at(kafka.proxy_addr(), kafka.addr(Listener::Proxied)).await;
@@ -27,12 +28,12 @@ async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_holds_no
     for time in 1..=TIMES {
         relay.swallow_confirmations(true);
         rig.send_to(100 + time * 100).await;
-        let held = || numbers(kafka, "nameless").len() as u64 >= 100 + time * 100;
-        wait_until("the topic holds them", PATIENCE, held).await;
+        let stored = || numbers(kafka, "nameless").len() as u64 >= 100 + time * 100;
+        wait_until("the topic has the records", PATIENCE, stored).await;
         assert_eq!(rig.acked(), time * 100, "confirmed");
         relay.hide_brokers();
-        // Each look at a topic that confirms nothing asks.
-        wait_until("no broker is named", PATIENCE, || !relay.is_hiding()).await;
+        // The sink asks for metadata each time it checks a topic that confirms nothing.
+        wait_until("the metadata has named no broker", PATIENCE, || !relay.is_hiding()).await;
         relay.swallow_confirmations(false);
         rig.wait_for_ack(100 + time * 100).await;
     }

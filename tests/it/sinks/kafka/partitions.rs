@@ -1,4 +1,4 @@
-//! The partition of a key is Java's: computed by the real Java client, compared with ours.
+//! Tests that our partitions of keys are the ones that the real Java client computes.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -10,12 +10,12 @@ use atdata_bridge::key::Key;
 
 use kit::kafka;
 
-/// One, powers of two, what people use, what divides nothing, and the most that Kafka's protocol can name.
+/// One, powers of two, common counts, a prime, and the largest count that Kafka's protocol allows.
 const COUNTS: [u32; 8] = [1, 2, 7, 12, 64, 1000, 65_537, i32::MAX as u32];
 
 #[test]
-fn keys_fall_into_the_partitions_of_javas_producer() {
-    if !kafka::available(concat!(module_path!(), "::keys_fall_into_the_partitions_of_javas_producer")) {
+fn keys_have_the_partitions_of_javas_producer() {
+    if !kafka::available(concat!(module_path!(), "::keys_have_the_partitions_of_javas_producer")) {
         return;
     }
     let keys = keys(20_000);
@@ -27,26 +27,26 @@ fn keys_fall_into_the_partitions_of_javas_producer() {
         let ours = COUNTS.map(|count| key.partition(NonZeroU32::new(count).unwrap()).to_string());
         assert_eq!(partitions, ours.join(" "), "{key}");
     }
-    // Some hashes are below zero, where others than Java differ.
+    // Some hashes are negative, where other implementations differ from Java's.
     assert!(answers.lines().any(|line| line.starts_with('-')));
 
     let mut verb = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
-    let told = self::answers(verb.args(["partition", "--partitions", "12"]), &keys[..1000]);
+    let printed = self::answers(verb.args(["partition", "--partitions", "12"]), &keys[..1000]);
     let twelfth = COUNTS.iter().position(|&count| count == 12).unwrap();
-    for ((key, told), line) in keys.iter().zip(told.lines()).zip(answers.lines()) {
+    for ((key, printed), line) in keys.iter().zip(printed.lines()).zip(answers.lines()) {
         let java = line.split(' ').nth(1 + twelfth).expect("a partition");
-        assert_eq!(told, format!("{key}\t{java}"));
+        assert_eq!(printed, format!("{key}\t{java}"));
     }
 }
 
-/// The partitions among so many in which Java's own producer puts keys; blocks.
+/// Returns the partitions, of `count`, into which Java's own producer puts the keys. Blocks.
 pub fn partitions_in_java(keys: &[String], count: u32) -> Vec<u32> {
     let answers = answers(&mut java(&[count]), keys);
     let partition = |line: &str| line.split(' ').nth(1)?.parse().ok();
     answers.lines().map(|line| partition(line).expect("a hash and a partition")).collect()
 }
 
-/// Java's client: prints the hash of each key, and its partition among each of the counts.
+/// Builds the command of Java's client, which prints the hash of each key and its partition for each count.
 fn java(counts: &[u32]) -> Command {
     let home = kafka::directory().expect("a directory");
     let mut java = Command::new("java");
@@ -62,7 +62,7 @@ fn keys(count: usize) -> Vec<Key> {
     extremes.into_iter().chain(others).collect()
 }
 
-/// What a program makes of keys, a line each, on its standard input.
+/// Writes the keys to the program's standard input, one a line, and returns its output.
 fn answers(program: &mut Command, keys: &[impl Display]) -> String {
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start a program");
     let lines: String = keys.iter().map(|key| format!("{key}\n")).collect();

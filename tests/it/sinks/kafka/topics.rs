@@ -1,4 +1,4 @@
-//! Topics that are missing, go, come back otherwise, may not be written to, or refuse what is too large.
+//! Tests topics that are missing, removed, made again differently, not writable, or too small for a record.
 
 use super::{config, holds, key_of, numbers, sink};
 use crate::sinks::contract::Rig;
@@ -7,20 +7,20 @@ use kit::kafka_reader::contents;
 use kit::{SOON, wait_until};
 
 on_kafka!(
-    a_missing_topic_holds_until_it_is_there,
-    a_topic_with_another_number_of_partitions_holds_until_it_is_right,
-    a_topic_that_grows_is_followed,
-    a_topic_that_is_made_anew_is_followed_by_its_own_count,
-    a_read_only_topic_holds_and_loses_and_doubles_nothing,
-    what_the_broker_finds_too_large_is_rejected_and_nothing_else,
-    batches_that_are_too_large_become_smaller,
+    a_missing_topic_holds_the_sink_until_it_exists,
+    a_topic_with_the_wrong_number_of_partitions_holds_the_sink_until_it_is_right,
+    new_partitions_of_a_topic_are_used,
+    the_partitions_of_a_topic_made_again_are_used,
+    a_read_only_topic_holds_the_sink_and_loses_and_duplicates_nothing,
+    only_records_that_the_broker_finds_too_large_are_rejected,
+    batches_that_are_too_large_are_made_smaller,
 );
 
 fn is_ready(rig: &Rig) -> bool {
     rig.states.all().iter().all(|(_, state, _)| state.is_ready())
 }
 
-async fn a_missing_topic_holds_until_it_is_there() {
+async fn a_missing_topic_holds_the_sink_until_it_exists() {
     let kafka = shared();
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "missing"), Some(4)), 0).await;
     rig.send_to(100).await;
@@ -33,13 +33,13 @@ async fn a_missing_topic_holds_until_it_is_there() {
     rig.drain().await;
 }
 
-async fn a_topic_with_another_number_of_partitions_holds_until_it_is_right() {
+async fn a_topic_with_the_wrong_number_of_partitions_holds_the_sink_until_it_is_right() {
     let kafka = shared();
     kafka.create_topic("recreated", 4, &[]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "recreated"), Some(4)), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
-    // While the worker is quiet.
+    // The sink notices it without any events.
     kafka.delete_topic("recreated");
     kafka.create_topic("recreated", 3, &[]);
     holds(&rig, "has 3 partitions").await;
@@ -52,7 +52,7 @@ async fn a_topic_with_another_number_of_partitions_holds_until_it_is_right() {
     rig.drain().await;
 }
 
-/// Every record lies where its key belongs among so many partitions.
+/// Checks that every record is in the partition of its key, of `partitions`.
 fn assert_partitions(topic: &str, partitions: u32) {
     let records = tokio::task::block_in_place(|| contents(&shared().bootstrap(), topic));
     for record in records {
@@ -61,7 +61,7 @@ fn assert_partitions(topic: &str, partitions: u32) {
     }
 }
 
-async fn a_topic_that_grows_is_followed() {
+async fn new_partitions_of_a_topic_are_used() {
     let kafka = shared();
     kafka.create_topic("growing", 2, &[]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "growing"), None), 0).await;
@@ -69,7 +69,7 @@ async fn a_topic_that_grows_is_followed() {
     rig.wait_for_ack(100).await;
     assert_partitions("growing", 2);
     kafka.grow_topic("growing", 5);
-    // One event at a time, until the new partitions are used.
+    // Twenty events at a time, until records are in the new partitions.
     let mut sent = 100;
     while tokio::task::block_in_place(|| contents(&kafka.bootstrap(), "growing"))
         .iter()
@@ -83,7 +83,7 @@ async fn a_topic_that_grows_is_followed() {
     rig.drain().await;
 }
 
-async fn a_topic_that_is_made_anew_is_followed_by_its_own_count() {
+async fn the_partitions_of_a_topic_made_again_are_used() {
     let kafka = shared();
     kafka.create_topic("anew", 6, &[]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "anew"), None), 0).await;
@@ -99,7 +99,7 @@ async fn a_topic_that_is_made_anew_is_followed_by_its_own_count() {
     rig.drain().await;
 }
 
-async fn a_read_only_topic_holds_and_loses_and_doubles_nothing() {
+async fn a_read_only_topic_holds_the_sink_and_loses_and_duplicates_nothing() {
     let kafka = shared();
     kafka.create_topic("read-only", 3, &[]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "read-only"), None), 0).await;
@@ -117,12 +117,12 @@ async fn a_read_only_topic_holds_and_loses_and_doubles_nothing() {
 }
 
 fn body(number: u64, bytes: usize) -> String {
-    // What does not compress: the broker counts what it is sent.
+    // Random text does not compress: the broker measures the compressed batch.
     let noise: String = (0..bytes).map(|_| fastrand::alphanumeric()).collect();
     format!(r#"{{"md5":"{:032x}","n":{number},"noise":"{noise}"}}"#, number % 7)
 }
 
-async fn what_the_broker_finds_too_large_is_rejected_and_nothing_else() {
+async fn only_records_that_the_broker_finds_too_large_are_rejected() {
     let kafka = shared();
     kafka.create_topic("limited", 2, &["max.message.bytes=20000"]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "limited"), None), 0).await;
@@ -138,7 +138,7 @@ async fn what_the_broker_finds_too_large_is_rejected_and_nothing_else() {
     rig.drain().await;
 }
 
-async fn batches_that_are_too_large_become_smaller() {
+async fn batches_that_are_too_large_are_made_smaller() {
     let kafka = shared();
     kafka.create_topic("small-batches", 1, &["max.message.bytes=20000"]);
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "small-batches"), None), 0).await;

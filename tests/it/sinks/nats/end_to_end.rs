@@ -1,4 +1,4 @@
-//! The real program from a real broker into real streams, as an operator sets it up.
+//! Tests the real program from a real broker into real streams, configured as an operator would.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use kit::on_each_broker;
 use kit::output::Tally;
 use kit::scenario::{drain, emptied, place, publish, says, subscribed};
 
-on_each_broker!(over each protocol: mirrors_into_files_and_a_stream, says_why_it_waits_for_a_stream);
+on_each_broker!(over each protocol: mirrors_into_files_and_a_stream, logs_why_it_waits_for_a_stream);
 
 fn setup(version: Version, protocol: Protocol, namespace: &str, stream: &str) -> Setup {
     Setup::new(broker(version), protocol, namespace, "main", stream)
@@ -39,17 +39,17 @@ async fn mirrors_into_files_and_a_stream(version: Version, protocol: Protocol) {
 
     let mut last_of_key: BTreeMap<String, u64> = BTreeMap::new();
     let messages = read_stream(&stream, &name).await;
-    assert_eq!(messages.len(), 5000, "each event once");
+    assert_eq!(messages.len(), 5000, "each event exactly once");
     for message in messages {
-        let body = std::str::from_utf8(&message.payload).expect("a body as it came");
+        let body = std::str::from_utf8(&message.payload).expect("a body that is text");
         let number = number_in(body).expect("the number of an event");
         assert_eq!(body, events.body(number));
         let last = last_of_key.insert(events.key(number), number);
-        assert!(last.is_none_or(|last| last < number), "{number} came after {last:?}");
+        assert!(last.is_none_or(|last| last < number), "{number} is stored after {last:?}");
     }
 }
 
-async fn says_why_it_waits_for_a_stream(version: Version, protocol: Protocol) {
+async fn logs_why_it_waits_for_a_stream(version: Version, protocol: Protocol) {
     if !available(module_path!()) {
         return;
     }

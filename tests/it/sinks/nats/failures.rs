@@ -1,4 +1,4 @@
-//! What a server or a stream does wrong, seen by the real pump: nothing is lost, and the trouble has a name.
+//! Tests that failures of a server or a stream lose nothing and are reported, with the real dispatcher.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,21 +21,21 @@ use kit::proxy::Proxy;
 use kit::{SOON, wait_until};
 
 on_nats!(
-    a_missing_stream_holds_until_it_is_made,
-    a_stream_removed_in_the_run_holds_until_it_is_back,
-    a_quiet_stream_may_be_purged_or_made_anew,
-    a_full_stream_holds_what_it_refuses,
-    events_never_count_in_another_stream,
-    a_stream_that_can_t_be_trusted_is_refused,
-    a_forbidden_subject_holds_until_it_is_allowed,
-    a_forbidden_inbox_or_api_is_named,
-    a_frozen_server_is_seen_and_waited_for,
-    an_answer_that_never_comes_is_given_up,
-    cut_connections_lose_and_double_nothing,
-    an_outage_is_seen_while_nothing_happens,
-    core_nats_keeps_order_over_cut_connections,
-    a_limit_that_was_raised_is_asked_for_again,
-    a_raised_limit_is_asked_for_on_a_busy_stream_too,
+    a_missing_stream_holds_the_sink_until_it_is_made,
+    a_removed_stream_holds_the_sink_until_it_is_back,
+    a_quiet_stream_can_be_purged_or_made_again,
+    a_full_stream_holds_the_events_that_it_refuses,
+    events_in_another_stream_do_not_count,
+    an_unsuitable_stream_is_refused,
+    a_forbidden_subject_holds_the_sink_until_it_is_allowed,
+    the_error_names_a_forbidden_inbox_or_api,
+    a_frozen_server_is_reported_and_the_sink_waits_for_it,
+    the_sink_gives_up_on_a_missing_answer,
+    cut_connections_lose_and_duplicate_nothing,
+    an_outage_is_reported_while_no_events_come,
+    core_nats_keeps_order_across_cut_connections,
+    the_sink_learns_of_a_raised_limit,
+    the_sink_learns_of_a_raised_limit_while_events_are_in_flight,
 );
 
 fn config(stream: &str, subject: &str) -> NatsConfig {
@@ -46,18 +46,18 @@ fn shared_sink(stream: &str, subject: &str) -> Box<dyn Sink> {
     sink(&shared().url(), config(stream, subject), context(None))
 }
 
-/// Waits until the sink says `words` of its trouble.
-async fn says(rig: &Rig, words: &str) {
+/// Waits until the status of the sink contains `expected`.
+async fn says(rig: &Rig, expected: &str) {
     let said = || {
         rig.states.all().iter().any(|(_, state, _)| match state {
-            Status::Held(text) | Status::Retrying(text) => text.contains(words),
+            Status::Held(text) | Status::Retrying(text) => text.contains(expected),
             _ => false,
         })
     };
-    wait_until(&format!("the sink says {words:?}"), SOON, said).await;
+    wait_until(&format!("the sink says {expected:?}"), SOON, said).await;
 }
 
-/// Whether it waits for an operator, rather than for the trouble to pass.
+/// Returns whether the sink waits for an operator, not for the end of a failure.
 fn is_held(rig: &Rig) -> bool {
     rig.states.all().iter().any(|(_, state, _)| matches!(state, Status::Held(_)))
 }
@@ -71,14 +71,14 @@ async fn numbers(stream: &jetstream::Context, name: &str) -> Vec<u64> {
     messages.iter().map(number).collect()
 }
 
-/// Everything up to `sent`, once and in order.
+/// Checks that the stream has every event up to `sent`, exactly once and in order.
 async fn assert_exactly(stream: &jetstream::Context, name: &str, sent: u64) {
     let account = account(&numbers(stream, name).await, sent);
     assert_eq!(account.lost, [] as [u64; 0], "lost");
-    assert_eq!(account.doubled, 0, "doubled");
+    assert_eq!(account.duplicates, 0, "duplicates");
 }
 
-async fn a_missing_stream_holds_until_it_is_made() {
+async fn a_missing_stream_holds_the_sink_until_it_is_made() {
     let stream = shared().jetstream().await;
     let mut rig = Rig::start(shared_sink("MISSING", "missing"), 0).await;
     rig.send_to(100).await;
@@ -90,7 +90,7 @@ async fn a_missing_stream_holds_until_it_is_made() {
     rig.drain().await;
 }
 
-async fn a_stream_removed_in_the_run_holds_until_it_is_back() {
+async fn a_removed_stream_holds_the_sink_until_it_is_back() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "REMOVED", &["removed.>"]).await;
     let mut rig = Rig::start(shared_sink("REMOVED", "removed.{key}"), 0).await;
@@ -106,7 +106,7 @@ async fn a_stream_removed_in_the_run_holds_until_it_is_back() {
     rig.drain().await;
 }
 
-async fn a_quiet_stream_may_be_purged_or_made_anew() {
+async fn a_quiet_stream_can_be_purged_or_made_again() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "QUIET", &["quiet"]).await;
     let mut rig = Rig::start(shared_sink("QUIET", "quiet"), 0).await;
@@ -129,7 +129,7 @@ fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
     numbers
 }
 
-async fn a_full_stream_holds_what_it_refuses() {
+async fn a_full_stream_holds_the_events_that_it_refuses() {
     let stream = shared().jetstream().await;
     let mut limits = stream::Config {
         name: "FULL".to_owned(),
@@ -147,11 +147,11 @@ async fn a_full_stream_holds_what_it_refuses() {
     stream.update_stream(limits).await.unwrap();
     rig.wait_for_ack(300).await;
     assert_exactly(&stream, "FULL", 300).await;
-    assert!(rig.letters.0.lock().unwrap().is_empty(), "no event is bad because a stream is full");
+    assert!(rig.letters.0.lock().unwrap().is_empty(), "a full stream is no reason for a dead letter");
     rig.drain().await;
 }
 
-async fn events_never_count_in_another_stream() {
+async fn events_in_another_stream_do_not_count() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "MINE", &["mine"]).await;
     let mut rig = Rig::start(shared_sink("MINE", "mine"), 0).await;
@@ -160,7 +160,7 @@ async fn events_never_count_in_another_stream() {
     stream.delete_stream("MINE").await.unwrap();
     make_stream(&stream, "YOURS", &["mine"]).await;
     rig.send_to(100).await;
-    rig.wait_for_trouble().await;
+    rig.wait_for_failure().await;
     says(&rig, "MINE").await;
     assert_eq!(numbers(&stream, "YOURS").await, [] as [u64; 0]);
     assert_eq!(rig.acked(), 50);
@@ -171,7 +171,7 @@ async fn events_never_count_in_another_stream() {
     rig.drain().await;
 }
 
-async fn a_stream_that_can_t_be_trusted_is_refused() {
+async fn an_unsuitable_stream_is_refused() {
     let stream = shared().jetstream().await;
     let make = async |name: &str, change: fn(&mut stream::Config)| {
         let mut config = stream::Config {
@@ -185,13 +185,13 @@ async fn a_stream_that_can_t_be_trusted_is_refused() {
     make("SILENT", |config| config.no_ack = true).await;
     make("NARROW", |_| {}).await;
     make("MEMORY", |config| config.storage = stream::StorageType::Memory).await;
-    for (name, subject, words) in
+    for (name, subject, expected) in
         [("SILENT", "SILENT.a", "no_ack"), ("NARROW", "NARROW.{key}", "not all of NARROW.*")]
     {
         let mut sink = shared_sink(name, subject);
-        let opening = deliver(sink.as_mut(), Vec::new()).await.unwrap_err().to_string();
-        let probing = sink.probe().await.unwrap_err().to_string();
-        assert!(opening.contains(words) && probing == opening, "{opening}; {probing}");
+        let from_open = deliver(sink.as_mut(), Vec::new()).await.unwrap_err().to_string();
+        let from_probe = sink.probe().await.unwrap_err().to_string();
+        assert!(from_open.contains(expected) && from_probe == from_open, "{from_open}; {from_probe}");
     }
     let lines = shared_sink("MEMORY", "MEMORY.a").probe().await.unwrap().join("\n");
     assert!(lines.contains("warning: stream MEMORY is kept in memory"), "{lines}");
@@ -199,7 +199,7 @@ async fn a_stream_that_can_t_be_trusted_is_refused() {
 
 const ADMIN: &str = "{ user: admin, password: admin }";
 
-/// A server on which the user `bridge` has these permissions.
+/// Returns the configuration of a server on which the user `bridge` has these permissions.
 fn users(permissions: &str) -> String {
     format!(
         "authorization {{ users: [ {ADMIN}, {{ user: bridge, password: bridge, permissions: {permissions} }} ] }}\n"
@@ -216,7 +216,7 @@ async fn admin(server: &NatsServer) -> jetstream::Context {
     server.jetstream_as(options).await
 }
 
-async fn a_forbidden_subject_holds_until_it_is_allowed() {
+async fn a_forbidden_subject_holds_the_sink_until_it_is_allowed() {
     let server =
         NatsServer::start(&users(r#"{ publish: ["$JS.API.>", "events.other"], subscribe: ["_INBOX.>"] }"#));
     let stream = admin(&server).await;
@@ -232,7 +232,7 @@ async fn a_forbidden_subject_holds_until_it_is_allowed() {
     rig.drain().await;
 }
 
-async fn a_forbidden_inbox_or_api_is_named() {
+async fn the_error_names_a_forbidden_inbox_or_api() {
     let server =
         NatsServer::start(&users(r#"{ publish: ["$JS.API.>", "events"], subscribe: ["_BRIDGE.>"] }"#));
     let stream = admin(&server).await;
@@ -251,7 +251,7 @@ async fn a_forbidden_inbox_or_api_is_named() {
     assert!(api.contains("$JS.API.STREAM.INFO"), "{api}");
 }
 
-async fn a_frozen_server_is_seen_and_waited_for() {
+async fn a_frozen_server_is_reported_and_the_sink_waits_for_it() {
     let server = NatsServer::start("");
     let stream = server.jetstream().await;
     make_stream(&stream, "EVENTS", &["events.>"]).await;
@@ -267,7 +267,7 @@ async fn a_frozen_server_is_seen_and_waited_for() {
     rig.drain().await;
 }
 
-async fn an_answer_that_never_comes_is_given_up() {
+async fn the_sink_gives_up_on_a_missing_answer() {
     let server = NatsServer::start("");
     let stream = server.jetstream().await;
     make_stream(&stream, "EVENTS", &["events.>"]).await;
@@ -279,16 +279,16 @@ async fn an_answer_that_never_comes_is_given_up() {
     rig.wait_for_ack(100).await;
     proxy.silence();
     rig.send_to(200).await;
-    // Given up, and another connection tried, which is silent too.
-    wait_until("it connects anew", SOON, || proxy.connections() > 1).await;
-    rig.wait_for_trouble().await;
+    // The sink gave up and tried another connection, which does not answer either.
+    wait_until("it connects again", SOON, || proxy.connections() > 1).await;
+    rig.wait_for_failure().await;
     proxy.resume();
     rig.wait_for_ack(200).await;
     assert_exactly(&stream, "EVENTS", 200).await;
     rig.drain().await;
 }
 
-async fn cut_connections_lose_and_double_nothing() {
+async fn cut_connections_lose_and_duplicate_nothing() {
     let server = NatsServer::start("");
     let stream = server.jetstream().await;
     make_stream(&stream, "EVENTS", &["events.>"]).await;
@@ -306,8 +306,8 @@ async fn cut_connections_lose_and_double_nothing() {
     rig.drain().await;
 }
 
-/// A server names its limit once for each connection: an event must not be called too large by an old one.
-async fn a_limit_that_was_raised_is_asked_for_again() {
+/// A server announces its limit once for each connection. An old limit must not make an event too large.
+async fn the_sink_learns_of_a_raised_limit() {
     let server = NatsServer::start("max_payload: 1000\n");
     make_stream(&server.jetstream().await, "EVENTS", &["events"]).await;
     let mut sink = sink(&server.url(), config("EVENTS", "events"), context(None));
@@ -321,7 +321,7 @@ async fn a_limit_that_was_raised_is_asked_for_again() {
     let large = Arc::new(batch).refs().next().unwrap();
     let (mut submit, mut verdicts) = sink.open().await.unwrap();
     server.reload_with("max_payload: 10000\n");
-    let asked = async {
+    let reconnects = async {
         for id in 1.. {
             match submit.submit(&[Delivery { id: DeliveryId(id), event: large.clone() }]) {
                 Ok(_) => assert!(matches!(verdicts.next().await.unwrap()[..], [(_, Verdict::Reject(_))])),
@@ -330,14 +330,15 @@ async fn a_limit_that_was_raised_is_asked_for_again() {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(SOON, asked).await.expect("it asks the server again");
+    timeout(SOON, reconnects).await.expect("the sink connects again");
     drop((submit, verdicts));
-    let told = deliver(sink.as_mut(), vec![event("ID:1", body)]).await.unwrap();
-    assert!(matches!(told[..], [Verdict::Durable]), "{told:?}");
+    let received = deliver(sink.as_mut(), vec![event("ID:1", body)]).await.unwrap();
+    assert!(matches!(received[..], [Verdict::Durable]), "{received:?}");
 }
 
-/// Smaller events go out with the large one, in the same call: it waits until they are settled.
-async fn a_raised_limit_is_asked_for_on_a_busy_stream_too() {
+/// The same call submits smaller events with the large one: the sink waits until the smaller ones are
+/// settled.
+async fn the_sink_learns_of_a_raised_limit_while_events_are_in_flight() {
     let server = NatsServer::start("max_payload: 1000\n");
     let stream = server.jetstream().await;
     make_stream(&stream, "EVENTS", &["events"]).await;
@@ -345,7 +346,7 @@ async fn a_raised_limit_is_asked_for_on_a_busy_stream_too() {
     let body = |filler: usize| format!(r#"{{"md5":"{}","x":"{}"}}"#, Key::digest(b"x"), "x".repeat(filler));
     let (mut submit, mut verdicts) = sink.open().await.unwrap();
     server.reload_with("max_payload: 10000\n");
-    let asked = async {
+    let reconnects = async {
         for round in 0.. {
             let events = vec![event(&format!("ID:{round}"), body(1)), event("ID:large", body(2000))];
             let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
@@ -354,14 +355,14 @@ async fn a_raised_limit_is_asked_for_on_a_busy_stream_too() {
                 .map(|(id, event)| Delivery { id: DeliveryId(id), event })
                 .collect();
             let taken = submit.submit(&both).unwrap();
-            let mut told = Vec::new();
-            while told.len() < taken {
-                told.extend(verdicts.next().await.unwrap());
+            let mut received = Vec::new();
+            while received.len() < taken {
+                received.extend(verdicts.next().await.unwrap());
             }
-            told.sort_by_key(|(id, _)| *id);
-            match told.as_slice() {
+            received.sort_by_key(|(id, _)| *id);
+            match received.as_slice() {
                 [(_, Verdict::Durable), (_, Verdict::Reject(_))] => {}
-                // The limit is old: the large one is offered again, now that nothing is in flight.
+                // The limit is old: the large event is offered again, now that nothing is in flight.
                 [(_, Verdict::Durable)] => {
                     let error = submit.submit(&both[1..]).unwrap_err();
                     return assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
@@ -371,13 +372,13 @@ async fn a_raised_limit_is_asked_for_on_a_busy_stream_too() {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(SOON, asked).await.expect("it asks the server again");
+    timeout(SOON, reconnects).await.expect("the sink connects again");
     drop((submit, verdicts));
-    let told = deliver(sink.as_mut(), vec![event("ID:large", body(2000))]).await.unwrap();
-    assert!(matches!(told[..], [Verdict::Durable]), "{told:?}");
+    let received = deliver(sink.as_mut(), vec![event("ID:large", body(2000))]).await.unwrap();
+    assert!(matches!(received[..], [Verdict::Durable]), "{received:?}");
 }
 
-async fn an_outage_is_seen_while_nothing_happens() {
+async fn an_outage_is_reported_while_no_events_come() {
     let server = NatsServer::start("");
     let stream = server.jetstream().await;
     make_stream(&stream, "EVENTS", &["events"]).await;
@@ -385,7 +386,7 @@ async fn an_outage_is_seen_while_nothing_happens() {
     rig.send_to(10).await;
     rig.wait_for_ack(10).await;
     server.kill();
-    rig.wait_for_trouble().await;
+    rig.wait_for_failure().await;
     server.restart();
     let ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
     wait_until("the sink is ready again", Duration::from_secs(60), ready).await;
@@ -395,8 +396,8 @@ async fn an_outage_is_seen_while_nothing_happens() {
     rig.drain().await;
 }
 
-/// What a client had queued for a connection that is gone must not come after what follows it.
-async fn core_nats_keeps_order_over_cut_connections() {
+/// Messages that the client queued for a lost connection must not come after later ones.
+async fn core_nats_keeps_order_across_cut_connections() {
     let server = NatsServer::start("");
     let options = async_nats::ConnectOptions::new().subscription_capacity(100_000);
     let client = options.connect(server.url()).await.unwrap();
@@ -419,5 +420,5 @@ async fn core_nats_keeps_order_over_cut_connections() {
         let id = headers.get("atdata-message-id").unwrap().as_str();
         numbers.push(id.rsplit(':').next().unwrap().parse().unwrap());
     }
-    assert_eq!(account(&numbers, 4000).lost, [] as [u64; 0], "lost, though somebody listened");
+    assert_eq!(account(&numbers, 4000).lost, [] as [u64; 0], "lost, although there was a subscriber");
 }

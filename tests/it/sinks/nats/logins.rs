@@ -1,4 +1,4 @@
-//! Each way to log in, and TLS: what works, and what a wrong one says.
+//! Tests each way to log in, and TLS: correct settings work, and wrong settings give a clear error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use kit::nats::{NatsServer, on_nats};
 on_nats!(
     a_user_and_password,
     a_token,
-    a_token_that_is_rotated,
+    a_rotated_token,
     an_nkey,
     a_credentials_file,
     tls_with_the_right_authority,
-    tls_with_a_certificate_of_the_client,
-    tls_before_anything_else,
+    tls_with_a_client_certificate,
+    tls_before_the_server_info,
 );
 
 fn config() -> NatsConfig {
@@ -32,13 +32,13 @@ fn config() -> NatsConfig {
     NatsConfig { stream: Some("EVENTS".to_owned()), create_stream, ..NatsConfig::default() }
 }
 
-/// What becomes of one event, and of `check`.
+/// Delivers one event and runs the probe. Returns the error of the delivery, if there is one.
 async fn outcome(url: &str, config: NatsConfig) -> Result<(), (SinkErrorKind, String)> {
     let mut sink = sink(url, config, context(None));
     let body = format!(r#"{{"md5":"{}"}}"#, Key::digest(b"x"));
     let delivered = deliver(sink.as_mut(), vec![event("ID:1", body)]).await;
     let probed = sink.probe().await;
-    assert_eq!(delivered.is_err(), probed.is_err(), "check finds out: {probed:?}");
+    assert_eq!(delivered.is_err(), probed.is_err(), "the probe must agree with the delivery: {probed:?}");
     match delivered {
         Ok(verdicts) => assert!(matches!(verdicts[..], [Verdict::Durable]), "{verdicts:?}"),
         Err(error) => return Err((error.kind, error.to_string())),
@@ -71,8 +71,8 @@ async fn a_token() {
     assert_refused(&server.url(), with("wrong")).await;
 }
 
-/// Its file is read again for each login, by the same sink.
-async fn a_token_that_is_rotated() {
+/// The sink reads the token file again for each login.
+async fn a_rotated_token() {
     let demands = |token: &str| format!("authorization {{ token: \"{token}\" }}\n");
     let server = NatsServer::start(&demands("0ld"));
     let directory = tempfile::tempdir().unwrap();
@@ -130,19 +130,20 @@ async fn tls_with_the_right_authority() {
     outcome(&url.replace("nats://", "tls://"), with(&certificates.authority)).await.unwrap();
 
     let (_other_directory, others) = self::certificates();
-    let (_, message) = outcome(&url, with(&others.authority)).await.expect_err("a foreign authority");
+    let (_, message) = outcome(&url, with(&others.authority)).await.expect_err("an unknown authority");
     assert!(message.contains("certificate"), "{message}");
-    // The server asks for TLS, and the system knows nothing of the tests' authority.
-    outcome(&url, config()).await.expect_err("an authority that nobody named");
+    // The server wants TLS, and the system's certificates do not include the tests' authority.
+    outcome(&url, config()).await.expect_err("an authority that is not configured");
     let wrong_name = url.replace("127.0.0.1", "127.0.0.2");
-    outcome(&wrong_name, with(&certificates.authority)).await.expect_err("another host's certificate");
+    outcome(&wrong_name, with(&certificates.authority)).await.expect_err("a certificate for another host");
 
     let plain = NatsServer::start("");
-    let (_, message) = outcome(&plain.url(), with(&certificates.authority)).await.expect_err("no TLS there");
+    let (_, message) =
+        outcome(&plain.url(), with(&certificates.authority)).await.expect_err("a server without TLS");
     assert!(!message.is_empty(), "{message}");
 }
 
-async fn tls_with_a_certificate_of_the_client() {
+async fn tls_with_a_client_certificate() {
     let (_directory, certificates) = certificates();
     let server = NatsServer::with_tls(&certificates, "verify: true");
     let tls = NatsTlsConfig { ca_file: Some(certificates.authority.clone()), ..NatsTlsConfig::default() };
@@ -155,7 +156,7 @@ async fn tls_with_a_certificate_of_the_client() {
     outcome(&server.url(), NatsConfig { tls, ..config() }).await.unwrap();
 }
 
-async fn tls_before_anything_else() {
+async fn tls_before_the_server_info() {
     let (_directory, certificates) = certificates();
     let server = NatsServer::with_tls(&certificates, "handshake_first: true");
     let tls = NatsTlsConfig {
@@ -179,8 +180,8 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A server's configuration for users known by JWT: an account with JetStream, and the one that the server
-/// needs for itself.
+/// Returns a server configuration for users who log in with a JWT. It has one account with JetStream and the
+/// system account that the server needs.
 pub fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) -> String {
     let unlimited = json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
@@ -201,7 +202,8 @@ pub fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) ->
     )
 }
 
-/// What `nsc generate creds` writes for a user who may publish so many bytes at once; -1 is no limit.
+/// Returns the file that `nsc generate creds` writes. `payload` is the user's largest message in bytes; -1 is
+/// no limit.
 pub fn credentials(account: &KeyPair, user: &KeyPair, payload: i64) -> String {
     let jwt =
         jwt(account, user, json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": payload}));

@@ -1,4 +1,4 @@
-//! The NATS sink and real servers.
+//! Tests the NATS sink on real servers.
 
 mod end_to_end;
 mod failures;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use kit::SOON;
 
-/// What a sink is told at its construction.
+/// Returns the context that a sink gets when it is built.
 pub fn context(partitions: Option<u32>) -> SinkContext {
     SinkContext {
         sink: "nats".to_owned(),
@@ -35,17 +35,16 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
     }
 }
 
-/// The sink that `config` describes, at `url` unless it names another.
+/// Builds the sink that `config` describes, at `url` unless the configuration has its own URL.
 pub fn sink(url: &str, mut config: NatsConfig, context: SinkContext) -> Box<dyn Sink> {
     config.url.get_or_insert_with(|| url.to_owned());
-    let surroundings = BuildContext { partitions: context.partitions, prefetch: 1024 };
-    let mut findings = Diagnostics::default();
-    let settings = check(&config, &surroundings, &mut findings);
-    let settings = settings.unwrap_or_else(|| panic!("{:?}", findings.problems()));
+    let build_context = BuildContext { partitions: context.partitions, prefetch: 1024 };
+    let mut diagnostics = Diagnostics::default();
+    let settings = check(&config, &build_context, &mut diagnostics);
+    let settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
     Box::new(NatsSink::new(settings, context))
 }
 
-/// An event with this id, key and body.
 pub fn event(id: &str, body: impl Into<Bytes>) -> Event {
     let message = Message {
         id: Bytes::copy_from_slice(id.as_bytes()),
@@ -58,19 +57,19 @@ pub fn event(id: &str, body: impl Into<Bytes>) -> Event {
     Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
 }
 
-/// Opens the sink, hands over these events at once, and answers what it says of each.
+/// Opens the sink, submits these events in one call, and returns their verdicts in order.
 pub async fn deliver(sink: &mut dyn Sink, events: Vec<Event>) -> Result<Vec<Verdict>, SinkError> {
     let (mut submit, mut verdicts) = sink.open().await?;
     let batch = Arc::new(Batch { session: SessionId(1), first: 1, events, received: Instant::now() });
     let deliveries: Vec<Delivery> =
         (1..).zip(batch.refs()).map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect();
     assert_eq!(submit.submit(&deliveries)?, deliveries.len(), "there is room for a few");
-    let mut told = Vec::new();
-    while told.len() < deliveries.len() {
+    let mut received = Vec::new();
+    while received.len() < deliveries.len() {
         let news = tokio::time::timeout(SOON, verdicts.next()).await.expect("verdicts in time")?;
-        told.extend(news);
+        received.extend(news);
     }
     submit.close().await?;
-    told.sort_by_key(|(id, _)| *id);
-    Ok(told.into_iter().map(|(_, verdict)| verdict).collect())
+    received.sort_by_key(|(id, _)| *id);
+    Ok(received.into_iter().map(|(_, verdict)| verdict).collect())
 }

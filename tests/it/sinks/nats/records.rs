@@ -1,4 +1,4 @@
-//! What arrives in a stream.
+//! Tests the messages that the sink stores in a stream.
 
 use std::num::NonZeroU32;
 
@@ -12,13 +12,13 @@ use super::{context, deliver, event, sink};
 use kit::nats::{NatsServer, make_stream, on_nats, read_stream, shared};
 
 on_nats!(
-    an_event_arrives_whole,
-    the_partition_is_that_of_every_sink,
+    an_event_arrives_complete,
+    the_partition_is_the_same_as_in_every_sink,
     the_same_event_is_stored_once,
-    what_nobody_can_take_is_rejected_alone,
-    a_missing_stream_is_made_as_told,
-    an_existing_stream_is_left_alone,
-    core_nats_reaches_who_listens,
+    only_events_that_are_too_large_are_rejected,
+    a_missing_stream_is_made_as_configured,
+    an_existing_stream_is_not_changed,
+    core_nats_reaches_a_subscriber,
 );
 
 fn config(stream: &str, subject: &str) -> NatsConfig {
@@ -33,7 +33,7 @@ fn is_durable(verdicts: &[Verdict]) -> bool {
     verdicts.iter().all(|verdict| matches!(verdict, Verdict::Durable))
 }
 
-async fn an_event_arrives_whole() {
+async fn an_event_arrives_complete() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "WHOLE", &["whole.>"]).await;
     let mut sink =
@@ -59,7 +59,7 @@ async fn an_event_arrives_whole() {
     }
 }
 
-async fn the_partition_is_that_of_every_sink() {
+async fn the_partition_is_the_same_as_in_every_sink() {
     let stream = shared().jetstream().await;
     let partitions: Vec<String> = (0..12).map(|partition| format!("parts.p{partition}")).collect();
     let subjects: Vec<&str> = partitions.iter().map(String::as_str).collect();
@@ -82,13 +82,13 @@ async fn the_same_event_is_stored_once() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "ONCE", &["once"]).await;
     for _ in 0..2 {
-        // As a new process would: nothing but the stream knows what was stored.
+        // Like a new process: only the stream knows which events are stored.
         let mut sink = sink(&shared().url(), config("ONCE", "once"), context(None));
         let events = bodies(20).into_iter().enumerate().map(|(n, body)| event(&format!("ID:{n}"), body));
         assert!(is_durable(&deliver(sink.as_mut(), events.collect()).await.unwrap()));
         assert_eq!(read_stream(&stream, "ONCE").await.len(), 20);
     }
-    // With the destination id in the message id, another subscription's copy is another event.
+    // With the destination id in the message id, the copy of another subscription is another event.
     let template =
         NatsConfig { message_id: "{destination_id}/{message_id}".to_owned(), ..config("ONCE", "once") };
     let mut sink = sink(&shared().url(), template, context(None));
@@ -96,7 +96,7 @@ async fn the_same_event_is_stored_once() {
     assert_eq!(read_stream(&stream, "ONCE").await.len(), 21);
 }
 
-async fn what_nobody_can_take_is_rejected_alone() {
+async fn only_events_that_are_too_large_are_rejected() {
     let server = NatsServer::start("max_payload: 20000\n");
     let stream = server.jetstream().await;
     let mut made = make_stream(&stream, "SMALL", &["small"]).await;
@@ -109,7 +109,7 @@ async fn what_nobody_can_take_is_rejected_alone() {
     let events = vec![padded(1, 10), padded(2, 7000), padded(3, 10), padded(4, 30_000), padded(5, 10)];
     let mut sink = sink(&server.url(), config("SMALL", "small"), context(None));
     let verdicts = deliver(sink.as_mut(), events).await.unwrap();
-    let told: Vec<&str> = verdicts
+    let outcomes: Vec<&str> = verdicts
         .iter()
         .map(|verdict| match verdict {
             Verdict::Durable => "durable",
@@ -117,11 +117,11 @@ async fn what_nobody_can_take_is_rejected_alone() {
             Verdict::Retry(_) => "retry",
         })
         .collect();
-    assert_eq!(told, ["durable", "too_large", "durable", "too_large", "durable"]);
+    assert_eq!(outcomes, ["durable", "too_large", "durable", "too_large", "durable"]);
     assert_eq!(read_stream(&stream, "SMALL").await.len(), 3);
 }
 
-async fn a_missing_stream_is_made_as_told() {
+async fn a_missing_stream_is_made_as_configured() {
     let create_stream = StreamConfig {
         enabled: true,
         max_bytes: Some(Size::mib(10)),
@@ -134,7 +134,7 @@ async fn a_missing_stream_is_made_as_told() {
     let lines = sink.probe().await.unwrap();
     assert!(lines.iter().any(|line| line.contains("will be made")), "{lines:?}");
     let stream = shared().jetstream().await;
-    assert!(stream.get_stream("MADE").await.is_err(), "looking makes nothing");
+    assert!(stream.get_stream("MADE").await.is_err(), "a probe makes nothing");
 
     assert!(is_durable(&deliver(sink.as_mut(), vec![event("ID:1", bodies(1)[0].clone())]).await.unwrap()));
     let made = stream.get_stream("MADE").await.unwrap().cached_info().config.clone();
@@ -145,7 +145,7 @@ async fn a_missing_stream_is_made_as_told() {
     );
 }
 
-async fn an_existing_stream_is_left_alone() {
+async fn an_existing_stream_is_not_changed() {
     let stream = shared().jetstream().await;
     make_stream(&stream, "THERE", &["there"]).await;
     let create_stream = StreamConfig { enabled: true, max_messages: Some(1), ..StreamConfig::default() };
@@ -156,11 +156,11 @@ async fn an_existing_stream_is_left_alone() {
     assert_eq!(read_stream(&stream, "THERE").await.len(), 5);
 }
 
-async fn core_nats_reaches_who_listens() {
+async fn core_nats_reaches_a_subscriber() {
     let client = async_nats::connect(shared().url()).await.unwrap();
-    let mut listener = client.subscribe("core.>").await.unwrap();
+    let mut subscriber = client.subscribe("core.>").await.unwrap();
     client.flush().await.unwrap();
-    // The server has the subscription once it answers.
+    // The server has the subscription once it answers a request.
     client.request("$JS.API.INFO", "".into()).await.unwrap();
     let config = NatsConfig {
         delivery: DeliveryMode::Core,
@@ -172,7 +172,7 @@ async fn core_nats_reaches_who_listens() {
     let events = bodies(30).into_iter().enumerate().map(|(n, body)| event(&format!("ID:{n}"), body));
     assert!(is_durable(&deliver(sink.as_mut(), events.collect()).await.unwrap()));
     for n in 0..30 {
-        let message = listener.next().await.unwrap();
+        let message = subscriber.next().await.unwrap();
         assert_eq!(*message.subject, *"core.acme");
         assert_eq!(message.headers.unwrap().get("atdata-message-id").unwrap().as_str(), format!("ID:{n}"));
     }

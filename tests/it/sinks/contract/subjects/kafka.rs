@@ -1,4 +1,4 @@
-//! Topics of Kafka.
+//! Topics of Kafka as destinations.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -15,16 +15,16 @@ use kit::any_kafka::Mock;
 use kit::kafka::Kafka;
 use kit::kafka_reader::contents;
 
-/// How a server goes away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outage {
-    /// SIGKILL, and a new process on the same store.
+    /// SIGKILL, then a new process on the same store.
     Kill,
     /// SIGSTOP: connections stay open.
     Freeze,
 }
 
-/// A topic of a real Kafka. One server serves all of these, one after the other: each takes it away.
+/// A topic of a real Kafka. All topics share one server and take turns, because each one makes it
+/// unavailable.
 pub struct Topic {
     kafka: &'static Kafka,
     _turn: tokio::sync::MutexGuard<'static, ()>,
@@ -37,12 +37,12 @@ static KAFKA: OnceLock<Kafka> = OnceLock::new();
 static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
 
 impl Topic {
-    /// One whose server is killed.
+    /// Makes a topic whose server is killed.
     pub async fn killed() -> Self {
         Self::new(Outage::Kill).await
     }
 
-    /// One whose server is frozen.
+    /// Makes a topic whose server is frozen.
     pub async fn frozen() -> Self {
         Self::new(Outage::Freeze).await
     }
@@ -56,7 +56,7 @@ impl Topic {
         Self { kafka, _turn: turn, topic, outage, away: Mutex::new(false) }
     }
 
-    fn take_away(&self, away: bool) {
+    fn set_away(&self, away: bool) {
         *self.away.lock().unwrap() = away;
         tokio::task::block_in_place(|| match (self.outage, away) {
             (Outage::Kill, true) => self.kafka.kill(),
@@ -68,10 +68,10 @@ impl Topic {
 }
 
 impl Drop for Topic {
-    /// The next one finds the server running, also after a failure.
+    /// Brings the server back for the next topic, even if the test failed.
     fn drop(&mut self) {
         if *self.away.lock().unwrap() {
-            self.take_away(false);
+            self.set_away(false);
         }
     }
 }
@@ -80,10 +80,10 @@ fn sink(bootstrap: String, topic: &str) -> Box<dyn Sink> {
     let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
     let config = KafkaConfig { brokers, topic, ..KafkaConfig::default() };
     let context = context();
-    let surroundings = BuildContext { partitions: context.partitions, prefetch: 4096 };
-    let mut findings = Diagnostics::default();
-    let factory = KafkaKind::check(config, &surroundings, &mut findings);
-    factory.unwrap_or_else(|| panic!("{:?}", findings.problems())).build(context)
+    let build_context = BuildContext { partitions: context.partitions, prefetch: 4096 };
+    let mut diagnostics = Diagnostics::default();
+    let factory = KafkaKind::check(config, &build_context, &mut diagnostics);
+    factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
 }
 
 fn numbers(bootstrap: &str, topic: &str) -> Vec<u64> {
@@ -102,11 +102,11 @@ impl Subject for Topic {
     }
 
     async fn fail(&self) {
-        self.take_away(true);
+        self.set_away(true);
     }
 
     async fn heal(&self) {
-        self.take_away(false);
+        self.set_away(false);
     }
 
     async fn contents(&self) -> Vec<u64> {
@@ -114,7 +114,7 @@ impl Subject for Topic {
     }
 }
 
-/// A topic of what stands in where there is no Kafka.
+/// A topic of the mock cluster, for machines without Kafka.
 pub struct MockTopic(Mock);
 
 impl MockTopic {
@@ -134,11 +134,11 @@ impl Subject for MockTopic {
     }
 
     async fn fail(&self) {
-        unreachable!("no promise that needs an outage is proved here");
+        unreachable!("no promise that needs an outage is tested here");
     }
 
     async fn heal(&self) {
-        unreachable!("no promise that needs an outage is proved here");
+        unreachable!("no promise that needs an outage is tested here");
     }
 
     async fn contents(&self) -> Vec<u64> {
