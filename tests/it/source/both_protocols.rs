@@ -1,5 +1,5 @@
-//! STOMP and OpenWire beside each other and one after the other: to the broker and to the sinks it makes no
-//! difference what a bridge speaks.
+//! Tests STOMP and OpenWire side by side and one after the other: the broker and the sinks get the same with
+//! both.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use kit::scenario::{counts, drain, emptied, grown, publish, ready_after, seeded,
 use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
-    both_tell_the_same_of_every_event,
-    bridges_of_both_share_one_queue,
-    drained_and_started_with_the_other_again_and_again_nothing_is_lost_or_doubled,
-    killed_and_started_with_the_other_again_and_again_nothing_is_lost,
-    a_bridge_goes_on_at_an_address_of_the_other_protocol_and_doubles_nothing,
+    both_deliver_every_event_identically,
+    bridges_with_different_protocols_share_one_queue,
+    drains_and_starts_with_the_other_protocol_lose_and_duplicate_nothing,
+    kills_and_starts_with_the_other_protocol_lose_nothing,
+    a_bridge_continues_at_an_address_of_the_other_protocol_and_duplicates_nothing,
 );
 
-/// Each has a full copy of the stream: ids, keys, times and bodies must be the same to the byte, since sinks
-/// know an event again by its id.
-async fn both_tell_the_same_of_every_event(version: Version) {
+/// Each protocol gets a full copy of the stream. Ids, keys, times and bodies must be equal byte by byte,
+/// because sinks recognise an event by its id.
+async fn both_deliver_every_event_identically(version: Version) {
     let broker = shared(version);
     let setup = |protocol: Protocol| {
         let id = protocol.named("alike");
@@ -41,7 +41,7 @@ async fn both_tell_the_same_of_every_event(version: Version) {
     let odd = odd.map(|name| format!(r#"{{"md5":"{}","name":"{name}"}}"#, events.key(0)));
     let mut publisher = Publisher::connect(broker, "alike").await;
     publisher.publish(events.bodies().chain(odd)).await.expect("publish");
-    // Larger than any buffer on the way.
+    // Larger than any buffer between publisher and bridge.
     let large = format!(r#"{{"md5":"{}","padding":"{}"}}"#, events.key(0), "x".repeat(1 << 20));
     publisher.publish([large]).await.expect("publish");
     for queue in &queues {
@@ -61,10 +61,10 @@ async fn both_tell_the_same_of_every_event(version: Version) {
     assert!(differs.is_none() && stomp.len() == openwire.len(), "{differs:?}, {}", openwire.len());
 }
 
-async fn bridges_of_both_share_one_queue(version: Version) {
+async fn bridges_with_different_protocols_share_one_queue(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.both");
     let events = Events::good(10_000);
-    // A small window, so that neither can hold everything before the other has had its turn.
+    // A small window, so that one bridge cannot take all events before the other gets its turn.
     let setup = |protocol: Protocol| {
         Setup::new(broker, protocol, "both", "main", &protocol.named("both")).set("SOURCE__PREFETCH", "50")
     };
@@ -80,15 +80,15 @@ async fn bridges_of_both_share_one_queue(version: Version) {
     let mut all = Tally::new(events);
     for setup in &setups {
         let one = Tally::of(events, setup.files());
-        assert!(one.distinct() > 0, "one of them got nothing");
+        assert!(one.distinct() > 0, "a bridge received nothing");
         assert!(one.disordered().is_empty(), "out of order in one process: {:?}", one.disordered());
         each_line(setup.files(), |line| all.add(line));
     }
     all.assert_nothing_lost_in_any_order();
-    assert_eq!(all.doubled(), 0, "events that both have");
+    assert_eq!(all.doubled(), 0, "events that both bridges have");
 }
 
-async fn drained_and_started_with_the_other_again_and_again_nothing_is_lost_or_doubled(version: Version) {
+async fn drains_and_starts_with_the_other_protocol_lose_and_duplicate_nothing(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.switched");
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
     let mut setup = Setup::new(broker, Stomp, "switched", "main", "switched");
@@ -102,7 +102,7 @@ async fn drained_and_started_with_the_other_again_and_again_nothing_is_lost_or_d
             setup = setup.set("SOURCE__URL", broker.url_of(protocol));
             bridge = setup.start();
         }
-        assert!(counts(broker, queue).dequeued < events.count, "the last switch came after the load");
+        assert!(counts(broker, queue).dequeued < events.count, "the last switch came after the last event");
         (setup, bridge)
     };
     let ((), (setup, bridge)) = tokio::join!(publish(broker, "switched", events), switches);
@@ -111,8 +111,8 @@ async fn drained_and_started_with_the_other_again_and_again_nothing_is_lost_or_d
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// The successor has the connection id of the one that was killed, and gets what that one held.
-async fn killed_and_started_with_the_other_again_and_again_nothing_is_lost(version: Version) {
+/// The successor has the connection id of the killed process, and receives the events that it held.
+async fn kills_and_starts_with_the_other_protocol_lose_nothing(version: Version) {
     const KILLS: [Protocol; 4] = [OpenWire, Stomp, OpenWire, Stomp];
     const PREFETCH: u64 = 1024;
     let (broker, queue) = (shared(version), "main.RTO.succeeded");
@@ -132,7 +132,7 @@ async fn killed_and_started_with_the_other_again_and_again_nothing_is_lost(versi
             setup = setup.set("SOURCE__URL", broker.url_of(protocol));
             bridge = setup.start();
         }
-        assert!(counts(broker, queue).dequeued < events.count, "the last kill hit nothing");
+        assert!(counts(broker, queue).dequeued < events.count, "the last kill came after the last event");
         (setup, bridge)
     };
     let ((), (setup, bridge)) = tokio::join!(publish(broker, "succeeded", events), kills);
@@ -141,21 +141,21 @@ async fn killed_and_started_with_the_other_again_and_again_nothing_is_lost(versi
 
     let found = Tally::of_envelopes(events, [setup.files()]);
     eprintln!("{} kills: {} doubled", KILLS.len(), found.repeated_ids());
-    // What comes again has the same id, whatever it came over the first time.
+    // A redelivered event has the same id, whichever protocol delivered it first.
     assert_eq!(found.repeated_ids(), found.doubled());
     found.assert_complete(KILLS.len() as u64 * PREFETCH);
 }
 
-/// The same process: it knows again what it holds already (I5).
-async fn a_bridge_goes_on_at_an_address_of_the_other_protocol_and_doubles_nothing(version: Version) {
+/// One process: it recognises the events that its sinks already have (I5).
+async fn a_bridge_continues_at_an_address_of_the_other_protocol_and_duplicates_nothing(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.crossed");
     let events = Events { spread: Spread::Hot, ..Events::good(30_000) };
-    let mut ways = Vec::new();
+    let mut proxies = Vec::new();
     for protocol in Protocol::ALL {
-        ways.push(Proxy::start(broker.addr_of(protocol)).await);
+        proxies.push(Proxy::start(broker.addr_of(protocol)).await);
     }
     let urls: Vec<String> =
-        Protocol::ALL.into_iter().zip(&ways).map(|(protocol, way)| protocol.url(way.addr())).collect();
+        Protocol::ALL.into_iter().zip(&proxies).map(|(protocol, proxy)| protocol.url(proxy.addr())).collect();
     let setup = Setup::new(broker, Stomp, "crossed", "main", "crossed")
         .unset("SOURCE__URL")
         .set("SOURCE__URLS", urls.join(", "))
@@ -163,25 +163,26 @@ async fn a_bridge_goes_on_at_an_address_of_the_other_protocol_and_doubles_nothin
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
 
-    let taken = || ways.iter().map(Proxy::connections).sum::<u64>();
+    let taken = || proxies.iter().map(Proxy::connections).sum::<u64>();
     let cuts = async {
-        // After each cut the link tries the next address, which is one of the other protocol. It is ready only once
-        // a session has lasted, by when all may have come: the next cut waits for events alone.
+        // After each cut the supervisor tries the next address, which has the other protocol. The bridge is
+        // ready only after a session has lasted, and by then all events may have come: so the next cut waits
+        // for events only.
         let mut said = 0;
         for time in 1..=4 {
             grown(setup.files(), 400_000 * time).await;
             let before = taken();
             said = bridge.log().len();
-            ways.iter().for_each(Proxy::cut);
+            proxies.iter().for_each(Proxy::cut);
             wait_until("it has connected again", SOON, || taken() > before).await;
         }
-        assert!(counts(broker, queue).dequeued < events.count, "the last cut came after the load");
+        assert!(counts(broker, queue).dequeued < events.count, "the last cut came after the last event");
         ready_after(&mut bridge, said, "source").await;
     };
     tokio::join!(publish(broker, "crossed", events), cuts);
     emptied(broker, queue).await;
     drain(bridge).await;
-    let connections: Vec<u64> = ways.iter().map(Proxy::connections).collect();
+    let connections: Vec<u64> = proxies.iter().map(Proxy::connections).collect();
     assert!(connections.iter().all(|&taken| taken >= 2), "{connections:?}");
     Tally::of(events, setup.files()).assert_complete(0);
 }

@@ -1,4 +1,5 @@
-//! Several subscriptions to one stream: full copies, one shared copy, one active and others standing by.
+//! Tests several subscriptions to one stream: two full copies, one shared copy, and one active consumer with
+//! standbys.
 
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared};
@@ -12,7 +13,7 @@ on_each_broker!(
     over each protocol:
     two_destination_ids_get_two_full_copies,
     two_processes_share_one_copy_without_overlap,
-    with_strict_ordering_the_next_takes_over_and_the_order_holds,
+    with_strict_ordering_the_next_process_takes_over_and_keeps_the_order,
     a_held_sink_delays_no_other_when_each_has_its_own_subscription,
 );
 
@@ -42,7 +43,7 @@ async fn two_destination_ids_get_two_full_copies(version: Version, protocol: Pro
 async fn two_processes_share_one_copy_without_overlap(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "halves"));
     let events = Events::good(10_000);
-    // A small window, so that neither can hold everything before the other has had its turn.
+    // A small window, so that one process cannot take all events before the other gets its turn.
     let setup = |id: &str| {
         Setup::new(broker, protocol, namespace, "main", &format!("{namespace}-{id}"))
             .set("SOURCE__PREFETCH", "50")
@@ -59,16 +60,19 @@ async fn two_processes_share_one_copy_without_overlap(version: Version, protocol
     let mut both = Tally::new(events);
     for setup in &setups {
         let one = Tally::of(events, setup.files());
-        assert!(one.distinct() > 0, "one of them got nothing");
+        assert!(one.distinct() > 0, "a process received nothing");
         assert!(one.disordered().is_empty(), "out of order in one process: {:?}", one.disordered());
         each_line(setup.files(), |line| both.add(line));
     }
     both.assert_nothing_lost_in_any_order();
-    assert_eq!(both.doubled(), 0, "events that both have");
+    assert_eq!(both.doubled(), 0, "events that both processes have");
 }
 
-/// A is killed under load, B takes over and is terminated under load, C takes over.
-async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: Version, protocol: Protocol) {
+/// A is killed under load, B takes over and is terminated under load, then C takes over.
+async fn with_strict_ordering_the_next_process_takes_over_and_keeps_the_order(
+    version: Version,
+    protocol: Protocol,
+) {
     const PREFETCH: u64 = 200;
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "strict"));
     let events = Events { keys: 50, spread: Spread::Hot, ..Events::good(30_000) };
@@ -83,18 +87,18 @@ async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: V
     let second = b.start();
     subscribed(broker, queue, 2).await;
 
-    // The sizes at which one gives way to the next: about 90 bytes each event.
+    // The file sizes at which the next process takes over: about 90 bytes for each event.
     let scenario = async {
         grown(a.files(), 500_000).await;
-        assert_eq!(bytes(b.files()), 0, "the one that stands by got events");
+        assert_eq!(bytes(b.files()), 0, "the standby received events");
         first.kill();
         grown(b.files(), 1).await;
         let third = c.start();
         subscribed(broker, queue, 2).await;
         grown(b.files(), 500_000).await;
-        assert_eq!(bytes(c.files()), 0, "the one that stands by got events");
+        assert_eq!(bytes(c.files()), 0, "the standby received events");
         drain(second).await;
-        assert!(counts(broker, queue).dequeued < events.count, "the last change came after the load");
+        assert!(counts(broker, queue).dequeued < events.count, "the last change came after the last event");
         third
     };
     let ((), third) = tokio::join!(publish(broker, namespace, events), scenario);
@@ -105,7 +109,7 @@ async fn with_strict_ordering_the_next_takes_over_and_the_order_holds(version: V
     for setup in [&a, &b, &c] {
         let before = found.distinct();
         each_line(setup.files(), |line| found.add(line));
-        assert!(found.distinct() > before, "one of them got nothing");
+        assert!(found.distinct() > before, "a process received nothing");
     }
     found.assert_complete(PREFETCH);
 }
@@ -137,7 +141,7 @@ async fn a_held_sink_delays_no_other_when_each_has_its_own_subscription(
     publish(broker, namespace, events).await;
     says(&mut bridge, "make room on its file system").await;
     emptied(broker, &queues[1]).await;
-    assert_eq!(counts(broker, &queues[0]).dequeued, 0, "acknowledged, but on no disk");
+    assert_eq!(counts(broker, &queues[0]).dequeued, 0, "acknowledged, but not on disk");
 
     ballast.remove();
     emptied(broker, &queues[0]).await;

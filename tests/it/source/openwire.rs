@@ -1,6 +1,6 @@
-//! What is OpenWire's alone, against the real brokers: kinds of messages that STOMP does not know, what comes
-//! back marked as delivered, the window that stays open while nothing is settled. All that the two protocols
-//! share, the other scenarios show.
+//! Tests what only OpenWire has, on the real brokers: message kinds that STOMP lacks, which events are marked
+//! as redelivered, and a full prefetch window while nothing is settled. Other modules test what the two
+//! protocols share.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -41,11 +41,11 @@ use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     every_kind_of_message_arrives_or_becomes_a_dead_letter,
-    what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells_all,
-    nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill,
-    the_whole_prefetch_comes_while_nothing_is_settled,
-    a_consumer_that_the_broker_takes_away_comes_back,
-    the_name_of_a_stomp_connection_is_waited_for,
+    messages_of_javas_client_arrive_or_become_complete_dead_letters,
+    no_event_is_marked_after_a_clean_close_and_all_received_events_after_a_kill,
+    the_whole_prefetch_arrives_while_nothing_is_settled,
+    a_consumer_that_the_broker_removes_comes_back,
+    the_bridge_waits_for_a_connection_id_that_stomp_uses,
 );
 
 fn setup(broker: &Broker, namespace: &str) -> Setup {
@@ -64,7 +64,7 @@ async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version
         zlib.write_all(bytes).expect("compress");
         zlib.finish().expect("compress")
     };
-    // As Java does it: more is compressed than the length says.
+    // As Java does: the compressed data is longer than the length says.
     let mut bytes = u32::try_from(body(3).len()).expect("short").to_be_bytes().to_vec();
     bytes.extend(zlib(&[body(3).as_bytes(), &[0; 700]].concat()));
     let map = properties::encode(&[("md5".to_owned(), Value::Text(Events::good(9).key(4)))]);
@@ -81,7 +81,7 @@ async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version
 
     let metrics = Admin::of(&bridge).await.metrics().await;
     let labels = format!(r#"{{queue="{queue}"}}"#);
-    // Those of Java's texts that have a character beyond U+FFFF.
+    // The messages whose Java text has a character beyond U+FFFF.
     assert_eq!(metrics.value(&format!("atdata_bridge_events_repaired_total{labels}")), 3.0);
     drain(bridge).await;
     let arrived: Vec<String> = json_lines(setup.files()).iter().map(ToString::to_string).collect();
@@ -97,7 +97,7 @@ async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version
     assert!(letters[0]["message_id"].as_str().is_some_and(|id| id.ends_with(":1:1:5")), "{letters:?}");
 }
 
-async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells_all(version: Version) {
+async fn messages_of_javas_client_arrive_or_become_complete_dead_letters(version: Version) {
     let (broker, queue, topic) = (shared(version), "main.RTO.ow-java", "RTO.ow-java");
     let setup = setup(broker, "ow-java");
     let bridge = setup.start();
@@ -156,12 +156,12 @@ async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells
             assert!(headers.contains(&header), "{kind} lacks {header}: {headers:?}");
         }
     }
-    // What is in them can be had from the raw bytes by whoever knows how.
+    // The raw bytes contain the data, for anyone who can decode them.
     let raw = |n: usize| match letters[n]["body"].as_str() {
         Some(text) => text.as_bytes().to_vec(),
         None => STANDARD.decode(letters[n]["body_base64"].as_str().expect("base64")).expect("base64"),
     };
-    let holds = |bytes: &[u8], words: &str| bytes.windows(words.len()).any(|at| at == words.as_bytes());
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|at| at == text.as_bytes());
     for n in [0, 1, 2] {
         assert!(holds(&raw(n), "who knows"), "{}", letters[n]);
     }
@@ -171,8 +171,8 @@ async fn what_javas_client_publishes_arrives_or_becomes_a_dead_letter_that_tells
     assert!(holds(&map, "who knows"), "{map:?}");
 }
 
-/// What was on the way to a bridge that drains, nobody has seen (`protocols.md §3.8`).
-async fn nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_kill(version: Version) {
+/// Events that were on their way to a bridge that drains were never delivered to it (`protocols.md §3.8`).
+async fn no_event_is_marked_after_a_clean_close_and_all_received_events_after_a_kill(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.ow-marks");
     let events = Events::good(40_000);
     let setup = setup(broker, "ow-marks");
@@ -192,7 +192,7 @@ async fn nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_ki
     let admin = admin_of_start(3, &bridge).await;
     let received = sample("received");
     let metrics = admin
-        .metrics_until("more has come than was on the way", |metrics| {
+        .metrics_until("more events were received than were in flight", |metrics| {
             metrics.find(&received).is_some_and(|received| received > 2048.0)
         })
         .await;
@@ -212,16 +212,16 @@ async fn nothing_is_marked_after_a_clean_close_and_all_that_was_taken_after_a_ki
     Tally::of(events, setup.files()).assert_complete(1024);
 }
 
-/// Where the process listens that was started so many times: all of them share a log.
+/// Returns the admin server of the process that was started as number `times`; all processes share one log.
 async fn admin_of_start(times: usize, bridge: &Bridge) -> Admin {
-    let told = || bridge.log().matches("admin: /livez").count();
-    wait_until("the log tells where it listens", SOON, || told() == times).await;
+    let logged = || bridge.log().matches("admin: /livez").count();
+    wait_until("the log has the address of the admin server", SOON, || logged() == times).await;
     Admin::of(bridge).await
 }
 
-/// On a backlog that is on the disk, a broker that hears of no acknowledgement sends a few hundred and then
+/// If a broker with a backlog on its disk gets no acknowledgement, it sends a few hundred messages and then
 /// nothing (`protocols.md §3.11`).
-async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
+async fn the_whole_prefetch_arrives_while_nothing_is_settled(version: Version) {
     let (broker, queue) = (Broker::start(version, Options::default()), "main.RTO.acme");
     let events = Events::good(3000);
     Consumer::subscribe(&broker, queue, 1, Acks::Never).await.close().await;
@@ -232,9 +232,9 @@ async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
     let unusable = Unusable::make(setup.files());
 
     let bridge = setup.start();
-    wait_until("all of the prefetch is on the way", SOON, || {
+    wait_until("the whole prefetch is in flight", SOON, || {
         let in_flight = counts(&broker, queue).in_flight;
-        assert!(in_flight <= 1024, "more is on the way than the prefetch allows: {in_flight}");
+        assert!(in_flight <= 1024, "more events are in flight than the prefetch allows: {in_flight}");
         in_flight == 1024
     })
     .await;
@@ -244,7 +244,7 @@ async fn the_whole_prefetch_comes_while_nothing_is_settled(version: Version) {
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
+async fn a_consumer_that_the_broker_removes_comes_back(version: Version) {
     let options = Options { slow_consumers: Some(SLOW_ACKS), ..Options::default() };
     let (broker, queue) = (Broker::start(version, options), "main.RTO.acme");
     let events = Events::good(1000);
@@ -263,14 +263,14 @@ async fn a_consumer_that_the_broker_takes_away_comes_back(version: Version) {
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-async fn the_name_of_a_stomp_connection_is_waited_for(version: Version) {
+async fn the_bridge_waits_for_a_connection_id_that_stomp_uses(version: Version) {
     let (broker, queue) = (shared(version), "main.RTO.ow-named");
     let login = Login::customer().client_id("ow-named-1");
     let holder = Connection::login(broker.addr(), &login).await.expect("log in");
     let setup = setup(broker, "ow-named").set("LOG__FILTER", "debug");
     let mut bridge = setup.start();
     says(&mut bridge, "the connection id is still in use, from tcp://127.0.0.1:").await;
-    holder.disconnect().await.expect("say goodbye");
+    holder.disconnect().await.expect("disconnect");
     subscribed(broker, queue, 1).await;
     drain(bridge).await;
 }
@@ -280,7 +280,8 @@ fn text_content(text: &str) -> Bytes {
     [&u32::try_from(text.len()).expect("short").to_be_bytes(), &text[..]].concat().into()
 }
 
-/// Publishes what only OpenWire can say, written by the bridge's own codec and read by a real broker.
+/// Publishes messages that only OpenWire has. The bridge's own codec encodes them, and a real broker reads
+/// them.
 struct Producer {
     stream: TcpStream,
     decoder: OpenWireDecoder,
@@ -303,27 +304,27 @@ impl Producer {
             sent: 0,
         };
         let login = Login::producer();
-        let mut greeting = Vec::new();
+        let mut handshake = Vec::new();
         Command::WireFormatInfo(WireFormatInfo::offer(PATIENCE, PATIENCE, i64::MAX)).encode(
             0,
             false,
-            &mut greeting,
+            &mut handshake,
         );
-        producer.stream.write_all(&greeting).await.expect("greet");
+        producer.stream.write_all(&handshake).await.expect("send the handshake");
         let login = Command::ConnectionInfo(ConnectionInfo {
             connection: connection.clone(),
             client_id: Some(format!("test-{namespace}")),
             password: Some(Secret::new(login.password)),
             user_name: Some(login.username.to_owned()),
         });
-        producer.ask(&login).await;
-        producer.ask(&Command::SessionInfo(SessionInfo { connection, value: 1 })).await;
-        producer.introduce_itself().await;
+        producer.request(&login).await;
+        producer.request(&Command::SessionInfo(SessionInfo { connection, value: 1 })).await;
+        producer.send_producer_info().await;
         producer
     }
 
-    /// Sends a ProducerInfo (`protocols.md §3.5`), which the bridge's own codec lacks.
-    async fn introduce_itself(&mut self) {
+    /// Sends a ProducerInfo (`protocols.md §3.5`), which the bridge's own codec does not have.
+    async fn send_producer_info(&mut self) {
         self.commands += 1;
         let mut command = Vec::new();
         let mut writer = FieldWriter(&mut command);
@@ -339,7 +340,7 @@ impl Producer {
         writer.bool(false); // dispatchAsync
         writer.int(0); // window
         let size = u32::try_from(command.len()).expect("short").to_be_bytes();
-        self.ask_in_bytes(&[&size, &command[..]].concat()).await;
+        self.request_in_bytes(&[&size, &command[..]].concat()).await;
     }
 
     /// Sends a persistent message and waits until the broker has it.
@@ -357,22 +358,22 @@ impl Producer {
         message.timestamp = 1_700_000_000_000;
         message.content = Some(content);
         message.compressed = compressed;
-        self.ask(&Command::Message(message)).await;
+        self.request(&Command::Message(message)).await;
     }
 
-    async fn ask(&mut self, command: &Command) {
+    async fn request(&mut self, command: &Command) {
         self.commands += 1;
         let mut bytes = Vec::new();
         command.encode(self.commands, true, &mut bytes);
-        self.ask_in_bytes(&bytes).await;
+        self.request_in_bytes(&bytes).await;
     }
 
-    async fn ask_in_bytes(&mut self, bytes: &[u8]) {
+    async fn request_in_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("send");
-        timeout(SOON, self.answered()).await.expect("a response in time");
+        timeout(SOON, self.wait_for_response()).await.expect("a response in time");
     }
 
-    async fn answered(&mut self) {
+    async fn wait_for_response(&mut self) {
         loop {
             let mut frames = Vec::new();
             self.decoder.decode(&mut frames).expect("frames");

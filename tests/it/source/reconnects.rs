@@ -1,5 +1,5 @@
-//! A connection id that the broker still holds for a session that is dead, and a broker that is not where
-//! it was.
+//! Tests reconnects while the broker still holds the connection id for a dead session, and when the broker
+//! has moved to another address.
 
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared};
@@ -12,18 +12,17 @@ use kit::scenario::{drain, emptied, place, publish, ready_after, says, subscribe
 
 on_each_broker!(
     over each protocol:
-    a_restart_comes_back_when_the_broker_finds_the_old_session_silent,
-    a_restart_comes_back_when_the_old_session_ends_that_nothing_else_could_end,
-    a_frozen_process_is_replaced_and_leaves_its_successor_alone,
-    a_killed_process_without_heart_beats_comes_back_at_once,
-    goes_on_to_the_next_address_when_one_is_dead,
+    a_restart_reconnects_when_the_broker_misses_heart_beats_of_the_old_session,
+    a_restart_without_heart_beats_reconnects_when_the_old_connection_ends,
+    a_frozen_process_is_replaced_and_does_not_disturb_its_successor,
+    a_killed_process_without_heart_beats_reconnects_at_once,
+    tries_the_next_address_when_one_is_unreachable,
 );
 
-/// What the log says while the broker refuses.
 const REFUSED: &str = "the connection id is still in use, from tcp://127.0.0.1:";
 
-/// The network dies together with the process, so that nothing tells the broker.
-async fn dies_unseen(
+/// Kills the process after its network, so that nothing tells the broker.
+async fn kill_unnoticed(
     version: Version,
     protocol: Protocol,
     namespace: &str,
@@ -42,36 +41,39 @@ async fn dies_unseen(
     (setup.set("SOURCE__URL", broker.url_of(protocol)), proxy)
 }
 
-async fn a_restart_comes_back_when_the_broker_finds_the_old_session_silent(
+async fn a_restart_reconnects_when_the_broker_misses_heart_beats_of_the_old_session(
     version: Version,
     protocol: Protocol,
 ) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unseen"));
-    let (setup, _proxy) = dies_unseen(version, protocol, namespace, "2s").await;
+    let (setup, _proxy) = kill_unnoticed(version, protocol, namespace, "2s").await;
     let mut bridge = setup.start();
     says(&mut bridge, REFUSED).await;
-    // Two for a moment is impossible: the new one is in when the old one is out.
+    // Two consumers at once are impossible: the new session starts when the old one has ended.
     ready_after(&mut bridge, 0, "source").await;
     arrives(version, namespace, &setup).await;
     assert_eq!(broker.queue(queue).expect("the queue").consumers, 1);
     drain(bridge).await;
 }
 
-async fn a_restart_comes_back_when_the_old_session_ends_that_nothing_else_could_end(
+async fn a_restart_without_heart_beats_reconnects_when_the_old_connection_ends(
     version: Version,
     protocol: Protocol,
 ) {
     let namespace = &protocol.named("unending");
-    let (setup, proxy) = dies_unseen(version, protocol, namespace, "0s").await;
+    let (setup, proxy) = kill_unnoticed(version, protocol, namespace, "0s").await;
     let mut bridge = setup.start();
-    // Without heart-beats the broker believes in the old session until its connection ends.
+    // Without heart-beats the broker keeps the old session until its connection ends.
     says(&mut bridge, REFUSED).await;
     proxy.cut();
     arrives(version, namespace, &setup).await;
     drain(bridge).await;
 }
 
-async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Version, protocol: Protocol) {
+async fn a_frozen_process_is_replaced_and_does_not_disturb_its_successor(
+    version: Version,
+    protocol: Protocol,
+) {
     let (broker, namespace) = (shared(version), &protocol.named("frozen"));
     let setup = || {
         Setup::new(broker, protocol, namespace, "main", namespace)
@@ -86,7 +88,7 @@ async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Ve
     ready_after(&mut bridge, 0, "source").await;
     assert!(bridge.log().contains(REFUSED), "the broker did not hold the frozen session");
 
-    // The frozen one wakes up and finds its id taken: it waits and says so.
+    // The frozen process wakes up, finds its connection id in use, waits and logs that.
     frozen.thaw();
     says(&mut frozen, REFUSED).await;
     arrives(version, namespace, &new).await;
@@ -95,7 +97,7 @@ async fn a_frozen_process_is_replaced_and_leaves_its_successor_alone(version: Ve
     assert_eq!(Tally::of(Events::good(100), old.files()).distinct(), 0);
 }
 
-async fn a_killed_process_without_heart_beats_comes_back_at_once(version: Version, protocol: Protocol) {
+async fn a_killed_process_without_heart_beats_reconnects_at_once(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "closed"));
     let setup = Setup::new(broker, protocol, namespace, "main", namespace).set("SOURCE__HEART_BEAT", "0s");
     let bridge = setup.start();
@@ -106,7 +108,7 @@ async fn a_killed_process_without_heart_beats_comes_back_at_once(version: Versio
     drain(bridge).await;
 }
 
-async fn goes_on_to_the_next_address_when_one_is_dead(version: Version, protocol: Protocol) {
+async fn tries_the_next_address_when_one_is_unreachable(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "failover"));
     let dead = protocol.url(loopback(free_port()));
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
@@ -119,7 +121,7 @@ async fn goes_on_to_the_next_address_when_one_is_dead(version: Version, protocol
     drain(bridge).await;
 }
 
-/// What is published arrives.
+/// Checks that a published event arrives.
 async fn arrives(version: Version, namespace: &str, setup: &Setup) {
     let (broker, events) = (shared(version), Events::good(100));
     publish(broker, namespace, events).await;

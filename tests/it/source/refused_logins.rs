@@ -1,5 +1,5 @@
-//! A broker that refuses us: a clear line, a process that stays alive and does not hammer, and a `check`
-//! that finds it before.
+//! Tests a broker that refuses the login: a clear log line, a process that stays alive and retries slowly,
+//! and a `check` that finds the problem beforehand.
 
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, QueueCounts, Version, shared};
@@ -13,10 +13,10 @@ use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:
-    a_wrong_password_is_told_and_retried_slowly,
-    a_foreign_namespace_is_told_and_retried_slowly,
+    a_wrong_password_is_reported_and_retried_slowly,
+    a_foreign_namespace_is_reported_and_retried_slowly,
     check_finds_them_and_ends_with_1,
-    check_looks_for_keys_and_leaves_the_queue_as_it_was,
+    check_looks_for_keys_and_does_not_change_the_queue,
 );
 
 const WRONG_PASSWORD: &str = "the broker refused the login: ";
@@ -28,7 +28,7 @@ fn with_wrong_password(broker: &Broker, protocol: Protocol) -> Setup {
         .set("SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff")
 }
 
-/// The queue exists, and this user may not read it.
+/// The queue exists, but this user may not read it.
 async fn with_foreign_namespace(broker: &Broker, protocol: Protocol, name: &str) -> Setup {
     let (namespace, queue) = &place(protocol, name);
     Consumer::subscribe(broker, queue, 1, Acks::Never).await.close().await;
@@ -38,19 +38,19 @@ async fn with_foreign_namespace(broker: &Broker, protocol: Protocol, name: &str)
         .set("SOURCE__PASSWORD", login.password)
 }
 
-async fn a_wrong_password_is_told_and_retried_slowly(version: Version, protocol: Protocol) {
+async fn a_wrong_password_is_reported_and_retried_slowly(version: Version, protocol: Protocol) {
     let setup = with_wrong_password(shared(version), protocol);
     let advice = "check source.username and source.password";
-    is_told_and_retried_slowly(version, protocol, setup, WRONG_PASSWORD, advice).await;
+    is_reported_and_retried_slowly(version, protocol, setup, WRONG_PASSWORD, advice).await;
 }
 
-async fn a_foreign_namespace_is_told_and_retried_slowly(version: Version, protocol: Protocol) {
+async fn a_foreign_namespace_is_reported_and_retried_slowly(version: Version, protocol: Protocol) {
     let setup = with_foreign_namespace(shared(version), protocol, "foreign-run").await;
     let advice = "check source.namespace and source.destination_id";
-    is_told_and_retried_slowly(version, protocol, setup, FOREIGN, advice).await;
+    is_reported_and_retried_slowly(version, protocol, setup, FOREIGN, advice).await;
 }
 
-async fn is_told_and_retried_slowly(
+async fn is_reported_and_retried_slowly(
     version: Version,
     protocol: Protocol,
     setup: Setup,
@@ -64,31 +64,32 @@ async fn is_told_and_retried_slowly(
     says(&mut refused, &format!("held: {words}")).await;
     assert!(refused.log().contains(advice), "{}", refused.log());
 
-    // Meanwhile another one lives through the usual back-off several times, and this one tries no second.
+    // Meanwhile another bridge goes through the usual back-off several times; the refused bridge does not try
+    // again.
     let unreachable = Proxy::start(broker.addr_of(protocol)).await;
     let id = format!("other-{}", proxy.addr().port());
     let other = Setup::new(broker, protocol, "unrefused", "main", &id)
         .set("SOURCE__URL", protocol.url(unreachable.addr()));
     let mut cut = other.start();
     for connections in 1..=3 {
-        wait_until("the other one connects", SOON, || unreachable.connections() >= connections).await;
+        wait_until("the other bridge connects", SOON, || unreachable.connections() >= connections).await;
         unreachable.cut();
     }
     says(&mut cut, "retrying: ").await;
-    assert_eq!(proxy.connections(), 1, "it hammers");
-    assert_eq!(refused.status(), None, "it has ended");
-    // Nothing was taken, so there is nothing to settle.
+    assert_eq!(proxy.connections(), 1, "the bridge retried too soon");
+    assert_eq!(refused.status(), None, "the process ended");
+    // No event was received, so there is nothing to settle.
     drain(refused).await;
     drain(cut).await;
 }
 
 async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) {
     let broker = shared(version);
-    let told = format!("FAILED  broker {}", broker.url_of(protocol));
+    let expected = format!("FAILED  broker {}", broker.url_of(protocol));
     let wrong = with_wrong_password(broker, protocol);
-    fails(wrong.argument("check"), &[&told, WRONG_PASSWORD]).await;
+    fails(wrong.argument("check"), &[&expected, WRONG_PASSWORD]).await;
     let foreign = with_foreign_namespace(broker, protocol, "foreign-check").await;
-    fails(foreign.argument("check").argument("--subscribe"), &[&told, FOREIGN]).await;
+    fails(foreign.argument("check").argument("--subscribe"), &[&expected, FOREIGN]).await;
 
     let (asked, other) = match protocol {
         Protocol::Stomp => ("speaks OpenWire: write tcp://", Protocol::OpenWire),
@@ -98,7 +99,7 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     let elsewhere = Setup::new(broker, protocol, "elsewhere", "main", "elsewhere").set("SOURCE__URL", &url);
     let elsewhere = match protocol {
         Protocol::Stomp => elsewhere,
-        // STOMP's port says nothing to it.
+        // A STOMP port does not answer OpenWire.
         Protocol::OpenWire => elsewhere.set("SOURCE__CONNECT_TIMEOUT", "2s"),
     };
     fails(elsewhere.argument("check"), &[&format!("FAILED  broker {url}"), asked]).await;
@@ -106,11 +107,11 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     let (namespace, queue) = &place(protocol, "checked");
     let setup = || Setup::new(broker, protocol, namespace, "main", namespace);
     succeeds(setup().argument("check")).await;
-    assert_eq!(broker.queue(queue), None, "a mere check has created a queue");
+    assert_eq!(broker.queue(queue), None, "a check without --subscribe created a queue");
     succeeds(setup().argument("check").argument("--subscribe")).await;
     assert_eq!(counts(broker, queue).consumers, 0);
 
-    // Beside a bridge that runs with the same connection id.
+    // Beside a running bridge with the same connection id.
     let running = setup();
     let bridge = running.start();
     subscribed(broker, queue, 1).await;
@@ -118,8 +119,8 @@ async fn check_finds_them_and_ends_with_1(version: Version, protocol: Protocol) 
     drain(bridge).await;
 }
 
-/// A browser consumes nothing, and marks nothing as delivered.
-async fn check_looks_for_keys_and_leaves_the_queue_as_it_was(version: Version, protocol: Protocol) {
+/// A browser consumes nothing and marks nothing as redelivered.
+async fn check_looks_for_keys_and_does_not_change_the_queue(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "browsed"));
     let check = || {
         let setup = Setup::new(broker, protocol, namespace, "main", namespace);
@@ -139,13 +140,13 @@ async fn check_looks_for_keys_and_leaves_the_queue_as_it_was(version: Version, p
     let before = QueueCounts { messages: 250, in_flight: 0, enqueued: 250, dequeued: 0, consumers: 0 };
     assert_eq!(counts(broker, queue), before);
 
-    // While a consumer has them all, too.
+    // Also while a consumer has all of them.
     let mut consumer = Consumer::subscribe(broker, queue, 300, Acks::Never).await;
     let frames = consumer.take(250).await;
     succeeds(check()).await;
-    assert!(frames.iter().all(|frame| frame.get("redelivered").is_none()), "a browser has marked them");
+    assert!(frames.iter().all(|frame| frame.get("redelivered").is_none()), "a browser marked them");
     consumer.ack(&frames[98]).await;
-    wait_until("the good ones are gone", SOON, || broker.depth(queue) == 151).await;
+    wait_until("the good events were consumed", SOON, || broker.depth(queue) == 151).await;
     let all = "all 100 events that wait in ";
     fails(check(), &["FAILED  broker ", all, "`/email/md5` holds an MD5 in 100 of 100"]).await;
     consumer.close().await;

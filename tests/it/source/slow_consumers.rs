@@ -1,5 +1,5 @@
-//! Brokers that take consumers away which are slow to acknowledge: over STOMP without a word. Nothing is lost, events
-//! move again at once, and what counts as acknowledged is what the broker has heard.
+//! Tests brokers that remove slow consumers; over STOMP they do it silently. Nothing is lost, the bridge
+//! subscribes again at once, and it counts an event as acknowledged only when the broker knows of it.
 
 use std::fs;
 
@@ -13,27 +13,24 @@ use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:
-    a_consumer_that_was_taken_away_while_a_sink_was_away_comes_back,
-    one_that_was_late_and_kept_goes_on,
+    a_consumer_removed_while_a_sink_was_unusable_comes_back,
+    a_late_consumer_that_was_not_removed_continues,
 );
 
-on_each_broker!(a_drain_after_which_the_last_events_come_again_says_so);
+on_each_broker!(a_drain_after_which_the_last_events_are_redelivered_reports_it);
 
 const QUEUE: &str = "main.RTO.acme";
-const TAKEN_AWAY: &str = "the broker has taken the subscription away";
+const REMOVED: &str = "the broker has taken the subscription away";
 
-/// A bridge whose sink is away, and the sink's way back.
+/// Starts a bridge whose sink is unusable; dropping the second value makes the sink usable.
 fn without_its_sink(setup: &Setup) -> (Bridge, Unusable) {
     fs::create_dir_all(setup.files()).expect("make a directory");
     let unusable = Unusable::make(setup.files());
     (setup.start(), unusable)
 }
 
-/// ActiveMQ's `abortSlowConsumerStrategy` leaves the consumers of queues alone.
-async fn a_consumer_that_was_taken_away_while_a_sink_was_away_comes_back(
-    version: Version,
-    protocol: Protocol,
-) {
+/// Except that ActiveMQ's `abortSlowConsumerStrategy` ignores the consumers of queues.
+async fn a_consumer_removed_while_a_sink_was_unusable_comes_back(version: Version, protocol: Protocol) {
     let broker = Broker::start(version, Options { slow_consumers: Some(SLOW_ACKS), ..Options::default() });
     let events = Events::good(3000);
     let setup = Setup::new(&broker, protocol, "acme", "main", "acme-1");
@@ -42,10 +39,10 @@ async fn a_consumer_that_was_taken_away_while_a_sink_was_away_comes_back(
     publish(&broker, "acme", events).await;
     match protocol {
         Protocol::Stomp => subscribed(&broker, QUEUE, 0).await,
-        Protocol::OpenWire => says(&mut bridge, TAKEN_AWAY).await,
+        Protocol::OpenWire => says(&mut bridge, REMOVED).await,
     }
     unusable.restore();
-    says(&mut bridge, TAKEN_AWAY).await;
+    says(&mut bridge, REMOVED).await;
     emptied(&broker, QUEUE).await;
     let dequeued = counts(&broker, QUEUE).dequeued;
     wait_until_acked(&bridge, QUEUE, dequeued).await;
@@ -61,25 +58,25 @@ async fn wait_until_acked(bridge: &Bridge, queue: &str, count: u64) {
             metrics.find(&sample).is_some_and(|acked| acked as u64 >= count)
         })
         .await;
-    assert_eq!(metrics.value(&sample) as u64, count, "more than the broker has heard of");
+    assert_eq!(metrics.value(&sample) as u64, count, "more than the broker knows of");
 }
 
-/// Waits until the oldest event has waited longer than an acknowledgement that is not late.
+/// Waits until the oldest event is so old that its acknowledgement counts as late.
 async fn late(bridge: &Bridge, queue: &str) {
     let sample = format!(r#"atdata_bridge_oldest_unacked_age_seconds{{queue="{queue}"}}"#);
     let wanted = |metrics: &Metrics| metrics.find(&sample).is_some_and(|age| age > 1.5);
     Admin::of(bridge).await.metrics_until("the oldest event has waited", wanted).await;
 }
 
-/// It asks, and is ready all the while.
-async fn one_that_was_late_and_kept_goes_on(version: Version, protocol: Protocol) {
+/// The bridge asks the broker, and stays ready.
+async fn a_late_consumer_that_was_not_removed_continues(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "late-and-kept"));
     let events = Events::good(120);
     let setup = Setup::new(broker, protocol, namespace, "main", namespace).set("LOG__FILTER", "debug");
     let (mut bridge, unusable) = without_its_sink(&setup);
     subscribed(broker, queue, 1).await;
     publish(broker, namespace, Events { count: 100, ..events }).await;
-    wait_until("they are on the way", SOON, || counts(broker, queue).in_flight == 100).await;
+    wait_until("the events are in flight", SOON, || counts(broker, queue).in_flight == 100).await;
     late(&bridge, queue).await;
     let said = bridge.log().len();
     unusable.restore();
@@ -100,8 +97,8 @@ async fn one_that_was_late_and_kept_goes_on(version: Version, protocol: Protocol
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// OpenWire says it, so that a new session settles them before the drain.
-async fn a_drain_after_which_the_last_events_come_again_says_so(version: Version) {
+/// Over OpenWire the broker reports the removal, so that a new session settles the events before the drain.
+async fn a_drain_after_which_the_last_events_are_redelivered_reports_it(version: Version) {
     let broker = Broker::start(version, Options { slow_consumers: Some(SLOW_ACKS), ..Options::default() });
     let setup = Setup::new(&broker, Protocol::Stomp, "acme", "main", "acme-1");
     let (mut bridge, unusable) = without_its_sink(&setup);

@@ -1,5 +1,5 @@
-//! One link, whatever its sessions speak, seen from the pump's place: what comes, what an acknowledgement does,
-//! what is told of a session that is lost.
+//! Tests the supervisor with each protocol, from the dispatcher's side: the messages it passes on, the effect
+//! of acknowledgements, and the report of a lost session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,46 +26,46 @@ use kit::{SOON, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:
-    messages_come_in_order_and_exactly_those_up_to_the_named_one_are_acknowledged,
-    no_more_are_on_the_way_than_the_prefetch,
-    a_lost_session_is_told_and_its_acknowledgements_are_void,
-    what_is_not_acknowledged_at_the_end_comes_again,
-    sessions_that_die_in_a_row_leave_the_order_as_it_was,
-    an_address_that_is_dead_is_passed_over,
+    messages_arrive_in_order_and_exactly_those_up_to_the_given_position_are_acknowledged,
+    no_more_events_are_in_flight_than_the_prefetch,
+    a_lost_session_is_reported_and_its_acknowledgements_have_no_effect,
+    unacknowledged_events_are_redelivered_after_a_close,
+    sessions_that_are_lost_in_a_row_keep_the_order,
+    an_unreachable_address_is_skipped,
 );
 
 const PREFETCH: u64 = 50;
 const EVENTS: Events = Events { count: 200, keys: 10, spread: Spread::Even, bad_every: None };
 
-async fn messages_come_in_order_and_exactly_those_up_to_the_named_one_are_acknowledged(
+async fn messages_arrive_in_order_and_exactly_those_up_to_the_given_position_are_acknowledged(
     version: Version,
     protocol: Protocol,
 ) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-acks"));
-    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-    let session = link.session().await;
+    let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+    let session = consumer.session().await;
     publish(broker, namespace, EVENTS).await;
     for acked in (0..EVENTS.count).step_by(20) {
-        assert_eq!(link.numbers(10).await, (acked..acked + 10).collect::<Vec<_>>());
-        // What another session has brought is not ours to acknowledge.
-        link.source.ack(SessionId(session.0 + 1), EVENTS.count);
-        assert_eq!(link.numbers(10).await, (acked + 10..acked + 20).collect::<Vec<_>>());
+        assert_eq!(consumer.numbers(10).await, (acked..acked + 10).collect::<Vec<_>>());
+        // Events of another session cannot be acknowledged in this one.
+        consumer.source.ack(SessionId(session.0 + 1), EVENTS.count);
+        assert_eq!(consumer.numbers(10).await, (acked + 10..acked + 20).collect::<Vec<_>>());
         assert_eq!(broker.depth(queue), EVENTS.count - acked);
-        link.source.ack(session, acked + 20);
+        consumer.source.ack(session, acked + 20);
         let left = EVENTS.count - acked - 20;
-        wait_until("they are acknowledged", SOON, || broker.depth(queue) == left).await;
-        // Nor is there anything to do for what is acknowledged already.
-        link.source.ack(session, acked + 10);
+        wait_until("the events are acknowledged", SOON, || broker.depth(queue) == left).await;
+        // Acknowledging the same events again has no effect.
+        consumer.source.ack(session, acked + 10);
     }
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
     let counts = counts(broker, queue);
     assert_eq!((counts.messages, counts.dequeued, counts.consumers), (0, EVENTS.count, 0));
 }
 
-async fn no_more_are_on_the_way_than_the_prefetch(version: Version, protocol: Protocol) {
+async fn no_more_events_are_in_flight_than_the_prefetch(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-window"));
-    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-    let session = link.session().await;
+    let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+    let session = consumer.session().await;
     publish(broker, namespace, EVENTS).await;
     let full = |acked: u64| QueueCounts {
         messages: EVENTS.count - acked,
@@ -74,103 +74,106 @@ async fn no_more_are_on_the_way_than_the_prefetch(version: Version, protocol: Pr
         dequeued: acked,
         consumers: 1,
     };
-    link.numbers(PREFETCH).await;
+    consumer.numbers(PREFETCH).await;
     for acked in (7..EVENTS.count - PREFETCH).step_by(7) {
-        link.source.ack(session, acked);
+        consumer.source.ack(session, acked);
         wait_until("the window is full again", SOON, || counts(broker, queue) == full(acked)).await;
-        link.numbers(acked + PREFETCH - link.taken).await;
-        assert!(link.waiting.is_empty(), "{} more than the prefetch", link.waiting.len());
+        consumer.numbers(acked + PREFETCH - consumer.taken).await;
+        assert!(consumer.waiting.is_empty(), "{} more than the prefetch", consumer.waiting.len());
     }
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
 }
 
-async fn a_lost_session_is_told_and_its_acknowledgements_are_void(version: Version, protocol: Protocol) {
+async fn a_lost_session_is_reported_and_its_acknowledgements_have_no_effect(
+    version: Version,
+    protocol: Protocol,
+) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-lost"));
     let proxy = Proxy::start(broker.addr_of(protocol)).await;
-    let mut link = Consumed::start(&protocol.url(proxy.addr()), namespace);
-    let first = link.session().await;
+    let mut consumer = TestConsumer::start(&protocol.url(proxy.addr()), namespace);
+    let first = consumer.session().await;
     publish(broker, namespace, EVENTS).await;
-    link.numbers(PREFETCH).await;
-    link.source.ack(first, 10);
+    consumer.numbers(PREFETCH).await;
+    consumer.source.ack(first, 10);
     wait_until("ten are acknowledged", SOON, || broker.depth(queue) == EVENTS.count - 10).await;
 
     proxy.cut();
-    link.lost(first).await;
-    let second = link.session().await;
+    consumer.lost(first).await;
+    let second = consumer.session().await;
     assert!(second > first);
-    link.source.ack(first, PREFETCH);
-    let again = link.take(PREFETCH).await;
+    consumer.source.ack(first, PREFETCH);
+    let again = consumer.take(PREFETCH).await;
     assert_eq!(again.iter().map(number).collect::<Vec<_>>(), (10..10 + PREFETCH).collect::<Vec<_>>());
     let marked = again.iter().take_while(|message| message.redelivered).count() as u64;
-    assert!(marked >= PREFETCH - 10, "{marked} are marked: at least those that had been handed over");
-    // Had the old one counted, there would be fewer.
-    link.source.ack(second, 5);
+    assert!(marked >= PREFETCH - 10, "{marked} are marked, fewer than were received before");
+    // If the acknowledgement of the old session had counted, fewer events would be left.
+    consumer.source.ack(second, 5);
     wait_until("five more are acknowledged", SOON, || broker.depth(queue) == EVENTS.count - 15).await;
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
     assert_eq!(broker.depth(queue), EVENTS.count - 15);
 }
 
-async fn what_is_not_acknowledged_at_the_end_comes_again(version: Version, protocol: Protocol) {
+async fn unacknowledged_events_are_redelivered_after_a_close(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-end"));
-    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-    let session = link.session().await;
+    let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+    let session = consumer.session().await;
     publish(broker, namespace, EVENTS).await;
-    link.numbers(PREFETCH).await;
-    link.source.ack(session, 20);
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    consumer.numbers(PREFETCH).await;
+    consumer.source.ack(session, 20);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
     let left = counts(broker, queue);
     assert_eq!((left.messages, left.consumers), (EVENTS.count - 20, 0));
-    drop(link);
+    drop(consumer);
 
-    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-    let session = link.session().await;
-    assert_eq!(link.numbers(PREFETCH).await, (20..20 + PREFETCH).collect::<Vec<_>>());
-    link.source.ack(session, PREFETCH);
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+    let session = consumer.session().await;
+    assert_eq!(consumer.numbers(PREFETCH).await, (20..20 + PREFETCH).collect::<Vec<_>>());
+    consumer.source.ack(session, PREFETCH);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
     assert_eq!(broker.depth(queue), EVENTS.count - 20 - PREFETCH);
 }
 
-/// A broker that has given a session a part of what comes again, and loses that session too, puts this part
-/// behind the rest (unless it is told to dispatch in strict order): a session must be given all of it at once.
-async fn sessions_that_die_in_a_row_leave_the_order_as_it_was(version: Version, protocol: Protocol) {
+/// A broker that loses a session while it redelivers puts the events that it has redelivered behind the
+/// others, unless it dispatches in strict order. So a session must be given all of them at once.
+async fn sessions_that_are_lost_in_a_row_keep_the_order(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "link-deaths"));
     for death in 0..20 {
-        let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-        link.session().await;
+        let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+        consumer.session().await;
         if death == 0 {
             publish(broker, namespace, EVENTS).await;
         }
         let taken = if death == 0 { PREFETCH } else { 1 };
-        assert_eq!(link.numbers(taken).await, (0..taken).collect::<Vec<_>>());
-        // Abandoned, as by a kill.
-        drop(link);
-        wait_until("the broker knows of it", SOON, || counts(broker, queue).consumers == 0).await;
+        assert_eq!(consumer.numbers(taken).await, (0..taken).collect::<Vec<_>>());
+        // Dropped without a close, as a kill would do.
+        drop(consumer);
+        wait_until("the broker has noticed it", SOON, || counts(broker, queue).consumers == 0).await;
     }
-    let mut link = Consumed::start(&broker.url_of(protocol), namespace);
-    link.session().await;
-    assert_eq!(link.numbers(PREFETCH).await, (0..PREFETCH).collect::<Vec<_>>());
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    let mut consumer = TestConsumer::start(&broker.url_of(protocol), namespace);
+    consumer.session().await;
+    assert_eq!(consumer.numbers(PREFETCH).await, (0..PREFETCH).collect::<Vec<_>>());
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
 }
 
-async fn an_address_that_is_dead_is_passed_over(version: Version, protocol: Protocol) {
+async fn an_unreachable_address_is_skipped(version: Version, protocol: Protocol) {
     let (broker, (namespace, _)) = (shared(version), &place(protocol, "link-failover"));
     let dead = protocol.url(loopback(free_port()));
-    let mut link = Consumed::start(&format!("{dead}, {}", broker.url_of(protocol)), namespace);
-    link.session().await;
+    let mut consumer = TestConsumer::start(&format!("{dead}, {}", broker.url_of(protocol)), namespace);
+    consumer.session().await;
     publish(broker, namespace, EVENTS).await;
-    assert_eq!(link.numbers(1).await, [0]);
-    assert_eq!(link.source.close().await, Disconnect::Confirmed);
+    assert_eq!(consumer.numbers(1).await, [0]);
+    assert_eq!(consumer.source.close().await, Disconnect::Confirmed);
 }
 
-/// A link, and who takes what it hands over.
-struct Consumed {
+/// A supervisor, and the events received from it.
+struct TestConsumer {
     source: Supervisor,
     waiting: VecDeque<Message>,
     taken: u64,
 }
 
-impl Consumed {
-    /// `main` of a namespace at one of these addresses.
+impl TestConsumer {
+    /// Consumes the queue of destination id `main` of a namespace, at one of these addresses.
     fn start(urls: &str, namespace: &str) -> Self {
         let settings = Arc::new(settings(urls, namespace));
         let (states, watchdog) = (StatusRegistry::default(), Watchdog::default());
@@ -196,7 +199,7 @@ impl Consumed {
         }
     }
 
-    /// The end of `session`, and no other; what came before it is forgotten.
+    /// Waits for the end of `session`, and drops the messages received before it.
     async fn lost(&mut self, session: SessionId) {
         loop {
             match self.next().await {
@@ -227,7 +230,7 @@ fn number(message: &Message) -> u64 {
     std::str::from_utf8(&message.body).ok().and_then(number_in).expect("the number of an event")
 }
 
-/// As an operator's variables give them.
+/// Loads the settings from variables, as an operator would set them.
 fn settings(urls: &str, namespace: &str) -> SourceSettings {
     let login = Login::customer();
     let variables = [

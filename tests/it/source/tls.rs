@@ -1,4 +1,5 @@
-//! `stomp+tls://` and `ssl://`: work with the right authority and name, and say clearly what is wrong otherwise.
+//! Tests `stomp+tls://` and `ssl://`: they work with the right authority and name, and other certificates
+//! give a clear error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +19,10 @@ on_each_broker!(
     carries_events_over_tls,
     refuses_a_certificate_of_an_unknown_authority,
     refuses_a_certificate_for_another_name,
-    shows_its_certificate_where_the_broker_wants_one,
-    an_address_with_a_wrong_certificate_keeps_no_good_one_waiting,
-    an_address_that_resets_the_handshake_keeps_no_good_one_waiting,
-    an_address_that_does_not_answer_the_handshake_is_no_reason_to_hold,
+    sends_its_certificate_if_the_broker_requires_one,
+    an_address_with_a_wrong_certificate_does_not_delay_a_good_one,
+    an_address_that_resets_the_handshake_does_not_delay_a_good_one,
+    an_address_that_does_not_answer_the_handshake_does_not_hold_the_source,
 );
 
 fn over_tls(broker: &Broker, protocol: Protocol, namespace: &str) -> Setup {
@@ -44,22 +45,22 @@ async fn carries_events_over_tls(version: Version, protocol: Protocol) {
 
 async fn refuses_a_certificate_of_an_unknown_authority(version: Version, protocol: Protocol) {
     let setup = over_tls(shared(version), protocol, &protocol.named("tls-unknown"));
-    let words = [
+    let expected = [
         "was issued by CN=test authority, whose certificate is neither in the system's certificates nor sent",
         "set source.tls.ca_file to a file with that authority's certificate",
     ];
-    is_refused(setup.unset("SOURCE__TLS__CA_FILE"), shared(version), protocol, words).await;
+    is_refused(setup.unset("SOURCE__TLS__CA_FILE"), shared(version), protocol, expected).await;
 }
 
 async fn refuses_a_certificate_for_another_name(version: Version, protocol: Protocol) {
     let names = vec!["broker.example.com".to_owned()];
     let broker = Broker::start(version, Options { certificate_names: names, ..Options::default() });
-    let words = ["is for broker.example.com, not for localhost", "write such a name in source.url"];
-    is_refused(over_tls(&broker, protocol, "acme"), &broker, protocol, words).await;
+    let expected = ["is for broker.example.com, not for localhost", "write such a name in source.url"];
+    is_refused(over_tls(&broker, protocol, "acme"), &broker, protocol, expected).await;
 }
 
-/// Before the real broker stands a server that insists on a certificate of the client.
-async fn shows_its_certificate_where_the_broker_wants_one(version: Version, protocol: Protocol) {
+/// In front of the real broker is a server that requires a client certificate.
+async fn sends_its_certificate_if_the_broker_requires_one(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "tls-client"));
     let home = tempfile::tempdir().expect("a directory");
     let certificates = Certificates::with(home.path(), Kind::WithIntermediate);
@@ -85,23 +86,23 @@ async fn shows_its_certificate_where_the_broker_wants_one(version: Version, prot
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// It held for 30 to 60 s, and then tried the other one.
-async fn an_address_with_a_wrong_certificate_keeps_no_good_one_waiting(version: Version, protocol: Protocol) {
+/// The bridge once held for 30 to 60 s before it tried the other address.
+async fn an_address_with_a_wrong_certificate_does_not_delay_a_good_one(version: Version, protocol: Protocol) {
     let home = tempfile::tempdir().expect("a directory");
     let certificates = Certificates::with(home.path(), Kind::Expired);
     let config = Arc::new(certificates.server_config(false));
-    passes_over(version, protocol, Manner::Tls(config), "tls-passed-over").await;
+    skips(version, protocol, Manner::Tls(config), "tls-passed-over").await;
 }
 
-async fn an_address_that_resets_the_handshake_keeps_no_good_one_waiting(
+async fn an_address_that_resets_the_handshake_does_not_delay_a_good_one(
     version: Version,
     protocol: Protocol,
 ) {
-    passes_over(version, protocol, Manner::Resets, "tls-reset").await;
+    skips(version, protocol, Manner::Resets, "tls-reset").await;
 }
 
-/// Nothing but the other address helps: with this one, what is published would not arrive.
-async fn passes_over(version: Version, protocol: Protocol, manner: Manner, name: &str) {
+/// Events must arrive through the other address, since the first one never works.
+async fn skips(version: Version, protocol: Protocol, manner: Manner, name: &str) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, name));
     let listener = Listener::start(manner).await;
     let urls = format!("{}, {}", protocol.tls_url(listener.addr()), broker.tls_url_of(protocol));
@@ -110,8 +111,8 @@ async fn passes_over(version: Version, protocol: Protocol, manner: Manner, name:
     let bridge = setup.start();
     let begun = Instant::now();
     subscribed(broker, queue, 1).await;
-    // The shortest wait that an operator's cause brings.
-    assert!(begun.elapsed() < Duration::from_secs(30), "it waited first: {}", bridge.log());
+    // The shortest hold for a problem that an operator must solve.
+    assert!(begun.elapsed() < Duration::from_secs(30), "the bridge waited first: {}", bridge.log());
     publish(broker, namespace, events).await;
     emptied(broker, queue).await;
     let log = bridge.log();
@@ -120,8 +121,8 @@ async fn passes_over(version: Version, protocol: Protocol, manner: Manner, name:
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// A broker whose clock stands still, as one that is being moved.
-async fn an_address_that_does_not_answer_the_handshake_is_no_reason_to_hold(
+/// A broker whose process is stopped, like one that is being moved.
+async fn an_address_that_does_not_answer_the_handshake_does_not_hold_the_source(
     version: Version,
     protocol: Protocol,
 ) {
@@ -140,13 +141,14 @@ async fn an_address_that_does_not_answer_the_handshake_is_no_reason_to_hold(
     drain(bridge).await;
 }
 
-/// The line says what, why and where to look; the process lives on, and `check` finds it too.
-async fn is_refused(setup: Setup, broker: &Broker, protocol: Protocol, words: [&str; 2]) {
+/// The log line says what failed, why, and which setting to check. The process stays alive, and `check` finds
+/// the problem too.
+async fn is_refused(setup: Setup, broker: &Broker, protocol: Protocol, expected: [&str; 2]) {
     let url = broker.tls_url_of(protocol);
     let mut bridge = setup.start();
     says(&mut bridge, &format!("held: TLS with {url} failed: ")).await;
     let log = bridge.log();
-    assert!(words.iter().all(|word| log.contains(word)), "{log}");
+    assert!(expected.iter().all(|word| log.contains(word)), "{log}");
     drain(bridge).await;
 
     let setup = setup.argument("check");
