@@ -1,5 +1,5 @@
-//! The two ways to stop (D10): drained, and nothing that was settled appears twice; or abandoned, and
-//! everything that was not comes again.
+//! Tests the two ways to stop (D10). After a drain no settled event appears twice; after an abandoned drain
+//! every event that was not settled is redelivered.
 
 use std::time::Duration;
 
@@ -17,20 +17,19 @@ use kit::{SOON, on_each_broker};
 
 on_each_broker!(
     over each protocol:
-    drained_under_load_nothing_appears_twice,
+    a_drain_under_load_duplicates_nothing,
     a_second_signal_abandons,
     the_deadline_abandons,
-    a_drain_that_the_broker_does_not_confirm_says_so,
+    an_unconfirmed_drain_is_reported,
 );
 on_each_broker!(
     over each protocol, with a real kafka:
-    a_sink_that_does_not_open_is_left_without_a_crash,
+    a_stop_while_a_sink_cannot_open_does_not_crash,
 );
 
-/// How often a sink that does not open is left.
 const STOPS: usize = 8;
 
-async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Protocol) {
+async fn a_drain_under_load_duplicates_nothing(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "drained"));
     let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
     let setup = Setup::new(broker, protocol, namespace, "main", namespace);
@@ -43,7 +42,7 @@ async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Pr
             drain(bridge).await;
             bridge = setup.start();
         }
-        assert!(counts(broker, queue).dequeued < events.count, "the last signal came after the load");
+        assert!(counts(broker, queue).dequeued < events.count, "the last signal came after the last event");
         bridge
     };
     let ((), bridge) = tokio::join!(publish(broker, namespace, events), restarts);
@@ -52,9 +51,9 @@ async fn drained_under_load_nothing_appears_twice(version: Version, protocol: Pr
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// librdkafka's threads outlive an opening that has failed, or that the drain interrupts; the process must not end
-/// under them.
-async fn a_sink_that_does_not_open_is_left_without_a_crash(version: Version, protocol: Protocol) {
+/// librdkafka's threads continue after an open that failed or that the drain interrupted. The process must
+/// not crash when it ends before them.
+async fn a_stop_while_a_sink_cannot_open_does_not_crash(version: Version, protocol: Protocol) {
     let (broker, kafka, namespace) = (shared(version), kafka::shared(), &protocol.named("unopened"));
     let mut random = seeded();
     for stop in 0..STOPS {
@@ -70,7 +69,7 @@ async fn a_sink_that_does_not_open_is_left_without_a_crash(version: Version, pro
         let is_opening = stop % 2 == 0;
         says(&mut bridge, if is_opening { r#"ready part="source""# } else { "unopened does not exist" })
             .await;
-        // Nothing is waited for: the signal comes at any moment of what goes on then.
+        // The test does not wait here: the signal comes at a random moment of the open.
         tokio::time::sleep(Duration::from_micros(random.u64(..120_000))).await;
         let log = bridge.log_file();
         drain(bridge).await;
@@ -103,7 +102,7 @@ async fn the_deadline_abandons(version: Version, protocol: Protocol) {
     gets_everything(broker, namespace, &setup).await;
 }
 
-async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version, protocol: Protocol) {
+async fn an_unconfirmed_drain_is_reported(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unheard"));
     let proxy = Proxy::start(broker.addr_of(protocol)).await;
     let setup = Setup::at(&protocol.url(proxy.addr()), namespace, "main", namespace)
@@ -123,11 +122,11 @@ async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version, prot
     assert_eq!(bridge.ended(SOON).await.code(), Some(76));
     let log = bridge.log();
     assert!(log.contains("did not confirm our disconnect") && !log.contains("and acknowledged"), "{log}");
-    // The broker gets to know of the end.
+    // The broker learns that the connection has ended.
     proxy.resume();
     proxy.cut();
 
-    // Nothing was taken, so nothing can come again.
+    // No event was received, so none is redelivered.
     let bridge = begin().await;
     proxy.silence();
     drain(bridge).await;
@@ -135,7 +134,7 @@ async fn a_drain_that_the_broker_does_not_confirm_says_so(version: Version, prot
 
 const EVENTS: Events = Events { count: 2000, keys: 50, spread: Spread::Even, bad_every: None };
 
-/// A bridge with half of the events in its files, that holds the others and can't write them.
+/// Starts a bridge that has written half of the events and holds the others, because it cannot write them.
 async fn held(broker: &Broker, namespace: &str, setup: &Setup) -> (Bridge, Unusable) {
     let queue = format!("main.RTO.{namespace}");
     let mut bridge = setup.start();
@@ -156,10 +155,10 @@ async fn is_abandoned(mut bridge: Bridge, why: &str) {
     assert!(bridge.log().contains(&format!("{why}: abandoned")), "{}", bridge.log());
 }
 
-/// A healthy run gets what was abandoned, all of which is still in the queue.
+/// Runs a working bridge and checks that it gets the abandoned events, all of which are still in the queue.
 async fn gets_everything(broker: &Broker, namespace: &str, setup: &Setup) {
     let queue = format!("main.RTO.{namespace}");
-    assert_eq!(counts(broker, &queue).dequeued, 1000, "what is in no file was acknowledged");
+    assert_eq!(counts(broker, &queue).dequeued, 1000, "an event that is in no file was acknowledged");
     let bridge = setup.start();
     emptied(broker, &queue).await;
     drain(bridge).await;

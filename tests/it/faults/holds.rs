@@ -1,4 +1,5 @@
-//! What holds lets go once its cause is gone, what is counted is counted once, and what an end leaves is told.
+//! Tests that a hold ends when its cause is gone, that events are counted once, and that an exit reports
+//! unsettled events.
 
 use std::time::Duration;
 
@@ -17,18 +18,19 @@ use kit::{SOON, kafka, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol, with a real kafka:
-    a_hold_ends_when_the_topic_takes_the_refused_event,
+    a_hold_ends_when_the_topic_accepts_the_refused_event,
 );
 on_each_broker!(
     over each protocol:
-    keyless_events_that_come_again_are_counted_once,
-    a_wrong_key_pointer_is_answered_with_the_right_one,
-    a_sink_that_is_down_takes_no_memory_from_the_others,
-    what_was_not_settled_when_the_broker_closed_ends_with_75,
-    dead_letters_are_told,
+    redelivered_keyless_events_are_counted_once,
+    the_hold_for_a_wrong_key_pointer_names_the_right_one,
+    an_unreachable_sink_takes_no_memory_from_the_others,
+    unsettled_events_when_the_broker_closes_end_with_75,
+    dead_letters_are_logged,
 );
 
-/// One event of more than `size` bytes, whose number is its identity; Kafka's client can't make it much smaller.
+/// Makes an event of more than `size` bytes, identified by its number. Kafka's client cannot compress it
+/// much.
 fn body(number: u64, size: usize) -> String {
     let events = Events { keys: u64::MAX, ..Events::good(1) };
     let filling: String = (0..).map(|n| events.key(number * 10_000 + n)).take(size / 32 + 1).collect();
@@ -39,8 +41,8 @@ async fn send(broker: &Broker, namespace: &str, bodies: impl IntoIterator<Item =
     Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
 }
 
-/// Limit, hold, higher limit: everything that was not a dead letter by then is delivered, without a restart.
-async fn a_hold_ends_when_the_topic_takes_the_refused_event(version: Version, protocol: Protocol) {
+/// Limit, hold, higher limit: every event that is not yet a dead letter is delivered, without a restart.
+async fn a_hold_ends_when_the_topic_accepts_the_refused_event(version: Version, protocol: Protocol) {
     const EVENTS: u64 = 30;
     let (broker, kafka) = (shared(version), kafka::shared());
     let namespace = &protocol.named("refusing");
@@ -56,7 +58,7 @@ async fn a_hold_ends_when_the_topic_takes_the_refused_event(version: Version, pr
     send(broker, namespace, (0..EVENTS).map(|number| body(number, 5000))).await;
     says(&mut bridge, "held: more than 10 events in a row were refused").await;
     let letters = || json_lines(setup.dead_letters()).len() as u64;
-    wait_until("all that may are dead letters", SOON, || letters() == 10).await;
+    wait_until("the dead letters have reached the limit", SOON, || letters() == 10).await;
     let (said, dead) = (bridge.log().len(), letters());
     assert!(broker.depth(queue) >= EVENTS - dead, "acknowledged without a dead letter");
 
@@ -71,13 +73,14 @@ async fn a_hold_ends_when_the_topic_takes_the_refused_event(version: Version, pr
     });
     delivered.sort_unstable();
     assert_eq!(letters(), dead, "a good event became a dead letter");
-    assert_eq!(delivered.len() as u64, EVENTS - dead, "lost or doubled");
+    assert_eq!(delivered.len() as u64, EVENTS - dead, "lost or duplicated");
     delivered.dedup();
-    assert_eq!(delivered.len() as u64, EVENTS - dead, "doubled");
+    assert_eq!(delivered.len() as u64, EVENTS - dead, "duplicated");
 }
 
-/// Sixty events without a key that the broker delivers three times are sixty, not a hundred and eighty.
-async fn keyless_events_that_come_again_are_counted_once(version: Version, protocol: Protocol) {
+/// Sixty events without a key that the broker delivers three times count as sixty, not as a hundred and
+/// eighty.
+async fn redelivered_keyless_events_are_counted_once(version: Version, protocol: Protocol) {
     const KEYLESS: u64 = 60;
     const GOOD: u64 = 20;
     let broker = Broker::start(version, Options::default());
@@ -89,7 +92,7 @@ async fn keyless_events_that_come_again_are_counted_once(version: Version, proto
     subscribed(&broker, queue, 1).await;
     send(&broker, "acme", (0..KEYLESS).map(|number| format!(r#"{{"n":{number}}}"#))).await;
     for _ in 0..2 {
-        wait_until("they are on the way", SOON, || counts(&broker, queue).in_flight == KEYLESS).await;
+        wait_until("the events are in flight", SOON, || counts(&broker, queue).in_flight == KEYLESS).await;
         let said = bridge.log().len();
         tokio::task::block_in_place(|| broker.restart());
         ready_after(&mut bridge, said, "source").await;
@@ -103,7 +106,7 @@ async fn keyless_events_that_come_again_are_counted_once(version: Version, proto
     assert_eq!(json_lines(setup.files()).len() as u64, GOOD);
 }
 
-async fn a_wrong_key_pointer_is_answered_with_the_right_one(version: Version, protocol: Protocol) {
+async fn the_hold_for_a_wrong_key_pointer_names_the_right_one(version: Version, protocol: Protocol) {
     let (broker, namespace) = (shared(version), &protocol.named("pointer"));
     let queue = &format!("main.RTO.{namespace}");
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
@@ -135,12 +138,13 @@ async fn a_wrong_key_pointer_is_answered_with_the_right_one(version: Version, pr
     assert!(letters <= 10, "{letters} dead letters");
 }
 
-/// With a subscription of its own a sink that is down delays no other, however large the events are.
-async fn a_sink_that_is_down_takes_no_memory_from_the_others(version: Version, protocol: Protocol) {
+/// If an unreachable sink has a subscription of its own, it does not delay other sinks, even with large
+/// events.
+async fn an_unreachable_sink_takes_no_memory_from_the_others(version: Version, protocol: Protocol) {
     const EVENTS: u64 = 600;
-    // Of its own: what stays in the other sink's queue would fill a broker that is shared.
+    // A broker of its own: the events left in the queue of the unreachable sink would fill a shared broker.
     let (broker, namespace) = (&Broker::start(version, Options::default()), &protocol.named("shares"));
-    // Nothing answers there, and the port is nobody else's.
+    // Nothing listens on port 9, and the proxy keeps its own port for this test.
     let nobody = Proxy::start("127.0.0.1:9".parse().expect("an address")).await;
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .set("SOURCE__ISOLATION", "mirror")
@@ -159,14 +163,14 @@ async fn a_sink_that_is_down_takes_no_memory_from_the_others(version: Version, p
     admin
         .not_ready(&[&format!("events of {nats}: "), "all of their share of source.max_in_flight, 8MiB"])
         .await;
-    assert_eq!(broker.depth(&nats), EVENTS, "nothing that no sink holds is acknowledged");
+    assert_eq!(broker.depth(&nats), EVENTS, "an event that no sink has was acknowledged");
     assert!(bridge.peak_memory() < 120_000_000, "{} bytes", bridge.peak_memory());
     bridge.kill();
     assert_eq!(json_lines(setup.files()).len() as u64, EVENTS);
 }
 
-/// A drain that loses its connection while a sink is down has settled nothing, and must not say that it had.
-async fn what_was_not_settled_when_the_broker_closed_ends_with_75(version: Version, protocol: Protocol) {
+/// A drain that loses its connection while a sink is unusable must not report that the events are settled.
+async fn unsettled_events_when_the_broker_closes_end_with_75(version: Version, protocol: Protocol) {
     const EVENTS: u64 = 2000;
     let broker = shared(version);
     let namespace = &protocol.named("unsettled");
@@ -180,7 +184,7 @@ async fn what_was_not_settled_when_the_broker_closed_ends_with_75(version: Versi
     subscribed(broker, queue, 1).await;
     publish(broker, namespace, Events::good(EVENTS)).await;
     in_trouble(&mut bridge, 0, "sink file").await;
-    wait_until("events are on the way", SOON, || counts(broker, queue).in_flight >= 400).await;
+    wait_until("events are in flight", SOON, || counts(broker, queue).in_flight >= 400).await;
     bridge.terminate();
     says(&mut bridge, "SIGTERM: draining").await;
     proxy.cut();
@@ -197,7 +201,7 @@ async fn what_was_not_settled_when_the_broker_closed_ends_with_75(version: Versi
     Tally::of(Events::good(EVENTS), setup.files()).assert_complete(0);
 }
 
-async fn dead_letters_are_told(version: Version, protocol: Protocol) {
+async fn dead_letters_are_logged(version: Version, protocol: Protocol) {
     let (broker, namespace) = (shared(version), &protocol.named("told"));
     let queue = &format!("main.RTO.{namespace}");
     let setup = Setup::new(broker, protocol, namespace, "main", namespace);

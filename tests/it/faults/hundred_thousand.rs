@@ -1,4 +1,4 @@
-//! The whole promise at once: a hundred thousand events, some of them bad, from a real broker into Kafka,
+//! Tests all guarantees together: a hundred thousand events, some of them bad, from a real broker into Kafka,
 //! JetStream and files.
 
 use crate::sinks::kafka::partitions::partitions_in_java;
@@ -11,10 +11,10 @@ use kit::{any_kafka, did_not_run, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:
-    every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason,
+    every_event_is_once_in_each_sink_and_every_bad_event_is_a_dead_letter_with_its_reason,
 );
 
-async fn every_event_is_once_in_each_sink_and_every_bad_one_is_kept_with_its_reason(
+async fn every_event_is_once_in_each_sink_and_every_bad_event_is_a_dead_letter_with_its_reason(
     version: Version,
     protocol: Protocol,
 ) {

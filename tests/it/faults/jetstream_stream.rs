@@ -1,5 +1,5 @@
-//! A stream that is full, is emptied, goes and comes back, while events come from a real broker into Kafka,
-//! JetStream and files: they are held, visibly, and nothing is lost or comes twice.
+//! Tests a stream that becomes full, is purged, removed and made again, while events come from a real broker
+//! into Kafka, JetStream and files. The events are held and reported, and nothing is lost or duplicated.
 
 use kit::admin::Admin;
 use kit::broker::{Protocol, Version, shared};
@@ -10,11 +10,11 @@ use kit::{any_kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:
-    a_full_stream_holds_everything_and_doubles_nothing,
-    a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after,
+    a_full_stream_holds_all_events_and_duplicates_nothing,
+    a_stream_purged_removed_and_made_again_while_workers_are_idle_gets_the_later_events,
 );
 
-async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
+async fn a_full_stream_holds_all_events_and_duplicates_nothing(version: Version, protocol: Protocol) {
     let broker = shared(version);
     let namespace = protocol.named("brimful");
     let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
@@ -39,7 +39,7 @@ async fn a_full_stream_holds_everything_and_doubles_nothing(version: Version, pr
     sinks.assert_complete(events, &setup, [0; 3]).await;
 }
 
-async fn a_stream_purged_removed_and_made_again_while_lanes_are_quiet_has_what_comes_after(
+async fn a_stream_purged_removed_and_made_again_while_workers_are_idle_gets_the_later_events(
     version: Version,
     protocol: Protocol,
 ) {

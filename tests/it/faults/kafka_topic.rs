@@ -1,5 +1,6 @@
-//! A topic of Kafka that is taken away, comes back otherwise, or may not be written, while events come from a
-//! real broker into Kafka, JetStream and files: they are held, visibly, and nothing is lost or comes twice.
+//! Tests a Kafka topic that is deleted, made again differently, or read-only, while events come from a real
+//! broker into Kafka, JetStream and files. The events are held and reported, and nothing is lost or
+//! duplicated.
 
 use std::time::Duration;
 
@@ -19,17 +20,17 @@ use kit::{any_kafka, kafka, nats, on_each_broker};
 
 on_each_broker!(
     over each protocol, with a real kafka:
-    a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right,
-    without_a_fixed_count_the_one_of_the_new_topic_is_taken,
-    a_topic_made_read_only_holds_everything_and_doubles_nothing,
-    a_kafka_far_away_that_dies_and_comes_back_holds_every_event_once,
+    a_topic_made_again_with_the_wrong_number_of_partitions_holds_until_the_number_is_right,
+    without_a_fixed_number_the_partitions_of_the_new_topic_are_used,
+    a_read_only_topic_holds_all_events_and_duplicates_nothing,
+    a_distant_kafka_that_is_killed_and_restarted_has_every_event_once,
 );
 
-/// What is published before the topic goes, and with what comes after.
+/// How many events are published before the topic is deleted.
 const BEFORE: u64 = 1000;
 const EVENTS: Events = Events { count: 3000, keys: 200, spread: Spread::Even, bad_every: None };
 
-async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_count_is_right(
+async fn a_topic_made_again_with_the_wrong_number_of_partitions_holds_until_the_number_is_right(
     version: Version,
     protocol: Protocol,
 ) {
@@ -64,7 +65,10 @@ async fn a_topic_deleted_and_made_again_with_another_count_is_held_until_the_cou
     sinks.files(EVENTS, setup.files()).tally.assert_complete(0);
 }
 
-async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Version, protocol: Protocol) {
+async fn without_a_fixed_number_the_partitions_of_the_new_topic_are_used(
+    version: Version,
+    protocol: Protocol,
+) {
     let (broker, kafka) = (shared(version), kafka::shared());
     let namespace = protocol.named("uncounted");
     let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
@@ -92,7 +96,7 @@ async fn without_a_fixed_count_the_one_of_the_new_topic_is_taken(version: Versio
     Tally::of_envelopes(EVENTS, [setup.files()]).assert_complete(0);
 }
 
-async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
+async fn a_read_only_topic_holds_all_events_and_duplicates_nothing(version: Version, protocol: Protocol) {
     let (broker, kafka) = (shared(version), kafka::shared());
     let namespace = protocol.named("readonly");
     let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
@@ -105,7 +109,7 @@ async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Ve
         grown(setup.files(), 400_000).await;
         kafka.make_read_only(&sinks.name);
         says(&mut bridge, &format!("held: not allowed to write to the topic {}", sinks.name)).await;
-        assert!(broker.depth(&sinks.queue()) > 0, "the rule came after the load");
+        assert!(broker.depth(&sinks.queue()) > 0, "the rule came after the last event");
         let admin = Admin::of(&bridge).await;
         admin.not_ready(&["sink kafka: held: ", "not allowed to write"]).await;
         let said = bridge.log().len();
@@ -119,25 +123,25 @@ async fn a_topic_made_read_only_holds_everything_and_doubles_nothing(version: Ve
     sinks.assert_complete(events, &setup, [0; 3]).await;
 }
 
-/// Each key is in the partition of a topic of so many in which Java would put it.
+/// Checks that each key is in the partition that Java computes for a topic with `count` partitions.
 fn assert_in_java_of(count: u32, sinks: &Sinks<'_>) {
     let held = sinks.topic(EVENTS).partitions(EVENTS);
     let (keys, partitions): (Vec<String>, Vec<u32>) = held.into_iter().unzip();
     assert_eq!(partitions, partitions_in_java(&keys, count));
 }
 
-/// There records go in waves, and by several clients (`sink/kafka/latency.rs`).
-async fn a_kafka_far_away_that_dies_and_comes_back_holds_every_event_once(
+/// At such a distance records go in waves, through several clients (`sink/kafka/latency.rs`).
+async fn a_distant_kafka_that_is_killed_and_restarted_has_every_event_once(
     version: Version,
     protocol: Protocol,
 ) {
     let (broker, kafka) = (shared(version), AnyKafka::start());
-    let AnyKafka::Real(server) = &kafka else { panic!("a stand-in has no way that could be long") };
-    let way = server.addr(Listener::Proxied);
-    let way = Proxy::delayed_at(server.proxy_addr(), way, Duration::from_millis(25)).await;
+    let AnyKafka::Real(server) = &kafka else { panic!("the mock cluster has no proxied listener") };
+    let address = server.addr(Listener::Proxied);
+    let proxy = Proxy::delayed_at(server.proxy_addr(), address, Duration::from_millis(25)).await;
     let namespace = protocol.named("far");
     let sinks = Sinks::make(version, &namespace, &kafka, nats::shared()).await;
-    let setup = sinks.setup(broker, protocol).set("SINKS__KAFKA__BROKERS", way.addr().to_string());
+    let setup = sinks.setup(broker, protocol).set("SINKS__KAFKA__BROKERS", proxy.addr().to_string());
     let mut bridge = setup.start();
     subscribed(broker, &sinks.queue(), 1).await;
     publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;

@@ -1,5 +1,5 @@
-//! SIGKILL, of the bridge and of the broker, at random points under load: nothing is lost, and no more
-//! comes twice than was in flight.
+//! Tests SIGKILL of the bridge and of the broker at random points under load: nothing is lost, and at most
+//! the events in flight are duplicated.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use kit::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
 use kit::three::Sinks;
 use kit::{any_kafka, nats, on_each_broker};
 
-on_each_broker!(over each protocol, with every sink: a_bridge_killed_again_and_again_loses_nothing);
-on_each_broker!(over each protocol: a_broker_killed_again_and_again_loses_nothing);
+on_each_broker!(over each protocol, with every sink: a_bridge_that_is_killed_repeatedly_loses_nothing);
+on_each_broker!(over each protocol: a_broker_that_is_killed_repeatedly_loses_nothing);
 
 const PREFETCH: u64 = 1024;
 
-/// The stream knows again, by its message id, what it has already (D7).
-async fn a_bridge_killed_again_and_again_loses_nothing(version: Version, protocol: Protocol) {
+/// The stream recognises the events that it already has by their message ids (D7).
+async fn a_bridge_that_is_killed_repeatedly_loses_nothing(version: Version, protocol: Protocol) {
     const KILLS: u64 = 6;
     let broker = shared(version);
     let namespace = &protocol.named("slain");
@@ -32,13 +32,13 @@ async fn a_bridge_killed_again_and_again_loses_nothing(version: Version, protoco
 
     let kills = async {
         for _ in 0..KILLS {
-            // Up to a few thousand events further on, at any point of the pipeline.
+            // At a random point of the pipeline, up to a few thousand events later.
             grown(setup.files(), bytes(setup.files()) + random.u64(1..400_000)).await;
             tokio::time::sleep(Duration::from_micros(random.u64(..3000))).await;
             bridge.kill();
             bridge = setup.start();
         }
-        assert!(counts(broker, &queue).dequeued < events.count, "the last kill hit nothing");
+        assert!(counts(broker, &queue).dequeued < events.count, "the last kill came after the last event");
         bridge
     };
     let ((), bridge) = tokio::join!(publish(broker, namespace, events), kills);
@@ -49,8 +49,9 @@ async fn a_bridge_killed_again_and_again_loses_nothing(version: Version, protoco
     assert_dead_letters_repeated(events, setup.dead_letters(), KILLS * PREFETCH);
 }
 
-/// The broker's own journal keeps what it has confirmed; the bridge remembers what it holds already.
-async fn a_broker_killed_again_and_again_loses_nothing(version: Version, protocol: Protocol) {
+/// The broker's own journal keeps the confirmed acknowledgements, and the bridge remembers which events its
+/// sinks have.
+async fn a_broker_that_is_killed_repeatedly_loses_nothing(version: Version, protocol: Protocol) {
     const KILLS: u64 = 3;
     let broker = Broker::start(version, Options::default());
     let queue = "main.RTO.acme";
@@ -77,5 +78,5 @@ async fn a_broker_killed_again_and_again_loses_nothing(version: Version, protoco
     let found = Tally::of_envelopes(events, [setup.files()]);
     eprintln!("{KILLS} kills of the broker: {} doubled by the bridge", found.repeated_ids());
     found.assert_nothing_lost();
-    assert!(found.repeated_ids() <= KILLS * PREFETCH, "doubled {}", found.repeated_ids());
+    assert!(found.repeated_ids() <= KILLS * PREFETCH, "{} duplicates", found.repeated_ids());
 }

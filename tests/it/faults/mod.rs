@@ -1,4 +1,5 @@
-//! Tests that nothing is lost, doubled or reordered while brokers, sinks, disks and the bridge itself fail.
+//! Tests that nothing is lost, duplicated or reordered while brokers, sinks, disks and the bridge itself
+//! fail.
 
 mod drain;
 mod holds;

@@ -1,4 +1,4 @@
-//! Trouble in one of three sinks, under load: the others hold every event once, and so does that one.
+//! Tests failures of one sink of three, under load: every sink has every event exactly once.
 
 use std::time::Duration;
 
@@ -19,22 +19,23 @@ use kit::{did_not_run, on_each_broker};
 
 on_each_broker!(
     over each protocol, with every sink:
-    sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once,
+    sinks_that_are_killed_paused_and_slowed_in_turn_have_every_event_once,
 );
 
-/// How many events there are in each trouble, and in a calm time before them.
+/// How many events each failure gets, and the first phase without a failure.
 const STEP: u64 = 8000;
-/// How many bad ones: one in so many.
+/// One event in so many is bad.
 const BAD_EVERY: u64 = 1000;
-/// Of output before a trouble, and in a slow time: some two thousand events.
+/// How many bytes the files grow before a failure starts, and while a sink is slow: about two thousand
+/// events.
 const PROGRESS: u64 = 400_000;
 const MIB: u64 = 1024 * 1024;
-/// How much more memory than in a calm run trouble may cost. The events in flight (1024 of some hundred
-/// bytes) take less than one MiB; a client made anew, beside the old one that still closes, takes a few. All
-/// events of the run together would take more than twice as much (I4).
+/// How much more memory failures may take than a run without one. The 1024 events in flight, of a few hundred
+/// bytes each, take less than one MiB. A new client beside the old one, which is still closing, takes a few
+/// MiB. All events of the run together would take more than twice the limit (I4).
 const MORE: u64 = 12 * MIB;
 
-async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(
+async fn sinks_that_are_killed_paused_and_slowed_in_turn_have_every_event_once(
     version: Version,
     protocol: Protocol,
 ) {
@@ -42,20 +43,20 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(
     let namespace = protocol.named("trouble");
     let sinks = Sinks::make(version, &namespace, &kafka, &nats).await;
     let queue = sinks.queue();
-    let nats_way = Proxy::start(nats.addr()).await;
+    let nats_proxy = Proxy::start(nats.addr()).await;
     let mut setup = sinks
         .setup(broker, protocol)
-        .set("SINKS__NATS__URL", format!("nats://{}", nats_way.addr()))
+        .set("SINKS__NATS__URL", format!("nats://{}", nats_proxy.addr()))
         .set("SINKS__NATS__PUBLISH_TIMEOUT", "2s");
     let real = match &kafka {
-        AnyKafka::Real(kafka) => Some((kafka, way_to(kafka).await)),
+        AnyKafka::Real(kafka) => Some((kafka, proxy_to(kafka).await)),
         AnyKafka::Mock(_) => {
             did_not_run("three_sinks, in its troubles of Kafka,", "a mock cluster has none");
             None
         }
     };
-    if let Some((_, way)) = &real {
-        setup = setup.set("SINKS__KAFKA__BROKERS", way.addr().to_string());
+    if let Some((_, proxy)) = &real {
+        setup = setup.set("SINKS__KAFKA__BROKERS", proxy.addr().to_string());
     }
     let bridge = setup.start();
     subscribed(broker, &queue, 1).await;
@@ -63,15 +64,15 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(
     let mut run = Run { bridge, setup: &setup, broker, sinks: &sinks, published: 0 };
     run.under_load(async |_| {}).await;
     let calm = run.bridge.memory();
-    if let Some((kafka, way)) = &real {
-        run.trouble("kafka", || kafka.kill(), |()| kafka.restart()).await;
-        run.trouble("kafka", || kafka.freeze(), |()| kafka.thaw()).await;
-        run.slowness(way).await;
+    if let Some((kafka, proxy)) = &real {
+        run.fail("kafka", || kafka.kill(), |()| kafka.restart()).await;
+        run.fail("kafka", || kafka.freeze(), |()| kafka.thaw()).await;
+        run.slow_down(proxy).await;
     }
-    run.trouble("nats", || nats.kill(), |()| nats.restart()).await;
-    run.trouble("nats", || nats.freeze(), |()| nats.thaw()).await;
-    run.slowness(&nats_way).await;
-    run.trouble("file", || Unusable::make(setup.files()), Unusable::restore).await;
+    run.fail("nats", || nats.kill(), |()| nats.restart()).await;
+    run.fail("nats", || nats.freeze(), |()| nats.thaw()).await;
+    run.slow_down(&nats_proxy).await;
+    run.fail("file", || Unusable::make(setup.files()), Unusable::restore).await;
     let (bridge, events) = (run.bridge, events(run.published));
     emptied(broker, &queue).await;
     let peak = bridge.peak_memory();
@@ -83,17 +84,16 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_hold_every_event_once(
     assert_dead_letters(events, setup.dead_letters());
 }
 
-/// Over many keys: of one, the stream takes an event in each round trip (I3).
+/// Many keys, because the stream takes only one event of a key in each round trip (I3).
 fn events(count: u64) -> Events {
     Events::good(count).with_bad(BAD_EVERY)
 }
 
-/// A way to it that can be made slow.
-async fn way_to(kafka: &Kafka) -> Proxy {
+/// Starts a proxy to Kafka that can be made slow.
+async fn proxy_to(kafka: &Kafka) -> Proxy {
     Proxy::start_at(kafka.proxy_addr(), kafka.addr(Listener::Proxied)).await
 }
 
-/// A bridge under load.
 struct Run<'a> {
     bridge: Bridge,
     setup: &'a Setup,
@@ -103,43 +103,43 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// While the next events are published and mirrored, `something` happens; it comes before the last of them.
-    async fn under_load(&mut self, something: impl AsyncFnOnce(&mut Bridge)) {
+    /// Publishes the next events, and runs `action` before the last of them is mirrored.
+    async fn under_load(&mut self, action: impl AsyncFnOnce(&mut Bridge)) {
         let (first, written) = (self.published, bytes(self.setup.files()));
         self.published += STEP;
         let events = events(self.published);
-        let happening = async {
+        let acting = async {
             grown(self.setup.files(), written + PROGRESS).await;
             let dequeued = counts(self.broker, &self.sinks.queue()).dequeued;
             assert!(dequeued < self.published, "it would come after the load");
-            something(&mut self.bridge).await;
+            action(&mut self.bridge).await;
         };
-        tokio::join!(publish_from(self.broker, self.sinks.namespace, events, first), happening);
+        tokio::join!(publish_from(self.broker, self.sinks.namespace, events, first), acting);
     }
 
-    /// A sink is in trouble, until this is told, the bridge alive but not ready, and the trouble ended.
-    async fn trouble<T>(&mut self, sink: &str, begin: impl FnOnce() -> T, end: impl FnOnce(T)) {
+    /// Makes a sink fail until the bridge reports it and is alive but not ready, then ends the failure.
+    async fn fail<T>(&mut self, sink: &str, begin: impl FnOnce() -> T, end: impl FnOnce(T)) {
         self.under_load(async |bridge| {
             let said = bridge.log().len();
-            let begun = tokio::task::block_in_place(begin);
+            let started = tokio::task::block_in_place(begin);
             in_trouble(bridge, said, &format!("sink {sink}")).await;
             let admin = Admin::of(bridge).await;
             admin.not_ready(&[&format!("sink {sink}: ")]).await;
             let said = bridge.log().len();
-            tokio::task::block_in_place(|| end(begun));
+            tokio::task::block_in_place(|| end(started));
             ready_after(bridge, said, &format!("sink {sink}")).await;
             admin.ready().await;
         })
         .await;
     }
 
-    /// The way to a sink is long and narrow for a while.
-    async fn slowness(&mut self, way: &Proxy) {
+    /// Makes the connection to a sink slow for a while: long delay, low bandwidth.
+    async fn slow_down(&mut self, proxy: &Proxy) {
         let files = self.setup.files();
         self.under_load(async |_| {
-            way.slow(Slow { delay: Duration::from_millis(50), bytes_per_second: Some(500_000) });
+            proxy.slow(Slow { delay: Duration::from_millis(50), bytes_per_second: Some(500_000) });
             grown(files, bytes(files) + PROGRESS).await;
-            way.slow(Slow::default());
+            proxy.slow(Slow::default());
         })
         .await;
     }

@@ -1,5 +1,4 @@
-//! The output directory full, or not to be used, the connection cut, under load: nothing is lost, and
-//! nothing comes twice.
+//! Tests a full or unusable output directory and a cut connection, under load: nothing is lost or duplicated.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -22,14 +21,14 @@ use kit::{SOON, did_not_run, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol:
-    a_full_disk_holds_everything_and_doubles_nothing,
-    a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing,
-    dead_letters_that_cannot_be_kept_hold_their_events,
-    dead_letters_that_could_not_be_kept_are_told_before_there_are_any,
-    a_cut_connection_doubles_nothing,
-    heart_beats_go_on_while_a_sink_takes_nothing,
+    a_full_disk_holds_all_events_and_duplicates_nothing,
+    an_unusable_directory_holds_all_events_and_duplicates_nothing,
+    dead_letters_that_cannot_be_written_hold_their_events,
+    an_unusable_dead_letter_directory_is_reported_before_there_are_dead_letters,
+    a_cut_connection_duplicates_nothing,
+    heart_beats_continue_while_a_sink_accepts_nothing,
 );
-on_each_broker!(a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finished_files);
+on_each_broker!(removing_finished_files_ends_every_full_disk);
 
 const TIMES: u64 = 3;
 
@@ -37,9 +36,9 @@ fn events() -> Events {
     Events { spread: Spread::Hot, ..Events::good(30_000) }
 }
 
-async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version, protocol: Protocol) {
+async fn a_full_disk_holds_all_events_and_duplicates_nothing(version: Version, protocol: Protocol) {
     if let Err(reason) = small_disks() {
-        return did_not_run("outages::a_full_disk_holds_everything_and_doubles_nothing", &reason);
+        return did_not_run("outages::a_full_disk_holds_all_events_and_duplicates_nothing", &reason);
     }
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "full"));
     let setup = Setup::new(broker, protocol, namespace, "main", namespace).small_disk(16);
@@ -55,17 +54,17 @@ async fn a_full_disk_holds_everything_and_doubles_nothing(version: Version, prot
             says_after(&mut bridge, said, "make room on its file system").await;
             ballast.remove();
         }
-        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
+        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the last event");
     };
     tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
-    // The disk goes with the process.
+    // The mount ends with the process.
     Tally::of(events(), &files).assert_complete(0);
     drain(bridge).await;
 }
 
-/// With compression, which needs room itself. Files are far from due when the disk is full.
-async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finished_files(version: Version) {
+/// With compression, which needs disk space itself. No file is due for rotation when the disk is full.
+async fn removing_finished_files_ends_every_full_disk(version: Version) {
     if let Err(reason) = small_disks() {
         return did_not_run("outages::a_disk_that_is_full_again_and_again_is_emptied", &reason);
     }
@@ -79,7 +78,7 @@ async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finishe
         .set("SINKS__FILE__COMPRESSION", compression);
     let bridge = setup.start();
     subscribed(broker, queue, 1).await;
-    // Open, it outlives the process and its mount.
+    // An open handle outlives the process and its mount.
     let disk = File::open(bridge.inside(setup.files())).expect("open a disk");
     let files = PathBuf::from(format!("/proc/self/fd/{}", disk.as_raw_fd()));
 
@@ -93,7 +92,7 @@ async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finishe
         }
     };
     let both = async { tokio::join!(publish(broker, namespace, events), taking) };
-    timeout(2 * PATIENCE, both).await.expect("finished files are taken and the rest goes on");
+    timeout(2 * PATIENCE, both).await.expect("the bridge continues when finished files are removed");
     drain(bridge).await;
     assert!(most > 1_000_000, "the disk was never full: {most}");
     take_finished(&files, &mut tally);
@@ -102,7 +101,6 @@ async fn a_disk_that_is_full_again_and_again_is_emptied_by_whoever_takes_finishe
     assert!(left.len() == 1 && left[0].to_string_lossy().ends_with(".lock"), "{left:?}");
 }
 
-/// Reads every finished file and removes it.
 fn take_finished(directory: &Path, tally: &mut Tally) {
     let endings = [".jsonl", ".jsonl.gz", ".jsonl.zst"];
     for path in output::files(directory) {
@@ -113,10 +111,7 @@ fn take_finished(directory: &Path, tally: &mut Tally) {
     }
 }
 
-async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(
-    version: Version,
-    protocol: Protocol,
-) {
+async fn an_unusable_directory_holds_all_events_and_duplicates_nothing(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unusable"));
     let setup = Setup::new(broker, protocol, namespace, "main", namespace);
     let mut bridge = setup.start();
@@ -130,7 +125,7 @@ async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(
             says_after(&mut bridge, said, r#"part="sink file""#).await;
             unusable.restore();
         }
-        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the load");
+        assert!(counts(broker, queue).dequeued < events().count, "the last outage came after the last event");
     };
     tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
@@ -138,8 +133,8 @@ async fn a_directory_that_cannot_be_used_holds_everything_and_doubles_nothing(
     Tally::of(events(), setup.files()).assert_complete(0);
 }
 
-/// An event without a key is not acknowledged before its dead letter is kept (I6).
-async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version, protocol: Protocol) {
+/// An event without a key is not acknowledged before its dead letter is durable (I6).
+async fn dead_letters_that_cannot_be_written_hold_their_events(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "unkept"));
     let events = Events::good(5000).with_bad(500);
     let setup = Setup::new(broker, protocol, namespace, "main", namespace);
@@ -162,7 +157,7 @@ async fn dead_letters_that_cannot_be_kept_hold_their_events(version: Version, pr
     assert_dead_letters(events, setup.dead_letters());
 }
 
-async fn dead_letters_that_could_not_be_kept_are_told_before_there_are_any(
+async fn an_unusable_dead_letter_directory_is_reported_before_there_are_dead_letters(
     version: Version,
     protocol: Protocol,
 ) {
@@ -178,9 +173,9 @@ async fn dead_letters_that_could_not_be_kept_are_told_before_there_are_any(
     drain(bridge).await;
 }
 
-/// The broker hears from us, and we from it, although nothing can be acknowledged (I7).
-async fn heart_beats_go_on_while_a_sink_takes_nothing(version: Version, protocol: Protocol) {
-    // Ours come each second: a broker that did not hear them would have given up.
+/// Heart-beats go in both directions although nothing can be acknowledged (I7).
+async fn heart_beats_continue_while_a_sink_accepts_nothing(version: Version, protocol: Protocol) {
+    // The bridge sends a heart-beat each second: without them the broker would close the connection.
     const BEATS: (u64, u64) = (9, 3);
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "beats"));
     let events = Events::good(2000);
@@ -195,7 +190,7 @@ async fn heart_beats_go_on_while_a_sink_takes_nothing(version: Version, protocol
     publish(broker, namespace, events).await;
     wait_until("the window is full", SOON, || counts(broker, queue).in_flight == 1024).await;
     let before = proxy.beats();
-    wait_until("both sides have beaten often enough", SOON, || {
+    wait_until("both sides have sent enough heart-beats", SOON, || {
         let now = proxy.beats();
         now.0 - before.0 >= BEATS.0 && now.1 - before.1 >= BEATS.1
     })
@@ -209,9 +204,9 @@ async fn heart_beats_go_on_while_a_sink_takes_nothing(version: Version, protocol
     Tally::of(events, setup.files()).assert_complete(0);
 }
 
-/// What the broker sends again goes only to a sink that lacks it (I5), also when the sink is in trouble
-/// while the connection is.
-async fn a_cut_connection_doubles_nothing(version: Version, protocol: Protocol) {
+/// A redelivered event goes only to a sink that lacks it (I5), even if the sink fails while the connection is
+/// cut.
+async fn a_cut_connection_duplicates_nothing(version: Version, protocol: Protocol) {
     let (broker, (namespace, queue)) = (shared(version), &place(protocol, "cut"));
     let proxy = Proxy::start(broker.addr_of(protocol)).await;
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
@@ -233,7 +228,7 @@ async fn a_cut_connection_doubles_nothing(version: Version, protocol: Protocol) 
             ready_after(&mut bridge, said, "source").await;
             unusable.restore();
         }
-        assert!(counts(broker, queue).dequeued < events().count, "the last cut came after the load");
+        assert!(counts(broker, queue).dequeued < events().count, "the last cut came after the last event");
     };
     tokio::join!(publish(broker, namespace, events()), outages);
     emptied(broker, queue).await;
