@@ -1,4 +1,4 @@
-//! The real program's ways to end, and what it says.
+//! Tests the exit codes and messages of the real program.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -9,7 +9,8 @@ use kit::SOON;
 use kit::bridge::Setup;
 use kit::scenario::{says, says_after};
 
-/// Runs the program with nothing but `env` in its environment.
+/// Runs the program with only `env` in its environment. Returns its exit code, standard output and standard
+/// error.
 fn run(arguments: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
     command.args(arguments).env_clear().envs(env.iter().copied());
@@ -28,7 +29,7 @@ fn a_wrong_command_line_ends_with_64() {
 }
 
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_end_with_0() {
     let (code, out, _) = run(&["--help"], &[]);
     assert_eq!(code, Some(0));
     assert!(out.contains("BRIDGE__SOURCE__URL") && out.contains("Examples:"), "{out}");
@@ -37,7 +38,8 @@ fn help_and_version_are_no_mistakes() {
     assert_eq!((code, out), (Some(0), format!("atdata-bridge {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
-/// The file comes from the argument or `BRIDGE_CONFIG`; mistakes are told with file and line, and 64.
+/// The path of the file comes from the argument or from `BRIDGE_CONFIG`. Each mistake is reported with file
+/// and line.
 #[test]
 fn a_wrong_configuration_ends_with_64() {
     let directory = tempfile::tempdir().unwrap();
@@ -56,7 +58,7 @@ fn a_wrong_configuration_ends_with_64() {
 }
 
 #[test]
-fn the_minimal_file_and_a_password_are_a_configuration() {
+fn the_minimal_file_and_a_password_are_enough() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml");
     let (code, out, err) =
         run(&["-c", file, "config"], &[("BRIDGE__SOURCE__PASSWORD", "0123456789abcdef0123456789abcdef")]);
@@ -65,14 +67,14 @@ fn the_minimal_file_and_a_password_are_a_configuration() {
 }
 
 #[test]
-fn partition_fails_when_an_input_is_neither() {
+fn partition_fails_if_a_line_is_neither_a_key_nor_an_event() {
     let (code, out, _) = run(&["partition", "--partitions", "12", "jane@example.com", "jane"], &[]);
     assert_eq!((code, out.as_str()), (Some(1), "9e26471d35a78862c17e467d87cddedf\t11\n"));
 }
 
-/// What is sent for other reasons than to stop it becomes a line of the log.
+/// Signals that do not ask the program to stop are logged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signals_that_mean_something_else_do_not_end_it() {
+async fn other_signals_do_not_end_the_bridge() {
     let setup = Setup::at("stomp://127.0.0.1:1", "signals", "main", "signals");
     let mut bridge = setup.start();
     says(&mut bridge, "retrying: ").await;
@@ -86,7 +88,7 @@ async fn signals_that_mean_something_else_do_not_end_it() {
         bridge.signal(signal);
         says(&mut bridge, line).await;
     }
-    // Nothing is said of it, but it must not end either: what comes later is still answered.
+    // These two signals are not logged, but must not end the program either: it still answers the last one.
     bridge.signal(Signal::PIPE);
     let said = bridge.log().len();
     bridge.signal(Signal::HUP);
@@ -95,9 +97,9 @@ async fn signals_that_mean_something_else_do_not_end_it() {
     assert_eq!(bridge.ended(SOON).await.code(), Some(0), "{}", bridge.log());
 }
 
-/// Whoever reads the log may go away, as `head` does: the bridge goes on, and ends as it should.
+/// If the reader of the log ends, as `head` does, the bridge continues and stops normally.
 #[test]
-fn a_log_that_nobody_reads_any_more_does_no_harm() {
+fn a_closed_log_does_not_stop_the_bridge() {
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
     let mut child = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"))
@@ -118,19 +120,19 @@ fn a_log_that_nobody_reads_any_more_does_no_harm() {
     let mut line = String::new();
     while !line.contains("retrying: ") {
         line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it has ended");
+        assert!(log.read_line(&mut line).unwrap() > 0, "the process ended");
     }
     drop(log);
     let pid = Pid::from_child(&child);
-    // Each makes a line that can't be written.
+    // Each connection logs a line that cannot be written.
     kill_process(pid, Signal::HUP).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// What fails names the option that it is about, and that option's place.
+/// A failed check names the option that causes it, and where this option was set.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_tells_where_the_options_came_from() {
+async fn check_reports_where_the_options_were_set() {
     let setup = Setup::at("stomp://127.0.0.1:1", "origins", "main", "origins");
     let mut bridge = setup.start_with(&["check"]);
     assert_eq!(bridge.ended(SOON).await.code(), Some(1));

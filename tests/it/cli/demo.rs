@@ -1,4 +1,4 @@
-//! The demo as a person starts it: the real program, its last line, its exit code, what it leaves behind.
+//! Tests the demo as a person starts it: its last line, its exit code, and the files that it leaves.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -13,14 +13,14 @@ use kit::{did_not_run, disk};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_atdata-bridge");
 
-/// A demo whose temporary directories are made in `home`.
+/// Builds the command of a demo that makes its temporary directories in `home`.
 fn demo(home: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    as_demo(&mut command, home, arguments);
+    prepare_demo(&mut command, home, arguments);
     command
 }
 
-fn as_demo(command: &mut Command, home: &TempDir, arguments: &[&str]) {
+fn prepare_demo(command: &mut Command, home: &TempDir, arguments: &[&str]) {
     command.arg("demo").args(arguments);
     command.env_clear().env("TMPDIR", home.path()).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -39,14 +39,14 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
 
-/// The lines of standard error; to be kept until the end, for few come after the last one waited for.
+/// Returns the lines of standard error. Keep them until the end: a pipe without a reader would end the demo.
 fn errors(child: &mut Child) -> Lines<BufReader<ChildStderr>> {
     BufReader::new(child.stderr.take().unwrap()).lines()
 }
 
 fn wait_for(lines: &mut Lines<BufReader<ChildStderr>>, wanted: impl Fn(&str) -> bool) {
     let seen = lines.map(Result::unwrap).find(|line| wanted(line));
-    assert!(seen.is_some(), "it ended without that line");
+    assert!(seen.is_some(), "the demo ended without that line");
 }
 
 fn assert_good(output: &Output) -> String {
@@ -61,7 +61,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[test]
-fn all_comes_out_once_and_nothing_stays_behind() {
+fn every_event_is_mirrored_once_and_no_file_is_left() {
     let home = home();
     let output = demo(&home, &["--events", "20000"]).output().unwrap();
     let out = assert_good(&output);
@@ -73,7 +73,7 @@ fn all_comes_out_once_and_nothing_stays_behind() {
 }
 
 #[test]
-fn openwire_carries_it_too() {
+fn the_demo_works_over_openwire() {
     let home = home();
     let output = demo(&home, &["--events", "20000", "--protocol", "openwire"]).output().unwrap();
     let out = assert_good(&output);
@@ -83,7 +83,7 @@ fn openwire_carries_it_too() {
 }
 
 #[test]
-fn files_stay_where_they_were_asked_for_and_are_not_mixed_with_others() {
+fn files_stay_in_the_given_directory_which_must_be_empty() {
     let (home, directory) = (home(), home());
     let arguments = ["--events", "3000", "--directory", directory.path().to_str().unwrap()];
     let out = assert_good(&demo(&home, &arguments).output().unwrap());
@@ -99,7 +99,7 @@ fn files_stay_where_they_were_asked_for_and_are_not_mixed_with_others() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_one_clear_line() {
+fn an_unwritable_directory_is_reported_in_one_line() {
     let home = home();
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
@@ -110,9 +110,9 @@ fn a_place_that_cannot_be_written_is_one_clear_line() {
     assert!(err.starts_with(&expected) && err.lines().count() == 1, "{err}");
 }
 
-/// Far more events than the test would wait for; it is stopped when some have come through.
+/// Far more events than the test could wait for: it stops the demo when some have been mirrored.
 #[test]
-fn ctrl_c_drains_and_what_was_acknowledged_is_there() {
+fn ctrl_c_drains_and_every_acknowledged_event_is_there() {
     let home = home();
     let mut child = demo(&home, &["--rate", "2000"]).spawn().unwrap();
     let mut errors = errors(&mut child);
@@ -128,15 +128,15 @@ fn ctrl_c_drains_and_what_was_acknowledged_is_there() {
     assert!(is_empty(home.path()));
 }
 
-/// It names the trouble instead of hanging silently, and a second Ctrl-C ends it.
+/// The demo names the failure instead of hanging silently, and a second Ctrl-C ends it.
 #[test]
-fn a_full_disk_is_told_and_the_second_ctrl_c_abandons() {
+fn a_full_disk_is_reported_and_the_second_ctrl_c_abandons() {
     if let Err(reason) = disk::small_disks() {
-        return did_not_run("demo::a_full_disk_is_told_and_the_second_ctrl_c_abandons", &reason);
+        return did_not_run("demo::a_full_disk_is_reported_and_the_second_ctrl_c_abandons", &reason);
     }
     let (home, directory) = (home(), home());
     let mut command = disk::on_small_disk(Path::new(PROGRAM), directory.path(), 1);
-    as_demo(&mut command, &home, &["--directory", directory.path().to_str().unwrap()]);
+    prepare_demo(&mut command, &home, &["--directory", directory.path().to_str().unwrap()]);
     command.env("PATH", std::env::var_os("PATH").unwrap());
     let mut child = command.spawn().unwrap();
     let full = |line: &str| {

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics` of the real program, while it starts, works, fails and ends.
+//! Tests `/livez`, `/readyz` and `/metrics` of the real program while it starts, works, fails and ends.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
@@ -67,11 +67,11 @@ fn generate(simulator: &Simulator, events: u64) {
 
 async fn acked(simulator: &Simulator, events: u64) -> Stats {
     let all = simulator.wait_until(|stats| stats.total().acked >= events);
-    timeout(SOON, all).await.expect("all are acknowledged")
+    timeout(SOON, all).await.expect("all events are acknowledged")
 }
 
-/// What came out, held against what was sent.
-fn findings(setup: &Setup, stats: &Stats) -> AuditResult {
+/// Compares the files and dead letters with the events sent.
+fn audit(setup: &Setup, stats: &Stats) -> AuditResult {
     let mut audit = Audit::new(Generator::new(population()));
     each_line(setup.files(), |line| audit.see(line.as_bytes(), AuditedPlace::Sink, stats.published));
     for letter in json_lines(setup.dead_letters()) {
@@ -83,7 +83,7 @@ fn findings(setup: &Setup, stats: &Stats) -> AuditResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_tells_what_is_missing_and_liveness_does_not_mind() {
+async fn readiness_names_what_is_missing_and_liveness_ignores_it() {
     let simulator = simulator(Faults::default()).await;
     let proxy = Proxy::start(simulator.address()).await;
     proxy.silence();
@@ -120,7 +120,7 @@ async fn readiness_tells_what_is_missing_and_liveness_does_not_mind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_waits_too_long_makes_it_unready() {
+async fn an_event_that_waits_too_long_makes_the_bridge_unready() {
     let simulator = simulator(Faults::default()).await;
     let setup = setup(&simulator.url()).set("ADMIN__MAX_AGE", "1ms");
     let bridge = setup.start();
@@ -135,9 +135,9 @@ async fn an_event_that_waits_too_long_makes_it_unready() {
     drain(bridge).await;
 }
 
-/// What was counted is what came out: once with a broker that works, once with one that hangs up.
+/// The metrics must equal the audited output, with a broker that works and with one that drops connections.
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_what_an_audit_finds() {
+async fn metrics_equal_the_audited_output() {
     const EVENTS: u64 = 2000;
     for drop_every in [None, Some(200)] {
         let simulator = simulator(Faults { drop_every, ..Default::default() }).await;
@@ -153,7 +153,7 @@ async fn metrics_are_what_an_audit_finds() {
             })
             .await;
         drain(bridge).await;
-        let found = findings(&setup, &stats);
+        let found = audit(&setup, &stats);
         assert!(found.is_clean(), "{found:?}");
         compare(&metrics, &stats, &found);
         match drop_every {
@@ -169,7 +169,7 @@ fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
         metrics.value(&format!("atdata_bridge_{name}{{queue=\"{QUEUE}\"{labels}}}")) as u64
     };
     let (file, none) = (",sink=\"file\"", ",sink=\"-\"");
-    // A connection that breaks may take the last events and acknowledgements with it.
+    // When a connection breaks, the last events and acknowledgements may be lost with it.
     let whole = stats.sessions == 1;
     let (received, acked) = (count("events_received_total", ""), count("events_acked_total", ""));
     assert!(if whole { received == total.dispatched } else { received <= total.dispatched }, "{received}");
@@ -179,7 +179,7 @@ fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
     let redelivered = count("events_redelivered_total", "");
     assert!(if whole { redelivered == 0 } else { redelivered > 0 && redelivered <= total.redelivered });
 
-    // Every delivery is durable once, and every later one suppressed.
+    // Every event is durable once; every later delivery of it is suppressed.
     let durable = |sink: &str| count("events_settled_total", sink) - count("events_suppressed_total", sink);
     assert_eq!((durable(file), durable(none)), (found.delivered, found.dead));
     assert_eq!(metrics.sum("atdata_bridge_events_dead_lettered_total") as u64, found.dead);
@@ -196,9 +196,9 @@ fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
     assert_eq!((metrics.value(&age), metrics.value("atdata_bridge_ready")), (0.0, 1.0));
 }
 
-/// Each subscription tells for itself; every metric that is documented is told, and none besides.
+/// Each subscription has its own metrics. Exactly the documented metrics are exported.
 #[tokio::test(flavor = "multi_thread")]
-async fn mirrored_subscriptions_are_told_apart() {
+async fn subscriptions_have_separate_metrics() {
     let simulator = simulator(Faults::default()).await;
     let setup = setup(&simulator.url()).set("SOURCE__ISOLATION", "mirror").set("SINKS__LOOK__KIND", "stdout");
     let bridge = setup.start();
@@ -206,7 +206,7 @@ async fn mirrored_subscriptions_are_told_apart() {
     admin.ready().await;
     generate(&simulator, 100);
     acked(&simulator, 200).await;
-    // A reason to reconnect, so that there is one of everything.
+    // Causes a reconnect, so that every metric has a value.
     simulator.cut();
     let metrics = admin
         .metrics_until("both have begun again", |metrics| {
@@ -224,8 +224,8 @@ async fn mirrored_subscriptions_are_told_apart() {
         }
     }
     let documented: BTreeSet<String> = metrics::ALL.iter().flat_map(|metric| names(metric)).collect();
-    let told: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
-    assert_eq!(told, documented);
+    let exported: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
+    assert_eq!(exported, documented);
     drain(bridge).await;
 }
 
@@ -238,9 +238,9 @@ fn names(metric: &metrics::Metric) -> Vec<String> {
     }
 }
 
-/// Whatever comes in, the next one is answered.
+/// Bad requests do not stop the server from answering the next one.
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_misbehave_cost_nothing() {
+async fn clients_that_misbehave_do_not_stop_the_server() {
     let simulator = simulator(Faults::default()).await;
     let setup = setup(&simulator.url());
     let bridge = setup.start();
@@ -257,26 +257,27 @@ async fn clients_that_misbehave_cost_nothing() {
     assert!(admin.say(posted.as_bytes()).await.is_some_and(|answer| answer.starts_with("HTTP/1.1 405 ")));
     assert_eq!(admin.get("/nothing").await.status, 404);
 
-    // More than it admits, each of which says half a word and waits.
+    // More clients than the server admits; each sends half a request and waits.
     let mut slow = Vec::new();
     for _ in 0..100 {
         let mut stream = TcpStream::connect(admin.0).await.unwrap();
-        // One that had to give way may be gone by now.
+        // The server may already have closed this connection.
         drop(stream.write_all(b"GET /li").await);
         slow.push(stream);
     }
     assert_eq!(admin.get("/livez").await.status, 200);
-    // Long before the time of any is over: it is 10 s.
-    let few =
-        admin.metrics_until("the oldest have given way", |metrics| metrics.value("process_open_fds") < 90.0);
-    timeout(Duration::from_secs(5), few).await.expect("the oldest give way at once");
+    // Long before their time limit of 10 s.
+    let few = admin.metrics_until("the oldest connections are closed", |metrics| {
+        metrics.value("process_open_fds") < 90.0
+    });
+    timeout(Duration::from_secs(5), few).await.expect("the oldest connections are closed at once");
     drop(slow);
     drain(bridge).await;
 }
 
-/// A bridge does its work without, says so, and listens as soon as it can.
+/// The bridge works without the HTTP server, reports that, and listens as soon as it can.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_is_taken_costs_no_event() {
+async fn a_port_in_use_loses_no_event() {
     let simulator = simulator(Faults::default()).await;
     let address = loopback(free_port());
     let taken = TcpListener::bind(address).await.unwrap();
@@ -292,7 +293,7 @@ async fn a_port_that_is_taken_costs_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_can_be_switched_off() {
+async fn the_http_server_can_be_switched_off() {
     let simulator = simulator(Faults::default()).await;
     let setup = setup(&simulator.url()).set("ADMIN__LISTEN", "off");
     let bridge = setup.start();
@@ -302,7 +303,7 @@ async fn it_can_be_switched_off() {
     drain(bridge).await;
 }
 
-/// A sink that blocks the thread it is opened on, until it is told to go on.
+/// A sink whose `open` blocks its thread until the test releases it.
 struct Blocking(std::sync::Mutex<Option<mpsc::Receiver<()>>>);
 
 #[async_trait]
@@ -323,11 +324,11 @@ impl Sink for Blocking {
     }
 }
 
-/// A broker that is away, for ever.
-struct Away;
+/// A broker that is never reachable.
+struct UnreachableSource;
 
 #[async_trait]
-impl Source for Away {
+impl Source for UnreachableSource {
     async fn next(&mut self) -> Option<Incoming> {
         std::future::pending().await
     }
@@ -339,15 +340,15 @@ impl Source for Away {
     }
 }
 
-/// What makes `/livez` fail: a loop that does not turn. What does not: a broker and a sink that are away.
+/// A loop that makes no progress makes `/livez` fail; an unreachable broker or sink does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_loop_that_is_blocked_is_stuck_and_one_that_waits_is_not() {
+async fn a_blocked_loop_is_stuck_and_a_waiting_loop_is_not() {
     let limit = 3 * TURN_EVERY;
     let (release, blocked) = mpsc::sync_channel(0);
-    let (states, pulses) = (StatusRegistry::default(), Watchdog::default());
+    let (states, watchdog) = (StatusRegistry::default(), Watchdog::default());
     let parts = PipelineParts {
         name: None,
-        source: Box::new(Away),
+        source: Box::new(UnreachableSource),
         sinks: vec![("slow".to_owned(), Box::new(Blocking(Some(blocked).into())))],
         keying: Keying::new(vec!["/md5".to_owned()], false),
         prefetch: 10,
@@ -356,23 +357,24 @@ async fn a_loop_that_is_blocked_is_stuck_and_one_that_waits_is_not() {
         backoff: BackoffConfig { initial: Period::millis(5), max: Period::millis(50) },
         counters: Arc::default(),
         statuses: states.clone(),
-        watchdog: pulses.clone(),
+        watchdog: watchdog.clone(),
     };
-    let pump = tokio::spawn(pipeline::run(parts, CancellationToken::new()));
-    let stuck = || pulses.stuck(Instant::now(), limit).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let dispatcher = tokio::spawn(pipeline::run(parts, CancellationToken::new()));
+    let stuck =
+        || watchdog.stuck(Instant::now(), limit).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     wait_until("the worker is stuck", SOON, || stuck() == ["sink slow"]).await;
     release.send(()).unwrap();
-    wait_until("the sink is away", SOON, || {
+    wait_until("the sink is unreachable", SOON, || {
         states.all().iter().any(|(part, state, _)| part == "sink slow" && state.word() == "retrying")
     })
     .await;
     wait_until("nothing is stuck", SOON, || stuck().is_empty()).await;
-    // Longer than the limit, in which everything waits.
+    // Longer than the limit; meanwhile every loop waits.
     let until = Instant::now() + limit + TURN_EVERY;
     wait_until("some time has passed", SOON, || {
         assert_eq!(stuck(), [""; 0]);
         Instant::now() > until
     })
     .await;
-    pump.abort();
+    dispatcher.abort();
 }
