@@ -1,4 +1,5 @@
-//! The brokers behave like AtData's, and the support can tell: what everything else rests on.
+//! Tests that the brokers behave like AtData's, and that the harness measures them correctly: all other tests
+//! rely on it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use kit::{SOON, on_each_broker, wait_until};
 on_each_broker!(
     mirrors_by_destination_id,
     balances_within_a_destination_id,
-    has_nothing_from_before_the_first_subscribe,
+    has_no_events_from_before_the_first_subscribe,
     refuses_a_foreign_namespace,
     refuses_a_wrong_password,
     refuses_a_second_session_with_the_same_client_id,
-    gives_back_what_a_killed_consumer_held,
+    redelivers_the_events_of_a_killed_consumer,
     counts_exactly,
-    survives_a_kill_on_the_same_ports_with_what_it_confirmed,
-    serves_tls_for_its_certificate_only,
-    offers_openwire_where_it_speaks_it,
-    serves_a_client_that_is_not_ours,
-    takes_and_gives_many_in_order,
+    survives_a_kill_with_its_ports_and_confirmed_events,
+    serves_tls_only_for_the_name_in_its_certificate,
+    offers_openwire_on_its_openwire_port,
+    serves_an_independent_client,
+    delivers_many_events_in_order,
 );
 
-/// A queue exists from its first SUBSCRIBE on.
+/// Creates a queue: it exists from the first SUBSCRIBE.
 async fn create(broker: &Broker, queue: &str) {
     Consumer::subscribe(broker, queue, 1, Acks::Never).await.close().await;
 }
@@ -75,7 +76,7 @@ async fn balances_within_a_destination_id(version: Version) {
     assert_eq!(mine.iter().chain(&yours).collect::<HashSet<_>>().len(), 500);
 }
 
-async fn has_nothing_from_before_the_first_subscribe(version: Version) {
+async fn has_no_events_from_before_the_first_subscribe(version: Version) {
     let broker = shared(version);
     let mut publisher = Publisher::connect(broker, "early").await;
     publisher.publish(["{\"n\":1}"]).await.unwrap();
@@ -111,8 +112,8 @@ async fn refuses_a_wrong_password(version: Version) {
     assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
-/// What the broker says to this login. It ends such a connection by itself, on a busy machine before its words are
-/// out: then it is asked again.
+/// Returns the broker's error for this login. On a busy machine the broker may close the connection before it
+/// has sent the error: then the function tries again.
 async fn refused(broker: &Broker, login: &Login) -> String {
     for _ in 0..10 {
         let error = Connection::login(broker.addr(), login).await.err().expect("a refusal");
@@ -120,7 +121,7 @@ async fn refused(broker: &Broker, login: &Login) -> String {
             return error.to_string();
         }
     }
-    panic!("the broker ends the connection without a word, ten times");
+    panic!("the broker closed the connection without an error, ten times");
 }
 
 async fn refuses_a_second_session_with_the_same_client_id(version: Version) {
@@ -132,20 +133,20 @@ async fn refuses_a_second_session_with_the_same_client_id(version: Version) {
     first.disconnect().await.unwrap();
 }
 
-async fn gives_back_what_a_killed_consumer_held(version: Version) {
+async fn redelivers_the_events_of_a_killed_consumer(version: Version) {
     let broker = shared(version);
     let mut victim = Consumer::subscribe(broker, "one.RTO.killed", 50, Acks::Never).await;
     Publisher::connect(broker, "killed").await.publish(Events::good(50).bodies()).await.unwrap();
     let held = victim.take(30).await;
     victim.ack(&held[9]).await;
-    wait_until("ten are acknowledged", SOON, || broker.depth("one.RTO.killed") == 40).await;
-    // The socket closes as the kernel closes that of a killed process: no DISCONNECT.
+    wait_until("ten events are acknowledged", SOON, || broker.depth("one.RTO.killed") == 40).await;
+    // The socket closes without a DISCONNECT, as the kernel closes that of a killed process.
     drop(victim);
 
     let mut heir = Consumer::subscribe(broker, "one.RTO.killed", 50, Acks::Ready).await;
     let returned = heir.take(40).await;
     assert_eq!(numbers(&returned), (10..50).collect::<Vec<_>>());
-    // Read or not: what had been sent to the victim is marked.
+    // All messages sent to the killed consumer are marked, even those that it did not read.
     assert!(returned.iter().all(|frame| frame.get("redelivered").as_deref() == Some("true")));
     assert_eq!(returned[0].get("message-id"), held[10].get("message-id"));
 }
@@ -159,7 +160,7 @@ async fn counts_exactly(version: Version) {
 
     let mut consumer = Consumer::subscribe(broker, queue, 20, Acks::Every(7)).await;
     consumer.take(7).await;
-    wait_until("seven are acknowledged and the window is full again", SOON, || {
+    wait_until("seven events are acknowledged and the window is full again", SOON, || {
         let counts = broker.queue(queue).expect("the queue");
         (counts.messages, counts.in_flight, counts.consumers) == (1227, 20, 1)
     })
@@ -169,7 +170,7 @@ async fn counts_exactly(version: Version) {
     assert_eq!((counts.messages, counts.enqueued, counts.dequeued), (1227, 1234, 7));
 }
 
-async fn survives_a_kill_on_the_same_ports_with_what_it_confirmed(version: Version) {
+async fn survives_a_kill_with_its_ports_and_confirmed_events(version: Version) {
     let broker = Broker::start(version, Options::default());
     create(&broker, "one.RTO.acme").await;
     Publisher::connect(&broker, "acme").await.publish(Events::good(1000).bodies()).await.unwrap();
@@ -189,14 +190,14 @@ async fn survives_a_kill_on_the_same_ports_with_what_it_confirmed(version: Versi
 
     broker.freeze();
     let login = Login::customer();
-    let mut patient = std::pin::pin!(Connection::login(broker.addr(), &login));
-    let silence = tokio::time::timeout(Duration::from_millis(200), &mut patient).await;
+    let mut waiting = std::pin::pin!(Connection::login(broker.addr(), &login));
+    let silence = tokio::time::timeout(Duration::from_millis(200), &mut waiting).await;
     assert!(silence.is_err(), "a frozen broker answered");
     broker.thaw();
-    patient.await.expect("a thawed broker answers");
+    waiting.await.expect("a thawed broker answers");
 }
 
-async fn serves_tls_for_its_certificate_only(version: Version) {
+async fn serves_tls_only_for_the_name_in_its_certificate(version: Version) {
     let broker = shared(version);
     let open = async |protocol, name: &'static str| {
         Connection::open_tls(broker.tls_addr_of(protocol), name, broker.ca_file()).await
@@ -206,12 +207,12 @@ async fn serves_tls_for_its_certificate_only(version: Version) {
         assert!(offers_openwire(open(Protocol::OpenWire, name).await.unwrap()).await);
     }
     for protocol in Protocol::ALL {
-        let stranger = open(protocol, "broker.example.com").await;
-        assert!(stranger.is_err(), "a certificate for another name was accepted");
+        let wrong_name = open(protocol, "broker.example.com").await;
+        assert!(wrong_name.is_err(), "a certificate for another name was accepted");
     }
 }
 
-async fn offers_openwire_where_it_speaks_it(version: Version) {
+async fn offers_openwire_on_its_openwire_port(version: Version) {
     let broker = shared(version);
     let open = async |protocol| Connection::open(broker.addr_of(protocol)).await.unwrap();
     assert!(offers_openwire(open(Protocol::OpenWire).await).await);
@@ -219,18 +220,19 @@ async fn offers_openwire_where_it_speaks_it(version: Version) {
     stomp.log_in(&Login::customer()).await.expect("STOMP, and nothing before CONNECTED");
 }
 
-/// Whether the broker speaks first, and what it says is OpenWire: a size, the type 1, the magic.
+/// Returns whether the broker sends the OpenWire handshake first: a size, the type 1, the magic.
 async fn offers_openwire(mut connection: Connection) -> bool {
-    let greeting = connection.receive_bytes(13).await.expect("a greeting");
-    greeting[4..] == *b"\x01ActiveMQ"
+    let handshake = connection.receive_bytes(13).await.expect("a handshake");
+    handshake[4..] == *b"\x01ActiveMQ"
 }
 
-/// `stomp-rs` was written by others: it reads from these brokers what our own publisher sent.
-async fn serves_a_client_that_is_not_ours(version: Version) {
+/// `stomp-rs`, which shares no code with the tests, reads from these brokers a message that our publisher
+/// sent.
+async fn serves_an_independent_client(version: Version) {
     use stomp_rs::client::{Client, ClientBuilder};
     use stomp_rs::protocol::frame::Subscribe;
 
-    // It can't log in.
+    // It cannot log in.
     let broker = Broker::start(version, Options { anonymous: true, ..Options::default() });
     let client = Client::connect(ClientBuilder::new(broker.addr().to_string())).await.unwrap();
     let (sender, mut messages) = tokio::sync::mpsc::channel(16);
@@ -243,7 +245,7 @@ async fn serves_a_client_that_is_not_ours(version: Version) {
     assert_eq!(frame.body.trim_end_matches('\0'), "{\"n\":1}");
 }
 
-async fn takes_and_gives_many_in_order(version: Version) {
+async fn delivers_many_events_in_order(version: Version) {
     let (broker, queue) = (shared(version), "one.RTO.many");
     create(broker, queue).await;
     let events = Events::good(20_000);

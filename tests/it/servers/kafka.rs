@@ -1,4 +1,4 @@
-//! The tests' own Kafka does what tests of the sink rely on.
+//! Tests that the harness's Kafka does what the tests of the sink rely on.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use kit::kafka_reader::{Record, contents};
 use kit::proxy::Proxy;
 
 on_kafka!(
-    each_listener_serves_who_may_log_in,
-    topics_change_as_they_are_told,
-    a_rule_forbids_one_what_another_may,
-    a_killed_server_comes_back_with_its_store,
+    each_listener_serves_clients_with_a_valid_login,
+    topics_change_as_requested,
+    a_rule_forbids_one_user_and_allows_another,
+    a_killed_server_restarts_with_its_store,
     a_client_stays_behind_the_proxy,
 );
 
-/// Keeps the verdict of the one record that is produced.
+/// Keeps the delivery result of the one record that is produced.
 struct Verdict(std::sync::Mutex<Option<Result<(), KafkaError>>>);
 
 impl ClientContext for Verdict {}
@@ -53,7 +53,7 @@ fn values(kafka: &Kafka, topic: &str) -> Vec<String> {
     contents(&kafka.bootstrap(), topic).into_iter().map(text).collect()
 }
 
-async fn each_listener_serves_who_may_log_in() {
+async fn each_listener_serves_clients_with_a_valid_login() {
     let kafka = shared();
     kafka.create_topic("listeners", 1, &[]);
     kafka.add_user("scrammer", "SCRAM-SHA-256", "scram-secret");
@@ -79,7 +79,7 @@ async fn each_listener_serves_who_may_log_in() {
     assert_eq!(values(kafka, "listeners").len(), 10);
 }
 
-async fn topics_change_as_they_are_told() {
+async fn topics_change_as_requested() {
     let kafka = shared();
     assert_eq!(kafka.partitions("changing"), None);
     kafka.create_topic("changing", 2, &["max.message.bytes=300"]);
@@ -98,7 +98,7 @@ async fn topics_change_as_they_are_told() {
     assert_eq!(values(kafka, "changing"), Vec::<String>::new());
 }
 
-async fn a_rule_forbids_one_what_another_may() {
+async fn a_rule_forbids_one_user_and_allows_another() {
     let kafka = shared();
     kafka.create_topic("ruled", 1, &[]);
     let mut anonymous = client(kafka, Listener::Plain);
@@ -119,7 +119,7 @@ async fn a_rule_forbids_one_what_another_may() {
     assert_eq!(values(kafka, "ruled"), ["customer", "anonymous"]);
 }
 
-async fn a_killed_server_comes_back_with_its_store() {
+async fn a_killed_server_restarts_with_its_store() {
     let kafka = Kafka::start();
     kafka.create_topic("kept", 1, &[]);
     let mut client = client(&kafka, Listener::Plain);
@@ -146,9 +146,9 @@ async fn a_client_stays_behind_the_proxy() {
     assert!(connections >= 2, "only {connections} connections: to begin with, and to the leader");
 }
 
-/// Also what a test gets where there is no Kafka.
+/// Also used by tests that run without Kafka.
 #[test]
-fn a_record_is_read_as_it_was_written() {
+fn a_record_is_read_as_written() {
     let kafka = any_kafka::shared();
     kafka.create_topic("written", 3);
     let mut client = ClientConfig::new();
