@@ -1,4 +1,4 @@
-//! A STOMP client of the tests' own, which shares no code with the crate: it splits at NUL, nothing more.
+//! A STOMP client that shares no code with the crate: it only splits the stream at NUL.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Nothing on loopback takes so long.
+/// Longer than anything takes over loopback.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Client {
         Self { socket: BufReader::new(TcpStream::connect(address).await.unwrap()) }
     }
 
-    /// Logs in with the default login; the answer.
+    /// Logs in with the default login, and returns the client and the answer.
     pub(super) async fn log_in(simulator: &Simulator, headers: &str) -> (Self, Option<Frame>) {
         let mut client = Self::open(simulator.address()).await;
         client.connect("12345", headers).await;
@@ -66,7 +66,7 @@ impl Client {
         self.send(&format!("CONNECT\n{login}{headers}\n")).await;
     }
 
-    /// Logs in and subscribes `0` to a queue of `acme`; consumes the RECEIPT.
+    /// Logs in and subscribes `0` to a queue of `acme`. Reads the RECEIPT.
     pub(super) async fn subscribed(simulator: &Simulator, destination_id: &str, headers: &str) -> Self {
         let (mut client, connected) = Self::log_in(simulator, "").await;
         assert_eq!(connected.unwrap().command, "CONNECTED");
@@ -81,7 +81,7 @@ impl Client {
         assert_eq!((receipt.command.as_str(), &receipt["receipt-id"]), ("RECEIPT", "s"));
     }
 
-    /// Sends as well as it can: a connection that has ended shows at the next read.
+    /// Sends without reporting errors: a closed connection is noticed at the next read.
     pub(super) async fn send(&mut self, frame: &str) {
         self.socket.get_mut().write_all(format!("{frame}\0").as_bytes()).await.ok();
     }
@@ -90,7 +90,7 @@ impl Client {
         self.send(&format!("ACK\nid:{}\n\n", &message["ack"])).await;
     }
 
-    /// The next frame; `None` at the end of the connection, also inside a frame.
+    /// Returns the next frame, or `None` if the connection ends, even inside a frame.
     pub(super) async fn frame(&mut self) -> Option<Frame> {
         let mut bytes = Vec::new();
         let read = timeout(PATIENCE, self.socket.read_until(0, &mut bytes)).await.expect("a frame in time");
@@ -113,7 +113,7 @@ impl Client {
         messages
     }
 
-    /// The next byte, whatever it is; `None` at the end.
+    /// Returns the next byte of any kind, or `None` at the end.
     pub(super) async fn byte(&mut self) -> Option<u8> {
         timeout(PATIENCE, self.socket.read_u8()).await.expect("a byte in time").ok()
     }
@@ -122,8 +122,8 @@ impl Client {
         self.socket.get_ref().local_addr().unwrap()
     }
 
-    /// That everything sent before has been answered, and nothing else came.
-    pub(super) async fn nothing_more(&mut self) {
+    /// Checks that everything sent before has been answered, and that nothing else was received.
+    pub(super) async fn assert_nothing_more(&mut self) {
         self.send("UNSUBSCRIBE\nid:0\nreceipt:quiet\n\n").await;
         let receipt = self.frame().await.unwrap();
         assert_eq!(&receipt["receipt-id"], "quiet", "{receipt:?}");

@@ -1,18 +1,18 @@
-//! What goes wrong on purpose goes wrong as told, and nothing else with it.
+//! Tests that each fault occurs as configured, and nothing else goes wrong.
 
 use std::time::Duration;
 
 use atdata_bridge::simulator::{Faults, GeneratorConfig, HeartBeats, Malformation, Simulator};
 
 use super::client::Client;
-use super::{Generation, Rate, all_at_once, start, until, with_backlog};
+use super::{Generation, Rate, all_at_once, start, wait_until, with_backlog};
 
 fn inject(simulator: &Simulator, change: impl FnOnce(&mut Faults)) {
     simulator.change_faults(change);
 }
 
 #[tokio::test]
-async fn dropped_connections_tear_a_frame_and_lose_nothing() {
+async fn dropped_connections_cut_a_frame_and_lose_nothing() {
     let simulator = with_backlog(1000).await;
     inject(&simulator, |faults| faults.drop_every = Some(100));
     let (mut next, mut connections) = (0, 0);
@@ -25,19 +25,19 @@ async fn dropped_connections_tear_a_frame_and_lose_nothing() {
             let Some(message) = client.frame().await else { break };
             seen += 1;
             let serial = message.json()["serial"].as_u64().unwrap();
-            assert!(serial <= next, "{serial} came before {next}");
+            assert!(serial <= next, "{serial} was received before {next}");
             next = next.max(serial + 1);
             client.ack(&message).await;
         }
         assert!(seen <= 100, "{seen}");
         drop(client);
-        until(&simulator, |stats| stats.total().consumers == 0).await;
+        wait_until(&simulator, |stats| stats.total().consumers == 0).await;
     }
     assert!(connections >= 10, "{connections}");
 }
 
 #[tokio::test]
-async fn reconnects_are_refused_so_often_and_no_oftener() {
+async fn reconnects_are_refused_exactly_as_often_as_configured() {
     let simulator = start().await;
     inject(&simulator, |faults| faults.refuse_reconnects = 2);
     for expected in ["CONNECTED", "ERROR", "ERROR", "CONNECTED"] {
@@ -52,7 +52,7 @@ async fn reconnects_are_refused_so_often_and_no_oftener() {
 }
 
 #[tokio::test]
-async fn an_error_frame_comes_between_events() {
+async fn an_error_frame_is_sent_between_events() {
     let simulator = with_backlog(5).await;
     inject(&simulator, |faults| faults.error_after = Some(3));
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
@@ -63,21 +63,21 @@ async fn an_error_frame_comes_between_events() {
 }
 
 #[tokio::test]
-async fn silence_lasts_until_it_is_lifted() {
+async fn silence_lasts_until_it_is_switched_off() {
     let simulator = with_backlog(5).await;
     inject(&simulator, |faults| faults.silent_after = Some(3));
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let messages = client.messages(3).await;
     client.ack(&messages[2]).await;
-    until(&simulator, |stats| stats.total().acked == 3).await;
+    wait_until(&simulator, |stats| stats.total().acked == 3).await;
     client.send("UNSUBSCRIBE\nid:0\nreceipt:late\n\n").await;
-    until(&simulator, |stats| stats.total().consumers == 0).await;
+    wait_until(&simulator, |stats| stats.total().consumers == 0).await;
     inject(&simulator, |faults| faults.silent_after = None);
     assert_eq!(&client.frame().await.unwrap()["receipt-id"], "late");
 }
 
 #[tokio::test]
-async fn dribbled_bytes_arrive_whole() {
+async fn bytes_sent_slowly_arrive_complete() {
     let simulator = with_backlog(20).await;
     inject(&simulator, |faults| faults.dribble = Some(3));
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
@@ -87,16 +87,16 @@ async fn dribbled_bytes_arrive_whole() {
 }
 
 #[tokio::test]
-async fn heart_beats_may_never_come() {
+async fn heart_beats_can_be_switched_off() {
     let simulator = with_backlog(1).await;
     inject(&simulator, |faults| faults.heart_beats = HeartBeats::Never);
     let (mut client, _) = Client::log_in(&simulator, "heart-beat:50,20\n").await;
     assert_eq!(client.byte().await, Some(b'\n'), "the line feed after the NUL");
-    assert_eq!(client.byte().await, None, "given up, without a heart-beat before");
+    assert_eq!(client.byte().await, None, "closed without a heart-beat before");
 }
 
 #[tokio::test]
-async fn a_closed_broker_says_nothing_and_may_open_again() {
+async fn a_closed_broker_sends_nothing_and_can_open_again() {
     let simulator = start().await;
     let (mut up, _) = Client::log_in(&simulator, "").await;
     inject(&simulator, |faults| faults.closed = true);
@@ -121,7 +121,7 @@ async fn late_heart_beats_are_late() {
 }
 
 #[tokio::test]
-async fn odd_events_come_in_turn() {
+async fn malformed_events_are_sent_in_turn() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let malformations: Vec<_> =
@@ -143,7 +143,7 @@ async fn odd_events_come_in_turn() {
 }
 
 #[tokio::test]
-async fn a_nul_in_a_body_is_not_hidden() {
+async fn a_nul_in_a_body_is_sent_unchanged() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     simulator.publish("acme", "before\0after");

@@ -1,4 +1,4 @@
-//! The simulator's OpenWire, seen by Java's own client.
+//! Tests the simulator's OpenWire with Java's own client.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use atdata_bridge::simulator::{
     Generation, Generator, GeneratorConfig, Malformation, Rate, Simulator, SimulatorConfig,
 };
 
-use super::{start, until, with_backlog};
+use super::{start, wait_until, with_backlog};
 use kit::broker::Version;
 use kit::java_client::{JavaClient, Message};
 use kit::on_each_broker;
 
 on_each_broker!(
-    every_event_comes_once,
-    batches_are_acknowledged_by_the_client_itself,
-    what_was_not_acknowledged_comes_again,
+    every_event_is_received_once,
+    the_client_acknowledges_batches_by_itself,
+    unacknowledged_messages_are_redelivered,
     refusals_are_exceptions,
-    every_sort_of_message_is_read,
+    every_kind_of_message_is_read,
 );
 
 const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
@@ -27,7 +27,7 @@ fn client(version: Version, simulator: &Simulator, password: &str, options: &str
     JavaClient::new(version, &url, "12345", password, "acme-d1")
 }
 
-/// Connected, and consuming `dest1`.
+/// Starts a client that is connected and consumes `dest1`.
 fn consuming(version: Version, simulator: &Simulator, mode: &str, options: &str) -> JavaClient {
     let client = client(version, simulator, PASSWORD, options);
     assert_eq!(client.connect(), "connected");
@@ -49,7 +49,7 @@ fn generated(generator: &GeneratorConfig, serials: std::ops::Range<u64>) -> Vec<
     serials.map(body).collect()
 }
 
-async fn every_event_comes_once(version: Version) {
+async fn every_event_is_received_once(version: Version) {
     const EVENTS: u64 = 1500;
     let simulator = start().await;
     let client = consuming(version, &simulator, "client", "");
@@ -69,34 +69,35 @@ async fn every_event_comes_once(version: Version) {
         assert_eq!(message.timestamp, messages[0].timestamp + number as u64);
         assert_eq!(message.redeliveries, 0);
     }
-    until(&simulator, |stats| stats.total().acked == EVENTS).await;
+    wait_until(&simulator, |stats| stats.total().acked == EVENTS).await;
     client.0.stop();
-    let stats = until(&simulator, |stats| stats.total().consumers == 0).await;
+    let stats = wait_until(&simulator, |stats| stats.total().consumers == 0).await;
     assert_eq!((stats.sessions, stats.total().dispatched), (1, EVENTS));
 }
 
-/// With `optimizeAcknowledge` it acknowledges in ranges, by a timer of its own too.
-async fn batches_are_acknowledged_by_the_client_itself(version: Version) {
+/// With `optimizeAcknowledge` the client acknowledges ranges, also after a time of its own.
+async fn the_client_acknowledges_batches_by_itself(version: Version) {
     let simulator = with_backlog(1000).await;
     let options = "?jms.optimizeAcknowledge=true&jms.prefetchPolicy.queuePrefetch=100";
     let client = consuming(version, &simulator, "auto", options);
     let messages = client.messages(1000);
     assert!(messages.iter().all(|message| message.redeliveries == 0));
     client.0.stop();
-    let stats = until(&simulator, |stats| stats.total().acked == 1000).await;
+    let stats = wait_until(&simulator, |stats| stats.total().acked == 1000).await;
     assert_eq!(stats.total().dispatched, 1000);
 }
 
-/// Killed, its whole prefetch comes again as redelivered; when it closes, only what it had received.
-async fn what_was_not_acknowledged_comes_again(version: Version) {
+/// After a kill, the client's whole prefetch is marked as redelivered. After a close, only the messages that
+/// it had received are.
+async fn unacknowledged_messages_are_redelivered(version: Version) {
     let simulator = with_backlog(20).await;
     let options = "?jms.prefetchPolicy.queuePrefetch=10";
     let client = consuming(version, &simulator, "client", options);
     let first = client.messages(5);
     client.acknowledge();
-    until(&simulator, |stats| stats.total().acked == 5 && stats.total().in_flight == 10).await;
+    wait_until(&simulator, |stats| stats.total().acked == 5 && stats.total().in_flight == 10).await;
     client.0.kill();
-    until(&simulator, |stats| stats.total().consumers == 0).await;
+    wait_until(&simulator, |stats| stats.total().consumers == 0).await;
 
     let client = consuming(version, &simulator, "client", options);
     let second = client.messages(3);
@@ -104,17 +105,17 @@ async fn what_was_not_acknowledged_comes_again(version: Version) {
     client.acknowledge();
     client.messages(2);
     client.0.stop();
-    until(&simulator, |stats| stats.total().consumers == 0).await;
+    wait_until(&simulator, |stats| stats.total().consumers == 0).await;
 
     let client = consuming(version, &simulator, "client", "");
     let third = client.messages(12);
     let redeliveries: Vec<_> = third.iter().map(|message| message.redeliveries).collect();
-    // Two were received twice, five more once by the one that was killed, and nothing else by anybody.
+    // Two messages were received twice, five more only by the killed client, and the others never.
     assert_eq!(redeliveries, [2, 2, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
     client.acknowledge();
     let ids: Vec<_> = first.iter().chain(&second).chain(&third).map(|message| &message.id).collect();
     assert!(ids.iter().enumerate().all(|(n, id)| id.ends_with(&format!(":{}", n + 1))), "{ids:?}");
-    until(&simulator, |stats| stats.total().acked == 20).await;
+    wait_until(&simulator, |stats| stats.total().acked == 20).await;
     client.0.stop();
 }
 
@@ -141,12 +142,12 @@ async fn refusals_are_exceptions(version: Version) {
         "{refused}"
     );
     first.0.kill();
-    until(&simulator, |stats| stats.total().consumers == 0).await;
+    wait_until(&simulator, |stats| stats.total().consumers == 0).await;
     let refused = second.connect();
-    assert!(refused.contains(expected), "the id is held: {refused}");
+    assert!(refused.contains(expected), "the client id is in use: {refused}");
 }
 
-async fn every_sort_of_message_is_read(version: Version) {
+async fn every_kind_of_message_is_read(version: Version) {
     use atdata_bridge::simulator::Form;
 
     let simulator = start().await;

@@ -1,9 +1,9 @@
-//! The simulator keeps what it promises, seen by clients that share no session code with the bridge.
+//! Tests the simulator with clients that share no session code with the bridge.
 
 mod client;
+mod compared_with_activemq;
 mod faults;
 mod java;
-mod likeness;
 mod openwire;
 
 use std::num::NonZeroU32;
@@ -30,18 +30,18 @@ fn all_at_once(count: u64) -> Generation {
     events(count, Rate::FlatOut { ahead: u64::MAX })
 }
 
-/// A declared queue `dest1.RTO.acme` in which `count` generated events wait.
+/// Starts a simulator whose queue `dest1.RTO.acme` has `count` generated events.
 async fn with_backlog(count: u64) -> Simulator {
     let simulator = start().await;
     simulator.declare_queue("acme", "dest1");
     simulator.generate("acme", all_at_once(count));
-    until(&simulator, |stats| stats.published == count).await;
+    wait_until(&simulator, |stats| stats.published == count).await;
     simulator
 }
 
-async fn until(simulator: &Simulator, wanted: impl FnMut(&Stats) -> bool) -> Stats {
+async fn wait_until(simulator: &Simulator, wanted: impl FnMut(&Stats) -> bool) -> Stats {
     let waited = timeout(PATIENCE, simulator.wait_until(wanted)).await;
-    waited.unwrap_or_else(|_| panic!("not so: {:?}", simulator.stats()))
+    waited.unwrap_or_else(|_| panic!("not reached: {:?}", simulator.stats()))
 }
 
 #[tokio::test]
@@ -53,13 +53,13 @@ async fn a_login_is_answered_like_activemq() {
     assert_eq!((&connected["session"], &connected["version"]), ("acme-d1", "1.2"));
     assert_eq!(&connected["heart-beat"], "5000,3000");
     assert!(connected["server"].starts_with("ActiveMQ/"));
-    // Without a client id the broker makes one up, with raw colons: CONNECTED is not escaped.
+    // Without a client id the broker generates one, with colons that are not escaped in CONNECTED.
     let (_client, connected) = Client::log_in(&simulator, "").await;
     assert!(connected.unwrap()["session"].starts_with("ID:simulator-"));
 }
 
 #[tokio::test]
-async fn what_cannot_log_in_is_told_and_closed() {
+async fn a_client_that_cannot_log_in_gets_an_error_and_is_closed() {
     let simulator = start().await;
     let cases = [
         ("99999", "", "User name [99999] or password is invalid."),
@@ -87,7 +87,7 @@ async fn what_cannot_log_in_is_told_and_closed() {
 }
 
 #[tokio::test]
-async fn a_client_id_serves_one_session_at_a_time() {
+async fn a_client_id_has_one_session_at_a_time() {
     let simulator = start().await;
     let (mut first, _) = Client::log_in(&simulator, "client-id:acme-d1\n").await;
     let (mut second, refused) = Client::log_in(&simulator, "client-id:acme-d1\n").await;
@@ -104,7 +104,7 @@ async fn a_client_id_serves_one_session_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_refused_subscription_is_told_and_the_connection_goes_on() {
+async fn a_refused_subscription_gets_an_error_and_the_connection_continues() {
     let simulator = start().await;
     let (mut client, _) = Client::log_in(&simulator, "").await;
     let cases = [
@@ -125,11 +125,11 @@ async fn a_refused_subscription_is_told_and_the_connection_goes_on() {
     client.send("SEND\ndestination:/topic/RTO.acme\n\n{}").await;
     assert!(client.frame().await.unwrap()["message"].contains("not authorized to write to"));
     client.subscribe("d1", "ack:client\n").await;
-    assert_eq!(simulator.stats().queues.len(), 1, "only the good one was created");
+    assert_eq!(simulator.stats().queues.len(), 1, "only the allowed queue was created");
 }
 
 #[tokio::test]
-async fn no_message_overtakes_the_receipt_and_all_carry_activemqs_headers() {
+async fn messages_follow_the_receipt_and_have_the_headers_of_activemq() {
     let simulator = with_backlog(3).await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let messages = client.messages(3).await;
@@ -147,36 +147,36 @@ async fn no_message_overtakes_the_receipt_and_all_carry_activemqs_headers() {
 }
 
 #[tokio::test]
-async fn what_is_not_acked_comes_again_with_the_same_id() {
+async fn unacknowledged_messages_are_redelivered_with_the_same_id() {
     let simulator = with_backlog(10).await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\nactivemq.prefetchSize:6\n").await;
     let first = client.messages(6).await;
     client.ack(&first[2]).await;
-    until(&simulator, |stats| stats.total().acked == 3).await;
+    wait_until(&simulator, |stats| stats.total().acked == 3).await;
     drop(client);
-    until(&simulator, |stats| stats.total().consumers == 0).await;
+    wait_until(&simulator, |stats| stats.total().consumers == 0).await;
 
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let second = client.messages(7).await;
     for (n, message) in second.iter().enumerate() {
         assert_eq!(message.json()["serial"], n + 3);
-        // Dispatched before: three that were read, three more that the ack made room for.
+        // Dispatched before: three that were read, and three more after the acknowledgement.
         assert_eq!(&message["redelivered"], if n < 6 { "true" } else { "" }, "{n}");
         if let Some(earlier) = first.get(n + 3) {
             assert_eq!(message["message-id"], earlier["message-id"]);
             assert_eq!(message["timestamp"], earlier["timestamp"]);
         }
     }
-    // An ack id of a session that is over means nothing in this one.
+    // An ack id of an earlier session is invalid in this one.
     client.ack(&first[5]).await;
     let error = client.frame().await.unwrap();
     assert!(error["message"].starts_with("Unexpected ACK received"), "{error:?}");
     client.ack(&second[6]).await;
-    until(&simulator, |stats| stats.total().acked == 10 && stats.total().pending == 0).await;
+    wait_until(&simulator, |stats| stats.total().acked == 10 && stats.total().pending == 0).await;
 }
 
 #[tokio::test]
-async fn individual_acks_and_nacks_concern_one_message() {
+async fn individual_acks_and_nacks_affect_one_message() {
     let simulator = with_backlog(4).await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client-individual\n").await;
     let messages = client.messages(4).await;
@@ -188,7 +188,7 @@ async fn individual_acks_and_nacks_concern_one_message() {
 }
 
 #[tokio::test]
-async fn destination_ids_mirror_and_consumers_of_one_share() {
+async fn destination_ids_get_copies_and_consumers_of_one_share_them() {
     let simulator = start().await;
     let mut mirror = Client::subscribed(&simulator, "dest2", "ack:client\n").await;
     let mut one = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
@@ -206,7 +206,7 @@ async fn destination_ids_mirror_and_consumers_of_one_share() {
 }
 
 #[tokio::test]
-async fn a_rate_is_kept_and_ends_with_the_last_event() {
+async fn the_rate_is_kept_until_the_last_event() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let rate = NonZeroU32::new(1000).unwrap();
@@ -219,7 +219,7 @@ async fn a_rate_is_kept_and_ends_with_the_last_event() {
 }
 
 #[tokio::test]
-async fn flat_out_waits_for_its_consumers() {
+async fn the_rate_flat_out_waits_for_the_consumers() {
     let simulator = start().await;
     let rate = Rate::FlatOut { ahead: 100 };
     simulator.generate("acme", Generation { events: None, rate, generator: Default::default() });
@@ -233,7 +233,7 @@ async fn flat_out_waits_for_its_consumers() {
 }
 
 #[tokio::test]
-async fn bodies_are_the_generators() {
+async fn bodies_come_from_the_generator() {
     let simulator = with_backlog(100).await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let generator = Generator::new(GeneratorConfig { keys: 10, ..Default::default() });
@@ -248,9 +248,9 @@ async fn bodies_are_the_generators() {
     assert!(client.frame().await.is_none());
 }
 
-/// `stomp-rs` knows no login, so it gets one without name and password.
+/// `stomp-rs` cannot log in, so the login has no username and no password.
 #[tokio::test]
-async fn a_client_that_we_did_not_write_consumes() {
+async fn an_independent_client_consumes() {
     use stomp_rs::client::{Client, ClientBuilder};
     use stomp_rs::protocol::frame::{AckMode, Subscribe};
 
@@ -259,7 +259,7 @@ async fn a_client_that_we_did_not_write_consumes() {
     let config = SimulatorConfig { logins: vec![nobody], ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
     let client = Client::connect(ClientBuilder::new(simulator.address().to_string())).await.unwrap();
-    // It reads no receipt while this is full.
+    // The client does not read the receipt while this channel is full.
     let (sender, mut receiver) = tokio::sync::mpsc::channel(20);
     let subscribe = Subscribe::new("0", "/queue/dest1.RTO.acme").ack(AckMode::Client);
     client.subscribe(subscribe, sender).await.unwrap();
@@ -270,20 +270,20 @@ async fn a_client_that_we_did_not_write_consumes() {
         assert_eq!(body["serial"], serial);
         client.ack(frame.ack().unwrap()).await.unwrap();
     }
-    until(&simulator, |stats| stats.total().acked == 20).await;
+    wait_until(&simulator, |stats| stats.total().acked == 20).await;
 }
 
 #[tokio::test]
-async fn heart_beats_go_both_ways() {
+async fn heart_beats_go_in_both_directions() {
     let simulator = start().await;
     let (mut client, _) = Client::log_in(&simulator, "client-id:c\nheart-beat:50,50\n").await;
     assert_eq!(client.byte().await, Some(b'\n'), "the line feed after the NUL");
     assert_eq!(client.byte().await, Some(b'\n'), "a heart-beat");
-    // This client sends none, so it is given up without a word.
+    // This client sends no heart-beats, so the simulator closes its connection.
     while let Some(byte) = client.byte().await {
         assert_eq!(byte, b'\n');
     }
-    let again = until(&simulator, |stats| stats.sessions == 1).await;
+    let again = wait_until(&simulator, |stats| stats.sessions == 1).await;
     assert_eq!(again.refused, 0);
 }
 

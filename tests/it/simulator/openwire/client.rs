@@ -1,5 +1,5 @@
-//! An OpenWire client of the tests' own, made of the bridge's codec; what Java's own client makes of the same
-//! bytes is seen in `simulator/java.rs`.
+//! An OpenWire client that uses the bridge's codec. `simulator/java.rs` tests the same bytes with Java's own
+//! client.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,7 +24,8 @@ use tokio::time::timeout;
 
 use super::super::PATIENCE;
 
-/// Each client's connection id; a broker would take a second one with the same for its successor.
+/// Returns a new connection id for each client: a broker would treat a second client with the same id as its
+/// successor.
 fn connection_id() -> Bytes {
     format!("ID:tests-{:032x}", fastrand::u128(..)).into()
 }
@@ -38,7 +39,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects and says what it speaks; takes the broker's word for what that speaks, and who it is.
+    /// Connects and exchanges handshakes. Checks the broker's WireFormatInfo and BrokerInfo.
     pub(super) async fn open(address: SocketAddr, inactivity: Duration) -> Self {
         let mut client = Self {
             socket: TcpStream::connect(address).await.unwrap(),
@@ -52,7 +53,6 @@ impl Client {
         let first = client.receive().await.unwrap().command;
         assert!(matches!(first, Command::WireFormatInfo(_)), "{first:?}");
         let second = client.receive().await.unwrap().command;
-        // A BrokerInfo.
         assert_eq!(second, Command::Other(2));
         client
     }
@@ -66,7 +66,7 @@ impl Client {
         client
     }
 
-    /// Sends as well as it can: a connection that has ended shows at the next read.
+    /// Sends without reporting errors: a closed connection is noticed at the next read.
     pub(super) async fn send(&mut self, command: Command, response_required: bool) -> i32 {
         self.last_command += 1;
         let mut out = Vec::new();
@@ -75,7 +75,7 @@ impl Client {
         self.last_command
     }
 
-    /// The next command; `None` at the end of the connection, also inside a frame.
+    /// Returns the next command, or `None` if the connection ends, even inside a frame.
     pub(super) async fn receive(&mut self) -> Option<Received> {
         while self.received.is_empty() {
             let read = self.socket.read_buf(self.decoder.buffer());
@@ -90,9 +90,9 @@ impl Client {
         self.received.pop_front()
     }
 
-    /// Sends a command and waits for its answer; what comes before it stays to be received. "done", or the
-    /// exception.
-    pub(super) async fn ask(&mut self, command: Command) -> String {
+    /// Sends a command and waits for its response. Keeps the commands before it for `receive`. Returns "done"
+    /// or the exception.
+    pub(super) async fn request(&mut self, command: Command) -> String {
         let id = self.send(command, true).await;
         let mut before = VecDeque::new();
         let answer = loop {
@@ -111,7 +111,7 @@ impl Client {
     }
 
     pub(super) async fn log_in(&mut self, user_name: &str, client_id: Option<&str>) -> String {
-        self.ask(Command::ConnectionInfo(ConnectionInfo {
+        self.request(Command::ConnectionInfo(ConnectionInfo {
             connection: self.connection.clone(),
             client_id: client_id.map(str::to_owned),
             password: Some(Secret::new("0123456789abcdef0123456789abcdef")),
@@ -125,7 +125,7 @@ impl Client {
     }
 
     pub(super) async fn open_session(&mut self) -> String {
-        self.ask(Command::SessionInfo(self.session())).await
+        self.request(Command::SessionInfo(self.session())).await
     }
 
     pub(super) fn consumer(&self, value: i64) -> ConsumerId {
@@ -135,11 +135,11 @@ impl Client {
     pub(super) async fn consume(&mut self, value: i64, queue: &str, prefetch: i32) -> String {
         let destination = Destination::queue(queue.to_owned());
         let info = ConsumerInfo::new(self.consumer(value), destination, prefetch);
-        self.ask(Command::ConsumerInfo(info)).await
+        self.request(Command::ConsumerInfo(info)).await
     }
 
     pub(super) async fn remove(&mut self, object: Removed, last_delivered: i64) -> String {
-        self.ask(Command::RemoveInfo(RemoveInfo { object, last_delivered })).await
+        self.request(Command::RemoveInfo(RemoveInfo { object, last_delivered })).await
     }
 
     pub(super) fn ack(
@@ -171,8 +171,8 @@ impl Client {
         dispatches
     }
 
-    /// That everything sent before has been answered, and nothing else came.
-    pub(super) async fn nothing_more(&mut self) {
+    /// Checks that everything sent before has been answered, and that nothing else was received.
+    pub(super) async fn assert_nothing_more(&mut self) {
         assert_eq!(self.open_session().await, "done");
         assert!(self.received.is_empty(), "{:?}", self.received);
     }

@@ -1,4 +1,4 @@
-//! What goes wrong on purpose goes wrong in OpenWire too.
+//! Tests that the simulator's faults occur over OpenWire too.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use atdata_bridge::source::openwire::wire::command::Command;
 use atdata_bridge::source::openwire::wire::control::ConsumerControl;
 use atdata_bridge::source::openwire::wire::info::Removed;
 
-use super::super::{start, until, with_backlog};
+use super::super::{start, wait_until, with_backlog};
 use super::client::Client;
 use super::{counters, number, numbers};
 
 #[tokio::test]
-async fn dropped_connections_tear_a_frame_and_lose_nothing() {
+async fn dropped_connections_cut_a_frame_and_lose_nothing() {
     let simulator = with_backlog(1000).await;
     simulator.change_faults(|faults| faults.drop_every = Some(100));
     let (mut next, mut connections) = (1, 0);
@@ -25,20 +25,20 @@ async fn dropped_connections_tear_a_frame_and_lose_nothing() {
             let Some(received) = client.receive().await else { break };
             let Command::MessageDispatch(dispatch) = received.command else { panic!("{received:?}") };
             seen += 1;
-            assert!(number(&dispatch) <= next, "{} came before {next}", number(&dispatch));
+            assert!(number(&dispatch) <= next, "{} was received before {next}", number(&dispatch));
             next = next.max(number(&dispatch) + 1);
             let ack = client.ack(AckType::Standard, None, &dispatch, 1);
             client.send(ack, false).await;
         }
         assert!(seen <= 100, "{seen}");
         drop(client);
-        until(&simulator, |stats| stats.total().consumers == 0).await;
+        wait_until(&simulator, |stats| stats.total().consumers == 0).await;
     }
     assert!(connections >= 10, "{connections}");
 }
 
 #[tokio::test]
-async fn an_error_comes_between_events() {
+async fn an_error_is_sent_between_events() {
     let simulator = with_backlog(5).await;
     simulator.change_faults(|faults| faults.error_after = Some(3));
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
@@ -49,19 +49,19 @@ async fn an_error_comes_between_events() {
 }
 
 #[tokio::test]
-async fn a_consumer_is_closed_and_a_new_one_goes_on() {
+async fn a_consumer_is_closed_and_a_new_one_continues() {
     let simulator = with_backlog(10).await;
     simulator.change_faults(|faults| faults.close_consumers_after = Some(4));
     let mut client = Client::consuming(&simulator, "dest1", 5).await;
     let dispatches = client.dispatches(4).await;
-    let told = client.receive().await.unwrap().command;
+    let command = client.receive().await.unwrap().command;
     let consumer = Some(client.consumer(1));
     assert_eq!(
-        told,
+        command,
         Command::ConsumerControl(ConsumerControl { close: true, consumer, ..Default::default() })
     );
     let late = client.ack(AckType::Standard, None, &dispatches[3], 4);
-    assert_eq!(client.ask(late).await, "done");
+    assert_eq!(client.request(late).await, "done");
     let gone = client.remove(Removed::Consumer(client.consumer(1)), -2).await;
     assert!(gone.starts_with("java.lang.IllegalStateException: "), "{gone}");
     assert_eq!(client.consume(2, "dest1.RTO.acme", 100).await, "done");
@@ -71,14 +71,14 @@ async fn a_consumer_is_closed_and_a_new_one_goes_on() {
 }
 
 #[tokio::test]
-async fn silence_lasts_until_it_is_lifted() {
+async fn silence_lasts_until_it_is_switched_off() {
     let simulator = with_backlog(5).await;
     simulator.change_faults(|faults| faults.silent_after = Some(3));
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
     let dispatches = client.dispatches(3).await;
     let ack = client.ack(AckType::Standard, None, &dispatches[2], 3);
     let asked = client.send(ack, true).await;
-    until(&simulator, |stats| stats.total().acked == 3).await;
+    wait_until(&simulator, |stats| stats.total().acked == 3).await;
     simulator.change_faults(|faults| faults.silent_after = None);
     let answer = client.receive().await.unwrap().command;
     assert_eq!(answer, Command::Response { correlation_id: asked });
@@ -86,7 +86,7 @@ async fn silence_lasts_until_it_is_lifted() {
 }
 
 #[tokio::test]
-async fn dribbled_bytes_arrive_whole() {
+async fn bytes_sent_slowly_arrive_complete() {
     let simulator = with_backlog(20).await;
     simulator.change_faults(|faults| faults.dribble = Some(3));
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
@@ -94,7 +94,7 @@ async fn dribbled_bytes_arrive_whole() {
 }
 
 #[tokio::test]
-async fn keep_alives_may_be_late_or_never_come() {
+async fn keep_alives_can_be_late_or_missing() {
     let simulator = start().await;
     simulator.change_faults(|faults| faults.heart_beats = HeartBeats::Late(Duration::from_millis(300)));
     let begun = Instant::now();
@@ -104,11 +104,11 @@ async fn keep_alives_may_be_late_or_never_come() {
 
     simulator.change_faults(|faults| faults.heart_beats = HeartBeats::Never);
     let mut client = Client::open(simulator.address(), Duration::from_millis(50)).await;
-    assert!(client.receive().await.is_none(), "given up, without one before");
+    assert!(client.receive().await.is_none(), "closed without a keep-alive before");
 }
 
 #[tokio::test]
-async fn a_client_that_was_cut_is_refused_so_often() {
+async fn a_reconnect_is_refused_as_often_as_configured() {
     let simulator = start().await;
     let mut client = Client::consuming(&simulator, "dest1", 10).await;
     simulator.change_faults(|faults| faults.refuse_reconnects = 1);

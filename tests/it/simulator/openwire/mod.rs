@@ -1,8 +1,8 @@
-//! What the simulator answers in OpenWire, command by command (`protocols.md §3.6` to 3.8).
+//! Tests the simulator's answers in OpenWire, command by command (`protocols.md §3.6` to 3.8).
 
 mod client;
+mod compared_with_activemq;
 mod faults;
-mod likeness;
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use atdata_bridge::source::openwire::wire::message::Dispatch;
 
 use self::client::Client;
 use super::client::Client as StompClient;
-use super::{start, until, with_backlog};
+use super::{start, wait_until, with_backlog};
 
 fn number(dispatch: &Dispatch) -> i64 {
     dispatch.message.as_ref().unwrap().id.producer_sequence
@@ -30,7 +30,7 @@ fn counters(dispatches: &[Dispatch]) -> Vec<i32> {
 }
 
 #[tokio::test]
-async fn both_protocols_consume_from_one_queue_and_see_the_same_messages() {
+async fn both_protocols_consume_the_same_messages_from_one_queue() {
     let simulator = with_backlog(4).await;
     let mut openwire = Client::consuming(&simulator, "dest1", 2).await;
     let dispatches = openwire.dispatches(2).await;
@@ -50,7 +50,7 @@ async fn both_protocols_consume_from_one_queue_and_see_the_same_messages() {
 }
 
 #[tokio::test]
-async fn a_login_comes_before_a_session_and_that_before_a_consumer() {
+async fn a_session_needs_a_login_and_a_consumer_needs_a_session() {
     let simulator = start().await;
     let mut client = Client::open(simulator.address(), Duration::ZERO).await;
     let unregistered = client.open_session().await;
@@ -66,12 +66,12 @@ async fn a_login_comes_before_a_session_and_that_before_a_consumer() {
     );
     assert_eq!(client.open_session().await, "done");
     assert_eq!(client.consume(1, "d1.RTO.acme", 10).await, "done");
-    assert_eq!(client.consume(1, "d1.RTO.acme", 10).await, "done", "the same again is nothing");
+    assert_eq!(client.consume(1, "d1.RTO.acme", 10).await, "done", "a repeated ConsumerInfo has no effect");
     assert_eq!(simulator.stats().total().consumers, 1);
 }
 
 #[tokio::test]
-async fn who_cannot_log_in_is_told_and_closed() {
+async fn a_client_that_cannot_log_in_gets_an_error_and_is_closed() {
     let simulator = start().await;
     let cases = [
         ("99999", Some("c"), "java.lang.SecurityException: User name [99999] or password is invalid."),
@@ -85,7 +85,7 @@ async fn who_cannot_log_in_is_told_and_closed() {
 }
 
 #[tokio::test]
-async fn what_is_no_openwire_ends_the_connection_without_a_word() {
+async fn bytes_that_are_not_openwire_end_the_connection_without_an_answer() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     let simulator = start().await;
@@ -102,7 +102,7 @@ async fn what_is_no_openwire_ends_the_connection_without_a_word() {
 }
 
 #[tokio::test]
-async fn a_range_is_acknowledged_if_it_counts_exactly() {
+async fn a_range_is_acknowledged_if_its_count_is_exact() {
     let simulator = with_backlog(10).await;
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
     let dispatches = client.dispatches(10).await;
@@ -113,7 +113,7 @@ async fn a_range_is_acknowledged_if_it_counts_exactly() {
     ] {
         let first = first.map(|first: usize| &dispatches[first]);
         let ack = client.ack(AckType::Standard, first, &dispatches[last], count);
-        let refused = client.ask(ack).await;
+        let refused = client.request(ack).await;
         assert!(
             refused.starts_with("javax.jms.JMSException: Unmatched acknowledge: MessageAck {"),
             "{refused}"
@@ -121,76 +121,76 @@ async fn a_range_is_acknowledged_if_it_counts_exactly() {
         assert!(refused.ends_with(expected), "{refused}");
         assert_eq!(acked(), 0);
     }
-    // From within the window; what is before stays.
+    // A range inside the window; earlier messages stay.
     let ack = client.ack(AckType::Standard, Some(&dispatches[2]), &dispatches[4], 3);
-    assert_eq!(client.ask(ack).await, "done");
+    assert_eq!(client.request(ack).await, "done");
     assert_eq!(acked(), 3);
     let ack = client.ack(AckType::Standard, None, &dispatches[3], 2);
-    assert!(client.ask(ack).await.ends_with("in dispatched-list (end of ack)"), "acknowledged already");
-    // Those before it and the next, without the three that are gone.
+    assert!(client.request(ack).await.ends_with("in dispatched-list (end of ack)"), "acknowledged already");
+    // The three acknowledged messages are missing from this range.
     let ack = client.ack(AckType::Standard, None, &dispatches[5], 3);
     client.send(ack, false).await;
-    until(&simulator, |stats| stats.total().acked == 6).await;
+    wait_until(&simulator, |stats| stats.total().acked == 6).await;
     let again = client.ack(AckType::Standard, None, &dispatches[5], 3);
     client.send(again, false).await;
     let error = client.receive().await.unwrap().command;
     assert!(matches!(error, Command::ConnectionError { .. }), "{error:?}");
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
 }
 
 #[tokio::test]
-async fn single_messages_are_acknowledged_or_die() {
+async fn single_messages_are_acknowledged_or_become_dead() {
     let simulator = with_backlog(6).await;
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
     let dispatches = client.dispatches(6).await;
     for _ in 0..2 {
         let ack = client.ack(AckType::Individual, None, &dispatches[3], 1);
-        assert_eq!(client.ask(ack).await, "done", "of no effect the second time");
+        assert_eq!(client.request(ack).await, "done", "of no effect the second time");
     }
     let poison = client.ack(AckType::Poison, Some(&dispatches[1]), &dispatches[2], 2);
-    assert_eq!(client.ask(poison).await, "done");
+    assert_eq!(client.request(poison).await, "done");
     let total = simulator.stats().total();
     assert_eq!((total.acked, total.dead, total.in_flight), (1, 2, 3));
 }
 
 #[tokio::test]
-async fn what_is_received_makes_room_for_as_many_more() {
+async fn each_delivered_message_makes_room_for_another_one() {
     let simulator = with_backlog(30).await;
     let mut client = Client::consuming(&simulator, "dest1", 10).await;
     let mut dispatches = client.dispatches(10).await;
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
     let delivered = client.ack(AckType::Delivered, None, &dispatches[6], 7);
     client.send(delivered, false).await;
     dispatches.extend(client.dispatches(7).await);
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
     let standard = client.ack(AckType::Standard, None, &dispatches[9], 10);
     client.send(standard, false).await;
     dispatches.extend(client.dispatches(3).await);
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
     assert_eq!(numbers(&dispatches), (1..=20).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_consumer_may_change_its_prefetch() {
+async fn a_consumer_can_change_its_prefetch() {
     let simulator = with_backlog(10).await;
     let mut client = Client::consuming(&simulator, "dest1", 2).await;
     client.dispatches(2).await;
     let consumer = Some(client.consumer(1));
     let control = ConsumerControl { consumer, prefetch: 5, ..Default::default() };
-    assert_eq!(client.ask(Command::ConsumerControl(control)).await, "done");
+    assert_eq!(client.request(Command::ConsumerControl(control)).await, "done");
     client.dispatches(3).await;
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
 }
 
 #[tokio::test]
-async fn a_consumer_that_goes_says_how_far_it_was_served() {
+async fn a_removed_consumer_reports_its_last_delivered_message() {
     let simulator = with_backlog(6).await;
     let mut client = Client::consuming(&simulator, "dest1", 100).await;
     let dispatches = client.dispatches(6).await;
-    let served = dispatches[2].message.as_ref().unwrap().id.broker_sequence;
-    assert_eq!(client.remove(Removed::Consumer(client.consumer(1)), served).await, "done");
+    let last_delivered = dispatches[2].message.as_ref().unwrap().id.broker_sequence;
+    assert_eq!(client.remove(Removed::Consumer(client.consumer(1)), last_delivered).await, "done");
     let late = client.ack(AckType::Standard, None, &dispatches[0], 1);
-    assert_eq!(client.ask(late).await, "done", "of no effect");
+    assert_eq!(client.request(late).await, "done", "of no effect");
     let gone = client.remove(Removed::Consumer(client.consumer(1)), -1).await;
     assert!(gone.starts_with("java.lang.IllegalStateException: Cannot remove a consumer"), "{gone}");
 
@@ -211,7 +211,7 @@ async fn a_consumer_that_goes_says_how_far_it_was_served() {
 }
 
 #[tokio::test]
-async fn only_a_goodbye_frees_the_client_id_at_once() {
+async fn only_a_clean_disconnect_frees_the_client_id_at_once() {
     let config = SimulatorConfig { hold: Duration::from_secs(3600), ..Default::default() };
     let simulator = Simulator::start(config).await.unwrap();
     let mut client = Client::consuming(&simulator, "dest1", 10).await;
@@ -229,7 +229,7 @@ async fn only_a_goodbye_frees_the_client_id_at_once() {
 }
 
 #[tokio::test]
-async fn keep_alives_go_both_ways() {
+async fn keep_alives_go_in_both_directions() {
     let simulator = start().await;
     let mut client = Client::open(simulator.address(), Duration::from_secs(1)).await;
     let asked = client.send(Command::KeepAliveInfo, true).await;
@@ -238,26 +238,26 @@ async fn keep_alives_go_both_ways() {
         answer,
         Received { command_id: asked, response_required: false, command: Command::KeepAliveInfo }
     );
-    // This client sends none any more, so it is given up without a word.
-    let mut heard = 0;
+    // This client sends no more keep-alives, so the simulator closes its connection.
+    let mut keep_alives = 0;
     while let Some(received) = client.receive().await {
         assert_eq!((received.command, received.command_id), (Command::KeepAliveInfo, 0));
-        heard += 1;
+        keep_alives += 1;
     }
-    assert!(heard >= 2, "{heard}");
+    assert!(keep_alives >= 2, "{keep_alives}");
 
-    // With nothing agreed on nobody is given up, and nothing is sent.
+    // Without an agreed interval the simulator sends no keep-alives and closes no connection.
     let mut client = Client::open(simulator.address(), Duration::ZERO).await;
     assert_eq!(client.log_in("12345", Some("c")).await, "done");
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
 }
 
 #[tokio::test]
-async fn what_is_not_simulated_is_refused_or_taken_without_effect() {
+async fn unsupported_commands_are_refused_or_have_no_effect() {
     let simulator = start().await;
     let mut client = Client::consuming(&simulator, "dest1", 10).await;
-    let transaction = client.ask(Command::Other(7)).await;
+    let transaction = client.request(Command::Other(7)).await;
     assert_eq!(transaction, "javax.jms.JMSException: Transactions are not simulated");
-    assert_eq!(client.ask(Command::Other(8)).await, "done");
-    client.nothing_more().await;
+    assert_eq!(client.request(Command::Other(8)).await, "done");
+    client.assert_nothing_more().await;
 }
