@@ -1,14 +1,14 @@
-//! Mistakes about the configuration. Most are refused before anything is opened, so they need no broker.
+//! Tests mistakes in the configuration. Most are refused before anything is opened, so they need no broker.
 
 use std::path::PathBuf;
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared_if_available};
 use kit::events::Events;
 use kit::scenario::{emptied, place, publish};
 
-planted!("config":
+scenarios!("config":
     nothing_set, no_sink, no_destination_id, unknown_section, unknown_key, key_of_another_table, unknown_kind,
     sink_without_name, unknown_word, one_underscore, lower_case, underscore_inside, single_underscores,
     another_program, quotes_in_variable, filter_no_level, filter_empty, url_stomps, url_failover, url_amqp, url_http, url_no_scheme,
@@ -20,26 +20,26 @@ planted!("config":
     share_above_one, listen_port_alone, no_time_to_drain, file_missing, file_directory, file_yaml, file_broken,
 );
 
-/// A bridge that would be right, but for what the test changes.
-fn right(id: &str) -> Setup {
+/// Builds a correct bridge, which the tests change.
+fn valid(id: &str) -> Setup {
     Setup::at("stomp://127.0.0.1:1", id, "main", id)
 }
 
-/// The bridge with one variable more, or another value.
+/// Tests the bridge with one variable added or changed.
 async fn set(id: &str, name: &str, value: &str) {
-    Planted::new(right(id).set(name, value)).shows(id).await;
+    Scenario::new(valid(id).set(name, value)).shows(id).await;
 }
 
 async fn variable(id: &str, name: &str, value: &str) {
-    Planted::new(right(id).variable(name, value)).shows(id).await;
+    Scenario::new(valid(id).variable(name, value)).shows(id).await;
 }
 
-/// The bridge without a variable.
+/// Tests the bridge without one variable.
 async fn unset(id: &str, name: &str) {
-    Planted::new(right(id).unset(name)).shows(id).await;
+    Scenario::new(valid(id).unset(name)).shows(id).await;
 }
 
-/// A file for a bridge to read, which lives as long as the test's directory.
+/// Writes a file for the bridge into the test's directory.
 fn file(id: &str, content: &[u8]) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{id}.txt"));
     std::fs::write(&path, content).expect("write a file");
@@ -47,21 +47,21 @@ fn file(id: &str, content: &[u8]) -> String {
 }
 
 async fn password_file(id: &str, path: &str) {
-    let setup = right(id).unset("SOURCE__PASSWORD").set("SOURCE__PASSWORD_FILE", path);
-    Planted::new(setup).shows(id).await;
+    let setup = valid(id).unset("SOURCE__PASSWORD").set("SOURCE__PASSWORD_FILE", path);
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn config_file(id: &str, path: &str) {
-    Planted::new(right(id).argument("--config").argument(path)).shows(id).await;
+    Scenario::new(valid(id).argument("--config").argument(path)).shows(id).await;
 }
 
-/// A warning: events move all the same, and the bridge ends with `exit`.
+/// Checks that a warning is reported, events are delivered, and the bridge ends with `exit`.
 async fn warned(id: &str, exit: i32, change: impl FnOnce(Setup) -> Setup) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let (namespace, queue) = place(Protocol::Stomp, id);
     let setup = Setup::new(broker, Protocol::Stomp, &namespace, "main", &namespace);
-    let setup = Planted::new(change(setup)).exits(exit).shows(id).await;
-    // The queue exists since then.
+    let setup = Scenario::new(change(setup)).exits(exit).shows(id).await;
+    // The queue exists since the scenario has run.
     publish(broker, &namespace, Events::good(5)).await;
     let bridge = setup.start();
     emptied(broker, &queue).await;
@@ -117,7 +117,7 @@ async fn underscore_inside(id: &str) {
 }
 
 async fn single_underscores(id: &str) {
-    // As Kubernetes sets them for a service that is called `bridge`: nothing is said of these.
+    // Kubernetes sets such variables for a service with the name `bridge`: they cause no warning.
     let service = |setup: Setup| {
         setup.variable("BRIDGE_PORT", "tcp://10.0.0.1:9464").variable("BRIDGE_SERVICE_HOST", "10.0.0.1")
     };
@@ -125,7 +125,7 @@ async fn single_underscores(id: &str) {
 }
 
 async fn another_program(id: &str) {
-    // In a ConfigMap that both take as a whole.
+    // From a ConfigMap that both programs use as a whole.
     warned(id, 0, |setup| setup.variable("BRIDGE_Log__Level", "Debug").variable("BRIDGE_Source__Name", "x"))
         .await;
 }
@@ -255,10 +255,10 @@ async fn password_base64(id: &str) {
 }
 
 async fn swapped(id: &str) {
-    let setup = right(id)
+    let setup = valid(id)
         .set("SOURCE__USERNAME", "0123456789abcdef0123456789abcdef")
         .set("SOURCE__PASSWORD", "12345");
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn ca_file_missing(id: &str) {
@@ -284,9 +284,9 @@ async fn name_without_partitions(id: &str) {
 }
 
 async fn same_directory(id: &str) {
-    let setup = right(id);
+    let setup = valid(id);
     let files = setup.files().display().to_string();
-    Planted::new(setup.set("DEAD_LETTERS__DIRECTORY", files)).shows(id).await;
+    Scenario::new(setup.set("DEAD_LETTERS__DIRECTORY", files)).shows(id).await;
 }
 
 async fn share_above_one(id: &str) {

@@ -1,4 +1,4 @@
-//! Mistakes about files, and what a disk can do.
+//! Tests mistakes with files and directories, and disk problems.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::getuid;
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, Version, shared_if_available};
 use kit::did_not_run;
@@ -16,7 +16,7 @@ use kit::events::Events;
 use kit::output::{Tally, assert_dead_letters};
 use kit::scenario::{counts, drain, emptied, place, publish, subscribed};
 
-planted!(
+scenarios!(
     "files":
     full_disk,
     full_disk_gzip,
@@ -58,15 +58,14 @@ planted!(
     unknown_compression,
 );
 
-/// How many events wait in the queue.
 const WAITING: u64 = 5;
-/// Fills the disk of `$1` or `$2`, whichever is written in place of `$D`.
+/// Mounts a full disk on `$1` (files) or `$2` (dead letters): the test replaces `$D` with one of them.
 const FULL: &str = r#"mkdir -p "$D"; mount -t tmpfs -o size=1m,mode=0700 none "$D"; cat /dev/zero > "$D/ballast" 2> /dev/null || true"#;
 const READ_ONLY: &str = r#"mkdir -p "$D"; mount -t tmpfs -o ro,size=1m,mode=0700 none "$D""#;
 const FILES: &str = "$1";
 const LETTERS: &str = "$2";
 
-/// A bridge, and what waits for it in its queue.
+/// A bridge and the events that wait in its queue.
 struct Waiting {
     broker: &'static Broker,
     queue: String,
@@ -75,13 +74,13 @@ struct Waiting {
     setup: Setup,
 }
 
-/// With good events, or with those that become dead letters. `None` where there is no broker.
+/// Publishes good events or events that become dead letters. Returns `None` where there is no broker.
 async fn waiting(id: &str, events: Events) -> Option<Waiting> {
     let broker = shared_if_available(Version::V6, id)?;
     let (namespace, queue) = place(Protocol::Stomp, id);
     let setup = Setup::new(broker, Protocol::Stomp, &namespace, "main", &namespace)
         .set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
-    // The first subscription makes the queue. It leaves no file behind.
+    // The first subscription creates the queue. Then the directories are removed, so that no file is left.
     let first = setup.start();
     subscribed(broker, &queue, 1).await;
     drain(first).await;
@@ -96,7 +95,8 @@ async fn good(id: &str) -> Option<Waiting> {
     waiting(id, Events::good(WAITING)).await
 }
 
-/// Only what becomes a dead letter shows that these can't be kept, and it stays in the queue (I6).
+/// Problems of the dead-letter store appear only with events that become dead letters. These stay in the
+/// queue (I6).
 async fn bad(id: &str) -> Option<Waiting> {
     waiting(id, Events::good(WAITING).with_bad(1)).await
 }
@@ -113,11 +113,11 @@ impl Waiting {
     }
 
     fn files(&self) -> PathBuf {
-        made(self.setup.files())
+        create(self.setup.files())
     }
 
     fn letters(&self) -> PathBuf {
-        made(self.setup.dead_letters())
+        create(self.setup.dead_letters())
     }
 
     fn lock(&self) -> PathBuf {
@@ -128,16 +128,17 @@ impl Waiting {
         self.files().join(format!("{}-20260101T000000000Z-000000.jsonl", self.connection))
     }
 
-    /// It shows, nothing is acknowledged; once `mend` has mended it, everything comes out.
-    async fn shows(self, id: &str, mend: impl FnOnce(&Setup)) {
-        self.shows_as(id, |planted| planted, mend).await;
+    /// Checks that the mistake is reported and nothing is acknowledged. After `repair`, every event must be
+    /// delivered.
+    async fn shows(self, id: &str, repair: impl FnOnce(&Setup)) {
+        self.shows_as(id, |scenario| scenario, repair).await;
     }
 
-    async fn shows_as(self, id: &str, how: impl FnOnce(Planted) -> Planted, mend: impl FnOnce(&Setup)) {
+    async fn shows_as(self, id: &str, how: impl FnOnce(Scenario) -> Scenario, repair: impl FnOnce(&Setup)) {
         let Self { broker, queue, events, setup, .. } = self;
-        let planted = Planted::new(setup).exits(75).keeps(broker, &queue, WAITING);
-        let setup = how(planted).shows(id).await.unprepared();
-        mend(&setup);
+        let scenario = Scenario::new(setup).exits(75).keeps(broker, &queue, WAITING);
+        let setup = how(scenario).shows(id).await.unprepared();
+        repair(&setup);
         let bridge = setup.start();
         emptied(broker, &queue).await;
         drain(bridge).await;
@@ -149,7 +150,7 @@ impl Waiting {
     }
 }
 
-fn made(directory: &Path) -> PathBuf {
+fn create(directory: &Path) -> PathBuf {
     fs::create_dir_all(directory).expect("make a directory");
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).expect("set a mode");
     directory.to_owned()
@@ -157,13 +158,13 @@ fn made(directory: &Path) -> PathBuf {
 
 fn nothing(_: &Setup) {}
 
-/// Whether a mount can be made here; tells when not.
+/// Returns whether mounts are possible here; reports a skipped test otherwise.
 fn mounts(id: &str) -> bool {
     small_disks().map_err(|reason| did_not_run(id, &reason)).is_ok()
 }
 
-/// Forbids `directory` to the bridge. Root may do everything, but not with what belongs to somebody who does not
-/// exist in a namespace of its own.
+/// Takes the bridge's permissions for `directory` away. Root ignores permissions, so the directory gets an
+/// owner that does not exist in the bridge's user namespace.
 fn forbid(mut waiting: Waiting, directory: &Path) -> Waiting {
     if getuid().is_root() {
         chown(directory, Some(65534), Some(65534)).expect("give a directory away");
@@ -218,7 +219,7 @@ async fn directory_under_a_file(id: &str) {
     let below = file.join("events").display().to_string();
     let waiting = waiting.set("SINKS__FILE__DIRECTORY", below);
     let Waiting { broker, queue, setup, events, .. } = waiting;
-    let setup = Planted::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await;
+    let setup = Scenario::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await;
     fs::remove_file(&file).expect("remove a file");
     let bridge = setup.start();
     emptied(broker, &queue).await;
@@ -250,7 +251,7 @@ async fn no_permission_above(id: &str) {
     let below = above.join("events");
     waiting = forbid(waiting.set("SINKS__FILE__DIRECTORY", below.display().to_string()), &above);
     let Waiting { broker, queue, setup, events, .. } = waiting;
-    let setup = Planted::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await.unprepared();
+    let setup = Scenario::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await.unprepared();
     allow(&above);
     let bridge = setup.start();
     emptied(broker, &queue).await;
@@ -284,7 +285,7 @@ async fn max_age(id: &str) {
     waiting.shows(id, |_| fs::remove_file(&finished).expect("move a file away")).await;
 }
 
-/// As another bridge with the same names holds it.
+/// Locks the file, as another bridge with the same file names does.
 fn hold(lock: &Path) -> File {
     fs::write(lock, "process 4711\n").expect("write a file");
     let lock = File::open(lock).expect("open a file");
@@ -295,8 +296,8 @@ fn hold(lock: &Path) -> File {
 async fn locked(id: &str) {
     let Some(waiting) = good(id).await else { return };
     let held = hold(&waiting.lock());
-    // To `check` it is a warning: most often it is the bridge itself that runs beside it.
-    waiting.shows_as(id, Planted::unseen_by_check, move |_| drop(held)).await;
+    // `check` only warns of it, because the lock usually belongs to the running bridge itself.
+    waiting.shows_as(id, Scenario::unseen_by_check, move |_| drop(held)).await;
 }
 
 async fn lock_is_a_link(id: &str) {
@@ -319,7 +320,7 @@ async fn lock_is_a_directory(id: &str) {
     waiting.shows(id, |_| fs::remove_dir(&lock).expect("remove a directory")).await;
 }
 
-/// A copy was put back while the file itself is still to be finished.
+/// A copy of the finished file is there again, while the open file is still to be finished.
 async fn finished_name_exists(id: &str) {
     let Some(waiting) = good(id).await else { return };
     let finished = waiting.finished();
@@ -348,7 +349,7 @@ async fn name_too_long(id: &str) {
     let Some(waiting) = good(id).await else { return };
     let Waiting { broker, queue, setup, events, .. } =
         waiting.set("SINKS__FILE__NAME", format!("{{connection_id}}-{}", "x".repeat(230)));
-    let setup = Planted::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await;
+    let setup = Scenario::new(setup).exits(75).keeps(broker, &queue, WAITING).shows(id).await;
     let setup = setup.unset("SINKS__FILE__NAME");
     let bridge = setup.start();
     emptied(broker, &queue).await;
@@ -359,9 +360,9 @@ async fn name_too_long(id: &str) {
 async fn open_to_others(id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let setup = Setup::new(broker, Protocol::Stomp, id, "main", id);
-    let directory = made(setup.files());
+    let directory = create(setup.files());
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("set a mode");
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn letters_full_disk(id: &str) {
@@ -404,33 +405,33 @@ async fn letters_read_only(id: &str) {
 async fn letters_locked(id: &str) {
     let Some(waiting) = bad(id).await else { return };
     let held = hold(&waiting.letters().join(format!(".dead-letters-{}.lock", waiting.connection)));
-    waiting.shows_as(id, Planted::unseen_by_check, move |_| drop(held)).await;
+    waiting.shows_as(id, Scenario::unseen_by_check, move |_| drop(held)).await;
 }
 
 async fn letters_open_to_others(id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let setup = Setup::new(broker, Protocol::Stomp, id, "main", id);
-    let directory = made(setup.dead_letters());
+    let directory = create(setup.dead_letters());
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("set a mode");
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
-/// Nothing is opened: it needs no broker.
+/// Builds the setup of a bridge that is refused before it opens anything, so it needs no broker.
 fn offline(id: &str) -> Setup {
     Setup::at("stomp://127.0.0.1:1", "acme", "main", id)
 }
 
 async fn refused(id: &str, name: &str, value: &str) {
-    Planted::new(offline(id).set(name, value)).shows(id).await;
+    Scenario::new(offline(id).set(name, value)).shows(id).await;
 }
 
 async fn no_directory(id: &str) {
     let setup = offline(id).unset("SINKS__FILE__DIRECTORY").set("SINKS__FILE__COMPRESSION", "gzip");
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn letters_no_directory(id: &str) {
-    Planted::new(offline(id).unset("DEAD_LETTERS__DIRECTORY")).shows(id).await;
+    Scenario::new(offline(id).unset("DEAD_LETTERS__DIRECTORY")).shows(id).await;
 }
 
 async fn name_without_connection_id(id: &str) {
@@ -453,7 +454,7 @@ async fn same_names_twice(id: &str) {
     let setup = offline(id);
     let directory = setup.files().display().to_string();
     let setup = setup.set("SINKS__OTHER__KIND", "file").set("SINKS__OTHER__DIRECTORY", directory);
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn max_total_below_one_file(id: &str) {

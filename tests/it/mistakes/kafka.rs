@@ -1,4 +1,4 @@
-//! Mistakes about Kafka.
+//! Tests mistakes with Kafka.
 
 use std::convert::identity;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use crate::sinks::kafka::logins::token_endpoint;
 use kit::admin::Admin;
 use kit::bridge::Setup;
@@ -23,7 +23,7 @@ use kit::scenario::{drain, emptied, place, publish, says_after};
 use kit::tls_front::{Flaw, TlsFront};
 use kit::{SOON, wait_until};
 
-planted!("kafka":
+scenarios!("kafka":
     nothing_listens,
     unknown_host,
     stomp_port,
@@ -75,10 +75,10 @@ planted!("kafka":
     unknown_property,
 );
 
-/// How many events wait in the queue, and are still there afterwards.
+/// How many events are in the queue before and after.
 const EVENTS: u64 = 3;
 
-/// A real AtData broker, a real Kafka with a topic for the row, and a bridge between them.
+/// A real ActiveMQ broker, a real Kafka with a topic for the row, and a bridge between them.
 struct Scene {
     id: String,
     broker: &'static Broker,
@@ -89,12 +89,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// Says by name when it can't be.
+    /// Returns `None`, and reports the skipped test, where there is no server.
     async fn new(id: &str) -> Option<Self> {
         Self::with_topic(id, &[]).await
     }
 
-    /// The same with these settings of the topic.
+    /// The same, with these settings of the topic.
     async fn with_topic(id: &str, settings: &[&str]) -> Option<Self> {
         let broker = shared_if_available(Version::V6, id)?;
         if !kafka::available(id) {
@@ -137,36 +137,37 @@ impl Scene {
         self.set("TLS__ENABLED", "true").set("TLS__CA_FILE", front.ca_file()).brokers(front.addr())
     }
 
-    /// Events wait in the queue meanwhile; none is acknowledged, and each is there afterwards.
-    async fn shows(self) -> Mended {
-        self.planted(identity).await
+    /// Checks the report while events wait in the queue: none is acknowledged, and each is still there
+    /// afterwards.
+    async fn shows(self) -> Repaired {
+        self.run(identity).await
     }
 
-    /// The same where `check` can't see it.
-    async fn shows_when_events_move(self) -> Mended {
-        self.planted(Planted::unseen_by_check).await
+    /// The same for a mistake that `check` cannot find.
+    async fn shows_when_events_move(self) -> Repaired {
+        self.run(Scenario::unseen_by_check).await
     }
 
-    async fn planted(self, how: fn(Planted) -> Planted) -> Mended {
+    async fn run(self, change: fn(Scenario) -> Scenario) -> Repaired {
         let Self { id, broker, kafka, namespace, queue, setup } = self;
         Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
         publish(broker, &namespace, Events::good(EVENTS)).await;
         let setup = setup.set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
-        let planted = how(Planted::new(setup)).exits(75).keeps(broker, &queue, EVENTS);
-        let setup = planted.shows(&id).await;
-        Mended { topic: id, broker, kafka, queue, setup }
+        let scenario = change(Scenario::new(setup)).exits(75).keeps(broker, &queue, EVENTS);
+        let setup = scenario.shows(&id).await;
+        Repaired { topic: id, broker, kafka, queue, setup }
     }
 
-    /// A warning: events move all the same.
-    async fn warns(self, how: fn(Planted) -> Planted) {
+    /// Checks that a warning is reported and events are delivered.
+    async fn warns(self, change: fn(Scenario) -> Scenario) {
         let Self { id, broker, queue, setup, .. } = self;
         Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
-        how(Planted::new(setup)).keeps(broker, &queue, 0).shows(&id).await;
+        change(Scenario::new(setup)).keeps(broker, &queue, 0).shows(&id).await;
     }
 }
 
-/// The same bridge after the mistake.
-struct Mended {
+/// The same bridge, for a test that repairs the mistake.
+struct Repaired {
     topic: String,
     broker: &'static Broker,
     kafka: &'static Kafka,
@@ -174,13 +175,13 @@ struct Mended {
     setup: Setup,
 }
 
-impl Mended {
+impl Repaired {
     fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.setup = self.setup.set(&format!("SINKS__KAFKA__{name}"), value);
         self
     }
 
-    /// The mistake is gone: all events are delivered, each once.
+    /// Checks that every event is delivered once after the repair.
     async fn delivers(self) {
         let bridge = self.setup.start();
         emptied(self.broker, &self.queue).await;
@@ -260,17 +261,17 @@ async fn tls_to_a_silent_port(id: &str) {
 async fn no_tls_to_a_port_with(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let ca_file = scene.kafka.certificates().authority.display().to_string();
-    let mended = scene.listener(Listener::Tls).shows().await;
-    mended.set("TLS__ENABLED", "true").set("TLS__CA_FILE", ca_file).delivers().await;
+    let repaired = scene.listener(Listener::Tls).shows().await;
+    repaired.set("TLS__ENABLED", "true").set("TLS__CA_FILE", ca_file).delivers().await;
 }
 
 // Logins
 
 async fn no_login(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
-    let mended = scene.listener(Listener::Sasl).shows().await;
-    let mended = mended.set("SASL__MECHANISM", "plain");
-    mended.set("SASL__USERNAME", CUSTOMER.0).set("SASL__PASSWORD", CUSTOMER.1).delivers().await;
+    let repaired = scene.listener(Listener::Sasl).shows().await;
+    let repaired = repaired.set("SASL__MECHANISM", "plain");
+    repaired.set("SASL__USERNAME", CUSTOMER.0).set("SASL__PASSWORD", CUSTOMER.1).delivers().await;
 }
 
 async fn login_to_a_port_without(id: &str) {
@@ -291,9 +292,9 @@ async fn tls_without_login(id: &str) {
 async fn wrong_password(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let wrong = scene.login("plain", (CUSTOMER.0, "wrong-secret")).listener(Listener::Sasl);
-    let mended = wrong.shows().await;
-    assert!(!mended.setup.log().contains("wrong-secret"));
-    mended.set("SASL__PASSWORD", CUSTOMER.1).delivers().await;
+    let repaired = wrong.shows().await;
+    assert!(!repaired.setup.log().contains("wrong-secret"));
+    repaired.set("SASL__PASSWORD", CUSTOMER.1).delivers().await;
 }
 
 async fn unknown_user(id: &str) {
@@ -334,11 +335,11 @@ async fn unknown_issuer(id: &str) {
     wrong.shows().await.set("TLS__CA_FILE", right).delivers().await;
 }
 
-async fn flawed(id: &str, flaw: Flaw) -> Option<(TlsFront, Mended)> {
+async fn flawed(id: &str, flaw: Flaw) -> Option<(TlsFront, Repaired)> {
     let scene = Scene::new(id).await?;
     let front = TlsFront::start(flaw, scene.kafka.addr(Listener::Plain)).await;
-    let mended = scene.behind(&front).await.shows().await;
-    Some((front, mended))
+    let repaired = scene.behind(&front).await.shows().await;
+    Some((front, repaired))
 }
 
 async fn expired_certificate(id: &str) {
@@ -367,35 +368,35 @@ async fn client_certificate_wanted(id: &str) {
 
 // The cluster and the topic
 
-/// Nobody listens where the broker sends its clients: it is not ready for one moment until somebody does.
+/// No server listens at the advertised address. The sink must never become ready before one does.
 async fn advertised_address_away(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let server = Kafka::start();
     server.create_topic(id, 3, &[]);
-    let mended = scene.brokers(server.addr(Listener::Proxied)).shows().await;
-    let said = mended.setup.log().len();
-    let mut bridge = mended.setup.start();
-    // Else it could be the address of the one before.
+    let repaired = scene.brokers(server.addr(Listener::Proxied)).shows().await;
+    let said = repaired.setup.log().len();
+    let mut bridge = repaired.setup.start();
+    // Otherwise this could be the address of the process before.
     says_after(&mut bridge, said, "admin: /livez").await;
     let admin = Admin::of(&bridge).await;
     admin.not_ready(&[": retrying", "advertised.listeners"]).await;
     let _proxy = Proxy::start_at(server.proxy_addr(), server.addr(Listener::Proxied)).await;
     admin.ready().await;
-    emptied(mended.broker, &mended.queue).await;
+    emptied(repaired.broker, &repaired.queue).await;
     bridge.terminate();
     assert_eq!(bridge.ended(SOON).await.code(), Some(0));
-    let log = mended.setup.log();
+    let log = repaired.setup.log();
     let log = log.get(said..).unwrap_or_default();
     let ready = log.lines().filter(|line| line.contains("sink kafka") && line.contains(" ready"));
-    assert_eq!(ready.count(), 1, "it flaps: {log}");
+    assert_eq!(ready.count(), 1, "ready more than once: {log}");
     let records = tokio::task::block_in_place(|| contents(&server.bootstrap(), id));
     assert_eq!(records.len() as u64, EVENTS);
 }
 
 async fn topic_missing(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
-    let mended = scene.set("TOPIC", "kafka-not-there").shows().await;
-    mended.set("TOPIC", id).delivers().await;
+    let repaired = scene.set("TOPIC", "kafka-not-there").shows().await;
+    repaired.set("TOPIC", id).delivers().await;
 }
 
 async fn partitions_differ(id: &str) {
@@ -408,9 +409,9 @@ async fn write_denied(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let kafka = scene.kafka;
     kafka.make_read_only(id);
-    let mended = scene.shows().await;
+    let repaired = scene.shows().await;
     kafka.forget_rules(id);
-    mended.delivers().await;
+    repaired.delivers().await;
 }
 
 async fn describe_denied(id: &str) {
@@ -419,13 +420,13 @@ async fn describe_denied(id: &str) {
     scene.shows().await;
 }
 
-/// As with a clock that is wrong: each event is good, and none becomes a dead letter.
+/// As with a wrong clock: every event is good, and none becomes a dead letter.
 async fn timestamps_refused(id: &str) {
     let Some(scene) = Scene::with_topic(id, &["message.timestamp.before.max.ms=0"]).await else { return };
     let kafka = scene.kafka;
-    let mended = scene.shows_when_events_move().await;
+    let repaired = scene.shows_when_events_move().await;
     kafka.configure_topic(id, "message.timestamp.before.max.ms=3600000");
-    mended.delivers().await;
+    repaired.delivers().await;
 }
 
 async fn too_few_replicas(id: &str) {
@@ -454,7 +455,7 @@ async fn small_records(id: &str) {
     warned(id, "max.message.bytes=1000").await;
 }
 
-/// It shows only once so much was written that the quota is used up.
+/// The warning appears only after enough records to use up the quota.
 async fn quota(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let (broker, kafka, namespace) = (scene.broker, scene.kafka, scene.namespace.clone());
@@ -464,7 +465,7 @@ async fn quota(id: &str) {
     let scene = scene.set("COMPRESSION", "none");
     Consumer::subscribe(broker, &scene.queue, 1, Acks::Never).await.close().await;
     publish(broker, &namespace, Events::good(200)).await;
-    scene.warns(Planted::unseen_by_check).await;
+    scene.warns(Scenario::unseen_by_check).await;
 }
 
 // The configuration
@@ -477,7 +478,7 @@ async fn refused(id: &str, settings: &[(&str, &str)]) {
     for (name, value) in settings {
         setup = setup.set(&format!("SINKS__KAFKA__{name}"), *value);
     }
-    Planted::new(setup).shows(id).await;
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn brokers_as_url(id: &str) {
@@ -516,14 +517,14 @@ async fn unknown_property(id: &str) {
     refused(id, &[("PROPERTIES__LINGER_MSEC", "5")]).await;
 }
 
-/// A port of the test's own; ends when dropped.
+/// A port of the test. Dropping it closes the port.
 struct Port {
     addr: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
 impl Port {
-    /// Takes connections, and says nothing.
+    /// Accepts connections and sends nothing.
     async fn silent() -> Self {
         Self::start(|mut stream| async move {
             let mut heard = [0; 1024];
@@ -532,12 +533,12 @@ impl Port {
         .await
     }
 
-    /// Takes connections, and closes them.
+    /// Accepts connections and closes them.
     async fn dropping() -> Self {
         Self::start(|_| async {}).await
     }
 
-    /// Answers what ends like a request of HTTP, and closes at everything else.
+    /// Answers requests that end like those of HTTP, and closes after anything else.
     async fn http() -> Self {
         Self::start(|mut stream| async move {
             let mut heard = [0; 1024];
@@ -570,7 +571,7 @@ impl Drop for Port {
     }
 }
 
-/// Lets a user write so many bytes a second (AlterClientQuotas, which neither librdkafka nor the harness knows:
+/// Limits a user's write rate (AlterClientQuotas, which neither librdkafka nor the harness supports:
 /// <https://kafka.apache.org/protocol.html>).
 async fn limit_writing(kafka: SocketAddr, user: &str, bytes_per_second: f64) {
     fn text(text: &str) -> Vec<u8> {
@@ -598,39 +599,39 @@ async fn limit_writing(kafka: SocketAddr, user: &str, bytes_per_second: f64) {
     let size = stream.read_u32().await.expect("an answer");
     let mut answer = vec![0; size as usize];
     stream.read_exact(&mut answer).await.expect("an answer");
-    // The number of the request, the throttle time, a number of entries, and the first one's error.
+    // Correlation id, throttle time, number of entries, and the error of the first entry.
     assert_eq!(answer[12..14], [0, 0], "refused: {answer:?}");
 }
 
-/// A cause that stays is told once, however often it is tried, and librdkafka's own lines are not needed for it.
-mod a_cause_that_stays {
+/// A lasting cause is logged once, however often the client retries, and without librdkafka's own log lines.
+mod a_lasting_cause {
     use super::*;
 
-    async fn is_told_once(id: &str, scene: Scene) {
+    async fn assert_logged_once(id: &str, scene: Scene) {
         let setup = scene.setup.set("LOG__FILTER", "debug").set("SOURCE__BACKOFF__MAX", "500ms");
         let bridge = setup.start();
         let tries = || bridge.log().lines().filter(|line| line.contains("librdkafka: FAIL")).count();
         wait_until(&format!("{id} has failed often"), 2 * SOON, || tries() >= 8).await;
         let log = bridge.log();
-        let told = |line: &&str| line.contains(" WARN ") || line.contains("ERROR ");
-        let lines: Vec<_> = log.lines().filter(told).filter(|line| line.contains("kafka")).collect();
+        let is_problem = |line: &&str| line.contains(" WARN ") || line.contains("ERROR ");
+        let lines: Vec<_> = log.lines().filter(is_problem).filter(|line| line.contains("kafka")).collect();
         assert_eq!(lines.len(), 1, "{lines:#?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_wrong_password_is_told_once() {
+    async fn a_wrong_password_is_logged_once() {
         let id = "kafka-password-once";
         let Some(scene) = Scene::new(id).await else { return };
-        is_told_once(id, scene.login("plain", (CUSTOMER.0, "wrong")).listener(Listener::Sasl)).await;
+        assert_logged_once(id, scene.login("plain", (CUSTOMER.0, "wrong")).listener(Listener::Sasl)).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_wrong_authority_is_told_once() {
+    async fn a_wrong_authority_is_logged_once() {
         let id = "kafka-authority-once";
         let Some(scene) = Scene::new(id).await else { return };
         let addr = scene.kafka.addr(Listener::Plain);
         let other = TlsFront::start(Flaw::OtherName, addr).await;
         let scene = scene.tls().set("TLS__CA_FILE", other.ca_file()).listener(Listener::Tls);
-        is_told_once(id, scene).await;
+        assert_logged_once(id, scene).await;
     }
 }

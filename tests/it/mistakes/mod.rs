@@ -1,6 +1,6 @@
-//! Mistakes that people make, planted one by one into the settings or the surroundings of a real bridge. What it
-//! must show is read from the page that operators read, `docs/troubleshooting.md`: the state, the words that name
-//! the cause, and the words that name the remedy. `check`, the log, `/readyz` and the exit code must agree.
+//! Tests that mistakes in the settings or the environment of a real bridge are reported as
+//! `docs/troubleshooting.md` says. The tests read from each row of this page the state, and the texts that
+//! must name the cause and the remedy. `check`, the log, `/readyz` and the exit code must agree with the row.
 
 mod config;
 mod files;
@@ -19,29 +19,29 @@ use kit::bridge::{Bridge, Setup};
 use kit::broker::Broker;
 use kit::wait_until;
 
-/// How a mistake shows.
+/// How the program reports a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Every verb ends with 64 before anything is opened.
+    /// Every command ends with 64 before it opens anything.
     Refused,
-    /// Somebody must act.
+    /// An operator must act.
     Held,
-    /// Passes by itself.
+    /// The problem may pass without an operator.
     Retrying,
-    /// Told by `check` and the log; events move all the same.
+    /// `check` and the log report it, but events are delivered.
     Warning,
 }
 
-/// One row of the page.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub id: String,
     pub shown: Shown,
-    /// What the line must contain: all that is in backticks in the columns "it says" and "what to do".
-    pub words: Vec<String>,
+    /// What the reported line must contain: every text in backticks in the columns "it says" and "what to
+    /// do".
+    pub texts: Vec<String>,
 }
 
-/// Every row of every table of the page whose first cell is an id in backticks.
+/// Reads every table row of the page whose first cell is an id in backticks.
 pub fn rows() -> Vec<Row> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md");
     let page = std::fs::read_to_string(page).expect("read docs/troubleshooting.md");
@@ -50,7 +50,7 @@ pub fn rows() -> Vec<Row> {
 
 fn row(line: &str) -> Option<Row> {
     let line = line.strip_prefix("| `")?.strip_suffix(" |")?;
-    // A bar inside a cell is written as `\|`, as Markdown wants it.
+    // Markdown needs a bar inside a cell written as `\|`.
     let line = line.replace("\\|", "\u{1}");
     let cells: Vec<String> = line.split(" | ").map(|cell| cell.replace('\u{1}', "|")).collect();
     let [id, _mistake, shown, says, remedy] = cells.as_slice() else {
@@ -61,57 +61,58 @@ fn row(line: &str) -> Option<Row> {
         "held" => Shown::Held,
         "retrying" => Shown::Retrying,
         "warning" => Shown::Warning,
-        other => panic!("{other} is not a way to show a mistake: {line}"),
+        other => panic!("{other} is no known state: {line}"),
     };
-    let words: Vec<_> = quoted(says).chain(quoted(remedy)).collect();
-    assert!(quoted(says).count() > 0, "no words name the cause: {line}");
-    Some(Row { id: id.trim_end_matches('`').to_owned(), shown, words })
+    let texts: Vec<_> = quoted(says).chain(quoted(remedy)).collect();
+    assert!(quoted(says).count() > 0, "no text in backticks names the cause: {line}");
+    Some(Row { id: id.trim_end_matches('`').to_owned(), shown, texts })
 }
 
 fn quoted(cell: &str) -> impl Iterator<Item = String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned)
 }
 
-/// A bridge with one mistake in its settings or surroundings.
-pub struct Planted {
+/// A bridge with one mistake in its settings or environment.
+pub struct Scenario {
     setup: Setup,
     seen_by_check: bool,
     check_arguments: Vec<&'static str>,
     exit: i32,
-    kept: Option<(&'static Broker, String, u64)>,
+    expected_depth: Option<(&'static Broker, String, u64)>,
 }
 
-impl Planted {
-    /// A mistake that `check` finds and that leaves nothing to settle.
+impl Scenario {
+    /// A mistake that `check` finds, and after which no event is left to settle.
     pub fn new(setup: Setup) -> Self {
-        Self { setup, seen_by_check: true, check_arguments: vec!["check"], exit: 0, kept: None }
+        Self { setup, seen_by_check: true, check_arguments: vec!["check"], exit: 0, expected_depth: None }
     }
 
-    /// It shows only once events move.
+    /// The mistake appears only when events are delivered.
     pub fn unseen_by_check(mut self) -> Self {
         self.seen_by_check = false;
         self
     }
 
-    /// Only `check --subscribe` finds it.
+    /// Only `check --subscribe` finds the mistake.
     pub fn seen_by_subscribing(mut self) -> Self {
         self.check_arguments.push("--subscribe");
         self
     }
 
-    /// The code with which the bridge ends when it is asked to stop.
+    /// The exit code of the bridge after SIGTERM.
     pub fn exits(mut self, code: i32) -> Self {
         self.exit = code;
         self
     }
 
-    /// So many events are in `queue` before and after: none is acknowledged meanwhile.
+    /// `queue` has this many events before and after: none is acknowledged.
     pub fn keeps(mut self, broker: &'static Broker, queue: &str, depth: u64) -> Self {
-        self.kept = Some((broker, queue.to_owned(), depth));
+        self.expected_depth = Some((broker, queue.to_owned(), depth));
         self
     }
 
-    /// Holds what it shows against the row `id` of the page, and hands back the settings, to mend them.
+    /// Compares what the program reports with the row `id` of the page. Returns the setup, so that a test can
+    /// repair it.
     pub async fn shows(self, id: &str) -> Setup {
         let row = rows().into_iter().find(|row| row.id == id);
         let row = row.unwrap_or_else(|| panic!("docs/troubleshooting.md has no row `{id}`"));
@@ -121,8 +122,8 @@ impl Planted {
             Shown::Retrying => self.is_in_trouble(&row, "retrying").await,
             Shown::Warning => self.is_warned_of(&row).await,
         }
-        if let Some((broker, queue, depth)) = &self.kept {
-            assert_eq!(broker.depth(queue), *depth, "{id}: events are gone from {queue}");
+        if let Some((broker, queue, depth)) = &self.expected_depth {
+            assert_eq!(broker.depth(queue), *depth, "{id}: {queue} has lost events");
         }
         let letters = self.setup.dead_letters();
         let letters = if letters.is_dir() { kit::output::bytes(letters) } else { 0 };
@@ -148,16 +149,16 @@ impl Planted {
         }
         let before = self.setup.log().len();
         let mut bridge = self.setup.start();
-        let line = said_line(&mut bridge, row, before, &format!("{state}: ")).await;
+        let line = wait_for_line(&mut bridge, row, before, &format!("{state}: ")).await;
         let admin = Admin::of(&bridge).await;
-        let mut words: Vec<&str> = row.words.iter().map(String::as_str).collect();
+        let mut texts: Vec<&str> = row.texts.iter().map(String::as_str).collect();
         let state = format!(": {state}");
-        words.push(&state);
-        admin.not_ready(&words).await;
-        if let (75, Some((_, queue, depth))) = (self.exit, &self.kept) {
+        texts.push(&state);
+        admin.not_ready(&texts).await;
+        if let (75, Some((_, queue, depth))) = (self.exit, &self.expected_depth) {
             let received = format!("atdata_bridge_events_received_total{{queue=\"{queue}\"}}");
             let all = |metrics: &Metrics| metrics.find(&received).is_some_and(|count| count >= *depth as f64);
-            admin.metrics_until("what waits in the queue was taken", all).await;
+            admin.metrics_until("all events of the queue were received", all).await;
         }
         bridge.terminate();
         let status = bridge.ended(SOON).await;
@@ -172,7 +173,7 @@ impl Planted {
         }
         let before = self.setup.log().len();
         let mut bridge = self.setup.start();
-        said_line(&mut bridge, row, before, "").await;
+        wait_for_line(&mut bridge, row, before, "").await;
         Admin::of(&bridge).await.ready().await;
         bridge.terminate();
         let status = bridge.ended(SOON).await;
@@ -180,7 +181,7 @@ impl Planted {
     }
 }
 
-/// Its exit code and what it has said since it was started.
+/// Waits for the end of the process. Returns its exit code and its output since the start.
 async fn ended(mut bridge: Bridge, setup: &Setup) -> (Option<i32>, String) {
     let status = bridge.ended(SOON).await;
     let log = setup.log();
@@ -189,36 +190,36 @@ async fn ended(mut bridge: Bridge, setup: &Setup) -> (Option<i32>, String) {
 
 fn assert_says(row: &Row, begins: &str, said: &str) {
     let found = said.lines().any(|line| line.contains(begins) && has_all(row, line));
-    assert!(found, "{}: no line with {begins:?} has all of {:?}: {said}", row.id, row.words);
+    assert!(found, "{}: no line with {begins:?} has all of {:?}: {said}", row.id, row.texts);
 }
 
 fn has_all(row: &Row, line: &str) -> bool {
-    row.words.iter().all(|words| line.contains(words.as_str()))
+    row.texts.iter().all(|text| line.contains(text.as_str()))
 }
 
-async fn said_line(bridge: &mut Bridge, row: &Row, before: usize, begins: &str) -> String {
-    let what = format!("{}: a line with {begins:?} has all of {:?}", row.id, row.words);
+async fn wait_for_line(bridge: &mut Bridge, row: &Row, before: usize, begins: &str) -> String {
+    let what = format!("{}: a line with {begins:?} has all of {:?}", row.id, row.texts);
     let mut found = None;
     wait_until(&what, SOON, || {
         let log = bridge.log();
         let news = log.get(before..).unwrap_or_default();
         found = news.lines().find(|line| line.contains(begins) && has_all(row, line)).map(str::to_owned);
-        assert!(found.is_some() || bridge.status().is_none(), "{}: it has ended: {log}", row.id);
+        assert!(found.is_some() || bridge.status().is_none(), "{}: the process ended: {log}", row.id);
         found.is_some()
     })
     .await;
     found.expect("a line")
 }
 
-/// Makes of each `async fn name()` a test, and a list of the rows that they plant: the name with hyphens is the
-/// row's id, behind the area's name.
-macro_rules! planted {
+/// Makes a test of each `async fn name()`, and the list `SCENARIOS`. The id of a row is the area's name and
+/// the function's name with hyphens.
+macro_rules! scenarios {
     ($area:literal: $($name:ident),* $(,)?) => {
-        pub(super) const PLANTED: &[&str] = &[$(concat!($area, ":", stringify!($name))),*];
+        pub(super) const SCENARIOS: &[&str] = &[$(concat!($area, ":", stringify!($name))),*];
         $(
             mod $name {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn is_told() {
+                async fn is_reported() {
                     let id = $crate::mistakes::id(concat!($area, ":", stringify!($name)));
                     super::$name(&id).await;
                 }
@@ -226,29 +227,29 @@ macro_rules! planted {
         )*
     };
 }
-pub(crate) use planted;
+pub(crate) use scenarios;
 
-/// `kafka:wrong_port` as the page writes it: `kafka-wrong-port`.
-pub fn id(planted: &str) -> String {
-    planted.replace([':', '_'], "-")
+/// Returns the id that the page uses: `kafka-wrong-port` for `kafka:wrong_port`.
+pub fn id(scenario: &str) -> String {
+    scenario.replace([':', '_'], "-")
 }
 
 #[test]
-fn every_row_of_the_page_is_planted_and_every_mistake_has_a_row() {
+fn every_row_of_the_page_has_a_scenario_and_every_scenario_has_a_row() {
     let rows: BTreeSet<String> = rows().into_iter().map(|row| row.id).collect();
-    let planted: BTreeSet<String> = [
-        config::PLANTED,
-        files::PLANTED,
-        kafka::PLANTED,
-        nats::PLANTED,
-        pipeline::PLANTED,
-        source::PLANTED,
-        source_tls::PLANTED,
+    let scenarios: BTreeSet<String> = [
+        config::SCENARIOS,
+        files::SCENARIOS,
+        kafka::SCENARIOS,
+        nats::SCENARIOS,
+        pipeline::SCENARIOS,
+        source::SCENARIOS,
+        source_tls::SCENARIOS,
     ]
     .concat()
     .iter()
-    .map(|planted| id(planted))
+    .map(|scenario| id(scenario))
     .collect();
-    let missing: Vec<_> = rows.symmetric_difference(&planted).collect();
+    let missing: Vec<_> = rows.symmetric_difference(&scenarios).collect();
     assert!(missing.is_empty(), "on one side only: {missing:?}");
 }

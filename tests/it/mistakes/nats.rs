@@ -1,4 +1,5 @@
-//! Mistakes about NATS, each with three events in the queue, which are still there when the bridge has ended.
+//! Tests mistakes with NATS. Each test has three events in the queue, which must still be there when the
+//! bridge has ended.
 
 mod certificates;
 mod logins;
@@ -11,7 +12,7 @@ use self::logins::*;
 use self::ports::*;
 use self::streams::*;
 use self::warnings::*;
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, Version, shared_if_available};
 use kit::consumer::{Acks, Consumer};
@@ -19,8 +20,8 @@ use kit::events::Events;
 use kit::nats::{NatsServer, available, make_stream, read_stream};
 use kit::scenario::{drain, emptied, place, publish};
 
-planted!("nats":
-    // Ports and protocols.
+scenarios!("nats":
+    // Ports and protocols
     nothing_listens, host_unknown, stomp_port, stomp_tls_port, openwire_port, openwire_tls_port, kafka_port, http_port,
     silent_port, dropping_port, leaf_node_port, plain_server, tls_first, tls_not_first, tls_of_another,
     // Certificates.
@@ -42,10 +43,9 @@ planted!("nats":
     certificate_without_key, core_with_stream, password_file_missing,
 );
 
-/// How many events wait.
 const EVENTS: u64 = 3;
 
-/// A bridge into the stream `EVENTS`, whose queue holds three events.
+/// A bridge that writes into the stream `EVENTS`, and whose queue has three events.
 pub struct Scene {
     broker: &'static Broker,
     namespace: String,
@@ -54,7 +54,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// For the row `id`; `None`, said by name, where a server can't be had.
+    /// Builds the scene of the row `id`. Returns `None`, and reports the skipped test, where there is no
+    /// server.
     async fn new(id: &str, url: impl Into<String>) -> Option<Self> {
         if !available(id) {
             return None;
@@ -67,7 +68,7 @@ impl Scene {
             .set("SINKS__NATS__STREAM", "EVENTS")
             .set("SINKS__NATS__SUBJECT", "events.{namespace}.{key}")
             .set("SINKS__NATS__PUBLISH_TIMEOUT", "2s")
-            // What can't be settled is not waited for long.
+            // The bridge does not wait long for events that it cannot settle.
             .set("SHUTDOWN__DRAIN_TIMEOUT", "1s");
         Some(Self { broker, namespace, queue, setup })
     }
@@ -83,54 +84,54 @@ impl Scene {
     }
 
     async fn fill(&self) {
-        // Its queue exists once somebody has subscribed to it.
+        // A queue exists from its first subscription.
         drop(Consumer::subscribe(self.broker, &self.queue, 1, Acks::Never).await);
         publish(self.broker, &self.namespace, Events::good(EVENTS)).await;
     }
 
-    /// It is in trouble, and none of the events is acknowledged.
-    async fn shows(self, id: &str) -> Mended {
-        self.planted(id, |planted| planted).await
+    /// Checks that the sink is in trouble and no event is acknowledged.
+    async fn shows(self, id: &str) -> Repaired {
+        self.run(id, |scenario| scenario).await
     }
 
-    /// The same for what `check` can't know.
-    async fn shows_in_the_run(self, id: &str) -> Mended {
-        self.planted(id, Planted::unseen_by_check).await
+    /// The same for a mistake that `check` cannot find.
+    async fn shows_in_the_run(self, id: &str) -> Repaired {
+        self.run(id, Scenario::unseen_by_check).await
     }
 
-    async fn planted(self, id: &str, change: fn(Planted) -> Planted) -> Mended {
+    async fn run(self, id: &str, change: fn(Scenario) -> Scenario) -> Repaired {
         self.fill().await;
-        let planted = Planted::new(self.setup).exits(75).keeps(self.broker, &self.queue, EVENTS);
-        let setup = change(planted).shows(id).await;
-        Mended { broker: self.broker, queue: self.queue, setup }
+        let scenario = Scenario::new(self.setup).exits(75).keeps(self.broker, &self.queue, EVENTS);
+        let setup = change(scenario).shows(id).await;
+        Repaired { broker: self.broker, queue: self.queue, setup }
     }
 
-    /// Events move all the same.
+    /// Checks that a warning is reported and events are delivered.
     async fn warns(self, id: &str) {
-        Planted::new(self.setup).shows(id).await;
+        Scenario::new(self.setup).shows(id).await;
     }
 
-    /// It does not even begin.
+    /// Checks that the program refuses to start.
     async fn refuses_to_begin(self, id: &str) {
         self.fill().await;
-        Planted::new(self.setup).keeps(self.broker, &self.queue, EVENTS).shows(id).await;
+        Scenario::new(self.setup).keeps(self.broker, &self.queue, EVENTS).shows(id).await;
     }
 }
 
-/// The same bridge, for whoever has mended what was wrong.
-pub struct Mended {
+/// The same bridge, for a test that repairs the mistake.
+pub struct Repaired {
     broker: &'static Broker,
     queue: String,
     setup: Setup,
 }
 
-impl Mended {
+impl Repaired {
     fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.setup = self.setup.set(name, value);
         self
     }
 
-    /// Now each event reaches the stream, once.
+    /// Checks that each event reaches the stream once.
     async fn delivers(self, jetstream: &async_nats::jetstream::Context) {
         let bridge = self.setup.start();
         emptied(self.broker, &self.queue).await;
@@ -139,7 +140,7 @@ impl Mended {
     }
 }
 
-/// A server with the stream that the bridge writes to.
+/// Starts a server with the stream that the bridge writes to.
 async fn server_with_stream() -> NatsServer {
     let server = NatsServer::start("");
     make_stream(&server.jetstream().await, "EVENTS", &["events.>"]).await;

@@ -1,6 +1,6 @@
-//! Mistakes about keys.
+//! Tests mistakes in keys and bodies.
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared_if_available};
 use kit::consumer::{Acks, Consumer};
@@ -8,7 +8,7 @@ use kit::events::Events;
 use kit::publisher::Publisher;
 use kit::scenario::{drain, emptied, place};
 
-planted!(
+scenarios!(
     "pipeline":
     wrong_key_pointer,
     wrong_key_pointer_openwire,
@@ -20,23 +20,23 @@ planted!(
 const WAITING: u64 = 5;
 
 async fn wrong_key_pointer(id: &str) {
-    mended_by_the_pointer(Protocol::Stomp, id).await;
+    repaired_by_the_pointer(Protocol::Stomp, id).await;
 }
 
 async fn wrong_key_pointer_openwire(id: &str) {
-    mended_by_the_pointer(Protocol::OpenWire, id).await;
+    repaired_by_the_pointer(Protocol::OpenWire, id).await;
 }
 
-async fn mended_by_the_pointer(protocol: Protocol, id: &str) {
+async fn repaired_by_the_pointer(protocol: Protocol, id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let Some(setup) = shows(protocol, id, |key| format!(r#"{{"email":{{"md5":"{key}"}}}}"#)).await else {
         return;
     };
-    let mended = setup.set("EVENT__KEYS", "/email/md5");
-    let bridge = mended.start();
+    let repaired = setup.set("EVENT__KEYS", "/email/md5");
+    let bridge = repaired.start();
     emptied(broker, &place(protocol, id).1).await;
     drain(bridge).await;
-    assert_eq!(kit::output::json_lines(mended.files()).len() as u64, WAITING);
+    assert_eq!(kit::output::json_lines(repaired.files()).len() as u64, WAITING);
 }
 
 async fn no_md5_at_all(id: &str) {
@@ -51,8 +51,8 @@ async fn body_is_not_json(id: &str) {
     shows(Protocol::Stomp, id, |key| format!("md5_email={key}&label=x")).await;
 }
 
-/// Events that `body` makes of a key wait in the queue; the settings name `/hash` as its place, and let no dead letter
-/// through.
+/// Publishes events whose bodies `body` makes from a key, and starts a bridge that expects the key at `/hash`
+/// and may write no dead letter.
 async fn shows(protocol: Protocol, id: &str, body: impl Fn(String) -> String) -> Option<Setup> {
     let broker = shared_if_available(Version::V6, id)?;
     let (namespace, queue) = &place(protocol, id);
@@ -62,5 +62,5 @@ async fn shows(protocol: Protocol, id: &str, body: impl Fn(String) -> String) ->
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .set("EVENT__KEYS", "/hash")
         .set("DEAD_LETTERS__MAX_SHARE", "0");
-    Some(Planted::new(setup).seen_by_subscribing().keeps(broker, queue, WAITING).shows(id).await)
+    Some(Scenario::new(setup).seen_by_subscribing().keeps(broker, queue, WAITING).shows(id).await)
 }

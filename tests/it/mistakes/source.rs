@@ -1,10 +1,10 @@
-//! Mistakes about AtData's broker.
+//! Tests mistakes with AtData's broker.
 
 mod foreign;
 
 use atdata_bridge::simulator::{Faults, HeartBeats, Simulator, SimulatorConfig};
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared_if_available};
 use kit::consumer::{Acks, Consumer};
@@ -15,7 +15,7 @@ use kit::scenario::{drain, emptied, place, publish};
 use kit::stomp::{Connection, Login};
 use kit::{SOON, wait_until};
 
-planted!(
+scenarios!(
     "source":
     nothing_listens,
     nothing_listens_openwire,
@@ -55,10 +55,10 @@ planted!(
 const STOMP: Protocol = Protocol::Stomp;
 const OPENWIRE: Protocol = Protocol::OpenWire;
 
-/// So many events wait in every queue.
+/// How many events wait in every queue.
 const WAITING: Events = Events { count: 5, keys: 1000, spread: Spread::Even, bad_every: None };
 
-/// A queue of the test's own, in which events wait, and a bridge to consume it.
+/// A queue of the test with events, and a bridge that consumes it.
 struct Waiting {
     broker: &'static Broker,
     namespace: String,
@@ -67,7 +67,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// `None` where there is no broker.
+    /// Returns `None` where there is no broker.
     async fn new(protocol: Protocol, id: &str) -> Option<Self> {
         let waiting = Self::empty(protocol, id).await?;
         publish(waiting.broker, &waiting.namespace, WAITING).await;
@@ -78,7 +78,7 @@ impl Waiting {
         Some(Self::at(shared_if_available(Version::V6, id)?, protocol, id).await)
     }
 
-    /// At a broker of the test's own.
+    /// Uses a broker that the test has started.
     async fn at(broker: &'static Broker, protocol: Protocol, id: &str) -> Self {
         let (namespace, queue) = place(protocol, id);
         Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
@@ -91,12 +91,12 @@ impl Waiting {
         self
     }
 
-    fn planted(self) -> Planted {
-        Planted::new(self.setup).keeps(self.broker, &self.queue, WAITING.count)
+    fn scenario(self) -> Scenario {
+        Scenario::new(self.setup).keeps(self.broker, &self.queue, WAITING.count)
     }
 }
 
-/// Once mended, all that waited arrives, once.
+/// Checks that every event of the queue is delivered once after the repair.
 async fn delivers(setup: &Setup, broker: &Broker, queue: &str) {
     let bridge = setup.start();
     emptied(broker, queue).await;
@@ -124,7 +124,7 @@ async fn unknown_host(id: &str) {
 async fn at_an_address(protocol: Protocol, url: &str, id: &str) {
     let Some(waiting) = Waiting::new(protocol, id).await else { return };
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
-    let setup = waiting.set("SOURCE__URL", url).planted().shows(id).await;
+    let setup = waiting.set("SOURCE__URL", url).scenario().shows(id).await;
     delivers(&setup.set("SOURCE__URL", broker.url_of(protocol)), broker, &queue).await;
 }
 
@@ -136,14 +136,14 @@ async fn wrong_password_openwire(id: &str) {
     with_a_wrong_login(OPENWIRE, "SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff", id).await;
 }
 
-/// The second of a pair of brokers does not listen before the first is gone.
+/// In a pair of brokers the second one does not listen before the first one stops.
 async fn wrong_password_and_no_standby(id: &str) {
     let Some(waiting) = Waiting::new(STOMP, id).await else { return };
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
     let mut waiting = waiting.set("SOURCE__PASSWORD", "ffffffffffffffffffffffffffffffff");
     let urls = format!("{}, stomp://127.0.0.1:1", broker.url_of(STOMP));
     waiting.setup = waiting.setup.unset("SOURCE__URL").set("SOURCE__URLS", urls);
-    let setup = waiting.planted().shows(id).await;
+    let setup = waiting.scenario().shows(id).await;
     delivers(&setup.set("SOURCE__PASSWORD", Login::customer().password), broker, &queue).await;
 }
 
@@ -158,10 +158,10 @@ async fn unknown_user_openwire(id: &str) {
 async fn with_a_wrong_login(protocol: Protocol, name: &str, value: &str, id: &str) {
     let Some(waiting) = Waiting::new(protocol, id).await else { return };
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
-    let setup = waiting.set(name, value).planted().shows(id).await;
+    let setup = waiting.set(name, value).scenario().shows(id).await;
     let Login { username, password, .. } = Login::customer();
-    let mended = setup.set("SOURCE__USERNAME", username).set("SOURCE__PASSWORD", password);
-    delivers(&mended, broker, &queue).await;
+    let repaired = setup.set("SOURCE__USERNAME", username).set("SOURCE__PASSWORD", password);
+    delivers(&repaired, broker, &queue).await;
 }
 
 async fn foreign_namespace(id: &str) {
@@ -176,7 +176,7 @@ async fn in_a_foreign_namespace(protocol: Protocol, id: &str) {
     let Some(waiting) = Waiting::new(protocol, id).await else { return };
     let Login { username, password, .. } = Login::other_customer();
     let waiting = waiting.set("SOURCE__USERNAME", username).set("SOURCE__PASSWORD", password);
-    waiting.planted().seen_by_subscribing().shows(id).await;
+    waiting.scenario().seen_by_subscribing().shows(id).await;
 }
 
 async fn no_right_to_create(id: &str) {
@@ -187,14 +187,14 @@ async fn no_right_to_create_openwire(id: &str) {
     without_the_right_to_create(OPENWIRE, id).await;
 }
 
-/// In the namespace `fixed` this user may read what exists, and nothing more.
+/// In the namespace `fixed` this user may only read existing queues.
 async fn without_the_right_to_create(protocol: Protocol, id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let Login { username, password, .. } = Login::other_customer();
     let setup = Setup::new(broker, protocol, "fixed", &protocol.named("no-right"), id)
         .set("SOURCE__USERNAME", username)
         .set("SOURCE__PASSWORD", password);
-    Planted::new(setup).seen_by_subscribing().shows(id).await;
+    Scenario::new(setup).seen_by_subscribing().shows(id).await;
 }
 
 async fn connection_id_in_use(id: &str) {
@@ -210,10 +210,10 @@ async fn with_a_connection_id_in_use(protocol: Protocol, id: &str) {
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
     let login = Login::customer().client_id(&waiting.namespace);
     let holder = Connection::login(broker.addr(), &login).await.expect("log in");
-    // A session that died is let go after three.
+    // The broker drops a dead session after three heart-beats.
     let waiting = waiting.set("SOURCE__HEART_BEAT", "1s");
-    let setup = waiting.planted().unseen_by_check().shows(id).await;
-    holder.disconnect().await.expect("say goodbye");
+    let setup = waiting.scenario().unseen_by_check().shows(id).await;
+    holder.disconnect().await.expect("disconnect");
     delivers(&setup, broker, &queue).await;
 }
 
@@ -228,7 +228,7 @@ async fn large_body_openwire(id: &str) {
 async fn with_large_bodies(protocol: Protocol, id: &str) {
     let Some(waiting) = Waiting::new(protocol, id).await else { return };
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
-    let setup = waiting.set("SOURCE__MAX_BODY", "32").planted().seen_by_subscribing().shows(id).await;
+    let setup = waiting.set("SOURCE__MAX_BODY", "32").scenario().seen_by_subscribing().shows(id).await;
     delivers(&setup.unset("SOURCE__MAX_BODY"), broker, &queue).await;
 }
 
@@ -237,7 +237,7 @@ async fn large_properties_openwire(id: &str) {
     publish_with(&waiting, 1, &"x".repeat(5000)).await;
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
     let waiting = waiting.set("SOURCE__MAX_HEADER_SIZE", "1KiB").set("SOURCE__MAX_BODY", "1KiB");
-    let setup = waiting.planted().seen_by_subscribing().shows(id).await;
+    let setup = waiting.scenario().seen_by_subscribing().shows(id).await;
     delivers(&setup.set("SOURCE__MAX_HEADER_SIZE", "8KiB"), broker, &queue).await;
 }
 
@@ -245,19 +245,19 @@ async fn long_header(id: &str) {
     let Some(waiting) = Waiting::empty(STOMP, id).await else { return };
     publish_with(&waiting, 1, &"x".repeat(5000)).await;
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
-    let setup = waiting.set("SOURCE__MAX_HEADER_SIZE", "1KiB").planted().unseen_by_check().shows(id).await;
+    let setup = waiting.set("SOURCE__MAX_HEADER_SIZE", "1KiB").scenario().unseen_by_check().shows(id).await;
     delivers(&setup.set("SOURCE__MAX_HEADER_SIZE", "8KiB"), broker, &queue).await;
 }
 
-/// Its id may come behind the headers that are too many. Every remedy that is told works.
+/// The message id may follow after too many headers. Every remedy that the log names must work.
 async fn many_headers(id: &str) {
     let Some(waiting) = Waiting::empty(STOMP, id).await else { return };
     publish_with(&waiting, 300, "x").await;
     let (broker, queue) = (waiting.broker, waiting.queue.clone());
-    let setup = waiting.set("SOURCE__MAX_HEADERS", "100").planted().unseen_by_check().shows(id).await;
+    let setup = waiting.set("SOURCE__MAX_HEADERS", "100").scenario().unseen_by_check().shows(id).await;
     let log = setup.log();
-    let (_, behind) = log.split_once("retrying: ").expect("it is retried before it is held");
-    assert!(!behind.contains(r#"ready part="source""#), "it says ready in between: {log}");
+    let (_, after) = log.split_once("retrying: ").expect("a retry before the hold");
+    assert!(!after.contains(r#"ready part="source""#), "ready between the retry and the hold: {log}");
     let over_openwire = setup.set("SOURCE__URL", broker.url_of(OPENWIRE));
     delivers(&over_openwire, broker, &queue).await;
 
@@ -267,7 +267,7 @@ async fn many_headers(id: &str) {
     delivers(&raised, broker, &waiting.queue).await;
 }
 
-/// Publishes the events with so many properties of this value.
+/// Publishes the events with `count` properties of this value.
 async fn publish_with(waiting: &Waiting, count: u32, value: &str) {
     let mut publisher = Publisher::connect(waiting.broker, &waiting.namespace).await;
     for number in 0..count {
@@ -276,16 +276,16 @@ async fn publish_with(waiting: &Waiting, count: u32, value: &str) {
     publisher.publish(WAITING.bodies()).await.expect("publish");
 }
 
-/// Only Java's client publishes such a text; the simulator shows it as ActiveMQ does.
+/// Only Java's client publishes such a text. The simulator sends it as ActiveMQ does.
 async fn nul_in_a_text(id: &str) {
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("a simulator");
     simulator.declare_queue("acme", "main");
     simulator.publish("acme", "a\0b");
     let setup = Setup::at(&simulator.url(), "acme", "main", id);
-    let setup = Planted::new(setup).unseen_by_check().shows(id).await;
+    let setup = Scenario::new(setup).unseen_by_check().shows(id).await;
     assert_eq!(simulator.stats().total().acked, 0);
     let bridge = setup.set("SOURCE__URL", simulator.openwire_url()).start();
-    wait_until("it is read", SOON, || simulator.stats().total().acked == 1).await;
+    wait_until("the event is acknowledged", SOON, || simulator.stats().total().acked == 1).await;
     drain(bridge).await;
 }
 
@@ -295,7 +295,7 @@ async fn broker_stopped(id: &str) {
     publish(broker, &waiting.namespace, WAITING).await;
     broker.stop();
     let queue = waiting.queue.clone();
-    let setup = Planted::new(waiting.setup).shows(id).await;
+    let setup = Scenario::new(waiting.setup).shows(id).await;
     broker.restart();
     assert_eq!(broker.depth(&queue), WAITING.count);
     delivers(&setup, broker, &queue).await;
@@ -315,7 +315,7 @@ async fn at_a_frozen_broker(protocol: Protocol, id: &str) {
     publish(broker, &waiting.namespace, WAITING).await;
     broker.freeze();
     let queue = waiting.queue.clone();
-    let setup = Planted::new(waiting.setup).shows(id).await;
+    let setup = Scenario::new(waiting.setup).shows(id).await;
     broker.thaw();
     assert_eq!(broker.depth(&queue), WAITING.count);
     delivers(&setup.unset("SOURCE__CONNECT_TIMEOUT"), broker, &queue).await;
@@ -334,7 +334,7 @@ async fn at_a_broker_that_falls_silent(protocol: Protocol, id: &str) {
     at_a_faulty_broker(protocol, faults, id).await;
 }
 
-/// No real broker does these things when told to, so it is the simulator.
+/// Uses the simulator, because a real broker cannot be told to fail in this way.
 async fn at_a_faulty_broker(protocol: Protocol, faults: Faults, id: &str) {
     let config = SimulatorConfig { faults, ..Default::default() };
     let simulator = Simulator::start(config).await.expect("a simulator");
@@ -348,12 +348,12 @@ async fn at_a_faulty_broker(protocol: Protocol, faults: Faults, id: &str) {
         .set("SOURCE__HEART_BEAT", "1s")
         .set("SOURCE__BACKOFF__INITIAL", "20s")
         .set("SOURCE__BACKOFF__MAX", "20s");
-    // The broker may not have read the acknowledgement of the event that came.
-    Planted::new(setup).unseen_by_check().exits(76).shows(id).await;
+    // The broker may not have read the acknowledgement of the event that it sent.
+    Scenario::new(setup).unseen_by_check().exits(76).shows(id).await;
     assert_eq!(simulator.stats().total().dead, 0);
 }
 
-/// The event and the broker's word come together, so that nothing is taken.
+/// The broker sends the event and closes the consumer together, so that no event is accepted.
 async fn consumer_removed(id: &str) {
     let faults = Faults { close_consumers_after: Some(1), ..Faults::default() };
     at_a_faulty_broker(OPENWIRE, faults, id).await;
@@ -369,7 +369,7 @@ async fn virtual_host_artemis(id: &str) {
 
 async fn virtual_host_openwire(id: &str) {
     let Some(waiting) = Waiting::empty(OPENWIRE, id).await else { return };
-    Planted::new(waiting.set("SOURCE__VIRTUAL_HOST", "/atdata").setup).shows(id).await;
+    Scenario::new(waiting.set("SOURCE__VIRTUAL_HOST", "/atdata").setup).shows(id).await;
 }
 
 async fn login_rabbitmq(id: &str) {

@@ -1,5 +1,5 @@
-//! Mistakes about the broker's port, its protocol and its certificates: every pair of what `source.url` says and what
-//! is really there, and every way in which a certificate is wrong.
+//! Tests mistakes with the broker's port, protocol and certificates: every combination of a `source.url` and
+//! a server, and every certificate error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Planted, planted};
+use super::{Scenario, scenarios};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared_if_available};
 use kit::certificates::{Certificates, Kind, namesake, stranger};
@@ -19,7 +19,7 @@ use kit::output::Tally;
 use kit::ports::loopback;
 use kit::scenario::{drain, emptied, place, publish, subscribed};
 
-planted!(
+scenarios!(
     "tls":
     stomp_at_stomp_tls,
     stomp_at_openwire,
@@ -97,7 +97,7 @@ planted!(
     no_common_cipher,
 );
 
-/// What `source.url` says.
+/// The scheme of `source.url`.
 #[derive(Clone, Copy)]
 enum Url {
     Stomp,
@@ -117,9 +117,9 @@ impl Url {
     }
 }
 
-/// What is really there.
+/// The server that is really at the port.
 #[derive(Clone, Copy)]
-enum There {
+enum ServerKind {
     Stomp,
     StompTls,
     OpenWire,
@@ -137,59 +137,60 @@ enum There {
 
 const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n";
 
-/// Plants `url` before what is `there`; the servers trust each other's certificates, so that only the port is wrong.
-async fn wrong_port(id: &str, url: Url, there: There) {
+/// Tests `url` with the port of another server. The bridge trusts the server's certificates, so that only the
+/// port is wrong.
+async fn wrong_port(id: &str, url: Url, server_kind: ServerKind) {
     let home = tempfile::tempdir().expect("a directory");
-    match there {
-        There::Stomp | There::StompTls | There::OpenWire | There::OpenWireTls => {
+    match server_kind {
+        ServerKind::Stomp | ServerKind::StompTls | ServerKind::OpenWire | ServerKind::OpenWireTls => {
             let Some(broker) = shared_if_available(Version::V6, id) else { return };
-            let addr = match there {
-                There::Stomp => broker.addr_of(Protocol::Stomp),
-                There::StompTls => broker.tls_addr_of(Protocol::Stomp),
-                There::OpenWire => broker.addr_of(Protocol::OpenWire),
+            let addr = match server_kind {
+                ServerKind::Stomp => broker.addr_of(Protocol::Stomp),
+                ServerKind::StompTls => broker.tls_addr_of(Protocol::Stomp),
+                ServerKind::OpenWire => broker.addr_of(Protocol::OpenWire),
                 _ => broker.tls_addr_of(Protocol::OpenWire),
             };
             at_the_broker(id, broker, set_at(id, url, addr.port(), broker.ca_file())).await;
         }
-        There::Kafka | There::KafkaTls | There::KafkaSasl => {
+        ServerKind::Kafka | ServerKind::KafkaTls | ServerKind::KafkaSasl => {
             if !kafka::available(id) {
                 return;
             }
-            let listener = match there {
-                There::Kafka => kafka::Listener::Plain,
-                There::KafkaTls => kafka::Listener::Tls,
+            let listener = match server_kind {
+                ServerKind::Kafka => kafka::Listener::Plain,
+                ServerKind::KafkaTls => kafka::Listener::Tls,
                 _ => kafka::Listener::Sasl,
             };
             let server = kafka::shared();
             let ca_file = server.certificates().authority.clone();
-            planted_at(id, url, server.addr(listener).port(), ca_file).await;
+            test_at(id, url, server.addr(listener).port(), ca_file).await;
         }
-        There::Nats | There::NatsTls => {
+        ServerKind::Nats | ServerKind::NatsTls => {
             if !nats::available(id) {
                 return;
             }
             let certificates = Certificates::with(home.path(), Kind::Good);
-            let server = match there {
-                There::Nats => NatsServer::start(""),
+            let server = match server_kind {
+                ServerKind::Nats => NatsServer::start(""),
                 _ => NatsServer::with_tls(&certificates, ""),
             };
-            planted_at(id, url, server.addr().port(), certificates.authority).await;
+            test_at(id, url, server.addr().port(), certificates.authority).await;
         }
-        There::Nothing => planted_at(id, url, 1, stranger(home.path())).await,
-        There::Http | There::Silence | There::Drops => {
-            let manner = match there {
-                There::Http => Manner::Answers(HTTP),
-                There::Silence => Manner::Silent,
+        ServerKind::Nothing => test_at(id, url, 1, stranger(home.path())).await,
+        ServerKind::Http | ServerKind::Silence | ServerKind::Drops => {
+            let manner = match server_kind {
+                ServerKind::Http => Manner::Answers(HTTP),
+                ServerKind::Silence => Manner::Silent,
                 _ => Manner::Drops,
             };
             let listener = Listener::start(manner).await;
-            planted_at(id, url, listener.addr().port(), stranger(home.path())).await;
+            test_at(id, url, listener.addr().port(), stranger(home.path())).await;
         }
     }
 }
 
-async fn planted_at(id: &str, url: Url, port: u16, ca_file: PathBuf) {
-    Planted::new(set_at(id, url, port, &ca_file)).shows(id).await;
+async fn test_at(id: &str, url: Url, port: u16, ca_file: PathBuf) {
+    Scenario::new(set_at(id, url, port, &ca_file)).shows(id).await;
 }
 
 fn set_at(id: &str, url: Url, port: u16, ca_file: &Path) -> Setup {
@@ -201,27 +202,27 @@ fn set_at(id: &str, url: Url, port: u16, ca_file: &Path) -> Setup {
     }
 }
 
-/// Events wait in the queue: all of them are there while the mistake lasts, and all come once it is mended.
+/// Checks that the events stay in the queue while the mistake lasts, and are delivered after the repair.
 async fn at_the_broker(id: &str, broker: &'static Broker, setup: Setup) {
     let (queue, events) = (&format!("main.RTO.{id}"), Events::good(5));
-    let made = Setup::new(broker, Protocol::Stomp, id, "main", id).start();
+    let first = Setup::new(broker, Protocol::Stomp, id, "main", id).start();
     subscribed(broker, queue, 1).await;
-    drain(made).await;
+    drain(first).await;
     publish(broker, id, events).await;
-    let setup = Planted::new(setup).keeps(broker, queue, events.count).shows(id).await;
+    let setup = Scenario::new(setup).keeps(broker, queue, events.count).shows(id).await;
 
-    let mended = setup.set("SOURCE__URL", broker.url_of(Protocol::Stomp));
-    let bridge = mended.start();
+    let repaired = setup.set("SOURCE__URL", broker.url_of(Protocol::Stomp));
+    let bridge = repaired.start();
     emptied(broker, queue).await;
     drain(bridge).await;
-    Tally::of(events, mended.files()).assert_complete(0);
+    Tally::of(events, repaired.files()).assert_complete(0);
 }
 
-/// Makes of each name the test of a pair.
+/// Makes the test of a combination for each name.
 macro_rules! ports {
-    ($($name:ident: $url:ident, $there:ident;)*) => {$(
+    ($($name:ident: $url:ident, $server_kind:ident;)*) => {$(
         async fn $name(id: &str) {
-            wrong_port(id, Url::$url, There::$there).await;
+            wrong_port(id, Url::$url, ServerKind::$server_kind).await;
         }
     )*};
 }
@@ -276,7 +277,7 @@ ports! {
     openwire_tls_at_nothing: OpenWireTls, Nothing;
 }
 
-/// A TLS server of the test's own with such certificates, and a bridge that trusts their authority.
+/// A TLS server of the test with these certificates, and a bridge that trusts their authority.
 struct Faulty {
     home: TempDir,
     certificates: Certificates,
@@ -312,14 +313,14 @@ fn trusting(setup: Setup, ca_file: &Path) -> Setup {
     setup.set("SOURCE__TLS__CA_FILE", ca_file.display().to_string())
 }
 
-fn showing(setup: Setup, certificate: &Path, key: &Path) -> Setup {
+fn with_certificate(setup: Setup, certificate: &Path, key: &Path) -> Setup {
     setup
         .set("SOURCE__TLS__CERTIFICATE_FILE", certificate.display().to_string())
         .set("SOURCE__TLS__KEY_FILE", key.display().to_string())
 }
 
 async fn faulty(id: &str, kind: Kind) {
-    Planted::new(Faulty::start(kind).await.setup(id)).shows(id).await;
+    Scenario::new(Faulty::start(kind).await.setup(id)).shows(id).await;
 }
 
 async fn unknown_issuer(id: &str) {
@@ -331,7 +332,7 @@ async fn unknown_issuer(id: &str) {
 
 async fn namesake_of_the_issuer(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
-    Planted::new(trusting(faulty.setup(id), &namesake(faulty.home.path()))).shows(id).await;
+    Scenario::new(trusting(faulty.setup(id), &namesake(faulty.home.path()))).shows(id).await;
 }
 
 async fn intermediate_not_sent(id: &str) {
@@ -340,7 +341,7 @@ async fn intermediate_not_sent(id: &str) {
 
 async fn root_not_trusted(id: &str) {
     let faulty = Faulty::start(Kind::WithIntermediate).await;
-    Planted::new(trusting(faulty.setup(id), &stranger(faulty.home.path()))).shows(id).await;
+    Scenario::new(trusting(faulty.setup(id), &stranger(faulty.home.path()))).shows(id).await;
 }
 
 async fn self_signed(id: &str) {
@@ -349,7 +350,7 @@ async fn self_signed(id: &str) {
 
 async fn own_certificate_trusted(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
-    Planted::new(trusting(faulty.setup(id), &faulty.certificates.server)).shows(id).await;
+    Scenario::new(trusting(faulty.setup(id), &faulty.certificates.server)).shows(id).await;
 }
 
 async fn expired(id: &str) {
@@ -376,7 +377,7 @@ async fn for_clients_only(id: &str) {
     faulty(id, Kind::ForClients).await;
 }
 
-/// The real broker, over each protocol: Java's TLS has a way of its own to say no.
+/// With the real broker, over each protocol: Java's TLS refuses in its own way.
 async fn client_certificate_wanted(id: &str) {
     if shared_if_available(Version::V6, id).is_none() {
         return;
@@ -384,7 +385,7 @@ async fn client_certificate_wanted(id: &str) {
     let broker = Broker::start(Version::V6, Options { wants_certificates: true, ..Options::default() });
     for protocol in Protocol::ALL {
         let setup = Setup::at(&broker.tls_url_of(protocol), id, "main", id);
-        Planted::new(trusting(setup, broker.ca_file())).shows(id).await;
+        Scenario::new(trusting(setup, broker.ca_file())).shows(id).await;
     }
 }
 
@@ -392,46 +393,47 @@ async fn client_certificate_refused(id: &str) {
     let faulty = Faulty::wanting(Kind::Good, true).await;
     let other = tempfile::tempdir().expect("a directory");
     let other = Certificates::with(other.path(), Kind::Good);
-    Planted::new(showing(faulty.setup(id), &other.client, &other.client_key)).shows(id).await;
+    Scenario::new(with_certificate(faulty.setup(id), &other.client, &other.client_key)).shows(id).await;
 }
 
 async fn key_of_another_certificate(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
     let own = &faulty.certificates;
-    Planted::new(showing(faulty.setup(id), &own.client, &own.key)).shows(id).await;
+    Scenario::new(with_certificate(faulty.setup(id), &own.client, &own.key)).shows(id).await;
 }
 
 async fn key_encrypted(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
     let pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let key = faulty.file("encrypted.key", pem);
-    Planted::new(showing(faulty.setup(id), &faulty.certificates.client, &key)).shows(id).await;
+    Scenario::new(with_certificate(faulty.setup(id), &faulty.certificates.client, &key)).shows(id).await;
 }
 
 async fn certificate_and_key_swapped(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
     let own = &faulty.certificates;
-    Planted::new(showing(faulty.setup(id), &own.client_key, &own.client)).shows(id).await;
+    Scenario::new(with_certificate(faulty.setup(id), &own.client_key, &own.client)).shows(id).await;
 }
 
 async fn certificate_without_key(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
     let own = &faulty.certificates;
-    let setup = showing(faulty.setup(id), &own.client, &own.client_key).unset("SOURCE__TLS__KEY_FILE");
-    Planted::new(setup).shows(id).await;
+    let setup =
+        with_certificate(faulty.setup(id), &own.client, &own.client_key).unset("SOURCE__TLS__KEY_FILE");
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn key_without_certificate(id: &str) {
     let faulty = Faulty::start(Kind::Good).await;
     let own = &faulty.certificates;
-    let setup =
-        showing(faulty.setup(id), &own.client, &own.client_key).unset("SOURCE__TLS__CERTIFICATE_FILE");
-    Planted::new(setup).shows(id).await;
+    let setup = with_certificate(faulty.setup(id), &own.client, &own.client_key)
+        .unset("SOURCE__TLS__CERTIFICATE_FILE");
+    Scenario::new(setup).shows(id).await;
 }
 
 async fn ca_file_not_there(id: &str) {
     let setup = Setup::at("stomp+tls://127.0.0.1:1", id, "main", id);
-    Planted::new(setup.set("SOURCE__TLS__CA_FILE", "/does/not/exist")).shows(id).await;
+    Scenario::new(setup.set("SOURCE__TLS__CA_FILE", "/does/not/exist")).shows(id).await;
 }
 
 async fn ca_file_empty(id: &str) {
@@ -448,26 +450,26 @@ async fn ca_file_damaged(id: &str) {
 
 async fn ca_file_of(id: &str, content: &[u8]) {
     let faulty = Faulty::start(Kind::Good).await;
-    Planted::new(trusting(faulty.setup(id), &faulty.file("ca.pem", content))).shows(id).await;
+    Scenario::new(trusting(faulty.setup(id), &faulty.file("ca.pem", content))).shows(id).await;
 }
 
 async fn files_without_tls(id: &str) {
     let Some(broker) = shared_if_available(Version::V6, id) else { return };
     let (namespace, _) = &place(Protocol::Stomp, id);
     let setup = Setup::new(broker, Protocol::Stomp, namespace, "main", namespace);
-    Planted::new(trusting(setup, broker.ca_file())).shows(id).await;
+    Scenario::new(trusting(setup, broker.ca_file())).shows(id).await;
 }
 
 async fn handshake_reset(id: &str) {
     behaving(id, Manner::Resets).await;
 }
 
-/// The alert `protocol_version`.
+/// The server sends the alert `protocol_version`.
 async fn old_version(id: &str) {
     behaving(id, Manner::Answers(b"\x15\x03\x01\x00\x02\x02\x46")).await;
 }
 
-/// The alert `handshake_failure`.
+/// The server sends the alert `handshake_failure`.
 async fn no_common_cipher(id: &str) {
     behaving(id, Manner::Answers(b"\x15\x03\x03\x00\x02\x02\x28")).await;
 }
@@ -476,5 +478,5 @@ async fn behaving(id: &str, manner: Manner) {
     let home = tempfile::tempdir().expect("a directory");
     let listener = Listener::start(manner).await;
     let url = format!("stomp+tls://{}", listener.addr());
-    Planted::new(trusting(Setup::at(&url, id, "main", id), &stranger(home.path()))).shows(id).await;
+    Scenario::new(trusting(Setup::at(&url, id, "main", id), &stranger(home.path()))).shows(id).await;
 }

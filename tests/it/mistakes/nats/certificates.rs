@@ -1,4 +1,4 @@
-//! Certificates that can't be trusted, or are not there.
+//! Tests certificates that are missing or not trusted.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{NatsServer, Scene, make_stream};
 use kit::certificates::{Certificates, Kind, stranger};
 
-/// A server's certificates with a fault, and the directory that they are in.
+/// Makes certificates of a server with a fault, and the directory that they are in.
 fn certificates(kind: Kind) -> (TempDir, Certificates) {
     let directory = tempfile::tempdir().expect("a directory");
     let certificates = Certificates::with(directory.path(), kind);
@@ -20,7 +20,7 @@ fn trusting(scene: Scene, server: &NatsServer, ca: &Path) -> Scene {
     scene.set("SINKS__NATS__URL", url).set("SINKS__NATS__TLS__CA_FILE", ca.display().to_string())
 }
 
-fn showing(scene: Scene, certificate: &Path, key: &Path) -> Scene {
+fn with_certificate(scene: Scene, certificate: &Path, key: &Path) -> Scene {
     scene
         .set("SINKS__NATS__TLS__CERTIFICATE_FILE", certificate.display().to_string())
         .set("SINKS__NATS__TLS__KEY_FILE", key.display().to_string())
@@ -33,7 +33,7 @@ async fn with(id: &str, kind: Kind) {
     trusting(scene, &server, &certificates.authority).shows(id).await;
 }
 
-/// Nobody named the authority, which is none of the system's.
+/// The authority is neither configured nor one of the system's.
 pub async fn issuer_unknown(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let (_directory, certificates) = certificates(Kind::Good);
@@ -46,13 +46,13 @@ pub async fn authority_wrong(id: &str) {
     let (directory, certificates) = certificates(Kind::Good);
     let server = NatsServer::with_tls(&certificates, "");
     let wrong = stranger(directory.path());
-    let mended = trusting(scene, &server, &wrong).shows(id).await;
+    let repaired = trusting(scene, &server, &wrong).shows(id).await;
 
     let options = async_nats::ConnectOptions::new().add_root_certificates(certificates.authority.clone());
     let jetstream = server.jetstream_as(options).await;
     make_stream(&jetstream, "EVENTS", &["events.>"]).await;
     fs::copy(&certificates.authority, &wrong).expect("replace the authority");
-    mended.delivers(&jetstream).await;
+    repaired.delivers(&jetstream).await;
 }
 
 pub async fn certificate_expired(id: &str) {
@@ -67,7 +67,7 @@ pub async fn host_name_wrong(id: &str) {
     with(id, Kind::OtherHost).await;
 }
 
-/// What `openssl req -x509` makes if nothing else is said.
+/// The certificate that `openssl req -x509` makes by default.
 pub async fn authority_as_server(id: &str) {
     with(id, Kind::Authority).await;
 }
@@ -86,10 +86,10 @@ pub async fn client_certificate_wanted(id: &str) {
 pub async fn client_certificate_foreign(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let (_directory, known) = certificates(Kind::Good);
-    let (_other_directory, strangers) = certificates(Kind::Good);
+    let (_other_directory, others) = certificates(Kind::Good);
     let server = NatsServer::with_tls(&known, "verify: true");
     let scene = trusting(scene, &server, &known.authority);
-    showing(scene, &strangers.client, &strangers.client_key).shows(id).await;
+    with_certificate(scene, &others.client, &others.client_key).shows(id).await;
 }
 
 pub async fn authority_file_empty(id: &str) {
@@ -106,5 +106,5 @@ pub async fn client_key_wrong(id: &str) {
     let (_directory, certificates) = certificates(Kind::Good);
     let server = NatsServer::with_tls(&certificates, "verify: true");
     let scene = trusting(scene, &server, &certificates.authority);
-    showing(scene, &certificates.client, &certificates.key).shows(id).await;
+    with_certificate(scene, &certificates.client, &certificates.key).shows(id).await;
 }

@@ -1,4 +1,4 @@
-//! Logins that the server does not know, and rights that a user lacks.
+//! Tests logins that the server does not know, and users without the necessary permissions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -42,9 +42,9 @@ fn as_bridge(scene: Scene, server: &NatsServer) -> Scene {
 pub async fn login_missing(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = with_stream(&password("s3cret")).await;
-    let mended = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
-    let mended = mended.set("SINKS__NATS__USERNAME", "bridge").set("SINKS__NATS__PASSWORD", "s3cret");
-    mended.delivers(&admin(&server).await).await;
+    let repaired = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
+    let repaired = repaired.set("SINKS__NATS__USERNAME", "bridge").set("SINKS__NATS__PASSWORD", "s3cret");
+    repaired.delivers(&admin(&server).await).await;
 }
 
 pub async fn password_wrong(id: &str) {
@@ -99,7 +99,8 @@ pub async fn credentials_empty(id: &str) {
     with_credentials(id, |_, _| String::new()).await;
 }
 
-/// The server closes the connection of whoever publishes more than his login allows: it names no event.
+/// The server closes the connection of a client that publishes more than its login allows, and names no
+/// event.
 pub async fn payload_limit_of_the_user(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
@@ -121,16 +122,16 @@ pub async fn publish_denied(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server =
         with_stream(&may(r#"{ publish: ["$JS.API.>", "events.other.>"], subscribe: ["_INBOX.>"] }"#)).await;
-    let mended = as_bridge(scene, &server).shows_in_the_run(id).await;
+    let repaired = as_bridge(scene, &server).shows_in_the_run(id).await;
     server.restart_with(&may(r#"{ publish: ["$JS.API.>", "events.>"], subscribe: ["_INBOX.>"] }"#));
-    mended.delivers(&admin(&server).await).await;
+    repaired.delivers(&admin(&server).await).await;
 }
 
 pub async fn inbox_denied(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = with_stream(&may(r#"{ publish: [">"], subscribe: ["_BRIDGE.>"] }"#)).await;
-    let mended = as_bridge(scene, &server).shows(id).await;
-    mended.set("SINKS__NATS__INBOX_PREFIX", "_BRIDGE").delivers(&admin(&server).await).await;
+    let repaired = as_bridge(scene, &server).shows(id).await;
+    repaired.set("SINKS__NATS__INBOX_PREFIX", "_BRIDGE").delivers(&admin(&server).await).await;
 }
 
 pub async fn api_denied(id: &str) {
@@ -139,7 +140,7 @@ pub async fn api_denied(id: &str) {
     as_bridge(scene, &server).shows(id).await;
 }
 
-/// It passes by itself: when another client leaves.
+/// The problem ends by itself when another client leaves.
 pub async fn connections_exceeded(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = NatsServer::start("max_connections: 1\n");

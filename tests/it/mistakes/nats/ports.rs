@@ -1,4 +1,4 @@
-//! Ports on which another protocol is spoken than the settings say.
+//! Tests ports with a protocol other than the configured one.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -15,9 +15,9 @@ fn at(addr: SocketAddr) -> String {
 
 pub async fn nothing_listens(id: &str) {
     let Some(scene) = Scene::new(id, "nats://127.0.0.1:1").await else { return };
-    let mended = scene.shows(id).await;
+    let repaired = scene.shows(id).await;
     let server = server_with_stream().await;
-    mended.set("SINKS__NATS__URL", server.url()).delivers(&server.jetstream().await).await;
+    repaired.set("SINKS__NATS__URL", server.url()).delivers(&server.jetstream().await).await;
 }
 
 pub async fn host_unknown(id: &str) {
@@ -51,7 +51,7 @@ pub async fn openwire_tls_port(id: &str) {
     scene.set("SINKS__NATS__URL", url).set("SINKS__NATS__TLS__CA_FILE", ca).shows(id).await;
 }
 
-/// The handshake succeeds, and then there is no NATS.
+/// The TLS handshake succeeds, but the server does not send the NATS INFO.
 pub async fn tls_of_another(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let broker = shared(Version::V6);
@@ -68,7 +68,7 @@ pub async fn kafka_port(id: &str) {
     scene.shows(id).await;
 }
 
-/// What people take for the port of the server: its monitoring.
+/// The monitoring port, which is easily mistaken for the client port.
 pub async fn http_port(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let port = free_port();
@@ -76,7 +76,7 @@ pub async fn http_port(id: &str) {
     scene.set("SINKS__NATS__URL", at(loopback(port))).shows(id).await;
 }
 
-/// Takes connections, and does `with` them; for as long as the tests run.
+/// Starts a listener that runs `with` on each connection until the tests end.
 fn listening(with: fn(TcpStream, &mut Vec<TcpStream>)) -> SocketAddr {
     let listener = TcpListener::bind(loopback(free_port())).expect("listen");
     let addr = listener.local_addr().expect("an address");
@@ -112,8 +112,8 @@ pub async fn plain_server(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = server_with_stream().await;
     let url = server.url().replace("nats://", "tls://");
-    let mended = scene.set("SINKS__NATS__URL", url).shows(id).await;
-    mended.set("SINKS__NATS__URL", server.url()).delivers(&server.jetstream().await).await;
+    let repaired = scene.set("SINKS__NATS__URL", url).shows(id).await;
+    repaired.set("SINKS__NATS__URL", server.url()).delivers(&server.jetstream().await).await;
 }
 
 fn certificates() -> (tempfile::TempDir, Certificates) {

@@ -1,4 +1,4 @@
-//! JetStream that is not there, and streams that do not take the events.
+//! Tests missing JetStream, and streams that do not accept the events.
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Source};
 
@@ -35,7 +35,7 @@ pub async fn account_without_jetstream(id: &str) {
     scene.set("SINKS__NATS__USERNAME", "bridge").set("SINKS__NATS__PASSWORD", "s3cret").shows(id).await;
 }
 
-/// A leaf node and its hub, which has the stream; they find each other again by themselves.
+/// A leaf node and its hub, which has the stream. They reconnect by themselves.
 pub async fn hub_away(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let port = free_port();
@@ -51,17 +51,18 @@ pub async fn hub_away(id: &str) {
          url: \"nats-leaf://{}\" }} ] }}\n",
         loopback(port)
     ));
-    let mended = scene.set("SINKS__NATS__URL", leaf.url()).set("SINKS__NATS__DOMAIN", "hub").shows(id).await;
+    let repaired =
+        scene.set("SINKS__NATS__URL", leaf.url()).set("SINKS__NATS__DOMAIN", "hub").shows(id).await;
     hub.restart();
-    mended.delivers(&hub.jetstream().await).await;
+    repaired.delivers(&hub.jetstream().await).await;
 }
 
 pub async fn stream_missing(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = NatsServer::start("");
-    let mended = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
-    let mended = mended.set("SINKS__NATS__CREATE_STREAM__ENABLED", "true");
-    mended.delivers(&server.jetstream().await).await;
+    let repaired = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
+    let repaired = repaired.set("SINKS__NATS__CREATE_STREAM__ENABLED", "true");
+    repaired.delivers(&server.jetstream().await).await;
 }
 
 pub async fn stream_sealed(id: &str) {
@@ -85,32 +86,32 @@ pub async fn subjects_too_narrow(id: &str) {
     with_config(id, Config { subjects: vec!["events.other.*".to_owned()], ..events() }).await;
 }
 
-async fn brimful(id: &str, config: Config) {
+async fn with_full_stream(id: &str, config: Config) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = server_with(Config { discard: DiscardPolicy::New, ..config }).await;
     let jetstream = server.jetstream().await;
     let stored = jetstream.publish("events.x", "x".repeat(400).into()).await.expect("publish");
     stored.await.expect("one event is stored");
-    let mended = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
+    let repaired = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
     let stream = jetstream.get_stream("EVENTS").await.expect("find the stream");
     stream.purge().await.expect("make room");
     jetstream.update_stream(events()).await.expect("raise its limits");
     assert_eq!(read_stream(&jetstream, "EVENTS").await.len(), 0);
-    mended.delivers(&jetstream).await;
+    repaired.delivers(&jetstream).await;
 }
 
 pub async fn stream_full(id: &str) {
-    brimful(id, Config { max_messages: 1, ..events() }).await;
+    with_full_stream(id, Config { max_messages: 1, ..events() }).await;
 }
 
 pub async fn stream_full_of_bytes(id: &str) {
-    brimful(id, Config { max_bytes: 600, ..events() }).await;
+    with_full_stream(id, Config { max_bytes: 600, ..events() }).await;
 }
 
 async fn made_by_the_bridge(id: &str, name: &str, value: &str, server: &NatsServer) {
     let Some(scene) = Scene::new(id, server.url()).await else { return };
     let scene = scene.set("SINKS__NATS__CREATE_STREAM__ENABLED", "true").set(name, value);
-    // Whether it can be made shows only when it is made.
+    // The failure appears only when the bridge creates the stream.
     scene.shows_in_the_run(id).await;
 }
 
@@ -127,7 +128,7 @@ pub async fn subjects_taken(id: &str) {
     }
 }
 
-/// The account has less room than the stream wants.
+/// The account has less space than the stream reserves.
 pub async fn account_full(id: &str) {
     if super::available(id) {
         let server = NatsServer::start("jetstream { store_dir: \"STORE\", max_file_store: 1MB }\n");
@@ -139,7 +140,7 @@ pub async fn server_frozen(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
     let server = server_with_stream().await;
     server.freeze();
-    let mended = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
+    let repaired = scene.set("SINKS__NATS__URL", server.url()).shows(id).await;
     server.thaw();
-    mended.delivers(&server.jetstream().await).await;
+    repaired.delivers(&server.jetstream().await).await;
 }

@@ -1,4 +1,5 @@
-//! Streams that lose events by themselves, limits that make dead letters of them, and settings that are refused.
+//! Tests streams that lose events by their settings, limits that cause dead letters, and settings that are
+//! refused.
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub async fn max_msg_size_small(id: &str) {
     with(id, Config { max_message_size: 1000, ..events() }).await;
 }
 
-/// The server's default, 1 MiB, is less than the bridge's, 4 MiB.
+/// The server's default of 1 MiB is below the bridge's limit of 4 MiB.
 pub async fn max_payload_small(id: &str) {
     with(id, events()).await;
 }
