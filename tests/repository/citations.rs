@@ -1,11 +1,11 @@
-//! Checks that every citation in code and documents leads somewhere: an invariant (`I2`), a decision (`D4`), a section
-//! of docs/protocols.md (`protocols.md §3.5`).
+//! Tests that every citation in code and documents has a target: an invariant (`I2`), a decision (`D4`), a
+//! section of docs/protocols.md (`protocols.md §3.5`).
 
 use std::collections::BTreeSet;
 
 use crate::files::{below, text};
 
-/// `I` or `D` and a number, where it stands as a word of its own.
+/// Returns the words of a text that are `I` or `D` and a number.
 fn numbered(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_alphanumeric() || "_-.".contains(letter)));
     let is_citation = |word: &&str| {
@@ -17,7 +17,7 @@ fn numbered(text: &str) -> BTreeSet<String> {
     words.map(|word| word.trim_end_matches('.')).filter(is_citation).map(str::to_owned).collect()
 }
 
-/// The sections of protocols.md that a text names.
+/// Returns the sections of protocols.md that a text cites.
 fn sections(text: &str) -> BTreeSet<String> {
     let cited = text.match_indices("protocols.md §").map(|(at, found)| &text[at + found.len()..]);
     let number = |rest: &str| {
@@ -27,7 +27,7 @@ fn sections(text: &str) -> BTreeSet<String> {
     cited.map(number).collect()
 }
 
-/// What may be cited: the invariants of ARCHITECTURE.md and the pages of docs/decisions.
+/// Returns what a text may cite: the invariants of ARCHITECTURE.md and the pages of docs/decisions.
 fn known() -> BTreeSet<String> {
     let architecture = text("ARCHITECTURE.md");
     let invariants = architecture.match_indices("**I").map(|(at, _)| &architecture[at + 2..]);
@@ -39,7 +39,7 @@ fn known() -> BTreeSet<String> {
     invariants.chain(decisions).collect()
 }
 
-/// The sections of docs/protocols.md.
+/// Returns the sections of docs/protocols.md.
 fn known_sections() -> BTreeSet<String> {
     let text = text("docs/protocols.md");
     let headings = text.lines().filter(|line| line.starts_with('#'));
@@ -49,11 +49,11 @@ fn known_sections() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_citation_leads_somewhere() {
+fn every_citation_has_a_target() {
     let (known, known_sections) = (known(), known_sections());
     let mut faults = Vec::new();
     for file in below("", &[".rs", ".md", ".sh", ".toml"]) {
-        // This file names what is not there.
+        // The examples in these tests do not exist.
         if file.starts_with("tests/repository/") {
             continue;
         }
@@ -71,7 +71,7 @@ fn every_citation_leads_somewhere() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// The source files that a text names between back-quotes.
+/// Returns the source files that a text names in backticks.
 fn named_files(text: &str) -> BTreeSet<String> {
     let spans = text.split('`').skip(1).step_by(2);
     let is_file = |span: &&str| {
@@ -82,18 +82,18 @@ fn named_files(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_file_that_a_document_names_is_there() {
+fn every_file_named_in_a_document_or_comment_exists() {
     let sources = below("", &[".rs"]);
-    let is_there = |name: &String| {
+    let exists = |name: &String| {
         sources.iter().any(|source| {
             source.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
         })
     };
     let mut faults = Vec::new();
     for document in below("", &[".md"]) {
-        // What is history names what there was.
+        // The history names files that no longer exist.
         if document != "CHANGELOG.md" {
-            let missing = named_files(&text(&document)).into_iter().filter(|name| !is_there(name));
+            let missing = named_files(&text(&document)).into_iter().filter(|name| !exists(name));
             faults.extend(missing.map(|name| format!("{document} names {name}")));
         }
     }
@@ -102,7 +102,7 @@ fn every_file_that_a_document_names_is_there() {
             .lines()
             .filter_map(|line| Some(line.trim_start().strip_prefix("//")?.to_owned()))
             .collect();
-        let missing = named_files(&comments.join("\n")).into_iter().filter(|name| !is_there(name));
+        let missing = named_files(&comments.join("\n")).into_iter().filter(|name| !exists(name));
         faults.extend(missing.map(|name| format!("{source} names {name}")));
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

@@ -1,4 +1,5 @@
-//! Checks that each figure which a document repeats from `docs/results/` is in the result that it names.
+//! Tests that each figure that a document repeats from `docs/results/` is in the result that the document
+//! names.
 //!
 //! A document names the result by a link. The figures are in the text of this link, in the other cells of its
 //! row, or in the table below a paragraph that says `Source: [..](..)`.
@@ -6,25 +7,25 @@
 use crate::files::{below, text};
 use crate::links::joined;
 
-/// Columns that say what was measured, not what came out.
+/// Columns that describe the measurement, not its result.
 const CONDITIONS: [&str; 4] = ["from", "round trip", "so for 1000 events/s", "source"];
 
-/// Text with figures, and the page of results that must have them.
+/// A text with figures, and the page of results that must contain them.
 #[derive(Debug, PartialEq)]
 struct Claim {
     page: String,
     text: String,
 }
 
-/// A number as it is written: `4,712`, `0.46`, `33,000`.
+/// A number as written in the text: `4,712`, `0.46`, `33,000`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Figure {
     value: f64,
-    /// Half of the unit of the last digit that counts.
+    /// Half of the unit of the last significant digit.
     rounding: f64,
 }
 
-/// The links of `line` to a page of results: the text of each, and the page.
+/// Returns the links of `line` to pages of results: the text of each link, and its page.
 fn links(line: &str) -> Vec<(&str, &str)> {
     let ends = line.match_indices("](").filter_map(|(middle, _)| {
         let start = line[..middle].rfind('[')?;
@@ -34,7 +35,7 @@ fn links(line: &str) -> Vec<(&str, &str)> {
     ends.filter(|(_, target)| target.contains("results/") && target.ends_with(".md")).collect()
 }
 
-/// The cells of a row of a table.
+/// Returns the cells of a row of a table.
 fn cells(row: &str) -> Vec<&str> {
     row.trim().trim_matches('|').split('|').map(str::trim).collect()
 }
@@ -74,7 +75,7 @@ fn claims(document: &str, text: &str) -> Vec<Claim> {
     claims
 }
 
-/// The numbers of a text, without those in code. A version such as 5.17.2 counts as 5.17.
+/// Returns the numbers of a text, except those in code. A version such as 5.17.2 counts as 5.17.
 fn figures(text: &str) -> Vec<Figure> {
     let text = text.split('`').step_by(2).collect::<Vec<_>>().join(" ");
     let is_part = |letter: char| letter.is_ascii_digit() || letter == '.' || letter == ',';
@@ -95,7 +96,8 @@ fn figures(text: &str) -> Vec<Figure> {
     found
 }
 
-/// Whether one of `results` rounds to `figure`, also as a percentage or in the next larger unit (kB and MB).
+/// Returns whether one of `results` rounds to `figure`, also as a percentage or in the next larger unit (kB
+/// and MB).
 fn is_in(figure: Figure, results: &[Figure]) -> bool {
     let equals = |value: f64| (value - figure.value).abs() <= figure.rounding * 1.000_001;
     results.iter().any(|result| [1.0, 100.0, 0.001].iter().any(|factor| equals(result.value * factor)))
@@ -108,7 +110,7 @@ fn faults(claim: &Claim, results: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_figure_of_a_document_is_in_the_result_that_it_names() {
+fn every_figure_of_a_document_is_in_its_result() {
     let mut found = Vec::new();
     let mut checked = 0;
     for document in below("", &[".md"]) {
@@ -126,7 +128,7 @@ fn every_figure_of_a_document_is_in_the_result_that_it_names() {
 }
 
 #[test]
-fn a_figure_that_differs_is_found() {
+fn a_different_figure_is_found() {
     let page = "about [33,000](results/a.md) and [x](b.md)\n\nSource: [a](results/a.md).\n\n\
                 | | from | speed |\n|---|---|---:|\n| `x` 7 | 8 | 0.46 to 0.47 |\n\n\
                 | | MB | |\n|---|---|---|\n| 9 | 10.1 MB | [a](results/b.md) |\n| 9 | 11 | none |\n";

@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files below `folder` whose names end in one of `endings`, by their paths from the root, sorted. What is
-/// built or hidden is left out.
+/// Returns the paths, from the root and sorted, of the files below `folder` whose names end in one of
+/// `endings`. Build output and hidden files are left out.
 pub fn below(folder: &str, endings: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     collect(&root().join(folder), endings, &mut found);

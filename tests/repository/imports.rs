@@ -1,5 +1,6 @@
-//! Checks that imports run one way: from a layer to those below it, as ARCHITECTURE.md lists them, never in a circle,
-//! and never to another part of the same layer, except in the last one. Tests inside `src` may import what they like.
+//! Tests that a module imports only from layers below its own, in the order of ARCHITECTURE.md. Imports are
+//! never circular and never between parts of one layer, except in the last layer. Tests inside `src` may
+//! import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use crate::files::{below, text};
 type Module = Vec<String>;
 type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
-/// Files that only tests use.
-fn is_of_tests(file: &str) -> bool {
+/// Returns whether only tests use this file.
+fn is_test_file(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap();
     name.ends_with("tests.rs") || file.contains("/tests/") || ["testing.rs", "round_trip.rs"].contains(&name)
 }
@@ -22,14 +23,14 @@ fn module_of(file: &str) -> Module {
     }
 }
 
-/// Code without its comments and without what stands behind `#[cfg(test)]`.
+/// Removes comments, and everything after `#[cfg(test)]`.
 fn code_of(text: &str) -> String {
     let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
     let code = lines.filter(|line| !line.trim_start().starts_with("//"));
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d}` into `a::b` and `a::c::d`.
 fn expanded(tree: &str) -> Vec<String> {
     let Some((head, rest)) = tree.split_once('{') else {
         return vec![tree.split(" as ").next().unwrap().trim().to_owned()];
@@ -52,8 +53,8 @@ fn expanded(tree: &str) -> Vec<String> {
     parts.flat_map(expanded).map(|part| format!("{head}{part}")).collect()
 }
 
-/// The paths that are named in `use` declarations, and those that begin with `crate::` or `super::` elsewhere; and
-/// whether others may use them from here.
+/// Returns the paths named in `use` declarations, and the paths elsewhere that begin with `crate::` or
+/// `super::`. The second value tells whether other modules may import the path from here.
 fn named(code: &str) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     let mut rest = String::new();
@@ -86,7 +87,7 @@ fn named(code: &str) -> Vec<(String, bool)> {
     found
 }
 
-/// `super::a::B`, seen from `module`, as a path from the crate's root.
+/// Converts `super::a::B` in `module` into a path from the crate's root.
 fn absolute(path: &str, module: &[String]) -> Option<Module> {
     let mut parts = path.split("::").filter(|part| !part.is_empty()).peekable();
     let mut base = match *parts.peek()? {
@@ -108,11 +109,12 @@ fn absolute(path: &str, module: &[String]) -> Option<Module> {
     Some(base)
 }
 
-/// Which module imports which, by files. What a module only hands on counts as imported from where it is defined.
+/// Returns which module imports which, by files. A re-exported name counts as an import from the module that
+/// defines it.
 fn imports() -> Imports {
     let sources: BTreeMap<Module, String> = below("src", &[".rs"])
         .into_iter()
-        .filter(|file| !is_of_tests(file))
+        .filter(|file| !is_test_file(file))
         .map(|file| (module_of(&file), code_of(&text(&file))))
         .collect();
     let mut handed_on: BTreeMap<Module, Module> = BTreeMap::new();
@@ -141,7 +143,8 @@ fn imports() -> Imports {
     imports
 }
 
-/// What is left when everything that imports nothing that is left is taken away, again and again, from both ends.
+/// Returns the modules that remain after repeatedly removing those without imports and those that no module
+/// imports.
 fn circles(mut imports: Imports) -> Imports {
     loop {
         let before = imports.len();
@@ -157,10 +160,10 @@ fn circles(mut imports: Imports) -> Imports {
     }
 }
 
-/// The layers of ARCHITECTURE.md, from the top: in each the names that stand between back-quotes.
+/// Returns the layers of ARCHITECTURE.md from the top: the names in backticks of each layer.
 fn layers() -> Vec<Vec<String>> {
     let text = text("ARCHITECTURE.md");
-    let list = text.split("## Imports").nth(1).expect("ARCHITECTURE.md tells the order of imports");
+    let list = text.split("## Imports").nth(1).expect("ARCHITECTURE.md has a section on imports");
     let items = list.lines().skip_while(|line| !line.starts_with("1. ")).take_while(|line| !line.is_empty());
     let layers: Vec<Vec<String>> =
         items.map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned).collect()).collect();
@@ -168,7 +171,7 @@ fn layers() -> Vec<Vec<String>> {
     layers
 }
 
-/// In which layer a module stands, and under which name: the longest one that its path begins with.
+/// Returns the layer of a module, and the longest name in it that the module's path begins with.
 fn layer_of<'a>(module: &[String], layers: &'a [Vec<String>]) -> Option<(usize, &'a str)> {
     let path = if module.is_empty() { "lib".to_owned() } else { module.join("/") };
     let names =
@@ -179,30 +182,30 @@ fn layer_of<'a>(module: &[String], layers: &'a [Vec<String>]) -> Option<(usize, 
     fitting.max_by_key(|(_, name)| name.len())
 }
 
-fn shown(module: &[String]) -> String {
+fn display(module: &[String]) -> String {
     if module.is_empty() { "lib".to_owned() } else { module.join("::") }
 }
 
 #[test]
-fn no_module_imports_itself_by_way_of_others() {
+fn no_import_is_circular() {
     let circles = circles(imports());
-    let shown: Vec<String> = circles
+    let lines: Vec<String> = circles
         .iter()
         .map(|(module, of)| {
-            let of: Vec<String> = of.iter().map(|module| shown(module)).collect();
-            format!("{} imports {}", shown(module), of.join(", "))
+            let of: Vec<String> = of.iter().map(|module| display(module)).collect();
+            format!("{} imports {}", display(module), of.join(", "))
         })
         .collect();
-    assert!(shown.is_empty(), "\n{}", shown.join("\n"));
+    assert!(lines.is_empty(), "\n{}", lines.join("\n"));
 }
 
 #[test]
-fn imports_run_down_the_layers_of_the_architecture() {
+fn imports_follow_the_layers_of_the_architecture() {
     let layers = layers();
     let mut wrong = Vec::new();
     for (module, of) in imports() {
         let Some((from, name)) = layer_of(&module, &layers) else {
-            wrong.push(format!("{} stands in no layer", shown(&module)));
+            wrong.push(format!("{} stands in no layer", display(&module)));
             continue;
         };
         for imported in of {
@@ -212,8 +215,8 @@ fn imports_run_down_the_layers_of_the_architecture() {
                 let place = if is_beside { "beside" } else { "above" };
                 wrong.push(format!(
                     "{} imports {}, which stands {place} it",
-                    shown(&module),
-                    shown(&imported)
+                    display(&module),
+                    display(&imported)
                 ));
             }
         }
@@ -222,7 +225,7 @@ fn imports_run_down_the_layers_of_the_architecture() {
 }
 
 #[test]
-fn a_circle_and_an_import_upwards_are_found() {
+fn a_circle_and_an_upward_import_are_found() {
     let module = |name: &str| vec![name.to_owned()];
     let imports = |pairs: &[(&str, &str)]| {
         let mut imports = Imports::new();

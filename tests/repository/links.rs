@@ -1,10 +1,10 @@
-//! Checks that every link of every document leads somewhere, to the heading too.
+//! Tests that the target of every link in every document exists, including the heading.
 
 use std::collections::BTreeSet;
 
 use crate::files::{below, exists, text};
 
-/// The anchors of a document's headings, as GitHub makes them.
+/// Returns the anchors of a document's headings, as GitHub makes them.
 fn anchors(document: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for heading in outside_blocks(&text(document)).lines().filter_map(|line| line.strip_prefix('#')) {
@@ -18,24 +18,24 @@ fn anchors(document: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// What is not in a block of code.
+/// Removes blocks of code.
 fn outside_blocks(text: &str) -> String {
     text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
 }
 
-/// What is not in a block of code, nor in a span of it.
+/// Removes blocks and spans of code.
 fn outside_code(text: &str) -> String {
     outside_blocks(text).split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
-/// The targets of the links of a text.
+/// Returns the targets of the links of a text.
 fn targets(text: &str) -> Vec<String> {
     let text = outside_code(text);
     let links = text.match_indices("](").map(|(at, _)| &text[at + 2..]);
     links.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
 }
 
-/// What is wrong with a link in `document`.
+/// Returns what is wrong with a link in `document`.
 fn fault(document: &str, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
@@ -67,7 +67,7 @@ pub fn joined(folder: &str, path: &str) -> String {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut faults = Vec::new();
     let mut links = 0;
     for document in below("", &[".md"]) {
@@ -81,7 +81,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn a_link_to_nothing_is_found() {
+fn a_broken_link_is_found() {
     assert_eq!(
         targets("[a](b.md#c) `[no](link)` [d](https://e)\n```\n[no](link)\n```\n"),
         ["b.md#c", "https://e"]

@@ -1,8 +1,9 @@
-//! Checks that every sink looks the same: who knows one finds everything in the others.
+//! Tests that every sink has the same files and type names, so that a reader of one sink can find everything
+//! in the others.
 
 use crate::files::{below, exists, text};
 
-/// What each sink in a folder of its own has.
+/// The files of each sink with a folder of its own.
 const FILES: [&str; 8] = [
     "mod.rs",
     "config.rs",
@@ -14,7 +15,7 @@ const FILES: [&str; 8] = [
     "check.rs",
 ];
 
-/// A sink in one file, or with everything of one file's size, and what its types are called after.
+/// A sink whose types are all in one file, and the prefix of their names.
 const IN_ONE_FILE: [(&str, &str); 2] =
     [("src/sink/stdout.rs", "Stdout"), ("examples/webhook/sink.rs", "Webhook")];
 
@@ -40,7 +41,7 @@ fn every_sink_has_the_same_files() {
 }
 
 #[test]
-fn both_halves_of_every_sink_have_the_same_names() {
+fn the_types_of_every_sink_have_the_same_names() {
     let defines = |path: &str, name: &str| {
         assert!(text(path).contains(&format!("struct {name}")), "{path} does not define {name}");
     };
