@@ -205,7 +205,7 @@ fn imports_follow_the_layers_of_the_architecture() {
     let mut wrong = Vec::new();
     for (module, of) in imports() {
         let Some((from, name)) = layer_of(&module, &layers) else {
-            wrong.push(format!("{} stands in no layer", display(&module)));
+            wrong.push(format!("{} is in no layer", display(&module)));
             continue;
         };
         for imported in of {
@@ -214,7 +214,7 @@ fn imports_follow_the_layers_of_the_architecture() {
             if to < from || is_beside {
                 let place = if is_beside { "beside" } else { "above" };
                 wrong.push(format!(
-                    "{} imports {}, which stands {place} it",
+                    "{} imports {}, which is {place} it",
                     display(&module),
                     display(&imported)
                 ));

@@ -170,14 +170,14 @@ fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
     };
     let (file, none) = (",sink=\"file\"", ",sink=\"-\"");
     // When a connection breaks, the last events and acknowledgements may be lost with it.
-    let whole = stats.sessions == 1;
+    let unbroken = stats.sessions == 1;
     let (received, acked) = (count("events_received_total", ""), count("events_acked_total", ""));
-    assert!(if whole { received == total.dispatched } else { received <= total.dispatched }, "{received}");
-    assert!(if whole { acked == total.acked } else { acked >= total.acked }, "{acked}");
+    assert!(if unbroken { received == total.dispatched } else { received <= total.dispatched }, "{received}");
+    assert!(if unbroken { acked == total.acked } else { acked >= total.acked }, "{acked}");
     assert_eq!(count("sessions_total", ""), stats.sessions);
     assert_eq!(metrics.sum("atdata_bridge_reconnects_total") as u64, stats.sessions - 1);
     let redelivered = count("events_redelivered_total", "");
-    assert!(if whole { redelivered == 0 } else { redelivered > 0 && redelivered <= total.redelivered });
+    assert!(if unbroken { redelivered == 0 } else { redelivered > 0 && redelivered <= total.redelivered });
 
     // Every event is durable once; every later delivery of it is suppressed.
     let durable = |sink: &str| count("events_settled_total", sink) - count("events_suppressed_total", sink);
@@ -209,7 +209,7 @@ async fn subscriptions_have_separate_metrics() {
     // Causes a reconnect, so that every metric has a value.
     simulator.cut();
     let metrics = admin
-        .metrics_until("both have begun again", |metrics| {
+        .metrics_until("both have reconnected", |metrics| {
             metrics.sum("atdata_bridge_sessions_total") >= 4.0 && metrics.value("atdata_bridge_ready") == 1.0
         })
         .await;

@@ -129,11 +129,11 @@ async fn the_hold_for_a_wrong_key_pointer_names_the_right_one(version: Version, 
         assert_eq!(letter["detail"], "no key at /hash; there is an MD5 at /email/md5");
     }
 
-    let mended = setup.set("EVENT__KEYS", "/email/md5");
-    let bridge = mended.start();
+    let repaired = setup.set("EVENT__KEYS", "/email/md5");
+    let bridge = repaired.start();
     emptied(broker, queue).await;
     drain(bridge).await;
-    let (letters, events) = (json_lines(mended.dead_letters()).len(), json_lines(mended.files()).len());
+    let (letters, events) = (json_lines(repaired.dead_letters()).len(), json_lines(repaired.files()).len());
     assert_eq!(letters + events, 30, "{letters} dead letters, {events} events");
     assert!(letters <= 10, "{letters} dead letters");
 }
@@ -145,12 +145,12 @@ async fn an_unreachable_sink_takes_no_memory_from_the_others(version: Version, p
     // A broker of its own: the events left in the queue of the unreachable sink would fill a shared broker.
     let (broker, namespace) = (&Broker::start(version, Options::default()), &protocol.named("shares"));
     // Nothing listens on port 9, and the proxy keeps its own port for this test.
-    let nobody = Proxy::start("127.0.0.1:9".parse().expect("an address")).await;
+    let unreachable = Proxy::start("127.0.0.1:9".parse().expect("an address")).await;
     let setup = Setup::new(broker, protocol, namespace, "main", namespace)
         .set("SOURCE__ISOLATION", "mirror")
         .set("SOURCE__MAX_BODY", "1MiB")
         .set("SOURCE__MAX_IN_FLIGHT", "16MiB")
-        .set("SINKS__NATS__URL", format!("nats://{}", nobody.addr()))
+        .set("SINKS__NATS__URL", format!("nats://{}", unreachable.addr()))
         .set("SINKS__NATS__STREAM", "NOWHERE")
         .set("SINKS__NATS__SUBJECT", "nowhere");
     let bridge = setup.start();

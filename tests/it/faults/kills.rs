@@ -76,7 +76,7 @@ async fn a_broker_that_is_killed_repeatedly_loses_nothing(version: Version, prot
     drain(bridge).await;
 
     let found = Tally::of_envelopes(events, [setup.files()]);
-    eprintln!("{KILLS} kills of the broker: {} doubled by the bridge", found.repeated_ids());
+    eprintln!("{KILLS} kills of the broker: {} duplicates", found.repeated_ids());
     found.assert_nothing_lost();
     assert!(found.repeated_ids() <= KILLS * PREFETCH, "{} duplicates", found.repeated_ids());
 }

@@ -51,7 +51,7 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_have_every_event_once(
     let real = match &kafka {
         AnyKafka::Real(kafka) => Some((kafka, proxy_to(kafka).await)),
         AnyKafka::Mock(_) => {
-            did_not_run("three_sinks, in its troubles of Kafka,", "a mock cluster has none");
+            did_not_run("one_of_three_sinks, in its failures of Kafka,", "a mock cluster has none");
             None
         }
     };
@@ -111,7 +111,7 @@ impl Run<'_> {
         let acting = async {
             grown(self.setup.files(), written + PROGRESS).await;
             let dequeued = counts(self.broker, &self.sinks.queue()).dequeued;
-            assert!(dequeued < self.published, "it would come after the load");
+            assert!(dequeued < self.published, "the action came after the last event");
             action(&mut self.bridge).await;
         };
         tokio::join!(publish_from(self.broker, self.sinks.namespace, events, first), acting);

@@ -172,7 +172,7 @@ async fn heart_beats_that_come_too_late(protocol: Protocol) {
     let late = HeartBeats::Late(Duration::from_secs(60));
     let run = SimulatedRun::new(protocol, Faults { heart_beats: late, ..Default::default() }).await;
     let bridge = run.setup.start();
-    run.wait_until_stats("the idle connection was given up", |stats| stats.sessions >= 2).await;
+    run.wait_until_stats("the bridge has closed the idle connection", |stats| stats.sessions >= 2).await;
     assert!(bridge.log().contains("nothing heard from the broker for "), "{}", bridge.log());
     run.simulator.change_faults(|faults| faults.heart_beats = HeartBeats::OnTime);
     run.generate(500, unlimited_rate());
@@ -375,9 +375,9 @@ async fn malformed_bodies_that_can_be_repaired(protocol: Protocol) {
 async fn bytes_that_arrive_slowly(protocol: Protocol) {
     let malformations: Vec<_> = Malformation::ALL
         .into_iter()
-        .filter(|oddity| *oddity != Malformation::Large)
-        .filter(|oddity| {
-            protocol == Protocol::OpenWire || !matches!(oddity, Malformation::Map | Malformation::Nul)
+        .filter(|malformation| *malformation != Malformation::Large)
+        .filter(|malformation| {
+            protocol == Protocol::OpenWire || !matches!(malformation, Malformation::Map | Malformation::Nul)
         })
         .collect();
     let faults = Faults { dribble: Some(7), ..Default::default() };

@@ -527,8 +527,8 @@ impl Port {
     /// Accepts connections and sends nothing.
     async fn silent() -> Self {
         Self::start(|mut stream| async move {
-            let mut heard = [0; 1024];
-            while stream.read(&mut heard).await.is_ok_and(|count| count > 0) {}
+            let mut buffer = [0; 1024];
+            while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
         })
         .await
     }
@@ -541,9 +541,9 @@ impl Port {
     /// Answers requests that end like those of HTTP, and closes after anything else.
     async fn http() -> Self {
         Self::start(|mut stream| async move {
-            let mut heard = [0; 1024];
-            let count = stream.read(&mut heard).await.unwrap_or(0);
-            if heard[..count].ends_with(b"\r\n\r\n") {
+            let mut buffer = [0; 1024];
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            if buffer[..count].ends_with(b"\r\n\r\n") {
                 drop(stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await);
             }
         })

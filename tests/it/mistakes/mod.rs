@@ -202,8 +202,8 @@ async fn wait_for_line(bridge: &mut Bridge, row: &Row, before: usize, begins: &s
     let mut found = None;
     wait_until(&what, SOON, || {
         let log = bridge.log();
-        let news = log.get(before..).unwrap_or_default();
-        found = news.lines().find(|line| line.contains(begins) && has_all(row, line)).map(str::to_owned);
+        let new_lines = log.get(before..).unwrap_or_default();
+        found = new_lines.lines().find(|line| line.contains(begins) && has_all(row, line)).map(str::to_owned);
         assert!(found.is_some() || bridge.status().is_none(), "{}: the process ended: {log}", row.id);
         found.is_some()
     })

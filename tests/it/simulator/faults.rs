@@ -113,11 +113,11 @@ async fn a_closed_broker_sends_nothing_and_can_open_again() {
 async fn late_heart_beats_are_late() {
     let simulator = start().await;
     inject(&simulator, |faults| faults.heart_beats = HeartBeats::Late(Duration::from_millis(300)));
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let (mut client, _) = Client::log_in(&simulator, "heart-beat:0,20\n").await;
     assert_eq!(client.byte().await, Some(b'\n'), "the line feed after the NUL");
     assert_eq!(client.byte().await, Some(b'\n'), "a heart-beat");
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(300));
 }
 
 #[tokio::test]

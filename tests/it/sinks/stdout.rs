@@ -43,8 +43,8 @@ async fn ends_when_its_reader_leaves(version: Version, protocol: Protocol) {
     let log = bridge.log();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("whoever read standard output has left: ended"), "{log}");
-    for trouble in ["retrying: ", "held: ", "fault"] {
-        assert!(!log.contains(trouble), "{trouble}: {log}");
+    for failure in ["retrying: ", "held: ", "fault"] {
+        assert!(!log.contains(failure), "{failure}: {log}");
     }
     // The event that was read is acknowledged; the event that nobody read is not (I1).
     subscribed(broker, queue, 0).await;

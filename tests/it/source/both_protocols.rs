@@ -37,10 +37,10 @@ async fn both_deliver_every_event_identically(version: Version) {
     }
 
     let events = Events::good(2000);
-    let odd = ["😀", "\u{7ff}\u{800}\u{ffff}", r"a\tb", "\\u0000"];
-    let odd = odd.map(|name| format!(r#"{{"md5":"{}","name":"{name}"}}"#, events.key(0)));
+    let unusual = ["😀", "\u{7ff}\u{800}\u{ffff}", r"a\tb", "\\u0000"];
+    let unusual = unusual.map(|name| format!(r#"{{"md5":"{}","name":"{name}"}}"#, events.key(0)));
     let mut publisher = Publisher::connect(broker, "alike").await;
-    publisher.publish(events.bodies().chain(odd)).await.expect("publish");
+    publisher.publish(events.bodies().chain(unusual)).await.expect("publish");
     // Larger than any buffer between publisher and bridge.
     let large = format!(r#"{{"md5":"{}","padding":"{}"}}"#, events.key(0), "x".repeat(1 << 20));
     publisher.publish([large]).await.expect("publish");
@@ -140,7 +140,7 @@ async fn kills_and_starts_with_the_other_protocol_lose_nothing(version: Version)
     drain(bridge).await;
 
     let found = Tally::of_envelopes(events, [setup.files()]);
-    eprintln!("{} kills: {} doubled", KILLS.len(), found.repeated_ids());
+    eprintln!("{} kills: {} duplicates", KILLS.len(), found.repeated_ids());
     // A redelivered event has the same id, whichever protocol delivered it first.
     assert_eq!(found.repeated_ids(), found.doubled());
     found.assert_complete(KILLS.len() as u64 * PREFETCH);

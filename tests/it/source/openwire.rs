@@ -92,8 +92,8 @@ async fn every_kind_of_message_arrives_or_becomes_a_dead_letter(version: Version
     let reasons: Vec<_> = letters.iter().map(|letter| letter["reason"].as_str()).collect();
     assert_eq!(reasons, [Some("unreadable_body"); 2]);
     assert!(letters[0]["detail"].as_str().is_some_and(|detail| detail.contains("Map")), "{letters:?}");
-    let kept = letters[0]["body"].as_str().expect("a map of short texts is text");
-    assert_eq!(kept.as_bytes(), map);
+    let dead_letter_body = letters[0]["body"].as_str().expect("a map of short texts is text");
+    assert_eq!(dead_letter_body.as_bytes(), map);
     assert!(letters[0]["message_id"].as_str().is_some_and(|id| id.ends_with(":1:1:5")), "{letters:?}");
 }
 
@@ -203,7 +203,7 @@ async fn no_event_is_marked_after_a_clean_close_and_all_received_events_after_a_
     let redelivered = sample("redelivered");
     admin_of_start(4, &bridge)
         .await
-        .metrics_until("something comes again", |metrics| {
+        .metrics_until("an event is redelivered", |metrics| {
             metrics.find(&redelivered).is_some_and(|redelivered| redelivered > 0.0)
         })
         .await;

@@ -54,14 +54,14 @@ async fn is_reported_and_retried_slowly(
     version: Version,
     protocol: Protocol,
     setup: Setup,
-    words: &str,
+    expected: &str,
     advice: &str,
 ) {
     let broker = shared(version);
     let proxy = Proxy::start(broker.addr_of(protocol)).await;
     let setup = setup.set("SOURCE__URL", protocol.url(proxy.addr()));
     let mut refused = setup.start();
-    says(&mut refused, &format!("held: {words}")).await;
+    says(&mut refused, &format!("held: {expected}")).await;
     assert!(refused.log().contains(advice), "{}", refused.log());
 
     // Meanwhile another bridge goes through the usual back-off several times; the refused bridge does not try
@@ -136,7 +136,7 @@ async fn check_looks_for_keys_and_does_not_change_the_queue(version: Version, pr
     publisher.publish((99..250).map(elsewhere)).await.expect("publish");
     let said = succeeds(check()).await;
     let found = ["warning: 1 of 100 events that wait in ", "`/email/md5` holds an MD5 in 1 of 1"];
-    assert!(found.iter().all(|words| said.contains(words)), "{said}");
+    assert!(found.iter().all(|expected| said.contains(expected)), "{said}");
     let before = QueueCounts { messages: 250, in_flight: 0, enqueued: 250, dequeued: 0, consumers: 0 };
     assert_eq!(counts(broker, queue), before);
 
@@ -160,10 +160,10 @@ async fn succeeds(setup: Setup) -> String {
     check.log()
 }
 
-async fn fails(setup: Setup, words: &[&str]) {
+async fn fails(setup: Setup, expected: &[&str]) {
     let mut check = setup.start();
     let status = check.ended(SOON).await;
     assert_eq!(status.code(), Some(1), "{}", check.log());
     let log = check.log();
-    assert!(words.iter().all(|words| log.contains(words)), "{log}");
+    assert!(expected.iter().all(|expected| log.contains(expected)), "{log}");
 }

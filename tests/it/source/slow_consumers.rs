@@ -89,10 +89,10 @@ async fn a_late_consumer_that_was_not_removed_continues(version: Version, protoc
     emptied(broker, queue).await;
     wait_until_acked(&bridge, queue, 120).await;
     let log = bridge.log();
-    let troubled = |line: &&str| {
+    let failing = |line: &&str| {
         line.contains(r#"part="source""#) && (line.contains("retrying") || line.contains("held"))
     };
-    assert_eq!(log.get(said..).expect("a longer log").lines().find(troubled), None);
+    assert_eq!(log.get(said..).expect("a longer log").lines().find(failing), None);
     drain(bridge).await;
     Tally::of(events, setup.files()).assert_complete(0);
 }

@@ -109,10 +109,10 @@ async fn skips(version: Version, protocol: Protocol, manner: Manner, name: &str)
     let setup = over_tls(broker, protocol, namespace).unset("SOURCE__URL").set("SOURCE__URLS", urls);
     let events = Events::good(100);
     let bridge = setup.start();
-    let begun = Instant::now();
+    let started = Instant::now();
     subscribed(broker, queue, 1).await;
     // The shortest hold for a problem that an operator must solve.
-    assert!(begun.elapsed() < Duration::from_secs(30), "the bridge waited first: {}", bridge.log());
+    assert!(started.elapsed() < Duration::from_secs(30), "the bridge waited first: {}", bridge.log());
     publish(broker, namespace, events).await;
     emptied(broker, queue).await;
     let log = bridge.log();

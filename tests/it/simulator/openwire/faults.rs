@@ -62,8 +62,8 @@ async fn a_consumer_is_closed_and_a_new_one_continues() {
     );
     let late = client.ack(AckType::Standard, None, &dispatches[3], 4);
     assert_eq!(client.request(late).await, "done");
-    let gone = client.remove(Removed::Consumer(client.consumer(1)), -2).await;
-    assert!(gone.starts_with("java.lang.IllegalStateException: "), "{gone}");
+    let answer = client.remove(Removed::Consumer(client.consumer(1)), -2).await;
+    assert!(answer.starts_with("java.lang.IllegalStateException: "), "{answer}");
     assert_eq!(client.consume(2, "dest1.RTO.acme", 100).await, "done");
     let again = client.dispatches(10).await;
     assert_eq!(numbers(&again), (1..=10).collect::<Vec<_>>());
@@ -97,10 +97,10 @@ async fn bytes_sent_slowly_arrive_complete() {
 async fn keep_alives_can_be_late_or_missing() {
     let simulator = start().await;
     simulator.change_faults(|faults| faults.heart_beats = HeartBeats::Late(Duration::from_millis(300)));
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut client = Client::open(simulator.address(), Duration::from_secs(1)).await;
     assert_eq!(client.receive().await.unwrap().command, Command::KeepAliveInfo);
-    assert!(begun.elapsed() >= Duration::from_millis(1600), "on time it is after 1333 ms");
+    assert!(started.elapsed() >= Duration::from_millis(1600), "on time it is after 1333 ms");
 
     simulator.change_faults(|faults| faults.heart_beats = HeartBeats::Never);
     let mut client = Client::open(simulator.address(), Duration::from_millis(50)).await;

@@ -191,8 +191,8 @@ async fn a_removed_consumer_reports_its_last_delivered_message() {
     assert_eq!(client.remove(Removed::Consumer(client.consumer(1)), last_delivered).await, "done");
     let late = client.ack(AckType::Standard, None, &dispatches[0], 1);
     assert_eq!(client.request(late).await, "done", "of no effect");
-    let gone = client.remove(Removed::Consumer(client.consumer(1)), -1).await;
-    assert!(gone.starts_with("java.lang.IllegalStateException: Cannot remove a consumer"), "{gone}");
+    let answer = client.remove(Removed::Consumer(client.consumer(1)), -1).await;
+    assert!(answer.starts_with("java.lang.IllegalStateException: Cannot remove a consumer"), "{answer}");
 
     assert_eq!(client.consume(2, "dest1.RTO.acme", 100).await, "done");
     assert_eq!(counters(&client.dispatches(6).await), [1, 1, 1, 0, 0, 0]);

@@ -172,8 +172,8 @@ impl Files {
             line["n"].as_u64().expect("a number")
         };
         // The last line of the newest file may be incomplete.
-        let whole = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-        Ok(whole.map(number).collect())
+        let complete = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        Ok(complete.map(number).collect())
     }
 
     fn files(&self) -> io::Result<BTreeMap<String, String>> {

@@ -440,7 +440,7 @@ async fn a_refused_batch_rejects_no_event() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_refused_again_alone_is_rejected_if_others_are_accepted() {
+async fn an_event_that_is_refused_alone_while_others_are_accepted_is_rejected() {
     let cluster = cluster();
     // The linger puts all of them into one batch. Its refusal makes the sink offer them one by one.
     let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("linger.ms", "200")])));

@@ -111,9 +111,9 @@ async fn a_credentials_file() {
     let with = |file: &Path| NatsConfig { credentials_file: Some(file.to_owned()), ..config() };
     outcome(&server.url(), with(&file)).await.unwrap();
 
-    let stranger = KeyPair::new_account();
-    let strange = write(directory.path(), "strange", &credentials(&stranger, &user, -1));
-    assert_refused(&server.url(), with(&strange)).await;
+    let unknown_account = KeyPair::new_account();
+    let unknown = write(directory.path(), "strange", &credentials(&unknown_account, &user, -1));
+    assert_refused(&server.url(), with(&unknown)).await;
     let empty = write(directory.path(), "empty", "");
     assert_refused(&server.url(), with(&empty)).await;
 }

@@ -66,8 +66,8 @@ pub async fn deliver(sink: &mut dyn Sink, events: Vec<Event>) -> Result<Vec<Verd
     assert_eq!(submit.submit(&deliveries)?, deliveries.len(), "there is room for a few");
     let mut received = Vec::new();
     while received.len() < deliveries.len() {
-        let news = tokio::time::timeout(SOON, verdicts.next()).await.expect("verdicts in time")?;
-        received.extend(news);
+        let next = tokio::time::timeout(SOON, verdicts.next()).await.expect("verdicts in time")?;
+        received.extend(next);
     }
     submit.close().await?;
     received.sort_by_key(|(id, _)| *id);
