@@ -88,7 +88,7 @@ async fn other_signals_do_not_end_the_bridge() {
         bridge.signal(signal);
         says(&mut bridge, line).await;
     }
-    // These two signals are not logged, but must not end the program either: it still answers the last one.
+    // SIGPIPE is not logged and must not end the program: the program still answers the next signal.
     bridge.signal(Signal::PIPE);
     let said = bridge.log().len();
     bridge.signal(Signal::HUP);

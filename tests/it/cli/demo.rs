@@ -39,7 +39,8 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
 
-/// Returns the lines of standard error. Keep them until the end: a pipe without a reader would end the demo.
+/// Returns the lines of standard error. Keep the reader until the end: the few lines after the last awaited
+/// one fit into the pipe.
 fn errors(child: &mut Child) -> Lines<BufReader<ChildStderr>> {
     BufReader::new(child.stderr.take().unwrap()).lines()
 }

@@ -49,7 +49,7 @@ async fn a_bridge_that_is_killed_repeatedly_loses_nothing(version: Version, prot
     assert_dead_letters_repeated(events, setup.dead_letters(), KILLS * PREFETCH);
 }
 
-/// The broker's own journal keeps the confirmed acknowledgements, and the bridge remembers which events its
+/// The broker's own journal keeps what the broker has confirmed, and the bridge remembers which events its
 /// sinks have.
 async fn a_broker_that_is_killed_repeatedly_loses_nothing(version: Version, protocol: Protocol) {
     const KILLS: u64 = 3;

@@ -24,20 +24,20 @@ scenarios!("nats":
     // Ports and protocols
     nothing_listens, host_unknown, stomp_port, stomp_tls_port, openwire_port, openwire_tls_port, kafka_port, http_port,
     silent_port, dropping_port, leaf_node_port, plain_server, tls_first, tls_not_first, tls_of_another,
-    // Certificates.
+    // Certificates
     issuer_unknown, authority_wrong, certificate_expired, certificate_of_tomorrow, host_name_wrong, authority_as_server,
     chain_incomplete, client_certificate_wanted, client_certificate_foreign, authority_file_empty, client_key_wrong,
-    // Logins and rights.
+    // Logins and permissions
     login_missing, password_wrong, user_unknown, token_wrong, nkey_unknown, nkey_no_seed, credentials_foreign,
     credentials_empty, publish_denied, inbox_denied, api_denied, connections_exceeded, payload_limit_of_the_user,
-    // JetStream and its streams.
+    // JetStream and its streams
     jetstream_off, account_without_jetstream, hub_away, stream_missing, stream_sealed, stream_mirror, stream_no_ack,
     subjects_too_narrow, stream_full, stream_full_of_bytes, too_many_replicas, subjects_taken, account_full,
     server_frozen,
-    // What loses events, or makes dead letters of them.
+    // Loss of events, and dead letters
     stream_in_memory, one_replica, max_age_short, discards_old, one_per_subject, interest_without_consumer, workqueue,
     duplicate_window_short, max_msg_size_small, max_payload_small, core_delivery,
-    // Settings.
+    // Settings
     url_without_scheme, url_with_password, url_of_websockets, stream_not_named, stream_name_with_dot,
     subject_with_wildcard, subject_of_the_server, message_id_fixed, window_too_large, two_logins, username_alone,
     certificate_without_key, core_with_stream, password_file_missing,

@@ -29,7 +29,8 @@ fn without_its_sink(setup: &Setup) -> (Bridge, Unusable) {
     (setup.start(), unusable)
 }
 
-/// Except that ActiveMQ's `abortSlowConsumerStrategy` ignores the consumers of queues.
+/// The broker removes slow consumers with `abortSlowAckConsumerStrategy`, because ActiveMQ's
+/// `abortSlowConsumerStrategy` ignores the consumers of queues.
 async fn a_consumer_removed_while_a_sink_was_unusable_comes_back(version: Version, protocol: Protocol) {
     let broker = Broker::start(version, Options { slow_consumers: Some(SLOW_ACKS), ..Options::default() });
     let events = Events::good(3000);

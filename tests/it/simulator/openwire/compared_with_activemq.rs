@@ -112,7 +112,7 @@ async fn record(client: &mut Client, answers: &mut Vec<String>, count: usize) ->
                 dispatches.push(dispatch);
             }
             Some(Received { command_id, command, .. }) => {
-                // A response has a command number of its own, which is not compared.
+                // A response repeats the command id of our request.
                 let number = if command_id == 0 { "0" } else { "n" };
                 let answer = describe(&format!("{number} {command:?}"), client);
                 if !matches!(command, Command::ConnectionError { .. }) || !answers.contains(&answer) {
