@@ -143,7 +143,7 @@ async fn messages_follow_the_receipt_and_have_the_headers_of_activemq() {
         assert!(!message.headers.contains_key("content-length"));
         assert!(!message.headers.contains_key("redelivered"));
     }
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn the_rate_is_kept_until_the_last_event() {
     let messages = client.messages(50).await;
     let sent = |n: usize| messages[n]["timestamp"].parse::<u64>().unwrap();
     assert_eq!(sent(49) - sent(0), 49);
-    client.nothing_more().await;
+    client.assert_nothing_more().await;
     assert_eq!(simulator.stats().published, 50);
 }
 
