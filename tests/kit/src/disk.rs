@@ -75,7 +75,7 @@ mod tests {
     fn a_small_disk_is_full_until_somebody_makes_room() {
         if let Err(reason) = small_disks() {
             return did_not_run(
-                "support::disk::tests::a_small_disk_is_full_until_somebody_makes_room",
+                "disk::tests::a_small_disk_is_full_until_somebody_makes_room",
                 &reason,
             );
         }
