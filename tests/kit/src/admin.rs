@@ -1,4 +1,4 @@
-//! A reader of a bridge's own pages: HTTP by hand, and OpenMetrics taken at its word.
+//! Reads the admin pages of a bridge with a minimal HTTP client, and parses OpenMetrics strictly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,54 +11,55 @@ use tokio::time::timeout;
 use super::bridge::Bridge;
 use super::{SOON, wait_until};
 
-/// What came back.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// The headers, in lower case.
+    /// The status line and the headers, in lower case.
     pub head: String,
     pub body: String,
 }
 
-/// The pages of one bridge.
+/// The admin address of one bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin(pub SocketAddr);
 
 impl Admin {
-    /// Where its log says that it listens.
+    /// Finds the address in the log of the bridge.
     pub async fn of(bridge: &Bridge) -> Self {
-        wait_until("the log tells where admin listens", SOON, || told(bridge).is_some()).await;
-        Self(told(bridge).expect("an address"))
+        wait_until("the log has the admin address", SOON, || address_in_log(bridge).is_some()).await;
+        Self(address_in_log(bridge).expect("an address"))
     }
 
-    /// One page.
     pub async fn get(&self, path: &str) -> Answer {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
-        let text = self.say(request.as_bytes()).await.unwrap_or_else(|| panic!("no answer to {path}"));
+        let text = self.say(request.as_bytes()).await.unwrap_or_else(|| panic!("no response to {path}"));
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         Answer { status, head: head.to_lowercase(), body: body.to_owned() }
     }
 
-    /// All that comes back on a new connection until its end; `None` for nothing.
+    /// Sends `bytes` on a new connection and returns everything received until it ends; `None` if nothing was
+    /// received.
     pub async fn say(&self, bytes: &[u8]) -> Option<String> {
         let talk = async {
             let mut stream = TcpStream::connect(self.0).await.ok()?;
-            // It may end the connection in the middle of what we say.
+            // The bridge may close the connection before it has read everything.
             drop(stream.write_all(bytes).await);
             let mut answer = Vec::new();
             drop(stream.read_to_end(&mut answer).await);
             (!answer.is_empty()).then(|| String::from_utf8(answer).expect("text"))
         };
-        timeout(SOON, talk).await.expect("an answer, or the end of the connection, in time")
+        timeout(SOON, talk).await.expect("a response, or the end of the connection, in time")
     }
 
-    /// Waits until it is ready.
+    /// Waits until the bridge is ready.
     pub async fn ready(&self) {
         self.until("/readyz", "it is ready", |answer| answer.status == 200).await;
     }
 
-    /// Waits until it is not, with a line that has all of `words`; it must be alive all the same.
+    /// Waits until the bridge is not ready and a line of the page contains all of `words`. The bridge must
+    /// still be alive.
     pub async fn not_ready(&self, words: &[&str]) {
         let wanted = |line: &str| words.iter().all(|word| line.contains(word));
         let what = format!("/readyz says {words:?}");
@@ -67,7 +68,7 @@ impl Admin {
         assert_eq!((alive.status, alive.body.as_str()), (200, "alive\n"));
     }
 
-    /// The metrics as they are.
+    /// Reads the current metrics.
     pub async fn metrics(&self) -> Metrics {
         let answer = self.get("/metrics").await;
         let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -75,7 +76,7 @@ impl Admin {
         Metrics::parse(&answer.body)
     }
 
-    /// Waits until the metrics are as wanted.
+    /// Waits until the metrics satisfy `wanted`.
     pub async fn metrics_until(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
         let deadline = Instant::now() + SOON;
         loop {
@@ -101,23 +102,23 @@ impl Admin {
     }
 }
 
-fn told(bridge: &Bridge) -> Option<SocketAddr> {
+fn address_in_log(bridge: &Bridge) -> Option<SocketAddr> {
     let log = bridge.log();
     let line = log.lines().rev().find(|line| line.contains("admin: /livez"))?;
     line.split_once("listen=")?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// Samples by name and labels, as written: `name{label="value"}`.
+/// Samples by name and labels, as the page has them: `name{label="value"}`.
 #[derive(Debug)]
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    /// Reads a page, and accepts nothing that is not OpenMetrics 1.0 text.
+    /// Parses a page. Panics if it is not OpenMetrics 1.0 text.
     pub fn parse(page: &str) -> Self {
         let mut samples = BTreeMap::new();
         let mut families = BTreeSet::new();
         let mut family = (String::new(), String::new());
-        let body = page.strip_suffix("# EOF\n").expect("the mark of the end, and nothing behind it");
+        let body = page.strip_suffix("# EOF\n").expect("`# EOF` at the end of the page");
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, text) = help.split_once(' ').expect("a name and a text");
@@ -137,12 +138,12 @@ impl Metrics {
         metrics
     }
 
-    /// One sample, if it is there.
+    /// The value of one sample, if it exists.
     pub fn find(&self, sample: &str) -> Option<f64> {
         self.0.get(sample).copied()
     }
 
-    /// One sample.
+    /// The value of one sample; panics if it does not exist.
     pub fn value(&self, sample: &str) -> f64 {
         self.find(sample).unwrap_or_else(|| panic!("no {sample} in {:#?}", self.0.keys()))
     }
@@ -153,12 +154,12 @@ impl Metrics {
         self.0.iter().filter(|(sample, _)| mine(sample)).map(|(_, value)| value).sum()
     }
 
-    /// The names, without labels.
+    /// The metric names, without labels.
     pub fn names(&self) -> BTreeSet<&str> {
         self.0.keys().filter_map(|sample| sample.split('{').next()).collect()
     }
 
-    /// Buckets hold what those below hold, and the last holds all.
+    /// Checks that buckets are cumulative and that the last bucket has all observations.
     fn check_histograms(&self) {
         let mut series: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
         for (sample, value) in self.0.iter().filter(|(sample, _)| sample.contains("_bucket{")) {
@@ -175,11 +176,11 @@ impl Metrics {
     }
 }
 
-/// Reads one line of the family that was announced.
+/// Parses a sample line of the current metric family.
 fn sample(line: &str, (family, kind): &(String, String)) -> (String, f64) {
     let (sample, value) = line.rsplit_once(' ').expect("a sample and its value");
     let (name, labels) = match sample.split_once('{') {
-        Some((name, rest)) => (name, rest.strip_suffix('}').expect("a brace at the end")),
+        Some((name, rest)) => (name, rest.strip_suffix('}').expect("a closing brace")),
         None => (sample, ""),
     };
     let ending = name.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("{line} under {family}"));
@@ -189,7 +190,7 @@ fn sample(line: &str, (family, kind): &(String, String)) -> (String, f64) {
         "histogram" => &["_bucket", "_count", "_sum"],
         _ => &[""],
     };
-    assert!(endings.contains(&ending), "{line} is no {kind}");
+    assert!(endings.contains(&ending), "{line} is not a {kind}");
     for label in labels.split("\",").filter(|label| !label.is_empty()) {
         let (key, value) = label.split_once("=\"").expect("a label and its value");
         assert!(key.chars().all(|c| c.is_ascii_lowercase()), "{line}");
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_none_is_refused() {
+    fn an_invalid_page_is_refused() {
         let good = "# HELP a A.\n# TYPE a counter\na_total{b=\"c\"} 1\n# EOF\n";
         assert_eq!(Metrics::parse(good).value("a_total{b=\"c\"}"), 1.0);
         for (from, to) in [

@@ -1,4 +1,5 @@
-//! Kafka for tests that need no more of it than topics: a real one, or what stands in where there is none.
+//! Provides Kafka for tests that only need topics: a real server, or librdkafka's mock cluster if none is
+//! available.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Once, OnceLock};
@@ -10,28 +11,26 @@ use rdkafka::producer::DefaultProducerContext;
 use super::kafka::{Kafka, directory};
 use super::stands_in;
 
-/// Either kind.
+/// A real Kafka or a mock cluster.
 pub enum AnyKafka {
-    /// The real one.
     Real(Kafka),
-    /// The imitation.
     Mock(Mock),
 }
 
 static SHARED: OnceLock<AnyKafka> = OnceLock::new();
 
-/// The one that tests share, each with topics of its own; started when first asked for.
+/// The Kafka that tests share. Each test uses its own topics. The first call starts it.
 pub fn shared() -> &'static AnyKafka {
     SHARED.get_or_init(AnyKafka::start)
 }
 
-/// The same, if it was asked for.
+/// The shared Kafka, if a test has started it.
 pub fn shared_if_started() -> Option<&'static AnyKafka> {
     SHARED.get()
 }
 
 impl AnyKafka {
-    /// A real server; where it can't be had, the imitation, and the run says so, once.
+    /// Starts a real server, or the mock cluster if there is none; that is printed once per run.
     pub fn start() -> Self {
         static SAID: Once = Once::new();
         match directory() {
@@ -43,7 +42,7 @@ impl AnyKafka {
         }
     }
 
-    /// As clients' `bootstrap.servers` wants it.
+    /// The value of `bootstrap.servers` for clients.
     pub fn bootstrap(&self) -> String {
         match self {
             Self::Real(kafka) => kafka.bootstrap(),
@@ -51,7 +50,6 @@ impl AnyKafka {
         }
     }
 
-    /// Makes a topic.
     pub fn create_topic(&self, topic: &str, partitions: u32) {
         match self {
             Self::Real(kafka) => kafka.create_topic(topic, partitions, &[]),
@@ -60,42 +58,41 @@ impl AnyKafka {
     }
 }
 
-/// librdkafka's own imitation of one broker, in a thread of its own; ends when dropped.
+/// librdkafka's mock cluster with one broker, in its own thread; ends when dropped.
 ///
-/// It keeps 5 MB of each partition, and writes a batch again that a client repeats: what an outage of it
-/// doubles says nothing about a real one.
+/// It keeps only 5 MB per partition, and it stores a batch again if a client repeats it. The number of
+/// duplicates after an outage therefore says nothing about a real Kafka.
 pub struct Mock {
     bootstrap: String,
     topics: SyncSender<NewTopic>,
 }
 
-/// The name, the number of partitions, and where to say that it is made.
+/// The name, the number of partitions, and the channel to confirm that the topic exists.
 type NewTopic = (String, i32, SyncSender<()>);
 
 impl Mock {
-    /// Starts it on a free loopback port.
+    /// Starts the mock cluster on a free loopback port.
     pub fn start() -> Self {
         let (topics, wanted) = sync_channel::<NewTopic>(1);
         let (started, bootstrap) = sync_channel(1);
-        // The cluster belongs to one thread; the tests that share it have threads of their own.
+        // The cluster can be used from one thread only, but each test has its own thread.
         thread::spawn(move || {
             let cluster: MockCluster<'static, DefaultProducerContext> =
                 MockCluster::new(1).expect("start librdkafka's mock cluster");
-            started.send(cluster.bootstrap_servers()).expect("tell where it is");
+            started.send(cluster.bootstrap_servers()).expect("send the address");
             for (topic, partitions, made) in wanted {
                 cluster.create_topic(&topic, partitions, 1).expect("make a topic");
-                made.send(()).expect("tell that a topic is made");
+                made.send(()).expect("confirm a topic");
             }
         });
         Self { bootstrap: bootstrap.recv().expect("a mock cluster"), topics }
     }
 
-    /// As clients' `bootstrap.servers` wants it.
+    /// The value of `bootstrap.servers` for clients.
     pub fn bootstrap(&self) -> String {
         self.bootstrap.clone()
     }
 
-    /// Makes a topic.
     pub fn create_topic(&self, topic: &str, partitions: u32) {
         let (made, answer) = sync_channel(1);
         let partitions = i32::try_from(partitions).expect("few partitions");

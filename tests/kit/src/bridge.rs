@@ -1,4 +1,4 @@
-//! The real program, as an operator runs it: a process, environment variables, signals.
+//! Runs the real program as an operator does: as a process, with environment variables and signals.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use super::process::{program, scratch};
 use super::stomp::Login;
 use super::wait_until;
 
-/// What one bridge is started with: the names that operators' scripts rely on. It can be started again
-/// and again: each start is a new process with the same settings, as after a crash.
+/// The settings of one bridge, under the names that operators use. Each start is a new process with the same
+/// settings, as after a crash.
 pub struct Setup {
     program: PathBuf,
     arguments: Vec<String>,
@@ -31,7 +31,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A bridge from `<destination>.RTO.<namespace>` into files of its own.
+    /// A bridge that mirrors `<destination>.RTO.<namespace>` into its own files.
     pub fn new(
         broker: &Broker,
         protocol: Protocol,
@@ -42,7 +42,7 @@ impl Setup {
         Self::at(&broker.url_of(protocol), namespace, destination, connection)
     }
 
-    /// The same from the broker at `url`, which knows the tests' customer.
+    /// Like [`new`](Self::new), with the broker at `url`, which must have the customer's login.
     pub fn at(url: &str, namespace: &str, destination: &str, connection: &str) -> Self {
         let home = tempfile::tempdir_in(scratch()).expect("make a directory for a bridge");
         let (files, dead_letters) = (home.path().join("files"), home.path().join("dead_letters"));
@@ -68,7 +68,7 @@ impl Setup {
             .set("SOURCE__CONNECTION_ID", connection)
             .set("SINKS__FILE__DIRECTORY", files)
             .set("DEAD_LETTERS__DIRECTORY", dead_letters)
-            // Bridges of tests run at once: a port that is free, which the log tells.
+            // Tests run at once, so the system picks a free port; the log has it.
             .set("ADMIN__LISTEN", "127.0.0.1:0")
     }
 
@@ -86,14 +86,14 @@ impl Setup {
         self
     }
 
-    /// Leaves `BRIDGE__<name>` unset again.
+    /// Removes `BRIDGE__<name>`.
     pub fn unset(mut self, name: &str) -> Self {
         let name = format!("BRIDGE__{name}");
         self.variables.retain(|(known, _)| *known != name);
         self
     }
 
-    /// Another program than ours, with sinks of its own.
+    /// Runs another program, which has its own sinks.
     pub fn program(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
@@ -105,48 +105,47 @@ impl Setup {
         self
     }
 
-    /// Puts the files on a disk of so many MiB, which lives as long as the process, and which only
-    /// [`Bridge::inside`] shows. Ask [`disk::small_disks`] first.
+    /// Puts the files on a disk of `mib` MiB, which exists as long as the process and is only visible through
+    /// [`Bridge::inside`]. Call [`disk::small_disks`] first.
     pub fn small_disk(self, mib: u32) -> Self {
         self.prepared(&disk::small_disk(mib))
     }
 
-    /// Runs a script of the shell before each start, with the directories of the files and the dead letters in `$1`
-    /// and `$2`. What it mounts only that process sees. Ask [`disk::small_disks`] first.
+    /// Runs a shell script before each start, with the directories of the files and the dead letters in `$1`
+    /// and `$2`. Only that process sees what the script mounts. Call [`disk::small_disks`] first.
     pub fn prepared(mut self, script: &str) -> Self {
         self.preparation = Some(script.to_owned());
         self
     }
 
-    /// No longer.
+    /// Removes the script again.
     pub fn unprepared(mut self) -> Self {
         self.preparation = None;
         self
     }
 
-    /// What it writes to standard output, where it does not log, goes nowhere: with `kind = "stdout"` a sink that
-    /// costs next to nothing.
+    /// Discards standard output (the log goes elsewhere). With `kind = "stdout"`, that is a sink that costs
+    /// almost nothing.
     pub fn mute(mut self) -> Self {
         self.mute = true;
         self
     }
 
-    /// Where the file sink writes.
+    /// The directory of the file sink.
     pub fn files(&self) -> &Path {
         &self.files
     }
 
-    /// Where the dead letters go.
+    /// The directory of the dead letters.
     pub fn dead_letters(&self) -> &Path {
         &self.dead_letters
     }
 
-    /// Starts a process.
     pub fn start(&self) -> Bridge {
         self.start_with(&[])
     }
 
-    /// All that its processes have logged.
+    /// The log of all its processes.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -164,7 +163,7 @@ impl Setup {
         command
             .args(&self.arguments)
             .args(arguments)
-            // What the tester's own shell has set must not get in.
+            // The environment of the tester's shell must not change the settings.
             .env_clear()
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -177,13 +176,13 @@ impl Setup {
 pub struct Bridge {
     child: Child,
     log: PathBuf,
-    /// How long the log was when it was started.
+    /// The length of the log when the process was started.
     began: usize,
 }
 
 impl Bridge {
-    /// Starts `command`, which is the bridge or becomes it. It logs to `log`, behind what is there, and writes to
-    /// standard output there too, unless it is `mute`.
+    /// Starts `command`, which is the bridge or executes it. The process appends its log to `log`, and its
+    /// standard output too, unless `mute` is set.
     pub fn spawn(mut command: Command, log: PathBuf, mute: bool) -> Self {
         let output = File::options().create(true).append(true).open(&log).expect("open the bridge's log");
         let errors = output.try_clone().expect("open the bridge's log");
@@ -193,17 +192,17 @@ impl Bridge {
         Self { child, log, began: usize::try_from(began).expect("a length") }
     }
 
-    /// Where its own lines begin in the log.
+    /// The position in the log at which the lines of this process begin.
     pub fn began(&self) -> usize {
         self.began
     }
 
-    /// Asks it to stop (SIGTERM).
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Stops its clock (SIGSTOP): its connections stay open, it says nothing.
+    /// Stops the process (SIGSTOP): its connections stay open, but it does nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -218,34 +217,34 @@ impl Bridge {
         kill_process(Pid::from_child(&self.child), signal).expect("signal the bridge");
     }
 
-    /// Kills it at once (SIGKILL).
+    /// Kills the process at once (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("kill the bridge");
         self.child.wait().expect("wait for the bridge");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         wait_until("the bridge ends", limit, || self.status().is_some()).await;
         self.status().expect("the bridge has ended")
     }
 
-    /// Its exit status, once it has ended.
+    /// The exit status, if the process has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("look after the bridge")
+        self.child.try_wait().expect("check whether the bridge has ended")
     }
 
-    /// `path` as this process sees it: see [`Setup::small_disk`].
+    /// `path` as this process sees it; see [`Setup::small_disk`].
     pub fn inside(&self, path: &Path) -> PathBuf {
         disk::inside(self.child.id(), path)
     }
 
-    /// The memory it takes (resident set), in bytes.
+    /// The memory in use (resident set), in bytes.
     pub fn memory(&self) -> u64 {
         self.status_bytes("VmRSS:")
     }
 
-    /// The most memory it ever took (resident set), in bytes.
+    /// The peak memory (resident set), in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.status_bytes("VmHWM:")
     }
@@ -256,17 +255,16 @@ impl Bridge {
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("so many kB") * 1024
     }
 
-    /// The time that processors have spent on it, in user and kernel mode.
+    /// The processor time used, in user and kernel mode.
     pub fn processor_time(&self) -> Duration {
         processor_time(self.child.id())
     }
 
-    /// Where it logs.
     pub fn log_file(&self) -> PathBuf {
         self.log.clone()
     }
 
-    /// All that it and its predecessors with the same [`Setup`] logged.
+    /// The log of this process and of the earlier ones with the same [`Setup`].
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -277,7 +275,7 @@ impl Drop for Bridge {
         if thread::panicking() {
             eprintln!("{}", tail_of(&self.log));
         }
-        // Nothing to do about one that has ended already.
+        // An error means that the process has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,6 +1,6 @@
-//! Real ActiveMQ brokers, each one process of the tests' own.
+//! Runs real ActiveMQ brokers, each as a process of its own.
 //!
-//! The methods block for as long as the broker takes (a start: about two seconds), so use them from
+//! The methods block until the broker has answered (a start takes about two seconds). Use them from
 //! multi-threaded tests, as [`on_each_broker`](super::on_each_broker) makes them.
 
 use std::fs;
@@ -15,17 +15,16 @@ use super::ports::{free_port, loopback};
 use super::process::Server;
 use super::provision::{provisioned, support_directory};
 
-/// Which ActiveMQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// 5.17, from Debian: what hosts like AtData's run.
+    /// 5.17 from Debian, as hosts like AtData's run it.
     V5,
-    /// The newest 6.
+    /// The newest version 6.
     V6,
 }
 
 impl Version {
-    /// Where its jars are, or why there are none.
+    /// The directory of the jars, or the reason why it is not available.
     pub fn directory(self) -> Result<PathBuf, String> {
         provisioned("activemq", self.number())
     }
@@ -38,20 +37,20 @@ impl Version {
     }
 }
 
-/// What a bridge speaks with its broker. Publishers and bare consumers of the tests always speak STOMP.
+/// The protocol between a bridge and its broker. The publishers and bare consumers of the tests always use
+/// STOMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// `stomp://`, and over TLS `stomp+tls://`.
+    /// `stomp://`, or `stomp+tls://` over TLS.
     Stomp,
-    /// `tcp://`, and over TLS `ssl://`.
+    /// `tcp://`, or `ssl://` over TLS.
     OpenWire,
 }
 
 impl Protocol {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Stomp, Self::OpenWire];
 
-    /// What `source.url` must be for a broker, or a way to it, that listens at `addr`.
+    /// The `source.url` of a broker, or of a proxy to it, that listens at `addr`.
     pub fn url(self, addr: SocketAddr) -> String {
         let scheme = match self {
             Self::Stomp => "stomp",
@@ -60,7 +59,7 @@ impl Protocol {
         format!("{scheme}://{addr}")
     }
 
-    /// The same over TLS, by the name that is in the certificate.
+    /// Like [`url`](Self::url) over TLS, with the host name that is in the certificate.
     pub fn tls_url(self, addr: SocketAddr) -> String {
         let scheme = match self {
             Self::Stomp => "stomp+tls",
@@ -69,7 +68,7 @@ impl Protocol {
         format!("{scheme}://localhost:{}", addr.port())
     }
 
-    /// `name`, with the protocol in it: for namespaces and ids that are used once with each.
+    /// `name` with the protocol appended, for namespaces and ids that a test uses once per protocol.
     pub fn named(self, name: &str) -> String {
         match self {
             Self::Stomp => format!("{name}-stomp"),
@@ -78,23 +77,23 @@ impl Protocol {
     }
 }
 
-/// How a broker differs from the usual one.
+/// Options of a broker.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether the journal is synced to the disk, as at AtData; without it, a kill of the process still
-    /// loses nothing, and long preparations are faster.
+    /// Whether the journal is synced to the disk, as at AtData. Without it, publishing many events is faster,
+    /// and killing the process still loses nothing.
     pub sync: bool,
-    /// Whether a client that does not log in is a customer.
+    /// Whether a client without a login has the rights of a customer.
     pub anonymous: bool,
-    /// What is done with slow consumers: an element of ActiveMQ's configuration, such as [`SLOW_ACKS`].
+    /// The strategy for slow consumers: an element of ActiveMQ's configuration, such as [`SLOW_ACKS`].
     pub slow_consumers: Option<&'static str>,
-    /// Names and addresses in the TLS certificate.
+    /// Host names and addresses in the TLS certificate.
     pub certificate_names: Vec<String>,
-    /// Whether a TLS client must show a certificate; it trusts none.
+    /// Whether a TLS client must present a certificate. The broker trusts none.
     pub wants_certificates: bool,
 }
 
-/// A consumer that acknowledges nothing for a second is removed.
+/// Removes a consumer that acknowledges nothing for a second.
 pub const SLOW_ACKS: &str =
     r#"<abortSlowAckConsumerStrategy checkPeriod="200" maxTimeSinceLastAck="1000" maxSlowDuration="500"/>"#;
 
@@ -110,23 +109,23 @@ impl Default for Options {
     }
 }
 
-/// What a broker knows about a queue, exactly.
+/// The exact counts of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueCounts {
-    /// Messages in the queue: not yet acknowledged, on the way to a consumer or not.
+    /// Messages in the queue: not yet acknowledged, whether sent to a consumer or not.
     pub messages: u64,
-    /// Those on the way to a consumer.
+    /// Messages sent to a consumer and not yet acknowledged.
     pub in_flight: u64,
-    /// Messages that ever came in, since the broker started.
+    /// Messages received since the broker started.
     pub enqueued: u64,
     /// Messages acknowledged, since the broker started.
     pub dequeued: u64,
-    /// Consumers at present.
+    /// Current consumers.
     pub consumers: u64,
 }
 
-/// A broker on free loopback ports with a directory of its own; ends when dropped, or with the tests'
-/// process, however that ends.
+/// A broker on free loopback ports with its own directory. It ends when dropped or when the test process ends
+/// in any way.
 pub struct Broker {
     version: Version,
     options: Options,
@@ -143,18 +142,18 @@ struct Ports {
     openwire_tls: u16,
 }
 
-/// The broker of this version that tests share, each with namespaces of its own; started when first
-/// asked for. A test that stops, kills or freezes its broker must start one for itself.
+/// The broker of this version that tests share. Each test uses its own namespaces. The first call starts it.
+/// A test that stops, kills or freezes its broker must start its own.
 pub fn shared(version: Version) -> &'static Broker {
     slot(version).get_or_init(|| Broker::start(version, Options::default()))
 }
 
-/// The same for `test`, which is told not to have run where there is none.
+/// Like [`shared`], but returns `None` if there is no broker, and prints that `test` did not run.
 pub fn shared_if_available(version: Version, test: &str) -> Option<&'static Broker> {
     super::available(version, test).then(|| shared(version))
 }
 
-/// The same, unless nobody has asked for it.
+/// The shared broker, if a test has started it.
 pub fn shared_if_started(version: Version) -> Option<&'static Broker> {
     slot(version).get()
 }
@@ -168,7 +167,7 @@ fn slot(version: Version) -> &'static OnceLock<Broker> {
 }
 
 impl Broker {
-    /// Starts a broker and waits until it serves.
+    /// Starts a broker and waits until it is ready.
     pub fn start(version: Version, options: Options) -> Self {
         let server = Server::new(&format!("v{}", version.number()));
         let certificates = Certificates::make(server.directory(), &options.certificate_names);
@@ -177,12 +176,12 @@ impl Broker {
         Self { version, options, ports, certificates, server }
     }
 
-    /// Where it speaks STOMP.
+    /// The address for STOMP.
     pub fn addr(&self) -> SocketAddr {
         loopback(self.ports.stomp)
     }
 
-    /// Where it speaks `protocol`.
+    /// The address for `protocol`.
     pub fn addr_of(&self, protocol: Protocol) -> SocketAddr {
         loopback(match protocol {
             Protocol::Stomp => self.ports.stomp,
@@ -190,7 +189,7 @@ impl Broker {
         })
     }
 
-    /// Where it speaks `protocol` over TLS.
+    /// The address for `protocol` over TLS.
     pub fn tls_addr_of(&self, protocol: Protocol) -> SocketAddr {
         loopback(match protocol {
             Protocol::Stomp => self.ports.stomp_tls,
@@ -198,44 +197,43 @@ impl Broker {
         })
     }
 
-    /// The certificate that a TLS client must trust.
+    /// The CA certificate that a TLS client must trust.
     pub fn ca_file(&self) -> &Path {
         &self.certificates.authority
     }
 
-    /// What the `source.url` of a bridge that speaks `protocol` must be.
+    /// The `source.url` of a bridge that uses `protocol`.
     pub fn url_of(&self, protocol: Protocol) -> String {
         protocol.url(self.addr_of(protocol))
     }
 
-    /// The same over TLS.
+    /// Like [`url_of`](Self::url_of), over TLS.
     pub fn tls_url_of(&self, protocol: Protocol) -> String {
         protocol.tls_url(self.tls_addr_of(protocol))
     }
 
-    /// The version it was started as.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Stops it cleanly, as an operator would.
+    /// Stops the broker cleanly, as an operator does.
     pub fn stop(&self) {
         self.server.stop();
     }
 
-    /// Kills it at once (SIGKILL): what it had not written is gone.
+    /// Kills the broker at once (SIGKILL). Data that it has not written is lost.
     pub fn kill(&self) {
         self.server.kill();
     }
 
-    /// Kills it if it runs, and starts it on the same ports with the same store.
+    /// Kills the broker if it runs, and starts it on the same ports with the same store.
     pub fn restart(&self) {
         self.kill();
         let command = command(self.version, &self.options, self.ports, &self.certificates, &self.server);
         self.server.launch(command).unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
     }
 
-    /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
+    /// Stops the process (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.server.freeze();
     }
@@ -245,17 +243,17 @@ impl Broker {
         self.server.thaw();
     }
 
-    /// How many messages `queue` holds, on the way to a consumer or not.
+    /// The number of messages in `queue`, whether sent to a consumer or not.
     pub fn depth(&self, queue: &str) -> u64 {
         self.queue(queue).unwrap_or_else(|| panic!("there is no queue {queue}")).messages
     }
 
-    /// What the broker knows about `queue`; `None` if it does not exist.
+    /// The counts of `queue`; `None` if it does not exist.
     pub fn queue(&self, queue: &str) -> Option<QueueCounts> {
         loop {
             let answer = self.server.ask(&format!("queue {queue}"));
             let counts = answer.strip_prefix("queue ")?;
-            // ActiveMQ counts without a lock: for a moment a count can be below zero. Ask again then.
+            // ActiveMQ counts without a lock, so a count can be negative for a moment. Ask again then.
             let counts: Result<Vec<u64>, _> = counts.split(' ').map(str::parse).collect();
             match counts.as_deref() {
                 Ok(&[messages, in_flight, enqueued, dequeued, consumers]) => {
@@ -266,17 +264,17 @@ impl Broker {
         }
     }
 
-    /// The time that processors have spent on it.
+    /// The processor time used.
     pub fn processor_time(&self) -> Duration {
         self.server.processor_time()
     }
 
-    /// All that it logged.
+    /// The whole log.
     pub fn log(&self) -> String {
         self.server.log()
     }
 
-    /// The end of what it logged, with its place: for failures.
+    /// The end of the log, with its path, for messages of failed tests.
     pub fn log_tail(&self) -> String {
         self.server.log_tail()
     }
@@ -298,7 +296,7 @@ fn command(
     let home = version.directory().unwrap_or_else(|reason| panic!("{reason}"));
     let mut command = Command::new("java");
     command
-        // Small and quick to start: two brokers share two cores with the tests.
+        // Small and quick to start, because two brokers share two cores with the tests.
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"])
         .arg(format!("-Dtest.data={}", server.directory().display()))
         .arg(format!("-Dtest.sync={}", if options.sync { "always" } else { "never" }))
@@ -314,8 +312,8 @@ fn command(
     command
 }
 
-/// The configuration: all that differs comes as system properties, but for a value that the schema checks
-/// before they are put in.
+/// Writes the configuration. Values that differ between brokers are system properties, except those that the
+/// XML schema checks before the properties are inserted.
 fn configuration(options: &Options, directory: &Path) -> PathBuf {
     let template = support_directory("activemq").join("activemq.xml");
     let mut text = fs::read_to_string(template).expect("read activemq.xml");

@@ -1,4 +1,4 @@
-//! A certificate authority of the tests' own, and certificates of a server and a client signed by it.
+//! Makes a certificate authority, and certificates of a server and a client signed by it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,40 +15,41 @@ use rustls::{RootCertStore, ServerConfig};
 
 /// PEM files in a directory.
 pub struct Certificates {
-    /// The authority's certificate: what a client must trust.
+    /// The authority's certificate, which a client must trust.
     pub authority: PathBuf,
-    /// The server's certificate, and what the server sends with it.
+    /// The server's certificate, and the intermediate that the server sends with it, if any.
     pub server: PathBuf,
     /// The server's key, PKCS #8, P-256.
     pub key: PathBuf,
-    /// The certificate of a client, whose subject is `CN=customer`.
+    /// The certificate of a client with the subject `CN=customer`.
     pub client: PathBuf,
     /// The client's key, PKCS #8, P-256.
     pub client_key: PathBuf,
 }
 
-/// What is wrong with a server's certificate; its subject is `CN=server` then.
+/// A valid certificate of a server, or the defect that it has. The subject is `CN=server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing.
+    /// A valid certificate.
     Good,
-    /// Nothing: an intermediate signed it, which the server sends.
+    /// A valid certificate, signed by an intermediate that the server sends.
     WithIntermediate,
     /// The server does not send the intermediate that signed it, `CN=test intermediate`.
     WithoutIntermediate,
-    /// It expired on 2026-01-03.
+    /// Expired on 2026-01-03.
     Expired,
-    /// It is valid from 2090-05-04 on.
+    /// Valid from 2090-05-04 on.
     NotYetValid,
-    /// It is for `broker.example.com` and no other host.
+    /// For the host `broker.example.com` only.
     OtherHost,
-    /// It has no host names, only a subject.
+    /// Without host names: it has only a subject.
     NoHost,
-    /// No authority signed it.
+    /// Signed by itself.
     SelfSigned,
-    /// It is an authority's (`CA:TRUE`), signed by itself, and is what [`Certificates::authority`] holds.
+    /// A self-signed certificate of an authority (`CA:TRUE`), which [`Certificates::authority`] also
+    /// contains.
     Authority,
-    /// It may be shown by clients only.
+    /// Valid for clients only.
     ForClients,
 }
 
@@ -59,7 +60,7 @@ impl Certificates {
         Self::of(directory, params, Kind::Good)
     }
 
-    /// The same for `localhost` and 127.0.0.1 with a fault in the server's certificate.
+    /// Like [`make`](Self::make) for `localhost` and 127.0.0.1, with a server certificate of this kind.
     pub fn with(directory: &Path, kind: Kind) -> Self {
         let names = match kind {
             Kind::OtherHost => vec!["broker.example.com".to_owned()],
@@ -115,18 +116,18 @@ impl Certificates {
         }
     }
 
-    /// What a server in this process needs to show them; `wants_clients`: it insists on a certificate of the client
-    /// that this authority has signed.
+    /// The TLS configuration of a server in this process. With `wants_clients`, clients must present a
+    /// certificate that this authority has signed.
     pub fn server_config(&self, wants_clients: bool) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("versions of TLS");
+            .expect("TLS versions");
         let builder = if wants_clients {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(certificates(&self.authority));
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.expect("a verifier of clients"))
+            builder.with_client_cert_verifier(verifier.expect("a client verifier"))
         } else {
             builder.with_no_client_auth()
         };
@@ -135,12 +136,13 @@ impl Certificates {
     }
 }
 
-/// The certificate of another authority: it has the name of [`Certificates::authority`]'s, and another key.
+/// Writes the certificate of another authority with the same name as [`Certificates::authority`] and another
+/// key.
 pub fn namesake(directory: &Path) -> PathBuf {
     write(directory, "namesake.pem", &authority_pem("test authority"))
 }
 
-/// The certificate of an authority that has signed nothing, `CN=another authority`.
+/// Writes the certificate of an authority that has signed nothing, `CN=another authority`.
 pub fn stranger(directory: &Path) -> PathBuf {
     write(directory, "stranger.pem", &authority_pem("another authority"))
 }
@@ -171,7 +173,7 @@ fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     certificates.collect::<Result<_, _>>().expect("certificates")
 }
 
-/// A private key, P-256.
+/// Generates a private key, P-256.
 pub(super) fn new_key() -> KeyPair {
     KeyPair::generate().expect("generate a key")
 }

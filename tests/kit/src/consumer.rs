@@ -1,4 +1,5 @@
-//! A bare consumer: what a customer without the bridge would write, and the yardstick of its speed.
+//! Provides a bare consumer, as a customer without the bridge would write it. Benchmarks compare the bridge
+//! with it.
 
 use std::io;
 
@@ -10,14 +11,14 @@ use super::stomp::{Connection, Frame, Login};
 pub enum Acks {
     /// Never.
     Never,
-    /// After so many.
+    /// After this many messages.
     Every(u64),
-    /// Whenever nothing more has been read already.
+    /// When no other message has been read yet.
     Ready,
 }
 
-/// A subscription to one queue with cumulative acknowledgement (`ack:client`). Dropping it leaves what is
-/// not acknowledged to the broker, as a kill of the process would.
+/// A subscription to one queue with cumulative acknowledgement (`ack:client`). If it is dropped,
+/// unacknowledged messages return to the broker, as after a kill of the process.
 pub struct Consumer {
     connection: Connection,
     acks: Acks,
@@ -25,7 +26,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Subscribes as a customer to `<destination id>.RTO.<namespace>` and waits for the broker's word.
+    /// Subscribes as a customer to `<destination id>.RTO.<namespace>` and waits for the broker's
+    /// confirmation.
     pub async fn subscribe(broker: &Broker, queue: &str, prefetch: u32, acks: Acks) -> Self {
         let connection = Connection::login(broker.addr(), &Login::customer()).await.expect("log in");
         Self::over(connection, queue, &[("activemq.prefetchSize", &prefetch.to_string())], acks)
@@ -33,10 +35,10 @@ impl Consumer {
             .unwrap_or_else(|error| panic!("subscribe to {queue}: {error}"))
     }
 
-    /// Subscribes on a connection that is logged in, with more headers.
+    /// Subscribes with additional headers, on a connection that is logged in.
     ///
     /// # Errors
-    /// The broker's refusal.
+    /// The broker refused the subscription.
     pub async fn over(
         mut connection: Connection,
         queue: &str,
@@ -57,7 +59,8 @@ impl Consumer {
         Ok(Self { connection, acks, unacked: 0 })
     }
 
-    /// The next message, acknowledged as agreed; panics when the broker refuses or none comes soon.
+    /// The next message, acknowledged according to `acks`. Panics if the broker refuses or sends nothing
+    /// soon.
     pub async fn next(&mut self) -> Frame {
         let frame = self.connection.receive().await.expect("a message");
         assert_eq!(frame.command(), "MESSAGE", "{frame:?}");
@@ -79,14 +82,14 @@ impl Consumer {
         frames
     }
 
-    /// Acknowledges this message and all before it.
+    /// Acknowledges this message and all earlier ones.
     pub async fn ack(&mut self, frame: &Frame) {
         let id = frame.get("ack").expect("an ack id");
         self.connection.send(&Frame::new("ACK").header("id", id)).await.expect("acknowledge");
         self.unacked = 0;
     }
 
-    /// Says goodbye and waits until the broker has processed every acknowledgement.
+    /// Disconnects and waits until the broker has processed every acknowledgement.
     pub async fn close(self) {
         self.connection.disconnect().await.expect("disconnect");
     }

@@ -1,12 +1,12 @@
-//! Small disks, to be full: a memory file system that only one process sees and that ends with it, so
-//! that nothing is left mounted whatever happens.
+//! Provides small disks that can be filled: a memory file system that only one process sees. It ends with the
+//! process, so no mount is left behind.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Whether this machine lets us have one, or why not.
+/// Checks whether this machine allows small disks; the error is the reason why not.
 pub fn small_disks() -> Result<(), String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let tried = on_small_disk(Path::new("true"), directory.path(), 1).output();
@@ -17,22 +17,22 @@ pub fn small_disks() -> Result<(), String> {
     Err(format!("no mount namespace: {}", String::from_utf8_lossy(&tried.stderr).trim()))
 }
 
-/// A command that runs `program` with a disk of so many MiB mounted on `directory`, which is made.
+/// A command that makes `directory`, mounts a disk of `mib` MiB on it and runs `program`.
 pub fn on_small_disk(program: &Path, directory: &Path, mib: u32) -> Command {
     prepared(program, &small_disk(mib), &[directory])
 }
 
-/// Prepares a disk of so many MiB on `$1`.
+/// A shell script that mounts a disk of `mib` MiB on `$1`.
 pub fn small_disk(mib: u32) -> String {
     format!(r#"mkdir -p "$1" && mount -t tmpfs -o "size={mib}m,mode=0700" none "$1""#)
 }
 
-/// A command that runs `program` behind a script of the shell, which finds `paths` in `$1`, `$2` and so on. What it
-/// mounts only that process sees.
+/// A command that runs a shell script and then `program`. The script finds `paths` in `$1`, `$2` and so on.
+/// Only that process sees what the script mounts.
 pub fn prepared(program: &Path, script: &str, paths: &[&Path]) -> Command {
     let script = format!("{script}\nshift {}\nexec \"$@\"", paths.len());
     let mut command = Command::new("unshare");
-    // Root in a user namespace of its own, so that a tester needs no rights.
+    // Root in its own user namespace, so that a tester needs no privileges.
     command.args(["--map-root-user", "--mount", "sh", "-ec", &script, "sh"]).args(paths).arg(program);
     command
 }
@@ -43,23 +43,23 @@ pub fn inside(process: u32, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").expect("an absolute path"))
 }
 
-/// What fills a disk to the last byte.
+/// A file that fills a disk to the last byte.
 pub struct Ballast(PathBuf);
 
 impl Ballast {
     /// Fills the disk of `directory`.
     pub fn fill(directory: &Path) -> Self {
         let path = directory.join("ballast");
-        let mut file = File::create(&path).expect("put ballast on a disk");
+        let mut file = File::create(&path).expect("make the ballast file");
         for size in [1 << 20, 1 << 12, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
         Self(path)
     }
 
-    /// Makes room again.
+    /// Removes the file.
     pub fn remove(self) {
-        std::fs::remove_file(self.0).expect("take ballast off a disk");
+        std::fs::remove_file(self.0).expect("remove the ballast file");
     }
 }
 
@@ -72,10 +72,10 @@ mod tests {
     use crate::did_not_run;
 
     #[test]
-    fn a_small_disk_is_full_until_somebody_makes_room() {
+    fn a_small_disk_is_full_until_the_ballast_is_removed() {
         if let Err(reason) = small_disks() {
             return did_not_run(
-                "disk::tests::a_small_disk_is_full_until_somebody_makes_room",
+                "disk::tests::a_small_disk_is_full_until_the_ballast_is_removed",
                 &reason,
             );
         }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         ballast.remove();
         std::fs::write(disk.join("file"), vec![0; 1 << 19]).unwrap();
-        assert!(!directory.path().join("file").exists(), "others see the disk");
+        assert!(!directory.path().join("file").exists(), "other processes see the disk");
 
         holder.stdin.take().unwrap().write_all(b"end\n").unwrap();
         assert!(holder.wait().unwrap().success());

@@ -1,54 +1,52 @@
-//! Events to publish, each with a number that is its identity and, among the events of one key, its place.
+//! Makes events to publish. Each has a number, which identifies it and gives its position among the events of
+//! its key.
 
 use std::fmt::Write;
 
 use md5::{Digest, Md5};
 
-/// The events `0..count`; the same every time they are asked for.
+/// The events `0..count`; they are the same in every run.
 #[derive(Clone, Copy, Debug)]
 pub struct Events {
-    /// How many.
     pub count: u64,
-    /// Over how many keys they spread.
+    /// The number of different keys.
     pub keys: u64,
-    /// How they spread.
+    /// How the events are distributed over the keys.
     pub spread: Spread,
-    /// Every so many-th event is one that no sink can take.
+    /// Every event whose number is one less than a multiple of this value is bad: no sink can take it.
     pub bad_every: Option<u64>,
 }
 
-/// How events spread over keys.
+/// How events are distributed over keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// In turn.
+    /// The keys take turns.
     Even,
     /// Every other event has the first key.
     Hot,
 }
 
 impl Events {
-    /// So many good events over a thousand keys.
+    /// `count` good events with a thousand keys.
     pub fn good(count: u64) -> Self {
         Self { count, keys: 1000, spread: Spread::Even, bad_every: None }
     }
 
-    /// The same with a bad one in every `every`.
+    /// Makes one event in every `every` bad.
     pub fn with_bad(mut self, every: u64) -> Self {
         self.bad_every = Some(every);
         self
     }
 
-    /// The bodies in order.
     pub fn bodies(self) -> impl Iterator<Item = String> + Send {
         (0..self.count).map(move |number| self.body(number))
     }
 
-    /// How many are good.
+    /// The number of good events.
     pub fn good_count(&self) -> u64 {
         self.count - self.bad_every.map_or(0, |every| self.count / every)
     }
 
-    /// The body of one event.
     pub fn body(&self, number: u64) -> String {
         let key = self.key(number);
         match self.defect(number) {
@@ -59,7 +57,7 @@ impl Events {
         }
     }
 
-    /// The key of one event: 32 lower-case hex digits.
+    /// The key of an event: 32 lower-case hex digits.
     pub fn key(&self, number: u64) -> String {
         let person = match self.spread {
             Spread::Even => number % self.keys,
@@ -73,7 +71,7 @@ impl Events {
         })
     }
 
-    /// The reason that the dead letter of a bad event must give; `None` for a good one.
+    /// The reason that the dead letter of a bad event must have; `None` for a good event.
     pub fn defect(&self, number: u64) -> Option<&'static str> {
         let every = self.bad_every?;
         if number % every != every - 1 {
@@ -84,7 +82,8 @@ impl Events {
     }
 }
 
-/// The number of the event in a text that holds its body: a line of a file, an envelope, a dead letter.
+/// Finds the number of the event in a text that contains its body: a line of a file, an envelope or a dead
+/// letter.
 pub fn number_in(text: &str) -> Option<u64> {
     // In a dead letter the body is a JSON string: its quotes are escaped.
     let found = ["\"n\":", "\\\"n\\\":"].iter().find_map(|mark| text.split_once(mark))?.1;

@@ -1,4 +1,4 @@
-//! Java's own client of ActiveMQ, in a process of the tests' own.
+//! Runs ActiveMQ's own Java client as a process.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::broker::Version;
 use super::process::Server;
 
-/// What it received.
+/// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
     pub id: String,
@@ -17,11 +17,10 @@ pub struct Message {
     pub body: String,
 }
 
-/// One client.
 pub struct JavaClient(pub Server);
 
 impl JavaClient {
-    /// That of ActiveMQ `version`, not connected yet; `url` may have options of the client.
+    /// Starts the client of ActiveMQ `version`, not connected yet. `url` may contain options of the client.
     pub fn new(version: Version, url: &str, username: &str, password: &str, client_id: &str) -> Self {
         let home = version.directory().unwrap_or_else(|reason| panic!("{reason}"));
         let mut command = Command::new("java");
@@ -33,38 +32,37 @@ impl JavaClient {
         Self(server)
     }
 
-    /// "connected", or why not.
+    /// Returns "connected", or the error.
     pub fn connect(&self) -> String {
         self.0.ask("connect")
     }
 
-    /// "consuming", or why not; `mode` is auto or client.
+    /// Returns "consuming", or the error. `mode` is auto or client.
     pub fn consume(&self, mode: &str, queue: &str) -> String {
         self.0.ask(&format!("consume {mode} {queue}"))
     }
 
-    /// Publishes a persistent message with a property of every type and a group, and waits until the broker has
-    /// it. `kind` is what Java calls it in lower case, perhaps with `compressed-` before it.
+    /// Publishes a persistent message with a property of every type and a group, and waits until the broker
+    /// has confirmed it. `kind` is the name in Java in lower case, optionally with `compressed-` before it.
     pub fn publish(&self, kind: &str, topic: &str, body: &str) {
         let body = STANDARD.encode(body);
         assert_eq!(self.0.ask(&format!("publish {kind} {topic} {body}")), "published");
     }
 
-    /// The next message.
     pub fn next(&self) -> Message {
         let answer = self.0.ask("next");
-        let words: Vec<_> = answer.splitn(5, ' ').collect();
-        let ["message", id, timestamp, redeliveries, body] = words[..] else { panic!("{answer}") };
+        let fields: Vec<_> = answer.splitn(5, ' ').collect();
+        let ["message", id, timestamp, redeliveries, body] = fields[..] else { panic!("{answer}") };
         let (timestamp, redeliveries) = (timestamp.parse().unwrap(), redeliveries.parse().unwrap());
         Message { id: id.to_owned(), timestamp, redeliveries, body: body.to_owned() }
     }
 
-    /// The next `count`.
+    /// The next `count` messages.
     pub fn messages(&self, count: usize) -> Vec<Message> {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// All that was received is done with.
+    /// Acknowledges all received messages.
     pub fn acknowledge(&self) {
         assert_eq!(self.0.ask("acknowledge"), "acknowledged");
     }

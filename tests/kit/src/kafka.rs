@@ -1,6 +1,6 @@
-//! A real Kafka of one node, a process of the tests' own.
+//! Runs a real Kafka with one node, as a process.
 //!
-//! The methods block for as long as the server takes (a start: about three seconds), so use them from
+//! The methods block until the server has answered (a start takes about three seconds). Use them from
 //! multi-threaded tests.
 
 use std::fs;
@@ -17,34 +17,36 @@ use super::ports::{free_port, loopback};
 use super::process::Server;
 use super::provision::{provisioned, support_directory};
 
-/// Where the jars of the server are, or why there are none.
+/// The directory of the server's jars, or the reason why it is not available.
 pub fn directory() -> Result<PathBuf, String> {
     provisioned("kafka", "4")
 }
 
-/// Who may log in to [`Listener::Sasl`] and [`Listener::SaslTls`] by PLAIN; others by SCRAM, see
-/// [`Kafka::add_user`].
+/// The username and password that may log in to [`Listener::Sasl`] and [`Listener::SaslTls`] with PLAIN. For
+/// SCRAM, see [`Kafka::add_user`].
 pub const CUSTOMER: (&str, &str) = ("customer", "customer-secret");
 
-/// Ways in.
+/// The listeners of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// PLAINTEXT: everybody is `User:ANONYMOUS`.
+    /// PLAINTEXT: every client is `User:ANONYMOUS`.
     Plain,
     /// SASL_PLAINTEXT: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER with any unsigned token.
     Sasl,
-    /// SSL: `User:CN=customer` for who shows [`Certificates::client`], else `User:ANONYMOUS`.
+    /// SSL: a client that presents [`Certificates::client`] is `User:CN=customer`, every other one is
+    /// `User:ANONYMOUS`.
     Tls,
     /// SASL_SSL: as [`Sasl`](Self::Sasl).
     SaslTls,
-    /// SASL_PLAINTEXT for the server's own talk: nothing but PLAIN, and nobody of the tests may log in.
+    /// SASL_PLAINTEXT between the server's own components: only PLAIN, and no test client may log in.
     PlainLoginOnly,
-    /// PLAINTEXT, for a [`Proxy`](super::proxy::Proxy) at [`Kafka::proxy_addr`]: its clients are sent there.
+    /// PLAINTEXT, behind a [`Proxy`](super::proxy::Proxy) at [`Kafka::proxy_addr`]: the server advertises
+    /// that address to its clients.
     Proxied,
 }
 
-/// A server on free loopback ports with a directory of its own; ends when dropped, or with the tests'
-/// process, however that ends.
+/// A server on free loopback ports with its own directory. It ends when dropped or when the test process ends
+/// in any way.
 pub struct Kafka {
     ports: Ports,
     certificates: Certificates,
@@ -63,9 +65,9 @@ struct Ports {
     proxy: u16,
 }
 
-/// The server that tests share, each with topics of its own; started when first asked for. A test that
-/// stops, kills or freezes its server must start one for itself. Panics where there is none: ask
-/// [`available`] before.
+/// The server that tests share. Each test uses its own topics. The first call starts it. A test that stops,
+/// kills or freezes its server must start its own. Panics if there is no real Kafka: call [`available`]
+/// first.
 pub fn shared() -> &'static Kafka {
     match any_kafka::shared() {
         AnyKafka::Real(kafka) => kafka,
@@ -73,8 +75,8 @@ pub fn shared() -> &'static Kafka {
     }
 }
 
-/// Makes of each `async fn name()` one test, `name::v4`. Where Kafka can't be had, the test says by name that
-/// it did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+/// Turns each `async fn name()` into one test, `name::v4`. If Kafka is not available, the test prints its
+/// name and the reason why it did not run; with `REQUIRE_BROKERS=1` it fails.
 #[macro_export]
 macro_rules! on_kafka {
     ($($name:ident),+ $(,)?) => {$(
@@ -91,14 +93,14 @@ macro_rules! on_kafka {
 }
 pub use crate::on_kafka;
 
-/// Whether `test` can have a Kafka; tells when not.
+/// Whether a real Kafka is available. If not, prints that `test` did not run.
 pub fn available(test: &str) -> bool {
     let Err(reason) = directory() else { return true };
     did_not_run(test, &reason);
     false
 }
 
-/// Shows the end of the shared server's log when its test fails; other servers show their own.
+/// Prints the end of the shared server's log when its test fails. A test's own server prints its log itself.
 pub struct ShownOnFailure;
 
 impl Drop for ShownOnFailure {
@@ -112,7 +114,7 @@ impl Drop for ShownOnFailure {
 }
 
 impl Kafka {
-    /// Starts a server and waits until it serves.
+    /// Starts a server and waits until it is ready.
     pub fn start() -> Self {
         let server = Server::new("kafka");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -121,7 +123,7 @@ impl Kafka {
         Self { ports, certificates, server }
     }
 
-    /// Where a listener is.
+    /// The address of a listener.
     pub fn addr(&self, listener: Listener) -> SocketAddr {
         loopback(match listener {
             Listener::Plain => self.ports.plain,
@@ -133,39 +135,40 @@ impl Kafka {
         })
     }
 
-    /// The plain listener, as clients' `bootstrap.servers` wants it.
+    /// The value of `bootstrap.servers` for the plain listener.
     pub fn bootstrap(&self) -> String {
         self.addr(Listener::Plain).to_string()
     }
 
-    /// Where the test's proxy to [`Listener::Proxied`] must listen, and its clients must begin.
+    /// The address at which the test's proxy to [`Listener::Proxied`] must listen, and which its clients must
+    /// use as bootstrap server.
     pub fn proxy_addr(&self) -> SocketAddr {
         loopback(self.ports.proxy)
     }
 
-    /// What a TLS client must trust and may show.
+    /// The certificates that a TLS client must trust and may present.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
     }
 
-    /// Stops it cleanly, as an operator would.
+    /// Stops the server cleanly, as an operator does.
     pub fn stop(&self) {
         self.server.stop();
     }
 
-    /// Kills it at once (SIGKILL).
+    /// Kills the server at once (SIGKILL).
     pub fn kill(&self) {
         self.server.kill();
     }
 
-    /// Kills it if it runs, and starts it on the same ports with the same store.
+    /// Kills the server if it runs, and starts it on the same ports with the same store.
     pub fn restart(&self) {
         self.kill();
         let command = command(self.ports, &self.certificates, &self.server);
         self.server.launch(command).unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
     }
 
-    /// Stops its clock (SIGSTOP): connections stay open, nothing answers, this harness neither.
+    /// Stops the process (SIGSTOP): connections stay open, nothing answers, not even the methods here.
     pub fn freeze(&self) {
         self.server.freeze();
     }
@@ -177,15 +180,15 @@ impl Kafka {
 
     /// Makes a topic; `settings` are `name=value`.
     pub fn create_topic(&self, topic: &str, partitions: u32, settings: &[&str]) {
-        self.tell(&format!("create {topic} {partitions} {}", settings.join(" ")));
+        self.send(&format!("create {topic} {partitions} {}", settings.join(" ")));
     }
 
-    /// Removes a topic with all that is in it.
+    /// Deletes a topic with its records.
     pub fn delete_topic(&self, topic: &str) {
-        self.tell(&format!("delete {topic}"));
+        self.send(&format!("delete {topic}"));
     }
 
-    /// How many partitions a topic has; `None` where there is no such topic.
+    /// The number of partitions of a topic; `None` if it does not exist.
     pub fn partitions(&self, topic: &str) -> Option<u32> {
         let answer = self.server.ask(&format!("describe {topic}"));
         let count = answer.strip_prefix("topic ").map(str::parse);
@@ -193,48 +196,48 @@ impl Kafka {
         count.map(|count| count.expect("a number of partitions"))
     }
 
-    /// Gives a topic more partitions: so many in all.
+    /// Increases the number of partitions of a topic to `partitions`.
     pub fn grow_topic(&self, topic: &str, partitions: u32) {
-        self.tell(&format!("grow {topic} {partitions}"));
+        self.send(&format!("grow {topic} {partitions}"));
     }
 
     /// Changes a setting of a topic, `name=value`.
     pub fn configure_topic(&self, topic: &str, setting: &str) {
-        self.tell(&format!("configure {topic} {setting}"));
+        self.send(&format!("configure {topic} {setting}"));
     }
 
-    /// Lets nobody write into a topic any more; everybody may read it.
+    /// Makes a topic read-only for everybody.
     pub fn make_read_only(&self, topic: &str) {
         self.allow("User:*", "READ", topic);
     }
 
-    /// Allows an operation (`READ`, `WRITE`, `DESCRIBE`, …) on a topic to a principal (`User:name`). Where
-    /// something is allowed to somebody, everything else is forbidden to everybody.
+    /// Allows a principal (`User:name`) an operation (`READ`, `WRITE`, `DESCRIBE`, …) on a topic. As soon as
+    /// one rule allows something, everything else is forbidden to everybody.
     pub fn allow(&self, principal: &str, operation: &str, topic: &str) {
-        self.tell(&format!("allow {principal} {operation} {topic}"));
+        self.send(&format!("allow {principal} {operation} {topic}"));
     }
 
-    /// Forbids an operation on a topic to a principal.
+    /// Forbids a principal an operation on a topic.
     pub fn deny(&self, principal: &str, operation: &str, topic: &str) {
-        self.tell(&format!("deny {principal} {operation} {topic}"));
+        self.send(&format!("deny {principal} {operation} {topic}"));
     }
 
-    /// Drops all that was allowed and denied on a topic: everybody may do everything with it again.
+    /// Deletes all rules of a topic: everybody may do everything with it again.
     pub fn forget_rules(&self, topic: &str) {
-        self.tell(&format!("forget {topic}"));
+        self.send(&format!("forget {topic}"));
     }
 
-    /// Lets somebody log in by `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// Adds a user that can log in with `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub fn add_user(&self, name: &str, mechanism: &str, password: &str) {
-        self.tell(&format!("user {name} {mechanism} {password}"));
+        self.send(&format!("user {name} {mechanism} {password}"));
     }
 
-    fn tell(&self, order: &str) {
-        let answer = self.server.ask(order);
-        assert_eq!(answer, "ok", "{order}\n{}", self.log_tail());
+    fn send(&self, line: &str) {
+        let answer = self.server.ask(line);
+        assert_eq!(answer, "ok", "{line}\n{}", self.log_tail());
     }
 
-    /// The end of what it logged, with its place: for failures.
+    /// The end of the log, with its path, for messages of failed tests.
     pub fn log_tail(&self) -> String {
         self.server.log_tail()
     }
@@ -259,7 +262,7 @@ fn command(ports: Ports, certificates: &Certificates, server: &Server) -> Comman
     let home = directory().unwrap_or_else(|reason| panic!("{reason}"));
     let mut command = Command::new("java");
     command
-        // Small, and quick to start: what a longer life would be optimised for is no matter here.
+        // Small and quick to start. Optimisation for a long run does not matter here.
         .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
@@ -294,7 +297,7 @@ fn settings(ports: Ports, certificates: &Certificates, server: &Server) -> PathB
     path
 }
 
-/// What a client of `listener` needs; add how it logs in.
+/// The configuration of a client of `listener`, without its login.
 pub fn client(kafka: &Kafka, listener: Listener) -> ClientConfig {
     let (protocol, encrypted) = match listener {
         Listener::Plain | Listener::Proxied => ("plaintext", false),

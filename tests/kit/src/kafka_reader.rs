@@ -1,4 +1,4 @@
-//! Reads what is in a topic of Kafka, with a client that is not the bridge's.
+//! Reads the records of a Kafka topic, with a client that shares no code with the bridge.
 
 use std::time::{Duration, Instant};
 
@@ -11,40 +11,37 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 const PATIENCE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// A record as it is in the topic.
+/// A record of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its partition.
     pub partition: u32,
-    /// Its place in the partition.
     pub offset: i64,
-    /// When the producer, or Kafka, says it came to be: milliseconds since 1970.
+    /// The time set by the producer or by Kafka, in milliseconds since 1970.
     pub timestamp: Option<i64>,
-    /// Its key.
     pub key: Option<Vec<u8>>,
-    /// Its value.
     pub value: Option<Vec<u8>>,
-    /// Its headers in their order.
+    /// The headers in their order.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Record {
-    /// The first header of this name as text.
+    /// The first header with this name, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
         Some(std::str::from_utf8(value).expect("a header of text"))
     }
 }
 
-/// All that is in `topic` now, in the order of each partition; blocks. Panics when it can't be read to its
-/// ends in a minute.
+/// Returns all records in `topic` now, in the order of each partition. Blocks. Panics if it cannot read to
+/// the end of each partition within a minute.
 pub fn contents(bootstrap: &str, topic: &str) -> Vec<Record> {
     let mut records = Vec::new();
     each_record(bootstrap, topic, |record| records.push(record));
     records
 }
 
-/// Calls `each` with every record that is in `topic` now, as [`contents`]: for topics too large to hold.
+/// Calls `each` with every record in `topic` now, like [`contents`]; for topics that are too large for
+/// memory.
 pub fn each_record(bootstrap: &str, topic: &str, mut each: impl FnMut(Record)) {
     let deadline = Instant::now() + PATIENCE;
     let consumer = consumer(bootstrap);
@@ -59,7 +56,7 @@ pub fn each_record(bootstrap: &str, topic: &str, mut each: impl FnMut(Record)) {
         match consumer.poll(MOMENT) {
             Some(Ok(message)) => each(record(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => unread.retain(|&other| other != partition),
-            // A server that is just starting: librdkafka tries again.
+            // The server may still be starting. librdkafka retries.
             Some(Err(_)) | None => {}
         }
     }
@@ -68,7 +65,7 @@ pub fn each_record(bootstrap: &str, topic: &str, mut each: impl FnMut(Record)) {
 fn consumer(bootstrap: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        // Never joined: partitions are assigned by hand. librdkafka wants a name all the same.
+        // The group is never joined, because partitions are assigned by hand. But librdkafka requires a name.
         .set("group.id", "tests")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")

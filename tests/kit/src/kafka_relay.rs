@@ -1,5 +1,6 @@
-//! A way to a Kafka on which, when told to, an answer to a question for metadata names no broker, as that of a
-//! broker that its controller has fenced; and on which confirmations of records get lost.
+//! Forwards connections to a Kafka and changes its responses on command. It can remove the brokers from a
+//! metadata response, as if the controller had fenced the broker, and it can drop the acknowledgements of
+//! records.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The numbers of the requests to store records and for metadata, and the first version of the latter with compact
-/// arrays (<https://kafka.apache.org/protocol.html>).
+/// The API keys of the Produce and Metadata requests, and the first version of Metadata with compact arrays
+/// (<https://kafka.apache.org/protocol.html>).
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
 const COMPACT: i16 = 9;
@@ -30,7 +31,7 @@ struct Orders {
 }
 
 impl Relay {
-    /// Listens at `addr`.
+    /// Listens at `addr` and forwards to `target`.
     pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
         let orders = Arc::<Orders>::default();
@@ -43,17 +44,17 @@ impl Relay {
         Self { orders, accepting }
     }
 
-    /// The next answer names no broker.
+    /// Removes the brokers from the next metadata response.
     pub fn hide_brokers(&self) {
         self.orders.hide.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that answer is still to come.
+    /// Whether that response has not been sent yet.
     pub fn is_hiding(&self) -> bool {
         self.orders.hide.load(Ordering::SeqCst)
     }
 
-    /// Whether no confirmation of records passes any more.
+    /// Sets whether acknowledgements of records are dropped.
     pub fn swallow_confirmations(&self, swallow: bool) {
         self.orders.swallow.store(swallow, Ordering::SeqCst);
     }
@@ -65,8 +66,8 @@ impl Drop for Relay {
     }
 }
 
-/// The requests under way: number and version, by correlation id.
-type Asked = Mutex<HashMap<i32, (i16, i16)>>;
+/// The pending requests: API key and version, by correlation id.
+type Pending = Mutex<HashMap<i32, (i16, i16)>>;
 
 async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> io::Result<()> {
     let server = TcpStream::connect(target).await?;
@@ -74,24 +75,24 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let asked = Asked::default();
+    let pending = Pending::default();
     let requests = async {
         while let Some(frame) = frame(&mut from_client).await? {
             let request = (short(&frame, 0), short(&frame, 2));
-            asked.lock().unwrap().insert(int(&frame, 4), request);
+            pending.lock().unwrap().insert(int(&frame, 4), request);
             put(&mut to_server, &frame).await?;
         }
         Ok(())
     };
     let answers = async {
         while let Some(frame) = frame(&mut from_server).await? {
-            let request = asked.lock().unwrap().remove(&int(&frame, 0));
+            let request = pending.lock().unwrap().remove(&int(&frame, 0));
             match request {
                 Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => {}
                 Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
-                    assert!(version >= COMPACT, "the client asks in an old way, {version}");
+                    assert!(version >= COMPACT, "the client uses an old version, {version}");
                     put(&mut to_client, &without_brokers(&frame)).await?;
-                    // Not before it is done: who waits for it must not be told in vain.
+                    // Only after the response is sent, because a test waits for this flag.
                     orders.hide.store(false, Ordering::SeqCst);
                 }
                 _ => put(&mut to_client, &frame).await?,
@@ -105,10 +106,11 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
     }
 }
 
-/// Correlation id, tags, throttle time, and then the brokers: id, host, port, rack, tags.
+/// The response has the correlation id, tags, the throttle time and then the brokers: id, host, port, rack,
+/// tags.
 fn without_brokers(answer: &[u8]) -> Vec<u8> {
     const HEAD: usize = 4 + 1 + 4;
-    assert_eq!(answer[4], 0, "the head of the answer has tags");
+    assert_eq!(answer[4], 0, "the response header has tags");
     let mut at = HEAD;
     for _ in 1..varint(answer, &mut at) {
         at += 4;
@@ -146,7 +148,7 @@ fn int(bytes: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// The next frame without its size; none at the end of the connection.
+/// Reads the next frame without its size; `None` at the end of the connection.
 async fn frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let Ok(size) = from.read_u32().await else { return Ok(None) };
     let mut frame = vec![0; size as usize];

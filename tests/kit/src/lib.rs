@@ -1,5 +1,5 @@
-//! Holds what the tests and campaigns share: real brokers, clients that know nothing of the bridge's own code, the program as
-//! a process, events, and readers of what came out.
+//! Provides what the tests and campaigns share: real brokers, bare clients that use none of the bridge's
+//! code, the program as a process, test events, and readers of the output.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "it is part of tests, and fails as they do"
+    reason = "it is test code: a panic is a failed test"
 )]
 
 pub mod admin;
@@ -43,11 +43,11 @@ use std::time::{Duration, Instant};
 use broker::Version;
 pub use provision::{did_not_run, stands_in};
 
-/// A limit for what should take a moment: long enough for a busy machine, never waited for in full
-/// unless something is broken.
+/// A limit for steps that take a moment. It is long enough for a busy machine; a test waits for all of it
+/// only if something is broken.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` holds; panics, naming `what`, when it does not within `limit`.
+/// Waits until `condition` holds. Panics with `what` if it does not hold within `limit`.
 pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
@@ -56,20 +56,20 @@ pub async fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut()
     }
 }
 
-/// Makes of each `async fn name(version: Version)` one test for each broker version, `name::v5` and
-/// `name::v6`; `over each protocol`, of each `async fn name(version: Version, protocol: Protocol)` one for each
-/// version and protocol, `name::stomp_v5` and so on. Where a broker can't be had, the test says by name that it
-/// did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+/// Turns each `async fn name(version: Version)` into one test per broker version, `name::v5` and `name::v6`.
+/// With `over each protocol`, it turns each `async fn name(version: Version, protocol: Protocol)` into one
+/// test per version and protocol, `name::stomp_v5` and so on. If a broker is not available, the test prints
+/// its name and the reason why it did not run; with `REQUIRE_BROKERS=1` it fails.
 #[macro_export]
 macro_rules! on_each_broker {
     (over each protocol: $($name:ident),+ $(,)?) => {
         $crate::on_each_broker! { where available, over each protocol: $($name),+ }
     };
-    // The same where NATS is needed too, and topics of Kafka, for which there is a stand-in.
+    // For tests that also need NATS and topics of Kafka. The mock cluster can replace Kafka.
     (over each protocol, with every sink: $($name:ident),+ $(,)?) => {
         $crate::on_each_broker! { where all_available, over each protocol: $($name),+ }
     };
-    // The same where only a real Kafka will do.
+    // For tests that need a real Kafka.
     (over each protocol, with a real kafka: $($name:ident),+ $(,)?) => {
         $crate::on_each_broker! { where all_real, over each protocol: $($name),+ }
     };
@@ -89,7 +89,7 @@ macro_rules! on_each_broker {
     )+};
 }
 
-/// One of the tests that [`on_each_broker`] makes.
+/// Makes one test of [`on_each_broker`].
 #[macro_export]
 macro_rules! on_broker {
     ($test:ident: $available:ident, $scenario:path, $version:ident $(, $protocol:ident)?) => {
@@ -104,7 +104,7 @@ macro_rules! on_broker {
     };
 }
 
-/// Shows the end of the shared broker's log when its test fails; other brokers show their own.
+/// Prints the end of the shared broker's log when its test fails. A test's own broker prints its log itself.
 pub struct ShownOnFailure(pub Version);
 
 impl Drop for ShownOnFailure {
@@ -117,20 +117,20 @@ impl Drop for ShownOnFailure {
     }
 }
 
-/// Whether `test` can have a broker of `version`; tells when not.
+/// Whether a broker of `version` is available. If not, prints that `test` did not run.
 pub fn available(version: Version, test: &str) -> bool {
     let Err(reason) = version.directory() else { return true };
     did_not_run(test, &reason);
     false
 }
 
-/// Whether `test` can have a broker of `version` and a NATS server; tells when not. Kafka it has
-/// from [`any_kafka`].
+/// Whether a broker of `version` and a NATS server are available. If not, prints that `test` did not run.
+/// [`any_kafka`] always provides a Kafka.
 pub fn all_available(version: Version, test: &str) -> bool {
     available(version, test) && nats::available(test)
 }
 
-/// The same, and a real Kafka.
+/// Like [`all_available`], and requires a real Kafka.
 pub fn all_real(version: Version, test: &str) -> bool {
     all_available(version, test) && kafka::available(test)
 }

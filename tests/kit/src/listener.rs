@@ -1,4 +1,4 @@
-//! Small servers that are no brokers: what may listen at an address that a person has mistyped.
+//! Runs small servers that are not brokers, as they may listen at a mistyped address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,31 +11,29 @@ use tokio_rustls::TlsAcceptor;
 
 use super::ports::{free_port, loopback};
 
-/// What a server does with each connection.
 #[derive(Clone)]
 pub enum Manner {
-    /// It accepts it and says nothing, ever.
+    /// Accepts it and never sends anything.
     Silent,
-    /// It ends it at once.
+    /// Closes it at once.
     Drops,
-    /// It resets it as soon as something has come.
+    /// Resets it after the first bytes are received.
     Resets,
-    /// It sends this once something has come, and ends it.
+    /// Sends this after the first bytes are received, and closes it.
     Answers(&'static [u8]),
-    /// It speaks TLS, and inside it says nothing.
+    /// Does a TLS handshake, and then never sends anything.
     Tls(Arc<ServerConfig>),
-    /// It speaks TLS, and what is inside goes to and comes from another server.
+    /// Terminates TLS and forwards to another server.
     Forwards(Arc<ServerConfig>, SocketAddr),
 }
 
-/// A server on a free loopback port; it ends when dropped.
+/// A server on a free loopback port; ends when dropped.
 pub struct Listener {
     addr: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
 impl Listener {
-    /// Starts it.
     pub async fn start(manner: Manner) -> Self {
         let addr = loopback(free_port());
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
@@ -47,7 +45,6 @@ impl Listener {
         Self { addr, accepting }
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -64,12 +61,12 @@ async fn serve(mut stream: TcpStream, manner: Manner) {
         Manner::Silent => discard(stream).await,
         Manner::Drops => {}
         Manner::Resets => {
-            // What is unread when a socket is closed makes it a reset.
+            // Closing a socket with unread bytes sends a reset.
             drop(stream.peek(&mut [0; 1]).await);
         }
         Manner::Answers(answer) => {
-            let mut question = [0; 4096];
-            if stream.read(&mut question).await.is_ok_and(|read| read > 0) {
+            let mut request = [0; 4096];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
                 drop(stream.write_all(answer).await);
                 drop(stream.shutdown().await);
                 discard(stream).await;

@@ -1,4 +1,4 @@
-//! Real NATS servers, each one process of the tests' own.
+//! Runs real NATS servers, each as a process of its own.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,20 +15,20 @@ use super::ports::{free_port, loopback};
 use super::process::Server;
 use super::provision::{provisioned, support_directory};
 
-/// Where the server is, or why there is none.
+/// The directory of the server, or the reason why it is not available.
 pub fn directory() -> Result<PathBuf, String> {
     provisioned("nats", "2")
 }
 
-/// Whether `test` can have a server; tells when not.
+/// Whether a server is available. If not, prints that `test` did not run.
 pub fn available(test: &str) -> bool {
     let Err(reason) = directory() else { return true };
     super::did_not_run(test, &reason);
     false
 }
 
-/// Makes of each `async fn name()` one test, `name::v2`. Where there is no server, the test says by name that it
-/// did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+/// Turns each `async fn name()` into one test, `name::v2`. If there is no server, the test prints its name
+/// and the reason why it did not run; with `REQUIRE_BROKERS=1` it fails.
 #[macro_export]
 macro_rules! on_nats {
     ($($name:ident),+ $(,)?) => {$(
@@ -45,8 +45,8 @@ macro_rules! on_nats {
 }
 pub use crate::on_nats;
 
-/// A server with JetStream on a free loopback port, with a directory of its own; ends when dropped, or with
-/// the tests' process, however that ends.
+/// A server with JetStream on a free loopback port, with its own directory. It ends when dropped or when the
+/// test process ends in any way.
 pub struct NatsServer {
     config: Mutex<String>,
     port: u16,
@@ -55,13 +55,13 @@ pub struct NatsServer {
 
 static SHARED: OnceLock<NatsServer> = OnceLock::new();
 
-/// The server that tests share, each with streams and subjects of its own. A test that stops, kills or
-/// freezes its server must start one for itself.
+/// The server that tests share. Each test uses its own streams and subjects. A test that stops, kills or
+/// freezes its server must start its own.
 pub fn shared() -> &'static NatsServer {
     SHARED.get_or_init(|| NatsServer::start(""))
 }
 
-/// Shows the end of the shared server's log when its test fails; other servers show their own.
+/// Prints the end of the shared server's log when its test fails. A test's own server prints its log itself.
 pub struct ShownOnFailure;
 
 impl Drop for ShownOnFailure {
@@ -75,15 +75,16 @@ impl Drop for ShownOnFailure {
 }
 
 impl NatsServer {
-    /// Starts a server, `config` added to its configuration, and waits until it serves. A `jetstream` block of its own
-    /// stands instead of the usual one; `STORE` in it is where it may write.
+    /// Starts a server with `config` added to its configuration, and waits until it is ready. A `jetstream`
+    /// block in `config` replaces the usual one; in it, `STORE` stands for the directory of the store.
     pub fn start(config: &str) -> Self {
         let server = Server::new("nats");
         let port = server.launch_on(free_port, |port| command(&server, port, config));
         Self { config: Mutex::new(config.to_owned()), port, server }
     }
 
-    /// The same, serving TLS with these certificates; `options` are more lines of its `tls` block.
+    /// Like [`start`](Self::start), over TLS with these certificates. `options` are additional lines of the
+    /// `tls` block.
     pub fn with_tls(certificates: &Certificates, options: &str) -> Self {
         let (certificate, key) = (certificates.server.display(), certificates.key.display());
         let ca = certificates.authority.display();
@@ -92,22 +93,21 @@ impl NatsServer {
         ))
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         loopback(self.port)
     }
 
-    /// What the bridge's `url` must be.
+    /// The value of the sink's `url`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.addr())
     }
 
-    /// Kills it at once (SIGKILL).
+    /// Kills the server at once (SIGKILL).
     pub fn kill(&self) {
         self.server.kill();
     }
 
-    /// Kills it if it runs, and starts it on the same port with the same store.
+    /// Kills the server if it runs, and starts it on the same port with the same store.
     pub fn restart(&self) {
         self.kill();
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,21 +115,21 @@ impl NatsServer {
         started.unwrap_or_else(|reason| panic!("{reason}\n{}", self.server.log_tail()));
     }
 
-    /// The same with `config` instead of what it was started with.
+    /// Like [`restart`](Self::restart), with `config` instead of the earlier configuration.
     pub fn restart_with(&self, config: &str) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.to_owned();
         self.restart();
     }
 
-    /// Gives it `config` instead while it runs: connections stay.
+    /// Replaces the configuration while the server runs. Connections stay open.
     pub fn reload_with(&self, config: &str) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.to_owned();
-        // Writes the file.
+        // `command` writes the configuration file.
         drop(command(&self.server, self.port, config));
         self.server.hang_up();
     }
 
-    /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
+    /// Stops the process (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.server.freeze();
     }
@@ -139,12 +139,12 @@ impl NatsServer {
         self.server.thaw();
     }
 
-    /// JetStream, as a client that needs no login sees it.
+    /// JetStream for a client without a login.
     pub async fn jetstream(&self) -> jetstream::Context {
         self.jetstream_as(async_nats::ConnectOptions::new()).await
     }
 
-    /// JetStream, as a client with these options sees it.
+    /// JetStream for a client with these options.
     pub async fn jetstream_as(&self, options: async_nats::ConnectOptions) -> jetstream::Context {
         jetstream::new(options.connect(self.url()).await.expect("connect to the NATS server"))
     }
@@ -164,19 +164,19 @@ fn command(server: &Server, port: u16, config: &str) -> Command {
     command
 }
 
-/// Makes a stream in files for `subjects`.
+/// Makes a file-based stream for `subjects`.
 pub async fn make_stream(jetstream: &jetstream::Context, name: &str, subjects: &[&str]) -> stream::Stream {
     let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
     let config = stream::Config { name: name.to_owned(), subjects, ..stream::Config::default() };
     jetstream.create_stream(config).await.expect("make a stream")
 }
 
-/// Everything that the stream holds now, in its order; nothing if there is no such stream.
+/// Returns all messages that the stream has now, in order; none if there is no such stream.
 pub async fn read_stream(jetstream: &jetstream::Context, name: &str) -> Vec<Message> {
     let Ok(stream) = jetstream.get_stream(name).await else { return Vec::new() };
     let config = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
     let mut consumer: PullConsumer = stream.create_consumer(config).await.expect("make a consumer");
-    let pending = consumer.info().await.expect("look at the consumer").num_pending;
+    let pending = consumer.info().await.expect("read the consumer's state").num_pending;
     let mut messages = Vec::new();
     while (messages.len() as u64) < pending {
         let mut batch = consumer.fetch().max_messages(1000).messages().await.expect("fetch");

@@ -1,4 +1,4 @@
-//! Reads what the bridge left behind, and counts: every event once, in the order of its key.
+//! Reads the bridge's output and checks it: every event once, in the order of its key.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::events::{Events, number_in};
 
 /// Calls `each` with every line of every file in `directory` (`.jsonl`, compressed or still open), in the
-/// order of the names. A tail without a line feed is an error, except in an open file, where it is what
-/// a kill cut off.
+/// order of the file names. An incomplete last line is an error, except in an open file, where a kill can cut
+/// it off.
 pub fn each_line(directory: &Path, mut each: impl FnMut(&str)) {
     for path in files(directory) {
         each_line_of(&path, &mut each);
@@ -38,14 +38,14 @@ pub fn each_line_of(path: &Path, mut each: impl FnMut(&str)) {
     }
 }
 
-/// The lines as JSON, for output small enough to hold: dead letters.
+/// The lines as JSON, for output that fits into memory, such as dead letters.
 pub fn json_lines(directory: &Path) -> Vec<serde_json::Value> {
     let mut values = Vec::new();
     each_line(directory, |line| values.push(serde_json::from_str(line).expect("a line of JSON")));
     values
 }
 
-/// The output files in the order of their names, which is that of their making.
+/// The output files, sorted by name, which is the order in which they were made.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("list an output directory");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -54,15 +54,15 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The size of all output files together, finished or open; 0 where there is no directory.
+/// The size of all output files together, finished or open; 0 if there is no directory.
 pub fn bytes(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     let entries = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().contains(".jsonl"));
-    // A file may be renamed while we look.
+    // A file may be renamed meanwhile.
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
-/// What came out, held against what went in.
+/// Compares the output with the published events.
 pub struct Tally {
     events: Events,
     seen: Vec<u32>,
@@ -75,7 +75,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing came out yet.
+    /// Without any output yet.
     pub fn new(events: Events) -> Self {
         let seen = vec![0; usize::try_from(events.count).expect("a count that fits memory")];
         Self {
@@ -90,19 +90,20 @@ impl Tally {
         }
     }
 
-    /// The same where several processes wrote at once, so that nobody promised an order.
+    /// Like [`new`](Self::new), for several processes that wrote at the same time, for which no order is
+    /// guaranteed.
     pub fn in_any_order(events: Events) -> Self {
         Self { ordered: false, ..Self::new(events) }
     }
 
-    /// Everything in a directory written by one bridge with `format = "body"`.
+    /// Reads a directory that one bridge has written with `format = "body"`.
     pub fn of(events: Events, directory: &Path) -> Self {
         let mut tally = Self::new(events);
         each_line(directory, |line| tally.add(line));
         tally
     }
 
-    /// Everything in directories written by one bridge after the other with `format = "envelope"`.
+    /// Reads directories that one bridge after the other has written with `format = "envelope"`.
     pub fn of_envelopes<'a>(events: Events, directories: impl IntoIterator<Item = &'a Path>) -> Self {
         let mut tally = Self::new(events);
         for directory in directories {
@@ -111,7 +112,7 @@ impl Tally {
         tally
     }
 
-    /// Counts an envelope: its key must be that of the event, its body is counted as [`Tally::add`] does.
+    /// Counts an envelope. Its key must be the event's key; its body is counted like in [`Tally::add`].
     pub fn add_envelope(&mut self, line: &str) {
         match open_envelope(line) {
             Some((id, key, _, body)) => self.add_keyed(id, key, body),
@@ -119,7 +120,7 @@ impl Tally {
         }
     }
 
-    /// Counts an event that has its message id and its key beside it: the key must be its own.
+    /// Counts an event that has a message id and a key. The key must be the event's key.
     pub fn add_keyed(&mut self, id: &str, key: &str, body: &str) {
         if !self.ids.insert(id.to_owned()) {
             self.repeated_ids += 1;
@@ -130,13 +131,13 @@ impl Tally {
         }
     }
 
-    /// How many events have the message id of an earlier one. Unlike [`Tally::doubled`] it does not
-    /// count what a publisher sent twice because it got no answer.
+    /// The number of events with the message id of an earlier event. Unlike [`Tally::doubled`], this does not
+    /// count events that a publisher has sent twice because it got no confirmation.
     pub fn repeated_ids(&self) -> u64 {
         self.repeated_ids
     }
 
-    /// Counts a body, which must be that of a good event byte for byte.
+    /// Counts a body, which must be byte for byte the body of a good event.
     pub fn add(&mut self, body: &str) {
         let number = number_in(body).filter(|number| {
             *number < self.events.count
@@ -162,56 +163,57 @@ impl Tally {
         }
     }
 
-    /// How many different events came out.
+    /// The number of different events in the output.
     pub fn distinct(&self) -> u64 {
         self.seen.iter().filter(|seen| **seen > 0).count() as u64
     }
 
-    /// How many lines are repetitions.
+    /// The number of duplicate lines.
     pub fn doubled(&self) -> u64 {
         self.seen.iter().map(|seen| u64::from(seen.saturating_sub(1))).sum()
     }
 
-    /// Good events that did not come out.
+    /// The good events that are missing in the output.
     pub fn lost(&self) -> Vec<u64> {
         let good = (0..self.events.count).filter(|number| self.events.defect(*number).is_none());
         good.filter(|number| self.seen[*number as usize] == 0).collect()
     }
 
-    /// Events whose first appearance follows that of a later event of their key.
+    /// The events that appear for the first time after a later event of their key.
     pub fn disordered(&self) -> &[u64] {
         &self.disordered
     }
 
-    /// Lines that are no good event of those published.
+    /// The lines that are not a published good event.
     pub fn foreign(&self) -> &[String] {
         &self.foreign
     }
 
-    /// Every good event is there, unchanged, in the order of its key, and at most `doubles` lines are
-    /// repetitions.
+    /// Asserts that every good event is there, unchanged and in the order of its key, and that at most
+    /// `doubles` lines are duplicates.
     pub fn assert_complete(&self, doubles: u64) {
         self.assert_nothing_lost();
         let doubled = self.doubled();
         assert!(doubled <= doubles, "doubled {doubled} events, {doubles} allowed");
     }
 
-    /// Every good event from the one with this number on is there, unchanged, once, in the order of its key;
-    /// and no earlier one.
+    /// Asserts that every good event from number `first` on is there once, unchanged and in the order of its
+    /// key, and that no earlier event is there.
     pub fn assert_complete_from(&self, first: u64) {
         let earlier = (0..first).filter(|number| self.events.defect(*number).is_none());
-        assert_eq!(self.lost(), earlier.collect::<Vec<_>>(), "what is not there");
+        assert_eq!(self.lost(), earlier.collect::<Vec<_>>(), "the missing events");
         assert_eq!((self.doubled(), self.disordered(), self.foreign()), (0, &[][..], &[][..]));
     }
 
-    /// Every good event is there, unchanged, in the order of its key.
+    /// Asserts that every good event is there, unchanged and in the order of its key.
     pub fn assert_nothing_lost(&self) {
         let disordered = first(&self.disordered);
         self.assert_nothing_lost_in_any_order();
         assert!(self.disordered.is_empty(), "{} out of order: {disordered:?}", self.disordered.len());
     }
 
-    /// Every good event is there, unchanged: for the output of several processes that share a stream.
+    /// Asserts that every good event is there, unchanged; for the output of several processes that share a
+    /// stream.
     pub fn assert_nothing_lost_in_any_order(&self) {
         let lost = self.lost();
         assert!(self.foreign.is_empty(), "{} foreign lines: {:?}", self.foreign.len(), first(&self.foreign));
@@ -219,7 +221,7 @@ impl Tally {
     }
 }
 
-/// The id, the key, the partition (or `null`) and the body of an envelope.
+/// Splits an envelope into its id, key, partition (or `null`) and body.
 pub fn open_envelope(line: &str) -> Option<(&str, &str, &str, &str)> {
     let (id, rest) = line.strip_prefix(r#"{"id":""#)?.split_once(r#"","key":""#)?;
     let (key, rest) = rest.split_once(r#"","partition":"#)?;
@@ -228,19 +230,20 @@ pub fn open_envelope(line: &str) -> Option<(&str, &str, &str, &str)> {
     Some((id, key, partition, body.strip_suffix('}')?))
 }
 
-/// Each bad event is in the dead letters exactly once, with its reason.
+/// Asserts that each bad event is in the dead letters exactly once, with its reason.
 pub fn assert_dead_letters(events: Events, directory: &Path) {
     assert_dead_letters_repeated(events, directory, 0);
 }
 
-/// Each bad event is in the dead letters, with its reason, and at most `doubles` of them are repetitions.
+/// Asserts that each bad event is in the dead letters, with its reason, and that at most `doubles` of them
+/// are duplicates.
 pub fn assert_dead_letters_repeated(events: Events, directory: &Path, doubles: u64) {
     let mut lines = Vec::new();
     each_line(directory, |line| lines.push(line.to_owned()));
     assert_dead_letter_lines(events, lines, doubles);
 }
 
-/// The same of dead letters that are kept elsewhere: their lines.
+/// Like [`assert_dead_letters_repeated`], for lines of dead letters that are stored elsewhere.
 pub fn assert_dead_letter_lines(events: Events, lines: Vec<String>, doubles: u64) {
     let mut doubled = 0;
     let mut found: HashMap<u64, Vec<String>> = HashMap::new();
@@ -261,7 +264,7 @@ pub fn assert_dead_letter_lines(events: Events, lines: Vec<String>, doubles: u64
     assert!(doubled <= doubles, "doubled {doubled} dead letters, {doubles} allowed");
 }
 
-/// The last lines of a log, with its place: for failures.
+/// The last lines of a log, with its path, for messages of failed tests.
 pub fn tail_of(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -286,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_is_lost_and_doubled() {
+    fn lost_and_duplicate_events_are_counted() {
         let found = tally(Events::good(5), &[0, 1, 1, 3, 1, 4]);
         assert_eq!((found.distinct(), found.doubled(), found.lost()), (4, 2, vec![2]));
     }
 
     #[test]
-    fn sees_disorder_within_a_key_only_among_first_appearances() {
+    fn only_the_first_appearance_of_an_event_can_be_out_of_order() {
         let events = Events { keys: 2, ..Events::good(6) };
         assert!(tally(events, &[1, 0, 3, 5, 2, 4]).disordered().is_empty());
         assert!(tally(events, &[0, 2, 0, 1, 3, 2, 4, 5]).disordered().is_empty());
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_it_did_not_publish() {
+    fn lines_that_were_not_published_are_foreign() {
         let events = Events::good(20).with_bad(10);
         let mut found = tally(events, &[]);
         for foreign in [events.body(9), events.body(20), events.body(0) + " ", "{}".to_owned()] {
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_envelopes_and_tells_a_repetition_from_what_was_sent_twice() {
+    fn a_repeated_message_id_is_distinguished_from_an_event_published_twice() {
         let events = Events::good(3);
         let envelope = |id: u32, key: u64, number: u64| {
             let (key, body) = (events.key(key), events.body(number));
@@ -324,11 +327,15 @@ mod tests {
         assert_eq!((found.repeated_ids(), found.doubled(), found.lost()), (1, 2, vec![2]));
         found.add_envelope(&envelope(9, 1, 2));
         found.add_envelope(&events.body(2));
-        assert_eq!((found.foreign().len(), found.lost()), (2, vec![2]), "a wrong key, and no envelope");
+        assert_eq!(
+            (found.foreign().len(), found.lost()),
+            (2, vec![2]),
+            "a wrong key, and a line that is not an envelope"
+        );
     }
 
     #[test]
-    fn reads_every_form_of_file_in_the_order_of_names() {
+    fn files_of_every_format_are_read_in_the_order_of_their_names() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut gzip =
@@ -343,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_dead_letters_against_the_bad_events() {
+    fn dead_letters_match_the_bad_events() {
         let events = Events::good(30).with_bad(10);
         let directory = tempfile::tempdir().unwrap();
         let mut file = File::create(directory.path().join("letters.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! Free loopback ports that stay free while a server restarts.
+//! Finds free loopback ports that stay free while a server restarts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,23 +7,22 @@ use std::sync::Mutex;
 
 const LOWEST: u16 = 10_000;
 
-/// A free port below the range from which the kernel takes the ports of outgoing connections: a client
-/// that knocks while its server is down could otherwise be given the server's own port, and, on
-/// loopback, connect to itself. No port is given twice: that of a server which another test has killed is free only
-/// until it starts again.
+/// A free port below the range that the kernel uses for outgoing connections. Otherwise a client that
+/// connects while its server is down could get the server's own port and, on loopback, connect to itself. No
+/// port is returned twice, because the port of a server that another test has killed is free only until that
+/// server starts again.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let highest = first_outgoing_port().filter(|port| *port > 2 * LOWEST).unwrap_or(u16::MAX);
     loop {
         let port = fastrand::u16(LOWEST..highest);
-        let is_new = GIVEN.lock().expect("the ports that were given").insert(port);
+        let is_new = GIVEN.lock().expect("the used ports").insert(port);
         if is_new && TcpListener::bind(loopback(port)).is_ok() {
             return port;
         }
     }
 }
 
-/// `port` on 127.0.0.1.
 pub fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }

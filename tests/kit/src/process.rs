@@ -1,5 +1,5 @@
-//! A server in a process of the tests' own: says "ready" once it serves, answers questions line by line, and
-//! ends when its standard input ends, so that none outlives its test run, however that ends.
+//! Runs a server as a process. It prints "ready" when it can serve, answers each input line with one line,
+//! and ends when its standard input ends. So no server outlives its test run, however that ends.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,10 +15,11 @@ use tempfile::TempDir;
 
 use super::output::tail_of;
 
-/// How long a server may take to start, stop or answer; with a million events in its store it needs some.
+/// The time that a server may take to start, stop or answer. With a million events in its store, it needs a
+/// while.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One server: a directory that stays while processes come and go.
+/// A server with a directory that survives restarts of its process.
 pub struct Server {
     directory: TempDir,
     process: Mutex<Option<Process>>,
@@ -26,30 +27,30 @@ pub struct Server {
 
 struct Process {
     child: Child,
-    questions: ChildStdin,
+    requests: ChildStdin,
     answers: Receiver<String>,
 }
 
 impl Server {
-    /// A server that does not run yet, with a new directory that `name` is part of the name of.
+    /// A server that does not run yet, with a new directory whose name contains `name`.
     pub fn new(name: &str) -> Self {
         Self { directory: new_directory(name), process: Mutex::new(None) }
     }
 
-    /// Its own directory.
+    /// The server's own directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Starts `command` and waits until it says "ready".
+    /// Starts `command` and waits until it prints "ready".
     ///
     /// # Errors
-    /// It ended, or said nothing, before.
+    /// The process ended, or printed nothing in time.
     pub fn launch(&self, mut command: Command) -> Result<(), String> {
         let log = File::options().create(true).append(true).open(self.log_file());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.expect("open a server's log"));
         let mut child = command.spawn().expect("start a server");
-        let questions = child.stdin.take().expect("standard input");
+        let requests = child.stdin.take().expect("standard input");
         let answers = lines_of(child.stdout.take().expect("standard output"));
         loop {
             match answers.recv_timeout(PATIENCE) {
@@ -62,12 +63,12 @@ impl Server {
                 }
             }
         }
-        *self.process() = Some(Process { child, questions, answers });
+        *self.process() = Some(Process { child, requests, answers });
         Ok(())
     }
 
-    /// Launches what `command` makes of `free` ports, again for as long as one of them is taken: between
-    /// looking for a free port and using it somebody else may have taken it. Returns the ports.
+    /// Starts `command` with `free` ports and returns the ports. Repeats this while another process has taken
+    /// a port between the search and its use.
     pub fn launch_on<P: Copy>(&self, free: impl Fn() -> P, command: impl Fn(P) -> Command) -> P {
         loop {
             let ports = free();
@@ -78,23 +79,23 @@ impl Server {
         }
     }
 
-    /// The answer to a line.
-    pub fn ask(&self, question: &str) -> String {
+    /// Sends a line and returns the line that the server answers.
+    pub fn ask(&self, request: &str) -> String {
         let mut process = self.process();
-        let process = process.as_mut().expect("a server that runs");
-        writeln!(process.questions, "{question}").expect("ask a server");
+        let process = process.as_mut().expect("a running server");
+        writeln!(process.requests, "{request}").expect("ask a server");
         let answer = process.answers.recv_timeout(PATIENCE);
-        answer.unwrap_or_else(|error| panic!("{question}: {error}\n{}", self.log_tail()))
+        answer.unwrap_or_else(|error| panic!("{request}: {error}\n{}", self.log_tail()))
     }
 
-    /// Stops it cleanly, as an operator would.
+    /// Stops the server cleanly, as an operator does.
     pub fn stop(&self) {
         assert_eq!(self.ask("stop"), "stopped", "{}", self.log_tail());
         let mut process = self.process().take().expect("a server that ran");
         process.child.wait().expect("wait for a server");
     }
 
-    /// Kills it at once (SIGKILL), if it runs: what it had not written is gone.
+    /// Kills the server at once (SIGKILL) if it runs. Data that it has not written is lost.
     pub fn kill(&self) {
         if let Some(mut process) = self.process().take() {
             process.child.kill().expect("kill a server");
@@ -102,7 +103,7 @@ impl Server {
         }
     }
 
-    /// Stops its clock (SIGSTOP): connections stay open, nothing answers.
+    /// Stops the process (SIGSTOP): connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -112,33 +113,32 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to read its configuration again (SIGHUP).
+    /// Makes the server read its configuration again (SIGHUP).
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
     fn signal(&self, signal: Signal) {
         let process = self.process();
-        let process = process.as_ref().expect("a server that runs");
+        let process = process.as_ref().expect("a running server");
         kill_process(Pid::from_child(&process.child), signal).expect("signal a server");
     }
 
-    /// The time that processors have spent on it, in user and kernel mode.
+    /// The processor time used, in user and kernel mode.
     pub fn processor_time(&self) -> Duration {
-        processor_time(self.process().as_ref().expect("a server that runs").child.id())
+        processor_time(self.process().as_ref().expect("a running server").child.id())
     }
 
-    /// All that it logged.
+    /// The whole log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// The end of what it logged, with its place: for failures.
+    /// The end of the log, with its path, for messages of failed tests.
     pub fn log_tail(&self) -> String {
         tail_of(&self.log_file())
     }
 
-    /// Where it logs.
     pub fn log_file(&self) -> PathBuf {
         self.directory().join("server.log")
     }
@@ -158,23 +158,23 @@ impl Drop for Server {
     }
 }
 
-/// The time that processors have spent on a process that runs, in user and kernel mode.
+/// The processor time that a running process has used, in user and kernel mode.
 pub fn processor_time(process: u32) -> Duration {
     let stat = proc(process, "stat");
-    // Fields 14 and 15; the second, the name in parentheses, may hold blanks.
+    // Fields 14 and 15. The second field, the name in parentheses, may contain spaces.
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
     let ticks: u64 =
         fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
     Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
 }
 
-/// What the kernel tells of a process that runs.
+/// The content of a file in `/proc` of a running process.
 pub fn proc(process: u32, file: &str) -> String {
-    fs::read_to_string(format!("/proc/{process}/{file}")).expect("a process that runs")
+    fs::read_to_string(format!("/proc/{process}/{file}")).expect("a running process")
 }
 
-/// Directories lie in Cargo's own for integration tests and are named after the process, so that a later
-/// run removes what an earlier one, killed or failed, has left.
+/// Directories are in Cargo's directory for integration tests. Their names begin with the process id, so that
+/// a later run can remove the directories of a run that was killed or failed.
 fn new_directory(name: &str) -> TempDir {
     let parent = scratch().join("brokers");
     fs::create_dir_all(&parent).expect("make a directory for servers");
@@ -202,20 +202,20 @@ fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Where cargo puts the programs of this build: a test's own program stands in `deps` below it.
+/// The directory of the programs of this build; the test programs are in `deps` below it.
 fn built() -> PathBuf {
-    let own = std::env::current_exe().expect("know the own program");
-    own.ancestors().nth(2).expect("a test stands in target/<profile>/deps").to_owned()
+    let own = std::env::current_exe().expect("find the path of this program");
+    own.ancestors().nth(2).expect("a test program in target/<profile>/deps").to_owned()
 }
 
-/// The bridge, as it was built for this test.
+/// The bridge that was built for this test.
 pub fn program() -> PathBuf {
     built().join("atdata-bridge")
 }
 
-/// A directory for what tests write; cargo's `CARGO_TARGET_TMPDIR`.
+/// The directory for files that tests write: Cargo's `CARGO_TARGET_TMPDIR`.
 pub fn scratch() -> PathBuf {
     let scratch = built().with_file_name("tmp");
-    fs::create_dir_all(&scratch).expect("make a directory for what tests write");
+    fs::create_dir_all(&scratch).expect("make a directory for files of tests");
     scratch
 }

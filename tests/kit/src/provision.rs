@@ -1,9 +1,9 @@
-//! What `provision.sh` has got for the tests, and what is said where it could not.
+//! Finds the servers and tools that `provision.sh` has installed, and reports those that are missing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where server `name` of the kind that `support/<kind>/provision.sh` gets is, or why there is none.
+/// The directory of `name` that `<kind>/provision.sh` installs, or the reason why it is not available.
 pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
     let script = support_directory(kind).join("provision.sh");
     let answer = Command::new("sh").arg(script).args(["--where", name]).output();
@@ -15,23 +15,24 @@ pub fn provisioned(kind: &str, name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Where the files stand that a kind of server is started with.
+/// The directory of the files with which a kind of server is started.
 pub fn support_directory(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(kind)
 }
 
-/// Says that `what` stands in for a real server, and why.
+/// Prints that `what` replaces a real server, and why.
 pub fn stands_in(what: &str, reason: &str) {
     notice(&format!("{what} stands in: {reason}"));
 }
 
-/// Says that `test` did not run, and why.
+/// Prints that `test` did not run, and why.
 pub fn did_not_run(test: &str, reason: &str) {
     let test = test.strip_prefix("it::").unwrap_or(test);
     notice(&format!("test {test} did not run: {reason}"));
 }
 
-/// Says it past the capturing of output; with `REQUIRE_BROKERS=1` it fails instead.
+/// Writes directly to standard error, which the test harness does not capture. With `REQUIRE_BROKERS=1`,
+/// fails instead.
 fn notice(text: &str) {
     use std::io::Write;
 

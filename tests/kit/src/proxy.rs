@@ -1,4 +1,4 @@
-//! A network that fails when told to: stands between a client and a broker.
+//! Simulates a network that fails on command, between a client and a broker.
 
 use std::future::pending;
 use std::io;
@@ -15,15 +15,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ports::{free_port, loopback};
 
-/// The most bytes that are read at once.
 const PIECE: usize = 16 * 1024;
-/// The bytes of OpenWire's KeepAliveInfo; STOMP's heart-beat has one.
+/// The size of OpenWire's KeepAliveInfo. STOMP's heart-beat is one byte.
 const BEAT: usize = 10;
-/// How many such pieces are on the way in one direction: many, since most are small, and a long way holds all
-/// that was sent into it.
-const ON_THE_WAY: usize = 4096;
+/// How many pieces can be in transit in one direction. There are many, because most are small and a long
+/// delay keeps all sent pieces in transit.
+const IN_TRANSIT: usize = 4096;
 
-/// Forwards connections to one address; ends them all when dropped.
+/// Forwards connections to one address; closes them all when dropped.
 pub struct Proxy {
     addr: SocketAddr,
     state: watch::Sender<State>,
@@ -34,25 +33,25 @@ pub struct Proxy {
 #[derive(Default)]
 struct Counts {
     connections: AtomicU64,
-    /// Heart-beats that have passed.
+    /// Forwarded heart-beats.
     to_target: AtomicU64,
     to_client: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// Grows with each cut; a connection lives only under the one it began under.
+    /// Increases with each cut. A connection ends when this value changes.
     cuts: u64,
     silent: bool,
     slow: Slow,
 }
 
-/// How slow a network is, in each direction.
+/// The delay and the bandwidth of a network, in each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Slow {
-    /// How long every byte is on the way.
+    /// The delay of every byte.
     pub delay: Duration,
-    /// How many bytes pass in a second; all that come, if it is not said.
+    /// The bandwidth; `None` is unlimited.
     pub bytes_per_second: Option<u32>,
 }
 
@@ -62,12 +61,12 @@ impl Proxy {
         Self::start_at(loopback(free_port()), target).await
     }
 
-    /// Listens at `addr`: for a server that sends its clients where it has been told that the proxy is.
+    /// Listens at `addr`, for a server that advertises this address to its clients.
     pub async fn start_at(addr: SocketAddr, target: SocketAddr) -> Self {
         Self::delayed_at(addr, target, Duration::ZERO).await
     }
 
-    /// The same, far away: every byte arrives so much later, in each direction, however many are on the way.
+    /// Listens at `addr` and delays every byte in each direction, however many are in transit.
     pub async fn delayed_at(addr: SocketAddr, target: SocketAddr, delay: Duration) -> Self {
         let listener = TcpListener::bind(addr).await.expect("bind a free port");
         let slow = Slow { delay, ..Slow::default() };
@@ -77,37 +76,37 @@ impl Proxy {
         Self { addr, state, counts, accepting }
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// How many connections it has taken, ever.
+    /// The number of connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
-    /// How many heart-beats have passed so far, to the target and to the clients: pieces that are no larger than one.
+    /// The number of heart-beats forwarded so far, to the target and to the clients. Every piece that is not
+    /// larger than a heart-beat counts.
     pub fn beats(&self) -> (u64, u64) {
         (self.counts.to_target.load(Ordering::Relaxed), self.counts.to_client.load(Ordering::Relaxed))
     }
 
-    /// Ends all connections; new ones are welcome.
+    /// Closes all connections; new ones are accepted.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// From now on nothing passes, in either direction, while every connection stays open.
+    /// Forwards nothing from now on, in either direction. Every connection stays open.
     pub fn silence(&self) {
         self.state.send_modify(|state| state.silent = true);
     }
 
-    /// Undoes [`silence`](Self::silence): what was held back passes.
+    /// Undoes [`silence`](Self::silence): forwards what was held back.
     pub fn resume(&self) {
         self.state.send_modify(|state| state.silent = false);
     }
 
-    /// From now on it is so slow; `Slow::default()` is as fast as it can be.
+    /// Sets the delay and the bandwidth from now on; `Slow::default()` has no limits.
     pub fn slow(&self, slow: Slow) {
         self.state.send_modify(|state| state.slow = slow);
     }
@@ -138,9 +137,9 @@ async fn forward(
     counts: Arc<Counts>,
 ) {
     let begun = state.borrow_and_update().cuts;
-    // A target that is down looks to the client like one that hangs up.
+    // If the target is down, the client sees a closed connection.
     let Ok(server) = TcpStream::connect(target).await else { return };
-    // What arrives goes on at once: the only delay is the one that was asked for.
+    // Forward at once: the only delay is the configured one.
     let at_once = client.set_nodelay(true).and(server.set_nodelay(true));
     if at_once.is_err() {
         return;
@@ -148,49 +147,53 @@ async fn forward(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ = pump(from_client, to_server, state.clone(), &counts.to_target) => {}
-        _ = pump(from_server, to_client, state.clone(), &counts.to_client) => {}
-        // A cut, or the end of the proxy.
+        _ = relay(from_client, to_server, state.clone(), &counts.to_target) => {}
+        _ = relay(from_server, to_client, state.clone(), &counts.to_client) => {}
+        // A cut, or the proxy was dropped.
         _ = state.wait_for(|state| state.cuts != begun) => {}
     }
 }
 
-/// What is read waits for its time apart from the reading, so that a long way is no narrow one.
-async fn pump(
+/// Reads and writes in separate futures, so that a long delay does not limit the bandwidth.
+async fn relay(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     state: watch::Receiver<State>,
     beats: &AtomicU64,
 ) -> io::Result<()> {
-    let (sender, receiver) = mpsc::channel(ON_THE_WAY);
-    let taking = async {
-        take(from, sender, &state).await;
-        // What has been taken is still on its way.
+    let (sender, receiver) = mpsc::channel(IN_TRANSIT);
+    let reading = async {
+        read_pieces(from, sender, &state).await;
+        // The pieces that were read are still in transit.
         pending().await
     };
     tokio::select! {
-        written = give(to, receiver, state.clone(), beats) => written,
-        never = taking => never,
+        written = write_pieces(to, receiver, state.clone(), beats) => written,
+        never = reading => never,
     }
 }
 
-/// Bytes, and when they are due; the end of the connection is none.
+/// Bytes, and when they are due. Empty bytes mean the end of the connection.
 type Piece = (Instant, Vec<u8>);
 
-async fn take(mut from: impl AsyncRead + Unpin, pieces: mpsc::Sender<Piece>, state: &watch::Receiver<State>) {
+async fn read_pieces(
+    mut from: impl AsyncRead + Unpin,
+    pieces: mpsc::Sender<Piece>,
+    state: &watch::Receiver<State>,
+) {
     let mut buffer = vec![0; PIECE];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
         let due = Instant::now() + state.borrow().slow.delay;
         let piece = (due, buffer[..read].to_vec());
-        // An error means that who writes has given up.
+        // An error means that the writer has ended.
         if pieces.send(piece).await.is_err() || read == 0 {
             return;
         }
     }
 }
 
-async fn give(
+async fn write_pieces(
     mut to: impl AsyncWrite + Unpin,
     mut pieces: mpsc::Receiver<Piece>,
     mut state: watch::Receiver<State>,
@@ -198,7 +201,7 @@ async fn give(
 ) -> io::Result<()> {
     while let Some((due, piece)) = pieces.recv().await {
         sleep_until(due).await;
-        // Not even the end of a connection passes while it is silent.
+        // While the proxy is silent, it does not even forward the end of a connection.
         state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
         if piece.is_empty() {
             return Ok(());
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forwards_falls_silent_resumes_and_cuts() {
+    async fn the_proxy_forwards_falls_silent_resumes_and_cuts() {
         let proxy = Proxy::start(echo().await).await;
         let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
         let mut answer = [0; 4];
@@ -244,7 +247,7 @@ mod tests {
         proxy.silence();
         client.write_all(b"pong").await.unwrap();
         let silence = tokio::time::timeout(Duration::from_millis(100), client.read(&mut answer)).await;
-        assert!(silence.is_err(), "something passed");
+        assert!(silence.is_err(), "bytes were forwarded");
         proxy.resume();
         client.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"pong");
@@ -255,9 +258,9 @@ mod tests {
         TcpStream::connect(proxy.addr()).await.unwrap().write_all(b"ping").await.unwrap();
     }
 
-    /// Everything arrives, in order, and not before its time.
+    /// Everything arrives, in order, and after the delay.
     #[tokio::test]
-    async fn a_long_way_delays_everything_alike() {
+    async fn a_delay_applies_to_all_bytes_alike() {
         let delay = Duration::from_millis(100);
         let proxy = Proxy::delayed_at(loopback(free_port()), echo().await, delay).await;
         let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
@@ -269,12 +272,12 @@ mod tests {
             tokio::task::yield_now().await;
         }
         client.read_exact(&mut answer).await.unwrap();
-        assert!(begun.elapsed() >= delay * 2, "there and back in {:?}", begun.elapsed());
+        assert!(begun.elapsed() >= delay * 2, "a round trip in {:?}", begun.elapsed());
         assert_eq!(answer, *b"ping".repeat(40));
     }
 
     #[tokio::test]
-    async fn is_as_slow_as_it_is_told() {
+    async fn the_proxy_has_the_configured_delay_and_bandwidth() {
         let proxy = Proxy::start(echo().await).await;
         let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
         let mut ping = async |bytes: usize| {
@@ -287,11 +290,11 @@ mod tests {
         proxy.slow(Slow { delay: Duration::from_millis(30), bytes_per_second: None });
         assert!(ping(4).await >= Duration::from_millis(60));
         proxy.slow(Slow { bytes_per_second: Some(100_000), ..Slow::default() });
-        // The first piece passes at once, so the last of it is waited for twice, once in each direction.
+        // The first piece is forwarded at once, so only the later pieces add time, once in each direction.
         assert!(ping(4 * PIECE).await >= Duration::from_millis(300));
     }
 
-    /// What keeps the session of a killed client alive at the broker: nothing tells it.
+    /// This keeps the session of a killed client open at the broker, which is not notified.
     #[tokio::test]
     async fn while_silent_even_the_end_of_a_connection_is_held_back() {
         let listener = TcpListener::bind(loopback(free_port())).await.unwrap();
@@ -303,7 +306,7 @@ mod tests {
         drop(client);
         let mut nothing = [0; 1];
         let silence = tokio::time::timeout(Duration::from_millis(100), server.read(&mut nothing)).await;
-        assert!(silence.is_err(), "the end passed");
+        assert!(silence.is_err(), "the end was forwarded");
         proxy.cut();
         assert_eq!(server.read(&mut nothing).await.unwrap_or(0), 0);
     }

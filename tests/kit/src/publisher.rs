@@ -1,4 +1,4 @@
-//! AtData's side: publishes events to the topic of a namespace.
+//! Publishes events to the topic of a namespace, as AtData does.
 
 use std::io;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::broker::Broker;
 use super::stomp::{Connection, Frame, Login};
 
-/// After how many events the broker is asked to confirm: each confirmation of a persistent one costs it
-/// a sync of its journal.
+/// The number of events per confirmation. For each confirmation of a persistent event, the broker syncs its
+/// journal.
 const CONFIRM_EVERY: usize = 500;
-/// How many confirmations may be outstanding.
+/// The maximum number of outstanding confirmations.
 const WINDOW: usize = 4;
 
 /// Publishes to `RTO.<namespace>`.
@@ -26,7 +26,7 @@ impl Publisher {
         publisher.with_header("persistent", "true")
     }
 
-    /// The same for messages that the broker does not store.
+    /// Like [`connect`](Self::connect), for messages that the broker does not store.
     pub async fn transient(broker: &Broker, namespace: &str) -> Self {
         Self::try_transient(broker, namespace).await.expect("log in to publish")
     }
@@ -37,8 +37,8 @@ impl Publisher {
         Ok(Self { connection, head, outstanding: 0 })
     }
 
-    /// Publishes each body, persistent, to a broker that may be killed meanwhile: what it has not confirmed
-    /// is published again once it is back, so some bodies may be published twice, as different messages.
+    /// Publishes each body, persistent, to a broker that may be killed meanwhile. Bodies that it has not
+    /// confirmed are published again when it is back, so some may be published twice, as different messages.
     pub async fn publish_through_kills(broker: &Broker, namespace: &str, bodies: &[String]) {
         for some in bodies.chunks(CONFIRM_EVERY) {
             while Self::try_publish(broker, namespace, some).await.is_err() {
@@ -52,7 +52,7 @@ impl Publisher {
         publisher.with_header("persistent", "true").publish(bodies.iter().cloned()).await
     }
 
-    /// Adds a header to all that is published from now on.
+    /// Adds a header to all later messages.
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.head = self.head.header(name, value);
         self

@@ -1,4 +1,4 @@
-//! The steps that scenarios share.
+//! Provides the steps that scenarios share.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,18 +12,19 @@ use super::output::bytes;
 use super::publisher::Publisher;
 use super::{SOON, wait_until};
 
-/// A limit for what has much to carry, or a slow retry to sit out.
+/// A limit for steps with many events or a slow retry.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A namespace for one test over one protocol, and its queue for the destination id `main`: runs of a test over
-/// both protocols share a broker.
+/// The namespace of a test over one protocol, and its queue for the destination id `main`. The name contains
+/// the protocol, because the runs over both protocols share a broker.
 pub fn place(protocol: Protocol, name: &str) -> (String, String) {
     let namespace = protocol.named(name);
     let queue = format!("main.RTO.{namespace}");
     (namespace, queue)
 }
 
-/// Another one each time, printed, so that a failure can be repeated: `SEED=… cargo test …`.
+/// A random generator with a new seed each time. It prints the seed, so that a failure can be repeated:
+/// `SEED=… cargo test …`.
 pub fn seeded() -> Rng {
     let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
@@ -31,28 +32,28 @@ pub fn seeded() -> Rng {
     Rng::with_seed(seed)
 }
 
-/// The broker's end of "it works": so many consumers have subscribed to `queue`.
+/// Waits until `consumers` consumers have subscribed to `queue`, according to the broker.
 pub async fn subscribed(broker: &Broker, queue: &str, consumers: u64) {
     let count = || broker.queue(queue).map_or(0, |counts| counts.consumers);
     wait_until(&format!("{queue} has {consumers} consumers"), SOON, || count() == consumers).await;
 }
 
-/// Waits until everything in `queue` is acknowledged; the count is exact.
+/// Waits until everything in `queue` is acknowledged. The broker's count is exact.
 pub async fn emptied(broker: &Broker, queue: &str) {
     wait_until(&format!("{queue} is empty"), PATIENCE, || broker.depth(queue) == 0).await;
 }
 
-/// What the broker knows about a queue that exists.
+/// The counts of a queue, which must exist.
 pub fn counts(broker: &Broker, queue: &str) -> QueueCounts {
     broker.queue(queue).unwrap_or_else(|| panic!("there is no queue {queue}"))
 }
 
-/// Publishes all of them and returns once the broker has confirmed it.
+/// Publishes all events and returns when the broker has confirmed them.
 pub async fn publish(broker: &Broker, namespace: &str, events: Events) {
     Publisher::connect(broker, namespace).await.publish(events.bodies()).await.expect("publish");
 }
 
-/// The same of those from the one with this number on.
+/// Publishes the events from number `first` on and returns when the broker has confirmed them.
 pub async fn publish_from(broker: &Broker, namespace: &str, events: Events, first: u64) {
     let bodies = (first..events.count).map(|number| events.body(number));
     Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
@@ -64,63 +65,64 @@ pub async fn grown(directory: &Path, size: u64) {
     wait_until(&what, PATIENCE, || bytes(directory) > size).await;
 }
 
-/// Waits until it has logged `words`.
+/// Waits until the bridge has logged `words`.
 pub async fn says(bridge: &mut Bridge, words: &str) {
     says_after(bridge, 0, words).await;
 }
 
-/// Waits until it has logged `words` behind the first `said` bytes of its log.
+/// Waits until the bridge has logged `words` after the first `said` bytes of its log.
 pub async fn says_after(bridge: &mut Bridge, said: usize, words: &str) {
-    let what = format!("the bridge says {words:?}");
+    let what = format!("the bridge logs {words:?}");
     wait_until(&what, PATIENCE, || {
-        assert_eq!(bridge.status(), None, "it has ended before it said {words:?}");
+        assert_eq!(bridge.status(), None, "it has ended before it logged {words:?}");
         bridge.log().get(said..).is_some_and(|news| news.contains(words))
     })
     .await;
 }
 
-/// Waits until it has logged, behind the first `said` bytes of its log, that this part is ready, or ready again.
+/// Waits until the bridge has logged, after the first `said` bytes of its log, that this part is ready or
+/// ready again.
 pub async fn ready_after(bridge: &mut Bridge, said: usize, part: &str) {
     let part = format!(r#"part="{part}""#);
-    let tells = |line: &str| {
+    let matches = |line: &str| {
         line.contains(&part) && [" ready part=", " ready again after "].iter().any(|is| line.contains(is))
     };
-    wait_until(&format!("it is ready with {part}"), PATIENCE, || {
-        assert_eq!(bridge.status(), None, "it has ended before it was ready with {part}");
-        bridge.log().get(said..).is_some_and(|news| news.lines().any(tells))
+    wait_until(&format!("{part} is ready"), PATIENCE, || {
+        assert_eq!(bridge.status(), None, "it has ended before {part} was ready");
+        bridge.log().get(said..).is_some_and(|news| news.lines().any(matches))
     })
     .await;
 }
 
-/// Waits until it has logged, behind the first `said` bytes of its log, that this part is in trouble: that it
-/// became ready, earlier or later, is another line.
+/// Waits until the bridge has logged, after the first `said` bytes of its log, that this part retries or is
+/// held. A line that the part is ready does not count.
 pub async fn in_trouble(bridge: &mut Bridge, said: usize, part: &str) {
     let part = format!(r#"part="{part}""#);
-    let tells =
+    let matches =
         |line: &str| line.contains(&part) && ["retrying: ", "held: "].iter().any(|is| line.contains(is));
-    wait_until(&format!("trouble is told with {part}"), PATIENCE, || {
-        assert_eq!(bridge.status(), None, "it has ended before it told trouble with {part}");
-        bridge.log().get(said..).is_some_and(|news| news.lines().any(tells))
+    wait_until(&format!("{part} retries or is held"), PATIENCE, || {
+        assert_eq!(bridge.status(), None, "it has ended before {part} retried or was held");
+        bridge.log().get(said..).is_some_and(|news| news.lines().any(matches))
     })
     .await;
 }
 
-/// Asks it to stop; it must settle what it has taken, and end with 0.
+/// Stops the bridge. It must settle the events that it has taken, and end with 0.
 pub async fn drain(mut bridge: Bridge) {
     bridge.terminate();
     let status = bridge.ended(SOON).await;
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
-/// A directory that can't be used: its name leads to a file meanwhile. Modes would not do, since nothing
-/// is forbidden to root.
+/// A directory that cannot be used, because a file has its name meanwhile. Permissions would not work, since
+/// root may do everything.
 pub struct Unusable {
     directory: PathBuf,
     aside: PathBuf,
 }
 
 impl Unusable {
-    /// Takes the directory away.
+    /// Moves the directory away and puts a file in its place.
     pub fn make(directory: &Path) -> Self {
         let (directory, aside) = (directory.to_owned(), directory.with_extension("aside"));
         std::fs::rename(&directory, &aside).expect("move a directory aside");
@@ -128,7 +130,7 @@ impl Unusable {
         Self { directory, aside }
     }
 
-    /// Gives it back with all that was in it.
+    /// Moves the directory back with its content.
     pub fn restore(self) {
         std::fs::remove_file(&self.directory).expect("remove the file in its place");
         std::fs::rename(&self.aside, &self.directory).expect("move the directory back");

@@ -1,4 +1,4 @@
-//! A bare STOMP 1.2 connection, written for the tests alone: it shares nothing with the bridge's own.
+//! Provides a bare STOMP 1.2 connection for the tests. It shares no code with the bridge.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,45 +15,41 @@ use tokio_rustls::TlsConnector;
 
 use super::SOON;
 
-/// Who logs in.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The user.
     pub username: &'static str,
-    /// The password.
     pub password: &'static str,
-    /// The STOMP `client-id`, if any.
+    /// The `client-id` header of CONNECT.
     pub client_id: Option<String>,
 }
 
 impl Login {
-    /// A customer with the right to consume every namespace.
+    /// A customer that may consume every namespace.
     pub fn customer() -> Self {
         Self { username: "12345", password: "0123456789abcdef0123456789abcdef", client_id: None }
     }
 
-    /// A customer with the right to consume the namespace `other`, and existing queues of `fixed`.
+    /// A customer that may consume the namespace `other`, and existing queues of `fixed`.
     pub fn other_customer() -> Self {
         Self { username: "67890", password: "fedcba9876543210fedcba9876543210", client_id: None }
     }
 
-    /// AtData: publishes.
+    /// AtData, which publishes.
     pub fn producer() -> Self {
         Self { username: "producer", password: "producer-secret", client_id: None }
     }
 
-    /// The same with a `client-id`.
+    /// Sets the `client-id`.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self
     }
 }
 
-/// One frame, headers as on the wire.
+/// A frame with its headers as on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     head: Vec<u8>,
-    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -63,25 +59,24 @@ impl Frame {
         Self { head: format!("{command}\n").into_bytes(), body: Vec::new() }
     }
 
-    /// Adds a header.
+    /// Adds a header, escaped.
     pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         let value = value.to_string().replace('\\', r"\\").replace('\n', r"\n").replace(':', r"\c");
         self.head.extend_from_slice(format!("{name}:{value}\n").as_bytes());
         self
     }
 
-    /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// MESSAGE, RECEIPT, ERROR...
+    /// The command: MESSAGE, RECEIPT, ERROR, …
     pub fn command(&self) -> &str {
         self.lines().next().unwrap_or_default()
     }
 
-    /// The first value of a header.
+    /// The first value of a header, unescaped.
     pub fn get(&self, name: &str) -> Option<String> {
         let value = self.lines().skip(1).find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let mut parts = value.split(r"\\").map(|part| part.replace(r"\c", ":").replace(r"\n", "\n"));
@@ -98,7 +93,7 @@ impl Frame {
         std::str::from_utf8(&self.head).expect("headers in UTF-8").lines()
     }
 
-    /// Appends the frame as it goes over the wire.
+    /// Appends the frame in its wire format.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head);
         out.push(b'\n');
@@ -110,7 +105,7 @@ impl Frame {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection; dropping it ends it as the kernel ends those of a killed process.
+/// A connection. Dropping it closes the socket without DISCONNECT, like a kill of the process.
 pub struct Connection {
     stream: Box<dyn Stream>,
     input: Vec<u8>,
@@ -125,7 +120,7 @@ impl Connection {
         Ok(Self::over(stream))
     }
 
-    /// Connects over TLS without logging in, trusting `authority` (PEM) and expecting `server` for a name.
+    /// Connects over TLS without logging in. Trusts `authority` (PEM) and expects the host name `server`.
     pub async fn open_tls(addr: SocketAddr, server: &str, authority: &Path) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(authority).map_err(io::Error::other)?;
@@ -145,7 +140,7 @@ impl Connection {
         Self { stream: Box::new(stream), input: Vec::new(), start: 0 }
     }
 
-    /// Connects and logs in, without heart-beats; a refusal is an error with the broker's words.
+    /// Connects and logs in, without heart-beats. A refusal is an error with the broker's message.
     pub async fn login(addr: SocketAddr, login: &Login) -> io::Result<Self> {
         let mut connection = Self::open(addr).await?;
         connection.log_in(login).await?;
@@ -166,20 +161,19 @@ impl Connection {
         self.expect("CONNECTED").await
     }
 
-    /// Sends a frame.
     pub async fn send(&mut self, frame: &Frame) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(frame.head.len() + frame.body.len() + 2);
         frame.write_to(&mut bytes);
         self.send_bytes(&bytes).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
-    /// The next frame; an error when none comes soon.
+    /// Receives the next frame; an error if there is none soon.
     pub async fn receive(&mut self) -> io::Result<Frame> {
         if let Some(frame) = self.ready() {
             return Ok(frame);
@@ -190,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// The next bytes, so many, whatever they mean; an error when they do not come soon.
+    /// Receives the next `count` bytes without parsing them; an error if they do not arrive soon.
     pub async fn receive_bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let read = async {
             while self.input.len() - self.start < count {
@@ -206,7 +200,7 @@ impl Connection {
         }
     }
 
-    /// The next frame that is not a MESSAGE; anything but `command` is an error with its text.
+    /// Receives the next frame that is not a MESSAGE. If it is not `command`, its text is the error.
     pub async fn expect(&mut self, command: &str) -> io::Result<Frame> {
         loop {
             let frame = self.receive().await?;
@@ -214,25 +208,25 @@ impl Connection {
                 return Ok(frame);
             }
             if frame.command() != "MESSAGE" {
-                let words = frame.get("message").unwrap_or_default();
-                return Err(io::Error::other(format!("{}: {words}", frame.command())));
+                let message = frame.get("message").unwrap_or_default();
+                return Err(io::Error::other(format!("{}: {message}", frame.command())));
             }
         }
     }
 
-    /// Says goodbye and waits until everything sent before has been processed.
+    /// Disconnects and waits until the broker has processed everything sent before.
     pub async fn disconnect(mut self) -> io::Result<()> {
         self.send(&Frame::new("DISCONNECT").header("receipt", "bye")).await?;
         self.expect("RECEIPT").await?;
         Ok(())
     }
 
-    /// Whether a whole frame has already been read.
+    /// Whether a complete frame has already been read.
     pub fn has_frame(&mut self) -> bool {
         self.measure().is_some()
     }
 
-    /// A whole frame that has already been read, if there is one.
+    /// Takes a complete frame that has already been read, if there is one.
     pub fn ready(&mut self) -> Option<Frame> {
         let (head, length) = self.measure()?;
         let (head, rest) = self.input[self.start..].split_at(head);
@@ -241,7 +235,7 @@ impl Connection {
         Some(frame)
     }
 
-    /// The sizes of head and body of the next frame, if all of it has been read.
+    /// The sizes of head and body of the next frame, if it has been read completely.
     fn measure(&mut self) -> Option<(usize, usize)> {
         while self.input.get(self.start).is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             self.start += 1;
@@ -259,7 +253,7 @@ impl Connection {
         (body.len() > length).then_some((head, length))
     }
 
-    /// The next frame, however long it takes. Cancel-safe.
+    /// Receives the next frame, without a time limit. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Frame> {
         loop {
             if let Some(frame) = self.ready() {

@@ -1,4 +1,4 @@
-//! Kafka, JetStream and files at once: what a bridge is told of them, and what each of them holds then.
+//! Configures a bridge with Kafka, JetStream and files at once, and reads what each of them then contains.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,18 +13,17 @@ use super::kafka_reader::{Record, each_record};
 use super::nats::{NatsServer, read_stream};
 use super::output::{Tally, each_line_of, files, open_envelope};
 
-/// As many in the topic, the subjects and the file names, if not said otherwise.
+/// The usual number of partitions in the topic, the subjects and the file names.
 pub const PARTITIONS: u32 = 6;
 
-/// Where the events of one test go: a topic and a stream of its own, on servers that it may share.
+/// The sinks of one test: its own topic and stream, on servers that tests may share.
 pub struct Sinks<'a> {
     pub kafka: &'a AnyKafka,
     pub nats: &'a NatsServer,
     pub jetstream: jetstream::Context,
-    /// The namespace at the broker.
     pub namespace: &'a str,
-    /// The topic, the stream, the beginning of the subjects, and the connection id: a broker's version is in
-    /// it, since both versions' tests share the other servers.
+    /// The topic, the stream, the beginning of the subjects, and the connection id. It contains the broker's
+    /// version, because the tests of both versions share the other servers.
     pub name: String,
 }
 
@@ -43,14 +42,14 @@ impl<'a> Sinks<'a> {
         sinks
     }
 
-    /// Makes the stream, `different` from the usual.
+    /// Makes the stream, with the changes that `different` makes to the usual configuration.
     pub async fn make_stream(&self, different: impl FnOnce(&mut stream::Config)) {
         let mut config = self.stream_config();
         different(&mut config);
         self.jetstream.create_stream(config).await.expect("make a stream");
     }
 
-    /// Changes the stream into one that is `different` from the usual.
+    /// Updates the stream to the usual configuration with the changes that `different` makes.
     pub async fn change_stream(&self, different: impl FnOnce(&mut stream::Config)) {
         let mut config = self.stream_config();
         different(&mut config);
@@ -66,18 +65,18 @@ impl<'a> Sinks<'a> {
         }
     }
 
-    /// How many messages the stream holds.
+    /// The number of messages in the stream.
     pub async fn stream_len(&self) -> u64 {
         let mut stream = self.jetstream.get_stream(&self.name).await.expect("find a stream");
-        stream.info().await.expect("look at a stream").state.messages
+        stream.info().await.expect("read the state of a stream").state.messages
     }
 
-    /// The queue at the broker.
     pub fn queue(&self) -> String {
         format!("main.RTO.{}", self.namespace)
     }
 
-    /// A bridge from the queue into all three, with the partition wherever it can be.
+    /// A bridge from the queue into all three sinks, with the partition in the subjects, the file names and
+    /// the topic.
     pub fn setup(&self, broker: &Broker, protocol: Protocol) -> Setup {
         Setup::new(broker, protocol, self.namespace, "main", &self.name)
             .set("EVENT__PARTITIONS", PARTITIONS.to_string())
@@ -90,7 +89,7 @@ impl<'a> Sinks<'a> {
             .set("SINKS__FILE__FORMAT", "envelope")
     }
 
-    /// What the topic holds now; blocks.
+    /// Reads the topic; blocks.
     pub fn topic(&self, events: Events) -> Held {
         let mut held = Held::new(events);
         each_record(&self.kafka.bootstrap(), &self.name, |record| {
@@ -102,7 +101,7 @@ impl<'a> Sinks<'a> {
         held
     }
 
-    /// What the stream holds now.
+    /// Reads the stream.
     pub async fn stream(&self, events: Events) -> Held {
         let mut held = Held::new(events);
         for message in read_stream(&self.jetstream, &self.name).await {
@@ -118,7 +117,7 @@ impl<'a> Sinks<'a> {
         held
     }
 
-    /// What the files hold now.
+    /// Reads the files.
     pub fn files(&self, events: Events, directory: &Path) -> Held {
         let mut held = Held::new(events);
         for path in files(directory) {
@@ -132,9 +131,9 @@ impl<'a> Sinks<'a> {
         held
     }
 
-    /// Every good event is in each of the three, unchanged, under its key, in the same partition, in the
-    /// order of its key, and at most `doubles` are twice in Kafka, in the stream, in the files. Returns what
-    /// is in Kafka.
+    /// Asserts that every good event is in each of the three sinks, unchanged, under its key, in the same
+    /// partition, in the order of its key, and that at most `doubles` events are duplicates in Kafka, the
+    /// stream and the files. Returns the content of the topic.
     pub async fn assert_complete(&self, events: Events, setup: &Setup, doubles: [u64; 3]) -> Held {
         let kafka = tokio::task::block_in_place(|| self.topic(events));
         let (stream, files) = (self.stream(events).await, self.files(events, setup.files()));
@@ -152,7 +151,7 @@ impl<'a> Sinks<'a> {
         assert_eq!(header("atdata-destination"), Some(self.queue()));
         assert_eq!(header("atdata-connection-id").as_ref(), Some(&self.name));
         let number = |text: String| text.parse::<u64>().is_ok();
-        assert!(header("atdata-timestamp").is_some_and(number), "when it was published");
+        assert!(header("atdata-timestamp").is_some_and(number), "the time of publication");
         let redelivered = header("atdata-redelivered");
         assert!(
             ["true", "false"].map(|word| Some(word.to_owned())).contains(&redelivered),
@@ -167,9 +166,9 @@ fn text(bytes: Option<&[u8]>) -> &str {
     std::str::from_utf8(bytes.expect("bytes")).expect("text")
 }
 
-/// What one sink holds.
+/// The content of one sink.
 pub struct Held {
-    /// Bodies and keys, held against what was published.
+    /// Compares bodies and keys with the published events.
     pub tally: Tally,
     /// The message id and the partition of each event by its number.
     places: HashMap<u64, (String, u32)>,
@@ -185,10 +184,10 @@ impl Held {
         let Some(number) = number_in(body) else { return };
         let place = (id.to_owned(), partition);
         let first = self.places.entry(number).or_insert_with(|| place.clone());
-        assert_eq!(*first, place, "event {number} came again as another one, or elsewhere");
+        assert_eq!(*first, place, "event {number} is there again with another id or partition");
     }
 
-    /// The partitions in which each key is found.
+    /// The partition of each key.
     pub fn partitions(&self, events: Events) -> HashMap<String, u32> {
         let mut partitions = HashMap::new();
         for (&number, &(_, partition)) in &self.places {
@@ -198,11 +197,11 @@ impl Held {
         partitions
     }
 
-    /// Both hold the same events with the same message ids in the same partitions.
+    /// Asserts that both have the same events with the same message ids in the same partitions.
     pub fn assert_same_places(&self, other: &Self) {
         let differs = |(number, place): &(&u64, &(String, u32))| other.places.get(*number) != Some(*place);
         let first = self.places.iter().find(differs);
-        assert!(first.is_none(), "{first:?} is elsewhere in the other sink, or not at all");
+        assert!(first.is_none(), "{first:?} is in another partition of the other sink, or missing");
         assert_eq!(self.places.len(), other.places.len());
     }
 }

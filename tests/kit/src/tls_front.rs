@@ -1,4 +1,4 @@
-//! A port that speaks TLS with a certificate of the test's choice, in front of a server that does not.
+//! Terminates TLS with a certificate chosen by the test, in front of a server without TLS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,24 +18,24 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{new_key, write};
 
-/// What is wrong with it.
+/// The defect of the TLS port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// The certificate is of 2020.
+    /// The certificate expired in 2020.
     Expired,
-    /// The certificate is of 2090.
+    /// The certificate is valid from 2090 on.
     NotYetValid,
     /// The certificate is for `elsewhere.example.com`.
     OtherName,
-    /// The authority's own certificate is shown as the server's.
+    /// The authority's own certificate is presented as the server's.
     Authority,
-    /// The certificate between the server's and the authority's is not sent.
+    /// The intermediate certificate is not sent.
     NoIntermediate,
-    /// Nothing, but clients must show a certificate of the authority.
+    /// No defect, but clients must present a certificate of the authority.
     WantsClient,
 }
 
-/// The front; ends when dropped.
+/// The TLS port; ends when dropped.
 pub struct TlsFront {
     addr: SocketAddr,
     ca_file: PathBuf,
@@ -70,17 +70,16 @@ impl TlsFront {
         Self { addr, ca_file, client, _directory: directory, accepting }
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The authority, as a file.
+    /// The file of the authority's certificate.
     pub fn ca_file(&self) -> String {
         self.ca_file.display().to_string()
     }
 
-    /// A certificate that it accepts of a client, and its key, as files.
+    /// The files of a client certificate that the port accepts, and of its key.
     pub fn client(&self) -> (String, String) {
         (self.client.0.display().to_string(), self.client.1.display().to_string())
     }
@@ -156,7 +155,7 @@ impl Made {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("versions");
+            .expect("TLS versions");
         let builder = if flaw == Flaw::WantsClient {
             let mut roots = RootCertStore::empty();
             roots.add(self.authority).expect("an authority");

@@ -1,4 +1,4 @@
-//! What a user may change between two installations of a release.
+//! Provides values that a user may change in an upgrade of a release.
 
 use super::Values;
 
@@ -18,11 +18,12 @@ const CHANGES: &str = concat!(
     "replicaCount: 5\n",
 );
 
-/// The values of a use with all of this changed.
+/// The values of a `ci/` case with all of these changes.
 pub fn changed(case: &str, values: Values) -> Values {
     let strategy = if case == "deployment" { "Recreate" } else { "OnDelete" };
     let values = values.and(CHANGES);
     let values = values.and(&format!("updateStrategy: {{type: {strategy}, rollingUpdate: null}}\n"));
-    // There the broker stands in a variable, which a network policy can't see.
+    // In this case the broker's URL is in an environment variable, so the chart cannot make a network policy
+    // for it.
     if case == "environment" { values } else { values.and("networkPolicy: {enabled: true}") }
 }

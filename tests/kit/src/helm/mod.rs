@@ -15,30 +15,29 @@ use self::objects::{Objects, yaml};
 use crate::process::scratch;
 use crate::provision::{did_not_run, provisioned};
 
-/// The oldest Kubernetes that the chart is for, two in between, and the newest there is.
+/// The oldest Kubernetes version that the chart supports, two in between, and the newest version.
 pub const KUBERNETES: [&str; 4] = ["1.27", "1.31", "1.35", "1.37"];
 
-/// Where and under which name the tests install.
+/// The namespace and the release name of the tests.
 pub const NAMESPACE: &str = "mirrors";
 pub const RELEASE: &str = "main";
 
-/// What the chart is tested with.
+/// The tools that test the chart.
 pub struct Tools {
     pub helms: [Helm; 2],
     pub kubeconform: PathBuf,
     pub promtool: PathBuf,
-    /// A directory of schemas for each of [`KUBERNETES`].
+    /// One directory of schemas per version in [`KUBERNETES`].
     pub schemas: PathBuf,
-    /// The resources that the Prometheus operator defines.
+    /// The custom resource definitions of the Prometheus operator.
     pub operator: PathBuf,
 }
 
-/// One version of Helm.
 #[derive(Debug)]
 pub struct Helm(PathBuf);
 
-/// Makes of each `fn name(tools: &Tools)` the test `tests::name`. Where the tools can't be had, the test says by name
-/// that it did not run, and why; with `REQUIRE_BROKERS=1` it fails.
+/// Turns each `fn name(tools: &Tools)` into the test `tests::name`. If the tools are not available, the test
+/// prints its name and the reason why it did not run; with `REQUIRE_BROKERS=1` it fails.
 #[macro_export]
 macro_rules! with_tools {
     ($($name:ident),+ $(,)?) => {
@@ -67,7 +66,7 @@ impl Tools {
         }
     }
 
-    /// All of them, or what is missing.
+    /// Finds all tools; the error says what is missing.
     pub fn find() -> Result<Self, String> {
         let directory = |name| provisioned("kubernetes", name);
         Ok(Self {
@@ -79,28 +78,28 @@ impl Tools {
         })
     }
 
-    /// The newer Helm: for what does not depend on its version, which `rendering` shows.
+    /// The newer Helm, for tests that do not depend on its version. The tests in `rendering` compare both.
     pub fn helm(&self) -> &Helm {
         &self.helms[1]
     }
 }
 
-/// A chart as it lies on a disk.
+/// The directory of the chart.
 pub fn chart() -> PathBuf {
     in_tree("helm/atdata-bridge")
 }
 
-/// A path of this project.
+/// A path in this repository.
 pub fn in_tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// A new directory, which ends with its value.
+/// A new directory, which is removed when the value is dropped.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(scratch()).unwrap()
 }
 
-/// Copies a directory and all that is in it.
+/// Copies a directory with its content.
 pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -113,7 +112,7 @@ pub fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// What a user passes to Helm.
+/// The values and options that a user passes to Helm.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     case: Option<String>,
@@ -123,12 +122,12 @@ pub struct Values {
 }
 
 impl Values {
-    /// Those of `ci/<case>-values.yaml`.
+    /// The values of `ci/<case>-values.yaml`.
     pub fn of(case: &str) -> Self {
         Self { case: Some(case.into()), ..Self::default() }
     }
 
-    /// The least that installs: AtData's queue into a topic.
+    /// The minimal values: AtData's queue into a Kafka topic.
     pub fn minimal() -> Self {
         Self::default().and(concat!(
             "config:\n",
@@ -143,7 +142,7 @@ impl Values {
         ))
     }
 
-    /// Every one of `ci/`, by name.
+    /// All cases of `ci/`, by name.
     pub fn every() -> Vec<(String, Self)> {
         let files = fs::read_dir(chart().join("ci")).expect("ci/ of the chart");
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -151,34 +150,33 @@ impl Values {
             .map(|name| name.strip_suffix("-values.yaml").unwrap_or_else(|| panic!("ci/{name}")).into())
             .collect();
         cases.sort();
-        assert!(cases.len() > 5, "the chart shows few uses: {cases:?}");
+        assert!(cases.len() > 5, "the chart has few cases in ci/: {cases:?}");
         cases.into_iter().map(|case| (case.clone(), Self::of(&case))).collect()
     }
 
-    /// More of them, which override the former.
+    /// Adds values, which override earlier ones.
     pub fn and(mut self, yaml: &str) -> Self {
         self.inline.push(yaml.into());
         self
     }
 
-    /// The same by `--set` and its kin, or any other option.
+    /// Adds a command-line option, such as `--set`.
     pub fn option(mut self, option: &str, value: &str) -> Self {
         self.arguments.extend([option.into(), value.into()]);
         self
     }
 
-    /// Another release than [`RELEASE`].
+    /// Sets a release name other than [`RELEASE`].
     pub fn named(mut self, name: &str) -> Self {
         self.release = Some(name.into());
         self
     }
 
-    /// The release's name.
     pub fn release(&self) -> &str {
         self.release.as_deref().unwrap_or(RELEASE)
     }
 
-    /// Adds them to a command of Helm; what has no file gets one in `directory`.
+    /// Adds the values and options to a Helm command. Inline values are written to files in `directory`.
     pub fn pass<'c>(&self, command: &'c mut Command, directory: &Path) -> &'c mut Command {
         command.args(self.case.iter().flat_map(|case| ["-f".into(), file_of(case)]));
         for (n, text) in self.inline.iter().enumerate() {
@@ -189,7 +187,7 @@ impl Values {
         command.args(&self.arguments)
     }
 
-    /// What the user writes, without the chart's defaults.
+    /// The user's values, without the chart's defaults.
     pub fn written(&self) -> Value {
         let of_case = self.case.iter().map(|case| fs::read_to_string(file_of(case)).unwrap());
         Value::Array(of_case.chain(self.inline.iter().cloned()).map(|text| yaml(&text)).collect())
@@ -201,7 +199,7 @@ fn file_of(case: &str) -> PathBuf {
 }
 
 impl Helm {
-    /// What the chart of this project makes of `values` for the newest Kubernetes; what Helm says when it refuses.
+    /// Renders this repository's chart with `values` for the newest Kubernetes; the error is Helm's output.
     pub fn template(&self, values: &Values) -> Result<String, String> {
         self.template_for(&chart(), KUBERNETES[3], values)
     }
@@ -210,12 +208,12 @@ impl Helm {
         self.with_values("template", chart, values, &["--kube-version", kubernetes])
     }
 
-    /// The objects that it makes of `values`.
+    /// The objects rendered from `values`.
     pub fn objects(&self, values: &Values) -> Objects {
         Objects::parse(&self.template(values).unwrap_or_else(|error| panic!("{values:?}: {error}")))
     }
 
-    /// Why it refuses `values`.
+    /// The error with which Helm refuses `values`.
     pub fn refusal(&self, values: &Values) -> String {
         match self.template(values) {
             Ok(text) => panic!("{values:?} are not refused: {text}"),
@@ -227,7 +225,7 @@ impl Helm {
         self.with_values("lint", &chart(), values, &["--strict"])
     }
 
-    /// Packs a chart into a directory.
+    /// Packages a chart into a directory.
     pub fn package(&self, chart: &Path, directory: &Path) {
         let packed = run(self.command().arg("package").arg(chart).arg("--destination").arg(directory), "");
         packed.unwrap_or_else(|error| panic!("{error}"));
@@ -250,7 +248,7 @@ impl Helm {
         run(values.pass(&mut command, directory.path()), "")
     }
 
-    /// Helm itself, with nothing of its user's.
+    /// A Helm command without the user's environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
         let home = scratch().join("helm");
@@ -259,18 +257,19 @@ impl Helm {
     }
 }
 
-/// Runs a command that reads `input`: its standard output when it succeeds, else all that it says.
+/// Runs a command with `input` on standard input. Returns its standard output; if it fails, the error is all
+/// of its output.
 pub fn run(command: &mut Command, input: &str) -> Result<String, String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // One that ends without reading says why by its status.
+    // If the command ends without reading, its status tells the reason.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let [out, err] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
     if status.success() { Ok(out) } else { Err(format!("{err}{out}")) }
 }
 
-/// `a.b` as the YAML of a value.
+/// The YAML that sets the value at the path `a.b`.
 pub fn value_at(path: &str, value: &str) -> String {
     let depth = path.matches('.').count();
     format!("{}: {value}{}", path.replace('.', ": {"), "}".repeat(depth))

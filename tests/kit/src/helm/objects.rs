@@ -1,30 +1,30 @@
-//! What the chart renders, to be asked.
+//! Parses rendered objects and searches them.
 
 use serde_json::{Map, Value};
 
-/// One document.
+/// Parses one YAML document.
 pub fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The objects of one rendering, hooks among them.
+/// The objects of one rendering, including hooks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objects(pub Vec<Value>);
 
-/// What makes a pod: a template of it, or a pod itself.
+/// A pod template, or a pod itself.
 #[derive(Clone, Copy)]
 pub struct Pod<'a> {
-    /// The object that it stands in.
+    /// The object that contains the template, or the pod itself.
     pub owner: &'a Value,
     pub metadata: &'a Value,
     pub spec: &'a Value,
 }
 
-/// For what is missing.
+/// The result for missing values.
 static NULL: Value = Value::Null;
 
 impl Objects {
-    /// A name that appears twice in one map is an error, as everywhere here.
+    /// Parses all documents. A duplicate key in a map is an error.
     pub fn parse(text: &str) -> Self {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -35,7 +35,7 @@ impl Objects {
         self.0.iter().filter(move |object| kind_of(object) == kind)
     }
 
-    /// The only one of its kind.
+    /// The only object of a kind; panics if there are none or several.
     pub fn the(&self, kind: &str) -> &Value {
         let mut all = self.of_kind(kind);
         let Some(first) = all.next() else { panic!("no {kind} among {:?}", self.titles()) };
@@ -47,12 +47,12 @@ impl Objects {
         self.of_kind(kind).find(|object| name_of(object) == name)
     }
 
-    /// Kinds and names, for failures and comparisons.
+    /// Kinds and names, for messages and comparisons.
     pub fn titles(&self) -> Vec<String> {
         self.0.iter().map(title).collect()
     }
 
-    /// Everything that runs: templates of pods and pods themselves, of hooks too.
+    /// All pod templates and pods, including those of hooks.
     pub fn pods(&self) -> impl Iterator<Item = Pod<'_>> {
         self.0.iter().filter_map(|owner| {
             let pod = match kind_of(owner) {
@@ -73,7 +73,8 @@ impl Objects {
         first
     }
 
-    /// The first object that has something at `pointer`, and puts `value` there; for breaking on purpose.
+    /// A copy in which the first object of this kind that has the parent of `pointer` gets `value` there.
+    /// Tests use it to break a rendering on purpose.
     pub fn broken(&self, kind: &str, pointer: &str, value: Value) -> Self {
         let mut broken = self.clone();
         let (parent, last) = pointer.rsplit_once('/').expect("a pointer");
@@ -93,14 +94,13 @@ impl Objects {
 }
 
 impl<'a> Pod<'a> {
-    /// What runs, before or beside: all containers.
+    /// All containers: init, normal and ephemeral.
     pub fn containers(self) -> impl Iterator<Item = &'a Value> {
         ["initContainers", "containers", "ephemeralContainers"]
             .into_iter()
             .flat_map(move |of| list(&self.spec[of]))
     }
 
-    /// The container of the bridge.
     pub fn bridge(self) -> &'a Value {
         &self.spec["containers"][0]
     }
@@ -118,22 +118,22 @@ pub fn title(object: &Value) -> String {
     format!("{} {}", kind_of(object), name_of(object))
 }
 
-/// A text, or nothing.
+/// A string, or an empty one if the value is not a string.
 pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// A list, or an empty one.
+/// A list, or an empty one if the value is not a list.
 pub fn list(value: &Value) -> impl Iterator<Item = &Value> + Clone {
     value.as_array().into_iter().flatten()
 }
 
-/// A map, or an empty one.
+/// A map, or an empty one if the value is not a map.
 pub fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
-/// Whether an object with these labels is chosen by this selector, which must choose by something.
+/// Whether the selector matches an object with these labels. An empty selector matches nothing.
 pub fn selects(selector: &Value, labels: &Value) -> bool {
     let modern = selector["matchLabels"].is_object() || selector["matchExpressions"].is_array();
     let wanted = if modern { &selector["matchLabels"] } else { selector };
@@ -142,12 +142,12 @@ pub fn selects(selector: &Value, labels: &Value) -> bool {
     chooses
         && fields(wanted).all(|(name, value)| labels[name] == *value)
         && expressions.all(|expression| {
-            assert_eq!(expression["operator"], "In", "an operator that these tests don't know");
+            assert_eq!(expression["operator"], "In", "the tests support only this operator");
             list(&expression["values"]).any(|value| labels[text(&expression["key"])] == *value)
         })
 }
 
-/// Calls `each` with every value in `value`, itself too, and where it stands (`/spec/template/…`).
+/// Calls `each` with `value` and every value in it, and with the path of each (`/spec/template/…`).
 pub fn visit<'a>(value: &'a Value, each: &mut impl FnMut(&str, &'a Value)) {
     visit_at(String::new(), value, each);
 }
@@ -162,7 +162,7 @@ fn visit_at<'a>(path: String, value: &'a Value, each: &mut impl FnMut(&str, &'a 
     }
 }
 
-/// What stands at `pointer`, or null.
+/// The value at `pointer`, or null.
 pub fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&NULL)
 }

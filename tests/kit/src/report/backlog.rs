@@ -1,4 +1,4 @@
-//! A queue at a real broker that fills before anybody consumes it, and how fast a bridge empties it.
+//! Fills a queue at a real broker before anything consumes it, and measures how fast a bridge empties it.
 
 use std::time::{Duration, Instant};
 
@@ -9,25 +9,25 @@ use crate::consumer::{Acks, Consumer};
 use crate::events::Events;
 use crate::publisher::Publisher;
 
-/// How long a run may take.
 pub const PATIENCE: Duration = Duration::from_secs(600);
-/// Over a long way a run is measured from this part of the events on: what comes before is the way to a full
-/// window.
+/// With a delayed network, the measurement starts after one in `WARM` of the events. Before that, the window
+/// is still filling.
 const WARM: u64 = 5;
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Publishes `events`, persistent, and returns the queue of `destination`, which holds them all.
+/// Publishes `events` as persistent messages and returns the queue of `destination`, which then contains all
+/// of them.
 pub async fn backlog(broker: &Broker, namespace: &str, destination: &str, events: Events) -> String {
     let queue = format!("{destination}.RTO.{namespace}");
-    // It exists from its first SUBSCRIBE on.
+    // The first SUBSCRIBE makes the queue.
     Consumer::subscribe(broker, &queue, 1, Acks::Never).await.close().await;
     Publisher::connect(broker, namespace).await.publish(events.bodies()).await.expect("publish");
     assert_eq!(broker.depth(&queue), events.count);
     queue
 }
 
-/// Events a second of a bridge, from start to end but for the first part: `acked` tells how many of `events` are
-/// acknowledged.
+/// Returns the events per second of a bridge, measured without the first part. `acked` returns how many of
+/// `events` are acknowledged.
 pub async fn rate(setup: &Setup, events: u64, acked: impl Fn() -> u64) -> f64 {
     let mut bridge = setup.start();
     let (first, begun) = reached(events / WARM, &acked, &mut bridge).await;
@@ -36,7 +36,7 @@ pub async fn rate(setup: &Setup, events: u64, acked: impl Fn() -> u64) -> f64 {
     (last - first) as f64 / (ended - begun).as_secs_f64()
 }
 
-/// When so many were acknowledged, and how many it were then.
+/// Waits until `events` are acknowledged. Returns the exact number and the time.
 async fn reached(events: u64, acked: &impl Fn() -> u64, bridge: &mut Bridge) -> (u64, Instant) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -50,7 +50,7 @@ async fn reached(events: u64, acked: &impl Fn() -> u64, bridge: &mut Bridge) -> 
     }
 }
 
-/// Stops it cleanly.
+/// Stops the bridge cleanly.
 pub async fn stop(mut bridge: Bridge) {
     bridge.terminate();
     assert!(bridge.ended(SOON).await.success(), "the bridge did not stop cleanly");

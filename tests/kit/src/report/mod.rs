@@ -1,4 +1,4 @@
-//! What the campaigns share: the head of a result document, and tables of runs.
+//! Writes the head of a result document and tables of runs, for the campaigns.
 
 pub mod backlog;
 pub mod runs;
@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::broker::Version;
 use crate::{kafka, nats};
 
-/// The brokers that this machine has; says on standard error which it lacks.
+/// The brokers that are available. Prints the missing ones on standard error.
 pub fn brokers() -> Vec<Version> {
     let available = |version: &Version| match version.directory() {
         Ok(_) => true,
@@ -23,7 +23,7 @@ pub fn brokers() -> Vec<Version> {
     [Version::V5, Version::V6].into_iter().filter(available).collect()
 }
 
-/// A broker with its version: that of Debian's package, or from the name of its jar.
+/// The name and version of a broker: the version of Debian's package, or the version in the name of the jar.
 pub fn name_of(version: Version) -> String {
     let number = match version {
         Version::V5 => answer("dpkg-query", &["--show", "--showformat=${Version} of Debian", "activemq"]),
@@ -32,19 +32,19 @@ pub fn name_of(version: Version) -> String {
     format!("ActiveMQ {number}")
 }
 
-/// The Kafka that the tests have, with its version.
+/// The name and version of Kafka.
 pub fn kafka() -> String {
     let number = jar_version(kafka::directory(), "kafka-clients");
     format!("Kafka {}", number.unwrap_or_else(|| "4".to_owned()))
 }
 
-/// The same for NATS.
+/// The name and version of NATS.
 pub fn nats() -> String {
     let program = nats::directory().unwrap_or_default().join("nats-server");
     answer(&program.to_string_lossy(), &["--version"]).replace(": v", " ")
 }
 
-/// Of the crate that this program is built with.
+/// The name and version of a crate in this build.
 pub fn crate_version(name: &str) -> String {
     let entry = format!("name = \"{name}\"\nversion = \"");
     let version = include_str!("../../../../Cargo.lock").split_once(&entry);
@@ -58,14 +58,15 @@ fn jar_version(directory: Result<PathBuf, String>, jar: &str) -> Option<String> 
     names.find_map(|name| Some(name.strip_prefix(jar)?.strip_prefix('-')?.strip_suffix(".jar")?.to_owned()))
 }
 
-/// The head of a result document: how to get it again, and what it was measured with.
+/// The head of a result document: the command that makes it, and the versions and the machine of the
+/// measurement.
 pub fn heading(title: &str, target: &str) -> String {
     let brokers: Vec<String> = brokers().into_iter().map(name_of).collect();
     let servers = [("Java", answer("java", &["--version"])), ("brokers", brokers.join(", "))];
     titled(title, target, &servers)
 }
 
-/// The same with other servers than brokers, by name and version.
+/// Like [`heading`], with other servers, by name and version.
 pub fn titled(title: &str, target: &str, servers: &[(&str, String)]) -> String {
     let mut text = format!("# {title}\n\n");
     let mut line = |name: &str, value: &str| writeln!(text, "- {name}: {value}").expect("write to a string");
@@ -88,7 +89,7 @@ fn answer(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or("unknown").to_owned()
 }
 
-/// In words: nothing that names the machine.
+/// Describes the machine without its name.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

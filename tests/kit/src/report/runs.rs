@@ -1,31 +1,29 @@
-//! Runs, and the tables that they make.
+//! Prints tables of runs.
 
 use std::time::Duration;
 
 use crate::bridge::Bridge;
 
-/// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// How long it took.
     pub elapsed: Duration,
-    /// Processor time and peak memory in bytes, of the bridge.
+    /// The bridge's processor time, and its peak memory in bytes.
     pub cost: Option<(Duration, u64)>,
 }
 
 impl Run {
-    /// All that its process has cost.
+    /// A run with the cost of the whole process.
     pub fn of_bridge(elapsed: Duration, bridge: &Bridge) -> Self {
         Self { elapsed, cost: Some((bridge.processor_time(), bridge.peak_memory())) }
     }
 
-    /// Events a second.
+    /// Events per second.
     pub fn rate(&self, events: u64) -> f64 {
         events as f64 / self.elapsed.as_secs_f64()
     }
 }
 
-/// Prints a row for runs of one kind, and returns their median rate.
+/// Prints the table row of one kind of run, and returns the median rate.
 pub fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
     runs.sort_by_key(|run| run.elapsed);
     let median = runs[runs.len() / 2];
@@ -42,9 +40,9 @@ pub fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
 pub const COLUMNS: &str =
     "| | events/s, median | all runs | processor time per event | peak memory |\n|---|---:|---|---:|---:|";
 
-/// How fast the bridge was as a share of its neighbour, round by round.
+/// The median over the rounds of the bridge's speed relative to the bare client's.
 pub fn median_share(bridge: &[Run], bare: &[Run]) -> f64 {
-    // Neighbours in time, so that what else the machine does falls on both.
+    // Compares runs that are close in time, so that other load on the machine affects both.
     let share = |(bridge, bare): (&Run, &Run)| bare.elapsed.as_secs_f64() / bridge.elapsed.as_secs_f64();
     let mut shares: Vec<f64> = bridge.iter().zip(bare).map(share).collect();
     shares.sort_by(f64::total_cmp);
