@@ -1,17 +1,18 @@
-//! A backlog into a Kafka that is far away: what the broker has on the way decides.
+//! Compares STOMP and OpenWire with a backlog into a far Kafka. Throughput depends on the messages in transit
+//! from the broker.
 
 use std::time::Duration;
 
 use super::name_of;
 use kit::bench::kafka::Topic;
-use kit::bench::{By, DESTINATION, Destination};
+use kit::bench::{DESTINATION, Destination, Route};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::{Events, Spread};
 use kit::proxy::{Proxy, Slow};
 use kit::report::backlog::{backlog, rate};
 
-/// How fast it went with one prefetch.
+/// The rates with one prefetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub stomp: f64,
@@ -19,14 +20,14 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// How many times as fast as STOMP OpenWire is.
+    /// OpenWire's rate as a multiple of STOMP's.
     pub fn times(self) -> f64 {
         self.openwire / self.stomp
     }
 }
 
-/// Prints a table for each of these distances, each in one direction, and returns how fast it went with the last
-/// of the prefetches.
+/// Prints a table for each of the distances (delays in one direction). Returns the rates with the last
+/// prefetch for each distance.
 pub async fn compare(
     broker: &Broker,
     kafka: &mut Topic,
@@ -34,7 +35,7 @@ pub async fn compare(
     prefetches: &[u64],
     distances: &[Duration],
 ) -> Vec<(Duration, Rates)> {
-    let (addr, target) = kafka.ways();
+    let (addr, target) = kafka.proxy_addresses();
     let proxy = Proxy::start_at(addr, target).await;
     let mut widest = Vec::new();
     for &delay in distances {
@@ -84,7 +85,7 @@ async fn at_distance(
     all
 }
 
-/// Events a second, once the window is full.
+/// Returns the events per second after the window is full.
 async fn carry(
     broker: &Broker,
     protocol: Protocol,
@@ -93,14 +94,14 @@ async fn carry(
     events: u64,
     prefetch: u64,
 ) -> f64 {
-    // Many people, as in the rows of `bench-sinks`.
+    // Many keys, as in `bench-sinks`.
     let many = Events { count: events, keys: 100_000, spread: Spread::Even, bad_every: None };
     let queue = backlog(broker, namespace, DESTINATION, many).await;
     kafka.renew().await;
     let setup = Setup::new(broker, protocol, namespace, DESTINATION, namespace)
         .unset("SINKS__FILE__DIRECTORY")
         .set("SOURCE__PREFETCH", prefetch.to_string());
-    let setup = kafka.configure(setup, By::Proxy);
+    let setup = kafka.configure(setup, Route::Proxy);
     let rate = rate(&setup, events, || events - broker.depth(&queue)).await;
     assert_eq!(kafka.count().await, events, "events at the destination");
     rate

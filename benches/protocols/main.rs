@@ -1,6 +1,6 @@
-//! STOMP against OpenWire, in turn on the same broker: how fast a backlog is emptied, and what each event costs
-//! bridge and broker; into nothing, into Kafka, and into Kafka far away. `make bench-protocols`; the document goes
-//! to standard output, progress to standard error.
+//! Compares STOMP and OpenWire, in turn on the same broker: how fast a backlog is emptied, and the processor
+//! time per event of bridge and broker. The backlog goes into nothing, a near Kafka and a far Kafka.
+//! `make bench-protocols`; the document goes to standard output, progress to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -22,13 +22,15 @@ use kit::bench::kafka::Topic;
 use kit::broker::{Broker, Options, Protocol, Version};
 use near::Into;
 
-/// Into a Kafka that is so far away in one direction, ...
+/// The delay in one direction of the far Kafka for [`FAR_FLOOR`].
 const FAR: Duration = Duration::from_millis(100);
-/// ... OpenWire must be so many times as fast as STOMP, with the widest window: a narrow one is full with less.
+/// With the widest window, OpenWire must be this many times as fast as STOMP into the far Kafka. A narrow
+/// window is full with fewer events.
 const FAR_FLOOR: f64 = 3.0;
-/// As far away as in `bench-sinks` it must keep so much of its speed into a Kafka near by. STOMP does not, and
-/// three times as fast as STOMP would be about as fast as the broker is at best.
+/// The delay as in `bench-sinks`, for [`NEAR_SHARE`].
 const HALF_AS_FAR: Duration = Duration::from_millis(50);
+/// With this delay, OpenWire must keep this share of its speed into a near Kafka. STOMP does not, and a floor
+/// of three times STOMP's speed would be close to the maximum speed of the broker.
 const NEAR_SHARE: f64 = 0.8;
 
 /// STOMP against OpenWire.
@@ -37,13 +39,13 @@ struct Arguments {
     /// Events in each backlog that goes into nothing or a near Kafka.
     #[arg(long, default_value_t = 100_000)]
     events: u64,
-    /// Runs of each kind with these; the median counts. 0: none.
+    /// Runs of each kind with these; the median counts. 0 runs none.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Events in each backlog that goes far. 0: none.
+    /// Events in each backlog into the far Kafka. 0 runs none.
     #[arg(long, default_value_t = 120_000)]
     far: u64,
-    /// The bridge's prefetch where it goes far, several times.
+    /// The bridge's prefetch for the far Kafka, as a list.
     #[arg(long, value_delimiter = ',', default_values_t = [1024, 4096, 16_384])]
     prefetch: Vec<u64>,
     /// Partitions of the topic.
@@ -66,7 +68,7 @@ impl Arguments {
     }
 }
 
-/// For tables.
+/// The name in tables.
 fn name_of(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Stomp => "STOMP",

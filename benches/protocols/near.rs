@@ -1,21 +1,21 @@
-//! A backlog into nothing, or into a Kafka on the same machine: from the start of the bridge until the queue is
-//! empty.
+//! Compares STOMP and OpenWire with a backlog into nothing, or into a Kafka on the same machine. A run lasts
+//! from the start of the bridge until the queue is empty.
 
 use std::time::{Duration, Instant};
 
 use super::name_of;
 use kit::bench::kafka::Topic;
-use kit::bench::{By, DESTINATION, Destination};
+use kit::bench::{DESTINATION, Destination, Route};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::Events;
 use kit::report::backlog::{PATIENCE, backlog, stop};
 use kit::wait_until;
 
-/// Where events go.
+/// The sink of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Into {
-    /// A standard output that nobody reads: what is left is the bridge.
+    /// Discarded standard output, which leaves only the cost of the bridge.
     Nothing,
     Kafka,
 }
@@ -29,7 +29,7 @@ impl Into {
     }
 }
 
-/// One run: how long it took, and the processor time that it cost bridge and broker.
+/// The duration of one run, and the processor time of bridge and broker.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     elapsed: Duration,
@@ -39,10 +39,10 @@ struct Run {
     memory: u64,
 }
 
-/// Prints a table of both, and how they compare round by round; returns OpenWire's median rate.
+/// Prints a table of both protocols and the comparison round by round. Returns OpenWire's median rate.
 pub async fn compare(broker: &Broker, kafka: &mut Topic, into: Into, events: u64, rounds: usize) -> f64 {
     let mut runs = Protocol::ALL.map(|_| Vec::new());
-    // Round 0 warms the broker's compiler up and does not count.
+    // Round 0 warms up the broker's JIT compiler and does not count.
     for round in 0..=rounds {
         eprintln!(
             "{}, into {}, round {round} of {rounds}",
@@ -93,7 +93,7 @@ async fn carry(
         Into::Nothing => setup.set("SINKS__NOTHING__KIND", "stdout").mute(),
         Into::Kafka => {
             kafka.renew().await;
-            kafka.configure(setup, By::Itself)
+            kafka.configure(setup, Route::Direct)
         }
     };
     let before = broker.processor_time();
@@ -117,13 +117,13 @@ fn rate(events: u64, run: &Run) -> f64 {
     events as f64 / run.elapsed.as_secs_f64()
 }
 
-/// Sorts the runs, and gives the rate of the one in the middle.
+/// Sorts the runs and returns the median rate.
 fn median(events: u64, runs: &mut [Run]) -> f64 {
     runs.sort_by_key(|run| run.elapsed);
     rate(events, &runs[runs.len() / 2])
 }
 
-/// Of runs that are sorted.
+/// Prints the row of one protocol. The runs must be sorted.
 fn row(name: &str, events: u64, runs: &[Run]) {
     let median = runs[runs.len() / 2];
     let all: Vec<String> = runs.iter().map(|run| format!("{:.0}", rate(events, run))).collect();
@@ -138,9 +138,9 @@ fn row(name: &str, events: u64, runs: &[Run]) {
     );
 }
 
-/// What OpenWire takes as a share of what STOMP takes, the median over the rounds.
+/// The median over the rounds of OpenWire's cost as a share of STOMP's.
 fn median_share([stomp, openwire]: &[Vec<Run>; 2], of: fn(&Run) -> Duration) -> f64 {
-    // Neighbours in time, so that what else the machine does falls on both.
+    // Compares runs that are close in time, so that other load on the machine affects both.
     let share = |(stomp, openwire)| of(openwire).as_secs_f64() / of(stomp).as_secs_f64();
     let mut shares: Vec<f64> = stomp.iter().zip(openwire).map(share).collect();
     shares.sort_by(f64::total_cmp);

@@ -1,18 +1,19 @@
-//! Into a server that is 50 ms away in each direction: what is in flight decides.
+//! Measures the bridge into a server that is 50 ms away in each direction. Throughput depends on the events
+//! in flight.
 
 use std::time::Duration;
 
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
 use super::near::generation;
-use kit::bench::{By, DESTINATION, Destination, NAMESPACE, Terms, setup};
+use kit::bench::{DESTINATION, Destination, NAMESPACE, Route, Tuning, setup};
 use kit::broker::{Broker, Options, Protocol, Version};
 use kit::events::{Events, Spread};
 use kit::proxy::Proxy;
 use kit::report::backlog::{backlog, rate};
 use kit::report::name_of;
 
-/// In each direction.
+/// The delay in each direction.
 pub const DELAY: Duration = Duration::from_millis(50);
 
 /// Prints the head of the table of [`from_simulator`] and [`from_broker`].
@@ -23,47 +24,46 @@ pub fn head() {
     );
 }
 
-/// Prints a row and returns how many were in flight as a share of the window.
+/// Prints a row and returns the events in flight as a share of the window.
 pub async fn from_simulator<D: Destination>(
     destination: &mut D,
     into: &str,
     events: u64,
-    terms: Terms<'_>,
+    tuning: Tuning<'_>,
 ) -> f64 {
-    eprintln!("simulator, far {into}, prefetch {}", terms.prefetch);
+    eprintln!("simulator, far {into}, prefetch {}", tuning.prefetch);
     destination.renew().await;
     let _proxy = delayed(destination).await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     simulator.generate(NAMESPACE, generation(events));
-    let setup = setup(destination, &simulator.url(), terms, By::Proxy);
+    let setup = setup(destination, &simulator.url(), tuning, Route::Proxy);
     let rate = rate(&setup, events, || simulator.stats().total().acked).await;
     simulator.stop().await;
     assert_eq!(destination.count().await, events, "events at the destination");
-    row("simulator", into, events, terms.prefetch, rate)
+    row("simulator", into, events, tuning.prefetch, rate)
 }
 
-/// Prints a row.
 pub async fn from_broker<D: Destination>(
     destination: &mut D,
     into: &str,
     version: Version,
     events: u64,
-    terms: Terms<'_>,
+    tuning: Tuning<'_>,
 ) {
-    eprintln!("{}, far {into}, prefetch {}", name_of(version), terms.prefetch);
+    eprintln!("{}, far {into}, prefetch {}", name_of(version), tuning.prefetch);
     destination.renew().await;
     let _proxy = delayed(destination).await;
     let broker = Broker::start(version, Options::default());
     let many = Events { count: events, keys: 100_000, spread: Spread::Even, bad_every: None };
     let queue = backlog(&broker, NAMESPACE, DESTINATION, many).await;
-    let setup = setup(destination, &broker.url_of(Protocol::Stomp), terms, By::Proxy);
+    let setup = setup(destination, &broker.url_of(Protocol::Stomp), tuning, Route::Proxy);
     let rate = rate(&setup, events, || events - broker.depth(&queue)).await;
     assert_eq!(destination.count().await, events, "events at the destination");
-    row(&name_of(version), into, events, terms.prefetch, rate);
+    row(&name_of(version), into, events, tuning.prefetch, rate);
 }
 
 async fn delayed<D: Destination>(destination: &D) -> Proxy {
-    let (addr, target) = destination.ways();
+    let (addr, target) = destination.proxy_addresses();
     Proxy::delayed_at(addr, target, DELAY).await
 }
 

@@ -1,4 +1,4 @@
-//! A JetStream stream in files, of a server of its own.
+//! Provides a file-based JetStream stream on a server of its own.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Message};
 use async_nats::{ConnectOptions, HeaderMap, Subject};
 use bytes::Bytes;
 
-use kit::bench::{By, Destination};
+use kit::bench::{Destination, Route};
 use kit::bridge::Setup;
 use kit::nats::{NatsServer, make_stream, read_stream};
 use kit::ports::{free_port, loopback};
@@ -16,7 +16,7 @@ use kit::ports::{free_port, loopback};
 const STREAM: &str = "BENCH";
 const SUBJECT: &str = "atdata.acme.bench";
 
-/// The server, and who looks after the stream.
+/// The server, and the client that manages the stream.
 pub struct JetStream {
     server: NatsServer,
     proxy: SocketAddr,
@@ -35,23 +35,23 @@ impl Destination for JetStream {
     type Records = Vec<(Subject, HeaderMap, Bytes)>;
 
     const NAME: &'static str = "JetStream";
-    const MOST: usize = 4096;
+    const MAX_IN_FLIGHT: usize = 4096;
 
     async fn renew(&mut self) {
-        // Not purged: the stream would still know the message ids.
+        // Delete it: a purged stream would still know the message ids.
         drop(self.jetstream.delete_stream(STREAM).await);
         make_stream(&self.jetstream, STREAM, &[SUBJECT]).await;
     }
 
-    fn configure(&self, setup: Setup, by: By) -> Setup {
-        let addr = if by == By::Proxy { self.proxy } else { self.server.addr() };
+    fn configure(&self, setup: Setup, route: Route) -> Setup {
+        let addr = if route == Route::Proxy { self.proxy } else { self.server.addr() };
         setup
             .set("SINKS__NATS__URL", format!("nats://{addr}"))
             .set("SINKS__NATS__STREAM", STREAM)
             .set("SINKS__NATS__SUBJECT", SUBJECT)
     }
 
-    fn ways(&self) -> (SocketAddr, SocketAddr) {
+    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.proxy, self.server.addr())
     }
 
@@ -68,8 +68,8 @@ impl Destination for JetStream {
         read_stream(&self.jetstream, STREAM).await.into_iter().map(parts).collect()
     }
 
-    /// As the library is made to be used: a publish gives a future of its acknowledgement, so many of which
-    /// wait in a row.
+    /// Uses the library as it is intended: each publish returns a future of its acknowledgement. At most
+    /// `window` of them are pending.
     async fn produce(&mut self, records: &Self::Records, window: usize) -> Duration {
         let records = records.clone();
         let options = ConnectOptions::new().client_capacity(2 * window).skip_subject_validation(true);

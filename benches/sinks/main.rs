@@ -1,4 +1,4 @@
-//! How fast the bridge writes into Kafka and JetStream: next to loops that do nothing else, and far away.
+//! Measures how fast the bridge writes into Kafka and JetStream, near and far, compared with bare producers.
 //! `make bench-sinks`; the document goes to standard output, progress to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
@@ -18,19 +18,19 @@ mod near;
 use clap::Parser;
 use jetstream::JetStream;
 use kit::bench::kafka::Topic;
-use kit::bench::{Destination, Terms};
+use kit::bench::{Destination, Tuning};
 
 /// The bridge must reach this share of a loop that does nothing but publish.
 const BARE_FLOOR: f64 = 0.7;
-/// And keep so much of the window in flight.
+/// The bridge must keep this share of the window in flight.
 const WINDOW_FLOOR: f64 = 0.8;
-/// With windows up to four times the usual one. Wider ones are shown without a floor: near by the processors are busy
-/// before the sink is, and far away a wave is what comes in a tenth of the round trip, and a request a partition's
-/// `batch.size`.
+/// The floors apply to windows up to four times the usual one. Wider windows are measured without a floor:
+/// near, the processors are busy before the sink is; far, the source sends in waves of a tenth of the round
+/// trip, and a request is limited by `batch.size` per partition.
 const FLOORS_UP_TO: usize = 4096;
-/// Topics that are only far away, to show what partitions do.
+/// The partitions of additional far topics, which show the effect of partitions.
 const OTHER_PARTITIONS: [u32; 2] = [1, 12];
-/// A run over the long way fills the window at least so often.
+/// A far run fills the window at least this many times.
 const WINDOWS: usize = 20;
 
 /// The speed of the bridge into Kafka and JetStream.
@@ -39,14 +39,14 @@ struct Arguments {
     /// Events in each run next to the bare loop.
     #[arg(long, default_value_t = 300_000)]
     events: u64,
-    /// Runs of each kind next to the bare loop; the median counts. 0: none.
+    /// Runs of each kind next to the bare loop; the median counts. 0 runs none.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// The bridge's prefetch, several times; those beyond what a sink has in flight are left out. The first
-    /// is that of the runs from real brokers.
+    /// The bridge's prefetch, as a list. A sink leaves out values above its maximum of events in flight. The
+    /// first value is used for the runs from real brokers.
     #[arg(long, value_delimiter = ',', default_values_t = [1024, 4096, 16_384])]
     prefetch: Vec<usize>,
-    /// Events in each run from the simulator over the long way, at least.
+    /// The minimum of events in each far run from the simulator.
     #[arg(long, default_value_t = 100_000)]
     far: u64,
     /// Events in each backlog at a real broker.
@@ -55,7 +55,7 @@ struct Arguments {
     /// Partitions of the topic.
     #[arg(long, default_value_t = 4)]
     partitions: u32,
-    /// Only into this: kafka or jetstream.
+    /// Measures only this sink: kafka or jetstream.
     #[arg(long)]
     only: Option<String>,
     /// Settings of the bridge, NAME=value, such as SINKS__KAFKA__PROPERTIES__LINGER_MS=20.
@@ -68,15 +68,15 @@ struct Arguments {
 
 impl Arguments {
     fn prefetches<D: Destination>(&self) -> impl Iterator<Item = usize> {
-        self.prefetch.iter().copied().filter(|&prefetch| prefetch <= D::MOST)
+        self.prefetch.iter().copied().filter(|&prefetch| prefetch <= D::MAX_IN_FLIGHT)
     }
 
     fn usual(&self) -> usize {
         self.prefetch.first().copied().expect("a prefetch")
     }
 
-    fn terms(&self, prefetch: usize) -> Terms<'_> {
-        Terms { prefetch, settings: &self.set }
+    fn tuning(&self, prefetch: usize) -> Tuning<'_> {
+        Tuning { prefetch, settings: &self.set }
     }
 
     fn wants(&self, destination: &str) -> bool {
@@ -126,9 +126,9 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
         far(kafka, &into, arguments, &mut missed).await;
         for partitions in OTHER_PARTITIONS {
             kafka.partitions = partitions;
-            let (into, terms) =
-                (format!("Kafka, {partitions} partitions"), arguments.terms(arguments.usual()));
-            let share = far::from_simulator(kafka, &into, arguments.far, terms).await;
+            let (into, tuning) =
+                (format!("Kafka, {partitions} partitions"), arguments.tuning(arguments.usual()));
+            let share = far::from_simulator(kafka, &into, arguments.far, tuning).await;
             expect_window(share, &into, arguments.usual(), &mut missed);
         }
     }
@@ -150,7 +150,7 @@ async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed
     }
     for prefetch in arguments.prefetches::<D>() {
         let share =
-            near::compare(destination, arguments.events, arguments.rounds, arguments.terms(prefetch)).await;
+            near::compare(destination, arguments.events, arguments.rounds, arguments.tuning(prefetch)).await;
         if prefetch <= FLOORS_UP_TO && share < BARE_FLOOR {
             missed.push(format!("{}, prefetch {prefetch}: {share:.2} of the bare loop", D::NAME));
         }
@@ -168,13 +168,13 @@ async fn far<D: Destination>(
             destination,
             into,
             arguments.far.max((prefetch * WINDOWS) as u64),
-            arguments.terms(prefetch),
+            arguments.tuning(prefetch),
         )
         .await;
         expect_window(share, into, prefetch, missed);
     }
     for version in kit::report::brokers() {
-        far::from_broker(destination, into, version, arguments.backlog, arguments.terms(arguments.usual()))
+        far::from_broker(destination, into, version, arguments.backlog, arguments.tuning(arguments.usual()))
             .await;
     }
 }

@@ -1,32 +1,33 @@
-//! From the simulator into a server on the same machine, held against a loop that only publishes.
+//! Measures the bridge from the simulator into a server on the same machine, compared with a loop that only
+//! publishes.
 
 use std::time::Instant;
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
 use kit::admin::Admin;
-use kit::bench::{By, Destination, NAMESPACE, Terms, setup};
+use kit::bench::{Destination, NAMESPACE, Route, Tuning, setup};
 use kit::report::backlog::{PATIENCE, stop};
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::wait_until;
 
-/// Prints a table, and returns the bridge's speed as a share of that of the bare loop with as many in flight,
-/// the median over the rounds.
+/// Prints a table. Returns the median over the rounds of the bridge's speed as a share of the speed of the
+/// bare loop with the same window.
 pub async fn compare<D: Destination>(
     destination: &mut D,
     events: u64,
     rounds: usize,
-    terms: Terms<'_>,
+    tuning: Tuning<'_>,
 ) -> f64 {
-    // The first round warms the server up, and makes the records of the bare loop: those of the bridge.
-    carry(destination, events, terms).await;
+    // The first round warms up the server, and its output gives the records for the bare loop.
+    carry(destination, events, tuning).await;
     let records = destination.records().await;
-    let windows = D::windows(terms.prefetch);
+    let windows = D::windows(tuning.prefetch);
     let mut bridge = Vec::new();
     let mut bare = vec![Vec::new(); windows.len()];
     for round in 1..=rounds {
-        eprintln!("{}, prefetch {}, round {round} of {rounds}", D::NAME, terms.prefetch);
-        bridge.push(carry(destination, events, terms).await);
+        eprintln!("{}, prefetch {}, round {round} of {rounds}", D::NAME, tuning.prefetch);
+        bridge.push(carry(destination, events, tuning).await);
         for ((window, _), runs) in windows.iter().zip(&mut bare) {
             destination.renew().await;
             let elapsed = destination.produce(&records, *window).await;
@@ -35,7 +36,7 @@ pub async fn compare<D: Destination>(
         }
     }
     let shares: Vec<f64> = bare.iter().map(|bare| median_share(&bridge, bare)).collect();
-    println!("\n## {}: {events} events, prefetch {}\n\n{COLUMNS}", D::NAME, terms.prefetch);
+    println!("\n## {}: {events} events, prefetch {}\n\n{COLUMNS}", D::NAME, tuning.prefetch);
     row("simulator, bridge", events, &mut bridge);
     for (((_, name), runs), share) in windows.iter().zip(&mut bare).zip(&shares) {
         row(&format!("{name} (the bridge reaches {share:.2})"), events, runs);
@@ -43,11 +44,12 @@ pub async fn compare<D: Destination>(
     shares[0]
 }
 
-/// From the first event until everything is acknowledged to the simulator, once all are connected.
-async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_>) -> Run {
+/// Measures from the first event until everything is acknowledged to the simulator. The connections already
+/// exist.
+async fn carry<D: Destination>(destination: &mut D, events: u64, tuning: Tuning<'_>) -> Run {
     destination.renew().await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
-    let setup = setup(destination, &simulator.url(), terms, By::Itself);
+    let setup = setup(destination, &simulator.url(), tuning, Route::Direct);
     let bridge = setup.start();
     Admin::of(&bridge).await.ready().await;
     let idle = bridge.processor_time();
@@ -62,7 +64,8 @@ async fn carry<D: Destination>(destination: &mut D, events: u64, terms: Terms<'_
     run
 }
 
-/// Many people, so that hardly ever two events of one are in flight: the NATS sink parks the second.
+/// Many keys, so that two events of one key are hardly ever in flight together: the NATS sink parks the
+/// second.
 pub fn generation(events: u64) -> Generation {
     let generator = GeneratorConfig { keys: 100_000, ..GeneratorConfig::default() };
     Generation { events: Some(events), rate: Rate::default(), generator }

@@ -1,5 +1,5 @@
-//! The soak: a sink that is held and a connection that flaps must cost no memory (I4), and nothing else
-//! either. `make soak`; the document goes to standard output, progress to standard error.
+//! Runs the soak: with a held sink and a flapping connection, memory must not grow (I4) and no event may be
+//! lost or duplicated. `make soak`; the document goes to standard output, progress to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -27,15 +27,14 @@ use kit::publisher::Publisher;
 use kit::{SOON, wait_until};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// From here on the process has all it needs: what it takes more is growth.
+/// From this second on, an increase in memory counts as growth.
 const SETTLED_AFTER: usize = 30;
-/// The bound: 20 MB.
 const MAX_GROWTH: u64 = 20_000_000;
 const CUT_EVERY: usize = 6;
 const QUEUE: &str = "soak.RTO.acme";
-/// Holds all events, and the ballast that holds the sink.
+/// Has room for all events. A ballast file fills it, which holds the sink.
 const DISK_MIB: u32 = 512;
-/// How long a million events may take to pass once they may.
+/// The time limit for a million events after the sink is free.
 const PASSAGE: Duration = Duration::from_secs(600);
 
 /// Memory of the bridge with the sink held, events queued and the connection cut again and again.
@@ -50,7 +49,7 @@ struct Arguments {
     /// Which ActiveMQ: 5 or 6.
     #[arg(long, default_value_t = 5)]
     broker: u8,
-    /// By OpenWire instead of STOMP.
+    /// Uses OpenWire instead of STOMP.
     #[arg(long)]
     openwire: bool,
     /// Cargo passes it.
@@ -61,7 +60,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    assert!(arguments.seconds > SETTLED_AFTER, "memory is judged from second {SETTLED_AFTER} on");
+    assert!(arguments.seconds > SETTLED_AFTER, "memory growth is measured from second {SETTLED_AFTER} on");
     if let Err(reason) = small_disks() {
         panic!("the soak holds the sink with a small disk: {reason}");
     }
@@ -116,7 +115,7 @@ async fn main() {
     println!("\nPassed.");
 }
 
-/// Writes until the disk is full.
+/// Fills the disk.
 fn fill(path: &Path) {
     let mut file = File::create(path).expect("make the ballast");
     for size in [1 << 20, 1 << 12] {
@@ -130,7 +129,7 @@ fn fill(path: &Path) {
     }
 }
 
-/// Cuts and samples each second.
+/// Samples the memory each second, and cuts the connection every `CUT_EVERY` seconds.
 async fn hold(bridge: &Bridge, proxy: &Proxy, seconds: usize) -> Vec<u64> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,16 +149,14 @@ async fn hold(bridge: &Bridge, proxy: &Proxy, seconds: usize) -> Vec<u64> {
 }
 
 struct Held {
-    /// One for each second.
+    /// The memory in each second.
     samples: Vec<u64>,
-    /// Events still in the queue.
     waiting: u64,
-    /// Connections made.
     sessions: u64,
 }
 
 impl Held {
-    /// Prints what was seen and returns the growth in bytes.
+    /// Prints the measurements and returns the growth in bytes.
     fn report(&self, arguments: &Arguments) -> u64 {
         let settled = self.samples[SETTLED_AFTER - 1];
         let highest = self.samples[SETTLED_AFTER..].iter().copied().max().unwrap_or(settled);

@@ -1,4 +1,5 @@
-//! From a real broker's backlog into files, held against a bare consumer that acknowledges in the same way.
+//! Measures the bridge from the backlog of a real broker into files, compared with a bare consumer that
+//! acknowledges in the same way.
 
 use std::time::Instant;
 
@@ -11,12 +12,12 @@ use kit::report::name_of;
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::{SOON, wait_until};
 
-/// The bridge's own default.
+/// The bridge's default.
 const PREFETCH: u32 = 1024;
 const DESTINATION: &str = "bench";
 
-/// Prints a table, and returns the bridge's speed as a share of that of the bare consumer that acknowledges
-/// what is ready, the median over the rounds.
+/// Prints a table. Returns the median over the rounds of the bridge's speed as a share of the speed of the
+/// bare consumer that acknowledges what is ready.
 pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
     let broker = Broker::start(version, Options::default());
     let (mut bridge, mut ready, mut every) = (Vec::new(), Vec::new(), Vec::new());
@@ -37,7 +38,7 @@ pub async fn compare(version: Version, events: u64, rounds: usize) -> f64 {
     share
 }
 
-/// From the start of the process until the queue is empty.
+/// Measures from the start of the process until the queue is empty.
 async fn carry(broker: &Broker, namespace: &str, events: u64) -> Run {
     let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
     let setup = Setup::new(broker, Protocol::Stomp, namespace, DESTINATION, namespace);
@@ -49,7 +50,7 @@ async fn carry(broker: &Broker, namespace: &str, events: u64) -> Run {
     run
 }
 
-/// From login until the broker has processed the last acknowledgement.
+/// Measures from login until the broker has processed the last acknowledgement.
 async fn consume(broker: &Broker, namespace: &str, events: u64, acks: Acks) -> Run {
     let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
     let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! How fast the bridge is, against a bare consumer, against the simulator, and part by part. `make bench`;
-//! the document goes to standard output, progress to standard error.
+//! Measures the speed of the bridge: compared with a bare consumer, with the simulator as the source, and
+//! part by part. `make bench`; the document goes to standard output, progress to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -17,9 +17,9 @@ mod simulator;
 
 use clap::Parser;
 
-/// From a real broker the bridge must reach this share of the bare consumer's speed.
+/// With a real broker, the bridge must reach this share of the bare consumer's speed.
 const BROKER_FLOOR: f64 = 0.8;
-/// From the simulator it must carry so many events a second.
+/// With the simulator, the bridge must reach this many events per second.
 const SIMULATOR_FLOOR: f64 = 200_000.0;
 
 /// The speed of the bridge.

@@ -1,4 +1,4 @@
-//! The parts of the hot path by themselves, all threads on one core.
+//! Measures the parts of the hot path separately, with all threads on one core.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -23,15 +23,14 @@ use kit::events::Events;
 
 const EVENTS: u64 = 100_000;
 const REPETITIONS: usize = 5;
-/// What a read from a socket brings at most.
+/// The most bytes of one socket read.
 const READ: usize = 64 << 10;
-/// Events in a batch, as they come from a broker that sends fast.
+/// Events in a batch of a fast broker.
 const BATCH: usize = 100;
 
-/// Prints a table.
 pub fn measure() {
     eprintln!("parts");
-    // Threads inherit it: those of the file sink run on the same core.
+    // Threads inherit the affinity, so those of the file sink run on the same core.
     let parts = thread::spawn(|| {
         pin();
         (decode(), find_keys(), write_files())
@@ -83,7 +82,7 @@ fn decode() -> Duration {
         let mut rest = wire.as_bytes();
         let begun = Instant::now();
         while !rest.is_empty() {
-            // As a socket does: no more than the buffer has room for.
+            // Like a socket, fills at most the free space of the buffer.
             let buffer = decoder.buffer();
             let (read, more) = rest.split_at(rest.len().min(READ).min(buffer.capacity() - buffer.len()));
             buffer.extend_from_slice(read);

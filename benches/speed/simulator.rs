@@ -1,4 +1,4 @@
-//! From the simulator into files: the bridge's own speed, both on the same cores.
+//! Measures the bridge from the simulator into files, both on the same cores.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use kit::{SOON, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Prints a table, and returns the median speed in events a second.
+/// Prints a table and returns the median speed in events per second.
 pub async fn measure(events: u64, rounds: usize) -> f64 {
     let mut runs = Vec::new();
     for round in 1..=rounds {
@@ -21,7 +21,7 @@ pub async fn measure(events: u64, rounds: usize) -> f64 {
     row("bridge into files", events, &mut runs)
 }
 
-/// From the start of the process until everything is acknowledged.
+/// Measures from the start of the process until everything is acknowledged.
 async fn carry(events: u64) -> Run {
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let generation =

@@ -1,4 +1,4 @@
-//! A topic of a Kafka of its own.
+//! Provides a topic on a Kafka server of its own, as a destination of benchmarks.
 
 use std::cmp::Ordering;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::{By, Destination};
+use super::{Destination, Route};
 use crate::bridge::Setup;
 use crate::kafka::{Kafka, Listener};
 use crate::kafka_reader::{self, Record};
 
-/// What the sink sets, unless the user sets something else.
+/// The properties that the sink sets by default.
 const PROPERTIES: [(&str, &str); 13] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
@@ -33,21 +33,21 @@ const PROPERTIES: [(&str, &str); 13] = [
     ("topic.metadata.propagation.max.ms", "0"),
     ("socket.keepalive.enable", "true"),
 ];
-/// Polling goes on for as long as this, whatever comes.
+/// The time that one poll may take.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// The server and its present topic.
+/// The server and its current topic.
 pub struct Topic {
     kafka: Kafka,
-    /// From the next renewal on.
+    /// Applies from the next renewal on.
     pub partitions: u32,
-    /// Of librdkafka, beside [`PROPERTIES`].
+    /// Properties of librdkafka, in addition to [`PROPERTIES`].
     properties: Vec<(String, String)>,
     made: u32,
 }
 
 impl Topic {
-    /// `settings` are those that the bridges get: the bare loop takes over the properties in them.
+    /// Starts the server. `settings` are the bridge's; the bare loop uses the properties in them.
     pub fn start(partitions: u32, settings: &[String]) -> Self {
         let property = |setting: &String| {
             let (name, value) = setting.strip_prefix("SINKS__KAFKA__PROPERTIES__")?.split_once('=')?;
@@ -66,7 +66,7 @@ impl Destination for Topic {
     type Records = Vec<Record>;
 
     const NAME: &'static str = "Kafka";
-    const MOST: usize = 16_384;
+    const MAX_IN_FLIGHT: usize = 16_384;
 
     async fn renew(&mut self) {
         if self.made > 0 {
@@ -76,12 +76,13 @@ impl Destination for Topic {
         self.kafka.create_topic(&self.name(), self.partitions, &[]);
     }
 
-    fn configure(&self, setup: Setup, by: By) -> Setup {
-        let addr = if by == By::Proxy { self.kafka.proxy_addr() } else { self.kafka.addr(Listener::Plain) };
+    fn configure(&self, setup: Setup, route: Route) -> Setup {
+        let addr =
+            if route == Route::Proxy { self.kafka.proxy_addr() } else { self.kafka.addr(Listener::Plain) };
         setup.set("SINKS__KAFKA__BROKERS", addr.to_string()).set("SINKS__KAFKA__TOPIC", self.name())
     }
 
-    fn ways(&self) -> (SocketAddr, SocketAddr) {
+    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.kafka.proxy_addr(), self.kafka.addr(Listener::Proxied))
     }
 
@@ -93,13 +94,13 @@ impl Destination for Topic {
 
     async fn records(&mut self) -> Self::Records {
         let mut records = kafka_reader::contents(&self.kafka.bootstrap(), &self.name());
-        // Read partition by partition: back into the order in which the events came.
+        // They were read partition by partition. This restores the order in which they were published.
         records.sort_by(in_order);
         records
     }
 
-    /// As the library is made to be used: records are handed over as long as there is room, and the client is
-    /// polled for reports in between.
+    /// Uses the library as it is intended: hands records over while there is room, and polls for delivery
+    /// reports in between.
     async fn produce(&mut self, records: &Self::Records, window: usize) -> Duration {
         let topic = self.name();
         let reports = Reports::default();
@@ -169,7 +170,7 @@ fn send(producer: &BaseProducer<Reports>, topic: &str, record: &Record, headers:
     }
 }
 
-/// By the number at the end of the message id.
+/// Compares the numbers at the end of the message ids.
 fn in_order(a: &Record, b: &Record) -> Ordering {
     let number = |record: &Record| {
         let id = record.header("atdata-message-id").expect("a message id");
@@ -178,7 +179,7 @@ fn in_order(a: &Record, b: &Record) -> Ordering {
     number(a).cmp(&number(b))
 }
 
-/// Counts what is durable.
+/// Counts durable records.
 #[derive(Clone, Default)]
 struct Reports(Arc<AtomicU64>);
 

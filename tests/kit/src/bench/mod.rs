@@ -1,4 +1,4 @@
-//! Where events go: a server, and a place on it that is made anew for each run.
+//! Defines the destination of a benchmark: a server with a topic or stream that is made anew for each run.
 
 pub mod kafka;
 
@@ -11,61 +11,62 @@ use crate::bridge::Setup;
 pub const NAMESPACE: &str = "acme";
 pub const DESTINATION: &str = "bench";
 
-/// One of the sinks, its server running.
+/// A sink with its running server.
 #[allow(async_fn_in_trait, reason = "only the benchmarks of this repository use it")]
 pub trait Destination {
-    /// What lies at the place, as the library of the bare loop wants it, in the order of the events.
+    /// The stored events, in the form that the client library of the bare loop needs, in the order of
+    /// publication.
     type Records;
 
-    /// For tables.
+    /// The name in tables.
     const NAME: &'static str;
-    /// The sink has no more in flight unless it is told to.
-    const MOST: usize;
+    /// The sink's default maximum of events in flight.
+    const MAX_IN_FLIGHT: usize;
 
-    /// Makes the place new and empty.
+    /// Makes a new, empty topic or stream.
     async fn renew(&mut self);
 
-    /// Lets a bridge write to the place, by the server itself or by the proxy before it.
-    fn configure(&self, setup: Setup, by: By) -> Setup;
+    /// Configures a bridge to write to this destination, directly or through the proxy.
+    fn configure(&self, setup: Setup, route: Route) -> Setup;
 
-    /// Where the proxy listens, and what it leads to.
-    fn ways(&self) -> (SocketAddr, SocketAddr);
+    /// The address of the proxy, and its target.
+    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr);
 
-    /// How many events lie at the place.
+    /// The number of stored events.
     async fn count(&mut self) -> u64;
 
-    /// Everything that lies at the place.
+    /// All stored events.
     async fn records(&mut self) -> Self::Records;
 
-    /// Writes the records with nothing but the library, so many in flight at most, and waits until all are
-    /// durable: from the first to the last, once connected.
+    /// Writes the records with only the client library, with at most `window` in flight, and waits until all
+    /// are durable. Returns the time from the first to the last record, without connecting.
     async fn produce(&mut self, records: &Self::Records, window: usize) -> Duration;
 
-    /// How many the bare loop may have in flight, and what such a loop is called; the first is that of a
-    /// bridge with this prefetch, and the one the floor is about.
+    /// The windows of the bare loop and their names in tables. The first is the window of a bridge with this
+    /// prefetch; the floor applies to it.
     fn windows(prefetch: usize) -> Vec<(usize, String)>;
 }
 
-/// By which way to the server.
+/// How a bridge connects to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    Itself,
+pub enum Route {
+    Direct,
     Proxy,
 }
 
-/// How bridges differ from the usual one.
+/// How a bridge differs from the usual one.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct Tuning<'a> {
     pub prefetch: usize,
     /// `NAME=value`: see [`Setup::set`].
     pub settings: &'a [String],
 }
 
-/// A bridge into this destination alone.
-pub fn setup<D: Destination>(destination: &D, url: &str, terms: Terms<'_>, by: By) -> Setup {
+/// A bridge with only this destination.
+pub fn setup<D: Destination>(destination: &D, url: &str, tuning: Tuning<'_>, route: Route) -> Setup {
     let setup = Setup::at(url, NAMESPACE, DESTINATION, "bench-1").unset("SINKS__FILE__DIRECTORY");
-    let setup = destination.configure(setup.set("SOURCE__PREFETCH", terms.prefetch.to_string()), by);
-    terms.settings.iter().fold(setup, |setup, setting| {
+    let setup = destination.configure(setup.set("SOURCE__PREFETCH", tuning.prefetch.to_string()), route);
+    tuning.settings.iter().fold(setup, |setup, setting| {
         let (name, value) = setting.split_once('=').expect("NAME=value");
         setup.set(name, value)
     })
