@@ -1,4 +1,5 @@
-//! Any bytes: what is repaired is UTF-8, was none before, and is what Java would have written.
+//! Fuzzes the repair of Java's text with any bytes. Repaired text is UTF-8, was not UTF-8 before, and is what
+//! Java writes for it.
 
 #![no_main]
 
@@ -25,7 +26,7 @@ fn as_java_writes(text: &str) -> Vec<u8> {
 fuzz_target!(|input: &[u8]| {
     if let Some(repaired) = repair_cesu8(input) {
         let text = std::str::from_utf8(&repaired).expect("repaired text is UTF-8");
-        assert!(std::str::from_utf8(input).is_err(), "good text was touched");
+        assert!(std::str::from_utf8(input).is_err(), "valid UTF-8 was changed");
         assert!(repaired.len() < input.len());
         let java = as_java_writes(text);
         assert_eq!(repair_cesu8(&java).unwrap_or(java), repaired);

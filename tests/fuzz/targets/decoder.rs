@@ -1,5 +1,5 @@
-//! Any bytes, split anywhere: the same frames and the same verdict as in one piece, and frames that can be
-//! read. The first byte of the input chooses the splits.
+//! Fuzzes the STOMP decoder with any bytes, split anywhere. The result must be the same as without splits,
+//! and the frames must be readable. The first byte of the input chooses the splits.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use atdata_bridge::source::stomp::frame::{StompFrame, decode_headers};
 use atdata_bridge::source::stomp::framing::{StompDecoder, StompLimits};
 use libfuzzer_sys::fuzz_target;
 
-/// Small, so that short inputs reach them.
+/// Small limits, so that short inputs reach them.
 const LIMITS: StompLimits = StompLimits { line: 48, headers: 6, body: 64 };
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<StompFrame>, bool) {

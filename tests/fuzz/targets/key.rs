@@ -1,5 +1,6 @@
-//! Any body: the key is the one that a JSON tree would give. Where `serde_json` builds no tree nothing is
-//! compared; what may be keyed all the same, says `key::extract`.
+//! Fuzzes the search for the key with any body, and compares the key with the one found in a JSON tree. Where
+//! `serde_json` builds no tree, nothing is compared; `key::extract` documents which of these bodies still
+//! have a key.
 
 #![no_main]
 
@@ -13,7 +14,7 @@ const POINTERS: [&str; 3] = ["/md5", "/a/0/b", "/a~1b/~0"];
 
 static KEYING: LazyLock<Keying> = LazyLock::new(|| Keying::new(POINTERS.map(str::to_owned).to_vec(), false));
 
-/// `None` where there is no tree to ask.
+/// The expected key; `None` if there is no tree.
 fn by_tree(body: &[u8]) -> Option<Result<Key, &'static str>> {
     if let Some(key) = Key::from_hex(body.trim_ascii()) {
         return Some(Ok(key));

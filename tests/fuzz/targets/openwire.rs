@@ -1,5 +1,6 @@
-//! Any bytes, split anywhere: the same frames and the same verdict as in one piece, and frames, bodies and
-//! headers that can be read or are refused. The first byte of the input chooses the splits.
+//! Fuzzes the OpenWire decoder with any bytes, split anywhere. The result must be the same as without splits,
+//! and frames, bodies and headers must be decoded or refused without a panic. The first byte of the input
+//! chooses the splits.
 
 #![no_main]
 
@@ -12,7 +13,7 @@ use atdata_bridge::source::openwire::wire::ids::MessageId;
 use atdata_bridge::source::openwire::wire::message::{MessageKind, WireMessage};
 use libfuzzer_sys::fuzz_target;
 
-/// Small, so that short inputs reach it.
+/// A small limit, so that short inputs reach it.
 const LIMITS: OpenWireLimits = OpenWireLimits::with_body(64);
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<OpenWireFrame>, bool) {
@@ -51,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(!decode_headers(&frame.fields).is_empty());
         }
     }
-    // Compressed bodies are too deep inside a frame to be found there.
+    // The fuzzer would hardly find compressed bodies inside a frame.
     for (kind, compressed) in
         [(MessageKind::Text, false), (MessageKind::Text, true), (MessageKind::Bytes, true)]
     {

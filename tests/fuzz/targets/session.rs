@@ -1,6 +1,7 @@
-//! A broker that says anything after the login, in either protocol: no panic, messages that are whole, and an
-//! output that is itself good STOMP or OpenWire. The first byte chooses whether the subscription is confirmed,
-//! whether we say goodbye in the middle, and the protocol; the second the splits.
+//! Fuzzes a session, over either protocol, with a broker that sends any bytes after the login. The session
+//! must not panic, its messages must be complete, and its output must be valid STOMP or OpenWire. The first
+//! byte of the input chooses whether the subscription is confirmed, whether the session is closed in the
+//! middle, and the protocol; the second chooses the splits.
 
 #![no_main]
 
@@ -50,8 +51,8 @@ static SETTINGS: LazyLock<Arc<SourceSettings>> = LazyLock::new(|| {
 });
 static KEYING: LazyLock<Keying> = LazyLock::new(|| Keying::new(vec!["/md5".to_owned()], false));
 
-/// A compressed body can use it up.
-const ROOM: usize = 2048;
+/// The memory budget; a compressed body can use all of it.
+const BUDGET: usize = 2048;
 
 struct Broker {
     session: Box<dyn Session>,
@@ -62,26 +63,26 @@ struct Broker {
 }
 
 impl Broker {
-    /// Whether the session goes on.
-    fn says(&mut self, bytes: &[u8]) -> bool {
+    /// Gives the session bytes from the broker. Returns whether the session continues.
+    fn sends(&mut self, bytes: &[u8]) -> bool {
         self.now += Duration::from_millis(10);
         self.session.input().extend_from_slice(bytes);
         loop {
             let mut progress = Progress::default();
             let outcome = self.session.advance(self.now, &mut progress);
             let unread = progress.unread;
-            self.takes(progress);
+            self.handle(progress);
             if outcome.is_err() || self.session.tick(self.now).is_err() {
                 return false;
             }
-            assert!(self.session.deadline() > self.now, "it would spin");
+            assert!(self.session.deadline() > self.now, "the session would spin");
             if !unread {
                 return true;
             }
         }
     }
 
-    fn takes(&mut self, progress: Progress) {
+    fn handle(&mut self, progress: Progress) {
         assert!(!self.closing || progress.messages.is_empty(), "a message after our disconnect");
         for message in progress.messages {
             assert!(!message.id.is_empty(), "a message without an id");
@@ -95,26 +96,26 @@ impl Broker {
     }
 }
 
-fn opening(protocol: Protocol, confirmed: bool) -> Vec<Vec<u8>> {
+fn handshake(protocol: Protocol, confirmed: bool) -> Vec<Vec<u8>> {
     match protocol {
         Protocol::Stomp => {
-            let mut said = vec![b"CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0\n".to_vec()];
-            said.extend(confirmed.then(|| b"RECEIPT\nreceipt-id:subscribed\n\n\0\n".to_vec()));
-            said
+            let mut sent = vec![b"CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0\n".to_vec()];
+            sent.extend(confirmed.then(|| b"RECEIPT\nreceipt-id:subscribed\n\n\0\n".to_vec()));
+            sent
         }
         Protocol::OpenWire => {
             use openwire_command::Command;
 
             let beat = Duration::from_secs(10);
-            let greeting = Command::WireFormatInfo(WireFormatInfo::offer(beat, beat, i64::MAX));
-            let mut said = vec![greeting, Command::Response { correlation_id: 1 }];
-            said.extend(confirmed.then_some(Command::Response { correlation_id: 3 }));
+            let wire_format = Command::WireFormatInfo(WireFormatInfo::offer(beat, beat, i64::MAX));
+            let mut sent = vec![wire_format, Command::Response { correlation_id: 1 }];
+            sent.extend(confirmed.then_some(Command::Response { correlation_id: 3 }));
             let wire = |command: Command| {
                 let mut wire = Vec::new();
                 command.encode(0, false, &mut wire);
                 wire
             };
-            said.into_iter().map(wire).collect()
+            sent.into_iter().map(wire).collect()
         }
     }
 }
@@ -149,7 +150,7 @@ fn read_openwire(output: &[u8]) {
 fuzz_target!(|input: &[u8]| {
     let [how, split, bytes @ ..] = input else { return };
     let protocol = if how & 4 == 0 { Protocol::Stomp } else { Protocol::OpenWire };
-    let (now, budget, settings) = (Instant::now(), Budget::new(ROOM), Arc::clone(&SETTINGS));
+    let (now, budget, settings) = (Instant::now(), Budget::new(BUDGET), Arc::clone(&SETTINGS));
     let session: Box<dyn Session> = match protocol {
         Protocol::Stomp => Box::new(StompSession::new(settings, SessionMode::Subscribe, budget.clone(), now)),
         Protocol::OpenWire => {
@@ -157,8 +158,8 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let mut broker = Broker { session, now, messages: 0, acked: 0, closing: false };
-    for said in opening(protocol, how & 1 == 0) {
-        assert!(broker.says(&said));
+    for sent in handshake(protocol, how & 1 == 0) {
+        assert!(broker.sends(&sent));
     }
     let pieces: Vec<&[u8]> = bytes.chunks(usize::from(*split) + 1).collect();
     for (number, piece) in pieces.iter().enumerate() {
@@ -166,7 +167,7 @@ fuzz_target!(|input: &[u8]| {
             broker.session.close(broker.now, 0);
             broker.closing = true;
         }
-        if !broker.says(piece) {
+        if !broker.sends(piece) {
             break;
         }
     }

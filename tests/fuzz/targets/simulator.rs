@@ -1,6 +1,6 @@
-//! A client that says anything to the simulator, over a real socket, in STOMP or, where the first byte is a zero, in
-//! OpenWire: no panic (a panic of any task ends the process), the connection ends when the client has left, and the
-//! next client is served.
+//! Fuzzes the simulator with a client that sends any bytes over a real socket, in OpenWire if the first byte
+//! is zero, otherwise in STOMP. The simulator must not panic (a panic of any task ends the process), must end
+//! the connection when the client has left, and must serve the next client.
 
 #![no_main]
 
@@ -34,7 +34,7 @@ fn serving() -> (Runtime, Simulator) {
     (runtime, simulator)
 }
 
-/// A login and a consumer.
+/// Encodes a login and a consumer.
 fn openwire() -> Vec<u8> {
     let consumer = ConsumerId { connection: b"ID:fuzz".as_slice().into(), session: 1, value: 1 };
     let connection = consumer.connection.clone();
@@ -56,28 +56,29 @@ fn openwire() -> Vec<u8> {
     bytes
 }
 
-async fn say(simulator: &Simulator, bytes: &[u8]) {
-    // WireFormatInfo begins with its size and its type.
+async fn exchange(simulator: &Simulator, bytes: &[u8]) {
+    // The magic is after the size and the type of WireFormatInfo.
     let (login, bytes, at, welcome) = match bytes.split_first() {
         Some((0, rest)) => (openwire(), rest, 5, b"ActiveMQ".as_slice()),
         _ => (LOGIN.to_vec(), bytes, 0, b"CONNECTED".as_slice()),
     };
     let mut client = TcpStream::connect(simulator.address()).await.expect("the simulator listens");
-    // Where the simulator has hung up already, the rest is not heard.
+    // If the simulator has already closed the connection, it does not read the rest.
     let written = async {
         client.write_all(&login).await?;
         client.write_all(bytes).await?;
         client.shutdown().await
     };
-    let heard = written.await.is_ok();
+    let received = written.await.is_ok();
     let mut answer = Vec::new();
-    let ended = timeout(SOON, client.read_to_end(&mut answer)).await.expect("the simulator hangs up");
-    let welcomed = answer.get(at..).is_some_and(|rest| rest.starts_with(welcome));
-    assert!(!heard || ended.is_err() || welcomed, "no answer to a login");
+    let ended =
+        timeout(SOON, client.read_to_end(&mut answer)).await.expect("the simulator closes the connection");
+    let accepted = answer.get(at..).is_some_and(|rest| rest.starts_with(welcome));
+    assert!(!received || ended.is_err() || accepted, "no answer to a login");
 }
 
 fuzz_target!(|bytes: &[u8]| {
     SERVING.with(|(runtime, simulator)| {
-        runtime.block_on(say(simulator, bytes));
+        runtime.block_on(exchange(simulator, bytes));
     });
 });
