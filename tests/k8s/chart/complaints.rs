@@ -1,6 +1,6 @@
-//! What users of charts complain about most, each as a test. Elsewhere: upgrades, in `upgrade`; secrets, in
-//! `credentials`; rendering that changes by itself, in `rendering` too; restricted pods, in `pod_security`; what is
-//! doubled or too long, in `names` and `references` too.
+//! Tests that the chart avoids the problems that users of charts report most. Others are tested elsewhere:
+//! upgrades in `upgrade`, secrets in `credentials`, changing output in `rendering`, restricted pods in
+//! `pod_security`, duplicate or long names in `names` and `references`.
 
 use std::fs;
 
@@ -11,18 +11,18 @@ use kit::helm::{KUBERNETES, Tools, Values, chart, directory, in_tree, value_at, 
 
 with_tools! {
     a_budget_never_blocks_the_drain_of_a_node,
-    a_chart_above_may_switch_it_off_and_set_globals,
-    braces_of_others_are_left_alone,
-    openshift_gets_no_ids,
-    a_network_policy_lets_out_what_the_bridge_needs,
-    monitors_are_rendered_when_asked_for_and_found_by_their_labels,
-    the_image_comes_from_where_the_user_says,
-    nothing_of_third_parties_is_needed,
-    autoscaling_alone_decides_on_replicas,
-    what_would_appear_twice_is_refused,
+    a_parent_chart_can_disable_it_and_set_globals,
+    braces_of_other_programs_are_kept,
+    pods_for_openshift_have_no_fixed_ids,
+    the_network_policy_allows_the_egress_that_the_bridge_needs,
+    enabled_monitors_are_always_rendered_with_their_labels,
+    the_image_and_its_pull_secrets_can_be_set,
+    no_third_party_charts_or_images_are_needed,
+    autoscaling_replaces_the_number_of_replicas,
+    duplicate_names_are_refused,
     large_numbers_stay_numbers,
-    probes_can_be_replaced_and_taken_away,
-    objects_of_the_users_own_are_templates,
+    probes_can_be_replaced_and_removed,
+    extra_objects_are_templates,
 }
 
 fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
@@ -48,19 +48,20 @@ fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
     assert!(tools.helm().refusal(&both).contains("podDisruptionBudget"));
 }
 
-/// What a template asks of the clock, of chance or of a cluster makes every synchronisation a change.
+/// A template that uses the clock, random values or the cluster would cause a change at every
+/// synchronisation.
 #[test]
-fn templates_ask_nothing_that_changes() {
+fn templates_call_no_function_with_changing_results() {
     assert_eq!(
-        changing("{{ include \"x.lookup\" . }}{{- /* now */ -}} {{ .Values.date }}"),
+        unstable_calls("{{ include \"x.lookup\" . }}{{- /* now */ -}} {{ .Values.date }}"),
         Vec::<String>::new()
     );
-    for asking in [
+    for template in [
         "{{ now | date \"2006\" }}",
         "{{- $p := randAlphaNum 8 }}",
         "{{ with (lookup \"v1\" \"Secret\" \"\" \"\") }}",
     ] {
-        assert!(!changing(asking).is_empty(), "{asking} passes");
+        assert!(!unstable_calls(template).is_empty(), "{template} passes");
     }
     let mut directories = vec![chart().join("templates")];
     while let Some(directory) = directories.pop() {
@@ -68,15 +69,15 @@ fn templates_ask_nothing_that_changes() {
             if entry.file_type().unwrap().is_dir() {
                 directories.push(entry.path());
             } else {
-                let found = changing(&fs::read_to_string(entry.path()).unwrap());
+                let found = unstable_calls(&fs::read_to_string(entry.path()).unwrap());
                 assert!(found.is_empty(), "{}: {found:?}", entry.path().display());
             }
         }
     }
 }
 
-/// Calls of such functions; not comments, nor texts, nor fields of that name.
-fn changing(template: &str) -> Vec<String> {
+/// Finds calls of such functions, but not comments, strings or fields with such a name.
+fn unstable_calls(template: &str) -> Vec<String> {
     let functions = ["lookup", "now", "date", "uuidv4", "getHostByName", "bcrypt", "htpasswd", "encryptAES"];
     let actions = template.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
     let code = actions.filter(|action| !action.trim_start_matches('-').trim_start().starts_with("/*"));
@@ -87,16 +88,16 @@ fn changing(template: &str) -> Vec<String> {
     words.filter(changes).map(Into::into).collect()
 }
 
-fn a_chart_above_may_switch_it_off_and_set_globals(tools: &Tools) {
-    let above = directory();
-    let below = above.path().join("charts");
-    fs::create_dir(&below).unwrap();
+fn a_parent_chart_can_disable_it_and_set_globals(tools: &Tools) {
+    let parent = directory();
+    let subcharts = parent.path().join("charts");
+    fs::create_dir(&subcharts).unwrap();
     let dependencies = concat!(
         "apiVersion: v2\nname: above\nversion: 1.0.0\ndependencies:\n",
         "  - {name: atdata-bridge, version: '*', condition: atdata-bridge.enabled}\n",
     );
-    fs::write(above.path().join("Chart.yaml"), dependencies).unwrap();
-    tools.helm().package(&chart(), &below);
+    fs::write(parent.path().join("Chart.yaml"), dependencies).unwrap();
+    tools.helm().package(&chart(), &subcharts);
     let values = |enabled: bool| {
         let mut own = Values::minimal().written()[0].clone();
         own["enabled"] = json!(enabled);
@@ -104,17 +105,17 @@ fn a_chart_above_may_switch_it_off_and_set_globals(tools: &Tools) {
         Values::default().and(&json!({"global": global, "atdata-bridge": own}).to_string())
     };
     for helm in &tools.helms {
-        let rendered = helm.template_for(above.path(), KUBERNETES[3], &values(true)).unwrap();
+        let rendered = helm.template_for(parent.path(), KUBERNETES[3], &values(true)).unwrap();
         let objects = Objects::parse(&rendered);
         let spec = objects.workload().spec;
         assert!(text(&spec["containers"][0]["image"]).starts_with("registry.example.com/"), "{spec}");
         assert_eq!(spec["imagePullSecrets"], json!([{"name": "all"}]));
-        assert_eq!(helm.template_for(above.path(), KUBERNETES[3], &values(false)).unwrap().trim(), "");
+        assert_eq!(helm.template_for(parent.path(), KUBERNETES[3], &values(false)).unwrap().trim(), "");
     }
 }
 
-/// Of the bridge in its names, of Grafana in legends, of Prometheus in alerts.
-fn braces_of_others_are_left_alone(tools: &Tools) {
+/// Braces of the bridge in names, of Grafana in legends and of Prometheus in alerts.
+fn braces_of_other_programs_are_kept(tools: &Tools) {
     let all = "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}";
     let own = "config: {event: {keys: ['/{{ .Release.Name }}', '/${HOME}']}}";
     let objects = tools.helm().objects(&Values::minimal().and(all).and(own));
@@ -129,8 +130,8 @@ fn braces_of_others_are_left_alone(tools: &Tools) {
     assert!(objects.the("PrometheusRule").to_string().contains("{{ $labels.pod }}"));
 }
 
-/// A cluster that gives every namespace ids of its own refuses others.
-fn openshift_gets_no_ids(tools: &Tools) {
+/// A cluster that assigns ids to every namespace refuses other ids.
+fn pods_for_openshift_have_no_fixed_ids(tools: &Tools) {
     let nulls = "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}";
     for values in ["openshift: true", nulls] {
         let objects = tools.helm().objects(&Values::minimal().and(values));
@@ -145,7 +146,7 @@ fn openshift_gets_no_ids(tools: &Tools) {
     assert_eq!(objects.workload().spec["securityContext"]["runAsUser"], 65532);
 }
 
-fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
+fn the_network_policy_allows_the_egress_that_the_bridge_needs(tools: &Tools) {
     assert_eq!(tools.helm().objects(&Values::minimal()).of_kind("NetworkPolicy").count(), 0);
     let values = concat!(
         "networkPolicy: {enabled: true, extraEgress: [{ports: [{port: 4711, protocol: TCP}]}]}\n",
@@ -160,7 +161,7 @@ fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
         .flat_map(|rule| list(&rule["ports"]))
         .map(|port| format!("{}/{}", text(&port["protocol"]), port["port"]))
         .collect();
-    // DNS, AtData's broker, NATS with its usual port and another, Kafka the same, the token endpoint.
+    // DNS, AtData's broker, NATS and Kafka each with the default and another port, and the token endpoint.
     for port in [
         "UDP/53",
         "TCP/53",
@@ -174,17 +175,17 @@ fn a_network_policy_lets_out_what_the_bridge_needs(tools: &Tools) {
         "TCP/443",
         "TCP/4711",
     ] {
-        assert!(open.iter().any(|known| known == port), "{port} is closed: {open:?}");
+        assert!(open.iter().any(|known| known == port), "{port} is not allowed: {open:?}");
     }
     let inside: Vec<&Value> = list(&policy["ingress"]).flat_map(|rule| list(&rule["ports"])).collect();
     assert_eq!(inside, [&json!({"port": "admin", "protocol": "TCP"})]);
-    // The pod of `helm test` goes the same ways.
+    // The pod of `helm test` needs the same connections.
     let test = objects.the("Pod");
     assert!(kit::helm::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
 }
 
-/// Not hidden behind what a cluster says it can do: without a cluster they would vanish.
-fn monitors_are_rendered_when_asked_for_and_found_by_their_labels(tools: &Tools) {
+/// They must not depend on the cluster's API versions: without a cluster, they would be missing.
+fn enabled_monitors_are_always_rendered_with_their_labels(tools: &Tools) {
     for (value, kind) in [
         ("podMonitor", "PodMonitor"),
         ("serviceMonitor", "ServiceMonitor"),
@@ -200,13 +201,17 @@ fn monitors_are_rendered_when_asked_for_and_found_by_their_labels(tools: &Tools)
             (&metadata["labels"]["release"], &metadata["namespace"]),
             (&json!("stack"), &json!("monitoring"))
         );
-        let knowing = values.option("--api-versions", "monitoring.coreos.com/v1");
-        assert_eq!(tools.helm().objects(&knowing).titles(), objects.titles(), "{kind}");
-        assert_eq!(tools.helm().objects(&Values::minimal()).of_kind(kind).count(), 0, "{kind} unasked");
+        let with_api_version = values.option("--api-versions", "monitoring.coreos.com/v1");
+        assert_eq!(tools.helm().objects(&with_api_version).titles(), objects.titles(), "{kind}");
+        assert_eq!(
+            tools.helm().objects(&Values::minimal()).of_kind(kind).count(),
+            0,
+            "{kind} is not enabled"
+        );
     }
 }
 
-fn the_image_comes_from_where_the_user_says(tools: &Tools) {
+fn the_image_and_its_pull_secrets_can_be_set(tools: &Tools) {
     let image = |yaml: &str| {
         let objects = tools.helm().objects(&Values::minimal().and(yaml));
         let images: Vec<String> =
@@ -234,7 +239,7 @@ fn the_image_comes_from_where_the_user_says(tools: &Tools) {
     }
 }
 
-fn nothing_of_third_parties_is_needed(tools: &Tools) {
+fn no_third_party_charts_or_images_are_needed(tools: &Tools) {
     let definition = kit::helm::objects::yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
     assert!(definition["dependencies"].is_null() && !chart().join("charts").exists());
     let everything =
@@ -244,7 +249,7 @@ fn nothing_of_third_parties_is_needed(tools: &Tools) {
     }
 }
 
-fn autoscaling_alone_decides_on_replicas(tools: &Tools) {
+fn autoscaling_replaces_the_number_of_replicas(tools: &Tools) {
     let nowhere = "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: letters}}}";
     for kind in ["kind: StatefulSet", nowhere] {
         let values = Values::minimal().and(kind).and("replicaCount: 3");
@@ -259,8 +264,8 @@ fn autoscaling_alone_decides_on_replicas(tools: &Tools) {
     );
 }
 
-/// By the chart, with a word, and not by the API server, or by nobody.
-fn what_would_appear_twice_is_refused(tools: &Tools) {
+/// The chart refuses them with a message, before the API server does, or nobody.
+fn duplicate_names_are_refused(tools: &Tools) {
     for (values, word) in [
         ("extraEnv: [{name: A, value: b}, {name: A, value: c}]", "extraEnv"),
         ("extraEnv: [{name: BRIDGE_CONFIG, value: /b}]", "extraEnv"),
@@ -273,7 +278,7 @@ fn what_would_appear_twice_is_refused(tools: &Tools) {
     }
 }
 
-/// However Helm was told them.
+/// For each method to pass values to Helm.
 fn large_numbers_stay_numbers(tools: &Tools) {
     let numbers = [
         ("replicaCount", "/spec/replicas"),
@@ -283,15 +288,15 @@ fn large_numbers_stay_numbers(tools: &Tools) {
         ("podSecurityContext.runAsUser", "/spec/template/spec/securityContext/runAsUser"),
         ("livenessProbe.periodSeconds", "/spec/template/spec/containers/0/livenessProbe/periodSeconds"),
     ];
-    let ways: [fn(Values, &str) -> Values; 3] = [
+    let methods: [fn(Values, &str) -> Values; 3] = [
         |values, name| values.and(&value_at(name, "100000000")),
         |values, name| values.option("--set", &format!("{name}=100000000")),
         |values, name| values.option("--set-json", &format!("{name}=100000000")),
     ];
     for helm in &tools.helms {
-        for way in ways {
-            let values = numbers.iter().fold(Values::minimal(), |values, (name, _)| way(values, name));
-            let values = way(values, "config.source.max_in_flight");
+        for method in methods {
+            let values = numbers.iter().fold(Values::minimal(), |values, (name, _)| method(values, name));
+            let values = method(values, "config.source.max_in_flight");
             let objects = helm.objects(&values);
             for (name, pointer) in numbers {
                 assert_eq!(objects.workload().owner.pointer(pointer), Some(&json!(100_000_000)), "{name}");
@@ -299,7 +304,7 @@ fn large_numbers_stay_numbers(tools: &Tools) {
             let configuration = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
             assert!(configuration.contains("max_in_flight = 100000000\n"), "{configuration}");
         }
-        // A label, an annotation, a password are texts, whatever they look like.
+        // Labels, annotations and passwords are strings, even if they look like numbers.
         let texts = concat!(
             "commonLabels: {a: 10000000}\ncommonAnnotations: {a: true}\npodAnnotations: {b: 10000000}\n",
             "config: {source: {password_file: {existingSecret: null, value: '12345678901234567890123456789012'}}}",
@@ -312,7 +317,7 @@ fn large_numbers_stay_numbers(tools: &Tools) {
     }
 }
 
-fn probes_can_be_replaced_and_taken_away(tools: &Tools) {
+fn probes_can_be_replaced_and_removed(tools: &Tools) {
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let probe = |yaml: &str| {
             let objects = tools.helm().objects(&Values::minimal().and(yaml));
@@ -330,8 +335,8 @@ fn probes_can_be_replaced_and_taken_away(tools: &Tools) {
     assert_eq!(*at(bridge, "/readinessProbe/httpGet/path"), json!("/readyz"));
 }
 
-/// As a map or as a text.
-fn objects_of_the_users_own_are_templates(tools: &Tools) {
+/// Each can be a map or a string.
+fn extra_objects_are_templates(tools: &Tools) {
     let object = |name: &str| {
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{{{ .Release.Name }}}}-{name}'\n")
     };

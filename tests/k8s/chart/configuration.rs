@@ -1,4 +1,4 @@
-//! The program itself reads what the chart renders, as a pod would.
+//! Tests that the program itself can read the rendered configuration, as in a pod.
 
 use serde_json::{Value, json};
 
@@ -7,29 +7,29 @@ use kit::helm::objects::{fields, kind_of, text, yaml};
 use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
-    the_program_takes_what_every_use_renders,
-    every_option_arrives_as_it_was_written,
-    odd_values_arrive_as_they_were_written,
-    the_connection_id_holds_the_name_of_the_pod,
-    what_the_program_refuses_is_found,
-    the_program_knows_what_the_pods_ask_of_it,
+    the_program_accepts_every_rendered_configuration,
+    every_option_keeps_its_value,
+    unusual_values_keep_their_form,
+    the_connection_id_contains_the_name_of_the_pod,
+    errors_in_the_configuration_are_found,
+    the_program_accepts_the_arguments_of_every_pod,
 }
 
-fn the_program_takes_what_every_use_renders(tools: &Tools) {
+fn the_program_accepts_every_rendered_configuration(tools: &Tools) {
     for (case, values) in Values::every() {
         let process = Process::of_workload(&tools.helm().objects(&values));
-        let said = process.run(&["check", "--offline"]);
-        assert_eq!(said.as_deref(), Ok("ok      configuration\n"), "{case}");
+        let output = process.run(&["check", "--offline"]);
+        assert_eq!(output.as_deref(), Ok("ok      configuration\n"), "{case}");
     }
 }
 
-fn every_option_arrives_as_it_was_written(tools: &Tools) {
+fn every_option_keeps_its_value(tools: &Tools) {
     for (case, values) in Values::every() {
         let effective = effective(tools, &values);
         for written in values.written().as_array().unwrap() {
             for (option, value) in options_of(&written["config"], "") {
                 assert!(
-                    arrived(&effective, &option, &value),
+                    is_effective(&effective, &option, &value),
                     "{case}: {option} = {value} became\n{effective}"
                 );
             }
@@ -37,9 +37,9 @@ fn every_option_arrives_as_it_was_written(tools: &Tools) {
     }
 }
 
-/// Numbers that YAML and Go like to write another way, texts that look like something else, braces of the bridge's
-/// own, quotes, and names with dots.
-fn odd_values_arrive_as_they_were_written(tools: &Tools) {
+/// Numbers that YAML and Go write in another form, strings that look like another type, the bridge's own
+/// braces, quotes, and names with dots.
+fn unusual_values_keep_their_form(tools: &Tools) {
     let odd = concat!(
         "config:\n",
         "  source: {username: '01234', namespace: 'true', destination_id: '1e3', prefetch: 20000, max_body: 10485760}\n",
@@ -54,13 +54,13 @@ fn odd_values_arrive_as_they_were_written(tools: &Tools) {
         let process = Process::of_workload(&helm.objects(&Values::minimal().and(odd)));
         let effective = process.run(&["config"]).unwrap_or_else(|error| panic!("{error}"));
         for (option, value) in options_of(&yaml(odd)["config"], "") {
-            assert!(arrived(&effective, &option, &value), "{option} = {value} became\n{effective}");
+            assert!(is_effective(&effective, &option, &value), "{option} = {value} became\n{effective}");
         }
     }
 }
 
-/// The default of the bridge ends in the host's name, which is the pod's.
-fn the_connection_id_holds_the_name_of_the_pod(tools: &Tools) {
+/// The bridge's default ends with the host name, which is the pod's name.
+fn the_connection_id_contains_the_name_of_the_pod(tools: &Tools) {
     for values in [Values::minimal(), Values::minimal().named("other").and("replicaCount: 3")] {
         let process = Process::of_workload(&tools.helm().objects(&values));
         let effective = process.run(&["config"]).unwrap();
@@ -69,37 +69,37 @@ fn the_connection_id_holds_the_name_of_the_pod(tools: &Tools) {
     }
 }
 
-fn what_the_program_refuses_is_found(tools: &Tools) {
+fn errors_in_the_configuration_are_found(tools: &Tools) {
     let objects = tools.helm().objects(&Values::minimal());
     let file = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
     for (right, wrong) in [("topic", "tropic"), ("stomp+tls", "smtp"), ("password_file", "passwort_file")] {
         let broken = objects.broken("ConfigMap", "/data/bridge.toml", json!(file.replace(right, wrong)));
-        let said = Process::of_workload(&broken).run(&["check", "--offline"]);
-        assert!(said.is_err(), "{wrong} passes: {said:?}");
+        let output = Process::of_workload(&broken).run(&["check", "--offline"]);
+        assert!(output.is_err(), "{wrong} passes: {output:?}");
     }
-    assert!(!arrived("a.b = 1  # default", "a.b", &json!(1)), "a default counts as written");
-    assert!(!arrived("a.b = 2  # /bridge.toml:1", "a.b", &json!(1)), "another value counts");
-    for (told, right, wrong) in [
+    assert!(!is_effective("a.b = 1  # default", "a.b", &json!(1)), "a default counts as a written value");
+    assert!(!is_effective("a.b = 2  # /bridge.toml:1", "a.b", &json!(1)), "another value counts");
+    for (shown, right, wrong) in [
         ("10GiB", json!(10_737_418_240_u64), json!(1024)),
         ("1KiB", json!("1024 B"), json!("1KB")),
         ("1m", json!("60s"), json!("10s")),
         ("1h 30m", json!("90min"), json!("1h")),
         ("1234B", json!(1234), json!("01234")),
     ] {
-        let line = format!("a.b = \"{told}\"  # /bridge.toml:1");
-        assert!(arrived(&line, "a.b", &right), "{told} is not {right}");
-        assert!(!arrived(&line, "a.b", &wrong), "{told} counts as {wrong}");
+        let line = format!("a.b = \"{shown}\"  # /bridge.toml:1");
+        assert!(is_effective(&line, "a.b", &right), "{shown} is not {right}");
+        assert!(!is_effective(&line, "a.b", &wrong), "{shown} counts as {wrong}");
     }
 }
 
-fn the_program_knows_what_the_pods_ask_of_it(tools: &Tools) {
+fn the_program_accepts_the_arguments_of_every_pod(tools: &Tools) {
     for (case, values) in Values::every() {
         let objects = tools.helm().objects(&values);
         for pod in objects.pods() {
             let process = Process::new(&objects, pod);
             let arguments: Vec<&str> = process.arguments().iter().map(String::as_str).collect();
-            let said = process.run(&[&arguments[..], &["--help"]].concat());
-            assert!(said.is_ok(), "{case}: {}: {arguments:?}: {said:?}", kind_of(pod.owner));
+            let output = process.run(&[&arguments[..], &["--help"]].concat());
+            assert!(output.is_ok(), "{case}: {}: {arguments:?}: {output:?}", kind_of(pod.owner));
             assert!(process.run(&["flie", "--help"]).is_err());
         }
     }
@@ -110,32 +110,33 @@ fn effective(tools: &Tools, values: &Values) -> String {
     process.run(&["config"]).unwrap_or_else(|error| panic!("{values:?}: {error}"))
 }
 
-/// Whether the line of `option` says that the file, or a variable, gave it `value`.
-fn arrived(effective: &str, option: &str, value: &Value) -> bool {
+/// Whether, according to the line of `option`, the file or a variable has set it to `value`.
+fn is_effective(effective: &str, option: &str, value: &Value) -> bool {
     let mut lines = effective.lines().filter_map(|line| line.split_once(" = "));
     let Some((_, line)) = lines.find(|(name, _)| *name == option) else { return false };
-    let (told, from) = line.rsplit_once("  # ").expect("where a value came from");
-    let told: Value = toml_edit::de::from_str(&format!("told = {told}")).expect("a line of TOML");
-    from != "default" && same(&told["told"], value)
+    let (shown, from) = line.rsplit_once("  # ").expect("the origin of a value");
+    let shown: Value = toml_edit::de::from_str(&format!("shown = {shown}")).expect("a line of TOML");
+    from != "default" && same(&shown["shown"], value)
 }
 
-fn same(told: &Value, written: &Value) -> bool {
+fn same(shown: &Value, written: &Value) -> bool {
     let literal = written.to_string();
-    told == written
-        || text(told) == literal
-        || told.as_f64().is_some_and(|told| Some(told) == written.as_f64())
-        || *told == "***"
-        || is_same_measure(told, written)
+    shown == written
+        || text(shown) == literal
+        || shown.as_f64().is_some_and(|shown| Some(shown) == written.as_f64())
+        || *shown == "***"
+        || is_same_measure(shown, written)
 }
 
-/// Lengths and sizes are told in the largest unit that fits: `60s` as `1m`, `10485760` as `10MiB`.
-fn is_same_measure(told: &Value, written: &Value) -> bool {
+/// The program prints durations and sizes in the largest unit that fits: `60s` as `1m`, `10485760` as
+/// `10MiB`.
+fn is_same_measure(shown: &Value, written: &Value) -> bool {
     let length = |value: &Value| humantime::parse_duration(text(value)).ok();
-    length(told).is_some_and(|told| Some(told) == length(written))
-        || bytes(told).is_some_and(|told| Some(told) == bytes(written))
+    length(shown).is_some_and(|shown| Some(shown) == length(written))
+        || bytes(shown).is_some_and(|shown| Some(shown) == bytes(written))
 }
 
-/// A number, or a text with a unit: digits alone in quotes are a text.
+/// The bytes of a number, or of a string with a unit. Digits in quotes without a unit are not a size.
 fn bytes(size: &Value) -> Option<u64> {
     let text = text(size);
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -154,7 +155,8 @@ fn bytes(size: &Value) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Every option in a tree of values by its name; not what names a secret, nor what takes a default away.
+/// Every option in a tree of values by its name, without references to secrets and without nulls, which
+/// remove a default.
 fn options_of(tree: &Value, parent: &str) -> Vec<(String, Value)> {
     let options = fields(tree).flat_map(|(name, value)| {
         let option = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };

@@ -1,4 +1,5 @@
-//! Secrets: out of Secrets that exist, as files, never where everybody reads; and pods that notice another one.
+//! Tests that credentials come from existing Secrets, as files, that they never get into readable objects,
+//! and that pods restart when one changes.
 
 use std::fs;
 
@@ -9,11 +10,11 @@ use kit::helm::{Tools, Values, in_tree, value_at, with_tools};
 
 with_tools! {
     a_change_of_configuration_or_secret_restarts_pods,
-    every_credential_can_come_from_a_secret_that_exists,
-    no_credential_gets_into_a_config_map,
+    every_credential_can_come_from_an_existing_secret,
+    no_credential_is_rendered_into_a_config_map,
 }
 
-/// A pod reads its configuration and credentials once.
+/// A pod reads its configuration and credentials only at its start.
 fn a_change_of_configuration_or_secret_restarts_pods(tools: &Tools) {
     let of = |yaml: &str| {
         let inline = "config: {source: {password_file: {existingSecret: null, value: hush}}}";
@@ -23,14 +24,14 @@ fn a_change_of_configuration_or_secret_restarts_pods(tools: &Tools) {
     let before = of("{}");
     assert_ne!(before, of("config: {source: {prefetch: 100}}"), "another configuration");
     assert_ne!(before, of("config: {source: {password_file: {value: another}}}"), "another secret");
-    assert_eq!(before, of("serviceAccount: {annotations: {a: b}}"), "what the pods don't see");
-    assert_eq!(before, of("metrics: {dashboard: {enabled: true}}"), "what the pods don't see");
+    assert_eq!(before, of("serviceAccount: {annotations: {a: b}}"), "a change that does not affect the pods");
+    assert_eq!(before, of("metrics: {dashboard: {enabled: true}}"), "a change that does not affect the pods");
     let off = "rollOnConfigChange: false";
-    assert_eq!(of(off), of(&format!("{off}\nconfig: {{source: {{prefetch: 100}}}}")), "switched off");
+    assert_eq!(of(off), of(&format!("{off}\nconfig: {{source: {{prefetch: 100}}}}")), "disabled restarts");
 }
 
-/// Every option for a file in the reference of the configuration can name a Secret, and is mounted from it.
-fn every_credential_can_come_from_a_secret_that_exists(tools: &Tools) {
+/// Every `_file` option in the configuration reference can name a Secret, which is then mounted.
+fn every_credential_can_come_from_an_existing_secret(tools: &Tools) {
     let files: Vec<_> = options().into_iter().filter(|option| option.ends_with("_file")).collect();
     assert!(files.len() >= 15, "{files:?}");
     let values = files.iter().fold(Values::minimal(), |values, option| {
@@ -52,11 +53,12 @@ fn every_credential_can_come_from_a_secret_that_exists(tools: &Tools) {
             "{option} is not configured: {configuration}"
         );
     }
-    assert_eq!(objects.of_kind("Secret").count(), 0, "a Secret that nobody asked for");
+    assert_eq!(objects.of_kind("Secret").count(), 0, "an unneeded Secret");
 }
 
-/// What has a twin for files is a secret: refused in the clear, with the place to put it.
-fn no_credential_gets_into_a_config_map(tools: &Tools) {
+/// An option with a `_file` counterpart is a secret. The chart refuses it in plain text and says where to put
+/// it.
+fn no_credential_is_rendered_into_a_config_map(tools: &Tools) {
     let options = options();
     let is_secret = |option: &&String| options.contains(&format!("{option}_file"));
     let secrets: Vec<_> = options.iter().filter(is_secret).collect();
@@ -78,7 +80,7 @@ fn no_credential_gets_into_a_config_map(tools: &Tools) {
     }
 }
 
-/// Every option of the configuration, as its reference has them.
+/// Every option in the configuration reference.
 fn options() -> Vec<String> {
     let reference = fs::read_to_string(in_tree("docs/configuration.md")).unwrap();
     let variables = reference.lines().filter_map(|line| line.split('`').nth(3));
@@ -86,7 +88,7 @@ fn options() -> Vec<String> {
     options.map(|variable| variable.to_ascii_lowercase().replace("__", ".")).collect()
 }
 
-/// An option of the bridge as a value of the chart.
+/// The chart's value that sets an option of the bridge.
 fn nested(option: &str, value: &str) -> String {
     value_at(&format!("config.{option}"), value)
 }

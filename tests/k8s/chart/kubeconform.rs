@@ -1,5 +1,5 @@
-//! The schemas of several versions of Kubernetes, and of the Prometheus operator, strictly: an unknown field or
-//! kind is a fault.
+//! Tests the rendered objects with kubeconform and the schemas of several Kubernetes versions and of the
+//! Prometheus operator. An unknown field or kind is an error.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,11 @@ use kit::helm::objects::{at, list, text, yaml};
 use kit::helm::{KUBERNETES, Tools, Values, directory, run, with_tools};
 
 with_tools! {
-    every_version_of_kubernetes_knows_what_is_rendered,
-    what_is_wrong_is_found,
+    rendered_objects_are_valid_for_every_version_of_kubernetes,
+    invalid_objects_are_found,
 }
 
-fn every_version_of_kubernetes_knows_what_is_rendered(tools: &Tools) {
+fn rendered_objects_are_valid_for_every_version_of_kubernetes(tools: &Tools) {
     let schemas = Schemas::of(tools);
     for kubernetes in KUBERNETES {
         let directory = directory();
@@ -23,11 +23,11 @@ fn every_version_of_kubernetes_knows_what_is_rendered(tools: &Tools) {
             let rendered = tools.helm().template_for(&kit::helm::chart(), kubernetes, &values);
             fs::write(directory.path().join(format!("{case}.yaml")), rendered.unwrap()).unwrap();
         }
-        schemas.judge(kubernetes, directory.path()).unwrap_or_else(|error| panic!("{kubernetes}: {error}"));
+        schemas.check(kubernetes, directory.path()).unwrap_or_else(|error| panic!("{kubernetes}: {error}"));
     }
 }
 
-fn what_is_wrong_is_found(tools: &Tools) {
+fn invalid_objects_are_found(tools: &Tools) {
     let schemas = Schemas::of(tools);
     let full = tools.helm().objects(&Values::of("everything"));
     let breaks = [
@@ -48,7 +48,7 @@ fn what_is_wrong_is_found(tools: &Tools) {
             let broken = full.broken(kind, pointer, value.clone());
             let text: Vec<String> = broken.0.iter().map(Value::to_string).collect();
             fs::write(directory.path().join("broken.yaml"), text.join("\n---\n")).unwrap();
-            let verdict = schemas.judge(kubernetes, directory.path());
+            let verdict = schemas.check(kubernetes, directory.path());
             assert!(verdict.is_err(), "{kubernetes}: {kind}{pointer} = {value} passes: {verdict:?}");
         }
     }
@@ -74,8 +74,8 @@ impl<'a> Schemas<'a> {
         Self { tools, operator }
     }
 
-    /// Whether all of a directory passes; what kubeconform says when not.
-    fn judge(&self, kubernetes: &str, directory: &Path) -> Result<String, String> {
+    /// Validates all files of a directory; the error is kubeconform's output.
+    fn check(&self, kubernetes: &str, directory: &Path) -> Result<String, String> {
         let of_kubernetes = self.tools.schemas.join(kubernetes).join("{{.ResourceKind}}{{.KindSuffix}}.json");
         let of_operator = self.operator.path().join("{{.ResourceKind}}-{{.ResourceAPIVersion}}.json");
         let mut command = Command::new(&self.tools.kubeconform);
@@ -85,7 +85,7 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// A definition names every field there is, and the API server takes no other: so does this.
+/// Makes a schema strict. A definition names every field that exists, and the API server accepts no other.
 fn strict(mut schema: Value) -> Value {
     let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
     if schema["properties"].is_object() && schema["additionalProperties"].is_null() && !open {

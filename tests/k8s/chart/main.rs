@@ -1,8 +1,8 @@
-//! The tests of the Helm chart: what it renders, without a cluster.
+//! Tests the Helm chart: what it renders, without a cluster.
 //!
-//! Each file is one subject. A check is a function from what was rendered to a list of faults, so that each is
-//! shown to find nothing in what the chart renders, and to find what is broken on purpose. How they are organised
-//! and run is told in CONTRIBUTING.md.
+//! Each file is one subject. A check is a function from the rendered objects to a list of faults. One test
+//! shows that the check finds none in the chart's output, another that it finds faults that are made on
+//! purpose. CONTRIBUTING.md describes how the tests are organised and run.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(

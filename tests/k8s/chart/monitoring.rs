@@ -1,5 +1,5 @@
-//! Alerts and dashboard: promtool takes them, each alert's own test sees it fire, and they ask only for metrics and
-//! labels that exist.
+//! Tests the alerts and the dashboard: promtool accepts them, each alert fires in its own test, and they use
+//! only metrics and labels that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,15 +13,15 @@ use kit::helm::objects::{list, text, visit};
 use kit::helm::{Tools, Values, chart, directory, in_tree, run, with_tools};
 
 with_tools! {
-    promtool_takes_the_rules_of_every_use,
-    every_alert_fires_in_its_test_and_is_missed_without,
+    promtool_accepts_the_rules_of_every_case,
+    every_alert_fires_in_its_test_and_the_test_fails_without_it,
     pods_of_another_release_are_not_counted,
-    alerts_can_be_switched_off_and_have_thresholds,
-    rules_ask_for_what_there_is,
-    the_queries_of_the_dashboard_are_queries,
+    alerts_can_be_disabled_and_have_thresholds,
+    rules_use_only_existing_metrics_and_labels,
+    the_queries_of_the_dashboard_are_valid,
 }
 
-fn promtool_takes_the_rules_of_every_use(tools: &Tools) {
+fn promtool_accepts_the_rules_of_every_case(tools: &Tools) {
     for (case, values) in Values::every() {
         let rule = rule_of(tools, &values.and("metrics: {prometheusRule: {enabled: true}}"));
         check(tools, &rule["spec"]).unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -32,9 +32,9 @@ fn promtool_takes_the_rules_of_every_use(tools: &Tools) {
     }
 }
 
-/// The tests that the chart ships beside its alerts, over what it renders; and, each alert taken out in turn, that
-/// they miss it.
-fn every_alert_fires_in_its_test_and_is_missed_without(tools: &Tools) {
+/// Runs the tests that the chart ships with its alerts on the rendered rules. Then it removes each alert in
+/// turn, and the tests must fail.
+fn every_alert_fires_in_its_test_and_the_test_fails_without_it(tools: &Tools) {
     let rule = rule_of(tools, &tested());
     test(tools, &rule["spec"]).unwrap_or_else(|error| panic!("{error}"));
     let alerts = alerts_of(&rule);
@@ -42,11 +42,11 @@ fn every_alert_fires_in_its_test_and_is_missed_without(tools: &Tools) {
     for (n, alert) in alerts.iter().enumerate() {
         let mut without = rule["spec"].clone();
         without["groups"][0]["rules"].as_array_mut().unwrap().remove(n);
-        assert!(test(tools, &without).is_err(), "no test misses {alert}");
+        assert!(test(tools, &without).is_err(), "no test needs {alert}");
     }
 }
 
-/// A release whose name begins with another's, beside it.
+/// The name of one release begins with the name of another.
 fn pods_of_another_release_are_not_counted(tools: &Tools) {
     let deployment = "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}";
     for (values, own, others) in [
@@ -72,7 +72,7 @@ fn pods_of_another_release_are_not_counted(tools: &Tools) {
     }
 }
 
-fn alerts_can_be_switched_off_and_have_thresholds(tools: &Tools) {
+fn alerts_can_be_disabled_and_have_thresholds(tools: &Tools) {
     let rule = rule_of(tools, &tested());
     for alert in list(&rule["spec"]["groups"][0]["rules"]) {
         let name = text(&alert["alert"]);
@@ -102,13 +102,13 @@ fn alerts_can_be_switched_off_and_have_thresholds(tools: &Tools) {
     assert!(rule.to_string().contains("> 1000000\""), "{rule}");
 }
 
-fn rules_ask_for_what_there_is(tools: &Tools) {
+fn rules_use_only_existing_metrics_and_labels(tools: &Tools) {
     let known = Known::read();
     for (case, values) in Values::every() {
         let rule = rule_of(tools, &values.and("metrics: {prometheusRule: {enabled: true}}"));
         for rule in list(&rule["spec"]["groups"][0]["rules"]) {
-            let unknown = known.strangers(text(&rule["expr"]));
-            assert!(unknown.is_empty(), "{case}: {} asks for {unknown:?}", rule["alert"]);
+            let unknown = known.unexpected(text(&rule["expr"]));
+            assert!(unknown.is_empty(), "{case}: {} uses {unknown:?}", rule["alert"]);
             for annotation in ["summary", "description"] {
                 let said = text(&rule["annotations"][annotation]);
                 let labels = said.split("$labels.").skip(1).map(promql::first_name);
@@ -121,11 +121,11 @@ fn rules_ask_for_what_there_is(tools: &Tools) {
     for query in
         ["atdata_bridge_redy == 0", "rate(atdata_bridge_sessions[5m])", "sum by (que) (up)", "up{quue=\"a\"}"]
     {
-        assert!(!known.strangers(query).is_empty(), "{query} passes");
+        assert!(!known.unexpected(query).is_empty(), "{query} passes");
     }
 }
 
-fn the_queries_of_the_dashboard_are_queries(tools: &Tools) {
+fn the_queries_of_the_dashboard_are_valid(tools: &Tools) {
     let known = Known::read();
     let dashboard: Value = serde_json::from_str(&read("dashboards/atdata-bridge.json")).expect("JSON");
     let mut queries = Vec::new();
@@ -149,12 +149,12 @@ fn the_queries_of_the_dashboard_are_queries(tools: &Tools) {
     check(tools, &json!({"groups": [{"name": "dashboard", "rules": rules}]}))
         .unwrap_or_else(|error| panic!("{error}"));
     for query in &queries {
-        let strangers = known.strangers(query);
-        assert!(strangers.is_empty(), "{query} asks for {strangers:?}");
+        let unexpected = known.unexpected(query);
+        assert!(unexpected.is_empty(), "{query} uses {unexpected:?}");
     }
 }
 
-/// What the head of the alerts' test file says.
+/// The values that the head of the alerts' test file describes.
 fn tested() -> Values {
     Values::of("files")
         .and("replicaCount: 2\nmetrics: {prometheusRule: {enabled: true}}")
@@ -181,7 +181,7 @@ fn test(tools: &Tools, rules: &Value) -> Result<String, String> {
     test_by(tools, rules, &read("rules/alerts.test.yaml"))
 }
 
-/// Where tests look for the rules.
+/// The path of the rules in the tests.
 const RENDERED: &str = "alerts.rendered.yaml";
 
 fn test_by(tools: &Tools, rules: &Value, tests: &str) -> Result<String, String> {
@@ -192,14 +192,14 @@ fn test_by(tools: &Tools, rules: &Value, tests: &str) -> Result<String, String> 
     run(Command::new(&tools.promtool).args(["test", "rules"]).arg(file), "")
 }
 
-/// The metrics and labels that queries may ask for.
+/// The metrics and labels that queries may use.
 struct Known {
     metrics: BTreeSet<String>,
     labels: BTreeSet<String>,
 }
 
 impl Known {
-    /// What docs/metrics.md has, and what every Prometheus on Kubernetes has.
+    /// Reads the metrics of docs/metrics.md and adds those of every Prometheus on Kubernetes.
     fn read() -> Self {
         let page = fs::read_to_string(in_tree("docs/metrics.md")).unwrap();
         let others = ["up", "kubelet_volume_stats_used_bytes", "kubelet_volume_stats_capacity_bytes"];
@@ -221,7 +221,7 @@ impl Known {
         Self { metrics, labels }
     }
 
-    fn strangers(&self, query: &str) -> Vec<String> {
+    fn unexpected(&self, query: &str) -> Vec<String> {
         let names = promql::names(query);
         let metrics = names.metrics.into_iter().filter(|name| !self.metrics.contains(name));
         metrics.chain(names.labels.into_iter().filter(|name| !self.labels.contains(name))).collect()

@@ -1,4 +1,5 @@
-//! Names, labels, ports and quantities as the API server takes them, however long what the user writes is.
+//! Tests that names, labels, ports and quantities are valid for the API server, however long the user's
+//! values are.
 
 use serde_json::{Value, json};
 
@@ -6,25 +7,25 @@ use kit::helm::objects::{Objects, fields, kind_of, list, name_of, text, title, v
 use kit::helm::{NAMESPACE, Tools, Values, with_tools};
 
 with_tools! {
-    everything_is_named_as_it_may_be,
-    long_names_are_cut_to_fit,
-    what_may_not_be_is_found,
+    names_and_labels_are_valid,
+    long_names_are_truncated,
+    invalid_names_and_labels_are_found,
 }
 
-fn everything_is_named_as_it_may_be(tools: &Tools) {
+fn names_and_labels_are_valid(tools: &Tools) {
     for (case, values) in Values::every() {
         let objects = own_objects(tools, values.and("namespaceOverride: ''"));
         assert_eq!(faults(&objects), Vec::<String>::new(), "{case}");
     }
 }
 
-/// Not the user's own.
+/// The rendered objects without the user's own.
 fn own_objects(tools: &Tools, values: Values) -> Objects {
     tools.helm().objects(&values.and("extraObjects: []"))
 }
 
-/// 53 characters are the longest release name that Helm takes.
-fn long_names_are_cut_to_fit(tools: &Tools) {
+/// Helm accepts release names of up to 53 characters.
+fn long_names_are_truncated(tools: &Tools) {
     let long = format!("a-{}-z", "long-".repeat(9) + "name");
     assert_eq!(long.len(), 53);
     let variants = [
@@ -39,7 +40,7 @@ fn long_names_are_cut_to_fit(tools: &Tools) {
     }
 }
 
-fn what_may_not_be_is_found(tools: &Tools) {
+fn invalid_names_and_labels_are_found(tools: &Tools) {
     let objects = own_objects(tools, Values::of("everything"));
     assert_eq!(faults(&objects), Vec::<String>::new());
     let breaks = [
@@ -63,7 +64,7 @@ fn what_may_not_be_is_found(tools: &Tools) {
         ("Service", "/metadata/name", json!("a.b")),
     ];
     for (kind, pointer, value) in breaks {
-        // A tilde escapes the slash of a label's name in a pointer.
+        // In a pointer, `~1` stands for the slash in the name of a label.
         let broken = match pointer.split_once("~1") {
             None => objects.broken(kind, pointer, value.clone()),
             Some(_) => with_escaped(&objects, kind, pointer, &value),
@@ -81,8 +82,8 @@ fn with_escaped(objects: &Objects, kind: &str, pointer: &str, value: &Value) -> 
     objects.broken(kind, parent, labels)
 }
 
-/// What the API server would refuse in names, labels, annotations, ports and quantities, and labels that selectors
-/// must not have since they change.
+/// Finds names, labels, annotations, ports and quantities that the API server would refuse, and selectors
+/// with labels that change.
 pub fn faults(objects: &Objects) -> Vec<String> {
     let mut faults = Vec::new();
     for object in &objects.0 {
@@ -91,23 +92,23 @@ pub fn faults(objects: &Objects) -> Vec<String> {
                 faults.push(format!("{}: {what}", title(object)));
             }
         };
-        judge_object(object, &mut expect);
-        visit(object, &mut |path, value| judge_value(path, value, &mut expect));
+        check_object(object, &mut expect);
+        visit(object, &mut |path, value| check_value(path, value, &mut expect));
     }
     faults
 }
 
-fn judge_object(object: &Value, expect: &mut impl FnMut(String, bool)) {
+fn check_object(object: &Value, expect: &mut impl FnMut(String, bool)) {
     let name = name_of(object);
     let fits = match kind_of(object) {
-        // Its pods carry the label controller-revision-hash: the name, a dash, and ten characters.
+        // Its pods have the label controller-revision-hash: the name, a dash, and ten characters.
         "StatefulSet" => is_label(name) && name.len() <= 52,
         "Service" => is_label(name) && name.starts_with(|first: char| first.is_ascii_lowercase()),
         "Pod" | "Job" | "CronJob" => is_label(name),
         _ => is_subdomain(name),
     };
     expect(format!("name {name:?}"), fits);
-    // What a Prometheus or a Grafana looks for may be where it looks.
+    // Objects for Prometheus or Grafana may be in their namespace.
     let elsewhere =
         ["PodMonitor", "ServiceMonitor", "PrometheusRule", "ConfigMap"].contains(&kind_of(object));
     let namespace = text(&object["metadata"]["namespace"]);
@@ -120,7 +121,7 @@ fn judge_object(object: &Value, expect: &mut impl FnMut(String, bool)) {
     expect("label helm.sh/chart is missing".into(), labels["helm.sh/chart"].is_string());
 }
 
-fn judge_value(path: &str, value: &Value, expect: &mut impl FnMut(String, bool)) {
+fn check_value(path: &str, value: &Value, expect: &mut impl FnMut(String, bool)) {
     let (parent, last) = path.rsplit_once('/').unwrap_or_default();
     match last {
         "labels" | "matchLabels" if value.is_object() => {
@@ -199,7 +200,7 @@ fn is_quantity(value: &Value) -> bool {
     number.parse::<f64>().is_ok() && units.contains(&unit)
 }
 
-/// Whether all are `usual` characters, or, but for the first and the last, one of `inner`.
+/// Whether all characters are `usual`, or one of `inner` if they are not the first or the last.
 fn is_of(name: &str, usual: impl Fn(char) -> bool, inner: &str) -> bool {
     name.starts_with(&usual) && name.ends_with(&usual) && name.chars().all(|c| usual(c) || inner.contains(c))
 }

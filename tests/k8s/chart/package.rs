@@ -1,22 +1,22 @@
-//! What is packed and said: the archive, the versions, the notes, and the guide's own examples.
+//! Tests the packaged chart: the archive, the versions, the notes, and the examples of the guide.
 
 use std::fs;
 use std::process::Command;
 
-use crate::rendering::half_done;
+use crate::rendering::template_leftovers;
 use kit::helm::objects::{Objects, name_of, text, yaml};
 use kit::helm::{
     KUBERNETES, NAMESPACE, RELEASE, Tools, Values, chart, copy_directory, directory, in_tree, run, with_tools,
 };
 
 with_tools! {
-    the_archive_holds_what_is_meant,
-    the_notes_fit_the_release,
+    the_archive_contains_the_intended_files,
+    the_notes_match_the_release,
     the_examples_of_the_guide_install,
 }
 
-/// All that a user needs, nothing of the tests.
-fn the_archive_holds_what_is_meant(tools: &Tools) {
+/// The archive has everything that a user needs, and nothing of the tests.
+fn the_archive_contains_the_intended_files(tools: &Tools) {
     for helm in &tools.helms {
         let packed = directory();
         helm.package(&chart(), packed.path());
@@ -30,9 +30,9 @@ fn the_archive_holds_what_is_meant(tools: &Tools) {
         assert_eq!(top, [&"Chart.yaml", &"README.md", &"values.schema.json", &"values.yaml"], "{helm:?}");
         let directories = ["templates/", "dashboards/atdata-bridge.json", "rules/alerts.yaml"];
         let others = files.iter().filter(|file| file.contains('/'));
-        let strangers: Vec<_> =
+        let unexpected: Vec<_> =
             others.filter(|file| !directories.iter().any(|known| file.starts_with(known))).collect();
-        assert!(strangers.is_empty(), "{helm:?} packs {strangers:?}");
+        assert!(unexpected.is_empty(), "{helm:?} packs {unexpected:?}");
         let unpacked = helm.template_for(&archive, "1.37", &Values::of("everything"));
         assert_eq!(
             unpacked,
@@ -43,18 +43,18 @@ fn the_archive_holds_what_is_meant(tools: &Tools) {
 }
 
 #[test]
-fn chart_and_program_have_one_version() {
+fn chart_and_program_have_the_same_version() {
     let definition = yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!((text(&definition["version"]), text(&definition["appVersion"])), (version, version));
-    // Managed clusters call themselves pre-releases, which only a range that ends in `-0` lets in.
+    // The versions of managed clusters look like pre-releases, which only a range that ends in `-0` includes.
     assert_eq!(definition["kubeVersion"], ">=1.27.0-0");
     assert_eq!(definition["name"], "atdata-bridge");
 }
 
-/// The next commands, with the names that they need. Helm shows the notes to none but a cluster, so a copy of the
-/// chart renders them as an object.
-fn the_notes_fit_the_release(tools: &Tools) {
+/// The notes show the next commands with the right names. Helm prints the notes only with a cluster, so a
+/// copy of the chart renders them as an object.
+fn the_notes_match_the_release(tools: &Tools) {
     let copy = directory();
     copy_directory(&chart(), copy.path());
     let templates = copy.path().join("templates");
@@ -70,7 +70,7 @@ fn the_notes_fit_the_release(tools: &Tools) {
         let rendered = tools.helm().template_for(copy.path(), KUBERNETES[3], &values).unwrap();
         let objects = Objects::parse(&rendered);
         let notes = text(&objects.the("Notes")["text"]);
-        assert_eq!(half_done(notes), Vec::<&str>::new(), "{case}");
+        assert_eq!(template_leftovers(notes), Vec::<&str>::new(), "{case}");
         let is_command = |line: &&str| ["kubectl ", "helm "].iter().any(|program| line.starts_with(program));
         let commands: Vec<&str> = notes.lines().map(str::trim).filter(is_command).collect();
         assert_eq!(commands.len(), 3, "{case}: {notes}");
@@ -88,7 +88,7 @@ fn the_notes_fit_the_release(tools: &Tools) {
     }
 }
 
-/// Every block of values in the guide: the first is whole, the others are laid over it.
+/// Checks every block of values in the guide. The first is complete, the others are merged into it.
 fn the_examples_of_the_guide_install(tools: &Tools) {
     let guide = fs::read_to_string(in_tree("docs/kubernetes.md")).unwrap();
     let blocks: Vec<&str> =

@@ -1,8 +1,8 @@
-//! A pod of the bridge, as a process on this machine: the environment and the files that its spec gives it, and the
-//! real program.
+//! Runs a pod of the bridge as a process on this machine: the real program with the environment and the files
+//! of the pod's spec.
 //!
-//! The kubelet would mount the files where the spec says; here they lie below a directory, and wherever the
-//! configuration or a variable says such a path, that directory is put before it.
+//! The kubelet would mount the files at the paths of the spec. Here they are in a directory, and that
+//! directory is put before each such path in the configuration and the variables.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use kit::helm::objects::{Objects, Pod, at, fields, kind_of, list, name_of, text};
 use kit::helm::{directory, run};
 
-/// The environment and the files of a pod's first container.
+/// The environment and files of a pod's first container.
 pub struct Process {
     root: TempDir,
     mounts: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The first replica of the workload.
+    /// The process of the workload's first replica.
     pub fn of_workload(objects: &Objects) -> Self {
         Self::new(objects, objects.workload())
     }
@@ -51,18 +51,18 @@ impl Process {
         process
     }
 
-    /// What the pod is called.
+    /// The name of the pod.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the container is started with.
+    /// The arguments of the container.
     pub fn arguments(&self) -> &[String] {
         &self.arguments
     }
 
-    /// Runs the program with `arguments` instead of its own: what it prints, or says when it fails, with paths as
-    /// they are in the pod.
+    /// Runs the program with `arguments` instead of the container's. Returns its output; if it fails, the
+    /// error is its messages. Paths are those in the pod.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
         command.env_clear().envs(self.environment.iter().cloned()).args(arguments);
@@ -104,7 +104,8 @@ impl Process {
         }
     }
 
-    /// What a driver of the user's mounts is known only by what the configuration asks of it.
+    /// Makes the files that a volume driver of the user would mount. Only the configuration tells which they
+    /// are.
     fn fill_for_drivers(&self, pod: Pod<'_>) {
         let driven = list(&pod.spec["volumes"]).filter(|volume| volume["csi"].is_object());
         let mounts = list(&pod.bridge()["volumeMounts"]);
@@ -128,13 +129,13 @@ impl Process {
                 invented(text(&from["secretKeyRef"]["key"])).trim().into()
             }
             "" => self.relocated(text(&variable["value"])).replace("$(HOSTNAME)", &self.name),
-            other => panic!("these tests don't know the field {other}"),
+            other => panic!("the tests do not support the field {other}"),
         };
         (text(&variable["name"]).into(), value)
     }
 }
 
-/// What a secret or a certificate of the user's may hold, by what it is for.
+/// Example content of a user's secret or certificate, by its purpose.
 fn invented(name: &str) -> String {
     if name.ends_with("username") {
         return "12345".into();
@@ -149,7 +150,7 @@ fn invented(name: &str) -> String {
     } else if name.ends_with("key_file") && !name.ends_with("nkey_file") {
         key.clone()
     } else {
-        // As AtData's: 32 hex digits; one line feed at the end is ignored.
+        // Like AtData's passwords, 32 hex digits. A line feed at the end is ignored.
         "0123456789abcdef0123456789abcdef\n".into()
     }
 }

@@ -1,5 +1,5 @@
-//! The restricted level of Kubernetes' Pod Security Standards, and somewhat more, for every pod that the chart
-//! renders: those of hooks too.
+//! Tests that every rendered pod, including those of hooks, meets the restricted level of Kubernetes' Pod
+//! Security Standards and some additional rules.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
     every_pod_is_restricted,
-    what_is_not_restricted_is_found,
+    violations_are_found,
 }
 
 fn every_pod_is_restricted(tools: &Tools) {
@@ -18,7 +18,7 @@ fn every_pod_is_restricted(tools: &Tools) {
     }
 }
 
-fn what_is_not_restricted_is_found(tools: &Tools) {
+fn violations_are_found(tools: &Tools) {
     let objects = tools.helm().objects(&Values::of("everything"));
     let pod = |pointer: &str| format!("/spec/template/spec{pointer}");
     let container = |pointer: &str| pod(&format!("/containers/0/securityContext{pointer}"));
@@ -57,11 +57,11 @@ fn what_is_not_restricted_is_found(tools: &Tools) {
         assert!(!faults(&broken).is_empty(), "{pointer} = {value} passes");
     }
     let hook = objects.broken("Pod", "/spec/containers/0/securityContext", Value::Null);
-    assert!(!faults(&hook).is_empty(), "the test pod is not looked at");
+    assert!(!faults(&hook).is_empty(), "the test pod is not checked");
 }
 
-/// What the restricted level of Pod Security would refuse, and what we add to it: no writable root, no token, no
-/// variables for each service.
+/// Finds violations of the restricted level of Pod Security and of our additional rules: no writable root, no
+/// token, no environment variables for each service.
 pub fn faults(objects: &Objects) -> Vec<String> {
     let mut faults = Vec::new();
     for pod in objects.pods() {
@@ -71,16 +71,16 @@ pub fn faults(objects: &Objects) -> Vec<String> {
                 faults.push(format!("{title}: {what}"));
             }
         };
-        judge_pod(pod, &mut expect);
+        check_pod(pod, &mut expect);
         for container in pod.containers() {
             let name = text(&container["name"]);
-            judge_container(pod, container, &mut |what, holds| expect(&format!("{name}: {what}"), holds));
+            check_container(pod, container, &mut |what, holds| expect(&format!("{name}: {what}"), holds));
         }
     }
     faults
 }
 
-fn judge_pod(pod: Pod<'_>, expect: &mut impl FnMut(&str, bool)) {
+fn check_pod(pod: Pod<'_>, expect: &mut impl FnMut(&str, bool)) {
     let spec = pod.spec;
     for host in ["hostNetwork", "hostPID", "hostIPC"] {
         expect(host, spec[host].is_null() || spec[host] == false);
@@ -108,10 +108,10 @@ fn judge_pod(pod: Pod<'_>, expect: &mut impl FnMut(&str, bool)) {
         let allowed = fields(volume).all(|(name, _)| name == "name" || kinds.contains(&name.as_str()));
         expect(&format!("volume {volume}"), allowed);
     }
-    judge_context(context, expect);
+    check_context(context, expect);
 }
 
-fn judge_container(pod: Pod<'_>, container: &Value, expect: &mut impl FnMut(&str, bool)) {
+fn check_container(pod: Pod<'_>, container: &Value, expect: &mut impl FnMut(&str, bool)) {
     let (context, of_pod) = (&container["securityContext"], &pod.spec["securityContext"]);
     let effective = |name: &str| if context[name].is_null() { &of_pod[name] } else { &context[name] };
     expect("runAsNonRoot", *effective("runAsNonRoot") == true);
@@ -125,11 +125,11 @@ fn judge_container(pod: Pod<'_>, container: &Value, expect: &mut impl FnMut(&str
     let added = list(at(context, "/capabilities/add")).all(|name| name == "NET_BIND_SERVICE");
     expect("added capabilities", added);
     expect("hostPort", list(&container["ports"]).all(|port| port["hostPort"].is_null()));
-    judge_context(context, expect);
+    check_context(context, expect);
 }
 
-/// What a pod and a container may both say.
-fn judge_context(context: &Value, expect: &mut impl FnMut(&str, bool)) {
+/// Checks the fields that a pod and a container have in common.
+fn check_context(context: &Value, expect: &mut impl FnMut(&str, bool)) {
     expect("runAsUser", context["runAsUser"] != 0);
     expect("hostProcess", *at(context, "/windowsOptions/hostProcess") != true);
     expect("appArmorProfile", *at(context, "/appArmorProfile/type") != "Unconfined");
@@ -137,9 +137,10 @@ fn judge_context(context: &Value, expect: &mut impl FnMut(&str, bool)) {
     expect("seLinuxOptions", labels["user"].is_null() && labels["role"].is_null());
 }
 
-/// The pods of others that a user adds are the user's, but the chart's own helpers must not need an exception.
+/// Sidecars of the user are the user's responsibility, but the chart's own containers must not need an
+/// exception.
 #[test]
-fn the_check_knows_what_is_right() {
+fn the_check_accepts_a_restricted_pod() {
     let pod = yaml(concat!(
         "{kind: Pod, metadata: {name: a}, spec: {automountServiceAccountToken: false, enableServiceLinks: false,",
         " securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}},",

@@ -1,6 +1,6 @@
-//! Which metrics and labels a query of Prometheus names. promtool says whether it is a query; this does not.
+//! Finds the metrics and labels in a Prometheus query. It does not validate the query, which promtool does.
 
-/// What stands in a query by name.
+/// Metrics and labels of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub metrics: Vec<String>,
@@ -12,7 +12,7 @@ const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left
 /// Words between expressions.
 const BETWEEN: [&str; 6] = ["and", "or", "unless", "bool", "offset", "atan2"];
 
-/// The names in a query.
+/// Finds the metrics and labels of a query.
 pub fn names(query: &str) -> Names {
     let mut names = Names::default();
     let (mut in_labels, mut list_follows) = (false, false);
@@ -51,13 +51,13 @@ pub fn names(query: &str) -> Names {
     names
 }
 
-/// The name that a text begins with.
+/// The name at the beginning of a text.
 pub fn first_name(text: &str) -> &str {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':').next().unwrap_or_default()
 }
 
 #[test]
-fn metrics_and_labels_are_told_apart() {
+fn metrics_and_labels_are_distinguished() {
     let query = concat!(
         "sum by (pod, le) (rate(a_total{queue=\"x{y\",state!='z'}[5m])) / on (pod) group_left (b) c offset 1h > 1e6",
         " or vector(0) unless d:e"

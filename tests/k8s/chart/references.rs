@@ -1,4 +1,5 @@
-//! Whatever an object refers to exists: in what is rendered, or under a name that the user has written.
+//! Tests that every reference of an object resolves: to a rendered object, or to a name that the user has
+//! written.
 
 use std::collections::HashSet;
 
@@ -8,18 +9,18 @@ use kit::helm::objects::{Objects, Pod, at, kind_of, list, name_of, selects, text
 use kit::helm::{Tools, Values, with_tools};
 
 with_tools! {
-    whatever_is_referred_to_exists,
-    what_refers_to_nothing_is_found,
+    every_reference_resolves,
+    unresolved_references_are_found,
 }
 
-fn whatever_is_referred_to_exists(tools: &Tools) {
+fn every_reference_resolves(tools: &Tools) {
     for (case, values) in Values::every() {
         let objects = tools.helm().objects(&values);
         assert_eq!(faults(&objects, &values.written()), Vec::<String>::new(), "{case}");
     }
 }
 
-fn what_refers_to_nothing_is_found(tools: &Tools) {
+fn unresolved_references_are_found(tools: &Tools) {
     let values = Values::of("everything");
     let objects = tools.helm().objects(&values);
     let gone = json!("gone");
@@ -85,35 +86,35 @@ fn assert_found(objects: &Objects, values: &Values, breaks: &[(&str, String, Val
     }
 }
 
-/// References to nothing, and names that stand twice where they must be unique.
+/// Finds unresolved references, and duplicate names that must be unique.
 pub fn faults(objects: &Objects, written: &Value) -> Vec<String> {
-    let mut judge = Judge { objects, named: texts_of(written), faults: Vec::new() };
-    objects.pods().for_each(|pod| judge.pod(pod));
-    objects.0.iter().for_each(|object| judge.object(object));
-    judge.faults
+    let mut checker = Checker { objects, named: texts_of(written), faults: Vec::new() };
+    objects.pods().for_each(|pod| checker.pod(pod));
+    objects.0.iter().for_each(|object| checker.object(object));
+    checker.faults
 }
 
-/// What the user has named: secrets, accounts and claims of theirs are known by it.
+/// All strings in the user's values, which include the names of the user's secrets, accounts and claims.
 fn texts_of(written: &Value) -> HashSet<String> {
     let mut texts = HashSet::new();
     visit(written, &mut |_, value| texts.extend(value.as_str().map(String::from)));
     texts
 }
 
-struct Judge<'a> {
+struct Checker<'a> {
     objects: &'a Objects,
     named: HashSet<String>,
     faults: Vec<String>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Checker<'a> {
     fn expect(&mut self, of: &Value, what: &str, holds: bool) {
         if !holds {
             self.faults.push(format!("{}: {what}", title(of)));
         }
     }
 
-    /// That an object of that kind is rendered, with these keys, or that the user knows of one.
+    /// Checks that an object of this kind is rendered with these keys, or that the user has named one.
     fn exists<'k>(&mut self, of: &Value, kind: &str, name: &Value, keys: impl Iterator<Item = &'k str>) {
         let name = text(name);
         let Some(found) = self.objects.find(kind, name) else {
@@ -204,7 +205,7 @@ impl<'a> Judge<'a> {
                 .any(|known| known["name"] == *port || known["containerPort"] == *port);
             self.expect(owner, &format!("{probe} asks port {port}"), port.is_null() || known);
         }
-        // The file that the bridge is told to read lies on a volume.
+        // The configuration file of the bridge must be on a volume.
         let options = list(&container["args"]).map(text).filter(|argument| argument.starts_with('/'));
         let variable = list(&container["env"]).filter(|variable| variable["name"] == "BRIDGE_CONFIG");
         for path in options.chain(variable.map(|variable| text(&variable["value"]))) {
@@ -258,7 +259,7 @@ impl<'a> Judge<'a> {
                         ports().any(|known| known["name"] == *target || known["containerPort"] == *target);
                     self.expect(object, &format!("port {target}"), known);
                 }
-                // Whoever follows the name of the Service must reach pods of the bridge only.
+                // The Service must select only pods of the bridge.
                 let others =
                     self.objects.pods().filter(|pod| selects(&spec["selector"], &pod.metadata["labels"]));
                 let others = others.filter(|pod| kind_of(pod.owner) == "Pod").count();

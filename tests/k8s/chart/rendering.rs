@@ -1,14 +1,14 @@
-//! Every use that the chart shows: it passes Helm's own judgement, renders the same under both Helms, the same
-//! each time, and nothing that a template left half-done.
+//! Tests the rendering of every `ci/` case: it passes Helm's lint, is the same with both Helm versions and
+//! each time, and contains no leftovers of a template.
 
 use kit::helm::objects::{Objects, title};
 use kit::helm::{KUBERNETES, Tools, Values, chart, with_tools};
 
 with_tools! {
     lint_finds_nothing,
-    both_helms_render_the_same_for_each_kubernetes,
-    rendering_again_changes_not_a_byte,
-    nothing_is_left_half_done,
+    both_helm_versions_render_the_same_for_each_kubernetes,
+    rendering_twice_gives_the_same_bytes,
+    no_template_leftovers_are_rendered,
     no_object_appears_twice,
 }
 
@@ -22,15 +22,15 @@ fn lint_finds_nothing(tools: &Tools) {
     }
 }
 
-fn both_helms_render_the_same_for_each_kubernetes(tools: &Tools) {
+fn both_helm_versions_render_the_same_for_each_kubernetes(tools: &Tools) {
     for (case, values) in Values::every() {
         for kubernetes in KUBERNETES {
-            // Object for object: between documents Helm 4 leaves an empty line.
+            // Compares objects, because Helm 4 leaves an empty line between documents.
             let [three, four] = tools.helms.each_ref().map(|helm| {
                 let rendered = helm.template_for(&chart(), kubernetes, &values);
                 Objects::parse(&rendered.unwrap_or_else(|error| panic!("{case}: {helm:?}: {error}")))
             });
-            assert_eq!(three, four, "{case}: the Helms differ for Kubernetes {kubernetes}");
+            assert_eq!(three, four, "{case}: the Helm versions differ for Kubernetes {kubernetes}");
         }
     }
     let helm = tools.helm();
@@ -38,28 +38,29 @@ fn both_helms_render_the_same_for_each_kubernetes(tools: &Tools) {
     assert!(error.contains("kubeVersion"), "{error}");
 }
 
-/// A changing text would restart every pod at each synchronisation of Argo CD or Flux.
-fn rendering_again_changes_not_a_byte(tools: &Tools) {
+/// Changing output would restart every pod at each synchronisation of Argo CD or Flux.
+fn rendering_twice_gives_the_same_bytes(tools: &Tools) {
     for (case, values) in Values::every() {
         assert_eq!(tools.helm().template(&values), tools.helm().template(&values), "{case}");
     }
 }
 
-fn nothing_is_left_half_done(tools: &Tools) {
+fn no_template_leftovers_are_rendered(tools: &Tools) {
     for (case, values) in Values::every() {
         let rendered = tools.helm().template(&values).unwrap();
-        assert_eq!(half_done(&rendered), Vec::<&str>::new(), "{case}");
+        assert_eq!(template_leftovers(&rendered), Vec::<&str>::new(), "{case}");
     }
     for broken in
         ["a: <nil>", "a: <no value>", "a: map[b:c]", "a: 1e+06", "a: %!d(string=b)", "a: [1 2.5e+07]"]
     {
-        assert_eq!(half_done(broken).len(), 1, "{broken}");
+        assert_eq!(template_leftovers(broken).len(), 1, "{broken}");
     }
-    assert_eq!(half_done("a: one+two\nb: 12e+ c\nc: 0x1e+x"), Vec::<&str>::new());
+    assert_eq!(template_leftovers("a: one+two\nb: 12e+ c\nc: 0x1e+x"), Vec::<&str>::new());
 }
 
-/// Lines with what Go's templates write for a value that was missing, of another type, or a large number.
-pub fn half_done(text: &str) -> Vec<&str> {
+/// Finds lines with the output of Go's templates for a missing value, a value of another type or a large
+/// number.
+pub fn template_leftovers(text: &str) -> Vec<&str> {
     let marks = ["<nil>", "<no value>", "map[", "%!"];
     text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)) || has_exponent(line)).collect()
 }

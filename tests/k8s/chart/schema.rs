@@ -1,5 +1,5 @@
-//! The schema of the values: in step with the program and with values.yaml, strict about what is ours, open where
-//! the bridge is open; and what Helm says when something is wrong or missing.
+//! Tests the schema of the values: it matches the program and values.yaml, is strict about the chart's own
+//! values, and is open where the bridge is open. Also tests Helm's messages for wrong or missing values.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,17 +11,17 @@ use kit::helm::objects::{fields, text, visit, yaml};
 use kit::helm::{Tools, Values, chart, in_tree, run, with_tools};
 
 with_tools! {
-    what_is_misspelt_or_of_another_type_is_refused,
-    sinks_of_any_name_and_kind_are_taken,
-    what_is_missing_is_named,
-    what_cannot_work_is_refused_with_what_to_do,
-    what_works_is_taken,
+    misspelt_names_and_wrong_types_are_refused,
+    sinks_of_any_name_and_kind_are_accepted,
+    missing_required_values_are_named,
+    unusable_values_are_refused_with_advice,
+    usable_values_are_accepted,
     names_that_kubernetes_refuses_are_refused,
-    replicas_may_be_left_to_somebody_else,
-    what_is_generated_is_not_stale,
+    another_controller_can_manage_the_replicas,
+    generated_files_are_current,
 }
 
-fn what_is_misspelt_or_of_another_type_is_refused(tools: &Tools) {
+fn misspelt_names_and_wrong_types_are_refused(tools: &Tools) {
     let wrong = [
         "replicaCuont: 2",
         "replicaCount: '2'",
@@ -53,8 +53,8 @@ fn what_is_misspelt_or_of_another_type_is_refused(tools: &Tools) {
     }
 }
 
-/// `[sinks.<name>]` is the user's, and so is a kind that another program knows.
-fn sinks_of_any_name_and_kind_are_taken(tools: &Tools) {
+/// The user chooses the name in `[sinks.<name>]`, and another program can have other kinds.
+fn sinks_of_any_name_and_kind_are_accepted(tools: &Tools) {
     let sinks = concat!(
         "config: {sinks: {kafka: null, kafka-eu: {kind: kafka, brokers: [a], topic: b},",
         " web_2: {kind: webhook, url: 'https://a', whatever: {it: needs}}}}",
@@ -67,8 +67,8 @@ fn sinks_of_any_name_and_kind_are_taken(tools: &Tools) {
     }
 }
 
-/// All of it at once, each by its name, and nothing of Helm's machinery instead.
-fn what_is_missing_is_named(tools: &Tools) {
+/// The message names all missing values at once, and is not an internal error of Helm.
+fn missing_required_values_are_named(tools: &Tools) {
     for helm in &tools.helms {
         let error = helm.refusal(&Values::default());
         let required = [
@@ -91,7 +91,7 @@ fn what_is_missing_is_named(tools: &Tools) {
     }
 }
 
-fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
+fn unusable_values_are_refused_with_advice(tools: &Tools) {
     let refused = [
         ("kind: Deployment", "config.dead_letters"),
         (
@@ -203,8 +203,8 @@ fn what_cannot_work_is_refused_with_what_to_do(tools: &Tools) {
     }
 }
 
-/// What is near to what is refused.
-fn what_works_is_taken(tools: &Tools) {
+/// These values are similar to refused ones.
+fn usable_values_are_accepted(tools: &Tools) {
     let taken = [
         "persistence: {retentionPolicy: {whenDeleted: Delete}}\nconfig: {dead_letters: {kafka: {topic: a}}}",
         "config: {dead_letters: {directory: /var/lib/atdata-bridge/letters/}}",
@@ -235,7 +235,7 @@ fn what_works_is_taken(tools: &Tools) {
     }
 }
 
-/// A Service is named after the release.
+/// The name of the Service comes from the release.
 fn names_that_kubernetes_refuses_are_refused(tools: &Tools) {
     for helm in &tools.helms {
         for release in ["1st", "a.b"] {
@@ -251,8 +251,9 @@ fn names_that_kubernetes_refuses_are_refused(tools: &Tools) {
     }
 }
 
-/// What scales the pods finds no number to fight with, and the chart reckons with several.
-fn replicas_may_be_left_to_somebody_else(tools: &Tools) {
+/// The chart sets no number of replicas that conflicts with the other controller, and assumes several
+/// replicas.
+fn another_controller_can_manage_the_replicas(tools: &Tools) {
     let letters = "config: {dead_letters: {kafka: {topic: a}}}\nmetrics: {prometheusRule: {enabled: true}}";
     for helm in &tools.helms {
         for kind in ["StatefulSet", "Deployment"] {
@@ -265,8 +266,8 @@ fn replicas_may_be_left_to_somebody_else(tools: &Tools) {
     }
 }
 
-/// What is made of the program's own schema, and of the comments in values.yaml, is what lies in the tree.
-fn what_is_generated_is_not_stale(_: &Tools) {
+/// The files generated from the program's schema and from the comments in values.yaml are up to date.
+fn generated_files_are_current(_: &Tools) {
     let generate = |schema: &str| {
         let mut command = Command::new("python3");
         run(command.arg(in_tree("helm/generate.py")).arg("--check"), schema)
@@ -275,11 +276,11 @@ fn what_is_generated_is_not_stale(_: &Tools) {
     let schema = run(program.args(["config", "--reference=schema"]), "").unwrap();
     generate(&schema).unwrap_or_else(|error| panic!("{error}"));
     let another = schema.replace("\"prefetch\"", "\"postfetch\"");
-    assert!(another != schema && generate(&another).is_err(), "an option that is not there is not seen");
+    assert!(another != schema && generate(&another).is_err(), "an unknown option is not found");
 }
 
 #[test]
-fn the_schema_is_one_that_every_helm_knows_without_a_network() {
+fn every_helm_version_can_read_the_schema_without_a_network() {
     let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     assert_eq!(schema["additionalProperties"], false);
@@ -289,15 +290,15 @@ fn the_schema_is_one_that_every_helm_knows_without_a_network() {
     });
 }
 
-/// Each value has its comment and its default in values.yaml; only what Helm itself passes has none.
+/// Each value has a comment and a default in values.yaml, except values that Helm itself passes.
 #[test]
 fn every_value_of_the_schema_is_explained_in_values_yaml() {
     let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
     let values = yaml(&read("values.yaml"));
     let mut in_schema = names(&schema["properties"]);
-    assert!(in_schema.remove("enabled"), "the switch of charts above");
+    assert!(in_schema.remove("enabled"), "the value with which parent charts enable this chart");
     assert_eq!(in_schema, names(&values));
-    // Those of the bridge, of other charts, and of Kubernetes are explained elsewhere.
+    // Values of the bridge, of other charts and of Kubernetes are explained elsewhere.
     let ours = |name: &str| !["config", "global", "resources"].contains(&name);
     for (name, part) in fields(&schema["properties"]).filter(|(name, _)| ours(name)) {
         if part["properties"].is_object() {

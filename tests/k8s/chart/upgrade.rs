@@ -1,4 +1,4 @@
-//! An upgrade never asks for what Kubernetes lets nobody change.
+//! Tests that an upgrade never changes an immutable field.
 
 use std::fs;
 
@@ -8,12 +8,12 @@ use kit::helm::objects::{Objects, at, fields, kind_of, name_of, title};
 use kit::helm::{KUBERNETES, Tools, Values, chart, copy_directory, directory, with_tools};
 
 with_tools! {
-    another_version_of_the_chart_changes_nothing_fixed,
-    values_that_may_change_change_nothing_fixed,
-    what_is_fixed_is_found,
+    another_version_of_the_chart_changes_no_immutable_field,
+    changeable_values_change_no_immutable_field,
+    changes_of_immutable_fields_are_found,
 }
 
-fn another_version_of_the_chart_changes_nothing_fixed(tools: &Tools) {
+fn another_version_of_the_chart_changes_no_immutable_field(tools: &Tools) {
     let newer = directory();
     copy_directory(&chart(), newer.path());
     let definition = fs::read_to_string(newer.path().join("Chart.yaml")).unwrap();
@@ -26,12 +26,12 @@ fn another_version_of_the_chart_changes_nothing_fixed(tools: &Tools) {
     for (case, values) in Values::every() {
         let before = tools.helm().objects(&values);
         let after = tools.helm().template_for(newer.path(), KUBERNETES[3], &values).unwrap();
-        assert!(after.contains("atdata-bridge-7.8.9_build.1"), "{case}: another version is not seen");
+        assert!(after.contains("atdata-bridge-7.8.9_build.1"), "{case}: the new version is not rendered");
         assert_eq!(changed(&before, &Objects::parse(&after)), Vec::<String>::new(), "{case}");
     }
 }
 
-fn values_that_may_change_change_nothing_fixed(tools: &Tools) {
+fn changeable_values_change_no_immutable_field(tools: &Tools) {
     for (case, values) in Values::every() {
         let before = tools.helm().objects(&values);
         let after = tools.helm().objects(&kit::helm::changes::changed(&case, values));
@@ -40,7 +40,7 @@ fn values_that_may_change_change_nothing_fixed(tools: &Tools) {
     }
 }
 
-fn what_is_fixed_is_found(tools: &Tools) {
+fn changes_of_immutable_fields_are_found(tools: &Tools) {
     let before = tools.helm().objects(&Values::of("files"));
     let claim = "/spec/volumeClaimTemplates/0";
     let breaks = [
@@ -63,8 +63,8 @@ fn what_is_fixed_is_found(tools: &Tools) {
     assert!(!changed(&deployment, &after).is_empty());
 }
 
-/// Fields that the API server lets nobody change, and that differ; objects that would be deleted; and old pods that
-/// a new selector does not find.
+/// Finds changed immutable fields, objects that would be deleted, and old pods that a new selector does not
+/// match.
 fn changed(before: &Objects, after: &Objects) -> Vec<String> {
     let mut changed = Vec::new();
     for old in &before.0 {
