@@ -1,4 +1,4 @@
-//! The API server, asked over HTTP.
+//! Sends requests to the API server over HTTP.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The server and the administrator of a kubeconfig in JSON.
+    /// Reads the server and the administrator from a kubeconfig in JSON.
     pub fn of(kubeconfig: &Path) -> Self {
         let config: Value = serde_json::from_str(&fs::read_to_string(kubeconfig).unwrap()).unwrap();
         let cluster = &config["clusters"][0]["cluster"];
@@ -49,12 +49,12 @@ impl Api {
         made.unwrap_or_else(|error| panic!("{}: {error}", title(object)));
     }
 
-    /// What the server would say of storing it: nothing, or why not; a warning is an objection too.
-    pub fn judge(&self, object: &Value) -> Result<(), String> {
+    /// Asks the server to validate an object without storing it. A warning is an error too.
+    pub fn dry_run(&self, object: &Value) -> Result<(), String> {
         self.post(object, "?dryRun=All&fieldValidation=Strict")
     }
 
-    /// What it has stored under the kind, the namespace and the name of an object.
+    /// Returns the stored object with the kind, the namespace and the name of `object`.
     pub fn stored(&self, object: &Value) -> Option<Value> {
         let path = format!("{}/{}", self.collection(object), name_of(object));
         let (status, _, stored) = self.ask("GET", &path, "application/json", &Value::Null);
@@ -62,14 +62,14 @@ impl Api {
         (status == 200).then_some(stored)
     }
 
-    /// What it says to a change of an object that it has stored, without changing it.
+    /// Asks the server to validate a change of a stored object, without changing it.
     pub fn change(&self, object: &Value, change: &Value) -> Result<(), String> {
         let path = format!("{}/{}?dryRun=All", self.collection(object), name_of(object));
         let (status, warnings, answer) = self.ask("PATCH", &path, "application/merge-patch+json", change);
-        verdict(status, &warnings, &answer)
+        result_of(status, &warnings, &answer)
     }
 
-    /// Waits until it serves so many kinds of a group that was defined a moment ago.
+    /// Waits until the server serves `kinds` kinds of a newly defined group.
     #[expect(clippy::disallowed_methods, reason = "no worker thread: nothing else runs on this one")]
     pub fn wait_for(&self, group: &str, kinds: usize) {
         let deadline = Instant::now() + SOON;
@@ -87,10 +87,10 @@ impl Api {
     fn post(&self, object: &Value, options: &str) -> Result<(), String> {
         let path = format!("{}{options}", self.collection(object));
         let (status, warnings, answer) = self.ask("POST", &path, "application/json", object);
-        verdict(status, &warnings, &answer)
+        result_of(status, &warnings, &answer)
     }
 
-    /// Where objects of its kind are, in its namespace.
+    /// The path of the collection of an object's kind, in its namespace.
     fn collection(&self, object: &Value) -> String {
         let version = text(&object["apiVersion"]);
         let group =
@@ -105,7 +105,7 @@ impl Api {
         format!("{group}{inside}/{}", text(&kind["name"]))
     }
 
-    /// Status, warnings and answer.
+    /// Sends a request. Returns the status, the warnings and the response.
     fn ask(&self, method: &str, path: &str, kind: &str, body: &Value) -> (u16, Vec<String>, Value) {
         let request = Request::builder()
             .method(method)
@@ -124,7 +124,7 @@ impl Api {
     }
 }
 
-fn verdict(status: u16, warnings: &[String], answer: &Value) -> Result<(), String> {
+fn result_of(status: u16, warnings: &[String], answer: &Value) -> Result<(), String> {
     match warnings {
         _ if !(200..300).contains(&status) => Err(text(&answer["message"]).into()),
         [] => Ok(()),

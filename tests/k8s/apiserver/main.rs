@@ -1,6 +1,6 @@
-//! The chart before a real API server of Kubernetes: what it renders is judged, and installed, upgraded, rolled back
-//! and removed by both Helms. Nothing runs of what it stores. `make apiserver-test`; the document goes to standard
-//! output, progress to standard error.
+//! Tests the chart with a real Kubernetes API server: the server validates the rendered objects, and both
+//! Helm versions install, upgrade, roll back and uninstall releases. No pod runs. `make apiserver-test`; the
+//! document goes to standard output, progress to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -37,13 +37,13 @@ fn main() {
     ];
     print!("{}", kit::report::titled("The chart before an API server", "apiserver-test", &servers));
     prepare(&api, &tools);
-    judged(&api, &tools);
-    refused(&api, &tools);
-    releases::lived(&api, &tools, server.directory());
+    check_rendered(&api, &tools);
+    check_broken(&api, &tools);
+    releases::check(&api, &tools, server.directory());
     server.kill();
 }
 
-/// Etcd and the API server on ports of their own, which end with this process.
+/// Starts etcd and the API server on their own ports. They end with this process.
 fn start() -> Server {
     let program = provision::provisioned("apiserver", "1.37").unwrap_or_else(|reason| panic!("{reason}"));
     let server = Server::new("apiserver");
@@ -59,8 +59,8 @@ fn start() -> Server {
     server
 }
 
-/// What a cluster has before the chart comes: the operator's definitions, namespaces that take restricted pods only,
-/// and what the values of `ci/` name.
+/// Creates what a cluster has before the chart is installed: the operator's definitions, namespaces that
+/// accept only restricted pods, and the objects that the values of `ci/` name.
 fn prepare(api: &Api, tools: &Tools) {
     for file in fs::read_dir(&tools.operator).unwrap() {
         api.create(&yaml(&fs::read_to_string(file.unwrap().path()).unwrap()));
@@ -81,8 +81,9 @@ fn prepare(api: &Api, tools: &Tools) {
     class("node.k8s.io/v1", "RuntimeClass", "gvisor", ("handler", json!("runsc")));
 }
 
-/// Each object of each use, and a bare pod of each template, since only pods are held to the namespace's level.
-fn judged(api: &Api, tools: &Tools) {
+/// Validates each object of each `ci/` case, and a bare pod of each template, because the server applies the
+/// namespace's level only to pods.
+fn check_rendered(api: &Api, tools: &Tools) {
     println!("\n## Judged\n");
     println!(
         "Each object that `helm template` makes of each file in `ci/`, and a pod of each template, created with"
@@ -95,13 +96,13 @@ fn judged(api: &Api, tools: &Tools) {
         let objects = tools.helm().objects(&values);
         let pods = pods_of(&objects);
         for object in objects.0.iter().chain(&pods) {
-            api.judge(object).unwrap_or_else(|error| panic!("{case}: {}: {error}", title(object)));
+            api.dry_run(object).unwrap_or_else(|error| panic!("{case}: {}: {error}", title(object)));
         }
         println!("| {case} | {} | {} | none |", objects.0.len(), pods.len());
     }
 }
 
-/// A pod of each template, as the controllers would make it.
+/// Makes a pod of each template, as the controllers do.
 fn pods_of(objects: &Objects) -> Vec<Value> {
     let pods = objects.pods().filter(|pod| kind_of(pod.owner) != "Pod").map(|pod| {
         let mut metadata = pod.metadata.clone();
@@ -119,8 +120,8 @@ fn pods_of(objects: &Objects) -> Vec<Value> {
     pods.collect()
 }
 
-/// That the judge is one: what is broken on purpose is refused, for the reason it was broken.
-fn refused(api: &Api, tools: &Tools) {
+/// Checks that the server refuses objects that are broken on purpose, each for the expected reason.
+fn check_broken(api: &Api, tools: &Tools) {
     println!("\n## Refused\n");
     println!("The same with one thing broken on purpose: that the judgement above is one.\n");
     println!("| broken | the API server's words |\n|---|---|");
@@ -149,7 +150,7 @@ fn refused(api: &Api, tools: &Tools) {
     for (objects, kind, pointer, value, reason) in breaks {
         let broken = objects.broken(kind, pointer, value.clone());
         let object = broken.of_kind(kind).find(|object| object.pointer(pointer) == Some(&value)).unwrap();
-        let error = api.judge(object).expect_err("something broken");
+        let error = api.dry_run(object).expect_err("something broken");
         assert!(error.contains(reason), "{kind}{pointer} = {value}: {error}");
         println!("| {kind} `{pointer}` = `{value}` | {} |", error.replace('|', "\\|"));
     }
