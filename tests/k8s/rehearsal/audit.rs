@@ -1,4 +1,4 @@
-//! What came out of all pods together, in each sink.
+//! Checks the output of all pods together, in each sink.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,11 +13,11 @@ use kit::output::{Tally, each_line, files, open_envelope};
 const MESSAGE_ID: &str = "atdata-message-id";
 const CONNECTION_ID: &str = "atdata-connection-id";
 
-/// What one sink holds.
+/// The content of one sink.
 pub struct Audit {
     pub sink: &'static str,
     pub tally: Tally,
-    /// How many events each connection id wrote, or each volume holds.
+    /// The number of events that each connection id has written, or that each volume contains.
     pub of: BTreeMap<String, u64>,
     ordered: bool,
 }
@@ -33,7 +33,7 @@ impl Audit {
         *self.of.entry(from.to_owned()).or_default() += 1;
     }
 
-    /// The topic; blocks.
+    /// Reads the topic; blocks.
     pub fn kafka(bootstrap: &str, topic: &str, events: Events, ordered: bool) -> Self {
         let mut audit = Self::new("Kafka", events, ordered);
         each_record(bootstrap, topic, |record| {
@@ -44,7 +44,7 @@ impl Audit {
         audit
     }
 
-    /// The stream, whose subjects end in the key.
+    /// Reads the stream, whose subjects end with the key.
     pub async fn jetstream(
         jetstream: &jetstream::Context,
         stream: &str,
@@ -61,7 +61,7 @@ impl Audit {
         audit
     }
 
-    /// The envelopes on the volumes of all pods, in a directory of each. An order across volumes is nobody's.
+    /// Reads the envelopes in a directory of each pod's volume. There is no order across volumes.
     pub fn files(volumes: &[impl AsRef<Path>], directory: &str, events: Events) -> Self {
         let mut audit = Self::new("files", events, false);
         for volume in volumes {
@@ -78,7 +78,8 @@ impl Audit {
         audit
     }
 
-    /// Nothing is lost or foreign, at most `doubles` are repetitions, and where an order is promised it holds.
+    /// Asserts that nothing is lost or foreign, that at most `doubles` events are duplicates, and that the
+    /// order is right if one is guaranteed.
     pub fn assert(&self, doubles: u64) {
         self.tally.assert_nothing_lost_in_any_order();
         let doubled = self.tally.doubled();
@@ -87,7 +88,7 @@ impl Audit {
         assert!(disordered.is_empty(), "{}: {} events out of order", self.sink, disordered.len());
     }
 
-    /// A row of a table.
+    /// The table row of this sink.
     pub fn row(&self, doubles: u64) -> String {
         let of: Vec<String> =
             self.of.iter().map(|(name, count)| format!("{}: {count}", number(name))).collect();

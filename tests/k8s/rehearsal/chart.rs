@@ -1,4 +1,4 @@
-//! The chart as the API server would get it, and what of it a kubelet reads.
+//! Renders the chart as for the API server, and reads the fields that a kubelet uses.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use serde_json::Value;
 use kit::provision::provisioned;
 
 const CHART: &str = "helm/atdata-bridge";
-/// The name of the release, and the namespace of Kubernetes.
+/// The name of the release, and its Kubernetes namespace.
 const RELEASE: &str = "rehearsal";
 pub const NAMESPACE: &str = "mirror";
 
-/// What the chart makes of some values.
+/// The objects rendered from some values.
 pub struct Release {
     objects: Vec<Value>,
 }
 
 impl Release {
-    /// As `helm install` would send it.
+    /// Renders the objects that `helm install` would send.
     pub fn of(values: &Value) -> Self {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join(CHART);
         let mut helm = Command::new(helm());
@@ -43,18 +43,18 @@ impl Release {
         object
     }
 
-    /// The data of a ConfigMap or Secret of the chart's own.
+    /// The data of a ConfigMap or Secret of the chart.
     pub fn data(&self, kind: &str, name: &str) -> Option<&Value> {
         let named = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
         let object = self.objects.iter().find(named)?;
         Some(if kind == "Secret" { &object["stringData"] } else { &object["data"] })
     }
 
-    /// The StatefulSet's pods.
+    /// The pod template of the StatefulSet.
     pub fn pods(&self) -> Template<'_> {
         let set = self.only("StatefulSet");
         let spec = &set["spec"];
-        // What the rehearsal does is what a controller does with these.
+        // The rehearsal does what a controller does with these settings.
         assert_eq!(spec["podManagementPolicy"], "Parallel");
         assert_eq!(spec["updateStrategy"]["type"], "RollingUpdate");
         let claims = list(&spec["volumeClaimTemplates"]).iter().map(|claim| text(&claim["metadata"]["name"]));
@@ -65,7 +65,7 @@ impl Release {
         }
     }
 
-    /// The pod that `helm test` starts.
+    /// The pod of `helm test`.
     pub fn test(&self) -> Template<'_> {
         let pod = self.only("Pod");
         assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
@@ -73,33 +73,34 @@ impl Release {
     }
 }
 
-/// What pods are made after.
+/// The template of a pod.
 #[derive(Clone)]
 pub struct Template<'a> {
-    /// Of the set, or of a pod that belongs to none.
+    /// The name of the StatefulSet, or of a pod without a set.
     pub name: &'a str,
     pub spec: &'a Value,
-    /// The volumes that each pod has of its own for ever.
+    /// The volume claims, of which each pod has its own, permanently.
     pub claims: Vec<&'a str>,
 }
 
 impl Template<'_> {
-    /// The only one. What a kubelet would act on, and the rehearsal does not know, is a failure.
+    /// The only container. Panics if the template has a field that a kubelet uses and the rehearsal does not
+    /// support.
     pub fn container(&self) -> &Value {
-        only_known(self.spec, &[PLAYED_OF_POD, NOT_PLAYED_OF_POD]);
+        only_known(self.spec, &[SUPPORTED_IN_POD, IGNORED_IN_POD]);
         let [container] = list(&self.spec["containers"]) else { panic!("pods have one container") };
-        only_known(container, &[PLAYED_OF_CONTAINER, NOT_PLAYED_OF_CONTAINER]);
+        only_known(container, &[SUPPORTED_IN_CONTAINER, IGNORED_IN_CONTAINER]);
         list(&container["volumeMounts"]).iter().for_each(|mount| only_known(mount, &[MOUNT]));
         list(&self.spec["volumes"]).iter().for_each(|volume| only_known(volume, &[VOLUME]));
         container
     }
 
-    /// How long after SIGTERM a kubelet waits before it kills.
+    /// The time that a kubelet waits after SIGTERM before it kills the process.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(30))
     }
 
-    /// The path and the port of a probe, which names the port; `None` if there is no such probe.
+    /// The path and the port number of a probe; `None` if there is no such probe.
     pub fn probe(&self, probe: &str) -> Option<(&str, u16)> {
         let container = self.container();
         let get = container[probe]["httpGet"].as_object()?;
@@ -109,9 +110,9 @@ impl Template<'_> {
     }
 }
 
-const PLAYED_OF_POD: &[&str] = &["containers", "volumes", "terminationGracePeriodSeconds"];
-/// Who it runs as, and on which node: nothing that a process could tell the bridge.
-const NOT_PLAYED_OF_POD: &[&str] = &[
+const SUPPORTED_IN_POD: &[&str] = &["containers", "volumes", "terminationGracePeriodSeconds"];
+/// The user and the node. A process of the rehearsal cannot imitate them.
+const IGNORED_IN_POD: &[&str] = &[
     "serviceAccountName",
     "automountServiceAccountToken",
     "enableServiceLinks",
@@ -119,27 +120,26 @@ const NOT_PLAYED_OF_POD: &[&str] = &[
     "topologySpreadConstraints",
     "restartPolicy",
 ];
-const PLAYED_OF_CONTAINER: &[&str] =
+const SUPPORTED_IN_CONTAINER: &[&str] =
     &["args", "env", "volumeMounts", "ports", "livenessProbe", "readinessProbe"];
-const NOT_PLAYED_OF_CONTAINER: &[&str] =
-    &["name", "image", "imagePullPolicy", "securityContext", "resources"];
+const IGNORED_IN_CONTAINER: &[&str] = &["name", "image", "imagePullPolicy", "securityContext", "resources"];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly"];
 const VOLUME: &[&str] = &["name", "configMap", "secret", "projected", "emptyDir"];
 
 fn only_known(object: &Value, known: &[&[&str]]) {
     for name in object.as_object().into_iter().flat_map(|object| object.keys()) {
         let is_known = known.iter().any(|names| names.contains(&name.as_str()));
-        assert!(is_known, "the rehearsal does not know what `{name}` of a pod does");
+        assert!(is_known, "the rehearsal does not support `{name}` of a pod");
     }
 }
 
-/// Where Helm is, or why there is none.
+/// The path of Helm; panics if it is not available.
 pub fn helm() -> PathBuf {
     let directory = provisioned("kubernetes", "helm-4");
     directory.unwrap_or_else(|reason| panic!("the rehearsal renders the chart: {reason}")).join("helm")
 }
 
-/// Its items; none of what is missing.
+/// The items of a list; none if it is missing.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

@@ -1,4 +1,4 @@
-//! Events that keep coming, whatever happens to the pods.
+//! Publishes events at a steady rate while the pods change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many events a second, from the one with this number on.
+    /// Publishes `rate` events per second, from number `first` on.
     pub async fn start(broker: &Broker, namespace: &str, rate: u64, first: u64) -> Self {
         let mut publisher = Publisher::connect(broker, namespace).await;
         let published = Arc::new(AtomicU64::new(first));
@@ -42,12 +42,12 @@ impl Load {
         Self { published, stop, task }
     }
 
-    /// How many there are so far, those before this load among them.
+    /// The number of events published so far, including those before this load.
     pub fn published(&self) -> u64 {
         self.published.load(Ordering::Relaxed)
     }
 
-    /// Ends it; how many there are in all.
+    /// Stops publishing. Returns the number of all events.
     pub async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("a publisher");

@@ -1,5 +1,6 @@
-//! The rehearsal: the chart's pods as processes, rolled, scaled and replaced under load as a cluster would do
-//! it, against real servers. `make rehearsal`; the document goes to standard output, progress to standard error.
+//! Runs the rehearsal: the chart's pods run as processes against real servers, and are rolled, scaled and
+//! replaced under load as in a cluster. `make rehearsal`; the document goes to standard output, progress to
+//! standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -35,7 +36,7 @@ struct Arguments {
     /// Which ActiveMQ: 5 or 6.
     #[arg(long, default_value_t = 5)]
     broker: u8,
-    /// By OpenWire instead of STOMP.
+    /// Uses OpenWire instead of STOMP.
     #[arg(long)]
     openwire: bool,
     /// Cargo passes it.
@@ -51,7 +52,7 @@ pub enum Ordering {
 }
 
 impl Ordering {
-    /// As the configuration says it.
+    /// The value in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",

@@ -1,8 +1,9 @@
-//! A node of a cluster, as far as pods can tell: it lays out their volumes and environment, and starts each as a
-//! process that sees them where the chart says, in a root file system of its own.
+//! Imitates a node of a cluster: makes the volumes and the environment of the pods, and starts each pod as a
+//! process. The process sees its volumes at the paths of the chart, in a root file system of its own.
 //!
-//! What differs from a cluster: the pods share this machine's network, so each one's pages are at an address of
-//! its own; the program is the one just built, with this machine's libraries; and it runs as whoever started this.
+//! Differences from a cluster: the pods share this machine's network, so the admin pages of each pod have an
+//! address of their own; the program is the one just built, with this machine's libraries; and it runs as the
+//! user who started the rehearsal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,7 @@ const MOUNTS: &str = r#"
     mount -o remount,ro "$root"
     exec chroot "$root" /bridge "$@""#;
 
-/// Secrets by name: what users make themselves.
+/// The Secrets by name, which users create themselves.
 pub type Secrets = BTreeMap<&'static str, BTreeMap<&'static str, String>>;
 
 pub struct Node {
@@ -52,17 +53,17 @@ impl Node {
         Self { home, secrets }
     }
 
-    /// Starts the pod `name`, whose number no other pod has at the time.
+    /// Starts the pod `name`. No other running pod may have the same `number`.
     pub fn start(&self, release: &Release, template: &Template<'_>, name: &str, number: u8) -> Pod {
         let container = template.container();
-        // Every pod has an address in a cluster; here each has one of the loopback network.
+        // In a cluster, every pod has an address. Here it is an address of the loopback network.
         let address = Ipv4Addr::new(127, 0, 1, number + 1);
         let (ready, port) = template.probe("readinessProbe").unwrap_or_default();
         let admin = Admin(SocketAddr::from((address, port)));
         let root = self.directory(&format!("roots/{name}"));
 
         let mut command = Command::new("unshare");
-        // Root in a user namespace of its own, so that a tester needs no rights.
+        // Root in its own user namespace, so that a tester needs no privileges.
         command.args(["--map-root-user", "--mount", "sh", "-ec", MOUNTS, "sh"]);
         command.arg(root).arg(env!("CARGO_BIN_EXE_atdata-bridge"));
         for mount in list(&container["volumeMounts"]) {
@@ -81,7 +82,7 @@ impl Node {
         Pod::new(name, bridge, admin, ready, live, template.grace())
     }
 
-    /// The volumes that pods keep: those of all that ever were.
+    /// The volume claims of all pods, including earlier ones.
     pub fn claims(&self) -> Vec<PathBuf> {
         let claims = fs::read_dir(self.home.path().join("claims")).expect("list the volumes");
         claims.map(|claim| claim.expect("a volume").path()).collect()
@@ -93,7 +94,7 @@ impl Node {
         directory
     }
 
-    /// The directory that is mounted: a claim stays, everything else is laid out anew.
+    /// Returns the directory to mount. A claim persists; every other volume is made anew.
     fn volume(&self, release: &Release, template: &Template<'_>, name: &str, pod: &str) -> PathBuf {
         if template.claims.contains(&name) {
             return self.directory(&format!("claims/{name}-{pod}"));
@@ -150,7 +151,7 @@ impl Node {
                 match text(&from["fieldRef"]["fieldPath"]) {
                     "metadata.name" => pod.to_owned(),
                     "metadata.namespace" => NAMESPACE.to_owned(),
-                    other => panic!("the rehearsal knows no field {other}"),
+                    other => panic!("the rehearsal does not support the field {other}"),
                 }
             } else {
                 text(&variable["value"]).to_owned()

@@ -1,4 +1,4 @@
-//! One pod, and what a kubelet does with it.
+//! Runs one pod and acts as its kubelet.
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -10,7 +10,7 @@ use kit::SOON;
 use kit::admin::{Admin, Metrics};
 use kit::bridge::Bridge;
 
-/// How long a probe may take; the chart's `timeoutSeconds` are longer, so that this is the stricter judge.
+/// The time limit of a probe. It is stricter than the chart's `timeoutSeconds`.
 const PROBE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -23,7 +23,7 @@ pub struct Pod {
     grace: Duration,
 }
 
-/// Where a pod's readiness is asked for, while the pod itself is in other hands.
+/// Asks for a pod's readiness while other code owns the pod.
 #[derive(Clone)]
 pub struct Readiness {
     pub name: String,
@@ -32,7 +32,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Why it is not ready.
+    /// Runs the readiness probe; the error says why the pod is not ready.
     pub async fn ask(&self) -> Result<(), String> {
         probe(self.admin, &self.path).await
     }
@@ -58,7 +58,7 @@ impl Pod {
         }
     }
 
-    /// Waits until the readiness probe is answered with all of `words`; it must be alive all the same.
+    /// Waits until the response of the readiness probe contains all of `words`. The pod must still be alive.
     pub async fn is_not_ready(&self, words: &[&str]) -> String {
         let deadline = Instant::now() + SOON;
         loop {
@@ -74,7 +74,7 @@ impl Pod {
         }
     }
 
-    /// Waits until the liveness probe fails, and tells how.
+    /// Waits until the liveness probe fails, and returns its error.
     pub async fn is_dead(&self) -> String {
         let deadline = Instant::now() + SOON;
         loop {
@@ -89,17 +89,17 @@ impl Pod {
         self.admin.metrics().await
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.bridge.terminate();
     }
 
-    /// SIGSTOP: the process is there, and does nothing.
+    /// Stops the process (SIGSTOP): it exists, but does nothing.
     pub fn freeze(&self) {
         self.bridge.freeze();
     }
 
-    /// Waits for its end for as long as a kubelet would; `None`: then it was killed.
+    /// Waits for the end of the process as long as a kubelet does. `None` means that it was killed.
     pub async fn ends(mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + self.grace;
         while Instant::now() < deadline {
@@ -112,7 +112,7 @@ impl Pod {
         None
     }
 
-    /// Where it and those before it with the same name log.
+    /// The log of this pod and of the earlier pods with the same name.
     pub fn log_file(&self) -> PathBuf {
         self.bridge.log_file()
     }

@@ -1,4 +1,4 @@
-//! The servers that the pods find, with logins and TLS, and what the chart is told of them.
+//! Starts the servers for the pods, with logins and TLS, and makes the values of the chart for them.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use kit::kafka::{self, Kafka, Listener};
 use kit::nats::NatsServer;
 use kit::stomp::Login;
 
-/// As small as it may be and still keep everybody busy: what a kill may double.
+/// As small as possible while all pods still get events: a kill can duplicate this many events.
 pub const PREFETCH: u64 = 200;
 const PARTITIONS: u32 = 6;
 const NATS: (&str, &str) = ("bridge", "bridge-secret");
@@ -40,7 +40,7 @@ impl Servers {
     }
 
     /// Makes the topic and the stream, both named after the ordering.
-    pub async fn make_places(&self, ordering: Ordering) {
+    pub async fn make_topic_and_stream(&self, ordering: Ordering) {
         let name = ordering.name();
         self.kafka.create_topic(name, PARTITIONS, &[]);
         let config = stream::Config {
@@ -52,7 +52,7 @@ impl Servers {
         self.jetstream.create_stream(config).await.expect("make a stream");
     }
 
-    /// What users put into Secrets.
+    /// The content of the users' Secrets.
     pub fn secrets(&self) -> Secrets {
         let read = |path: &Path| fs::read_to_string(path).expect("read a certificate");
         let secret = |entries: &[(&'static str, String)]| entries.iter().cloned().collect();

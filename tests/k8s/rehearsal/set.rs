@@ -1,4 +1,4 @@
-//! A StatefulSet, and what a controller does with it.
+//! Runs a StatefulSet and acts as its controller.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use crate::chart::Release;
 use crate::node::Node;
 use crate::pod::{Pod, Readiness};
 
-/// How often the readiness of those that nothing is done to is asked for.
+/// The interval of the readiness probes of untouched pods.
 const WATCH: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(20);
-/// So many events say who gets them.
+/// The number of events after which it is clear which pods get events.
 const SAMPLE: f64 = 2000.0;
-/// How long that may take.
+/// The time limit for them.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct StatefulSet<'a> {
@@ -22,13 +22,13 @@ pub struct StatefulSet<'a> {
     release: Release,
     /// By ordinal.
     pods: Vec<Pod>,
-    /// Readiness that was lost by a pod that nothing was done to.
+    /// Failed readiness probes of untouched pods.
     pub lapses: Vec<String>,
 }
 
-/// One pod that another one took the place of.
+/// The result of replacing a pod.
 pub struct Replaced {
-    /// The exit code of the old one; `None`: it was killed at the end of its grace period.
+    /// The exit code of the old pod; `None` if it was killed at the end of its grace period.
     pub code: Option<i32>,
     pub stopped: Duration,
     pub ready: Duration,
@@ -39,7 +39,8 @@ impl<'a> StatefulSet<'a> {
         Self { node, release: Release::of(values), pods: Vec::new(), lapses: Vec::new() }
     }
 
-    /// What is started from now on is as these values say; pods must notice, or a cluster would replace none.
+    /// Uses these values for pods that start from now on. The template must change, otherwise a cluster would
+    /// replace no pod.
     pub fn apply(&mut self, values: &Value) {
         let release = Release::of(values);
         let template = |release: &Release| release.only("StatefulSet")["spec"]["template"].clone();
@@ -55,7 +56,8 @@ impl<'a> StatefulSet<'a> {
         &mut self.pods[ordinal]
     }
 
-    /// All at once, as `podManagementPolicy: Parallel` says; returns when each is ready. How long the slowest took.
+    /// Starts new pods, all at once, as `podManagementPolicy: Parallel` requires, and waits until each is
+    /// ready. Returns the time that the slowest needed.
     pub async fn scale_up(&mut self, replicas: usize) -> Duration {
         let begun = Instant::now();
         let others = self.readiness();
@@ -74,7 +76,7 @@ impl<'a> StatefulSet<'a> {
         begun.elapsed()
     }
 
-    /// Ends the last ones, all at once; returns the exit codes, and how long the slowest took.
+    /// Stops the last pods, all at once. Returns the exit codes, and the time that the slowest needed.
     pub async fn scale_down(&mut self, replicas: usize) -> (Vec<Option<i32>>, Duration) {
         let begun = Instant::now();
         let leaving = self.pods.split_off(replicas);
@@ -91,7 +93,7 @@ impl<'a> StatefulSet<'a> {
         (codes, begun.elapsed())
     }
 
-    /// Replaces one pod by one of the same name, and waits until it is ready.
+    /// Replaces a pod by a new one with the same name, and waits until that is ready.
     pub async fn replace(&mut self, ordinal: usize) -> Replaced {
         let (code, stopped) = self.restart(ordinal).await;
         let (begun, others) = (Instant::now(), self.readiness_but(ordinal));
@@ -100,7 +102,8 @@ impl<'a> StatefulSet<'a> {
         Replaced { code, stopped, ready: begun.elapsed() }
     }
 
-    /// The same without waiting until the new one is ready: how the old one ended, and how long that took.
+    /// Replaces a pod without waiting until the new one is ready. Returns the exit code of the old pod, and
+    /// the time that it needed to stop.
     pub async fn restart(&mut self, ordinal: usize) -> (Option<i32>, Duration) {
         let (begun, others) = (Instant::now(), self.readiness_but(ordinal));
         let old = self.pods.remove(ordinal);
@@ -112,7 +115,7 @@ impl<'a> StatefulSet<'a> {
         (status.and_then(|status| status.code()), begun.elapsed())
     }
 
-    /// Runs the pod of `helm test` to its end: its exit code and what it said.
+    /// Runs the pod of `helm test` to its end. Returns its exit code and its output.
     pub async fn test(&self) -> (Option<i32>, String) {
         let template = self.release.test();
         let name = template.name.to_owned();
@@ -120,10 +123,10 @@ impl<'a> StatefulSet<'a> {
         let pod = self.node.start(&self.release, &template, &name, number);
         let log = pod.log_file();
         let code = pod.ends().await.and_then(|status| status.code());
-        (code, std::fs::read_to_string(log).expect("what it said"))
+        (code, std::fs::read_to_string(log).expect("read the pod's log"))
     }
 
-    /// Which pods get events now; with `all`, once every one of them has got some.
+    /// Returns the pods that get events now. With `all`, waits until every pod has got some.
     pub async fn sharing(&self, all: bool) -> Vec<String> {
         let before = self.received().await;
         let deadline = Instant::now() + PATIENCE;
@@ -167,7 +170,7 @@ impl<'a> StatefulSet<'a> {
         others
     }
 
-    /// Does `step` while the readiness of all pods but one is watched.
+    /// Runs `step` while it watches the readiness of all pods except one.
     pub async fn watching_all_but<T>(&mut self, ordinal: usize, step: impl Future<Output = T>) -> T {
         let (outcome, lapses) = watched(self.readiness_but(ordinal), step).await;
         self.lapses.extend(lapses);
@@ -175,7 +178,7 @@ impl<'a> StatefulSet<'a> {
     }
 }
 
-/// The outcome of `step`, and each time that one of `others` was not ready meanwhile.
+/// Runs `step`. Returns its outcome and each failed readiness probe of `others`.
 async fn watched<T>(others: Vec<Readiness>, step: impl Future<Output = T>) -> (T, Vec<String>) {
     let mut step = std::pin::pin!(step);
     let mut lapses = Vec::new();

@@ -1,4 +1,4 @@
-//! What is done to the pods, in its order, and what must hold at each step.
+//! Runs the steps of the rehearsal in their order, with the checks of each step.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use kit::{SOON, wait_until};
 
 const REPLICAS: usize = 3;
 const MORE: usize = 5;
-/// Drained: everything taken is settled and acknowledged.
+/// The pod drained: everything that it had taken is settled and acknowledged.
 const DRAINED: Option<i32> = Some(0);
-/// Stopped before everything was settled, as with a sink that is held.
+/// The pod stopped before everything was settled, for example because a sink is held.
 const ABANDONED: Option<i32> = Some(75);
 const MISSING_TOPIC: &str = "there-is-no-such-topic";
 
@@ -29,9 +29,9 @@ const WHY_SHARED: &str = "Allowed are `prefetch` events (200) for the unready po
 const WHY_STRICT: &str = "Allowed are `prefetch` events (200) for the killed pod, which may not have acknowledged what \
     was durable. The next one gets them again; the stream drops them by their message ids. The unready one stood by.";
 
-/// All of it with one ordering; panics where something does not hold, prints what was seen.
+/// Runs all steps with one ordering. Prints the observations; panics if a check fails.
 pub async fn rehearse(servers: &Servers, ordering: Ordering, rate: u64) {
-    servers.make_places(ordering).await;
+    servers.make_topic_and_stream(ordering).await;
     let node = Node::new(servers.secrets());
     let set = StatefulSet::new(&node, &servers.values(ordering, REPLICAS));
     let mut rehearsal = Rehearsal { servers, node: &node, ordering, rate, set, published: 0 };
@@ -44,13 +44,13 @@ pub async fn rehearse(servers: &Servers, ordering: Ordering, rate: u64) {
     rehearsal.pause(load).await;
     let clean = rehearsal.audits().await;
 
-    let load = rehearsal.go_on().await;
+    let load = rehearsal.resume_load().await;
     rehearsal.replace_an_unready_one().await;
     rehearsal.replace_a_frozen_one(&load).await;
     rehearsal.pause(load).await;
     rehearsal.stop().await;
     let troubled = rehearsal.audits().await;
-    rehearsal.judge(&clean, &troubled);
+    rehearsal.assert_audits(&clean, &troubled);
 }
 
 struct Rehearsal<'a> {
@@ -59,7 +59,7 @@ struct Rehearsal<'a> {
     ordering: Ordering,
     rate: u64,
     set: StatefulSet<'a>,
-    /// Events, once the load has stopped.
+    /// The number of events, after the load has stopped.
     published: u64,
 }
 
@@ -72,15 +72,15 @@ impl Rehearsal<'_> {
         let took = self.set.scale_up(REPLICAS).await;
         row("install: three at once", took, "all ready");
         let begun = Instant::now();
-        let (code, said) = self.set.test().await;
-        assert!(code == Some(0) && !said.contains("FAILED"), "helm test ended with {code:?}\n{said}");
+        let (code, output) = self.set.test().await;
+        assert!(code == Some(0) && !output.contains("FAILED"), "helm test ended with {code:?}\n{output}");
         row("`helm test`", begun.elapsed(), "`check` found the broker and every sink");
         let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, 0).await;
-        self.tell_who_works("load begins").await;
+        self.report_active_pods("load begins").await;
         load
     }
 
-    /// An upgrade, the highest ordinal first, the next one when it is ready again.
+    /// Does a rolling update: the pod with the highest ordinal first, the next one when that is ready again.
     async fn roll(&mut self, load: &Load) {
         self.set.apply(&self.upgraded());
         for ordinal in (0..REPLICAS).rev() {
@@ -91,7 +91,7 @@ impl Rehearsal<'_> {
             let seen = format!("drained, exit code 0, in {}; ready again in {}", ms(stopped), ms(ready));
             row(&format!("rolling update: pod {ordinal}"), stopped + ready, &seen);
         }
-        self.tell_who_works("after the rolling update").await;
+        self.report_active_pods("after the rolling update").await;
     }
 
     async fn scale_up(&mut self, load: &Load) {
@@ -99,14 +99,14 @@ impl Rehearsal<'_> {
         let took = self.set.scale_up(MORE).await;
         assert!(load.published() > before, "there was no load");
         row("scale to five: two more at once", took, "both ready");
-        self.tell_who_works("with five").await;
+        self.report_active_pods("with five").await;
     }
 
     async fn scale_down(&mut self) {
         let (codes, took) = self.set.scale_down(1).await;
         assert!(codes.iter().all(|code| *code == DRAINED), "not all drained: {codes:?}");
         row("scale to one: four stop at once", took, "all drained, exit code 0");
-        self.tell_who_works("with one").await;
+        self.report_active_pods("with one").await;
     }
 
     fn upgraded(&self) -> Value {
@@ -115,15 +115,15 @@ impl Rehearsal<'_> {
         values
     }
 
-    async fn go_on(&mut self) -> Load {
+    async fn resume_load(&mut self) -> Load {
         let took = self.set.scale_up(REPLICAS).await;
         row("scale to three", took, "all ready");
         let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, self.published).await;
-        self.tell_who_works("load goes on").await;
+        self.report_active_pods("load goes on").await;
         load
     }
 
-    /// An upgrade that is wrong stops at its first pod, and one that is right replaces that pod.
+    /// A wrong upgrade stops at its first pod, and a correct upgrade replaces that pod.
     async fn replace_an_unready_one(&mut self) {
         let right = self.upgraded();
         let mut wrong = right.clone();
@@ -137,13 +137,13 @@ impl Rehearsal<'_> {
         let why = self.set.pod(last).is_not_ready(&["sink kafka", "held", MISSING_TOPIC]).await;
         let seen = format!("drained; the new one is alive and not ready: \"{}\"", why.replace('|', "\\|"));
         row(&format!("upgrade to a topic that is not there: pod {last}"), stopped + begun.elapsed(), &seen);
-        self.others_go_on(last).await;
+        self.assert_others_continue(last).await;
 
         self.set.apply(&right);
         let Replaced { code, stopped, ready } = self.set.replace(last).await;
-        // A stand-by has taken nothing that it could not settle.
+        // A stand-by pod gets no events, so it has nothing to settle.
         let expected = if self.shared() { ABANDONED } else { DRAINED };
-        assert_eq!(code, expected, "how the unready one ended");
+        assert_eq!(code, expected, "the exit code of the unready pod");
         let seen = format!(
             "the unready one stopped in {}, exit code {}; its successor was ready in {}",
             ms(stopped),
@@ -151,10 +151,11 @@ impl Rehearsal<'_> {
             ms(ready)
         );
         row(&format!("upgrade to what is right: pod {last}"), stopped + ready, &seen);
-        self.tell_who_works("after that").await;
+        self.report_active_pods("after that").await;
     }
 
-    /// A process that hangs: liveness fails, SIGTERM does nothing, and at the end of the grace period it is killed.
+    /// The process hangs: liveness fails, SIGTERM has no effect, and at the end of the grace period it is
+    /// killed.
     async fn replace_a_frozen_one(&mut self, load: &Load) {
         let begun = Instant::now();
         self.set.pod(0).freeze();
@@ -162,7 +163,7 @@ impl Rehearsal<'_> {
         row("pod 0 hangs (SIGSTOP)", begun.elapsed(), &format!("not alive: {why}"));
         let before = load.published();
         let Replaced { code, stopped, ready } = self.set.replace(0).await;
-        assert_eq!(code, None, "it was frozen and ended all the same");
+        assert_eq!(code, None, "the frozen pod ended by itself");
         assert!(load.published() > before, "there was no load");
         let seen = format!(
             "killed at the end of its grace period, after {}; ready again in {}",
@@ -170,26 +171,26 @@ impl Rehearsal<'_> {
             ms(ready)
         );
         row("its restart, the same name", stopped + ready, &seen);
-        self.tell_who_works("after that").await;
+        self.report_active_pods("after that").await;
     }
 
-    /// More is acknowledged than what had been on its way.
-    async fn others_go_on(&mut self, but: usize) {
+    /// Waits until more events are acknowledged than were in flight.
+    async fn assert_others_continue(&mut self, but: usize) {
         let (broker, queue) = (&self.servers.broker, queue(self.ordering));
         let acknowledged = || counts(broker, &queue).dequeued;
         let enough = acknowledged() + REPLICAS as u64 * PREFETCH;
-        let going_on = wait_until("the others go on", SOON, || acknowledged() > enough);
-        self.set.watching_all_but(but, going_on).await;
+        let progress = wait_until("the other pods continue", SOON, || acknowledged() > enough);
+        self.set.watching_all_but(but, progress).await;
     }
 
-    async fn tell_who_works(&mut self, when: &str) {
+    async fn report_active_pods(&mut self, when: &str) {
         let begun = Instant::now();
         let sharing = self.set.sharing(self.shared()).await;
         let all = self.set.replicas();
         if self.shared() {
             row(when, begun.elapsed(), &format!("each of {all} gets events"));
         } else {
-            assert_eq!(sharing.len(), 1, "with strict ordering one gets events: {sharing:?}");
+            assert_eq!(sharing.len(), 1, "with strict ordering, only one pod gets events: {sharing:?}");
             let ordinal = sharing[0].rsplit_once('-').map_or("", |(_, ordinal)| ordinal);
             row(when, begun.elapsed(), &format!("pod {ordinal} gets all events, {} stand by", all - 1));
         }
@@ -222,7 +223,7 @@ impl Rehearsal<'_> {
             }
         }
         let (bootstrap, name) = (self.servers.kafka.bootstrap(), self.ordering.name());
-        // One key is in one partition and in one subject, and with strict ordering one pod writes at a time.
+        // Each key has one partition and one subject, and with strict ordering one pod writes at a time.
         let ordered = !self.shared();
         [
             tokio::task::block_in_place(|| Audit::kafka(&bootstrap, name, events, ordered)),
@@ -231,9 +232,10 @@ impl Rehearsal<'_> {
         ]
     }
 
-    /// Clean ends double nothing. What an unready pod had taken, its other sinks hold, and after a kill all of
-    /// them may: both come again, so in files twice; the stream drops what it knows.
-    fn judge(&self, clean: &[Audit; 3], troubled: &[Audit; 3]) {
+    /// Clean stops cause no duplicates. The other sinks already have the events that the unready pod had
+    /// taken, and all sinks may have those of the killed pod. Both are delivered again, so they are twice in
+    /// the files; the stream drops known message ids.
+    fn assert_audits(&self, clean: &[Audit; 3], troubled: &[Audit; 3]) {
         let unready = if self.shared() { PREFETCH } else { 0 };
         let allowed = [PREFETCH, 0, PREFETCH + unready];
         for (what, audits, allowed) in [
@@ -250,7 +252,7 @@ impl Rehearsal<'_> {
         }
         println!("\n{}", if self.shared() { WHY_SHARED } else { WHY_STRICT });
         let lapses = &self.set.lapses;
-        assert!(lapses.is_empty(), "pods that nothing was done to were not ready: {lapses:#?}");
+        assert!(lapses.is_empty(), "untouched pods were not ready: {lapses:#?}");
         println!("\nEvery pod that nothing was done to was ready all the time, asked ten times a second.");
     }
 }
