@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Proves the image without a registry: builds the program from what the Dockerfile's build stage gets to see, runs the
-# Dockerfile's last stage, and then the program in it. Prints a document; progress goes to standard error.
+# Tests the image without a registry: builds the program from the files that the Dockerfile's build stage sees,
+# builds the Dockerfile's last stage, and runs the program in it. Prints a document; progress goes to standard error.
 #
-#   run.sh [ARCH]   amd64 or arm64; this machine's own, if not said. Another one's is run by qemu.
+#   run.sh [ARCH]   amd64 or arm64; the default is this machine's. Another architecture is run by qemu.
 #
-# What is not done: the build stage's own packages and its Rust, which come from a registry. This machine's are taken.
+# It does not use the packages and the Rust of the build stage, which come from a registry, but this machine's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -29,7 +29,7 @@ provide() {
         packages+=(qemu-user-static)
         programs+=("$qemu" "$compiler")
     fi
-    # dnsmasq and ip are outside of a user's PATH on some systems.
+    # On some systems, dnsmasq and ip are not in a user's PATH.
     export PATH=$PATH:/usr/sbin:/sbin
     type "${programs[@]}" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -38,7 +38,7 @@ provide() {
         [ -z "$qemu" ] || image/build.sh tools "$arch" >&2
     fi
     type "${programs[@]}" >/dev/null && return
-    echo "to prove the image: Go 1.26 or newer; on Debian: apt-get install --no-install-recommends ${packages[*]}${qemu:+; then: image/build.sh tools $arch}" >&2
+    echo "to test the image: Go 1.26 or newer; on Debian: apt-get install --no-install-recommends ${packages[*]}${qemu:+; then: image/build.sh tools $arch}" >&2
     exit 1
 }
 
@@ -53,22 +53,22 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
 nice go -C tests/image/dockerfile run . <Dockerfile
-echo "building the program for $arch from what .dockerignore leaves" >&2
+echo "building the program for $arch from the files that .dockerignore includes" >&2
 printf 'FROM scratch\nCOPY . /\n' >"$work/context.dockerfile"
 rm -rf "$target/image/context"
 store build --quiet --platform "linux/$arch" --file "$work/context.dockerfile" \
     --output "type=local,dest=$target/image/context" . >/dev/null
-# Their times are those of the tree and say nothing of when they came here.
+# The files have the times of the source tree, but Cargo must see them as new.
 find "$target/image/context" -type f -exec touch {} +
 (cd "$target/image/context" && image/build.sh program "$arch" "$work/atdata-bridge" >&2 &&
     image/root.sh "$work/atdata-bridge" "$work/stage/image")
 
 echo "building the last stage of the Dockerfile" >&2
-# A directory stands in for the build stage; so the Dockerfile's own last stage is what is run.
+# A directory replaces the build stage, so the Dockerfile's own last stage is built.
 store build --quiet --platform "linux/$arch" --build-context "build=$work/stage" --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" --identity-label=false --tag localhost/atdata-bridge . >/dev/null
 store push --quiet localhost/atdata-bridge "oci:$work/oci:latest"
-# The layers are what is compressed; the other blobs are JSON.
+# Only the layers are compressed; the other blobs are JSON.
 mkdir "$work/root"
 size=0
 for blob in "$work"/oci/blobs/sha256/*; do
@@ -86,14 +86,14 @@ ports: {{range $port, $_ := .OCIv1.Config.ExposedPorts}}{{$port}}{{end}}
 {{range $name, $value := .OCIv1.Config.Labels}}{{$name}}: {{$value}}
 {{end}}' localhost/atdata-bridge >"$work/config"
 
-echo "running it" >&2
+echo "running the image" >&2
 export VERSION=$version QEMU=${qemu:+$(command -v "$qemu")}
 rights=(--map-root-user)
 [ "$(id -u)" != 0 ] || rights=()
-# A network of its own: nothing gets out, and every port is free. Its mounts go when it ends.
-unshare "${rights[@]}" --mount --net tests/image/prove.sh "$work" >"$work/proved" || {
-    cat "$work/proved" >&2
-    echo "the image is not as it must be: see above" >&2
+# It has its own network: nothing is reachable, and every port is free. Its mounts end with it.
+unshare "${rights[@]}" --mount --net tests/image/check.sh "$work" >"$work/passed" || {
+    cat "$work/passed" >&2
+    echo "a check of the image failed: see above" >&2
     exit 1
 }
 
@@ -113,7 +113,7 @@ cat <<END
 | the image, compressed | $(mib "$size") |
 | unpacked | $(mib "$(awk '{ sum += $3 } END { print sum }' "$work/listing")") |
 
-All that is in it:
+Its files:
 
 \`\`\`
 $(awk '{ size = $3; printf "%s %s %10d  /%s\n", $1, $2, size, $6 }' "$work/listing" | grep -v '^d')
@@ -125,7 +125,7 @@ Its configuration:
 $(grep -v revision "$work/config")
 \`\`\`
 
-## Proved
+## Checked
 
-$(cat "$work/proved")
+$(cat "$work/passed")
 END

@@ -1,5 +1,5 @@
-// Reads a Dockerfile from standard input as BuildKit does, every stage of it, and fails with what it finds to
-// object to: buildah, which builds only the last stage, does not look at the others.
+// Checks every stage of a Dockerfile on standard input with BuildKit's parser and linter, and fails if there is a
+// warning. buildah builds only the last stage and does not check the others.
 package main
 
 import (
@@ -38,7 +38,7 @@ func main() {
 	}
 }
 
-// What `--mount` says is only looked at when variables are filled in.
+// BuildKit checks the arguments of `--mount` only when it expands variables.
 func expand(stages []instructions.Stage) error {
 	for _, stage := range stages {
 		for _, command := range stage.Commands {

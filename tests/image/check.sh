@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs the program in the root file system of its image, as a container runtime would; run.sh starts this in a network
-# and with mounts of its own. Prints what was proved, a line each, and fails with the first that does not hold.
+# Runs the program in the root file system of its image, as a container runtime does. run.sh starts this script with
+# its own network and mounts. Prints one line for each passed check; the first failed check ends it.
 #
-#   prove.sh WORK   WORK/root is what the image holds, WORK/listing how, WORK/config how it is run
+#   check.sh WORK   WORK/root has the image's files, WORK/listing their modes and owners, WORK/config its configuration
 #
-# VERSION is what it must say of itself, QEMU the emulator that runs it, if any.
+# VERSION is the version that the program must print; QEMU is the emulator, if there is one.
 set -euo pipefail
 
 work=$1
@@ -18,7 +18,7 @@ end() {
 }
 trap end EXIT
 
-proved() { echo "- $*"; }
+passed() { echo "- $*"; }
 
 fail() {
     echo "FAILED: $1"
@@ -27,11 +27,11 @@ fail() {
     exit 1
 }
 
-# has TEXT WORDS: the text says so.
+# has TEXT WORDS: the text must contain the words.
 has() { [[ $1 == *"$2"* ]] || fail "\"$2\" is missing" "$1"; }
 lacks() { [[ $1 != *"$2"* ]] || fail "\"$2\" is there" "$1"; }
 
-# until_true WHAT COMMAND...: within half a minute.
+# until_true WHAT COMMAND...: waits until the command succeeds, for at most half a minute.
 until_true() {
     local what=$1 deadline=$((SECONDS + 30))
     shift
@@ -41,18 +41,18 @@ until_true() {
     done
 }
 
-# bridge ARGUMENTS: the image's own entry point as its own user; variables are its environment.
+# bridge ARGUMENTS: runs the image's entry point as the image's user; `variables` is its environment.
 variables=()
 as=(--setuid 65532 --setgid 65532)
-# Who is not root outside can become nobody else: then it is called 65532, and is who started this.
+# Without root, no other user is available: then 65532 is mapped to the user who started this.
 [ "$(awk '{ print $3; exit }' /proc/self/uid_map)" != 1 ] || as=(--user --map-user=65532 --map-group=65532)
 bridge() {
     exec env -i "${variables[@]}" "$(command -v unshare)" --root "$root" --wd / "${as[@]}" -- \
         ${QEMU:+/qemu} /usr/local/bin/atdata-bridge "$@"
 }
-asked() { (bridge "$@") 2>&1 || true; }
+output_of() { (bridge "$@") 2>&1 || true; }
 
-image_is_as_it_says() {
+image_has_the_expected_content() {
     local config files
     config=$(cat "$work/config")
     has "$config" "user: 65532:65532"
@@ -61,19 +61,19 @@ image_is_as_it_says() {
     has "$config" "org.opencontainers.image.version: $VERSION"
     files=$(awk '!/^d/ { print "/" $6 }' "$work/listing" | sort | xargs)
     [ "$files" = "/etc/nsswitch.conf /etc/ssl/certs/ca-certificates.crt /usr/local/bin/atdata-bridge /usr/share/doc/atdata-bridge/LICENSE" ] ||
-        fail "other files than expected" "$files"
-    # Type and mode, owner: nobody but root may write, and to files not even root; no set-user-id, no link, no device.
+        fail "unexpected files" "$files"
+    # Type and mode, owner: only root may write into directories, nobody into files; no set-user-id, no link, no device.
     awk '$2 != "0/0" || ($1 !~ /^-r-[x-]r-[x-]r-[x-]$/ && $1 !~ /^drwxr-xr-x$/) { bad = 1; print } END { exit bad }' \
         "$work/listing" || fail "owner or mode, see above"
-    proved "four files, all of root's, none that anybody may write to; no shell; user 65532"
+    passed "four files, all owned by root and not writable; no shell; user 65532"
 
     local binary=$root/usr/local/bin/atdata-bridge
     lacks "$(readelf --program-headers --wide "$binary")" INTERP
     lacks "$(readelf --dynamic --wide "$binary")" NEEDED
-    proved "the program is static: it names no loader and no shared library"
+    passed "the program is static: it needs no loader and no shared library"
 }
 
-# What a runtime adds: mount points, its own files in /etc, and all of it read-only.
+# Adds what a container runtime adds: mount points and its own files in /etc. Then makes all of it read-only.
 mount_as_a_runtime_does() {
     mkdir -p "$root/etc/atdata-bridge" "$root$mounted" "$work/mounted"
     printf '127.0.0.1 localhost broker.hosts.test\n' >"$root/etc/hosts"
@@ -106,17 +106,17 @@ END
 }
 
 it_runs() {
-    local said
-    said=$(asked --version)
-    [ "$said" = "atdata-bridge $VERSION" ] || fail "--version" "$said"
-    said=$(asked check --offline)
-    [ "$said" = "ok      configuration" ] || fail "check --offline" "$said"
-    proved "\`--version\` and \`check --offline\`, as 65532, from a read-only root, with neither /proc nor /dev nor /tmp"
+    local output
+    output=$(output_of --version)
+    [ "$output" = "atdata-bridge $VERSION" ] || fail "--version" "$output"
+    output=$(output_of check --offline)
+    [ "$output" = "ok      configuration" ] || fail "check --offline" "$output"
+    passed "\`--version\` and \`check --offline\`, as 65532, from a read-only root, with neither /proc nor /dev nor /tmp"
     variables+=(BRIDGE__SINKS__FILE__DIRECTORY=/events)
-    said=$(asked check)
-    has "$said" "FAILED  sink file"
+    output=$(output_of check)
+    has "$output" "FAILED  sink file"
     variables=("${variables[0]}")
-    proved "there is nowhere to write but on what is mounted"
+    passed "only mounted volumes are writable"
 }
 
 start_the_simulator() {
@@ -127,25 +127,25 @@ start_the_simulator() {
 
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-names_are_looked_up() {
+names_are_resolved() {
     dnsmasq --no-daemon --conf-file=/dev/null --no-hosts --no-resolv --listen-address=127.0.0.1 --bind-interfaces \
         --address=/broker.dns.test/127.0.0.1 2>"$work/dns.log" &
     pids+=($!)
     until_true "the name server listens" port_open 53
     for name in broker.hosts.test broker.dns.test; do
         variables+=("BRIDGE__SOURCE__URL=stomp://$name:61613")
-        has "$(asked check)" "ok      broker stomp://$name:61613"
+        has "$(output_of check)" "ok      broker stomp://$name:61613"
     done
     variables+=("BRIDGE__SOURCE__URL=stomp://unknown.hosts.test:61613")
-    has "$(asked check)" "FAILED  broker stomp://unknown.hosts.test:61613"
+    has "$(output_of check)" "FAILED  broker stomp://unknown.hosts.test:61613"
     variables=("${variables[0]}")
-    proved "names are found in /etc/hosts and asked of a name server, by the static C library alone"
+    passed "the static C library resolves names with /etc/hosts and a name server"
 }
 
 certificate() { openssl req -x509 -newkey rsa:2048 -nodes -days 2 "$@" 2>"$work/openssl.log"; }
 
-roots_are_found() {
-    local bundle=/etc/ssl/certs/ca-certificates.crt said
+ca_certificates_are_used() {
+    local bundle=/etc/ssl/certs/ca-certificates.crt output
     certificate -subj "/CN=an authority of the test's own" -keyout "$work/own.key" -out "$work/own.pem"
     certificate -subj /CN=broker -addext subjectAltName=DNS:broker.dns.test -addext basicConstraints=critical,CA:false \
         -CA "$work/own.pem" -CAkey "$work/own.key" -keyout "$work/broker.key" -out "$work/broker.pem"
@@ -157,23 +157,23 @@ roots_are_found() {
         BRIDGE__SINKS__KAFKA__BROKERS=broker.dns.test:61614 BRIDGE__SINKS__KAFKA__TOPIC=atdata
         BRIDGE__SINKS__KAFKA__TLS__ENABLED=true)
 
-    said=$(asked check)
-    has "$said" UnknownIssuer
-    has "$said" "$unknown_to_kafka"
+    output=$(output_of check)
+    has "$output" UnknownIssuer
+    has "$output" "$unknown_to_kafka"
     cat "$root$bundle" "$work/own.pem" >"$work/with-own.pem"
     mount --bind "$work/with-own.pem" "$root$bundle"
-    said=$(asked check)
-    has "$said" "ok      broker stomp+tls://broker.dns.test:61614"
-    lacks "$said" "$unknown_to_kafka"
+    output=$(output_of check)
+    has "$output" "ok      broker stomp+tls://broker.dns.test:61614"
+    lacks "$output" "$unknown_to_kafka"
     umount "$root$bundle"
-    # Without the roots of the image there are none.
+    # Without the image's CA certificates, there are none.
     mount -t tmpfs none "$root/etc/ssl/certs"
-    said=$(asked check)
-    has "$said" "no root certificates found"
-    has "$said" "$unknown_to_kafka"
+    output=$(output_of check)
+    has "$output" "no root certificates found"
+    has "$output" "$unknown_to_kafka"
     umount "$root/etc/ssl/certs"
     variables=("${variables[0]}")
-    proved "the roots of the image are those that both TLS libraries trust: a broker that they do not know is refused, one that is added to them is not"
+    passed "both TLS libraries trust the image's CA certificates: a broker with another CA is refused until that CA is added"
 }
 unknown_to_kafka="certificate verify failed"
 
@@ -188,20 +188,20 @@ it_mirrors() {
     until_true "$events events are in the files" all_there
     kill -TERM "$bridge"
     wait "$bridge" || status=$?
-    [ $status -eq 0 ] || fail "it ended with $status" "$(tail -n 20 "$work/bridge.log")"
+    [ $status -eq 0 ] || fail "the bridge ended with $status" "$(tail -n 20 "$work/bridge.log")"
     local all distinct
     all=$(lines | wc -l)
     distinct=$(lines | sort -u | wc -l)
     [ "$all $distinct" = "$events $events" ] || fail "$all lines, $distinct different ones, of $events"
-    # Where there are other users, the files must be this one's.
-    [ "${as[0]}" != --setuid ] || [ "$(stat -c %u "$root$mounted/events")" = 65532 ] || fail "it was not 65532 that wrote"
-    proved "$events events from \`simulate\` into files on what is mounted, each once; SIGTERM ended it with 0"
+    # With root, the files must be owned by 65532.
+    [ "${as[0]}" != --setuid ] || [ "$(stat -c %u "$root$mounted/events")" = 65532 ] || fail "the files are not owned by 65532"
+    passed "$events events from \`simulate\` into files on a mounted volume, each once; after SIGTERM, exit code 0"
 }
 
-image_is_as_it_says
+image_has_the_expected_content
 mount_as_a_runtime_does
 it_runs
 start_the_simulator
-names_are_looked_up
-roots_are_found
+names_are_resolved
+ca_certificates_are_used
 it_mirrors
