@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs a NATS server as the very process that this was started as: says "ready" once it serves, and ends when
-# standard input ends, so that none outlives its test run.
+# Runs a NATS server in place of this process. It prints "ready" when the server can serve, and ends when standard
+# input ends, so that no server outlives its test run.
 #
-#   run.sh LOG COMMAND...   LOG is where standard error goes
+#   run.sh LOG COMMAND...   LOG is the file of standard error
 set -eu
 
 log=$1
@@ -10,10 +10,10 @@ shift
 logged=$(wc -c <"$log")
 exec 3<&0 4>&1 </dev/null >/dev/null
 
-# Without a look at the name, the number might be another process's by now.
+# Checks the name, because another process could have the id by now.
 (cat <&3 >/dev/null; grep -q nats-server "/proc/$$/comm" && kill -KILL $$) 2>/dev/null 4>&- &
 
-# A process that has ended, and that nobody has asked for its status yet, has no program any more.
+# A process that has ended and was not waited for (a zombie) has no `exe` any more.
 (while [ -e "/proc/$$/exe" ]; do
     tail -c "+$((logged + 1))" "$log" | grep -q 'Server is ready' && echo ready >&4 && break
     sleep 0.02
