@@ -1,11 +1,11 @@
 #!/bin/sh
-# Fuzzes everything that parses bytes from the network, guided by coverage (LLVM's libFuzzer), with the stable
-# compiler: the flags are those of cargo-fuzz without a sanitizer, for what is fuzzed has no `unsafe` of ours.
+# Fuzzes everything that parses bytes from the network, with coverage guidance (LLVM's libFuzzer) and the stable
+# compiler. The flags are those of cargo-fuzz without a sanitizer, because the fuzzed code has no `unsafe` of ours.
 #
-#   run.sh [SECONDS [TARGET...]]   each target for so long (120), from the same seed; prints a document and fails
-#                                  when a target found something: the input that shows it is named above
+#   run.sh [SECONDS [TARGET...]]   fuzzes each target for SECONDS (120), from the same seed; prints a document, and
+#                                  fails if a target has found a failure: the output names the input
 #
-# What was learned stays in target/fuzz/corpus, so that the next run begins where this one ended.
+# The corpus is kept in target/fuzz/corpus, so that the next run continues where this one ended.
 set -eu
 cd "$(dirname "$0")"
 
@@ -17,7 +17,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 build=$(cd ../.. && pwd)/target/fuzz
 
 command -v c++ >/dev/null || { echo 'a C++ compiler is missing; on Debian: apt-get install --no-install-recommends g++' >&2; exit 1; }
-# With --target, build scripts and procedural macros are left as they are.
+# With --target, the flags do not apply to build scripts and procedural macros.
 RUSTFLAGS='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares' \
