@@ -1,17 +1,19 @@
-# The image: the program, the roots that TLS trusts, and how names are looked up. No shell, no library, nothing to write to.
+# The image has the program, the CA certificates for TLS, and the configuration of name lookup. It has no shell,
+# no library and no writable directory.
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
-# `make image-test` builds the last stage and proves it, without a registry.
+# `make image-test` builds and tests the last stage, without a registry.
 
-# Both architectures are built where the build runs; nothing is emulated. The digest is that of the index of all architectures.
+# Both architectures are cross-compiled on the build machine, without emulation. The digest is that of the index of
+# all architectures.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 ARG TARGETARCH
 WORKDIR /src
 COPY image/build.sh image/
 RUN image/build.sh tools "$TARGETARCH"
 COPY . .
-# What was compiled stays in the caches; what the image gets is taken out in the same step.
+# The compiled files stay in the caches; the same step copies the files of the image out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     image/build.sh program "$TARGETARCH" /tmp/atdata-bridge && image/root.sh /tmp/atdata-bridge /image
@@ -26,7 +28,7 @@ LABEL org.opencontainers.image.title="atdata-bridge" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /image /
 ENV PATH=/usr/local/bin
-# In digits, so that Kubernetes can tell that it is not root.
+# Numeric, so that Kubernetes can check that it is not root.
 USER 65532:65532
 EXPOSE 9464
 ENTRYPOINT ["/usr/local/bin/atdata-bridge"]

@@ -1,23 +1,24 @@
-# The ways into this project; each does all of its own set-up, or says exactly what to install.
+# The commands of this project. Each does its own set-up, or says exactly what to install.
 #
-#   make demo     the whole bridge against a broker of its own: ARGS="--events 100000" passes options on
-#   make test     every test, against real ActiveMQ and Kafka: ARGS="mirrors" runs those with that in their name
-#   make bench    how fast it is, against a bare consumer and in parts: prints a document, as those in docs/results
-#   make bench-sinks   how fast it writes into Kafka and JetStream, near and far, against bare producers
-#   make bench-protocols   STOMP against OpenWire on one broker: speed, and what an event costs bridge and broker
-#   make soak     ten minutes with a sink that is held and a connection that flaps: its memory, and an audit
-#   make apiserver-test   the Helm chart before a real API server of Kubernetes, which the first time takes minutes to build
-#   make rehearsal   the chart's pods as processes: rolled, scaled and replaced under load, and an audit
-#   make image-test   the container image, built and run without a registry: ARGS=arm64 is the other architecture
-#   make fuzz     everything that parses bytes from the network: ARGS="600 decoder" is seconds and targets
-#   make lint     formatting and clippy, without a warning
-#   make policy   licences, sources and bans of the dependencies, and whether one is unused
-#   make chart    what in the Helm chart is made of something else: the schema of its values, its table of values
-#   make docs     the documentation of the library, in target/doc
-#   make brokers  gets the servers that the tests start (make test does it too)
+#   make demo     runs the whole bridge with an embedded broker: ARGS="--events 100000" passes options on
+#   make test     runs every test, with real ActiveMQ and Kafka: ARGS="mirrors" runs those with that in their name
+#   make bench    measures the speed, compared with a bare consumer and in parts: prints a document like those in
+#                 docs/results
+#   make bench-sinks   measures the speed into Kafka and JetStream, near and far, compared with bare producers
+#   make bench-protocols   compares STOMP and OpenWire: speed, and processor time per event of bridge and broker
+#   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
+#   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
+#   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
+#   make image-test   builds and runs the container image without a registry: ARGS=arm64 for the other architecture
+#   make fuzz     fuzzes everything that parses bytes from the network: ARGS="600 decoder" sets seconds and targets
+#   make lint     checks formatting and clippy, without a warning
+#   make policy   checks the licences, sources and bans of the dependencies, and that each is used
+#   make chart    generates the schema of the Helm chart's values, and the table in its README
+#   make docs     builds the documentation of the library, in target/doc
+#   make brokers  installs the servers of the tests (make test does it too)
 
 ARGS ?=
-# These take minutes to build, and only one target wants each.
+# These take minutes to build, and only one target needs each.
 PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
 .PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
@@ -36,7 +37,7 @@ test: toolchain brokers
 bench bench-sinks bench-protocols soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
-# What is missing is a failure here.
+# Here, a missing server or tool is a failure.
 apiserver-test: export REQUIRE_BROKERS = 1
 apiserver-test: toolchain
 	@tests/kit/kubernetes/provision.sh
@@ -53,7 +54,7 @@ image-test: toolchain
 fuzz: toolchain
 	@tests/fuzz/run.sh $(ARGS)
 
-# The fuzz targets are a package of their own, which must keep up with what the bridge depends on.
+# The fuzz targets are a separate package, whose lock file must match the bridge's dependencies.
 lint: toolchain linters
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
@@ -73,17 +74,17 @@ policy: toolchain
 docs: toolchain
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps
 
-# ARGS=--check tells what is stale instead.
+# With ARGS=--check, prints what is stale instead.
 chart: toolchain
 	@cargo run --locked --quiet -- config --reference=schema | helm/generate.py $(ARGS)
 
 brokers:
 	@status=0; for script in $(PROVISION); do $$script || status=1; done; exit $$status
 
-# librdkafka and OpenSSL are built in, so that the program needs no library of the system.
+# librdkafka and OpenSSL are compiled in, so that the program needs no system library.
 BUILD_TOOLS := gcc g++ libc6-dev make cmake perl
 
-# Rust is never installed from here: Debian's is too old, and where to put another is the user's choice.
+# Rust is never installed from here: Debian's is too old, and the user chooses where to install another.
 toolchain:
 	@command -v cargo >/dev/null || { echo 'Rust is missing: install 1.95 or newer, see https://rustup.rs' >&2; exit 1; }
 	@$(foreach tool,cc c++ cmake perl,command -v $(tool) >/dev/null &&) true || { \

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds the program that the image holds: static, so that it needs nothing of the system that it runs on.
+# Builds the program for the image. It is static, so that it needs nothing from the system on which it runs.
 #
-#   build.sh tools ARCH          installs what that takes, on Debian, as root
+#   build.sh tools ARCH          installs the tools for the build, on Debian, as root
 #   build.sh program ARCH FILE   builds it into FILE
 #
-# ARCH is amd64 or arm64, on a machine of either.
+# ARCH is amd64 or arm64, on a machine of either architecture.
 set -eu
 
 usage() {
@@ -32,10 +32,10 @@ tools() {
 
 program() {
     name=$(echo $target | tr a-z- A-Z_)
-    # With --target, build scripts and procedural macros are left as they are.
+    # With --target, the flags do not apply to build scripts and procedural macros.
     export "CARGO_TARGET_${name}_RUSTFLAGS=-C target-feature=+crt-static"
     [ -z "$foreign" ] || export "CARGO_TARGET_${name}_LINKER=$gnu-gcc"
-    # Names of functions stay, for the sake of a panic's backtrace.
+    # Function names are kept for the backtrace of a panic.
     CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --target "$target" --bin atdata-bridge
     install -D -m 0755 "${CARGO_TARGET_DIR:-target}/$target/release/atdata-bridge" "$2"
 }

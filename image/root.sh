@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lays out all that the image holds; there is no other list of it.
+# Makes the file system of the image. This is the only list of its files.
 #
 #   root.sh PROGRAM DIRECTORY
 set -eu
@@ -12,6 +12,6 @@ licence=$(dirname "$0")/../LICENSE
 install -D -m 0555 "$1" "$2/usr/local/bin/atdata-bridge"
 install -D -m 0444 "$roots" "$2$roots"
 install -D -m 0444 "$licence" "$2/usr/share/doc/atdata-bridge/LICENSE"
-# Without it glibc would have its own opinion whether /etc/hosts, where Kubernetes puts `hostAliases`, comes first.
+# Without it, glibc's default decides whether /etc/hosts, where Kubernetes puts `hostAliases`, is read first.
 echo 'hosts: files dns' >"$2/etc/nsswitch.conf"
 chmod 0444 "$2/etc/nsswitch.conf"
