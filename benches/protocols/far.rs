@@ -80,8 +80,8 @@ async fn at_distance(
             println!("| {} | {prefetch} | {rate:.0} | {in_flight:.0} | {share:.2} |", name_of(protocol));
         }
     }
-    let said: Vec<String> = all.iter().map(|rates| format!("{:.1}", rates.times())).collect();
-    println!("\nOpenWire is {} times as fast as STOMP, prefetch by prefetch.", said.join(" and "));
+    let factors: Vec<String> = all.iter().map(|rates| format!("{:.1}", rates.times())).collect();
+    println!("\nOpenWire is {} times as fast as STOMP, prefetch by prefetch.", factors.join(" and "));
     all
 }
 

@@ -264,7 +264,8 @@ fn autoscaling_replaces_the_number_of_replicas(tools: &Tools) {
     );
 }
 
-/// The chart refuses them with a message, before the API server does, or nobody.
+/// The chart itself refuses them with a message. Otherwise the API server might refuse them later, or nothing
+/// would.
 fn duplicate_names_are_refused(tools: &Tools) {
     for (values, word) in [
         ("extraEnv: [{name: A, value: b}, {name: A, value: c}]", "extraEnv"),

@@ -110,8 +110,8 @@ fn rules_use_only_existing_metrics_and_labels(tools: &Tools) {
             let unknown = known.unexpected(text(&rule["expr"]));
             assert!(unknown.is_empty(), "{case}: {} uses {unknown:?}", rule["alert"]);
             for annotation in ["summary", "description"] {
-                let said = text(&rule["annotations"][annotation]);
-                let labels = said.split("$labels.").skip(1).map(promql::first_name);
+                let template = text(&rule["annotations"][annotation]);
+                let labels = template.split("$labels.").skip(1).map(promql::first_name);
                 for label in labels {
                     assert!(known.labels.contains(label), "{}: no label {label}", rule["alert"]);
                 }

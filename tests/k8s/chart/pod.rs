@@ -67,7 +67,7 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
         command.env_clear().envs(self.environment.iter().cloned()).args(arguments);
         let root = self.root.path().to_str().expect("a path in UTF-8");
-        let as_inside = |said: String| said.replace(root, "");
+        let as_inside = |output: String| output.replace(root, "");
         run(&mut command, "").map(as_inside).map_err(as_inside)
     }
 

@@ -83,7 +83,7 @@ impl Audit {
     pub fn assert(&self, doubles: u64) {
         self.tally.assert_nothing_lost_in_any_order();
         let doubled = self.tally.doubled();
-        assert!(doubled <= doubles, "{}: doubled {doubled} events, {doubles} allowed", self.sink);
+        assert!(doubled <= doubles, "{}: {doubled} duplicate events, {doubles} allowed", self.sink);
         let disordered = self.tally.disordered();
         assert!(disordered.is_empty(), "{}: {} events out of order", self.sink, disordered.len());
     }

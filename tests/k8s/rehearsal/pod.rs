@@ -69,7 +69,11 @@ impl Pod {
                 assert_eq!(probe(self.admin, &self.live).await, Ok(()), "{} is not alive", self.name);
                 return line.to_owned();
             }
-            assert!(Instant::now() < deadline, "{} does not say {words:?}: {answer:?}", self.name);
+            assert!(
+                Instant::now() < deadline,
+                "the response of {} does not contain {words:?}: {answer:?}",
+                self.name
+            );
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -62,7 +62,7 @@ impl Admin {
     /// still be alive.
     pub async fn not_ready(&self, words: &[&str]) {
         let wanted = |line: &str| words.iter().all(|word| line.contains(word));
-        let what = format!("/readyz says {words:?}");
+        let what = format!("/readyz contains {words:?}");
         self.until("/readyz", &what, |answer| answer.status == 503 && answer.body.lines().any(wanted)).await;
         let alive = self.get("/livez").await;
         assert_eq!((alive.status, alive.body.as_str()), (200, "alive\n"));

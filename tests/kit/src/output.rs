@@ -194,7 +194,7 @@ impl Tally {
     pub fn assert_complete(&self, doubles: u64) {
         self.assert_nothing_lost();
         let doubled = self.doubled();
-        assert!(doubled <= doubles, "doubled {doubled} events, {doubles} allowed");
+        assert!(doubled <= doubles, "{doubled} duplicate events, {doubles} allowed");
     }
 
     /// Asserts that every good event from number `first` on is there once, unchanged and in the order of its
@@ -261,7 +261,7 @@ pub fn assert_dead_letter_lines(events: Events, lines: Vec<String>, doubles: u64
     let bad = (0..events.count).filter_map(|number| Some((number, vec![events.defect(number)?.to_owned()])));
     let expected: HashMap<u64, Vec<String>> = bad.collect();
     assert_eq!(found, expected, "event number → reasons of its dead letters");
-    assert!(doubled <= doubles, "doubled {doubled} dead letters, {doubles} allowed");
+    assert!(doubled <= doubles, "{doubled} duplicate dead letters, {doubles} allowed");
 }
 
 /// The last lines of a log, with its path, for messages of failed tests.

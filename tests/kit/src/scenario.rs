@@ -70,39 +70,39 @@ pub async fn says(bridge: &mut Bridge, words: &str) {
     says_after(bridge, 0, words).await;
 }
 
-/// Waits until the bridge has logged `words` after the first `said` bytes of its log.
-pub async fn says_after(bridge: &mut Bridge, said: usize, words: &str) {
+/// Waits until the bridge has logged `words` after the first `offset` bytes of its log.
+pub async fn says_after(bridge: &mut Bridge, offset: usize, words: &str) {
     let what = format!("the bridge logs {words:?}");
     wait_until(&what, PATIENCE, || {
         assert_eq!(bridge.status(), None, "it has ended before it logged {words:?}");
-        bridge.log().get(said..).is_some_and(|news| news.contains(words))
+        bridge.log().get(offset..).is_some_and(|text| text.contains(words))
     })
     .await;
 }
 
-/// Waits until the bridge has logged, after the first `said` bytes of its log, that this part is ready or
+/// Waits until the bridge has logged, after the first `offset` bytes of its log, that this part is ready or
 /// ready again.
-pub async fn ready_after(bridge: &mut Bridge, said: usize, part: &str) {
+pub async fn ready_after(bridge: &mut Bridge, offset: usize, part: &str) {
     let part = format!(r#"part="{part}""#);
     let matches = |line: &str| {
         line.contains(&part) && [" ready part=", " ready again after "].iter().any(|is| line.contains(is))
     };
     wait_until(&format!("{part} is ready"), PATIENCE, || {
         assert_eq!(bridge.status(), None, "it has ended before {part} was ready");
-        bridge.log().get(said..).is_some_and(|news| news.lines().any(matches))
+        bridge.log().get(offset..).is_some_and(|text| text.lines().any(matches))
     })
     .await;
 }
 
-/// Waits until the bridge has logged, after the first `said` bytes of its log, that this part retries or is
+/// Waits until the bridge has logged, after the first `offset` bytes of its log, that this part retries or is
 /// held. A line that the part is ready does not count.
-pub async fn in_trouble(bridge: &mut Bridge, said: usize, part: &str) {
+pub async fn in_trouble(bridge: &mut Bridge, offset: usize, part: &str) {
     let part = format!(r#"part="{part}""#);
     let matches =
         |line: &str| line.contains(&part) && ["retrying: ", "held: "].iter().any(|is| line.contains(is));
     wait_until(&format!("{part} retries or is held"), PATIENCE, || {
         assert_eq!(bridge.status(), None, "it has ended before {part} retried or was held");
-        bridge.log().get(said..).is_some_and(|news| news.lines().any(matches))
+        bridge.log().get(offset..).is_some_and(|text| text.lines().any(matches))
     })
     .await;
 }

@@ -138,7 +138,7 @@ impl<'a> Sinks<'a> {
         let kafka = tokio::task::block_in_place(|| self.topic(events));
         let (stream, files) = (self.stream(events).await, self.files(events, setup.files()));
         let doubled = [&kafka, &stream, &files].map(|held| held.tally.doubled());
-        eprintln!("{}: doubled {doubled:?} in Kafka, the stream, the files", self.name);
+        eprintln!("{}: {doubled:?} duplicates in Kafka, the stream, the files", self.name);
         for (held, doubles) in [&kafka, &stream, &files].into_iter().zip(doubles) {
             held.tally.assert_complete(doubles);
         }
