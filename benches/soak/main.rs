@@ -115,7 +115,6 @@ async fn main() {
     println!("\nPassed.");
 }
 
-/// Fills the disk.
 fn fill(path: &Path) {
     let mut file = File::create(path).expect("make the ballast");
     for size in [1 << 20, 1 << 12] {

@@ -43,7 +43,6 @@ impl Api {
         text(&version["gitVersion"]).into()
     }
 
-    /// Stores an object.
     pub fn create(&self, object: &Value) {
         let made = self.post(object, "");
         made.unwrap_or_else(|error| panic!("{}: {error}", title(object)));

@@ -68,7 +68,6 @@ impl Admin {
         assert_eq!((alive.status, alive.body.as_str()), (200, "alive\n"));
     }
 
-    /// Reads the current metrics.
     pub async fn metrics(&self) -> Metrics {
         let answer = self.get("/metrics").await;
         let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -99,7 +99,6 @@ impl Setup {
         self
     }
 
-    /// Adds a command-line argument.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
@@ -212,7 +211,6 @@ impl Bridge {
         self.signal(Signal::CONT);
     }
 
-    /// Sends any signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("signal the bridge");
     }

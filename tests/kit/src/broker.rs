@@ -77,7 +77,6 @@ impl Protocol {
     }
 }
 
-/// Options of a broker.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether the journal is synced to the disk, as at AtData. Without it, publishing many events is faster,
@@ -264,12 +263,10 @@ impl Broker {
         }
     }
 
-    /// The processor time used.
     pub fn processor_time(&self) -> Duration {
         self.server.processor_time()
     }
 
-    /// The whole log.
     pub fn log(&self) -> String {
         self.server.log()
     }

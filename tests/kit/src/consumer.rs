@@ -9,7 +9,6 @@ use super::stomp::{Connection, Frame, Login};
 /// When messages are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acks {
-    /// Never.
     Never,
     /// After this many messages.
     Every(u64),
@@ -73,7 +72,6 @@ impl Consumer {
         frame
     }
 
-    /// The next `count` messages.
     pub async fn take(&mut self, count: usize) -> Vec<Frame> {
         let mut frames = Vec::with_capacity(count);
         while frames.len() < count {

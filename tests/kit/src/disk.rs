@@ -57,7 +57,6 @@ impl Ballast {
         Self(path)
     }
 
-    /// Removes the file.
     pub fn remove(self) {
         std::fs::remove_file(self.0).expect("remove the ballast file");
     }

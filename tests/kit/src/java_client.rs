@@ -57,7 +57,6 @@ impl JavaClient {
         Message { id: id.to_owned(), timestamp, redeliveries, body: body.to_owned() }
     }
 
-    /// The next `count` messages.
     pub fn messages(&self, count: usize) -> Vec<Message> {
         (0..count).map(|_| self.next()).collect()
     }

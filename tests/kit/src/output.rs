@@ -75,7 +75,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Without any output yet.
+    /// A tally without any output yet.
     pub fn new(events: Events) -> Self {
         let seen = vec![0; usize::try_from(events.count).expect("a count that fits memory")];
         Self {

@@ -37,7 +37,6 @@ impl Server {
         Self { directory: new_directory(name), process: Mutex::new(None) }
     }
 
-    /// The server's own directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -129,7 +128,6 @@ impl Server {
         processor_time(self.process().as_ref().expect("a running server").child.id())
     }
 
-    /// The whole log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }

@@ -84,7 +84,6 @@ impl Frame {
         Some(parts.fold(first, |value, part| value + "\\" + &part))
     }
 
-    /// The body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
@@ -167,7 +166,6 @@ impl Connection {
         self.send_bytes(&bytes).await
     }
 
-    /// Sends bytes unchanged.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await

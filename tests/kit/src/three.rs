@@ -101,7 +101,6 @@ impl<'a> Sinks<'a> {
         held
     }
 
-    /// Reads the stream.
     pub async fn stream(&self, events: Events) -> Held {
         let mut held = Held::new(events);
         for message in read_stream(&self.jetstream, &self.name).await {
@@ -117,7 +116,6 @@ impl<'a> Sinks<'a> {
         held
     }
 
-    /// Reads the files.
     pub fn files(&self, events: Events, directory: &Path) -> Held {
         let mut held = Held::new(events);
         for path in files(directory) {
