@@ -23,9 +23,9 @@ use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
-use crate::telemetry::exporter::Exporter;
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
+use crate::telemetry::metrics::MetricsPage;
 use crate::telemetry::status::StatusRegistry;
 
 /// A bridge that has not started yet; [`Bridge::run`] starts it.
@@ -93,10 +93,10 @@ impl Bridge {
     async fn admin(&self, budgets: &Shares) -> Option<AbortOnDropHandle<()>> {
         let settings = &self.settings.admin;
         let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
-        let exposition = Exporter::new(self.telemetry(), health.clone(), budgets.clone());
+        let metrics = MetricsPage::new(self.telemetry(), health.clone(), budgets.clone());
         let address = settings.listen?;
         let reporter = self.telemetry.statuses.reporter("admin");
-        Some(http::start(address, Pages { health, exporter: exposition }, reporter).await)
+        Some(http::start(address, Pages { health, metrics }, reporter).await)
     }
 
     fn pipelines(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PipelineParts> {
@@ -108,7 +108,7 @@ impl Bridge {
             let source = Arc::new(source);
             let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
             let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
-            let counters = telemetry.counters.subscription(&source.queue());
+            let counters = telemetry.counters.get(&source.queue());
             let built = sinks.into_iter().map(|sink| {
                 let context = sink_context(&sink.name, &source, partitions);
                 (sink.name, sink.factory.build(context))

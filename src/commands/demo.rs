@@ -6,7 +6,6 @@ mod progress;
 mod read_back;
 mod report;
 
-use std::fs;
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -33,6 +32,7 @@ use crate::simulator::{
 use crate::sink::SinkError;
 use crate::source::Disconnect;
 use crate::source::config::Protocol;
+use crate::telemetry::process;
 
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
@@ -113,7 +113,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     let began = Instant::now();
     let ending =
         carry_events(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
-    let (took, memory) = (began.elapsed(), peak_memory());
+    let (took, memory) = (began.elapsed(), process::peak_memory());
     progress.reading_back()?;
     let stats = simulator.stats();
     let (published, acked) = (stats.published, stats.total().acked);
@@ -203,11 +203,4 @@ async fn drained(
 fn ending(ended: Result<Disconnect, PipelineError>) -> DemoEnd {
     // Ignore how the disconnect went: the audit uses the broker's own count of acknowledgements.
     ended.map_or_else(DemoEnd::Fault, |_| DemoEnd::Drained)
-}
-
-/// The most memory that this process has used so far, in bytes, if the system reports it.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
 }

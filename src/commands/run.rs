@@ -14,7 +14,7 @@ use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings, SinkRegistry};
 use crate::pipeline::PipelineError;
 use crate::source::Disconnect;
-use crate::telemetry::counters::{Counter, Counters, SubscriptionCounters};
+use crate::telemetry::counters::Counters;
 use crate::telemetry::logging;
 
 /// The time between two log lines with the number of events so far.
@@ -116,10 +116,10 @@ async fn summarise(counters: Arc<Counters>) {
     let mut ticks = interval(SUMMARY_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    let mut before = 0;
+    let mut before = 0_u64;
     loop {
         ticks.tick().await;
-        let received = total(&counters, |subscription| &subscription.received);
+        let received = counters.all().iter().map(|(_, subscription)| subscription.received.get()).sum();
         if received != before {
             summary(&counters);
             before = received;
@@ -128,7 +128,7 @@ async fn summarise(counters: Arc<Counters>) {
 }
 
 fn summary(counters: &Counters) {
-    for (queue, subscription) in counters.subscriptions() {
+    for (queue, subscription) in counters.all() {
         tracing::info!(
             queue,
             received = subscription.received.get(),
@@ -137,7 +137,7 @@ fn summary(counters: &Counters) {
             sessions = subscription.sessions.get(),
             "so far"
         );
-        for (sink, worker) in subscription.workers() {
+        for (sink, worker) in subscription.workers.all() {
             tracing::info!(
                 sink,
                 durable = worker.durable.get(),
@@ -152,7 +152,7 @@ fn summary(counters: &Counters) {
 
 /// Logs the events that this process received and that the broker still has.
 fn tell_what_is_left(counters: &Counters) {
-    for (queue, subscription) in counters.subscriptions() {
+    for (queue, subscription) in counters.all() {
         let (taken, received) = (subscription.in_flight.get(), subscription.left.get());
         if taken > 0 || received > 0 {
             tracing::info!(
@@ -162,8 +162,4 @@ fn tell_what_is_left(counters: &Counters) {
             );
         }
     }
-}
-
-fn total(counters: &Counters, count: fn(&SubscriptionCounters) -> &Counter) -> u64 {
-    counters.subscriptions().iter().map(|(_, subscription)| count(subscription).get()).sum()
 }

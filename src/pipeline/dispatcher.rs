@@ -171,7 +171,7 @@ impl Dispatcher {
             limits: (!is_keyless).then(|| parts.limits.clone()),
             dead_letters: Arc::clone(&parts.dead_letters),
             backoff: Backoff::new(parts.backoff),
-            counters: parts.counters.worker(if is_keyless { NO_SINK } else { &name }),
+            counters: parts.counters.workers.get(if is_keyless { NO_SINK } else { &name }),
             loop_mark: parts.watchdog.loop_mark(label.clone()),
             reporter: parts.statuses.reporter(label),
         };

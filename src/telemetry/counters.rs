@@ -16,12 +16,10 @@ pub const NO_SINK: &str = "-";
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n` to the count.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Returns the current value of the count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -32,17 +30,14 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Replaces the value with `n`.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
-    /// Adds `n` to the value.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Returns the value that is current now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -142,38 +137,34 @@ pub struct SubscriptionCounters {
     pub left: Gauge,
     /// When the oldest event in flight was received.
     pub oldest: Moment,
-    workers: Mutex<BTreeMap<String, Arc<WorkerCounters>>>,
-}
-
-impl SubscriptionCounters {
-    /// Returns the counters of the worker `name`; the first call creates them.
-    pub fn worker(&self, name: &str) -> Arc<WorkerCounters> {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(workers.entry(name.to_owned()).or_default())
-    }
-
-    /// Returns every worker and its counters, by name.
-    pub fn workers(&self) -> Vec<(String, Arc<WorkerCounters>)> {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
-    }
+    /// The counters of each sink worker, by the name of its sink.
+    pub workers: Named<WorkerCounters>,
 }
 
 /// The counters of one bridge, by queue.
-#[derive(Debug, Default)]
-pub struct Counters(Mutex<BTreeMap<String, Arc<SubscriptionCounters>>>);
+pub type Counters = Named<SubscriptionCounters>;
 
-impl Counters {
-    /// Returns the counters of the subscription to `queue`; the first call creates them.
-    pub fn subscription(&self, queue: &str) -> Arc<SubscriptionCounters> {
-        let mut subscriptions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(subscriptions.entry(queue.to_owned()).or_default())
+/// Counters by name. They are kept for the life of the process, because a counter must not start again.
+#[derive(Debug)]
+pub struct Named<T>(Mutex<BTreeMap<String, Arc<T>>>);
+
+impl<T: Default> Named<T> {
+    /// Returns the counters of `name`; the first call creates them.
+    pub fn get(&self, name: &str) -> Arc<T> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(name.to_owned()).or_default())
     }
 
-    /// Returns every subscription and its counters, by queue.
-    pub fn subscriptions(&self) -> Vec<(String, Arc<SubscriptionCounters>)> {
-        let subscriptions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        subscriptions.iter().map(|(queue, counters)| (queue.clone(), Arc::clone(counters))).collect()
+    /// Returns every name and its counters, sorted by name.
+    pub fn all(&self) -> Vec<(String, Arc<T>)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
+    }
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 
@@ -196,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn settled_is_whatever_a_lane_is_done_with() {
-        let subscription = Counters::default().subscription("main.RTO.acme");
-        let worker = subscription.worker("file");
+    fn settled_is_whatever_a_worker_is_done_with() {
+        let subscription = Counters::default().get("main.RTO.acme");
+        let worker = subscription.workers.get("file");
         worker.durable.add(5);
         worker.dead_lettered.add("too_large", 2);
         worker.dead_lettered.add("invalid", 1);
         worker.suppressed.add(4);
         worker.retried.add(100);
-        assert_eq!(subscription.worker("file").settled(), 12);
+        assert_eq!(subscription.workers.get("file").settled(), 12);
         assert_eq!(worker.dead_lettered.all(), [("invalid", 1), ("too_large", 2)]);
     }
 }

@@ -77,7 +77,7 @@ impl Health {
                 format!("events of {queue}: the oldest has not been acknowledged for {} s", age.as_secs())
             })
         };
-        self.telemetry.counters.subscriptions().into_iter().filter_map(old).collect()
+        self.telemetry.counters.all().into_iter().filter_map(old).collect()
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         let telemetry = Arc::new(Telemetry::default());
         telemetry.statuses.complete();
         let health = Health::new(Arc::clone(&telemetry), Some(Duration::ZERO), Shares::default());
-        let subscription = telemetry.counters.subscription("main.RTO.acme");
+        let subscription = telemetry.counters.get("main.RTO.acme");
         assert!(health.not_ready().is_empty());
         subscription.oldest.set(Some(Instant::now()));
         let expected = "events of main.RTO.acme: the oldest has not been acknowledged for 0 s";

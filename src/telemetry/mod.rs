@@ -1,13 +1,12 @@
 //! Provides what people and machines see of a running bridge: states, counters, health, logs.
 
 pub mod counters;
-pub mod exporter;
 pub mod health;
 pub mod histogram;
 pub mod http;
 pub mod logging;
 pub mod metrics;
-mod process;
+pub mod process;
 pub mod status;
 pub mod watchdog;
 

@@ -121,8 +121,8 @@ impl<'a> ProgressLine<'a> {
     }
 
     fn settled(&self) -> u64 {
-        let subscriptions = self.telemetry.counters.subscriptions();
-        let workers = subscriptions.iter().flat_map(|(_, subscription)| subscription.workers());
+        let subscriptions = self.telemetry.counters.all();
+        let workers = subscriptions.iter().flat_map(|(_, subscription)| subscription.workers.all());
         workers.map(|(_, worker)| worker.durable.get() + worker.dead_lettered.total()).sum()
     }
 

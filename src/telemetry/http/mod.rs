@@ -25,8 +25,8 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::connection_limits::ConnectionLimits;
-use super::exporter::Exporter;
 use super::health::Health;
+use super::metrics::MetricsPage;
 use super::status::{Status, StatusReporter};
 
 /// The time between two tries to listen.
@@ -49,7 +49,7 @@ pub struct Pages {
     /// The source of `/readyz` and `/livez`.
     pub health: Health,
     /// The source of the page `/metrics`.
-    pub exporter: Exporter,
+    pub metrics: MetricsPage,
 }
 
 /// Listens at `address` until the handle is dropped. When this returns, the server listens, or the status
@@ -123,7 +123,7 @@ async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
 }
 
 async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
-    match pages.exporter.text() {
+    match pages.metrics.text() {
         Ok(text) => answer(StatusCode::OK, OPEN_METRICS, text),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }

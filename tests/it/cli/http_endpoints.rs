@@ -16,7 +16,7 @@ use atdata_bridge::simulator::{
 };
 use atdata_bridge::sink::{Sink, SinkError, Submit, Verdicts};
 use atdata_bridge::source::{Disconnect, Incoming, Source};
-use atdata_bridge::telemetry::metrics::{self, MetricKind};
+use atdata_bridge::telemetry::metrics::{self, Read};
 use atdata_bridge::telemetry::status::StatusRegistry;
 use atdata_bridge::telemetry::watchdog::{TURN_EVERY, Watchdog};
 use atdata_bridge::units::Period;
@@ -223,17 +223,15 @@ async fn subscriptions_have_separate_metrics() {
             assert_eq!(metrics.value(&state), 1.0);
         }
     }
-    let documented: BTreeSet<String> = metrics::ALL.iter().flat_map(|metric| names(metric)).collect();
+    let documented: BTreeSet<String> = metrics::ALL.iter().flat_map(names).collect();
     let exported: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
     assert_eq!(exported, documented);
     drain(bridge).await;
 }
 
 fn names(metric: &metrics::Metric) -> Vec<String> {
-    match metric.kind {
-        MetricKind::Histogram => {
-            ["bucket", "count", "sum"].map(|end| format!("{}_{end}", metric.name)).to_vec()
-        }
+    match metric.read {
+        Read::Histogram(_) => ["bucket", "count", "sum"].map(|end| format!("{}_{end}", metric.name)).to_vec(),
         _ => vec![metric.queried()],
     }
 }

@@ -465,7 +465,7 @@ async fn rejected_events_become_dead_letters_and_the_others_reach_the_sink() {
     let letters = std::mem::take(&mut *rig.letters.0.lock().unwrap());
     assert_eq!(letters.len(), 10);
     assert!(letters.iter().all(|letter| letter.rejection.reason == "scripted" && letter.attempts == 1));
-    assert_eq!(rig.counters.worker("subject").dead_lettered.total(), 10);
+    assert_eq!(rig.counters.workers.get("subject").dead_lettered.total(), 10);
     rig.drain().await;
 }
 

@@ -1,0 +1,60 @@
+//! Reads the samples of metrics: one for the whole bridge, for each queue, or for each sink of a queue.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::super::Telemetry;
+use super::super::counters::{SubscriptionCounters, WorkerCounters};
+use super::super::health::Health;
+use super::super::status::Status;
+use crate::budget::Shares;
+
+/// The values of a metric, each with the values of its labels.
+pub type Samples<T> = Vec<(Vec<String>, T)>;
+
+/// The parts of a bridge that have the values of its metrics.
+#[derive(Debug)]
+pub struct MetricSources {
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) health: Health,
+    pub(super) budgets: Shares,
+    pub(super) started: SystemTime,
+}
+
+impl MetricSources {
+    pub(super) fn queues<T>(&self, read: fn(&SubscriptionCounters) -> T) -> Samples<T> {
+        let queues = self.telemetry.counters.all().into_iter();
+        queues.map(|(queue, source)| (vec![queue], read(&source))).collect()
+    }
+
+    pub(super) fn sinks<T>(&self, read: fn(&WorkerCounters) -> T) -> Samples<T> {
+        let sinks = |(queue, source): (String, Arc<SubscriptionCounters>)| {
+            let sinks = source.workers.all().into_iter();
+            sinks.map(move |(sink, worker)| (vec![queue.clone(), sink], read(&worker)))
+        };
+        self.telemetry.counters.all().into_iter().flat_map(sinks).collect()
+    }
+
+    /// Returns a sample for each part and each word that a state can have.
+    pub(super) fn states(&self) -> Samples<f64> {
+        let words = |(part, state, _): (String, Status, _)| {
+            Status::WORDS
+                .map(|word| (vec![part.clone(), word.to_owned()], f64::from(u8::from(word == state.word()))))
+        };
+        self.telemetry.statuses.all().into_iter().flat_map(words).collect()
+    }
+}
+
+/// Returns the only sample of a metric without labels, or none if its value is unknown.
+pub(super) fn single<T>(value: impl Into<Option<T>>) -> Samples<T> {
+    value.into().map(|value| (Vec::new(), value)).into_iter().collect()
+}
+
+/// Splits each sample into one for each word that was counted, with the word as its last label.
+pub(super) fn by_word(samples: Samples<Vec<(&'static str, u64)>>) -> Samples<u64> {
+    let split = |(labels, counts): (Vec<String>, Vec<(&'static str, u64)>)| {
+        let words = counts.into_iter();
+        words.map(move |(word, count)| ([&labels[..], &[word.to_owned()]].concat(), count))
+    };
+    samples.into_iter().flat_map(split).collect()
+}
