@@ -1,6 +1,5 @@
 //! Parses the command line: the verb and its arguments. The module of each verb defines its arguments.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -75,16 +74,6 @@ pub enum Verb {
     Partition(PartitionArgs),
 }
 
-impl Cli {
-    /// Parses the arguments of the process, of which the first is the program's name.
-    ///
-    /// # Errors
-    /// clap's message: a mistake, or the help or version that the user asked for.
-    pub fn read(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(arguments)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -93,7 +82,7 @@ mod tests {
     use crate::commands::config::ReferenceFormat;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
-        Cli::read(line.split_whitespace().map(OsString::from))
+        Cli::try_parse_from(line.split_whitespace())
     }
 
     #[test]

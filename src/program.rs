@@ -4,6 +4,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use clap::Parser;
+
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
 pub use crate::config::SinkRegistry;
@@ -14,7 +16,7 @@ use crate::config::process_environment;
 pub fn main(kinds: &SinkRegistry) -> ExitCode {
     // Not locked, because the log writes to standard error too.
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let cli = match Cli::read(std::env::args_os()) {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {
             let exit = if message.use_stderr() { Exit::Usage } else { Exit::Success };
@@ -29,7 +31,7 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Run => commands::run::run(kinds, file, process_environment(), console),
         Verb::Check(args) => commands::check::run(kinds, &args, file, process_environment(), console),
         Verb::Demo(args) => commands::demo::run(&args, console),
-        Verb::Simulate(args) => commands::simulate::run(*args, console),
+        Verb::Simulate(args) => commands::simulate::run(&args, console),
     };
     kinds.wait_before_exit();
     // If the reader closed our output, as `head` does, it wants no more of it.

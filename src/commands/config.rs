@@ -1,9 +1,10 @@
 //! Runs `config`: shows which values are in effect, and where each came from.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::{Console, Exit, configured};
 use crate::config::{Loaded, SinkRegistry, reference, schema};
@@ -41,38 +42,34 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    match args.reference {
-        Some(ReferenceFormat::Toml) => console.out.write_all(reference::toml(kinds).as_bytes())?,
-        Some(ReferenceFormat::Markdown) => console.out.write_all(reference::markdown(kinds).as_bytes())?,
-        Some(ReferenceFormat::Schema) => console.out.write_all(schema::json(kinds).as_bytes())?,
-        Some(ReferenceFormat::Metrics) => console.out.write_all(metrics::markdown().as_bytes())?,
+    let page = match args.reference {
+        Some(ReferenceFormat::Toml) => reference::toml(kinds),
+        Some(ReferenceFormat::Markdown) => reference::markdown(kinds),
+        Some(ReferenceFormat::Schema) => schema::json(kinds),
+        Some(ReferenceFormat::Metrics) => metrics::markdown(),
         None => match configured(kinds, file, env, console)? {
-            Some(loaded) => show(&loaded, console.out)?,
+            Some(loaded) => in_effect(&loaded),
             None => return Ok(Exit::Usage),
         },
-    }
+    };
+    console.out.write_all(page.as_bytes())?;
     Ok(Exit::Success)
 }
 
-/// Writes one option a line, followed by its origin.
-fn show(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
-    let lines = loaded.effective.iter().map(|option| {
-        let line = match &option.value {
-            serde_json::Value::Null => format!("# {} is not set", option.key),
-            value => format!("{} = {}", option.key, reference::written(value)),
-        };
-        (line, &option.origin)
+/// Returns one option a line, followed by its origin.
+fn in_effect(loaded: &Loaded) -> String {
+    let lines = loaded.effective.iter().map(|option| match &option.value {
+        Value::Null => (format!("# {} is not set", option.key), &option.origin),
+        value => (format!("{} = {}", option.key, reference::written(value)), &option.origin),
     });
     let lines: Vec<_> = lines.collect();
-    let width =
-        lines.iter().map(|(line, _)| line.chars().count()).filter(|&width| width <= 60).max().unwrap_or(0);
-    for (line, origin) in lines {
-        match line.starts_with('#') {
-            true => writeln!(out, "{line}")?,
-            false => writeln!(out, "{line:width$}  # {origin}")?,
-        }
-    }
-    Ok(())
+    let widths = lines.iter().map(|(line, _)| line.chars().count());
+    let width = widths.filter(|&width| width <= 60).max().unwrap_or(0);
+    let written = lines.iter().map(|(line, origin)| match line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line:width$}  # {origin}\n"),
+    });
+    written.collect()
 }
 
 #[cfg(test)]
@@ -128,13 +125,15 @@ mod tests {
 
     #[test]
     fn the_reference_needs_no_configuration() {
-        let (exit, out, _) = run_with(Some(ReferenceFormat::Toml), &[]);
-        assert!(exit == Exit::Success && out == reference::toml(&SinkRegistry::built_in()));
-        let (exit, out, _) = run_with(Some(ReferenceFormat::Markdown), &[]);
-        assert!(exit == Exit::Success && out == reference::markdown(&SinkRegistry::built_in()));
-        let (exit, out, _) = run_with(Some(ReferenceFormat::Schema), &[]);
-        assert!(exit == Exit::Success && out == schema::json(&SinkRegistry::built_in()));
-        let (exit, out, _) = run_with(Some(ReferenceFormat::Metrics), &[]);
-        assert!(exit == Exit::Success && out == metrics::markdown());
+        let kinds = SinkRegistry::built_in();
+        for (format, expected) in [
+            (ReferenceFormat::Toml, reference::toml(&kinds)),
+            (ReferenceFormat::Markdown, reference::markdown(&kinds)),
+            (ReferenceFormat::Schema, schema::json(&kinds)),
+            (ReferenceFormat::Metrics, metrics::markdown()),
+        ] {
+            let (exit, out, _) = run_with(Some(format), &[]);
+            assert!(exit == Exit::Success && out == expected, "{format:?}");
+        }
     }
 }

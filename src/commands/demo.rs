@@ -9,7 +9,7 @@ mod report;
 use std::io;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -183,15 +183,6 @@ async fn carry_events(
         error = progress.follow() => return Err(error),
     }
     drain.cancel();
-    drained(running, drain_timeout, stop, progress).await
-}
-
-async fn drained(
-    mut running: Pin<&mut impl Future<Output = Result<Disconnect, PipelineError>>>,
-    drain_timeout: Duration,
-    stop: &mut StopSignals,
-    progress: &mut ProgressLine<'_>,
-) -> io::Result<DemoEnd> {
     tokio::select! {
         ended = &mut running => Ok(ending(ended)),
         _ = stop.asked() => Ok(DemoEnd::Abandoned),

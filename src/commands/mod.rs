@@ -18,30 +18,23 @@ use crate::config::{Loaded, SinkRegistry, load};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// The command has done its work.
-    Success,
+    Success = 0,
     /// The command failed; it has reported the cause.
-    Failure,
+    Failure = 1,
     /// The configuration or the command line is wrong (`EX_USAGE` of sysexits.h).
-    Usage,
+    Usage = 64,
     /// An internal error of the bridge (`EX_SOFTWARE`).
-    Fault,
+    Fault = 70,
     /// Stopped before everything was settled. Events that were not acknowledged come again (`EX_TEMPFAIL`).
-    Abandoned,
+    Abandoned = 75,
     /// Everything is settled, but the broker did not confirm the acknowledgements. The last events may come
     /// again (`EX_PROTOCOL`).
-    Unconfirmed,
+    Unconfirmed = 76,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Success => Self::SUCCESS,
-            Exit::Failure => Self::FAILURE,
-            Exit::Usage => Self::from(64),
-            Exit::Fault => Self::from(70),
-            Exit::Abandoned => Self::from(75),
-            Exit::Unconfirmed => Self::from(76),
-        }
+        Self::from(exit as u8)
     }
 }
 

@@ -35,26 +35,25 @@ const FILE_TOO_LARGE: i32 = 25;
 /// # Errors
 /// The system refuses a handler.
 pub(super) fn survive_others() -> io::Result<()> {
-    // SIGHUP is sent to reload the configuration, and when a terminal is closed.
-    log_each(
-        SignalKind::hangup(),
-        "SIGHUP: the configuration is read at the start only; restart to change it",
-    )?;
-    // These are sent to programs that then reopen their log or print their state.
-    log_each(SignalKind::user_defined1(), "SIGUSR1: nothing to do; SIGTERM stops the bridge")?;
-    log_each(SignalKind::user_defined2(), "SIGUSR2: nothing to do; SIGTERM stops the bridge")?;
-    log_each(SignalKind::alarm(), "SIGALRM: nothing to do; SIGTERM stops the bridge")?;
-    // The write then fails, and its sink reports that.
-    let too_large = "SIGXFSZ: a file has reached the limit that the system sets (ulimit -f)";
-    log_each(SignalKind::from_raw(FILE_TOO_LARGE), too_large)
-}
-
-fn log_each(kind: SignalKind, line: &'static str) -> io::Result<()> {
-    let mut signal = signal(kind)?;
-    tokio::spawn(async move {
-        while signal.recv().await.is_some() {
-            tracing::warn!("{line}");
-        }
-    });
+    for (kind, line) in [
+        // Sent to reload the configuration, and when a terminal is closed.
+        (SignalKind::hangup(), "SIGHUP: the configuration is read at the start only; restart to change it"),
+        // Sent to programs that then reopen their log or print their state.
+        (SignalKind::user_defined1(), "SIGUSR1: nothing to do; SIGTERM stops the bridge"),
+        (SignalKind::user_defined2(), "SIGUSR2: nothing to do; SIGTERM stops the bridge"),
+        (SignalKind::alarm(), "SIGALRM: nothing to do; SIGTERM stops the bridge"),
+        // The write then fails, and its sink reports that.
+        (
+            SignalKind::from_raw(FILE_TOO_LARGE),
+            "SIGXFSZ: a file has reached the limit that the system sets (ulimit -f)",
+        ),
+    ] {
+        let mut signal = signal(kind)?;
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                tracing::warn!("{line}");
+            }
+        });
+    }
     Ok(())
 }

@@ -1,13 +1,11 @@
 //! Runs `simulate`: an AtData broker for rehearsals.
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::signals::StopSignals;
@@ -15,7 +13,7 @@ use super::{Console, Exit};
 use crate::secret::Secret;
 use crate::simulator::{
     Faults, Generation, GeneratorConfig, HeartBeats, Malformation, Rate, Simulator, SimulatorConfig,
-    SimulatorLogin, StartError, Stats,
+    SimulatorLogin, Stats,
 };
 use crate::units::Period;
 
@@ -53,7 +51,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     odd_every: u64,
     /// The odd events, in turn; without it those that belong into the dead letters.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every", value_parser = malformations())]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every")]
     odd: Vec<Malformation>,
     #[command(flatten)]
     faults: FaultArgs,
@@ -92,54 +90,40 @@ struct FaultArgs {
     dribble: Option<usize>,
 }
 
-/// Why `simulate` could not continue.
-#[derive(Debug, thiserror::Error)]
-pub enum SimulateError {
-    /// The simulator could not listen on its address.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The output can't be written, because nobody reads it.
-    #[error("cannot write the progress: {0}")]
-    Output(#[from] io::Error),
-}
-
 /// Serves until Ctrl-C or SIGTERM. Writes how to connect, and then each second what happened.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads or signal handlers.
-pub fn run(args: SimulateArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+pub fn run(args: &SimulateArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(async {
-        let mut stop = StopSignals::new()?;
-        let stopped = async move {
-            stop.asked().await;
-        };
-        Ok(serve(args, stopped, console.out).await)
-    });
-    match served {
-        Ok(Ok(())) => Ok(Exit::Success),
-        Ok(Err(SimulateError::Start(error))) => {
-            writeln!(console.err, "error: {error}")?;
-            Ok(Exit::Failure)
+    runtime.block_on(async {
+        match Simulator::start(args.simulator()).await {
+            Ok(simulator) => {
+                serve(args, simulator, StopSignals::new()?.asked(), console.out).await?;
+                Ok(Exit::Success)
+            }
+            Err(error) => {
+                writeln!(console.err, "error: {error}")?;
+                Ok(Exit::Failure)
+            }
         }
-        Ok(Err(SimulateError::Output(error))) | Err(error) => Err(error),
-    }
+    })
 }
 
-async fn serve(
-    args: SimulateArgs,
-    stop: impl Future<Output = ()>,
+async fn serve<T>(
+    args: &SimulateArgs,
+    simulator: Simulator,
+    stop: impl Future<Output = T>,
     out: &mut dyn Write,
-) -> Result<(), SimulateError> {
-    let simulator = Simulator::start(args.simulator()).await?;
+) -> io::Result<()> {
     simulator.generate(&args.namespace, args.generation());
     write!(out, "{}", args.introduction(&simulator.url(), &simulator.openwire_url()))?;
     let served = tokio::select! {
-        () = stop => Ok(()),
+        _ = stop => Ok(()),
         failed = report(&simulator, out) => failed,
     };
     simulator.stop().await;
-    Ok(served?)
+    served
 }
 
 /// Writes a line for each second in which something happened. Returns only on an error.
@@ -240,11 +224,6 @@ impl FaultArgs {
     }
 }
 
-fn malformations() -> impl TypedValueParser<Value = Malformation> {
-    PossibleValuesParser::new(Malformation::ALL.map(Malformation::name))
-        .try_map(|name| name.parse::<Malformation>())
-}
-
 fn one_word(text: &str) -> Result<String, &'static str> {
     let separates = |character: char| character.is_whitespace() || ".*>,/".contains(character);
     if text.is_empty() || text.contains(separates) {
@@ -255,6 +234,8 @@ fn one_word(text: &str) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use clap::Parser;
 
     use super::*;
@@ -318,8 +299,9 @@ mod tests {
     #[tokio::test]
     async fn it_says_how_to_connect_and_ends_when_told() {
         let args = parse(&["--listen=127.0.0.1:0", "--password=a\"b"]).unwrap();
+        let simulator = Simulator::start(args.simulator()).await.unwrap();
         let mut out = Vec::new();
-        serve(args, async {}, &mut out).await.unwrap();
+        serve(&args, simulator, async {}, &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
         let (introduction, configuration) = text.split_once("\n\n").unwrap();
         assert!(introduction.contains("for OpenWire at tcp://127.0.0.1:"), "{introduction}");
@@ -328,11 +310,14 @@ mod tests {
         assert!(table["source"]["url"].as_str().unwrap().starts_with("stomp://127.0.0.1:"));
     }
 
-    #[tokio::test]
-    async fn a_taken_port_is_one_clear_line() {
-        let taken = Simulator::start(SimulatorConfig::default()).await.unwrap();
-        let args = parse(&[&format!("--listen={}", taken.address())]).unwrap();
-        let error = serve(args, async {}, &mut Vec::new()).await.unwrap_err();
-        assert!(error.to_string().starts_with("the simulator cannot listen on 127.0.0.1:"), "{error}");
+    #[test]
+    fn a_taken_port_is_one_clear_line() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let args = parse(&[&format!("--listen={}", taken.local_addr().unwrap())]).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = run(&args, &mut Console { out: &mut out, err: &mut err }).unwrap();
+        let err = String::from_utf8(err).unwrap();
+        assert!(err.starts_with("error: the simulator cannot listen on 127.0.0.1:"), "{err}");
+        assert_eq!((exit, out.len(), err.lines().count()), (Exit::Failure, 0, 1));
     }
 }

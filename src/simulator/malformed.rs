@@ -2,7 +2,9 @@
 //! protocol.
 
 use std::fmt;
-use std::str::FromStr;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use crate::source::openwire::wire::properties::{self, Value};
 
@@ -143,17 +145,13 @@ impl fmt::Display for Malformation {
     }
 }
 
-/// The name is not that of an odd event.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is none of: {names}", names = Malformation::ALL.map(Malformation::name).join(", "))]
-pub struct UnknownMalformationError(String);
+impl ValueEnum for Malformation {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
 
-impl FromStr for Malformation {
-    type Err = UnknownMalformationError;
-
-    fn from_str(text: &str) -> Result<Self, UnknownMalformationError> {
-        let found = Self::ALL.into_iter().find(|oddity| oddity.name() == text);
-        found.ok_or_else(|| UnknownMalformationError(text.to_owned()))
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
     }
 }
 
@@ -182,8 +180,8 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for oddity in Malformation::ALL {
-            assert_eq!(oddity.to_string().parse(), Ok(oddity));
+            assert_eq!(Malformation::from_str(oddity.name(), false), Ok(oddity));
         }
-        assert!("poison".parse::<Malformation>().is_err());
+        assert!(Malformation::from_str("poison", false).is_err());
     }
 }

@@ -28,7 +28,7 @@ pub use config::{SimulatorConfig, SimulatorLogin};
 pub use faults::{Faults, HeartBeats};
 pub use form::Form;
 pub use generator::{Generator, GeneratorConfig, StreamSlot};
-pub use malformed::{Malformation, UnknownMalformationError};
+pub use malformed::Malformation;
 pub use queue::QueueStats;
 pub use rate::{Generation, Rate};
 pub use server::{Simulator, StartError};
