@@ -116,14 +116,14 @@ impl Bridge {
             let sinks = built.collect();
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
-            let pulse = telemetry.watchdog.loop_mark(part.clone());
+            let mark = telemetry.watchdog.loop_mark(part.clone());
             let supervisor = Supervisor::start(
                 source,
                 new_session(SessionMode::Subscribe),
                 budget.clone(),
                 Arc::clone(&counters),
                 telemetry.statuses.reporter(part),
-                pulse,
+                mark,
             );
             PipelineParts {
                 name,
@@ -146,7 +146,6 @@ impl Bridge {
 /// How often the log is given what it has not reported yet.
 const REMIND_EVERY: Duration = Duration::from_secs(5);
 
-/// Logs errors that last.
 async fn remind(states: StatusRegistry) {
     loop {
         sleep(REMIND_EVERY).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Telemetry;
-use super::status::{Lasting, LoggedCauses};
+use super::status::{Lasting, PartStatus};
 use super::watchdog::STUCK_AFTER;
 use crate::budget::{Budget, Shares};
 use crate::units::Size;
@@ -82,8 +82,8 @@ impl Health {
 }
 
 /// Formats one part, such as `sink kafka: held: there is no topic x (for 4m12s, next try in 7s)`.
-fn line(shown: &LoggedCauses, now: Instant) -> String {
-    let since = shown.troubled.unwrap_or(shown.since);
+fn line(shown: &PartStatus, now: Instant) -> String {
+    let since = shown.error_since.unwrap_or(shown.since);
     let lasts = Lasting(now.saturating_duration_since(since));
     let next = shown.next_try.map(|at| at.saturating_duration_since(now)).filter(|wait| !wait.is_zero());
     // Show a wait of less than a second as "1s", not as "0s".

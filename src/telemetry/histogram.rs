@@ -3,27 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The upper bounds of the buckets, in microseconds. They cover half a millisecond, a disk sync, a network
-/// round trip and the outage of a sink.
-const BOUNDS: [u64; 18] = [
-    500,
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    300_000_000,
-    1_800_000_000,
+/// The upper bounds of the buckets, in seconds. They cover half a millisecond, a disk sync, a network round
+/// trip and the outage of a sink.
+const BOUNDS: [f64; 18] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+    1800.0,
 ];
 
 /// A histogram of durations with fixed buckets.
@@ -51,7 +35,7 @@ impl Histogram {
     /// Counts `count` things that took `took` each.
     pub fn observe(&self, took: Duration, count: u64) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
+        let bucket = BOUNDS.partition_point(|bound| *bound < took.as_secs_f64());
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(count, Ordering::Relaxed);
             self.micros.fetch_add(micros.saturating_mul(count), Ordering::Relaxed);
@@ -65,7 +49,7 @@ impl Histogram {
 
     /// Returns the current counts. They belong to one moment only if nothing is counted meanwhile.
     pub fn snapshot(&self) -> Snapshot {
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         Snapshot {

@@ -31,7 +31,6 @@ pub fn start(filter: &str, json: bool) {
 /// What is wrong with a log filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilterError {
-    /// The filter is empty.
     Empty,
     /// A word that is no level. `EnvFilter` would take it for a module name and log only that module.
     NoLevel(String),

@@ -33,10 +33,10 @@ pub struct LoopMark(Arc<Mark>);
 impl Watchdog {
     /// Creates the mark of the loop `name`.
     pub fn loop_mark(&self, name: impl Into<String>) -> LoopMark {
-        let pulse = LoopMark(Arc::new(Mark { name: name.into(), beat: Moment::default() }));
-        pulse.beat();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pulse.0));
-        pulse
+        let mark = LoopMark(Arc::new(Mark { name: name.into(), beat: Moment::default() }));
+        mark.beat();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mark.0));
+        mark
     }
 
     /// Returns the loops that have not turned for `limit`, and for how long.
@@ -88,12 +88,12 @@ mod tests {
 
     #[test]
     fn a_loop_is_stuck_when_it_does_not_turn_and_forgotten_when_it_ends() {
-        let pulses = Watchdog::default();
-        let (one, other) = (pulses.loop_mark("one"), pulses.loop_mark("other"));
+        let watchdog = Watchdog::default();
+        let (one, other) = (watchdog.loop_mark("one"), watchdog.loop_mark("other"));
         let later = Instant::now() + STUCK_AFTER;
         one.0.beat.set(Some(later));
         let names = |now| -> Vec<_> {
-            pulses.stuck(now, STUCK_AFTER).into_iter().map(|(name, _)| name).collect::<Vec<String>>()
+            watchdog.stuck(now, STUCK_AFTER).into_iter().map(|(name, _)| name).collect::<Vec<String>>()
         };
         assert_eq!(names(Instant::now()), [""; 0]);
         assert_eq!(names(later), ["other"]);
@@ -104,13 +104,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_is_not_being_stuck() {
-        let pulses = Watchdog::default();
-        let pulse = pulses.loop_mark("waiting");
-        let mark = Arc::clone(&pulse.0);
-        mark.beat.set(None);
-        let waiting = tokio::spawn(pulse.during(pending::<()>()));
+        let watchdog = Watchdog::default();
+        let mark = watchdog.loop_mark("waiting");
+        let inner = Arc::clone(&mark.0);
+        inner.beat.set(None);
+        let waiting = tokio::spawn(mark.during(pending::<()>()));
         tokio::time::sleep(TURN_EVERY * 3).await;
-        assert!(mark.beat.get().is_some(), "it has not beaten");
+        assert!(inner.beat.get().is_some(), "it has not turned");
         waiting.abort();
     }
 
@@ -118,16 +118,16 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn work_that_blocks_is_stuck_until_it_goes_on() {
         let limit = Duration::from_millis(1500);
-        let pulses = Watchdog::default();
+        let watchdog = Watchdog::default();
         let (release, blocked) = mpsc::sync_channel::<()>(0);
-        let pulse = pulses.loop_mark("blocked");
-        let work = tokio::spawn(pulse.during(async move {
+        let mark = watchdog.loop_mark("blocked");
+        let work = tokio::spawn(mark.during(async move {
             blocked.recv().unwrap();
             pending::<()>().await;
         }));
         let until = async |stuck: bool| {
             let look = async {
-                while pulses.stuck(Instant::now(), limit).is_empty() == stuck {
+                while watchdog.stuck(Instant::now(), limit).is_empty() == stuck {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };

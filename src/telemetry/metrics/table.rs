@@ -30,8 +30,9 @@ pub const ALL: [Metric; 21] = [
     Metric {
         name: "atdata_bridge_part_state",
         labels: &["part", "state"],
-        help: "1 for the state that a part is in, 0 for the others: ready, starting, retrying (passes by itself), \
-               held (somebody must act). Parts are the source, the events, each sink, the dead letters, admin.",
+        help: "1 for the state that a part is in, 0 for the others: ready, starting, retrying (passes by \
+               itself), held (somebody must act). Parts are the source, the events, each sink, the dead \
+               letters, admin.",
         read: Gauge(|of| of.states()),
     },
     Metric {
@@ -79,13 +80,15 @@ pub const ALL: [Metric; 21] = [
     Metric {
         name: "atdata_bridge_in_flight_bytes",
         labels: &[],
-        help: "Memory that events on the way take, all subscriptions together; bounded by source.max_in_flight.",
+        help: "Memory that events on the way take, all subscriptions together; bounded by \
+               source.max_in_flight.",
         read: Gauge(|of| single(of.budgets.used() as f64)),
     },
     Metric {
         name: "atdata_bridge_oldest_unacked_age_seconds",
         labels: QUEUE,
-        help: "Age of the oldest event that is not acknowledged, since it was received; 0 when there is none.",
+        help: "Age of the oldest event that is not acknowledged, since it was received; 0 when there is \
+               none.",
         read: Gauge(|of| {
             of.queues(|source| source.oldest.get().map_or(0.0, |received| received.elapsed().as_secs_f64()))
         }),
@@ -93,7 +96,8 @@ pub const ALL: [Metric; 21] = [
     Metric {
         name: "atdata_bridge_events_settled",
         labels: SINK,
-        help: "Events that a sink is done with: durable there, durable in the dead letters, or held by it already.",
+        help: "Events that a sink is done with: durable there, durable in the dead letters, or held by it \
+               already.",
         read: Counter(|of| of.sinks(WorkerCounters::settled)),
     },
     Metric {
@@ -105,7 +109,8 @@ pub const ALL: [Metric; 21] = [
     Metric {
         name: "atdata_bridge_events_suppressed",
         labels: SINK,
-        help: "Of the settled: those that came again, and that the sink held already, so that it got no duplicate.",
+        help: "Of the settled: those that came again, and that the sink held already, so that it got no \
+               duplicate.",
         read: Counter(|of| of.sinks(|worker| worker.suppressed.get())),
     },
     Metric {
