@@ -57,7 +57,7 @@ struct Holder {
     until: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SimulatedBroker {
     /// How long the client id of a dead session is held.
     hold: Duration,
@@ -73,29 +73,14 @@ pub(crate) struct SimulatedBroker {
 
 impl SimulatedBroker {
     pub(crate) fn new(hold: Duration) -> Self {
-        Self {
-            hold,
-            queues: BTreeMap::new(),
-            clients: HashMap::new(),
-            consumers: BTreeMap::new(),
-            last_session: 0,
-            last_consumer: 0,
-            last_producer: 0,
-            published: 0,
-            refused: 0,
-        }
+        Self { hold, ..Self::default() }
     }
 
     /// Copies messages to every existing queue of their namespace.
     pub(crate) fn publish(&mut self, run: &Run) {
         let run = Run { sequence: self.published + 1, ..run.clone() };
         self.published += run.count;
-        let suffix = format!(".RTO.{}", run.stream.namespace);
-        for (name, queue) in &mut self.queues {
-            if name.ends_with(&suffix) {
-                queue.enqueue(run.clone());
-            }
-        }
+        self.queues_of(&run.stream.namespace).for_each(|queue| queue.enqueue(run.clone()));
     }
 
     /// Creates a queue, as its first SUBSCRIBE does.
@@ -103,17 +88,14 @@ impl SimulatedBroker {
         self.queues.entry(queue.to_owned()).or_default();
     }
 
-    /// Returns whether any queue exists for `namespace`.
-    pub(crate) fn has_queue(&self, namespace: &str) -> bool {
-        let suffix = format!(".RTO.{namespace}");
-        self.queues.keys().any(|name| name.ends_with(&suffix))
+    /// Returns the most messages that wait in any queue of `namespace`, or `None` if it has no queue.
+    pub(crate) fn deepest(&mut self, namespace: &str) -> Option<u64> {
+        self.queues_of(namespace).map(|queue| queue.stats().pending).max()
     }
 
-    /// Returns the most messages that wait in any queue of `namespace`.
-    pub(crate) fn deepest(&self, namespace: &str) -> u64 {
+    fn queues_of(&mut self, namespace: &str) -> impl Iterator<Item = &mut SimulatedQueue> {
         let suffix = format!(".RTO.{namespace}");
-        let queues = self.queues.iter().filter(|(name, _)| name.ends_with(&suffix));
-        queues.map(|(_, queue)| queue.stats().pending).max().unwrap_or(0)
+        self.queues.iter_mut().filter(move |(name, _)| name.ends_with(&suffix)).map(|(_, queue)| queue)
     }
 
     /// Opens a session. Without a client id the broker chooses a unique one, so there can be no conflict.

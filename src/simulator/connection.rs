@@ -28,7 +28,7 @@ pub(crate) async fn serve(
 ) {
     let end = async {
         socket.set_nodelay(true).map_err(End::Broken)?;
-        let cuts = shared.watch_cuts();
+        let cuts = shared.cuts.subscribe();
         let protocol = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
         let (reader, writer) = socket.split();
         Ok(ClientConnection::new(protocol, &shared, cuts).run(reader, writer, stop).await)
@@ -84,7 +84,7 @@ struct ClientConnection {
     /// Whether the rest of `out` is only a heart-beat. ActiveMQ does not count a heart-beat as something
     /// sent, so an idle connection beats at every check, not at every other.
     only_beats: bool,
-    /// Messages sent so far.
+    /// How many messages were sent to the client.
     events: u64,
     /// Whether the error of [`Faults::error_after`] was sent.
     told_error: bool,
@@ -100,8 +100,8 @@ struct ClientConnection {
 impl ClientConnection {
     fn new(protocol: Box<dyn ServerProtocol>, shared: &SimulatorState, cuts: watch::Receiver<()>) -> Self {
         Self {
-            changed: shared.watch(),
-            faults: shared.watch_faults(),
+            changed: shared.changed.subscribe(),
+            faults: shared.faults.subscribe(),
             cuts,
             protocol,
             unheard: Vec::new(),
@@ -198,7 +198,6 @@ impl ClientConnection {
         self.closing = true;
     }
 
-    /// Answers the received bytes.
     fn receive(&mut self) {
         self.unheard.clear();
         let (now, before) = (Instant::now().into_std(), self.out.len());
@@ -238,7 +237,7 @@ mod tests {
         let (mut client, server) = duplex(1 << 10);
         let (reader, writer) = split(server);
         let protocol = Box::new(Stomp::new(Arc::clone(&shared), address));
-        let connection = ClientConnection::new(protocol, &shared, shared.watch_cuts());
+        let connection = ClientConnection::new(protocol, &shared, shared.cuts.subscribe());
         tokio::spawn(connection.run(reader, writer, CancellationToken::new()));
         let login = "login:12345\npasscode:0123456789abcdef0123456789abcdef";
         let connect = format!("CONNECT\naccept-version:1.2\nhost:h\n{login}\nheart-beat:4000,1000\n\n\0");

@@ -1,5 +1,7 @@
 //! Defines the Java exceptions with which ActiveMQ refuses requests. Both protocols send the same text.
 
+use super::protocol::Flow;
+
 /// The class of every refusal because of login or permissions.
 pub(crate) const SECURITY: &str = "java.lang.SecurityException";
 
@@ -18,5 +20,24 @@ impl JavaException {
 
     pub(crate) fn security(message: impl Into<String>) -> Self {
         Self::new(SECURITY, message)
+    }
+}
+
+/// Refuses a request with an exception, and may end the connection.
+pub(crate) struct Refusal {
+    pub(crate) exception: JavaException,
+    pub(crate) flow: Flow,
+}
+
+impl Refusal {
+    /// Makes the refusal end the connection.
+    pub(crate) fn fatal(self) -> Self {
+        Self { flow: Flow::Close, ..self }
+    }
+}
+
+impl From<JavaException> for Refusal {
+    fn from(exception: JavaException) -> Self {
+        Self { exception, flow: Flow::Continue }
     }
 }

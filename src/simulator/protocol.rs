@@ -32,6 +32,5 @@ pub(crate) trait ServerProtocol: Send {
     /// The heart-beats agreed with the client.
     fn heart_beat(&mut self) -> &mut ServerHeartBeat;
 
-    /// Appends a heart-beat.
     fn beat(&self, out: &mut Vec<u8>);
 }

@@ -18,11 +18,11 @@ pub(crate) enum AckMode {
     ClientIndividual,
 }
 
-/// What a SUBSCRIBE requests.
+/// What a consumer requests when it subscribes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
     pub(crate) mode: AckMode,
-    /// The most un-acked messages.
+    /// The most messages that the consumer holds un-acked.
     pub(crate) prefetch: u64,
     /// `activemq.exclusive`: while such consumers exist, only the first of them gets messages.
     pub(crate) exclusive: bool,
@@ -53,10 +53,10 @@ impl Consumer {
     }
 
     fn give(&mut self, run: Run) {
-        let flight = DeliveredMessages { number: self.next, run };
-        self.next += flight.run.count;
-        self.unacked.push(flight.clone());
-        self.unwritten.push_back(flight);
+        let delivered = DeliveredMessages { number: self.next, run };
+        self.next += delivered.run.count;
+        self.unacked.push(delivered.clone());
+        self.unwritten.push_back(delivered);
     }
 
     /// Returns whether delivery `number` was written and is un-acked.
@@ -65,7 +65,7 @@ impl Consumer {
     }
 
     fn is_written(&self, number: u64) -> bool {
-        number < self.unwritten.front().map_or(self.next, |flight| flight.number)
+        number < self.unwritten.front().map_or(self.next, |delivered| delivered.number)
     }
 
     /// Removes deliveries and reduces the extension by their number.

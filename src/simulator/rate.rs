@@ -53,9 +53,9 @@ pub(crate) async fn run(shared: Arc<SimulatorState>, namespace: String, generati
         Rate::FlatOut { .. } => None,
         Rate::PerSecond(rate) => Some(f64::from(rate.get())),
     };
-    let mut changed = shared.watch();
+    let mut changed = shared.changed.subscribe();
     changed.mark_changed();
-    while !shared.broker().has_queue(&namespace) {
+    while shared.broker().deepest(&namespace).is_none() {
         if changed.changed().await.is_err() {
             return;
         }
@@ -78,10 +78,10 @@ struct Producer {
 
 impl Producer {
     async fn flat_out(mut self, ahead: u64) {
-        let mut changed = self.shared.watch();
+        let mut changed = self.shared.changed.subscribe();
         while self.sent < self.total {
             changed.mark_unchanged();
-            let waiting = self.shared.broker().deepest(&self.stream.namespace);
+            let waiting = self.shared.broker().deepest(&self.stream.namespace).unwrap_or(0);
             if waiting <= ahead / 2 {
                 self.send(ahead - waiting);
             } else if changed.changed().await.is_err() {

@@ -96,7 +96,7 @@ impl Simulator {
 
     /// Waits until `wanted` accepts the counters, and returns them. Cancel-safe; use it with a time limit.
     pub async fn wait_until(&self, mut wanted: impl FnMut(&Stats) -> bool) -> Stats {
-        let mut changed = self.shared.watch();
+        let mut changed = self.shared.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let stats = self.stats();

@@ -10,7 +10,7 @@ use super::config::SimulatorLogin;
 use super::exception::JavaException;
 use super::in_flight::DeliveredMessages;
 use super::queue::{ConsumerNumber, LastDelivered, Wish};
-use super::state::SimulatorState;
+use super::state::{NAME, SimulatorState};
 
 /// The most messages taken from the broker under one lock.
 const TAKE: u64 = 64;
@@ -31,8 +31,8 @@ pub(crate) trait Subscription {
     /// The number of the consumer at the broker.
     fn consumer(&self) -> ConsumerNumber;
 
-    /// Appends one frame for each message in `flight`.
-    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>);
+    /// Appends one frame for each message in `delivered`.
+    fn write(&mut self, delivered: &DeliveredMessages, out: &mut Vec<u8>);
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl<S> ClientSession<S> {
         let id = self.shared.connect(client_id, self.peer, now).map_err(|held| {
             let message = format!(
                 "Broker: {} - Client: {} already connected from tcp://{}",
-                self.shared.name(),
+                NAME,
                 client_id.unwrap_or_default(),
                 held.peer
             );
@@ -117,14 +117,14 @@ impl<S> ClientSession<S> {
             last.count -= 1;
         }
         let mut number = 1;
-        let flights = runs.into_iter().map(|run| {
-            let flight = DeliveredMessages { number, run };
-            number += flight.run.count;
-            flight
+        let messages = runs.into_iter().map(|run| {
+            let delivered = DeliveredMessages { number, run };
+            number += delivered.run.count;
+            delivered
         });
         Ok(BrowseResult {
             queue: queue.to_owned(),
-            messages: flights.collect(),
+            messages: messages.collect(),
             is_all: all || prefetch > MOST_BROWSED,
         })
     }
@@ -177,12 +177,12 @@ impl<S: Subscription> ClientSession<S> {
         while written < limit && out.len() < size && idle < self.subscriptions.len() {
             self.turn = (self.turn + 1) % self.subscriptions.len();
             let Some(subscription) = self.subscriptions.get_mut(self.turn) else { break };
-            let flight = self.shared.broker().take(subscription.consumer(), TAKE.min(limit - written));
-            match flight {
+            let delivered = self.shared.broker().take(subscription.consumer(), TAKE.min(limit - written));
+            match delivered {
                 None => idle += 1,
-                Some(flight) => {
-                    subscription.write(&flight, out);
-                    written += flight.run.count;
+                Some(delivered) => {
+                    subscription.write(&delivered, out);
+                    written += delivered.run.count;
                     idle = 0;
                 }
             }

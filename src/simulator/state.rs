@@ -11,6 +11,9 @@ use super::config::{SimulatorConfig, SimulatorLogin};
 use super::faults::Faults;
 use super::stream::{Content, EventStream};
 
+/// The name of the broker in its messages.
+pub(super) const NAME: &str = "simulator";
+
 #[derive(Debug)]
 pub(crate) struct SimulatorState {
     /// The part of every id that identifies the broker.
@@ -18,8 +21,9 @@ pub(crate) struct SimulatorState {
     logins: Vec<SimulatorLogin>,
     broker: Mutex<SimulatedBroker>,
     /// Marked whenever the broker may have something new for a client.
-    changed: watch::Sender<()>,
+    pub(super) changed: watch::Sender<()>,
     pub(super) faults: watch::Sender<Faults>,
+    /// Marked when all connections must end.
     pub(super) cuts: watch::Sender<()>,
 }
 
@@ -33,11 +37,6 @@ impl SimulatorState {
             faults: watch::Sender::new(config.faults),
             cuts: watch::Sender::new(()),
         }
-    }
-
-    /// The name of the broker in its messages.
-    pub(crate) fn name(&self) -> &'static str {
-        "simulator"
     }
 
     /// The part of every message and ack id that identifies the broker.
@@ -92,21 +91,6 @@ impl SimulatorState {
             rate,
             content,
         })
-    }
-
-    /// Is marked whenever the broker may have something new.
-    pub(crate) fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
-    }
-
-    /// Is marked whenever the faults change.
-    pub(crate) fn watch_faults(&self) -> watch::Receiver<Faults> {
-        self.faults.subscribe()
-    }
-
-    /// Is marked when all connections must end.
-    pub(crate) fn watch_cuts(&self) -> watch::Receiver<()> {
-        self.cuts.subscribe()
     }
 }
 

@@ -88,9 +88,9 @@ impl OpenWireMessageWriter {
         Command::MessageDispatch(dispatch).encode(0, false, out);
     }
 
-    /// Appends one frame for each message in `flight`.
-    pub(super) fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
-        let run = &flight.run;
+    /// Appends one frame for each message in `delivered`.
+    pub(super) fn write(&mut self, delivered: &DeliveredMessages, out: &mut Vec<u8>) {
+        let run = &delivered.run;
         let redelivery_counter = run.redeliveries.cast_signed();
         for nth in 0..run.count {
             let number = run.first + nth;

@@ -25,21 +25,21 @@ use crate::source::openwire::wire::wire_format::WireFormatInfo;
 
 use self::error_texts::{name, text_of, thrown, unregistered};
 use self::message::{OpenWireMessageWriter, SimulatedIds};
-use super::exception::JavaException;
+use super::exception::{JavaException, Refusal};
 use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
 use super::queue::{self, AckMode, LastDelivered, Wish};
 use super::session::{ClientSession, Subscription};
-use super::state::SimulatorState;
+use super::state::{NAME, SimulatorState};
 
 /// The limits on a frame from a client.
 const LIMITS: OpenWireLimits = OpenWireLimits::with_body(1 << 20);
 
-/// The broker's `MaxInactivityDuration`.
+/// The `MaxInactivityDuration` that the broker offers.
 const INACTIVITY: Duration = Duration::from_secs(30);
 
-/// The broker's `MaxInactivityDurationInitalDelay`.
+/// The `MaxInactivityDurationInitalDelay` that the broker offers.
 const INITIAL_DELAY: Duration = Duration::from_secs(10);
 
 /// The oldest version that has all fields of the version used here.
@@ -63,8 +63,8 @@ impl Subscription for OpenWireConsumer {
         self.consumer
     }
 
-    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
-        self.writer.write(flight, out);
+    fn write(&mut self, delivered: &DeliveredMessages, out: &mut Vec<u8>) {
+        self.writer.write(delivered, out);
     }
 }
 
@@ -82,18 +82,6 @@ pub(crate) struct OpenWire {
     sessions: BTreeSet<i64>,
     /// Consumers of advisory topics, which never get a message, and browsers, which got all messages at once.
     watchers: Vec<ConsumerId>,
-}
-
-/// Refuses a command, and may end the connection.
-struct OpenWireRefusal {
-    exception: JavaException,
-    flow: Flow,
-}
-
-impl From<JavaException> for OpenWireRefusal {
-    fn from(exception: JavaException) -> Self {
-        Self { exception, flow: Flow::Continue }
-    }
 }
 
 impl ServerProtocol for OpenWire {
@@ -177,7 +165,7 @@ impl OpenWire {
                 }
                 Flow::Continue
             }
-            Err(OpenWireRefusal { exception, flow }) => {
+            Err(Refusal { exception, flow }) => {
                 let exception = thrown(exception);
                 let told = match response_required {
                     true => Command::ExceptionResponse { correlation_id: command_id, exception },
@@ -201,7 +189,7 @@ impl OpenWire {
         offer.properties.push(text("ProviderVersion", "5.17.2-simulator"));
         say(&Command::WireFormatInfo(offer), out);
         let shared = self.session.shared();
-        let info = BrokerInfo { id: shared.id().to_owned(), url: None, name: shared.name().to_owned() };
+        let info = BrokerInfo { id: shared.id().to_owned(), url: None, name: NAME.to_owned() };
         say(&Command::BrokerInfo(info), out);
         self.negotiated = true;
         let inactivity = theirs.inactivity().min(INACTIVITY);
@@ -210,7 +198,7 @@ impl OpenWire {
         Flow::Continue
     }
 
-    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), OpenWireRefusal> {
+    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
         match command {
             Command::ConnectionInfo(info) => return self.connect(&info, now),
             Command::SessionInfo(SessionInfo { connection, value }) => {
@@ -237,7 +225,7 @@ impl OpenWire {
         Ok(())
     }
 
-    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), OpenWireRefusal> {
+    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Refusal> {
         // A repeated ConnectionInfo has no effect.
         if self.session.is_logged_in() {
             return Ok(());
@@ -249,7 +237,7 @@ impl OpenWire {
         });
         let logged_in =
             client_id.and_then(|id| self.session.log_in(info.user_name.as_deref(), password, Some(id), now));
-        logged_in.map(|_| ()).map_err(|exception| OpenWireRefusal { exception, flow: Flow::Close })
+        logged_in.map(drop).map_err(|exception| Refusal::from(exception).fatal())
     }
 
     /// The messages for a browser come before the response, which the protocol allows.
@@ -257,8 +245,7 @@ impl OpenWire {
         let ConsumerInfo { consumer: id, destination, .. } = info;
         if id.session != CONNECTIONS_OWN && !self.sessions.contains(&id.session) {
             let session = format!("{}:{}", String::from_utf8_lossy(&id.connection), id.session);
-            let broker = self.session.shared().name();
-            return Err(unregistered(&format!("{broker} Cannot add a consumer to a session"), &session));
+            return Err(unregistered(&format!("{NAME} Cannot add a consumer to a session"), &session));
         }
         if self.watchers.contains(&id) || self.find(&id).is_some() {
             return Ok(());
@@ -274,7 +261,7 @@ impl OpenWire {
             let prefetch = u64::try_from(info.prefetch).unwrap_or(0);
             let browsed = self.session.browse(&name(&destination), prefetch)?;
             let mut writer = OpenWireMessageWriter::new(self.ids.clone(), &browsed.queue, id.clone());
-            browsed.messages.iter().for_each(|flight| writer.write(flight, out));
+            browsed.messages.iter().for_each(|delivered| writer.write(delivered, out));
             if browsed.is_all {
                 writer.write_end(out);
             }

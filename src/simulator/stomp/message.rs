@@ -60,13 +60,13 @@ impl StompMessageWriter {
         end.end(b"");
     }
 
-    /// Appends one frame for each message in `flight`.
-    pub(crate) fn write(&self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
-        let run = &flight.run;
+    /// Appends one frame for each message in `delivered`.
+    pub(crate) fn write(&self, delivered: &DeliveredMessages, out: &mut Vec<u8>) {
+        let run = &delivered.run;
         for n in 0..run.count {
             out.extend_from_slice(&self.head);
             if self.acked {
-                push_number(flight.number + n, out);
+                push_number(delivered.number + n, out);
             }
             self.write_id(&run.stream, run.first + n, out);
             if run.redeliveries > 0 {

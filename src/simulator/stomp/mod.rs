@@ -1,5 +1,6 @@
 //! Answers clients of STOMP 1.0, 1.1 and 1.2 as ActiveMQ does.
 
+mod acks;
 mod message;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, StompFrame};
 use crate::source::stomp::framing::{StompDecoder, StompLimits};
 
 use self::message::StompMessageWriter;
-use super::exception::{JavaException, SECURITY};
+use super::exception::{JavaException, Refusal, SECURITY};
 use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
@@ -39,8 +40,8 @@ impl Subscription for StompSubscription {
         self.consumer
     }
 
-    fn write(&mut self, flight: &DeliveredMessages, out: &mut Vec<u8>) {
-        self.writer.write(flight, out);
+    fn write(&mut self, delivered: &DeliveredMessages, out: &mut Vec<u8>) {
+        self.writer.write(delivered, out);
     }
 }
 
@@ -82,42 +83,6 @@ pub(crate) struct Stomp {
     version: Version,
 }
 
-/// Refuses a frame with an ERROR, and may end the connection.
-struct StompRefusal {
-    exception: JavaException,
-    flow: Flow,
-}
-
-impl StompRefusal {
-    /// Creates a refusal after which the connection continues.
-    fn protocol(message: impl Into<String>) -> Self {
-        JavaException::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
-    }
-
-    /// Makes the refusal end the connection.
-    fn fatal(self) -> Self {
-        Self { flow: Flow::Close, ..self }
-    }
-
-    /// A security exception has no stack trace.
-    fn body(&self) -> String {
-        let JavaException { class, message } = &self.exception;
-        match *class {
-            SECURITY => message.clone(),
-            class => format!(
-                "{class}: {message}\n\tat org.apache.activemq.transport.stomp.ProtocolConverter.onStompCommand\
-                 (ProtocolConverter.java:268)\n"
-            ),
-        }
-    }
-}
-
-impl From<JavaException> for StompRefusal {
-    fn from(exception: JavaException) -> Self {
-        Self { exception, flow: Flow::Continue }
-    }
-}
-
 impl ServerProtocol for Stomp {
     fn input(&mut self) -> &mut Vec<u8> {
         self.decoder.buffer()
@@ -143,7 +108,7 @@ impl ServerProtocol for Stomp {
     }
 
     fn complain(&mut self, message: &str, out: &mut Vec<u8>) {
-        write_error(&StompRefusal::protocol(message), None, self.escapes(), out);
+        write_error(&protocol_error(message), None, self.escapes(), out);
     }
 
     /// STOMP has no frame that tells the client.
@@ -188,18 +153,13 @@ impl Stomp {
         if self.session.is_logged_in() { self.version.escapes() } else { Escapes::None }
     }
 
-    fn dispatch(
-        &mut self,
-        frame: &StompFrame,
-        now: Instant,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow, StompRefusal> {
+    fn dispatch(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<Flow, Refusal> {
         if matches!(frame.command, StompCommand::Connect | StompCommand::Stomp) {
-            self.connect(frame, now, out).map_err(StompRefusal::fatal)?;
+            self.connect(frame, now, out).map_err(Refusal::fatal)?;
             return Ok(Flow::Continue);
         }
         if !self.session.is_logged_in() {
-            return Err(StompRefusal::protocol("Not connected.").fatal());
+            return Err(protocol_error("Not connected.").fatal());
         }
         match frame.command {
             StompCommand::Subscribe => return self.subscribe(frame, out).map(|()| Flow::Continue),
@@ -210,7 +170,7 @@ impl Stomp {
                 return Err(self.session.unauthorized("write to", &self.destination(frame)).into());
             }
             StompCommand::Begin | StompCommand::Commit | StompCommand::Abort => {
-                return Err(StompRefusal::protocol("Transactions are not simulated"));
+                return Err(protocol_error("Transactions are not simulated"));
             }
             StompCommand::Disconnect => {
                 let escapes = self.escapes();
@@ -219,7 +179,7 @@ impl Stomp {
                 return Ok(Flow::Close);
             }
             other => {
-                return Err(StompRefusal::protocol(format!("Unknown STOMP action: {}", other.name())).fatal());
+                return Err(protocol_error(format!("Unknown STOMP action: {}", other.name())).fatal());
             }
         }
         self.write_receipt(frame, self.escapes(), out);
@@ -245,9 +205,9 @@ impl Stomp {
         }
     }
 
-    fn connect(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<(), StompRefusal> {
+    fn connect(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
         if self.session.is_logged_in() {
-            return Err(StompRefusal::protocol("Already connected."));
+            return Err(protocol_error("Already connected."));
         }
         let header = |name| frame.text(name, Escapes::V1_1);
         let versions = header("accept-version").unwrap_or_else(|| "1.0".to_owned());
@@ -255,11 +215,11 @@ impl Stomp {
         let (version, agreed) = *shared.ok_or_else(|| {
             let message =
                 format!("Invalid Protocol version[{versions}], supported versions are: [1.2, 1.1, 1.0]");
-            StompRefusal::protocol(message)
+            protocol_error(message)
         })?;
         let beats = header("heart-beat").unwrap_or_else(|| "0,0".to_owned());
         let (sends, wants) = parse_heart_beat(&beats)
-            .ok_or_else(|| StompRefusal::protocol(format!("Invalid heart-beat header:{beats}")))?;
+            .ok_or_else(|| protocol_error(format!("Invalid heart-beat header:{beats}")))?;
         let (username, password) =
             (header("login").unwrap_or_default(), header("passcode").unwrap_or_default());
         let client_id = header("client-id");
@@ -279,10 +239,10 @@ impl Stomp {
         Ok(())
     }
 
-    fn subscribe(&mut self, frame: &StompFrame, out: &mut Vec<u8>) -> Result<(), StompRefusal> {
+    fn subscribe(&mut self, frame: &StompFrame, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let id = self.text(frame, "id");
         if id.is_none() && self.version > Version::V1_0 {
-            return Err(StompRefusal::protocol("SUBSCRIBE received without a subscription id!"));
+            return Err(protocol_error("SUBSCRIBE received without a subscription id!"));
         }
         let (wish, destination) = (wish(frame), self.destination(frame));
         if self.version > Version::V1_0 && self.text(frame, "browser").as_deref() == Some("true") {
@@ -310,26 +270,26 @@ impl Stomp {
         id: Option<&str>,
         wish: Wish,
         out: &mut Vec<u8>,
-    ) -> Result<(), StompRefusal> {
+    ) -> Result<(), Refusal> {
         let browsed = self.session.browse(destination, wish.prefetch)?;
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-browser", self.session.shared().id());
         let writer = self.writer(&browsed.queue, id, wish.mode, &scope);
-        browsed.messages.iter().for_each(|flight| writer.write(flight, out));
+        browsed.messages.iter().for_each(|delivered| writer.write(delivered, out));
         if browsed.is_all {
             writer.write_end(&browsed.queue, id, out);
         }
         Ok(())
     }
 
-    fn unsubscribe(&mut self, frame: &StompFrame) -> Result<(), StompRefusal> {
+    fn unsubscribe(&mut self, frame: &StompFrame) -> Result<(), Refusal> {
         let (id, destination) = (self.text(frame, "id"), self.text(frame, "destination"));
         if id.is_none() && self.version > Version::V1_0 {
-            return Err(StompRefusal::protocol("UNSUBSCRIBE received without a subscription id!"));
+            return Err(protocol_error("UNSUBSCRIBE received without a subscription id!"));
         }
         if id.is_none() && destination.is_none() {
             let message = "Must specify the subscriptionId or the destination you are unsubscribing from";
-            return Err(StompRefusal::protocol(message));
+            return Err(protocol_error(message));
         }
         let named = self.destination(frame);
         let subscriptions = &mut self.session.subscriptions;
@@ -338,79 +298,16 @@ impl Stomp {
             Some(id) => subscription.id.as_ref() == Some(id),
             None => named.strip_prefix("queue://") == Some(&subscription.queue),
         });
-        let at = at.ok_or_else(|| StompRefusal::protocol("No subscription matched."))?;
+        let at = at.ok_or_else(|| protocol_error("No subscription matched."))?;
         let found = subscriptions.remove(at);
         self.session.shared().change(|broker| broker.unsubscribe(found.consumer));
         Ok(())
     }
+}
 
-    fn acknowledge(&mut self, frame: &StompFrame, verb: &str) -> Result<(), StompRefusal> {
-        if frame.header("transaction", Escapes::V1_2).is_some() {
-            return Err(StompRefusal::protocol("Transactions are not simulated"));
-        }
-        let (delivery, named) = match self.version {
-            Version::V1_2 => {
-                let id = self.text(frame, "id");
-                let id =
-                    id.ok_or_else(|| StompRefusal::protocol(format!("{verb} received without an ack id")))?;
-                // ActiveMQ names the message id, which a frame of version 1.2 does not have.
-                (self.delivery(&id), "null".to_owned())
-            }
-            _ => self.delivery_of_old(frame, verb)?,
-        };
-        let found = delivery.is_some_and(|(consumer, number)| {
-            self.session.shared().change(|broker| match verb {
-                "NACK" => broker.nack(consumer, number),
-                _ => broker.ack(consumer, number),
-            })
-        });
-        if found {
-            return Ok(());
-        }
-        Err(StompRefusal::protocol(format!("Unexpected {verb} received for message-id [{named}]")))
-    }
-
-    /// Before version 1.2, an ACK names the message id; from 1.1 on also the subscription.
-    fn delivery_of_old(
-        &self,
-        frame: &StompFrame,
-        verb: &str,
-    ) -> Result<(Option<(ConsumerNumber, u64)>, String), StompRefusal> {
-        if self.version == Version::V1_0 && verb == "NACK" {
-            return Err(StompRefusal::protocol("NACK received but connection is in v1.0 mode."));
-        }
-        let subscription = self.text(frame, "subscription");
-        if subscription.is_none() && self.version == Version::V1_1 {
-            let message = format!("{verb} received without a subscription id for acknowledge!");
-            return Err(StompRefusal::protocol(message));
-        }
-        let id = self.text(frame, "message-id");
-        let id = id.ok_or_else(|| {
-            StompRefusal::protocol(format!("{verb} received without a message-id to acknowledge!"))
-        })?;
-        let shared = self.session.shared();
-        let numbers = id.strip_prefix(shared.id()).and_then(|rest| rest.strip_prefix("-1:1:1:"));
-        let numbers = numbers.and_then(|rest| rest.split_once(':'));
-        let numbers =
-            numbers.and_then(|(producer, number)| Some((producer.parse().ok()?, number.parse().ok()?)));
-        let own = self.session.subscriptions.iter();
-        let found = own.filter(|own| subscription.is_none() || own.id == subscription).find_map(|own| {
-            let (producer, number) = numbers?;
-            let mut broker = shared.broker();
-            let delivery = broker.queue_of(own.consumer)?.find(own.consumer, producer, number)?;
-            Some((own.consumer, delivery))
-        });
-        Ok((found, id))
-    }
-
-    /// Returns the consumer of this session and the delivery number that an ack id names.
-    fn delivery(&self, ack_id: &str) -> Option<(ConsumerNumber, u64)> {
-        let scoped = ack_id.strip_prefix(self.session.shared().id())?.strip_prefix('-')?;
-        let (consumer, number) = scoped.split_once(':')?;
-        let consumer = ConsumerNumber(consumer.parse().ok()?);
-        let own = self.session.subscriptions.iter().any(|subscription| subscription.consumer == consumer);
-        Some((consumer, number.parse().ok()?)).filter(|_| own)
-    }
+/// Creates a refusal after which the connection continues.
+fn protocol_error(message: impl Into<String>) -> Refusal {
+    JavaException::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
 }
 
 fn wish(frame: &StompFrame) -> Wish {
@@ -435,12 +332,21 @@ fn parse_heart_beat(text: &str) -> Option<(Duration, Duration)> {
     Some((millis(sends)?, millis(wants)?))
 }
 
-fn write_error(refusal: &StompRefusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
+/// Writes an ERROR. That of a security exception has no stack trace.
+fn write_error(refusal: &Refusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
+    let JavaException { class, message } = &refusal.exception;
     let mut error = Encoder::begin(out, StompCommand::Error, escapes)
         .header("content-type", "text/plain")
-        .header("message", &refusal.exception.message);
+        .header("message", message);
     if let Some(receipt) = receipt {
         error = error.header("receipt-id", receipt);
     }
-    error.end(refusal.body().as_bytes());
+    let body = match *class {
+        SECURITY => message.clone(),
+        class => format!(
+            "{class}: {message}\n\tat org.apache.activemq.transport.stomp.ProtocolConverter.onStompCommand\
+             (ProtocolConverter.java:268)\n"
+        ),
+    };
+    error.end(body.as_bytes());
 }
