@@ -57,7 +57,6 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Mirror events until told to stop (the default)

@@ -18,7 +18,6 @@ use crate::key::{Keying, Suggestions};
 use crate::source::check;
 use crate::source::config::SourceSettings;
 
-/// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// Only check the configuration; connect to nothing

@@ -10,7 +10,6 @@ use super::{Console, Exit, configured};
 use crate::config::{Loaded, SinkRegistry, reference, schema};
 use crate::telemetry::metrics;
 
-/// Arguments of `config`.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
     /// Print every option with its meaning and default instead

@@ -34,7 +34,6 @@ use crate::source::Disconnect;
 use crate::source::config::Protocol;
 use crate::telemetry::process;
 
-/// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// How many events

@@ -8,7 +8,6 @@ use clap::Args;
 use super::{Console, Exit};
 use crate::key::Key;
 
-/// Arguments of `partition`.
 #[derive(Clone, Debug, Args)]
 pub struct PartitionArgs {
     /// How many partitions there are: event.partitions, or those of the topic

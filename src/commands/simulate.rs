@@ -12,8 +12,7 @@ use super::signals::StopSignals;
 use super::{Console, Exit};
 use crate::secret::Secret;
 use crate::simulator::{
-    Faults, Generation, GeneratorConfig, HeartBeats, Malformation, Rate, Simulator, SimulatorConfig,
-    SimulatorLogin, Stats,
+    Faults, Generation, GeneratorConfig, HeartBeats, Rate, Simulator, SimulatorConfig, SimulatorLogin, Stats,
 };
 use crate::units::Period;
 
@@ -38,21 +37,8 @@ pub struct SimulateArgs {
     /// Events in a second; without it as fast as they are consumed.
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU32>,
-    /// The same seed gives the same events.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// How many different MD5s there are, 10 million at most.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    keys: u32,
-    /// Every N-th event belongs to one MD5 more, a hot key.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    hot_every: u64,
-    /// Every N-th event is an odd one; which ones, says --odd.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    odd_every: u64,
-    /// The odd events, in turn; without it those that belong into the dead letters.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "odd_every")]
-    odd: Vec<Malformation>,
+    #[command(flatten)]
+    generator: GeneratorConfig,
     #[command(flatten)]
     faults: FaultArgs,
 }
@@ -61,21 +47,8 @@ pub struct SimulateArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Faults")]
 struct FaultArgs {
-    /// End each connection inside a frame after N events; take more than the consumer's prefetch.
-    #[arg(long, value_name = "N")]
-    drop_every: Option<u64>,
-    /// Send each connection an error after N events.
-    #[arg(long, value_name = "N")]
-    error_after: Option<u64>,
-    /// Say nothing more on a connection after N events, and keep it open.
-    #[arg(long, value_name = "N")]
-    silent_after: Option<u64>,
-    /// Close the consumers of each connection after N events, as ActiveMQ does with slow ones.
-    #[arg(long, value_name = "N")]
-    close_consumers_after: Option<u64>,
-    /// Refuse the next N reconnects with "already connected".
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    refuse_reconnects: u32,
+    #[command(flatten)]
+    faults: Faults,
     /// Hold the client id of a connection that broke for so long, such as `10s`.
     #[arg(long, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = Period::parse)]
     hold: Period,
@@ -85,9 +58,6 @@ struct FaultArgs {
     /// Send no heart-beats, whatever was promised.
     #[arg(long, conflicts_with = "late_heart_beats")]
     no_heart_beats: bool,
-    /// Write at most N bytes at once.
-    #[arg(long, value_name = "N")]
-    dribble: Option<usize>,
 }
 
 /// Serves until Ctrl-C or SIGTERM. Writes how to connect, and then each second what happened.
@@ -171,19 +141,10 @@ impl SimulateArgs {
     }
 
     fn generation(&self) -> Generation {
-        let defaults = GeneratorConfig::default();
-        let generator = GeneratorConfig {
-            seed: self.seed,
-            keys: self.keys,
-            hot_every: self.hot_every,
-            odd_every: self.odd_every,
-            malformations: if self.odd.is_empty() { defaults.malformations } else { self.odd.clone() },
-            epoch_ms: defaults.epoch_ms,
-        };
         Generation {
             events: self.events,
             rate: self.rate.map_or_else(Rate::default, Rate::PerSecond),
-            generator,
+            generator: self.generator.clone(),
         }
     }
 
@@ -207,20 +168,12 @@ impl SimulateArgs {
 
 impl FaultArgs {
     fn faults(&self) -> Faults {
-        Faults {
-            drop_every: self.drop_every,
-            error_after: self.error_after,
-            silent_after: self.silent_after,
-            close_consumers_after: self.close_consumers_after,
-            refuse_reconnects: self.refuse_reconnects,
-            closed: false,
-            heart_beats: match self.late_heart_beats {
-                _ if self.no_heart_beats => HeartBeats::Never,
-                Some(late) => HeartBeats::Late(late.0),
-                None => HeartBeats::OnTime,
-            },
-            dribble: self.dribble,
-        }
+        let heart_beats = match self.late_heart_beats {
+            _ if self.no_heart_beats => HeartBeats::Never,
+            Some(late) => HeartBeats::Late(late.0),
+            None => HeartBeats::OnTime,
+        };
+        Faults { heart_beats, ..self.faults.clone() }
     }
 }
 
@@ -239,6 +192,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::simulator::Malformation;
 
     #[derive(Parser)]
     struct SimulateCli {

@@ -56,8 +56,8 @@ impl Audit {
     /// Creates an audit of the events of `generator`.
     pub fn new(generator: Generator) -> Self {
         let people = generator.config().keys as usize + 1;
-        let (scratch, findings) = Default::default();
-        Self { generator, seen: Vec::new(), next: vec![0; people], scratch, result: findings }
+        let (seen, scratch, result) = Default::default();
+        Self { generator, seen, next: vec![0; people], scratch, result }
     }
 
     /// Checks a body; call it in the order of the file. `events`: how many events were generated.
@@ -145,12 +145,11 @@ mod tests {
     const EVENTS: u64 = 300;
 
     fn generator() -> Generator {
-        let oddities = Malformation::ALL.to_vec();
         Generator::new(GeneratorConfig {
             keys: 3,
             hot_every: 4,
             odd_every: 7,
-            malformations: oddities,
+            malformations: Malformation::all().collect(),
             ..Default::default()
         })
     }

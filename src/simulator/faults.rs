@@ -2,39 +2,48 @@
 
 use std::time::Duration;
 
-/// Faults of the broker and its connections; by default there are none. Odd bodies are set in the generator
-/// ([`GeneratorConfig::oddities`](super::GeneratorConfig)).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use clap::Args;
+
+/// Faults of the broker and its connections; by default there are none. Most are also arguments of
+/// `simulate`. Odd bodies are set in the generator, by
+/// [`GeneratorConfig::malformations`](super::GeneratorConfig).
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Each connection ends after so many events, inside a frame if there is one. Choose more than the
-    /// prefetch of the consumer, or it may never get an acknowledgement through.
+    /// End each connection inside a frame after N events; take more than the consumer's prefetch.
+    #[arg(long, value_name = "N")]
     pub drop_every: Option<u64>,
-    /// Each connection gets an ERROR frame, or a `ConnectionError`, after so many events, and stays open.
+    /// Send each connection an error after N events.
+    #[arg(long, value_name = "N")]
     pub error_after: Option<u64>,
-    /// Each connection gets nothing any more after so many events, not even heart-beats, and stays open.
+    /// Say nothing more on a connection after N events, and keep it open.
+    #[arg(long, value_name = "N")]
     pub silent_after: Option<u64>,
-    /// The broker closes the consumers of each connection after so many events, as it does with slow ones.
-    /// STOMP has no message for this. New consumers are not closed.
+    // STOMP has no message for this. New consumers are not closed.
+    /// Close the consumers of each connection after N events, as ActiveMQ does with slow ones.
+    #[arg(long, value_name = "N")]
     pub close_consumers_after: Option<u64>,
-    /// So many of the next connections are refused with "already connected", if their client id was used
-    /// before. Counts down.
+    // Counts down. Only client ids that were used before are refused.
+    /// Refuse the next N reconnects with "already connected".
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub refuse_reconnects: u32,
+    // Last in the help.
+    /// Write at most N bytes at once.
+    #[arg(long, value_name = "N", display_order = 100)]
+    pub dribble: Option<usize>,
     /// Connections are accepted and closed at once, before anything is sent.
+    #[arg(skip)]
     pub closed: bool,
     /// The behaviour of the broker's heart-beats.
+    #[arg(skip)]
     pub heart_beats: HeartBeats,
-    /// Everything is written in pieces of so many bytes.
-    pub dribble: Option<usize>,
 }
 
 /// When the broker sends its heart-beats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeartBeats {
-    /// At the promised times.
     #[default]
     OnTime,
-    /// Each later than promised, by this time.
+    /// Each is sent so much later than promised.
     Late(Duration),
-    /// Heart-beats are never sent.
     Never,
 }

@@ -1,38 +1,41 @@
 //! Generates open and pixel events of a fixed population on demand. The n-th event depends only on the seed
 //! and n, so no event needs to be stored.
 
+use clap::Args;
+
 use crate::key::Key;
 
 use super::form::{Form, push_number};
 use super::malformed::Malformation;
 
-/// The settings of the generated events.
-#[derive(Clone, Debug)]
+/// The timestamp in the first event, in milliseconds since 1970. Each event is 1 ms later.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// The settings of the generated events, which are also arguments of `simulate`.
+#[derive(Args, Clone, Debug)]
 pub struct GeneratorConfig {
-    /// The seed; equal seeds give equal events.
+    /// The same seed gives the same events.
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Number of people in the population; at least 1.
+    /// How many different MD5s there are, 10 million at most.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub keys: u32,
-    /// Every n-th event belongs to one additional person, a hot key. With 0 there is no hot key.
+    /// Every N-th event belongs to one MD5 more, a hot key.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub hot_every: u64,
-    /// Every n-th event is one of `oddities`, in turn. With 0 there is none.
+    /// Every N-th event is an odd one; which ones, says --odd.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub odd_every: u64,
-    /// The odd events, in the order of their use.
+    /// The odd events, in turn; without it those that belong into the dead letters.
+    #[arg(long = "odd", value_name = "NAME", value_delimiter = ',', requires = "odd_every")]
+    #[arg(value_enum, default_values_t = Malformation::UNUSABLE, hide_default_value = true)]
     pub malformations: Vec<Malformation>,
-    /// The timestamp in the first event, in milliseconds since 1970. Each event is 1 ms later.
-    pub epoch_ms: u64,
 }
 
 impl Default for GeneratorConfig {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            keys: 10_000,
-            hot_every: 0,
-            odd_every: 0,
-            malformations: Malformation::UNUSABLE.to_vec(),
-            epoch_ms: 1_700_000_000_000,
-        }
+        let malformations = Malformation::UNUSABLE.to_vec();
+        Self { seed: 1, keys: 10_000, hot_every: 0, odd_every: 0, malformations }
     }
 }
 
@@ -49,7 +52,7 @@ pub enum StreamSlot {
     /// An odd event of the list in the configuration.
     Odd {
         /// In which way the event is odd.
-        oddity: Malformation,
+        malformation: Malformation,
         /// The number of the odd event, from 0.
         nth: u64,
     },
@@ -88,8 +91,8 @@ impl Generator {
     /// Returns which event is at `serial`.
     pub fn slot(&self, serial: u64) -> StreamSlot {
         let (odd, regular) = take_every(serial, self.config.odd_every);
-        if odd && let Some(oddity) = self.malformation(regular) {
-            return StreamSlot::Odd { oddity, nth: regular };
+        if odd && let Some(malformation) = self.malformation(regular) {
+            return StreamSlot::Odd { malformation, nth: regular };
         }
         let regular = if self.config.malformations.is_empty() { serial } else { regular };
         let (hot, cold) = take_every(regular, self.config.hot_every);
@@ -110,7 +113,7 @@ impl Generator {
 
     /// Returns whether the event at `serial` has a usable key. The others must become dead letters.
     pub fn usable(&self, serial: u64) -> bool {
-        !matches!(self.slot(serial), StreamSlot::Odd { oddity, .. } if !oddity.usable())
+        !matches!(self.slot(serial), StreamSlot::Odd { malformation, .. } if !malformation.usable())
     }
 
     /// Returns the message type in which the event at `serial` is sent.
@@ -118,7 +121,7 @@ impl Generator {
         match self.config.odd_every {
             0 => Form::Text,
             _ => match self.slot(serial) {
-                StreamSlot::Odd { oddity, .. } => oddity.form(),
+                StreamSlot::Odd { malformation, .. } => malformation.form(),
                 StreamSlot::Event { .. } => Form::Text,
             },
         }
@@ -128,9 +131,9 @@ impl Generator {
     pub fn write(&self, serial: u64, out: &mut Vec<u8>) {
         match self.slot(serial) {
             StreamSlot::Event { person, nth } => self.write_event(serial, person, nth, out),
-            StreamSlot::Odd { oddity, nth } => {
+            StreamSlot::Odd { malformation, nth } => {
                 let person = (mix(nth) % (self.people.len() as u64)) as u32;
-                oddity.write(self.md5(person), serial, out);
+                malformation.write(self.md5(person), serial, out);
             }
         }
     }
@@ -142,7 +145,7 @@ impl Generator {
         out.extend_from_slice(b"\",\"label\":\"rehearsal\",\"type\":\"");
         out.extend_from_slice(if dice & 1 == 0 { b"open".as_slice() } else { b"pixel" });
         out.extend_from_slice(b"\",\"timestamp\":");
-        push_number(self.config.epoch_ms + serial, out);
+        push_number(EPOCH_MS + serial, out);
         out.extend_from_slice(b",\"serial\":");
         push_number(serial, out);
         out.extend_from_slice(b",\"nth\":");
@@ -232,7 +235,7 @@ mod tests {
             assert_eq!(body["md5_email"].as_str().unwrap().as_bytes(), generator.md5(person));
             assert_eq!(body["nth"], nth);
             assert_eq!(body["serial"], serial);
-            assert_eq!(body["timestamp"], 1_700_000_000_000 + serial);
+            assert_eq!(body["timestamp"], EPOCH_MS + serial);
             assert_eq!(body["label"], "rehearsal");
             assert!(["open", "pixel"].contains(&body["type"].as_str().unwrap()));
         }

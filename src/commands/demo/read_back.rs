@@ -23,13 +23,13 @@ pub(super) struct ReadBackError {
 pub(super) struct ReadBack {
     /// The generator that wrote the events.
     pub(super) generator: Generator,
-    /// Number of events sent.
+    /// How many events the broker has sent.
     pub(super) published: u64,
     /// Number of events acknowledged, counted from the first. All of these must be in the files.
     pub(super) acked: u64,
 }
 
-/// What the files contain.
+/// What was found in the files of a demo.
 #[derive(Debug)]
 pub(super) struct StoredEvents {
     pub(super) result: AuditResult,

@@ -373,8 +373,7 @@ async fn malformed_bodies_that_can_be_repaired(protocol: Protocol) {
 /// has no body over STOMP, and no STOMP client can read past a NUL; over OpenWire a NUL only makes a body
 /// that is not JSON.
 async fn bytes_that_arrive_slowly(protocol: Protocol) {
-    let malformations: Vec<_> = Malformation::ALL
-        .into_iter()
+    let malformations: Vec<_> = Malformation::all()
         .filter(|malformation| *malformation != Malformation::Large)
         .filter(|malformation| {
             protocol == Protocol::OpenWire || !matches!(malformation, Malformation::Map | Malformation::Nul)

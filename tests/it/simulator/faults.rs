@@ -125,7 +125,7 @@ async fn malformed_events_are_sent_in_turn() {
     let simulator = start().await;
     let mut client = Client::subscribed(&simulator, "dest1", "ack:client\n").await;
     let malformations: Vec<_> =
-        Malformation::ALL.into_iter().filter(|malformation| *malformation != Malformation::Nul).collect();
+        Malformation::all().filter(|malformation| *malformation != Malformation::Nul).collect();
     let events = 2 * malformations.len();
     let generator = GeneratorConfig { odd_every: 2, malformations, ..Default::default() };
     let rate = Rate::FlatOut { ahead: u64::MAX };
