@@ -2,66 +2,17 @@
 //! counter in [`super::counters`] if nothing counts its values yet. The names are an interface: each change
 //! needs an entry in the changelog.
 
+mod metric;
 mod page;
 mod sources;
 mod table;
 
 use std::fmt::Write;
 
-use prometheus_client::metrics::MetricType;
-
+pub use self::metric::{Metric, Read};
 pub use self::page::MetricsPage;
 pub use self::sources::{MetricSources, Samples};
 pub use self::table::ALL;
-use super::histogram::Snapshot;
-
-/// A row of the table of metrics.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name with its unit, if it has one, but without the suffix of its type.
-    pub name: &'static str,
-    /// The names of its labels, in the order of the values in its samples.
-    pub labels: &'static [&'static str],
-    /// The help text for people, of one or two sentences.
-    pub help: &'static str,
-    /// The type of the metric, and how it is read.
-    pub read: Read,
-}
-
-/// The type of a metric, with the function that reads its samples when a client asks.
-#[derive(Clone, Copy, Debug)]
-pub enum Read {
-    /// Only grows; the exported name gets `_total`.
-    Counter(fn(&MetricSources) -> Samples<u64>),
-    /// A counter of seconds, which has fractions.
-    Seconds(fn(&MetricSources) -> Samples<f64>),
-    /// Goes up and down between two readings.
-    Gauge(fn(&MetricSources) -> Samples<f64>),
-    /// Counts in buckets; the exported name gets `_bucket`, `_count` and `_sum`.
-    Histogram(fn(&MetricSources) -> Samples<Snapshot>),
-    /// Always 1, with the data in its labels, whose values these are; the exported name gets `_info`.
-    Info(&'static [&'static str]),
-}
-
-impl Metric {
-    fn kind(&self) -> MetricType {
-        match self.read {
-            Read::Counter(_) | Read::Seconds(_) => MetricType::Counter,
-            Read::Gauge(_) => MetricType::Gauge,
-            Read::Histogram(_) => MetricType::Histogram,
-            Read::Info(_) => MetricType::Info,
-        }
-    }
-
-    /// Returns the exported name, as queries use it.
-    pub fn queried(&self) -> String {
-        match self.read {
-            Read::Counter(_) | Read::Seconds(_) => format!("{}_total", self.name),
-            Read::Info(_) => format!("{}_info", self.name),
-            Read::Gauge(_) | Read::Histogram(_) => self.name.to_owned(),
-        }
-    }
-}
 
 const HEAD: &str = "\
 # Metrics

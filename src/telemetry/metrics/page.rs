@@ -12,7 +12,9 @@ use prometheus_client::registry::Registry;
 use super::super::Telemetry;
 use super::super::health::Health;
 use super::super::histogram::Snapshot;
-use super::{ALL, Metric, MetricSources, Read, Samples};
+use super::metric::{Metric, Read};
+use super::sources::{MetricSources, Samples};
+use super::table::ALL;
 use crate::budget::Shares;
 
 /// Writes the page `/metrics`.

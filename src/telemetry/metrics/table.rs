@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::super::counters::WorkerCounters;
 use super::super::process;
-use super::Metric;
-use super::Read::{Counter, Gauge, Histogram, Info, Seconds};
+use super::metric::Metric;
+use super::metric::Read::{Counter, Gauge, Histogram, Info, Seconds};
 use super::sources::{by_word, single};
 
 /// Labels of the metrics of a source.
