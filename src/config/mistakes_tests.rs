@@ -57,6 +57,69 @@ fn a_name_that_is_nearly_right_is_answered_with_the_right_one() {
 }
 
 #[test]
+fn single_options_are_checked() {
+    for (variable, value, part) in [
+        ("BRIDGE__SOURCE__URL", "amqp://broker:5672", "tcp://host:port or ssl://host:port"),
+        ("BRIDGE__SOURCE__URL", "", "not a url"),
+        ("BRIDGE__SOURCE__URLS", "stomp://a:1", "source.url is set too"),
+        ("BRIDGE__SOURCE__USERNAME", " ", "is empty"),
+        ("BRIDGE__SOURCE__USERNAME", "123\n45", "control characters"),
+        ("BRIDGE__SOURCE__PASSWORD", "a\nb", "control characters"),
+        ("BRIDGE__SOURCE__PASSWORD", "", "is empty"),
+        ("BRIDGE__SOURCE__PASSWORD_FILE", "/x", "source.password is set too"),
+        ("BRIDGE__SOURCE__NAMESPACE", "a.b", "'.' is not allowed"),
+        ("BRIDGE__SOURCE__DESTINATION_ID", "a>", "'>' is not allowed"),
+        ("BRIDGE__SOURCE__CONNECTION_ID", "a/b", "'/' is not allowed"),
+        ("BRIDGE__SOURCE__CONNECTION_ID", "", "is empty"),
+        ("BRIDGE__SOURCE__PREFETCH", "0", "1 to 20000"),
+        ("BRIDGE__SOURCE__PREFETCH", "20001", "1 to 20000"),
+        ("BRIDGE__SOURCE__PREFETCH", "-1", "not a whole number"),
+        ("BRIDGE__SOURCE__PREFETCH", "5000000000", "from 1 to 20000"),
+        ("BRIDGE__SOURCE__HEART_BEAT", "999ms", "from 1s to 1h"),
+        ("BRIDGE__SOURCE__ORDERING", "Strict", "one of: shared, strict"),
+        ("BRIDGE__SOURCE__MAX_BODY", "0", "more than 0"),
+        ("BRIDGE__SOURCE__MAX_BODY", "65MiB", "more than source.max_in_flight, 64MiB"),
+        ("BRIDGE__SOURCE__MAX_IN_FLIGHT", "1MiB", "less than source.max_body, 4MiB"),
+        ("BRIDGE__SOURCE__BACKOFF__MAX", "1ms", "less than source.backoff.initial"),
+        ("BRIDGE__SOURCE__BACKOFF", "1s", "expected a table"),
+        ("BRIDGE__SOURCE__TLS__CA_FILE", "/no/such/file", "can't be read"),
+        ("BRIDGE__EVENT__KEYS", "", "is empty"),
+        ("BRIDGE__EVENT__KEYS", "/a,b", "`b` is not a JSON pointer"),
+        ("BRIDGE__EVENT__KEYS", "/a~2", "not a JSON pointer"),
+        ("BRIDGE__SINKS__FILE__NAME", "events", "must hold {connection_id}"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{partition}", "event.partitions"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id}-{day}", "{day}"),
+        ("BRIDGE__SINKS__FILE__NAME", "{connection_id}{", "without its"),
+        ("BRIDGE__SINKS__FILE__NAME", "../{connection_id}", "begin with a dot"),
+        ("BRIDGE__SINKS__FILE__ROTATE__AGE", "0s", "sinks.file.rotate.age: "),
+        ("BRIDGE__SINKS__FILE__MAX_TOTAL", "1MiB", "sinks.file.max_total: "),
+        ("BRIDGE__SINKS__FILE__KIND", "pigeon", "`pigeon` is not a kind of sink: file, kafka, nats, stdout"),
+        ("BRIDGE__SINKS__LOOK__X", "1", "set `kind` to one of file, kafka, nats, stdout"),
+        ("BRIDGE__SINKS__STDOUT__X", "1", "unknown key"),
+        ("BRIDGE__SINKS__A__B__C__D", "1", "`a` is not a kind"),
+        ("BRIDGE__SINKS__STDOUT", "1", "expected a table"),
+        ("BRIDGE__SINKS", "1", "add a table such as [sinks.file]"),
+        ("BRIDGE__SOURCE", "1", "expected a table"),
+        ("BRIDGE__DEAD_LETTERS__DIRECTORY", "/events/", "is that of sinks.file too"),
+        ("BRIDGE__DEAD_LETTERS__MAX_SHARE", "nan", "dead_letters.max_share: "),
+        ("BRIDGE__ADMIN__LISTEN", "9464", "admin.listen: `9464` is not understood"),
+        ("BRIDGE__ADMIN__MAX_AGE", "1", "write `1s` for seconds"),
+        ("BRIDGE__SHUTDOWN__DRAIN_TIMEOUT", "soon", "length of time"),
+        ("BRIDGE__source__url", "stomp://b:1", "set twice"),
+        ("BRIDGE__SOURCE__URL__X", "1", "can't be a value and a table"),
+        ("BRIDGE__", "1", "not the name of a setting"),
+        ("BRIDGE__SOURCE____URL", "1", "not the name of a setting"),
+    ] {
+        let url = ("BRIDGE__SOURCE__URL", "stomp://b:1");
+        let both = variable.contains("URL_") || variable.contains("source");
+        let env = [(variable, value), url];
+        let found = mistakes("", if both { &env } else { &env[..1] });
+        assert_eq!(found.len(), 1, "{variable}={value}: {found:?}");
+        assert!(found[0].contains(part) && found[0].starts_with(variable), "{variable}={value}: {found:?}");
+    }
+}
+
+#[test]
 fn variables_that_only_look_like_ours_are_told() {
     one_line_with(
         "",

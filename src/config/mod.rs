@@ -19,10 +19,12 @@ mod mistakes_tests;
 mod origins;
 mod reader;
 pub mod reference;
-mod registry;
+#[cfg(test)]
+mod reference_tests;
 pub mod schema;
 mod sections;
 mod settings;
+mod sink_registry;
 mod stray_variables;
 mod suggest;
 #[cfg(test)]
@@ -37,9 +39,9 @@ use std::sync::Arc;
 pub use effective::Effective;
 pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
-pub use registry::SinkRegistry;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
 pub use settings::{LogSettings, Settings, SubscriptionSettings};
+pub use sink_registry::SinkRegistry;
 
 use crate::dead_letter;
 use crate::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};

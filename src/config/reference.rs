@@ -5,8 +5,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::Value;
 
 use super::key_path::join;
-use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use super::sink_registry::SinkRegistry;
 use super::variable;
 use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;

@@ -5,8 +5,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::registry::SinkRegistry;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use super::sink_registry::SinkRegistry;
 use crate::dead_letter::config::DeadLettersConfig;
 use crate::source::config::SourceConfig;
 use crate::telemetry::http::config::AdminConfig;

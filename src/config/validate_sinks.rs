@@ -3,7 +3,7 @@
 
 use super::key_path::join;
 use super::reader::ConfigReader;
-use super::registry::SinkRegistry;
+use super::sink_registry::SinkRegistry;
 use super::suggest::nearest;
 use super::{ids, variable};
 use crate::sink::factory::{BuildContext, SinkSettings};

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError, Error as RustlsError, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error as RustlsError};
 
 use super::certificate::{Certificate, name_in_words};
 use super::files::Roots;
+use super::root_cause::{RootCause, in_chain};
 use super::seen::Server;
 use super::words::{date, in_words, moment, now, some, span, words};
 use super::{Cause, TlsError, TlsOptions};
@@ -99,7 +100,13 @@ impl Handshake<'_> {
             {
                 self.plaintext()
             }
-            RustlsError::PeerIncompatible(why) => self.incompatible(why),
+            RustlsError::PeerIncompatible(why) => TlsError::new(
+                Cause::Protocol,
+                format!(
+                    "TLS 1.2 or 1.3 is needed, and the server has no version or cipher of it ({})",
+                    in_words(why)
+                ),
+            ),
             other => TlsError::new(Cause::Protocol, format!("the handshake went wrong: {}", in_words(other))),
         }
     }
@@ -114,39 +121,16 @@ impl Handshake<'_> {
         TlsError::new(Cause::Plaintext(wire), text)
     }
 
-    fn incompatible(&self, why: &PeerIncompatible) -> TlsError {
-        let detail = in_words(why);
-        let text =
-            format!("TLS 1.2 or 1.3 is needed, and the server has no version or cipher of it ({detail})");
-        TlsError::new(Cause::Protocol, text)
-    }
-
     /// Explains the alert that the server sent before it closed the connection.
     fn alert(&self, alert: AlertDescription) -> TlsError {
         use AlertDescription as Alert;
-        let of_certificates = matches!(
-            alert,
-            Alert::CertificateRequired
-                | Alert::NoCertificate
-                | Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-        );
         let may_be = matches!(alert, Alert::HandshakeFailure | Alert::DecryptError | Alert::IllegalParameter);
-        if self.server.has_asked && (of_certificates || may_be) {
+        // The server may ask for the certificate in a part of the handshake that the client does not see.
+        if is_of_certificates(alert) || (self.server.has_asked && may_be) {
             return self.client_certificate(alert);
         }
         let said = in_words(alert);
         match alert {
-            _ if of_certificates => {
-                // The server asked for the certificate in a part of the handshake that the client did not
-                // see.
-                self.client_certificate(alert)
-            }
             Alert::ProtocolVersion | Alert::InsufficientSecurity => TlsError::new(
                 Cause::Protocol,
                 "the server refuses TLS 1.2 and 1.3: it knows only older versions, which are not safe",
@@ -168,8 +152,7 @@ impl Handshake<'_> {
 
     fn client_certificate(&self, alert: AlertDescription) -> TlsError {
         let (certificate, key) = (self.options.key("certificate_file"), self.options.key("key_file"));
-        let takes = self.server.takes.iter().filter_map(|name| name_in_words(name));
-        let takes: Vec<String> = takes.collect();
+        let takes: Vec<_> = self.server.takes.iter().filter_map(|name| name_in_words(name)).collect();
         let from = match takes.is_empty() {
             true => String::new(),
             false => format!(" (it takes certificates from {})", some(&takes)),
@@ -374,31 +357,19 @@ impl Handshake<'_> {
     }
 }
 
-/// What the innermost known error of a chain is.
-enum RootCause<'e> {
-    Tls(&'e RustlsError),
-    Io(io::ErrorKind),
-    Other,
-}
-
-/// Searches the errors that libraries have wrapped. `io::Error::source` skips the error that it holds
-/// directly, so `get_ref` is needed.
-fn in_chain<'e>(error: &'e (dyn Error + 'static)) -> RootCause<'e> {
-    let mut found = RootCause::Other;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<RustlsError>() {
-            return RootCause::Tls(error);
-        }
-        next = match error.downcast_ref::<io::Error>() {
-            Some(error) => {
-                if matches!(found, RootCause::Other) {
-                    found = RootCause::Io(error.kind());
-                }
-                error.get_ref().map(|inner| inner as &(dyn Error + 'static))
-            }
-            None => error.source(),
-        };
-    }
-    found
+/// Whether a server sends this alert only about the certificate of the client.
+fn is_of_certificates(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+    )
 }

@@ -6,8 +6,11 @@
 mod certificate;
 mod explain;
 mod files;
+mod root_cause;
 mod seen;
 mod stream;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod words;
