@@ -14,13 +14,9 @@ pub enum Origin {
     Default,
     /// Nobody set the option, and it must be set.
     Missing,
-    /// A line of the configuration file.
-    File {
-        /// The path of the file, as it was given.
-        path: PathBuf,
-        /// The number of the line, from 1.
-        line: usize,
-    },
+    /// A line of the configuration file: the path as it was given, and the number of the line from 1, as in
+    /// `bridge.toml:3`.
+    File(String),
     /// An environment variable, by its full name.
     Variable(String),
 }
@@ -30,8 +26,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Missing => f.write_str("missing"),
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Variable(name) => f.write_str(name),
+            Self::File(place) | Self::Variable(place) => f.write_str(place),
         }
     }
 }
@@ -71,8 +66,8 @@ pub struct ConfigErrors(pub Vec<Diagnostic>);
 /// The mistakes and warnings of one check. Keys are relative to the table: `name`, `tls.ca_file`.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
-    problems: Vec<Diagnostic>,
-    warnings: Vec<Diagnostic>,
+    pub(crate) problems: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl Diagnostics {

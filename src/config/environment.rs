@@ -1,28 +1,25 @@
-//! Reads settings from environment variables: `BRIDGE__SOURCE__URL` is `url` in `[source]`. Values stay text
-//! (see `value`).
+//! Reads settings from environment variables: `BRIDGE__SOURCE__URL` is `url` in `[source]`. Values stay text:
+//! `value` converts them by the type of their option.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use figment::value::{Dict, Map, Value};
-use figment::{Metadata, Profile, Provider};
+use figment::{Figment, Metadata};
 
-use super::key_path::{PREFIX, join, variable};
+use super::key_path::{PREFIX, variable};
+use super::layers::{Layer, merged};
 use super::stray_variables;
-use super::value::ENVIRONMENT;
-use crate::diagnostics::{Diagnostic, Origin};
+use crate::diagnostics::{Diagnostic, Diagnostics, Origin};
 
 /// The settings among the variables.
 #[derive(Default)]
 pub(super) struct Environment {
-    tables: Dict,
-    /// The origin of every option that is set, and of the tables around it.
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) layers: Figment,
     /// Names that match no option, and values that can't be read.
-    pub(super) problems: Vec<Diagnostic>,
+    pub(super) diagnostics: Diagnostics,
     /// Names that look like settings of the bridge and are none.
     pub(super) strays: Vec<String>,
-    /// The values as they were given, by the name of the variable.
-    pub(super) given: BTreeMap<String, String>,
+    /// The names of the variables whose whole value is in quotes.
+    pub(super) quoted: BTreeSet<String>,
 }
 
 impl Environment {
@@ -36,24 +33,18 @@ impl Environment {
                 environment.strays.extend(stray_variables::is_candidate(&name).then_some(name));
                 continue;
             }
-            environment.given.insert(name.clone(), text.clone());
-            if let Err(message) = environment.place(&name, text) {
+            if ['"', '\''].into_iter().any(|quote| is_between(text.trim(), quote)) {
+                environment.quoted.insert(name.clone());
+            }
+            if let Err(message) = environment.add(&name, text) {
                 let origin = Origin::Variable(name);
-                environment.problems.push(Diagnostic { origin, key: String::new(), message });
+                environment.diagnostics.problems.push(Diagnostic { origin, key: String::new(), message });
             }
         }
         environment
     }
 
-    /// Returns whether `key` is a table because an option in it is set.
-    pub(super) fn is_table(&self, key: &str) -> bool {
-        self.origins
-            .range(format!("{key}.")..)
-            .next()
-            .is_some_and(|(next, _)| next.starts_with(&format!("{key}.")))
-    }
-
-    fn place(&mut self, name: &str, text: String) -> Result<(), String> {
+    fn add(&mut self, name: &str, text: String) -> Result<(), String> {
         if text.contains(char::REPLACEMENT_CHARACTER) {
             return Err("the value is not UTF-8 text".to_owned());
         }
@@ -62,33 +53,25 @@ impl Environment {
         if path.contains(&"") {
             return Err("not the name of a setting: write BRIDGE__SECTION__KEY".to_owned());
         }
-        let (leaf, parents) = path.split_last().ok_or("not the name of a setting")?;
-        let mut table = &mut self.tables;
-        let mut key = String::new();
-        for parent in parents {
-            key = join(&key, parent);
-            self.origins.entry(key.clone()).or_insert_with(|| Origin::Variable(name.to_owned()));
-            let inner = table.entry((*parent).to_owned()).or_insert_with(|| Dict::new().into());
-            table = match inner {
-                Value::Dict(_, inner) => inner,
-                _ => return Err(format!("{} is set too, and can't be a value and a table", variable(&key))),
+        let set = merged(&self.layers);
+        let mut found = Some(&set);
+        for (n, name) in path.iter().enumerate() {
+            let Some(value) = found else { break };
+            let Some(table) = value.as_dict() else {
+                let table = variable(&path[..n].join("."));
+                return Err(format!("{table} is set too, and can't be a value and a table"));
             };
+            found = table.get(*name);
         }
-        key = join(&key, leaf);
-        if table.insert((*leaf).to_owned(), text.into()).is_some() {
-            return Err(format!("{key} is set twice, in other letters or as a table"));
+        if found.is_some() {
+            return Err(format!("{} is set twice, in other letters or as a table", path.join(".")));
         }
-        self.origins.insert(key, Origin::Variable(name.to_owned()));
+        let layer = Layer::new(&path, text.into(), Metadata::named(name.to_owned()));
+        self.layers = std::mem::take(&mut self.layers).join(layer);
         Ok(())
     }
 }
 
-impl Provider for Environment {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(ENVIRONMENT)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.tables.clone()))
-    }
+fn is_between(text: &str, quote: char) -> bool {
+    text.len() > 1 && text.starts_with(quote) && text.ends_with(quote)
 }

@@ -1,64 +1,44 @@
 //! Reads the configuration file: TOML, with the line of every key.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use figment::value::{Dict, Map, Value};
-use figment::{Metadata, Profile, Provider};
+use figment::value::{Dict, Value};
+use figment::{Figment, Metadata};
 use toml_edit::{Document, Item, TableLike};
 
+use super::layers::Layer;
 use crate::diagnostics::{Diagnostic, Origin};
 use crate::display::why_unreadable;
 
-/// A configuration file that was read.
-pub(super) struct File {
-    path: PathBuf,
-    tables: Dict,
-    /// Every key of the file, with its line.
-    pub(super) origins: BTreeMap<String, Origin>,
+/// Reads the file. The error is about the file as a whole.
+pub(super) fn read(path: &Path) -> Result<Figment, Diagnostic> {
+    let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
+        origin: Origin::Default,
+        key: String::new(),
+        message: format!(
+            "{}: the configuration file can't be read: {}",
+            path.display(),
+            why_unreadable(&error)
+        ),
+    })?;
+    parse(path, &text)
 }
 
-impl File {
-    /// Reads the file. The error is about the file as a whole.
-    pub(super) fn read(path: &Path) -> Result<Self, Diagnostic> {
-        let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
-            origin: Origin::Default,
-            key: String::new(),
-            message: format!(
-                "{}: the configuration file can't be read: {}",
-                path.display(),
-                why_unreadable(&error)
-            ),
-        })?;
-        Self::parse(path, &text)
-    }
-
-    /// Parses `text` as the content of `path`.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Diagnostic> {
-        let place = |offset: usize| Origin::File { path: path.to_owned(), line: line(text, offset) };
-        let document = Document::parse(text).map_err(|error| Diagnostic {
-            origin: place(error.span().map_or(0, |span| span.start)),
-            key: String::new(),
-            // Only the message: the whole error quotes the line, which may hold a secret.
-            message: format!("not TOML: {}{}", error.message().replace('\n', ", "), other_format(text)),
-        })?;
-        let mut origins = BTreeMap::new();
-        let mut note = |key: &str, offset: usize| {
-            origins.insert(key.to_owned(), place(offset));
-        };
-        let tables = table(document.as_table(), "", &mut note);
-        Ok(Self { path: path.to_owned(), tables, origins })
-    }
-}
-
-impl Provider for File {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.path.display().to_string())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.tables.clone()))
-    }
+/// Parses `text` as the content of `path`.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Figment, Diagnostic> {
+    let place = |offset: usize| format!("{}:{}", path.display(), line(text, offset));
+    let document = Document::parse(text).map_err(|error| Diagnostic {
+        origin: Origin::File(place(error.span().map_or(0, |span| span.start))),
+        key: String::new(),
+        // Only the message: the whole error quotes the line, which may hold a secret.
+        message: format!("not TOML: {}{}", error.message().replace('\n', ", "), other_format(text)),
+    })?;
+    let mut layers = Figment::new();
+    read_table(document.as_table(), &mut Vec::new(), &mut |keys, value, offset| {
+        let layer = Layer::new(keys, value, Metadata::from(place(offset), path));
+        layers = std::mem::take(&mut layers).join(layer);
+    });
+    Ok(layers)
 }
 
 /// Returns a hint if the text seems to have another format.
@@ -78,25 +58,36 @@ fn line(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
 }
 
-fn table(table: &dyn TableLike, path: &str, note: &mut dyn FnMut(&str, usize)) -> Dict {
-    let mut dict = Dict::new();
+/// Calls `add` with the names, the value and the offset of each table and each option in `table`. A table
+/// comes before its options, and without them.
+fn read_table<'t>(
+    table: &'t dyn TableLike,
+    path: &mut Vec<&'t str>,
+    add: &mut dyn FnMut(&[&str], Value, usize),
+) {
     for (name, item) in table.iter() {
-        let key = super::key_path::join(path, name);
         let span = table.get_key_value(name).and_then(|(key, _)| key.span()).or_else(|| item.span());
-        note(&key, span.map_or(0, |span| span.start));
-        dict.insert(name.to_owned(), value(item, &key, note));
+        let offset = span.map_or(0, |span| span.start);
+        path.push(name);
+        match item.as_table_like() {
+            Some(inner) => {
+                add(path, Dict::new().into(), offset);
+                read_table(inner, path, add);
+            }
+            None => add(path, value(item), offset),
+        }
+        path.pop();
     }
-    dict
 }
 
-fn value(item: &Item, key: &str, note: &mut dyn FnMut(&str, usize)) -> Value {
-    if let Some(inner) = item.as_table_like() {
-        return Value::from(table(inner, key, note));
+/// Converts a value that is not a table. No option is a list of tables, so the content of tables in a list
+/// does not matter.
+fn value(item: &Item) -> Value {
+    match (item.as_value(), item.as_array_of_tables()) {
+        (Some(value), _) => scalar(value),
+        (None, Some(tables)) => vec![Value::from(Dict::new()); tables.len()].into(),
+        (None, None) => "".into(),
     }
-    if let Some(tables) = item.as_array_of_tables() {
-        return tables.iter().map(|inner| Value::from(table(inner, key, note))).collect::<Vec<_>>().into();
-    }
-    item.as_value().map_or_else(|| Value::from(""), scalar)
 }
 
 fn scalar(value: &toml_edit::Value) -> Value {
@@ -107,6 +98,6 @@ fn scalar(value: &toml_edit::Value) -> Value {
         toml_edit::Value::Boolean(value) => (*value.value()).into(),
         toml_edit::Value::Datetime(time) => time.value().to_string().into(),
         toml_edit::Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().into(),
-        toml_edit::Value::InlineTable(inner) => table(inner, "", &mut |_, _| ()).into(),
+        toml_edit::Value::InlineTable(_) => Dict::new().into(),
     }
 }

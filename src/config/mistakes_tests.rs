@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::tests::{GOOD, PASSWORD, good, load_text, mistakes};
 
+const PASSWORD_LINE: &str = "password = \"0123456789abcdef0123456789abcdef\"";
+
 /// Replaces one text in `GOOD`. The single line about this mistake must contain all of `parts`.
 fn one_line_with(from: &str, to: &str, env: &[(&str, &str)], parts: &[&str]) {
     assert!(GOOD.contains(from), "{from}");
@@ -116,6 +118,18 @@ fn single_options_are_checked() {
         let found = mistakes("", if both { &env } else { &env[..1] });
         assert_eq!(found.len(), 1, "{variable}={value}: {found:?}");
         assert!(found[0].contains(part) && found[0].starts_with(variable), "{variable}={value}: {found:?}");
+    }
+}
+
+/// One option may set another: only if nothing is wrong with the one, the other is missing.
+#[test]
+fn an_option_is_missing_only_if_nothing_is_wrong_with_the_other_way_to_set_it() {
+    for (from, variable, part) in [
+        ("url = \"stomp://broker:61613\"", ("BRIDGE__SOURCE__URLS", ""), "source.url: missing: set `url`"),
+        ("url = \"stomp://broker:61613\"", ("BRIDGE__SOURCE__URLS__X", ""), "expected a list"),
+        (PASSWORD_LINE, ("BRIDGE__SOURCE__PASSWORD_FILE__X", ""), "expected a text"),
+    ] {
+        one_line_with(from, "", &[variable], &[part]);
     }
 }
 

@@ -1,18 +1,18 @@
 //! Turns file and environment into checked settings: `defaults < file < environment` (D9).
 //!
-//! `file` and `environment` read the layers, and figment merges them. `reader` reads each table into the type
+//! `file` and `environment` make the layers, and figment merges them. `reader` reads each table into the type
 //! beside its component, and `value` converts the values. `validate_source`, `validate_sinks` and this file
 //! check them and build [`Settings`]. No code here opens a socket or writes a file.
 
 #[cfg(test)]
 mod any_tests;
-mod effective;
 mod endpoint;
 mod environment;
 mod file;
 mod ids;
 mod key_path;
 mod known_options;
+mod layers;
 mod login;
 #[cfg(test)]
 mod mistakes_tests;
@@ -35,8 +35,8 @@ mod value;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use effective::Effective;
 pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
@@ -51,11 +51,10 @@ use crate::key::Keying;
 use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::http;
-use crate::telemetry::http::config::{AdminConfig, AdminSettings};
+use crate::telemetry::http::config::AdminConfig;
 use crate::telemetry::logging::{self, FilterError};
 use crate::units::Size;
 use environment::Environment;
-use file::File;
 use key_path::{SECTIONS, join};
 use reader::ConfigReader;
 
@@ -68,6 +67,17 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Every option as it is in effect, with its origin; secrets are masked.
     pub effective: Vec<Effective>,
+}
+
+/// An option with the value that is in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// The full key of the option, such as `source.prefetch`.
+    pub key: String,
+    /// The value; `Null` if it is not set. A secret is masked.
+    pub value: serde_json::Value,
+    /// Where the value came from.
+    pub origin: Origin,
 }
 
 /// Returns the variables of this process. Replaces what is not UTF-8 in them.
@@ -90,10 +100,9 @@ pub fn load(
     let named = |wanted: &str| env.iter().find(|(name, value)| name == wanted && !value.is_empty());
     let path = path.map(Path::to_owned).or_else(|| named(FILE_VARIABLE).map(|(_, path)| PathBuf::from(path)));
     let host = named("HOSTNAME").map(|(_, host)| host.clone()).or_else(host_name);
-    let file = path.as_deref().map(File::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
+    let file = path.as_deref().map(file::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
     let environment = Environment::new(env.into_iter());
-    let reader = ConfigReader::new(file, path.as_deref(), environment)
-        .map_err(|problem| ConfigErrors(vec![problem]))?;
+    let reader = ConfigReader::new(file.unwrap_or_default(), path.as_deref(), environment);
     check(reader, kinds, host.as_deref())
 }
 
@@ -108,37 +117,29 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, validate_source::bytes(raw.max_in_flight));
     let prefetch = raw.prefetch as usize;
-    let source = validate_source::check(&mut reader, raw, host);
+    let source = reader.accept("source", |diagnostics| validate_source::check(diagnostics, raw, host));
+    if let Some(source) = &source {
+        reader.set_default("source.connection_id", &source.connection_id);
+    }
     let event: EventConfig = reader.read("event");
-    check_pointers(&mut reader, &event.keys);
+    check_pointers(&mut reader.diagnostics, &event.keys);
     let context = BuildContext { partitions: event.partitions, prefetch };
     let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &context);
     let sinks = validate_sinks::check(&mut reader, kinds, &context);
-    check_shares(&mut reader, source.as_ref(), sinks.len(), isolation, max_in_flight);
+    check_shares(&mut reader.diagnostics, source.as_ref(), sinks.len(), isolation, max_in_flight);
     let dead_letters = dead_letters(&mut reader, letters_sink);
-    check_destinations(&mut reader, &sinks, dead_letters.as_ref());
-    let admin = admin(&mut reader);
+    check_destinations(&mut reader.diagnostics, &sinks, dead_letters.as_ref());
+    let admin: AdminConfig = reader.read("admin");
+    let admin = reader.accept("admin", |diagnostics| http::config::check(&admin, diagnostics));
     let log: LogConfig = reader.read("log");
-    check_filter(&mut reader, &log.filter);
-    let shutdown: ShutdownConfig = reader.read("shutdown");
-    if shutdown.drain_timeout.0.is_zero() {
-        let message =
-            "`0s` leaves no time to settle anything: what is on the way comes again after each stop";
-        reader.warn("shutdown.drain_timeout", message);
-    }
+    check_filter(&mut reader.diagnostics, &log.filter);
+    let drain_timeout = drain_timeout(&mut reader);
 
-    let origins = reader.all_origins();
-    let ConfigReader { problems, warnings, effective, .. } = reader;
-    let with_others = |problem: Diagnostic| Diagnostic {
-        message: origins.annotate_about(&problem.key, &problem.message),
-        ..problem
-    };
-    let problems: Vec<_> = problems.into_iter().map(with_others).collect();
-    let warnings = warnings.into_iter().map(|warning| with_others(warning).to_string()).collect();
+    let (found, effective, origins) = reader.finish();
     let (Some(source), Some(dead_letters), Some(admin), true) =
-        (source, dead_letters, admin, problems.is_empty())
+        (source, dead_letters, admin, found.is_good())
     else {
-        return Err(ConfigErrors(problems));
+        return Err(ConfigErrors(found.problems));
     };
     let settings = Settings {
         subscriptions: subscriptions(source, sinks, isolation),
@@ -148,15 +149,26 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
         dead_letters,
         admin,
         log: LogSettings { filter: log.filter, format: log.format },
-        drain_timeout: shutdown.drain_timeout.0,
+        drain_timeout,
         origins: Arc::new(origins),
     };
+    let warnings = found.warnings.iter().map(Diagnostic::to_string).collect();
     Ok(Loaded { settings, warnings, effective })
+}
+
+fn drain_timeout(reader: &mut ConfigReader) -> Duration {
+    let shutdown: ShutdownConfig = reader.read("shutdown");
+    if shutdown.drain_timeout.0.is_zero() {
+        let message =
+            "`0s` leaves no time to settle anything: what is on the way comes again after each stop";
+        reader.diagnostics.warn("shutdown.drain_timeout", message);
+    }
+    shutdown.drain_timeout.0
 }
 
 /// Checks that one event fits into the share of each mirrored sink. All shares of the memory are equal.
 fn check_shares(
-    reader: &mut ConfigReader,
+    diagnostics: &mut Diagnostics,
     source: Option<&SourceSettings>,
     sinks: usize,
     isolation: Isolation,
@@ -170,7 +182,7 @@ fn check_shares(
             "each of {sinks} mirrored sinks has an equal share of it, {share}, which is less than \
              source.max_body: set at least {least}"
         );
-        reader.refuse("source.max_in_flight", message);
+        diagnostics.refuse("source.max_in_flight", message);
     }
 }
 
@@ -192,7 +204,10 @@ fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
             None => format!("is not read: settings begin with {PREFIX}, and none has such a name"),
         };
         let problem = Diagnostic { origin: Origin::Variable(name), key: String::new(), message };
-        if stray.is_certain { reader.problems.push(problem) } else { reader.warnings.push(problem) }
+        match stray.is_certain {
+            true => reader.diagnostics.problems.push(problem),
+            false => reader.diagnostics.warnings.push(problem),
+        }
     }
 }
 
@@ -214,40 +229,30 @@ fn subscriptions(
     }
 }
 
-fn admin(reader: &mut ConfigReader) -> Option<AdminSettings> {
-    const KEY: &str = "admin";
-    let raw: AdminConfig = reader.read(KEY);
-    let mut diagnostics = Diagnostics::default();
-    let settings = http::config::check(&raw, &mut diagnostics);
-    reader.accepted(KEY, &diagnostics, settings)
-}
-
-fn check_filter(reader: &mut ConfigReader, filter: &str) {
+fn check_filter(diagnostics: &mut Diagnostics, filter: &str) {
     const KEY: &str = "log.filter";
     let levels = format!("write {}", logging::LEVELS.join(", "));
     match logging::check(filter) {
-        Err(FilterError::Empty) => reader.refuse(KEY, format!("is empty: {levels}")),
+        Err(FilterError::Empty) => diagnostics.refuse(KEY, format!("is empty: {levels}")),
         Err(FilterError::NoLevel(word)) => {
-            let meant = suggest::nearest(&word, logging::LEVELS);
-            let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-            reader.refuse(KEY, format!("`{word}` is not a level: {levels}{meant}"));
+            let meant = suggest::did_you_mean(&word, logging::LEVELS);
+            diagnostics.refuse(KEY, format!("`{word}` is not a level: {levels}{meant}"));
         }
         Err(FilterError::Unreadable(why)) => {
-            reader.refuse(KEY, format!("`{filter}` is not understood: {why}"))
+            diagnostics.refuse(KEY, format!("`{filter}` is not understood: {why}"))
         }
         Ok(()) if logging::is_silent(filter) => {
-            reader.warn(
-                KEY,
-                &format!("`{filter}` logs nothing of the bridge: begin with a level, `info,{filter}`"),
-            );
+            let message =
+                format!("`{filter}` logs nothing of the bridge: begin with a level, `info,{filter}`");
+            diagnostics.warn(KEY, message);
         }
         Ok(()) => {}
     }
 }
 
-fn check_pointers(reader: &mut ConfigReader, pointers: &[String]) {
+fn check_pointers(diagnostics: &mut Diagnostics, pointers: &[String]) {
     if pointers.is_empty() {
-        reader.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5_email`");
+        diagnostics.refuse("event.keys", "is empty: name at least one JSON pointer, such as `/md5_email`");
     }
     for pointer in pointers {
         let escapes = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
@@ -259,27 +264,25 @@ fn check_pointers(reader: &mut ConfigReader, pointers: &[String]) {
                 true => format!("`/{}`", path.replace('.', "/")),
                 false => "`/member` or `/member/member`, with `~1` for / and `~0` for ~".to_owned(),
             };
-            reader.refuse("event.keys", format!("`{pointer}` is not a JSON pointer: write {form}"));
+            diagnostics.refuse("event.keys", format!("`{pointer}` is not a JSON pointer: write {form}"));
         }
     }
 }
 
+/// Returns `None` if the table, or that of its sink, has a mistake.
 fn dead_letters(reader: &mut ConfigReader, sink: Option<Option<SinkSettings>>) -> Option<DeadLetterSettings> {
-    const KEY: &str = "dead_letters";
-    let raw: DeadLettersConfig = reader.read(KEY);
-    let mut diagnostics = Diagnostics::default();
+    let raw: DeadLettersConfig = reader.read("dead_letters");
     let sink = match sink {
         Some(None) => return None,
         sink => sink.flatten(),
     };
-    let settings = dead_letter::config::check(&raw, sink, &mut diagnostics);
-    reader.accepted(KEY, &diagnostics, settings)
+    reader.accept("dead_letters", |diagnostics| dead_letter::config::check(&raw, sink, diagnostics))
 }
 
 /// Refuses two users of one place. A directory is locked by the sink that writes into it. Nobody can want a
 /// topic that gets every event twice, or dead letters among events.
 fn check_destinations(
-    reader: &mut ConfigReader,
+    diagnostics: &mut Diagnostics,
     sinks: &[SinkSettings],
     dead_letters: Option<&DeadLetterSettings>,
 ) {
@@ -296,8 +299,8 @@ fn check_destinations(
         let Some(destination) = destination else { continue };
         let same = |(_, earlier): &&(String, Option<SinkDestination>)| earlier.as_ref() == Some(destination);
         if let Some((other, _)) = all.iter().take(n).find(same) {
-            reader.refuse(
-                &join(key, destination.option),
+            diagnostics.refuse(
+                join(key, destination.option),
                 format!("{} is that of {other} too: give each its own", destination.place),
             );
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::effective::Effective;
+use super::Effective;
 use crate::diagnostics::Origin;
 
 /// The origin of an option that nobody set and that has no default.
@@ -16,7 +16,7 @@ pub struct Origins(BTreeMap<String, String>);
 impl Origins {
     /// Collects the origins of every option, and of every table of the file.
     pub(super) fn new(options: &[Effective], origins: &BTreeMap<String, Origin>) -> Self {
-        let is_line = |origin: &&Origin| matches!(origin, Origin::File { .. });
+        let is_line = |origin: &&Origin| matches!(origin, Origin::File(_));
         let lines = origins.iter().filter(|(_, origin)| is_line(origin));
         let mut places: BTreeMap<_, _> =
             lines.map(|(key, origin)| (key.clone(), origin.to_string())).collect();
@@ -93,15 +93,13 @@ fn appended(text: &str, places: Vec<(&str, &str)>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
 
     fn origins() -> Origins {
-        let file = |line| Origin::File { path: PathBuf::from("bridge.toml"), line };
+        let file = |line: usize| Origin::File(format!("bridge.toml:{line}"));
         let variable = |name: &str| Origin::Variable(name.to_owned());
         let options = [
             ("source.url", Value::Null, Origin::Default),

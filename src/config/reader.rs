@@ -1,72 +1,53 @@
 //! Reads each table of the merged layers, keeps the origin of every value, and collects the mistakes.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use figment::error::{Error, Kind};
 use figment::value::{Dict, Value};
-use figment::{Figment, Profile, Provider};
+use figment::{Figment, Metadata};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, Error};
+use serde::de::DeserializeOwned;
 
-use super::effective::Effective;
+use super::Effective;
 use super::environment::Environment;
-use super::file::File;
 use super::key_path::{FILE_VARIABLE, join, variable};
 use super::known_options::{self, KnownOptions};
+use super::layers::{Layer, merged, note_origins};
 use super::origins::Origins;
 use super::suggest::{nearest, squeezed};
-use super::value::{About, ConfigNode, ValueError};
+use super::value::{ConfigNode, message};
 use crate::diagnostics::{Diagnostic, Diagnostics, Origin};
 use crate::secret::MASK;
 
 /// The merged layers, and what was found while reading them.
 pub(super) struct ConfigReader {
     layers: Figment,
+    /// What `layers` set together, without the tables that were read.
     root: Value,
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
     /// Variables that look like settings of the bridge and are none.
     pub(super) strays: Vec<String>,
-    /// The texts of variables, by their names.
-    given: BTreeMap<String, String>,
-    pub(super) problems: Vec<Diagnostic>,
-    pub(super) warnings: Vec<Diagnostic>,
-    pub(super) effective: Vec<Effective>,
+    /// Variables whose whole value is in quotes.
+    quoted: BTreeSet<String>,
+    /// Everything that is wrong, with full keys. `finish` adds where each value came from.
+    pub(super) diagnostics: Diagnostics,
+    effective: Vec<Effective>,
 }
 
 impl ConfigReader {
-    /// Merges the environment over the file. Fails only on a mistake about the file as a whole.
-    pub(super) fn new(
-        file: Option<File>,
-        path: Option<&Path>,
-        mut environment: Environment,
-    ) -> Result<Self, Diagnostic> {
-        let mut layers = Figment::new();
+    /// Merges the environment over the layers of the file at `path`.
+    pub(super) fn new(file: Figment, path: Option<&Path>, environment: Environment) -> Self {
+        let Environment { layers, diagnostics, strays, quoted } = environment;
+        let layers = file.clone().merge(layers);
+        let root = merged(&layers);
         let mut origins = BTreeMap::new();
-        if let Some(file) = file {
-            origins.clone_from(&file.origins);
-            layers = layers.merge(file);
-        }
-        for (key, origin) in &environment.origins {
-            if !environment.is_table(key) || !origins.contains_key(key) {
-                origins.insert(key.clone(), origin.clone());
-            }
-        }
-        let problems = std::mem::take(&mut environment.problems);
-        let (strays, given) =
-            (std::mem::take(&mut environment.strays), std::mem::take(&mut environment.given));
-        let layers = layers.merge(environment);
-        let mut profiles = layers.data().map_err(|error| Diagnostic {
-            origin: Origin::Default,
-            key: String::new(),
-            message: error.to_string(),
-        })?;
-        let root = profiles.remove(&Profile::Default).unwrap_or_default().into();
+        note_origins(&mut origins, &file, "", &merged(&file));
+        note_origins(&mut origins, &layers, "", &root);
         let file = path.map(Path::to_owned);
-        let (warnings, effective) = (Vec::new(), Vec::new());
-        Ok(Self { layers, root, origins, file, strays, given, problems, warnings, effective })
+        Self { layers, root, origins, file, strays, quoted, diagnostics, effective: Vec::new() }
     }
 
     /// Returns the names in a table, in order; none if there is no such table.
@@ -87,20 +68,12 @@ impl ConfigReader {
 
     /// Copies every option of the table `base` that the table `key` does not set itself.
     pub(super) fn inherit(&mut self, key: &str, base: &str) {
-        let path: Vec<_> = key.split('.').collect();
         let Some(below) = self.root.find_ref(base).cloned() else { return };
-        let Some(mut table) = take(&mut self.root, &path) else { return };
-        fill(&mut table, &below);
-        put(&mut self.root, &path, table);
-        let prefix = format!("{base}.");
-        let inherited: Vec<_> = self
-            .origins
-            .range(prefix.clone()..)
-            .map_while(|(name, origin)| Some((name.strip_prefix(&prefix)?.to_owned(), origin.clone())))
-            .collect();
-        for (name, origin) in inherited {
-            self.origins.entry(join(key, &name)).or_insert(origin);
-        }
+        let path: Vec<_> = key.split('.').collect();
+        // The values keep their own origins.
+        self.layers = std::mem::take(&mut self.layers).join(Layer::new(&path, below, Metadata::default()));
+        self.root = merged(&self.layers);
+        note_origins(&mut self.origins, &self.layers, "", &self.root);
     }
 
     /// Removes everything that is set under `key`.
@@ -111,14 +84,12 @@ impl ConfigReader {
 
     /// Takes one text out of a table, before the table is read.
     pub(super) fn take_text(&mut self, key: &str, name: &str) -> Option<String> {
-        let taken = take(&mut self.root, &[key, name].join(".").split('.').collect::<Vec<_>>())?;
-        match taken.as_str() {
-            Some(text) => Some(text.to_owned()),
-            None => {
-                self.refuse(&join(key, name), "expected a text");
-                None
-            }
+        let key = join(key, name);
+        let taken = take(&mut self.root, &key.split('.').collect::<Vec<_>>())?;
+        if taken.as_str().is_none() {
+            self.diagnostics.refuse(key, "expected a text");
         }
+        taken.into_string()
     }
 
     /// Reads the table `key` into its type. Reports each value that can't be used, and treats it as not set.
@@ -128,11 +99,11 @@ impl ConfigReader {
         let raw = loop {
             match T::deserialize(ConfigNode::new(&table, &self.layers)) {
                 Ok(raw) => break raw,
-                Err(mistake) => {
-                    let below = mistake.path();
+                Err(error) => {
+                    let below: Vec<_> = error.path.iter().map(String::as_str).collect();
                     let wrong = below.iter().fold(key.to_owned(), |key, name| join(&key, name));
-                    let message = self.describe(&mistake, key, &wrong, &known_options::of::<T>());
-                    self.refuse(&wrong, message);
+                    let message = self.describe(&error, key, &wrong, &known_options::of::<T>());
+                    self.diagnostics.refuse(wrong, message);
                     if take(&mut table, &below).is_none() {
                         break T::default();
                     }
@@ -144,20 +115,34 @@ impl ConfigReader {
         raw
     }
 
+    /// Checks the table `key`, and collects what `check` finds. Returns what it returns if it finds no mistake.
+    pub(super) fn accept<T>(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&mut Diagnostics) -> Option<T>,
+    ) -> Option<T> {
+        let mut found = Diagnostics::default();
+        let checked = check(&mut found).filter(|_| found.is_good());
+        let full = |diagnostic: Diagnostic| match diagnostic.key.as_str() {
+            "" => Diagnostic { key: key.to_owned(), ..diagnostic },
+            name => Diagnostic { key: join(key, name), ..diagnostic },
+        };
+        self.diagnostics.problems.extend(found.problems.into_iter().map(full));
+        self.diagnostics.warnings.extend(found.warnings.into_iter().map(full));
+        checked
+    }
+
     /// Describes a mistake in the option `wrong` of the table `table`, whose options are `known`.
-    fn describe(&self, mistake: &ValueError, table: &str, wrong: &str, known: &[KnownOptions]) -> String {
+    fn describe(&self, error: &Error, table: &str, wrong: &str, known: &[KnownOptions]) -> String {
         let below = wrong.strip_prefix(table).unwrap_or(wrong).trim_start_matches('.');
-        match mistake.about {
-            About::Key(siblings) => {
-                let around = below.rsplit_once('.').map_or("", |(around, _)| around);
-                let meant = self.meant(wrong, table, around, siblings, known);
-                meant.map_or_else(|| mistake.to_string(), |meant| format!("unknown key; {meant}"))
-            }
-            _ => {
-                let option = known.iter().find(|option| option.key == below);
-                mistake.message(option.and_then(|option| option.range.as_deref()))
+        if let Kind::UnknownField(_, siblings) = &error.kind {
+            let around = below.rsplit_once('.').map_or("", |(around, _)| around);
+            if let Some(meant) = self.meant(wrong, table, around, siblings, known) {
+                return format!("unknown key; {meant}");
             }
         }
+        let option = known.iter().find(|option| option.key == below);
+        message(&error.kind, option.and_then(|option| option.range.as_deref()))
     }
 
     /// Finds the key that the user probably meant with the unknown key `wrong`. The key is in the table
@@ -207,16 +192,18 @@ impl ConfigReader {
         }
     }
 
-    /// Warns of quotes around a value. A shell removes quotes, but programs that read a file of variables,
-    /// such as `docker --env-file`, do not. Only a secret may really contain them.
+    /// Refuses quotes around a value. A shell removes quotes, but programs that read a file of variables,
+    /// such as `docker --env-file`, do not. Only a secret may really contain them, and gets a warning.
     fn check_quotes(&mut self, key: &str, value: &serde_json::Value) {
         let Origin::Variable(name) = self.origin(key) else { return };
-        let in_quotes = |text: &String| ['"', '\''].iter().any(|&quote| is_between(text.trim(), quote));
-        if key.contains(".properties.") || !self.given.get(&name).is_some_and(in_quotes) {
+        if key.contains(".properties.") || !self.quoted.contains(&name) {
             return;
         }
         const MESSAGE: &str = "is in quotes, which are part of the value: remove them";
-        if value == MASK { self.warn(key, MESSAGE) } else { self.refuse(key, MESSAGE) }
+        match value == MASK {
+            true => self.diagnostics.warn(key, MESSAGE),
+            false => self.diagnostics.refuse(key, MESSAGE),
+        }
     }
 
     /// Adds a computed default to the list of all options.
@@ -227,96 +214,39 @@ impl ConfigReader {
             .for_each(|option| option.value = value.into());
     }
 
-    /// Returns the origins of everything that was read so far.
-    pub(super) fn all_origins(&self) -> Origins {
-        Origins::new(&self.effective, &self.origins)
-    }
-
-    /// Returns whether somebody set `key`.
-    fn is_set(&self, key: &str) -> bool {
-        self.origins.contains_key(key)
-    }
-
     /// Returns where the value of `key` came from.
     fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// Reports that the value of `key` can't be used. Only the first report on a key, or on a table around
-    /// it, counts, because later ones only follow from it.
-    pub(super) fn refuse(&mut self, key: &str, message: impl Into<String>) {
-        let around = |known: &str| {
-            key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    /// Returns all options in effect and their origins, and everything that was found. A message gets the
+    /// origins of all options that it names.
+    pub(super) fn finish(mut self) -> (Diagnostics, Vec<Effective>, Origins) {
+        let origins = Origins::new(&self.effective, &self.origins);
+        let Diagnostics { problems, warnings } = std::mem::take(&mut self.diagnostics);
+        let problems = first_reports(problems);
+        let complete = |found: Diagnostic| {
+            let message = match found.origin {
+                Origin::Missing => self.how_to_set(&found.key),
+                _ => found.message,
+            };
+            let origin = match found.origin {
+                Origin::Variable(name) => Origin::Variable(name),
+                _ => self.origin(&found.key),
+            };
+            let message = origins.annotate_about(&found.key, &message);
+            Diagnostic { origin, key: found.key, message }
         };
-        if !self.problems.iter().any(|problem| !problem.key.is_empty() && around(&problem.key)) {
-            let origin = self.origin(key);
-            self.problems.push(Diagnostic { origin, key: key.to_owned(), message: message.into() });
-        }
+        let problems = problems.into_iter().map(complete).collect();
+        let warnings = warnings.into_iter().map(complete).collect();
+        (Diagnostics { problems, warnings }, self.effective, origins)
     }
 
-    /// Reports if `small` is greater than `large`, on the option of the two that somebody set.
-    pub(super) fn in_order<T: PartialOrd + Display>(&mut self, small: (&str, T), large: (&str, T)) {
-        if small.1 <= large.1 {
-            return;
-        }
-        if self.is_set(large.0) {
-            self.refuse(large.0, format!("{} is less than {}, {}", large.1, small.0, small.1));
-        } else {
-            self.refuse(small.0, format!("{} is more than {}, {}", small.1, large.0, large.1));
-        }
-    }
-
-    /// Reports that `key` is needed and not set.
-    pub(super) fn missing(&mut self, key: &str) {
+    /// Says where an option can be set that nobody set.
+    fn how_to_set(&self, key: &str) -> String {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let file = match &self.file {
-            Some(path) => format!(" of {}", path.display()),
-            None => String::new(),
-        };
-        self.refuse(key, format!("missing: set `{name}` in [{table}]{file}, or {}", variable(key)));
-    }
-
-    /// Reports that `key` or `instead` is needed. Reports nothing if `instead` is set to an unusable value.
-    pub(super) fn missing_either(&mut self, key: &str, instead: &str) {
-        if !self.is_set(instead) {
-            self.missing(key);
-        }
-    }
-
-    /// Returns the value of a key that must be set and must not be empty.
-    pub(super) fn required(&mut self, key: &str, value: Option<String>) -> Option<String> {
-        match value {
-            Some(text) if text.trim().is_empty() => self.refuse(key, "is empty"),
-            Some(text) => return Some(text),
-            None => self.missing(key),
-        }
-        None
-    }
-
-    /// Reports what the check of the table `key` found. Returns `checked` only if nothing is wrong.
-    pub(super) fn accepted<T>(
-        &mut self,
-        key: &str,
-        diagnostics: &Diagnostics,
-        checked: Option<T>,
-    ) -> Option<T> {
-        for problem in diagnostics.problems() {
-            let key = if problem.key.is_empty() { key.to_owned() } else { join(key, &problem.key) };
-            match problem.origin {
-                Origin::Missing => self.missing(&key),
-                _ => self.refuse(&key, problem.message.as_str()),
-            }
-        }
-        for warning in diagnostics.warnings() {
-            self.warn(&join(key, &warning.key), &warning.message);
-        }
-        checked.filter(|_| diagnostics.is_good())
-    }
-
-    /// Adds a warning about a value that is allowed but probably not intended.
-    pub(super) fn warn(&mut self, key: &str, message: &str) {
-        let origin = self.origin(key);
-        self.warnings.push(Diagnostic { origin, key: key.to_owned(), message: message.to_owned() });
+        let file = self.file.as_ref().map(|path| format!(" of {}", path.display())).unwrap_or_default();
+        format!("missing: set `{name}` in [{table}]{file}, or {}", variable(key))
     }
 
     /// Reports an unknown key at the top of the configuration. The tables there are `sections`; `all` are the
@@ -327,46 +257,35 @@ impl ConfigReader {
         let mut named = all.iter().filter(|known| last(known));
         // A name that exists in several tables could mean any of them.
         let only = named.next().filter(|_| named.next().is_none() && !self.is_table(key));
-        let mistake = ValueError::unknown_field(key, sections);
-        let message = match (same.or(only), nearest(key, sections.iter().copied())) {
+        let text = match (same.or(only), nearest(key, sections.iter().copied())) {
             _ if squeezed(&variable(key)) == FILE_VARIABLE => {
                 format!("unknown key; the variable for the file is {FILE_VARIABLE}")
             }
             (Some(meant), _) => format!("unknown key; {}", self.did_you_mean(key, meant)),
             (None, Some(section)) => format!("unknown key; did you mean `{section}`?"),
-            (None, None) => mistake.to_string(),
+            (None, None) => message(&Kind::UnknownField(key.to_owned(), sections), None),
         };
-        self.refuse(key, message);
+        self.diagnostics.refuse(key, text);
     }
 }
 
-fn is_between(text: &str, quote: char) -> bool {
-    text.len() > 1 && text.starts_with(quote) && text.ends_with(quote)
-}
-
-/// Copies into a table the entries that only `below` has.
-fn fill(table: &mut Value, below: &Value) {
-    let (Value::Dict(_, table), Value::Dict(_, below)) = (table, below) else { return };
-    for (name, value) in below {
-        match table.get_mut(name) {
-            Some(inner) => fill(inner, value),
-            None => drop(table.insert(name.clone(), value.clone())),
+/// Drops what only follows from an earlier mistake: a later report on the same key, on a key in a refused
+/// table, or on a key that is missing because the other option for it (`urls` for `url`, `password_file` for
+/// `password`) was refused.
+fn first_reports(problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut first: Vec<Diagnostic> = Vec::new();
+    for problem in problems {
+        let follows = first.iter().filter(|known| !known.key.is_empty()).any(|known| {
+            let is_within = problem.key.strip_prefix(&known.key);
+            let is_instead = known.key.strip_prefix(&problem.key);
+            is_within.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                || (problem.origin == Origin::Missing && matches!(is_instead, Some("s" | "_file")))
+        });
+        if !follows {
+            first.push(problem);
         }
     }
-}
-
-/// Puts a value into nested tables that exist.
-fn put(tables: &mut Value, path: &[&str], value: Value) {
-    let Value::Dict(_, table) = tables else { return };
-    match path {
-        [] => {}
-        [name] => drop(table.insert((*name).to_owned(), value)),
-        [name, rest @ ..] => {
-            if let Some(inner) = table.get_mut(*name) {
-                put(inner, rest, value);
-            }
-        }
-    }
+    first
 }
 
 /// Takes the value at `path` out of nested tables.

@@ -9,7 +9,6 @@ use super::known_options::{self, KnownOptions};
 use super::reader::ConfigReader;
 use super::sections::{EventConfig, LogConfig, ShutdownConfig};
 use crate::dead_letter::config::DeadLettersConfig;
-use crate::diagnostics::Diagnostics;
 use crate::sink::factory::{BuildContext, SinkFactory, SinkKind};
 use crate::sink::file::FileKind;
 use crate::sink::kafka::KafkaKind;
@@ -98,10 +97,12 @@ fn read<K: SinkKind>(
     context: &BuildContext,
 ) -> Option<Arc<dyn SinkFactory>> {
     let config: K::Config = reader.read(key);
-    let mut diagnostics = Diagnostics::default();
-    let factory = K::check(config, context, &mut diagnostics);
-    if factory.is_none() && diagnostics.is_good() {
-        diagnostics.refuse("", format!("the kind `{}` refuses this table and does not say why", K::NAME));
-    }
-    reader.accepted(key, &diagnostics, factory)
+    reader.accept(key, |diagnostics| {
+        let factory = K::check(config, context, diagnostics);
+        if factory.is_none() && diagnostics.is_good() {
+            let message = format!("the kind `{}` refuses this table and does not say why", K::NAME);
+            diagnostics.refuse("", message);
+        }
+        factory
+    })
 }

@@ -13,6 +13,11 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     all.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }
 
+/// Returns "; did you mean `prefetch`?" if a name in `known` is like `word`, otherwise nothing.
+pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
+}
+
 /// Writes a name such as `BRIDGE_SOURCE.url` as its words in upper case: `BRIDGE_SOURCE_URL`. Names that
 /// differ only in case and in the separators between words become equal.
 pub(super) fn squeezed(name: &str) -> String {

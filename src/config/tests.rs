@@ -23,8 +23,8 @@ directory = "/letters"
 pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let path = Path::new("bridge.toml");
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-    let file = File::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
-    let reader = ConfigReader::new(Some(file), Some(path), Environment::new(env)).unwrap();
+    let file = file::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
+    let reader = ConfigReader::new(file, Some(path), Environment::new(env));
     check(reader, &SinkRegistry::built_in(), Some("pod-0.example.com"))
 }
 

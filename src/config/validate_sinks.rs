@@ -4,7 +4,7 @@
 use super::key_path::join;
 use super::reader::ConfigReader;
 use super::sink_registry::SinkRegistry;
-use super::suggest::nearest;
+use super::suggest::did_you_mean;
 use super::{ids, variable};
 use crate::sink::factory::{BuildContext, SinkSettings};
 
@@ -19,7 +19,9 @@ pub(super) fn check(
     let names = reader.names("sinks");
     if names.is_empty() {
         let variable = variable("sinks.file.directory");
-        reader.refuse("sinks", format!("no sink: add a table such as [sinks.file], or set {variable}"));
+        reader
+            .diagnostics
+            .refuse("sinks", format!("no sink: add a table such as [sinks.file], or set {variable}"));
     }
     names.into_iter().filter_map(|name| sink(reader, "sinks", name, kinds, context)).collect()
 }
@@ -34,29 +36,30 @@ fn sink(
 ) -> Option<SinkSettings> {
     let key = join(parent, &name);
     if let Err(message) = ids::check_sink_name(&name) {
-        reader.refuse(&key, message);
+        reader.diagnostics.refuse(&key, message);
         return None;
     }
     if reader.has(&key) && !reader.is_table(&key) && kinds.find(&name).is_none() {
         // `kind = "file"` in [sinks]: the name of the sink is missing.
         let tables = kinds.iter().map(|kind| format!("[{parent}.{}]", kind.name)).collect::<Vec<_>>();
-        reader.refuse(&key, format!("each sink has a table of its own: write {}", tables.join(", ")));
+        reader
+            .diagnostics
+            .refuse(&key, format!("each sink has a table of its own: write {}", tables.join(", ")));
         return None;
     }
     let given = reader.take_text(&key, "kind");
     let kind = given.as_deref().unwrap_or(&name);
     let Some(kind) = kinds.find(kind) else {
         let known = kinds.names();
-        let meant = nearest(kind, kinds.iter().map(|kind| kind.name));
-        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        let meant = did_you_mean(kind, kinds.iter().map(|kind| kind.name));
         match given {
             Some(kind) => {
                 let message = format!("`{kind}` is not a kind of sink: {known}{meant}");
-                reader.refuse(&join(&key, "kind"), message);
+                reader.diagnostics.refuse(&join(&key, "kind"), message);
             }
             None => {
                 let message = format!("`{name}` is not a kind of sink: set `kind` to one of {known}{meant}");
-                reader.refuse(&key, message);
+                reader.diagnostics.refuse(&key, message);
             }
         }
         return None;
@@ -85,14 +88,18 @@ pub(super) fn for_dead_letters(
     let tables: Vec<_> = reader.names(LETTERS).into_iter().filter(|name| is_sink(reader, name)).collect();
     let (name, others) = tables.split_first()?;
     for other in others {
-        reader.refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
+        reader
+            .diagnostics
+            .refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
     }
     reader.inherit(&join(LETTERS, name), &join("sinks", name));
     // Dead letters have their own number of partitions: that of their topic.
     let context = BuildContext { partitions: None, ..*context };
     let mut found = sink(reader, LETTERS, name.clone(), kinds, &context);
     if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
-        reader.refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
+        reader
+            .diagnostics
+            .refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
         found = None;
     }
     // Otherwise an option that was not understood would also be reported as an unknown key.

@@ -1,31 +1,32 @@
-//! Checks `[source]`.
+//! Checks the table `[source]`: the connection to the broker, and the queue.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::reader::ConfigReader;
 use super::{endpoint, ids, login};
-use crate::display::unreadable;
+use crate::diagnostics::Diagnostics;
 use crate::source::config::{Endpoint, Protocol, SourceConfig, SourceSettings, SourceTlsConfig};
 use crate::units::{Period, Size};
 
 /// Returns the checked settings of `[source]`, before they are divided among sinks; `None` if there is a
 /// mistake.
 pub(super) fn check(
-    reader: &mut ConfigReader,
+    diagnostics: &mut Diagnostics,
     raw: SourceConfig,
     host: Option<&str>,
 ) -> Option<SourceSettings> {
-    check_numbers(reader, &raw);
-    let endpoints = endpoints(reader, &raw);
-    let (username, password) = login::check(reader, raw.username, raw.password, raw.password_file.as_deref());
-    let namespace = id(reader, "source.namespace", raw.namespace);
-    let destination_id = id(reader, "source.destination_id", raw.destination_id);
+    check_numbers(diagnostics, &raw);
+    let endpoints = endpoints(diagnostics, &raw);
+    let (username, password) =
+        login::check(diagnostics, raw.username, raw.password, raw.password_file.as_deref());
+    let namespace = id(diagnostics, "namespace", raw.namespace);
+    let destination_id = id(diagnostics, "destination_id", raw.destination_id);
     let default = namespace.as_ref().zip(destination_id.as_ref()).zip(host);
     let default =
         default.map(|((namespace, id), host)| format!("{namespace}-{id}-{}", ids::from_host_name(host)));
-    let connection_id = connection_id(reader, raw.connection_id, default, host.is_some());
-    check_tls(reader, &raw.tls, &endpoints);
-    let virtual_host = virtual_host(reader, raw.virtual_host, &endpoints);
+    let connection_id = connection_id(diagnostics, raw.connection_id, default, host.is_some());
+    check_tls(diagnostics, &raw.tls, &endpoints);
+    let virtual_host = virtual_host(diagnostics, raw.virtual_host, &endpoints);
     Some(SourceSettings {
         endpoints,
         username: username?,
@@ -57,61 +58,78 @@ pub(super) fn bytes(size: Size) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
 
-fn check_numbers(reader: &mut ConfigReader, raw: &SourceConfig) {
+fn check_numbers(diagnostics: &mut Diagnostics, raw: &SourceConfig) {
     if raw.prefetch == 1000 {
-        reader
-            .refuse("source.prefetch", "1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001");
+        diagnostics.refuse("prefetch", "1000 means \"the broker's default\" to ActiveMQ: write 999 or 1001");
     } else if !(1..=20_000).contains(&raw.prefetch) {
-        reader.refuse("source.prefetch", format!("{} is not from 1 to 20000", raw.prefetch));
+        diagnostics.refuse("prefetch", format!("{} is not from 1 to 20000", raw.prefetch));
     }
     let heart_beat = raw.heart_beat.0;
     if !heart_beat.is_zero() && !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&heart_beat) {
         let message = format!("{} is neither `0s` (off) nor from 1s to 1h", raw.heart_beat);
-        reader.refuse("source.heart_beat", message);
+        diagnostics.refuse("heart_beat", message);
     }
     if raw.max_body.0 == 0 {
-        reader.refuse("source.max_body", "must be more than 0");
+        diagnostics.refuse("max_body", "must be more than 0");
     }
-    reader.in_order(("source.max_body", raw.max_body), ("source.max_in_flight", raw.max_in_flight));
+    let default = SourceConfig::default();
+    let max_in_flight = ("max_in_flight", raw.max_in_flight, default.max_in_flight);
+    check_order(diagnostics, ("max_body", raw.max_body), max_in_flight);
     if !(100..=100_000).contains(&raw.max_headers) {
-        reader.refuse("source.max_headers", format!("{} is not from 100 to 100000", raw.max_headers));
+        diagnostics.refuse("max_headers", format!("{} is not from 100 to 100000", raw.max_headers));
     }
     if !(1 << 10..=64 << 20).contains(&raw.max_header_size.0) {
         let message = format!("{} is not from 1 KiB to 64 MiB", raw.max_header_size);
-        reader.refuse("source.max_header_size", message);
+        diagnostics.refuse("max_header_size", message);
     }
     if raw.connect_timeout.0.is_zero() {
-        reader.refuse("source.connect_timeout", "must be more than 0s");
+        diagnostics.refuse("connect_timeout", "must be more than 0s");
     }
     if raw.backoff.initial.0.is_zero() {
-        reader.refuse("source.backoff.initial", "must be more than 0s");
+        diagnostics.refuse("backoff.initial", "must be more than 0s");
     }
-    let backoff = raw.backoff;
-    reader.in_order(("source.backoff.initial", backoff.initial), ("source.backoff.max", backoff.max));
+    let max = ("backoff.max", raw.backoff.max, default.backoff.max);
+    check_order(diagnostics, ("backoff.initial", raw.backoff.initial), max);
 }
 
-fn endpoints(reader: &mut ConfigReader, raw: &SourceConfig) -> Vec<Endpoint> {
+/// Refuses a value that is larger than its limit. The mistake is in the limit if that is not the default.
+fn check_order<T: PartialOrd + Display>(
+    diagnostics: &mut Diagnostics,
+    (key, value): (&str, T),
+    (limit_key, limit, default): (&str, T, T),
+) {
+    if value <= limit {
+        return;
+    }
+    if limit == default {
+        diagnostics.refuse(key, format!("{value} is more than source.{limit_key}, {limit}"));
+    } else {
+        diagnostics.refuse(limit_key, format!("{limit} is less than source.{key}, {value}"));
+    }
+}
+
+fn endpoints(diagnostics: &mut Diagnostics, raw: &SourceConfig) -> Vec<Endpoint> {
     let (key, urls) = match (&raw.url, raw.urls.as_slice()) {
-        (Some(url), []) => ("source.url", std::slice::from_ref(url)),
-        (None, urls) if !urls.is_empty() => ("source.urls", urls),
+        (Some(url), []) => ("url", std::slice::from_ref(url)),
+        (None, urls) if !urls.is_empty() => ("urls", urls),
         (Some(_), _) => {
-            reader.refuse("source.urls", "source.url is set too: keep one of them");
+            diagnostics.refuse("urls", "source.url is set too: keep one of them");
             return Vec::new();
         }
         (None, _) => {
-            reader.missing_either("source.url", "source.urls");
+            diagnostics.missing("url", "say where the broker is");
             return Vec::new();
         }
     };
     let parsed: Result<Vec<_>, _> = urls.iter().map(|url| endpoint::parse(url)).collect();
     parsed.unwrap_or_else(|message| {
-        reader.refuse(key, message);
+        diagnostics.refuse(key, message);
         Vec::new()
     })
 }
 
-fn id(reader: &mut ConfigReader, key: &str, id: Option<String>) -> Option<String> {
-    let id = reader.required(key, id)?;
+fn id(diagnostics: &mut Diagnostics, key: &str, id: Option<String>) -> Option<String> {
+    let id = diagnostics.required(key, id.as_deref(), "write an id, such as `main-1`")?;
     let checked = match ids::parts_of_queue(&id) {
         Some((destination_id, namespace)) => Err(format!(
             "`{id}` is the name of a queue: set source.destination_id to `{destination_id}` and source.namespace \
@@ -119,61 +137,59 @@ fn id(reader: &mut ConfigReader, key: &str, id: Option<String>) -> Option<String
         )),
         None => ids::check(&id),
     };
-    checked.map_err(|message| reader.refuse(key, message)).ok()?;
+    checked.map_err(|message| diagnostics.refuse(key, message)).ok()?;
     Some(id)
 }
 
 /// Also returns `None` if the default could not be computed because of another mistake.
 fn connection_id(
-    reader: &mut ConfigReader,
+    diagnostics: &mut Diagnostics,
     given: Option<String>,
     default: Option<String>,
     host_known: bool,
 ) -> Option<String> {
-    const KEY: &str = "source.connection_id";
+    const KEY: &str = "connection_id";
     match (given, default) {
-        (None, Some(id)) => {
-            reader.set_default(KEY, &id);
-            Some(id)
-        }
+        (None, Some(id)) => Some(id),
         (None, None) if host_known => None,
-        (given, _) => id(reader, KEY, given),
+        (given, _) => id(diagnostics, KEY, given),
     }
 }
 
-fn check_tls(reader: &mut ConfigReader, tls: &SourceTlsConfig, endpoints: &[Endpoint]) {
+fn check_tls(diagnostics: &mut Diagnostics, tls: &SourceTlsConfig, endpoints: &[Endpoint]) {
     let files = [
-        ("source.tls.ca_file", &tls.ca_file),
-        ("source.tls.certificate_file", &tls.certificate_file),
-        ("source.tls.key_file", &tls.key_file),
+        ("tls.ca_file", &tls.ca_file),
+        ("tls.certificate_file", &tls.certificate_file),
+        ("tls.key_file", &tls.key_file),
     ];
     let speaks_tls = endpoints.iter().any(|endpoint| endpoint.tls);
     for (key, path) in files {
-        let Some(path) = path else { continue };
-        if let Err(error) = std::fs::read(path) {
-            reader.refuse(key, unreadable(path, &error));
-        }
-        if !speaks_tls {
-            reader.warn(key, "has no effect: no url begins with stomp+tls:// or ssl://");
+        diagnostics.readable(key, path.as_deref());
+        if path.is_some() && !speaks_tls {
+            diagnostics.warn(key, "has no effect: no url begins with stomp+tls:// or ssl://");
         }
     }
     match (&tls.certificate_file, &tls.key_file) {
-        (Some(_), None) => reader.missing("source.tls.key_file"),
-        (None, Some(_)) => reader.missing("source.tls.certificate_file"),
+        (Some(_), None) => diagnostics.missing("tls.key_file", "the certificate needs its key"),
+        (None, Some(_)) => diagnostics.missing("tls.certificate_file", "the key needs its certificate"),
         _ => {}
     }
 }
 
-fn virtual_host(reader: &mut ConfigReader, given: Option<String>, endpoints: &[Endpoint]) -> Option<String> {
-    const KEY: &str = "source.virtual_host";
+fn virtual_host(
+    diagnostics: &mut Diagnostics,
+    given: Option<String>,
+    endpoints: &[Endpoint],
+) -> Option<String> {
+    const KEY: &str = "virtual_host";
     let host = given?;
     if host.contains(char::is_control) {
-        reader.refuse(KEY, login::CONTROL);
+        diagnostics.refuse(KEY, login::CONTROL);
     } else if !endpoints.is_empty() && !endpoints.iter().any(|endpoint| endpoint.protocol == Protocol::Stomp)
     {
         let message =
             "has no effect: no url begins with stomp:// or stomp+tls://, and OpenWire names no virtual host";
-        reader.warn(KEY, message);
+        diagnostics.warn(KEY, message);
     }
     Some(host)
 }

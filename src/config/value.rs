@@ -1,170 +1,104 @@
 //! Converts a merged value to the type of its option. Text from the environment is converted here, by the
 //! type of the option and not earlier: `01234` stays a text if the option is a text.
-
-use std::fmt;
+//!
+//! Errors are figment's. [`message`] describes them in words that users know. For a value of the wrong type it
+//! gives only the type, because the value may be a secret.
 
 use figment::Figment;
+use figment::error::{Actual, Error, Kind};
 use figment::value::{Dict, Value};
+use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    Visitor,
+    DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
-use super::suggest::nearest;
-
-/// The name of the environment among figment's sources.
-pub(super) const ENVIRONMENT: &str = "environment";
+use super::layers::origin;
+use super::suggest::did_you_mean;
+use crate::diagnostics::Origin;
 
 /// One value that is being converted to its type.
 #[derive(Clone, Copy)]
 pub(super) enum ConfigNode<'a> {
     /// From the file, typed by TOML.
     Written(&'a Value, &'a Figment),
-    /// From an environment variable.
+    /// The text of an environment variable, not typed.
     Variable(&'a str),
 }
 
 impl<'a> ConfigNode<'a> {
     /// Creates a node. `layers` knows which values came from the environment.
     pub(super) fn new(value: &'a Value, layers: &'a Figment) -> Self {
-        match value {
-            Value::String(tag, text)
-                if layers.get_metadata(*tag).is_some_and(|layer| layer.name == ENVIRONMENT) =>
-            {
-                Self::Variable(text)
-            }
-            other => Self::Written(other, layers),
+        match (value, origin(layers, value)) {
+            (Value::String(_, text), Some(Origin::Variable(_))) => Self::Variable(text),
+            _ => Self::Written(value, layers),
         }
     }
 }
 
-/// Why a value can't be used, and its position below the table that was read. For a value of the wrong type
-/// it gives only the type, because the value may be a secret.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ValueError {
-    /// The keys from the table to the value, innermost first.
-    reversed: Vec<String>,
-    /// What is wrong and what is allowed. If whole numbers are allowed, their range follows.
-    message: String,
-    /// The last part of the message.
-    hint: &'static str,
-    pub(super) about: About,
-}
-
-/// What the caller, which knows the option, can describe better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About {
-    /// A whole number is expected. The type has a range, and the option may have a narrower one.
-    WholeNumber,
-    /// The key does not exist; holds the keys that do.
-    Key(&'static [&'static str]),
-    /// The message is complete.
-    Other,
-}
-
-impl ValueError {
-    fn new(message: String) -> Self {
-        Self { reversed: Vec::new(), message, hint: "", about: About::Other }
-    }
-
-    /// `message` ends before the description of the expected value.
-    fn expecting(message: &str, expected: &dyn Expected) -> Self {
-        match in_words(expected) {
-            Some(words) => Self::new(format!("{message}{words}")),
-            None => Self { about: About::WholeNumber, ..Self::new(message.to_owned()) },
+/// Returns what is wrong and what is allowed. `range` is the range of the option if it is a whole number.
+pub(super) fn message(kind: &Kind, range: Option<&str>) -> String {
+    match kind {
+        // Only `from_text` reports this type: the text of a variable.
+        Kind::InvalidType(Actual::Other(text), expected) => {
+            let in_quotes = text.trim().starts_with(['"', '\'']);
+            let hint = if in_quotes { "; remove the quotes, which are part of the value" } else { "" };
+            format!("`{text}` is not {}{hint}", in_words(expected, range))
         }
-    }
-
-    /// Returns what is wrong and what is allowed. `range` is the range of the option if it is a whole number.
-    pub(super) fn message(&self, range: Option<&str>) -> String {
-        let Self { message, hint, .. } = self;
-        match (self.about, range) {
-            (About::WholeNumber, Some(range)) => format!("{message}{WHOLE_NUMBER} {range}{hint}"),
-            (About::WholeNumber, None) => format!("{message}{WHOLE_NUMBER}{hint}"),
-            _ => format!("{message}{hint}"),
+        Kind::InvalidType(found, expected) => {
+            let found = type_in_words(found);
+            let words = in_words(expected, range);
+            let hint = match (found, words.as_str()) {
+                ("a number", "a text") => "; write it in quotes",
+                ("a text", "a number" | "true or false") => "; write it without quotes",
+                ("a text", _) if is_whole(expected) => "; write it without quotes",
+                _ => "",
+            };
+            format!("found {found}, expected {words}{hint}")
         }
-    }
-
-    fn under(mut self, key: &str) -> Self {
-        self.reversed.push(key.to_owned());
-        self
-    }
-
-    /// The keys from the table to the value, outermost first.
-    pub(super) fn path(&self) -> Vec<&str> {
-        self.reversed.iter().rev().map(String::as_str).collect()
-    }
-}
-
-impl fmt::Display for ValueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message(None))
-    }
-}
-
-impl std::error::Error for ValueError {}
-
-impl Error for ValueError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Bool(_) => "true or false",
-            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
-            Unexpected::Char(_) | Unexpected::Str(_) => "a text",
-            Unexpected::Seq => "a list",
-            Unexpected::Map => "a table",
-            _ => "something else",
-        };
-        let hint = match (found, in_words(expected).as_deref()) {
-            ("a number", Some("a text")) => "; write it in quotes",
-            ("a text", None | Some("a number" | "true or false")) => "; write it without quotes",
-            _ => "",
-        };
-        Self { hint, ..Self::expecting(&format!("found {found}, expected "), expected) }
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Str(text) => format!("`{text}`"),
-            Unexpected::Signed(number) => number.to_string(),
-            Unexpected::Unsigned(number) => number.to_string(),
-            other => other.to_string(),
-        };
-        Self::expecting(&format!("{found} is not allowed, expected "), expected)
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let meant = nearest(variant, expected.iter().copied());
-        let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-        Self::new(format!("`{variant}` is not allowed, expected one of: {}{meant}", expected.join(", ")))
-    }
-
-    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
-        let message = format!("unknown key; known here: {}", expected.join(", "));
-        Self { about: About::Key(expected), ..Self::new(message) }
+        Kind::InvalidValue(found, expected) => {
+            let found = match found {
+                Actual::Str(text) => format!("`{text}`"),
+                Actual::Signed(number) => number.to_string(),
+                Actual::Unsigned(number) => number.to_string(),
+                other => other.to_string(),
+            };
+            format!("{found} is not allowed, expected {}", in_words(expected, range))
+        }
+        Kind::UnknownVariant(found, known) => {
+            let meant = did_you_mean(found, known.iter().copied());
+            format!("`{found}` is not allowed, expected one of: {}{meant}", known.join(", "))
+        }
+        Kind::UnknownField(_, known) => format!("unknown key; known here: {}", known.join(", ")),
+        other => other.to_string(),
     }
 }
 
-const WHOLE_NUMBER: &str = "a whole number";
+fn type_in_words(found: &Actual) -> &'static str {
+    match found {
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Char(_) | Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "something else",
+    }
+}
 
-/// Describes the type that serde expects in words that users know. Returns `None` for whole numbers, whose
-/// range the option gives.
-fn in_words(expected: &dyn Expected) -> Option<String> {
-    let name = expected.to_string();
-    let words = match name.as_str() {
+/// Describes the type that serde expects in words that users know.
+fn in_words(expected: &str, range: Option<&str>) -> String {
+    let words = match expected {
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
         "a string" => "a text",
         "a sequence" => "a list",
         table if table.starts_with("struct ") => "a table",
-        number if is_whole(number) => return None,
+        number if is_whole(number) => {
+            return range.map_or("a whole number".to_owned(), |range| format!("a whole number {range}"));
+        }
         other => other,
     };
-    Some(words.to_owned())
+    words.to_owned()
 }
 
 /// Returns whether serde uses this name for a type of whole numbers.
@@ -173,13 +107,14 @@ fn is_whole(name: &str) -> bool {
     matches!(name, "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize")
 }
 
+/// Parses the text of a variable as the wanted type. A value of the file has its type already.
 macro_rules! from_text {
-    ($($method:ident $visit:ident $kind:expr;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+    ($($method:ident $visit:ident;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             match self {
                 Self::Variable(text) => match text.trim().parse() {
                     Ok(value) => visitor.$visit(value),
-                    Err(_) => Err(unreadable(text, $kind)),
+                    Err(_) => Err(Error::invalid_type(Unexpected::Other(text), &visitor)),
                 },
                 Self::Written(..) => self.deserialize_any(visitor),
             }
@@ -187,22 +122,10 @@ macro_rules! from_text {
     )*};
 }
 
-/// Reports that the text of a variable is no number, or neither true nor false.
-fn unreadable(text: &str, kind: &str) -> ValueError {
-    let in_quotes = text.trim().starts_with(['"', '\'']);
-    let hint = if in_quotes { "; remove the quotes, which are part of the value" } else { "" };
-    match kind == WHOLE_NUMBER {
-        true => {
-            ValueError { hint, about: About::WholeNumber, ..ValueError::new(format!("`{text}` is not ")) }
-        }
-        false => ValueError { hint, ..ValueError::new(format!("`{text}` is not {kind}")) },
-    }
-}
-
 impl<'de> Deserializer<'de> for ConfigNode<'de> {
-    type Error = ValueError;
+    type Error = Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self {
             Self::Variable(text) => visitor.visit_borrowed_str(text),
             Self::Written(value, layers) => match value {
@@ -216,36 +139,36 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
                 Value::Empty(..) => visitor.visit_unit(),
                 Value::Dict(_, table) => visitor.visit_map(Table::new(table, layers)),
                 Value::Array(_, items) => {
-                    visitor.visit_seq(List(items.iter().map(|item| ConfigNode::new(item, layers))))
+                    visitor.visit_seq(SeqDeserializer::new(items.iter().map(|item| Self::new(item, layers))))
                 }
             },
         }
     }
 
     from_text! {
-        deserialize_bool visit_bool "true or false";
-        deserialize_i8 visit_i64 WHOLE_NUMBER;
-        deserialize_i16 visit_i64 WHOLE_NUMBER;
-        deserialize_i32 visit_i64 WHOLE_NUMBER;
-        deserialize_i64 visit_i64 WHOLE_NUMBER;
-        deserialize_u8 visit_u64 WHOLE_NUMBER;
-        deserialize_u16 visit_u64 WHOLE_NUMBER;
-        deserialize_u32 visit_u64 WHOLE_NUMBER;
-        deserialize_u64 visit_u64 WHOLE_NUMBER;
-        deserialize_f32 visit_f64 "a number";
-        deserialize_f64 visit_f64 "a number";
+        deserialize_bool visit_bool;
+        deserialize_i8 visit_i64;
+        deserialize_i16 visit_i64;
+        deserialize_i32 visit_i64;
+        deserialize_i64 visit_i64;
+        deserialize_u8 visit_u64;
+        deserialize_u16 visit_u64;
+        deserialize_u32 visit_u64;
+        deserialize_u64 visit_u64;
+        deserialize_f32 visit_f64;
+        deserialize_f64 visit_f64;
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_some(self)
     }
 
     /// In a variable, commas separate the elements of a list.
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self {
             Self::Variable(text) => {
                 let items = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
-                visitor.visit_seq(List(items.map(ConfigNode::Variable)))
+                visitor.visit_seq(SeqDeserializer::new(items.map(Self::Variable)))
             }
             Self::Written(..) => self.deserialize_any(visitor),
         }
@@ -256,11 +179,11 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, ValueError> {
+    ) -> Result<V::Value, Error> {
         match self {
             Self::Variable(text) => visitor.visit_enum(text.trim().into_deserializer()),
             Self::Written(Value::String(_, text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
-            Self::Written(..) => Err(ValueError::new(format!("expected one of: {}", variants.join(", ")))),
+            Self::Written(..) => Err(Error::custom(format_args!("expected one of: {}", variants.join(", ")))),
         }
     }
 
@@ -268,11 +191,11 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, ValueError> {
+    ) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
     }
 
@@ -281,20 +204,15 @@ impl<'de> Deserializer<'de> for ConfigNode<'de> {
     }
 }
 
-struct List<I>(I);
+impl<'de> IntoDeserializer<'de, Error> for ConfigNode<'de> {
+    type Deserializer = Self;
 
-impl<'de, I: Iterator<Item = ConfigNode<'de>>> SeqAccess<'de> for List<I> {
-    type Error = ValueError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, ValueError> {
-        self.0.next().map(|item| seed.deserialize(item)).transpose()
+    fn into_deserializer(self) -> Self {
+        self
     }
 }
 
-/// The entries of a table. Each mistake below gets the key of its entry.
+/// The entries of a table. Each error below gets the key of its entry.
 struct Table<'a> {
     members: std::collections::btree_map::Iter<'a, String, Value>,
     current: Option<(&'a str, ConfigNode<'a>)>,
@@ -308,18 +226,24 @@ impl<'a> Table<'a> {
 }
 
 impl<'de> MapAccess<'de> for Table<'de> {
-    type Error = ValueError;
+    type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ValueError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((key, value)) = self.members.next() else { return Ok(None) };
         self.current = Some((key, ConfigNode::new(value, self.layers)));
-        let name = serde::de::value::StrDeserializer::<ValueError>::new(key);
-        seed.deserialize(name).map(Some).map_err(|mistake| mistake.under(key))
+        seed.deserialize(StrDeserializer::new(key)).map(Some).map_err(under(key))
     }
 
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, ValueError> {
-        let (key, value) =
-            self.current.take().ok_or_else(|| ValueError::new("a value without a key".to_owned()))?;
-        seed.deserialize(value).map_err(|mistake| mistake.under(key))
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        let (key, value) = self.current.take().ok_or_else(|| Error::custom("a value without a key"))?;
+        seed.deserialize(value).map_err(under(key))
+    }
+}
+
+/// Adds `key` to the path of an error in its value.
+fn under(key: &str) -> impl FnOnce(Error) -> Error {
+    move |mut error| {
+        error.path.insert(0, key.to_owned());
+        error
     }
 }
