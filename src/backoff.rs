@@ -12,9 +12,9 @@ use crate::units::Period;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackoffConfig {
-    /// The first wait.
+    /// The wait after the first failed try.
     pub initial: Period,
-    /// The longest wait.
+    /// The longest wait between two tries.
     pub max: Period,
 }
 

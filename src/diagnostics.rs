@@ -44,14 +44,19 @@ pub struct Diagnostic {
     pub message: String,
 }
 
+impl Diagnostic {
+    pub(crate) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { origin, key: key.into(), message: message.into() }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = self.origin.to_string();
-        let places = [
-            (!matches!(self.origin, Origin::Default | Origin::Missing)).then_some(origin.as_str()),
-            Some(self.key.as_str()),
-        ];
-        for place in places.into_iter().flatten().filter(|place| !place.is_empty()) {
+        let origin = match &self.origin {
+            Origin::File(place) | Origin::Variable(place) => place,
+            Origin::Default | Origin::Missing => "",
+        };
+        for place in [origin, &self.key].into_iter().filter(|place| !place.is_empty()) {
             write!(f, "{}: ", one_line(place))?;
         }
         f.write_str(&one_line(&self.message))
@@ -73,22 +78,18 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Adds a mistake: the value of `key` can't be used, and `message` says what is allowed.
     pub fn refuse(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Diagnostic { origin: Origin::Default, key: key.into(), message: message.into() });
+        self.problems.push(Diagnostic::new(Origin::Default, key, message));
     }
 
     /// Adds a mistake: `key` must be set, and `message` says to what. The code that shows the mistake says
     /// where the key can be set.
     pub fn missing(&mut self, key: impl Into<String>, message: &str) {
-        self.problems.push(Diagnostic {
-            origin: Origin::Missing,
-            key: key.into(),
-            message: message.to_owned(),
-        });
+        self.problems.push(Diagnostic::new(Origin::Missing, key, message));
     }
 
     /// Adds a warning: the value is allowed, but a person should check it.
     pub fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(Diagnostic { origin: Origin::Default, key: key.into(), message: message.into() });
+        self.warnings.push(Diagnostic::new(Origin::Default, key, message));
     }
 
     /// Returns the value of a text that must be set and must not be empty; otherwise adds a mistake.

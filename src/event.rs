@@ -202,16 +202,20 @@ impl fmt::Debug for EventRef {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_id_with_a_line_feed_begins_no_line_of_the_log() {
-        let message = Message {
-            id: Bytes::from_static(b"ID:1\n2026 ERROR forged"),
-            body: Bytes::new(),
+    fn message(id: &'static str, body: &'static str) -> Message {
+        Message {
+            id: id.into(),
+            body: body.into(),
             timestamp: None,
             redelivered: false,
             headers: Headers::empty(),
             unreadable: None,
-        };
+        }
+    }
+
+    #[test]
+    fn an_id_with_a_line_feed_begins_no_line_of_the_log() {
+        let message = message("ID:1\n2026 ERROR forged", "");
         let event = Event::new(message, &Keying::new(Vec::new(), true));
         assert_eq!(event.shown_id(), "ID:1\\n2026 ERROR forged");
         assert_eq!(event.message_id(), "ID:1\n2026 ERROR forged", "dead letters and sinks have it as it is");
@@ -220,14 +224,7 @@ mod tests {
     /// Not even if any body may be keyed by its own MD5: a sink can't use a body that can't be read.
     #[test]
     fn no_key_is_looked_for_in_a_body_that_cannot_be_read() {
-        let mut message = Message {
-            id: Bytes::from_static(b"ID:1"),
-            body: Bytes::from_static(b"0123456789abcdef0123456789abcdef"),
-            timestamp: None,
-            redelivered: false,
-            headers: Headers::empty(),
-            unreadable: None,
-        };
+        let mut message = message("ID:1", "0123456789abcdef0123456789abcdef");
         let keying = Keying::new(Vec::new(), true);
         assert_eq!(Event::new(message.clone(), &keying).defect, None);
         message.unreadable = Some(UnreadableBodyError("it is a map".into()));

@@ -37,8 +37,8 @@ impl Environment {
                 environment.quoted.insert(name.clone());
             }
             if let Err(message) = environment.add(&name, text) {
-                let origin = Origin::Variable(name);
-                environment.diagnostics.problems.push(Diagnostic { origin, key: String::new(), message });
+                let problem = Diagnostic::new(Origin::Variable(name), "", message);
+                environment.diagnostics.problems.push(problem);
             }
         }
         environment

@@ -12,14 +12,9 @@ use crate::display::why_unreadable;
 
 /// Reads the file. The error is about the file as a whole.
 pub(super) fn read(path: &Path) -> Result<Figment, Diagnostic> {
-    let text = std::fs::read_to_string(path).map_err(|error| Diagnostic {
-        origin: Origin::Default,
-        key: String::new(),
-        message: format!(
-            "{}: the configuration file can't be read: {}",
-            path.display(),
-            why_unreadable(&error)
-        ),
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let (path, why) = (path.display(), why_unreadable(&error));
+        Diagnostic::new(Origin::Default, "", format!("{path}: the configuration file can't be read: {why}"))
     })?;
     parse(path, &text)
 }
@@ -27,11 +22,11 @@ pub(super) fn read(path: &Path) -> Result<Figment, Diagnostic> {
 /// Parses `text` as the content of `path`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Figment, Diagnostic> {
     let place = |offset: usize| format!("{}:{}", path.display(), line(text, offset));
-    let document = Document::parse(text).map_err(|error| Diagnostic {
-        origin: Origin::File(place(error.span().map_or(0, |span| span.start))),
-        key: String::new(),
+    let document = Document::parse(text).map_err(|error| {
+        let origin = Origin::File(place(error.span().map_or(0, |span| span.start)));
         // Only the message: the whole error quotes the line, which may hold a secret.
-        message: format!("not TOML: {}{}", error.message().replace('\n', ", "), other_format(text)),
+        let (message, hint) = (error.message().replace('\n', ", "), other_format(text));
+        Diagnostic::new(origin, "", format!("not TOML: {message}{hint}"))
     })?;
     let mut layers = Figment::new();
     read_table(document.as_table(), &mut Vec::new(), &mut |keys, value, offset| {

@@ -1,39 +1,32 @@
 //! Reads from the types which options exist and which numbers they accept. For messages only.
 
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::key_path::join;
+use super::sections::{TableSchema, generator};
 
 /// An option, as the type of its table describes it.
-pub(super) struct KnownOptions {
+pub(super) struct KnownOption {
     /// The key relative to the table, such as `tls.ca_file`.
     pub(super) key: String,
     /// The whole numbers that it accepts, such as `from 1 to 20000`; `None` for an option of another kind.
     pub(super) range: Option<String>,
 }
 
-/// Returns every option of a table that is read into `T`.
-pub(super) fn of<T: JsonSchema>() -> Vec<KnownOptions> {
-    of_schema(T::json_schema)
-}
-
 /// Returns every option of a table with this schema.
-pub(super) fn of_schema(schema: fn(&mut SchemaGenerator) -> Schema) -> Vec<KnownOptions> {
-    let mut generator =
-        SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
+pub(super) fn of(schema: TableSchema) -> Vec<KnownOption> {
     let mut all = Vec::new();
-    collect(schema(&mut generator).as_value(), "", &mut all);
+    collect(schema(&mut generator(SchemaSettings::default())).as_value(), "", &mut all);
     all
 }
 
-fn collect(table: &Value, path: &str, all: &mut Vec<KnownOptions>) {
+fn collect(table: &Value, path: &str, all: &mut Vec<KnownOption>) {
     for (name, property) in table["properties"].as_object().into_iter().flatten() {
         let key = join(path, name);
         match property["properties"].is_object() {
             true => collect(property, &key, all),
-            false => all.push(KnownOptions { key, range: range(property) }),
+            false => all.push(KnownOption { key, range: range(property) }),
         }
     }
 }
@@ -60,12 +53,14 @@ fn range(property: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
+
     use super::*;
     use crate::source::config::SourceConfig;
 
     #[test]
     fn the_options_of_a_table_are_known_with_those_of_the_tables_in_it() {
-        let known = of::<SourceConfig>();
+        let known = of(SourceConfig::json_schema);
         let find = |key: &str| known.iter().find(|option| option.key == key).unwrap();
         assert_eq!(find("prefetch").range.as_deref(), Some("from 1 to 20000"));
         for other in ["url", "tls.ca_file", "max_body", "backoff.initial"] {

@@ -40,7 +40,7 @@ use std::time::Duration;
 pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
-pub use settings::{LogSettings, Settings, SubscriptionSettings};
+pub use settings::{Settings, SubscriptionSettings};
 pub use sink_registry::SinkRegistry;
 
 use crate::dead_letter;
@@ -148,7 +148,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
         max_in_flight,
         dead_letters,
         admin,
-        log: LogSettings { filter: log.filter, format: log.format },
+        log,
         drain_timeout,
         origins: Arc::new(origins),
     };
@@ -203,7 +203,7 @@ fn check_names(reader: &mut ConfigReader, kinds: &SinkRegistry) {
             Some(meant) => format!("is not read: write {meant}"),
             None => format!("is not read: settings begin with {PREFIX}, and none has such a name"),
         };
-        let problem = Diagnostic { origin: Origin::Variable(name), key: String::new(), message };
+        let problem = Diagnostic::new(Origin::Variable(name), "", message);
         match stray.is_certain {
             true => reader.diagnostics.problems.push(problem),
             false => reader.diagnostics.warnings.push(problem),

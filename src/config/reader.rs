@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::Effective;
 use super::environment::Environment;
 use super::key_path::{FILE_VARIABLE, join, variable};
-use super::known_options::{self, KnownOptions};
+use super::known_options::{self, KnownOption};
 use super::layers::{Layer, merged, note_origins};
 use super::origins::Origins;
 use super::suggest::{nearest, squeezed};
@@ -102,7 +102,7 @@ impl ConfigReader {
                 Err(error) => {
                     let below: Vec<_> = error.path.iter().map(String::as_str).collect();
                     let wrong = below.iter().fold(key.to_owned(), |key, name| join(&key, name));
-                    let message = self.describe(&error, key, &wrong, &known_options::of::<T>());
+                    let message = self.describe(&error, key, &wrong, &known_options::of(T::json_schema));
                     self.diagnostics.refuse(wrong, message);
                     if take(&mut table, &below).is_none() {
                         break T::default();
@@ -133,7 +133,7 @@ impl ConfigReader {
     }
 
     /// Describes a mistake in the option `wrong` of the table `table`, whose options are `known`.
-    fn describe(&self, error: &Error, table: &str, wrong: &str, known: &[KnownOptions]) -> String {
+    fn describe(&self, error: &Error, table: &str, wrong: &str, known: &[KnownOption]) -> String {
         let below = wrong.strip_prefix(table).unwrap_or(wrong).trim_start_matches('.');
         if let Kind::UnknownField(_, siblings) = &error.kind {
             let around = below.rsplit_once('.').map_or("", |(around, _)| around);
@@ -153,7 +153,7 @@ impl ConfigReader {
         table: &str,
         around: &str,
         siblings: &[&str],
-        known: &[KnownOptions],
+        known: &[KnownOption],
     ) -> Option<String> {
         let name = wrong.rsplit('.').next().unwrap_or(wrong);
         let last = |key: &str| key.rsplit('.').next().is_some_and(|last| last == name);

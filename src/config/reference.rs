@@ -1,16 +1,13 @@
 //! Writes every option with its meaning and default, generated from the types: as a configuration file
 //! ([`toml`]) and as a page ([`markdown`]).
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::key_path::join;
-use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use super::sections::generator;
 use super::sink_registry::SinkRegistry;
 use super::variable;
-use crate::dead_letter::config::DeadLettersConfig;
-use crate::source::config::SourceConfig;
-use crate::telemetry::http::config::AdminConfig;
 
 /// Tells the reader how the file is generated, and how to generate it again.
 const TOML_HEAD: &str = "\
@@ -121,21 +118,11 @@ pub(crate) fn written(value: &Value) -> String {
 }
 
 fn sections(kinds: &SinkRegistry) -> Vec<Section> {
-    let mut generator =
-        SchemaSettings::default().with(|settings| settings.inline_subschemas = true).into_generator();
+    let mut generator = generator(SchemaSettings::default());
     let mut sections = Vec::new();
-    let mut add = |key: &str, schema: fn(&mut SchemaGenerator) -> Schema| {
-        section(&mut sections, key, schema(&mut generator).as_value());
-    };
-    add("source", SourceConfig::json_schema);
-    add("event", EventConfig::json_schema);
-    for kind in kinds.iter() {
-        add(&join("sinks", kind.name), kind.schema);
+    for (key, schema) in kinds.tables() {
+        section(&mut sections, &key, schema(&mut generator).as_value());
     }
-    add("dead_letters", DeadLettersConfig::json_schema);
-    add("admin", AdminConfig::json_schema);
-    add("log", LogConfig::json_schema);
-    add("shutdown", ShutdownConfig::json_schema);
     for section in &mut sections {
         if let Some(kind) = section.key.strip_prefix("sinks.").filter(|rest| !rest.contains('.')) {
             section.doc += &format!(" Under another name, `[sinks.<name>]`, it needs `kind = \"{kind}\"`.");

@@ -2,28 +2,22 @@
 //! chart, whose value `config` is this tree.
 
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::sections::{EventConfig, LogConfig, ShutdownConfig};
+use super::sections::{TABLES, generator};
 use super::sink_registry::SinkRegistry;
-use crate::dead_letter::config::DeadLettersConfig;
-use crate::source::config::SourceConfig;
-use crate::telemetry::http::config::AdminConfig;
 
 /// The definition for a sink of any kind. It describes only what all known kinds have in common.
 const ANY_SINK: &str = "#/definitions/sink";
 
 /// Returns the schema of a whole configuration file.
 pub fn json(kinds: &SinkRegistry) -> String {
-    let mut generator =
-        SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
-    let mut table = |schema: fn(&mut SchemaGenerator) -> Schema| schema(&mut generator).to_value();
+    let mut generator = generator(SchemaSettings::draft07());
     let mut definitions = Map::new();
     let mut by_name = Map::new();
     let mut by_kind = Vec::new();
     for kind in kinds.iter() {
-        let mut schema = table(kind.schema);
+        let mut schema = (kind.schema)(&mut generator).to_value();
         schema["properties"]["kind"] = json!({"const": kind.name});
         definitions.insert(kind.name.to_owned(), schema);
         let this = json!({"$ref": format!("#/definitions/{}", kind.name)});
@@ -40,20 +34,21 @@ pub fn json(kinds: &SinkRegistry) -> String {
         "sink".to_owned(),
         json!({"type": "object", "properties": {"kind": {"type": "string"}}, "allOf": by_kind}),
     );
+    let mut properties = Map::new();
+    for (name, schema) in TABLES {
+        let table = match schema {
+            Some(schema) => schema(&mut generator).to_value(),
+            None => json!({"type": "object", "description": "Where events go, by name."}),
+        };
+        let has_sinks = matches!(name, "sinks" | "dead_letters");
+        properties.insert(name.to_owned(), if has_sinks { with_sinks(table, &by_name) } else { table });
+    }
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "The configuration of atdata-bridge",
         "type": "object",
         "additionalProperties": false,
-        "properties": {
-            "source": table(SourceConfig::json_schema),
-            "event": table(EventConfig::json_schema),
-            "sinks": with_sinks(json!({"type": "object", "description": "Where events go, by name."}), &by_name),
-            "dead_letters": with_sinks(table(DeadLettersConfig::json_schema), &by_name),
-            "admin": table(AdminConfig::json_schema),
-            "log": table(LogConfig::json_schema),
-            "shutdown": table(ShutdownConfig::json_schema),
-        },
+        "properties": properties,
         "definitions": definitions,
     });
     format!("{schema:#}\n")

@@ -1,11 +1,36 @@
-//! Defines the sections that belong to no component: `[event]`, `[log]`, `[shutdown]`.
+//! Names the type of each section, and defines those that belong to no component: `[event]`, `[log]`,
+//! `[shutdown]`.
 
 use std::num::NonZeroU32;
 
-use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::config::DeadLettersConfig;
+use crate::source::config::SourceConfig;
+use crate::telemetry::http::config::AdminConfig;
 use crate::units::Period;
+
+/// Generates the schema of one table.
+pub(super) type TableSchema = fn(&mut SchemaGenerator) -> Schema;
+
+/// The schemas of the tables at the top, in the order of the reference. Each table in `sinks` has that of its
+/// kind.
+pub(super) const TABLES: [(&str, Option<TableSchema>); 7] = [
+    ("source", Some(SourceConfig::json_schema)),
+    ("event", Some(EventConfig::json_schema)),
+    ("sinks", None),
+    ("dead_letters", Some(DeadLettersConfig::json_schema)),
+    ("admin", Some(AdminConfig::json_schema)),
+    ("log", Some(LogConfig::json_schema)),
+    ("shutdown", Some(ShutdownConfig::json_schema)),
+];
+
+/// Makes a generator that writes the schema of a type where the type is used.
+pub(super) fn generator(settings: SchemaSettings) -> SchemaGenerator {
+    settings.with(|settings| settings.inline_subschemas = true).into_generator()
+}
 
 /// The key of an event.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -62,14 +87,14 @@ impl Default for LogConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// For people: the time, the level and the message.
     #[default]
     Text,
-    /// One object a line.
+    /// For machines: one JSON object a line.
     Json,
 }
 
-/// The end.
+/// What the bridge does when it is asked to stop.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {

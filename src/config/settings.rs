@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::origins::Origins;
-use super::sections::LogFormat;
+use super::sections::LogConfig;
 use crate::dead_letter::config::DeadLetterSettings;
 use crate::key::Keying;
 use crate::sink::factory::SinkSettings;
@@ -27,8 +27,8 @@ pub struct Settings {
     pub dead_letters: DeadLetterSettings,
     /// The settings for health and metrics over HTTP.
     pub admin: AdminSettings,
-    /// The settings of the log.
-    pub log: LogSettings,
+    /// The settings of the log; the filter has no mistake.
+    pub log: LogConfig,
     /// How long draining may take (D10).
     pub drain_timeout: Duration,
     /// Where the value of each option came from, for texts that name options.
@@ -42,13 +42,4 @@ pub struct SubscriptionSettings {
     pub source: SourceSettings,
     /// The sinks of this subscription, by name. Never empty.
     pub sinks: Vec<SinkSettings>,
-}
-
-/// The checked settings of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The filter directives, which `tracing_subscriber::EnvFilter` has accepted.
-    pub filter: String,
-    /// The format of a line, for people or for machines.
-    pub format: LogFormat,
 }

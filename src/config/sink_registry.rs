@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 
 use super::key_path::join;
-use super::known_options::{self, KnownOptions};
+use super::known_options;
 use super::reader::ConfigReader;
-use super::sections::{EventConfig, LogConfig, ShutdownConfig};
-use crate::dead_letter::config::DeadLettersConfig;
+use super::sections::{TABLES, TableSchema};
 use crate::sink::factory::{BuildContext, SinkFactory, SinkKind};
 use crate::sink::file::FileKind;
 use crate::sink::kafka::KafkaKind;
 use crate::sink::nats::NatsKind;
 use crate::sink::stdout::StdoutKind;
-use crate::source::config::SourceConfig;
-use crate::telemetry::http::config::AdminConfig;
 
 /// How the table of one kind is read and described.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +23,7 @@ pub(super) struct RegisteredKind {
     pub(super) read:
         fn(reader: &mut ConfigReader, key: &str, context: &BuildContext) -> Option<Arc<dyn SinkFactory>>,
     /// The schema of its table.
-    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) schema: TableSchema,
     wait_before_exit: fn(),
 }
 
@@ -53,23 +50,24 @@ impl SinkRegistry {
         self
     }
 
+    /// Returns the key and the schema of every table, with each kind of sink in a table of its name.
+    pub(super) fn tables(&self) -> Vec<(String, TableSchema)> {
+        let of_kinds = |table| self.iter().map(move |kind| (join(table, kind.name), kind.schema)).collect();
+        let tables = TABLES.into_iter().flat_map(|(table, schema)| match schema {
+            Some(schema) => vec![(table.to_owned(), schema)],
+            None => of_kinds(table),
+        });
+        tables.collect()
+    }
+
     /// Returns the full keys of all options, with each kind of sink in a table of its name.
     pub(super) fn all_options(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        let mut add = |table: &str, known: Vec<KnownOptions>| {
-            keys.extend(known.iter().map(|option| join(table, &option.key)));
-        };
-        add("source", known_options::of::<SourceConfig>());
-        add("event", known_options::of::<EventConfig>());
-        add("dead_letters", known_options::of::<DeadLettersConfig>());
-        add("admin", known_options::of::<AdminConfig>());
-        add("log", known_options::of::<LogConfig>());
-        add("shutdown", known_options::of::<ShutdownConfig>());
-        for kind in self.iter() {
-            add(&join("sinks", kind.name), known_options::of_schema(kind.schema));
-            add(&join("dead_letters", kind.name), known_options::of_schema(kind.schema));
-        }
-        keys
+        let letters = self.iter().map(|kind| (join("dead_letters", kind.name), kind.schema));
+        let keys = self.tables().into_iter().chain(letters).flat_map(|(table, schema)| {
+            let known = known_options::of(schema).into_iter();
+            known.map(move |option| join(&table, &option.key))
+        });
+        keys.collect()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<RegisteredKind> {

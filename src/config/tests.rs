@@ -44,6 +44,12 @@ fn source(loaded: &Loaded) -> &SourceSettings {
     &loaded.settings.subscriptions[0].source
 }
 
+/// Returns the value of an option, and where it came from.
+fn in_effect(loaded: &Loaded, key: &str) -> (String, String) {
+    let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
+    (option.value.to_string(), option.origin.to_string())
+}
+
 #[test]
 fn defaults_file_and_environment_lie_over_each_other() {
     let loaded = load_text(
@@ -54,10 +60,7 @@ fn defaults_file_and_environment_lie_over_each_other() {
     let source = source(&loaded);
     assert_eq!((source.prefetch, source.heart_beat), (128, Some(Duration::from_secs(5))));
     assert_eq!(source.connect_timeout, Duration::from_secs(10));
-    let origin = |key: &str| {
-        let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
-        (option.value.to_string(), option.origin.to_string())
-    };
+    let origin = |key: &str| in_effect(&loaded, key);
     let expected = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
     assert_eq!(origin("source.prefetch"), expected("128", "BRIDGE__SOURCE__PREFETCH"));
     assert_eq!(origin("source.heart_beat"), expected("\"5s\"", "bridge.toml:5"));
@@ -239,10 +242,7 @@ fn dead_letters_may_go_where_a_sink_writes() {
         loaded.settings.dead_letters.destination(),
         Some(SinkDestination::directory(Path::new("/letters")))
     );
-    let origin = |key: &str| {
-        let option = loaded.effective.iter().find(|option| option.key == key).unwrap();
-        (option.value.to_string(), option.origin.to_string())
-    };
+    let origin = |key: &str| in_effect(&loaded, key);
     let expected = ("\"zstd\"".to_owned(), "bridge.toml:10".to_owned());
     assert_eq!(origin("sinks.file.compression"), expected);
     assert_eq!(origin("dead_letters.file.compression"), expected);

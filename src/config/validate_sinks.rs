@@ -55,7 +55,7 @@ fn sink(
         match given {
             Some(kind) => {
                 let message = format!("`{kind}` is not a kind of sink: {known}{meant}");
-                reader.diagnostics.refuse(&join(&key, "kind"), message);
+                reader.diagnostics.refuse(join(&key, "kind"), message);
             }
             None => {
                 let message = format!("`{name}` is not a kind of sink: set `kind` to one of {known}{meant}");
@@ -90,7 +90,7 @@ pub(super) fn for_dead_letters(
     for other in others {
         reader
             .diagnostics
-            .refuse(&join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
+            .refuse(join(LETTERS, other), format!("{LETTERS}.{name} is set too: keep one of them"));
     }
     reader.inherit(&join(LETTERS, name), &join("sinks", name));
     // Dead letters have their own number of partitions: that of their topic.
@@ -99,7 +99,7 @@ pub(super) fn for_dead_letters(
     if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
         reader
             .diagnostics
-            .refuse(&join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
+            .refuse(join(LETTERS, name), format!("{why}: name a directory, or a sink that keeps it"));
         found = None;
     }
     // Otherwise an option that was not understood would also be reported as an unknown key.

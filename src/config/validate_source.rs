@@ -48,7 +48,7 @@ pub(super) fn check(
     })
 }
 
-/// Turns `0s` into off.
+/// Returns `None` for `0s`, which switches something off.
 fn switched(period: Period) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0)
 }

@@ -27,7 +27,7 @@ pub(super) struct Certificate {
     pub(super) issuer: String,
     /// Host names and addresses that the certificate is valid for.
     pub(super) hosts: Vec<String>,
-    /// Seconds since 1970.
+    /// The first and the last second of its validity, in seconds since 1970.
     pub(super) not_before: u64,
     pub(super) not_after: u64,
     /// Whether it may issue other certificates.

@@ -92,10 +92,7 @@ fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(path: &Path, key: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        pem::Error::NoItemsFound => unusable(key, path, &what_else(path, "private key")),
-        error => unreadable(key, path, "private key", &error),
-    })
+    PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(key, path, "private key", &error))
 }
 
 fn unreadable(key: &str, path: &Path, wanted: &str, error: &pem::Error) -> TlsError {

@@ -16,7 +16,7 @@ mod tests;
 mod words;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,23 +197,4 @@ where
         Ok(Err(error)) => Err(client.handshake(host, &first).explain(&error)),
         Err(_) => Err(client.handshake(host, &first).late(allowed)),
     }
-}
-
-/// Makes the configuration of a client that trusts `ca_file`, or the system's certificates. The client shows
-/// `identity`, a certificate and its key. Use [`Client::new`] to explain failed handshakes too.
-///
-/// # Errors
-/// One of the files can't be used.
-pub fn client_config_as(
-    ca_file: Option<&Path>,
-    identity: Option<(&Path, &Path)>,
-) -> Result<ClientConfig, TlsError> {
-    let options = TlsOptions {
-        table: "tls".to_owned(),
-        address: "url".to_owned(),
-        ca_file: ca_file.map(Path::to_owned),
-        certificate_file: identity.map(|(certificate, _)| certificate.to_owned()),
-        key_file: identity.map(|(_, key)| key.to_owned()),
-    };
-    Client::new(&options).map(|client| client.config())
 }

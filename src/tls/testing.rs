@@ -19,17 +19,18 @@ pub(super) const SOON: Duration = Duration::from_secs(10);
 
 pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-pub(super) fn named(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(["broker.example.com".to_owned()]).unwrap();
+fn with_name(mut params: CertificateParams, name: &str) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
+pub(super) fn named(name: &str) -> CertificateParams {
+    with_name(CertificateParams::new(["broker.example.com".to_owned()]).unwrap(), name)
+}
+
 pub(super) fn authority_params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
+    let mut params = with_name(CertificateParams::default(), name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
 }
