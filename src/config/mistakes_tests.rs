@@ -127,7 +127,7 @@ fn an_option_is_missing_only_if_nothing_is_wrong_with_the_other_way_to_set_it() 
     for (from, variable, part) in [
         ("url = \"stomp://broker:61613\"", ("BRIDGE__SOURCE__URLS", ""), "source.url: missing: set `url`"),
         ("url = \"stomp://broker:61613\"", ("BRIDGE__SOURCE__URLS__X", ""), "expected a list"),
-        (PASSWORD_LINE, ("BRIDGE__SOURCE__PASSWORD_FILE__X", ""), "expected a text"),
+        (PASSWORD_LINE, ("BRIDGE__SOURCE__PASSWORD_FILE__X", ""), "found a table"),
     ] {
         one_line_with(from, "", &[variable], &[part]);
     }
