@@ -133,7 +133,8 @@ mod tests {
     fn names_do_not_change() {
         let names: Vec<_> = Malformation::all().filter_map(|it| it.to_possible_value()).collect();
         let names: Vec<_> = names.iter().map(|name| name.get_name()).collect();
-        let expected = "no-key not-json prefixed short binary upper-case lines cesu8 large nul map compressed";
+        let expected =
+            "no-key not-json prefixed short binary upper-case lines cesu8 large nul map compressed";
         assert_eq!(names.join(" "), expected);
     }
 }

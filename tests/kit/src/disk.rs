@@ -73,10 +73,7 @@ mod tests {
     #[test]
     fn a_small_disk_is_full_until_the_ballast_is_removed() {
         if let Err(reason) = small_disks() {
-            return did_not_run(
-                "disk::tests::a_small_disk_is_full_until_the_ballast_is_removed",
-                &reason,
-            );
+            return did_not_run("disk::tests::a_small_disk_is_full_until_the_ballast_is_removed", &reason);
         }
         let directory = tempfile::tempdir().unwrap();
         let mut command = on_small_disk(Path::new("sh"), directory.path(), 1);
