@@ -6,6 +6,7 @@
 #                 docs/results
 #   make bench-sinks   measures the speed into Kafka and JetStream, near and far, compared with bare producers
 #   make bench-protocols   compares STOMP and OpenWire: speed, and processor time per event of bridge and broker
+#   make bench-latency   measures the latency into Kafka over both protocols, compared with a bare loop
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
 #   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
@@ -21,7 +22,7 @@ ARGS ?=
 # These take minutes to build, and only one target needs each.
 PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
-.PHONY: demo test bench bench-sinks bench-protocols soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols bench-latency soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -34,7 +35,7 @@ demo: toolchain
 test: toolchain brokers
 	cargo test --locked --workspace -- $(ARGS)
 
-bench bench-sinks bench-protocols soak: toolchain brokers
+bench bench-sinks bench-protocols bench-latency soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
 # Here, a missing server or tool is a failure.
