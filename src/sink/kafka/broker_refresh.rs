@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::producer::Producer;
 
-use super::context::Client;
+use super::delivery_reports::Client;
 use crate::sink::SinkError;
 
 /// The client gets the list again after it has been silent for `FIRST`. In an outage that goes on, the wait

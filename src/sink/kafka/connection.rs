@@ -15,7 +15,7 @@ use super::KafkaSink;
 use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client_threads::THREADS;
-use super::context::{Client, Context};
+use super::delivery_reports::{Client, Context};
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;

@@ -27,7 +27,7 @@ mod client_error;
 mod client_threads;
 pub mod config;
 mod connection;
-mod context;
+mod delivery_reports;
 mod diagnosis;
 mod handshake;
 mod in_flight;

@@ -12,7 +12,7 @@ use rdkafka::bindings::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE as 
 use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as DESCRIBE_TOPICS;
 use rdkafka::producer::Producer;
 
-use super::context::Client;
+use super::delivery_reports::Client;
 
 /// Whether the login of this client may write to the topic; `None` if the brokers do not say, because not
 /// every cluster answers. Blocks for at most `within`.

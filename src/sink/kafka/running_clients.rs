@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use super::context::Client;
+use super::delivery_reports::Client;
 
 /// Keeps the clients running until it is dropped.
 pub(super) struct RunningClients {

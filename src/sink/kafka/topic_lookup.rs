@@ -12,7 +12,7 @@ use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
-use super::context::Client;
+use super::delivery_reports::Client;
 use super::names::Names;
 use super::topic::{Leader, Topic};
 use crate::display::one_line;

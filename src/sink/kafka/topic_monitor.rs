@@ -13,7 +13,7 @@ use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client::ANSWER_WITHIN;
 use super::client_error::ClientError;
-use super::context::Client;
+use super::delivery_reports::Client;
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::sink::kafka::config::KafkaConfig;
-    use crate::sink::kafka::context::Context;
+    use crate::sink::kafka::delivery_reports::Context;
     use crate::sink::kafka::reconnect_state::ReconnectState;
     use crate::sink::kafka::validate::tests::{checked, good};
 

@@ -1,4 +1,5 @@
-//! Implements what librdkafka calls on the thread that polls it: delivery reports, errors and its log.
+//! Turns librdkafka's delivery reports into verdicts, and handles its errors, its log and its statistics.
+//! librdkafka calls all of this on the thread that polls it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
