@@ -194,7 +194,7 @@ impl SupervisorTask {
                 error = self.true_cause(error, endpoint, &first) => error,
             };
             let is_renewal = matches!(error, SourceError::Renewal);
-            let wait = self.classify(error);
+            let wait = self.wait_after(error);
             let due = Instant::now() + wait;
             // A session that only renews its subscription had a good address: it stays there.
             let next = if is_renewal { due } else { self.addresses.next(due) };
@@ -304,8 +304,8 @@ impl SupervisorTask {
         }
     }
 
-    /// Reports the error and decides how long to wait.
-    fn classify(&mut self, error: SourceError) -> Duration {
+    /// Returns how long to wait before the next attempt after `error`, and reports the error.
+    fn wait_after(&mut self, error: SourceError) -> Duration {
         self.last_failed = true;
         if matches!(error, SourceError::Renewal) {
             // The source works and goes on at once. Only a new session that can't begin would be worth

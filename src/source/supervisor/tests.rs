@@ -46,7 +46,7 @@ async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
         (first(), Some("the first message of the queue has ended 3 sessions in a row and stays")),
     ] {
         supervisor.ended_after(Duration::from_secs(10), true);
-        let wait = supervisor.classify(error);
+        let wait = supervisor.wait_after(error);
         let state = states.all().remove(0).1;
         match named {
             Some(words) => {
@@ -57,7 +57,7 @@ async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
         }
     }
     supervisor.ended_after(Duration::from_secs(3600), true);
-    supervisor.classify(inside());
+    supervisor.wait_after(inside());
     let state = states.all().remove(0).1;
     assert!(matches!(state, Status::Retrying(_)), "it was well for an hour in between: {state:?}");
 }
