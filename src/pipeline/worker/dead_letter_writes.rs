@@ -1,4 +1,4 @@
-//! Writes rejected events as dead letters, within the limits (I6).
+//! Writes rejected events as dead letters before they count as settled (I6).
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -8,13 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::sink_io::SinkIo;
 use super::state::PendingEvent;
 use super::{Boxed, SinkWorker};
-use crate::dead_letter::{DeadLetter, DeadLetterLimits};
+use crate::dead_letter::DeadLetter;
 use crate::display::one_line;
-use crate::sink::{DeliveryId, Rejection, SinkError};
-use crate::telemetry::status::Status;
+use crate::sink::{Rejection, SinkError};
 
 /// The dead letters of one write, and the result of the write.
 pub(super) type DeadLetterWritten = (Vec<DeadLetter>, Result<(), SinkError>);
@@ -22,54 +20,7 @@ pub(super) type DeadLetterWritten = (Vec<DeadLetter>, Result<(), SinkError>);
 /// The shortest time between two log lines about dead letters.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// The state of a worker that holds because the sink refuses more events than may become dead letters. The
-/// worker offers the oldest refused event again from time to time, alone. When the sink takes it, the hold
-/// ends.
-pub(super) struct Hold {
-    /// The delivery in which the oldest refused event was offered again last.
-    pub(super) offered: Option<DeliveryId>,
-    /// The reason, for the operator.
-    pub(super) text: String,
-}
-
 impl SinkWorker {
-    /// Returns whether this rejection can't become a dead letter; the worker then holds.
-    pub(super) fn is_over_limit(&mut self, id: DeliveryId, rejection: &Rejection) -> bool {
-        // The other events in flight come after the event that began the hold, so they wait for it.
-        if self.hold.as_ref().is_some_and(|hold| hold.offered != Some(id)) {
-            return true;
-        }
-        let Some(Err(exceeded)) = self.parts.limits.as_mut().map(DeadLetterLimits::dead) else {
-            self.hold = None;
-            return false;
-        };
-        let Rejection { reason, detail } = rejection;
-        let text = format!(
-            "{exceeded} were refused; the last one: {reason}: {detail}; correct the cause, and it goes on by itself, \
-             or restart with a higher {} to make them dead letters",
-            exceeded.option()
-        );
-        self.is_ready = false;
-        self.parts.reporter.report(Status::Held(text.clone()));
-        self.hold = Some(Hold { offered: None, text });
-        true
-    }
-
-    /// Ends the hold if the sink has taken the delivery that was offered again.
-    pub(super) fn end_hold(&mut self, id: DeliveryId) {
-        self.hold.take_if(|hold| hold.offered == Some(id));
-    }
-
-    /// Ends the hold if no refused event is left: the broker may have delivered them to another replica.
-    pub(super) fn end_hold_without_events(&mut self) {
-        // Between two sessions the worker has no events, which proves nothing.
-        let is_idle = self.state.session().is_some() && self.is_done();
-        let is_open = matches!(self.sink_io, SinkIo::Open { .. }) && !self.degraded;
-        if is_idle && is_open && self.hold.take().is_some() {
-            self.ready();
-        }
-    }
-
     pub(super) fn reject(&mut self, pending: PendingEvent, rejection: Rejection) {
         let now = SystemTime::now();
         let first = pending.since.unwrap_or(now);

@@ -4,6 +4,7 @@
 //! any kind.
 
 mod dead_letter_writes;
+mod hold;
 mod sink_io;
 pub mod state;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, sleep_until};
 
-use self::dead_letter_writes::{DeadLetterWritten, Hold, Notice, pending_write};
+use self::dead_letter_writes::{DeadLetterWritten, Notice, pending_write};
+use self::hold::Hold;
 use self::sink_io::{SinkHappening, SinkIo, next_of};
 use self::state::WorkerState;
 use crate::backoff::Backoff;
