@@ -53,7 +53,9 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
     let mut running = std::pin::pin!(bridge.run(drain.clone()));
     let exit = tokio::select! {
         ended = &mut running => ended_by_itself(ended),
-        name = stop.asked() => {
+        name = stop.asked() => if drain_timeout.is_zero() {
+            abandon(&format!("{name}, and shutdown.drain_timeout is 0 s"))
+        } else {
             tracing::info!("{name}: draining, for {} s at most", drain_timeout.as_secs());
             drain.cancel();
             tokio::select! {
