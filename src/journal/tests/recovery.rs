@@ -3,6 +3,7 @@
 
 use jiff::ToSpan;
 
+use super::crashes::survive;
 use super::*;
 use crate::journal::disk::Disk;
 use crate::journal::line_file::UNSYNCED;
