@@ -47,7 +47,7 @@ pub async fn run(broker: &Broker, topic: &Topic, load: Load) -> Run {
     carrying.await.expect("carry the events");
     over.store(true, Ordering::Relaxed);
     polling.join().expect("poll");
-    (latencies, f64::NAN)
+    (latencies, None)
 }
 
 async fn carry(
