@@ -8,6 +8,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
 use super::client_error::ClientError;
+use super::first_records::FirstRecords;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
 
 /// The most deliveries without a verdict.
@@ -43,6 +44,7 @@ struct KafkaInFlightState {
     bytes: usize,
     /// When the first delivery of the last wave was accepted.
     wave: Option<Instant>,
+    first_records: FirstRecords,
     /// Why the connection ends. If set, nothing more is accepted, and the connection is broken once `count`
     /// is zero.
     ending: Option<SinkError>,
@@ -108,6 +110,14 @@ impl KafkaInFlight {
         Ok(taken)
     }
 
+    /// Returns how many of these deliveries, with their partitions, may be sent now. The others wait for the
+    /// first record of a partition.
+    pub(super) fn admit(&self, deliveries: impl Iterator<Item = (DeliveryId, u32)>) -> usize {
+        let mut state = self.lock();
+        let now = Instant::now();
+        deliveries.take_while(|&(id, partition)| state.first_records.admit(id, partition, now)).count()
+    }
+
     /// Releases the room of deliveries that librdkafka did not accept.
     pub(super) fn give_back(&self, sizes: impl Iterator<Item = usize>) {
         let mut state = self.lock();
@@ -122,7 +132,9 @@ impl KafkaInFlight {
         let mut state = self.lock();
         state.answered(bytes);
         state.heard = Some(Instant::now());
-        if matches!(verdict, Verdict::Durable) {
+        let is_durable = matches!(verdict, Verdict::Durable);
+        state.first_records.answered(id, is_durable);
+        if is_durable {
             state.durable = state.heard;
             state.last_fatal_error = None;
             state.clear_health();

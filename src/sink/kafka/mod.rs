@@ -5,8 +5,8 @@
 //! survives an outage by itself and keeps the order, so no record is written twice. An error that the client
 //! can't survive (a fatal error, a refused record) ends the connection, but only after every delivery report
 //! has arrived. By then it is known which records are durable, and the worker submits the rest again in
-//! order. `enable.gapless.guarantee` ensures that no record behind a failed one becomes durable before the
-//! failed one is submitted again (I3).
+//! order. `enable.gapless.guarantee` and `first_records.rs` ensure that no record behind a failed one becomes
+//! durable before the failed one is submitted again (I3).
 //!
 //! The sink is ready while the leaders of the topic's partitions answer (`topic_lookup.rs`,
 //! `topic_monitor.rs`). If they do not answer, the sink finds the cause with a connection of its own
@@ -29,6 +29,7 @@ pub mod config;
 mod connection;
 mod delivery_reports;
 mod diagnosis;
+mod first_records;
 mod handshake;
 mod in_flight;
 mod latency;

@@ -39,6 +39,10 @@ pub(super) struct KafkaProducer {
 }
 
 impl KafkaProducer {
+    fn partition(&self, delivery: &Delivery) -> u32 {
+        delivery.event.key.partition(self.partitions)
+    }
+
     /// Hands one delivery to librdkafka. `Ok` means that it was accepted, or is rejected for good.
     ///
     /// # Errors
@@ -46,7 +50,7 @@ impl KafkaProducer {
     fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
         let event = &delivery.event;
         let key = event.key.hex();
-        let partition = event.key.partition(self.partitions);
+        let partition = self.partition(delivery);
         let closed = || SinkError::unavailable("the client is closed");
         let client =
             self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
@@ -107,6 +111,9 @@ impl Submit for KafkaProducer {
             Some(Plan::Send(count)) => (0, count.min(room)),
             Some(Plan::KeepBack(kept)) => (kept, kept + 1),
         };
+        let offered = deliveries[kept..count].iter();
+        let admitted = self.in_flight.admit(offered.map(|delivery| (delivery.id, self.partition(delivery))));
+        let (kept, count) = if admitted == 0 { (0, 0) } else { (kept, kept + admitted) };
         self.in_flight.give_back(deliveries[count..room].iter().map(size));
         let held = deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery)));
         self.reconnect_state.with_refusals(|refusals| refusals.keep_back(held));

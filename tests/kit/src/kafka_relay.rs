@@ -1,15 +1,16 @@
 //! Forwards connections to a Kafka and changes its responses on command. It can remove the brokers from a
-//! metadata response, as if the controller had fenced the broker, and it can drop the acknowledgements of
-//! records.
+//! metadata response, as if the controller had fenced the broker, and it can drop or delay the
+//! acknowledgements of records.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The API keys of the Produce and Metadata requests, and the first version of Metadata with compact arrays
@@ -28,6 +29,9 @@ pub struct Relay {
 struct Orders {
     hide: AtomicBool,
     swallow: AtomicBool,
+    hold: watch::Sender<bool>,
+    /// The number of forwarded requests with records.
+    produced: AtomicU64,
 }
 
 impl Relay {
@@ -58,6 +62,16 @@ impl Relay {
     pub fn swallow_confirmations(&self, swallow: bool) {
         self.orders.swallow.store(swallow, Ordering::SeqCst);
     }
+
+    /// Sets whether acknowledgements of records, and all answers behind them, wait.
+    pub fn hold_confirmations(&self, hold: bool) {
+        self.orders.hold.send_replace(hold);
+    }
+
+    /// The number of requests with records that were forwarded so far.
+    pub fn produced(&self) -> u64 {
+        self.orders.produced.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Relay {
@@ -81,12 +95,20 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
             let request = (short(&frame, 0), short(&frame, 2));
             pending.lock().unwrap().insert(int(&frame, 4), request);
             put(&mut to_server, &frame).await?;
+            if request.0 == PRODUCE {
+                orders.produced.fetch_add(1, Ordering::SeqCst);
+            }
         }
         Ok(())
     };
+    let mut hold = orders.hold.subscribe();
     let answers = async {
         while let Some(frame) = frame(&mut from_server).await? {
             let request = pending.lock().unwrap().remove(&int(&frame, 0));
+            if matches!(request, Some((PRODUCE, _))) {
+                // The sender lives as long as the relay's orders.
+                let _released = hold.wait_for(|hold| !hold).await;
+            }
             match request {
                 Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => {}
                 Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {

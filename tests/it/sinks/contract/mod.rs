@@ -201,10 +201,16 @@ impl Rig {
     }
 
     pub async fn send_body(&mut self, body: String) {
-        let number = self.base + self.sent + 1;
-        let message = Message { body: Bytes::from(body), ..message(number) };
-        self.incoming.send(Incoming::Messages(vec![message])).await.unwrap();
-        self.sent += 1;
+        self.send_bodies([body]).await;
+    }
+
+    /// Sends events with these bodies in one batch.
+    pub async fn send_bodies(&mut self, bodies: impl IntoIterator<Item = String>) {
+        let next = self.base + self.sent + 1;
+        let with_body = |(number, body)| Message { body: Bytes::from(body), ..message(number) };
+        let messages: Vec<_> = (next..).zip(bodies).map(with_body).collect();
+        self.sent += messages.len() as u64;
+        self.incoming.send(Incoming::Messages(messages)).await.unwrap();
     }
 
     pub async fn wait_for_ack(&self, number: u64) {

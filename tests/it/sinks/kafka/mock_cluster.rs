@@ -514,13 +514,30 @@ async fn the_sink_is_not_ready_before_it_reaches_the_leader_of_every_partition()
     }
 }
 
+/// Only then does the broker know the producer in the partition, and refuses a gap in its numbers.
 #[tokio::test]
-async fn the_sink_accepts_no_more_than_its_limit() {
+async fn the_first_record_of_each_partition_is_durable_before_the_second_is_accepted() {
     let cluster = cluster();
     let mut sink = sink(&cluster);
     let (mut submit, mut verdicts) = sink.open().await.unwrap();
+    let of_one_key: Vec<_> = (0..3).map(|n| delivery(n, event(n * 10, 0))).collect();
+    assert_eq!(submit.submit(&of_one_key).unwrap(), 1);
+    assert_eq!(submit.submit(&of_one_key[1..]).unwrap(), 0);
+    let verdicts = tokio::time::timeout(SOON, verdicts.next()).await.unwrap().unwrap();
+    assert!(matches!(verdicts[..], [(DeliveryId(0), Verdict::Durable)]), "{verdicts:?}");
+    assert_eq!(submit.submit(&of_one_key[1..]).unwrap(), 2);
+}
+
+#[tokio::test]
+async fn the_sink_accepts_no_more_than_its_limit() {
+    let cluster = cluster();
+    let mut worker = TestWorker::new(sink(&cluster));
+    // Each partition has its first record.
+    worker.settle((0..10).map(|n| event(n, 0))).await;
+    let (submit, verdicts) = worker.connection.as_mut().unwrap();
     cluster.broker_down(-1).unwrap();
-    let deliveries: Vec<_> = (0..MAX_DELIVERIES as u64 + 10).map(|n| delivery(n, event(n, 0))).collect();
+    let numbers = 10..MAX_DELIVERIES as u64 + 20;
+    let deliveries: Vec<_> = numbers.map(|n| delivery(n, event(n, 0))).collect();
     assert_eq!(submit.submit(&deliveries).unwrap(), MAX_DELIVERIES);
     assert_eq!(submit.submit(&deliveries[MAX_DELIVERIES..]).unwrap(), 0);
     cluster.broker_up(-1).unwrap();

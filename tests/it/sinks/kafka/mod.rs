@@ -1,6 +1,7 @@
 //! Tests the Kafka sink on a real Kafka: permissions, topics that disappear or change, records that are too
 //! large. `sinks/contract` tests that the sink meets the contract during outages.
 
+mod first_request;
 pub mod logins;
 mod mock_cluster;
 mod no_broker_named;

@@ -1,5 +1,7 @@
 //! Tests topics that are missing, removed, made again differently, not writable, or too small for a record.
 
+use atdata_bridge::sink::kafka::config::Properties;
+
 use super::{config, holds, key_of, numbers, sink};
 use crate::sinks::contract::Rig;
 use kit::kafka::{Listener, on_kafka, shared};
@@ -64,7 +66,10 @@ fn assert_partitions(topic: &str, partitions: u32) {
 async fn new_partitions_of_a_topic_are_used() {
     let kafka = shared();
     kafka.create_topic("growing", 2, &[]);
-    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "growing"), None), 0).await;
+    let mut config = config(kafka, Listener::Plain, "growing");
+    // The client sees new partitions when it asks for metadata, by default every five minutes.
+    config.properties = Properties::new([("topic.metadata.refresh.interval.ms", "500")]);
+    let mut rig = Rig::start(sink(config, None), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
     assert_partitions("growing", 2);
