@@ -9,7 +9,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use super::config::{KafkaCompression, Mechanism};
-use super::latency::SHORTEST;
 use crate::secret::Secret;
 
 /// The properties that the sink relies on. The user can't change them.
@@ -156,7 +155,7 @@ impl ClientSettings {
 /// Checks whether librdkafka accepts all properties together, with the files of keys and certificates. It
 /// removes the brokers and the login, so it opens no connection.
 pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
-    let mut config = settings.config("check", settings.batch_bytes(), SHORTEST);
+    let mut config = settings.config("check", settings.batch_bytes(), Duration::ZERO);
     config.remove("bootstrap.servers");
     let protocol = config.get("security.protocol").unwrap_or_default().replace("sasl_", "");
     config.set("security.protocol", protocol);

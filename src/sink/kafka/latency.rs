@@ -8,14 +8,14 @@
 //! they have come back. And a few clients share the partitions, each with requests of its own
 //! (`docs/results/sinks.md`).
 //!
-//! Where the brokers are near, a longer wait only costs time, because ActiveMQ waits for its acknowledgement
-//! (D3). One client is enough.
+//! Where the brokers are near, waiting for more records only costs time: the records that come while a request
+//! is out make the next one. So a record is sent at once, and one client is enough.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How long a client collects records where the brokers are near.
-pub(super) const SHORTEST: Duration = Duration::from_millis(5);
+/// The bounds of the time for which a client collects records where the brokers are far away.
+const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(20);
 
 /// Brokers with this round trip are far away. They are near again below half of it.
@@ -36,20 +36,20 @@ pub(super) struct LatencyTuning {
 
 impl LatencyTuning {
     /// The settings while the round trip is not known.
-    pub(super) const NEAR: Self = Self { linger: SHORTEST, clients: 1, is_far: false };
+    pub(super) const NEAR: Self = Self { linger: Duration::ZERO, clients: 1, is_far: false };
 
     /// Returns the settings after an answer that took `round_trip`, for a topic with `partitions` partitions.
     /// A small difference changes nothing, because a change requires new clients.
     pub(super) fn after(self, round_trip: Duration, partitions: NonZeroU32) -> Self {
-        let linger = (round_trip / 10).clamp(SHORTEST, LONGEST);
         let is_far = round_trip >= FAR || (self.is_far && round_trip >= FAR / 2);
+        if !is_far {
+            return Self::NEAR;
+        }
+        let linger = (round_trip / 10).clamp(SHORTEST, LONGEST);
+        let differs = linger * 2 > self.linger * 3 || self.linger * 2 > linger * 3;
         Self {
-            linger: if linger * 2 > self.linger * 3 || self.linger * 2 > linger * 3 {
-                linger
-            } else {
-                self.linger
-            },
-            clients: if is_far { partitions.get().min(MOST_CLIENTS) } else { 1 },
+            linger: if differs { linger } else { self.linger },
+            clients: partitions.get().min(MOST_CLIENTS),
             is_far,
         }
     }

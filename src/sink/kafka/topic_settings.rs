@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::client_threads::{THREADS, ThreadGroup};
-use super::latency::SHORTEST;
 use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
@@ -49,7 +48,8 @@ impl TopicSettings {
     }
 
     async fn asked(settings: &KafkaSettings) -> Option<Self> {
-        let config = settings.client.config("atdata-bridge-check", settings.client.batch_bytes(), SHORTEST);
+        let (client_id, batch_bytes) = ("atdata-bridge-check", settings.client.batch_bytes());
+        let config = settings.client.config(client_id, batch_bytes, Duration::ZERO);
         let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
         let options = AdminOptions::new().request_timeout(Some(2 * settings.optional_answer_within));
         let topic = ResourceSpecifier::Topic(&settings.topic);

@@ -26,7 +26,7 @@ const PROPERTIES: [(&str, &str); 13] = [
     ("retries", "2147483647"),
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "2147483647"),
-    ("linger.ms", "5"),
+    ("linger.ms", "0"),
     ("batch.size", "1000000"),
     ("compression.codec", "lz4"),
     ("partitioner", "murmur2_random"),
