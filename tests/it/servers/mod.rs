@@ -1,4 +1,5 @@
-//! Tests that the servers of the test harness do what the other tests rely on.
+//! Tests that the servers and rivals of the test harness do what tests and benchmarks rely on.
 
 mod activemq;
 mod kafka;
+mod rivals;

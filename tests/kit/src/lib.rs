@@ -33,6 +33,7 @@ pub mod provision;
 pub mod proxy;
 pub mod publisher;
 pub mod report;
+pub mod rival;
 pub mod scenario;
 pub mod stomp;
 pub mod three;
