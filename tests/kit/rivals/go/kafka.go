@@ -11,15 +11,13 @@ type kafka struct {
 	client *kgo.Client
 }
 
-// Beyond what is set here, the client's defaults are right: it is idempotent, waits for all replicas, retries without
-// an end, and counts partitions as Java does.
+// The client's defaults are right: it is idempotent, waits for all replicas, retries without an end, counts
+// partitions as Java does, and lingers for 10 ms, which saves processor time.
 func openKafka(bootstrap, topic string) (sink, error) {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
 		kgo.DefaultProduceTopic(topic),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
-		// The records that come while a request is out make the next one.
-		kgo.ProducerLinger(0),
 	)
 	return &kafka{client}, err
 }

@@ -26,14 +26,13 @@ class Kafka:
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,  # and acks=all
             "compression.type": "lz4",
-            "linger.ms": 0,
             "partitioner": "murmur2_random",
         })
 
     def store(self, group):
         for event in group:
             self.producer.produce(self.topic, event.body, key(event), on_delivery=self.delivered)
-            self.producer.poll(0)
+        # Sends at once, and calls back for each event.
         self.producer.flush()
         if self.failed:
             raise RuntimeError(self.failed)
