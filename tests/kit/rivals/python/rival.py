@@ -50,7 +50,7 @@ class JetStream:
         self.stream = self.run(self.connect(url, prefetch))
 
     def run(self, steps):
-        return asyncio.run_coroutine_threadsafe(steps, self.loop).result()
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(steps, TIMEOUT), self.loop).result()
 
     async def connect(self, url, prefetch):
         import nats
@@ -60,7 +60,7 @@ class JetStream:
         return client.jetstream(publish_async_max_pending=prefetch)
 
     def store(self, group):
-        self.run(asyncio.wait_for(self.publish(group), TIMEOUT))
+        self.run(self.publish(group))
 
     async def publish(self, group):
         stored = []
