@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::name_of;
 use kit::bench::kafka::Topic;
-use kit::bench::{DESTINATION, Destination, Route};
+use kit::bench::{DESTINATION, Destination, Route, Server};
 use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol};
 use kit::events::{Events, Spread};

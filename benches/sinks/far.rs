@@ -6,7 +6,7 @@ use std::time::Duration;
 use atdata_bridge::simulator::{Simulator, SimulatorConfig};
 
 use super::near::generation;
-use kit::bench::{DESTINATION, Destination, NAMESPACE, Route, Tuning, setup};
+use kit::bench::{DESTINATION, NAMESPACE, Route, Server, Tuning, setup};
 use kit::broker::{Broker, Options, Protocol, Version};
 use kit::events::{Events, Spread};
 use kit::proxy::Proxy;
@@ -25,7 +25,7 @@ pub fn head() {
 }
 
 /// Prints a row and returns the events in flight as a share of the window.
-pub async fn from_simulator<D: Destination>(
+pub async fn from_simulator<D: Server>(
     destination: &mut D,
     into: &str,
     events: u64,
@@ -43,7 +43,7 @@ pub async fn from_simulator<D: Destination>(
     row("simulator", into, events, tuning.prefetch, rate)
 }
 
-pub async fn from_broker<D: Destination>(
+pub async fn from_broker<D: Server>(
     destination: &mut D,
     into: &str,
     version: Version,
@@ -62,7 +62,7 @@ pub async fn from_broker<D: Destination>(
     row(&name_of(version), into, events, tuning.prefetch, rate);
 }
 
-async fn delayed<D: Destination>(destination: &D) -> Proxy {
+async fn delayed<D: Server>(destination: &D) -> Proxy {
     let (addr, target) = destination.proxy_addresses();
     Proxy::delayed_at(addr, target, DELAY).await
 }

@@ -12,13 +12,12 @@
 )]
 
 mod far;
-mod jetstream;
 mod near;
 
 use clap::Parser;
-use jetstream::JetStream;
+use kit::bench::jetstream::JetStream;
 use kit::bench::kafka::Topic;
-use kit::bench::{Destination, Tuning};
+use kit::bench::{Server, Tuning};
 
 /// The bridge must reach this share of a loop that does nothing but publish.
 const BARE_FLOOR: f64 = 0.7;
@@ -67,7 +66,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn prefetches<D: Destination>(&self) -> impl Iterator<Item = usize> {
+    fn prefetches<D: Server>(&self) -> impl Iterator<Item = usize> {
         self.prefetch.iter().copied().filter(|&prefetch| prefetch <= D::MAX_IN_FLIGHT)
     }
 
@@ -144,7 +143,7 @@ fn expect_window(share: f64, into: &str, prefetch: usize, missed: &mut Vec<Strin
     }
 }
 
-async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
+async fn near<D: Server>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
     if arguments.rounds == 0 {
         return;
     }
@@ -157,12 +156,7 @@ async fn near<D: Destination>(destination: &mut D, arguments: &Arguments, missed
     }
 }
 
-async fn far<D: Destination>(
-    destination: &mut D,
-    into: &str,
-    arguments: &Arguments,
-    missed: &mut Vec<String>,
-) {
+async fn far<D: Server>(destination: &mut D, into: &str, arguments: &Arguments, missed: &mut Vec<String>) {
     for prefetch in arguments.prefetches::<D>() {
         let share = far::from_simulator(
             destination,

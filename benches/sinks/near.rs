@@ -6,19 +6,14 @@ use std::time::Instant;
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
 
 use kit::admin::Admin;
-use kit::bench::{Destination, NAMESPACE, Route, Tuning, setup};
+use kit::bench::{NAMESPACE, Route, Server, Tuning, setup};
 use kit::report::backlog::{PATIENCE, stop};
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::wait_until;
 
 /// Prints a table. Returns the median over the rounds of the bridge's speed as a share of the speed of the
 /// bare loop with the same window.
-pub async fn compare<D: Destination>(
-    destination: &mut D,
-    events: u64,
-    rounds: usize,
-    tuning: Tuning<'_>,
-) -> f64 {
+pub async fn compare<D: Server>(destination: &mut D, events: u64, rounds: usize, tuning: Tuning<'_>) -> f64 {
     // The first round warms up the server, and its output gives the records for the bare loop.
     carry(destination, events, tuning).await;
     let records = destination.records().await;
@@ -46,7 +41,7 @@ pub async fn compare<D: Destination>(
 
 /// Measures from the first event until everything is acknowledged to the simulator. The connections already
 /// exist.
-async fn carry<D: Destination>(destination: &mut D, events: u64, tuning: Tuning<'_>) -> Run {
+async fn carry<D: Server>(destination: &mut D, events: u64, tuning: Tuning<'_>) -> Run {
     destination.renew().await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let setup = setup(destination, &simulator.url(), tuning, Route::Direct);

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::{Destination, Route};
+use super::{Destination, Route, Server};
 use crate::bridge::Setup;
 use crate::kafka::{Kafka, Listener};
 use crate::kafka_reader::{self, Record};
@@ -57,16 +57,19 @@ impl Topic {
         Self { kafka: Kafka::start(), partitions, properties, made: 0 }
     }
 
-    fn name(&self) -> String {
+    /// The name of the current topic.
+    pub fn name(&self) -> String {
         format!("bench{:03}", self.made)
+    }
+
+    /// The address of the server, for its clients.
+    pub fn bootstrap(&self) -> String {
+        self.kafka.bootstrap()
     }
 }
 
 impl Destination for Topic {
-    type Records = Vec<Record>;
-
     const NAME: &'static str = "Kafka";
-    const MAX_IN_FLIGHT: usize = 16_384;
 
     async fn renew(&mut self) {
         if self.made > 0 {
@@ -82,18 +85,24 @@ impl Destination for Topic {
         setup.set("SINKS__KAFKA__BROKERS", addr.to_string()).set("SINKS__KAFKA__TOPIC", self.name())
     }
 
+    async fn count(&mut self) -> u64 {
+        let mut count = 0;
+        kafka_reader::each_record(&self.bootstrap(), &self.name(), |_| count += 1);
+        count
+    }
+}
+
+impl Server for Topic {
+    type Records = Vec<Record>;
+
+    const MAX_IN_FLIGHT: usize = 16_384;
+
     fn proxy_addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.kafka.proxy_addr(), self.kafka.addr(Listener::Proxied))
     }
 
-    async fn count(&mut self) -> u64 {
-        let mut count = 0;
-        kafka_reader::each_record(&self.kafka.bootstrap(), &self.name(), |_| count += 1);
-        count
-    }
-
     async fn records(&mut self) -> Self::Records {
-        let mut records = kafka_reader::contents(&self.kafka.bootstrap(), &self.name());
+        let mut records = kafka_reader::contents(&self.bootstrap(), &self.name());
         // They were read partition by partition. This restores the order in which they were published.
         records.sort_by(in_order);
         records
@@ -138,7 +147,7 @@ impl Topic {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
-        config.set("bootstrap.servers", self.kafka.bootstrap());
+        config.set("bootstrap.servers", self.bootstrap());
         config.create_with_context(reports).expect("make a producer")
     }
 }

@@ -1,5 +1,7 @@
-//! Defines the destination of a benchmark: a server with a topic or stream that is made anew for each run.
+//! Defines the destination of a benchmark: a topic, stream or directory that is made anew for each run.
 
+pub mod files;
+pub mod jetstream;
 pub mod kafka;
 
 use std::net::SocketAddr;
@@ -14,26 +16,31 @@ pub const DESTINATION: &str = "bench";
 /// A sink with its running server.
 #[allow(async_fn_in_trait, reason = "only the benchmarks of this repository use it")]
 pub trait Destination {
-    /// The stored events, in the form that the client library of the bare loop needs, in the order of
-    /// publication.
-    type Records;
-
     /// The name in tables.
     const NAME: &'static str;
-    /// The sink's default maximum of events in flight.
-    const MAX_IN_FLIGHT: usize;
 
-    /// Makes a new, empty topic or stream.
+    /// Makes a new, empty topic, stream or directory.
     async fn renew(&mut self);
 
     /// Configures a bridge to write to this destination, directly or through the proxy.
     fn configure(&self, setup: Setup, route: Route) -> Setup;
 
-    /// The address of the proxy, and its target.
-    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr);
-
     /// The number of stored events.
     async fn count(&mut self) -> u64;
+}
+
+/// A destination whose events a bare loop can publish again, and that can be far away.
+#[allow(async_fn_in_trait, reason = "only the benchmarks of this repository use it")]
+pub trait Server: Destination {
+    /// The stored events, in the form that the client library of the bare loop needs, in the order of
+    /// publication.
+    type Records;
+
+    /// The sink's default maximum of events in flight.
+    const MAX_IN_FLIGHT: usize;
+
+    /// The address of the proxy, and its target.
+    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr);
 
     /// All stored events.
     async fn records(&mut self) -> Self::Records;

@@ -1,4 +1,4 @@
-//! Provides a file-based JetStream stream on a server of its own.
+//! Provides a file-based JetStream stream on a server of its own, as a destination of benchmarks.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,13 +8,14 @@ use async_nats::jetstream::{self, Message};
 use async_nats::{ConnectOptions, HeaderMap, Subject};
 use bytes::Bytes;
 
-use kit::bench::{Destination, Route};
-use kit::bridge::Setup;
-use kit::nats::{NatsServer, make_stream, read_stream};
-use kit::ports::{free_port, loopback};
+use super::{Destination, Route, Server};
+use crate::bridge::Setup;
+use crate::nats::{NatsServer, make_stream, read_stream};
+use crate::ports::{free_port, loopback};
 
-const STREAM: &str = "BENCH";
-const SUBJECT: &str = "atdata.acme.bench";
+/// The name of the stream, and its only subject.
+pub const STREAM: &str = "BENCH";
+pub const SUBJECT: &str = "atdata.acme.bench";
 
 /// The server, and the client that manages the stream.
 pub struct JetStream {
@@ -24,18 +25,26 @@ pub struct JetStream {
 }
 
 impl JetStream {
+    /// Starts the server.
     pub async fn start() -> Self {
         let server = NatsServer::start("");
         let jetstream = server.jetstream().await;
         Self { server, proxy: loopback(free_port()), jetstream }
     }
+
+    /// The server's URL, for its clients.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The client that manages the stream.
+    pub fn context(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
 }
 
 impl Destination for JetStream {
-    type Records = Vec<(Subject, HeaderMap, Bytes)>;
-
     const NAME: &'static str = "JetStream";
-    const MAX_IN_FLIGHT: usize = 4096;
 
     async fn renew(&mut self) {
         // Delete it: a purged stream would still know the message ids.
@@ -51,13 +60,19 @@ impl Destination for JetStream {
             .set("SINKS__NATS__SUBJECT", SUBJECT)
     }
 
-    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr) {
-        (self.proxy, self.server.addr())
-    }
-
     async fn count(&mut self) -> u64 {
         let stream = self.jetstream.get_stream(STREAM).await.expect("the stream");
         stream.cached_info().state.messages
+    }
+}
+
+impl Server for JetStream {
+    type Records = Vec<(Subject, HeaderMap, Bytes)>;
+
+    const MAX_IN_FLIGHT: usize = 4096;
+
+    fn proxy_addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.proxy, self.server.addr())
     }
 
     async fn records(&mut self) -> Self::Records {
