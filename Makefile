@@ -6,7 +6,8 @@
 #                 docs/results
 #   make bench-sinks   measures the speed into Kafka and JetStream, near and far, compared with bare producers
 #   make bench-protocols   compares STOMP and OpenWire: speed, and processor time per event of bridge and broker
-#   make bench-latency   measures the latency into Kafka over both protocols, compared with a bare loop
+#   make bench-rivals   compares the bridge with what a user could write instead: latency, speed, what a kill costs
+#   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
 #   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
@@ -22,7 +23,7 @@ ARGS ?=
 # These take minutes to build, and only one target needs each.
 PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
-.PHONY: demo test bench bench-sinks bench-protocols bench-latency soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols bench-rivals bench-cost soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -35,7 +36,7 @@ demo: toolchain
 test: toolchain brokers
 	cargo test --locked --workspace -- $(ARGS)
 
-bench bench-sinks bench-protocols bench-latency soak: toolchain brokers
+bench bench-sinks bench-protocols bench-rivals bench-cost soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
 # Here, a missing server or tool is a failure.

@@ -77,7 +77,12 @@ async fn fills_a_topic(rival: Rival) {
     let (kafka, topic) = (kafka::shared(), format!("rival-topic-{rival:?}"));
     kafka.create_topic(&topic, PARTITIONS.get(), &[]);
     let bootstrap = kafka.bootstrap();
-    carry(rival, &topic, RivalSink::Kafka { bootstrap: bootstrap.clone(), topic: topic.clone() }).await;
+    carry(
+        rival,
+        &topic,
+        RivalSink::Kafka { bootstrap: bootstrap.clone(), topic: topic.clone(), at_once: true },
+    )
+    .await;
 
     let mut tally = Tally::new(EVENTS);
     kafka_reader::each_record(&bootstrap, &topic, |record| {

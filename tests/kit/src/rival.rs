@@ -33,6 +33,8 @@ pub enum RivalSink {
         /// The value of `bootstrap.servers`.
         bootstrap: String,
         topic: String,
+        /// Sends each record at once, instead of waiting as long as the client does by default.
+        at_once: bool,
     },
     /// A stream, with the broker's message id as `Nats-Msg-Id`.
     JetStream {
@@ -54,6 +56,28 @@ impl Rival {
             Self::Java => "Java (activemq-client, kafka-clients, jnats)",
             Self::Python => "Python (stomp.py, confluent-kafka, nats-py)",
         }
+    }
+
+    /// The versions of its libraries, as its build names them.
+    pub fn versions(self) -> String {
+        let (file, names) = match self {
+            Self::Go => (include_str!("../rivals/go/go.mod"), ["franz-go", "nats.go"].as_slice()),
+            Self::Java => {
+                let names = ["activemq-client", "kafka-clients", "jnats"].as_slice();
+                (include_str!("../rivals/java/pom.xml"), names)
+            }
+            Self::Python => {
+                let names = ["stomp.py", "confluent-kafka", "nats-py"].as_slice();
+                (include_str!("../rivals/python/requirements.txt"), names)
+            }
+        };
+        let version = |name: &&str| {
+            let (_, rest) = file.split_once(*name).expect("a dependency");
+            let rest = rest.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let version = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').next();
+            format!("{name} {}", version.unwrap_or_default())
+        };
+        names.iter().map(version).collect::<Vec<_>>().join(", ")
     }
 
     /// The directory of the program, or the reason why it is not available.
@@ -92,7 +116,9 @@ impl Rival {
             .env("RIVAL_QUEUE", queue)
             .env("RIVAL_PREFETCH", prefetch.to_string());
         match sink {
-            RivalSink::Kafka { bootstrap, topic } => {
+            RivalSink::Kafka { bootstrap, topic, at_once } => {
+                // The clients of the others wait for nothing, because they are flushed.
+                command.envs(at_once.then_some(("RIVAL_LINGER", "0s")));
                 command.env("RIVAL_KAFKA", bootstrap).env("RIVAL_TOPIC", topic)
             }
             RivalSink::JetStream { url, subject } => {

@@ -91,7 +91,7 @@ func run() error {
 func open(prefetch int) (sink, error) {
 	switch {
 	case os.Getenv("RIVAL_KAFKA") != "":
-		return openKafka(os.Getenv("RIVAL_KAFKA"), os.Getenv("RIVAL_TOPIC"))
+		return openKafka(os.Getenv("RIVAL_KAFKA"), os.Getenv("RIVAL_TOPIC"), os.Getenv("RIVAL_LINGER"))
 	case os.Getenv("RIVAL_NATS") != "":
 		return openJetStream(os.Getenv("RIVAL_NATS"), os.Getenv("RIVAL_SUBJECT"), prefetch)
 	default:

@@ -1,17 +1,15 @@
 //! Publishes events at a fixed rate. Each carries the time of its publication.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kit::bridge::Setup;
-use kit::broker::{Broker, Protocol};
+use kit::broker::Broker;
 use kit::consumer::{Acks, Consumer};
 use kit::stomp::{Connection, Frame, Login};
 use kit::{SOON, wait_until};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::kafka::Topic;
+use super::carrier::queue;
 
-const DESTINATION: &str = "bench";
 /// So many different keys come, one after the other.
 const KEYS: u64 = 10_000;
 /// The first events of a run do not count: caches and connections are cold.
@@ -28,36 +26,22 @@ pub struct Load {
 impl Load {
     /// Makes the queue and logs in.
     pub async fn new(broker: &Broker, namespace: &str, rate: u32, lasts: Duration) -> Self {
-        let load = Self {
-            connection: Connection::login(broker.addr(), &Login::producer()).await.expect("log in"),
-            namespace: namespace.to_owned(),
-            rate,
-            events: u64::from(rate) * lasts.as_secs(),
-        };
+        let connection = Connection::login(broker.addr(), &Login::producer()).await.expect("log in");
         // The first SUBSCRIBE makes the queue.
-        Consumer::subscribe(broker, &load.queue(), 1, Acks::Never).await.close().await;
-        load
+        Consumer::subscribe(broker, &queue(namespace), 1, Acks::Never).await.close().await;
+        let events = u64::from(rate) * lasts.as_secs();
+        Self { connection, namespace: namespace.to_owned(), rate, events }
     }
 
-    pub fn queue(&self) -> String {
-        format!("{DESTINATION}.RTO.{}", self.namespace)
-    }
-
-    pub fn setup(&self, broker: &Broker, protocol: Protocol) -> Setup {
-        Setup::new(broker, protocol, &self.namespace, DESTINATION, &self.namespace)
-            .unset("SINKS__FILE__DIRECTORY")
-    }
-
+    /// Waits until a carrier has subscribed.
     pub async fn wait_for_consumer(&self, broker: &Broker) {
-        let queue = self.queue();
+        let queue = queue(&self.namespace);
         let has_consumer = || broker.queue(&queue).is_some_and(|counts| counts.consumers > 0);
         wait_until("the queue has a consumer", SOON, has_consumer).await;
     }
 
-    /// Publishes all events, and returns the latencies that a reader of the topic sees, with the duration.
-    pub async fn run(mut self, topic: &Topic) -> (Latencies, Duration) {
-        let reading = topic.read(self.events);
-        let begun = Instant::now();
+    /// Publishes all events.
+    pub async fn publish(mut self) {
         let mut ticks = interval(Duration::from_secs(1) / self.rate);
         // The timer of tokio counts milliseconds: faster rates come in small bursts.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -69,10 +53,7 @@ impl Load {
             let body = format!("{{\"md5_email\":\"{:032x}\",\"sent\":{}}}", number % KEYS, now());
             self.connection.send(&head.clone().body(body)).await.expect("publish");
         }
-        let latencies = tokio::task::spawn_blocking(|| reading.join().expect("read the topic"));
-        let latencies = latencies.await.expect("read the topic");
         self.connection.disconnect().await.expect("disconnect");
-        (Latencies::new(latencies), begun.elapsed())
     }
 }
 
@@ -82,28 +63,32 @@ fn now() -> u64 {
     u64::try_from(now.as_nanos()).expect("a clock before 2554")
 }
 
-/// Returns how long ago the event with this body was published.
-pub fn age(body: &[u8]) -> Duration {
-    let received = now();
-    let body: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-    let sent = body["sent"].as_u64().expect("the time of its publication");
-    Duration::from_nanos(received.saturating_sub(sent))
+/// Returns how long ago the event was published. `stored` contains the body of the event.
+pub fn age(stored: &[u8]) -> Duration {
+    let read = now();
+    let stored = std::str::from_utf8(stored).expect("text");
+    let (_, sent) = stored.split_once("\"sent\":").expect("the time of its publication");
+    let digits = sent.split(|c: char| !c.is_ascii_digit()).next();
+    let sent = digits.and_then(|digits| digits.parse().ok()).expect("a number");
+    Duration::from_nanos(read.saturating_sub(sent))
 }
 
 /// The latencies of a run, sorted.
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
-    /// `latencies` in the order of their receipt.
-    fn new(latencies: Vec<Duration>) -> Self {
+    /// `latencies` in the order of reading.
+    pub fn new(latencies: &[Duration]) -> Self {
         let cold = (latencies.len() as f64 * COLD) as usize;
         let mut warm = latencies[cold..].to_vec();
         warm.sort();
         Self(warm)
     }
 
-    pub fn quantile(&self, share: f64) -> Duration {
+    /// The latency that this share of the events does not exceed, in milliseconds.
+    pub fn quantile(&self, share: f64) -> f64 {
         let last = self.0.len() - 1;
-        self.0[((self.0.len() as f64 * share) as usize).min(last)]
+        let latency = self.0[((self.0.len() as f64 * share) as usize).min(last)];
+        latency.as_secs_f64() * 1000.0
     }
 }

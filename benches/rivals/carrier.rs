@@ -1,0 +1,126 @@
+//! Starts what carries events from the broker into a destination: the bridge, or a rival.
+
+use std::time::Duration;
+
+use kit::bench::{DESTINATION, Route};
+use kit::bridge::{Bridge, Setup};
+use kit::broker::{Broker, Protocol};
+use kit::report::backlog;
+use kit::rival::{Rival, RunningRival};
+
+use super::destination::Readable;
+
+/// The bridge's default, which the rivals have too.
+pub const PREFETCH: u32 = 1024;
+
+/// What carries the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    Bridge(Protocol),
+    Rival(Rival),
+}
+
+impl Carrier {
+    /// The bridge over both protocols, and the rivals that are available. Prints the others on standard error.
+    pub fn all(bridge_only: bool) -> Vec<Self> {
+        let available = |rival: &Rival| match rival.available() {
+            Ok(_) => true,
+            Err(reason) => {
+                eprintln!("{reason}");
+                false
+            }
+        };
+        let rivals = Rival::ALL.into_iter().filter(|rival| !bridge_only && available(rival));
+        Protocol::ALL.into_iter().map(Self::Bridge).chain(rivals.map(Self::Rival)).collect()
+    }
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge(Protocol::Stomp) => "bridge, STOMP",
+            Self::Bridge(Protocol::OpenWire) => "bridge, OpenWire",
+            Self::Rival(rival) => rival.name(),
+        }
+    }
+
+    /// The versions of a rival's libraries.
+    pub fn versions(self) -> Option<String> {
+        match self {
+            Self::Bridge(_) => None,
+            Self::Rival(rival) => Some(rival.versions()),
+        }
+    }
+
+    /// Makes the namespace of a run, which is different for each carrier.
+    pub fn namespace(self, run: &str) -> String {
+        match self {
+            Self::Bridge(protocol) => protocol.named(run),
+            Self::Rival(rival) => format!("{run}{rival:?}"),
+        }
+    }
+
+    /// Starts a process that carries the queue of `namespace` into the destination. With `at_once` a rival waits
+    /// for no second event, as the bridge does by default.
+    pub fn start<D: Readable>(
+        self,
+        broker: &Broker,
+        namespace: &str,
+        destination: &D,
+        settings: &[String],
+        at_once: bool,
+    ) -> Running {
+        match self {
+            Self::Bridge(protocol) => {
+                let setup = Setup::new(broker, protocol, namespace, DESTINATION, namespace);
+                let setup = destination.configure(setup.unset("SINKS__FILE__DIRECTORY"), Route::Direct);
+                let setup = settings.iter().fold(setup, |setup, setting| {
+                    let (name, value) = setting.split_once('=').expect("NAME=value");
+                    setup.set(name, value)
+                });
+                let bridge = setup.start();
+                Running::Bridge { _setup: setup, bridge }
+            }
+            Self::Rival(rival) => {
+                let sink = destination.of_rival(at_once);
+                Running::Rival(rival.start(broker, &queue(namespace), PREFETCH, sink))
+            }
+        }
+    }
+}
+
+/// The queue of a run.
+pub fn queue(namespace: &str) -> String {
+    format!("{DESTINATION}.RTO.{namespace}")
+}
+
+/// A process that carries events; killed when dropped. A bridge needs its setup as long as it runs.
+pub enum Running {
+    Bridge { _setup: Setup, bridge: Bridge },
+    Rival(RunningRival),
+}
+
+impl Running {
+    /// The processor time used so far.
+    pub fn processor_time(&self) -> Duration {
+        match self {
+            Self::Bridge { bridge, .. } => bridge.processor_time(),
+            Self::Rival(rival) => rival.processor_time(),
+        }
+    }
+
+    /// The peak memory (resident set), in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        match self {
+            Self::Bridge { bridge, .. } => bridge.peak_memory(),
+            Self::Rival(rival) => rival.peak_memory(),
+        }
+    }
+
+    /// Stops the process cleanly.
+    pub async fn stop(self) {
+        match self {
+            Self::Bridge { bridge, .. } => backlog::stop(bridge).await,
+            Self::Rival(rival) => rival.stop().await,
+        }
+    }
+}
