@@ -44,6 +44,7 @@ async fn send(broker: &Broker, namespace: &str, bodies: impl IntoIterator<Item =
 /// Limit, hold, higher limit: every event that is not yet a dead letter is delivered, without a restart.
 async fn a_hold_ends_when_the_topic_accepts_the_refused_event(version: Version, protocol: Protocol) {
     const EVENTS: u64 = 30;
+    const LIMIT: u64 = 2;
     let (broker, kafka) = (shared(version), kafka::shared());
     let namespace = &protocol.named("refusing");
     let (topic, queue) = (format!("{namespace}-{version:?}"), &format!("main.RTO.{namespace}"));
@@ -52,13 +53,16 @@ async fn a_hold_ends_when_the_topic_accepts_the_refused_event(version: Version, 
         .unset("SINKS__FILE__DIRECTORY")
         .set("SINKS__KAFKA__BROKERS", kafka.bootstrap())
         .set("SINKS__KAFKA__TOPIC", &topic)
-        .set("DEAD_LETTERS__MAX_RUN", "10");
+        // Each halving of a batch and each refused event is logged with two lines, and of one part only ten lines
+        // at once. After these the log has the next line half a minute later (`telemetry/status.rs`).
+        .set("SINKS__KAFKA__PROPERTIES__BATCH_SIZE", "5000")
+        .set("DEAD_LETTERS__MAX_RUN", LIMIT.to_string());
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
     send(broker, namespace, (0..EVENTS).map(|number| body(number, 5000))).await;
-    says(&mut bridge, "held: more than 10 events in a row were refused").await;
+    says(&mut bridge, &format!("held: more than {LIMIT} events in a row were refused")).await;
     let letters = || json_lines(setup.dead_letters()).len() as u64;
-    wait_until("the dead letters have reached the limit", SOON, || letters() == 10).await;
+    wait_until("the dead letters have reached the limit", SOON, || letters() == LIMIT).await;
     let (said, dead) = (bridge.log().len(), letters());
     assert!(broker.depth(queue) >= EVENTS - dead, "acknowledged without a dead letter");
 
