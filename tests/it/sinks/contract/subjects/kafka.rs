@@ -1,13 +1,16 @@
 //! Topics of Kafka as destinations.
 
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::sink::Sink;
-use atdata_bridge::sink::factory::{BuildContext, SinkKind};
-use atdata_bridge::sink::kafka::KafkaKind;
+use atdata_bridge::sink::factory::BuildContext;
+use atdata_bridge::sink::kafka::KafkaSink;
 use atdata_bridge::sink::kafka::config::KafkaConfig;
+use atdata_bridge::sink::kafka::settings::KafkaSettings;
+use atdata_bridge::sink::kafka::validate::check;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Subject, context};
@@ -23,8 +26,8 @@ enum Outage {
     Freeze,
 }
 
-/// A topic of a real Kafka. All topics share one server and take turns, because each one makes it
-/// unavailable.
+/// A topic of a real Kafka. All topics share two servers. On each of them they take turns, because each one
+/// makes its server unavailable.
 pub struct Topic {
     kafka: &'static Kafka,
     _turn: tokio::sync::MutexGuard<'static, ()>,
@@ -33,8 +36,8 @@ pub struct Topic {
     away: Mutex<bool>,
 }
 
-static KAFKA: OnceLock<Kafka> = OnceLock::new();
-static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
+static KAFKA: [OnceLock<Kafka>; 2] = [OnceLock::new(), OnceLock::new()];
+static TURN: [AsyncMutex<()>; 2] = [AsyncMutex::const_new(()), AsyncMutex::const_new(())];
 
 impl Topic {
     /// Makes a topic whose server is killed.
@@ -48,8 +51,12 @@ impl Topic {
     }
 
     async fn new(outage: Outage) -> Self {
-        let turn = TURN.lock().await;
-        let kafka = tokio::task::block_in_place(|| KAFKA.get_or_init(Kafka::start));
+        let (server, turn) = tokio::select! {
+            biased;
+            turn = TURN[0].lock() => (&KAFKA[0], turn),
+            turn = TURN[1].lock() => (&KAFKA[1], turn),
+        };
+        let kafka = tokio::task::block_in_place(|| server.get_or_init(Kafka::start));
         let topic = (0..).map(|n| format!("contract-{n}")).find(|topic| kafka.partitions(topic).is_none());
         let topic = topic.expect("a name that is free");
         kafka.create_topic(&topic, 6, &[]);
@@ -76,14 +83,13 @@ impl Drop for Topic {
     }
 }
 
-fn sink(bootstrap: String, topic: &str) -> Box<dyn Sink> {
+fn settings(bootstrap: String, topic: &str) -> KafkaSettings {
     let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
     let config = KafkaConfig { brokers, topic, ..KafkaConfig::default() };
-    let context = context();
-    let build_context = BuildContext { partitions: context.partitions, prefetch: 4096 };
+    let build_context = BuildContext { partitions: context().partitions, prefetch: 4096 };
     let mut diagnostics = Diagnostics::default();
-    let factory = KafkaKind::check(config, &build_context, &mut diagnostics);
-    factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
+    let settings = check(&config, &build_context, &mut diagnostics);
+    settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()))
 }
 
 fn numbers(bootstrap: &str, topic: &str) -> Vec<u64> {
@@ -98,7 +104,7 @@ fn numbers(bootstrap: &str, topic: &str) -> Vec<u64> {
 #[async_trait]
 impl Subject for Topic {
     fn sink(&self) -> Box<dyn Sink> {
-        sink(self.kafka.bootstrap(), &self.topic)
+        Box::new(KafkaSink::new(settings(self.kafka.bootstrap(), &self.topic), context()))
     }
 
     async fn fail(&self) {
@@ -130,7 +136,10 @@ impl MockTopic {
 #[async_trait]
 impl Subject for MockTopic {
     fn sink(&self) -> Box<dyn Sink> {
-        sink(self.0.bootstrap(), Self::NAME)
+        let mut settings = settings(self.0.bootstrap(), Self::NAME);
+        // The mock cluster does not answer these requests.
+        settings.optional_answer_within = Duration::from_millis(50);
+        Box::new(KafkaSink::new(settings, context()))
     }
 
     async fn fail(&self) {
