@@ -56,7 +56,10 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_have_every_event_once(
         }
     };
     if let Some((_, proxy)) = &real {
-        setup = setup.set("SINKS__KAFKA__BROKERS", proxy.addr().to_string());
+        setup = setup
+            .set("SINKS__KAFKA__BROKERS", proxy.addr().to_string())
+            // After a restart librdkafka waits up to 10 s by default.
+            .set("SINKS__KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "1000");
     }
     let bridge = setup.start();
     subscribed(broker, &queue, 1).await;
