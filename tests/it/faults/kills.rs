@@ -25,7 +25,8 @@ async fn a_bridge_that_is_killed_repeatedly_loses_nothing(version: Version, prot
     let sinks = Sinks::make(version, namespace, any_kafka::shared(), nats::shared()).await;
     let queue = sinks.queue();
     let mut random = seeded();
-    let events = Events { spread: Spread::Hot, ..Events::good(40_000) }.with_bad(1000);
+    // The kills take twelve thousand events at most. The stream takes the events of the first key one by one.
+    let events = Events { spread: Spread::Hot, ..Events::good(16_000) }.with_bad(1000);
     let setup = sinks.setup(broker, protocol).set("SOURCE__PREFETCH", PREFETCH.to_string());
     let mut bridge = setup.start();
     subscribed(broker, &queue, 1).await;
@@ -56,7 +57,8 @@ async fn a_broker_that_is_killed_repeatedly_loses_nothing(version: Version, prot
     let broker = Broker::start(version, Options::default());
     let queue = "main.RTO.acme";
     let mut random = seeded();
-    let events = Events { spread: Spread::Hot, ..Events::good(40_000) };
+    // The kills take fifteen thousand events at most.
+    let events = Events { spread: Spread::Hot, ..Events::good(20_000) };
     let setup = Setup::new(&broker, protocol, "acme", "main", "acme-1")
         .set("SINKS__FILE__FORMAT", "envelope")
         .set("SOURCE__BACKOFF__MAX", "1s");
