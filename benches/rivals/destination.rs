@@ -11,8 +11,10 @@ use kit::bench::files::{Files, files_in};
 use kit::bench::jetstream::{self, JetStream};
 use kit::bench::kafka::Topic;
 use kit::bench::{Destination, Server};
+use kit::kafka_reader::contents;
 use kit::rival::RivalSink;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -76,6 +78,7 @@ impl Readable for Topic {
             .set("group.id", "latency")
             .set("enable.auto.commit", "false")
             .set("fetch.queue.backoff.ms", "0")
+            .set("enable.partition.eof", "true")
             .create()
             .expect("make a consumer");
         let mut partitions = TopicPartitionList::new();
@@ -84,11 +87,26 @@ impl Readable for Topic {
             partitions.add_partition_offset(&self.name(), partition, Offset::Beginning).expect("a partition");
         }
         consumer.assign(&partitions).expect("assign partitions");
+        // Otherwise the first events would wait until the consumer has found its place in their partition.
+        let partitions = self.partitions;
+        let found = spawn_blocking(move || {
+            let mut ends = 0;
+            while ends < partitions {
+                match consumer.poll(PATIENCE).expect("an answer in time") {
+                    Err(KafkaError::PartitionEOF(_)) => ends += 1,
+                    other => panic!("the topic is new: {other:?}"),
+                }
+            }
+            consumer
+        });
+        let consumer = found.await.expect("find the end of each partition");
         spawn_blocking(move || {
             let mut reading = Reading::new(count);
             while reading.goes_on() {
-                if let Some(record) = consumer.poll(Duration::from_millis(100)) {
-                    reading.add(record.expect("a record").payload().expect("a body"));
+                match consumer.poll(Duration::from_millis(100)) {
+                    Some(Ok(record)) => reading.add(record.payload().expect("a body")),
+                    Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                    Some(Err(error)) => panic!("read the topic: {error}"),
                 }
             }
             reading.latencies
@@ -96,7 +114,8 @@ impl Readable for Topic {
     }
 
     async fn bodies(&mut self) -> Vec<Vec<u8>> {
-        self.records().await.into_iter().map(|record| record.value.expect("a body")).collect()
+        let records = contents(&self.bootstrap(), &self.name());
+        records.into_iter().map(|record| record.value.expect("a body")).collect()
     }
 }
 
