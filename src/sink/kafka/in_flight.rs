@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
+use super::broker_health::BrokerHealth;
 use super::client_error::ClientError;
 use super::first_records::FirstRecords;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
@@ -19,11 +20,6 @@ pub(super) const MAX_BYTES: usize = 32 << 20;
 const FEW: usize = 64;
 /// If nothing is reported for this time while something is in flight, health returns an error.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Brokers that have throttled count as throttling until the next statistics (`client.rs`).
-const THROTTLED_FOR: Duration = Duration::from_secs(10);
-/// Throttling that begins again within this time is not logged again.
-const THROTTLED_AGAIN: Duration = Duration::from_secs(600);
 
 /// Holds one verdict for each delivery, so it is bounded by what was submitted.
 pub(super) struct KafkaInFlight {
@@ -56,14 +52,7 @@ struct KafkaInFlightState {
     durable: Option<Instant>,
     /// Why the previous connection ended; cleared by the first durable record.
     last_fatal_error: Option<SinkError>,
-    /// The current error of the brokers, or that there is no broker.
-    health_error: Option<SinkError>,
-    /// Why a connection failed last, in librdkafka's words.
-    failure: Option<ClientError>,
-    /// librdkafka has lost its connections to all brokers.
-    all_down: bool,
-    /// Until when the brokers answer late on purpose.
-    throttled: Option<Instant>,
+    health: BrokerHealth,
 }
 
 impl KafkaInFlight {
@@ -137,7 +126,7 @@ impl KafkaInFlight {
         if is_durable {
             state.durable = state.heard;
             state.last_fatal_error = None;
-            state.clear_health();
+            state.health.clear();
         }
         state.verdicts.push((id, verdict));
         let is_first = state.verdicts.len() == 1;
@@ -194,69 +183,56 @@ impl KafkaInFlight {
 
     /// Sets the current error of the brokers, or clears it.
     pub(super) fn set_health(&self, health_error: Option<SinkError>) {
-        let mut state = self.lock();
-        match health_error {
-            Some(health_error) => state.health_error = Some(health_error),
-            None => state.clear_health(),
-        }
+        self.lock().health.set_error(health_error);
     }
 
     /// Records that a connection failed; with several brokers that is no error by itself. A refused login is
     /// kept, because it tells more than a connection that was closed after it.
     pub(super) fn set_failure(&self, code: Code, words: &str) {
-        let passes = [Code::BrokerTransportFailure, Code::Resolve, Code::OperationTimedOut];
-        let mut state = self.lock();
-        let is_less = |known: &ClientError| passes.contains(&code) && !passes.contains(&known.code);
-        if !state.failure.as_ref().is_some_and(is_less) {
-            state.failure = Some(ClientError::new(code, words));
-        }
+        self.lock().health.set_failure(code, words);
     }
 
     /// Why a connection failed last, if none has succeeded since.
     pub(super) fn failure(&self) -> Option<ClientError> {
-        self.lock().failure.clone()
+        self.lock().health.failure.clone()
     }
 
     /// librdkafka has lost its connections to all brokers.
     pub(super) fn set_all_down(&self) {
-        self.lock().all_down = true;
+        self.lock().health.all_down = true;
     }
 
     /// Whether librdkafka has lost all brokers since the last call.
     pub(super) fn take_all_down(&self) -> bool {
-        std::mem::take(&mut self.lock().all_down)
+        std::mem::take(&mut self.lock().health.all_down)
     }
 
     /// Records that the brokers have delayed their answers by `delay`. Returns whether that is news.
     pub(super) fn set_throttled(&self, delay: Duration) -> bool {
-        let mut state = self.lock();
-        let now = Instant::now();
-        let was = state.throttled.is_some_and(|until| now < until + THROTTLED_AGAIN);
-        state.throttled = Some(now + delay + THROTTLED_FOR);
-        !was
+        self.lock().health.set_throttled(delay)
     }
 
     /// Whether the brokers throttle at the moment.
     pub(super) fn is_throttled(&self) -> bool {
-        self.lock().is_throttled()
+        self.lock().health.is_throttled()
     }
 
     /// The current error of the brokers, if there is one.
     pub(super) fn health_error(&self) -> Option<SinkError> {
-        self.lock().health_error.clone()
+        self.lock().health.error.clone()
     }
 
     /// What is wrong with the brokers, as [`crate::sink::Verdicts::health`] wants it.
     pub(super) fn health(&self) -> Result<(), SinkError> {
         let state = self.lock();
-        let known = [&state.health_error, &state.last_fatal_error].into_iter().flatten();
+        let known = [&state.health.error, &state.last_fatal_error].into_iter().flatten();
         // An error that an operator must correct comes first.
         if let Some(error) = known.max_by_key(|error| error.kind == SinkErrorKind::Misconfigured) {
             return Err(error.clone());
         }
         // Brokers that throttle are not silent; the log reports the throttling.
         let is_silent = state.heard.is_some_and(|heard| heard.elapsed() > PATIENCE);
-        if state.count > 0 && is_silent && !state.is_throttled() {
+        if state.count > 0 && is_silent && !state.health.is_throttled() {
             let silent =
                 format!("events wait, and the brokers are silent for more than {} s", PATIENCE.as_secs());
             return Err(SinkError::unavailable(silent));
@@ -295,16 +271,6 @@ impl KafkaInFlight {
 }
 
 impl KafkaInFlightState {
-    fn clear_health(&mut self) {
-        self.health_error = None;
-        self.failure = None;
-        self.all_down = false;
-    }
-
-    fn is_throttled(&self) -> bool {
-        self.throttled.is_some_and(|until| Instant::now() < until)
-    }
-
     fn answered(&mut self, bytes: usize) {
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);

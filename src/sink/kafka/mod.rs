@@ -19,6 +19,7 @@
 mod acks;
 mod batch_refusal;
 mod broker_address;
+mod broker_health;
 mod broker_refresh;
 mod check;
 mod classify;
