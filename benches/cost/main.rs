@@ -27,8 +27,6 @@ use self::parts::{PARTS, Part};
 const EVENTS: u64 = 4096;
 /// Instructions may differ from the recorded ones by this share, because compilers and processors differ.
 const MARGIN: f64 = 0.1;
-/// Allocations may differ by this number for each event, because batches depend on timing.
-const ALLOCATIONS: f64 = 0.25;
 /// Selects the part that a process under Valgrind runs.
 const RUN: &str = "--run";
 
@@ -50,7 +48,7 @@ fn main() {
     let mut changed = Vec::new();
     for part in &PARTS {
         let allocations = allocated(part);
-        if (allocations - part.allocations).abs() > ALLOCATIONS {
+        if (allocations - part.allocations).abs() > part.allocations_margin {
             changed.push(format!(
                 "{}: {allocations:.2} allocations per event, recorded are {:.2}",
                 part.name, part.allocations

@@ -1,7 +1,6 @@
 //! Runs the parts of the hot path on their own, with events that are prepared before.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 
@@ -31,6 +30,7 @@ use atdata_bridge::telemetry::status::StatusRegistry;
 use atdata_bridge::telemetry::watchdog::Watchdog;
 use bytes::Bytes;
 use kit::events::Events;
+use kit::stomp::write_message;
 use rdkafka::mocking::MockCluster;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -44,16 +44,25 @@ pub struct Part {
     pub instructions: f64,
     /// In Rust, in all threads.
     pub allocations: f64,
+    /// How far the allocations may differ from the recorded ones: more where batches depend on timing.
+    pub allocations_margin: f64,
 }
 
+impl Part {
+    const fn new(name: &'static str, run: fn(u64, u64), instructions: f64, allocations: (f64, f64)) -> Self {
+        Self { name, run, instructions, allocations: allocations.0, allocations_margin: allocations.1 }
+    }
+}
+
+/// The allocations are a pair: the recorded number, and the margin.
 pub const PARTS: [Part; 7] = [
-    Part { name: "decode-stomp", run: decode_stomp, instructions: 2220.0, allocations: 0.01 },
-    Part { name: "decode-openwire", run: decode_openwire, instructions: 3830.0, allocations: 0.01 },
-    Part { name: "key", run: find_keys, instructions: 2460.0, allocations: 0.0 },
-    Part { name: "pipeline-in-batches", run: pipeline_in_batches, instructions: 3730.0, allocations: 0.14 },
-    Part { name: "pipeline-one-by-one", run: pipeline_one_by_one, instructions: 14400.0, allocations: 9.0 },
-    Part { name: "file-sink", run: write_files, instructions: 4160.0, allocations: 0.1 },
-    Part { name: "kafka-sink", run: produce, instructions: 16200.0, allocations: 1.28 },
+    Part::new("decode-stomp", decode_stomp, 2220.0, (0.01, 0.01)),
+    Part::new("decode-openwire", decode_openwire, 3830.0, (0.01, 0.01)),
+    Part::new("key", find_keys, 2460.0, (0.0, 0.0)),
+    Part::new("pipeline-in-batches", pipeline_in_batches, 3730.0, (0.14, 0.02)),
+    Part::new("pipeline-one-by-one", pipeline_one_by_one, 14_400.0, (9.0, 0.02)),
+    Part::new("file-sink", write_files, 4160.0, (0.09, 0.06)),
+    Part::new("kafka-sink", produce, 16_200.0, (1.18, 0.25)),
 ];
 
 /// The most bytes of one socket read.
@@ -96,14 +105,7 @@ fn decode_stomp(events: u64, prepared: u64) {
     let mut wire = String::new();
     let mut size = 0;
     for number in 0..prepared {
-        let body = Events::good(prepared).body(number);
-        write!(
-            wire,
-            "MESSAGE\nexpires:0\ndestination:/queue/bench.RTO.acme\nsubscription:0\npriority:4\n\
-             original-destination:/topic/RTO.acme\npersistent:true\nack:ID\\cbroker-40001-1700000000000-5\\c{number}\n\
-             message-id:ID\\cbroker-40001-1700000000000-3\\c1\\c-1\\c1\\c{number}\ntimestamp:1700000000000\n\n{body}\0\n"
-        )
-        .expect("write to a string");
+        write_message(&mut wire, number, &Events::good(prepared).body(number));
         if number + 1 == events {
             size = wire.len();
         }

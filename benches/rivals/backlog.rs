@@ -3,16 +3,14 @@
 
 use std::time::Instant;
 
-use kit::broker::Broker;
+use kit::bench::DESTINATION;
 use kit::consumer::{Acks, Consumer};
 use kit::events::Events;
-use kit::report::backlog::{PATIENCE, backlog};
-use kit::{SOON, wait_until};
+use kit::report::backlog::backlog;
 
 use super::carrier::{Carrier, PREFETCH};
 use super::destination::Readable;
-use super::{Arguments, Spread};
-use kit::bench::DESTINATION;
+use super::{Bench, Spread};
 
 struct Run {
     /// Events per second of the whole run, and of its second half, in which nothing starts.
@@ -23,28 +21,22 @@ struct Run {
 }
 
 /// Prints a table.
-pub async fn measure<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
-    carriers: &[Carrier],
-    arguments: &Arguments,
-    title: &str,
-) {
-    let events = arguments.events;
+pub async fn measure<D: Readable>(bench: &mut Bench<'_, D>) {
+    let (carriers, rounds) = (bench.carriers, bench.arguments.rounds);
     let mut runs: Vec<Vec<Run>> = carriers.iter().map(|_| Vec::new()).collect();
     let mut bare = Vec::new();
     // Round 0 warms up the servers' JIT compilers and does not count.
-    for round in 0..=arguments.rounds {
-        eprintln!("{title}, backlog, round {round} of {}", arguments.rounds);
+    for round in 0..=rounds {
+        eprintln!("{}, backlog, round {round} of {rounds}", bench.title);
         for (&carrier, runs) in carriers.iter().zip(&mut runs) {
-            let namespace = carrier.namespace(&format!("{}b{round}", D::NAME));
-            let run = run(broker, destination, carrier, &namespace, arguments).await;
+            let namespace = bench.namespace(carrier, &format!("b{round}"));
+            let run = run(bench, carrier, &namespace).await;
             runs.extend((round > 0).then_some(run));
         }
-        let run = consume(broker, &format!("{}bare{round}", D::NAME), events).await;
+        let run = consume(bench, &format!("{}bare{round}", D::NAME)).await;
         bare.extend((round > 0).then_some(run));
     }
-    println!("\n## {title}: a backlog of {events} events\n");
+    println!("\n## {}: a backlog of {} events\n", bench.title, bench.arguments.events);
     println!(
         "| | events/s | second half | processor, s per million | peak memory, MB | of the bare consumer |"
     );
@@ -68,21 +60,15 @@ fn row(name: &str, runs: &[Run], bare: &[Run]) {
     println!("| {name} | {rate} | {second_half} | {processor} | {memory} | {} |", share.text(2));
 }
 
-async fn run<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
-    carrier: Carrier,
-    namespace: &str,
-    arguments: &Arguments,
-) -> Run {
-    let events = arguments.events;
-    destination.renew().await;
-    let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
+async fn run<D: Readable>(bench: &mut Bench<'_, D>, carrier: Carrier, namespace: &str) -> Run {
+    let events = bench.arguments.events;
+    bench.destination.renew().await;
+    let queue = backlog(bench.broker, namespace, DESTINATION, Events::good(events)).await;
     let begun = Instant::now();
-    let running = carrier.start(broker, namespace, destination, &arguments.settings, false);
-    wait_until("half of the queue is empty", PATIENCE, || broker.depth(&queue) <= events / 2).await;
-    let (half, left) = (Instant::now(), broker.depth(&queue));
-    wait_until("the queue is empty", PATIENCE, || broker.depth(&queue) == 0).await;
+    let running = bench.start(carrier, namespace, false);
+    bench.left(&queue, events / 2).await;
+    let (half, left) = (Instant::now(), bench.broker.depth(&queue));
+    bench.left(&queue, 0).await;
     let run = Run {
         rate: events as f64 / begun.elapsed().as_secs_f64(),
         second_half: left as f64 / half.elapsed().as_secs_f64(),
@@ -92,15 +78,16 @@ async fn run<D: Readable>(
         )),
     };
     running.stop().await;
-    assert_eq!(destination.count().await, events, "events at the destination");
+    assert_eq!(bench.destination.count().await, events, "events at the destination");
     run
 }
 
 /// Reads and acknowledges a backlog, and stores nothing.
-async fn consume(broker: &Broker, namespace: &str, events: u64) -> Run {
-    let queue = backlog(broker, namespace, DESTINATION, Events::good(events)).await;
+async fn consume<D: Readable>(bench: &Bench<'_, D>, namespace: &str) -> Run {
+    let events = bench.arguments.events;
+    let queue = backlog(bench.broker, namespace, DESTINATION, Events::good(events)).await;
     let begun = Instant::now();
-    let mut consumer = Consumer::subscribe(broker, &queue, PREFETCH, Acks::Ready).await;
+    let mut consumer = Consumer::subscribe(bench.broker, &queue, PREFETCH, Acks::Ready).await;
     for _ in 0..events / 2 {
         consumer.next().await;
     }
@@ -114,6 +101,6 @@ async fn consume(broker: &Broker, namespace: &str, events: u64) -> Run {
         second_half: (events - events / 2) as f64 / half.elapsed().as_secs_f64(),
         cost: None,
     };
-    wait_until("the queue is empty", SOON, || broker.depth(&queue) == 0).await;
+    bench.left(&queue, 0).await;
     run
 }

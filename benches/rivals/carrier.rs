@@ -51,7 +51,7 @@ impl Carrier {
         }
     }
 
-    /// Makes the namespace of a run, which is different for each carrier.
+    /// Makes a namespace that no other carrier has.
     pub fn namespace(self, run: &str) -> String {
         match self {
             Self::Bridge(protocol) => protocol.named(run),
@@ -59,8 +59,7 @@ impl Carrier {
         }
     }
 
-    /// Starts a process that carries the queue of `namespace` into the destination. With `at_once` a rival waits
-    /// for no second event, as the bridge does by default.
+    /// Starts a process; see [`Bench::start`](super::Bench::start).
     pub fn start<D: Readable>(
         self,
         broker: &Broker,
@@ -72,11 +71,8 @@ impl Carrier {
         match self {
             Self::Bridge(protocol) => {
                 let setup = Setup::new(broker, protocol, namespace, DESTINATION, namespace);
-                let setup = destination.configure(setup.unset("SINKS__FILE__DIRECTORY"), Route::Direct);
-                let setup = settings.iter().fold(setup, |setup, setting| {
-                    let (name, value) = setting.split_once('=').expect("NAME=value");
-                    setup.set(name, value)
-                });
+                let setup = setup.unset("SINKS__FILE__DIRECTORY");
+                let setup = destination.configure(setup, Route::Direct).set_all(settings);
                 let bridge = setup.start();
                 Running::Bridge { _setup: setup, bridge }
             }

@@ -1,17 +1,20 @@
-//! Reads the destinations, and measures when each event can be read.
+//! Reads the destinations: measures when each event can be read, and compares what is stored with what was
+//! published.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
-use kit::bench::files::{Files, files_in};
+use kit::bench::files::Files;
 use kit::bench::jetstream::{self, JetStream};
 use kit::bench::kafka::Topic;
 use kit::bench::{Destination, Server};
-use kit::kafka_reader::contents;
+use kit::events::Events;
+use kit::kafka_reader::each_record;
+use kit::output::{Tally, files};
 use kit::rival::RivalSink;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -36,8 +39,8 @@ pub trait Readable: Destination {
     /// Starts to read. The task returns the latencies of the first `count` events, in the order of reading.
     async fn read(&self, count: u64) -> JoinHandle<Vec<Duration>>;
 
-    /// The bodies of all stored events; the order is that of reading for each key.
-    async fn bodies(&mut self) -> Vec<Vec<u8>>;
+    /// Compares all that is stored with `events`.
+    async fn tally(&mut self, events: Events) -> Tally;
 }
 
 /// Collects latencies until there are enough.
@@ -113,9 +116,12 @@ impl Readable for Topic {
         })
     }
 
-    async fn bodies(&mut self) -> Vec<Vec<u8>> {
-        let records = contents(&self.bootstrap(), &self.name());
-        records.into_iter().map(|record| record.value.expect("a body")).collect()
+    async fn tally(&mut self, events: Events) -> Tally {
+        let mut tally = Tally::new(events);
+        each_record(&self.bootstrap(), &self.name(), |record| {
+            tally.add(text(&record.value.expect("a body")));
+        });
+        tally
     }
 }
 
@@ -140,8 +146,10 @@ impl Readable for JetStream {
         })
     }
 
-    async fn bodies(&mut self) -> Vec<Vec<u8>> {
-        self.records().await.into_iter().map(|(_, _, body)| body.to_vec()).collect()
+    async fn tally(&mut self, events: Events) -> Tally {
+        let mut tally = Tally::new(events);
+        self.records().await.iter().for_each(|(_, _, body)| tally.add(text(body)));
+        tally
     }
 }
 
@@ -158,7 +166,7 @@ impl Readable for Files {
             let mut reading = Reading::new(count);
             let mut file = loop {
                 assert!(reading.goes_on(), "no events are expected");
-                match files_in(&directory).first().map(File::open) {
+                match files(&directory).first().map(File::open) {
                     Some(Ok(file)) => break file,
                     Some(Err(_)) | None => sleep(LOOK),
                 }
@@ -177,9 +185,11 @@ impl Readable for Files {
         })
     }
 
-    async fn bodies(&mut self) -> Vec<Vec<u8>> {
-        let read = |path| fs::read(path).expect("read a file");
-        let files: Vec<u8> = files_in(&self.directory()).into_iter().flat_map(read).collect();
-        files.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+    async fn tally(&mut self, events: Events) -> Tally {
+        Tally::of(events, &self.directory())
     }
+}
+
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).expect("text")
 }

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kit::broker::Broker;
-
 use super::carrier::Carrier;
 use super::destination::Readable;
 use super::load::{Latencies, Load};
-use super::{Arguments, Spread};
+use super::{Bench, Spread};
 
 struct Run {
     latencies: Latencies,
@@ -16,26 +14,20 @@ struct Run {
 }
 
 /// Prints a table.
-pub async fn measure<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
-    carriers: &[Carrier],
-    arguments: &Arguments,
-    title: &str,
-) {
-    println!("\n## {title}: latency in milliseconds\n");
+pub async fn measure<D: Readable>(bench: &mut Bench<'_, D>) {
+    println!("\n## {}: latency in milliseconds\n", bench.title);
     println!("| events/s | | p50 | p99 | p99.9 | processor, % of a core |\n|---:|---|---:|---:|---:|---:|");
+    let carriers = bench.carriers;
     for &carrier in carriers {
         // This run warms up the servers' JIT compilers and does not count.
-        run(broker, destination, carrier, 1000, "warm", arguments).await;
+        run(bench, carrier, 1000, "warm").await;
     }
-    for &rate in &arguments.rates {
+    for &rate in &bench.arguments.rates {
         let mut runs: Vec<Vec<Run>> = carriers.iter().map(|_| Vec::new()).collect();
-        for round in 0..arguments.rounds {
-            eprintln!("{title}, {rate} events/s, round {} of {}", round + 1, arguments.rounds);
+        for round in 0..bench.arguments.rounds {
+            eprintln!("{}, {rate} events/s, round {round}", bench.title);
             for (&carrier, runs) in carriers.iter().zip(&mut runs) {
-                let name = format!("r{rate}x{round}");
-                runs.push(run(broker, destination, carrier, rate, &name, arguments).await);
+                runs.push(run(bench, carrier, rate, &format!("r{rate}x{round}")).await);
             }
         }
         for (carrier, runs) in carriers.iter().zip(&runs) {
@@ -47,20 +39,13 @@ pub async fn measure<D: Readable>(
     }
 }
 
-async fn run<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
-    carrier: Carrier,
-    rate: u32,
-    name: &str,
-    arguments: &Arguments,
-) -> Run {
-    destination.renew().await;
-    let namespace = carrier.namespace(&format!("{}{name}", D::NAME));
-    let load = Load::new(broker, &namespace, rate, Duration::from_secs(arguments.seconds)).await;
-    let running = carrier.start(broker, &namespace, destination, &arguments.settings, true);
-    load.wait_for_consumer(broker).await;
-    let reading = destination.read(load.events).await;
+async fn run<D: Readable>(bench: &mut Bench<'_, D>, carrier: Carrier, rate: u32, name: &str) -> Run {
+    bench.destination.renew().await;
+    let namespace = bench.namespace(carrier, name);
+    let load = Load::new(bench.broker, &namespace, rate, Duration::from_secs(bench.arguments.seconds)).await;
+    let running = bench.start(carrier, &namespace, true);
+    load.wait_for_consumer(bench.broker).await;
+    let reading = bench.destination.read(load.events).await;
     let (before, begun) = (running.processor_time(), Instant::now());
     load.publish().await;
     let latencies = reading.await.expect("read the destination");

@@ -1,5 +1,6 @@
 //! Compares the bridge with what a user could write or run instead: latency, speed from a backlog, what a kill
-//! costs, and how long start and stop take. `make bench-rivals`; the document goes to standard output, progress to standard error.
+//! costs, and how long start and stop take. `make bench-rivals`; the document goes to standard output, progress
+//! to standard error.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -24,9 +25,11 @@ use kit::bench::files::Files;
 use kit::bench::jetstream::JetStream;
 use kit::bench::kafka::Topic;
 use kit::broker::{Broker, Options, Version};
+use kit::report::backlog::PATIENCE;
 use kit::report::{brokers, heading, kafka, name_of, nats};
+use kit::wait_until;
 
-use self::carrier::Carrier;
+use self::carrier::{Carrier, Running};
 use self::destination::Readable;
 
 /// The partitions of the topic.
@@ -116,15 +119,60 @@ async fn measure(version: Version, carriers: &[Carrier], arguments: &Arguments) 
     }
 }
 
-async fn into<D: Readable>(broker: &Broker, mut destination: D, carriers: &[Carrier], arguments: &Arguments) {
+async fn into<D: Readable>(broker: &Broker, destination: D, carriers: &[Carrier], arguments: &Arguments) {
     let title = format!("{} into {}", name_of(broker.version()), D::NAME);
+    let mut bench = Bench { broker, destination, carriers, arguments, title };
     for job in &arguments.jobs {
         match job {
-            Job::Latency => latency::measure(broker, &mut destination, carriers, arguments, &title).await,
-            Job::Backlog => backlog::measure(broker, &mut destination, carriers, arguments, &title).await,
-            Job::Kill => kill::measure(broker, &mut destination, carriers, arguments, &title).await,
-            Job::Start => start::measure(broker, &mut destination, carriers, arguments, &title).await,
+            Job::Latency => latency::measure(&mut bench).await,
+            Job::Backlog => backlog::measure(&mut bench).await,
+            Job::Kill => kill::measure(&mut bench).await,
+            Job::Start => start::measure(&mut bench).await,
         }
+    }
+}
+
+/// A broker, a destination, and what carries events from the one to the other.
+struct Bench<'a, D> {
+    broker: &'a Broker,
+    destination: D,
+    carriers: &'a [Carrier],
+    arguments: &'a Arguments,
+    title: String,
+}
+
+impl<D: Readable> Bench<'_, D> {
+    /// Makes the namespace of a run, which is different for each run.
+    fn namespace(&self, carrier: Carrier, run: &str) -> String {
+        carrier.namespace(&format!("{}{run}", D::NAME))
+    }
+
+    /// Starts a process that carries the queue of `namespace` into the destination. With `at_once` a rival waits
+    /// for no second event, as the bridge does by default.
+    fn start(&self, carrier: Carrier, namespace: &str, at_once: bool) -> Running {
+        carrier.start(self.broker, namespace, &self.destination, &self.arguments.settings, at_once)
+    }
+
+    /// Waits until at most `events` of `queue` are not acknowledged.
+    async fn left(&self, queue: &str, events: u64) {
+        let what = format!("{queue} has at most {events} events");
+        wait_until(&what, PATIENCE, || self.broker.depth(queue) <= events).await;
+    }
+
+    /// Runs a job in all rounds with one carrier. `run` gets the namespace.
+    async fn rounds<T>(
+        &mut self,
+        job: &str,
+        carrier: Carrier,
+        run: impl AsyncFn(&mut Self, Carrier, &str) -> T,
+    ) -> Vec<T> {
+        let mut runs = Vec::new();
+        for round in 0..self.arguments.rounds {
+            eprintln!("{}, {job}, {}, round {round}", self.title, carrier.name());
+            let namespace = self.namespace(carrier, &format!("{job}{round}"));
+            runs.push(run(self, carrier, &namespace).await);
+        }
+        runs
     }
 }
 
@@ -139,8 +187,10 @@ impl Spread {
     fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);
-        let (lowest, highest) = (figures[0], figures[figures.len() - 1]);
-        Self { median: figures[figures.len() / 2], lowest, highest }
+        let last = figures.len() - 1;
+        // Of an even number of figures, the mean of the two in the middle.
+        let median = f64::midpoint(figures[last / 2], figures[last.div_ceil(2)]);
+        Self { median, lowest: figures[0], highest: figures[last] }
     }
 
     /// For tables: the median, and the others in brackets.

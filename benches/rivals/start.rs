@@ -3,36 +3,23 @@
 
 use std::time::{Duration, Instant};
 
-use kit::broker::Broker;
+use kit::{SOON, wait_until};
 
-use super::carrier::Carrier;
+use super::carrier::{Carrier, queue};
 use super::destination::Readable;
 use super::load::Load;
-use super::{Arguments, Spread};
+use super::{Bench, Spread};
 
 /// The load in events a second, and how long it lasts.
 const RATE: u32 = 1000;
 const LASTS: Duration = Duration::from_secs(3);
-/// How much of the load is published before SIGTERM.
-const BEFORE: Duration = Duration::from_secs(1);
 
 /// Prints a table.
-pub async fn measure<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
-    carriers: &[Carrier],
-    arguments: &Arguments,
-    title: &str,
-) {
-    println!("\n## {title}: start and stop in milliseconds\n");
+pub async fn measure<D: Readable>(bench: &mut Bench<'_, D>) {
+    println!("\n## {}: start and stop in milliseconds\n", bench.title);
     println!("| | start to subscribed | SIGTERM to end, at {RATE} events/s |\n|---|---:|---:|");
-    for &carrier in carriers {
-        let mut runs = Vec::new();
-        for round in 0..arguments.rounds {
-            eprintln!("{title}, start, {}, round {} of {}", carrier.name(), round + 1, arguments.rounds);
-            let namespace = carrier.namespace(&format!("{}s{round}", D::NAME));
-            runs.push(run(broker, destination, carrier, &namespace, arguments).await);
-        }
+    for &carrier in bench.carriers {
+        let runs = bench.rounds("start", carrier, run).await;
         let of = |figure: fn(&(Duration, Duration)) -> Duration| {
             Spread::of(runs.iter().map(|run| figure(run).as_secs_f64() * 1000.0)).text(0)
         };
@@ -42,20 +29,20 @@ pub async fn measure<D: Readable>(
 
 /// Returns how long the start and the stop took.
 async fn run<D: Readable>(
-    broker: &Broker,
-    destination: &mut D,
+    bench: &mut Bench<'_, D>,
     carrier: Carrier,
     namespace: &str,
-    arguments: &Arguments,
 ) -> (Duration, Duration) {
-    destination.renew().await;
-    let load = Load::new(broker, namespace, RATE, LASTS).await;
+    bench.destination.renew().await;
+    let load = Load::new(bench.broker, namespace, RATE, LASTS).await;
     let begun = Instant::now();
-    let running = carrier.start(broker, namespace, destination, &arguments.settings, true);
-    load.wait_for_consumer(broker).await;
+    let running = bench.start(carrier, namespace, true);
+    load.wait_for_consumer(bench.broker).await;
     let start = begun.elapsed();
     let publishing = tokio::spawn(load.publish());
-    tokio::time::sleep(BEFORE).await;
+    let queue = queue(namespace);
+    let settled = || bench.broker.queue(&queue).is_some_and(|counts| counts.dequeued >= u64::from(RATE));
+    wait_until("a part of the load is acknowledged", SOON, settled).await;
     let begun = Instant::now();
     running.stop().await;
     let stop = begun.elapsed();

@@ -1,6 +1,5 @@
 //! Measures the parts of the hot path separately, with all threads on one core.
 
-use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use bytes::Bytes;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use kit::events::Events;
+use kit::stomp::write_message;
 
 const EVENTS: u64 = 100_000;
 const REPETITIONS: usize = 5;
@@ -62,14 +62,8 @@ fn best(mut run: impl FnMut() -> Duration) -> Duration {
 /// MESSAGE frames as ActiveMQ writes them.
 fn wire() -> String {
     let mut wire = String::new();
-    for (number, body) in Events::good(EVENTS).bodies().enumerate() {
-        write!(
-            wire,
-            "MESSAGE\nexpires:0\ndestination:/queue/bench.RTO.acme\nsubscription:0\npriority:4\n\
-             original-destination:/topic/RTO.acme\npersistent:true\nack:ID\\cbroker-40001-1700000000000-5\\c{number}\n\
-             message-id:ID\\cbroker-40001-1700000000000-3\\c1\\c-1\\c1\\c{number}\ntimestamp:1700000000000\n\n{body}\0\n"
-        )
-        .expect("write to a string");
+    for (number, body) in (0..).zip(Events::good(EVENTS).bodies()) {
+        write_message(&mut wire, number, &body);
     }
     wire
 }

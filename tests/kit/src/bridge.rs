@@ -80,6 +80,14 @@ impl Setup {
         self
     }
 
+    /// Sets `BRIDGE__NAME` for each `NAME=value`.
+    pub fn set_all(self, settings: &[String]) -> Self {
+        settings.iter().fold(self, |setup, setting| {
+            let (name, value) = setting.split_once('=').expect("NAME=value");
+            setup.set(name, value)
+        })
+    }
+
     /// Sets a variable of any name.
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));

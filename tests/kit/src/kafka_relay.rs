@@ -1,11 +1,11 @@
 //! Forwards connections to a Kafka and changes its responses on command. It can remove the brokers from a
-//! metadata response, as if the controller had fenced the broker, and it can drop or delay the
+//! metadata response, as if the controller had fenced the broker, and it can drop or hold back the
 //! acknowledgements of records.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,7 +31,7 @@ struct Orders {
     swallow: AtomicBool,
     hold: watch::Sender<bool>,
     /// The number of forwarded requests with records.
-    produced: AtomicU64,
+    produced: watch::Sender<u64>,
 }
 
 impl Relay {
@@ -68,9 +68,11 @@ impl Relay {
         self.orders.hold.send_replace(hold);
     }
 
-    /// The number of requests with records that were forwarded so far.
-    pub fn produced(&self) -> u64 {
-        self.orders.produced.load(Ordering::SeqCst)
+    /// Waits until so many requests with records were forwarded.
+    pub async fn produced(&self, count: u64) {
+        let mut produced = self.orders.produced.subscribe();
+        // The sender lives as long as the relay.
+        let _reached = produced.wait_for(|produced| *produced >= count).await;
     }
 }
 
@@ -96,7 +98,7 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
             pending.lock().unwrap().insert(int(&frame, 4), request);
             put(&mut to_server, &frame).await?;
             if request.0 == PRODUCE {
-                orders.produced.fetch_add(1, Ordering::SeqCst);
+                orders.produced.send_modify(|produced| *produced += 1);
             }
         }
         Ok(())

@@ -102,7 +102,7 @@ impl Rival {
 
     /// Starts the program as a consumer of `queue`. The broker sends it at most `prefetch` events before it
     /// acknowledges some.
-    pub fn start(&self, broker: &Broker, queue: &str, prefetch: u32, sink: RivalSink) -> RunningRival {
+    pub fn start(self, broker: &Broker, queue: &str, prefetch: u32, sink: RivalSink) -> RunningRival {
         let home = self.available().unwrap_or_else(|reason| panic!("{reason}"));
         let login = Login::customer();
         let mut command = self.command(&home);

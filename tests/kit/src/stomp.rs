@@ -1,5 +1,6 @@
 //! Provides a bare STOMP 1.2 connection for the tests. It shares no code with the bridge.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +15,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::SOON;
+
+/// Appends a MESSAGE as ActiveMQ writes it, for tests of speed that need no broker.
+pub fn write_message(out: &mut String, number: u64, body: &str) {
+    write!(
+        out,
+        "MESSAGE\nexpires:0\ndestination:/queue/bench.RTO.acme\nsubscription:0\npriority:4\n\
+         original-destination:/topic/RTO.acme\npersistent:true\nack:ID\\cbroker-40001-1700000000000-5\\c{number}\n\
+         message-id:ID\\cbroker-40001-1700000000000-3\\c1\\c-1\\c1\\c{number}\ntimestamp:1700000000000\n\n{body}\0\n"
+    )
+    .expect("write to a string");
+}
 
 #[derive(Clone, Debug)]
 pub struct Login {

@@ -52,15 +52,27 @@ async fn holds(rig: &Rig, text: &str) {
     wait_until(&format!("the sink holds: {text}"), SOON, held).await;
 }
 
-/// Returns the numbers of the events in the topic, sorted.
-fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
+/// Returns the numbers of the events in the topic, in the order of each partition.
+fn stored(kafka: &Kafka, topic: &str) -> Vec<u64> {
     let records = tokio::task::block_in_place(|| contents(&kafka.bootstrap(), topic));
     let number =
         |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).expect("JSON")["n"].as_u64();
     let numbers = records.iter().map(|record| number(record.value.as_deref().expect("a value")));
-    let mut numbers: Vec<_> = numbers.map(|number| number.expect("a number")).collect();
+    numbers.map(|number| number.expect("a number")).collect()
+}
+
+/// Returns the numbers of the events in the topic, sorted.
+fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
+    let mut numbers = stored(kafka, topic);
     numbers.sort_unstable();
     numbers
+}
+
+/// Makes the body of an event with at least so many bytes. Random text does not compress, and the broker measures
+/// the compressed batch.
+fn noisy_body(key: u64, number: u64, bytes: usize) -> String {
+    let noise: String = (0..bytes).map(|_| fastrand::alphanumeric()).collect();
+    format!(r#"{{"md5":"{key:032x}","n":{number},"noise":"{noise}"}}"#)
 }
 
 /// Returns the key that the bridge finds in a body.

@@ -2,7 +2,7 @@
 
 use atdata_bridge::sink::kafka::config::Properties;
 
-use super::{config, holds, key_of, numbers, sink};
+use super::{config, holds, key_of, noisy_body, numbers, sink};
 use crate::sinks::contract::Rig;
 use kit::kafka::{Listener, on_kafka, shared};
 use kit::kafka_reader::contents;
@@ -122,9 +122,7 @@ async fn a_read_only_topic_holds_the_sink_and_loses_and_duplicates_nothing() {
 }
 
 fn body(number: u64, bytes: usize) -> String {
-    // Random text does not compress: the broker measures the compressed batch.
-    let noise: String = (0..bytes).map(|_| fastrand::alphanumeric()).collect();
-    format!(r#"{{"md5":"{:032x}","n":{number},"noise":"{noise}"}}"#, number % 7)
+    noisy_body(number % 7, number, bytes)
 }
 
 async fn only_records_that_the_broker_finds_too_large_are_rejected() {

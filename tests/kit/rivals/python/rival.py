@@ -116,7 +116,7 @@ def fail(reason):
 
 
 def groups(events, most):
-    """What is ready, again and again."""
+    """Yields the events that are ready, at most so many at a time."""
     while True:
         group = [events.get()]
         while group[-1] and len(group) < most and not events.empty():

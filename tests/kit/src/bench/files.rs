@@ -1,12 +1,13 @@
 //! Provides a directory for files, as a destination of benchmarks.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use super::{Destination, Route};
 use crate::bridge::Setup;
+use crate::output::each_line;
 use crate::process::scratch;
 
 /// A directory with one directory for each run.
@@ -28,16 +29,6 @@ impl Files {
     }
 }
 
-/// The files with lines in a directory, in the order of their names.
-pub fn files_in(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let has_lines = |name: &str| !name.starts_with('.') && name.contains(".jsonl");
-    let files = entries.filter(|entry| entry.file_name().to_str().is_some_and(has_lines));
-    let mut files: Vec<_> = files.map(|entry| entry.path()).collect();
-    files.sort();
-    files
-}
-
 impl Destination for Files {
     const NAME: &'static str = "files";
 
@@ -53,7 +44,8 @@ impl Destination for Files {
     }
 
     async fn count(&mut self) -> u64 {
-        let lines = |path: PathBuf| memchr::memchr_iter(b'\n', &fs::read(path).expect("read a file")).count();
-        files_in(&self.directory()).into_iter().map(|path| lines(path) as u64).sum()
+        let mut count = 0;
+        each_line(&self.directory(), |_| count += 1);
+        count
     }
 }

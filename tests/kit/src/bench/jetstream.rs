@@ -13,8 +13,9 @@ use crate::bridge::Setup;
 use crate::nats::{NatsServer, make_stream, read_stream};
 use crate::ports::{free_port, loopback};
 
-/// The name of the stream, and its only subject.
+/// The name of the stream.
 pub const STREAM: &str = "BENCH";
+/// The only subject of the stream.
 pub const SUBJECT: &str = "atdata.acme.bench";
 
 /// The server, and the client that manages the stream.

@@ -72,9 +72,6 @@ pub struct Tuning<'a> {
 /// A bridge with only this destination.
 pub fn setup<D: Destination>(destination: &D, url: &str, tuning: Tuning<'_>, route: Route) -> Setup {
     let setup = Setup::at(url, NAMESPACE, DESTINATION, "bench-1").unset("SINKS__FILE__DIRECTORY");
-    let setup = destination.configure(setup.set("SOURCE__PREFETCH", tuning.prefetch.to_string()), route);
-    tuning.settings.iter().fold(setup, |setup, setting| {
-        let (name, value) = setting.split_once('=').expect("NAME=value");
-        setup.set(name, value)
-    })
+    let setup = setup.set("SOURCE__PREFETCH", tuning.prefetch.to_string());
+    destination.configure(setup, route).set_all(tuning.settings)
 }
