@@ -420,11 +420,12 @@ async fn describe_denied(id: &str) {
     scene.shows().await;
 }
 
-/// As with a wrong clock: every event is good, and none becomes a dead letter.
+/// As with a wrong clock: every event is good, and none becomes a dead letter. The linger makes each record too
+/// old: one that arrives in the millisecond of its timestamp is accepted.
 async fn timestamps_refused(id: &str) {
     let Some(scene) = Scene::with_topic(id, &["message.timestamp.before.max.ms=0"]).await else { return };
     let kafka = scene.kafka;
-    let repaired = scene.shows_when_events_move().await;
+    let repaired = scene.set("PROPERTIES__LINGER_MS", "20").shows_when_events_move().await;
     kafka.configure_topic(id, "message.timestamp.before.max.ms=3600000");
     repaired.delivers().await;
 }
