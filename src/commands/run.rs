@@ -30,7 +30,7 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { survive_others() })?;
     let Some(loaded) = configured(kinds, file, env, console)? else {
         return Ok(Exit::Usage);
