@@ -20,10 +20,13 @@
 //!    documents the exception.
 //! 5. **Bounded.** A sink holds only the deliveries that were submitted and not yet answered, and accepts
 //!    fewer when it is full ([`Submit::submit`]).
+//! 6. **It says what it holds.** A sink that can read its destination names the newest events in it
+//!    ([`Sink::claim`]), so that what was stored before a crash is not stored again.
 
 use std::num::NonZeroU32;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::error::SinkError;
 use crate::event::EventRef;
@@ -90,6 +93,14 @@ pub struct Rejection {
     pub detail: String,
 }
 
+/// The newest events that a destination holds of the worker's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Their message ids, the newest last. Copies that were made for other queues do not count: they have the
+    /// same ids.
+    pub ids: Vec<Bytes>,
+}
+
 /// A destination of events. It is built from checked settings without any I/O; [`Sink::open`] does the I/O.
 #[async_trait]
 pub trait Sink: Send {
@@ -104,6 +115,19 @@ pub trait Sink: Send {
     /// # Errors
     /// The destination can't be opened now. The worker shows the error and retries for ever.
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
+
+    /// Returns the newest events in the destination, at least the last `at_least` of the worker's queue as far
+    /// as it has so many; `None` if the destination can't tell. The worker does not submit these events again.
+    ///
+    /// The worker calls it with nothing in flight, before the first delivery of each connection and of each
+    /// session, and when the broker delivers an event again that the worker does not know.
+    ///
+    /// # Errors
+    /// The destination can't be read now. The worker opens the sink again, after a back-off.
+    async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        let _ = at_least;
+        Ok(None)
+    }
 
     /// Checks the destination for the verb `check`, without writing an event and without leaving anything
     /// behind. Returns lines for the operator; a line that begins with `warning: ` is a warning.

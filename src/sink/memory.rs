@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
+use super::{Delivery, DeliveryId, Held, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 use crate::event::Event;
 
 /// The answer of the script for one delivery.
@@ -50,6 +51,10 @@ struct MemoryState {
     answering: bool,
     reachable: bool,
     degraded: bool,
+    /// Whether the sink says what it holds.
+    readable: bool,
+    /// How many times it was asked for that.
+    claims: u64,
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
@@ -68,6 +73,8 @@ impl MemorySink {
             answering: true,
             reachable: true,
             degraded: false,
+            readable: false,
+            claims: 0,
             connection: 0,
             in_flight: VecDeque::new(),
             log: Vec::new(),
@@ -118,6 +125,16 @@ impl MemoryHandle {
     /// Makes [`Verdicts::health`] report an error that the sink handles by itself, or no longer.
     pub fn set_degraded(&self, degraded: bool) {
         self.change(|state| state.degraded = degraded);
+    }
+
+    /// Lets the sink say what it holds, or no longer. A new sink does not.
+    pub fn readable(&self, readable: bool) {
+        self.change(|state| state.readable = readable);
+    }
+
+    /// Returns how many times the sink was asked what it holds.
+    pub fn claims(&self) -> u64 {
+        self.state().claims
     }
 
     /// Returns the message ids of the durable events, in the order in which they became durable.
@@ -209,6 +226,17 @@ impl Sink for MemorySink {
             connection: state.connection,
         };
         Ok((Box::new(part()), Box::new(part())))
+    }
+
+    async fn claim(&mut self, _at_least: usize) -> Result<Option<Held>, SinkError> {
+        self.handle.change(|state| {
+            state.claims += 1;
+            if !state.reachable {
+                return Err(broken());
+            }
+            let ids = || state.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+            Ok(state.readable.then(|| Held { ids: ids() }))
+        })
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

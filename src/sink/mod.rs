@@ -20,7 +20,9 @@ pub mod nats;
 #[allow(missing_docs, reason = "not part of the API")]
 pub mod stdout;
 
-pub use self::contract::{Delivery, DeliveryId, Rejection, Sink, SinkContext, Submit, Verdict, Verdicts};
+pub use self::contract::{
+    Delivery, DeliveryId, Held, Rejection, Sink, SinkContext, Submit, Verdict, Verdicts,
+};
 pub use self::error::{SinkError, SinkErrorKind};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::state::PendingEvent;
+use super::pending_event::PendingEvent;
 use super::{Boxed, SinkWorker};
 use crate::dead_letter::DeadLetter;
 use crate::display::one_line;

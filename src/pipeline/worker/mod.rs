@@ -5,6 +5,7 @@
 
 mod dead_letter_writes;
 mod hold;
+mod pending_event;
 mod sink_io;
 pub mod state;
 #[cfg(test)]
@@ -108,6 +109,8 @@ struct SinkWorker {
     parts: WorkerParts,
     state: WorkerState,
     sink_io: SinkIo,
+    /// When the sink last said what it holds.
+    claimed: Option<Instant>,
     hold: Option<Hold>,
     notice: Notice,
     /// Rejected events that no dead-letter write includes yet.
@@ -135,6 +138,7 @@ impl SinkWorker {
         Self {
             state: WorkerState::new(parts.takes, sink.keeps_order(), parts.memory),
             sink_io: SinkIo::Closed(sink),
+            claimed: None,
             parts,
             hold: None,
             notice: Notice::default(),
@@ -180,6 +184,7 @@ impl SinkWorker {
             },
             happened = next_of(&mut self.sink_io) => match happened {
                 SinkHappening::Opened(sink, opened) => self.on_opened(sink, opened),
+                SinkHappening::Claimed(claim) => self.on_claimed(claim),
                 SinkHappening::Verdicts(verdicts) => self.on_verdicts(verdicts)?,
             },
             (letters, outcome) = pending_write(&mut self.dead_letter_write) => self.on_dead_letters_written(letters, outcome),
@@ -227,6 +232,9 @@ impl SinkWorker {
         if matches!(self.sink_io, SinkIo::Open { .. }) {
             self.parts.counters.retried.add(self.state.requeue_failed() as u64);
             self.hand_over();
+            if self.state.wants_claim() {
+                self.claim();
+            }
         }
         self.parts.counters.suppressed.add(self.state.take_suppressed());
     }
@@ -273,7 +281,10 @@ impl SinkWorker {
     }
 
     fn is_done(&self) -> bool {
-        self.state.is_idle() && self.rejected.is_empty() && self.dead_letter_write.is_none()
+        self.state.is_idle()
+            && self.rejected.is_empty()
+            && self.dead_letter_write.is_none()
+            && !matches!(self.sink_io, SinkIo::Claiming(_))
     }
 
     /// Closes the sink. This may take as long as the drain may, so the watchdog must not expect a beat.

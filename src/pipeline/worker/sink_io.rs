@@ -1,17 +1,31 @@
-//! Opens the worker's sink, hands deliveries over, reads verdicts, and opens the sink again after its
-//! connection is lost.
+//! Opens the worker's sink, asks what it holds, hands deliveries over, reads verdicts, and opens the sink again
+//! after its connection is lost.
 
 use std::future::pending;
 use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::VerdictEffect;
+use tokio::time::{Instant, sleep_until};
+
+use super::pending_event::VerdictEffect;
 use super::{Boxed, ContractError, OFFER, SinkWorker};
-use crate::sink::{DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+use crate::sink::{DeliveryId, Held, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// The longest wait before a refused event is offered again while the worker holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The shortest time between two questions what the sink holds. One answer then serves all events that come
+/// in the meantime.
+const CLAIM_EVERY: Duration = Duration::from_millis(250);
+
+/// The answer to the question what the sink holds.
+pub(super) struct Claim {
+    sink: Box<dyn Sink>,
+    submit: Box<dyn Submit>,
+    verdicts: Box<dyn Verdicts>,
+    asked: std::time::Instant,
+    held: Result<Option<Held>, SinkError>,
+}
 
 pub(super) type OpenedSink = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
 
@@ -24,6 +38,8 @@ pub(super) enum SinkIo {
         submit: Box<dyn Submit>,
         verdicts: Box<dyn Verdicts>,
     },
+    /// Open, and asked what it holds. Nothing is in flight.
+    Claiming(Boxed<Claim>),
     /// A placeholder while the sink moves from one state to another.
     Moving,
 }
@@ -58,6 +74,35 @@ impl SinkWorker {
                 self.sink_io = SinkIo::Closed(sink);
                 self.report_error(&error);
             }
+        }
+    }
+
+    /// Asks what the sink holds.
+    pub(super) fn claim(&mut self) {
+        let at_least = self.parts.memory;
+        let not_before = self.claimed.map(|claimed| claimed + CLAIM_EVERY);
+        self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
+            SinkIo::Open { mut sink, submit, verdicts } => SinkIo::Claiming(Box::pin(async move {
+                if let Some(not_before) = not_before {
+                    sleep_until(not_before).await;
+                }
+                let asked = std::time::Instant::now();
+                let held = sink.claim(at_least).await;
+                Claim { sink, submit, verdicts, asked, held }
+            })),
+            other => other,
+        };
+    }
+
+    pub(super) fn on_claimed(&mut self, claim: Claim) {
+        let Claim { sink, submit, verdicts, asked, held } = claim;
+        self.sink_io = SinkIo::Open { sink, submit, verdicts };
+        match held {
+            Ok(held) => {
+                self.claimed = Some(Instant::now());
+                self.state.claimed(asked, held.map(|held| held.ids));
+            }
+            Err(error) => self.broken(&error),
         }
     }
 
@@ -191,6 +236,7 @@ impl SinkWorker {
 /// What can happen at a sink.
 pub(super) enum SinkHappening {
     Opened(Box<dyn Sink>, OpenedSink),
+    Claimed(Claim),
     Verdicts(Result<Vec<(DeliveryId, Verdict)>, SinkError>),
 }
 
@@ -201,6 +247,7 @@ pub(super) async fn next_of(sink_io: &mut SinkIo) -> SinkHappening {
             let (sink, opened) = opening.await;
             SinkHappening::Opened(sink, opened)
         }
+        SinkIo::Claiming(claiming) => SinkHappening::Claimed(claiming.await),
         SinkIo::Open { verdicts, .. } => SinkHappening::Verdicts(verdicts.next().await),
         SinkIo::Closed(_) | SinkIo::Moving => pending().await,
     }

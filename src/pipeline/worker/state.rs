@@ -8,44 +8,22 @@
 //! * When the session ends, the events that were not handed over are dropped, because the broker sends them
 //!   again. The events in flight get their verdict first: only then does the worker know which redelivered
 //!   events the sink does not have yet.
+//! * Before the first delivery of a session or a connection the sink is asked what it holds already: events
+//!   that were stored before a crash are not handed over again. The same before an event that the broker
+//!   delivers again and that is unknown here: another bridge of the queue may have stored it and died.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
+
+use super::pending_event::{PendingEvent, UnknownDeliveryError, VerdictEffect};
 use crate::event::{Batch, Event, EventRef, SessionId};
 use crate::key::Key;
 use crate::pipeline::recent_ids::RecentIds;
-use crate::sink::{Delivery, DeliveryId, Rejection, SinkError, Verdict};
-
-/// An event that the worker has taken and not settled.
-#[derive(Clone, Debug)]
-pub struct PendingEvent {
-    pub event: EventRef,
-    /// How many times it was handed over to the sink.
-    pub attempts: u32,
-    /// When it was handed over for the first time.
-    pub since: Option<SystemTime>,
-}
-
-/// The sink gave a verdict on a delivery that is not in flight, or a second verdict on the same delivery.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the sink gave a verdict on delivery {0}, which is not in flight")]
-pub struct UnknownDeliveryError(pub u64);
-
-/// What the worker must do after a verdict.
-#[derive(Debug)]
-pub enum VerdictEffect {
-    /// The event is settled, or belongs to an earlier session. Holds the time when the event was received.
-    Durable(Instant),
-    /// The event must be handed over again, after a wait.
-    Retry(SinkError),
-    /// The event must be handed over again, because the limits allow no dead letter.
-    Refused,
-    /// The event must be written as a dead letter; [`WorkerState::dead_letters_written`] then settles it.
-    WriteDeadLetter(PendingEvent, Rejection),
-}
+use crate::sink::{Delivery, DeliveryId, Rejection, Verdict};
 
 /// The events of one worker, from the batch to the settled position; see the module documentation.
 pub struct WorkerState {
@@ -75,6 +53,10 @@ pub struct WorkerState {
     dead_letters_in_work: HashMap<SessionId, usize>,
     recent_ids: RecentIds,
     index_is_stale: bool,
+    /// The sink must say what it holds before the next delivery.
+    claim_due: bool,
+    /// When the sink was asked last. `None` if it can't tell what it holds.
+    claimed: Option<Instant>,
     settled: Vec<RangeInclusive<u64>>,
     suppressed: u64,
 }
@@ -98,6 +80,8 @@ impl WorkerState {
             dead_letters_in_work: HashMap::new(),
             recent_ids: RecentIds::new(capacity),
             index_is_stale: false,
+            claim_due: true,
+            claimed: None,
             settled: Vec::new(),
             suppressed: 0,
         }
@@ -115,6 +99,7 @@ impl WorkerState {
         self.failed.clear();
         self.settled.clear();
         self.index_is_stale = true;
+        self.claim_due = true;
     }
 
     /// Returns the current session, or `None` between two sessions.
@@ -134,7 +119,7 @@ impl WorkerState {
     /// [`Self::handed_over`] how many of them the sink took.
     pub fn stage(&mut self, most: usize, deliveries: &mut Vec<Delivery>) {
         deliveries.clear();
-        if self.must_requeue() || self.waits_for_an_earlier_session() {
+        if self.claim_due || self.must_requeue() || self.waits_for_an_earlier_session() {
             return;
         }
         if std::mem::take(&mut self.index_is_stale) {
@@ -143,6 +128,11 @@ impl WorkerState {
         while self.ready.len() < most
             && let Some(pending) = self.backlog.pop_front()
         {
+            if self.may_be_stored_by_another(&pending.event) {
+                self.backlog.push_front(pending);
+                self.claim_due = true;
+                return;
+            }
             self.prepare(pending);
         }
         let next = self.first_id + self.in_flight.len() as u64;
@@ -166,6 +156,29 @@ impl WorkerState {
             self.busy.insert(pending.event.key, VecDeque::new());
             self.ready.push_back(pending);
         }
+    }
+
+    /// Whether the broker has delivered this event to somebody since the sink was asked what it holds.
+    fn may_be_stored_by_another(&self, event: &EventRef) -> bool {
+        event.message.redelivered
+            && self.claimed.is_some_and(|claimed| event.received() > claimed)
+            && !self.recent_ids.holds(&event.message.id)
+    }
+
+    /// Returns whether the sink must say now what it holds: events wait for that, and nothing is in flight.
+    pub fn wants_claim(&self) -> bool {
+        self.claim_due
+            && self.in_flight_count == 0
+            && !(self.backlog.is_empty() && self.ready.is_empty())
+            && !self.must_requeue()
+            && !self.waits_for_an_earlier_session()
+    }
+
+    /// Notes which events the sink held at the moment `asked` or later, or that it can't tell.
+    pub fn claimed(&mut self, asked: Instant, ids: Option<Vec<Bytes>>) {
+        self.claim_due = false;
+        self.claimed = ids.is_some().then_some(asked);
+        self.recent_ids.claim(ids.unwrap_or_default());
     }
 
     fn waits_for_an_earlier_session(&self) -> bool {
@@ -288,6 +301,7 @@ impl WorkerState {
 
     /// Notes that the connection is lost: the deliveries without a verdict count as not durable.
     pub fn connection_lost(&mut self) {
+        self.claim_due = true;
         self.first_id += self.in_flight.len() as u64;
         self.in_flight_count = 0;
         let lost: Vec<PendingEvent> = self.in_flight.drain(..).flatten().collect();

@@ -1,5 +1,5 @@
-//! Tests the worker's state against a broker and a sink that make every error that their contracts allow: I1
-//! to I5.
+//! Tests the worker's state against a broker and a sink that make every error that their contracts allow, and
+//! against crashes of the bridge: I1 to I5.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::state::{VerdictEffect, WorkerState};
+use super::pending_event::VerdictEffect;
+use super::state::WorkerState;
 use crate::event::{Batch, Event, SessionId};
 use crate::key::Key;
 use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
@@ -32,6 +33,10 @@ enum WorkerAction {
     Requeue,
     Report,
     LoseSession,
+    /// The bridge is killed and started again, if the sink can tell what it holds.
+    Crash {
+        durable: Vec<bool>,
+    },
 }
 
 fn action() -> impl Strategy<Value = WorkerAction> {
@@ -45,6 +50,7 @@ fn action() -> impl Strategy<Value = WorkerAction> {
         6 => Just(WorkerAction::Requeue),
         6 => Just(WorkerAction::Report),
         1 => Just(WorkerAction::LoseSession),
+        1 => proptest::collection::vec(any::<bool>(), 16).prop_map(|durable| WorkerAction::Crash { durable }),
     ]
 }
 
@@ -52,6 +58,8 @@ fn action() -> impl Strategy<Value = WorkerAction> {
 struct World {
     keys: Vec<u8>,
     keeps_order: bool,
+    /// Whether the sink says what it holds.
+    tells: bool,
     state: WorkerState,
     tracker: AckTracker,
     session: u64,
@@ -73,11 +81,12 @@ struct World {
 }
 
 impl World {
-    fn new(keys: Vec<u8>, keeps_order: bool) -> Self {
+    fn new(keys: Vec<u8>, keeps_order: bool, tells: bool) -> Self {
         let mut world = Self {
-            state: WorkerState::new(|_| true, keeps_order, 4 * keys.len().max(1)),
+            state: state(keys.len(), keeps_order),
             keys,
             keeps_order,
+            tells,
             tracker: AckTracker::default(),
             session: 0,
             acked: 0,
@@ -115,6 +124,11 @@ impl World {
     }
 
     fn hand_over(&mut self, most: usize, taken: impl Fn(usize) -> usize) {
+        if self.state.wants_claim() {
+            let id = |number: &usize| Bytes::from(format!("ID:{number}"));
+            let held = self.tells.then(|| self.log.iter().map(id).collect());
+            self.state.claimed(Instant::now(), held);
+        }
         let mut deliveries: Vec<Delivery> = Vec::new();
         self.state.stage(most, &mut deliveries);
         assert!(deliveries.len() <= most);
@@ -143,7 +157,8 @@ impl World {
 
     /// Refuses one event. The events behind it may still become durable.
     fn refuse(&mut self, pick: usize) {
-        if self.in_flight.is_empty() {
+        // A dead letter is not remembered over a crash.
+        if self.in_flight.is_empty() || self.tells {
             return;
         }
         let (id, _) = self.in_flight.remove(pick % self.in_flight.len());
@@ -183,7 +198,26 @@ impl World {
         }
     }
 
+    fn crash(&mut self, durable: &[bool]) {
+        if !self.tells {
+            return;
+        }
+        self.break_sink(durable);
+        self.broken.clear();
+        self.state = state(self.keys.len(), self.keeps_order);
+        self.tracker = AckTracker::default();
+        self.new_session();
+    }
+
     fn break_connection(&mut self, durable: &[bool]) {
+        self.break_sink(durable);
+        self.state.connection_lost();
+        self.write_dead_letters();
+        self.broken.clear();
+    }
+
+    /// Loses the verdicts of the deliveries in flight.
+    fn break_sink(&mut self, durable: &[bool]) {
         // In a sink that keeps order, the events that became durable without a verdict are a prefix.
         let lost = std::mem::take(&mut self.in_flight);
         self.broken.clone_from(&lost);
@@ -195,9 +229,6 @@ impl World {
                 break;
             }
         }
-        self.state.connection_lost();
-        self.write_dead_letters();
-        self.broken.clear();
     }
 
     fn report(&mut self) {
@@ -239,9 +270,14 @@ impl World {
         let is_there = |number: usize| self.log.contains(&number) || self.dead.contains(&number);
         assert!((0..self.keys.len()).all(is_there), "lost");
         let delivered: usize = seen.values().map(Vec::len).sum();
-        assert!(self.log.len() - delivered <= self.unanswered, "I5: doubled without need");
+        let allowed = if self.tells { 0 } else { self.unanswered };
+        assert!(self.log.len() - delivered <= allowed, "I5: doubled without need");
         assert!(self.state.is_idle());
     }
+}
+
+fn state(events: usize, keeps_order: bool) -> WorkerState {
+    WorkerState::new(|_| true, keeps_order, 4 * events.max(1))
 }
 
 fn event(number: usize, key: u8) -> Event {
@@ -268,9 +304,10 @@ proptest! {
     fn nothing_lost_order_kept_and_nothing_doubled_without_need(
         keys in keys(),
         keeps_order in any::<bool>(),
+        tells in any::<bool>(),
         actions in proptest::collection::vec(action(), 0..200),
     ) {
-        let mut world = World::new(keys, keeps_order);
+        let mut world = World::new(keys, keeps_order, tells);
         for action in actions {
             match action {
                 WorkerAction::Dispatch(count) => world.dispatch(count),
@@ -286,11 +323,53 @@ proptest! {
                     world.tracker.end();
                     world.new_session();
                 }
+                WorkerAction::Crash { durable } => world.crash(&durable),
             }
         }
         world.finish();
         world.check();
     }
+}
+
+/// Another bridge of the queue may have stored an event and died before the broker knew.
+#[test]
+fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
+    let mut state = state(8, true);
+    state.switch(Some(SessionId(1)));
+    let mut deliveries = Vec::new();
+    let take = |state: &mut WorkerState, number: u64, redelivered| {
+        let mut event = event(usize::try_from(number).unwrap(), 0);
+        event.message.redelivered = redelivered;
+        let batch =
+            Batch { session: SessionId(1), first: number, events: vec![event], received: Instant::now() };
+        state.take(&Arc::new(batch));
+    };
+    let mut staged = |state: &mut WorkerState| {
+        state.stage(8, &mut deliveries);
+        deliveries.len()
+    };
+    assert!(!state.wants_claim(), "no event waits");
+    take(&mut state, 1, true);
+    assert!(state.wants_claim() && staged(&mut state) == 0, "the first event of a session");
+    state.claimed(Instant::now(), Some(Vec::new()));
+    assert!(!state.wants_claim() && staged(&mut state) == 1, "the answer covers what came before it");
+    state.handed_over(1);
+    take(&mut state, 2, true);
+    assert!(staged(&mut state) == 0 && !state.wants_claim(), "waits for what is in flight");
+    state.verdict(DeliveryId(0), Verdict::Durable).unwrap();
+    assert!(state.wants_claim());
+    state.claimed(Instant::now(), Some(vec![Bytes::from_static(b"ID:2")]));
+    assert_eq!((staged(&mut state), state.take_suppressed()), (0, 1), "the other bridge has stored it");
+    take(&mut state, 3, false);
+    assert!(staged(&mut state) == 1 && !state.wants_claim(), "nobody had this one before");
+    state.handed_over(1);
+    state.verdict(DeliveryId(1), Verdict::Durable).unwrap();
+
+    state.switch(Some(SessionId(2)));
+    take(&mut state, 1, true);
+    state.claimed(Instant::now(), None);
+    take(&mut state, 4, true);
+    assert!(!state.wants_claim(), "a sink that can't tell is not asked again");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod broker_address;
 mod broker_health;
 mod broker_refresh;
 mod check;
+mod claim;
 mod classify;
 mod client;
 mod client_error;
@@ -41,6 +42,7 @@ mod properties;
 mod reconnect_state;
 mod running_clients;
 pub mod settings;
+mod tail;
 mod throttle;
 mod topic;
 mod topic_lookup;
@@ -48,6 +50,7 @@ mod topic_monitor;
 mod topic_settings;
 pub mod validate;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +69,7 @@ use self::settings::KafkaSettings;
 use self::topic::Topic;
 use self::topic_settings::TopicSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{Held, Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The longest that the end of the process waits for clients: as long as a request to brokers that do not
 /// answer, and as long as Kubernetes leaves after a drain.
@@ -128,6 +131,12 @@ pub struct KafkaSink {
     warned: Option<(Vec<String>, Instant)>,
     /// The threads of the current or the last connection.
     threads: ThreadGroup,
+    /// The number of partitions of the open topic.
+    partitions: Option<NonZeroU32>,
+    /// How many times in a row the tail of the topic could not be read.
+    unread: u32,
+    /// The last warning that events can come twice.
+    doubles_warned: Option<String>,
 }
 
 impl KafkaSink {
@@ -145,6 +154,9 @@ impl KafkaSink {
             topic_settings: None,
             warned: None,
             threads: ThreadGroup::default(),
+            partitions: None,
+            unread: 0,
+            doubles_warned: None,
         }
     }
 
@@ -215,6 +227,7 @@ impl Sink for KafkaSink {
             opened = self.connect(&in_flight).await?;
         }
         let topic = opened.topic;
+        self.partitions = Some(topic.partitions);
         let topic_settings = self.topic_settings().await;
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
@@ -232,6 +245,13 @@ impl Sink for KafkaSink {
             Box::new(submit),
             Box::new(KafkaAcks { in_flight, reconnect_state: self.reconnect_state.clone() }),
         ))
+    }
+
+    async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        match self.partitions {
+            Some(partitions) => self.held(partitions, at_least).await,
+            None => Ok(None),
+        }
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

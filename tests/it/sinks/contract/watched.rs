@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use atdata_bridge::key::Key;
-use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkError, Submit, Verdict, Verdicts};
+use atdata_bridge::sink::{Delivery, DeliveryId, Held, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// The deliveries of the current connection that have no verdict yet.
 type InFlight = Arc<Mutex<BTreeMap<DeliveryId, Key>>>;
@@ -36,6 +36,10 @@ impl Sink for Watched {
             Box::new(WatchedSubmit { inner: submit, in_flight: Arc::clone(&in_flight) }),
             Box::new(WatchedVerdicts { inner: verdicts, in_flight }),
         ))
+    }
+
+    async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        self.0.claim(at_least).await
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

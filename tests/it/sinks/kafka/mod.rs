@@ -6,6 +6,7 @@ pub mod logins;
 mod mock_cluster;
 mod no_broker_named;
 pub mod partitions;
+mod tail;
 mod topics;
 
 use atdata_bridge::diagnostics::Diagnostics;
@@ -35,7 +36,12 @@ fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
 /// Builds the sink of a bridge whose `event.partitions` is `partitions`.
 fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
     let partitions = partitions.map(|count| count.try_into().expect("some partitions"));
-    let context = SinkContext { partitions, ..crate::sinks::contract::context() };
+    sink_in(config, SinkContext { partitions, ..crate::sinks::contract::context() })
+}
+
+/// Builds the sink of a bridge with this context.
+fn sink_in(config: KafkaConfig, context: SinkContext) -> Box<dyn Sink> {
+    let partitions = context.partitions;
     let mut diagnostics = Diagnostics::default();
     let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut diagnostics);
     factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)

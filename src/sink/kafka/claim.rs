@@ -1,0 +1,100 @@
+//! Finds out which events the topic holds already ([`Sink::claim`](crate::sink::Sink::claim)).
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use tokio::sync::oneshot;
+
+use super::KafkaSink;
+use super::client::ANSWER_WITHIN;
+use super::client_threads::THREADS;
+use super::tail::{Tail, TailRequest, is_refusal};
+use crate::sink::{Held, SinkError};
+
+/// How many records of each partition are read at least.
+const RECORDS: usize = 4096;
+/// After so many failures in a row the sink goes on without the answer: a topic that can be written but not
+/// read must not stop the events.
+const FAILURES: u32 = 3;
+
+impl KafkaSink {
+    /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.
+    pub(super) async fn held(
+        &mut self,
+        partitions: NonZeroU32,
+        at_least: usize,
+    ) -> Result<Option<Held>, SinkError> {
+        let request = TailRequest {
+            topic: self.names.topic.clone(),
+            partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
+            queue: self.context.queue.clone(),
+            records: at_least.max(RECORDS),
+            within: ANSWER_WITHIN,
+        };
+        let client_id = &self.context.connection_id;
+        let config =
+            self.settings.client.config(client_id, self.settings.client.batch_bytes(), Duration::ZERO);
+        let (answer, asked) = oneshot::channel();
+        let began = Instant::now();
+        let thread = THREADS.one_more(&self.threads);
+        let read = move || drop(answer.send(request.read(config)));
+        let started = thread.start(format!("{}-tail", self.context.sink), read);
+        started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
+        let ended = |_| KafkaError::Canceled;
+        match asked.await.map_err(ended).flatten() {
+            Ok(tail) if tail.is_complete => {
+                self.unread = 0;
+                self.tell(&tail, began.elapsed());
+                Ok(Some(Held { ids: tail.ids }))
+            }
+            Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
+            Err(error) if is_refusal(&error) => {
+                self.warn_of_doubles(&format!(
+                    "the brokers do not let {} read it: allow READ",
+                    self.names.user
+                ));
+                Ok(None)
+            }
+            Err(error) => self.not_read(&error.to_string(), Vec::new()),
+        }
+    }
+
+    fn tell(&self, tail: &Tail, took: Duration) {
+        let Tail { ids, records, .. } = tail;
+        tracing::info!(
+            sink = self.context.sink,
+            "the last {records} records of the topic {} hold {} events of this queue, which are not written again \
+             (read in {} ms)",
+            self.names.topic,
+            ids.len(),
+            took.as_millis()
+        );
+    }
+
+    /// Lets the worker try again, or go on with the ids that were found.
+    fn not_read(&mut self, why: &str, ids: Vec<bytes::Bytes>) -> Result<Option<Held>, SinkError> {
+        self.unread += 1;
+        if self.unread < FAILURES {
+            return Err(SinkError::unavailable(format!(
+                "can't read the last records of the topic {}: {why}",
+                self.names.topic
+            )));
+        }
+        self.unread = 0;
+        self.warn_of_doubles(&format!("its last records can't be read: {why}"));
+        Ok(Some(Held { ids }))
+    }
+
+    /// Warns once for each cause.
+    fn warn_of_doubles(&mut self, why: &str) {
+        if self.doubles_warned.as_deref() != Some(why) {
+            self.doubles_warned = Some(why.to_owned());
+            tracing::warn!(
+                sink = self.context.sink,
+                "events can come twice into the topic {} after a crash, since {why}",
+                self.names.topic
+            );
+        }
+    }
+}

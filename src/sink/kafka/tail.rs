@@ -1,0 +1,131 @@
+//! Reads the tail of each partition for the message ids of the newest records of a queue, so that the bridge
+//! does not write again what was written before a crash.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::sink::headers;
+
+/// The properties of the consumer. librdkafka wants a group, but a consumer that is given its partitions
+/// joins none and stores nothing.
+const PROPERTIES: [(&str, &str); 8] = [
+    ("group.id", "atdata-bridge"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("isolation.level", "read_committed"),
+    // At the end of a partition a request would wait for more records.
+    ("fetch.wait.max.ms", "10"),
+    ("enable.partition.eof", "true"),
+    // Bounds the memory for records that were not looked at yet.
+    ("queued.max.messages.kbytes", "4096"),
+];
+
+/// The newest ids that were found, and how.
+pub(super) struct Tail {
+    /// The newest last, by the time of their records.
+    pub(super) ids: Vec<Bytes>,
+    /// How many records were read.
+    pub(super) records: usize,
+    /// Whether the end of every partition was reached in time.
+    pub(super) is_complete: bool,
+}
+
+/// What is read.
+pub(super) struct TailRequest {
+    pub(super) topic: String,
+    pub(super) partitions: i32,
+    /// The name of the queue: records of other queues do not count.
+    pub(super) queue: String,
+    /// How many records of each partition are read, and at most how many ids are kept.
+    pub(super) records: usize,
+    pub(super) within: Duration,
+}
+
+impl TailRequest {
+    /// Reads with a client of its own. Blocks.
+    ///
+    /// # Errors
+    /// No consumer can be made, or the brokers refuse to let it read.
+    pub(super) fn read(&self, mut config: ClientConfig) -> KafkaResult<Tail> {
+        for (name, value) in PROPERTIES {
+            config.set(name, value);
+        }
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        let mut assignment = TopicPartitionList::new();
+        let from_end = i64::try_from(self.records).unwrap_or(i64::MAX);
+        for partition in 0..self.partitions {
+            assignment.add_partition_offset(&self.topic, partition, Offset::OffsetTail(from_end))?;
+        }
+        consumer.assign(&assignment)?;
+        let deadline = Instant::now() + self.within;
+        let mut unread: HashSet<i32> = (0..self.partitions).collect();
+        let mut newest = BinaryHeap::new();
+        let mut records = 0;
+        while !unread.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match consumer.poll(left) {
+                Some(Ok(record)) => {
+                    records += 1;
+                    if let Some(id) = self.id(&record) {
+                        newest.push(Reverse((record.timestamp().to_millis(), records, id)));
+                        if newest.len() > self.records {
+                            newest.pop();
+                        }
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    unread.remove(&partition);
+                }
+                // The consumer goes on by itself after an error that passes.
+                Some(Err(error)) if is_refusal(&error) => return Err(error),
+                Some(Err(_)) | None => {}
+            }
+        }
+        let is_complete = unread.is_empty();
+        let mut ids: Vec<_> = newest.into_iter().map(|Reverse(found)| found).collect();
+        ids.sort_unstable();
+        Ok(Tail { ids: ids.into_iter().map(|(_, _, id)| id).collect(), records, is_complete })
+    }
+
+    /// Returns the message id of a record of the queue.
+    fn id(&self, record: &BorrowedMessage<'_>) -> Option<Bytes> {
+        let found = record.headers()?;
+        let value = |name| found.iter().find(|header| header.key == name)?.value;
+        let is_ours = value(headers::DESTINATION) == Some(self.queue.as_bytes());
+        value(headers::MESSAGE_ID).filter(|_| is_ours).map(Bytes::copy_from_slice)
+    }
+}
+
+/// Whether the brokers do not let this user read the topic.
+pub(super) fn is_refusal(error: &KafkaError) -> bool {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed)
+}
+
+/// A client whose errors the sink's own clients find as well.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!("librdkafka, reading the tail: {facility}: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka, reading the tail: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}

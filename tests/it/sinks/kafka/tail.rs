@@ -1,0 +1,79 @@
+//! Tests that the sink does not write again what the topic holds from before a crash.
+
+use super::{config, numbers, sink};
+use crate::sinks::contract::{Rig, context};
+use atdata_bridge::sink::SinkContext;
+use kit::kafka::{Kafka, Listener, on_kafka, shared};
+use kit::{SOON, wait_until};
+
+on_kafka!(
+    events_from_before_a_crash_are_not_written_again,
+    events_of_another_queue_do_not_count,
+    without_the_right_to_read_events_are_written_again,
+    the_order_is_kept_when_only_some_events_were_written,
+);
+
+/// Writes events up to `to` with a bridge that ends before it acknowledges one.
+async fn crash_after(kafka: &Kafka, topic: &str, to: u64) {
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, topic), None), 0).await;
+    rig.send_to(to).await;
+    // Nothing is in flight any more, so nothing is written late.
+    rig.wait_for_ack(to).await;
+    rig.abandon().await;
+}
+
+/// Delivers all events up to `to` again, and returns how many were not written since the topic has them.
+async fn deliver_again(rig: &mut Rig, to: u64) -> u64 {
+    rig.send_to(to).await;
+    rig.wait_for_ack(to).await;
+    rig.counters.workers.get("subject").suppressed.get()
+}
+
+async fn events_from_before_a_crash_are_not_written_again() {
+    let kafka = shared();
+    kafka.create_topic("tail", 5, &[]);
+    crash_after(kafka, "tail", 300).await;
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail"), None), 0).await;
+    assert_eq!(deliver_again(&mut rig, 500).await, 300);
+    assert_eq!(numbers(kafka, "tail"), (1..=500).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+/// Copies of an event for other destination ids have the same message id, and may share a topic.
+async fn events_of_another_queue_do_not_count() {
+    let kafka = shared();
+    kafka.create_topic("tail-of-two", 5, &[]);
+    crash_after(kafka, "tail-of-two", 100).await;
+    let other = SinkContext { queue: "other.RTO.acme".to_owned(), ..context() };
+    let sink = super::sink_in(config(kafka, Listener::Plain, "tail-of-two"), other);
+    let mut rig = Rig::start(sink, 0).await;
+    assert_eq!(deliver_again(&mut rig, 100).await, 0);
+    assert_eq!(numbers(kafka, "tail-of-two").len(), 200);
+    rig.drain().await;
+}
+
+async fn without_the_right_to_read_events_are_written_again() {
+    let kafka = shared();
+    kafka.create_topic("tail-unread", 5, &[]);
+    crash_after(kafka, "tail-unread", 100).await;
+    kafka.allow("User:*", "WRITE", "tail-unread");
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-unread"), None), 0).await;
+    assert_eq!(deliver_again(&mut rig, 100).await, 0);
+    kafka.forget_rules("tail-unread");
+    wait_until("both copies can be read", SOON, || numbers(kafka, "tail-unread").len() == 200).await;
+    rig.drain().await;
+}
+
+/// The bridge goes on behind what is written, in the order of the broker.
+async fn the_order_is_kept_when_only_some_events_were_written() {
+    let kafka = shared();
+    kafka.create_topic("tail-in-part", 1, &[]);
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-in-part"), None), 0).await;
+    rig.send_to(150).await;
+    rig.wait_for_ack(150).await;
+    rig.abandon().await;
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-in-part"), None), 50).await;
+    assert_eq!(deliver_again(&mut rig, 400).await, 100);
+    assert_eq!(super::stored(kafka, "tail-in-part"), (1..=400).collect::<Vec<_>>());
+    rig.drain().await;
+}
