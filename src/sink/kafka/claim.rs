@@ -14,6 +14,8 @@ use crate::sink::{Held, SinkError};
 
 /// How many records of each partition are read at least.
 const RECORDS: usize = 4096;
+/// How many bridges may share the queue, so that the newest ids are not only those of one.
+const SHARERS: usize = 4;
 /// After so many failures in a row the sink goes on without the answer: a topic that can be written but not
 /// read must not stop the events.
 const FAILURES: u32 = 3;
@@ -30,6 +32,7 @@ impl KafkaSink {
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
             records: at_least.max(RECORDS),
+            ids: SHARERS * at_least.max(RECORDS),
             within: ANSWER_WITHIN,
         };
         let client_id = &self.context.connection_id;

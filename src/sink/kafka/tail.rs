@@ -30,6 +30,9 @@ const PROPERTIES: [(&str, &str); 8] = [
     ("queued.max.messages.kbytes", "4096"),
 ];
 
+/// How long the tail is read at least: requests of a killed process may still wait in the brokers' queues.
+const LATE_REQUESTS: Duration = Duration::from_millis(200);
+
 /// The newest ids that were found, and how.
 pub(super) struct Tail {
     /// The newest last, by the time of their records.
@@ -46,8 +49,10 @@ pub(super) struct TailRequest {
     pub(super) partitions: i32,
     /// The name of the queue: records of other queues do not count.
     pub(super) queue: String,
-    /// How many records of each partition are read, and at most how many ids are kept.
+    /// How many records of each partition are read.
     pub(super) records: usize,
+    /// How many ids are kept at most.
+    pub(super) ids: usize,
     pub(super) within: Duration,
 }
 
@@ -61,18 +66,21 @@ impl TailRequest {
             config.set(name, value);
         }
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        // Without the leaders librdkafka would look for the end of a partition only after half a second.
+        consumer.fetch_metadata(Some(&self.topic), self.within)?;
         let mut assignment = TopicPartitionList::new();
         let from_end = i64::try_from(self.records).unwrap_or(i64::MAX);
         for partition in 0..self.partitions {
             assignment.add_partition_offset(&self.topic, partition, Offset::OffsetTail(from_end))?;
         }
         consumer.assign(&assignment)?;
-        let deadline = Instant::now() + self.within;
+        let began = Instant::now();
         let mut unread: HashSet<i32> = (0..self.partitions).collect();
         let mut newest = BinaryHeap::new();
         let mut records = 0;
-        while !unread.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
+        loop {
+            let until = if unread.is_empty() { LATE_REQUESTS } else { self.within };
+            let left = until.saturating_sub(began.elapsed());
             if left.is_zero() {
                 break;
             }
@@ -81,7 +89,7 @@ impl TailRequest {
                     records += 1;
                     if let Some(id) = self.id(&record) {
                         newest.push(Reverse((record.timestamp().to_millis(), records, id)));
-                        if newest.len() > self.records {
+                        if newest.len() > self.ids {
                             newest.pop();
                         }
                     }

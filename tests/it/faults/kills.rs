@@ -6,13 +6,15 @@ use std::time::Duration;
 use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared};
 use kit::events::{Events, Spread};
+use kit::kafka_reader::each_record;
 use kit::output::{Tally, assert_dead_letters_repeated, bytes};
 use kit::publisher::Publisher;
 use kit::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
 use kit::three::Sinks;
-use kit::{any_kafka, nats, on_each_broker};
+use kit::{SOON, any_kafka, nats, on_each_broker, wait_until};
 
 on_each_broker!(over each protocol, with every sink: a_bridge_that_is_killed_repeatedly_loses_nothing);
+on_each_broker!(over each protocol, with a real kafka: a_replica_that_is_killed_repeatedly_doubles_nothing_in_kafka);
 on_each_broker!(over each protocol: a_broker_that_is_killed_repeatedly_loses_nothing);
 
 const PREFETCH: u64 = 1024;
@@ -49,6 +51,58 @@ async fn a_bridge_that_is_killed_repeatedly_loses_nothing(version: Version, prot
 
     sinks.assert_complete(events, &setup, [0, 0, KILLS * PREFETCH]).await;
     assert_dead_letters_repeated(events, setup.dead_letters(), KILLS * PREFETCH);
+}
+
+/// The broker gives the events of the killed replica to the other one, which has never had them.
+async fn a_replica_that_is_killed_repeatedly_doubles_nothing_in_kafka(version: Version, protocol: Protocol) {
+    const KILLS: u64 = 4;
+    let (broker, kafka) = (shared(version), any_kafka::shared());
+    let namespace = &protocol.named("replicas");
+    let (queue, topic) = (format!("main.RTO.{namespace}"), format!("{namespace}-{version:?}"));
+    kafka.create_topic(&topic, 6);
+    let setup = |id: &str| {
+        Setup::new(broker, protocol, namespace, "main", &format!("{namespace}-{id}"))
+            .unset("SINKS__FILE__DIRECTORY")
+            .set("SINKS__KAFKA__BROKERS", kafka.bootstrap())
+            .set("SINKS__KAFKA__TOPIC", &topic)
+    };
+    let (killed, spared) = (setup("a"), setup("b"));
+    let mut random = seeded();
+    let events = Events::good(16_000);
+    let (mut victim, other) = (killed.start(), spared.start());
+    subscribed(broker, &queue, 2).await;
+
+    let kills = async {
+        for _ in 0..KILLS {
+            let more = counts(broker, &queue).dequeued + random.u64(1..2000);
+            wait_until("more events are acknowledged", SOON, || counts(broker, &queue).dequeued >= more)
+                .await;
+            tokio::time::sleep(Duration::from_micros(random.u64(..3000))).await;
+            victim.kill();
+            victim = killed.start();
+        }
+        assert!(counts(broker, &queue).dequeued < events.count, "the last kill came after the last event");
+        victim
+    };
+    let ((), victim) = tokio::join!(publish(broker, namespace, events), kills);
+    emptied(broker, &queue).await;
+    drain(victim).await;
+    drain(other).await;
+
+    let mut found = Tally::in_any_order(events);
+    let (mut came_again, bootstrap) = (0, kafka.bootstrap());
+    tokio::task::block_in_place(|| {
+        each_record(&bootstrap, &topic, |record| {
+            came_again += u64::from(record.header("atdata-redelivered") == Some("true"));
+            found.add(std::str::from_utf8(record.value.as_deref().expect("a body")).expect("text"));
+        });
+    });
+    eprintln!(
+        "{KILLS} kills of a replica: {came_again} written events came again, {} doubled",
+        found.doubled()
+    );
+    found.assert_nothing_lost_in_any_order();
+    assert_eq!(found.doubled(), 0);
 }
 
 /// The broker's own journal keeps what the broker has confirmed, and the bridge remembers which events its
