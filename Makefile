@@ -7,6 +7,7 @@
 #   make bench-sinks   measures the speed into Kafka and JetStream, near and far, compared with bare producers
 #   make bench-protocols   compares STOMP and OpenWire: speed, and processor time per event of bridge and broker
 #   make bench-rivals   compares the bridge with what a user could write instead: latency, speed, what a kill costs
+#   make performance   writes the tables of docs/performance.md from the results of bench-rivals
 #   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
@@ -45,6 +46,12 @@ apiserver-test: toolchain
 	@tests/kit/kubernetes/provision.sh
 	@tests/kit/apiserver/provision.sh
 	@cargo test --locked --quiet --test apiserver -- $(ARGS)
+
+# Writes the tables of docs/performance.md from docs/results/rivals*.md.
+.PHONY: performance
+performance: export WRITE_PERFORMANCE = 1
+performance: toolchain
+	@cargo test --locked --quiet --test repository performance::
 
 .PHONY: rehearsal image-test
 rehearsal: toolchain brokers

@@ -112,6 +112,14 @@ impl Running {
         }
     }
 
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Bridge { bridge, .. } => bridge.status().is_some(),
+            Self::Rival(rival) => rival.has_ended(),
+        }
+    }
+
     /// Stops the process cleanly.
     pub async fn stop(self) {
         match self {

@@ -4,7 +4,8 @@
 use kit::bench::DESTINATION;
 use kit::events::Events;
 use kit::output::Tally;
-use kit::report::backlog::backlog;
+use kit::report::backlog::{PATIENCE, backlog};
+use kit::wait_until;
 
 use super::carrier::Carrier;
 use super::destination::Readable;
@@ -31,8 +32,15 @@ async fn run<D: Readable>(bench: &mut Bench<'_, D>, carrier: Carrier, namespace:
     let running = bench.start(carrier, namespace, false);
     bench.left(&queue, events.count / 2).await;
     drop(running);
-    let running = bench.start(carrier, namespace, false);
-    bench.left(&queue, 0).await;
+    let mut running = bench.start(carrier, namespace, false);
+    // A rival ends when the broker still has its killed connection. Whoever runs it would start it again.
+    wait_until(&format!("{queue} is empty"), PATIENCE, || {
+        if running.has_ended() {
+            running = bench.start(carrier, namespace, false);
+        }
+        bench.broker.depth(&queue) == 0
+    })
+    .await;
     running.stop().await;
     let tally = bench.destination.tally(events).await;
     assert!(tally.foreign().is_empty(), "{:?}", tally.foreign());

@@ -10,6 +10,8 @@
 //! 4. *No duplicates made by the sink*: a lost answer is the exception, so the receiver should recognise
 //!    events by their `id`.
 //! 5. *Bounded*: at most [`WINDOW`] deliveries are in flight.
+//! 6. *It says what it holds*: it can't, because a receiver can't be read. So after a crash of the bridge the
+//!    events in flight are posted again, as after a lost answer.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -36,7 +36,7 @@ fn links(line: &str) -> Vec<(&str, &str)> {
 }
 
 /// Returns the cells of a row of a table.
-fn cells(row: &str) -> Vec<&str> {
+pub fn cells(row: &str) -> Vec<&str> {
     row.trim().trim_matches('|').split('|').map(str::trim).collect()
 }
 

@@ -15,4 +15,5 @@ mod figures;
 mod files;
 mod imports;
 mod links;
+mod performance;
 mod sinks;

@@ -166,6 +166,11 @@ impl RunningRival {
         self.process.peak_memory()
     }
 
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.status().is_some()
+    }
+
     /// Panics with the end of its log if the process has ended.
     pub fn assert_running(&mut self) {
         let status = self.process.status();

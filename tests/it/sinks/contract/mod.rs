@@ -15,7 +15,7 @@ use atdata_bridge::event::{Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::sink::file::config::FileCompression;
-use atdata_bridge::sink::memory::ScriptedVerdict;
+use atdata_bridge::sink::memory::{MemorySink, ScriptedVerdict};
 use atdata_bridge::sink::{Sink, SinkError};
 use atdata_bridge::source::{Disconnect, Incoming, Source};
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
@@ -455,6 +455,30 @@ async fn a_dispatcher_with_too_few_or_too_many_sinks_takes_no_events() {
         let fault =
             tokio::time::timeout(SOON, rig.dispatcher).await.expect("ends at once").unwrap().unwrap_err();
         assert!(matches!(fault, PipelineError::Sinks(number) if number == sinks), "{fault}");
+    }
+}
+
+/// The connection breaks when an event is stored and has no verdict yet, as in a crash.
+#[tokio::test]
+async fn a_sink_that_says_what_it_holds_gets_nothing_twice() {
+    for keeps_order in [true, false] {
+        let sink = MemorySink::new(keeps_order, 100);
+        let handle = sink.handle();
+        handle.readable(true);
+        let mut offered = 0;
+        handle.script(move |_| {
+            offered += 1;
+            if offered % 200 == 0 { ScriptedVerdict::KeepAndBreak } else { ScriptedVerdict::Durable }
+        });
+        let mut rig = Rig::start(Box::new(sink), 0).await;
+        rig.send_to(1000).await;
+        rig.wait_for_ack(1000).await;
+        let stored: Vec<u64> =
+            handle.log().iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect();
+        let account = account(&stored, 1000);
+        assert_eq!((account.lost, account.duplicates), (Vec::new(), 0));
+        assert!(handle.claims() > 1, "the connection never broke");
+        rig.drain().await;
     }
 }
 
