@@ -55,6 +55,8 @@ struct MemoryState {
     readable: bool,
     /// How many times it was asked for that.
     claims: u64,
+    /// How many of the next answers fail.
+    failing_claims: u64,
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
@@ -75,6 +77,7 @@ impl MemorySink {
             degraded: false,
             readable: false,
             claims: 0,
+            failing_claims: 0,
             connection: 0,
             in_flight: VecDeque::new(),
             log: Vec::new(),
@@ -130,6 +133,11 @@ impl MemoryHandle {
     /// Lets the sink say what it holds, or no longer. A new sink does not.
     pub fn readable(&self, readable: bool) {
         self.change(|state| state.readable = readable);
+    }
+
+    /// Makes the sink fail the next times that it is asked what it holds.
+    pub fn fail_claims(&self, times: u64) {
+        self.change(|state| state.failing_claims = times);
     }
 
     /// Returns how many times the sink was asked what it holds.
@@ -231,7 +239,8 @@ impl Sink for MemorySink {
     async fn claim(&mut self, _at_least: usize) -> Result<Option<Held>, SinkError> {
         self.handle.change(|state| {
             state.claims += 1;
-            if !state.reachable {
+            if !state.reachable || state.failing_claims > 0 {
+                state.failing_claims = state.failing_claims.saturating_sub(1);
                 return Err(broken());
             }
             let ids = || state.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();

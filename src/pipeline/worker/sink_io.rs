@@ -61,6 +61,8 @@ impl SinkWorker {
                 let health = verdicts.health();
                 self.sink_io = SinkIo::Open { sink, submit, verdicts };
                 match health {
+                    // Events that wait can move only after the claim.
+                    Ok(()) if self.state.owes_claim() => {}
                     Ok(()) => self.ready(),
                     // The sink is open, but the error that ended the last connection may continue: the
                     // back-off must continue to grow.
@@ -79,6 +81,7 @@ impl SinkWorker {
 
     /// Asks what the sink holds.
     pub(super) fn claim(&mut self) {
+        self.state.claim_begins();
         let at_least = self.parts.memory;
         let not_before = self.claimed.map(|claimed| claimed + CLAIM_EVERY);
         self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
@@ -101,6 +104,9 @@ impl SinkWorker {
             Ok(held) => {
                 self.claimed = Some(Instant::now());
                 self.state.claimed(asked, held.map(|held| held.ids));
+                if self.wait_until.is_none() && !self.degraded {
+                    self.ready();
+                }
             }
             Err(error) => self.broken(&error),
         }
@@ -208,9 +214,14 @@ impl SinkWorker {
     /// Shows an error that the sink's client library handles by itself, and shows when it ends. Every other
     /// error gives a verdict or ends the connection.
     pub(super) fn check_health(&mut self) {
-        let SinkIo::Open { verdicts, .. } = &self.sink_io else {
-            self.degraded = false;
-            return;
+        let verdicts = match &self.sink_io {
+            SinkIo::Open { verdicts, .. } => verdicts,
+            // The connection is the same before and after.
+            SinkIo::Claiming(_) => return,
+            _ => {
+                self.degraded = false;
+                return;
+            }
         };
         match verdicts.health() {
             Ok(()) if take(&mut self.degraded) && self.wait_until.is_none() => self.ready(),

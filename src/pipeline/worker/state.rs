@@ -167,16 +167,25 @@ impl WorkerState {
 
     /// Returns whether the sink must say now what it holds: events wait for that, and nothing is in flight.
     pub fn wants_claim(&self) -> bool {
-        self.claim_due
+        self.owes_claim()
             && self.in_flight_count == 0
-            && !(self.backlog.is_empty() && self.ready.is_empty())
             && !self.must_requeue()
             && !self.waits_for_an_earlier_session()
     }
 
+    /// Returns whether the sink must say what it holds before an event that waits.
+    pub fn owes_claim(&self) -> bool {
+        let waits = !(self.backlog.is_empty() && self.ready.is_empty());
+        self.claim_due && (waits || self.must_requeue())
+    }
+
+    /// Notes that the sink is asked what it holds. A new session that begins before the answer asks again.
+    pub fn claim_begins(&mut self) {
+        self.claim_due = false;
+    }
+
     /// Notes which events the sink held at the moment `asked` or later, or that it can't tell.
     pub fn claimed(&mut self, asked: Instant, ids: Option<Vec<Bytes>>) {
-        self.claim_due = false;
         self.claimed = ids.is_some().then_some(asked);
         self.recent_ids.claim(ids.unwrap_or_default());
     }

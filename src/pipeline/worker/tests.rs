@@ -127,6 +127,7 @@ impl World {
         if self.state.wants_claim() {
             let id = |number: &usize| Bytes::from(format!("ID:{number}"));
             let held = self.tells.then(|| self.log.iter().map(id).collect());
+            self.state.claim_begins();
             self.state.claimed(Instant::now(), held);
         }
         let mut deliveries: Vec<Delivery> = Vec::new();
@@ -340,8 +341,8 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     let take = |state: &mut WorkerState, number: u64, redelivered| {
         let mut event = event(usize::try_from(number).unwrap(), 0);
         event.message.redelivered = redelivered;
-        let batch =
-            Batch { session: SessionId(1), first: number, events: vec![event], received: Instant::now() };
+        let session = state.session().unwrap();
+        let batch = Batch { session, first: number, events: vec![event], received: Instant::now() };
         state.take(&Arc::new(batch));
     };
     let mut staged = |state: &mut WorkerState| {
@@ -351,6 +352,7 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     assert!(!state.wants_claim(), "no event waits");
     take(&mut state, 1, true);
     assert!(state.wants_claim() && staged(&mut state) == 0, "the first event of a session");
+    state.claim_begins();
     state.claimed(Instant::now(), Some(Vec::new()));
     assert!(!state.wants_claim() && staged(&mut state) == 1, "the answer covers what came before it");
     state.handed_over(1);
@@ -358,6 +360,7 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     assert!(staged(&mut state) == 0 && !state.wants_claim(), "waits for what is in flight");
     state.verdict(DeliveryId(0), Verdict::Durable).unwrap();
     assert!(state.wants_claim());
+    state.claim_begins();
     state.claimed(Instant::now(), Some(vec![Bytes::from_static(b"ID:2")]));
     assert_eq!((staged(&mut state), state.take_suppressed()), (0, 1), "the other bridge has stored it");
     take(&mut state, 3, false);
@@ -366,10 +369,19 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     state.verdict(DeliveryId(1), Verdict::Durable).unwrap();
 
     state.switch(Some(SessionId(2)));
-    take(&mut state, 1, true);
-    state.claimed(Instant::now(), None);
     take(&mut state, 4, true);
-    assert!(!state.wants_claim(), "a sink that can't tell is not asked again");
+    assert!(state.wants_claim(), "the first event of a session");
+    state.claim_begins();
+    state.claimed(Instant::now(), None);
+    take(&mut state, 5, true);
+    assert!(staged(&mut state) == 2 && !state.wants_claim(), "a sink that can't tell is not asked again");
+
+    state.connection_lost();
+    state.claim_begins();
+    state.switch(Some(SessionId(3)));
+    state.claimed(Instant::now(), Some(Vec::new()));
+    take(&mut state, 6, false);
+    assert!(state.wants_claim(), "the answer was for the session before");
 }
 
 #[test]

@@ -14,10 +14,12 @@ use crate::sink::{Held, SinkError};
 
 /// How many records of each partition are read at least.
 const RECORDS: usize = 4096;
-/// How many bridges may share the queue, so that the newest ids are not only those of one.
-const SHARERS: usize = 4;
-/// After so many failures in a row the sink goes on without the answer: a topic that can be written but not
-/// read must not stop the events.
+/// How many ids are kept at most, for each record of a partition: several bridges may share the queue.
+const IDS_PER_RECORD: usize = 4;
+/// How many ids are kept at most.
+const IDS: usize = 65_536;
+/// After so many failures in a row, and as long as they go on, the sink goes on without the answer: a topic
+/// that can be written but not read must not stop the events.
 const FAILURES: u32 = 3;
 
 impl KafkaSink {
@@ -27,12 +29,15 @@ impl KafkaSink {
         partitions: NonZeroU32,
         at_least: usize,
     ) -> Result<Option<Held>, SinkError> {
+        let min_in_sync = self.topic_settings().await.min_in_sync();
+        let records = at_least.max(RECORDS);
         let request = TailRequest {
             topic: self.names.topic.clone(),
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
-            records: at_least.max(RECORDS),
-            ids: SHARERS * at_least.max(RECORDS),
+            records,
+            ids: (IDS_PER_RECORD * records).min(IDS),
+            min_in_sync,
             within: ANSWER_WITHIN,
         };
         let client_id = &self.context.connection_id;
@@ -41,7 +46,7 @@ impl KafkaSink {
         let (answer, asked) = oneshot::channel();
         let began = Instant::now();
         let thread = THREADS.one_more(&self.threads);
-        let read = move || drop(answer.send(request.read(config)));
+        let read = move || request.answer(config, answer);
         let started = thread.start(format!("{}-tail", self.context.sink), read);
         started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
         let ended = |_| KafkaError::Canceled;
@@ -53,10 +58,13 @@ impl KafkaSink {
             }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
             Err(error) if is_refusal(&error) => {
-                self.warn_of_doubles(&format!(
-                    "the brokers do not let {} read it: allow READ",
-                    self.names.user
-                ));
+                let user = &self.names.user;
+                let who = if user.is_empty() { String::new() } else { format!("{user} is ") };
+                self.warn_of_doubles(&format!("{who}not allowed to read it: give the bridge Read on it"));
+                Ok(None)
+            }
+            Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..))) => {
+                self.warn_of_doubles(&format!("no consumer can be made: {error}"));
                 Ok(None)
             }
             Err(error) => self.not_read(&error.to_string(), Vec::new()),
@@ -77,14 +85,13 @@ impl KafkaSink {
 
     /// Lets the worker try again, or go on with the ids that were found.
     fn not_read(&mut self, why: &str, ids: Vec<bytes::Bytes>) -> Result<Option<Held>, SinkError> {
-        self.unread += 1;
+        self.unread = self.unread.saturating_add(1);
         if self.unread < FAILURES {
             return Err(SinkError::unavailable(format!(
                 "can't read the last records of the topic {}: {why}",
                 self.names.topic
             )));
         }
-        self.unread = 0;
         self.warn_of_doubles(&format!("its last records can't be read: {why}"));
         Ok(Some(Held { ids }))
     }
@@ -95,7 +102,7 @@ impl KafkaSink {
             self.doubles_warned = Some(why.to_owned());
             tracing::warn!(
                 sink = self.context.sink,
-                "events can come twice into the topic {} after a crash, since {why}",
+                "events can come twice into the topic {} after a crash: {why}",
                 self.names.topic
             );
         }

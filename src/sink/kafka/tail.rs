@@ -11,13 +11,15 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 
 use crate::sink::headers;
 
 /// The properties of the consumer. librdkafka wants a group, but a consumer that is given its partitions
 /// joins none and stores nothing.
-const PROPERTIES: [(&str, &str); 8] = [
+const PROPERTIES: [(&str, &str); 10] = [
     ("group.id", "atdata-bridge"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -26,12 +28,17 @@ const PROPERTIES: [(&str, &str); 8] = [
     // At the end of a partition a request would wait for more records.
     ("fetch.wait.max.ms", "10"),
     ("enable.partition.eof", "true"),
-    // Bounds the memory for records that were not looked at yet.
+    // Bounds the memory for records that were not looked at yet. A partition that waits for that goes on soon.
     ("queued.max.messages.kbytes", "4096"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("statistics.interval.ms", "0"),
 ];
 
 /// How long the tail is read at least: requests of a killed process may still wait in the brokers' queues.
 const LATE_REQUESTS: Duration = Duration::from_millis(200);
+
+/// How long one call of librdkafka may last, so that the thread notices when nobody waits for it any more.
+const CALL: Duration = Duration::from_millis(250);
 
 /// The newest ids that were found, and how.
 pub(super) struct Tail {
@@ -53,42 +60,58 @@ pub(super) struct TailRequest {
     pub(super) records: usize,
     /// How many ids are kept at most.
     pub(super) ids: usize,
+    /// The topic's `min.insync.replicas`, if it is known.
+    pub(super) min_in_sync: Option<usize>,
     pub(super) within: Duration,
 }
 
+/// The records found so far: time, running number, partition and message id, the oldest first.
+type Newest = BinaryHeap<Reverse<(Option<i64>, usize, i32, Bytes)>>;
+
 impl TailRequest {
-    /// Reads with a client of its own. Blocks.
-    ///
-    /// # Errors
-    /// No consumer can be made, or the brokers refuse to let it read.
-    pub(super) fn read(&self, mut config: ClientConfig) -> KafkaResult<Tail> {
+    /// Reads with a client of its own and answers before it destroys the client, which may take long. Ends
+    /// early when nobody waits for the answer. Blocks.
+    pub(super) fn answer(&self, mut config: ClientConfig, answer: oneshot::Sender<KafkaResult<Tail>>) {
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-        // Without the leaders librdkafka would look for the end of a partition only after half a second.
-        consumer.fetch_metadata(Some(&self.topic), self.within)?;
-        let mut assignment = TopicPartitionList::new();
-        let from_end = i64::try_from(self.records).unwrap_or(i64::MAX);
-        for partition in 0..self.partitions {
-            assignment.add_partition_offset(&self.topic, partition, Offset::OffsetTail(from_end))?;
+        match config.create_with_context::<_, BaseConsumer<Quiet>>(Quiet) {
+            Ok(consumer) => {
+                let tail = self.read(&consumer, || answer.is_closed());
+                let _nobody_waits = answer.send(tail);
+            }
+            Err(error) => drop(answer.send(Err(error))),
         }
-        consumer.assign(&assignment)?;
+    }
+
+    fn read(&self, consumer: &BaseConsumer<Quiet>, is_over: impl Fn() -> bool) -> KafkaResult<Tail> {
         let began = Instant::now();
+        let left = |until: Duration| until.saturating_sub(began.elapsed()).min(CALL);
+        // Without the leaders librdkafka would look for the end of a partition only after half a second.
+        while let Err(error) = consumer.fetch_metadata(Some(&self.topic), CALL) {
+            if is_over() || left(self.within).is_zero() {
+                return Err(error);
+            }
+        }
+        self.assign(consumer)?;
         let mut unread: HashSet<i32> = (0..self.partitions).collect();
-        let mut newest = BinaryHeap::new();
+        let mut newest = Newest::new();
         let mut records = 0;
         loop {
-            let until = if unread.is_empty() { LATE_REQUESTS } else { self.within };
-            let left = until.saturating_sub(began.elapsed());
-            if left.is_zero() {
+            let left = left(if unread.is_empty() { LATE_REQUESTS } else { self.within });
+            if left.is_zero() || is_over() {
                 break;
             }
             match consumer.poll(left) {
                 Some(Ok(record)) => {
                     records += 1;
                     if let Some(id) = self.id(&record) {
-                        newest.push(Reverse((record.timestamp().to_millis(), records, id)));
+                        newest.push(Reverse((
+                            record.timestamp().to_millis(),
+                            records,
+                            record.partition(),
+                            id,
+                        )));
                         if newest.len() > self.ids {
                             newest.pop();
                         }
@@ -102,10 +125,33 @@ impl TailRequest {
                 Some(Err(_)) | None => {}
             }
         }
-        let is_complete = unread.is_empty();
+        let safe = self.in_sync(&consumer.fetch_metadata(Some(&self.topic), self.within)?);
         let mut ids: Vec<_> = newest.into_iter().map(|Reverse(found)| found).collect();
         ids.sort_unstable();
-        Ok(Tail { ids: ids.into_iter().map(|(_, _, id)| id).collect(), records, is_complete })
+        ids.retain(|(_, _, partition, _)| safe.contains(partition));
+        let ids = ids.into_iter().map(|(.., id)| id).collect();
+        Ok(Tail { ids, records, is_complete: unread.is_empty() })
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<()> {
+        let mut assignment = TopicPartitionList::new();
+        let from_end = i64::try_from(self.records).unwrap_or(i64::MAX);
+        for partition in 0..self.partitions {
+            assignment.add_partition_offset(&self.topic, partition, Offset::OffsetTail(from_end))?;
+        }
+        consumer.assign(&assignment)
+    }
+
+    /// Returns the partitions whose records count as durable. Brokers may show a record that fewer replicas
+    /// have than `min.insync.replicas` (before KIP-966), and that they have not acknowledged. If that number
+    /// is not known, most replicas must be in sync.
+    fn in_sync(&self, metadata: &Metadata) -> HashSet<i32> {
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let is_safe = |partition: &&MetadataPartition| {
+            let wanted = self.min_in_sync.unwrap_or(partition.replicas().len() / 2 + 1);
+            partition.isr().len() >= wanted
+        };
+        partitions.filter(is_safe).map(MetadataPartition::id).collect()
     }
 
     /// Returns the message id of a record of the queue.

@@ -58,6 +58,11 @@ impl TopicSettings {
         Some(Self::from_values(|name| found.get(name).and_then(|entry| entry.value.as_deref())))
     }
 
+    /// Returns `min.insync.replicas`, if it is known.
+    pub(super) fn min_in_sync(&self) -> Option<usize> {
+        self.min_in_sync
+    }
+
     fn from_values<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Self {
         let policies: Vec<&str> =
             value("cleanup.policy").unwrap_or_default().split(',').map(str::trim).collect();

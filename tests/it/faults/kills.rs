@@ -73,7 +73,10 @@ async fn a_replica_that_is_killed_repeatedly_doubles_nothing_in_kafka(version: V
     subscribed(broker, &queue, 2).await;
 
     let kills = async {
-        for _ in 0..KILLS {
+        for kill in 0..KILLS {
+            // The line of its claim: it has received events.
+            let claims = || killed.log().matches("records of the topic").count() as u64;
+            wait_until("the replica has claimed", SOON, || claims() > kill).await;
             let more = counts(broker, &queue).dequeued + random.u64(1..2000);
             wait_until("more events are acknowledged", SOON, || counts(broker, &queue).dequeued >= more)
                 .await;

@@ -57,6 +57,7 @@ scenarios!("kafka":
     partitions_differ,
     write_denied,
     describe_denied,
+    read_denied,
     timestamps_refused,
     too_few_replicas,
     compacted_topic,
@@ -418,6 +419,16 @@ async fn describe_denied(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     scene.kafka.allow("User:somebody", "ALL", id);
     scene.shows().await;
+}
+
+/// Before the first event the bridge wants to read what the topic holds.
+async fn read_denied(id: &str) {
+    let Some(scene) = Scene::new(id).await else { return };
+    let (broker, namespace) = (scene.broker, scene.namespace.clone());
+    scene.kafka.allow("User:*", "WRITE", id);
+    Consumer::subscribe(broker, &scene.queue, 1, Acks::Never).await.close().await;
+    publish(broker, &namespace, Events::good(EVENTS)).await;
+    scene.warns(Scenario::unseen_by_check).await;
 }
 
 /// As with a wrong clock: every event is good, and none becomes a dead letter. The linger makes each record too
