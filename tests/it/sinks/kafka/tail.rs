@@ -1,6 +1,6 @@
 //! Tests that the sink does not write again what the topic holds from before a crash.
 
-use super::{config, numbers, sink};
+use super::{config, noisy_body, numbers, sink};
 use crate::sinks::contract::{Rig, context};
 use atdata_bridge::sink::SinkContext;
 use kit::kafka::{Kafka, Listener, on_kafka, shared};
@@ -11,6 +11,7 @@ on_kafka!(
     events_of_another_queue_do_not_count,
     without_the_right_to_read_events_are_written_again,
     the_order_is_kept_when_only_some_events_were_written,
+    a_tail_larger_than_the_clients_queue_is_read_to_its_end,
 );
 
 /// Writes events up to `to` with a bridge that ends before it acknowledges one.
@@ -75,5 +76,21 @@ async fn the_order_is_kept_when_only_some_events_were_written() {
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-in-part"), None), 50).await;
     assert_eq!(deliver_again(&mut rig, 400).await, 100);
     assert_eq!(super::stored(kafka, "tail-in-part"), (1..=400).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+/// The newest records come last, behind several times as many bytes as the client may queue.
+async fn a_tail_larger_than_the_clients_queue_is_read_to_its_end() {
+    const EVENTS: u64 = 8000;
+    let kafka = shared();
+    kafka.create_topic("tail-large", 2, &[]);
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-large"), None), 0).await;
+    for first in (1..=EVENTS).step_by(500) {
+        rig.send_bodies((first..first + 500).map(|number| noisy_body(number, number, 4000))).await;
+        rig.wait_for_ack(first + 499).await;
+    }
+    rig.abandon().await;
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail-large"), None), EVENTS / 2).await;
+    assert_eq!(deliver_again(&mut rig, EVENTS).await, EVENTS / 2);
     rig.drain().await;
 }
