@@ -21,7 +21,8 @@
 //! 5. **Bounded.** A sink holds only the deliveries that were submitted and not yet answered, and accepts
 //!    fewer when it is full ([`Submit::submit`]).
 //! 6. **It says what it holds.** A sink that can read its destination names the newest events in it
-//!    ([`Sink::claim`]), so that what was stored before a crash is not stored again.
+//!    ([`Sink::claim`]), so that what was stored before a crash is not stored again. It names only events for
+//!    which it could give [`Verdict::Durable`]: the worker settles them (I1).
 
 use std::num::NonZeroU32;
 
@@ -96,7 +97,7 @@ pub struct Rejection {
 /// The newest events that a destination holds of the worker's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Their message ids, the newest last. Copies that were made for other queues do not count: they have the
+    /// The message ids of events that are durable there, the newest last. Copies that were made for other queues do not count: they have the
     /// same ids.
     pub ids: Vec<Bytes>,
 }

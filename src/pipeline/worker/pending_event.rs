@@ -29,6 +29,6 @@ pub enum VerdictEffect {
     Retry(SinkError),
     /// The event must be handed over again, because the limits allow no dead letter.
     Refused,
-    /// The event must be written as a dead letter; [`WorkerState::dead_letters_written`](super::state::WorkerState::dead_letters_written) then settles it.
+    /// The event must be written as a dead letter; `WorkerState::dead_letters_written` then settles it.
     WriteDeadLetter(PendingEvent, Rejection),
 }

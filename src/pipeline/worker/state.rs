@@ -56,7 +56,7 @@ pub struct WorkerState {
     /// The sink must say what it holds before the next delivery.
     claim_due: bool,
     /// When the sink was asked last. `None` if it can't tell what it holds.
-    claimed: Option<Instant>,
+    asked: Option<Instant>,
     settled: Vec<RangeInclusive<u64>>,
     suppressed: u64,
 }
@@ -81,7 +81,7 @@ impl WorkerState {
             recent_ids: RecentIds::new(capacity),
             index_is_stale: false,
             claim_due: true,
-            claimed: None,
+            asked: None,
             settled: Vec::new(),
             suppressed: 0,
         }
@@ -161,7 +161,7 @@ impl WorkerState {
     /// Whether the broker has delivered this event to somebody since the sink was asked what it holds.
     fn may_be_stored_by_another(&self, event: &EventRef) -> bool {
         event.message.redelivered
-            && self.claimed.is_some_and(|claimed| event.received() > claimed)
+            && self.asked.is_some_and(|asked| event.received() > asked)
             && !self.recent_ids.holds(&event.message.id)
     }
 
@@ -186,7 +186,7 @@ impl WorkerState {
 
     /// Notes which events the sink held at the moment `asked` or later, or that it can't tell.
     pub fn claimed(&mut self, asked: Instant, ids: Option<Vec<Bytes>>) {
-        self.claimed = ids.is_some().then_some(asked);
+        self.asked = ids.is_some().then_some(asked);
         self.recent_ids.claim(ids.unwrap_or_default());
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Tail {
     pub(super) is_complete: bool,
 }
 
-/// What is read.
+/// The part of a topic that is read, and which of its records count.
 pub(super) struct TailRequest {
     pub(super) topic: String,
     pub(super) partitions: i32,
