@@ -10,6 +10,7 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
 use atdata_bridge::key::Keying;
+use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::FileConfig;
 use atdata_bridge::sink::file::validate::check;
@@ -137,7 +138,8 @@ fn batches() -> Vec<Arc<Batch>> {
 
 async fn write(directory: &Path, batches: &[Arc<Batch>]) -> Duration {
     let config = FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() };
-    let settings = check(&config, None, &mut Diagnostics::default()).expect("good settings");
+    let build_context = BuildContext { partitions: None, prefetch: 1024 };
+    let settings = check(&config, &build_context, &mut Diagnostics::default()).expect("good settings");
     let mut sink = FileSink::new(settings, context());
     let (mut submit, mut verdicts) = sink.open().await.expect("open the sink");
     let begun = Instant::now();

@@ -15,6 +15,9 @@ use crate::journal::{
 };
 use crate::sink::SinkError;
 
+/// How many ids of letters are recorded at least. All sinks share them, and a letter is larger than its id.
+const IDS: usize = 65_536;
+
 type Ticket = oneshot::Sender<Result<(), SinkError>>;
 
 /// A store that keeps dead letters as JSON lines in a directory. The file names begin with
@@ -40,6 +43,7 @@ impl FileDeadLetters {
             stems: Stems::dead_letters(connection_id),
             compression: FileCompression::None,
             rotation: settings.rotation,
+            ids: IDS,
             max_open: 1,
             max_total: settings.max_total,
             max_age: None,

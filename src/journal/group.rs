@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::id_record::IdList;
 use super::name_template::FileSlot;
 
 /// The most bytes of buffers that are kept between groups.
@@ -16,11 +17,19 @@ pub(crate) struct Group<T> {
     last: usize,
     bytes: usize,
     pub(super) tickets: Vec<T>,
+    pub(super) ids: IdList,
 }
 
 impl<T> Default for Group<T> {
     fn default() -> Self {
-        Self { parts: Vec::new(), index: HashMap::new(), last: 0, bytes: 0, tickets: Vec::new() }
+        Self {
+            parts: Vec::new(),
+            index: HashMap::new(),
+            last: 0,
+            bytes: 0,
+            tickets: Vec::new(),
+            ids: IdList::default(),
+        }
     }
 }
 
@@ -42,6 +51,11 @@ impl<T> Group<T> {
         self.bytes += added;
         self.tickets.push(ticket);
         Ok(())
+    }
+
+    /// Adds the id of an event whose line is in the group.
+    pub(crate) fn add_id(&mut self, id: &[u8]) {
+        self.ids.add(id);
     }
 
     fn lines(&mut self, slot: FileSlot) -> &mut Vec<u8> {
@@ -72,6 +86,7 @@ impl<T> Group<T> {
         }
         self.parts.iter_mut().for_each(|(_, lines)| lines.clear());
         self.tickets.clear();
+        self.ids.clear();
         self.bytes = 0;
     }
 }

@@ -4,19 +4,16 @@ use std::io;
 use std::path::PathBuf;
 use std::thread::{self, ScopedJoinHandle};
 
-use jiff::Timestamp;
-
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
-use super::name::Base;
 
 /// The most bytes written to a file between two syncs. Recovery checks this many bytes at the end of a file.
 /// A group of the file sink is smaller, so a sync inside a group happens only in rare cases.
 pub(super) const UNSYNCED: usize = 8 << 20;
 const PARALLEL_SYNCS: usize = 16;
 
+/// A file that lines are appended to. It knows how much of it is durable.
 pub(super) struct LineFile {
-    pub(super) base: Base,
     pub(super) path: PathBuf,
     /// `None` while the file is closed to stay within `max_open`.
     pub(super) handle: Option<Box<dyn DiskFile>>,
@@ -26,15 +23,18 @@ pub(super) struct LineFile {
     /// The file was cut back and not synced since. Until the next sync, a crash may bring the removed lines
     /// back. So the file must not be finished, and its lines must not be written to another file.
     pub(super) cut: bool,
-    pub(super) opened: Timestamp,
-    /// The number of the wave in which it was last written.
-    pub(super) wave: u64,
 }
 
 impl LineFile {
     /// Creates the state of a file with `len` durable bytes. Does not open it yet.
-    pub(super) fn new(base: Base, path: PathBuf, len: u64, opened: Timestamp) -> Self {
-        Self { base, path, handle: None, synced: len, written: len, cut: false, opened, wave: 0 }
+    pub(super) fn new(path: PathBuf, len: u64) -> Self {
+        Self { path, handle: None, synced: len, written: len, cut: false }
+    }
+
+    /// Creates the file, which must not exist. Its name is durable once the directory is synced.
+    pub(super) fn create(disk: &dyn Disk, path: PathBuf) -> Result<Self, JournalError> {
+        let handle = disk.create(&path).map_err(JournalError::io("create", &path))?;
+        Ok(Self { handle: Some(handle), ..Self::new(path, 0) })
     }
 
     /// Appends `lines`. Syncs only if more than [`UNSYNCED`] bytes would wait for a sync. After an error, any
@@ -59,6 +59,12 @@ impl LineFile {
     /// Returns whether the file may hold bytes that were not reported as durable.
     pub(super) fn is_dirty(&self) -> bool {
         self.written != self.synced
+    }
+
+    /// Notes that every written byte is durable.
+    pub(super) fn settle(&mut self) {
+        self.synced = self.written;
+        self.cut = false;
     }
 
     /// Removes all bytes that were not reported as durable.
@@ -86,7 +92,7 @@ impl LineFile {
     }
 
     /// Returns once every written byte is durable and the path still names this file.
-    fn sync(&self) -> Result<(), JournalError> {
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
         let Some(handle) = &self.handle else { return Ok(()) };
         handle.sync().map_err(JournalError::io("sync", &self.path))?;
         match handle.is_at(&self.path).map_err(JournalError::io("look for", &self.path))? {
@@ -98,15 +104,13 @@ impl LineFile {
 
 /// Syncs the files in parallel. The disk then flushes its cache about once for all files, not once for each.
 pub(super) fn sync_all(files: &[&LineFile]) -> Result<(), JournalError> {
-    if let [file] = files {
-        return file.sync();
-    }
     let sync_each = |files: &[&LineFile]| files.iter().try_for_each(|file| file.sync());
-    let shares = files.chunks(files.len().div_ceil(PARALLEL_SYNCS).max(1));
+    let mut shares = files.chunks(files.len().div_ceil(PARALLEL_SYNCS).max(1));
+    let Some(own) = shares.next() else { return Ok(()) };
     thread::scope(|scope| {
         let start = |share| (share, thread::Builder::new().spawn_scoped(scope, move || sync_each(share)));
         let threads: Vec<_> = shares.map(start).collect();
-        let mut outcome = Ok(());
+        let mut outcome = sync_each(own);
         for (share, thread) in threads {
             outcome = outcome.and(match thread.map(ScopedJoinHandle::join) {
                 Ok(Ok(synced)) => synced,

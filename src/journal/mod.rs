@@ -11,6 +11,8 @@
 //!
 //! * A group is durable as a whole or not at all. Either every file that it touches is synced (and the
 //!   directory, if a file is new), or all of them are cut back to the length that was last synced.
+//! * The group that was being written at a crash is taken back when the journal is next opened, unless it is
+//!   complete. The ids of its events are recorded with it (see [`id_log`]), so that nobody writes them again.
 //! * `SyncedLengths` keeps that length for each file as long as the process lives. If a file can't be cut
 //!   back at once, it is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
@@ -30,6 +32,8 @@ mod finish;
 mod finish_thread;
 mod group;
 mod holdings;
+mod id_log;
+mod id_record;
 mod line_file;
 pub mod name;
 pub mod name_template;
@@ -55,6 +59,7 @@ pub(crate) use store::{CommitError, Journal};
 pub(crate) use synced_lengths::SyncedLengths;
 pub(crate) use writer::{AfterFailure, JournalWriter, WriterEnd};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
@@ -74,6 +79,16 @@ pub(crate) async fn open(
         Ok(journal)
     })
     .await
+}
+
+/// Returns the ids of the newest events in the files, at most `most`, the newest last, read on a thread for
+/// blocking work. Call it while the journal is open and writes nothing.
+pub(crate) async fn recorded_ids(
+    disk: Arc<dyn Disk>,
+    settings: JournalSettings,
+    most: usize,
+) -> Result<Vec<Bytes>, JournalError> {
+    blocking(move || id_log::recorded_ids(disk.as_ref(), &settings, most)).await
 }
 
 /// Checks on a thread for blocking work whether a journal could be opened. Leaves no files behind. Returns

@@ -16,6 +16,7 @@ use std::fmt;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
 
 use super::config::FileCompression;
 use super::name_template::Stems;
@@ -64,7 +65,7 @@ impl fmt::Display for FileNumber {
 }
 
 /// The part of a file name that stays the same in all states.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Base(String);
 
 impl Base {

@@ -102,6 +102,11 @@ impl Stems {
     pub(crate) fn lock_name(&self) -> String {
         format!(".{}.lock", self.0)
     }
+
+    /// The names of the two files that record message ids: the current one and the one before.
+    pub(crate) fn id_log_names(&self) -> [String; 2] {
+        [format!(".{}.ids", self.0), format!(".{}.ids.old", self.0)]
+    }
 }
 
 fn matches(parts: &[TemplatePart], text: &[u8]) -> bool {

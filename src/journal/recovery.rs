@@ -1,5 +1,5 @@
 //! Repairs the files of an earlier run before anything is written. Finishing that was interrupted is
-//! completed or started again, and files being written are cut back to their last complete line.
+//! completed or started again, and files being written are cut back to the end of the last complete group.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,9 +10,11 @@ use super::config::FileCompression;
 use super::disk::{DirEntry, Disk, DiskFile};
 use super::error::JournalError;
 use super::finish::{Finishing, remove, sync};
+use super::id_log::IdLog;
 use super::line_file::UNSYNCED;
 use super::name::{Base, FileState, Parsed, parse};
 use super::name_template::Stems;
+use super::settings::JournalSettings;
 use super::synced_lengths::SyncedLengths;
 
 const CHUNK: usize = 64 << 10;
@@ -26,26 +28,29 @@ pub(super) struct Left {
     pub(super) len: u64,
 }
 
-/// Repairs the files of `stems`. Returns those that were being written, oldest first.
+/// Repairs the files of a journal and their id log. Returns the files that were being written, oldest first.
 pub(super) fn recover(
     disk: &dyn Disk,
-    directory: &Path,
-    stems: &Stems,
+    settings: &JournalSettings,
     lengths: &SyncedLengths,
-) -> Result<Vec<Left>, JournalError> {
+) -> Result<(Vec<Left>, IdLog), JournalError> {
+    let JournalSettings { directory, stems, .. } = settings;
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     let mut open = complete_interrupted(disk, directory, &entries, stems)?;
-    lengths.retain(|path| open.keys().any(|base| directory.join(base.open()) == path));
+    let log_path = IdLog::path(settings);
+    lengths.retain(|path| path == log_path || open.keys().any(|base| directory.join(base.open()) == path));
+    let mut id_log = IdLog::open(disk, settings, lengths, |base| open.contains_key(base))?;
     let mut left = Vec::new();
     while let Some((base, parsed)) = open.pop_first() {
-        let len = repair(disk, directory, &base, lengths)?;
+        let len = repair(disk, directory, &base, (lengths, id_log.end(&base)))?;
         if len > 0 {
             left.push(Left { base, stem: parsed.stem, opened: parsed.opening.at, len });
         }
     }
     // An earlier process may have died between creating a file and syncing the directory.
     sync(disk, directory)?;
-    Ok(left)
+    id_log.set_ends(left.iter().map(|file: &Left| (file.base.clone(), file.len)));
+    Ok((left, id_log))
 }
 
 /// Completes interrupted finishing. Returns the files that are still open.
@@ -97,19 +102,22 @@ pub(super) fn refuse_doubles(
     }
 }
 
-/// Cuts a file back to its synced length if that is known, or else to its last complete line before the first
-/// zero byte. Returns its new length. Removes an empty file.
+/// Cuts a file back to the last complete line of what is known to be durable: from this process, or `recorded`
+/// in the id log. If nothing is known, it keeps all up to the first zero byte. Returns the new length. Removes
+/// an empty file.
 fn repair(
     disk: &dyn Disk,
     directory: &Path,
     base: &Base,
-    lengths: &SyncedLengths,
+    (lengths, recorded): (&SyncedLengths, Option<u64>),
 ) -> Result<u64, JournalError> {
     let path = directory.join(base.open());
     let mut file = disk.open(&path).map_err(JournalError::io("open", &path))?;
     let len = file.len().map_err(JournalError::io("read", &path))?;
-    let bound = match lengths.synced(&path) {
-        Some(synced) => synced.min(len),
+    // A group leaves no more bytes than this: whatever wrote more did not know the log.
+    let recorded = recorded.filter(|end| len.saturating_sub(*end) <= UNSYNCED as u64);
+    let bound = match lengths.synced(&path).or(recorded) {
+        Some(durable) => durable.min(len),
         None => first_zero(file.as_ref(), len).map_err(JournalError::io("read", &path))?.unwrap_or(len),
     };
     let keep = last_line_end(file.as_ref(), bound).map_err(JournalError::io("read", &path))?;

@@ -16,6 +16,8 @@ pub(crate) struct JournalSettings {
     pub(crate) stems: Stems,
     pub(crate) compression: FileCompression,
     pub(crate) rotation: RotateConfig,
+    /// How many ids of the newest events are recorded at least.
+    pub(crate) ids: usize,
     /// The most files that are open at once, at least 1.
     pub(crate) max_open: usize,
     /// The most bytes that all files together may hold. At the limit nothing more is written.

@@ -1,8 +1,9 @@
 //! Writes a group to the open files as a whole or not at all.
 
+mod rotate;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -11,6 +12,8 @@ use super::disk::{Disk, Lock, Locking};
 use super::error::JournalError;
 use super::finish::{Unfinished, sync};
 use super::group::Group;
+use super::id_log::IdLog;
+use super::id_record::{Extent, IdList, checksum};
 use super::line_file::{LineFile, sync_all};
 use super::name::{Base, FileNumber};
 use super::name_template::FileSlot;
@@ -21,8 +24,6 @@ use super::synced_lengths::SyncedLengths;
 
 /// Bytes that compression may add to incompressible data, beyond 1/64 of its size.
 const OVERHEAD: u64 = 64 << 10;
-/// The most unfinished files, open or closed. This bounds templates that contain the time.
-const MAX_UNFINISHED: usize = 8192;
 
 /// Why a group is not durable. The files hold nothing of it, at the latest after the next open.
 #[derive(Debug)]
@@ -32,6 +33,15 @@ pub(crate) struct CommitError {
     pub(crate) is_broken: bool,
 }
 
+/// A file being written.
+pub(super) struct OpenFile {
+    base: Base,
+    pub(super) lines: LineFile,
+    pub(super) opened: Timestamp,
+    /// The number of the wave in which it was last written.
+    pub(super) wave: u64,
+}
+
 /// The files being written. Every method blocks on the disk.
 pub(crate) struct Journal {
     disk: Arc<dyn Disk>,
@@ -39,7 +49,10 @@ pub(crate) struct Journal {
     lengths: SyncedLengths,
     quota: Quota,
     /// The files being written; the keys are their stems.
-    files: HashMap<String, LineFile>,
+    files: HashMap<String, OpenFile>,
+    /// Names for files that will be created; the keys are their stems. The id log has them.
+    named: HashMap<String, Base>,
+    id_log: IdLog,
     /// Files left by an earlier run. They are only finished, not written to.
     leftovers: Vec<Unfinished>,
     /// Bytes of the largest file that is being finished; 0 if there is none.
@@ -86,7 +99,7 @@ impl Journal {
                 });
             }
         };
-        let left = recover(disk.as_ref(), directory, &settings.stems, &lengths)?;
+        let (left, id_log) = recover(disk.as_ref(), settings, &lengths)?;
         let quota = Quota::look(disk.as_ref(), settings, now)?;
         // The note also covers names whose files were moved away since.
         let noted = lock.note().ok().and_then(|note| FileNumber::parse(&note));
@@ -95,6 +108,8 @@ impl Journal {
             settings: settings.clone(),
             lengths,
             files: HashMap::new(),
+            named: HashMap::new(),
+            id_log,
             leftovers: Vec::new(),
             finishing: 0,
             pressed: false,
@@ -111,11 +126,11 @@ impl Journal {
     /// Continues the newest file of each stem. Older files are only finished.
     fn adopt(&mut self, left: Vec<Left>) {
         for Left { base, stem, opened, len } in left {
-            let path = self.settings.directory.join(base.open());
-            let file = LineFile::new(base, path, len, opened);
+            let lines = LineFile::new(self.settings.directory.join(base.open()), len);
+            let file = OpenFile { base, lines, opened, wave: 0 };
             if let Some(older) = self.files.insert(stem, file) {
-                self.lengths.forget(&older.path);
-                self.leftovers.push(Unfinished { base: older.base, len: older.synced });
+                self.lengths.forget(&older.lines.path);
+                self.leftovers.push(Unfinished { base: older.base, len: older.lines.synced });
             }
         }
     }
@@ -149,7 +164,8 @@ impl Journal {
         let written = self
             .within_limits(group.bytes() as u64, now)
             .and_then(|()| self.within_reserve(&parts))
-            .and_then(|()| self.write(&parts, now));
+            .and_then(|()| self.name_new_files(&parts, now))
+            .and_then(|()| self.write(&parts, &group.ids, now));
         match written {
             Ok(()) => {
                 self.settle();
@@ -178,9 +194,9 @@ impl Journal {
             return Ok(());
         }
         let grown = |(stem, lines): &(String, &[u8])| {
-            self.files.get(stem).map_or(0, |file| file.synced) + lines.len() as u64
+            self.files.get(stem).map_or(0, |file| file.lines.synced) + lines.len() as u64
         };
-        let unfinished = self.files.values().map(|file| file.synced);
+        let unfinished = self.files.values().map(|file| file.lines.synced);
         let left = self.leftovers.iter().map(|file| file.len);
         let largest =
             unfinished.chain(left).chain(parts.iter().map(grown)).max().unwrap_or(0).max(self.finishing);
@@ -201,28 +217,62 @@ impl Journal {
 
     /// Returns whether a file is being finished or will be finished because room is needed.
     fn may_make_room(&self) -> bool {
-        self.finishing > 0 || !self.leftovers.is_empty() || self.files.values().any(|file| file.synced > 0)
+        self.finishing > 0
+            || !self.leftovers.is_empty()
+            || self.files.values().any(|file| file.lines.synced > 0)
     }
 
-    /// Writes and syncs the parts in waves of at most `max_open` files.
-    fn write(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), JournalError> {
-        for wave in parts.chunks(self.settings.max_open) {
+    /// Chooses names for the files that the group will create, and makes the id log ready.
+    fn name_new_files(&mut self, parts: &[(String, &[u8])], now: Timestamp) -> Result<(), JournalError> {
+        let mut new = Vec::new();
+        for (stem, _) in parts {
+            if !self.files.contains_key(stem) && !self.named.contains_key(stem) {
+                new.push((stem.clone(), self.next_base(stem, now)?));
+            }
+        }
+        let bases: Vec<_> = new.iter().map(|(_, base)| base.clone()).collect();
+        self.id_log.prepare(self.disk.as_ref(), &bases)?;
+        self.named.extend(new);
+        Ok(())
+    }
+
+    /// Writes and syncs the parts in waves of at most `max_open` files, and the record of the group together
+    /// with the last wave.
+    fn write(&mut self, parts: &[(String, &[u8])], ids: &IdList, now: Timestamp) -> Result<(), JournalError> {
+        let waves = parts.chunks(self.settings.max_open);
+        let last = waves.len().saturating_sub(1);
+        for (n, wave) in waves.enumerate() {
             self.wave += 1;
             for (stem, lines) in wave {
                 self.append(stem, lines, now)?;
             }
-            let written: Vec<&LineFile> = wave.iter().filter_map(|(stem, _)| self.files.get(stem)).collect();
-            sync_all(&written)?;
-        }
-        if self.directory_dirty {
-            sync(self.disk.as_ref(), &self.settings.directory)?;
-            self.directory_dirty = false;
+            if n == last {
+                self.record(parts, ids)?;
+            }
+            let files = wave.iter().filter_map(|(stem, _)| self.files.get(stem)).map(|file| &file.lines);
+            sync_all(&files.chain(self.id_log.file()).collect::<Vec<_>>())?;
         }
         Ok(())
     }
 
+    /// Records where the group's lines are, and the ids of its events. A record that is durable promises that
+    /// the names of its files are.
+    fn record(&mut self, parts: &[(String, &[u8])], ids: &IdList) -> Result<(), JournalError> {
+        if self.directory_dirty {
+            sync(self.disk.as_ref(), &self.settings.directory)?;
+            self.directory_dirty = false;
+        }
+        let extent = |(stem, lines): &(String, &[u8])| {
+            let file = self.files.get(stem)?;
+            let (start, end) = (file.lines.synced, file.lines.written);
+            Some(Extent { file: file.base.clone(), start, end, crc: checksum(lines) })
+        };
+        let extents = parts.iter().filter_map(extent).collect();
+        self.id_log.append(self.disk.as_ref(), extents, ids)
+    }
+
     fn append(&mut self, stem: &str, lines: &[u8], now: Timestamp) -> Result<(), JournalError> {
-        if self.files.get(stem).is_none_or(|file| file.handle.is_none()) {
+        if self.files.get(stem).is_none_or(|file| file.lines.handle.is_none()) {
             self.make_room();
         }
         if !self.files.contains_key(stem) {
@@ -231,27 +281,30 @@ impl Journal {
         }
         let Some(file) = self.files.get_mut(stem) else { return Ok(()) };
         file.wave = self.wave;
-        file.append(self.disk.as_ref(), lines)
+        file.lines.append(self.disk.as_ref(), lines)
     }
 
     /// Closes the file written least recently if `max_open` files are open.
     fn make_room(&mut self) {
-        let open = self.files.values().filter(|file| file.handle.is_some()).count();
+        let open = self.files.values().filter(|file| file.lines.handle.is_some()).count();
         if open >= self.settings.max_open {
-            let open = self.files.values_mut().filter(|file| file.handle.is_some());
+            let open = self.files.values_mut().filter(|file| file.lines.handle.is_some());
             if let Some(oldest) = open.min_by_key(|file| file.wave) {
-                oldest.handle = None;
+                oldest.lines.handle = None;
             }
         }
     }
 
-    fn create(&mut self, stem: &str, now: Timestamp) -> Result<LineFile, JournalError> {
-        let base = self.next_base(stem, now)?;
-        let path = self.settings.directory.join(base.open());
-        let handle = self.disk.create(&path).map_err(JournalError::io("create", &path))?;
+    fn create(&mut self, stem: &str, now: Timestamp) -> Result<OpenFile, JournalError> {
+        let base = match self.named.get(stem) {
+            Some(base) => base.clone(),
+            None => self.next_base(stem, now)?,
+        };
+        let lines = LineFile::create(self.disk.as_ref(), self.settings.directory.join(base.open()))?;
+        self.named.remove(stem);
         self.directory_dirty = true;
-        self.lengths.remember(&path, 0);
-        Ok(LineFile { handle: Some(handle), ..LineFile::new(base, path, 0, now) })
+        self.lengths.remember(&lines.path, 0);
+        Ok(OpenFile { base, lines, opened: now, wave: 0 })
     }
 
     /// Returns a name that sorts after every earlier one and that no file has, in any state.
@@ -275,83 +328,33 @@ impl Journal {
 
     /// Notes that everything written is durable.
     fn settle(&mut self) {
-        for file in self.files.values_mut().filter(|file| file.is_dirty()) {
-            file.synced = file.written;
-            file.cut = false;
+        for file in self.files.values_mut().map(|file| &mut file.lines).filter(|file| file.is_dirty()) {
+            file.settle();
             self.lengths.remember(&file.path, file.synced);
         }
+        self.id_log.settle();
     }
 
     /// Cuts every file back to its durable length.
     fn take_back(&mut self, error: JournalError) -> CommitError {
         let mut is_broken = matches!(error, JournalError::Moved { .. });
-        for file in self.files.values_mut().filter(|file| file.is_dirty()) {
+        let mut cut_back = |file: &mut LineFile| {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();
                 tracing::warn!(file = %path, %error, "could not cut back; will be done at the next opening");
                 is_broken = true;
             }
-        }
+        };
+        self.id_log.take_back().into_iter().for_each(&mut cut_back);
+        let files = self.files.values_mut().map(|file| &mut file.lines);
+        files.filter(|file| file.is_dirty()).for_each(cut_back);
         // If the directory is gone, only opening the journal again creates and locks it.
         is_broken |= !matches!(self.disk.exists(&self.settings.directory), Ok(true));
         CommitError { error, is_broken }
     }
 
-    /// Takes out the files that are due, at most `room`, least recently written first. Files that exceed
-    /// `room` keep growing until a later call.
-    pub(crate) fn rotate(&mut self, now: Timestamp, room: usize) -> Vec<Unfinished> {
-        let mut taken: Vec<Unfinished> = self.leftovers.drain(..room.min(self.leftovers.len())).collect();
-        let rotation = self.settings.rotation;
-        // If the disk has no room, small files are not worth finishing early.
-        let large = self.files.values().map(|file| file.synced).max().unwrap_or(0).div_ceil(2).max(1);
-        let pressed = std::mem::take(&mut self.pressed);
-        let is_due = |file: &LineFile| {
-            rotation.is_due(file.synced, file.opened, now) || (pressed && file.synced >= large)
-        };
-        let mut due: Vec<(u64, String)> = self
-            .files
-            .iter()
-            .filter(|(_, file)| is_due(file))
-            .map(|(stem, file)| (file.wave, stem.clone()))
-            .collect();
-        if self.files.len() > MAX_UNFINISHED {
-            let oldest = self.files.iter().min_by_key(|(_, file)| file.wave);
-            due.extend(oldest.map(|(stem, file)| (file.wave, stem.clone())));
-        }
-        due.sort_unstable();
-        for (_, stem) in due.into_iter().take(room - taken.len()) {
-            taken.extend(self.take_out(&stem, now));
-        }
-        taken
-    }
-
-    /// Takes out every file, for a clean end.
-    pub(crate) fn take_all(&mut self, now: Timestamp) -> Vec<Unfinished> {
-        let mut taken = std::mem::take(&mut self.leftovers);
-        let stems: Vec<String> = self.files.keys().cloned().collect();
-        taken.extend(stems.iter().filter_map(|stem| self.take_out(stem, now)));
-        taken
-    }
-
-    fn take_out(&mut self, stem: &str, now: Timestamp) -> Option<Unfinished> {
-        if let Err(error) = self.files.get_mut(stem)?.settle_cut(self.disk.as_ref()) {
-            tracing::warn!("{error}; the file is finished later");
-            return None;
-        }
-        let file = self.files.remove(stem)?;
-        self.lengths.forget(&file.path);
-        self.quota.finished(now);
-        Some(Unfinished { base: file.base, len: file.synced })
-    }
-
     #[cfg(test)]
     pub(super) fn open_files(&self) -> usize {
-        self.files.values().filter(|file| file.handle.is_some()).count()
-    }
-
-    /// How long until a file is due by its age; `None` if there is none.
-    pub(crate) fn next_rotation(&self, now: Timestamp) -> Option<Duration> {
-        let remaining = |file: &LineFile| self.settings.rotation.remaining(file.opened, now);
-        self.files.values().map(remaining).min()
+        self.files.values().filter(|file| file.lines.handle.is_some()).count()
     }
 }

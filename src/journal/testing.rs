@@ -13,6 +13,9 @@ use super::name_template::NameTemplate;
 use super::settings::JournalSettings;
 use crate::units::{Period, Size};
 
+/// How many ids the journals of tests record at least. So few make a new log begin all the time.
+pub(crate) const WINDOW: usize = 12;
+
 /// Returns the settings of a file sink called `file`, with files of 60 bytes in `/data`.
 pub(crate) fn settings() -> JournalSettings {
     JournalSettings {
@@ -21,6 +24,7 @@ pub(crate) fn settings() -> JournalSettings {
         stems: NameTemplate::parse("{connection_id}").unwrap().bind("b1"),
         compression: FileCompression::None,
         rotation: RotateConfig { size: Size(60), age: Period::secs(3600) },
+        ids: WINDOW,
         max_open: 2,
         max_total: None,
         max_age: None,
@@ -146,10 +150,12 @@ impl MemoryDisk {
         (state.crash_at, state.failing, state.room) = (None, None, None);
     }
 
+    /// Returns the files that a listing without hidden ones shows, which leaves out the id log.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state();
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-        state.names.iter().map(|(path, node)| (name(path), state.nodes[*node].data.clone())).collect()
+        let files = state.names.iter().map(|(path, node)| (name(path), state.nodes[*node].data.clone()));
+        files.filter(|(name, _)| !name.starts_with('.')).collect()
     }
 
     pub(crate) fn put(&self, path: &Path, data: &[u8]) {

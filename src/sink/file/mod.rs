@@ -2,8 +2,8 @@
 //!
 //! The worker's task makes a line of each event, which is one copy. Lines collect in a group while the
 //! journal's writer writes and syncs the group before. A group becomes durable as a whole or not at all. So
-//! an event is in the files only once, whatever the disk does. Duplicates appear only if the process ends
-//! between sync and acknowledgement.
+//! an event is in the files only once, whatever the disk does. The journal records the ids of the events beside
+//! the files, so a process that was killed between sync and acknowledgement does not write them again.
 
 mod acks;
 mod check;
@@ -25,10 +25,15 @@ use self::in_flight::FileInFlight;
 use self::producer::FileProducer;
 use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{DeliveryId, Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{DeliveryId, Held, Sink, SinkContext, SinkError, Submit, Verdicts};
 use crate::journal::{
     self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
 };
+
+/// How many message ids the journal records at least, so that it seldom begins a new log.
+const IDS: usize = 4096;
+/// How many message ids it records for each event that the broker can send again, the same as the sink worker.
+const IDS_PER_EVENT: usize = 4;
 
 /// The kind of sink with `kind = "file"`.
 pub struct FileKind;
@@ -47,7 +52,7 @@ impl SinkKind for FileKind {
             diagnostics
                 .refuse("name", "must hold {connection_id}, so that no two processes write to one file");
         }
-        let settings = validate::check(&config, context.partitions, diagnostics)?;
+        let settings = validate::check(&config, context, diagnostics)?;
         Some(Arc::new(settings))
     }
 }
@@ -94,6 +99,7 @@ impl FileSink {
                 directory: settings.directory,
                 compression: settings.compression,
                 rotation: settings.rotation,
+                ids: IDS.max(settings.prefetch.saturating_mul(IDS_PER_EVENT)),
                 max_open: settings.max_open,
                 max_total: settings.max_total,
                 max_age: settings.max_age,
@@ -136,6 +142,11 @@ impl Sink for FileSink {
             partitions: self.partitions,
         };
         Ok((Box::new(producer), Box::new(FileAcks { writer, in_flight, ended })))
+    }
+
+    async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        let ids = journal::recorded_ids(Arc::clone(&self.disk), self.journal.clone(), at_least).await;
+        Ok(Some(Held { ids: ids.map_err(|error| SinkError::from(&error))? }))
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

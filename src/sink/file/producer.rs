@@ -50,9 +50,12 @@ impl Submit for FileProducer {
                 accepted += 1;
                 let write =
                     |lines: &mut Vec<u8>| line::append(lines, &delivery.event, self.format, self.partitions);
-                if let Err(rejection) = group.append(self.slot(delivery), delivery.id, write) {
-                    refused += 1;
-                    self.in_flight.refuse(delivery.id, rejection);
+                match group.append(self.slot(delivery), delivery.id, write) {
+                    Ok(()) => group.add_id(&delivery.event.message.id),
+                    Err(rejection) => {
+                        refused += 1;
+                        self.in_flight.refuse(delivery.id, rejection);
+                    }
                 }
             }
             self.in_flight.accepted(accepted - refused);

@@ -14,6 +14,8 @@ pub struct FileSettings {
     pub format: Format,
     pub compression: FileCompression,
     pub rotation: RotateConfig,
+    /// `source.prefetch`: how many events the broker sends again at most.
+    pub prefetch: usize,
     /// The most files open at once; at least 1.
     pub max_open: usize,
     /// The largest total size of all files, in bytes; `None` for no limit.

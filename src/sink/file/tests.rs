@@ -53,7 +53,8 @@ fn config(directory: &Path) -> FileConfig {
 }
 
 fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
-    check(config, partitions.and_then(NonZeroU32::new), &mut Diagnostics::default()).unwrap()
+    let context = BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024 };
+    check(config, &context, &mut Diagnostics::default()).unwrap()
 }
 
 fn sink(config: &FileConfig) -> FileSink {
@@ -134,7 +135,7 @@ async fn a_full_file_is_compressed_beside_the_event_path_and_nothing_is_lost_or_
         connection.0.close().await.unwrap();
         let finished = files(directory.path(), ending);
         assert!(finished.len() > 3, "{finished:?}");
-        assert_eq!(files(directory.path(), "").len(), finished.len() + 1, "and the lock");
+        assert_eq!(files(directory.path(), "").len(), finished.len() + 3, "and lock and id log");
         let read = |path: &PathBuf| {
             let content = fs::File::open(path).unwrap();
             let mut plain = Vec::new();

@@ -1,24 +1,22 @@
 //! Checks the table of a file sink, and reports every error, not only the first one.
 
-use std::num::NonZeroU32;
-
 use super::config::FileConfig;
 use super::settings::FileSettings;
 use crate::diagnostics::Diagnostics;
 use crate::journal::name_template::NameTemplate;
+use crate::sink::factory::BuildContext;
 use crate::units::Period;
 
-/// Checks the table of a file sink. `partitions` is `event.partitions`. The result is valid only if
-/// `diagnostics` contains no error.
+/// Checks the table of a file sink. The result is valid only if `diagnostics` contains no error.
 pub fn check(
     config: &FileConfig,
-    partitions: Option<NonZeroU32>,
+    context: &BuildContext,
     diagnostics: &mut Diagnostics,
 ) -> Option<FileSettings> {
     let directory = config.directory.as_deref();
     let directory = diagnostics.required_path("directory", directory, "where the files go");
     let name = NameTemplate::parse(&config.name).map_err(|message| diagnostics.refuse("name", message)).ok();
-    if partitions.is_none() && name.as_ref().is_some_and(NameTemplate::has_partition) {
+    if context.partitions.is_none() && name.as_ref().is_some_and(NameTemplate::has_partition) {
         diagnostics.refuse("name", "`{partition}` needs a fixed number of partitions: set event.partitions");
     }
     if config.max_open == 0 {
@@ -34,6 +32,7 @@ pub fn check(
         format: config.format,
         compression: config.compression,
         rotation: config.rotate,
+        prefetch: context.prefetch,
         max_open: usize::try_from(config.max_open).unwrap_or(usize::MAX),
         max_total: config.max_total.map(|size| size.0),
         max_age: config.max_age.map(|age| age.0),
@@ -42,13 +41,16 @@ pub fn check(
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
     use crate::sink::file::config::RotateConfig;
     use crate::units::Size;
 
     fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<String> {
         let mut diagnostics = Diagnostics::default();
-        check(&config, partitions.and_then(NonZeroU32::new), &mut diagnostics);
+        let context = BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024 };
+        check(&config, &context, &mut diagnostics);
         diagnostics.keys().into_iter().map(str::to_owned).collect()
     }
 

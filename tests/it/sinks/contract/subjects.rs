@@ -202,7 +202,11 @@ impl Subject for Files {
             rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
             ..FileConfig::default()
         };
-        Box::new(FileSink::new(check(&config, None, &mut Diagnostics::default()).unwrap(), context()))
+        let build_context = BuildContext { partitions: None, prefetch: 1024 };
+        Box::new(FileSink::new(
+            check(&config, &build_context, &mut Diagnostics::default()).unwrap(),
+            context(),
+        ))
     }
 
     /// Puts a file in the place of the directory, as when a volume is unmounted. Writing fails for root too.
