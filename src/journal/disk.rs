@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{OFlags, statvfs};
@@ -20,8 +21,8 @@ pub(crate) trait Disk: Send + Sync {
     /// Makes a directory and its missing parents, durably. Does not change directories that exist.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Returns whether the name exists. A symbolic link with no target counts as existing.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -36,10 +37,10 @@ pub(crate) trait Disk: Send + Sync {
 
 pub(crate) trait DiskFile: Send + Sync {
     /// Writes all of `bytes` at the end. After an error, some of them may be in the file.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once the content is durable.
     fn sync(&self) -> io::Result<()>;
-    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    fn truncate(&self, len: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     /// Reads at `offset`. Returns 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -111,13 +112,13 @@ impl Disk for OsDisk {
         Ok(entries)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().create_new(true).read(true).append(true).mode(FILE_MODE).open(path)?;
-        Ok(Box::new(file))
+        Ok(Arc::new(file))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(no_link().read(true).append(true).open(path)?))
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(no_link().read(true).append(true).open(path)?))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -198,15 +199,16 @@ fn first_two_lines(file: &File) -> io::Result<(String, String)> {
 }
 
 impl DiskFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self;
+        file.write_all(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
     }
 

@@ -14,6 +14,7 @@
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
@@ -177,7 +178,7 @@ impl Read for FinishSource<'_> {
     }
 }
 
-struct FinishTarget(Box<dyn DiskFile>);
+struct FinishTarget(Arc<dyn DiskFile>);
 
 impl Write for FinishTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -292,7 +292,7 @@ impl LogContent {
 
     /// Cuts the file back to its valid records, durably. Returns it, ready for the next record.
     fn cut(&self, disk: &dyn Disk, path: &Path) -> Result<LineFile, JournalError> {
-        let mut file = disk.open(path).map_err(JournalError::io("open", path))?;
+        let file = disk.open(path).map_err(JournalError::io("open", path))?;
         if self.valid < self.len {
             file.truncate(self.valid).map_err(JournalError::io("truncate", path))?;
         }

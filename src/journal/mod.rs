@@ -43,6 +43,7 @@ mod recovery;
 mod rotation;
 mod settings;
 mod store;
+mod sync_threads;
 mod synced_lengths;
 #[cfg(test)]
 pub(crate) mod testing;

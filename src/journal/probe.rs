@@ -79,7 +79,7 @@ fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Resu
 
 fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), JournalError> {
     let path = directory.join(format!(".probe-{}-{}", std::process::id(), Timestamp::now().as_nanosecond()));
-    let mut file = disk.create(&path).map_err(JournalError::io("create", &path))?;
+    let file = disk.create(&path).map_err(JournalError::io("create", &path))?;
     let written = file.append(b"probe\n").and_then(|()| file.sync());
     disk.remove(&path).map_err(JournalError::io("remove", &path))?;
     written.map_err(JournalError::io("write", &path))

@@ -112,7 +112,7 @@ fn repair(
     (lengths, recorded): (&SyncedLengths, Option<u64>),
 ) -> Result<u64, JournalError> {
     let path = directory.join(base.open());
-    let mut file = disk.open(&path).map_err(JournalError::io("open", &path))?;
+    let file = disk.open(&path).map_err(JournalError::io("open", &path))?;
     let len = file.len().map_err(JournalError::io("read", &path))?;
     // A group leaves no more bytes than this: whatever wrote more did not know the log.
     let recorded = recorded.filter(|end| len.saturating_sub(*end) <= UNSYNCED as u64);

@@ -14,12 +14,13 @@ use super::finish::{Unfinished, sync};
 use super::group::Group;
 use super::id_log::IdLog;
 use super::id_record::{Extent, IdList, checksum};
-use super::line_file::{LineFile, sync_all};
+use super::line_file::LineFile;
 use super::name::{Base, FileNumber};
 use super::name_template::FileSlot;
 use super::quota::Quota;
 use super::recovery::{Left, recover};
 use super::settings::JournalSettings;
+use super::sync_threads::SyncThreads;
 use super::synced_lengths::SyncedLengths;
 
 /// Bytes that compression may add to incompressible data, beyond 1/64 of its size.
@@ -53,6 +54,7 @@ pub(crate) struct Journal {
     /// Names for files that will be created; the keys are their stems. The id log has them.
     named: HashMap<String, Base>,
     id_log: IdLog,
+    sync_threads: SyncThreads,
     /// Files left by an earlier run. They are only finished, not written to.
     leftovers: Vec<Unfinished>,
     /// Bytes of the largest file that is being finished; 0 if there is none.
@@ -110,6 +112,7 @@ impl Journal {
             files: HashMap::new(),
             named: HashMap::new(),
             id_log,
+            sync_threads: SyncThreads::default(),
             leftovers: Vec::new(),
             finishing: 0,
             pressed: false,
@@ -250,7 +253,8 @@ impl Journal {
                 self.record(parts, ids)?;
             }
             let files = wave.iter().filter_map(|(stem, _)| self.files.get(stem)).map(|file| &file.lines);
-            sync_all(&files.chain(self.id_log.file()).collect::<Vec<_>>())?;
+            let files = files.chain(self.id_log.file()).filter_map(LineFile::to_sync);
+            self.sync_threads.sync_all(&files.collect::<Vec<_>>())?;
         }
         Ok(())
     }

@@ -184,8 +184,8 @@ impl MemoryDisk {
         Ok(state)
     }
 
-    fn file(&self, node: usize, path: &Path) -> Box<dyn DiskFile> {
-        Box::new(MemoryFile { disk: self.clone(), node, path: path.to_owned() })
+    fn file(&self, node: usize, path: &Path) -> Arc<dyn DiskFile> {
+        Arc::new(MemoryFile { disk: self.clone(), node, path: path.to_owned() })
     }
 }
 
@@ -209,7 +209,7 @@ impl Disk for MemoryDisk {
         Ok(state.names.iter().map(entry).collect())
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.step(Op::Create, path)?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -224,7 +224,7 @@ impl Disk for MemoryDisk {
         Ok(self.file(node, path))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let node = *self.step(Op::Open, path)?.names.get(path).ok_or_else(not_found)?;
         Ok(self.file(node, path))
     }
@@ -285,7 +285,7 @@ struct MemoryFile {
 }
 
 impl DiskFile for MemoryFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let step = self.disk.step(Op::Append, &self.path);
         let mut state = match step {
             Err(error) if !self.disk.is_off() => {
@@ -308,7 +308,7 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.step(Op::Truncate, &self.path)?;
         let data = &mut state.nodes[self.node].data;
         let freed = data.len().saturating_sub(len as usize);
