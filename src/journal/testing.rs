@@ -158,6 +158,12 @@ impl MemoryDisk {
         files.filter(|(name, _)| !name.starts_with('.')).collect()
     }
 
+    /// Returns the content of a file; nothing if there is no such file.
+    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.names.get(path).map(|node| state.nodes[*node].data.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn put(&self, path: &Path, data: &[u8]) {
         let mut state = self.state();
         state.directory = true;

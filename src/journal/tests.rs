@@ -2,6 +2,7 @@
 
 mod crashes;
 mod full_disk;
+mod id_log;
 mod recovery;
 mod rotation;
 

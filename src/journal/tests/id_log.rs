@@ -1,0 +1,136 @@
+//! Tests when recovery trusts the id log, and that the log stays small.
+
+use super::*;
+use crate::journal::disk::Disk;
+use crate::journal::line_file::UNSYNCED;
+use crate::journal::testing::WINDOW;
+
+const LOG: &str = "/data/.b1.ids";
+const OLD_LOG: &str = "/data/.b1.ids.old";
+
+fn process_on(disk: &MemoryDisk) -> TestProcess {
+    let mut settings = settings(FileCompression::None, "{connection_id}");
+    settings.rotation.size = crate::units::Size(1 << 30);
+    TestProcess::new(disk, settings)
+}
+
+/// Returns the content of the only file.
+fn lines(disk: &MemoryDisk) -> String {
+    let mut files = disk.files();
+    assert_eq!(files.len(), 1, "{files:?}");
+    String::from_utf8(files.pop_first().unwrap().1).unwrap()
+}
+
+fn log(disk: &MemoryDisk) -> Vec<u8> {
+    disk.content(Path::new(LOG))
+}
+
+#[test]
+fn a_group_without_a_record_is_cut_off_and_one_with_a_record_is_kept() {
+    for (remembers, kept) in [(2, 3), (3, 6)] {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        let mut logs = vec![];
+        for count in [1, 2, 3] {
+            assert!(process.write(count));
+            logs.push(log(&disk));
+        }
+        disk.put(Path::new(LOG), &logs[remembers - 1]);
+        let mut process = process.successor();
+        process.open().unwrap();
+        assert_eq!(lines(&disk).lines().count(), kept);
+        assert_eq!(process.recorded(), (0..u32::try_from(kept).unwrap()).collect());
+    }
+}
+
+#[test]
+fn the_last_record_does_not_count_if_a_byte_of_its_lines_is_wrong() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    assert!(process.write(2) && process.write(2));
+    let name = disk.files().into_keys().next().unwrap();
+    disk.put(&Path::new(DIRECTORY).join(name), lines(&disk).replace("line 3", "line 7").as_bytes());
+    let mut process = process.successor();
+    process.open().unwrap();
+    assert_eq!(lines(&disk), "line 0 of a file\nline 1 of a file\n");
+    assert_eq!(process.recorded(), BTreeSet::from([0, 1]));
+}
+
+/// Whoever moves files between directories must lose no line.
+#[test]
+fn lines_are_kept_in_a_file_that_the_log_does_not_name() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    assert!(process.write(2));
+    let foreign = Path::new(DIRECTORY).join(base(7).open());
+    disk.put(&foreign, b"line 100 of a file\nline 101 of a file\nli");
+    let mut process = process.successor();
+    process.open().unwrap();
+    assert_eq!(disk.content(&foreign), b"line 100 of a file\nline 101 of a file\n");
+    process.close();
+    let expected = [0, 1, 100, 101].map(|n| (n, 1)).into();
+    assert_eq!(process.finished(), (expected, Vec::new()));
+}
+
+#[test]
+fn a_log_that_is_damaged_or_gone_cuts_nothing_off_and_begins_anew() {
+    let damage = |at: usize| {
+        move |disk: &MemoryDisk| {
+            let mut content = log(disk);
+            content[at] ^= 1;
+            disk.put(Path::new(LOG), &content);
+        }
+    };
+    let remove = |disk: &MemoryDisk| disk.remove(Path::new(LOG)).unwrap();
+    let harms: [Box<dyn Fn(&MemoryDisk)>; 3] = [Box::new(damage(0)), Box::new(damage(200)), Box::new(remove)];
+    for harm in harms {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        assert!((0..3).all(|_| process.write(2)));
+        harm(&disk);
+        let mut process = process.successor();
+        process.open().unwrap();
+        assert_eq!(lines(&disk).lines().count(), 6);
+        assert_eq!(process.recorded(), BTreeSet::new());
+        assert!(process.write(2));
+        let mut process = process.successor();
+        process.open().unwrap();
+        assert_eq!(process.recorded(), BTreeSet::from([6, 7]));
+        assert_eq!(lines(&disk).lines().count(), 8);
+    }
+}
+
+/// As after a restored backup, or a version that writes no log.
+#[test]
+fn more_than_a_group_is_never_cut_off() {
+    for (bytes, is_kept) in [(UNSYNCED, false), (UNSYNCED + 1, true)] {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        assert!(process.write(1));
+        let stale = log(&disk);
+        process.journal().commit(&one_line(FileSlot::default(), bytes - 1), now()).unwrap();
+        let name = disk.files().into_keys().next().unwrap();
+        let path = Path::new(DIRECTORY).join(name);
+        disk.put(&path, &[disk.content(&path), b"\n".to_vec()].concat());
+        disk.put(Path::new(LOG), &stale);
+        let mut process = process.successor();
+        process.open().unwrap();
+        assert_eq!(lines(&disk).lines().count() == 2, is_kept, "{bytes}");
+    }
+}
+
+#[test]
+fn the_log_stays_small_and_has_the_newest_ids_in_their_order() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    for _ in 0..500 {
+        assert!(process.write(3));
+        let bytes = log(&disk).len() + disk.content(Path::new(OLD_LOG)).len();
+        assert!(bytes < 4000, "{bytes}");
+        let recorded = process.recorded();
+        let newest: Vec<_> = (0..process.next).rev().take(WINDOW).collect();
+        assert!(newest.iter().all(|n| recorded.contains(n)));
+        let three: Vec<_> = (process.next - 3..process.next).map(|n| n.to_string()).collect();
+        assert_eq!(recorded_ids(&disk, &process.settings, 3).unwrap(), three);
+    }
+}
