@@ -51,12 +51,18 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
     let summaries = tokio::spawn(summarise(Arc::clone(&counters)));
     let drain = CancellationToken::new();
     let mut running = std::pin::pin!(bridge.run(drain.clone()));
-    let exit = tokio::select! {
-        ended = &mut running => ended_by_itself(ended),
-        name = stop.asked() => if drain_timeout.is_zero() {
-            abandon(&format!("{name}, and shutdown.drain_timeout is 0 s"))
-        } else {
-            tracing::info!("{name}: draining, for {} s at most", drain_timeout.as_secs());
+    let stopped = tokio::select! {
+        biased;
+        ended = &mut running => Err(ended),
+        name = stop.asked() => Ok(name),
+        // The bridge itself does this when a sink has no reader any more and other sinks still hold events.
+        () = drain.cancelled() => Ok("a sink has ended"),
+    };
+    let exit = match stopped {
+        Err(ended) => ended_by_itself(ended),
+        Ok(why) if drain_timeout.is_zero() => abandon(&format!("{why}, and shutdown.drain_timeout is 0 s")),
+        Ok(why) => {
+            tracing::info!("{why}: draining, for {} s at most", drain_timeout.as_secs());
             drain.cancel();
             tokio::select! {
                 ended = &mut running => ended_by_itself(ended),
