@@ -57,6 +57,8 @@ struct MemoryState {
     claims: u64,
     /// How many of the next answers fail.
     failing_claims: u64,
+    /// Whether its answer waits.
+    claims_wait: bool,
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
@@ -78,6 +80,7 @@ impl MemorySink {
             readable: false,
             claims: 0,
             failing_claims: 0,
+            claims_wait: false,
             connection: 0,
             in_flight: VecDeque::new(),
             log: Vec::new(),
@@ -140,9 +143,33 @@ impl MemoryHandle {
         self.change(|state| state.failing_claims = times);
     }
 
+    /// Returns another sink with the same content, as after a restart.
+    pub fn restarted(&self, keeps_order: bool) -> MemorySink {
+        MemorySink { keeps_order, handle: self.clone() }
+    }
+
+    /// Lets the sink be slow to say what it holds, until this is called with `false`. It still fails at once.
+    pub fn delay_claims(&self, delay: bool) {
+        self.change(|state| state.claims_wait = delay);
+    }
+
     /// Returns how many times the sink was asked what it holds.
     pub fn claims(&self) -> u64 {
         self.state().claims
+    }
+
+    /// Waits until `look` finds something.
+    async fn until<T>(&self, mut look: impl FnMut(&mut MemoryState) -> Option<T> + Send) -> T {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let found = look(&mut self.state());
+            match found {
+                Some(found) => return found,
+                None => changed.await,
+            }
+        }
     }
 
     /// Returns the message ids of the durable events, in the order in which they became durable.
@@ -200,6 +227,15 @@ impl MemoryState {
         Ok(verdicts)
     }
 
+    fn held(&mut self) -> Result<Option<Held>, SinkError> {
+        if !self.reachable || self.failing_claims > 0 {
+            self.failing_claims = self.failing_claims.saturating_sub(1);
+            return Err(broken());
+        }
+        let ids = || self.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+        Ok(self.readable.then(|| Held { ids: ids() }))
+    }
+
     fn keep(&mut self, delivery: &Delivery) {
         self.log.push(delivery.event.message_id().into());
     }
@@ -237,15 +273,10 @@ impl Sink for MemorySink {
     }
 
     async fn claim(&mut self, _at_least: usize) -> Result<Option<Held>, SinkError> {
-        self.handle.change(|state| {
-            state.claims += 1;
-            if !state.reachable || state.failing_claims > 0 {
-                state.failing_claims = state.failing_claims.saturating_sub(1);
-                return Err(broken());
-            }
-            let ids = || state.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
-            Ok(state.readable.then(|| Held { ids: ids() }))
-        })
+        self.handle.change(|state| state.claims += 1);
+        let answer =
+            |state: &mut MemoryState| (!state.claims_wait || state.failing_claims > 0).then(|| state.held());
+        self.handle.until(answer).await
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
@@ -278,21 +309,14 @@ impl Submit for MemoryConnection {
 #[async_trait]
 impl Verdicts for MemoryConnection {
     async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        loop {
-            let changed = self.handle.0.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            {
-                let mut state = self.handle.state();
-                if state.connection != self.connection {
-                    return Err(broken());
-                }
-                if state.answering && !state.in_flight.is_empty() {
-                    return state.decide(self.keeps_order);
-                }
+        let (connection, keeps_order) = (self.connection, self.keeps_order);
+        let verdicts = |state: &mut MemoryState| {
+            if state.connection != connection {
+                return Some(Err(broken()));
             }
-            changed.await;
-        }
+            (state.answering && !state.in_flight.is_empty()).then(|| state.decide(keeps_order))
+        };
+        self.handle.until(verdicts).await
     }
 
     fn health(&self) -> Result<(), SinkError> {

@@ -107,6 +107,12 @@ pub struct WorkerCounters {
     pub retried: Counter,
     /// Time from receipt until the event is durable in the sink or in a dead letter.
     pub settling: Histogram,
+    /// How long the sink took each time to name the events that it holds.
+    pub claiming: Histogram,
+    /// Events that the sink named the last time.
+    pub claimed: Gauge,
+    /// How many times the sink could not say what it holds, because of an error.
+    pub claims_failed: Counter,
 }
 
 impl WorkerCounters {

@@ -3,6 +3,7 @@
 //! take batches and to follow the session, because its loop waits at one place only, for the next event of
 //! any kind.
 
+mod claim;
 mod dead_letter_writes;
 mod hold;
 mod pending_event;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, sleep_until};
 
+use self::claim::Claims;
 use self::dead_letter_writes::{DeadLetterWritten, Notice, pending_write};
 use self::hold::Hold;
 use self::sink_io::{SinkHappening, SinkIo, next_of};
@@ -109,8 +111,7 @@ struct SinkWorker {
     parts: WorkerParts,
     state: WorkerState,
     sink_io: SinkIo,
-    /// When the sink last said what it holds.
-    claimed: Option<Instant>,
+    claims: Claims,
     hold: Option<Hold>,
     notice: Notice,
     /// Rejected events that no dead-letter write includes yet.
@@ -138,7 +139,7 @@ impl SinkWorker {
         Self {
             state: WorkerState::new(parts.takes, sink.keeps_order(), parts.memory),
             sink_io: SinkIo::Closed(sink),
-            claimed: None,
+            claims: Claims::default(),
             parts,
             hold: None,
             notice: Notice::default(),

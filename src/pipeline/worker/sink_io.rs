@@ -1,12 +1,12 @@
-//! Opens the worker's sink, asks what it holds, hands deliveries over, reads verdicts, and opens the sink again
-//! after its connection is lost.
+//! Opens the worker's sink, hands deliveries over, reads verdicts, and opens the sink again after its connection
+//! is lost.
 
 use std::future::pending;
 use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::pending_event::VerdictEffect;
 use super::{Boxed, ContractError, OFFER, SinkWorker};
@@ -14,17 +14,23 @@ use crate::sink::{DeliveryId, Held, Sink, SinkError, Submit, Verdict, Verdicts};
 
 /// The longest wait before a refused event is offered again while the worker holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The shortest time between two questions what the sink holds. One answer then serves all events that come
-/// in the meantime.
-const CLAIM_EVERY: Duration = Duration::from_millis(250);
+/// A claim that lasts longer is shown. Most take a few hundred milliseconds.
+const LONG_CLAIM: Duration = Duration::from_secs(2);
 
 /// The answer to the question what the sink holds.
 pub(super) struct Claim {
-    sink: Box<dyn Sink>,
-    submit: Box<dyn Submit>,
-    verdicts: Box<dyn Verdicts>,
-    asked: std::time::Instant,
-    held: Result<Option<Held>, SinkError>,
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) submit: Box<dyn Submit>,
+    pub(super) verdicts: Box<dyn Verdicts>,
+    /// When the question was asked.
+    pub(super) asked: std::time::Instant,
+    pub(super) held: Result<Option<Held>, SinkError>,
+}
+
+/// A claim that is not answered yet.
+pub(super) struct Claiming {
+    pub(super) answer: Boxed<Claim>,
+    pub(super) began: Instant,
 }
 
 pub(super) type OpenedSink = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
@@ -39,9 +45,20 @@ pub(super) enum SinkIo {
         verdicts: Box<dyn Verdicts>,
     },
     /// Open, and asked what it holds. Nothing is in flight.
-    Claiming(Boxed<Claim>),
+    Claiming(Claiming),
     /// A placeholder while the sink moves from one state to another.
     Moving,
+}
+
+impl Claiming {
+    /// Waits for the answer. Cancel-safe.
+    async fn ended(&mut self) -> Claim {
+        (&mut self.answer).await
+    }
+
+    fn is_long(&self) -> bool {
+        self.began.elapsed() >= LONG_CLAIM
+    }
 }
 
 impl SinkWorker {
@@ -76,39 +93,6 @@ impl SinkWorker {
                 self.sink_io = SinkIo::Closed(sink);
                 self.report_error(&error);
             }
-        }
-    }
-
-    /// Asks what the sink holds.
-    pub(super) fn claim(&mut self) {
-        self.state.claim_begins();
-        let at_least = self.parts.memory;
-        let not_before = self.claimed.map(|claimed| claimed + CLAIM_EVERY);
-        self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
-            SinkIo::Open { mut sink, submit, verdicts } => SinkIo::Claiming(Box::pin(async move {
-                if let Some(not_before) = not_before {
-                    sleep_until(not_before).await;
-                }
-                let asked = std::time::Instant::now();
-                let held = sink.claim(at_least).await;
-                Claim { sink, submit, verdicts, asked, held }
-            })),
-            other => other,
-        };
-    }
-
-    pub(super) fn on_claimed(&mut self, claim: Claim) {
-        let Claim { sink, submit, verdicts, asked, held } = claim;
-        self.sink_io = SinkIo::Open { sink, submit, verdicts };
-        match held {
-            Ok(held) => {
-                self.claimed = Some(Instant::now());
-                self.state.claimed(asked, held.map(|held| held.ids));
-                if self.wait_until.is_none() && !self.degraded {
-                    self.ready();
-                }
-            }
-            Err(error) => self.broken(&error),
         }
     }
 
@@ -217,6 +201,7 @@ impl SinkWorker {
         let verdicts = match &self.sink_io {
             SinkIo::Open { verdicts, .. } => verdicts,
             // The connection is the same before and after.
+            SinkIo::Claiming(claiming) if claiming.is_long() => return self.show_claim(),
             SinkIo::Claiming(_) => return,
             _ => {
                 self.degraded = false;
@@ -233,7 +218,7 @@ impl SinkWorker {
         }
     }
 
-    fn broken(&mut self, error: &SinkError) {
+    pub(super) fn broken(&mut self, error: &SinkError) {
         self.sink_io = match replace(&mut self.sink_io, SinkIo::Moving) {
             SinkIo::Open { sink, .. } => SinkIo::Closed(sink),
             other => other,
@@ -258,7 +243,7 @@ pub(super) async fn next_of(sink_io: &mut SinkIo) -> SinkHappening {
             let (sink, opened) = opening.await;
             SinkHappening::Opened(sink, opened)
         }
-        SinkIo::Claiming(claiming) => SinkHappening::Claimed(claiming.await),
+        SinkIo::Claiming(claiming) => SinkHappening::Claimed(claiming.ended().await),
         SinkIo::Open { verdicts, .. } => SinkHappening::Verdicts(verdicts.next().await),
         SinkIo::Closed(_) | SinkIo::Moving => pending().await,
     }

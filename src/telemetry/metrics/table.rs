@@ -14,7 +14,7 @@ const QUEUE: &[&str] = &["queue"];
 const SINK: &[&str] = &["queue", "sink"];
 
 /// All metrics, in the order of the pages.
-pub const ALL: [Metric; 21] = [
+pub const ALL: [Metric; 24] = [
     Metric {
         name: "atdata_bridge_build",
         labels: &["version"],
@@ -124,6 +124,26 @@ pub const ALL: [Metric; 21] = [
         labels: SINK,
         help: "Time from the receipt of an event until it was durable in the sink or the dead letters.",
         read: Histogram(|of| of.sinks(|worker| worker.settling.snapshot())),
+    },
+    Metric {
+        name: "atdata_bridge_claim_seconds",
+        labels: SINK,
+        help: "Time that a sink took to name the newest events that it holds, so that they are not written \
+               again after a crash. A sink that can't tell has no such time.",
+        read: Histogram(|of| of.sinks(|worker| worker.claiming.snapshot())),
+    },
+    Metric {
+        name: "atdata_bridge_claim_events",
+        labels: SINK,
+        help: "Events that a sink named when it was asked last what it holds.",
+        read: Gauge(|of| of.sinks(|worker| worker.claimed.get() as f64)),
+    },
+    Metric {
+        name: "atdata_bridge_claims_failed",
+        labels: SINK,
+        help: "Times that a sink could not be asked what it holds; it is asked again before anything is \
+               written.",
+        read: Counter(|of| of.sinks(|worker| worker.claims_failed.get())),
     },
     Metric {
         name: "process_start_time_seconds",

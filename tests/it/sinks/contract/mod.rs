@@ -1,6 +1,7 @@
 //! Tests that every sink meets the sink contract (`src/sink/contract.rs`), with the real dispatcher and
 //! workers and a source that the test controls.
 
+mod claims;
 mod subjects;
 mod watched;
 

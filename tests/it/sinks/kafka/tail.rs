@@ -37,6 +37,10 @@ async fn events_from_before_a_crash_are_not_written_again() {
     let mut rig = Rig::start(sink(config(kafka, Listener::Plain, "tail"), None), 0).await;
     assert_eq!(deliver_again(&mut rig, 500).await, 300);
     assert_eq!(numbers(kafka, "tail"), (1..=500).collect::<Vec<_>>());
+    let counters = rig.counters.workers.get("subject");
+    let claiming = counters.claiming.snapshot();
+    assert_eq!((claiming.count, counters.claimed.get(), counters.claims_failed.get()), (1, 300, 0));
+    assert!(claiming.sum > 0.1, "a claim reads for 200 ms at least: {claiming:?}");
     rig.drain().await;
 }
 

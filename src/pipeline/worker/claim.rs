@@ -1,0 +1,89 @@
+//! Asks the worker's sink which events it holds already, before the first delivery that may be one of them.
+//! Shows a question that takes long, because nothing moves until its answer.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::SinkWorker;
+use super::sink_io::{Claim, Claiming, SinkIo};
+use crate::telemetry::status::Status;
+
+/// The shortest time between two questions what the sink holds. One answer then serves all events that come
+/// in the meantime.
+const CLAIM_EVERY: Duration = Duration::from_millis(250);
+
+/// The claims of a worker so far.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// When the sink last said what it holds.
+    answered: Option<Instant>,
+    /// The last claim failed, and its error is shown until one succeeds.
+    failed: bool,
+    /// The current claim was shown as a long one.
+    shown: bool,
+}
+
+impl SinkWorker {
+    /// Asks what the sink holds.
+    pub(super) fn claim(&mut self) {
+        self.state.claim_begins();
+        self.claims.shown = false;
+        let at_least = self.parts.memory;
+        let not_before = self.claims.answered.map(|answered| answered + CLAIM_EVERY);
+        self.sink_io = match std::mem::replace(&mut self.sink_io, SinkIo::Moving) {
+            SinkIo::Open { mut sink, submit, verdicts } => {
+                let answer = Box::pin(async move {
+                    if let Some(not_before) = not_before {
+                        sleep_until(not_before).await;
+                    }
+                    let asked = std::time::Instant::now();
+                    let held = sink.claim(at_least).await;
+                    Claim { sink, submit, verdicts, asked, held }
+                });
+                SinkIo::Claiming(Claiming { answer, began: Instant::now() })
+            }
+            other => other,
+        };
+    }
+
+    pub(super) fn on_claimed(&mut self, claim: Claim) {
+        let Claim { sink, submit, verdicts, asked, held } = claim;
+        self.sink_io = SinkIo::Open { sink, submit, verdicts };
+        let counters = &self.parts.counters;
+        self.claims.failed = held.is_err();
+        match held {
+            Ok(held) => {
+                if let Some(held) = &held {
+                    counters.claiming.observe(asked.elapsed(), 1);
+                    counters.claimed.set(held.ids.len() as u64);
+                }
+                self.claims.answered = Some(Instant::now());
+                self.state.claimed(asked, held.map(|held| held.ids));
+                if self.wait_until.is_none() && !self.degraded {
+                    self.ready();
+                }
+            }
+            Err(error) => {
+                counters.claims_failed.add(1);
+                self.broken(&error);
+            }
+        }
+    }
+
+    /// Shows that the claim takes long, unless the part shows an error, which says more.
+    pub(super) fn show_claim(&mut self) {
+        let shows_error =
+            self.claims.failed || self.degraded || self.hold.is_some() || self.wait_until.is_some();
+        if self.claims.shown || shows_error {
+            return;
+        }
+        self.claims.shown = true;
+        self.is_ready = false;
+        let doing =
+            "finding out which of the events that wait it holds already, so that none is written twice";
+        // The log has no line for a part that starts.
+        tracing::info!(sink = &*self.parts.name, "{doing}");
+        self.parts.reporter.report(Status::Starting(doing.to_owned()));
+    }
+}

@@ -1,0 +1,145 @@
+//! Tests what happens while a worker waits for its sink to say what it holds.
+
+use std::time::Duration;
+
+use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
+use atdata_bridge::telemetry::status::{Status, StatusRegistry};
+use kit::{SOON, wait_until};
+
+use super::{Rig, account};
+
+/// The sink holds the events up to this one from before a crash.
+const HELD: u64 = 300;
+/// The broker sends the events up to this one.
+const SENT: u64 = 500;
+
+/// A sink with events from before a crash that was asked what it holds, and has not answered yet.
+struct Asked {
+    keeps_order: bool,
+    rig: Rig,
+    handle: MemoryHandle,
+    claims: u64,
+}
+
+impl Asked {
+    async fn start(keeps_order: bool) -> Self {
+        let sink = MemorySink::new(keeps_order, 100);
+        let handle = sink.handle();
+        handle.readable(true);
+        let mut rig = Rig::start(Box::new(sink), 0).await;
+        rig.send_to(HELD).await;
+        rig.wait_for_ack(HELD).await;
+        rig.abandon().await;
+        handle.delay_claims(true);
+        let mut asked = Self {
+            rig: Rig::start(Box::new(handle.restarted(keeps_order)), 0).await,
+            claims: handle.claims() + 1,
+            handle,
+            keeps_order,
+        };
+        asked.rig.send_to(SENT).await;
+        asked.wait_for_claims(asked.claims).await;
+        asked
+    }
+
+    async fn wait_for_claims(&self, claims: u64) {
+        wait_until("the sink is asked", SOON, || self.handle.claims() == claims).await;
+    }
+}
+
+fn assert_each_once(handle: &MemoryHandle) {
+    let log = handle.log();
+    let stored: Vec<u64> = log.iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect();
+    let account = account(&stored, SENT);
+    assert_eq!((account.lost, account.duplicates), (Vec::new(), 0));
+}
+
+/// Returns whether a part of this name begins with `part` and has a state that `is` accepts.
+fn shows(states: &StatusRegistry, part: &str, is: impl Fn(&Status) -> bool) -> bool {
+    states.all().iter().any(|(name, state, _)| name.starts_with(part) && is(state))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_claim_is_shown_and_counted() {
+    let Asked { mut rig, handle, .. } = Asked::start(true).await;
+    let counters = rig.counters.workers.get("subject");
+    let is_shown =
+        |state: &Status| matches!(state, Status::Starting(why) if why.contains("it holds already"));
+    wait_until("the claim is shown", SOON, || shows(&rig.states, "sink", is_shown)).await;
+    assert_eq!((rig.acked(), counters.claiming.snapshot().count), (0, 0));
+    handle.fail_claims(1);
+    handle.delay_claims(false);
+    rig.wait_for_ack(SENT).await;
+    wait_until("the sink is ready again", SOON, || shows(&rig.states, "sink", Status::is_ready)).await;
+    assert_each_once(&handle);
+    let claiming = counters.claiming.snapshot();
+    assert_eq!((claiming.count, counters.claims_failed.get(), counters.claimed.get()), (1, 1, HELD));
+    assert_eq!(counters.suppressed.get(), HELD);
+
+    rig.lose_session().await;
+    rig.send_to(SENT + 1).await;
+    rig.wait_for_ack(SENT + 1).await;
+    assert_eq!((counters.claiming.snapshot().count, counters.claimed.get()), (2, SENT));
+    rig.drain().await;
+}
+
+/// The state of a part must not change to and fro, or no alert on an error that lasts would be raised.
+#[tokio::test(start_paused = true)]
+async fn a_long_claim_after_a_failed_one_shows_the_failure() {
+    let asked = Asked::start(true).await;
+    asked.handle.fail_claims(1);
+    asked.wait_for_claims(asked.claims + 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let fails = |state: &Status| matches!(state, Status::Retrying(why) if why.contains("broke off"));
+    assert!(shows(&asked.rig.states, "sink", fails), "{:?}", asked.rig.states);
+    asked.rig.abandon().await;
+}
+
+/// The answer was for the session before: a bridge that died in between may have stored more.
+#[tokio::test]
+async fn a_session_that_begins_during_a_claim_asks_again() {
+    for keeps_order in [true, false] {
+        let mut asked = Asked::start(keeps_order).await;
+        asked.rig.lose_session().await;
+        asked.rig.send_to(HELD / 2).await;
+        let in_flight = || asked.rig.counters.in_flight.get();
+        wait_until("the new session has begun", SOON, || in_flight() == HELD / 2).await;
+        asked.handle.delay_claims(false);
+        asked.wait_for_claims(asked.claims + 1).await;
+        asked.rig.send_to(SENT).await;
+        asked.rig.wait_for_ack(SENT).await;
+        assert_each_once(&asked.handle);
+        assert_eq!(asked.rig.counters.workers.get("subject").suppressed.get(), HELD);
+        asked.rig.drain().await;
+    }
+}
+
+#[tokio::test]
+async fn a_drain_that_begins_during_a_claim_settles_the_events_that_wait() {
+    for keeps_order in [true, false] {
+        let Asked { rig, handle, .. } = Asked::start(keeps_order).await;
+        let states = rig.states.clone();
+        let drained = tokio::spawn(rig.drain());
+        let is_draining = |state: &Status| state.reason().contains("draining");
+        wait_until("it drains", SOON, || shows(&states, "events", is_draining)).await;
+        handle.delay_claims(false);
+        assert_eq!(drained.await.unwrap(), SENT);
+        assert_each_once(&handle);
+        assert_eq!(handle.closed(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_abort_during_a_claim_acknowledges_and_stores_nothing() {
+    for keeps_order in [true, false] {
+        let Asked { rig, handle, keeps_order, .. } = Asked::start(keeps_order).await;
+        assert_eq!(rig.abandon().await, 0);
+        handle.delay_claims(false);
+        assert_eq!(handle.log().len() as u64, HELD);
+        let mut rig = Rig::start(Box::new(handle.restarted(keeps_order)), 0).await;
+        rig.send_to(SENT).await;
+        rig.wait_for_ack(SENT).await;
+        assert_each_once(&handle);
+        rig.drain().await;
+    }
+}
