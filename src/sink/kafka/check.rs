@@ -1,5 +1,6 @@
 //! Writes the lines that the verb `check` shows about the topic.
 
+use super::classify;
 use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
@@ -27,7 +28,10 @@ pub(super) fn lines(
             names.option("properties.\"message.max.bytes\"")
         ));
     }
-    let warnings = topic_settings.warnings(topic, names, sent, max_body);
+    let mut warnings = topic_settings.warnings(topic, names, sent, max_body);
+    if topic.may_read == Some(false) {
+        warnings.push(classify::not_allowed_to_read(names));
+    }
     lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
     lines
 }

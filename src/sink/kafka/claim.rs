@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
-use super::KafkaSink;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::tail::{Tail, TailRequest, is_refusal};
+use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
 /// How many records of each partition are read at least.
@@ -58,13 +58,12 @@ impl KafkaSink {
             }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
             Err(error) if is_refusal(&error) => {
-                let user = &self.names.user;
-                let who = if user.is_empty() { String::new() } else { format!("{user} is ") };
-                self.warn_of_doubles(&format!("{who}not allowed to read it: give the bridge Read on it"));
+                self.warn_of_doubles(classify::not_allowed_to_read(&self.names));
                 Ok(None)
             }
             Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..))) => {
-                self.warn_of_doubles(&format!("no consumer can be made: {error}"));
+                let why = format!("no consumer can be made: {error}");
+                self.warn_of_doubles(classify::can_come_twice(&self.names, &why));
                 Ok(None)
             }
             Err(error) => self.not_read(&error.to_string(), Vec::new()),
@@ -92,19 +91,16 @@ impl KafkaSink {
                 self.names.topic
             )));
         }
-        self.warn_of_doubles(&format!("its last records can't be read: {why}"));
+        let why = format!("its last records can't be read: {why}");
+        self.warn_of_doubles(classify::can_come_twice(&self.names, &why));
         Ok(Some(Held { ids }))
     }
 
     /// Warns once for each cause.
-    fn warn_of_doubles(&mut self, why: &str) {
-        if self.doubles_warned.as_deref() != Some(why) {
-            self.doubles_warned = Some(why.to_owned());
-            tracing::warn!(
-                sink = self.context.sink,
-                "events can come twice into the topic {} after a crash: {why}",
-                self.names.topic
-            );
+    fn warn_of_doubles(&mut self, warning: String) {
+        if self.doubles_warned.as_ref() != Some(&warning) {
+            tracing::warn!(sink = self.context.sink, "{warning}");
+            self.doubles_warned = Some(warning);
         }
     }
 }

@@ -115,11 +115,26 @@ pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
 
 /// The login has no permission to write.
 pub(super) fn not_allowed(names: &Names) -> SinkError {
-    let (topic, user) = (&names.topic, &names.user);
-    let who = if user.is_empty() { String::new() } else { format!("{user} is ") };
     SinkError::misconfigured(format!(
-        "{who}not allowed to write to the topic {topic}: give the bridge Write and Describe on it"
+        "{}not allowed to write to the topic {}: give the bridge Write and Describe on it",
+        who(names),
+        names.topic
     ))
+}
+
+/// Why events can come twice: the login has no permission to read.
+pub(super) fn not_allowed_to_read(names: &Names) -> String {
+    can_come_twice(names, &format!("{}not allowed to read it: give the bridge Read on it", who(names)))
+}
+
+/// The warning that a crash can double events, because the bridge can't see what the topic holds.
+pub(super) fn can_come_twice(names: &Names, why: &str) -> String {
+    format!("events can come twice into the topic {} after a crash: {why}", names.topic)
+}
+
+fn who(names: &Names) -> String {
+    let user = &names.user;
+    if user.is_empty() { String::new() } else { format!("{user} is ") }
 }
 
 /// Records of a batch were refused; it is not known yet which of them the refusal is about.

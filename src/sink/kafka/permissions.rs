@@ -1,4 +1,4 @@
-//! Asks whether the bridge may write to the topic, before it writes anything. The `rdkafka` crate has no safe
+//! Asks what the bridge may do with the topic, before it writes anything. The `rdkafka` crate has no safe
 //! function for this request. A request of our own would have to log in as librdkafka does, by every
 //! mechanism.
 
@@ -8,16 +8,25 @@ use std::slice;
 use std::time::Duration;
 
 use rdkafka::bindings as native;
-use rdkafka::bindings::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE as WRITE;
+use rdkafka::bindings::rd_kafka_AclOperation_t::{
+    RD_KAFKA_ACL_OPERATION_READ as READ, RD_KAFKA_ACL_OPERATION_WRITE as WRITE,
+};
 use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as DESCRIBE_TOPICS;
 use rdkafka::producer::Producer;
 
 use super::delivery_reports::Client;
 
-/// Whether the login of this client may write to the topic; `None` if the brokers do not say, because not
+/// What the login of a client may do with the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) write: bool,
+    pub(super) read: bool,
+}
+
+/// Returns what the login of this client may do with the topic; `None` if the brokers do not say, because not
 /// every cluster answers. Blocks for at most `within`.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-pub(super) fn may_write(client: &Client, topic: &str, within: Duration) -> Option<bool> {
+pub(super) fn rights(client: &Client, topic: &str, within: Duration) -> Option<Rights> {
     let name = CString::new(topic).ok()?;
     let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
     let handle = client.client().native_ptr();
@@ -40,21 +49,21 @@ pub(super) fn may_write(client: &Client, topic: &str, within: Duration) -> Optio
             native::rd_kafka_error_destroy(error);
             null_mut()
         };
-        let may = if answer.is_null() { None } else { has_write(answer) };
+        let rights = if answer.is_null() { None } else { rights_in(answer) };
         if !answer.is_null() {
             native::rd_kafka_event_destroy(answer);
         }
         native::rd_kafka_queue_destroy(queue);
         native::rd_kafka_TopicCollection_destroy(topics);
         native::rd_kafka_AdminOptions_destroy(options);
-        may
+        rights
     }
 }
 
 /// # Safety
 /// `answer` is an event that nobody has destroyed.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
+unsafe fn rights_in(answer: *mut native::rd_kafka_event_t) -> Option<Rights> {
     // SAFETY: the returned pointers belong to the event and live as long as it. None of them is used if it is
     // null.
     unsafe {
@@ -75,6 +84,8 @@ unsafe fn has_write(answer: *mut native::rd_kafka_event_t) -> Option<bool> {
             return None;
         }
         // Compared as numbers, because brokers may know operations that this library does not.
-        Some(slice::from_raw_parts(operations.cast::<u32>(), count).contains(&(WRITE as u32)))
+        let operations = slice::from_raw_parts(operations.cast::<u32>(), count);
+        let may = |operation| operations.contains(&(operation as u32));
+        Some(Rights { write: may(WRITE), read: may(READ) })
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Topic {
     pub(super) leaders: Vec<Leader>,
     /// A partition without a leader, if there is one.
     pub(super) leaderless: Option<i32>,
+    /// Whether the bridge may read it, if the brokers say so.
+    pub(super) may_read: Option<bool>,
 }
 
 /// A broker that leads partitions of the topic.

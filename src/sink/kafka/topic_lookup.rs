@@ -87,6 +87,7 @@ fn described(
         round_trip,
         leaders: leaders.into_values().collect(),
         leaderless,
+        may_read: None,
     }
 }
 

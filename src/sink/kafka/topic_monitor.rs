@@ -103,12 +103,12 @@ impl TopicMonitor {
 
     /// Checks whether the bridge can write to the topic, which exists.
     fn checked_topic(&mut self, client: &Client, topic: Topic) -> Result<Topic, SinkError> {
-        if permissions::may_write(client, &self.names.topic, self.settings.optional_answer_within)
-            == Some(false)
-        {
+        let rights = permissions::rights(client, &self.names.topic, self.settings.optional_answer_within);
+        if rights.is_some_and(|rights| !rights.write) {
             return Err(classify::not_allowed(&self.names));
         }
-        let topic = self.with_round_trip(client, topic);
+        let mut topic = self.with_round_trip(client, topic);
+        topic.may_read = rights.map(|rights| rights.read);
         // Other partitions may work, so the connection goes on while its health has an error.
         let unreached = self.unreached(client, &topic, REFUSED_WITHIN);
         self.in_flight.set_health(unreached);
@@ -282,6 +282,7 @@ mod tests {
             round_trip: Duration::MAX,
             leaders: vec![Leader { id: 1, address, partition: 0 }],
             leaderless: None,
+            may_read: None,
         };
         let began = Instant::now();
         tokio::task::block_in_place(|| {

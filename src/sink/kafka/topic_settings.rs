@@ -154,6 +154,7 @@ mod tests {
             round_trip: Duration::ZERO,
             leaders: Vec::new(),
             leaderless: None,
+            may_read: None,
         }
     }
 

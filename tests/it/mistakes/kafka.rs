@@ -421,14 +421,14 @@ async fn describe_denied(id: &str) {
     scene.shows().await;
 }
 
-/// Before the first event the bridge wants to read what the topic holds.
+/// The running bridge warns before it writes the first event.
 async fn read_denied(id: &str) {
     let Some(scene) = Scene::new(id).await else { return };
     let (broker, namespace) = (scene.broker, scene.namespace.clone());
     scene.kafka.allow("User:*", "WRITE", id);
     Consumer::subscribe(broker, &scene.queue, 1, Acks::Never).await.close().await;
     publish(broker, &namespace, Events::good(EVENTS)).await;
-    scene.warns(Scenario::unseen_by_check).await;
+    scene.warns(identity).await;
 }
 
 /// As with a wrong clock: every event is good, and none becomes a dead letter. The linger makes each record too

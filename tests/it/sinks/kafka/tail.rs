@@ -10,6 +10,7 @@ on_kafka!(
     events_from_before_a_crash_are_not_written_again,
     events_of_another_queue_do_not_count,
     without_the_right_to_read_events_are_written_again,
+    a_check_warns_of_doubles_only_without_the_right_to_read,
     the_order_is_kept_when_only_some_events_were_written,
     a_tail_larger_than_the_clients_queue_is_read_to_its_end,
 );
@@ -67,6 +68,22 @@ async fn without_the_right_to_read_events_are_written_again() {
     kafka.forget_rules("tail-unread");
     wait_until("both copies can be read", SOON, || numbers(kafka, "tail-unread").len() == 200).await;
     rig.drain().await;
+}
+
+async fn a_check_warns_of_doubles_only_without_the_right_to_read() {
+    let (kafka, topic) = (shared(), "tail-checked");
+    kafka.create_topic(topic, 5, &[]);
+    let warned = async || {
+        let lines = sink(config(kafka, Listener::Plain, topic), None).probe().await.expect("it may write");
+        lines
+            .iter()
+            .any(|line| line.starts_with("warning: events can come twice into the topic tail-checked"))
+    };
+    assert!(!warned().await, "everybody may do everything");
+    kafka.allow("User:*", "WRITE", topic);
+    assert!(warned().await);
+    kafka.allow("User:*", "READ", topic);
+    assert!(!warned().await);
 }
 
 /// The bridge goes on behind what is written, in the order of the broker.
