@@ -10,6 +10,7 @@
 #   make performance   writes the tables of docs/performance.md from the results of bench-rivals
 #   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
+#   make exactly-once   kills a bridge with three sinks 500 times under load, audits each sink: ARGS="--kills 20 --seed 1"
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
 #   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
 #   make image-test   builds and runs the container image without a registry: ARGS=arm64 for the other architecture
@@ -53,9 +54,9 @@ performance: export WRITE_PERFORMANCE = 1
 performance: toolchain
 	@cargo test --locked --quiet --test repository performance::
 
-.PHONY: rehearsal image-test
-rehearsal: toolchain brokers
-	@cargo test --locked --quiet --test rehearsal -- $(ARGS)
+.PHONY: rehearsal exactly-once image-test
+rehearsal exactly-once: toolchain brokers
+	@cargo test --locked --quiet --test $@ -- $(ARGS)
 
 image-test: toolchain
 	@tests/image/run.sh $(ARGS)

@@ -62,6 +62,21 @@ pub fn each_record(bootstrap: &str, topic: &str, mut each: impl FnMut(Record)) {
     }
 }
 
+/// Returns the number of records in `topic` now. Blocks.
+pub fn record_count(bootstrap: &str, topic: &str) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    let consumer = consumer(bootstrap);
+    let count = |partition| {
+        loop {
+            if let Ok((low, high)) = consumer.fetch_watermarks(topic, partition, MOMENT) {
+                return u64::try_from(high - low).expect("a count");
+            }
+            assert!(Instant::now() < deadline, "{topic}: the end of partition {partition} is not known");
+        }
+    };
+    partitions(&consumer, topic, deadline).into_iter().map(count).sum()
+}
+
 fn consumer(bootstrap: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap)

@@ -23,13 +23,17 @@ pub fn place(protocol: Protocol, name: &str) -> (String, String) {
     (namespace, queue)
 }
 
-/// A random generator with a new seed each time. It prints the seed, so that a failure can be repeated:
-/// `SEED=… cargo test …`.
+/// A random generator with a [`seed`].
 pub fn seeded() -> Rng {
+    Rng::with_seed(seed())
+}
+
+/// A new seed each time. It is printed, so that a failure can be repeated: `SEED=… cargo test …`.
+pub fn seed() -> u64 {
     let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("SEED={seed}");
-    Rng::with_seed(seed)
+    seed
 }
 
 /// Waits until `consumers` consumers have subscribed to `queue`, according to the broker.

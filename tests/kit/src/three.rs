@@ -9,7 +9,7 @@ use super::any_kafka::AnyKafka;
 use super::bridge::Setup;
 use super::broker::{Broker, Protocol, Version};
 use super::events::{Events, number_in};
-use super::kafka_reader::{Record, each_record};
+use super::kafka_reader::{Record, each_record, record_count};
 use super::nats::{NatsServer, read_stream};
 use super::output::{Tally, each_line_of, files, open_envelope};
 
@@ -71,6 +71,11 @@ impl<'a> Sinks<'a> {
         stream.info().await.expect("read the state of a stream").state.messages
     }
 
+    /// The number of records in the topic.
+    pub fn topic_len(&self) -> u64 {
+        tokio::task::block_in_place(|| record_count(&self.kafka.bootstrap(), &self.name))
+    }
+
     pub fn queue(&self) -> String {
         format!("main.RTO.{}", self.namespace)
     }
@@ -129,17 +134,23 @@ impl<'a> Sinks<'a> {
         held
     }
 
+    /// What Kafka, the stream and the files contain, in this order.
+    pub async fn contents(&self, events: Events, setup: &Setup) -> [Held; 3] {
+        let topic = tokio::task::block_in_place(|| self.topic(events));
+        [topic, self.stream(events).await, self.files(events, setup.files())]
+    }
+
     /// Asserts that every good event is in each of the three sinks, unchanged, under its key, in the same
     /// partition, in the order of its key, and that at most `doubles` events are duplicates in Kafka, the
     /// stream and the files. Returns the content of the topic.
     pub async fn assert_complete(&self, events: Events, setup: &Setup, doubles: [u64; 3]) -> Held {
-        let kafka = tokio::task::block_in_place(|| self.topic(events));
-        let (stream, files) = (self.stream(events).await, self.files(events, setup.files()));
-        let doubled = [&kafka, &stream, &files].map(|held| held.tally.doubled());
+        let contents = self.contents(events, setup).await;
+        let doubled = contents.each_ref().map(|held| held.tally.doubled());
         eprintln!("{}: {doubled:?} duplicates in Kafka, the stream, the files", self.name);
-        for (held, doubles) in [&kafka, &stream, &files].into_iter().zip(doubles) {
+        for (held, doubles) in contents.iter().zip(doubles) {
             held.tally.assert_complete(doubles);
         }
+        let [kafka, stream, files] = contents;
         kafka.assert_same_places(&stream);
         kafka.assert_same_places(&files);
         kafka
