@@ -27,6 +27,7 @@
 //! * [`tls`]: TLS handshakes, and the explanation of a failed one; [`protocol_guess`]: recognises which
 //!   protocol a server talks at a wrong port
 //! * [`backoff`]: waits between retries; [`budget`]: bounds memory; [`units`]: durations and sizes
+//! * [`recent_ids`]: remembers the ids of the newest events
 //! * [`secret`]: values that are never shown; [`display`]: makes foreign text safe to show
 //! * [`template`]: parses and fills in templates with placeholders, for names of files and subjects
 //! * [`diagnostics`]: collects the mistakes and warnings of a configuration table
@@ -67,6 +68,8 @@ pub mod pipeline;
 pub mod program;
 #[doc(hidden)]
 pub mod protocol_guess;
+#[doc(hidden)]
+pub mod recent_ids;
 #[warn(missing_docs)]
 pub mod secret;
 #[doc(hidden)]

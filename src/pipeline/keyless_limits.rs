@@ -1,10 +1,10 @@
 //! Counts the events without a usable key against the limits on dead letters, each event once. Suggests
 //! values for `event.keys` when a limit is exceeded. Does no I/O.
 
-use super::recent_ids::RecentIds;
 use crate::dead_letter::{DeadLetterLimits, LimitExceededError};
 use crate::event::{Defect, Event};
 use crate::key::Suggestions;
+use crate::recent_ids::RecentIds;
 
 /// Counts events without a usable key; see the module documentation.
 #[derive(Debug)]

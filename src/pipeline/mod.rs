@@ -4,7 +4,6 @@ pub mod ack_tracker;
 mod dispatcher;
 mod keyless_limits;
 mod keyless_sink;
-mod recent_ids;
 pub mod worker;
 
 pub use self::dispatcher::{PipelineError, PipelineParts, run};

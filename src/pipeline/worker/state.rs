@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::pending_event::{PendingEvent, UnknownDeliveryError, VerdictEffect};
 use crate::event::{Batch, Event, EventRef, SessionId};
 use crate::key::Key;
-use crate::pipeline::recent_ids::RecentIds;
+use crate::recent_ids::RecentIds;
 use crate::sink::{Delivery, DeliveryId, Rejection, Verdict};
 
 /// The events of one worker, from the batch to the settled position; see the module documentation.

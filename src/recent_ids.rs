@@ -1,6 +1,6 @@
-//! Remembers the ids of the last events that one sink made durable, and of those that its destination held
-//! before. The broker delivers events again after a session is lost or the bridge has crashed; each of them
-//! then goes only to the sinks that do not have it yet (I5). Does no I/O.
+//! Remembers the ids of the last events that one sink or store of dead letters made durable, and of those that
+//! its destination held before. The broker delivers events again after a session is lost or the bridge has
+//! crashed; each of them then goes only to the destinations that do not have it yet (I5). Does no I/O.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -17,7 +17,7 @@ const CLAIMED_PER_ID: usize = 4;
 /// the ring and allocates nothing. [`Self::refresh`] builds the index for look-ups, because only a new
 /// session brings redeliveries.
 #[derive(Debug)]
-pub(super) struct RecentIds {
+pub struct RecentIds {
     capacity: usize,
     bytes: VecDeque<u8>,
     lengths: VecDeque<usize>,
@@ -27,7 +27,7 @@ pub(super) struct RecentIds {
 
 impl RecentIds {
     /// Creates a ring for at most `capacity` ids.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
             bytes: VecDeque::new(),
@@ -38,7 +38,7 @@ impl RecentIds {
     }
 
     /// Remembers the id of an event that is durable in the sink, or whose dead letter is durable.
-    pub(super) fn record(&mut self, id: &[u8]) {
+    pub fn record(&mut self, id: &[u8]) {
         let most = self.capacity * BYTES_PER_ID;
         if id.len() > most {
             return;
@@ -53,7 +53,7 @@ impl RecentIds {
     }
 
     /// Makes all ids recorded so far visible to [`Self::holds`]. Call it when a new session begins.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         self.index.clear();
         let mut rest = &*self.bytes.make_contiguous();
         for length in &self.lengths {
@@ -64,7 +64,7 @@ impl RecentIds {
     }
 
     /// Replaces the ids that the destination holds. Keeps the last ones, as many as there is room for.
-    pub(super) fn claim(&mut self, ids: Vec<Bytes>) {
+    pub fn claim(&mut self, ids: Vec<Bytes>) {
         let mut room = self.capacity * CLAIMED_PER_ID * BYTES_PER_ID;
         let newest = ids.into_iter().rev().take(self.capacity * CLAIMED_PER_ID);
         self.claimed = newest
@@ -77,7 +77,7 @@ impl RecentIds {
     }
 
     /// Returns whether the id was recorded before the last [`Self::refresh`], or is in the destination.
-    pub(super) fn holds(&self, id: &[u8]) -> bool {
+    pub fn holds(&self, id: &[u8]) -> bool {
         (!self.index.is_empty() && self.index.contains(id))
             || (!self.claimed.is_empty() && self.claimed.contains(id))
     }
