@@ -1,6 +1,6 @@
 //! Turns checked settings into a running bridge. There is one subscription for all sinks, or one for each
 //! (D8). Each subscription has its own source, ack tracker, sink workers and share of the memory. All share
-//! one dead-letter store and one status registry.
+//! one status registry and, if the dead letters are in files, one dead-letter store.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Bridge {
     /// The first error of the bridge itself. An error of a broker or a sink is never returned: the bridge
     /// waits until it passes.
     pub async fn run(self, drain: CancellationToken) -> Result<Disconnect, PipelineError> {
-        let store = dead_letter_store(&self.settings);
+        let stores = dead_letter_stores(&self.settings);
         let queues: Vec<_> =
             self.settings.subscriptions.iter().map(|subscription| subscription.source.queue()).collect();
         let budgets = Shares::new(self.settings.max_in_flight, &queues);
@@ -63,7 +63,7 @@ impl Bridge {
         let _admin = self.admin(&budgets).await;
         let telemetry = self.telemetry();
         let mut dispatchers = JoinSet::new();
-        for parts in self.pipelines(&store, &budgets) {
+        for parts in self.pipelines(&stores, &budgets) {
             dispatchers.spawn(pipeline::run(parts, drain.clone()));
         }
         telemetry.statuses.complete();
@@ -83,7 +83,9 @@ impl Bridge {
                 Err(fault) => return Err(fault),
             }
         }
-        store.close().await;
+        for store in stores {
+            store.close().await;
+        }
         match reader_gone {
             Some(gone) if disconnect == Disconnect::Confirmed => Err(gone),
             _ => Ok(disconnect),
@@ -99,12 +101,13 @@ impl Bridge {
         Some(http::start(address, Pages { health, metrics }, reporter).await)
     }
 
-    fn pipelines(self, store: &Arc<dyn DeadLetterStore>, budgets: &Shares) -> Vec<PipelineParts> {
+    fn pipelines(self, stores: &[Arc<dyn DeadLetterStore>], budgets: &Shares) -> Vec<PipelineParts> {
         let Settings { subscriptions, keying, partitions, dead_letters, .. } = self.settings;
         let telemetry = self.telemetry;
         let limits = DeadLetterLimits::new(dead_letters.max_run, dead_letters.max_share);
         let mirrored = subscriptions.len() > 1;
-        let pipeline = |(SubscriptionSettings { source, sinks }, (_, budget)): (_, &(String, Budget))| {
+        let pipeline = |((subscription, (_, budget)), store): ((_, &(String, Budget)), _)| {
+            let SubscriptionSettings { source, sinks } = subscription;
             let source = Arc::new(source);
             let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
             let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
@@ -139,7 +142,7 @@ impl Bridge {
                 watchdog: telemetry.watchdog.clone(),
             }
         };
-        subscriptions.into_iter().zip(budgets.all()).map(pipeline).collect()
+        subscriptions.into_iter().zip(budgets.all()).zip(stores.iter().cycle()).map(pipeline).collect()
     }
 }
 
@@ -153,17 +156,21 @@ async fn remind(states: StatusRegistry) {
     }
 }
 
-/// Makes the store that the settings name for dead letters; opens no connection and no file.
-pub fn dead_letter_store(settings: &Settings) -> Arc<dyn DeadLetterStore> {
-    // One store serves all subscriptions and gets the context of the first. Settings always have at least
-    // one.
-    let first = settings.subscriptions.first().map(|first| sink_context("dead-letters", &first.source, None));
-    let context = first.unwrap_or_default();
-    let table = match &settings.dead_letters.place {
-        DeadLetterPlace::Files(_) => "dead_letters".to_owned(),
-        DeadLetterPlace::Sink(sink) => format!("dead_letters.{}", sink.name),
+/// Makes the stores that the settings name for dead letters; opens no connection and no file. Files have one
+/// store for all subscriptions. In a sink each subscription has a store of its own, since the letters name
+/// the queue of their events.
+pub fn dead_letter_stores(settings: &Settings) -> Vec<Arc<dyn DeadLetterStore>> {
+    let (stores, table) = match &settings.dead_letters.place {
+        DeadLetterPlace::Files(_) => (1, "dead_letters".to_owned()),
+        DeadLetterPlace::Sink(sink) => (usize::MAX, format!("dead_letters.{}", sink.name)),
     };
-    dead_letter::build(&settings.dead_letters, SinkContext { table, ..context })
+    let build = |SubscriptionSettings { source, sinks }: &SubscriptionSettings| {
+        let context = SinkContext { table: table.clone(), ..sink_context("dead-letters", source, None) };
+        // Each sink may refuse each event.
+        let capacity = source.prefetch as usize * pipeline::IDS_PER_EVENT * sinks.len();
+        dead_letter::build(&settings.dead_letters, context, capacity)
+    };
+    settings.subscriptions.iter().take(stores).map(build).collect()
 }
 
 /// The context that the sink `name` of a subscription is built with.

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::runtime::Builder;
 
 use super::{Console, Exit, configured};
-use crate::bridge::{dead_letter_store, sink_context};
+use crate::bridge::{dead_letter_stores, sink_context};
 use crate::config::{Settings, SinkRegistry, SubscriptionSettings};
 use crate::display::one_line;
 use crate::event::{Defect, Event, Message};
@@ -73,8 +73,7 @@ async fn check(settings: Settings, browses: bool, console: &mut Console<'_>) -> 
         check_source(&subscription.source, browses.then_some(&settings.keying), &mut tell).await?;
         check_sinks(subscription, &settings, &mut tell).await?;
     }
-    let probed = dead_letter_store(&settings).probe().await;
-    tell("dead letters", probed.map_err(|error| error.to_string()))?;
+    check_dead_letters(&settings, &mut tell).await?;
     Ok(failed)
 }
 
@@ -155,6 +154,19 @@ impl<'a> WaitingEvents<'a> {
             unusable => Ok(format!("warning: {unusable} of {count} events that wait in {queue} {found}")),
         }
     }
+}
+
+/// Names the stores as the status of the bridge does.
+async fn check_dead_letters(settings: &Settings, tell: &mut Tell<'_>) -> io::Result<()> {
+    let stores = dead_letter_stores(settings);
+    let is_one = stores.len() == 1;
+    for (store, subscription) in stores.iter().zip(&settings.subscriptions) {
+        let owner = subscription.sinks.first().filter(|_| !is_one);
+        let part =
+            owner.map_or_else(|| "dead letters".to_owned(), |sink| format!("dead letters {}", sink.name));
+        tell(&part, store.probe().await.map_err(|error| error.to_string()))?;
+    }
+    Ok(())
 }
 
 async fn check_sinks(

@@ -23,7 +23,7 @@ use self::read_back::{ReadBack, ReadBackError};
 use self::report::{DemoEnd, DemoReport};
 use super::signals::StopSignals;
 use super::{Console, Exit, configured};
-use crate::bridge::{Bridge, dead_letter_store, sink_context};
+use crate::bridge::{Bridge, dead_letter_stores, sink_context};
 use crate::config::{Settings, SinkRegistry};
 use crate::pipeline::PipelineError;
 use crate::simulator::{
@@ -160,7 +160,9 @@ async fn probe(settings: &Settings) -> Result<(), SinkError> {
             sink.factory.build(context).probe().await?;
         }
     }
-    dead_letter_store(settings).probe().await?;
+    for store in dead_letter_stores(settings) {
+        store.probe().await?;
+    }
     Ok(())
 }
 

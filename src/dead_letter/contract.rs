@@ -1,21 +1,26 @@
 //! Defines the contract of a store of dead letters.
+//!
+//! A letter that the store already has is not written again, as far as the store can tell. The broker
+//! delivers an event again whose letter is durable, if the bridge was killed before the acknowledgement. The
+//! workers do not know such letters; the store finds them in its place (D7).
 
 use async_trait::async_trait;
 
 use super::record::DeadLetter;
 use crate::sink::SinkError;
 
-/// A store of dead letters. All sink workers share one store.
+/// A store of dead letters. All sink workers of a subscription share one store.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
     /// Returns where the dead letters are kept, for messages: a directory or a topic.
     fn place(&self) -> &str;
 
-    /// Writes all letters and returns when they are durable. If the future is dropped, they may be written or
-    /// not.
+    /// Writes the letters that the store does not have yet, and returns when all are durable. If the future
+    /// is dropped, they may be written or not.
     ///
     /// # Errors
-    /// None of the letters counts as written; the worker tries again, for ever.
+    /// The store can't write a letter, or can't find out which it has. None of the letters counts as written;
+    /// the worker tries again, for ever.
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError>;
 
     /// Opens the store, unless it is open, so that an error shows before there is a letter. Cancel-safe.

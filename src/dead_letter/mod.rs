@@ -3,6 +3,7 @@
 pub mod config;
 mod contract;
 pub mod file_store;
+mod held_letters;
 mod limits;
 mod record;
 pub mod sink_store;
@@ -17,16 +18,21 @@ pub use self::record::DeadLetter;
 use self::sink_store::SinkDeadLetters;
 use crate::sink::SinkContext;
 
-/// Builds the store that the settings describe, without opening it. `context` is the context of the whole
-/// bridge.
-pub fn build(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn DeadLetterStore> {
+/// Builds the store that the settings describe, without opening it. `context` is the context of a
+/// subscription: a store in a sink serves only this one, and looks in its place for the letters of its queue.
+/// `capacity` is how many letters at most can come again.
+pub fn build(
+    settings: &DeadLetterSettings,
+    context: SinkContext,
+    capacity: usize,
+) -> Arc<dyn DeadLetterStore> {
     match &settings.place {
         DeadLetterPlace::Files(files) => {
             Arc::new(FileDeadLetters::new(files.clone(), &context.connection_id))
         }
         DeadLetterPlace::Sink(sink) => {
             let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);
-            Arc::new(SinkDeadLetters::new(sink.factory.build(context), place))
+            Arc::new(SinkDeadLetters::new(sink.factory.build(context), place, capacity))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -51,6 +52,13 @@ struct DeadLetterLine<'a> {
 }
 
 impl DeadLetter {
+    /// Returns the id of the letter: the message id and the name of the sink, or `event`. Several sinks may
+    /// refuse one event, and a place that drops duplicates must keep all their letters.
+    pub(super) fn id(&self) -> Bytes {
+        let refused_by = self.sink.as_deref().unwrap_or("event");
+        [&*self.event.message.id, b"/", refused_by.as_bytes()].concat().into()
+    }
+
     /// Appends the line, with its line feed.
     ///
     /// # Errors

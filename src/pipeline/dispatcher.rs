@@ -26,7 +26,7 @@ use crate::telemetry::watchdog::{LoopMark, Watchdog};
 const EVENT_WORKER: &str = "event";
 
 /// How many ids are remembered for each event of the prefetch (I5).
-const IDS_PER_EVENT: usize = 4;
+pub const IDS_PER_EVENT: usize = 4;
 
 /// The parts from which [`run`] builds a pipeline.
 pub struct PipelineParts {

@@ -6,4 +6,4 @@ mod keyless_limits;
 mod keyless_sink;
 pub mod worker;
 
-pub use self::dispatcher::{PipelineError, PipelineParts, run};
+pub use self::dispatcher::{IDS_PER_EVENT, PipelineError, PipelineParts, run};

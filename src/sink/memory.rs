@@ -97,6 +97,12 @@ impl MemorySink {
 }
 
 impl MemoryHandle {
+    /// Creates another sink with the same events, as a restarted bridge has it. Only the last one that is
+    /// opened is connected.
+    pub fn sink(&self, keeps_order: bool) -> MemorySink {
+        MemorySink { keeps_order, handle: self.clone() }
+    }
+
     fn state(&self) -> MutexGuard<'_, MemoryState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,6 +181,11 @@ impl MemoryHandle {
     /// Returns the message ids of the durable events, in the order in which they became durable.
     pub fn log(&self) -> Vec<Arc<str>> {
         self.state().log.clone()
+    }
+
+    /// Adds a durable event with this message id, as another bridge would.
+    pub fn add(&self, id: &str) {
+        self.change(|state| state.log.push(id.into()));
     }
 
     /// Returns how many deliveries have no verdict yet.
