@@ -1,11 +1,12 @@
 //! Tests SIGKILL of the bridge and of the broker at random points under load: nothing is lost, and nothing is
 //! doubled in any sink.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared};
-use kit::events::{Events, Spread};
+use kit::events::{Events, Spread, number_in};
 use kit::kafka_reader::each_record;
 use kit::output::{Tally, assert_dead_letters_repeated, bytes};
 use kit::publisher::Publisher;
@@ -15,6 +16,10 @@ use kit::{SOON, any_kafka, nats, on_each_broker, wait_until};
 
 on_each_broker!(over each protocol, with every sink: a_bridge_that_is_killed_repeatedly_loses_nothing);
 on_each_broker!(over each protocol, with a real kafka: a_replica_that_is_killed_repeatedly_doubles_nothing_in_kafka);
+on_each_broker!(
+    over each protocol, with a real kafka:
+    a_bridge_that_is_killed_repeatedly_writes_each_letter_once,
+);
 on_each_broker!(over each protocol: a_broker_that_is_killed_repeatedly_loses_nothing);
 
 const PREFETCH: u64 = 1024;
@@ -106,6 +111,74 @@ async fn a_replica_that_is_killed_repeatedly_doubles_nothing_in_kafka(version: V
     );
     found.assert_nothing_lost_in_any_order();
     assert_eq!(found.doubled(), 0);
+}
+
+/// Of four events one has no usable key, and one is larger than the sink's client allows. Both become dead
+/// letters.
+async fn a_bridge_that_is_killed_repeatedly_writes_each_letter_once(version: Version, protocol: Protocol) {
+    const KILLS: u64 = 6;
+    const LARGE: usize = 2000;
+    let (broker, kafka) = (shared(version), any_kafka::shared());
+    let namespace = &protocol.named("killedletters");
+    let (queue, topic) = (format!("main.RTO.{namespace}"), format!("{namespace}-{version:?}"));
+    let letters = format!("{topic}-letters");
+    kafka.create_topic(&topic, 3);
+    kafka.create_topic(&letters, 3);
+    let setup = Setup::new(broker, protocol, namespace, "main", &topic)
+        .unset("SINKS__FILE__DIRECTORY")
+        .set("SINKS__KAFKA__BROKERS", kafka.bootstrap())
+        .set("SINKS__KAFKA__TOPIC", &topic)
+        .set("SINKS__KAFKA__PROPERTIES__MESSAGE_MAX_BYTES", LARGE.to_string())
+        .unset("DEAD_LETTERS__DIRECTORY")
+        .set("DEAD_LETTERS__KAFKA__TOPIC", &letters)
+        .set("DEAD_LETTERS__KAFKA__PROPERTIES__MESSAGE_MAX_BYTES", "1000000")
+        .set("DEAD_LETTERS__MAX_SHARE", "1")
+        .set("DEAD_LETTERS__MAX_RUN", "1000000");
+    let mut random = seeded();
+    let events = Events::good(12_000).with_bad(4);
+    let bodies = events.bodies().zip(0..).map(|(body, number)| match number % 4 {
+        1 => body.replace(r#""type""#, &format!(r#""pad":"{:LARGE$}","type""#, "")),
+        _ => body,
+    });
+    let mut bridge = setup.start();
+    subscribed(broker, &queue, 1).await;
+
+    let publish =
+        async { Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish") };
+    let kills = async {
+        for _ in 0..KILLS {
+            let more = counts(broker, &queue).dequeued + random.u64(1..1000);
+            wait_until("more events are acknowledged", SOON, || counts(broker, &queue).dequeued >= more)
+                .await;
+            tokio::time::sleep(Duration::from_micros(random.u64(..3000))).await;
+            bridge.kill();
+            bridge = setup.start();
+        }
+        assert!(counts(broker, &queue).dequeued < events.count, "the last kill came after the last event");
+        bridge
+    };
+    let ((), bridge) = tokio::join!(publish, kills);
+    emptied(broker, &queue).await;
+    drain(bridge).await;
+
+    let (written, dead) = tokio::task::block_in_place(|| {
+        (numbers(&kafka.bootstrap(), &topic), numbers(&kafka.bootstrap(), &letters))
+    });
+    let doubled = |found: &BTreeMap<u64, u32>| found.values().map(|times| times - 1).sum::<u32>();
+    eprintln!("{KILLS} kills: {} doubled events, {} doubled letters", doubled(&written), doubled(&dead));
+    let expected = |is: fn(u64) -> bool| (0..events.count).filter(move |n| is(*n)).map(|n| (n, 1));
+    assert!(written == expected(|number| number % 2 == 0).collect(), "{} events", written.len());
+    assert!(dead == expected(|number| number % 2 == 1).collect(), "{} letters", dead.len());
+}
+
+/// How many times each event is in a topic, or a letter about it.
+fn numbers(bootstrap: &str, topic: &str) -> BTreeMap<u64, u32> {
+    let mut numbers = BTreeMap::new();
+    each_record(bootstrap, topic, |record| {
+        let text = String::from_utf8(record.value.expect("a value")).expect("text");
+        *numbers.entry(number_in(&text).expect("a number")).or_default() += 1;
+    });
+    numbers
 }
 
 /// The broker's own journal keeps what the broker has confirmed, and the bridge remembers which events its
