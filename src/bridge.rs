@@ -164,10 +164,11 @@ pub fn dead_letter_stores(settings: &Settings) -> Vec<Arc<dyn DeadLetterStore>> 
         DeadLetterPlace::Files(_) => (1, "dead_letters".to_owned()),
         DeadLetterPlace::Sink(sink) => (usize::MAX, format!("dead_letters.{}", sink.name)),
     };
-    let build = |SubscriptionSettings { source, sinks }: &SubscriptionSettings| {
+    // Each sink may refuse each event.
+    let sinks: usize = settings.subscriptions.iter().map(|subscription| subscription.sinks.len()).sum();
+    let build = |SubscriptionSettings { source, .. }: &SubscriptionSettings| {
         let context = SinkContext { table: table.clone(), ..sink_context("dead-letters", source, None) };
-        // Each sink may refuse each event.
-        let capacity = source.prefetch as usize * pipeline::IDS_PER_EVENT * sinks.len();
+        let capacity = source.prefetch as usize * pipeline::IDS_PER_EVENT * sinks;
         dead_letter::build(&settings.dead_letters, context, capacity)
     };
     settings.subscriptions.iter().take(stores).map(build).collect()

@@ -76,6 +76,11 @@ impl RecentIds {
             .collect();
     }
 
+    /// Returns whether only the destination has the id: another process wrote the event.
+    pub fn is_found(&self, id: &[u8]) -> bool {
+        self.claimed.contains(id) && !self.index.contains(id)
+    }
+
     /// Returns whether the id was recorded before the last [`Self::refresh`], or is in the destination.
     pub fn holds(&self, id: &[u8]) -> bool {
         (!self.index.is_empty() && self.index.contains(id))

@@ -1,4 +1,5 @@
-//! Keeps dead letters in files, as JSON lines in a directory.
+//! Keeps dead letters in files, as JSON lines in a directory. What the files hold already, by the ids that the
+//! journal records, is not written again.
 
 use std::sync::Arc;
 
@@ -11,12 +12,10 @@ use super::record::DeadLetter;
 use crate::journal::config::FileCompression;
 use crate::journal::name_template::{FileSlot, Stems};
 use crate::journal::{
-    self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
+    self, AfterFailure, CommitError, Disk, FEWEST_IDS, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
 };
+use crate::recent_ids::RecentIds;
 use crate::sink::SinkError;
-
-/// How many ids of letters are recorded at least. All sinks share them, and a letter is larger than its id.
-const IDS: usize = 65_536;
 
 type Ticket = oneshot::Sender<Result<(), SinkError>>;
 
@@ -27,23 +26,30 @@ pub struct FileDeadLetters {
     disk: Arc<dyn Disk>,
     journal: JournalSettings,
     synced_lengths: SyncedLengths,
-    writer: Mutex<Option<JournalWriter<Ticket>>>,
+    writer: Mutex<Option<OpenWriter>>,
+}
+
+struct OpenWriter {
+    thread: JournalWriter<Ticket>,
+    /// The letters that the files had when they were opened. Nobody else writes to them.
+    held: RecentIds,
 }
 
 impl FileDeadLetters {
-    /// Creates the store; no file is opened or created before [`DeadLetterStore::open`].
-    pub fn new(settings: FilesSettings, connection_id: &str) -> Self {
-        Self::on(Arc::new(OsDisk), settings, connection_id)
+    /// Creates the store; no file is opened or created before [`DeadLetterStore::open`]. `capacity` is how many
+    /// letters at most can come again.
+    pub fn new(settings: FilesSettings, connection_id: &str, capacity: usize) -> Self {
+        Self::on(Arc::new(OsDisk), settings, connection_id, capacity)
     }
 
-    fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str) -> Self {
+    fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str, capacity: usize) -> Self {
         let journal = JournalSettings {
             section: "dead_letters".to_owned(),
             directory: settings.directory,
             stems: Stems::dead_letters(connection_id),
             compression: FileCompression::None,
             rotation: settings.rotation,
-            ids: IDS,
+            ids: FEWEST_IDS.max(capacity),
             max_open: 1,
             max_total: settings.max_total,
             max_age: None,
@@ -54,12 +60,9 @@ impl FileDeadLetters {
     }
 
     /// Returns the writer; opens it first if it is missing or broken.
-    async fn opened<'a>(
-        &self,
-        writer: &'a mut Option<JournalWriter<Ticket>>,
-    ) -> Result<&'a JournalWriter<Ticket>, SinkError> {
-        if let Some(broken) = writer.take_if(|writer| writer.is_over()) {
-            let mut ended = broken.ended();
+    async fn opened<'a>(&self, writer: &'a mut Option<OpenWriter>) -> Result<&'a OpenWriter, SinkError> {
+        if let Some(broken) = writer.take_if(|writer| writer.thread.is_over()) {
+            let mut ended = broken.thread.ended();
             drop(broken);
             ended.wait().await;
         }
@@ -69,12 +72,16 @@ impl FileDeadLetters {
         }
     }
 
-    async fn start(&self) -> Result<JournalWriter<Ticket>, SinkError> {
+    async fn start(&self) -> Result<OpenWriter, SinkError> {
         let opened =
             journal::open(Arc::clone(&self.disk), self.journal.clone(), self.synced_lengths.clone()).await;
         let journal = opened.map_err(|error| SinkError::from(&error))?;
-        JournalWriter::start("dead letters", journal, AfterFailure::GoOn, answer)
-            .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))
+        let ids = journal::recorded_ids(Arc::clone(&self.disk), self.journal.clone(), self.journal.ids).await;
+        let mut held = RecentIds::new(self.journal.ids);
+        held.claim(ids.map_err(|error| SinkError::from(&error))?);
+        let thread = JournalWriter::start("dead letters", journal, AfterFailure::GoOn, answer)
+            .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
+        Ok(OpenWriter { thread, held })
     }
 }
 
@@ -89,8 +96,15 @@ impl DeadLetterStore for FileDeadLetters {
         {
             let mut writer = self.writer.lock().await;
             let writer = self.opened(&mut writer).await?;
-            let append = |lines: &mut Vec<u8>| letters.iter().try_for_each(|letter| letter.append(lines));
-            let appended = writer.append(|group, _| group.append(FileSlot::default(), ticket, append));
+            let missing: Vec<_> = letters.iter().filter(|letter| !writer.held.holds(&letter.id())).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let append = |lines: &mut Vec<u8>| missing.iter().try_for_each(|letter| letter.append(lines));
+            let appended = writer.thread.append(|group, _| {
+                let appended = group.append(FileSlot::default(), ticket, append);
+                appended.inspect(|()| missing.iter().for_each(|letter| group.add_id(&letter.id())))
+            });
             if let Some(Err(error)) = appended {
                 return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
             }
@@ -108,9 +122,9 @@ impl DeadLetterStore for FileDeadLetters {
     }
 
     async fn close(&self) {
-        if let Some(writer) = self.writer.lock().await.take() {
-            writer.drain();
-            writer.ended().wait().await;
+        if let Some(OpenWriter { thread, .. }) = self.writer.lock().await.take() {
+            thread.drain();
+            thread.ended().wait().await;
         }
     }
 }
@@ -157,7 +171,8 @@ pub(super) mod tests {
     pub(in crate::dead_letter) fn letter(n: u64) -> DeadLetter {
         let (first, last) = (SystemTime::UNIX_EPOCH, SystemTime::now());
         let rejection = Rejection { reason: "too_large", detail: "too large".to_owned() };
-        DeadLetter { event: event(n, b"{}"), sink: None, rejection, attempts: 1, first, last }
+        let worker = "event".into();
+        DeadLetter { event: event(n, b"{}"), worker, sink: None, rejection, attempts: 1, first, last }
     }
 
     fn checked(config: &DeadLettersConfig) -> FilesSettings {
@@ -170,7 +185,7 @@ pub(super) mod tests {
     fn store(directory: &Path, disk: Arc<dyn Disk>) -> FileDeadLetters {
         let config =
             DeadLettersConfig { directory: Some(directory.to_owned()), ..DeadLettersConfig::default() };
-        FileDeadLetters::on(disk, checked(&config), "acme-b1")
+        FileDeadLetters::on(disk, checked(&config), "acme-b1", 100)
     }
 
     fn ids(content: &[u8]) -> Vec<String> {
@@ -217,6 +232,26 @@ pub(super) mod tests {
         assert_eq!(ids(content), ["ID:1", "ID:2"]);
     }
 
+    /// The process dies with letters that are durable and not acknowledged; the broker delivers them again.
+    #[tokio::test]
+    async fn a_letter_that_the_files_hold_is_not_written_again() {
+        let disk = MemoryDisk::default();
+        for (died, again) in [(vec![1, 2], vec![1, 2]), (vec![3], vec![1, 2, 3, 4])] {
+            let letters = store(Path::new("/dead"), Arc::new(disk.clone()));
+            letters.write(&died.into_iter().map(letter).collect::<Vec<_>>()).await.unwrap();
+            drop(letters);
+            let letters = store(Path::new("/dead"), Arc::new(disk.clone()));
+            letters.write(&again.into_iter().map(letter).collect::<Vec<_>>()).await.unwrap();
+            letters.close().await;
+        }
+        let other = DeadLetter { worker: "kafka".into(), ..letter(4) };
+        let letters = store(Path::new("/dead"), Arc::new(disk.clone()));
+        letters.write(&[other]).await.unwrap();
+        letters.close().await;
+        let written: Vec<_> = disk.files().values().flat_map(|content| ids(content)).collect();
+        assert_eq!(written, ["ID:1", "ID:2", "ID:3", "ID:4", "ID:4"]);
+    }
+
     #[tokio::test]
     async fn a_store_that_is_full_holds() {
         let disk = MemoryDisk::default();
@@ -226,7 +261,7 @@ pub(super) mod tests {
             rotate: RotateConfig { size: Size(1000), ..RotateConfig::default() },
             ..DeadLettersConfig::default()
         };
-        let letters = FileDeadLetters::on(Arc::new(disk.clone()), checked(&config), "b1");
+        let letters = FileDeadLetters::on(Arc::new(disk.clone()), checked(&config), "b1", 100);
         letters.write(&[letter(1)]).await.unwrap();
         let error = letters.write(&(2..10).map(letter).collect::<Vec<_>>()).await.unwrap_err();
         assert!(error.to_string().contains("max_total"), "{error}");

@@ -28,7 +28,7 @@ pub fn build(
 ) -> Arc<dyn DeadLetterStore> {
     match &settings.place {
         DeadLetterPlace::Files(files) => {
-            Arc::new(FileDeadLetters::new(files.clone(), &context.connection_id))
+            Arc::new(FileDeadLetters::new(files.clone(), &context.connection_id, capacity))
         }
         DeadLetterPlace::Sink(sink) => {
             let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);

@@ -17,6 +17,8 @@ use crate::sink::Rejection;
 pub struct DeadLetter {
     /// The event as it was received.
     pub event: EventRef,
+    /// The name of the worker that had the event. No two workers of the process have the same one.
+    pub worker: Arc<str>,
     /// The sink that refused the event; `None` if no sink got it because its key is unusable.
     pub sink: Option<Arc<str>>,
     /// The reason why the event can't be delivered.
@@ -52,11 +54,10 @@ struct DeadLetterLine<'a> {
 }
 
 impl DeadLetter {
-    /// Returns the id of the letter: the message id and the name of the sink, or `event`. Several sinks may
-    /// refuse one event, and a place that drops duplicates must keep all their letters.
+    /// Returns the id of the letter: the message id and the name of the worker. Several workers may have an
+    /// event that can't be delivered, and a place that drops duplicates must keep all their letters.
     pub(super) fn id(&self) -> Bytes {
-        let refused_by = self.sink.as_deref().unwrap_or("event");
-        [&*self.event.message.id, b"/", refused_by.as_bytes()].concat().into()
+        [&*self.event.message.id, b"/", self.worker.as_bytes()].concat().into()
     }
 
     /// Appends the line, with its line feed.
@@ -104,6 +105,7 @@ mod tests {
 
     fn line(event: EventRef, sink: Option<&str>) -> Value {
         let letter = DeadLetter {
+            worker: "kafka".into(),
             event,
             sink: sink.map(Arc::from),
             rejection: Rejection { reason: "too_large", detail: "3 \"MiB\"".to_owned() },

@@ -10,7 +10,7 @@ use crate::sink::testing;
 const CAPACITY: usize = 100;
 
 fn letter_of(number: u64, sink: &str) -> DeadLetter {
-    DeadLetter { sink: Some(sink.into()), ..letter(number) }
+    DeadLetter { worker: sink.into(), sink: Some(sink.into()), ..letter(number) }
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ fn delivered(number: u64, sink: Option<&str>, session: u64, redelivered: bool) -
     let received = std::time::Instant::now();
     let batch = Batch { session: SessionId(session), first: 1, events: vec![event], received };
     let event = Arc::new(batch).refs().next().unwrap();
-    DeadLetter { event, sink: sink.map(Arc::from), ..letter(number) }
+    DeadLetter { event, worker: sink.unwrap_or("event").into(), sink: sink.map(Arc::from), ..letter(number) }
 }
 
 fn first_delivered(number: u64) -> DeadLetter {

@@ -55,7 +55,7 @@ use std::sync::Arc;
 
 pub(crate) use disk::{Disk, OsDisk};
 pub use error::JournalError;
-pub(crate) use settings::JournalSettings;
+pub(crate) use settings::{FEWEST_IDS, JournalSettings};
 pub(crate) use store::{CommitError, Journal};
 pub(crate) use synced_lengths::SyncedLengths;
 pub(crate) use writer::{AfterFailure, JournalWriter, WriterEnd};

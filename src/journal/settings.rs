@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::config::{FileCompression, RotateConfig};
 use super::name_template::Stems;
 
+/// The fewest ids that are worth a log of their own.
+pub(crate) const FEWEST_IDS: usize = 4096;
+
 #[derive(Clone, Debug)]
 pub(crate) struct JournalSettings {
     /// The configuration table, such as `sinks.file`. Errors name its options.

@@ -153,7 +153,8 @@ impl Dispatcher {
         for (name, sink) in sinks {
             dispatcher.start_worker(name, sink, report.clone());
         }
-        dispatcher.start_worker(EVENT_WORKER.to_owned(), keyless_sink, report);
+        let keyless_worker = dispatcher.parts.label(EVENT_WORKER);
+        dispatcher.start_worker(keyless_worker, keyless_sink, report);
         dispatcher
     }
 

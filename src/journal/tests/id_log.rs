@@ -82,8 +82,7 @@ fn a_log_that_is_damaged_or_gone_cuts_nothing_off_and_begins_anew() {
         }
     };
     let remove = |disk: &MemoryDisk| disk.remove(Path::new(LOG)).unwrap();
-    let harms: [Box<dyn Fn(&MemoryDisk)>; 3] = [Box::new(damage(0)), Box::new(damage(200)), Box::new(remove)];
-    for harm in harms {
+    for harm in [&damage(0) as &dyn Fn(&MemoryDisk), &damage(200), &remove] {
         let disk = MemoryDisk::default();
         let mut process = process_on(&disk);
         assert!((0..3).all(|_| process.write(2)));

@@ -24,9 +24,10 @@ impl SinkWorker {
     pub(super) fn reject(&mut self, pending: PendingEvent, rejection: Rejection) {
         let now = SystemTime::now();
         let first = pending.since.unwrap_or(now);
-        let sink = self.parts.limits.is_some().then(|| Arc::clone(&self.parts.name));
+        let worker = Arc::clone(&self.parts.name);
+        let sink = self.parts.limits.is_some().then(|| Arc::clone(&worker));
         let (event, attempts) = (pending.event, pending.attempts);
-        self.rejected.push(DeadLetter { event, rejection, sink, attempts, first, last: now });
+        self.rejected.push(DeadLetter { event, worker, rejection, sink, attempts, first, last: now });
     }
 
     pub(super) fn write_dead_letters(&mut self) {

@@ -237,7 +237,14 @@ impl SinkWorker {
                 self.claim();
             }
         }
-        self.parts.counters.suppressed.add(self.state.take_suppressed());
+        let suppressed = self.state.take_suppressed();
+        self.parts.counters.suppressed.add(suppressed.all);
+        // They end a run of refused events, also if this process was started in the middle of the run.
+        if self.hold.is_none()
+            && let Some(limits) = &mut self.parts.limits
+        {
+            limits.good(suppressed.found);
+        }
     }
 
     /// Reports the error, and starts the wait before the next attempt.

@@ -15,6 +15,14 @@ pub struct PendingEvent {
     pub since: Option<SystemTime>,
 }
 
+/// How many events were settled without being handed over, because the sink has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suppressed {
+    pub all: u64,
+    /// Those that another process wrote.
+    pub found: u64,
+}
+
 /// The sink gave a verdict on a delivery that is not in flight, or a second verdict on the same delivery.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sink gave a verdict on delivery {0}, which is not in flight")]

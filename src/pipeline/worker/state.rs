@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::pending_event::{PendingEvent, UnknownDeliveryError, VerdictEffect};
+use super::pending_event::{PendingEvent, Suppressed, UnknownDeliveryError, VerdictEffect};
 use crate::event::{Batch, Event, EventRef, SessionId};
 use crate::key::Key;
 use crate::recent_ids::RecentIds;
@@ -58,7 +58,7 @@ pub struct WorkerState {
     /// When the sink was asked last. `None` if it can't tell what it holds.
     asked: Option<Instant>,
     settled: Vec<RangeInclusive<u64>>,
-    suppressed: u64,
+    suppressed: Suppressed,
 }
 
 impl WorkerState {
@@ -83,7 +83,7 @@ impl WorkerState {
             claim_due: true,
             asked: None,
             settled: Vec::new(),
-            suppressed: 0,
+            suppressed: Suppressed::default(),
         }
     }
 
@@ -145,7 +145,8 @@ impl WorkerState {
 
     fn prepare(&mut self, pending: PendingEvent) {
         if self.recent_ids.holds(&pending.event.message.id) {
-            self.suppressed += 1;
+            self.suppressed.all += 1;
+            self.suppressed.found += u64::from(self.recent_ids.is_found(&pending.event.message.id));
             self.recent_ids.record(&pending.event.message.id);
             self.settle(&pending.event);
         } else if self.keeps_order {
@@ -356,9 +357,8 @@ impl WorkerState {
         !self.settled.is_empty()
     }
 
-    /// Returns how many events were settled without being handed over since the last call, because the sink
-    /// has them.
-    pub fn take_suppressed(&mut self) -> u64 {
+    /// Returns how many events the sink did not need since the last call.
+    pub fn take_suppressed(&mut self) -> Suppressed {
         std::mem::take(&mut self.suppressed)
     }
 

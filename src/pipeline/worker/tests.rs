@@ -362,7 +362,7 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     assert!(state.wants_claim());
     state.claim_begins();
     state.claimed(Instant::now(), Some(vec![Bytes::from_static(b"ID:2")]));
-    assert_eq!((staged(&mut state), state.take_suppressed()), (0, 1), "the other bridge has stored it");
+    assert_eq!((staged(&mut state), state.take_suppressed().found), (0, 1), "the other bridge has stored it");
     take(&mut state, 3, false);
     assert!(staged(&mut state) == 1 && !state.wants_claim(), "nobody had this one before");
     state.handed_over(1);

@@ -27,11 +27,10 @@ use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{DeliveryId, Held, Sink, SinkContext, SinkError, Submit, Verdicts};
 use crate::journal::{
-    self, AfterFailure, CommitError, Disk, JournalSettings, JournalWriter, OsDisk, SyncedLengths, WriterEnd,
+    self, AfterFailure, CommitError, Disk, FEWEST_IDS, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
+    WriterEnd,
 };
 
-/// How many message ids the journal records at least, so that it seldom begins a new log.
-const IDS: usize = 4096;
 /// How many message ids it records for each event that the broker can send again, the same as the sink worker.
 const IDS_PER_EVENT: usize = 4;
 
@@ -99,7 +98,7 @@ impl FileSink {
                 directory: settings.directory,
                 compression: settings.compression,
                 rotation: settings.rotation,
-                ids: IDS.max(settings.prefetch.saturating_mul(IDS_PER_EVENT)),
+                ids: FEWEST_IDS.max(settings.prefetch.saturating_mul(IDS_PER_EVENT)),
                 max_open: settings.max_open,
                 max_total: settings.max_total,
                 max_age: settings.max_age,

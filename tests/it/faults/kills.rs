@@ -8,7 +8,7 @@ use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared};
 use kit::events::{Events, Spread, number_in};
 use kit::kafka_reader::each_record;
-use kit::output::{Tally, assert_dead_letters_repeated, bytes};
+use kit::output::{Tally, assert_dead_letters, bytes};
 use kit::publisher::Publisher;
 use kit::scenario::{counts, drain, emptied, grown, publish, seeded, subscribed};
 use kit::three::Sinks;
@@ -55,7 +55,7 @@ async fn a_bridge_that_is_killed_repeatedly_loses_nothing(version: Version, prot
     drain(bridge).await;
 
     sinks.assert_complete(events, &setup, [0, 0, 0]).await;
-    assert_dead_letters_repeated(events, setup.dead_letters(), KILLS * PREFETCH);
+    assert_dead_letters(events, setup.dead_letters());
 }
 
 /// The broker gives the events of the killed replica to the other one, which has never had them.

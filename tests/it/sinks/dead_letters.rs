@@ -48,7 +48,7 @@ async fn bad_events_go_into_a_topic_and_wait_until_it_is_writable(version: Versi
         assert!(record.header("atdata-message-id").is_some_and(|id| id.ends_with("/event")));
         lines.push(String::from_utf8(record.value.expect("a value")).expect("text"));
     });
-    assert_dead_letter_lines(events(), lines, 0);
+    assert_dead_letter_lines(events(), lines);
 }
 
 async fn bad_events_go_into_a_stream_and_wait_until_it_exists(version: Version, protocol: Protocol) {
@@ -68,7 +68,7 @@ async fn bad_events_go_into_a_stream_and_wait_until_it_exists(version: Version, 
     .await;
     let messages = read_stream(&sinks.jetstream, &letters).await;
     let lines = messages.iter().map(|message| String::from_utf8(message.payload.to_vec()).expect("text"));
-    assert_dead_letter_lines(events(), lines.collect(), 0);
+    assert_dead_letter_lines(events(), lines.collect());
 }
 
 /// With `isolation = "mirror"` the copies of an event in several queues have the same id. Each letter names

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use atdata_bridge::event::Event;
+use atdata_bridge::sink::memory::ScriptedVerdict::{Durable, Reject};
 use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use kit::{SOON, wait_until};
@@ -142,4 +144,29 @@ async fn an_abort_during_a_claim_acknowledges_and_stores_nothing() {
         assert_each_once(&handle);
         rig.drain().await;
     }
+}
+
+/// The process was killed in the middle of events of which every second one is refused. The next process must not
+/// take the refused ones for a run only because the sink has the others.
+#[tokio::test]
+async fn events_that_the_sink_holds_from_before_end_a_run_of_refused_ones() {
+    let sink = MemorySink::new(true, 100);
+    let handle = sink.handle();
+    handle.readable(true);
+    handle.script(|event| if number_of(event).is_multiple_of(2) { Durable } else { Reject });
+    let mut rig = Rig::start(Box::new(sink), 0).await;
+    rig.send_to(HELD).await;
+    rig.wait_for_ack(HELD).await;
+    rig.abandon().await;
+
+    let mut rig = Rig::start(Box::new(handle.restarted(true)), 0).await;
+    rig.send_to(HELD).await;
+    rig.wait_for_ack(HELD).await;
+    assert_eq!(rig.letters.0.lock().unwrap().len() as u64, HELD / 2);
+    assert_eq!(handle.log().len() as u64, HELD / 2);
+    rig.drain().await;
+}
+
+fn number_of(event: &Event) -> u64 {
+    event.message_id().rsplit(':').next().unwrap().parse().unwrap()
 }
