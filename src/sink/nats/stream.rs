@@ -196,13 +196,25 @@ fn risks(config: &Config) -> Vec<String> {
     if config.num_replicas < 2 {
         found.push("has one replica: the loss of its server loses events".to_owned());
     }
-    if config.duplicate_window < USUAL_DUPLICATE_WINDOW {
-        let window = humantime::format_duration(config.duplicate_window);
-        found.push(format!(
-            "knows doubles again for {window} only: an outage that lasts longer can make some"
-        ));
-    }
+    found.extend(doubles(config));
     found
+}
+
+/// Returns a warning if little prevents doubles. Where events stay after they were consumed, the duplicate window
+/// must only cover an event that arrives after the sink has read the stream.
+fn doubles(config: &Config) -> Option<String> {
+    let window = humantime::format_duration(config.duplicate_window);
+    match config.retention {
+        RetentionPolicy::Limits if config.duplicate_window >= USUAL_DUPLICATE_WINDOW => None,
+        RetentionPolicy::Limits => Some(format!(
+            "knows doubles again for {window} only: an event that was on its way for longer can come twice; raise its \
+             duplicate window"
+        )),
+        RetentionPolicy::Interest | RetentionPolicy::WorkQueue => Some(format!(
+            "does not keep what was consumed, so that only the duplicate window ({window}) prevents doubles: a crash or \
+             an outage that lasts longer can make some"
+        )),
+    }
 }
 
 /// Returns a warning if the stream refuses events that the source accepts.
@@ -317,14 +329,20 @@ mod tests {
             ),
             (days(7), "after 7days (max_age), consumed or not"),
             (Config { max_messages_per_subject: 1, ..good() }, "max_msgs_per_subject"),
-            (interest.clone(), "one that has no consumer vanishes"),
-            (Config { retention: RetentionPolicy::WorkQueue, ..good() }, "workqueue"),
         ] {
             let told = warnings(&config, Some(1), BODY);
             assert!(told.len() == 1 && told[0].contains(part), "{told:?}");
         }
+        let workqueue = Config { retention: RetentionPolicy::WorkQueue, ..good() };
+        for (config, part) in
+            [(&interest, "one that has no consumer vanishes"), (&workqueue, "retention workqueue")]
+        {
+            let told = warnings(config, Some(1), BODY).join("\n");
+            assert_eq!(told.lines().count(), 2, "{told}");
+            assert!(told.contains(part) && told.contains("only the duplicate window (2m)"), "{told}");
+        }
         assert!(!warnings(&days(7), None, BODY)[0].contains("less than a day"));
-        assert!(warnings(&interest, Some(0), BODY)[0].contains("every event vanishes"));
+        assert!(warnings(&interest, Some(0), BODY)[1].contains("every event vanishes"));
     }
 
     #[test]
