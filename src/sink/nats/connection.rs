@@ -29,6 +29,8 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// An open connection to a server. It ends when this value is dropped.
 pub(super) struct NatsConnection {
     pub(super) client: Client,
+    /// The address of the server, as it is configured or as the cluster has named it.
+    pub(super) server: String,
     errors: watch::Receiver<Option<SinkError>>,
     /// When the connection was opened. The server's information about itself has the same age.
     pub(super) since: Instant,
@@ -111,8 +113,8 @@ pub(super) fn start(
         .map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
     let connection = async move {
         let gone = |_| SinkError::unavailable("the thread of the connection has ended");
-        let client = client_result.await.map_err(gone)??;
-        Ok(NatsConnection { client, errors, since: Instant::now(), _stop: stop_sender })
+        let (client, server) = client_result.await.map_err(gone)??;
+        Ok(NatsConnection { client, server, errors, since: Instant::now(), _stop: stop_sender })
     };
     Ok((when_ended, connection))
 }
@@ -133,12 +135,12 @@ fn run_client(client: impl Future<Output = ()>, mut stopped: oneshot::Receiver<(
 }
 
 impl Dial {
-    async fn first_of(&self, servers: &[String]) -> Result<Client, SinkError> {
+    async fn first_of(&self, servers: &[String]) -> Result<(Client, String), SinkError> {
         let mut failures = Vec::new();
         for server in servers {
             let tls = tls::Client::new(&self.explainer.tls_options());
             match self.options(&tls)?.connect(server.as_str()).await {
-                Ok(client) => return Ok(client),
+                Ok(client) => return Ok((client, server.clone())),
                 Err(error) => failures.push(ServerFailure { server, error, tls: tls.ok() }),
             }
         }
@@ -161,10 +163,9 @@ impl Dial {
             .connection_timeout(settings.timeout)
             .request_timeout(Some(settings.timeout))
             .ping_interval(PING_EVERY)
-            // There must be room for all events in flight, so that handing over never waits and no answer is
-            // dropped.
+            // There must be room for all events in flight, so that handing over never waits.
             .client_capacity(2 * settings.window + 64)
-            .subscription_capacity(2 * settings.window + 64)
+            .subscription_capacity(settings.subscription_capacity())
             .custom_inbox_prefix(&settings.inbox_prefix)
             .retain_servers_order()
             // The subjects are checked with the template.

@@ -85,6 +85,9 @@ impl Explainer {
     }
 
     fn may_not_publish(&self, named: &str) -> SinkError {
+        if let Some((api, request)) = named.split_once(".CONSUMER.") {
+            return self.may_not_read(api, request);
+        }
         SinkError::misconfigured(match named.starts_with('$') {
             true => format!(
                 "this user may not publish to {}, by which JetStream is asked about the stream: allow it, and {}.>",
@@ -98,6 +101,18 @@ impl Explainer {
                 self.option("subject")
             ),
         })
+    }
+
+    /// The subjects of requests about a consumer end with its name, which differs each time.
+    fn may_not_read(&self, api: &str, request: &str) -> SinkError {
+        let stream = self.settings.stream.as_deref().unwrap_or_default();
+        let request = request.rsplit_once('.').map_or(request, |(request, _consumer)| request);
+        SinkError::misconfigured(format!(
+            "this user may not publish to {}.CONSUMER.{}.>, by which the sink reads the last messages: allow \
+             {api}.CONSUMER.CREATE.{stream}.>, {api}.CONSUMER.MSG.NEXT.{stream}.> and {api}.CONSUMER.DELETE.{stream}.>",
+            one_line(api),
+            one_line(request)
+        ))
     }
 
     pub(super) fn login_refused(&self, said: &str) -> SinkError {
@@ -220,6 +235,11 @@ mod tests {
                 "publish to e.acme.{key}: give it the permission for e.acme.*, or change sinks.nats.subject",
             ),
             (r#"Permissions Violation for Publish to "$JS.API.STREAM.INFO.E""#, "$JS.API.STREAM.INFO.E"),
+            (
+                r#"Permissions Violation for Publish to "$JS.hub.API.CONSUMER.MSG.NEXT.EVENTS.atdata-bridge-1""#,
+                "publish to $JS.hub.API.CONSUMER.MSG.NEXT.EVENTS.>, by which the sink reads the last messages: allow \
+                 $JS.hub.API.CONSUMER.CREATE.EVENTS.>, $JS.hub.API.CONSUMER.MSG.NEXT.EVENTS.> and",
+            ),
             (r#"Permissions Violation for Subscription to "_INBOX.x.*""#, "sinks.nats.inbox_prefix"),
             ("User Authentication Expired", "the login (User Authentication Expired)"),
             ("Authorization Violation", "set sinks.nats.username"),

@@ -8,14 +8,16 @@
 //! The sink fails when the connection ends, when an answer does not come in time, and when an answer shows
 //! that the stream has changed. The next open makes a new connection and checks the stream again. Then all
 //! events without an answer are published again, and the stream drops those that it has stored, by
-//! `Nats-Msg-Id`. An outage that is longer than the duplicate window can therefore leave duplicates of the
-//! events that were in flight.
+//! `Nats-Msg-Id`, inside its duplicate window. For an outage that is longer, the claim reads which events the
+//! stream holds, and they are not published again. Duplicates remain possible if the stream deletes what was
+//! consumed, if the user may not read it, and if the events are no longer among the last messages.
 //!
 //! Core NATS keeps order, because there is one connection, and is at most once: `Durable` means that the
 //! server has read the event. A missing permission shows only after some events got this verdict.
 
 mod acks;
 mod check;
+mod claim;
 pub mod config;
 mod connect_error;
 mod connection;
@@ -30,6 +32,7 @@ pub mod settings;
 mod stream;
 mod stream_config;
 mod subject_match;
+mod tail;
 mod template;
 pub mod validate;
 mod verdict;
@@ -45,7 +48,7 @@ use self::opener::{found, subscribe};
 use self::producer::{NatsProducer, ProducerShared};
 use self::settings::NatsSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{Held, Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The kind of sink with `kind = "nats"`.
 #[derive(Debug)]
@@ -134,6 +137,13 @@ impl Sink for NatsSink {
             broken: None,
         };
         Ok((Box::new(producer), Box::new(acks)))
+    }
+
+    async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        match self.settings.stream.clone() {
+            Some(stream) => self.held(&stream, at_least).await,
+            None => Ok(None),
+        }
     }
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {

@@ -26,8 +26,14 @@ pub struct NatsSink {
     seen: bool,
     /// The servers that a cluster has named. If the configured ones can't be reached, one of these may work.
     discovered: Vec<String>,
+    /// The server of the last connection.
+    server: Option<String>,
     previous: Option<ConnectionEnded>,
     warned: Vec<String>,
+    /// How many times in a row the stream was not read.
+    pub(super) unread: u32,
+    /// The cause of the last warning of events that can come twice.
+    pub(super) doubles_warned: Option<String>,
 }
 
 impl NatsSink {
@@ -44,8 +50,11 @@ impl NatsSink {
             open_backoff,
             seen: false,
             discovered: Vec::new(),
+            server: None,
             previous: None,
             warned: Vec::new(),
+            unread: 0,
+            doubles_warned: None,
         }
     }
 
@@ -59,7 +68,16 @@ impl NatsSink {
         self.previous = Some(ended);
         let connection = connection.await?;
         self.discovered = discovered(&connection.client, self.settings.tls_required);
+        self.server = Some(connection.server.clone());
         Ok(connection)
+    }
+
+    /// Opens a second connection beside that of the sink, to the same server if it answers.
+    pub(super) async fn connect_beside(&self) -> Result<NatsConnection, SinkError> {
+        let name = format!("atdata-bridge {} tail", self.context.connection_id);
+        let servers = self.server.iter().cloned().chain(self.servers()).collect();
+        let (_ended, connection) = connection::start(&self.settings, &self.explainer, &name, servers)?;
+        connection.await
     }
 
     /// Returns the configured servers in random order, then the servers that the cluster has named.
@@ -71,7 +89,7 @@ impl NatsSink {
         servers
     }
 
-    fn jetstream(&self, client: Client) -> async_nats::jetstream::Context {
+    pub(super) fn jetstream(&self, client: Client) -> async_nats::jetstream::Context {
         let builder = ContextBuilder::new().timeout(self.settings.timeout);
         match &self.settings.domain {
             Some(domain) => builder.domain(domain).build(client),

@@ -36,3 +36,11 @@ pub struct NatsSettings {
     /// How to create a missing stream; `None` if the bridge must not create it.
     pub(super) create: Option<StreamConfig>,
 }
+
+impl NatsSettings {
+    /// How many messages the client keeps for each subscription. There must be room for the answers to all
+    /// events in flight: the client drops what it has no room for.
+    pub(super) fn subscription_capacity(&self) -> usize {
+        2 * self.window + 64
+    }
+}

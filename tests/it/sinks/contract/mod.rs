@@ -8,6 +8,7 @@ mod watched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
@@ -483,6 +484,33 @@ async fn a_sink_that_says_what_it_holds_gets_nothing_twice() {
         assert!(handle.claims() > 4, "the connection never broke");
         rig.drain().await;
     }
+}
+
+/// Crashes when events are stored and not acknowledged. What was on its way then has arrived before the next
+/// start, and the duplicate window has passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_says_what_it_holds_gets_nothing_twice() {
+    const WINDOW: Duration = Duration::from_millis(100);
+    if !kit::nats::available(concat!(module_path!(), "::a_stream_that_says_what_it_holds_gets_nothing_twice"))
+    {
+        return;
+    }
+    let subject = subjects::JetStream::with_window(WINDOW).await;
+    let (mut acked, mut came_again) = (0, 0);
+    for round in 1..=6 {
+        let mut rig = Rig::start(subject.sink(), acked).await;
+        rig.send_to(600 * round).await;
+        rig.wait_for_ack(acked + 40 * round).await;
+        acked = rig.abandon().await;
+        tokio::time::sleep(5 * WINDOW).await;
+        came_again += subject.contents().await.iter().filter(|number| **number > acked).count();
+    }
+    let mut rig = Rig::start(subject.sink(), acked).await;
+    rig.send_to(4000).await;
+    rig.wait_for_ack(4000).await;
+    assert_exactly(&subject, 4000).await;
+    assert!(came_again > 0, "every event that was stored was acknowledged");
+    rig.drain().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use async_nats::jetstream::stream;
 use async_nats::{HeaderMap, Subscriber};
 use async_trait::async_trait;
 use atdata_bridge::diagnostics::Diagnostics;
@@ -29,7 +31,7 @@ use super::Subject;
 use crate::sinks::nats::sink;
 use crate::sinks::webhook::Receiver;
 use crate::sinks::webhook::sink::{WebhookConfig, WebhookKind};
-use kit::nats::{NatsServer, make_stream, read_stream};
+use kit::nats::{NatsServer, read_stream};
 
 /// The memory sink. `contents` joins the events of all instances.
 pub struct Memory {
@@ -243,9 +245,20 @@ pub struct JetStream {
 
 impl JetStream {
     pub async fn start() -> Self {
+        Self::with_window(Duration::from_secs(120)).await
+    }
+
+    /// The stream forgets after this time which events it has.
+    pub async fn with_window(duplicate_window: Duration) -> Self {
         let server = NatsServer::start("");
         let stream = server.jetstream().await;
-        make_stream(&stream, "EVENTS", &["events.>"]).await;
+        let config = stream::Config {
+            name: "EVENTS".to_owned(),
+            subjects: vec!["events.>".to_owned()],
+            duplicate_window,
+            ..stream::Config::default()
+        };
+        stream.create_stream(config).await.expect("make a stream");
         Self { server, stream }
     }
 }

@@ -4,6 +4,7 @@ mod end_to_end;
 mod failures;
 pub mod logins;
 mod records;
+mod tail;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

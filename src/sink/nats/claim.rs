@@ -1,0 +1,136 @@
+//! Finds out which events the stream holds already ([`Sink::claim`](crate::sink::Sink::claim)).
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::stream::RetentionPolicy;
+use tokio::time::timeout;
+
+use super::opener::NatsSink;
+use super::tail::{Tail, TailRequest};
+use crate::sink::{Held, SinkError, SinkErrorKind};
+
+/// How many messages of the stream are read at least.
+const MESSAGES: usize = 4096;
+/// How many messages are read for each event that the worker wants: several bridges may share the stream.
+const MESSAGES_PER_EVENT: usize = 4;
+/// More messages than these are read only if the worker wants as many events.
+const MOST_MESSAGES: usize = 65_536;
+/// The most messages that the server sends for one request, if the client has room for them.
+const BATCH: usize = 512;
+/// How long connecting and reading may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// After so many failures in a row, and as long as they go on, the sink goes on without the answer: a stream
+/// that can be written but not read must not stop the events.
+const FAILURES: u32 = 3;
+
+/// Why the stream was not read.
+enum Unread {
+    /// Consumed events are deleted, so the stream can't tell.
+    Deletes,
+    /// The server does not allow it. Only an operator can change this.
+    Refused(SinkError),
+    Failed(SinkError),
+}
+
+impl NatsSink {
+    /// Reads the newest messages of the stream over a connection of its own, because a missing permission ends
+    /// the connection.
+    pub(super) async fn held(&mut self, stream: &str, at_least: usize) -> Result<Option<Held>, SinkError> {
+        let mut tail = Tail::default();
+        let began = Instant::now();
+        let read = timeout(ANSWER_WITHIN, self.read_tail(stream, at_least, &mut tail)).await;
+        let late = |_| Err(Unread::Failed(SinkError::unavailable("the NATS servers did not answer in time")));
+        let held = |tail: Tail| Some(Held { ids: tail.ids.into() });
+        match read.unwrap_or_else(late) {
+            Ok(()) => {
+                self.unread = 0;
+                tracing::info!(
+                    sink = self.context.sink,
+                    "the last {} messages of stream {stream} hold {} events of this queue, which are not published \
+                     again (read in {} ms)",
+                    tail.messages,
+                    tail.ids.len(),
+                    began.elapsed().as_millis()
+                );
+                Ok(held(tail))
+            }
+            Err(Unread::Deletes) => Ok(None),
+            Err(Unread::Refused(error)) => {
+                self.warn_of_doubles(stream, &error.to_string());
+                Ok(None)
+            }
+            Err(Unread::Failed(error)) => {
+                self.unread = self.unread.saturating_add(1);
+                if self.unread < FAILURES {
+                    return Err(error);
+                }
+                self.warn_of_doubles(stream, &error.to_string());
+                Ok(held(tail))
+            }
+        }
+    }
+
+    async fn read_tail(&mut self, stream: &str, at_least: usize, tail: &mut Tail) -> Result<(), Unread> {
+        let mut connection = self.connect_beside().await.map_err(Unread::Failed)?;
+        let info = self.look_up(&mut connection, stream).await.map_err(Unread::Failed)?;
+        let info = info.ok_or_else(|| Unread::Failed(self.explainer.no_stream(stream)))?;
+        // A consumer of such a stream would also change what it keeps, or be in the way of the others.
+        if info.config.retention != RetentionPolicy::Limits {
+            return Err(Unread::Deletes);
+        }
+        let messages = messages(at_least);
+        let request = TailRequest {
+            stream: &info,
+            queue: &self.context.queue,
+            messages: messages as u64,
+            ids: messages,
+            // The client drops messages that it has no room for.
+            batch: self.settings.subscription_capacity().min(BATCH),
+            consumer: format!("atdata-bridge-{:016x}", fastrand::u64(..)),
+        };
+        let jetstream = self.jetstream(connection.client.clone());
+        tokio::select! {
+            biased;
+            error = connection.next_error() => return Err(match error.kind {
+                SinkErrorKind::Misconfigured => Unread::Refused(error),
+                SinkErrorKind::Unavailable => Unread::Failed(error),
+            }),
+            read = request.read(&jetstream, tail) => read.map_err(Unread::Failed)?,
+        }
+        tokio::select! {
+            _may_not = connection.next_error() => {}
+            () = request.remove_consumer(&jetstream) => {}
+        }
+        Ok(())
+    }
+
+    /// Warns once for each cause.
+    fn warn_of_doubles(&mut self, stream: &str, why: &str) {
+        if self.doubles_warned.as_deref() != Some(why) {
+            self.doubles_warned = Some(why.to_owned());
+            tracing::warn!(
+                sink = self.context.sink,
+                "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate \
+                 window: {why}"
+            );
+        }
+    }
+}
+
+fn messages(at_least: usize) -> usize {
+    at_least.saturating_mul(MESSAGES_PER_EVENT).clamp(MESSAGES, MOST_MESSAGES.max(at_least))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_messages_is_bounded_but_never_below_what_the_worker_wants() {
+        let expected =
+            [(0, 4096), (4096, 16_384), (30_000, 65_536), (80_000, 80_000), (usize::MAX, usize::MAX)];
+        for (at_least, read) in expected {
+            assert_eq!(messages(at_least), read);
+        }
+    }
+}
