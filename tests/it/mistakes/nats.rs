@@ -29,7 +29,7 @@ scenarios!("nats":
     chain_incomplete, client_certificate_wanted, client_certificate_foreign, authority_file_empty, client_key_wrong,
     // Logins and permissions
     login_missing, password_wrong, user_unknown, token_wrong, nkey_unknown, nkey_no_seed, credentials_foreign,
-    credentials_empty, publish_denied, inbox_denied, api_denied, connections_exceeded, payload_limit_of_the_user,
+    credentials_empty, publish_denied, inbox_denied, api_denied, tail_denied, connections_exceeded, payload_limit_of_the_user,
     // JetStream and its streams
     jetstream_off, account_without_jetstream, hub_away, stream_missing, stream_sealed, stream_mirror, stream_no_ack,
     subjects_too_narrow, stream_full, stream_full_of_bytes, too_many_replicas, subjects_taken, account_full,
@@ -109,6 +109,12 @@ impl Scene {
     /// Checks that a warning is reported and events are delivered.
     async fn warns(self, id: &str) {
         Scenario::new(self.setup).shows(id).await;
+    }
+
+    /// The same for a warning that only events bring.
+    async fn warns_in_the_run(self, id: &str) {
+        self.fill().await;
+        Scenario::new(self.setup).unseen_by_check().shows(id).await;
     }
 
     /// Checks that the program refuses to start.

@@ -140,6 +140,15 @@ pub async fn api_denied(id: &str) {
     as_bridge(scene, &server).shows(id).await;
 }
 
+/// Before the first event the bridge wants to read what the stream holds.
+pub async fn tail_denied(id: &str) {
+    let Some(scene) = Scene::new(id, "").await else { return };
+    let permissions = r#"{ publish: ["$JS.API.STREAM.INFO.EVENTS", "events.>"], subscribe: ["_INBOX.>"] }"#;
+    let server = with_stream(&may(permissions)).await;
+    as_bridge(scene, &server).warns_in_the_run(id).await;
+    assert!(!read_stream(&admin(&server).await, "EVENTS").await.is_empty(), "events move");
+}
+
 /// The problem ends by itself when another client leaves.
 pub async fn connections_exceeded(id: &str) {
     let Some(scene) = Scene::new(id, "").await else { return };
