@@ -11,10 +11,6 @@ use crate::sink::{Held, SinkError, SinkErrorKind};
 
 /// How many messages of the stream are read at least.
 const MESSAGES: usize = 4096;
-/// How many messages are read for each event that the worker wants: several bridges may share the stream.
-const MESSAGES_PER_EVENT: usize = 4;
-/// More messages than these are read only if the worker wants as many events.
-const MOST_MESSAGES: usize = 65_536;
 /// The most messages that the server sends for one request, if the client has room for them.
 const BATCH: usize = 512;
 /// How long connecting and reading may take.
@@ -78,7 +74,7 @@ impl NatsSink {
         if info.config.retention != RetentionPolicy::Limits {
             return Err(Unread::Deletes);
         }
-        let messages = messages(at_least);
+        let messages = at_least.max(MESSAGES);
         let request = TailRequest {
             stream: &info,
             queue: &self.context.queue,
@@ -113,24 +109,6 @@ impl NatsSink {
                 "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate \
                  window: {why}"
             );
-        }
-    }
-}
-
-fn messages(at_least: usize) -> usize {
-    at_least.saturating_mul(MESSAGES_PER_EVENT).clamp(MESSAGES, MOST_MESSAGES.max(at_least))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_messages_is_bounded_but_never_below_what_the_worker_wants() {
-        let expected =
-            [(0, 4096), (4096, 16_384), (30_000, 65_536), (80_000, 80_000), (usize::MAX, usize::MAX)];
-        for (at_least, read) in expected {
-            assert_eq!(messages(at_least), read);
         }
     }
 }
