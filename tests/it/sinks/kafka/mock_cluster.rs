@@ -64,6 +64,13 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     Box::new(KafkaSink::new(settings, context))
 }
 
+/// A sink that sends the records of a partition in one request. The mock cluster accepts a request behind a
+/// refused one. A real broker does not: it checks the sequence numbers of every idempotent producer, the mock only
+/// those of transactional ones.
+fn collecting_sink(cluster: &Cluster) -> Box<dyn Sink> {
+    sink_with(cluster, None, Properties::new([("linger.ms", "200")]))
+}
+
 fn sink(cluster: &Cluster) -> Box<dyn Sink> {
     sink_with(cluster, None, Properties::default())
 }
@@ -325,7 +332,7 @@ async fn a_missing_topic_holds_the_sink_and_is_not_made() {
 #[tokio::test]
 async fn a_forbidden_write_holds_the_sink_until_it_is_allowed_and_keeps_order() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(collecting_sink(&cluster));
     worker.settle((0..100).map(|n| event(n, 0))).await;
     let denied = [Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3];
     cluster.request_errors(Api::Produce, &denied);
@@ -366,7 +373,7 @@ async fn a_record_above_the_local_limit_is_rejected_and_the_others_are_delivered
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(collecting_sink(&cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     worker.settle((0..500).map(|n| event(n, 0))).await;
     assert_eq!(worker.rejected, []);
@@ -390,7 +397,7 @@ async fn a_record_that_is_alone_and_too_large_is_rejected() {
 #[tokio::test]
 async fn the_client_retries_temporary_errors_without_reporting_them() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
+    let mut worker = TestWorker::new(collecting_sink(&cluster));
     let passing = [
         Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
@@ -445,7 +452,7 @@ async fn a_refused_batch_rejects_no_event() {
 async fn an_event_that_is_refused_alone_while_others_are_accepted_is_rejected() {
     let cluster = cluster();
     // The linger puts all of them into one batch. Its refusal makes the sink offer them one by one.
-    let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("linger.ms", "200")])));
+    let mut worker = TestWorker::new(collecting_sink(&cluster));
     let (good, refused) = (Code::RD_KAFKA_RESP_ERR_NO_ERROR, Code::RD_KAFKA_RESP_ERR_INVALID_RECORD);
     cluster.request_errors(Api::Produce, &[refused, refused, good, refused]);
     let (first, other) = in_one_partition();
