@@ -3,15 +3,16 @@
 //! crashed; each of them then goes only to the destinations that do not have it yet (I5). Does no I/O.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
 
 /// The memory limit, in bytes for each id of the capacity (I4). The ids of ActiveMQ are several times
 /// shorter, so the limit reduces the number of remembered ids only when a broker sends very long ids.
 const BYTES_PER_ID: usize = 256;
-/// How many ids of a destination are kept, for each id of the capacity: those of several bridges that share a
-/// queue.
-const CLAIMED_PER_ID: usize = 4;
+/// How many ids of a destination are kept. They must reach back to the events of a bridge that was frozen: the
+/// broker takes up to 30 s to notice that, and other bridges of the queue write on meanwhile.
+const CLAIMED: usize = 65_536;
 
 /// Keeps the last ids in a ring that is limited in number and in bytes. [`Self::record`] copies an id into
 /// the ring and allocates nothing. [`Self::refresh`] builds the index for look-ups, because only a new
@@ -22,7 +23,9 @@ pub struct RecentIds {
     bytes: VecDeque<u8>,
     lengths: VecDeque<usize>,
     index: HashSet<Box<[u8]>>,
-    claimed: HashSet<Bytes>,
+    /// Fingerprints instead of ids: there are many, and each takes 16 bytes.
+    claimed: HashSet<u128>,
+    keys: [RandomState; 2],
 }
 
 impl RecentIds {
@@ -34,6 +37,7 @@ impl RecentIds {
             lengths: VecDeque::new(),
             index: HashSet::new(),
             claimed: HashSet::new(),
+            keys: [RandomState::new(), RandomState::new()],
         }
     }
 
@@ -65,26 +69,28 @@ impl RecentIds {
 
     /// Replaces the ids that the destination holds. Keeps the last ones, as many as there is room for.
     pub fn claim(&mut self, ids: Vec<Bytes>) {
-        let mut room = self.capacity * CLAIMED_PER_ID * BYTES_PER_ID;
-        let newest = ids.into_iter().rev().take(self.capacity * CLAIMED_PER_ID);
-        self.claimed = newest
-            .take_while(|id| {
-                let fits = id.len() <= room;
-                room = room.saturating_sub(id.len());
-                fits
-            })
-            .collect();
+        let newest = ids.iter().rev().take(CLAIMED.max(self.capacity));
+        self.claimed = newest.map(|id| self.fingerprint(id)).collect();
+    }
+
+    /// Two ids have the same fingerprint with a probability of 2^-128.
+    fn fingerprint(&self, id: &[u8]) -> u128 {
+        let [high, low] = self.keys.each_ref().map(|key| u128::from(key.hash_one(id)));
+        high << 64 | low
+    }
+
+    fn is_claimed(&self, id: &[u8]) -> bool {
+        !self.claimed.is_empty() && self.claimed.contains(&self.fingerprint(id))
     }
 
     /// Returns whether only the destination has the id: another process wrote the event.
     pub fn is_found(&self, id: &[u8]) -> bool {
-        self.claimed.contains(id) && !self.index.contains(id)
+        self.is_claimed(id) && !self.index.contains(id)
     }
 
     /// Returns whether the id was recorded before the last [`Self::refresh`], or is in the destination.
     pub fn holds(&self, id: &[u8]) -> bool {
-        (!self.index.is_empty() && self.index.contains(id))
-            || (!self.claimed.is_empty() && self.claimed.contains(id))
+        (!self.index.is_empty() && self.index.contains(id)) || self.is_claimed(id)
     }
 }
 
@@ -108,14 +114,15 @@ mod tests {
     #[test]
     fn the_newest_ids_of_a_destination_are_kept_and_replaced() {
         let mut recent_ids = RecentIds::new(10);
-        let ids = |numbers: std::ops::Range<u32>| numbers.map(|n| Bytes::from(n.to_string())).collect();
-        recent_ids.claim(ids(0..100));
-        assert!(recent_ids.holds(b"99") && recent_ids.holds(b"60") && !recent_ids.holds(b"59"));
-        recent_ids.claim(ids(100..101));
-        assert!(recent_ids.holds(b"100") && !recent_ids.holds(b"99"));
-        let enormous = Bytes::from(vec![0; 10 * CLAIMED_PER_ID * BYTES_PER_ID]);
-        recent_ids.claim(vec![enormous, Bytes::from_static(b"new")]);
-        assert!(recent_ids.holds(b"new") && recent_ids.claimed.len() == 1);
+        let ids = |numbers: std::ops::Range<usize>| numbers.map(|n| Bytes::from(n.to_string())).collect();
+        recent_ids.claim(ids(0..CLAIMED + 10));
+        assert!(recent_ids.holds((CLAIMED + 9).to_string().as_bytes()));
+        assert!(recent_ids.holds(b"10") && !recent_ids.holds(b"9"));
+        recent_ids.claim(ids(5..6));
+        assert!(recent_ids.is_found(b"5") && !recent_ids.holds(b"10"));
+        recent_ids.record(b"5");
+        recent_ids.refresh();
+        assert!(recent_ids.holds(b"5") && !recent_ids.is_found(b"5"));
     }
 
     proptest! {

@@ -14,9 +14,7 @@ use crate::sink::{Held, SinkError};
 
 /// How many records of each partition are read at least.
 const RECORDS: usize = 4096;
-/// How many ids are kept at most, for each record of a partition: several bridges may share the queue.
-const IDS_PER_RECORD: usize = 4;
-/// More ids than these are kept only if the worker wants them.
+/// How many ids are kept at most, if the worker does not want more.
 const IDS: usize = 65_536;
 /// After so many failures in a row, and as long as they go on, the sink goes on without the answer: a topic
 /// that can be written but not read must not stop the events.
@@ -36,7 +34,7 @@ impl KafkaSink {
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
             records,
-            ids: (IDS_PER_RECORD * records).min(IDS).max(at_least),
+            ids: IDS.max(at_least),
             min_in_sync,
             within: ANSWER_WITHIN,
         };
