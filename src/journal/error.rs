@@ -54,7 +54,7 @@ pub enum JournalError {
     },
     /// A file was moved or removed while the journal wrote to it.
     #[error(
-        "{} was moved or removed while it was being written: leave files that end in .open alone",
+        "{} was moved or removed while it was being written: leave files that end in .open or .ids alone",
         shown(path)
     )]
     Moved { path: PathBuf },

@@ -12,7 +12,7 @@
 //! * A group is durable as a whole or not at all. Either every file that it touches is synced (and the
 //!   directory, if a file is new), or all of them are cut back to the length that was last synced.
 //! * The group that was being written at a crash is taken back when the journal is next opened, unless it is
-//!   complete. The ids of its events are recorded with it (see [`id_log`]), so that nobody writes them again.
+//!   complete. The ids of its events are recorded with it (`id_log.rs`), so that nobody writes them again.
 //! * `SyncedLengths` keeps that length for each file as long as the process lives. If a file can't be cut
 //!   back at once, it is cut back when the journal is next opened, before anything is written.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
