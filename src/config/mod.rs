@@ -286,7 +286,6 @@ fn check_destinations(
     sinks: &[SinkSettings],
     dead_letters: Option<&DeadLetterSettings>,
 ) {
-    let sinks = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.destination()));
     let letters = dead_letters.map(|letters| {
         let table = match &letters.place {
             DeadLetterPlace::Files(_) => "dead_letters".to_owned(),
@@ -294,7 +293,13 @@ fn check_destinations(
         };
         (table, letters.destination())
     });
-    let all: Vec<_> = sinks.chain(letters).collect();
+    let places = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.destination()));
+    let ids = sinks.iter().map(|sink| (join("sinks", &sink.name), sink.factory.deduplication()));
+    refuse_shared(diagnostics, &places.chain(letters).collect::<Vec<_>>());
+    refuse_shared(diagnostics, &ids.collect::<Vec<_>>());
+}
+
+fn refuse_shared(diagnostics: &mut Diagnostics, all: &[(String, Option<SinkDestination>)]) {
     for (n, (key, destination)) in all.iter().enumerate() {
         let Some(destination) = destination else { continue };
         let same = |(_, earlier): &&(String, Option<SinkDestination>)| earlier.as_ref() == Some(destination);

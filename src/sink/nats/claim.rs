@@ -75,9 +75,11 @@ impl NatsSink {
             return Err(Unread::Deletes);
         }
         let messages = at_least.max(MESSAGES);
+        let message_id = self.settings.message_id.bind(&self.context);
         let request = TailRequest {
             stream: &info,
             queue: &self.context.queue,
+            message_id: &message_id,
             messages: messages as u64,
             ids: messages,
             // The client drops messages that it has no room for.

@@ -75,15 +75,18 @@ impl SinkFactory for NatsSettings {
     }
 
     fn destination(&self) -> Option<SinkDestination> {
-        let mut servers = self.servers.clone();
-        servers.sort_unstable();
-        servers.dedup();
-        let servers = servers.join(", ");
+        let servers = self.places();
         let place = match &self.stream {
             Some(stream) => format!("the subject {} of stream {stream} at {servers}", self.subject),
             None => format!("the subject {} at {servers}", self.subject),
         };
         Some(SinkDestination { place, option: "subject" })
+    }
+
+    fn deduplication(&self) -> Option<SinkDestination> {
+        let stream = self.stream.as_ref()?;
+        let place = format!("the message id {} in stream {stream} at {}", self.message_id, self.places());
+        Some(SinkDestination { place, option: "message_id" })
     }
 
     fn keeps(&self) -> Result<(), &'static str> {

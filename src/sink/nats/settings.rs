@@ -38,6 +38,14 @@ pub struct NatsSettings {
 }
 
 impl NatsSettings {
+    /// Returns the servers, for comparison and for messages.
+    pub(super) fn places(&self) -> String {
+        let mut servers = self.servers.clone();
+        servers.sort_unstable();
+        servers.dedup();
+        servers.join(", ")
+    }
+
     /// How many messages the client keeps for each subscription. There must be room for the answers to all
     /// events in flight: the client drops what it has no room for.
     pub(super) fn subscription_capacity(&self) -> usize {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
+use super::template::RenderedId;
 use crate::display::one_line;
 use crate::sink::{SinkError, headers};
 
@@ -39,6 +40,8 @@ pub(super) struct Tail {
     id_bytes: usize,
     /// How many messages were read.
     pub(super) messages: u64,
+    /// How many the server still has, as far as it has said.
+    pending: u64,
 }
 
 /// The part of a stream that is read, and which of its messages count.
@@ -46,6 +49,8 @@ pub(super) struct TailRequest<'a> {
     pub(super) stream: &'a Info,
     /// The name of the queue: messages of other queues do not count.
     pub(super) queue: &'a str,
+    /// Makes the `Nats-Msg-Id` of the sink: what another sink has put into the stream does not count.
+    pub(super) message_id: &'a RenderedId,
     /// How many of the last sequence numbers are read; not all of them need to have a message.
     pub(super) messages: u64,
     /// How many ids are kept at most.
@@ -100,12 +105,16 @@ impl TailRequest<'_> {
         if self.stream.state.messages == 0 || (is_alone && consumer.cached_info().num_pending == 0) {
             return Ok(());
         }
+        tail.pending = consumer.cached_info().num_pending;
         let mut failures = 0;
         loop {
             let before = tail.messages;
             match self.read_batch(consumer, is_alone, tail).await {
                 Ok(true) => return Ok(()),
                 // The last messages were deleted, or the consumer's replica does not have them yet.
+                Ok(false) if tail.messages == before && tail.pending > 0 => {
+                    return Err(self.unread(format!("the server did not send the last {}", tail.pending)));
+                }
                 Ok(false) if tail.messages == before && self.is_behind(consumer) => {
                     return Err(self.unread("a replica is behind"));
                 }
@@ -153,6 +162,7 @@ impl TailRequest<'_> {
             return Err("a message was lost on its way".into());
         }
         tail.messages += 1;
+        tail.pending = info.pending;
         if let Some(id) = self.id(message) {
             tail.push(id, self.ids);
         }
@@ -160,12 +170,14 @@ impl TailRequest<'_> {
         Ok(Left { to_last, pending: info.pending })
     }
 
-    /// Returns the message id of an event of the queue. `Nats-Msg-Id` is made from a template and may differ.
+    /// Returns the message id of an event of the queue that this sink has published. Several sinks with their own
+    /// subjects and templates of `Nats-Msg-Id` may share a stream.
     fn id(&self, message: &Message) -> Option<Bytes> {
         let found = message.headers.as_ref()?;
+        let id = found.get(headers::MESSAGE_ID)?.as_str().as_bytes();
+        let sent = found.get(async_nats::header::NATS_MESSAGE_ID).map(|sent| sent.as_str().to_owned());
         let is_ours = found.get(headers::DESTINATION)?.as_str() == self.queue;
-        let id = found.get(headers::MESSAGE_ID).filter(|_| is_ours)?;
-        Some(Bytes::copy_from_slice(id.as_str().as_bytes()))
+        (is_ours && sent == self.message_id.of(id)).then(|| Bytes::copy_from_slice(id))
     }
 
     /// Whether the consumer reads from a replica that the stream's leader calls out of date.

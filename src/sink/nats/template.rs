@@ -193,6 +193,12 @@ impl IdTemplate {
     }
 }
 
+impl fmt::Display for IdTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Makes the value of `Nats-Msg-Id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RenderedId {

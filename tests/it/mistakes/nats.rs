@@ -39,7 +39,7 @@ scenarios!("nats":
     duplicate_window_short, max_msg_size_small, max_payload_small, core_delivery,
     // Settings
     url_without_scheme, url_with_password, url_of_websockets, stream_not_named, stream_name_with_dot,
-    subject_with_wildcard, subject_of_the_server, message_id_fixed, window_too_large, two_logins, username_alone,
+    subject_with_wildcard, subject_of_the_server, message_id_fixed, message_id_shared, window_too_large, two_logins, username_alone,
     certificate_without_key, core_with_stream, password_file_missing,
 );
 

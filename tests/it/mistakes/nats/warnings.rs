@@ -104,6 +104,14 @@ pub async fn message_id_fixed(id: &str) {
     refused(id, "SINKS__NATS__MESSAGE_ID", "{namespace}").await;
 }
 
+pub async fn message_id_shared(id: &str) {
+    let url = "nats://127.0.0.1:4222";
+    let Some(scene) = Scene::new(id, url).await else { return };
+    let scene = scene.set("SINKS__OTHER__KIND", "nats").set("SINKS__OTHER__URL", url);
+    let scene = scene.set("SINKS__OTHER__STREAM", "EVENTS").set("SINKS__OTHER__SUBJECT", "other.{key}");
+    scene.refuses_to_begin(id).await;
+}
+
 pub async fn window_too_large(id: &str) {
     refused(id, "SINKS__NATS__WINDOW", "5000").await;
 }

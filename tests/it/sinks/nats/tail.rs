@@ -98,8 +98,18 @@ async fn publish(jetstream: &jetstream::Context, subject: &str, id: &str, queue:
 }
 
 async fn publish_with(jetstream: &jetstream::Context, subject: &str, id: &str, others: &[(&str, &str)]) {
+    publish_as(jetstream, subject, (id, id), others).await;
+}
+
+/// Publishes with a message id and a `Nats-Msg-Id`.
+async fn publish_as(
+    jetstream: &jetstream::Context,
+    subject: &str,
+    (id, sent): (&str, &str),
+    others: &[(&str, &str)],
+) {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", format!("of the template {id}"));
+    headers.insert("Nats-Msg-Id", sent);
     headers.insert("atdata-message-id", id);
     others.iter().for_each(|&(name, value)| headers.insert(name, value));
     let sent = jetstream.publish_with_headers(subject.to_owned(), headers, "{}".into()).await;
@@ -186,6 +196,13 @@ async fn the_newest_ids_of_the_queue_come_last() {
     // Without headers, and with those of another program.
     jetstream.publish("TAIL-IDS.b", "{}".into()).await.unwrap().await.unwrap();
     publish_with(&jetstream, "TAIL-IDS.c", "ID:foreign", &[]).await;
+    publish_as(
+        &jetstream,
+        "TAIL-IDS.d",
+        ("ID:21", "another-sink/ID:21"),
+        &[("atdata-destination", "d.RTO.acme")],
+    )
+    .await;
     let mut sink = shared_sink("TAIL-IDS");
     drop(sink.open().await.unwrap());
     assert_eq!(held(sink.as_mut(), 10).await, ids([0, 3, 6, 9, 12, 15, 18]));
