@@ -101,6 +101,16 @@ impl JournalError {
         }
     }
 
+    /// Returns whether the directory is not as the journal left it. Only opening the journal again helps then.
+    pub(super) fn is_surprise(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, NotFound};
+        match self {
+            Self::Moved { .. } => true,
+            Self::Io { cause, .. } => matches!(cause.kind(), NotFound | AlreadyExists),
+            _ => false,
+        }
+    }
+
     /// Returns whether an operator must act before the error can go away.
     pub fn needs_operator(&self) -> bool {
         match self {

@@ -4,7 +4,8 @@
 //! Each group gets a record ([`super::id_record`]), which is synced together with the group's lines. After a
 //! crash the last record tells whether the last group is complete. If it is not, none of its lines was
 //! reported as durable, and recovery cuts all of them off. So the log has the id of an event exactly if its
-//! line is in the files.
+//! line is in the files. The exception is a group of more than `UNSYNCED` bytes without a record: its whole lines
+//! are kept, since a log that is older than the files looks the same.
 //!
 //! A file is named in the log, durably, before it is created. Nothing but an incomplete line is cut off from a
 //! file that the log does not name: somebody else may have put it there.
@@ -48,8 +49,10 @@ pub(super) struct IdLog {
     most_ids: usize,
     /// The durable length of each file that is not finished.
     ends: HashMap<Base, u64>,
-    /// What the record of the current group says, until the group is durable or taken back.
-    pending: Vec<Extent>,
+    /// What the record of the current group says, and how many ids it has, until the group is durable or taken back.
+    pending: (Vec<Extent>, usize),
+    /// Files whose length is not what the log says, since recovery knows better.
+    corrected: Vec<Extent>,
 }
 
 struct LogPaths {
@@ -67,11 +70,13 @@ impl LogPaths {
 
 impl IdLog {
     /// Opens the log of an earlier run, and drops the record of a group that is not complete. `is_open` tells
-    /// which files are not finished yet.
+    /// which files are not finished yet. Without `trusts_last`, the last group is not complete if any of them has
+    /// lines of it.
     pub(super) fn open(
         disk: &dyn Disk,
         settings: &JournalSettings,
         lengths: &SyncedLengths,
+        trusts_last: bool,
         is_open: impl Fn(&Base) -> bool,
     ) -> Result<Self, JournalError> {
         let paths = LogPaths::new(settings);
@@ -82,7 +87,8 @@ impl IdLog {
             ids: 0,
             most_ids: settings.ids,
             ends: HashMap::new(),
-            pending: Vec::new(),
+            pending: (Vec::new(), 0),
+            corrected: Vec::new(),
             paths,
         };
         let path = &log.paths.current;
@@ -94,9 +100,8 @@ impl IdLog {
             );
             content = LogContent { len: content.len, ..LogContent::default() };
         }
-        content.drop_incomplete(disk, &settings.directory, is_open)?;
+        content.drop_incomplete(disk, &settings.directory, |file| is_open(file), trusts_last)?;
         log.current = Some(content.cut(disk, path)?);
-        lengths.remember(path, content.valid);
         (log.ids, log.ends) = (content.ids, content.ends);
         Ok(log)
     }
@@ -111,9 +116,15 @@ impl IdLog {
         self.ends.get(file).copied()
     }
 
-    /// Replaces the lengths by those that recovery found.
+    /// Replaces the lengths by those that recovery found, once every file is repaired.
     pub(super) fn set_ends(&mut self, ends: impl Iterator<Item = (Base, u64)>) {
-        self.ends = ends.collect();
+        let before = std::mem::replace(&mut self.ends, ends.collect());
+        let differs = |(file, len): &(&Base, &u64)| before.get(*file) != Some(*len);
+        let corrected = self.ends.iter().filter(differs);
+        self.corrected = corrected.map(|(file, len)| Extent::empty(file.clone(), *len)).collect();
+        if let Some(file) = &self.current {
+            self.lengths.remember(&file.path, file.synced);
+        }
     }
 
     /// Makes the log ready for the record of a group, and names files, durably, that will be created for it.
@@ -122,7 +133,8 @@ impl IdLog {
         if self.is_full() {
             self.put_aside(disk)?;
         }
-        let mut names: Vec<_> = new.iter().map(|file| Extent::empty(file.clone(), 0)).collect();
+        let mut names = self.corrected.clone();
+        names.extend(new.iter().map(|file| Extent::empty(file.clone(), 0)));
         let file = match &mut self.current {
             Some(file) => file,
             none => {
@@ -146,6 +158,7 @@ impl IdLog {
             file.sync()?;
         }
         self.settle();
+        self.corrected.clear();
         Ok(())
     }
 
@@ -159,10 +172,8 @@ impl IdLog {
         let Some(file) = &mut self.current else { return Ok(()) };
         let mut line = Vec::new();
         append_line(&mut line, &files, ids);
-        self.pending = files;
-        file.append(disk, &line)?;
-        self.ids += ids.len();
-        Ok(())
+        self.pending = (files, ids.len());
+        file.append(disk, &line)
     }
 
     fn is_full(&self) -> bool {
@@ -202,7 +213,9 @@ impl IdLog {
 
     /// Notes that the last record is durable, and the lines of its group.
     pub(super) fn settle(&mut self) {
-        self.ends.extend(self.pending.drain(..).map(|extent| (extent.file, extent.end)));
+        let (files, ids) = std::mem::take(&mut self.pending);
+        self.ends.extend(files.into_iter().map(|extent| (extent.file, extent.end)));
+        self.ids += ids;
         if let Some(file) = &mut self.current {
             file.settle();
             self.lengths.remember(&file.path, file.synced);
@@ -211,7 +224,7 @@ impl IdLog {
 
     /// Forgets the record of a group that is not durable. Returns the file to cut back.
     pub(super) fn take_back(&mut self) -> Option<&mut LineFile> {
-        self.pending.clear();
+        self.pending = (Vec::new(), 0);
         self.current.as_mut().filter(|file| file.is_dirty())
     }
 
@@ -275,11 +288,12 @@ impl LogContent {
         disk: &dyn Disk,
         directory: &Path,
         is_open: impl Fn(&Base) -> bool,
+        trusts_last: bool,
     ) -> Result<(), JournalError> {
         let Some((at, record)) = &self.last else { return Ok(()) };
         for extent in &record.files {
             // Files are finished only once their groups are durable.
-            if !is_open(&extent.file) || holds(disk, directory, extent)? {
+            if !is_open(&extent.file) || (trusts_last && holds(disk, directory, extent)?) {
                 continue;
             }
             self.valid = *at;

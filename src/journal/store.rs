@@ -341,7 +341,7 @@ impl Journal {
 
     /// Cuts every file back to its durable length.
     fn take_back(&mut self, error: JournalError) -> CommitError {
-        let mut is_broken = matches!(error, JournalError::Moved { .. });
+        let mut is_broken = error.is_surprise();
         let mut cut_back = |file: &mut LineFile| {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();

@@ -11,12 +11,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct SyncedLengths {
     lengths: Arc<Mutex<HashMap<PathBuf, u64>>>,
     opened: Arc<AtomicBool>,
+    recovering: Arc<AtomicBool>,
 }
 
 impl SyncedLengths {
     /// Returns true for the first call only, when this process has not yet seen the state of the disk.
     pub(super) fn is_first_opening(&self) -> bool {
         !self.opened.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that a recovery begins. Returns whether an earlier one has not ended with [`Self::recovered`].
+    pub(super) fn recovering(&self) -> bool {
+        self.recovering.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn recovered(&self) {
+        self.recovering.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn synced(&self, path: &Path) -> Option<u64> {

@@ -56,6 +56,69 @@ fn the_last_record_does_not_count_if_a_byte_of_its_lines_is_wrong() {
     assert_eq!(process.recorded(), BTreeSet::from([0, 1]));
 }
 
+/// The lines may be in the cache only: Linux forgets that they were to be written when a sync fails.
+#[test]
+fn the_last_group_does_not_count_after_a_recovery_that_failed() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    assert!(process.write(2) && process.write(3));
+    let mut process = process.successor();
+    disk.fail_all(&[Op::Sync]);
+    process.open().unwrap_err();
+    disk.heal();
+    process.open().unwrap();
+    assert_eq!((lines(&disk).lines().count(), process.recorded()), (2, BTreeSet::from([0, 1])));
+}
+
+/// The file has another length than the log says, so a crash in the next group must not leave a part of it.
+#[test]
+fn what_recovery_has_found_is_in_the_log_before_the_next_group() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    assert!(process.write(2));
+    let foreign = Path::new(DIRECTORY).join(base(7).open());
+    disk.put(&foreign, b"line 100 of a file\n");
+    let mut process = process.successor();
+    // The newest file of its stem is the one that goes on.
+    assert!(process.write(1));
+    let name = disk.files().into_keys().next_back().unwrap();
+    let path = Path::new(DIRECTORY).join(name);
+    disk.put(&path, &[disk.content(&path), b"line 101 of a file\n".to_vec()].concat());
+    let mut process = process.successor();
+    process.open().unwrap();
+    assert!(!String::from_utf8(disk.content(&path)).unwrap().contains("101"));
+}
+
+#[test]
+fn a_log_that_is_removed_at_any_time_holds_nothing_for_long() {
+    for (writes, reopened) in [(1, false), (1, true), (WINDOW, false), (WINDOW, true)] {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        assert!((0..writes).all(|_| process.write(1)));
+        if reopened {
+            process = process.successor();
+            process.open().unwrap();
+        }
+        disk.remove(Path::new(LOG)).unwrap();
+        let tries = (0..5).take_while(|_| !process.write(1)).count();
+        assert!(tries < 5, "after {writes} groups, reopened: {reopened}");
+    }
+}
+
+#[test]
+fn groups_that_fail_push_no_id_out() {
+    let disk = MemoryDisk::default();
+    let mut process = process_on(&disk);
+    assert!(process.write(3));
+    disk.fail(|op, path| {
+        let is_file = path.to_str().unwrap().ends_with(".open");
+        (op == Op::Sync && is_file).then(|| io::Error::other("injected"))
+    });
+    assert!(!(0..20).any(|_| process.write(5)));
+    disk.heal();
+    assert_eq!(process.recorded(), BTreeSet::from([0, 1, 2]));
+}
+
 /// Whoever moves files between directories must lose no line.
 #[test]
 fn lines_are_kept_in_a_file_that_the_log_does_not_name() {
