@@ -77,7 +77,9 @@ impl Bridge {
                 Ok(ended) => disconnect = disconnect.max(ended),
                 // Drains the other subscriptions, so that the events which their sinks hold are acknowledged.
                 Err(gone @ PipelineError::ReaderGone(_)) => {
-                    drain.cancel();
+                    if !dispatchers.is_empty() {
+                        drain.cancel();
+                    }
                     reader_gone = Some(gone);
                 }
                 Err(fault) => return Err(fault),
