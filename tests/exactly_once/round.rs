@@ -9,9 +9,8 @@ use kit::bridge::{Bridge, Setup};
 use kit::broker::{Broker, Protocol, Version, shared};
 use kit::events::{Events, Spread};
 use kit::nats::NatsServer;
-use kit::publisher::Publisher;
 use kit::report;
-use kit::scenario::{counts, drain, emptied, subscribed};
+use kit::scenario::{counts, drain, emptied, publish_while, subscribed};
 use kit::three::Sinks;
 
 use super::findings::{Audit, Finding};
@@ -21,8 +20,6 @@ pub const PREFETCH: u64 = 1024;
 
 /// The load keeps at least so many events in the queue, so that the bridge is busy at every kill.
 const WAITING: u64 = 4 * PREFETCH;
-/// How many events are published at once.
-const CHUNK: u64 = 500;
 
 pub struct Round {
     pub number: usize,
@@ -47,7 +44,8 @@ impl Round {
             over.set(true);
             survivor
         };
-        let (published, (exposed, bridge)) = tokio::join!(load(broker, &sinks, &over), kills);
+        let load = publish_while(broker, &namespace, &sinks.queue(), endless(), WAITING, &over);
+        let (published, (exposed, bridge)) = tokio::join!(load, kills);
         emptied(broker, &sinks.queue()).await;
         drain(bridge).await;
 
@@ -106,20 +104,4 @@ fn setups(sinks: &Sinks<'_>, broker: &Broker) -> [Setup; 2] {
 
 fn endless() -> Events {
     Events { spread: Spread::Hot, ..Events::good(u64::MAX) }
-}
-
-/// Publishes until it is over. Returns how many events there are.
-async fn load(broker: &Broker, sinks: &Sinks<'_>, over: &Cell<bool>) -> u64 {
-    let mut publisher = Publisher::connect(broker, sinks.namespace).await;
-    let mut published = 0;
-    while !over.get() {
-        if counts(broker, &sinks.queue()).messages < WAITING {
-            let bodies = (published..published + CHUNK).map(|number| endless().body(number));
-            publisher.publish(bodies).await.expect("publish");
-            published += CHUNK;
-        } else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    published
 }

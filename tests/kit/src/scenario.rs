@@ -1,5 +1,6 @@
 //! Provides the steps that scenarios share.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use super::{SOON, wait_until};
 
 /// A limit for steps with many events or a slow retry.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How many events [`publish_while`] publishes at once.
+const CHUNK: u64 = 500;
 
 /// The namespace of a test over one protocol, and its queue for the destination id `main`. The name contains
 /// the protocol, because the runs over both protocols share a broker.
@@ -61,6 +64,30 @@ pub async fn publish(broker: &Broker, namespace: &str, events: Events) {
 pub async fn publish_from(broker: &Broker, namespace: &str, events: Events, first: u64) {
     let bodies = (first..events.count).map(|number| events.body(number));
     Publisher::connect(broker, namespace).await.publish(bodies).await.expect("publish");
+}
+
+/// Publishes events, from the first one on, so that at least `waiting` are in the queue until it is `over`. Returns
+/// how many there are.
+pub async fn publish_while(
+    broker: &Broker,
+    namespace: &str,
+    queue: &str,
+    events: Events,
+    waiting: u64,
+    over: &Cell<bool>,
+) -> u64 {
+    let mut publisher = Publisher::connect(broker, namespace).await;
+    let mut published = 0;
+    while !over.get() {
+        if counts(broker, queue).messages < waiting {
+            let bodies = (published..published + CHUNK).map(|number| events.body(number));
+            publisher.publish(bodies).await.expect("publish");
+            published += CHUNK;
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    published
 }
 
 /// Waits until more than `size` bytes have been written into `directory`.
