@@ -44,7 +44,8 @@ impl Round {
             over.set(true);
             survivor
         };
-        let load = publish_while(broker, &namespace, &sinks.queue(), endless(), WAITING, &over);
+        let queue = sinks.queue();
+        let load = publish_while(broker, &namespace, &queue, endless(), WAITING, &over);
         let (published, (exposed, bridge)) = tokio::join!(load, kills);
         emptied(broker, &sinks.queue()).await;
         drain(bridge).await;
