@@ -97,8 +97,8 @@ pub struct Rejection {
 /// The newest events that a destination holds of the worker's queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// The message ids of events that are durable there, the newest last. Copies that were made for other queues do not count: they have the
-    /// same ids.
+    /// The message ids of events that are durable there, the newest last. Copies that were made for other queues
+    /// or by other sinks do not count: they have the same ids.
     pub ids: Vec<Bytes>,
 }
 

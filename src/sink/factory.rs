@@ -46,8 +46,8 @@ pub trait SinkFactory: fmt::Debug + Send + Sync {
     /// letters must not go there either. `None` means that sharing does no harm.
     fn destination(&self) -> Option<SinkDestination>;
 
-    /// Returns the ids by which the destination drops an event that it has already, if it does so. Two sinks must not
-    /// have the same ones, or the events of the second one are dropped.
+    /// Returns the ids by which the destination drops an event that it has already, if it does so. Two sinks must
+    /// not have the same ones, or the events of the second one are dropped.
     fn deduplication(&self) -> Option<SinkDestination> {
         None
     }

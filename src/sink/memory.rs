@@ -332,7 +332,7 @@ impl Verdicts for MemoryConnection {
 
     fn health(&self) -> Result<(), SinkError> {
         match self.handle.state().degraded {
-            true => Err(SinkError::unavailable("the memory sink ails")),
+            true => Err(SinkError::unavailable("the memory sink is degraded")),
             false => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Holds the contract of a sink and the built-in sinks.
 
+mod claim_failures;
 pub mod contract;
 pub mod error;
 pub mod factory;

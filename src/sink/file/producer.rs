@@ -50,12 +50,10 @@ impl Submit for FileProducer {
                 accepted += 1;
                 let write =
                     |lines: &mut Vec<u8>| line::append(lines, &delivery.event, self.format, self.partitions);
-                match group.append(self.slot(delivery), delivery.id, write) {
-                    Ok(()) => group.add_id(&delivery.event.message.id),
-                    Err(rejection) => {
-                        refused += 1;
-                        self.in_flight.refuse(delivery.id, rejection);
-                    }
+                let id = [&delivery.event.message.id];
+                if let Err(rejection) = group.append(self.slot(delivery), delivery.id, id, write) {
+                    refused += 1;
+                    self.in_flight.refuse(delivery.id, rejection);
                 }
             }
             self.in_flight.accepted(accepted - refused);

@@ -16,9 +16,6 @@ use crate::sink::{Held, SinkError};
 const RECORDS: usize = 4096;
 /// How many ids are kept at most, if the worker does not want more.
 const IDS: usize = 65_536;
-/// After so many failures in a row, and as long as they go on, the sink goes on without the answer: a topic
-/// that can be written but not read must not stop the events.
-const FAILURES: u32 = 3;
 
 impl KafkaSink {
     /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.
@@ -50,18 +47,18 @@ impl KafkaSink {
         let ended = |_| KafkaError::Canceled;
         match asked.await.map_err(ended).flatten() {
             Ok(tail) if tail.is_complete => {
-                self.unread = 0;
+                self.claim_failures.ended();
                 self.tell(&tail, began.elapsed());
                 Ok(Some(Held { ids: tail.ids }))
             }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
             Err(error) if is_refusal(&error) => {
-                self.warn_of_doubles(classify::not_allowed_to_read(&self.names));
+                self.claim_failures.warn(&self.context.sink, classify::not_allowed_to_read(&self.names));
                 Ok(None)
             }
             Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..))) => {
                 let why = format!("no consumer can be made: {error}");
-                self.warn_of_doubles(classify::can_come_twice(&self.names, &why));
+                self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
                 Ok(None)
             }
             Err(error) => self.not_read(&error.to_string(), Vec::new()),
@@ -82,23 +79,14 @@ impl KafkaSink {
 
     /// Lets the worker try again, or go on with the ids that were found.
     fn not_read(&mut self, why: &str, ids: Vec<bytes::Bytes>) -> Result<Option<Held>, SinkError> {
-        self.unread = self.unread.saturating_add(1);
-        if self.unread < FAILURES {
+        if !self.claim_failures.are_too_many() {
             return Err(SinkError::unavailable(format!(
                 "can't read the last records of the topic {}: {why}",
                 self.names.topic
             )));
         }
         let why = format!("its last records can't be read: {why}");
-        self.warn_of_doubles(classify::can_come_twice(&self.names, &why));
+        self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
         Ok(Some(Held { ids }))
-    }
-
-    /// Warns once for each cause.
-    fn warn_of_doubles(&mut self, warning: String) {
-        if self.doubles_warned.as_ref() != Some(&warning) {
-            tracing::warn!(sink = self.context.sink, "{warning}");
-            self.doubles_warned = Some(warning);
-        }
     }
 }

@@ -68,6 +68,7 @@ use self::reconnect_state::ReconnectState;
 use self::settings::KafkaSettings;
 use self::topic::Topic;
 use self::topic_settings::TopicSettings;
+use super::claim_failures::ClaimFailures;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Held, Sink, SinkContext, SinkError, Submit, Verdicts};
 
@@ -133,10 +134,7 @@ pub struct KafkaSink {
     threads: ThreadGroup,
     /// The number of partitions of the open topic.
     partitions: Option<NonZeroU32>,
-    /// How many times in a row the tail of the topic could not be read.
-    unread: u32,
-    /// The last warning that events can come twice.
-    doubles_warned: Option<String>,
+    claim_failures: ClaimFailures,
 }
 
 impl KafkaSink {
@@ -155,8 +153,7 @@ impl KafkaSink {
             warned: None,
             threads: ThreadGroup::default(),
             partitions: None,
-            unread: 0,
-            doubles_warned: None,
+            claim_failures: ClaimFailures::default(),
         }
     }
 

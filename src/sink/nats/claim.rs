@@ -15,9 +15,6 @@ const MESSAGES: usize = 4096;
 const BATCH: usize = 512;
 /// How long connecting and reading may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// After so many failures in a row, and as long as they go on, the sink goes on without the answer: a stream
-/// that can be written but not read must not stop the events.
-const FAILURES: u32 = 3;
 
 /// Why the stream was not read.
 enum Unread {
@@ -39,7 +36,7 @@ impl NatsSink {
         let held = |tail: Tail| Some(Held { ids: tail.ids.into() });
         match read.unwrap_or_else(late) {
             Ok(()) => {
-                self.unread = 0;
+                self.claim_failures.ended();
                 tracing::info!(
                     sink = self.context.sink,
                     "the last {} messages of stream {stream} hold {} events of this queue, which are not published \
@@ -56,8 +53,7 @@ impl NatsSink {
                 Ok(None)
             }
             Err(Unread::Failed(error)) => {
-                self.unread = self.unread.saturating_add(1);
-                if self.unread < FAILURES {
+                if !self.claim_failures.are_too_many() {
                     return Err(error);
                 }
                 self.warn_of_doubles(stream, &error.to_string());
@@ -102,15 +98,11 @@ impl NatsSink {
         Ok(())
     }
 
-    /// Warns once for each cause.
     fn warn_of_doubles(&mut self, stream: &str, why: &str) {
-        if self.doubles_warned.as_deref() != Some(why) {
-            self.doubles_warned = Some(why.to_owned());
-            tracing::warn!(
-                sink = self.context.sink,
-                "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate \
-                 window: {why}"
-            );
-        }
+        let warning = format!(
+            "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate \
+             window: {why}"
+        );
+        self.claim_failures.warn(&self.context.sink, warning);
     }
 }

@@ -14,6 +14,7 @@ use super::explain::{CheckedStream, Explainer};
 use super::open_backoff::OpenBackoff;
 use super::settings::NatsSettings;
 use super::stream;
+use crate::sink::claim_failures::ClaimFailures;
 use crate::sink::{SinkContext, SinkError};
 
 /// A sink that publishes events to NATS servers.
@@ -30,10 +31,7 @@ pub struct NatsSink {
     server: Option<String>,
     previous: Option<ConnectionEnded>,
     warned: Vec<String>,
-    /// How many times in a row the stream was not read.
-    pub(super) unread: u32,
-    /// The cause of the last warning of events that can come twice.
-    pub(super) doubles_warned: Option<String>,
+    pub(super) claim_failures: ClaimFailures,
 }
 
 impl NatsSink {
@@ -53,8 +51,7 @@ impl NatsSink {
             server: None,
             previous: None,
             warned: Vec::new(),
-            unread: 0,
-            doubles_warned: None,
+            claim_failures: ClaimFailures::default(),
         }
     }
 
