@@ -101,10 +101,9 @@ impl DeadLetterStore for FileDeadLetters {
                 return Ok(());
             }
             let append = |lines: &mut Vec<u8>| missing.iter().try_for_each(|letter| letter.append(lines));
-            let appended = writer.thread.append(|group, _| {
-                let appended = group.append(FileSlot::default(), ticket, append);
-                appended.inspect(|()| missing.iter().for_each(|letter| group.add_id(&letter.id())))
-            });
+            let ids = missing.iter().map(|letter| letter.id());
+            let appended =
+                writer.thread.append(|group, _| group.append(FileSlot::default(), ticket, ids, append));
             if let Some(Err(error)) = appended {
                 return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
             }

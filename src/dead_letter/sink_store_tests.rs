@@ -81,7 +81,7 @@ async fn one_verdict_given_twice_does_not_keep_two_letters() {
 /// Covers a write that is dropped in the middle, as at an abandoned drain, and a sink that handles an
 /// outage without a verdict.
 #[tokio::test(start_paused = true)]
-async fn a_silent_sink_is_an_error_once_it_says_that_it_ails() {
+async fn a_silent_sink_is_an_error_once_it_says_that_it_is_degraded() {
     let sink = MemorySink::new(true, 2);
     let handle = sink.handle();
     handle.answering(false);
@@ -90,7 +90,7 @@ async fn a_silent_sink_is_an_error_once_it_says_that_it_ails() {
     tokio::time::timeout(Duration::from_secs(60), store.write(&dropped)).await.unwrap_err();
     handle.set_degraded(true);
     let error = store.write(&[letter(2)]).await.unwrap_err();
-    assert!(error.to_string().contains("ails"), "{error}");
+    assert!(error.to_string().contains("is degraded"), "{error}");
     handle.set_degraded(false);
     handle.answering(true);
     store.write(&[letter(3)]).await.unwrap();

@@ -102,7 +102,7 @@ impl JournalError {
     }
 
     /// Returns whether the directory is not as the journal left it. Only opening the journal again helps then.
-    pub(super) fn is_surprise(&self) -> bool {
+    pub(super) fn needs_opening(&self) -> bool {
         use io::ErrorKind::{AlreadyExists, NotFound};
         match self {
             Self::Moved { .. } => true,

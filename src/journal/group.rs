@@ -34,11 +34,13 @@ impl<T> Default for Group<T> {
 }
 
 impl<T> Group<T> {
-    /// Adds the bytes that `write` appends to the lines of `slot`. Adds nothing if `write` fails.
+    /// Adds the bytes that `write` appends to the lines of `slot`, and the `ids` of their events. Adds nothing if
+    /// `write` fails: an id without a line would be a lost event (I1).
     pub(crate) fn append<E>(
         &mut self,
         slot: FileSlot,
         ticket: T,
+        ids: impl IntoIterator<Item = impl AsRef<[u8]>>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let lines = self.lines(slot);
@@ -50,12 +52,8 @@ impl<T> Group<T> {
         let added = lines.len() - before;
         self.bytes += added;
         self.tickets.push(ticket);
+        ids.into_iter().for_each(|id| self.ids.add(id.as_ref()));
         Ok(())
-    }
-
-    /// Adds the id of an event whose line is in the group.
-    pub(crate) fn add_id(&mut self, id: &[u8]) {
-        self.ids.add(id);
     }
 
     fn lines(&mut self, slot: FileSlot) -> &mut Vec<u8> {

@@ -4,14 +4,14 @@
 //! Each group gets a record ([`super::id_record`]), which is synced together with the group's lines. After a
 //! crash the last record tells whether the last group is complete. If it is not, none of its lines was
 //! reported as durable, and recovery cuts all of them off. So the log has the id of an event exactly if its
-//! line is in the files. The exception is a group of more than `UNSYNCED` bytes without a record: its whole lines
-//! are kept, since a log that is older than the files looks the same.
+//! line is in the files. The exception is a group of more than `UNSYNCED` bytes without a record: its whole
+//! lines are kept, since a log that is older than the files looks the same.
 //!
 //! A file is named in the log, durably, before it is created. Nothing but an incomplete line is cut off from a
 //! file that the log does not name: somebody else may have put it there.
 //!
-//! The log has two files. Once the current one holds as many ids as are wanted, it becomes the old one, whose ids still
-//! count. A new one begins with the lengths of all files that are not finished. No id is needed longer: the
+//! The log has two files. Once the current one holds as many ids as are wanted, it becomes the old one, whose
+//! ids still count. A new one begins with the lengths of all files that are not finished. No id is needed longer: the
 //! broker sends again only what it has not been told, at most `source.prefetch` events.
 
 use std::collections::{HashMap, VecDeque};
@@ -100,7 +100,7 @@ impl IdLog {
             );
             content = LogContent { len: content.len, ..LogContent::default() };
         }
-        content.drop_incomplete(disk, &settings.directory, |file| is_open(file), trusts_last)?;
+        content.drop_incomplete(disk, &settings.directory, is_open, trusts_last)?;
         log.current = Some(content.cut(disk, path)?);
         (log.ids, log.ends) = (content.ids, content.ends);
         Ok(log)

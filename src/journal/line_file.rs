@@ -8,7 +8,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 
 /// The most bytes written to a file between two syncs. Recovery checks this many bytes at the end of a file.
-/// A group of the file sink is smaller, so a sync inside a group happens only in rare cases.
+/// Few groups have more for one file, so a sync inside a group happens only in rare cases.
 pub(super) const UNSYNCED: usize = 8 << 20;
 
 /// A file that lines are appended to. It knows how much of it is durable.

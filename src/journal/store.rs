@@ -35,12 +35,12 @@ pub(crate) struct CommitError {
 }
 
 /// A file being written.
-pub(super) struct OpenFile {
+struct OpenFile {
     base: Base,
-    pub(super) lines: LineFile,
-    pub(super) opened: Timestamp,
+    lines: LineFile,
+    opened: Timestamp,
     /// The number of the wave in which it was last written.
-    pub(super) wave: u64,
+    wave: u64,
 }
 
 /// The files being written. Every method blocks on the disk.
@@ -341,7 +341,7 @@ impl Journal {
 
     /// Cuts every file back to its durable length.
     fn take_back(&mut self, error: JournalError) -> CommitError {
-        let mut is_broken = error.is_surprise();
+        let mut is_broken = error.needs_opening();
         let mut cut_back = |file: &mut LineFile| {
             if let Err(error) = file.cut_back(self.disk.as_ref()) {
                 let path = file.path.display();

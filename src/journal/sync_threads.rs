@@ -1,5 +1,5 @@
-//! Syncs several files at the same time, on threads that wait for the next files. The disk then flushes its cache
-//! about once for all files, not once for each.
+//! Syncs several files at the same time, on threads that wait for the next files. The disk then flushes its
+//! cache about once for all files, not once for each.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;

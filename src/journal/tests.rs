@@ -50,7 +50,7 @@ fn one_line(slot: FileSlot, bytes: usize) -> Group<()> {
         lines.resize(bytes, b'x');
         Ok::<(), ()>(())
     };
-    group.append(slot, (), write).unwrap();
+    group.append(slot, (), [""; 0], write).unwrap();
     group
 }
 
@@ -141,8 +141,7 @@ impl TestProcess {
                 lines.extend_from_slice(format!("line {n} of a file\n").as_bytes());
                 Ok::<(), ()>(())
             };
-            group.append(slot, n, write).unwrap();
-            group.add_id(n.to_string().as_bytes());
+            group.append(slot, n, [n.to_string()], write).unwrap();
         }
         match self.journal.as_mut().unwrap().commit(&group, self.clock) {
             Ok(()) => return true,
