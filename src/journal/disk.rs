@@ -57,6 +57,9 @@ pub(crate) struct DirEntry {
 
 /// A lock, held until it is dropped. Its file also holds a note, which stays after the process has ended.
 pub(crate) trait Lock: Send + Sync {
+    /// Records that `holder` holds the lock. Returns whether it also held it last. Not synced: after a crash of
+    /// the machine no earlier holder is left.
+    fn hold(&self, holder: u64) -> io::Result<bool>;
     /// Reads the last note, by this process or an earlier one. Empty if there is none.
     fn note(&self) -> io::Result<String>;
     /// Replaces the note with `text`, one line. Not synced, so a crash may undo it.
@@ -152,16 +155,10 @@ impl Disk for OsDisk {
         let file =
             no_link().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(path)?;
         match file.try_lock() {
-            Ok(()) => {
-                let lock = OsLock(file);
-                // The process id in the file is only for people. On a full disk this write may fail, which
-                // does no harm.
-                drop(lock.note().and_then(|note| lock.set_note(&note)));
-                Ok(Locking::Locked(Box::new(lock)))
-            }
+            Ok(()) => Ok(Locking::Locked(Box::new(OsLock(file)))),
             Err(TryLockError::WouldBlock) => {
-                let (holder, _) = first_two_lines(&file).unwrap_or_default();
-                Ok(Locking::HeldBy(if holder.is_empty() { "another process".to_owned() } else { holder }))
+                let [process, ..] = first_lines(&file).unwrap_or_default();
+                Ok(Locking::HeldBy(if process.is_empty() { "another process".to_owned() } else { process }))
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -174,28 +171,47 @@ fn no_link() -> OpenOptions {
     options
 }
 
-/// The file holds two lines: the process that holds the lock, and the note.
+/// The file holds three lines: the process that holds the lock, for people; the note; and the holder.
 struct OsLock(File);
 
-impl Lock for OsLock {
-    fn note(&self) -> io::Result<String> {
-        Ok(first_two_lines(&self.0)?.1)
-    }
-
-    fn set_note(&self, text: &str) -> io::Result<()> {
-        let lines = format!("process {}\n{text}\n", std::process::id());
+impl OsLock {
+    fn write(&self, note: &str, holder: &str) -> io::Result<()> {
+        let lines = format!("process {}\n{note}\n{holder}\n", std::process::id());
         // Overwrite first and truncate afterwards, so that it also works on a full disk.
         self.0.write_all_at(lines.as_bytes(), 0)?;
         self.0.set_len(lines.len() as u64)
     }
 }
 
-fn first_two_lines(file: &File) -> io::Result<(String, String)> {
+impl Lock for OsLock {
+    fn hold(&self, holder: u64) -> io::Result<bool> {
+        let [_, note, last] = first_lines(&self.0)?;
+        let holder = format!("{holder:016x}");
+        let is_last = last == holder;
+        // Another holder must be able to rely on this line.
+        if !is_last {
+            self.write(&note, &holder)?;
+        }
+        Ok(is_last)
+    }
+
+    fn note(&self) -> io::Result<String> {
+        let [_, note, _] = first_lines(&self.0)?;
+        Ok(note)
+    }
+
+    fn set_note(&self, text: &str) -> io::Result<()> {
+        let [_, _, holder] = first_lines(&self.0)?;
+        self.write(text, &holder)
+    }
+}
+
+fn first_lines(file: &File) -> io::Result<[String; 3]> {
     let mut content = vec![0; LONGEST_NOTE];
     let read = FileExt::read_at(file, &mut content, 0)?;
     let text = String::from_utf8_lossy(&content[..read]);
     let mut lines = text.lines().map(|line| one_line(line).into_owned());
-    Ok((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
+    Ok([(); 3].map(|()| lines.next().unwrap_or_default()))
 }
 
 impl DiskFile for File {
@@ -227,5 +243,34 @@ impl DiskFile for File {
         };
         let here = self.metadata()?;
         Ok((there.dev(), there.ino()) == (here.dev(), here.ino()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_knows_who_held_it_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".events.lock");
+        let lock = || match OsDisk.lock(&path).unwrap() {
+            Locking::Locked(lock) => lock,
+            Locking::HeldBy(process) => panic!("held by {process}"),
+        };
+        let one = lock();
+        assert!(!one.hold(1).unwrap(), "nobody has held it");
+        one.set_note("the newest name").unwrap();
+        let Locking::HeldBy(process) = OsDisk.lock(&path).unwrap() else { panic!("locked twice") };
+        assert_eq!(process, format!("process {}", std::process::id()));
+        drop(one);
+        let same = lock();
+        assert!(same.hold(1).unwrap());
+        drop(same);
+        let other = lock();
+        assert!(!other.hold(2).unwrap());
+        assert_eq!(other.note().unwrap(), "the newest name");
+        drop(other);
+        assert!(!lock().hold(1).unwrap(), "another one has held it since");
     }
 }

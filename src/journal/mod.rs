@@ -14,7 +14,8 @@
 //! * The group that was being written at a crash is taken back when the journal is next opened, unless it is
 //!   complete. The ids of its events are recorded with it (`id_log.rs`), so that nobody writes them again.
 //! * `SyncedLengths` keeps that length for each file as long as the process lives. If a file can't be cut
-//!   back at once, it is cut back when the journal is next opened, before anything is written.
+//!   back at once, it is cut back when the journal is next opened, before anything is written. If another
+//!   process has held the lock in the meantime, only the id log counts.
 //! * A file has exactly one name that readers may take, and only once it is complete (see [`name`]).
 //! * At most `line_file::UNSYNCED` bytes at the end of a file were written since it was last synced. After a
 //!   power cut, any page of these bytes may contain zeros. No line holds a zero byte, so recovery cuts the

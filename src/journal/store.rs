@@ -101,6 +101,10 @@ impl Journal {
                 });
             }
         };
+        let held_last = lock.hold(lengths.holder()).map_err(JournalError::io("write", &lock_path))?;
+        if !held_last {
+            lengths.forget_all();
+        }
         let (left, id_log) = recover(disk.as_ref(), settings, &lengths)?;
         let quota = Quota::look(disk.as_ref(), settings, now)?;
         // The note also covers names whose files were moved away since.

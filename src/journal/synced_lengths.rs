@@ -7,14 +7,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The synced length of every file being written, by path. It lives longer than the journal: a file that
 /// could not be cut back after a failed write is cut back at the next open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct SyncedLengths {
+    /// Tells the holder of the lock from every other one. A random number, because the process of a container
+    /// usually has the id 1.
+    holder: u64,
     lengths: Arc<Mutex<HashMap<PathBuf, u64>>>,
     opened: Arc<AtomicBool>,
     recovering: Arc<AtomicBool>,
 }
 
+impl Default for SyncedLengths {
+    fn default() -> Self {
+        Self {
+            holder: fastrand::u64(..),
+            lengths: Arc::default(),
+            opened: Arc::default(),
+            recovering: Arc::default(),
+        }
+    }
+}
+
 impl SyncedLengths {
+    pub(super) fn holder(&self) -> u64 {
+        self.holder
+    }
+
+    /// Forgets everything about the files, because another process may have written to them. It synced what it
+    /// acknowledged, and its id log says how far.
+    pub(super) fn forget_all(&self) {
+        self.with(HashMap::clear);
+        self.recovered();
+    }
+
     /// Returns true for the first call only, when this process has not yet seen the state of the disk.
     pub(super) fn is_first_opening(&self) -> bool {
         !self.opened.swap(true, Ordering::Relaxed)

@@ -69,6 +69,7 @@ struct DiskState {
     failing: Option<Failing>,
     /// The content of the lock file.
     note: String,
+    holder: Option<u64>,
 }
 
 #[derive(Default)]
@@ -125,6 +126,7 @@ impl MemoryDisk {
         if keep(1) == 0 {
             state.names = state.durable_names.clone();
             state.note.clear();
+            state.holder = None;
         } else {
             state.durable_names = state.names.clone();
         }
@@ -274,6 +276,10 @@ impl Disk for MemoryDisk {
 struct MemoryLock(MemoryDisk);
 
 impl Lock for MemoryLock {
+    fn hold(&self, holder: u64) -> io::Result<bool> {
+        Ok(self.0.state().holder.replace(holder) == Some(holder))
+    }
+
     fn note(&self) -> io::Result<String> {
         Ok(self.0.state().note.clone())
     }

@@ -129,3 +129,23 @@ fn names_go_on_behind_the_last_one_when_the_clock_was_set_back() {
         }
     }
 }
+
+/// Two processes with one connection id can hold the lock in turn, for example while a disk fails.
+#[test]
+fn lines_of_a_process_that_held_the_lock_in_between_are_kept() {
+    let disk = MemoryDisk::default();
+    let settings = settings(FileCompression::None, "{connection_id}");
+    let mut first = TestProcess::new(&disk, settings.clone());
+    assert!(first.write(3));
+    first.journal = None;
+    let mut second = TestProcess::new(&disk, settings);
+    second.next = first.next;
+    assert!(second.write(2));
+    second.journal = None;
+    first.next = second.next;
+    assert!(first.write(1));
+    first.close();
+    let (lines, others) = first.finished();
+    assert_eq!((lines, others), ((0..6).map(|n| (n, 1)).collect(), Vec::new()));
+    assert_eq!(first.recorded(), (0..6).collect());
+}
