@@ -11,10 +11,11 @@
     reason = "a campaign fails like a test, and prints what it found"
 )]
 
+mod claims;
 mod far;
 mod near;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use kit::bench::jetstream::JetStream;
 use kit::bench::kafka::Topic;
 use kit::bench::{Server, Tuning};
@@ -31,14 +32,19 @@ const FLOORS_UP_TO: usize = 4096;
 const OTHER_PARTITIONS: [u32; 2] = [1, 12];
 /// A far run fills the window at least this many times.
 const WINDOWS: usize = 20;
+/// The partitions of the topic that is asked what it holds.
+const CLAIM_PARTITIONS: u32 = 12;
 
 /// The speed of the bridge into Kafka and JetStream.
 #[derive(Parser)]
 struct Arguments {
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Job::Near, Job::Far, Job::Claims])]
+    jobs: Vec<Job>,
     /// Events in each run next to the bare loop.
     #[arg(long, default_value_t = 300_000)]
     events: u64,
-    /// Runs of each kind next to the bare loop; the median counts. 0 runs none.
+    /// Runs of each kind next to the bare loop; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// The bridge's prefetch, as a list. A sink leaves out values above its maximum of events in flight. The
@@ -51,6 +57,9 @@ struct Arguments {
     /// Events in each backlog at a real broker.
     #[arg(long, default_value_t = 50_000)]
     backlog: u64,
+    /// Starts of each kind with a sink that is asked what it holds; the median counts.
+    #[arg(long, default_value_t = 5)]
+    starts: usize,
     /// Partitions of the topic.
     #[arg(long, default_value_t = 4)]
     partitions: u32,
@@ -65,7 +74,18 @@ struct Arguments {
     bench: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Job {
+    Near,
+    Far,
+    Claims,
+}
+
 impl Arguments {
+    fn does(&self, job: Job) -> bool {
+        self.jobs.contains(&job)
+    }
+
     fn prefetches<D: Server>(&self) -> impl Iterator<Item = usize> {
         self.prefetch.iter().copied().filter(|&prefetch| prefetch <= D::MAX_IN_FLIGHT)
     }
@@ -99,8 +119,11 @@ fn main() {
     let missed = runtime.block_on(measure(&arguments));
     println!("\n## Floors\n");
     println!(
-        "At least {BARE_FLOOR} of the bare loop with as many in flight, and {WINDOW_FLOOR} of the window in flight to a \
-         server that is far away, from the simulator, with a prefetch of {FLOORS_UP_TO} or less: {}.",
+        "At least {BARE_FLOOR} of the bare loop with as many in flight, {WINDOW_FLOOR} of the window in flight to a \
+         server that is far away, from the simulator, and an answer within {} ms near and {} ms far, with a prefetch \
+         of {FLOORS_UP_TO} or less: {}.",
+        claims::NEAR_LIMIT.as_millis(),
+        claims::FAR_LIMIT.as_millis(),
         if missed.is_empty() { "met".to_owned() } else { format!("**missed**: {}", missed.join("; ")) }
     );
     assert!(missed.is_empty(), "{missed:?}");
@@ -113,28 +136,52 @@ async fn measure(arguments: &Arguments) -> Vec<String> {
     if arguments.wants("jetstream") {
         jetstream = Some(JetStream::start().await);
     }
-    if let Some(kafka) = &mut kafka {
-        near(kafka, arguments, &mut missed).await;
+    if arguments.does(Job::Near) {
+        if let Some(kafka) = &mut kafka {
+            near(kafka, arguments, &mut missed).await;
+        }
+        if let Some(jetstream) = &mut jetstream {
+            near(jetstream, arguments, &mut missed).await;
+        }
     }
-    if let Some(jetstream) = &mut jetstream {
-        near(jetstream, arguments, &mut missed).await;
+    if arguments.does(Job::Far) {
+        far_from_each(&mut kafka, &mut jetstream, arguments, &mut missed).await;
     }
+    if arguments.does(Job::Claims) {
+        claims::head();
+        if let Some(kafka) = &mut kafka {
+            kafka.partitions = CLAIM_PARTITIONS;
+            let into = format!("Kafka, {CLAIM_PARTITIONS} partitions");
+            claims(kafka, &into, CLAIM_PARTITIONS as usize, arguments, &mut missed).await;
+        }
+        if let Some(jetstream) = &mut jetstream {
+            claims(jetstream, "JetStream", 1, arguments, &mut missed).await;
+        }
+    }
+    missed
+}
+
+async fn far_from_each(
+    kafka: &mut Option<Topic>,
+    jetstream: &mut Option<JetStream>,
+    arguments: &Arguments,
+    missed: &mut Vec<String>,
+) {
     far::head();
-    if let Some(kafka) = &mut kafka {
+    if let Some(kafka) = kafka {
         let into = format!("Kafka, {} partitions", arguments.partitions);
-        far(kafka, &into, arguments, &mut missed).await;
+        far(kafka, &into, arguments, missed).await;
         for partitions in OTHER_PARTITIONS {
             kafka.partitions = partitions;
             let (into, tuning) =
                 (format!("Kafka, {partitions} partitions"), arguments.tuning(arguments.usual()));
             let share = far::from_simulator(kafka, &into, arguments.far, tuning).await;
-            expect_window(share, &into, arguments.usual(), &mut missed);
+            expect_window(share, &into, arguments.usual(), missed);
         }
     }
-    if let Some(jetstream) = &mut jetstream {
-        far(jetstream, "JetStream", arguments, &mut missed).await;
+    if let Some(jetstream) = jetstream {
+        far(jetstream, "JetStream", arguments, missed).await;
     }
-    missed
 }
 
 fn expect_window(share: f64, into: &str, prefetch: usize, missed: &mut Vec<String>) {
@@ -144,9 +191,6 @@ fn expect_window(share: f64, into: &str, prefetch: usize, missed: &mut Vec<Strin
 }
 
 async fn near<D: Server>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
-    if arguments.rounds == 0 {
-        return;
-    }
     for prefetch in arguments.prefetches::<D>() {
         let share =
             near::compare(destination, arguments.events, arguments.rounds, arguments.tuning(prefetch)).await;
@@ -170,5 +214,22 @@ async fn far<D: Server>(destination: &mut D, into: &str, arguments: &Arguments, 
     for version in kit::report::brokers() {
         far::from_broker(destination, into, version, arguments.backlog, arguments.tuning(arguments.usual()))
             .await;
+    }
+}
+
+/// Asks the sink at the start. `partitions` is how many times it reads its last events.
+async fn claims<D: Server>(
+    destination: &mut D,
+    into: &str,
+    partitions: usize,
+    arguments: &Arguments,
+    missed: &mut Vec<String>,
+) {
+    for prefetch in arguments.prefetches::<D>() {
+        let tuning = arguments.tuning(prefetch);
+        let late = claims::measure(destination, into, partitions, arguments.starts, tuning).await;
+        if prefetch <= FLOORS_UP_TO {
+            missed.extend(late);
+        }
     }
 }

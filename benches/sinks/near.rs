@@ -41,7 +41,7 @@ pub async fn compare<D: Server>(destination: &mut D, events: u64, rounds: usize,
 
 /// Measures from the first event until everything is acknowledged to the simulator. The connections already
 /// exist.
-async fn carry<D: Server>(destination: &mut D, events: u64, tuning: Tuning<'_>) -> Run {
+pub async fn carry<D: Server>(destination: &mut D, events: u64, tuning: Tuning<'_>) -> Run {
     destination.renew().await;
     let simulator = Simulator::start(SimulatorConfig::default()).await.expect("start the simulator");
     let setup = setup(destination, &simulator.url(), tuning, Route::Direct);
