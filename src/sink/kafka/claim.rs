@@ -1,5 +1,6 @@
 //! Finds out which events the topic holds already ([`Sink::claim`](crate::sink::Sink::claim)).
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
+use super::low_water_commits::LowWaterCommits;
 use super::tail::{Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
@@ -34,6 +36,7 @@ impl KafkaSink {
             ids: IDS.max(at_least),
             min_in_sync,
             within: ANSWER_WITHIN,
+            marks_within: self.settings.optional_answer_within,
         };
         let client_id = &self.context.connection_id;
         let config =
@@ -49,6 +52,7 @@ impl KafkaSink {
             Ok(tail) if tail.is_complete => {
                 self.claim_failures.ended();
                 self.tell(&tail, began.elapsed());
+                self.keep_marks(records, tail.places);
                 Ok(Some(Held { ids: tail.ids }))
             }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
@@ -65,8 +69,24 @@ impl KafkaSink {
         }
     }
 
-    fn tell(&self, tail: &Tail, took: Duration) {
+    /// Starts to store the low-water marks, which the first claim sets.
+    fn keep_marks(&mut self, window: usize, places: BTreeMap<i32, i64>) {
+        self.reconnect_state.claimed(window, places);
+        if self.low_water_commits.is_none() {
+            let (client, state) = (&self.settings.client, self.reconnect_state.clone());
+            let commits = LowWaterCommits::start(client, &self.context, &self.names, state);
+            self.low_water_commits = commits
+                .inspect_err(|error| tracing::debug!("the low-water marks are not stored: {error}"))
+                .ok();
+        }
+    }
+
+    fn tell(&mut self, tail: &Tail, took: Duration) {
         let Tail { ids, records, .. } = tail;
+        if tail.is_cut {
+            let why = "too many records were written to it since the last known position, so only the last were read";
+            self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, why));
+        }
         tracing::info!(
             sink = self.context.sink,
             "the last {records} records of the topic {} hold {} events of this queue, which are not written again \

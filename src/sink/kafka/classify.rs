@@ -132,6 +132,17 @@ pub(super) fn can_come_twice(names: &Names, why: &str) -> String {
     format!("events can come twice into the topic {} after a crash: {why}", names.topic)
 }
 
+/// Why the low-water marks are not stored, and what follows.
+pub(super) fn marks_refused(names: &Names) -> String {
+    format!(
+        "{}not allowed to keep its position as the consumer group {}: give the bridge Read on that group if other \
+         programs write to the topic {}, or events can come twice into it after a crash",
+        who(names),
+        names.queue(),
+        names.topic
+    )
+}
+
 fn who(names: &Names) -> String {
     let user = &names.user;
     if user.is_empty() { String::new() } else { format!("{user} is ") }

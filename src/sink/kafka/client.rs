@@ -175,3 +175,6 @@ pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
 
 /// The longest time that one request to the brokers may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The longest that one call of librdkafka may last in a thread that must soon notice its end.
+pub(super) const CALL: Duration = Duration::from_millis(250);

@@ -45,10 +45,10 @@ impl Context {
         let _due = self.check_request.try_send(());
     }
 
-    fn verdict(&self, code: Option<Code>, bytes: usize) -> Verdict {
+    fn verdict(&self, code: Option<Code>, bytes: usize, (partition, offset): (i32, i64)) -> Verdict {
         match classify_delivery(code, bytes, self.batch_bytes, &self.names) {
             DeliveryOutcome::Durable => {
-                self.reconnect_state.accepted();
+                self.reconnect_state.accepted(partition, offset);
                 Verdict::Durable
             }
             DeliveryOutcome::Reject(rejection) => Verdict::Reject(rejection),
@@ -91,7 +91,7 @@ impl ProducerContext for Context {
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
         let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
-        let verdict = self.verdict(code, bytes);
+        let verdict = self.verdict(code, bytes, (message.partition(), message.offset()));
         // Deliveries that were kept back for this verdict go back to the sink worker, and come first again.
         for (held, size) in self.reconnect_state.let_go() {
             let error = self.in_flight.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));

@@ -35,6 +35,9 @@ mod first_records;
 mod handshake;
 mod in_flight;
 mod latency;
+mod low_water;
+mod low_water_commits;
+mod low_water_marks;
 mod names;
 mod permissions;
 mod producer;
@@ -62,6 +65,7 @@ use self::client_threads::{THREADS, ThreadGroup};
 use self::config::KafkaConfig;
 use self::in_flight::KafkaInFlight;
 use self::latency::LatencyTuning;
+use self::low_water_commits::LowWaterCommits;
 use self::names::Names;
 use self::producer::KafkaProducer;
 use self::reconnect_state::ReconnectState;
@@ -135,6 +139,8 @@ pub struct KafkaSink {
     /// The number of partitions of the open topic.
     partitions: Option<NonZeroU32>,
     claim_failures: ClaimFailures,
+    /// Runs from the first claim until the sink is dropped.
+    low_water_commits: Option<LowWaterCommits>,
 }
 
 impl KafkaSink {
@@ -154,6 +160,7 @@ impl KafkaSink {
             threads: ThreadGroup::default(),
             partitions: None,
             claim_failures: ClaimFailures::default(),
+            low_water_commits: None,
         }
     }
 
@@ -193,6 +200,13 @@ impl KafkaSink {
         let settings = TopicSettings::ask(&self.settings).await;
         self.topic_settings = Some((settings.clone(), Instant::now()));
         settings
+    }
+
+    async fn is_group_refused(&self) -> bool {
+        let KafkaSettings { client, optional_answer_within, .. } = &*self.settings;
+        let config = client.config(&self.context.connection_id, client.batch_bytes(), Duration::ZERO);
+        let thread = THREADS.one_more(&self.threads);
+        check::is_group_refused(thread, config, &self.names, *optional_answer_within).await
     }
 
     /// Logs warnings about settings that should change, unless the same ones were logged a short time ago.
@@ -260,6 +274,8 @@ impl Sink for KafkaSink {
         let topic_settings = self.topic_settings().await;
         let topic = opened.topic.clone();
         drop(opened);
-        Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, self.context.max_body))
+        let is_group_refused = self.is_group_refused().await;
+        let max_body = self.context.max_body;
+        Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
     }
 }

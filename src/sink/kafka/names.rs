@@ -23,6 +23,11 @@ impl Names {
         self.context.option(key)
     }
 
+    /// The name of the queue, which is also that of the consumer group with the low-water marks.
+    pub(super) fn queue(&self) -> &str {
+        &self.context.queue
+    }
+
     /// Names of a sink in a test, for the topic `topic`.
     #[cfg(test)]
     pub(super) fn of(topic: &str) -> Self {

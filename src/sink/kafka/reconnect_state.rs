@@ -1,8 +1,10 @@
 //! Keeps what the deliveries of one connection teach for the next one.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch_refusal::{BatchRefusals, RefusalScope};
+use super::low_water::LowWater;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
 
 /// Shared by a sink and its connections. Cheap to clone.
@@ -14,12 +16,18 @@ struct Remembered {
     last_fatal_error: Option<SinkError>,
     /// Set after a batch was refused, until the cause is clear.
     batch_refusals: Option<BatchRefusals>,
+    low_water: LowWater,
 }
 
 impl ReconnectState {
     /// Starts with batches of at most `batch_bytes`.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered { batch_bytes, last_fatal_error: None, batch_refusals: None })))
+        Self(Arc::new(Mutex::new(Remembered {
+            batch_bytes,
+            last_fatal_error: None,
+            batch_refusals: None,
+            low_water: LowWater::default(),
+        })))
     }
 
     /// The largest batch that the topic may accept, in bytes.
@@ -63,12 +71,23 @@ impl ReconnectState {
         self.with_refusals(BatchRefusals::let_go).unwrap_or_default()
     }
 
-    /// Records that the topic accepted a record.
-    pub(super) fn accepted(&self) {
+    /// Records that the topic accepted a record, at `offset` of `partition`.
+    pub(super) fn accepted(&self, partition: i32, offset: i64) {
         let mut remembered = self.lock();
+        remembered.low_water.durable(partition, offset);
         if remembered.batch_refusals.as_mut().is_some_and(BatchRefusals::accepted) {
             remembered.batch_refusals = None;
         }
+    }
+
+    /// Records what a claim has found, see [`LowWater::claimed`].
+    pub(super) fn claimed(&self, window: usize, places: impl IntoIterator<Item = (i32, i64)>) {
+        self.lock().low_water.claimed(window, places);
+    }
+
+    /// The low-water mark of each partition that has one.
+    pub(super) fn low_water_marks(&self) -> BTreeMap<i32, i64> {
+        self.lock().low_water.marks()
     }
 
     /// Records that the topic refused a record.

@@ -2,7 +2,7 @@
 //! does not write again what was written before a crash.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::client::CALL;
+use super::low_water_marks::{Marks, MarksRequest};
 use crate::sink::headers;
 
-/// The properties of the consumer. librdkafka wants a group, but a consumer that is given its partitions
-/// joins none and stores nothing.
-const PROPERTIES: [(&str, &str); 10] = [
-    ("group.id", "atdata-bridge"),
+/// The properties of the consumer. It is given its partitions, so it joins no group and stores nothing.
+const PROPERTIES: [(&str, &str); 9] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
@@ -37,8 +37,9 @@ const PROPERTIES: [(&str, &str); 10] = [
 /// How long the tail is read at least: requests of a killed process may still wait in the brokers' queues.
 const LATE_REQUESTS: Duration = Duration::from_millis(200);
 
-/// How long one call of librdkafka may last, so that the thread notices when nobody waits for it any more.
-const CALL: Duration = Duration::from_millis(250);
+/// The longest that the records since the low-water marks are read. A topic that takes longer has so many of other
+/// programs that events should not wait for them.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The newest ids that were found, and how.
 pub(super) struct Tail {
@@ -48,6 +49,11 @@ pub(super) struct Tail {
     pub(super) records: usize,
     /// Whether the end of every partition was reached in time.
     pub(super) is_complete: bool,
+    /// Whether the records since the low-water marks were too many, so that only the last ones were read.
+    pub(super) is_cut: bool,
+    /// For each partition that was read to its end, from where on the newest records of the queue are found next
+    /// time, as many as were read of each partition at least. Without such a record it is the end.
+    pub(super) places: BTreeMap<i32, i64>,
 }
 
 /// The part of a topic that is read, and which of its records count.
@@ -62,16 +68,29 @@ pub(super) struct TailRequest {
     pub(super) ids: usize,
     /// The topic's `min.insync.replicas`, if it is known.
     pub(super) min_in_sync: Option<usize>,
+    /// How long the brokers may be silent.
     pub(super) within: Duration,
+    /// How long the brokers may take to name the low-water marks.
+    pub(super) marks_within: Duration,
 }
 
-/// The records found so far: time, running number, partition and message id, the oldest first.
-type Newest = BinaryHeap<Reverse<(Option<i64>, usize, i32, Bytes)>>;
+/// What was read so far.
+#[derive(Default)]
+struct Reading {
+    records: usize,
+    /// The newest records of the queue: time, running number, partition, offset and message id, the oldest first.
+    newest: BinaryHeap<Reverse<(Option<i64>, usize, i32, i64, Bytes)>>,
+    /// The offset behind the last record of each partition.
+    next: BTreeMap<i32, i64>,
+    /// The partitions whose end was not reached.
+    unread: HashSet<i32>,
+}
 
 impl TailRequest {
     /// Reads with a client of its own and answers before it destroys the client, which may take long. Ends
     /// early when nobody waits for the answer. Blocks.
     pub(super) fn answer(&self, mut config: ClientConfig, answer: oneshot::Sender<KafkaResult<Tail>>) {
+        config.set("group.id", &self.queue);
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }
@@ -86,58 +105,102 @@ impl TailRequest {
 
     fn read(&self, consumer: &BaseConsumer<Quiet>, is_over: impl Fn() -> bool) -> KafkaResult<Tail> {
         let began = Instant::now();
-        let left = |until: Duration| until.saturating_sub(began.elapsed()).min(CALL);
         // Without the leaders librdkafka would look for the end of a partition only after half a second.
         while let Err(error) = consumer.fetch_metadata(Some(&self.topic), CALL) {
-            if is_over() || left(self.within).is_zero() {
+            if is_over() || began.elapsed() >= self.within {
                 return Err(error);
             }
         }
-        self.assign(consumer)?;
-        let mut unread: HashSet<i32> = (0..self.partitions).collect();
-        let mut newest = Newest::new();
-        let mut records = 0;
+        let marks = self.marks(consumer, &is_over);
+        let mut reading = Reading::default();
+        self.read_from(consumer, &marks, &mut reading, &is_over)?;
+        let is_cut = !reading.unread.is_empty() && began.elapsed() >= LONGEST;
+        if is_cut {
+            self.read_from(consumer, &Marks::new(), &mut reading, &is_over)?;
+        }
+        let safe = self.in_sync(&consumer.fetch_metadata(Some(&self.topic), self.within)?);
+        let Reading { records, newest, next, unread } = reading;
+        let mut found: Vec<_> = newest.into_iter().map(|Reverse(found)| found).collect();
+        found.sort_unstable();
+        found.retain(|(_, _, partition, ..)| safe.contains(partition));
+        let read = (0..self.partitions).filter(|partition| !unread.contains(partition));
+        // A partition without a record is empty: it is read from its beginning next time.
+        let mut places: BTreeMap<_, _> =
+            read.map(|partition| (partition, next.get(&partition).copied().unwrap_or(0))).collect();
+        for (_, _, partition, offset, _) in found.iter().rev().take(self.records) {
+            places.entry(*partition).and_modify(|place| *place = *offset.min(place));
+        }
+        let ids = found.into_iter().map(|(.., id)| id).collect();
+        Ok(Tail { ids, records, is_complete: unread.is_empty(), is_cut, places })
+    }
+
+    /// Returns the low-water marks that are further back than what is read in any case. Without an answer there is
+    /// none: a mark only ever extends what is read.
+    fn marks(&self, consumer: &BaseConsumer<Quiet>, is_over: impl Fn() -> bool) -> Marks {
+        let Self { topic, partitions, queue, marks_within, .. } = self;
+        let request = MarksRequest { topic, partitions: *partitions, within: *marks_within };
+        let mut marks = request.marks(consumer, is_over).unwrap_or_else(|error| {
+            tracing::debug!("the offsets of the group {queue} are not known: {error}");
+            Marks::new()
+        });
+        let read_anyway = i64::try_from(self.records).unwrap_or(i64::MAX);
+        marks.retain(|_, range| range.end - range.start > read_anyway);
+        if !marks.is_empty() {
+            let records: i64 = marks.values().map(|range| range.end - range.start).sum();
+            tracing::info!(
+                "reading {records} records of {} partitions of the topic {topic} since the last known position of \
+                 the queue {queue}",
+                marks.len()
+            );
+        }
+        marks
+    }
+
+    /// Reads the partitions from their marks, or the last records of those that have none, until the end of each.
+    /// Gives up when the brokers are silent for too long, or when there are too many records.
+    fn read_from(
+        &self,
+        consumer: &BaseConsumer<Quiet>,
+        marks: &Marks,
+        reading: &mut Reading,
+        is_over: impl Fn() -> bool,
+    ) -> KafkaResult<()> {
+        self.assign(consumer, marks)?;
+        reading.unread = (0..self.partitions).collect();
+        let began = Instant::now();
+        let mut heard = began;
         loop {
-            let left = left(if unread.is_empty() { LATE_REQUESTS } else { self.within });
+            let left = match reading.unread.is_empty() {
+                true => LATE_REQUESTS.saturating_sub(began.elapsed()),
+                false => {
+                    self.within.saturating_sub(heard.elapsed()).min(LONGEST.saturating_sub(began.elapsed()))
+                }
+            };
             if left.is_zero() || is_over() {
-                break;
+                return Ok(());
             }
-            match consumer.poll(left) {
+            match consumer.poll(left.min(CALL)) {
                 Some(Ok(record)) => {
-                    records += 1;
-                    if let Some(id) = self.id(&record) {
-                        newest.push(Reverse((
-                            record.timestamp().to_millis(),
-                            records,
-                            record.partition(),
-                            id,
-                        )));
-                        if newest.len() > self.ids {
-                            newest.pop();
-                        }
-                    }
+                    heard = Instant::now();
+                    reading.take(&record, self);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    unread.remove(&partition);
+                    heard = Instant::now();
+                    reading.unread.remove(&partition);
                 }
                 // The consumer goes on by itself after an error that passes.
                 Some(Err(error)) if is_refusal(&error) => return Err(error),
                 Some(Err(_)) | None => {}
             }
         }
-        let safe = self.in_sync(&consumer.fetch_metadata(Some(&self.topic), self.within)?);
-        let mut ids: Vec<_> = newest.into_iter().map(|Reverse(found)| found).collect();
-        ids.sort_unstable();
-        ids.retain(|(_, _, partition, _)| safe.contains(partition));
-        let ids = ids.into_iter().map(|(.., id)| id).collect();
-        Ok(Tail { ids, records, is_complete: unread.is_empty() })
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<()> {
+    fn assign(&self, consumer: &BaseConsumer<Quiet>, marks: &Marks) -> KafkaResult<()> {
         let mut assignment = TopicPartitionList::new();
-        let from_end = i64::try_from(self.records).unwrap_or(i64::MAX);
+        let last = Offset::OffsetTail(i64::try_from(self.records).unwrap_or(i64::MAX));
         for partition in 0..self.partitions {
-            assignment.add_partition_offset(&self.topic, partition, Offset::OffsetTail(from_end))?;
+            let from = marks.get(&partition).map_or(last, |range| Offset::Offset(range.start));
+            assignment.add_partition_offset(&self.topic, partition, from)?;
         }
         consumer.assign(&assignment)
     }
@@ -163,6 +226,21 @@ impl TailRequest {
     }
 }
 
+impl Reading {
+    fn take(&mut self, record: &BorrowedMessage<'_>, request: &TailRequest) {
+        let (partition, offset) = (record.partition(), record.offset());
+        self.records += 1;
+        self.next.insert(partition, offset + 1);
+        if let Some(id) = request.id(record) {
+            let time = record.timestamp().to_millis();
+            self.newest.push(Reverse((time, self.records, partition, offset, id)));
+            if self.newest.len() > request.ids {
+                self.newest.pop();
+            }
+        }
+    }
+}
+
 /// Whether the brokers do not let this user read the topic.
 pub(super) fn is_refusal(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
@@ -170,7 +248,7 @@ pub(super) fn is_refusal(error: &KafkaError) -> bool {
 }
 
 /// A client whose errors the sink's own clients find as well.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {

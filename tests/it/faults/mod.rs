@@ -9,4 +9,5 @@ mod kafka_topic;
 mod kills;
 mod one_of_three_sinks;
 mod outages;
+mod shared_topic;
 mod simulated;

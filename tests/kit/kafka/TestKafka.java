@@ -54,6 +54,7 @@ import org.apache.kafka.common.utils.Time;
  *   allow PRINCIPAL OPERATION TOPIC
  *   deny PRINCIPAL OPERATION TOPIC
  *   forget TOPIC               drops what was allowed and denied on it
+ *                              (these three take a consumer group as group:NAME, too)
  *   user NAME MECHANISM PASSWORD
  *   stop                       stops cleanly, says "stopped" and ends with 0
  * </pre>
@@ -188,20 +189,26 @@ public final class TestKafka {
     }
 
     private String rule(AclPermissionType permission, String[] words) throws Exception {
-        ResourcePattern topic = new ResourcePattern(ResourceType.TOPIC, words[3], PatternType.LITERAL);
         AclOperation operation = AclOperation.valueOf(words[2]);
-        AclBinding rule = new AclBinding(topic, new AccessControlEntry(words[1], "*", operation, permission));
+        AccessControlEntry entry = new AccessControlEntry(words[1], "*", operation, permission);
+        AclBinding rule = new AclBinding(resource(words[3]), entry);
         admin.createAcls(List.of(rule)).all().get();
         until(() -> admin.describeAcls(rule.toFilter()).values().get().size() == 1);
         return "ok";
     }
 
-    private String forget(String topic) throws Exception {
-        ResourcePattern pattern = new ResourcePattern(ResourceType.TOPIC, topic, PatternType.LITERAL);
-        AclBindingFilter rules = new AclBindingFilter(pattern.toFilter(), AccessControlEntryFilter.ANY);
+    private String forget(String name) throws Exception {
+        AclBindingFilter rules = new AclBindingFilter(resource(name).toFilter(), AccessControlEntryFilter.ANY);
         admin.deleteAcls(List.of(rules)).all().get();
         until(() -> admin.describeAcls(rules).values().get().isEmpty());
         return "ok";
+    }
+
+    private static ResourcePattern resource(String name) {
+        String group = "group:";
+        return name.startsWith(group)
+                ? new ResourcePattern(ResourceType.GROUP, name.substring(group.length()), PatternType.LITERAL)
+                : new ResourcePattern(ResourceType.TOPIC, name, PatternType.LITERAL);
     }
 
     private String user(String name, String mechanism, String password) throws Exception {

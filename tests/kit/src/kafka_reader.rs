@@ -77,11 +77,35 @@ pub fn record_count(bootstrap: &str, topic: &str) -> u64 {
     partitions(&consumer, topic, deadline).into_iter().map(count).sum()
 }
 
+/// Returns the offsets that a consumer group has committed in `topic`, of the partitions that have one. Blocks.
+pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Vec<i64> {
+    let deadline = Instant::now() + PATIENCE;
+    let consumer = consumer_of(bootstrap, group);
+    let mut asked = TopicPartitionList::new();
+    for partition in partitions(&consumer, topic, deadline) {
+        asked.add_partition(topic, partition);
+    }
+    loop {
+        if let Ok(found) = consumer.committed_offsets(asked.clone(), MOMENT * 10) {
+            return found
+                .elements()
+                .iter()
+                .filter_map(|found| found.offset().to_raw().filter(|&raw| raw >= 0))
+                .collect();
+        }
+        assert!(Instant::now() < deadline, "{topic}: the offsets of the group {group} are not known");
+    }
+}
+
 fn consumer(bootstrap: &str) -> BaseConsumer {
+    // The group is never joined, because partitions are assigned by hand. But librdkafka requires a name.
+    consumer_of(bootstrap, "tests")
+}
+
+fn consumer_of(bootstrap: &str, group: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        // The group is never joined, because partitions are assigned by hand. But librdkafka requires a name.
-        .set("group.id", "tests")
+        .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("reconnect.backoff.max.ms", "500")

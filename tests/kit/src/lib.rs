@@ -24,6 +24,7 @@ pub mod java_client;
 pub mod kafka;
 pub mod kafka_reader;
 pub mod kafka_relay;
+pub mod kafka_writer;
 pub mod listener;
 pub mod nats;
 pub mod output;

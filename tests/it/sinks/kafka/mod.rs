@@ -3,6 +3,7 @@
 
 mod first_request;
 pub mod logins;
+mod low_water;
 mod mock_cluster;
 mod no_broker_named;
 pub mod partitions;
