@@ -10,8 +10,10 @@
 //! 4. *No duplicates made by the sink*: a lost answer is the exception, so the receiver should recognise
 //!    events by their `id`.
 //! 5. *Bounded*: at most [`WINDOW`] deliveries are in flight.
-//! 6. *It says what it holds*: it can't, because a receiver can't be read. So after a crash of the bridge the
-//!    events in flight are posted again, as after a lost answer.
+//! 6. *It says what it holds*: it can't, because a receiver can't be read. So it has no `claim`, and is
+//!    at-least-once: after SIGKILL of the bridge all events that the broker has not seen acknowledged, at most
+//!    `prefetch`, are posted again, first and in the same order. The receiver makes it exactly-once by its last
+//!    ids, 4 × `prefetch` of them. If yours can be asked for these, let `claim` return them.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Tests the sink of another crate, `examples/webhook`: its program is configured like ours, and mirrors
 //! events. `sinks/contract` tests with the [`Receiver`] that this sink meets the contract.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,7 @@ pub struct Receiver {
 struct Stored {
     events: Mutex<Vec<Value>>,
     away: Mutex<bool>,
+    silent: Mutex<bool>,
 }
 
 impl Stored {
@@ -55,7 +57,9 @@ impl Receiver {
     pub async fn start() -> Self {
         let stored = Arc::<Stored>::default();
         let take = |State(stored): State<Arc<Stored>>, headers: HeaderMap, body: String| async move {
-            stored.take(&headers, &body)
+            let status = stored.take(&headers, &body);
+            let is_silent = *stored.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_silent { std::future::pending().await } else { status }
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/events", listener.local_addr().unwrap());
@@ -71,6 +75,11 @@ impl Receiver {
     /// Makes the server answer 503 and store nothing, or ends that.
     pub fn away(&self, away: bool) {
         *self.stored.away.lock().unwrap() = away;
+    }
+
+    /// Makes the server store what comes and never answer, or ends that.
+    pub fn silent(&self, silent: bool) {
+        *self.stored.silent.lock().unwrap() = silent;
     }
 
     /// Returns the stored events, in order.
@@ -153,4 +162,36 @@ async fn its_program_mirrors_events_into_the_webhook_and_files() {
         (&dead_letters[0]["sink"], &dead_letters[0]["reason"]),
         (&Value::from("webhook"), &Value::from("refused"))
     );
+}
+
+/// A sink without `claim` can't say that the receiver has the events: they are posted again, with the same ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_when_it_is_killed_comes_again_with_the_same_ids() {
+    const EVENTS: u64 = 50;
+    let simulator = Simulator::start(SimulatorConfig::default()).await.unwrap();
+    let receiver = Receiver::start().await;
+    receiver.silent(true);
+    let setup = Setup::at(&simulator.url(), "acme", "dest1", "acme-dest1-1")
+        .program(program())
+        .set("SINKS__WEBHOOK__URL", receiver.url())
+        .set("SINKS__WEBHOOK__TOKEN", "hush");
+    simulator.declare_queue("acme", "dest1");
+    let generator = GeneratorConfig { keys: 10, ..Default::default() };
+    simulator.generate("acme", Generation { events: Some(EVENTS), rate: Rate::default(), generator });
+    let bridge = setup.start();
+    wait_until("the receiver has events", SOON, || !receiver.events().is_empty()).await;
+    bridge.kill();
+    let unanswered = receiver.events();
+
+    receiver.silent(false);
+    let mut bridge = setup.start();
+    let acked = simulator.wait_until(|stats| stats.total().acked >= EVENTS);
+    tokio::time::timeout(SOON, acked).await.expect("everything is acknowledged");
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0));
+    let events = receiver.events();
+    let ids: BTreeSet<_> = events.iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!((ids.len() as u64, events.len() as u64), (EVENTS, EVENTS + unanswered.len() as u64));
+    let again = &events[unanswered.len()..][..unanswered.len()];
+    assert_eq!(again, unanswered, "the same events, first and in the same order");
 }
