@@ -6,12 +6,8 @@ use std::path::Path;
 use async_nats::jetstream;
 
 use kit::events::Events;
-use kit::kafka_reader::each_record;
-use kit::nats::read_stream;
-use kit::output::{Tally, each_line, files, open_envelope};
-
-const MESSAGE_ID: &str = "atdata-message-id";
-const CONNECTION_ID: &str = "atdata-connection-id";
+use kit::output::{Tally, files};
+use kit::stored::{Stored, each_in_files, each_in_stream, each_in_topic};
 
 /// The content of one sink.
 pub struct Audit {
@@ -28,19 +24,15 @@ impl Audit {
         Self { sink, tally, of: BTreeMap::new(), ordered }
     }
 
-    fn add(&mut self, from: &str, id: &str, key: &str, body: &str) {
-        self.tally.add_keyed(id, key, body);
+    fn add(&mut self, from: &str, stored: Stored<'_>) {
+        stored.add_to(&mut self.tally);
         *self.of.entry(from.to_owned()).or_default() += 1;
     }
 
     /// Reads the topic; blocks.
     pub fn kafka(bootstrap: &str, topic: &str, events: Events, ordered: bool) -> Self {
         let mut audit = Self::new("Kafka", events, ordered);
-        each_record(bootstrap, topic, |record| {
-            let from = record.header(CONNECTION_ID).expect("a connection id");
-            let id = record.header(MESSAGE_ID).expect("a message id");
-            audit.add(from, id, text(record.key.as_deref()), text(record.value.as_deref()));
-        });
+        each_in_topic(bootstrap, topic, |stored| audit.add(stored.writer, stored));
         audit
     }
 
@@ -52,12 +44,7 @@ impl Audit {
         ordered: bool,
     ) -> Self {
         let mut audit = Self::new("JetStream", events, ordered);
-        for message in read_stream(jetstream, stream).await {
-            let headers = message.headers.as_ref().expect("headers");
-            let header = |name: &str| headers.get(name).expect("a header").as_str().to_owned();
-            let (_, key) = message.subject.rsplit_once('.').expect("a key");
-            audit.add(&header(CONNECTION_ID), &header(MESSAGE_ID), key, text(Some(&message.payload)));
-        }
+        each_in_stream(jetstream, stream, |stored| audit.add(stored.writer, stored)).await;
         audit
     }
 
@@ -70,10 +57,7 @@ impl Audit {
             if !directory.exists() || files(&directory).is_empty() {
                 continue;
             }
-            each_line(&directory, |line| {
-                let (id, key, _, body) = open_envelope(line).unwrap_or_else(|| panic!("{line}"));
-                audit.add(&from, id, key, body);
-            });
+            each_in_files(&directory, |stored| audit.add(&from, stored));
         }
         audit
     }
@@ -112,8 +96,4 @@ pub const COLUMNS: &str = "| sink | events | lost | doubled | allowed | out of t
 /// The ordinal at the end of a connection id, or of a volume's name.
 fn number(name: &str) -> &str {
     name.rsplit_once('-').map_or(name, |(_, ordinal)| ordinal)
-}
-
-fn text(bytes: Option<&[u8]>) -> &str {
-    std::str::from_utf8(bytes.expect("bytes")).expect("text")
 }

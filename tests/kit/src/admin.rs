@@ -103,7 +103,8 @@ impl Admin {
 
 fn address_in_log(bridge: &Bridge) -> Option<SocketAddr> {
     let log = bridge.log();
-    let line = log.lines().rev().find(|line| line.contains("admin: /livez"))?;
+    // Earlier processes with the same settings have written into the same log.
+    let line = log.get(bridge.began()..)?.lines().find(|line| line.contains("admin: /livez"))?;
     line.split_once("listen=")?.1.split_whitespace().next()?.parse().ok()
 }
 

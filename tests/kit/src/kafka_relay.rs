@@ -1,6 +1,7 @@
 //! Forwards connections to a Kafka and changes its responses on command. It can remove the brokers from a
 //! metadata response, as if the controller had fenced the broker, and it can drop or hold back the
-//! acknowledgements of records.
+//! acknowledgements of records. It can hold back the records too, also when their client dies meanwhile, as a
+//! network does whose last bytes come late.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// The API keys of the Produce and Metadata requests, and the first version of Metadata with compact arrays
@@ -30,6 +31,9 @@ struct Orders {
     hide: AtomicBool,
     swallow: AtomicBool,
     hold: watch::Sender<bool>,
+    hold_records: watch::Sender<bool>,
+    /// The number of requests with records that were held back and that Kafka has not answered yet.
+    held: watch::Sender<u64>,
     /// The number of forwarded requests with records.
     produced: watch::Sender<u64>,
 }
@@ -68,6 +72,25 @@ impl Relay {
         self.orders.hold.send_replace(hold);
     }
 
+    /// Sets whether requests with records, and all requests behind them, wait.
+    pub fn hold_records(&self, hold: bool) {
+        self.orders.hold_records.send_replace(hold);
+    }
+
+    /// Waits until so many requests with records are held back.
+    pub async fn held(&self, count: u64) {
+        let mut held = self.orders.held.subscribe();
+        // The sender lives as long as the relay.
+        let _reached = held.wait_for(|held| *held >= count).await;
+    }
+
+    /// Waits until Kafka has answered every request of dead clients that was held back.
+    pub async fn none_held(&self) {
+        let mut held = self.orders.held.subscribe();
+        // The sender lives as long as the relay.
+        let _answered = held.wait_for(|held| *held == 0).await;
+    }
+
     /// Waits until so many requests with records were forwarded.
     pub async fn produced(&self, count: u64) {
         let mut produced = self.orders.produced.subscribe();
@@ -89,45 +112,98 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
     let server = TcpStream::connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let pending = Pending::default();
-    let requests = async {
-        while let Some(frame) = frame(&mut from_client).await? {
-            let request = (short(&frame, 0), short(&frame, 2));
-            pending.lock().unwrap().insert(int(&frame, 4), request);
-            put(&mut to_server, &frame).await?;
-            if request.0 == PRODUCE {
-                orders.produced.send_modify(|produced| *produced += 1);
-            }
-        }
-        Ok(())
-    };
-    let mut hold = orders.hold.subscribe();
-    let answers = async {
-        while let Some(frame) = frame(&mut from_server).await? {
-            let request = pending.lock().unwrap().remove(&int(&frame, 0));
-            if matches!(request, Some((PRODUCE, _))) {
-                // The sender lives as long as the relay's orders.
-                let _released = hold.wait_for(|hold| !hold).await;
-            }
-            match request {
-                Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => {}
-                Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
-                    assert!(version >= COMPACT, "the client uses an old version, {version}");
-                    put(&mut to_client, &without_brokers(&frame)).await?;
-                    // Only after the response is sent, because a test waits for this flag.
-                    orders.hide.store(false, Ordering::SeqCst);
-                }
-                _ => put(&mut to_client, &frame).await?,
-            }
-        }
-        Ok(())
-    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let (pending, unanswered) = (Pending::default(), watch::Sender::new(0_u64));
+    let requests = requests(from_client, to_server, &orders, &pending, &unanswered);
+    let answers = answers(from_server, to_client, &orders, &pending, &unanswered);
     tokio::select! {
         ended = requests => ended,
         ended = answers => ended,
     }
+}
+
+/// Forwards requests until the client has ended. If records were held back, then until Kafka has answered all
+/// of them: the end of the connection would overtake them.
+async fn requests(
+    mut client: impl AsyncRead + Unpin,
+    mut server: impl AsyncWrite + Unpin,
+    orders: &Orders,
+    pending: &Pending,
+    unanswered: &watch::Sender<u64>,
+) -> io::Result<()> {
+    let (frames, mut waiting) = mpsc::unbounded_channel();
+    let mut released = orders.hold_records.subscribe();
+    let mut held = 0;
+    // Also while records are held back: the system forgets what nobody has read when the client dies.
+    let reading = async {
+        while let Ok(Some(frame)) = frame(&mut client).await {
+            if short(&frame, 0) == PRODUCE && *orders.hold_records.borrow() {
+                held += 1;
+                orders.held.send_modify(|all| *all += 1);
+            }
+            // The receiver is in the same task.
+            let _sent = frames.send(frame);
+        }
+        drop(frames);
+    };
+    let writing = async {
+        while let Some(frame) = waiting.recv().await {
+            let request = (short(&frame, 0), short(&frame, 2));
+            if request.0 == PRODUCE {
+                // The sender lives as long as the relay's orders.
+                let _released = released.wait_for(|hold| !hold).await;
+                unanswered.send_modify(|unanswered| *unanswered += 1);
+            }
+            pending.lock().unwrap().insert(int(&frame, 4), request);
+            put(&mut server, &frame).await?;
+            if request.0 == PRODUCE {
+                orders.produced.send_modify(|produced| *produced += 1);
+            }
+        }
+        io::Result::Ok(())
+    };
+    let ((), written) = tokio::join!(reading, writing);
+    written?;
+    if held > 0 {
+        let mut unanswered = unanswered.subscribe();
+        let _answered = unanswered.wait_for(|unanswered| *unanswered == 0).await;
+        orders.held.send_modify(|all| *all -= held);
+    }
+    Ok(())
+}
+
+/// Forwards answers until the server has ended.
+async fn answers(
+    mut server: impl AsyncRead + Unpin,
+    mut client: impl AsyncWrite + Unpin,
+    orders: &Orders,
+    pending: &Pending,
+    unanswered: &watch::Sender<u64>,
+) -> io::Result<()> {
+    let mut hold = orders.hold.subscribe();
+    while let Some(frame) = frame(&mut server).await? {
+        let request = pending.lock().unwrap().remove(&int(&frame, 0));
+        if matches!(request, Some((PRODUCE, _))) {
+            unanswered.send_modify(|unanswered| *unanswered -= 1);
+            // The sender lives as long as the relay's orders.
+            let _released = hold.wait_for(|hold| !hold).await;
+        }
+        let forwarded = match request {
+            Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => Ok(()),
+            Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
+                assert!(version >= COMPACT, "the client uses an old version, {version}");
+                let forwarded = put(&mut client, &without_brokers(&frame)).await;
+                // Only after the response is sent, because a test waits for this flag.
+                orders.hide.store(false, Ordering::SeqCst);
+                forwarded
+            }
+            _ => put(&mut client, &frame).await,
+        };
+        // The client is dead. `requests` finds its end, behind the records that are held back.
+        drop(forwarded);
+    }
+    Ok(())
 }
 
 /// The response has the correlation id, tags, the throttle time and then the brokers: id, host, port, rack,
@@ -183,4 +259,45 @@ async fn frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>
 async fn put(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
     to.write_u32(u32::try_from(frame.len()).expect("a frame")).await?;
     to.write_all(frame).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ports::{free_port, loopback};
+
+    /// A request with a body of one byte.
+    async fn send(client: &mut TcpStream, api_key: i16, correlation_id: i32) {
+        let head = [&api_key.to_be_bytes()[..], &[0, 0], &correlation_id.to_be_bytes(), &[7]].concat();
+        put(client, &head).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn records_that_are_held_back_outlive_their_client() {
+        let listener = TcpListener::bind(loopback(free_port())).await.unwrap();
+        let addr = loopback(free_port());
+        let relay = Relay::start_at(addr, listener.local_addr().unwrap()).await;
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+
+        relay.hold_records(true);
+        send(&mut client, METADATA, 1).await;
+        assert_eq!(int(&frame(&mut server).await.unwrap().unwrap(), 4), 1);
+        send(&mut client, PRODUCE, 2).await;
+        send(&mut client, PRODUCE, 3).await;
+        relay.held(2).await;
+        drop(client);
+        let silence = tokio::time::timeout(Duration::from_millis(100), frame(&mut server)).await;
+        assert!(silence.is_err(), "the end, or a request, was forwarded");
+
+        relay.hold_records(false);
+        for correlation_id in [2_i32, 3] {
+            assert_eq!(int(&frame(&mut server).await.unwrap().unwrap(), 4), correlation_id);
+            put(&mut server, &correlation_id.to_be_bytes()).await.unwrap();
+        }
+        relay.none_held().await;
+        assert_eq!(frame(&mut server).await.unwrap(), None);
+    }
 }

@@ -37,6 +37,7 @@ pub mod report;
 pub mod rival;
 pub mod scenario;
 pub mod stomp;
+pub mod stored;
 pub mod three;
 pub mod tls_front;
 
