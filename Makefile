@@ -10,7 +10,7 @@
 #   make performance   writes the tables of docs/performance.md from the results of bench-rivals
 #   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
-#   make exactly-once   kills a bridge with three sinks 500 times under load, audits each sink: ARGS="--kills 20 --seed 1"
+#   make exactly-once   kills a bridge with three sinks 500 times, runs special cases, audits each sink: ARGS="--case frozen"
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
 #   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
 #   make image-test   builds and runs the container image without a registry: ARGS=arm64 for the other architecture

@@ -11,10 +11,10 @@ pub const SINKS: [(&str, bool); 3] = [("Kafka", true), ("JetStream", true), ("fi
 /// What one sink has that it should not have.
 #[derive(Clone, Copy, Default)]
 pub struct Audit {
-    lost: u64,
-    doubled: u64,
-    disordered: u64,
-    foreign: u64,
+    pub lost: u64,
+    pub doubled: u64,
+    pub disordered: u64,
+    pub foreign: u64,
 }
 
 impl Audit {

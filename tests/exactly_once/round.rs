@@ -19,7 +19,7 @@ use super::findings::{Audit, Finding};
 pub const PREFETCH: u64 = 1024;
 
 /// The load keeps at least so many events in the queue, so that the bridge is busy at every kill.
-const WAITING: u64 = 4 * PREFETCH;
+pub const WAITING: u64 = 4 * PREFETCH;
 
 pub struct Round {
     pub number: usize,
@@ -93,7 +93,7 @@ impl Round {
 }
 
 /// The same bridge over each protocol. The stream takes the events of the first key one by one.
-fn setups(sinks: &Sinks<'_>, broker: &Broker) -> [Setup; 2] {
+pub fn setups(sinks: &Sinks<'_>, broker: &Broker) -> [Setup; 2] {
     let [stomp, openwire] = Protocol::ALL
         .map(|protocol| sinks.setup(broker, protocol).set("SOURCE__PREFETCH", PREFETCH.to_string()));
     let path = |path: &std::path::Path| path.display().to_string();

@@ -1,0 +1,254 @@
+//! Runs the special cases, each with its expected numbers: what a kill of one bridge does not show.
+
+mod frozen;
+mod late_bytes;
+mod moved_files;
+mod outages;
+mod replicas;
+mod shared_topic;
+mod stage;
+
+use std::any::Any;
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use futures_util::FutureExt;
+use kit::bridge::Setup;
+use kit::broker::Version;
+use kit::events::Events;
+use kit::report;
+
+pub use self::stage::Servers;
+use self::stage::{Row, Stage};
+use crate::findings::Audit;
+
+/// The cases that the bridge does not pass yet. They run only when they are asked for by name. Take a name away
+/// when the bridge has what it needs: `exactly_once = true` of the Kafka sink, or the low-water mark.
+const NOT_YET: [&str; 4] = ["late-bytes-2", "frozen-pair-2", "strict-replicas-2", "long-hold"];
+
+/// How the Kafka sink avoids doubles.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// By reading the end of the topic.
+    One,
+    /// With `exactly_once = true`: also by transactions, which fence an earlier process.
+    Two,
+}
+
+impl Level {
+    /// Sets what the level needs.
+    fn set(self, setup: Setup) -> Setup {
+        match self {
+            Self::One => setup,
+            Self::Two => setup.set("SINKS__KAFKA__EXACTLY_ONCE", "true").set("SOURCE__ORDERING", "strict"),
+        }
+    }
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Vec<Row>> + 'a>>;
+
+pub struct Case {
+    /// The value of `--case`.
+    pub name: &'static str,
+    /// What happens, for the document.
+    what: &'static str,
+    run: for<'a> fn(Stage<'a>) -> Running<'a>,
+}
+
+const CASES: [Case; 13] = [
+    Case {
+        name: "late-bytes",
+        what: "The network holds the killed bridge's last bytes to Kafka and delivers them when the next bridge \
+               has read the topic. This must double: it shows that doubles are found.",
+        run: |stage| Box::pin(late_bytes::late_bytes(stage, Level::One)),
+    },
+    Case {
+        name: "late-bytes-2",
+        what: "The same with `exactly_once = true`.",
+        run: |stage| Box::pin(late_bytes::late_bytes(stage, Level::Two)),
+    },
+    Case {
+        name: "frozen",
+        what: "A bridge is frozen, the broker drops it, a second process with the same ids takes over, and the \
+               first one goes on. It may write what it had in flight, `prefetch` events (1024) at most.",
+        run: |stage| Box::pin(frozen::replaced(stage, Level::One)),
+    },
+    Case {
+        name: "frozen-pair",
+        what: "The same with a strict pair.",
+        run: |stage| Box::pin(frozen::pair(stage, Level::One)),
+    },
+    Case {
+        name: "frozen-pair-2",
+        what: "The same with `exactly_once = true`.",
+        run: |stage| Box::pin(frozen::pair(stage, Level::Two)),
+    },
+    Case {
+        name: "strict-replicas",
+        what: "Two strict replicas; the active one is killed (SIGKILL) or stopped (SIGTERM), 8 times.",
+        run: |stage| Box::pin(replicas::strict(stage, Level::One)),
+    },
+    Case {
+        name: "strict-replicas-2",
+        what: "The same with `exactly_once = true`.",
+        run: |stage| Box::pin(replicas::strict(stage, Level::Two)),
+    },
+    Case {
+        name: "shared-replicas",
+        what: "Two replicas share the events; 8 kills in turn.",
+        run: |stage| Box::pin(replicas::shared(stage)),
+    },
+    Case {
+        name: "sink-down",
+        what: "Three sinks. Kafka is killed, then the bridge, and its successor too before Kafka is back. The \
+               same with NATS.",
+        run: |stage| Box::pin(outages::a_sink_is_down(stage)),
+    },
+    Case {
+        name: "broker-killed",
+        what: "Three sinks. ActiveMQ and the bridge are killed, 6 times. ActiveMQ then has no redelivered flag.",
+        run: |stage| Box::pin(outages::the_broker_is_killed(stage)),
+    },
+    Case {
+        name: "moved-files",
+        what: "Finished files are moved away after each of 10 kills.",
+        run: |stage| Box::pin(moved_files::moved_files(stage)),
+    },
+    Case {
+        name: "two-mirrors",
+        what: "The bridges of two destination ids write into one topic, with the same message ids; 6 kills. A \
+               row for each destination id.",
+        run: |stage| Box::pin(shared_topic::two_mirrors(stage)),
+    },
+    Case {
+        name: "long-hold",
+        what: "Kafka holds 1024 events that NATS delays. Others write 5000 records into each partition, and the \
+               bridge is killed.",
+        run: |stage| Box::pin(shared_topic::long_hold(stage)),
+    },
+];
+
+/// The names of all cases.
+pub fn names() -> Vec<&'static str> {
+    CASES.iter().map(|case| case.name).collect()
+}
+
+/// The cases with these names, or all that the bridge must pass if there are none.
+pub fn chosen(names: &[String]) -> Vec<&'static Case> {
+    let is_chosen = |case: &&Case| match names {
+        [] => !NOT_YET.contains(&case.name),
+        names => names.iter().any(|name| name == case.name),
+    };
+    CASES.iter().filter(is_chosen).collect()
+}
+
+/// A case that has run.
+pub struct Finished {
+    case: &'static Case,
+    version: Version,
+    took: Duration,
+    /// The reason if it did not come to its end.
+    rows: Result<Vec<Row>, String>,
+}
+
+impl Case {
+    /// Runs the case with a broker of this version.
+    pub async fn run(
+        &'static self,
+        servers: &Servers,
+        version: Version,
+        frozen: Duration,
+        seed: u64,
+    ) -> Finished {
+        let began = Instant::now();
+        let stage =
+            Stage { servers, version, name: self.name.to_owned(), frozen, random: Rng::with_seed(seed) };
+        let rows = AssertUnwindSafe((self.run)(stage)).catch_unwind().await.map_err(|panic| reason(&*panic));
+        let finished = Finished { case: self, version, took: began.elapsed(), rows };
+        eprint!("{}", finished.rows());
+        finished
+    }
+}
+
+fn reason(panic: &dyn Any) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    text.lines().next().unwrap_or_default().replace('|', "/")
+}
+
+impl Row {
+    fn is_as_expected(&self) -> bool {
+        let Audit { lost, doubled, disordered, foreign } = self.audit;
+        self.expected.contains(&doubled) && (lost, disordered, foreign) == (0, 0, 0)
+    }
+}
+
+impl Finished {
+    pub fn name(&self) -> &'static str {
+        self.case.name
+    }
+
+    /// Whether all numbers are as expected.
+    pub fn passed(&self) -> bool {
+        self.rows.as_ref().is_ok_and(|rows| rows.iter().all(Row::is_as_expected))
+    }
+
+    fn rows(&self) -> String {
+        let (name, broker, took) = (self.case.name, report::name_of(self.version), self.took.as_secs_f64());
+        let mut text = String::new();
+        match &self.rows {
+            Err(why) => {
+                writeln!(text, "| {name} | | {broker} | {took:.0} s | | | | | | | | did not end: {why} |")
+                    .expect("write to a string");
+            }
+            Ok(rows) => {
+                for row in rows {
+                    let Row { sink, events, came_again, audit, .. } = row;
+                    let Audit { lost, doubled, disordered, foreign } = audit;
+                    let (expected, verdict) = (
+                        in_words(&row.expected),
+                        if row.is_as_expected() { "as expected" } else { "FAILED" },
+                    );
+                    writeln!(
+                        text,
+                        "| {name} | {sink} | {broker} | {took:.0} s | {events} | {came_again} | {lost} | {expected} | \
+                         {doubled} | {disordered} | {foreign} | {verdict} |"
+                    )
+                    .expect("write to a string");
+                }
+            }
+        }
+        text
+    }
+}
+
+fn in_words(expected: &RangeInclusive<u64>) -> String {
+    match (expected.start(), expected.end()) {
+        (0, 0) => "0".to_owned(),
+        (0, most) => format!("at most {most}"),
+        (least, most) => format!("{least} to {most}"),
+    }
+}
+
+/// A table with a row for each sink of each case, and what each case is.
+pub fn table(finished: &[Finished]) -> String {
+    let mut text = "| case | sink | broker | took | events | came again though stored, at least | lost | doubled: expected | \
+                    doubled | out of order | foreign | verdict |\n\
+                    |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|\n"
+        .to_owned();
+    text.extend(finished.iter().map(Finished::rows));
+    text.push('\n');
+    for Finished { case, .. } in finished {
+        writeln!(text, "- `{}`: {}", case.name, case.what).expect("write to a string");
+    }
+    text
+}
+
+/// The first `count` events of a case.
+fn events(count: u64) -> Events {
+    Events::good(count)
+}

@@ -1,0 +1,103 @@
+//! Kills the bridge while one of its servers is down.
+
+use kit::any_kafka::AnyKafka;
+use kit::broker::{Broker, Options};
+use kit::consumer::{Acks, Consumer};
+use kit::nats::NatsServer;
+use kit::output::Tally;
+use kit::scenario::{PATIENCE, emptied, in_trouble, publish_from, ready_after, subscribed};
+use kit::stored::each_in_files;
+use kit::three::Sinks;
+use kit::wait_until;
+
+use super::events;
+use super::stage::{
+    FILES, JETSTREAM, KAFKA, Process, Row, Stage, acknowledged, in_stream, in_topic, under_load,
+};
+use crate::round::setups;
+
+/// How many events are published before each kill of the broker.
+const EVENTS: u64 = 6000;
+/// How many times the ActiveMQ broker is killed.
+const KILLS: u64 = 6;
+
+/// One of three sinks is down when the bridge is killed, and still when its successor is killed.
+pub async fn a_sink_is_down(mut stage: Stage<'_>) -> Vec<Row> {
+    let (kafka, nats) = (AnyKafka::start(), NatsServer::start(""));
+    let AnyKafka::Real(server) = &kafka else { panic!("a mock cluster proves nothing") };
+    let (broker, mut random) = (stage.broker(), stage.random.fork());
+    let sinks = Sinks::make(stage.version, &stage.name, &kafka, &nats).await;
+    let queue = sinks.queue();
+    let mut process = Process::new(setups(&sinks, broker), &queue);
+    process.start();
+    subscribed(broker, &queue, 1).await;
+
+    let outages: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
+        ("sink kafka", &|| server.kill(), &|| server.restart()),
+        ("sink nats", &|| nats.kill(), &|| nats.restart()),
+    ];
+    let (published, ()) = under_load(broker, &stage.name, &queue, async {
+        for (part, stop, start) in outages {
+            acknowledged(broker, &queue, random.u64(1..4000)).await;
+            let mut said = process.bridge().log().len();
+            tokio::task::block_in_place(stop);
+            for _ in 0..2 {
+                in_trouble(process.bridge(), said, part).await;
+                process.kill(&mut random).await;
+                process.start();
+                said = process.bridge().began();
+            }
+            tokio::task::block_in_place(start);
+            ready_after(process.bridge(), said, part).await;
+        }
+        acknowledged(broker, &queue, 1).await;
+    })
+    .await;
+    emptied(broker, &queue).await;
+    process.stop().await;
+    rows(&sinks, &process, published).await
+}
+
+/// The ActiveMQ broker and the bridge are killed, in turn the one or the other first. A broker that starts again
+/// has forgotten which events it has delivered before.
+pub async fn the_broker_is_killed(mut stage: Stage<'_>) -> Vec<Row> {
+    let broker = Broker::start(stage.version, Options::default());
+    let mut random = stage.random.fork();
+    let sinks = stage.sinks().await;
+    let queue = sinks.queue();
+    let mut process = Process::new(setups(&sinks, &broker), &queue);
+    // Makes the queue.
+    Consumer::subscribe(&broker, &queue, 1, Acks::Never).await.close().await;
+
+    let mut published = 0;
+    for kill in 0..KILLS {
+        publish_from(&broker, &stage.name, events(published + EVENTS), published).await;
+        published += EVENTS;
+        process.start();
+        // The process is in the middle of this depth when it is killed.
+        let depth = random.u64(500..2000);
+        wait_until("events are acknowledged", PATIENCE, || broker.depth(&queue) <= depth).await;
+        if kill % 2 == 0 {
+            process.kill(&mut random).await;
+            broker.kill();
+        } else {
+            broker.kill();
+            process.kill(&mut random).await;
+        }
+        tokio::task::block_in_place(|| broker.restart());
+    }
+    process.start();
+    emptied(&broker, &queue).await;
+    process.stop().await;
+    rows(&sinks, &process, published).await
+}
+
+async fn rows(sinks: &Sinks<'_>, process: &Process, published: u64) -> Vec<Row> {
+    let tally = || Tally::new(events(published));
+    let mut in_files = tally();
+    each_in_files(process.files(), |stored| stored.add_to(&mut in_files));
+    let (topic, stream) =
+        (in_topic(sinks, &sinks.queue(), tally()), in_stream(sinks, &sinks.queue(), tally()).await);
+    let found = [(KAFKA, topic), (JETSTREAM, stream), (FILES, in_files)];
+    found.into_iter().map(|(sink, tally)| Row::new(sink, 0..=0, published, [process], &tally)).collect()
+}
