@@ -1,29 +1,28 @@
 #!/bin/sh
-# Compiles the consumers that docs/consumers.md shows, with the clients that they need from Maven's
-# repository. How to call this is told in ../provision.sh.
+# Builds the programs of examples/consumers, with the clients that they need. How to call this is told in
+# ../provision.sh.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../provision.sh"
+. "$here/../languages.sh"
 
-servers=samples
+servers='go java python'
 samples=../../../examples/consumers
-made_from="$samples/ReadKafka.java $samples/ReadJetStream.java $samples/pom.xml"
-packages='default-jdk-headless maven'
+made_from="$samples/go/main.go $samples/go/go.mod $samples/go/go.sum
+    $samples/java/ReadKafka.java $samples/java/ReadJetStream.java $samples/java/pom.xml
+    $samples/python/read_kafka.py $samples/python/requirements.txt ../languages.sh"
 
 title() {
-    echo 'the samples of consumers'
-}
-
-missing() {
-    can_compile_java || echo 'a Java 17 development kit (javac)'
-    command -v mvn >/dev/null || echo 'Maven (mvn)'
+    echo "the sample of a consumer in $1"
 }
 
 build() {
-    mkdir "$2/lib" "$2/classes"
-    (here=$here/$samples; jars_of_pom "$2/lib")
-    javac -cp "$2/lib/*" -d "$2/classes" "$here/$samples/ReadKafka.java" "$here/$samples/ReadJetStream.java" >&2
+    folder=$here/$samples/$1
+    case $1 in
+        go) go_program "$folder" "$2/read-kafka" ;;
+        *) "$1_program" "$folder" "$2" ;;
+    esac
 }
 
 provision "$@"
