@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -294,8 +294,8 @@ struct Sample {
 impl Sample {
     fn start(program: Program, command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("start a sample");
-        // Without a bound: a sample must not wait for the test.
-        let (sender, lines) = channel();
+        // Room for every event of a test: a sample does not wait for the test.
+        let (sender, lines) = sync_channel(100_000);
         let output = BufReader::new(child.stdout.take().expect("standard output"));
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { program, child, lines }
