@@ -8,22 +8,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
 use super::client::ClientSettings;
 use super::client_threads::{THREADS, ThreadGroup};
-use super::low_water_marks::is_group_refusal;
+use super::low_water_marks::{MarksRequest, is_group_refusal};
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
-use super::tail::is_refusal;
+use super::tail::{Quiet, is_refusal};
 use crate::sink::SinkContext;
 
 /// The wait between two commits.
@@ -31,10 +30,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// After this time marks that have not changed are committed again, because brokers forget the offsets of a group
 /// without members after some time (`offsets.retention.minutes`). A refused commit is tried again then, too.
 const AGAIN: Duration = Duration::from_secs(3600);
-/// The longest wait for the answer to one commit. It may come later.
+/// The longest wait until one commit is stored. The end of the bridge waits too.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// The duration of one poll.
-const POLL: Duration = Duration::from_millis(50);
 
 /// The properties of the consumer. It gets no partitions and joins no group.
 const PROPERTIES: [(&str, &str); 5] = [
@@ -55,7 +52,7 @@ struct Committer {
     config: ClientConfig,
     names: Names,
     state: ReconnectState,
-    consumer: Option<BaseConsumer<Answer>>,
+    consumer: Option<BaseConsumer<Quiet>>,
     /// The marks that the brokers have, and when they got them.
     done: Option<(BTreeMap<i32, i64>, Instant)>,
     /// When the brokers last refused a commit.
@@ -122,53 +119,21 @@ impl Committer {
     fn ask(&mut self, marks: &BTreeMap<i32, i64>) -> KafkaResult<()> {
         let consumer = match self.consumer.take() {
             Some(consumer) => consumer,
-            None => self.config.create_with_context(Answer::default())?,
+            None => self.config.create_with_context(Quiet)?,
         };
         let consumer = self.consumer.insert(consumer);
         let mut offsets = TopicPartitionList::new();
         for (&partition, &mark) in marks {
             offsets.add_partition_offset(&self.names.topic, partition, Offset::Offset(mark))?;
         }
-        consumer.context().take();
+        // No answer comes to this call, so ask for what was stored. The broker answers in the order of the requests.
         consumer.commit(&offsets, CommitMode::Async)?;
-        let asked = Instant::now();
-        while asked.elapsed() < ANSWER_WITHIN {
-            // librdkafka waits for the coordinator of the group, also if the brokers refuse to name it.
-            if let Some(Err(error)) = consumer.poll(POLL)
-                && is_group_refusal(&error)
-            {
-                return Err(error);
-            }
-            if let Some(answer) = consumer.context().take() {
-                return answer;
-            }
+        let partitions = marks.keys().next_back().map_or(0, |last| last + 1);
+        let request = MarksRequest { topic: &self.names.topic, partitions, within: ANSWER_WITHIN };
+        let stored = request.committed(consumer, || false)?;
+        match marks.iter().all(|(partition, mark)| stored.get(partition) == Some(mark)) {
+            true => Ok(()),
+            false => Err(KafkaError::ConsumerCommit(Code::NoOffset)),
         }
-        Err(KafkaError::Canceled)
-    }
-}
-
-/// The answer to the last commit.
-#[derive(Default)]
-struct Answer(Mutex<Option<KafkaResult<()>>>);
-
-impl Answer {
-    fn take(&self) -> Option<KafkaResult<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for Answer {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!("librdkafka, storing the low-water marks: {facility}: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("librdkafka, storing the low-water marks: {error}: {reason}");
-    }
-}
-
-impl ConsumerContext for Answer {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 }

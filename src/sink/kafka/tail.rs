@@ -252,11 +252,11 @@ pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!("librdkafka, reading the tail: {facility}: {message}");
+        tracing::debug!("librdkafka, reading the topic: {facility}: {message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("librdkafka, reading the tail: {error}: {reason}");
+        tracing::debug!("librdkafka, reading the topic: {error}: {reason}");
     }
 }
 
