@@ -74,12 +74,15 @@ pub(super) struct TailRequest {
     pub(super) marks_within: Duration,
 }
 
+/// A record of the queue: time, running number, partition, offset and message id.
+type Found = (Option<i64>, usize, i32, i64, Bytes);
+
 /// What was read so far.
 #[derive(Default)]
 struct Reading {
     records: usize,
-    /// The newest records of the queue: time, running number, partition, offset and message id, the oldest first.
-    newest: BinaryHeap<Reverse<(Option<i64>, usize, i32, i64, Bytes)>>,
+    /// The newest records of the queue, the oldest first.
+    newest: BinaryHeap<Reverse<Found>>,
     /// The offset behind the last record of each partition.
     next: BTreeMap<i32, i64>,
     /// The partitions whose end was not reached.
@@ -181,7 +184,10 @@ impl TailRequest {
             }
             match consumer.poll(left.min(CALL)) {
                 Some(Ok(record)) => {
-                    heard = Instant::now();
+                    // What others go on writing behind an end is no progress of the partitions that are left.
+                    if reading.unread.contains(&record.partition()) {
+                        heard = Instant::now();
+                    }
                     reading.take(&record, self);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
