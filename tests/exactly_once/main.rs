@@ -86,10 +86,8 @@ async fn main() -> ExitCode {
         failed.extend(kills.run(&brokers, (&servers.kafka, &servers.nats), seed).await);
     }
     if !arguments.no_cases {
-        let mut finished = Vec::new();
-        for (case, version) in cases::chosen(&arguments.case).into_iter().zip(brokers.into_iter().cycle()) {
-            finished.push(case.run(&servers, version, Duration::from_secs(arguments.frozen), seed).await);
-        }
+        let frozen = Duration::from_secs(arguments.frozen);
+        let finished = cases::run(&arguments.case, &servers, &brokers, frozen, seed).await;
         println!("\n## Special cases\n\n{}", cases::table(&finished));
         failed.extend(finished.iter().filter(|case| !case.passed()).map(|case| case.name().to_owned()));
     }

@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+use kit::broker::Broker;
 use kit::output::Tally;
-use kit::scenario::{emptied, in_trouble, publish_from, subscribed};
+use kit::scenario::{counts, emptied, in_trouble, publish_from, subscribed};
+use kit::three::Sinks;
 
 use super::stage::{
     JETSTREAM, KAFKA, Process, Row, Stage, acknowledged, in_stream, in_topic, under_load, without_files,
@@ -48,10 +51,7 @@ async fn frozen(mut stage: Stage<'_>, level: Level, is_pair: bool) -> Vec<Row> {
     }
 
     let (before, began) = under_load(broker, &stage.name, &queue, async {
-        acknowledged(broker, &queue, random.u64(1000..4000)).await;
-        // The next acknowledgement is then on its way, too.
-        tokio::time::sleep(Duration::from_micros(random.u64(..50_000))).await;
-        active.bridge().freeze();
+        freeze_in_between(&mut active, &sinks, broker, &mut random).await;
         Instant::now()
     })
     .await;
@@ -81,4 +81,18 @@ async fn frozen(mut stage: Stage<'_>, level: Level, is_pair: bool) -> Vec<Row> {
         Row::new(KAFKA, 0..=in_flight, published, [&other], &topic),
         Row::new(JETSTREAM, 0..=0, published, [&other], &stream),
     ]
+}
+
+/// Freezes the process at a moment at which Kafka has events that it has not acknowledged to the broker.
+async fn freeze_in_between(process: &mut Process, sinks: &Sinks<'_>, broker: &Broker, random: &mut Rng) {
+    let queue = sinks.queue();
+    loop {
+        acknowledged(broker, &queue, random.u64(1000..4000)).await;
+        tokio::time::sleep(Duration::from_micros(random.u64(..50_000))).await;
+        process.bridge().freeze();
+        if sinks.topic_len() > counts(broker, &queue).dequeued {
+            return;
+        }
+        process.bridge().thaw();
+    }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use kit::bridge::Setup;
 use kit::broker::Version;
 use kit::events::Events;
@@ -28,7 +29,7 @@ use crate::findings::Audit;
 
 /// The cases that the bridge does not pass yet. They run only when they are asked for by name. Take a name away
 /// when the bridge has what it needs: `exactly_once = true` of the Kafka sink, or the low-water mark.
-const NOT_YET: [&str; 4] = ["late-bytes-2", "frozen-pair-2", "strict-replicas-2", "long-hold"];
+const NOT_YET: [&str; 5] = ["late-bytes-2", "frozen-2", "frozen-pair-2", "strict-replicas-2", "long-hold"];
 
 /// How the Kafka sink avoids doubles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,15 +52,15 @@ impl Level {
 
 type Running<'a> = Pin<Box<dyn Future<Output = Vec<Row>> + 'a>>;
 
-pub struct Case {
+struct Case {
     /// The value of `--case`.
-    pub name: &'static str,
+    name: &'static str,
     /// What happens, for the document.
     what: &'static str,
     run: for<'a> fn(Stage<'a>) -> Running<'a>,
 }
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     Case {
         name: "late-bytes",
         what: "The network holds the killed bridge's last bytes to Kafka and delivers them when the next bridge \
@@ -74,12 +75,17 @@ const CASES: [Case; 13] = [
     Case {
         name: "frozen",
         what: "A bridge is frozen, the broker drops it, a second process with the same ids takes over, and the \
-               first one goes on. It may write what it had in flight, `prefetch` events (1024) at most.",
+               first one goes on. It may write to Kafka what it had in flight, `prefetch` events at most.",
         run: |stage| Box::pin(frozen::replaced(stage, Level::One)),
     },
     Case {
+        name: "frozen-2",
+        what: "The same with `exactly_once = true`.",
+        run: |stage| Box::pin(frozen::replaced(stage, Level::Two)),
+    },
+    Case {
         name: "frozen-pair",
-        what: "The same with a strict pair.",
+        what: "A strict pair, whose active bridge is frozen.",
         run: |stage| Box::pin(frozen::pair(stage, Level::One)),
     },
     Case {
@@ -89,7 +95,7 @@ const CASES: [Case; 13] = [
     },
     Case {
         name: "strict-replicas",
-        what: "Two strict replicas; the active one is killed (SIGKILL) or stopped (SIGTERM), 8 times.",
+        what: "A strict pair, whose active bridge is killed (SIGKILL) and stopped (SIGTERM) in turn.",
         run: |stage| Box::pin(replicas::strict(stage, Level::One)),
     },
     Case {
@@ -99,35 +105,35 @@ const CASES: [Case; 13] = [
     },
     Case {
         name: "shared-replicas",
-        what: "Two replicas share the events; 8 kills in turn.",
+        what: "Two replicas that share the events are killed in turn.",
         run: |stage| Box::pin(replicas::shared(stage)),
     },
     Case {
         name: "sink-down",
-        what: "Three sinks. Kafka is killed, then the bridge, and its successor too before Kafka is back. The \
-               same with NATS.",
+        what: "Kafka is killed, then the bridge, and its successor too before Kafka is back. The same with NATS.",
         run: |stage| Box::pin(outages::a_sink_is_down(stage)),
     },
     Case {
         name: "broker-killed",
-        what: "Three sinks. ActiveMQ and the bridge are killed, 6 times. ActiveMQ then has no redelivered flag.",
+        what: "ActiveMQ and the bridge are killed together, again and again. ActiveMQ then has lost its \
+               redelivered flags.",
         run: |stage| Box::pin(outages::the_broker_is_killed(stage)),
     },
     Case {
         name: "moved-files",
-        what: "Finished files are moved away after each of 10 kills.",
+        what: "Finished files are moved away after each kill. They count.",
         run: |stage| Box::pin(moved_files::moved_files(stage)),
     },
     Case {
         name: "two-mirrors",
-        what: "The bridges of two destination ids write into one topic, with the same message ids; 6 kills. A \
-               row for each destination id.",
+        what: "The bridges of two destination ids write the same message ids into one topic, and are killed in \
+               turn. A row for each destination id.",
         run: |stage| Box::pin(shared_topic::two_mirrors(stage)),
     },
     Case {
         name: "long-hold",
-        what: "Kafka holds 1024 events that NATS delays. Others write 5000 records into each partition, and the \
-               bridge is killed.",
+        what: "NATS is down, so Kafka has events that wait for their acknowledgement. Others write more into the \
+               topic than a bridge reads of its end, and the bridge is killed.",
         run: |stage| Box::pin(shared_topic::long_hold(stage)),
     },
 ];
@@ -137,13 +143,28 @@ pub fn names() -> Vec<&'static str> {
     CASES.iter().map(|case| case.name).collect()
 }
 
-/// The cases with these names, or all that the bridge must pass if there are none.
-pub fn chosen(names: &[String]) -> Vec<&'static Case> {
+/// Runs the cases with these names, or all that the bridge must pass if there are none, with the brokers in turn.
+pub async fn run(
+    names: &[String],
+    servers: &Servers,
+    brokers: &[Version],
+    frozen: Duration,
+    seed: u64,
+) -> Vec<Finished> {
     let is_chosen = |case: &&Case| match names {
         [] => !NOT_YET.contains(&case.name),
         names => names.iter().any(|name| name == case.name),
     };
-    CASES.iter().filter(is_chosen).collect()
+    let with_versions = CASES.iter().filter(is_chosen).zip(brokers.iter().cycle());
+    let run = |(case, version): (&'static Case, &Version)| case.run(servers, *version, frozen, seed);
+    // While a process is frozen, there is little to do.
+    let (waiting, busy): (Vec<_>, Vec<_>) =
+        with_versions.partition(|(case, _)| case.name.starts_with("frozen"));
+    let mut finished = join_all(waiting.into_iter().map(run)).await;
+    for case in busy {
+        finished.push(run(case).await);
+    }
+    finished
 }
 
 /// A case that has run.
@@ -157,7 +178,7 @@ pub struct Finished {
 
 impl Case {
     /// Runs the case with a broker of this version.
-    pub async fn run(
+    async fn run(
         &'static self,
         servers: &Servers,
         version: Version,

@@ -19,7 +19,15 @@ use crate::round::setups;
 /// How many events are published before each kill of the broker.
 const EVENTS: u64 = 6000;
 /// How many times the ActiveMQ broker is killed.
-const KILLS: u64 = 6;
+const KILLS: u64 = 4;
+
+/// A server that is down for a while.
+struct Outage<'a> {
+    /// The part of the bridge that is then in trouble.
+    part: &'static str,
+    begin: &'a dyn Fn(),
+    end: &'a dyn Fn(),
+}
 
 /// One of three sinks is down when the bridge is killed, and still when its successor is killed.
 pub async fn a_sink_is_down(mut stage: Stage<'_>) -> Vec<Row> {
@@ -32,22 +40,22 @@ pub async fn a_sink_is_down(mut stage: Stage<'_>) -> Vec<Row> {
     process.start();
     subscribed(broker, &queue, 1).await;
 
-    let outages: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
-        ("sink kafka", &|| server.kill(), &|| server.restart()),
-        ("sink nats", &|| nats.kill(), &|| nats.restart()),
+    let outages = [
+        Outage { part: "sink kafka", begin: &|| server.kill(), end: &|| server.restart() },
+        Outage { part: "sink nats", begin: &|| nats.kill(), end: &|| nats.restart() },
     ];
     let (published, ()) = under_load(broker, &stage.name, &queue, async {
-        for (part, stop, start) in outages {
+        for Outage { part, begin, end } in outages {
             acknowledged(broker, &queue, random.u64(1..4000)).await;
             let mut said = process.bridge().log().len();
-            tokio::task::block_in_place(stop);
+            tokio::task::block_in_place(begin);
             for _ in 0..2 {
                 in_trouble(process.bridge(), said, part).await;
                 process.kill(&mut random).await;
                 process.start();
                 said = process.bridge().began();
             }
-            tokio::task::block_in_place(start);
+            tokio::task::block_in_place(end);
             ready_after(process.bridge(), said, part).await;
         }
         acknowledged(broker, &queue, 1).await;

@@ -20,6 +20,10 @@ const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
 const COMPACT: i16 = 9;
 
+/// How many requests of a connection can be held back: more than a client sends without an answer, which is five
+/// with records and a few others.
+const WAITING: usize = 64;
+
 /// Forwards connections to one address until it is dropped.
 pub struct Relay {
     orders: Arc<Orders>,
@@ -132,7 +136,7 @@ async fn requests(
     pending: &Pending,
     unanswered: &watch::Sender<u64>,
 ) -> io::Result<()> {
-    let (frames, mut waiting) = mpsc::unbounded_channel();
+    let (frames, mut waiting) = mpsc::channel(WAITING);
     let mut released = orders.hold_records.subscribe();
     let mut held = 0;
     // Also while records are held back: the system forgets what nobody has read when the client dies.
@@ -143,7 +147,7 @@ async fn requests(
                 orders.held.send_modify(|all| *all += 1);
             }
             // The receiver is in the same task.
-            let _sent = frames.send(frame);
+            let _sent = frames.send(frame).await;
         }
         drop(frames);
     };
