@@ -198,8 +198,10 @@ async fn answers(
             Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
                 assert!(version >= COMPACT, "the client uses an old version, {version}");
                 let forwarded = put(&mut client, &without_brokers(&frame)).await;
-                // Only after the response is sent, because a test waits for this flag.
-                orders.hide.store(false, Ordering::SeqCst);
+                if forwarded.is_ok() {
+                    // Only after the response is sent, because a test waits for this flag.
+                    orders.hide.store(false, Ordering::SeqCst);
+                }
                 forwarded
             }
             _ => put(&mut client, &frame).await,
