@@ -202,7 +202,11 @@ fn produce(events: u64, prepared: u64) {
 
 fn sink<K: SinkKind>(config: K::Config) -> Box<dyn Sink> {
     let mut diagnostics = Diagnostics::default();
-    let factory = K::check(config, &BuildContext { partitions: None, prefetch: 1024 }, &mut diagnostics);
+    let factory = K::check(
+        config,
+        &BuildContext { partitions: None, prefetch: 1024, is_strict: false },
+        &mut diagnostics,
+    );
     let context = SinkContext {
         sink: "sink".to_owned(),
         namespace: "acme".to_owned(),
@@ -269,6 +273,8 @@ impl Source for PreparedSource {
             self.drain.cancel();
         }
     }
+
+    fn give_up(&mut self, _: SessionId) {}
 
     async fn close(&mut self) -> Disconnect {
         Disconnect::Confirmed

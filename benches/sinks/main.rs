@@ -69,6 +69,10 @@ struct Arguments {
     /// Settings of the bridge, NAME=value, such as SINKS__KAFKA__PROPERTIES__LINGER_MS=20.
     #[arg(long)]
     set: Vec<String>,
+    /// Settings, NAME=value, of a second bridge that takes turns with the first one next to the bare loop, such as
+    /// SINKS__KAFKA__EXACTLY_ONCE=true.
+    #[arg(long)]
+    beside: Vec<String>,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -192,8 +196,14 @@ fn expect_window(share: f64, into: &str, prefetch: usize, missed: &mut Vec<Strin
 
 async fn near<D: Server>(destination: &mut D, arguments: &Arguments, missed: &mut Vec<String>) {
     for prefetch in arguments.prefetches::<D>() {
-        let share =
-            near::compare(destination, arguments.events, arguments.rounds, arguments.tuning(prefetch)).await;
+        let share = near::compare(
+            destination,
+            arguments.events,
+            arguments.rounds,
+            arguments.tuning(prefetch),
+            &arguments.beside,
+        )
+        .await;
         if prefetch <= FLOORS_UP_TO && share < BARE_FLOOR {
             missed.push(format!("{}, prefetch {prefetch}: {share:.2} of the bare loop", D::NAME));
         }

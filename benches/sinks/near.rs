@@ -11,18 +11,30 @@ use kit::report::backlog::{PATIENCE, stop};
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::wait_until;
 
-/// Prints a table. Returns the median over the rounds of the bridge's speed as a share of the speed of the
+/// Prints a table. With settings in `beside`, a second bridge that has them too takes turns with the others.
+/// Returns the median over the rounds of the bridge's speed as a share of the speed of the
 /// bare loop with the same window.
-pub async fn compare<D: Server>(destination: &mut D, events: u64, rounds: usize, tuning: Tuning<'_>) -> f64 {
+pub async fn compare<D: Server>(
+    destination: &mut D,
+    events: u64,
+    rounds: usize,
+    tuning: Tuning<'_>,
+    beside: &[String],
+) -> f64 {
+    let other = [tuning.settings, beside].concat();
+    let other = (!beside.is_empty()).then_some(Tuning { settings: &other, ..tuning });
     // The first round warms up the server, and its output gives the records for the bare loop.
     carry(destination, events, tuning).await;
     let records = destination.records().await;
     let windows = D::windows(tuning.prefetch);
-    let mut bridge = Vec::new();
+    let (mut bridge, mut second) = (Vec::new(), Vec::new());
     let mut bare = vec![Vec::new(); windows.len()];
     for round in 1..=rounds {
         eprintln!("{}, prefetch {}, round {round} of {rounds}", D::NAME, tuning.prefetch);
         bridge.push(carry(destination, events, tuning).await);
+        if let Some(other) = other {
+            second.push(carry(destination, events, other).await);
+        }
         for ((window, _), runs) in windows.iter().zip(&mut bare) {
             destination.renew().await;
             let elapsed = destination.produce(&records, *window).await;
@@ -32,7 +44,12 @@ pub async fn compare<D: Server>(destination: &mut D, events: u64, rounds: usize,
     }
     let shares: Vec<f64> = bare.iter().map(|bare| median_share(&bridge, bare)).collect();
     println!("\n## {}: {events} events, prefetch {}\n\n{COLUMNS}", D::NAME, tuning.prefetch);
+    let share_of_second = other.map(|_| median_share(&second, &bridge));
     row("simulator, bridge", events, &mut bridge);
+    if let Some(share) = share_of_second {
+        let set = beside.join(" ");
+        row(&format!("bridge with {set} ({share:.2} of the first)"), events, &mut second);
+    }
     for (((_, name), runs), share) in windows.iter().zip(&mut bare).zip(&shares) {
         row(&format!("{name} (the bridge reaches {share:.2})"), events, runs);
     }

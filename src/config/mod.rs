@@ -49,6 +49,7 @@ use crate::diagnostics::Diagnostics;
 pub use crate::diagnostics::{ConfigErrors, Diagnostic, Origin};
 use crate::key::Keying;
 use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
+use crate::source::config::Ordering;
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::http;
 use crate::telemetry::http::config::AdminConfig;
@@ -116,14 +117,14 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     check_names(&mut reader, kinds);
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, validate_source::bytes(raw.max_in_flight));
-    let prefetch = raw.prefetch as usize;
+    let (prefetch, is_strict) = (raw.prefetch as usize, raw.ordering == Ordering::Strict);
     let source = reader.accept("source", |diagnostics| validate_source::check(diagnostics, raw, host));
     if let Some(source) = &source {
         reader.set_default("source.connection_id", &source.connection_id);
     }
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader.diagnostics, &event.keys);
-    let context = BuildContext { partitions: event.partitions, prefetch };
+    let context = BuildContext { partitions: event.partitions, prefetch, is_strict };
     let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &context);
     let sinks = validate_sinks::check(&mut reader, kinds, &context);
     check_shares(&mut reader.diagnostics, source.as_ref(), sinks.len(), isolation, max_in_flight);

@@ -255,7 +255,7 @@ impl Dispatcher {
     }
 
     fn on_report(&mut self, report: Option<WorkerReport>) -> Result<(), PipelineError> {
-        let Some(WorkerReport { worker, session, positions }) = report else {
+        let Some(WorkerReport { worker, session, positions, is_fenced }) = report else {
             return Ok(());
         };
         let mut newest = None;
@@ -264,6 +264,9 @@ impl Dispatcher {
         }
         if let Some(through) = newest {
             self.parts.source.ack(session, through);
+        }
+        if is_fenced && self.ack_tracker.session() == Some(session) {
+            self.parts.source.give_up(session);
         }
         Ok(())
     }

@@ -22,7 +22,9 @@
 //!    fewer when it is full ([`Submit::submit`]).
 //! 6. **It says what it holds.** A sink that can read its destination names the newest events in it
 //!    ([`Sink::claim`]), so that what was stored before a crash is not stored again. It names only events for
-//!    which it could give [`Verdict::Durable`]: the worker settles them (I1).
+//!    which it could give [`Verdict::Durable`]: the worker settles them (I1). A sink whose claim also ends every
+//!    earlier writer of the queue reports it with [`SinkError::fenced`] when a later writer has ended its own
+//!    connection. From then on it makes nothing durable that was submitted before.
 
 use std::num::NonZeroU32;
 
@@ -108,6 +110,12 @@ pub trait Sink: Send {
     /// Returns whether deliveries become durable in the order of submission (promise 3 of the module
     /// documentation).
     fn keeps_order(&self) -> bool;
+
+    /// Returns whether a claim takes the queue over: no earlier writer can make anything durable after it. A
+    /// connection can do that once, so the worker opens the sink again before a claim in a later session.
+    fn takes_over(&self) -> bool {
+        false
+    }
 
     /// Connects, and repairs and locks the files or resources it needs. It is called again, after a back-off,
     /// when it has failed, or when the producer or the acks have failed. Both parts of the previous

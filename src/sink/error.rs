@@ -23,17 +23,30 @@ pub struct SinkError {
     message: String,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
     reader_gone: bool,
+    fenced: bool,
 }
 
 impl SinkError {
     /// Creates an error that is expected to pass by itself.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { kind: SinkErrorKind::Unavailable, message: message.into(), cause: None, reader_gone: false }
+        Self {
+            kind: SinkErrorKind::Unavailable,
+            message: message.into(),
+            cause: None,
+            reader_gone: false,
+            fenced: false,
+        }
     }
 
     /// Creates an error that stays until an operator acts.
     pub fn misconfigured(message: impl Into<String>) -> Self {
-        Self { kind: SinkErrorKind::Misconfigured, message: message.into(), cause: None, reader_gone: false }
+        Self {
+            kind: SinkErrorKind::Misconfigured,
+            message: message.into(),
+            cause: None,
+            reader_gone: false,
+            fenced: false,
+        }
     }
 
     /// Creates the error for a reader of the sink's output that has left and can't return, such as the reader
@@ -41,6 +54,17 @@ impl SinkError {
     /// not acknowledged (I1).
     pub fn reader_gone(message: impl Into<String>) -> Self {
         Self { reader_gone: true, ..Self::unavailable(message) }
+    }
+
+    /// Creates the error of a sink whose destination now takes events only from another bridge that has taken
+    /// over the queue. The worker gives up the session: that bridge has its events.
+    pub fn fenced(message: impl Into<String>) -> Self {
+        Self { fenced: true, ..Self::unavailable(message) }
+    }
+
+    /// Returns whether the error was created by [`fenced`](Self::fenced).
+    pub fn is_fenced(&self) -> bool {
+        self.fenced
     }
 
     /// Returns whether the error was created by [`reader_gone`](Self::reader_gone).
@@ -84,6 +108,6 @@ impl From<&JournalError> for SinkError {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,
         };
-        Self { kind, message: error.to_string(), cause: None, reader_gone: false }
+        Self { kind, message: error.to_string(), cause: None, reader_gone: false, fenced: false }
     }
 }

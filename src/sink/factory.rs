@@ -87,6 +87,8 @@ pub struct BuildContext {
     pub partitions: Option<NonZeroU32>,
     /// `source.prefetch`: the most events that are ever in flight.
     pub prefetch: usize,
+    /// `source.ordering = "strict"`: one replica at a time takes events.
+    pub is_strict: bool,
 }
 
 /// The name and the checked table of one `[sinks.<name>]`.

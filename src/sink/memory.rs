@@ -25,6 +25,8 @@ pub enum ScriptedVerdict {
     /// Keeps the event, and breaks the connection before the verdict is given. This makes the duplicate that
     /// no sink can avoid.
     KeepAndBreak,
+    /// Breaks the connection, because another bridge has taken the queue over.
+    Fenced,
 }
 
 type Script = Box<dyn FnMut(&Event) -> ScriptedVerdict + Send>;
@@ -62,6 +64,8 @@ struct MemoryState {
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
+    /// How many times another bridge has taken over.
+    fences: u64,
     log: Vec<Arc<str>>,
     closed: u64,
 }
@@ -83,6 +87,7 @@ impl MemorySink {
             claims_wait: false,
             connection: 0,
             in_flight: VecDeque::new(),
+            fences: 0,
             log: Vec::new(),
             closed: 0,
         };
@@ -183,6 +188,11 @@ impl MemoryHandle {
         self.state().log.clone()
     }
 
+    /// Returns how many times another bridge has taken over the queue.
+    pub fn fences(&self) -> u64 {
+        self.state().fences
+    }
+
     /// Adds a durable event with this message id, as another bridge would.
     pub fn add(&self, id: &str) {
         self.change(|state| state.log.push(id.into()));
@@ -221,6 +231,12 @@ impl MemoryState {
                     reason: "scripted",
                     detail: "the script says: reject".to_owned(),
                 }),
+                ScriptedVerdict::Fenced => {
+                    self.connection += 1;
+                    self.in_flight.clear();
+                    self.fences += 1;
+                    return Err(SinkError::fenced("another bridge has taken over the queue"));
+                }
                 ScriptedVerdict::Break | ScriptedVerdict::KeepAndBreak => {
                     if answer == ScriptedVerdict::KeepAndBreak {
                         self.keep(&delivery);

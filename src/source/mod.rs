@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod session_factory;
 pub mod stomp;
 pub mod supervisor;
+mod suspicion;
 #[cfg(test)]
 mod testing;
 mod wrong_port;
@@ -57,6 +58,10 @@ pub trait Source: Send {
     /// Acknowledges every message of `session` up to and including position `through` (from 1, in the order
     /// delivered). Never waits. An acknowledgement for a session that is over does nothing (I2).
     fn ack(&mut self, session: SessionId, through: u64);
+
+    /// Ends `session` and connects again, because another bridge has taken the queue over: the broker decides
+    /// anew who gets its messages. Never waits. Does nothing for a session that is over.
+    fn give_up(&mut self, session: SessionId);
 
     /// Ends cleanly: sends the last acknowledgement, disconnects, and waits until the broker has processed
     /// both. Meanwhile it reads and discards incoming messages. Dropping the source instead abandons the

@@ -14,8 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::addresses::Addresses;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, ConnectionHandles};
-use super::error::{Retry, SourceError, Suspect};
+use super::error::{Retry, SourceError};
 use super::protocol::session::Session;
+use super::suspicion::Suspicion;
 use super::{Disconnect, Incoming, Source, wrong_port};
 use crate::backoff::Backoff;
 use crate::budget::Budget;
@@ -40,9 +41,6 @@ const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
 /// reported as ready only after it has lasted this long.
 const PROBATION: Duration = Duration::from_secs(2);
 
-/// After this many sessions ended by the same message the source is held (D2).
-const POISONED: u32 = 3;
-
 /// Makes the session for a new connection to an address. Everything else in this module is the same for each
 /// protocol.
 pub type NewSession =
@@ -52,6 +50,7 @@ pub type NewSession =
 pub struct Supervisor {
     incoming: mpsc::Receiver<Incoming>,
     acks: watch::Sender<(SessionId, u64)>,
+    given_up: watch::Sender<SessionId>,
     close: CancellationToken,
     counters: Arc<SubscriptionCounters>,
     /// `None` once [`Source::close`] has waited for its end.
@@ -70,9 +69,9 @@ impl Supervisor {
     ) -> Self {
         let (supervisor, incoming, acks) =
             SupervisorTask::new(settings, new_session, budget, Arc::clone(&counters), reporter);
-        let close = supervisor.close.clone();
+        let (close, given_up) = (supervisor.close.clone(), supervisor.given_up.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(loop_mark.during(supervisor.run())));
-        Self { incoming, acks, close, counters, task: Some(task) }
+        Self { incoming, acks, given_up, close, counters, task: Some(task) }
     }
 }
 
@@ -84,6 +83,10 @@ impl Source for Supervisor {
 
     fn ack(&mut self, session: SessionId, through: u64) {
         self.acks.send_replace((session, through));
+    }
+
+    fn give_up(&mut self, session: SessionId) {
+        self.given_up.send_replace(session);
     }
 
     async fn close(&mut self) -> Disconnect {
@@ -109,6 +112,8 @@ struct SupervisorTask {
     reporter: StatusReporter,
     incoming: mpsc::Sender<Incoming>,
     acks: watch::Receiver<(SessionId, u64)>,
+    /// The last session that the dispatcher has given up.
+    given_up: watch::Sender<SessionId>,
     close: CancellationToken,
     backoff: Backoff,
     session: SessionId,
@@ -119,8 +124,7 @@ struct SupervisorTask {
     last_failed: bool,
     /// The last session ended in a way that may also end the next one.
     on_probation: bool,
-    /// The message that may have ended the last sessions, and how many in a row.
-    suspicion: Option<(Suspect, u32)>,
+    suspicion: Suspicion,
     last_message: String,
     /// When the broker first answered "already connected", in the current run of such answers.
     refused_since: Option<Instant>,
@@ -147,12 +151,13 @@ impl SupervisorTask {
             reporter,
             incoming,
             acks: acked,
+            given_up: watch::Sender::new(SessionId(0)),
             close: CancellationToken::new(),
             session: SessionId(0),
             unconfirmed: None,
             last_failed: false,
             on_probation: false,
-            suspicion: None,
+            suspicion: Suspicion::default(),
             last_message: String::new(),
             refused_since: None,
         };
@@ -277,8 +282,16 @@ impl SupervisorTask {
             ending: &ending,
             is_confirmed: &mut is_confirmed,
         };
+        let mut given_up = self.given_up.subscribe();
         let outcome = {
-            let running = connection::run_session(session, stream, handles);
+            let running = async {
+                tokio::select! {
+                    biased;
+                    outcome = connection::run_session(session, stream, handles) => outcome,
+                    // Dropping the connection leaves its messages to the broker.
+                    _ = given_up.wait_for(|session| *session == self.session) => Err(SourceError::TakenOver),
+                }
+            };
             tokio::pin!(running);
             tokio::select! {
                 biased;
@@ -300,7 +313,7 @@ impl SupervisorTask {
         // A session that a message ends lasts at most as long as the messages before it may take to be
         // settled.
         if lasted > self.settings.connect_timeout + LASTING {
-            self.suspicion = None;
+            self.suspicion.clear();
         }
     }
 
@@ -313,7 +326,7 @@ impl SupervisorTask {
             tracing::debug!("{error}");
             return Duration::ZERO;
         }
-        let error = self.suspect(error);
+        let error = self.suspicion.of(error);
         self.counters.reconnects.add(error.label(), 1);
         let retry = error.retry();
         let state = match (&error, retry) {
@@ -366,22 +379,6 @@ impl SupervisorTask {
             Instant::now()
         });
         since.elapsed() < beat * 3
-    }
-
-    fn suspect(&mut self, error: SourceError) -> SourceError {
-        let Some(suspect) = error.suspect().cloned() else {
-            return error;
-        };
-        let sessions = match self.suspicion.take() {
-            Some((before, sessions)) if before == suspect => sessions + 1,
-            _ => 1,
-        };
-        self.suspicion = Some((suspect.clone(), sessions));
-        if sessions < POISONED {
-            return error;
-        }
-        let (remedy, detail) = error.split_remedy();
-        SourceError::Poison { suspect, sessions, detail, remedy }
     }
 }
 

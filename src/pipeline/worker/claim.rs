@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::SinkWorker;
 use super::sink_io::{Claim, Claiming, SinkIo};
+use crate::event::SessionId;
 use crate::telemetry::status::Status;
 
 /// The shortest time between two questions what the sink holds. One answer then serves all events that come
@@ -22,13 +23,38 @@ pub(super) struct Claims {
     failed: bool,
     /// The current claim was shown as a long one.
     shown: bool,
+    /// The session in which the current connection has taken the queue over.
+    taken_over: Option<SessionId>,
 }
 
 impl SinkWorker {
+    /// Opens the sink again if its connection has taken the queue over in an earlier session, since another bridge
+    /// may have done that in the meantime.
+    pub(super) fn renew(&mut self) {
+        let is_outlived = self.claims.taken_over.is_some() && self.claims.taken_over != self.state.session();
+        if !is_outlived || self.state.in_flight() > 0 {
+            return;
+        }
+        self.sink_io = match std::mem::replace(&mut self.sink_io, SinkIo::Moving) {
+            SinkIo::Open { sink, .. } => SinkIo::Closed(sink),
+            other => other,
+        };
+        self.state.connection_lost();
+        self.open();
+    }
+
+    /// Notes that the sink has a new connection.
+    pub(super) fn connected(&mut self) {
+        self.claims.taken_over = None;
+    }
+
     /// Asks what the sink holds.
     pub(super) fn claim(&mut self) {
         self.state.claim_begins();
         self.claims.shown = false;
+        if matches!(&self.sink_io, SinkIo::Open { sink, .. } if sink.takes_over()) {
+            self.claims.taken_over = self.state.session();
+        }
         let at_least = self.parts.memory;
         let not_before = self.claims.answered.map(|answered| answered + CLAIM_EVERY);
         self.sink_io = match std::mem::replace(&mut self.sink_io, SinkIo::Moving) {

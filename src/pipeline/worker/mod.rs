@@ -5,6 +5,9 @@
 
 mod claim;
 mod dead_letter_writes;
+mod fence;
+#[cfg(test)]
+mod fence_tests;
 mod hold;
 mod pending_event;
 mod sink_io;
@@ -44,6 +47,8 @@ pub struct WorkerReport {
     pub session: SessionId,
     /// The settled positions in this session.
     pub positions: Vec<std::ops::RangeInclusive<u64>>,
+    /// Another bridge has taken the queue over, so the worker settles nothing more in this session.
+    pub is_fenced: bool,
 }
 
 /// What [`run`] needs besides the sink.
@@ -179,7 +184,7 @@ impl SinkWorker {
         let reports = self.handles.reports.clone();
         tokio::select! {
             biased;
-            room = reports.reserve(), if self.state.has_settled() => match room {
+            room = reports.reserve(), if self.state.has_news() => match room {
                 Ok(room) => self.report(room),
                 Err(_) => self.abandoned = true,
             },
@@ -209,8 +214,8 @@ impl SinkWorker {
 
     fn report(&mut self, room: mpsc::Permit<'_, WorkerReport>) {
         if let Some(session) = self.state.session() {
-            let positions = self.state.take_settled();
-            room.send(WorkerReport { worker: self.parts.number, session, positions });
+            let (positions, is_fenced) = (self.state.take_settled(), self.state.take_fence());
+            room.send(WorkerReport { worker: self.parts.number, session, positions, is_fenced });
         }
     }
 
@@ -231,6 +236,9 @@ impl SinkWorker {
             self.open();
         }
         if matches!(self.sink_io, SinkIo::Open { .. }) {
+            self.renew();
+        }
+        if matches!(self.sink_io, SinkIo::Open { .. }) {
             self.parts.counters.retried.add(self.state.requeue_failed() as u64);
             self.hand_over();
             if self.state.wants_claim() {
@@ -249,6 +257,9 @@ impl SinkWorker {
 
     /// Reports the error, and starts the wait before the next attempt.
     fn report_error(&mut self, error: &SinkError) {
+        if error.is_fenced() {
+            self.state.fence();
+        }
         self.show(error);
         self.wait(Duration::MAX);
     }

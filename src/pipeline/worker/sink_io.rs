@@ -75,6 +75,7 @@ impl SinkWorker {
     pub(super) fn on_opened(&mut self, sink: Box<dyn Sink>, opened: OpenedSink) {
         match opened {
             Ok((submit, verdicts)) => {
+                self.connected();
                 let health = verdicts.health();
                 self.sink_io = SinkIo::Open { sink, submit, verdicts };
                 match health {

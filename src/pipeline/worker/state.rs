@@ -12,13 +12,14 @@
 //!   that were stored before a crash are not handed over again. The same before an event that the broker
 //!   delivers again and that is unknown here: another bridge of the queue may have stored it and died.
 
+mod claims;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-
+use super::fence::Fence;
 use super::pending_event::{PendingEvent, Suppressed, UnknownDeliveryError, VerdictEffect};
 use crate::event::{Batch, Event, EventRef, SessionId};
 use crate::key::Key;
@@ -59,6 +60,7 @@ pub struct WorkerState {
     asked: Option<Instant>,
     settled: Vec<RangeInclusive<u64>>,
     suppressed: Suppressed,
+    fence: Fence,
 }
 
 impl WorkerState {
@@ -84,6 +86,7 @@ impl WorkerState {
             asked: None,
             settled: Vec::new(),
             suppressed: Suppressed::default(),
+            fence: Fence::default(),
         }
     }
 
@@ -100,6 +103,7 @@ impl WorkerState {
         self.settled.clear();
         self.index_is_stale = true;
         self.claim_due = true;
+        self.fence = Fence::default();
     }
 
     /// Returns the current session, or `None` between two sessions.
@@ -119,7 +123,8 @@ impl WorkerState {
     /// [`Self::handed_over`] how many of them the sink took.
     pub fn stage(&mut self, most: usize, deliveries: &mut Vec<Delivery>) {
         deliveries.clear();
-        if self.claim_due || self.must_requeue() || self.waits_for_an_earlier_session() {
+        let must_wait = self.claim_due || self.must_requeue() || self.waits_for_an_earlier_session();
+        if must_wait || self.fence.is_up() {
             return;
         }
         if std::mem::take(&mut self.index_is_stale) {
@@ -157,38 +162,6 @@ impl WorkerState {
             self.busy.insert(pending.event.key, VecDeque::new());
             self.ready.push_back(pending);
         }
-    }
-
-    /// Whether the broker has delivered this event to somebody since the sink was asked what it holds.
-    fn may_be_stored_by_another(&self, event: &EventRef) -> bool {
-        event.message.redelivered
-            && self.asked.is_some_and(|asked| event.received() > asked)
-            && !self.recent_ids.holds(&event.message.id)
-    }
-
-    /// Returns whether the sink must say now what it holds: events wait for that, and nothing is in flight.
-    pub fn wants_claim(&self) -> bool {
-        self.owes_claim()
-            && self.in_flight_count == 0
-            && !self.must_requeue()
-            && !self.waits_for_an_earlier_session()
-    }
-
-    /// Returns whether the sink must say what it holds before an event that waits.
-    pub fn owes_claim(&self) -> bool {
-        let waits = !(self.backlog.is_empty() && self.ready.is_empty());
-        self.claim_due && (waits || self.must_requeue())
-    }
-
-    /// Notes that the sink is asked what it holds. A new session that begins before the answer asks again.
-    pub fn claim_begins(&mut self) {
-        self.claim_due = false;
-    }
-
-    /// Notes which events the sink held at the moment `asked` or later, or that it can't tell.
-    pub fn claimed(&mut self, asked: Instant, ids: Option<Vec<Bytes>>) {
-        self.asked = ids.is_some().then_some(asked);
-        self.recent_ids.claim(ids.unwrap_or_default());
     }
 
     fn waits_for_an_earlier_session(&self) -> bool {
@@ -350,6 +323,11 @@ impl WorkerState {
     /// Returns the positions settled since the last call, in the current session.
     pub fn take_settled(&mut self) -> Vec<RangeInclusive<u64>> {
         std::mem::take(&mut self.settled)
+    }
+
+    /// Returns whether the dispatcher must learn something.
+    pub fn has_news(&self) -> bool {
+        self.has_settled() || self.fence.is_news()
     }
 
     /// Returns whether [`Self::take_settled`] would return any positions.

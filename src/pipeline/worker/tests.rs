@@ -277,19 +277,19 @@ impl World {
     }
 }
 
-fn state(events: usize, keeps_order: bool) -> WorkerState {
+pub(super) fn state(events: usize, keeps_order: bool) -> WorkerState {
     WorkerState::new(|_| true, keeps_order, 4 * events.max(1))
 }
 
-fn event(number: usize, key: u8) -> Event {
+pub(super) fn event(number: usize, key: u8) -> Event {
     Event { message: message(number as u64, ""), key: Key::digest(&[key]), defect: None, is_json: false }
 }
 
-fn number(id: &Bytes) -> usize {
+pub(super) fn number(id: &Bytes) -> usize {
     std::str::from_utf8(id).unwrap().strip_prefix("ID:").unwrap().parse().unwrap()
 }
 
-fn keys() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn keys() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(0u8..10, 0..60),
         // One key that many events have, among others.

@@ -53,7 +53,8 @@ fn config(directory: &Path) -> FileConfig {
 }
 
 fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
-    let context = BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024 };
+    let context =
+        BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024, is_strict: false };
     check(config, &context, &mut Diagnostics::default()).unwrap()
 }
 

@@ -49,7 +49,11 @@ mod tests {
 
     fn problems(config: FileConfig, partitions: Option<u32>) -> Vec<String> {
         let mut diagnostics = Diagnostics::default();
-        let context = BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024 };
+        let context = BuildContext {
+            partitions: partitions.and_then(NonZeroU32::new),
+            prefetch: 1024,
+            is_strict: false,
+        };
         check(&config, &context, &mut diagnostics);
         diagnostics.keys().into_iter().map(str::to_owned).collect()
     }

@@ -41,6 +41,13 @@ pub(super) fn lines(
     if is_group_refused {
         lines.push(classify::marks_refused(names));
     }
+    if settings.exactly_once {
+        lines.push(format!(
+            "events are written in transactions: consumers must set isolation.level=read_committed, or they see \
+             events that were given up (Java's default is read_uncommitted); {}",
+            classify::transactional_rights(names)
+        ));
+    }
     let mut warnings = topic_settings.warnings(topic, names, sent, max_body);
     if topic.may_read == Some(false) {
         warnings.push(classify::not_allowed_to_read(names));

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::low_water_commits::LowWaterCommits;
-use super::tail::{Tail, TailRequest, is_refusal};
+use super::tail::{Extent, Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
@@ -20,6 +20,19 @@ const RECORDS: usize = 4096;
 const IDS: usize = 65_536;
 
 impl KafkaSink {
+    /// Takes the transactional ids over, unless this connection has them: after that no other bridge can commit
+    /// anything. A later claim of the same session need not do it again: if another bridge has taken the ids over
+    /// in between, our next commit fails.
+    pub(super) async fn fence(&self) -> Result<(), SinkError> {
+        // All of them at once.
+        let asked: Vec<_> = self.gates.iter().filter_map(|gate| gate.initialise()).collect();
+        for answer in asked {
+            let ended = |_| SinkError::unavailable("the connection to the brokers has ended");
+            answer.await.map_err(ended)??;
+        }
+        Ok(())
+    }
+
     /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.
     pub(super) async fn held(
         &mut self,
@@ -34,6 +47,7 @@ impl KafkaSink {
             queue: self.context.queue.clone(),
             records,
             ids: IDS.max(at_least),
+            is_fenced: self.settings.exactly_once,
             min_in_sync,
             within: ANSWER_WITHIN,
             marks_within: self.settings.optional_answer_within,
@@ -49,18 +63,26 @@ impl KafkaSink {
         started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
         let ended = |_| KafkaError::Canceled;
         match asked.await.map_err(ended).flatten() {
-            Ok(tail) if tail.is_complete => {
+            Ok(tail) if tail.extent == Extent::Complete => {
                 self.claim_failures.ended();
                 self.tell(&tail, began.elapsed());
                 self.keep_marks(records, tail.places);
                 Ok(Some(Held { ids: tail.ids }))
             }
+            Ok(tail) if tail.extent == Extent::OpenTransaction => {
+                self.not_read("a transaction of another producer is open", tail.ids)
+            }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
+            Err(error) if is_refusal(&error) && self.settings.exactly_once => {
+                Err(SinkError::misconfigured(classify::not_allowed_to_read(&self.names)))
+            }
             Err(error) if is_refusal(&error) => {
                 self.claim_failures.warn(&self.context.sink, classify::not_allowed_to_read(&self.names));
                 Ok(None)
             }
-            Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..))) => {
+            Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..)))
+                if !self.settings.exactly_once =>
+            {
                 let why = format!("no consumer can be made: {error}");
                 self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
                 Ok(None)
@@ -97,9 +119,9 @@ impl KafkaSink {
         );
     }
 
-    /// Lets the worker try again, or go on with the ids that were found.
+    /// Lets the worker try again, or go on with the ids that were found, unless events must not come twice.
     fn not_read(&mut self, why: &str, ids: Vec<bytes::Bytes>) -> Result<Option<Held>, SinkError> {
-        if !self.claim_failures.are_too_many() {
+        if self.settings.exactly_once || !self.claim_failures.are_too_many() {
             return Err(SinkError::unavailable(format!(
                 "can't read the last records of the topic {}: {why}",
                 self.names.topic

@@ -1,7 +1,9 @@
 //! Classifies delivery reports and connection errors, by librdkafka's error code.
 
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::client::{COMMIT_WITHIN, TRANSACTION_TIMEOUT};
 use super::names::Names;
 use crate::sink::{Rejection, SinkError, SinkErrorKind};
 
@@ -88,6 +90,19 @@ pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
         }
         Code::UnknownPartition => format!("the topic {topic} has fewer partitions than before"),
         Code::TopicAuthorizationFailed => return not_allowed(names),
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return fenced(names),
+        Code::TransactionalIdAuthorizationFailed => {
+            return SinkError::misconfigured(format!(
+                "{}not allowed to write in transactions: {}; or unset {}",
+                who(names),
+                transactional_rights(names),
+                names.option("exactly_once")
+            ));
+        }
+        Code::InvalidTransactionTimeout => format!(
+            "the brokers do not allow transactions of {} s: raise their transaction.max.timeout.ms",
+            TRANSACTION_TIMEOUT.as_secs()
+        ),
         Code::ClusterAuthorizationFailed => {
             "not allowed to write idempotently: give the bridge the operation IdempotentWrite on the cluster, or \
              Write on the topic"
@@ -120,6 +135,50 @@ pub(super) fn not_allowed(names: &Names) -> SinkError {
         who(names),
         names.topic
     ))
+}
+
+/// Another bridge has initialised our transactional ids, or the brokers have ended our transaction because it
+/// stood still for too long. Only the broker of the queue knows which of the two bridges it serves now.
+fn fenced(names: &Names) -> SinkError {
+    SinkError::fenced(format!(
+        "another bridge with the same destination id has taken over the queue {}, and its events are in the topic {}; \
+         if this repeats, look for two releases with the same destination id",
+        names.queue(),
+        names.topic
+    ))
+}
+
+/// What a login needs for transactions.
+pub(super) fn transactional_rights(names: &Names) -> String {
+    format!(
+        "give the bridge Write and Describe on the transactional ids that begin with {} (pattern type prefixed)",
+        names.queue()
+    )
+}
+
+/// The transaction has a record that was refused, or its connection has ended.
+pub(super) fn given_up(names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "a transaction was given up; going on behind what the topic {} has",
+        names.topic
+    ))
+}
+
+/// The transaction was not committed before the brokers would end it.
+pub(super) fn not_committed(names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "the brokers did not accept all records of a transaction within {} s; going on behind what the topic {} has",
+        COMMIT_WITHIN.as_secs(),
+        names.topic
+    ))
+}
+
+/// A call for a transaction has failed.
+pub(super) fn transaction_failed(code: Code, error: &KafkaError, names: &Names) -> SinkError {
+    match classify_error(code, names) {
+        error if error.is_fenced() || error.kind == SinkErrorKind::Misconfigured => error,
+        _ => SinkError::unavailable(format!("a transaction failed, a new Kafka client follows: {error}")),
+    }
 }
 
 /// Why events can come twice: the login has no permission to read.
@@ -245,7 +304,7 @@ pub(super) fn fatal(code: Code, reason: &str, names: &Names) -> SinkError {
         return SinkError::unavailable(text);
     }
     match classify_error(code, names) {
-        error if error.kind == SinkErrorKind::Misconfigured => error,
+        error if error.is_fenced() || error.kind == SinkErrorKind::Misconfigured => error,
         _ => SinkError::unavailable(format!("the Kafka client had to give up, a new one follows: {reason}")),
     }
 }

@@ -154,8 +154,11 @@ impl ClientSettings {
 
 /// Checks whether librdkafka accepts all properties together, with the files of keys and certificates. It
 /// removes the brokers and the login, so it opens no connection.
-pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
+pub(super) fn try_out(settings: &ClientSettings, exactly_once: bool) -> Result<(), String> {
     let mut config = settings.config("check", settings.batch_bytes(), Duration::ZERO);
+    if exactly_once {
+        make_transactional(&mut config, "check");
+    }
     config.remove("bootstrap.servers");
     let protocol = config.get("security.protocol").unwrap_or_default().replace("sasl_", "");
     config.set("security.protocol", protocol);
@@ -172,6 +175,21 @@ pub(super) fn try_out(settings: &ClientSettings) -> Result<(), String> {
         Err(error) => Err(error.to_string()),
     }
 }
+
+/// Makes a client write in transactions with this id. Its records have no timeout of their own either: the
+/// connection ends when a transaction lasts too long ([`COMMIT_WITHIN`]).
+pub(super) fn make_transactional(config: &mut ClientConfig, id: &str) {
+    config.set("transactional.id", id);
+    config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+}
+
+/// After this time the brokers abort a transaction by themselves. Readers see nothing behind an open transaction,
+/// so this is how long a bridge that is gone for good can hold them up. A frozen bridge may rest so long.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// After this time a transaction is given up. It is shorter than [`TRANSACTION_TIMEOUT`], or an outage would look
+/// as if another bridge had taken over.
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(15);
 
 /// The longest time that one request to the brokers may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);

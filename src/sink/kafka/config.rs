@@ -23,6 +23,10 @@ pub struct KafkaConfig {
     pub topic: Option<String>,
     /// How batches are compressed.
     pub compression: KafkaCompression,
+    /// Whether the events are written in transactions that a later bridge of the queue ends. Then no event is
+    /// written twice after a crash, not even by a process that was frozen or whose bytes were held up. Needs
+    /// `source.ordering = "strict"`, and readers with `isolation.level=read_committed`.
+    pub exactly_once: bool,
     /// How the bridge logs in.
     pub sasl: SaslConfig,
     /// Encryption.

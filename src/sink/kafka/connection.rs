@@ -14,14 +14,18 @@ use tokio::sync::oneshot;
 use super::KafkaSink;
 use super::broker_refresh::BrokerRefresh;
 use super::classify;
+use super::client::make_transactional;
 use super::client_threads::THREADS;
+use super::commit_gate::CommitGate;
 use super::delivery_reports::{Client, Context};
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
+use super::records::Records;
 use super::running_clients::RunningClients;
 use super::topic::Topic;
 use super::topic_monitor::TopicMonitor;
+use super::transactions::{CLIENTS, TransactionThread};
 use crate::sink::SinkError;
 
 /// The duration of one poll. Reports come at once; only the end is noticed this late.
@@ -45,8 +49,13 @@ impl KafkaSink {
         // Counted before the first client exists.
         let monitor_thread = THREADS.one_more(&self.threads);
         let (check_request, check_requests) = sync_channel(1);
-        let clients: Vec<_> = (0..self.tuning.clients)
-            .map(|_| self.client(in_flight, check_request.clone()).map(Arc::new))
+        let exactly_once = self.settings.exactly_once;
+        let gates: Vec<_> = (0..if exactly_once { CLIENTS } else { 0 }).map(|_| Arc::default()).collect();
+        let clients: Vec<_> = (0..if exactly_once { CLIENTS } else { self.tuning.clients })
+            .map(|number| {
+                let gate = gates.get(number as usize).cloned();
+                self.client(number, gate, in_flight, check_request.clone()).map(Arc::new)
+            })
             .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (found, first) = oneshot::channel();
@@ -59,8 +68,16 @@ impl KafkaSink {
             stop: Arc::clone(&stop),
             check_requests,
         };
-        let running = RunningClients { clients: clients.clone(), stop: Arc::clone(&stop), check_request };
+        let running = RunningClients {
+            clients: clients.clone(),
+            gates: gates.clone(),
+            stop: Arc::clone(&stop),
+            check_request,
+        };
         let monitor_client = clients.first().cloned();
+        for (client, gate) in clients.iter().zip(&gates) {
+            self.start_transactions(client, gate, &stop, in_flight)?;
+        }
         for client in clients {
             self.start_polling(client, Arc::clone(&stop), Arc::clone(in_flight))?;
         }
@@ -77,6 +94,8 @@ impl KafkaSink {
     /// Makes a client with the properties of the sink and with what earlier connections have learned.
     fn client(
         &self,
+        number: u32,
+        gate: Option<Arc<CommitGate>>,
         in_flight: &Arc<KafkaInFlight>,
         check_request: SyncSender<()>,
     ) -> Result<Client, SinkError> {
@@ -88,10 +107,14 @@ impl KafkaSink {
             in_flight: Arc::clone(in_flight),
             reconnect_state: self.reconnect_state.clone(),
             check_request,
+            gate,
             reports: AtomicU64::new(0),
         };
         let client_id = &self.context.connection_id;
-        let config = self.settings.client.config(client_id, batch_bytes, self.tuning.linger);
+        let mut config = self.settings.client.config(client_id, batch_bytes, self.tuning.linger);
+        if context.gate.is_some() {
+            make_transactional(&mut config, &self.names.transactional_id(number));
+        }
         let refused = |error| SinkError::misconfigured("librdkafka refuses its settings").caused_by(error);
         config.create_with_context(context).map_err(refused)
     }
@@ -106,6 +129,37 @@ impl KafkaSink {
         let run = move || poll(&client, &names, broker_refresh, &stop, &in_flight);
         let thread = THREADS.one_more(&self.threads);
         thread.start(format!("{}-poll", self.context.sink), run).map_err(unstarted)
+    }
+
+    /// Starts the thread that writes the transactions of a client.
+    fn start_transactions(
+        &self,
+        client: &Arc<Client>,
+        gate: &Arc<CommitGate>,
+        stop: &Arc<AtomicBool>,
+        in_flight: &Arc<KafkaInFlight>,
+    ) -> Result<(), SinkError> {
+        let transactions = TransactionThread {
+            client: Arc::clone(client),
+            gate: Arc::clone(gate),
+            records: self.records(in_flight),
+            names: self.names.clone(),
+            in_flight: Arc::clone(in_flight),
+            reconnect_state: self.reconnect_state.clone(),
+            stop: Arc::clone(stop),
+        };
+        let thread = THREADS.one_more(&self.threads);
+        thread.start(format!("{}-commit", self.context.sink), || transactions.run()).map_err(unstarted)
+    }
+
+    /// What the records of a connection need.
+    pub(super) fn records(&self, in_flight: &Arc<KafkaInFlight>) -> Records {
+        Records {
+            context: Arc::clone(&self.context),
+            names: self.names.clone(),
+            in_flight: Arc::clone(in_flight),
+            record_bytes: self.settings.client.record_bytes(),
+        }
     }
 
     fn broker_refresh(&self) -> Result<BrokerRefresh, SinkError> {

@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::batch_refusal::RefusalScope;
 use super::classify::{self, DeliveryOutcome, classify_delivery};
+use super::commit_gate::CommitGate;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
@@ -35,6 +36,8 @@ pub(super) struct Context {
     pub(super) reconnect_state: ReconnectState,
     /// Requests a check of the topic.
     pub(super) check_request: SyncSender<()>,
+    /// Where accepted records wait for their commit; `None` without transactions.
+    pub(super) gate: Option<Arc<CommitGate>>,
     /// The number of reports that this client has given.
     pub(super) reports: AtomicU64,
 }
@@ -73,6 +76,25 @@ impl Context {
         }
     }
 
+    /// Returns the verdict on a record of a transaction, if it has one before the commit.
+    fn in_transaction(
+        &self,
+        gate: &CommitGate,
+        id: DeliveryId,
+        bytes: usize,
+        verdict: Verdict,
+    ) -> Option<Verdict> {
+        match verdict {
+            Verdict::Durable if gate.accepted(id, bytes) => return None,
+            Verdict::Durable => return Some(Verdict::Retry(self.in_flight.collateral_failure())),
+            // librdkafka can't commit a transaction in which a record was refused.
+            Verdict::Reject(_) => self.in_flight.end(classify::given_up(&self.names)),
+            Verdict::Retry(_) => {}
+        }
+        gate.refused();
+        Some(verdict)
+    }
+
     /// After this failure nothing more may be accepted, because it could overtake the failed record (I3).
     fn fail(&self, error: SinkError) -> Verdict {
         self.in_flight.end_since(error.clone());
@@ -97,7 +119,14 @@ impl ProducerContext for Context {
             let error = self.in_flight.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));
             self.in_flight.report(held, size, Verdict::Retry(error));
         }
-        self.in_flight.report(DeliveryId(id as u64), bytes, verdict);
+        let id = DeliveryId(id as u64);
+        let verdict = match &self.gate {
+            None => Some(verdict),
+            Some(gate) => self.in_transaction(gate, id, bytes, verdict),
+        };
+        if let Some(verdict) = verdict {
+            self.in_flight.report(id, bytes, verdict);
+        }
     }
 }
 

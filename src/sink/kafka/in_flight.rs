@@ -137,16 +137,26 @@ impl KafkaInFlight {
         }
     }
 
-    /// Ends the connection because of `error`, unless it ends already.
+    /// Ends the connection because of `error`, unless it ends already. That another bridge has taken over
+    /// replaces every other reason.
     pub(super) fn end(&self, error: SinkError) {
-        self.change(|state| {
-            state.ending.get_or_insert(error);
+        self.change(|state| match state.ending {
+            Some(_) if !error.is_fenced() => {}
+            _ => state.ending = Some(error),
         });
     }
 
     /// Ends the connection because of `error`, which replaces an earlier, less exact reason.
     pub(super) fn end_since(&self, error: SinkError) {
-        self.change(|state| state.ending = Some(error));
+        self.change(|state| match &state.ending {
+            Some(exact) if exact.is_fenced() => {}
+            _ => state.ending = Some(error),
+        });
+    }
+
+    /// Expects no report any more on `missing` deliveries of a connection that ends.
+    pub(super) fn abandon(&self, missing: usize) {
+        self.change(|state| state.count = state.count.saturating_sub(missing));
     }
 
     /// Whether a delivery has no verdict yet, or one that the sink worker has not taken.

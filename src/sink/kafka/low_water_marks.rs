@@ -2,7 +2,6 @@
 //! of a consumer group with the name of the queue.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -11,9 +10,14 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::client::CALL;
+use super::tail_end::TopicEnd;
 
-/// The offsets from the mark to the end of each partition that has a mark.
-pub(super) type Marks = BTreeMap<i32, Range<i64>>;
+/// The mark of each partition that has one.
+pub(super) type Marks = BTreeMap<i32, i64>;
+
+/// The most records that are read since the marks. A topic with more has so many of other programs that events
+/// should not wait for them.
+pub(super) const MOST_RECORDS: u64 = 1_000_000;
 
 /// How long to wait before the same question.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -27,31 +31,6 @@ pub(super) struct MarksRequest<'a> {
 }
 
 impl MarksRequest<'_> {
-    /// Returns the marks of the group of the consumer that are in the topic. Blocks.
-    ///
-    /// # Errors
-    /// As [`Self::committed`].
-    pub(super) fn marks<C: ConsumerContext>(
-        &self,
-        consumer: &BaseConsumer<C>,
-        is_over: impl Fn() -> bool,
-    ) -> KafkaResult<Marks> {
-        let committed = self.committed(consumer, is_over)?;
-        if committed.is_empty() {
-            return Ok(Marks::new());
-        }
-        let mut ends = TopicPartitionList::new();
-        for &partition in committed.keys() {
-            // As a time, this number stands for the end.
-            ends.add_partition_offset(self.topic, partition, Offset::End)?;
-        }
-        let ends = offsets(&consumer.offsets_for_times(ends, self.within)?);
-        let range = |(partition, mark)| Some((partition, mark..*ends.get(&partition)?));
-        // A topic that was made anew may end before the mark.
-        let is_in_topic = |(_, range): &(i32, Range<i64>)| range.start <= range.end;
-        Ok(committed.into_iter().filter_map(range).filter(is_in_topic).collect())
-    }
-
     /// Returns the offsets that the group of the consumer has committed. Blocks.
     ///
     /// # Errors
@@ -60,7 +39,7 @@ impl MarksRequest<'_> {
         &self,
         consumer: &BaseConsumer<C>,
         is_over: impl Fn() -> bool,
-    ) -> KafkaResult<BTreeMap<i32, i64>> {
+    ) -> KafkaResult<Marks> {
         let began = Instant::now();
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_range(self.topic, 0, self.partitions - 1);
@@ -82,8 +61,16 @@ impl MarksRequest<'_> {
     }
 }
 
+/// Keeps the marks that are more than `read_anyway` records before the end of their partition, and returns how many
+/// records there are from these marks on. In a topic that was made anew a mark may be behind the end.
+pub(super) fn keep_far(marks: &mut Marks, end: &TopicEnd, read_anyway: usize) -> u64 {
+    let records = |partition, mark| end.of(partition).map_or(0, |end| u64::try_from(end - mark).unwrap_or(0));
+    marks.retain(|&partition, &mut mark| records(partition, mark) > read_anyway as u64);
+    marks.iter().map(|(&partition, &mark)| records(partition, mark)).sum()
+}
+
 /// The offsets in a list, of the partitions that have one.
-fn offsets(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+fn offsets(list: &TopicPartitionList) -> Marks {
     let known = list.elements().into_iter().filter(|found| found.error().is_ok());
     known
         .filter_map(|found| match found.offset() {

@@ -27,6 +27,7 @@ mod classify;
 mod client;
 mod client_error;
 mod client_threads;
+mod commit_gate;
 pub mod config;
 mod connection;
 mod delivery_reports;
@@ -43,14 +44,17 @@ mod permissions;
 mod producer;
 mod properties;
 mod reconnect_state;
+mod records;
 mod running_clients;
 pub mod settings;
 mod tail;
+mod tail_end;
 mod throttle;
 mod topic;
 mod topic_lookup;
 mod topic_monitor;
 mod topic_settings;
+mod transactions;
 pub mod validate;
 
 use std::num::NonZeroU32;
@@ -62,6 +66,7 @@ use async_trait::async_trait;
 use self::acks::KafkaAcks;
 use self::batch_refusal::BatchRefusals;
 use self::client_threads::{THREADS, ThreadGroup};
+use self::commit_gate::CommitGate;
 use self::config::KafkaConfig;
 use self::in_flight::KafkaInFlight;
 use self::latency::LatencyTuning;
@@ -141,6 +146,8 @@ pub struct KafkaSink {
     claim_failures: ClaimFailures,
     /// Runs from the first claim until the sink is dropped.
     low_water_commits: Option<LowWaterCommits>,
+    /// The gates of the current or the last connection; empty without transactions.
+    gates: Vec<Arc<CommitGate>>,
 }
 
 impl KafkaSink {
@@ -161,11 +168,14 @@ impl KafkaSink {
             partitions: None,
             claim_failures: ClaimFailures::default(),
             low_water_commits: None,
+            gates: Vec::new(),
         }
     }
 
     fn in_flight(&self) -> Arc<KafkaInFlight> {
-        let gathering = self.tuning.gathering(self.settings.client.linger());
+        // Transactions are waves of their own.
+        let is_in_waves = !self.settings.exactly_once;
+        let gathering = self.tuning.gathering(self.settings.client.linger()).filter(|_| is_in_waves);
         Arc::new(KafkaInFlight::new(self.reconnect_state.last_fatal_error(), gathering))
     }
 
@@ -229,6 +239,10 @@ impl Sink for KafkaSink {
         true
     }
 
+    fn takes_over(&self) -> bool {
+        self.settings.exactly_once
+    }
+
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let mut in_flight = self.in_flight();
         let mut opened = self.connect(&in_flight).await?;
@@ -239,16 +253,15 @@ impl Sink for KafkaSink {
         }
         let topic = opened.topic;
         self.partitions = Some(topic.partitions);
+        self.gates.clone_from(&opened.running.gates);
         let topic_settings = self.topic_settings().await;
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
         let submit = KafkaProducer {
             running: Some(opened.running),
             in_flight: Arc::clone(&in_flight),
-            context: Arc::clone(&self.context),
-            names: self.names.clone(),
+            records: self.records(&in_flight),
             partitions: topic.partitions,
-            record_bytes: self.settings.client.record_bytes(),
             reconnect_state: self.reconnect_state.clone(),
             threads: self.threads.clone(),
         };
@@ -259,6 +272,7 @@ impl Sink for KafkaSink {
     }
 
     async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
+        self.fence().await?;
         match self.partitions {
             Some(partitions) => self.held(partitions, at_least).await,
             None => Ok(None),

@@ -1,39 +1,24 @@
-//! Hands events to librdkafka as records.
+//! Hands events to librdkafka, as far as there is room.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::batch_refusal::Plan;
-use super::classify;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::ThreadGroup;
 use super::in_flight::KafkaInFlight;
-use super::names::Names;
 use super::reconnect_state::ReconnectState;
+use super::records::{Records, size};
 use super::running_clients::RunningClients;
-use crate::event::Event;
-use crate::sink::headers;
-use crate::sink::{Delivery, SinkContext, SinkError, Submit, Verdict};
-
-/// The length of a key in bytes: 32 hex digits.
-const KEY: usize = 32;
-/// The most headers of a record.
-const HEADERS: usize = 5;
+use crate::sink::{Delivery, SinkError, Submit, Verdict};
 
 pub(super) struct KafkaProducer {
     pub(super) running: Option<RunningClients>,
     pub(super) in_flight: Arc<KafkaInFlight>,
-    pub(super) context: Arc<SinkContext>,
-    pub(super) names: Names,
+    pub(super) records: Records,
     pub(super) partitions: NonZeroU32,
-    /// The largest record that the client accepts, in bytes.
-    pub(super) record_bytes: usize,
     pub(super) reconnect_state: ReconnectState,
     pub(super) threads: ThreadGroup,
 }
@@ -43,46 +28,34 @@ impl KafkaProducer {
         delivery.event.key.partition(self.partitions)
     }
 
-    /// Hands one delivery to librdkafka. `Ok` means that it was accepted, or is rejected for good.
+    /// Hands one delivery to its client, or to the next transaction of that client. `Ok` means that it was
+    /// accepted, or is rejected for good.
     ///
     /// # Errors
     /// librdkafka did not accept it, and the connection ends.
     fn send(&self, delivery: &Delivery) -> Result<(), SinkError> {
-        let event = &delivery.event;
-        let key = event.key.hex();
         let partition = self.partition(delivery);
         let closed = || SinkError::unavailable("the client is closed");
-        let client =
-            self.running.as_ref().and_then(|running| running.client(partition)).ok_or_else(closed)?;
-        // Delivery ids begin at 0 and fit in 64 bits.
-        let record = BaseRecord::with_opaque_to(&self.names.topic, delivery.id.0 as usize)
-            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
-            .key(key.as_slice())
-            .payload(event.body().as_ref())
-            .headers(headers(event, &self.context));
-        let Err((error, _)) = client.send(record) else { return Ok(()) };
-        if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
-            let limit = format!("message.max.bytes, {},", self.record_bytes);
-            let rejection = classify::too_large(size(delivery), &limit);
-            self.in_flight.report(delivery.id, size(delivery), Verdict::Reject(rejection));
-            return Ok(());
+        let running = self.running.as_ref().ok_or_else(closed)?;
+        let Some(gate) = running.gate(partition) else {
+            let client = running.client(partition).ok_or_else(closed)?;
+            return self.records.send(client, delivery, partition).map(drop);
+        };
+        if !gate.submit(delivery.clone(), partition) {
+            let retry = Verdict::Retry(self.in_flight.collateral_failure());
+            self.in_flight.report(delivery.id, size(delivery), retry);
         }
-        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        Err(self.in_flight.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
+        Ok(())
     }
-}
 
-/// The size that librdkafka's report gives again: body and key, in bytes.
-fn size(delivery: &Delivery) -> usize {
-    delivery.event.body().len() + KEY
-}
-
-fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
-    let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
-    headers::each(event, context, |key, value| {
-        headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
-    });
-    headers.unwrap_or_default()
+    /// Returns how many of these deliveries may be sent now. In a transaction no record can overtake one that
+    /// was refused, because then none of them is committed.
+    fn admit(&self, offered: &[Delivery]) -> usize {
+        if self.running.as_ref().is_some_and(RunningClients::is_transactional) {
+            return offered.len();
+        }
+        self.in_flight.admit(offered.iter().map(|delivery| (delivery.id, self.partition(delivery))))
+    }
 }
 
 #[async_trait]
@@ -111,8 +84,7 @@ impl Submit for KafkaProducer {
             Some(Plan::Send(count)) => (0, count.min(room)),
             Some(Plan::KeepBack(kept)) => (kept, kept + 1),
         };
-        let offered = deliveries[kept..count].iter();
-        let admitted = self.in_flight.admit(offered.map(|delivery| (delivery.id, self.partition(delivery))));
+        let admitted = self.admit(&deliveries[kept..count]);
         let (kept, count) = if admitted == 0 { (0, 0) } else { (kept, kept + admitted) };
         self.in_flight.give_back(deliveries[count..room].iter().map(size));
         let held = deliveries[..kept].iter().map(|delivery| (delivery.id, size(delivery)));

@@ -38,7 +38,7 @@ const REFUSED: [(&str, &[&str]); 12] = [
         &["partitioner", "partitioner_cb", "msg_order_cmp"],
     ),
     (
-        "a transaction of one process would fence off the others",
+        "with exactly_once the sink sets it, and otherwise a transaction of one process would fence off the others",
         &["transactional.id", "transaction.timeout.ms"],
     ),
     (

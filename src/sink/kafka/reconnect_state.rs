@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch_refusal::{BatchRefusals, RefusalScope};
 use super::low_water::LowWater;
+use super::transactions::RECORDS;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
 
 /// Shared by a sink and its connections. Cheap to clone.
@@ -14,6 +15,8 @@ pub(super) struct ReconnectState(Arc<Mutex<Remembered>>);
 struct Remembered {
     batch_bytes: usize,
     last_fatal_error: Option<SinkError>,
+    /// The most records of a transaction.
+    transaction_records: usize,
     /// Set after a batch was refused, until the cause is clear.
     batch_refusals: Option<BatchRefusals>,
     low_water: LowWater,
@@ -25,6 +28,7 @@ impl ReconnectState {
         Self(Arc::new(Mutex::new(Remembered {
             batch_bytes,
             last_fatal_error: None,
+            transaction_records: RECORDS,
             batch_refusals: None,
             low_water: LowWater::default(),
         })))
@@ -42,6 +46,24 @@ impl ReconnectState {
         let mut remembered = self.lock();
         remembered.batch_bytes = remembered.batch_bytes.min((batch_bytes / 2).max(1));
         remembered.batch_bytes
+    }
+
+    /// The most records that a transaction may take.
+    pub(super) fn transaction_records(&self) -> usize {
+        self.lock().transaction_records
+    }
+
+    /// Records that a transaction with so many records took too long: the next ones are half as large, because
+    /// the brokers may throttle.
+    pub(super) fn transaction_timed_out(&self, records: usize) {
+        let mut remembered = self.lock();
+        remembered.transaction_records = remembered.transaction_records.min((records / 2).max(1));
+    }
+
+    /// Records that a transaction was committed: the next ones may be larger again.
+    pub(super) fn transaction_committed(&self) {
+        let mut remembered = self.lock();
+        remembered.transaction_records = (remembered.transaction_records * 2).min(RECORDS);
     }
 
     /// Why the last connection ended, if an operator must act. A new connection alone can't know this.

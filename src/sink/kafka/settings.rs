@@ -12,6 +12,8 @@ pub struct KafkaSettings {
     pub(super) topic: String,
     /// `event.partitions`: the topic must have this number.
     pub(super) partitions: Option<NonZeroU32>,
+    /// Whether records are written in transactions that another bridge can end.
+    pub(super) exactly_once: bool,
     pub(super) client: ClientSettings,
     pub(super) mechanism: Mechanism,
     /// The user name or client id of the login.

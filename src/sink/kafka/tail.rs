@@ -16,7 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::CALL;
-use super::low_water_marks::{Marks, MarksRequest};
+use super::low_water_marks::{self, Marks, MarksRequest};
+use super::tail_end::TopicEnd;
 use crate::sink::headers;
 
 /// The properties of the consumer. It is given its partitions, so it joins no group and stores nothing.
@@ -37,9 +38,11 @@ const PROPERTIES: [(&str, &str); 9] = [
 /// How long the tail is read at least: requests of a killed process may still wait in the brokers' queues.
 const LATE_REQUESTS: Duration = Duration::from_millis(200);
 
-/// The longest that the records since the low-water marks are read. A topic that takes longer has so many of other
-/// programs that events should not wait for them.
-const LONGEST: Duration = Duration::from_secs(300);
+/// The time between two questions whether another producer's transaction has ended.
+const OPEN_TRANSACTION: Duration = Duration::from_millis(50);
+
+/// The longest that the tail is read, as long as records come.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The newest ids that were found, and how.
 pub(super) struct Tail {
@@ -47,13 +50,23 @@ pub(super) struct Tail {
     pub(super) ids: Vec<Bytes>,
     /// How many records were read.
     pub(super) records: usize,
-    /// Whether the end of every partition was reached in time.
-    pub(super) is_complete: bool,
-    /// Whether the records since the low-water marks were too many, so that only the last ones were read.
+    pub(super) extent: Extent,
+    /// Whether there were too many records since the low-water marks, so that only the last ones were read.
     pub(super) is_cut: bool,
-    /// For each partition that was read to its end, from where on the newest records of the queue are found next
-    /// time, as many as were read of each partition at least. Without such a record it is the end.
+    /// For each partition, from where on the newest records of the queue are found next time, as many as were read
+    /// of each partition at least. Without such a record it is the end.
     pub(super) places: BTreeMap<i32, i64>,
+}
+
+/// How far the tail was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// To the end of every partition.
+    Complete,
+    /// Not to every end in time.
+    TimedOut,
+    /// Only to an open transaction of another producer.
+    OpenTransaction,
 }
 
 /// The part of a topic that is read, and which of its records count.
@@ -66,27 +79,14 @@ pub(super) struct TailRequest {
     pub(super) records: usize,
     /// How many ids are kept at most.
     pub(super) ids: usize,
+    /// No earlier bridge can write into the topic any more.
+    pub(super) is_fenced: bool,
     /// The topic's `min.insync.replicas`, if it is known.
     pub(super) min_in_sync: Option<usize>,
     /// How long the brokers may be silent.
     pub(super) within: Duration,
     /// How long the brokers may take to name the low-water marks.
     pub(super) marks_within: Duration,
-}
-
-/// A record of the queue: time, running number, partition, offset and message id.
-type Found = (Option<i64>, usize, i32, i64, Bytes);
-
-/// What was read so far.
-#[derive(Default)]
-struct Reading {
-    records: usize,
-    /// The newest records of the queue, the oldest first.
-    newest: BinaryHeap<Reverse<Found>>,
-    /// The offset behind the last record of each partition.
-    next: BTreeMap<i32, i64>,
-    /// The partitions whose end was not reached.
-    unread: HashSet<i32>,
 }
 
 impl TailRequest {
@@ -97,115 +97,54 @@ impl TailRequest {
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }
-        match config.create_with_context::<_, BaseConsumer<Quiet>>(Quiet) {
-            Ok(consumer) => {
-                let tail = self.read(&consumer, || answer.is_closed());
+        let committed = config.create_with_context::<_, BaseConsumer<Quiet>>(Quiet);
+        let all = config
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context::<_, BaseConsumer<Quiet>>(Quiet);
+        match committed.and_then(|committed| Ok((committed, all?))) {
+            Ok((committed, all)) => {
+                let reading =
+                    Reading { request: self, began: Instant::now(), is_over: &|| answer.is_closed() };
+                let tail = reading.read(&committed, &all);
                 let _nobody_waits = answer.send(tail);
             }
             Err(error) => drop(answer.send(Err(error))),
         }
     }
 
-    fn read(&self, consumer: &BaseConsumer<Quiet>, is_over: impl Fn() -> bool) -> KafkaResult<Tail> {
-        let began = Instant::now();
-        // Without the leaders librdkafka would look for the end of a partition only after half a second.
-        while let Err(error) = consumer.fetch_metadata(Some(&self.topic), CALL) {
-            if is_over() || began.elapsed() >= self.within {
-                return Err(error);
-            }
-        }
-        let marks = self.marks(consumer, &is_over);
-        let mut reading = Reading::default();
-        self.read_from(consumer, &marks, &mut reading, &is_over)?;
-        let is_cut = !reading.unread.is_empty() && began.elapsed() >= LONGEST;
-        if is_cut {
-            self.read_from(consumer, &Marks::new(), &mut reading, &is_over)?;
-        }
-        let safe = self.in_sync(&consumer.fetch_metadata(Some(&self.topic), self.within)?);
-        let Reading { records, newest, next, unread } = reading;
-        let mut found: Vec<_> = newest.into_iter().map(|Reverse(found)| found).collect();
-        found.sort_unstable();
-        found.retain(|(_, _, partition, ..)| safe.contains(partition));
-        let read = (0..self.partitions).filter(|partition| !unread.contains(partition));
-        // A partition without a record is empty: it is read from its beginning next time.
-        let mut places: BTreeMap<_, _> =
-            read.map(|partition| (partition, next.get(&partition).copied().unwrap_or(0))).collect();
-        for (_, _, partition, offset, _) in found.iter().rev().take(self.records) {
-            places.entry(*partition).and_modify(|place| *place = *offset.min(place));
-        }
-        let ids = found.into_iter().map(|(.., id)| id).collect();
-        Ok(Tail { ids, records, is_complete: unread.is_empty(), is_cut, places })
-    }
-
-    /// Returns the low-water marks that are further back than what is read in any case. Without an answer there is
-    /// none: a mark only ever extends what is read.
-    fn marks(&self, consumer: &BaseConsumer<Quiet>, is_over: impl Fn() -> bool) -> Marks {
+    /// Returns the low-water marks that are further back than what is read in any case, and whether they were
+    /// too far back. Without an answer there is none: a mark only ever extends what is read.
+    fn marks(
+        &self,
+        consumer: &BaseConsumer<Quiet>,
+        end: &TopicEnd,
+        is_over: impl Fn() -> bool,
+    ) -> (Marks, bool) {
         let Self { topic, partitions, queue, marks_within, .. } = self;
         let request = MarksRequest { topic, partitions: *partitions, within: *marks_within };
-        let mut marks = request.marks(consumer, is_over).unwrap_or_else(|error| {
+        let mut marks = request.committed(consumer, is_over).unwrap_or_else(|error| {
             tracing::debug!("the offsets of the group {queue} are not known: {error}");
             Marks::new()
         });
-        let read_anyway = i64::try_from(self.records).unwrap_or(i64::MAX);
-        marks.retain(|_, range| range.end - range.start > read_anyway);
-        if !marks.is_empty() {
-            let records: i64 = marks.values().map(|range| range.end - range.start).sum();
+        let records = low_water_marks::keep_far(&mut marks, end, self.records);
+        if records > low_water_marks::MOST_RECORDS {
+            return (Marks::new(), true);
+        }
+        if records > 0 {
             tracing::info!(
                 "reading {records} records of {} partitions of the topic {topic} since the last known position of \
                  the queue {queue}",
                 marks.len()
             );
         }
-        marks
-    }
-
-    /// Reads the partitions from their marks, or the last records of those that have none, until the end of each.
-    /// Gives up when the brokers are silent for too long, or when there are too many records.
-    fn read_from(
-        &self,
-        consumer: &BaseConsumer<Quiet>,
-        marks: &Marks,
-        reading: &mut Reading,
-        is_over: impl Fn() -> bool,
-    ) -> KafkaResult<()> {
-        self.assign(consumer, marks)?;
-        reading.unread = (0..self.partitions).collect();
-        let began = Instant::now();
-        let mut heard = began;
-        loop {
-            let left = match reading.unread.is_empty() {
-                true => LATE_REQUESTS.saturating_sub(began.elapsed()),
-                false => {
-                    self.within.saturating_sub(heard.elapsed()).min(LONGEST.saturating_sub(began.elapsed()))
-                }
-            };
-            if left.is_zero() || is_over() {
-                return Ok(());
-            }
-            match consumer.poll(left.min(CALL)) {
-                Some(Ok(record)) => {
-                    // What others go on writing behind an end is no progress of the partitions that are left.
-                    if reading.unread.contains(&record.partition()) {
-                        heard = Instant::now();
-                    }
-                    reading.take(&record, self);
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    heard = Instant::now();
-                    reading.unread.remove(&partition);
-                }
-                // The consumer goes on by itself after an error that passes.
-                Some(Err(error)) if is_refusal(&error) => return Err(error),
-                Some(Err(_)) | None => {}
-            }
-        }
+        (marks, false)
     }
 
     fn assign(&self, consumer: &BaseConsumer<Quiet>, marks: &Marks) -> KafkaResult<()> {
         let mut assignment = TopicPartitionList::new();
         let last = Offset::OffsetTail(i64::try_from(self.records).unwrap_or(i64::MAX));
         for partition in 0..self.partitions {
-            let from = marks.get(&partition).map_or(last, |range| Offset::Offset(range.start));
+            let from = marks.get(&partition).map_or(last, |&mark| Offset::Offset(mark));
             assignment.add_partition_offset(&self.topic, partition, from)?;
         }
         consumer.assign(&assignment)
@@ -232,18 +171,150 @@ impl TailRequest {
     }
 }
 
-impl Reading {
-    fn take(&mut self, record: &BorrowedMessage<'_>, request: &TailRequest) {
-        let (partition, offset) = (record.partition(), record.offset());
-        self.records += 1;
-        self.next.insert(partition, offset + 1);
-        if let Some(id) = request.id(record) {
-            let time = record.timestamp().to_millis();
-            self.newest.push(Reverse((time, self.records, partition, offset, id)));
-            if self.newest.len() > request.ids {
-                self.newest.pop();
+/// One reading of the tail.
+struct Reading<'a> {
+    request: &'a TailRequest,
+    began: Instant,
+    /// Nobody waits for the result any more.
+    is_over: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Reading<'_> {
+    /// Reads what `committed` sees, to the end that `all` sees.
+    fn read(&self, committed: &BaseConsumer<Quiet>, all: &BaseConsumer<Quiet>) -> KafkaResult<Tail> {
+        // Both at once, because each needs connections of its own.
+        let (visible, wanted) = std::thread::scope(|scope| {
+            let wanted = scope.spawn(|| self.end(all));
+            (self.end(committed), wanted.join())
+        });
+        let (mut visible, wanted) = (visible?, wanted.unwrap_or(Err(KafkaError::Canceled))?);
+        if !visible.reaches(&wanted) {
+            // Others write into the topic; most likely they only wrote in between.
+            visible = self.end(committed)?;
+        }
+        let (mut marks, mut is_cut) = self.request.marks(committed, &visible, self.is_over);
+        let (mut newest, mut extent) = self.pass(committed, &marks)?;
+        if extent == Extent::TimedOut && !marks.is_empty() {
+            (marks, is_cut) = (Marks::new(), true);
+            (newest, extent) = self.pass(committed, &marks)?;
+        }
+        if !visible.reaches(&wanted) {
+            match self.wait_for(&wanted, committed)? {
+                // What is visible only now is not in what was read.
+                true => (newest, extent) = self.pass(committed, &marks)?,
+                false => extent = Extent::OpenTransaction,
             }
         }
+        let safe =
+            self.request.in_sync(&committed.fetch_metadata(Some(&self.request.topic), self.request.within)?);
+        let is_safe = |partition| self.request.is_fenced || safe.contains(&partition);
+        let (records, found) = (newest.records, newest.oldest_first(is_safe));
+        let mut places = visible.places();
+        for (_, _, partition, offset, _) in found.iter().rev().take(self.request.records) {
+            places.entry(*partition).and_modify(|place| *place = *offset.min(place));
+        }
+        let ids = found.into_iter().map(|(.., id)| id).collect();
+        Ok(Tail { ids, records, extent, is_cut, places })
+    }
+
+    fn left(&self, until: Duration) -> Duration {
+        match (self.is_over)() {
+            true => Duration::ZERO,
+            false => until.saturating_sub(self.began.elapsed()).min(CALL),
+        }
+    }
+
+    fn end(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicEnd> {
+        let TailRequest { topic, partitions, within, .. } = self.request;
+        // Without the leaders librdkafka would look for the end of a partition only after half a second.
+        while let Err(error) = consumer.fetch_metadata(Some(topic), CALL) {
+            if self.left(*within).is_zero() {
+                return Err(error);
+            }
+        }
+        TopicEnd::ask(consumer, topic, *partitions, *within)
+    }
+
+    /// Waits until `consumer` sees everything before `wanted`. Returns false if that takes too long.
+    fn wait_for(&self, wanted: &TopicEnd, consumer: &BaseConsumer<Quiet>) -> KafkaResult<bool> {
+        while !self.end(consumer)?.reaches(wanted) {
+            let left = self.left(self.request.within);
+            if left.is_zero() {
+                return Ok(false);
+            }
+            // What comes meanwhile is read once more.
+            drop(consumer.poll(left.min(OPEN_TRANSACTION)));
+        }
+        Ok(true)
+    }
+
+    /// Reads each partition from its mark, or its last records, to the end that `consumer` sees.
+    fn pass(&self, consumer: &BaseConsumer<Quiet>, marks: &Marks) -> KafkaResult<(Newest, Extent)> {
+        let request = self.request;
+        let mut newest = Newest::default();
+        request.assign(consumer, marks)?;
+        let mut unread: HashSet<i32> = (0..request.partitions).collect();
+        let late = if request.is_fenced { Duration::ZERO } else { LATE_REQUESTS };
+        let began = Instant::now();
+        let mut heard = began;
+        loop {
+            let silent = request.within.saturating_sub(heard.elapsed());
+            let left = match unread.is_empty() {
+                true => late.saturating_sub(self.began.elapsed()),
+                false => silent.min(LONGEST.saturating_sub(began.elapsed())),
+            };
+            if left.is_zero() || (self.is_over)() {
+                let is_read = unread.is_empty();
+                return Ok((newest, if is_read { Extent::Complete } else { Extent::TimedOut }));
+            }
+            match consumer.poll(left.min(CALL)) {
+                Some(Ok(record)) => {
+                    // What others go on writing behind an end is no progress of the partitions that are left.
+                    if unread.contains(&record.partition()) {
+                        heard = Instant::now();
+                    }
+                    newest.add(&record, request);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    heard = Instant::now();
+                    unread.remove(&partition);
+                }
+                // The consumer goes on by itself after an error that passes.
+                Some(Err(error)) if is_refusal(&error) => return Err(error),
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+}
+
+/// A record of the queue: time, running number, partition, offset and message id.
+type Found = (Option<i64>, usize, i32, i64, Bytes);
+
+/// The records found so far.
+#[derive(Default)]
+struct Newest {
+    /// How many were read.
+    records: usize,
+    /// Those of the queue, the oldest first.
+    found: BinaryHeap<Reverse<Found>>,
+}
+
+impl Newest {
+    fn add(&mut self, record: &BorrowedMessage<'_>, request: &TailRequest) {
+        self.records += 1;
+        let Some(id) = request.id(record) else { return };
+        let time = record.timestamp().to_millis();
+        self.found.push(Reverse((time, self.records, record.partition(), record.offset(), id)));
+        if self.found.len() > request.ids {
+            self.found.pop();
+        }
+    }
+
+    fn oldest_first(self, is_safe: impl Fn(i32) -> bool) -> Vec<Found> {
+        let mut found: Vec<_> = self.found.into_iter().map(|Reverse(found)| found).collect();
+        found.sort_unstable();
+        found.retain(|(_, _, partition, ..)| is_safe(*partition));
+        found
     }
 }
 

@@ -247,6 +247,7 @@ mod tests {
             in_flight: Arc::clone(&in_flight),
             reconnect_state: ReconnectState::new(1),
             check_request,
+            gate: None,
             reports: AtomicU64::new(0),
         };
         let mut config = settings.client.config("test", 1, Duration::ZERO);

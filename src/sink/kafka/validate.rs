@@ -21,8 +21,11 @@ pub fn check(
     for (name, value) in config.properties.check(diagnostics) {
         client.set(&name, value);
     }
+    if config.exactly_once {
+        exactly_once(context, &client, diagnostics);
+    }
     if diagnostics.is_good()
-        && let Err(message) = client::try_out(&client)
+        && let Err(message) = client::try_out(&client, config.exactly_once)
     {
         diagnostics.refuse(if message.contains("ssl.") { "tls" } else { "properties" }, message);
     }
@@ -31,12 +34,26 @@ pub fn check(
     Some(KafkaSettings {
         topic,
         partitions: context.partitions,
+        exactly_once: config.exactly_once,
         client,
         mechanism: config.sasl.mechanism,
         user,
         tls: config.tls.clone(),
         optional_answer_within: KafkaSettings::OPTIONAL_ANSWER_WITHIN,
     })
+}
+
+/// Checks what transactions need from the rest of the configuration.
+fn exactly_once(context: &BuildContext, client: &ClientSettings, diagnostics: &mut Diagnostics) {
+    if !context.is_strict {
+        let needs = "needs source.ordering = \"strict\", because only one replica at a time may write in \
+                     transactions: set that, or unset this";
+        diagnostics.refuse("exactly_once", needs);
+    }
+    if client.linger().is_some() {
+        let why = "can't be set together with exactly_once: a transaction collects its records by itself";
+        diagnostics.refuse("properties.linger.ms", why);
+    }
 }
 
 fn brokers(brokers: &[String], diagnostics: &mut Diagnostics) -> String {
@@ -215,7 +232,7 @@ pub(super) mod tests {
 
     pub(in crate::sink::kafka) fn checked(config: &KafkaConfig) -> Result<KafkaSettings, Vec<String>> {
         let mut diagnostics = Diagnostics::default();
-        let context = BuildContext { partitions: None, prefetch: 1024 };
+        let context = BuildContext { partitions: None, prefetch: 1024, is_strict: true };
         let settings = check(config, &context, &mut diagnostics);
         settings.ok_or_else(|| diagnostics.keys().into_iter().map(str::to_owned).collect())
     }
@@ -309,6 +326,24 @@ pub(super) mod tests {
         assert_eq!(with("acks", "1"), ["properties.acks"]);
         // This is more than reconnect.backoff.max.ms.
         assert_eq!(with("reconnect.backoff.ms", "20000"), ["properties"]);
+    }
+
+    #[test]
+    fn transactions_need_one_replica_at_a_time_and_collect_by_themselves() {
+        let with = |is_strict, properties: Properties| {
+            let mut diagnostics = Diagnostics::default();
+            let context = BuildContext { partitions: None, prefetch: 1024, is_strict };
+            check(&KafkaConfig { exactly_once: true, properties, ..good() }, &context, &mut diagnostics);
+            diagnostics.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(with(true, Properties::default()), "");
+        let shared = with(false, Properties::default());
+        assert!(shared.contains("exactly_once") && shared.contains("source.ordering"), "{shared}");
+        let linger = with(true, Properties::new([("linger.ms", "20")]));
+        assert!(linger.contains("properties.linger.ms"), "{linger}");
+        // librdkafka wants a request to end before the transaction does.
+        let socket = with(true, Properties::new([("socket.timeout.ms", "60000")]));
+        assert!(socket.contains("transaction.timeout.ms"), "{socket}");
     }
 
     #[test]

@@ -153,7 +153,8 @@ mod tests {
     }
 
     fn checked(config: &NatsConfig, partitions: u32) -> (Option<NatsSettings>, Vec<String>) {
-        let context = BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024 };
+        let context =
+            BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024, is_strict: false };
         let mut diagnostics = Diagnostics::default();
         let settings = check(config, &context, &mut diagnostics);
         (settings, diagnostics.problems().iter().map(|problem| problem.key.clone()).collect())

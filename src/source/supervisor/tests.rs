@@ -3,6 +3,7 @@
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::source::error::Suspect;
 use crate::source::protocol::session::Progress;
 use crate::source::protocol::session::SessionMode;
 use crate::source::session_factory::new_session;
@@ -125,4 +126,35 @@ async fn a_session_that_is_ending_does_not_become_ready() {
     assert!(began.elapsed() > PROBATION, "what it brought is not settled");
     let state = states.all().remove(0).1;
     assert!(!matches!(state, Status::Ready), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_given_up_ends_and_another_follows() {
+    let states = StatusRegistry::default();
+    let (mut supervisor, mut incoming, _acks) = supervisor(&states);
+    let (ours, mut broker) = tokio::io::duplex(1 << 10);
+    broker.write_all(b"?").await.unwrap();
+    let subscribed = || Progress { subscribed: true, ..Progress::default() };
+    supervisor.new_session = Box::new(move |_, _, _, _| Scripted::new([(subscribed(), Ok(()))], None));
+    let given_up = supervisor.given_up.clone();
+    given_up.send_replace(SessionId(7));
+    let endpoint = settings().endpoints[0].clone();
+    let ended;
+    {
+        let run = supervisor.run_session(&endpoint, Box::new(ours));
+        tokio::pin!(run);
+        let still_runs = tokio::time::timeout(Duration::from_millis(50), &mut run).await;
+        assert!(still_runs.is_err(), "another session was given up");
+        given_up.send_replace(SessionId(1));
+        ended = run.await;
+    }
+    assert!(matches!(ended, Err(SourceError::TakenOver)), "{ended:?}");
+    let mut last = None;
+    while let Ok(next) = incoming.try_recv() {
+        last = Some(next);
+    }
+    assert!(matches!(last, Some(Incoming::Lost(SessionId(1)))), "{last:?}");
+    supervisor.wait_after(SourceError::TakenOver);
+    let state = states.all().remove(0).1;
+    assert!(matches!(&state, Status::Retrying(why) if why.contains("has taken over the queue")), "{state:?}");
 }

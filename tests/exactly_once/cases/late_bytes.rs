@@ -2,7 +2,7 @@
 //! forwards them when its successor has read what the topic holds.
 
 use kit::kafka::Listener;
-use kit::kafka_relay::Relay;
+use kit::kafka_relay::{Held, Relay};
 use kit::output::Tally;
 use kit::scenario::{PATIENCE, counts, emptied, says, subscribed};
 use kit::wait_until;
@@ -29,15 +29,15 @@ pub async fn late_bytes(mut stage: Stage<'_>, level: Level) -> Vec<Row> {
 
     let (published, ()) = under_load(broker, &stage.name, &queue, async {
         acknowledged(broker, &queue, random.u64(1000..4000)).await;
-        relay.hold_records(true);
-        relay.held(1).await;
+        relay.hold(Held::Records);
+        relay.holds(1).await;
         // Kafka acknowledges nothing any more, so the bridge gets no further than its window.
         wait_until("the window is full", PATIENCE, || counts(broker, &queue).in_flight >= PREFETCH).await;
         first.kill(&mut random).await;
         next.start();
         says(next.bridge(), "records of the topic").await;
-        relay.hold_records(false);
-        relay.none_held().await;
+        relay.release();
+        relay.released().await;
         acknowledged(broker, &queue, PREFETCH).await;
     })
     .await;

@@ -337,6 +337,8 @@ impl Source for UnreachableSource {
 
     fn ack(&mut self, _: SessionId, _: u64) {}
 
+    fn give_up(&mut self, _: SessionId) {}
+
     async fn close(&mut self) -> Disconnect {
         Disconnect::Confirmed
     }

@@ -11,3 +11,4 @@ mod one_of_three_sinks;
 mod outages;
 mod shared_topic;
 mod simulated;
+mod strict_pair;

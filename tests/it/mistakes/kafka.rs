@@ -58,6 +58,9 @@ scenarios!("kafka":
     write_denied,
     describe_denied,
     read_denied,
+    transactions_denied,
+    exactly_once_shared,
+    exactly_once_linger,
     timestamps_refused,
     too_few_replicas,
     compacted_topic,
@@ -429,6 +432,34 @@ async fn read_denied(id: &str) {
     Consumer::subscribe(broker, &scene.queue, 1, Acks::Never).await.close().await;
     publish(broker, &namespace, Events::good(EVENTS)).await;
     scene.warns(identity).await;
+}
+
+async fn transactions_denied(id: &str) {
+    let Some(mut scene) = Scene::new(id).await else { return };
+    let (kafka, rule) = (scene.kafka, format!("transactional-id:{}", scene.queue));
+    kafka.deny("User:*", "WRITE", &rule);
+    scene.setup = scene.setup.set("SOURCE__ORDERING", "strict");
+    let repaired = scene.set("EXACTLY_ONCE", "true").shows_when_events_move().await;
+    kafka.forget_rules(&rule);
+    repaired.delivers().await;
+}
+
+async fn exactly_once_shared(id: &str) {
+    let setup = Setup::at("stomp://127.0.0.1:1", id, "main", id)
+        .set("SINKS__KAFKA__BROKERS", "127.0.0.1:1")
+        .set("SINKS__KAFKA__TOPIC", id)
+        .set("SINKS__KAFKA__EXACTLY_ONCE", "true");
+    Scenario::new(setup).shows(id).await;
+}
+
+async fn exactly_once_linger(id: &str) {
+    let setup = Setup::at("stomp://127.0.0.1:1", id, "main", id)
+        .set("SOURCE__ORDERING", "strict")
+        .set("SINKS__KAFKA__BROKERS", "127.0.0.1:1")
+        .set("SINKS__KAFKA__TOPIC", id)
+        .set("SINKS__KAFKA__EXACTLY_ONCE", "true")
+        .set("SINKS__KAFKA__PROPERTIES__LINGER_MS", "20");
+    Scenario::new(setup).shows(id).await;
 }
 
 /// As with a wrong clock: every event is good, and none becomes a dead letter. The linger makes each record too

@@ -54,12 +54,15 @@ import org.apache.kafka.common.utils.Time;
  *   allow PRINCIPAL OPERATION TOPIC
  *   deny PRINCIPAL OPERATION TOPIC
  *   forget TOPIC               drops what was allowed and denied on it
- *                              (these three take a consumer group as group:NAME, too)
+ *                              (for these three, TOPIC may also be group:NAME or transactional-id:PREFIX)
  *   user NAME MECHANISM PASSWORD
  *   stop                       stops cleanly, says "stopped" and ends with 0
  * </pre>
  */
 public final class TestKafka {
+    private static final String GROUP = "group:";
+    private static final String TRANSACTIONAL_ID = "transactional-id:";
+
     private final KafkaRaftServer server;
     private final Admin admin;
 
@@ -205,9 +208,12 @@ public final class TestKafka {
     }
 
     private static ResourcePattern resource(String name) {
-        String group = "group:";
-        return name.startsWith(group)
-                ? new ResourcePattern(ResourceType.GROUP, name.substring(group.length()), PatternType.LITERAL)
+        if (name.startsWith(TRANSACTIONAL_ID)) {
+            String prefix = name.substring(TRANSACTIONAL_ID.length());
+            return new ResourcePattern(ResourceType.TRANSACTIONAL_ID, prefix, PatternType.PREFIXED);
+        }
+        return name.startsWith(GROUP)
+                ? new ResourcePattern(ResourceType.GROUP, name.substring(GROUP.length()), PatternType.LITERAL)
                 : new ResourcePattern(ResourceType.TOPIC, name, PatternType.LITERAL);
     }
 

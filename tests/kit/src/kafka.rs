@@ -211,8 +211,9 @@ impl Kafka {
         self.allow("User:*", "READ", topic);
     }
 
-    /// Allows a principal (`User:name`) an operation (`READ`, `WRITE`, `DESCRIBE`, …) on a topic, or on a consumer
-    /// group, `group:name`. Once a topic has such a rule, everything that no rule allows is forbidden to everybody.
+    /// Allows a principal (`User:name`) an operation (`READ`, `WRITE`, `DESCRIBE`, …) on a topic, on a consumer group
+    /// (`group:NAME`), or on all transactional ids with a prefix (`transactional-id:PREFIX`). Once a topic has such a
+    /// rule, everything that no rule allows is forbidden to everybody.
     pub fn allow(&self, principal: &str, operation: &str, topic: &str) {
         self.send(&format!("allow {principal} {operation} {topic}"));
     }

@@ -1,12 +1,12 @@
 //! Forwards connections to a Kafka and changes its responses on command. It can remove the brokers from a
 //! metadata response, as if the controller had fenced the broker, and it can drop or hold back the
-//! acknowledgements of records. It can hold back the records too, also when their client dies meanwhile, as a
-//! network does whose last bytes come late.
+//! acknowledgements of records and commits. It can hold back the records and commits too, also when their client dies
+//! meanwhile, as a network does whose last bytes come late.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,15 +14,35 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// The API keys of the Produce and Metadata requests, and the first version of Metadata with compact arrays
+/// The API keys of the Produce, Metadata and EndTxn requests, and the first version of Metadata with compact arrays
 /// (<https://kafka.apache.org/protocol.html>).
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
+const END_TXN: i16 = 26;
 const COMPACT: i16 = 9;
 
 /// How many requests of a connection can be held back: more than a client sends without an answer, which is five
 /// with records and a few others.
 const WAITING: usize = 64;
+
+/// The requests that are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Those with records.
+    Records,
+    /// Those that end a transaction.
+    Commits,
+}
+
+impl Held {
+    fn has(self, api_key: i16) -> bool {
+        api_key
+            == match self {
+                Self::Records => PRODUCE,
+                Self::Commits => END_TXN,
+            }
+    }
+}
 
 /// Forwards connections to one address until it is dropped.
 pub struct Relay {
@@ -34,9 +54,13 @@ pub struct Relay {
 struct Orders {
     hide: AtomicBool,
     swallow: AtomicBool,
+    swallow_commits: AtomicBool,
     hold: watch::Sender<bool>,
-    hold_records: watch::Sender<bool>,
-    /// The number of requests with records that were held back and that Kafka has not answered yet.
+    /// Which requests wait, and on connections up to which number.
+    waiting: watch::Sender<Option<(Held, u64)>>,
+    /// The number of connections so far.
+    connections: AtomicU64,
+    /// The number of requests that were held back, on connections that have not ended.
     held: watch::Sender<u64>,
     /// The number of forwarded requests with records.
     produced: watch::Sender<u64>,
@@ -76,20 +100,33 @@ impl Relay {
         self.orders.hold.send_replace(hold);
     }
 
-    /// Sets whether requests with records, and all requests behind them, wait.
-    pub fn hold_records(&self, hold: bool) {
-        self.orders.hold_records.send_replace(hold);
+    /// Sets whether the answers to commits are dropped.
+    pub fn swallow_commits(&self, swallow: bool) {
+        self.orders.swallow_commits.store(swallow, Ordering::SeqCst);
     }
 
-    /// Waits until so many requests with records are held back.
-    pub async fn held(&self, count: u64) {
+    /// Holds back such requests, and all behind them, on the connections that exist now. Those of clients that
+    /// die meanwhile are still forwarded after [`release`](Self::release).
+    pub fn hold(&self, held: Held) {
+        let connections = self.orders.connections.load(Ordering::SeqCst);
+        self.orders.waiting.send_replace(Some((held, connections)));
+    }
+
+    /// Waits until so many requests are held back.
+    pub async fn holds(&self, count: u64) {
         let mut held = self.orders.held.subscribe();
         // The sender lives as long as the relay.
         let _reached = held.wait_for(|held| *held >= count).await;
     }
 
-    /// Waits until Kafka has answered every request of dead clients that was held back.
-    pub async fn none_held(&self) {
+    /// Forwards what was held back.
+    pub fn release(&self) {
+        self.orders.waiting.send_replace(None);
+    }
+
+    /// Waits until the connections on which something was held back have ended. Before that Kafka has answered
+    /// all of it.
+    pub async fn released(&self) {
         let mut held = self.orders.held.subscribe();
         // The sender lives as long as the relay.
         let _answered = held.wait_for(|held| *held == 0).await;
@@ -127,8 +164,8 @@ async fn forward(client: TcpStream, target: SocketAddr, orders: Arc<Orders>) -> 
     }
 }
 
-/// Forwards requests until the client has ended. If records were held back, then until Kafka has answered all
-/// of them: the end of the connection would overtake them.
+/// Forwards requests until the client has ended. If some were held back, then until Kafka has answered them all: the
+/// end of the connection would overtake them.
 async fn requests(
     mut client: impl AsyncRead + Unpin,
     mut server: impl AsyncWrite + Unpin,
@@ -137,12 +174,16 @@ async fn requests(
     unanswered: &watch::Sender<u64>,
 ) -> io::Result<()> {
     let (frames, mut waiting) = mpsc::channel(WAITING);
-    let mut released = orders.hold_records.subscribe();
+    let number = orders.connections.fetch_add(1, Ordering::SeqCst) + 1;
+    let waits = |waiting: &Option<(Held, u64)>, api_key| {
+        waiting.is_some_and(|(held, last)| held.has(api_key) && number <= last)
+    };
+    let mut released = orders.waiting.subscribe();
     let mut held = 0;
-    // Also while records are held back: the system forgets what nobody has read when the client dies.
+    // Also while requests are held back: the system forgets what nobody has read when the client dies.
     let reading = async {
         while let Ok(Some(frame)) = frame(&mut client).await {
-            if short(&frame, 0) == PRODUCE && *orders.hold_records.borrow() {
+            if waits(&orders.waiting.borrow(), short(&frame, 0)) {
                 held += 1;
                 orders.held.send_modify(|all| *all += 1);
             }
@@ -154,9 +195,9 @@ async fn requests(
     let writing = async {
         while let Some(frame) = waiting.recv().await {
             let request = (short(&frame, 0), short(&frame, 2));
-            if request.0 == PRODUCE {
-                // The sender lives as long as the relay's orders.
-                let _released = released.wait_for(|hold| !hold).await;
+            // The sender lives as long as the relay's orders.
+            drop(released.wait_for(|waiting| !waits(waiting, request.0)).await);
+            if is_counted(request.0) {
                 unanswered.send_modify(|unanswered| *unanswered += 1);
             }
             pending.lock().unwrap().insert(int(&frame, 4), request);
@@ -188,13 +229,16 @@ async fn answers(
     let mut hold = orders.hold.subscribe();
     while let Some(frame) = frame(&mut server).await? {
         let request = pending.lock().unwrap().remove(&int(&frame, 0));
-        if matches!(request, Some((PRODUCE, _))) {
+        if request.is_some_and(|(api_key, _)| is_counted(api_key)) {
             unanswered.send_modify(|unanswered| *unanswered -= 1);
+        }
+        if matches!(request, Some((PRODUCE, _))) {
             // The sender lives as long as the relay's orders.
             let _released = hold.wait_for(|hold| !hold).await;
         }
         let forwarded = match request {
             Some((PRODUCE, _)) if orders.swallow.load(Ordering::SeqCst) => Ok(()),
+            Some((END_TXN, _)) if orders.swallow_commits.load(Ordering::SeqCst) => Ok(()),
             Some((METADATA, version)) if orders.hide.load(Ordering::SeqCst) => {
                 assert!(version >= COMPACT, "the client uses an old version, {version}");
                 let forwarded = put(&mut client, &without_brokers(&frame)).await;
@@ -206,10 +250,15 @@ async fn answers(
             }
             _ => put(&mut client, &frame).await,
         };
-        // The client is dead. `requests` finds its end, behind the records that are held back.
+        // The client is dead. `requests` finds its end, behind what is held back.
         drop(forwarded);
     }
     Ok(())
+}
+
+/// Whether the end of a connection waits for the answer to such a request, if one was held back.
+fn is_counted(api_key: i16) -> bool {
+    Held::Records.has(api_key) || Held::Commits.has(api_key)
 }
 
 /// The response has the correlation id, tags, the throttle time and then the brokers: id, host, port, rack,
@@ -288,22 +337,22 @@ mod tests {
         let mut client = TcpStream::connect(addr).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
 
-        relay.hold_records(true);
         send(&mut client, METADATA, 1).await;
         assert_eq!(int(&frame(&mut server).await.unwrap().unwrap(), 4), 1);
+        relay.hold(Held::Records);
         send(&mut client, PRODUCE, 2).await;
         send(&mut client, PRODUCE, 3).await;
-        relay.held(2).await;
+        relay.holds(2).await;
         drop(client);
         let silence = tokio::time::timeout(Duration::from_millis(100), frame(&mut server)).await;
         assert!(silence.is_err(), "the end, or a request, was forwarded");
 
-        relay.hold_records(false);
+        relay.release();
         for correlation_id in [2_i32, 3] {
             assert_eq!(int(&frame(&mut server).await.unwrap().unwrap(), 4), correlation_id);
             put(&mut server, &correlation_id.to_be_bytes()).await.unwrap();
         }
-        relay.none_held().await;
+        relay.released().await;
         assert_eq!(frame(&mut server).await.unwrap(), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atdata_bridge::event::Event;
-use atdata_bridge::sink::memory::ScriptedVerdict::{Durable, Reject};
+use atdata_bridge::sink::memory::ScriptedVerdict::{Durable, Fenced, Reject};
 use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use kit::{SOON, wait_until};
@@ -165,6 +165,33 @@ async fn events_that_the_sink_holds_from_before_end_a_run_of_refused_ones() {
     assert_eq!(rig.letters.0.lock().unwrap().len() as u64, HELD / 2);
     assert_eq!(handle.log().len() as u64, HELD / 2);
     rig.drain().await;
+}
+
+/// The other bridge has the events of this session: this one may neither submit them again nor claim them back.
+#[tokio::test]
+async fn a_fence_ends_the_session_and_the_next_one_claims_again() {
+    for keeps_order in [true, false] {
+        let sink = MemorySink::new(keeps_order, 100);
+        let handle = sink.handle();
+        handle.readable(true);
+        let mut rig = Rig::start(Box::new(sink), 0).await;
+        rig.send_to(HELD).await;
+        rig.wait_for_ack(HELD).await;
+        handle.script(|_| Fenced);
+        rig.send_to(SENT).await;
+        rig.wait_until_given_up().await;
+        handle.script(|_| Durable);
+        let is_ready = |state: &Status| state.is_ready();
+        wait_until("the sink is open again", SOON, || shows(&rig.states, "sink", is_ready)).await;
+        assert_eq!((rig.acked(), handle.fences(), handle.claims()), (HELD, 1, 1));
+        assert_eq!(handle.log().len() as u64, HELD);
+        rig.lose_session().await;
+        rig.send_to(SENT).await;
+        rig.wait_for_ack(SENT).await;
+        assert_each_once(&handle);
+        assert_eq!(handle.claims(), 2);
+        rig.drain().await;
+    }
 }
 
 fn number_of(event: &Event) -> u64 {

@@ -107,7 +107,7 @@ impl Subject for Webhook {
             token: Some(Secret::new("hush")),
             ..WebhookConfig::default()
         };
-        let build_context = BuildContext { partitions: None, prefetch: 1024 };
+        let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
         let factory = WebhookKind::check(config, &build_context, &mut Diagnostics::default()).unwrap();
         factory.build(context())
     }
@@ -204,7 +204,7 @@ impl Subject for Files {
             rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
             ..FileConfig::default()
         };
-        let build_context = BuildContext { partitions: None, prefetch: 1024 };
+        let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
         Box::new(FileSink::new(
             check(&config, &build_context, &mut Diagnostics::default()).unwrap(),
             context(),

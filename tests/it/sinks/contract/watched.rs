@@ -29,6 +29,10 @@ impl Sink for Watched {
         self.0.keeps_order()
     }
 
+    fn takes_over(&self) -> bool {
+        self.0.takes_over()
+    }
+
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let (submit, verdicts) = self.0.open().await?;
         let in_flight = InFlight::default();

@@ -47,7 +47,11 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     };
     let partitions = partitions.and_then(NonZeroU32::new);
     let mut diagnostics = Diagnostics::default();
-    let settings = validate::check(&config, &BuildContext { partitions, prefetch: 1024 }, &mut diagnostics);
+    let settings = validate::check(
+        &config,
+        &BuildContext { partitions, prefetch: 1024, is_strict: false },
+        &mut diagnostics,
+    );
     let context = SinkContext {
         sink: "kafka".to_owned(),
         namespace: "acme".to_owned(),

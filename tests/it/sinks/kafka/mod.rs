@@ -1,6 +1,7 @@
 //! Tests the Kafka sink on a real Kafka: permissions, topics that disappear or change, records that are too
 //! large. `sinks/contract` tests that the sink meets the contract during outages.
 
+mod exactly_once;
 mod first_request;
 pub mod logins;
 mod low_water;
@@ -44,7 +45,11 @@ fn sink(config: KafkaConfig, partitions: Option<u32>) -> Box<dyn Sink> {
 fn sink_in(config: KafkaConfig, context: SinkContext) -> Box<dyn Sink> {
     let partitions = context.partitions;
     let mut diagnostics = Diagnostics::default();
-    let factory = KafkaKind::check(config, &BuildContext { partitions, prefetch: 4096 }, &mut diagnostics);
+    let factory = KafkaKind::check(
+        config,
+        &BuildContext { partitions, prefetch: 4096, is_strict: true },
+        &mut diagnostics,
+    );
     factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)
 }
 

@@ -33,6 +33,7 @@ pub struct Topic {
     _turn: tokio::sync::MutexGuard<'static, ()>,
     topic: String,
     outage: Outage,
+    exactly_once: bool,
     away: Mutex<bool>,
 }
 
@@ -42,15 +43,25 @@ static TURN: [AsyncMutex<()>; 2] = [AsyncMutex::const_new(()), AsyncMutex::const
 impl Topic {
     /// Makes a topic whose server is killed.
     pub async fn killed() -> Self {
-        Self::new(Outage::Kill).await
+        Self::new(Outage::Kill, false).await
     }
 
     /// Makes a topic whose server is frozen.
     pub async fn frozen() -> Self {
-        Self::new(Outage::Freeze).await
+        Self::new(Outage::Freeze, false).await
     }
 
-    async fn new(outage: Outage) -> Self {
+    /// Makes a topic whose server is killed, for a sink that writes in transactions.
+    pub async fn killed_exactly_once() -> Self {
+        Self::new(Outage::Kill, true).await
+    }
+
+    /// Makes a topic whose server is frozen, for a sink that writes in transactions.
+    pub async fn frozen_exactly_once() -> Self {
+        Self::new(Outage::Freeze, true).await
+    }
+
+    async fn new(outage: Outage, exactly_once: bool) -> Self {
         let (server, turn) = tokio::select! {
             biased;
             turn = TURN[0].lock() => (&KAFKA[0], turn),
@@ -60,7 +71,7 @@ impl Topic {
         let topic = (0..).map(|n| format!("contract-{n}")).find(|topic| kafka.partitions(topic).is_none());
         let topic = topic.expect("a name that is free");
         kafka.create_topic(&topic, 6, &[]);
-        Self { kafka, _turn: turn, topic, outage, away: Mutex::new(false) }
+        Self { kafka, _turn: turn, topic, outage, exactly_once, away: Mutex::new(false) }
     }
 
     fn set_away(&self, away: bool) {
@@ -83,10 +94,10 @@ impl Drop for Topic {
     }
 }
 
-fn settings(bootstrap: String, topic: &str) -> KafkaSettings {
+fn settings(bootstrap: String, topic: &str, exactly_once: bool) -> KafkaSettings {
     let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
-    let config = KafkaConfig { brokers, topic, ..KafkaConfig::default() };
-    let build_context = BuildContext { partitions: context().partitions, prefetch: 4096 };
+    let config = KafkaConfig { brokers, topic, exactly_once, ..KafkaConfig::default() };
+    let build_context = BuildContext { partitions: context().partitions, prefetch: 4096, is_strict: true };
     let mut diagnostics = Diagnostics::default();
     let settings = check(&config, &build_context, &mut diagnostics);
     settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()))
@@ -104,7 +115,12 @@ fn numbers(bootstrap: &str, topic: &str) -> Vec<u64> {
 #[async_trait]
 impl Subject for Topic {
     fn sink(&self) -> Box<dyn Sink> {
-        Box::new(KafkaSink::new(settings(self.kafka.bootstrap(), &self.topic), context()))
+        let settings = settings(self.kafka.bootstrap(), &self.topic, self.exactly_once);
+        Box::new(KafkaSink::new(settings, context()))
+    }
+
+    fn is_exactly_once(&self) -> bool {
+        self.exactly_once
     }
 
     async fn fail(&self) {
@@ -136,7 +152,7 @@ impl MockTopic {
 #[async_trait]
 impl Subject for MockTopic {
     fn sink(&self) -> Box<dyn Sink> {
-        let mut settings = settings(self.0.bootstrap(), Self::NAME);
+        let mut settings = settings(self.0.bootstrap(), Self::NAME, false);
         // The mock cluster does not answer these requests.
         settings.optional_answer_within = Duration::from_millis(50);
         Box::new(KafkaSink::new(settings, context()))

@@ -1,0 +1,83 @@
+//! Makes a record of an event and hands it to a client.
+
+use std::sync::Arc;
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::classify;
+use super::delivery_reports::Client;
+use super::in_flight::KafkaInFlight;
+use super::names::Names;
+use crate::event::Event;
+use crate::sink::headers;
+use crate::sink::{Delivery, SinkContext, SinkError, Verdict};
+
+/// The length of a key in bytes: 32 hex digits.
+const KEY: usize = 32;
+/// The most headers of a record.
+const HEADERS: usize = 5;
+
+/// What every record of one connection needs.
+pub(super) struct Records {
+    pub(super) context: Arc<SinkContext>,
+    pub(super) names: Names,
+    pub(super) in_flight: Arc<KafkaInFlight>,
+    /// The largest record that the client accepts, in bytes.
+    pub(super) record_bytes: usize,
+}
+
+/// What librdkafka did with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It has taken the record; a report follows.
+    Accepted,
+    /// The record is too large and is rejected for good: its verdict is given.
+    Rejected,
+}
+
+impl Records {
+    /// Hands one delivery to librdkafka.
+    ///
+    /// # Errors
+    /// librdkafka did not take it, and the connection ends.
+    pub(super) fn send(
+        &self,
+        client: &Client,
+        delivery: &Delivery,
+        partition: u32,
+    ) -> Result<Sent, SinkError> {
+        let event = &delivery.event;
+        let key = event.key.hex();
+        // Delivery ids begin at 0 and fit in 64 bits.
+        let record = BaseRecord::with_opaque_to(&self.names.topic, delivery.id.0 as usize)
+            .partition(i32::try_from(partition).unwrap_or(i32::MAX))
+            .key(key.as_slice())
+            .payload(event.body().as_ref())
+            .headers(headers(event, &self.context));
+        let Err((error, _)) = client.send(record) else { return Ok(Sent::Accepted) };
+        if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
+            let limit = format!("message.max.bytes, {},", self.record_bytes);
+            let rejection = classify::too_large(size(delivery), &limit);
+            self.in_flight.report(delivery.id, size(delivery), Verdict::Reject(rejection));
+            return Ok(Sent::Rejected);
+        }
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        Err(self.in_flight.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
+    }
+}
+
+/// The size that librdkafka's report gives again: body and key, in bytes.
+pub(super) fn size(delivery: &Delivery) -> usize {
+    delivery.event.body().len() + KEY
+}
+
+fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {
+    let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
+    headers::each(event, context, |key, value| {
+        headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
+    });
+    headers.unwrap_or_default()
+}

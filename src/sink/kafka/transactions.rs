@@ -1,0 +1,195 @@
+//! Writes the records of one client in transactions, in a thread of its own, because the calls block (D50).
+//!
+//! A transaction takes what waits, and is committed once all of it is reported and nothing more waits, or when
+//! it is full or old. The next one collects meanwhile. Nothing is ever aborted: after an unclear outcome the
+//! connection ends, and the next one takes the transactional ids over, which decides about every open
+//! transaction. A client is never used again, because the late end of one transaction could hit the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::classify;
+use super::client::{ANSWER_WITHIN, COMMIT_WITHIN};
+use super::commit_gate::{CommitGate, Work};
+use super::delivery_reports::Client;
+use super::in_flight::KafkaInFlight;
+use super::names::Names;
+use super::reconnect_state::ReconnectState;
+use super::records::{Records, Sent};
+use crate::sink::{SinkError, Verdict};
+
+/// How many clients share the partitions. It is the same whatever the number of partitions and the latency,
+/// because a bridge must take over every id that another one may have used.
+pub(super) const CLIENTS: u32 = 4;
+
+/// The most records of a transaction.
+pub(super) const RECORDS: usize = 1024;
+/// How long a transaction takes more records.
+const OPEN: Duration = Duration::from_millis(20);
+/// How long one call of librdkafka may last, so that the thread notices the end of the connection.
+const CALL: Duration = Duration::from_millis(500);
+/// How long the thread waits at most before it looks for the end of the connection.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the reports on records that were called back may take.
+const CALLED_BACK: Duration = Duration::from_millis(500);
+
+/// The thread of one client.
+pub(super) struct TransactionThread {
+    pub(super) client: Arc<Client>,
+    pub(super) gate: Arc<CommitGate>,
+    pub(super) records: Records,
+    pub(super) names: Names,
+    pub(super) in_flight: Arc<KafkaInFlight>,
+    pub(super) reconnect_state: ReconnectState,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl TransactionThread {
+    /// Works until the connection ends. Then everything without a verdict comes back.
+    pub(super) fn run(self) {
+        while !self.is_over() {
+            let done = match self.gate.work(LOOK) {
+                Some(Work::Initialise(answer)) => {
+                    let initialised = self.initialise();
+                    let _nobody_waits = answer.send(initialised.clone());
+                    initialised
+                }
+                Some(Work::Transaction) => self.transaction(),
+                None => Ok(()),
+            };
+            if let Err(error) = done {
+                self.in_flight.end(error);
+            }
+        }
+        self.give_back();
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.in_flight.ending().is_some()
+    }
+
+    /// Takes the transactional id over. From now on no earlier writer with this id can commit, and what it
+    /// had not committed is aborted.
+    fn initialise(&self) -> Result<(), SinkError> {
+        self.repeated(ANSWER_WITHIN, || self.client.init_transactions(CALL))?;
+        self.gate.initialised();
+        Ok(())
+    }
+
+    /// Writes and commits one transaction.
+    fn transaction(&self) -> Result<(), SinkError> {
+        let began = Instant::now();
+        let most = self.reconnect_state.transaction_records();
+        self.client.begin_transaction().map_err(|error| self.failure(&error))?;
+        self.fill(began, most)?;
+        // The report on the last record is counted a moment before librdkafka lets go of it, and a commit
+        // before that would wait for a tenth of a second.
+        while self.client.in_flight_count() > 0 && began.elapsed() < COMMIT_WITHIN && !self.is_over() {
+            park_timeout(Duration::from_micros(50));
+        }
+        let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
+        self.repeated(left, || self.client.commit_transaction(CALL))?;
+        self.reconnect_state.transaction_committed();
+        for (id, bytes) in self.gate.committed() {
+            self.in_flight.report(id, bytes, Verdict::Durable);
+        }
+        Ok(())
+    }
+
+    /// Sends records, at most `most`, and waits until all are accepted.
+    fn fill(&self, began: Instant, most: usize) -> Result<(), SinkError> {
+        let mut taken = 0;
+        loop {
+            let is_full = taken >= most || began.elapsed() >= OPEN;
+            if !is_full {
+                taken += self.send(most - taken)?;
+            }
+            let progress = self.gate.progress(taken >= most || began.elapsed() >= OPEN, LOOK);
+            if progress.is_spoilt || self.is_over() {
+                let known = self.ended().or_else(|| self.in_flight.ending());
+                return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
+            }
+            if progress.is_reported && (is_full || !progress.has_more) {
+                return Ok(());
+            }
+            if began.elapsed() >= COMMIT_WITHIN {
+                self.reconnect_state.transaction_timed_out(taken);
+                return Err(classify::not_committed(&self.names));
+            }
+        }
+    }
+
+    fn send(&self, most: usize) -> Result<usize, SinkError> {
+        let taken = self.gate.take(most);
+        let count = taken.len();
+        let mut taken = taken.into_iter();
+        for (delivery, partition) in taken.by_ref() {
+            match self.records.send(&self.client, &delivery, partition) {
+                Ok(Sent::Accepted) => {}
+                Ok(Sent::Rejected) => self.gate.rejected(),
+                Err(error) => {
+                    let unsent = std::iter::once((delivery, partition)).chain(taken);
+                    for (delivery, _) in unsent {
+                        self.gate.rejected();
+                        let retry = Verdict::Retry(error.clone());
+                        self.in_flight.report(delivery.id, super::records::size(&delivery), retry);
+                    }
+                    return Err(self.ended().unwrap_or(error));
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Repeats a call that goes on where it was when its time was over.
+    fn repeated(&self, within: Duration, call: impl Fn() -> KafkaResult<()>) -> Result<(), SinkError> {
+        let began = Instant::now();
+        while let Err(error) = call() {
+            if !is_timeout(&error) || self.is_over() || began.elapsed() >= within {
+                return Err(self.failure(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why librdkafka has ended the client, if it has.
+    fn ended(&self) -> Option<SinkError> {
+        let (code, reason) = self.client.client().fatal_error()?;
+        Some(classify::fatal(code, &reason, &self.names))
+    }
+
+    fn failure(&self, error: &KafkaError) -> SinkError {
+        self.ended().unwrap_or_else(|| {
+            let code = match error {
+                KafkaError::Transaction(error) => error.code(),
+                error => error.rdkafka_error_code().unwrap_or(Code::Unknown),
+            };
+            classify::transaction_failed(code, error, &self.names)
+        })
+    }
+
+    /// Gives everything back that has no verdict. Whether it is durable shows when the next connection has
+    /// taken over the transactional ids and read the topic.
+    fn give_back(&self) {
+        let retry = || Verdict::Retry(self.in_flight.collateral_failure());
+        for (id, bytes) in self.gate.close() {
+            self.in_flight.report(id, bytes, retry());
+        }
+        self.client.purge(PurgeConfig::default().queue().inflight());
+        self.in_flight.abandon(self.gate.missing_reports(CALLED_BACK));
+    }
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.code() == Code::OperationTimedOut && error.is_retriable(),
+        KafkaError::Flush(code) => *code == Code::OperationTimedOut,
+        _ => false,
+    }
+}
