@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::records::size;
+use super::in_flight::size;
 use crate::sink::{Delivery, DeliveryId, SinkError};
 
 /// A delivery and its size in bytes.

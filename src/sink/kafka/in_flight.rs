@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 use super::broker_health::BrokerHealth;
 use super::client_error::ClientError;
 use super::first_records::FirstRecords;
-use crate::sink::{DeliveryId, SinkError, SinkErrorKind, Verdict};
+use crate::sink::{Delivery, DeliveryId, SinkError, SinkErrorKind, Verdict};
 
+/// The length of a key in bytes: 32 hex digits.
+const KEY: usize = 32;
 /// The most deliveries without a verdict.
 pub(super) const MAX_DELIVERIES: usize = 16_384;
 /// The most bytes of bodies without a verdict. One larger body is accepted when nothing is in flight.
@@ -53,6 +55,11 @@ struct KafkaInFlightState {
     /// Why the previous connection ended; cleared by the first durable record.
     last_fatal_error: Option<SinkError>,
     health: BrokerHealth,
+}
+
+/// The size that librdkafka's report gives again: body and key, in bytes.
+pub(super) fn size(delivery: &Delivery) -> usize {
+    delivery.event.body().len() + KEY
 }
 
 impl KafkaInFlight {

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use super::batch_refusal::Plan;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::ThreadGroup;
-use super::in_flight::KafkaInFlight;
+use super::in_flight::{KafkaInFlight, size};
 use super::reconnect_state::ReconnectState;
-use super::records::{Records, size};
+use super::records::Records;
 use super::running_clients::RunningClients;
 use crate::sink::{Delivery, SinkError, Submit, Verdict};
 

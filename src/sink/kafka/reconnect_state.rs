@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch_refusal::{BatchRefusals, RefusalScope};
 use super::low_water::LowWater;
-use super::transactions::RECORDS;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
+
+/// The most records of a transaction.
+const TRANSACTION_RECORDS: usize = 1024;
 
 /// Shared by a sink and its connections. Cheap to clone.
 #[derive(Clone)]
@@ -28,7 +30,7 @@ impl ReconnectState {
         Self(Arc::new(Mutex::new(Remembered {
             batch_bytes,
             last_fatal_error: None,
-            transaction_records: RECORDS,
+            transaction_records: TRANSACTION_RECORDS,
             batch_refusals: None,
             low_water: LowWater::default(),
         })))
@@ -63,7 +65,7 @@ impl ReconnectState {
     /// Records that a transaction was committed: the next ones may be larger again.
     pub(super) fn transaction_committed(&self) {
         let mut remembered = self.lock();
-        remembered.transaction_records = (remembered.transaction_records * 2).min(RECORDS);
+        remembered.transaction_records = (remembered.transaction_records * 2).min(TRANSACTION_RECORDS);
     }
 
     /// Why the last connection ended, if an operator must act. A new connection alone can't know this.

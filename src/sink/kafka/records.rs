@@ -9,14 +9,12 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
 use super::delivery_reports::Client;
-use super::in_flight::KafkaInFlight;
+use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use crate::event::Event;
 use crate::sink::headers;
 use crate::sink::{Delivery, SinkContext, SinkError, Verdict};
 
-/// The length of a key in bytes: 32 hex digits.
-const KEY: usize = 32;
 /// The most headers of a record.
 const HEADERS: usize = 5;
 
@@ -67,11 +65,6 @@ impl Records {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         Err(self.in_flight.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))
     }
-}
-
-/// The size that librdkafka's report gives again: body and key, in bytes.
-pub(super) fn size(delivery: &Delivery) -> usize {
-    delivery.event.body().len() + KEY
 }
 
 fn headers(event: &Event, context: &SinkContext) -> OwnedHeaders {

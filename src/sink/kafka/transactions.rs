@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::park_timeout;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -18,7 +18,7 @@ use super::classify;
 use super::client::{ANSWER_WITHIN, COMMIT_WITHIN};
 use super::commit_gate::{CommitGate, Work};
 use super::delivery_reports::Client;
-use super::in_flight::KafkaInFlight;
+use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
 use super::records::{Records, Sent};
@@ -28,8 +28,6 @@ use crate::sink::{SinkError, Verdict};
 /// because a bridge must take over every id that another one may have used.
 pub(super) const CLIENTS: u32 = 4;
 
-/// The most records of a transaction.
-pub(super) const RECORDS: usize = 1024;
 /// How long a transaction takes more records.
 const OPEN: Duration = Duration::from_millis(20);
 /// How long one call of librdkafka may last, so that the thread notices the end of the connection.
@@ -88,11 +86,7 @@ impl TransactionThread {
         let most = self.reconnect_state.transaction_records();
         self.client.begin_transaction().map_err(|error| self.failure(&error))?;
         self.fill(began, most)?;
-        // The report on the last record is counted a moment before librdkafka lets go of it, and a commit
-        // before that would wait for a tenth of a second.
-        while self.client.in_flight_count() > 0 && began.elapsed() < COMMIT_WITHIN && !self.is_over() {
-            park_timeout(Duration::from_micros(50));
-        }
+        self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
         self.repeated(left, || self.client.commit_transaction(CALL))?;
         self.reconnect_state.transaction_committed();
@@ -100,6 +94,15 @@ impl TransactionThread {
             self.in_flight.report(id, bytes, Verdict::Durable);
         }
         Ok(())
+    }
+
+    /// Waits until librdkafka has let go of the records. The report on the last one is counted a moment before, and
+    /// a commit before that would wait for a tenth of a second.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, and librdkafka does not tell")]
+    fn wait_for_librdkafka(&self, began: Instant) {
+        while self.client.in_flight_count() > 0 && began.elapsed() < COMMIT_WITHIN && !self.is_over() {
+            sleep(Duration::from_micros(50));
+        }
     }
 
     /// Sends records, at most `most`, and waits until all are accepted.
@@ -138,7 +141,7 @@ impl TransactionThread {
                     for (delivery, _) in unsent {
                         self.gate.rejected();
                         let retry = Verdict::Retry(error.clone());
-                        self.in_flight.report(delivery.id, super::records::size(&delivery), retry);
+                        self.in_flight.report(delivery.id, size(&delivery), retry);
                     }
                     return Err(self.ended().unwrap_or(error));
                 }

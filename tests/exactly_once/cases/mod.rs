@@ -27,10 +27,6 @@ pub use self::stage::Servers;
 use self::stage::{Row, Stage};
 use crate::findings::Audit;
 
-/// The cases that the bridge does not pass yet. They run only when they are asked for by name. Take a name away
-/// when the bridge has what it needs: `exactly_once = true` of the Kafka sink, or the low-water mark.
-const NOT_YET: [&str; 5] = ["late-bytes-2", "frozen-2", "frozen-pair-2", "strict-replicas-2", "long-hold"];
-
 /// How the Kafka sink avoids doubles.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -143,7 +139,7 @@ pub fn names() -> Vec<&'static str> {
     CASES.iter().map(|case| case.name).collect()
 }
 
-/// Runs the cases with these names, or all that the bridge must pass if there are none, with the brokers in turn.
+/// Runs the cases with these names, or all if there are none, with the brokers in turn.
 pub async fn run(
     names: &[String],
     servers: &Servers,
@@ -151,10 +147,7 @@ pub async fn run(
     frozen: Duration,
     seed: u64,
 ) -> Vec<Finished> {
-    let is_chosen = |case: &&Case| match names {
-        [] => !NOT_YET.contains(&case.name),
-        names => names.iter().any(|name| name == case.name),
-    };
+    let is_chosen = |case: &&Case| names.is_empty() || names.iter().any(|name| name == case.name);
     let with_versions = CASES.iter().filter(is_chosen).zip(brokers.iter().cycle());
     let run = |(case, version): (&'static Case, &Version)| case.run(servers, *version, frozen, seed);
     // While a process is frozen, there is little to do.

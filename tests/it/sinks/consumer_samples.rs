@@ -42,6 +42,7 @@ on_nats!(reads_a_stream_with_headers);
 
 mod readers_see_each_event_once_while_the_bridge_is_killed {
     super::on_broker! { idempotent: all_real, super::idempotent, V6, Stomp }
+    super::on_broker! { transactional: all_real, super::transactional, V6, OpenWire }
 }
 
 fn in_tree(path: &str) -> String {
@@ -168,6 +169,12 @@ async fn a_stopped_reader_goes_on_where_it_was() {
 /// The sink's default.
 async fn idempotent(version: Version, protocol: Protocol) {
     read_while_the_bridge_is_killed(version, protocol, "samples-killed", &[]).await;
+}
+
+/// With `exactly_once`.
+async fn transactional(version: Version, protocol: Protocol) {
+    let settings = ["SINKS__KAFKA__EXACTLY_ONCE=true", "SOURCE__ORDERING=strict"].map(str::to_owned);
+    read_while_the_bridge_is_killed(version, protocol, "samples-transactional", &settings).await;
 }
 
 async fn read_while_the_bridge_is_killed(
