@@ -293,7 +293,11 @@ async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
     let open = files(directory.path(), ".open");
     assert!(open[0].to_str().unwrap().contains("b1-20991231T235959999Z-000008"), "{open:?}");
     let lock = fs::read_to_string(directory.path().join(".b1.lock")).unwrap();
-    assert_eq!(lock, format!("process {}\n20991231T235959999Z-000008\n", std::process::id()));
+    let lines: Vec<_> = lock.lines().collect();
+    let process = format!("process {}", std::process::id());
+    assert_eq!(lines[..2], [process.as_str(), "20991231T235959999Z-000008"], "{lock}");
+    // The third line tells this holder from every other one.
+    assert!(lines.len() == 3 && lines[2].len() == 16, "{lock}");
     let Err(error) = other.open().await else { panic!("not locked") };
     let expected = format!("is locked by process {}: a bridge", std::process::id());
     assert!(error.to_string().contains(&expected), "{error}");
