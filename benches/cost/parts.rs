@@ -204,7 +204,7 @@ fn sink<K: SinkKind>(config: K::Config) -> Box<dyn Sink> {
     let mut diagnostics = Diagnostics::default();
     let factory = K::check(
         config,
-        &BuildContext { partitions: None, prefetch: 1024, is_strict: false },
+        &BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false },
         &mut diagnostics,
     );
     let context = SinkContext {

@@ -138,7 +138,8 @@ fn batches() -> Vec<Arc<Batch>> {
 
 async fn write(directory: &Path, batches: &[Arc<Batch>]) -> Duration {
     let config = FileConfig { directory: Some(directory.to_owned()), ..FileConfig::default() };
-    let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
+    let build_context =
+        BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false };
     let settings = check(&config, &build_context, &mut Diagnostics::default()).expect("good settings");
     let mut sink = FileSink::new(settings, context());
     let (mut submit, mut verdicts) = sink.open().await.expect("open the sink");

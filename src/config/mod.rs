@@ -124,7 +124,8 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     }
     let event: EventConfig = reader.read("event");
     check_pointers(&mut reader.diagnostics, &event.keys);
-    let context = BuildContext { partitions: event.partitions, prefetch, is_strict };
+    let context =
+        BuildContext { partitions: event.partitions, prefetch, is_strict, is_for_dead_letters: false };
     let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &context);
     let sinks = validate_sinks::check(&mut reader, kinds, &context);
     check_shares(&mut reader.diagnostics, source.as_ref(), sinks.len(), isolation, max_in_flight);

@@ -94,7 +94,7 @@ pub(super) fn for_dead_letters(
     }
     reader.inherit(&join(LETTERS, name), &join("sinks", name));
     // Dead letters have their own number of partitions: that of their topic.
-    let context = BuildContext { partitions: None, ..*context };
+    let context = BuildContext { partitions: None, is_for_dead_letters: true, ..*context };
     let mut found = sink(reader, LETTERS, name.clone(), kinds, &context);
     if let Some(Err(why)) = found.as_ref().map(|found| found.factory.keeps()) {
         reader

@@ -39,8 +39,6 @@ struct StoreConnection {
     capacity: usize,
     /// When the sink last said what it holds.
     claimed: Option<Instant>,
-    /// The current connection has taken the queue over.
-    has_taken_over: bool,
 }
 
 impl SinkDeadLetters {
@@ -54,7 +52,6 @@ impl SinkDeadLetters {
             held: HeldLetters::new(capacity),
             capacity,
             claimed: None,
-            has_taken_over: false,
         };
         Self { place, connection: Mutex::new(connection) }
     }
@@ -96,7 +93,6 @@ impl StoreConnection {
             return Ok(producer_and_acks);
         }
         let producer_and_acks = self.sink.open().await?;
-        self.has_taken_over = false;
         self.held.connected();
         Ok(producer_and_acks)
     }
@@ -104,13 +100,8 @@ impl StoreConnection {
     /// Makes all letters durable that the sink does not hold, or closes the connection. A failed or dropped
     /// call leaves deliveries in flight, and their verdicts must not count for the next call.
     async fn write(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        if self.has_taken_over && self.held.owes_claim(letters) {
-            // A connection takes the queue over once.
-            self.producer_and_acks = None;
-        }
         let (mut submit, mut verdicts) = self.opened().await?;
         if self.held.owes_claim(letters) {
-            self.has_taken_over = self.sink.takes_over();
             self.claim(letters).await?;
         }
         let deliveries = self.deliveries(&self.held.missing(letters))?;

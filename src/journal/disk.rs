@@ -57,8 +57,7 @@ pub(crate) struct DirEntry {
 
 /// A lock, held until it is dropped. Its file also holds a note, which stays after the process has ended.
 pub(crate) trait Lock: Send + Sync {
-    /// Records that `holder` holds the lock. Returns whether it also held it last. Not synced: after a crash of
-    /// the machine no earlier holder is left.
+    /// Records that `holder` holds the lock. Returns whether it also held it last.
     fn hold(&self, holder: u64) -> io::Result<bool>;
     /// Reads the last note, by this process or an earlier one. Empty if there is none.
     fn note(&self) -> io::Result<String>;
@@ -188,9 +187,10 @@ impl Lock for OsLock {
         let [_, note, last] = first_lines(&self.0)?;
         let holder = format!("{holder:016x}");
         let is_last = last == holder;
-        // Another holder must be able to rely on this line.
+        // The holder before must be able to rely on this line, also if this machine loses power.
         if !is_last {
             self.write(&note, &holder)?;
+            self.0.sync_data()?;
         }
         Ok(is_last)
     }

@@ -101,10 +101,11 @@ impl Journal {
                 });
             }
         };
-        let held_last = lock.hold(lengths.holder()).map_err(JournalError::io("write", &lock_path))?;
-        if !held_last {
+        let held_last = lock.hold(lengths.holder());
+        if !matches!(held_last, Ok(true)) {
             lengths.forget_all();
         }
+        held_last.map_err(JournalError::io("write", &lock_path))?;
         let (left, id_log) = recover(disk.as_ref(), settings, &lengths)?;
         let quota = Quota::look(disk.as_ref(), settings, now)?;
         // The note also covers names whose files were moved away since.

@@ -89,6 +89,8 @@ pub struct BuildContext {
     pub prefetch: usize,
     /// `source.ordering = "strict"`: one replica at a time takes events.
     pub is_strict: bool,
+    /// The sink gets the dead letters.
+    pub is_for_dead_letters: bool,
 }
 
 /// The name and the checked table of one `[sinks.<name>]`.

@@ -64,6 +64,8 @@ struct MemoryState {
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
+    /// Whether a claim takes the queue over.
+    takes_over: bool,
     /// How many times another bridge has taken over.
     fences: u64,
     log: Vec<Arc<str>>,
@@ -87,6 +89,7 @@ impl MemorySink {
             claims_wait: false,
             connection: 0,
             in_flight: VecDeque::new(),
+            takes_over: false,
             fences: 0,
             log: Vec::new(),
             closed: 0,
@@ -147,6 +150,11 @@ impl MemoryHandle {
     /// Lets the sink say what it holds, or no longer. A new sink does not.
     pub fn readable(&self, readable: bool) {
         self.change(|state| state.readable = readable);
+    }
+
+    /// Makes a claim take the queue over, or no longer. A new sink does not.
+    pub fn takes_over(&self, takes_over: bool) {
+        self.change(|state| state.takes_over = takes_over);
     }
 
     /// Makes the sink fail the next times that it is asked what it holds.
@@ -282,6 +290,10 @@ struct MemoryConnection {
 impl Sink for MemorySink {
     fn keeps_order(&self) -> bool {
         self.keeps_order
+    }
+
+    fn takes_over(&self) -> bool {
+        self.handle.state().takes_over
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {

@@ -23,6 +23,8 @@ pub(super) struct Claims {
     failed: bool,
     /// The current claim was shown as a long one.
     shown: bool,
+    /// The session in which the sink was asked last.
+    asked_in: Option<SessionId>,
     /// The session in which the current connection has taken the queue over.
     taken_over: Option<SessionId>,
 }
@@ -31,8 +33,7 @@ impl SinkWorker {
     /// Opens the sink again if its connection has taken the queue over in an earlier session, since another bridge
     /// may have done that in the meantime.
     pub(super) fn renew(&mut self) {
-        let is_outlived = self.claims.taken_over.is_some() && self.claims.taken_over != self.state.session();
-        if !is_outlived || self.state.in_flight() > 0 {
+        if !self.is_outlived() || self.state.in_flight() > 0 {
             return;
         }
         self.sink_io = match std::mem::replace(&mut self.sink_io, SinkIo::Moving) {
@@ -41,6 +42,19 @@ impl SinkWorker {
         };
         self.state.connection_lost();
         self.open();
+    }
+
+    /// Gives the session up if the connection that has ended had taken the queue over in it. A new connection would
+    /// take it over once more, from another bridge if the broker has given the queue away meanwhile.
+    pub(super) fn give_up_session(&mut self) {
+        if self.claims.taken_over.is_some() && self.claims.taken_over == self.state.session() {
+            self.state.fence();
+        }
+    }
+
+    /// Returns whether what the current connection reports is about an earlier session.
+    pub(super) fn is_outlived(&self) -> bool {
+        self.claims.taken_over.is_some() && self.claims.taken_over != self.state.session()
     }
 
     /// Notes that the sink has a new connection.
@@ -52,9 +66,7 @@ impl SinkWorker {
     pub(super) fn claim(&mut self) {
         self.state.claim_begins();
         self.claims.shown = false;
-        if matches!(&self.sink_io, SinkIo::Open { sink, .. } if sink.takes_over()) {
-            self.claims.taken_over = self.state.session();
-        }
+        self.claims.asked_in = self.state.session();
         let at_least = self.parts.memory;
         let not_before = self.claims.answered.map(|answered| answered + CLAIM_EVERY);
         self.sink_io = match std::mem::replace(&mut self.sink_io, SinkIo::Moving) {
@@ -75,6 +87,9 @@ impl SinkWorker {
 
     pub(super) fn on_claimed(&mut self, claim: Claim) {
         let Claim { sink, submit, verdicts, asked, held } = claim;
+        if held.is_ok() && sink.takes_over() {
+            self.claims.taken_over = self.claims.asked_in;
+        }
         self.sink_io = SinkIo::Open { sink, submit, verdicts };
         let counters = &self.parts.counters;
         self.claims.failed = held.is_err();

@@ -257,7 +257,7 @@ impl SinkWorker {
 
     /// Reports the error, and starts the wait before the next attempt.
     fn report_error(&mut self, error: &SinkError) {
-        if error.is_fenced() {
+        if error.is_fenced() && !self.is_outlived() {
             self.state.fence();
         }
         self.show(error);

@@ -226,6 +226,7 @@ impl SinkWorker {
         };
         self.state.connection_lost();
         self.reject_overtaken();
+        self.give_up_session();
         self.report_error(error);
     }
 }

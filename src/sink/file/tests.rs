@@ -53,8 +53,12 @@ fn config(directory: &Path) -> FileConfig {
 }
 
 fn checked(config: &FileConfig, partitions: Option<u32>) -> FileSettings {
-    let context =
-        BuildContext { partitions: partitions.and_then(NonZeroU32::new), prefetch: 1024, is_strict: false };
+    let context = BuildContext {
+        partitions: partitions.and_then(NonZeroU32::new),
+        prefetch: 1024,
+        is_strict: false,
+        is_for_dead_letters: false,
+    };
     check(config, &context, &mut Diagnostics::default()).unwrap()
 }
 

@@ -53,6 +53,7 @@ mod tests {
             partitions: partitions.and_then(NonZeroU32::new),
             prefetch: 1024,
             is_strict: false,
+            is_for_dead_letters: false,
         };
         check(&config, &context, &mut diagnostics);
         diagnostics.keys().into_iter().map(str::to_owned).collect()

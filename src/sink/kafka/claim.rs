@@ -72,6 +72,9 @@ impl KafkaSink {
             Ok(tail) if tail.extent == Extent::OpenTransaction => {
                 self.not_read("a transaction of another producer is open", tail.ids)
             }
+            Ok(tail) if tail.extent == Extent::NotInSync => {
+                self.not_read("a partition has fewer replicas in sync than min.insync.replicas", tail.ids)
+            }
             Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
             Err(error) if is_refusal(&error) && self.settings.exactly_once => {
                 Err(SinkError::misconfigured(classify::not_allowed_to_read(&self.names)))

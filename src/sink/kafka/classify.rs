@@ -142,7 +142,7 @@ pub(super) fn not_allowed(names: &Names) -> SinkError {
 fn fenced(names: &Names) -> SinkError {
     SinkError::fenced(format!(
         "another bridge with the same destination id has taken over the queue {}, and its events are in the topic {}; \
-         if this repeats, look for two releases with the same destination id",
+         if this repeats, look for two releases with the same destination id, or two sinks with this topic",
         names.queue(),
         names.topic
     ))

@@ -17,7 +17,7 @@ pub(super) type Marks = BTreeMap<i32, i64>;
 
 /// The most records that are read since the marks. A topic with more has so many of other programs that events
 /// should not wait for them.
-pub(super) const MOST_RECORDS: u64 = 1_000_000;
+pub(super) const MOST_RECORDS: i64 = 1_000_000;
 
 /// How long to wait before the same question.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -61,12 +61,24 @@ impl MarksRequest<'_> {
     }
 }
 
-/// Keeps the marks that are more than `read_anyway` records before the end of their partition, and returns how many
-/// records there are from these marks on. In a topic that was made anew a mark may be behind the end.
-pub(super) fn keep_far(marks: &mut Marks, end: &TopicEnd, read_anyway: usize) -> u64 {
-    let records = |partition, mark| end.of(partition).map_or(0, |end| u64::try_from(end - mark).unwrap_or(0));
-    marks.retain(|&partition, &mut mark| records(partition, mark) > read_anyway as u64);
-    marks.iter().map(|(&partition, &mark)| records(partition, mark)).sum()
+/// Keeps the marks that are more than `read_anyway` records before the end of their partition, and moves them forward
+/// where the records from them on would be too many. Returns how many records there are now, and whether a mark was
+/// moved. In a topic that was made anew a mark may be behind the end.
+pub(super) fn keep_far(marks: &mut Marks, end: &TopicEnd, read_anyway: usize) -> (i64, bool) {
+    let records = |partition, mark| end.of(partition).map_or(0, |end| end - mark);
+    let read_anyway = i64::try_from(read_anyway).unwrap_or(i64::MAX);
+    marks.retain(|&partition, &mut mark| records(partition, mark) > read_anyway);
+    let share = MOST_RECORDS / i64::try_from(marks.len().max(1)).unwrap_or(i64::MAX);
+    let (mut all, mut is_cut) = (0, false);
+    for (&partition, mark) in marks {
+        let too_many = records(partition, *mark) - share.max(read_anyway);
+        if too_many > 0 {
+            *mark += too_many;
+            is_cut = true;
+        }
+        all += records(partition, *mark);
+    }
+    (all, is_cut)
 }
 
 /// The offsets in a list, of the partitions that have one.

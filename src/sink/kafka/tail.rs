@@ -21,7 +21,9 @@ use super::tail_end::TopicEnd;
 use crate::sink::headers;
 
 /// The properties of the consumer. It is given its partitions, so it joins no group and stores nothing.
-const PROPERTIES: [(&str, &str); 9] = [
+const PROPERTIES: [(&str, &str); 10] = [
+    // A follower may not have the last records yet.
+    ("client.rack", ""),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "earliest"),
@@ -67,6 +69,8 @@ pub(super) enum Extent {
     TimedOut,
     /// Only to an open transaction of another producer.
     OpenTransaction,
+    /// To the end, but a partition has too few replicas in sync.
+    NotInSync,
 }
 
 /// The part of a topic that is read, and which of its records count.
@@ -126,10 +130,7 @@ impl TailRequest {
             tracing::debug!("the offsets of the group {queue} are not known: {error}");
             Marks::new()
         });
-        let records = low_water_marks::keep_far(&mut marks, end, self.records);
-        if records > low_water_marks::MOST_RECORDS {
-            return (Marks::new(), true);
-        }
+        let (records, is_cut) = low_water_marks::keep_far(&mut marks, end, self.records);
         if records > 0 {
             tracing::info!(
                 "reading {records} records of {} partitions of the topic {topic} since the last known position of \
@@ -137,7 +138,7 @@ impl TailRequest {
                 marks.len()
             );
         }
-        (marks, false)
+        (marks, is_cut)
     }
 
     fn assign(&self, consumer: &BaseConsumer<Quiet>, marks: &Marks) -> KafkaResult<()> {
@@ -207,7 +208,12 @@ impl Reading<'_> {
         }
         let safe =
             self.request.in_sync(&committed.fetch_metadata(Some(&self.request.topic), self.request.within)?);
-        let is_safe = |partition| self.request.is_fenced || safe.contains(&partition);
+        // Committed records are durable all the same, but not those of an earlier bridge without transactions.
+        let is_known = self.request.min_in_sync.is_some();
+        if self.request.is_fenced && is_known && safe.len() < visible.places().len() {
+            extent = Extent::NotInSync;
+        }
+        let is_safe = |partition| (self.request.is_fenced && !is_known) || safe.contains(&partition);
         let (records, found) = (newest.records, newest.oldest_first(is_safe));
         let mut places = visible.places();
         for (_, _, partition, offset, _) in found.iter().rev().take(self.request.records) {
@@ -217,28 +223,28 @@ impl Reading<'_> {
         Ok(Tail { ids, records, extent, is_cut, places })
     }
 
-    fn left(&self, until: Duration) -> Duration {
-        match (self.is_over)() {
-            true => Duration::ZERO,
-            false => until.saturating_sub(self.began.elapsed()).min(CALL),
-        }
-    }
-
     fn end(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicEnd> {
         let TailRequest { topic, partitions, within, .. } = self.request;
+        let began = Instant::now();
         // Without the leaders librdkafka would look for the end of a partition only after half a second.
-        while let Err(error) = consumer.fetch_metadata(Some(topic), CALL) {
-            if self.left(*within).is_zero() {
+        let mut patience = CALL;
+        while let Err(error) = consumer.fetch_metadata(Some(topic), patience) {
+            if began.elapsed() >= *within || (self.is_over)() {
                 return Err(error);
             }
+            patience += CALL;
         }
         TopicEnd::ask(consumer, topic, *partitions, *within)
     }
 
     /// Waits until `consumer` sees everything before `wanted`. Returns false if that takes too long.
     fn wait_for(&self, wanted: &TopicEnd, consumer: &BaseConsumer<Quiet>) -> KafkaResult<bool> {
+        let began = Instant::now();
         while !self.end(consumer)?.reaches(wanted) {
-            let left = self.left(self.request.within);
+            let left = match (self.is_over)() {
+                true => Duration::ZERO,
+                false => self.request.within.saturating_sub(began.elapsed()),
+            };
             if left.is_zero() {
                 return Ok(false);
             }
@@ -254,13 +260,12 @@ impl Reading<'_> {
         let mut newest = Newest::default();
         request.assign(consumer, marks)?;
         let mut unread: HashSet<i32> = (0..request.partitions).collect();
-        let late = if request.is_fenced { Duration::ZERO } else { LATE_REQUESTS };
         let began = Instant::now();
         let mut heard = began;
         loop {
             let silent = request.within.saturating_sub(heard.elapsed());
             let left = match unread.is_empty() {
-                true => late.saturating_sub(self.began.elapsed()),
+                true => LATE_REQUESTS.saturating_sub(self.began.elapsed()),
                 false => silent.min(LONGEST.saturating_sub(began.elapsed())),
             };
             if left.is_zero() || (self.is_over)() {

@@ -75,7 +75,9 @@ impl TransactionThread {
     /// Takes the transactional id over. From now on no earlier writer with this id can commit, and what it
     /// had not committed is aborted.
     fn initialise(&self) -> Result<(), SinkError> {
-        self.repeated(ANSWER_WITHIN, || self.client.init_transactions(CALL))?;
+        // While the brokers end an open transaction, or load its coordinator, librdkafka asks again by itself.
+        let goes_on = |error: &KafkaError| is_timeout(error) || is_retriable(error);
+        self.repeated(ANSWER_WITHIN, goes_on, || self.client.init_transactions(CALL))?;
         self.gate.initialised();
         Ok(())
     }
@@ -88,7 +90,7 @@ impl TransactionThread {
         self.fill(began, most)?;
         self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
-        self.repeated(left, || self.client.commit_transaction(CALL))?;
+        self.repeated(left, is_timeout, || self.client.commit_transaction(CALL))?;
         self.reconnect_state.transaction_committed();
         for (id, bytes) in self.gate.committed() {
             self.in_flight.report(id, bytes, Verdict::Durable);
@@ -151,10 +153,15 @@ impl TransactionThread {
     }
 
     /// Repeats a call that goes on where it was when its time was over.
-    fn repeated(&self, within: Duration, call: impl Fn() -> KafkaResult<()>) -> Result<(), SinkError> {
+    fn repeated(
+        &self,
+        within: Duration,
+        goes_on: impl Fn(&KafkaError) -> bool,
+        call: impl Fn() -> KafkaResult<()>,
+    ) -> Result<(), SinkError> {
         let began = Instant::now();
         while let Err(error) = call() {
-            if !is_timeout(&error) || self.is_over() || began.elapsed() >= within {
+            if !goes_on(&error) || self.is_over() || began.elapsed() >= within {
                 return Err(self.failure(&error));
             }
         }
@@ -187,6 +194,10 @@ impl TransactionThread {
         self.client.purge(PurgeConfig::default().queue().inflight());
         self.in_flight.abandon(self.gate.missing_reports(CALLED_BACK));
     }
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.is_retriable())
 }
 
 fn is_timeout(error: &KafkaError) -> bool {

@@ -21,11 +21,14 @@ pub fn check(
     for (name, value) in config.properties.check(diagnostics) {
         client.set(&name, value);
     }
-    if config.exactly_once {
-        exactly_once(context, &client, diagnostics);
+    // The dead letters' table has the option of the sink whose settings it shares. A store is opened for each write,
+    // in no session, so it would take the queue over from the active replica.
+    let exactly_once = config.exactly_once && !context.is_for_dead_letters;
+    if exactly_once {
+        check_exactly_once(context, &client, diagnostics);
     }
     if diagnostics.is_good()
-        && let Err(message) = client::try_out(&client, config.exactly_once)
+        && let Err(message) = client::try_out(&client, exactly_once)
     {
         diagnostics.refuse(if message.contains("ssl.") { "tls" } else { "properties" }, message);
     }
@@ -34,7 +37,7 @@ pub fn check(
     Some(KafkaSettings {
         topic,
         partitions: context.partitions,
-        exactly_once: config.exactly_once,
+        exactly_once,
         client,
         mechanism: config.sasl.mechanism,
         user,
@@ -44,7 +47,7 @@ pub fn check(
 }
 
 /// Checks what transactions need from the rest of the configuration.
-fn exactly_once(context: &BuildContext, client: &ClientSettings, diagnostics: &mut Diagnostics) {
+fn check_exactly_once(context: &BuildContext, client: &ClientSettings, diagnostics: &mut Diagnostics) {
     if !context.is_strict {
         let needs = "needs source.ordering = \"strict\", because only one replica at a time may write in \
                      transactions: set that, or unset this";
@@ -232,7 +235,8 @@ pub(super) mod tests {
 
     pub(in crate::sink::kafka) fn checked(config: &KafkaConfig) -> Result<KafkaSettings, Vec<String>> {
         let mut diagnostics = Diagnostics::default();
-        let context = BuildContext { partitions: None, prefetch: 1024, is_strict: true };
+        let context =
+            BuildContext { partitions: None, prefetch: 1024, is_strict: true, is_for_dead_letters: false };
         let settings = check(config, &context, &mut diagnostics);
         settings.ok_or_else(|| diagnostics.keys().into_iter().map(str::to_owned).collect())
     }
@@ -332,7 +336,8 @@ pub(super) mod tests {
     fn transactions_need_one_replica_at_a_time_and_collect_by_themselves() {
         let with = |is_strict, properties: Properties| {
             let mut diagnostics = Diagnostics::default();
-            let context = BuildContext { partitions: None, prefetch: 1024, is_strict };
+            let context =
+                BuildContext { partitions: None, prefetch: 1024, is_strict, is_for_dead_letters: false };
             check(&KafkaConfig { exactly_once: true, properties, ..good() }, &context, &mut diagnostics);
             diagnostics.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };

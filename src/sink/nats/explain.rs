@@ -209,7 +209,8 @@ pub(super) mod testing {
             subject: subject.to_owned(),
             ..NatsConfig::default()
         };
-        let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
+        let build_context =
+            BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false };
         let settings = check(&config, &build_context, &mut Diagnostics::default()).unwrap();
         let context = SinkContext {
             table: "sinks.nats".to_owned(),

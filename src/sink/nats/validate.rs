@@ -153,8 +153,12 @@ mod tests {
     }
 
     fn checked(config: &NatsConfig, partitions: u32) -> (Option<NatsSettings>, Vec<String>) {
-        let context =
-            BuildContext { partitions: NonZeroU32::new(partitions), prefetch: 1024, is_strict: false };
+        let context = BuildContext {
+            partitions: NonZeroU32::new(partitions),
+            prefetch: 1024,
+            is_strict: false,
+            is_for_dead_letters: false,
+        };
         let mut diagnostics = Diagnostics::default();
         let settings = check(config, &context, &mut diagnostics);
         (settings, diagnostics.problems().iter().map(|problem| problem.key.clone()).collect())

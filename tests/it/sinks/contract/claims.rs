@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atdata_bridge::event::Event;
-use atdata_bridge::sink::memory::ScriptedVerdict::{Durable, Fenced, Reject};
+use atdata_bridge::sink::memory::ScriptedVerdict::{Break, Durable, Fenced, Reject};
 use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use kit::{SOON, wait_until};
@@ -192,6 +192,32 @@ async fn a_fence_ends_the_session_and_the_next_one_claims_again() {
         assert_eq!(handle.claims(), 2);
         rig.drain().await;
     }
+}
+
+/// A new connection would take the queue over again. Another bridge may have it by now, and the broker of this session
+/// may not have told.
+#[tokio::test]
+async fn a_lost_connection_that_had_taken_over_ends_the_session() {
+    let sink = MemorySink::new(true, 100);
+    let handle = sink.handle();
+    handle.readable(true);
+    handle.takes_over(true);
+    let mut rig = Rig::start(Box::new(sink), 0).await;
+    rig.send_to(HELD).await;
+    rig.wait_for_ack(HELD).await;
+    handle.script(|_| Break);
+    rig.send_to(SENT).await;
+    rig.wait_until_given_up().await;
+    handle.script(|_| Durable);
+    let is_ready = |state: &Status| state.is_ready();
+    wait_until("the sink is open again", SOON, || shows(&rig.states, "sink", is_ready)).await;
+    assert_eq!((rig.acked(), handle.claims()), (HELD, 1), "claimed in the session that may have ended");
+    rig.lose_session().await;
+    rig.send_to(SENT).await;
+    rig.wait_for_ack(SENT).await;
+    assert_each_once(&handle);
+    assert_eq!(handle.claims(), 2);
+    rig.drain().await;
 }
 
 fn number_of(event: &Event) -> u64 {

@@ -253,8 +253,19 @@ impl Rig {
         *self.given_up.borrow() == SessionId(self.session)
     }
 
-    pub async fn wait_for_ack(&self, number: u64) {
-        wait_until(&format!("event {number} was acknowledged"), SOON, || self.acked() >= number).await;
+    /// Waits until an event is acknowledged. If the pipeline gives the session up, the events come again in another
+    /// one, as from a source.
+    pub async fn wait_for_ack(&mut self, number: u64) {
+        let sent = self.base + self.sent;
+        let what = format!("event {number} was acknowledged");
+        loop {
+            wait_until(&what, SOON, || self.acked() >= number || self.is_given_up()).await;
+            if self.acked() >= number {
+                return;
+            }
+            self.lose_session().await;
+            self.send_to(sent).await;
+        }
     }
 
     pub async fn wait_for_failure(&self) {

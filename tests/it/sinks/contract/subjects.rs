@@ -107,7 +107,8 @@ impl Subject for Webhook {
             token: Some(Secret::new("hush")),
             ..WebhookConfig::default()
         };
-        let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
+        let build_context =
+            BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false };
         let factory = WebhookKind::check(config, &build_context, &mut Diagnostics::default()).unwrap();
         factory.build(context())
     }
@@ -204,7 +205,8 @@ impl Subject for Files {
             rotate: RotateConfig { size: Size(8 << 10), ..RotateConfig::default() },
             ..FileConfig::default()
         };
-        let build_context = BuildContext { partitions: None, prefetch: 1024, is_strict: false };
+        let build_context =
+            BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false };
         Box::new(FileSink::new(
             check(&config, &build_context, &mut Diagnostics::default()).unwrap(),
             context(),

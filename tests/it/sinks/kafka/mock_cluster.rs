@@ -49,7 +49,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
     let mut diagnostics = Diagnostics::default();
     let settings = validate::check(
         &config,
-        &BuildContext { partitions, prefetch: 1024, is_strict: false },
+        &BuildContext { partitions, prefetch: 1024, is_strict: false, is_for_dead_letters: false },
         &mut diagnostics,
     );
     let context = SinkContext {

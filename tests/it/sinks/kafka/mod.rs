@@ -47,7 +47,7 @@ fn sink_in(config: KafkaConfig, context: SinkContext) -> Box<dyn Sink> {
     let mut diagnostics = Diagnostics::default();
     let factory = KafkaKind::check(
         config,
-        &BuildContext { partitions, prefetch: 4096, is_strict: true },
+        &BuildContext { partitions, prefetch: 4096, is_strict: true, is_for_dead_letters: false },
         &mut diagnostics,
     );
     factory.unwrap_or_else(|| panic!("{:?}", diagnostics.problems())).build(context)

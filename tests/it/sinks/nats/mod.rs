@@ -39,7 +39,12 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
 /// Builds the sink that `config` describes, at `url` unless the configuration has its own URL.
 pub fn sink(url: &str, mut config: NatsConfig, context: SinkContext) -> Box<dyn Sink> {
     config.url.get_or_insert_with(|| url.to_owned());
-    let build_context = BuildContext { partitions: context.partitions, prefetch: 1024, is_strict: false };
+    let build_context = BuildContext {
+        partitions: context.partitions,
+        prefetch: 1024,
+        is_strict: false,
+        is_for_dead_letters: false,
+    };
     let mut diagnostics = Diagnostics::default();
     let settings = check(&config, &build_context, &mut diagnostics);
     let settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));

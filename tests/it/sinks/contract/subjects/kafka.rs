@@ -97,7 +97,12 @@ impl Drop for Topic {
 fn settings(bootstrap: String, topic: &str, exactly_once: bool) -> KafkaSettings {
     let (brokers, topic) = (Some(vec![bootstrap]), Some(topic.to_owned()));
     let config = KafkaConfig { brokers, topic, exactly_once, ..KafkaConfig::default() };
-    let build_context = BuildContext { partitions: context().partitions, prefetch: 4096, is_strict: true };
+    let build_context = BuildContext {
+        partitions: context().partitions,
+        prefetch: 4096,
+        is_strict: true,
+        is_for_dead_letters: false,
+    };
     let mut diagnostics = Diagnostics::default();
     let settings = check(&config, &build_context, &mut diagnostics);
     settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()))
