@@ -96,3 +96,28 @@ fn offsets(list: &TopicPartitionList) -> Marks {
 pub(super) fn is_group_refusal(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_marks_that_are_further_back_than_what_is_read_anyway_are_kept() {
+        let mut marks = Marks::from([(0, 100), (1, 950), (2, 2000), (3, 5)]);
+        let end = TopicEnd::at(&[1000, 1000, 1000]);
+        assert_eq!(
+            keep_far(&mut marks, &end, 50),
+            (900, false),
+            "1 is near, 2 is behind the end, 3 does not exist"
+        );
+        assert_eq!(marks, [(0, 100)].into());
+    }
+
+    #[test]
+    fn no_more_records_are_read_than_may_be() {
+        let mut marks = Marks::from([(0, 0), (1, 0)]);
+        let end = TopicEnd::at(&[10 * MOST_RECORDS, 1000]);
+        assert_eq!(keep_far(&mut marks, &end, 50), (MOST_RECORDS / 2 + 1000, true));
+        assert_eq!(marks, [(0, 10 * MOST_RECORDS - MOST_RECORDS / 2), (1, 0)].into());
+    }
+}

@@ -17,6 +17,11 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 pub(super) struct TopicEnd(Vec<i64>);
 
 impl TopicEnd {
+    #[cfg(test)]
+    pub(super) fn at(offsets: &[i64]) -> Self {
+        Self(offsets.to_vec())
+    }
+
     /// Asks the leaders, with one request to each. The end is the one for the isolation level of `consumer`.
     /// Blocks.
     pub(super) fn ask<C: ConsumerContext>(
@@ -66,9 +71,8 @@ mod tests {
 
     #[test]
     fn every_partition_must_reach_the_end() {
-        let end = |offsets: &[i64]| TopicEnd(offsets.to_vec());
-        assert!(end(&[3, 5]).reaches(&end(&[3, 4])));
-        assert!(!end(&[3, 5]).reaches(&end(&[4, 4])));
-        assert!(!end(&[3]).reaches(&end(&[3, 0])));
+        assert!(TopicEnd::at(&[3, 5]).reaches(&TopicEnd::at(&[3, 4])));
+        assert!(!TopicEnd::at(&[3, 5]).reaches(&TopicEnd::at(&[4, 4])));
+        assert!(!TopicEnd::at(&[3]).reaches(&TopicEnd::at(&[3, 0])));
     }
 }
