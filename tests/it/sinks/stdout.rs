@@ -7,8 +7,8 @@ use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, Version, shared};
 use kit::events::Events;
 use kit::ports::free_port;
-use kit::scenario::{place, publish, subscribed};
-use kit::{SOON, on_each_broker};
+use kit::scenario::{counts, place, publish, subscribed};
+use kit::{SOON, on_each_broker, wait_until};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 on_each_broker!(over each protocol: ends_when_its_reader_leaves);
@@ -58,6 +58,8 @@ async fn another_sink_that_is_away_does_not_keep_it(version: Version, protocol: 
     }
     publish(broker, namespace, Events::good(1)).await;
     line.await.expect("a line");
+    let away = format!("main-nats.RTO.{namespace}");
+    wait_until("the other sink has an event", SOON, || counts(broker, &away).in_flight == 1).await;
 
     publish(broker, namespace, Events::good(1)).await;
     let status = bridge.ended(SOON).await;
