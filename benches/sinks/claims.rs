@@ -51,11 +51,11 @@ pub async fn measure<D: Server>(
     let events = (tuning.prefetch * 4).max(4096) * partitions * 5 / 4;
     let events = u64::try_from(events).expect("a count");
     carry(destination, events, tuning).await;
+    let (address, target) = destination.proxy_addresses();
+    let _proxy = Proxy::delayed_at(address, target, DELAY).await;
     let mut missed = Vec::new();
     for (route, limit) in [(Route::Direct, NEAR_LIMIT), (Route::Proxy, FAR_LIMIT)] {
         let away = if route == Route::Proxy { 2 * DELAY } else { Duration::ZERO };
-        let (address, target) = destination.proxy_addresses();
-        let _proxy = Proxy::delayed_at(address, target, DELAY).await;
         let mut starts = Vec::new();
         for round in 1..=rounds {
             eprintln!(
