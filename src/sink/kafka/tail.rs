@@ -210,7 +210,9 @@ impl Reading<'_> {
             self.request.in_sync(&committed.fetch_metadata(Some(&self.request.topic), self.request.within)?);
         // Committed records are durable all the same, but not those of an earlier bridge without transactions.
         let is_known = self.request.min_in_sync.is_some();
-        if self.request.is_fenced && is_known && safe.len() < visible.places().len() {
+        let mut partitions = 0..self.request.partitions;
+        let is_in_sync = partitions.all(|partition| safe.contains(&partition));
+        if extent == Extent::Complete && self.request.is_fenced && is_known && !is_in_sync {
             extent = Extent::NotInSync;
         }
         let is_safe = |partition| (self.request.is_fenced && !is_known) || safe.contains(&partition);

@@ -1,7 +1,5 @@
 //! Tests `exactly_once = true`: transactions that a later bridge of the queue ends.
 
-use std::time::Duration;
-
 use atdata_bridge::sink::Sink;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
 use tokio::time::timeout;
@@ -181,7 +179,7 @@ async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() 
         let mut rig = Rig::start(sink(config(kafka, Listener::Plain, topic, exactly_once), None), 0).await;
         // Its first claim waits for the transaction, too.
         rig.send_to(100).await;
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        wait_for_long_claim(&rig).await;
         assert_eq!(rig.acked(), 0, "acknowledged without knowing what the topic holds");
         tokio::task::block_in_place(|| other.commit_transaction(PATIENCE).expect("commit"));
         rig.wait_for_ack(100).await;
@@ -197,13 +195,20 @@ async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() 
 
         let mut rig = Rig::start(sink(config(kafka, Listener::Plain, topic, exactly_once), None), 0).await;
         rig.send_to(300).await;
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        wait_for_long_claim(&rig).await;
         tokio::task::block_in_place(|| other.commit_transaction(PATIENCE).expect("commit"));
         rig.wait_for_ack(300).await;
         let expected: Vec<u64> = (1..=300).chain([1000, 1001]).collect();
         assert_eq!(numbers(kafka, topic), expected);
         rig.drain().await;
     }
+}
+
+/// The claim goes on, and long enough to be shown.
+async fn wait_for_long_claim(rig: &Rig) {
+    let is_shown =
+        || rig.states.all().iter().any(|(_, state, _)| state.reason().contains("it holds already"));
+    wait_until("the claim is shown", SOON, is_shown).await;
 }
 
 async fn a_record_that_is_too_large_becomes_a_dead_letter_and_ends_nothing() {
