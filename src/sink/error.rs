@@ -40,13 +40,7 @@ impl SinkError {
 
     /// Creates an error that stays until an operator acts.
     pub fn misconfigured(message: impl Into<String>) -> Self {
-        Self {
-            kind: SinkErrorKind::Misconfigured,
-            message: message.into(),
-            cause: None,
-            reader_gone: false,
-            fenced: false,
-        }
+        Self { kind: SinkErrorKind::Misconfigured, ..Self::unavailable(message) }
     }
 
     /// Creates the error for a reader of the sink's output that has left and can't return, such as the reader
@@ -108,6 +102,6 @@ impl From<&JournalError> for SinkError {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,
         };
-        Self { kind, message: error.to_string(), cause: None, reader_gone: false, fenced: false }
+        Self { kind, ..Self::unavailable(error.to_string()) }
     }
 }

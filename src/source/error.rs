@@ -82,12 +82,12 @@ pub enum SourceError {
     /// to find that out, so it subscribes again.
     #[error("acknowledgements were late; the subscription was still there and is made anew")]
     Renewal,
-    /// A sink found out that another bridge has taken over the queue.
+    /// A sink can't go on in this session, because another bridge has taken over the queue, or may have.
     #[error(
-        "a sink found that another bridge with this destination id has taken over the queue; connecting anew, so \
-         that the broker decides which of them is active"
+        "a sink with exactly_once has lost its connection or its right to write, as its own line says; connecting \
+         anew, so that the broker decides which bridge is active"
     )]
-    TakenOver,
+    GivenUp,
     /// The broker has removed the consumer. It does that to slow consumers if its policy says so.
     #[error("the broker has taken the subscription away, as some do when acknowledgements are late")]
     ConsumerClosed,
@@ -204,7 +204,7 @@ impl SourceError {
             Self::Silent(_) => "silent",
             Self::Idle(_) => "idle",
             Self::Renewal => "renewal",
-            Self::TakenOver => "taken_over",
+            Self::GivenUp => "given_up",
             Self::ConsumerClosed => "consumer_closed",
             Self::Closed(_) => "closed",
             Self::Protocol { .. } => "protocol",

@@ -59,8 +59,8 @@ pub trait Source: Send {
     /// delivered). Never waits. An acknowledgement for a session that is over does nothing (I2).
     fn ack(&mut self, session: SessionId, through: u64);
 
-    /// Ends `session` and connects again, because another bridge has taken the queue over: the broker decides
-    /// anew who gets its messages. Never waits. Does nothing for a session that is over.
+    /// Ends `session` and connects again, because another bridge has taken the queue over, or may have: the broker
+    /// decides anew who gets its messages. Never waits. Does nothing for a session that is over.
     fn give_up(&mut self, session: SessionId);
 
     /// Ends cleanly: sends the last acknowledgement, disconnects, and waits until the broker has processed

@@ -289,7 +289,7 @@ impl SupervisorTask {
                     biased;
                     outcome = connection::run_session(session, stream, handles) => outcome,
                     // Dropping the connection leaves its messages to the broker.
-                    _ = given_up.wait_for(|session| *session == self.session) => Err(SourceError::TakenOver),
+                    _ = given_up.wait_for(|session| *session == self.session) => Err(SourceError::GivenUp),
                 }
             };
             tokio::pin!(running);

@@ -1,5 +1,5 @@
-//! Knows whether another bridge has taken the queue over. That bridge has the events of the current session, so
-//! nothing may be handed over until the next session.
+//! Knows whether another bridge has taken the queue over, or may have. That bridge has the events of the current
+//! session, so nothing may be handed over until the next session.
 
 /// The state within one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub struct WorkerReport {
     pub session: SessionId,
     /// The settled positions in this session.
     pub positions: Vec<std::ops::RangeInclusive<u64>>,
-    /// Another bridge has taken the queue over, so the worker settles nothing more in this session.
+    /// Another bridge has taken the queue over, or may have, so the worker settles nothing more in this session.
     pub is_fenced: bool,
 }
 

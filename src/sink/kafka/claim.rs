@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::low_water_commits::LowWaterCommits;
-use super::tail::{Extent, Tail, TailRequest, is_refusal};
+use super::tail::{Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
@@ -63,19 +63,15 @@ impl KafkaSink {
         started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
         let ended = |_| KafkaError::Canceled;
         match asked.await.map_err(ended).flatten() {
-            Ok(tail) if tail.extent == Extent::Complete => {
-                self.claim_failures.ended();
-                self.tell(&tail, began.elapsed());
-                self.keep_marks(records, tail.places);
-                Ok(Some(Held { ids: tail.ids }))
-            }
-            Ok(tail) if tail.extent == Extent::OpenTransaction => {
-                self.not_read("a transaction of another producer is open", tail.ids)
-            }
-            Ok(tail) if tail.extent == Extent::NotInSync => {
-                self.not_read("a partition has fewer replicas in sync than min.insync.replicas", tail.ids)
-            }
-            Ok(tail) => self.not_read("the brokers did not answer in time", tail.ids),
+            Ok(tail) => match tail.extent.missing() {
+                Some(why) => self.not_read(why, tail.ids),
+                None => {
+                    self.claim_failures.ended();
+                    self.tell(&tail, began.elapsed());
+                    self.keep_marks(records, tail.places);
+                    Ok(Some(Held { ids: tail.ids }))
+                }
+            },
             Err(error) if is_refusal(&error) && self.settings.exactly_once => {
                 Err(SinkError::misconfigured(classify::not_allowed_to_read(&self.names)))
             }

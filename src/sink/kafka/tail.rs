@@ -73,6 +73,18 @@ pub(super) enum Extent {
     NotInSync,
 }
 
+impl Extent {
+    /// Why the tail says too little, if it does.
+    pub(super) fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::Complete => None,
+            Self::TimedOut => Some("the brokers did not answer in time"),
+            Self::OpenTransaction => Some("a transaction of another producer is open"),
+            Self::NotInSync => Some("a partition has fewer replicas in sync than min.insync.replicas"),
+        }
+    }
+}
+
 /// The part of a topic that is read, and which of its records count.
 pub(super) struct TailRequest {
     pub(super) topic: String,

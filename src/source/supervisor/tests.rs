@@ -148,13 +148,16 @@ async fn a_session_that_is_given_up_ends_and_another_follows() {
         given_up.send_replace(SessionId(1));
         ended = run.await;
     }
-    assert!(matches!(ended, Err(SourceError::TakenOver)), "{ended:?}");
+    assert!(matches!(ended, Err(SourceError::GivenUp)), "{ended:?}");
     let mut last = None;
     while let Ok(next) = incoming.try_recv() {
         last = Some(next);
     }
     assert!(matches!(last, Some(Incoming::Lost(SessionId(1)))), "{last:?}");
-    supervisor.wait_after(SourceError::TakenOver);
+    supervisor.wait_after(SourceError::GivenUp);
     let state = states.all().remove(0).1;
-    assert!(matches!(&state, Status::Retrying(why) if why.contains("has taken over the queue")), "{state:?}");
+    assert!(
+        matches!(&state, Status::Retrying(why) if why.contains("the broker decides which bridge is active")),
+        "{state:?}"
+    );
 }

@@ -243,7 +243,7 @@ impl Rig {
         self.incoming.send(Incoming::Messages(messages)).await.unwrap();
     }
 
-    /// Waits until the pipeline gives up the session, because another bridge has taken over.
+    /// Waits until the pipeline gives up the session, because another bridge has taken over, or may have.
     pub async fn wait_until_given_up(&self) {
         wait_until("the session is given up", SOON, || self.is_given_up()).await;
     }

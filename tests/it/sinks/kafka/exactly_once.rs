@@ -4,9 +4,10 @@ use atdata_bridge::sink::Sink;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
 use tokio::time::timeout;
 
-use super::{holds, numbers, sink};
+use super::{holds, sink};
 use crate::sinks::contract::Rig;
 use kit::kafka::{Kafka, Listener, client, on_kafka, shared};
+use kit::kafka_reader::wait_for_transactions;
 use kit::kafka_relay::{Held, Relay};
 use kit::scenario::PATIENCE;
 use kit::{SOON, wait_until};
@@ -202,6 +203,12 @@ async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() 
         assert_eq!(numbers(kafka, topic), expected);
         rig.drain().await;
     }
+}
+
+/// The events that readers see once every commit is marked.
+fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
+    tokio::task::block_in_place(|| wait_for_transactions(&kafka.bootstrap(), topic));
+    super::numbers(kafka, topic)
 }
 
 /// The claim goes on, and long enough to be shown.
