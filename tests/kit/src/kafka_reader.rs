@@ -62,25 +62,6 @@ pub fn each_record(bootstrap: &str, topic: &str, mut each: impl FnMut(Record)) {
     }
 }
 
-/// Waits until no transaction is open in `topic`. A commit is decided before readers see it: the brokers answer, and
-/// then mark it in each partition (KIP-98). Blocks. Panics if a transaction is open for a minute.
-pub fn wait_for_transactions(bootstrap: &str, topic: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    let reader = |isolation| {
-        let mut config = config(bootstrap, "tests");
-        config.set("isolation.level", isolation).create::<BaseConsumer>().expect("make a consumer")
-    };
-    let (committed, all) = (reader("read_committed"), reader("read_uncommitted"));
-    for partition in partitions(&all, topic, deadline) {
-        let end = |reader: &BaseConsumer| {
-            reader.fetch_watermarks(topic, partition, MOMENT).ok().map(|(_, end)| end)
-        };
-        while end(&all).is_none_or(|last| end(&committed).is_none_or(|seen| seen < last)) {
-            assert!(Instant::now() < deadline, "{topic}: a transaction is open in partition {partition}");
-        }
-    }
-}
-
 /// Returns the number of records in `topic` now. Blocks.
 pub fn record_count(bootstrap: &str, topic: &str) -> u64 {
     let deadline = Instant::now() + PATIENCE;
@@ -122,18 +103,14 @@ fn consumer(bootstrap: &str) -> BaseConsumer {
 }
 
 fn consumer_of(bootstrap: &str, group: &str) -> BaseConsumer {
-    config(bootstrap, group).create().expect("make a consumer")
-}
-
-fn config(bootstrap: &str, group: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
+    ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("reconnect.backoff.max.ms", "500");
-    config
+        .set("reconnect.backoff.max.ms", "500")
+        .create()
+        .expect("make a consumer")
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Vec<i32> {
