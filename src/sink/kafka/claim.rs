@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::low_water_commits::LowWaterCommits;
-use super::tail::{Tail, TailRequest, is_refusal};
+use super::tail::{Extent, Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
@@ -27,8 +28,30 @@ impl KafkaSink {
         // All of them at once.
         let asked: Vec<_> = self.gates.iter().filter_map(|gate| gate.initialise()).collect();
         for answer in asked {
-            let ended = |_| SinkError::unavailable("the connection to the brokers has ended");
             answer.await.map_err(ended)??;
+        }
+        Ok(())
+    }
+
+    /// Discards what earlier transactions of the queue have left open in these partitions. An open transaction of
+    /// another producer stays.
+    async fn discard_open(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        if self.gates.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            sink = self.context.sink,
+            "a transaction is open in the partitions {partitions:?} of the topic {}: ending it, if it is of this queue",
+            self.names.topic
+        );
+        let clients = i32::try_from(self.gates.len()).unwrap_or(i32::MAX);
+        for (number, gate) in (0..).zip(&self.gates) {
+            let own =
+                partitions.iter().copied().filter(|partition| partition.checked_rem(clients) == Some(number));
+            let own: Vec<_> = own.collect();
+            if !own.is_empty() {
+                gate.discard_open(own).await.map_err(ended)??;
+            }
         }
         Ok(())
     }
@@ -61,10 +84,14 @@ impl KafkaSink {
         let read = move || request.answer(config, answer);
         let started = thread.start(format!("{}-tail", self.context.sink), read);
         started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
-        let ended = |_| KafkaError::Canceled;
-        match asked.await.map_err(ended).flatten() {
+        match asked.await.map_err(|_| KafkaError::Canceled).flatten() {
             Ok(tail) => match tail.extent.missing() {
-                Some(why) => self.not_read(why, tail.ids),
+                Some(why) => {
+                    if let Extent::OpenTransaction(partitions) = &tail.extent {
+                        self.discard_open(partitions).await?;
+                    }
+                    self.not_read(why, tail.ids)
+                }
                 None => {
                     self.claim_failures.ended();
                     self.tell(&tail, began.elapsed());
@@ -130,4 +157,8 @@ impl KafkaSink {
         self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
         Ok(Some(Held { ids }))
     }
+}
+
+fn ended(_: RecvError) -> SinkError {
+    SinkError::unavailable("the connection to the brokers has ended")
 }

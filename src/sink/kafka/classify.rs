@@ -3,7 +3,7 @@
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::client::{COMMIT_WITHIN, TRANSACTION_TIMEOUT};
+use super::client::{COMMIT_WITHIN, READABLE_WITHIN, TRANSACTION_TIMEOUT};
 use super::names::Names;
 use crate::sink::{Rejection, SinkError, SinkErrorKind};
 
@@ -169,6 +169,16 @@ pub(super) fn not_committed(names: &Names) -> SinkError {
     SinkError::unavailable(format!(
         "the brokers did not accept all records of a transaction within {} s; going on behind what the topic {} has",
         COMMIT_WITHIN.as_secs(),
+        names.topic
+    ))
+}
+
+/// Readers do not see a transaction that was committed.
+pub(super) fn not_visible(names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "a transaction was committed {} s ago, but readers of the topic {} do not see it: another producer's \
+         transaction is open, or Kafka has not marked a partition (KAFKA-20734); writing again what readers do not see",
+        READABLE_WITHIN.as_secs(),
         names.topic
     ))
 }

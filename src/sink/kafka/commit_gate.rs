@@ -1,5 +1,5 @@
-//! Keeps the deliveries of one transactional client until their transaction is committed. A record that the
-//! brokers have accepted is not durable before that (D50).
+//! Keeps the deliveries of one transactional client until their transaction is committed and can be read. A record
+//! that the brokers have accepted is not durable before that (D50).
 //!
 //! The sink worker puts deliveries in, the delivery reports tell which records were accepted, and the thread
 //! of the client (`transactions.rs`) takes what goes into the next transaction and what a commit made durable.
@@ -12,13 +12,22 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::in_flight::size;
+use super::tail_end::TopicEnd;
 use crate::sink::{Delivery, DeliveryId, SinkError};
 
 /// A delivery and its size in bytes.
 pub(super) type Sized = (DeliveryId, usize);
 
-/// The answer to [`CommitGate::initialise`].
-pub(super) type Initialised = oneshot::Sender<Result<(), SinkError>>;
+/// Where the answer to an [`Order`] goes.
+pub(super) type Answer = oneshot::Sender<Result<(), SinkError>>;
+
+/// What the claim of a connection asks for.
+pub(super) enum Order {
+    /// Take the transactional id over.
+    Initialise,
+    /// Discard what earlier transactions have left open in these partitions.
+    DiscardOpen(Vec<i32>),
+}
 
 /// Shared by the sink worker, the reports and the thread of one client.
 #[derive(Default)]
@@ -35,18 +44,19 @@ struct GateState {
     unreported: usize,
     /// Records of the transaction that the brokers have accepted.
     accepted: Vec<Sized>,
+    /// Behind the last one of them in each partition.
+    end: TopicEnd,
     /// A record of the transaction was not accepted, so the transaction must not be committed.
     is_spoilt: bool,
     is_initialised: bool,
-    initialise: Option<Initialised>,
+    order: Option<(Order, Answer)>,
     /// The connection has ended: nothing becomes durable any more.
     is_closed: bool,
 }
 
 /// What the thread of the client does next.
 pub(super) enum Work {
-    /// Take the transactional id over, and answer.
-    Initialise(Initialised),
+    Order(Order, Answer),
     /// Begin a transaction.
     Transaction,
 }
@@ -65,15 +75,28 @@ impl CommitGate {
     /// Asks for the transactional id, which ends every other writer with this id. `None`: the client has it
     /// already.
     pub(super) fn initialise(&self) -> Option<oneshot::Receiver<Result<(), SinkError>>> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.is_initialised && !state.is_closed {
             return None;
         }
+        Some(self.order(state, Order::Initialise))
+    }
+
+    /// Asks for the end of what earlier transactions with this id have left open in these partitions.
+    pub(super) fn discard_open(&self, partitions: Vec<i32>) -> oneshot::Receiver<Result<(), SinkError>> {
+        self.order(self.lock(), Order::DiscardOpen(partitions))
+    }
+
+    fn order(
+        &self,
+        mut state: MutexGuard<'_, GateState>,
+        order: Order,
+    ) -> oneshot::Receiver<Result<(), SinkError>> {
         let (answer, answered) = oneshot::channel();
         // Without a thread the answer is dropped, which is an error for the caller.
-        state.initialise = (!state.is_closed).then_some(answer);
+        state.order = (!state.is_closed).then_some((order, answer));
         self.changed.notify_all();
-        Some(answered)
+        answered
     }
 
     /// Notes that the client has its transactional id.
@@ -94,13 +117,14 @@ impl CommitGate {
         true
     }
 
-    /// Keeps a record that the brokers have accepted until its transaction is committed. Returns false if the
-    /// connection has ended.
-    pub(super) fn accepted(&self, id: DeliveryId, bytes: usize) -> bool {
+    /// Keeps a record that the brokers have accepted, at `offset` of `partition`, until its transaction is committed.
+    /// Returns false if the connection has ended.
+    pub(super) fn accepted(&self, id: DeliveryId, bytes: usize, (partition, offset): (i32, i64)) -> bool {
         let mut state = self.lock();
         state.unreported = state.unreported.saturating_sub(1);
         if !state.is_closed {
             state.accepted.push((id, bytes));
+            state.end.add(partition, offset);
         }
         if state.unreported == 0 {
             self.changed.notify_all();
@@ -118,10 +142,10 @@ impl CommitGate {
 
     /// Waits for something to do, at most for `limit`.
     pub(super) fn work(&self, limit: Duration) -> Option<Work> {
-        let is_idle = |state: &mut GateState| state.initialise.is_none() && state.submitted.is_empty();
+        let is_idle = |state: &mut GateState| state.order.is_none() && state.submitted.is_empty();
         let mut state = self.wait_while(limit, is_idle);
-        if let Some(answer) = state.initialise.take() {
-            return Some(Work::Initialise(answer));
+        if let Some((order, answer)) = state.order.take() {
+            return Some(Work::Order(order, answer));
         }
         (!state.submitted.is_empty()).then_some(Work::Transaction)
     }
@@ -154,6 +178,11 @@ impl CommitGate {
         }
     }
 
+    /// Takes the end of the transaction: behind its last record in each partition.
+    pub(super) fn end(&self) -> TopicEnd {
+        take(&mut self.lock().end)
+    }
+
     /// Takes the records that a commit has made durable.
     pub(super) fn committed(&self) -> Vec<Sized> {
         take(&mut self.lock().accepted)
@@ -164,7 +193,7 @@ impl CommitGate {
     pub(super) fn close(&self) -> Vec<Sized> {
         let mut state = self.lock();
         state.is_closed = true;
-        state.initialise = None;
+        state.order = None;
         let mut open = take(&mut state.accepted);
         open.extend(state.submitted.drain(..).map(|(delivery, _)| (delivery.id, size(&delivery))));
         open
@@ -212,11 +241,12 @@ mod tests {
     fn accepted_records_wait_for_the_commit_of_their_transaction() {
         let gate = filled(3);
         assert_eq!(gate.take(2).len(), 2);
-        assert!(gate.accepted(DeliveryId(0), 1));
+        assert!(gate.accepted(DeliveryId(0), 1, (5, 41)));
         assert!(!gate.progress(true, Duration::ZERO).is_reported);
-        assert!(gate.accepted(DeliveryId(1), 1));
+        assert!(gate.accepted(DeliveryId(1), 1, (5, 42)));
         let progress = gate.progress(true, Duration::MAX);
         assert_eq!(progress, Progress { is_reported: true, has_more: true, is_spoilt: false });
+        assert_eq!((gate.end().of(5), gate.end().of(5)), (Some(43), None));
         assert_eq!(ids(&gate.committed()), [0, 1]);
         assert_eq!(ids(&gate.committed()), [0; 0]);
     }
@@ -225,9 +255,9 @@ mod tests {
     fn an_ended_gate_gives_back_all_that_is_not_committed() {
         let gate = filled(3);
         gate.take(2);
-        gate.accepted(DeliveryId(0), 1);
+        gate.accepted(DeliveryId(0), 1, (0, 0));
         assert_eq!(ids(&gate.close()), [0, 2], "the report on 1 is to come");
-        assert!(!gate.accepted(DeliveryId(1), 1));
+        assert!(!gate.accepted(DeliveryId(1), 1, (0, 1)));
         assert_eq!(gate.missing_reports(Duration::ZERO), 0);
         let late = deliveries([event(9, r#"{"md5":"09"}"#.to_owned())]);
         assert!(!gate.submit(late[0].clone(), 0));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{Producer, PurgeConfig};
 use tokio::sync::oneshot;
 
@@ -26,6 +27,7 @@ use super::running_clients::RunningClients;
 use super::topic::Topic;
 use super::topic_monitor::TopicMonitor;
 use super::transactions::{CLIENTS, TransactionThread};
+use super::visibility::Visibility;
 use crate::sink::SinkError;
 
 /// The duration of one poll. Reports come at once; only the end is noticed this late.
@@ -75,8 +77,11 @@ impl KafkaSink {
             check_request,
         };
         let monitor_client = clients.first().cloned();
-        for (client, gate) in clients.iter().zip(&gates) {
-            self.start_transactions(client, gate, &stop, in_flight)?;
+        if exactly_once {
+            let visibility = Arc::new(self.visibility()?);
+            for (client, gate) in clients.iter().zip(&gates) {
+                self.start_transactions(client, gate, &visibility, &stop, in_flight)?;
+            }
         }
         for client in clients {
             self.start_polling(client, Arc::clone(&stop), Arc::clone(in_flight))?;
@@ -115,8 +120,13 @@ impl KafkaSink {
         if context.gate.is_some() {
             make_transactional(&mut config, &self.names.transactional_id(number));
         }
-        let refused = |error| SinkError::misconfigured("librdkafka refuses its settings").caused_by(error);
         config.create_with_context(context).map_err(refused)
+    }
+
+    fn visibility(&self) -> Result<Visibility, SinkError> {
+        let (client, client_id) = (&self.settings.client, &self.context.connection_id);
+        let config = client.config(client_id, client.batch_bytes(), Duration::ZERO);
+        Visibility::new(config, &self.names.topic).map_err(refused)
     }
 
     fn start_polling(
@@ -136,6 +146,7 @@ impl KafkaSink {
         &self,
         client: &Arc<Client>,
         gate: &Arc<CommitGate>,
+        visibility: &Arc<Visibility>,
         stop: &Arc<AtomicBool>,
         in_flight: &Arc<KafkaInFlight>,
     ) -> Result<(), SinkError> {
@@ -143,6 +154,7 @@ impl KafkaSink {
             client: Arc::clone(client),
             gate: Arc::clone(gate),
             records: self.records(in_flight),
+            visibility: Arc::clone(visibility),
             names: self.names.clone(),
             in_flight: Arc::clone(in_flight),
             reconnect_state: self.reconnect_state.clone(),
@@ -165,6 +177,10 @@ impl KafkaSink {
     fn broker_refresh(&self) -> Result<BrokerRefresh, SinkError> {
         BrokerRefresh::new(self.settings.client.brokers())
     }
+}
+
+fn refused(error: KafkaError) -> SinkError {
+    SinkError::misconfigured("librdkafka refuses its settings").caused_by(error)
 }
 
 fn unstarted(error: io::Error) -> SinkError {

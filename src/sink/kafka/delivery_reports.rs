@@ -26,6 +26,9 @@ const PARTITION_COUNT: &str = "PARTCNT";
 
 pub(super) type Client = BaseProducer<Context>;
 
+/// The opaque value of a record that belongs to no delivery.
+pub(super) const NO_DELIVERY: usize = usize::MAX;
+
 /// Receives the callbacks of one client.
 pub(super) struct Context {
     pub(super) sink: String,
@@ -82,10 +85,16 @@ impl Context {
         gate: &CommitGate,
         id: DeliveryId,
         bytes: usize,
+        place: (i32, i64),
         verdict: Verdict,
     ) -> Option<Verdict> {
         match verdict {
-            Verdict::Durable if gate.accepted(id, bytes) => return None,
+            // Without its offset nobody can see whether it can be read.
+            Verdict::Durable if place.1 < 0 => {
+                gate.refused();
+                return Some(self.fail(classify::given_up(&self.names)));
+            }
+            Verdict::Durable if gate.accepted(id, bytes, place) => return None,
             Verdict::Durable => return Some(Verdict::Retry(self.in_flight.collateral_failure())),
             // librdkafka can't commit a transaction in which a record was refused.
             Verdict::Reject(_) => self.in_flight.end(classify::given_up(&self.names)),
@@ -112,8 +121,12 @@ impl ProducerContext for Context {
             Err((error, message)) => (message, Some(error.rdkafka_error_code().unwrap_or(Code::Unknown))),
         };
         self.reports.fetch_add(1, Ordering::Relaxed);
+        if id == NO_DELIVERY {
+            return;
+        }
         let bytes = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
-        let verdict = self.verdict(code, bytes, (message.partition(), message.offset()));
+        let place = (message.partition(), message.offset());
+        let verdict = self.verdict(code, bytes, place);
         // Deliveries that were kept back for this verdict go back to the sink worker, and come first again.
         for (held, size) in self.reconnect_state.let_go() {
             let error = self.in_flight.ending().unwrap_or_else(|| classify::offered_once_more(&self.names));
@@ -122,7 +135,7 @@ impl ProducerContext for Context {
         let id = DeliveryId(id as u64);
         let verdict = match &self.gate {
             None => Some(verdict),
-            Some(gate) => self.in_transaction(gate, id, bytes, verdict),
+            Some(gate) => self.in_transaction(gate, id, bytes, place, verdict),
         };
         if let Some(verdict) = verdict {
             self.in_flight.report(id, bytes, verdict);

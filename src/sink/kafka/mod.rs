@@ -56,6 +56,7 @@ mod topic_monitor;
 mod topic_settings;
 mod transactions;
 pub mod validate;
+mod visibility;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -16,6 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::CALL;
+#[cfg(doc)]
+use super::client::READABLE_WITHIN;
 use super::low_water_marks::{self, Marks, MarksRequest};
 use super::tail_end::TopicEnd;
 use crate::sink::headers;
@@ -40,8 +42,12 @@ const PROPERTIES: [(&str, &str); 10] = [
 /// How long the tail is read at least: requests of a killed process may still wait in the brokers' queues.
 const LATE_REQUESTS: Duration = Duration::from_millis(200);
 
-/// The time between two questions whether another producer's transaction has ended.
+/// The time between two questions whether an open transaction has ended.
 const OPEN_TRANSACTION: Duration = Duration::from_millis(50);
+
+/// How long an open transaction may hide the end of a partition. It is longer than [`READABLE_WITHIN`], so an earlier
+/// connection no longer waits for the end of its transaction when a claim ends it.
+const OPEN_WITHIN: Duration = Duration::from_secs(6);
 
 /// The longest that the tail is read, as long as records come.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -61,25 +67,27 @@ pub(super) struct Tail {
 }
 
 /// How far the tail was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// To the end of every partition.
     Complete,
     /// Not to every end in time.
     TimedOut,
-    /// Only to an open transaction of another producer.
-    OpenTransaction,
+    /// In these partitions only to an open transaction.
+    OpenTransaction(Vec<i32>),
     /// To the end, but a partition has too few replicas in sync.
     NotInSync,
 }
 
 impl Extent {
     /// Why the tail says too little, if it does.
-    pub(super) fn missing(self) -> Option<&'static str> {
+    pub(super) fn missing(&self) -> Option<&'static str> {
         match self {
             Self::Complete => None,
             Self::TimedOut => Some("the brokers did not answer in time"),
-            Self::OpenTransaction => Some("a transaction of another producer is open"),
+            Self::OpenTransaction(_) => {
+                Some("a transaction is open (kafka-transactions.sh describe-producers shows whose)")
+            }
             Self::NotInSync => Some("a partition has fewer replicas in sync than min.insync.replicas"),
         }
     }
@@ -214,8 +222,8 @@ impl Reading<'_> {
         if !visible.reaches(&wanted) {
             match self.wait_for(&wanted, committed)? {
                 // What is visible only now is not in what was read.
-                true => (newest, extent) = self.pass(committed, &marks)?,
-                false => extent = Extent::OpenTransaction,
+                open if open.is_empty() => (newest, extent) = self.pass(committed, &marks)?,
+                open => extent = Extent::OpenTransaction(open),
             }
         }
         let safe =
@@ -229,7 +237,7 @@ impl Reading<'_> {
         }
         let is_safe = |partition| (self.request.is_fenced && !is_known) || safe.contains(&partition);
         let (records, found) = (newest.records, newest.oldest_first(is_safe));
-        let mut places = visible.places();
+        let mut places = visible.places().clone();
         for (_, _, partition, offset, _) in found.iter().rev().take(self.request.records) {
             places.entry(*partition).and_modify(|place| *place = *offset.min(place));
         }
@@ -248,24 +256,21 @@ impl Reading<'_> {
             }
             patience += CALL;
         }
-        TopicEnd::ask(consumer, topic, *partitions, *within)
+        TopicEnd::ask(consumer, topic, 0..*partitions, *within)
     }
 
-    /// Waits until `consumer` sees everything before `wanted`. Returns false if that takes too long.
-    fn wait_for(&self, wanted: &TopicEnd, consumer: &BaseConsumer<Quiet>) -> KafkaResult<bool> {
+    /// Waits until `consumer` sees everything before `wanted`. Returns the partitions in which that takes too long.
+    fn wait_for(&self, wanted: &TopicEnd, consumer: &BaseConsumer<Quiet>) -> KafkaResult<Vec<i32>> {
         let began = Instant::now();
-        while !self.end(consumer)?.reaches(wanted) {
-            let left = match (self.is_over)() {
-                true => Duration::ZERO,
-                false => self.request.within.saturating_sub(began.elapsed()),
-            };
-            if left.is_zero() {
-                return Ok(false);
+        loop {
+            let open = self.end(consumer)?.short_of(wanted);
+            let left = OPEN_WITHIN.saturating_sub(began.elapsed());
+            if open.is_empty() || left.is_zero() || (self.is_over)() {
+                return Ok(open);
             }
             // What comes meanwhile is read once more.
             drop(consumer.poll(left.min(OPEN_TRANSACTION)));
         }
-        Ok(true)
     }
 
     /// Reads each partition from its mark, or its last records, to the end that `consumer` sees.

@@ -9,52 +9,64 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-/// The end of each partition: the offset of the next record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TopicEnd(Vec<i64>);
+/// The end of some partitions: the offset of the next record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TopicEnd(BTreeMap<i32, i64>);
 
 impl TopicEnd {
     #[cfg(test)]
     pub(super) fn at(offsets: &[i64]) -> Self {
-        Self(offsets.to_vec())
+        Self((0..).zip(offsets.iter().copied()).collect())
     }
 
-    /// Asks the leaders, with one request to each. The end is the one for the isolation level of `consumer`.
-    /// Blocks.
+    /// Asks the leaders of these partitions, with one request to each. The end is the one for the isolation level of
+    /// `consumer`. Blocks.
     pub(super) fn ask<C: ConsumerContext>(
         consumer: &BaseConsumer<C>,
         topic: &str,
-        partitions: i32,
+        partitions: impl IntoIterator<Item = i32>,
         within: Duration,
     ) -> KafkaResult<Self> {
         let mut asked = TopicPartitionList::new();
-        for partition in 0..partitions {
+        for partition in partitions {
             asked.add_partition_offset(topic, partition, Offset::End)?;
         }
         let answer = consumer.offsets_for_times(asked, within)?;
-        let end = |partition| match answer.find_partition(topic, partition) {
-            Some(found) => found.error().and_then(|()| offset(found.offset())),
-            None => Err(KafkaError::OffsetFetch(Code::UnknownPartition)),
+        let end = |found: &TopicPartitionListElem<'_>| {
+            found.error()?;
+            Ok((found.partition(), offset(found.offset())?))
         };
-        (0..partitions).map(end).collect::<KafkaResult<_>>().map(Self)
+        answer.elements().iter().map(end).collect::<KafkaResult<_>>().map(Self)
     }
 
-    /// The end of one partition, if it exists.
+    /// Notes that a partition has a record at `offset`.
+    pub(super) fn add(&mut self, partition: i32, offset: i64) {
+        let end = self.0.entry(partition).or_default();
+        *end = (*end).max(offset + 1);
+    }
+
+    /// The end of one partition, if it is known.
     pub(super) fn of(&self, partition: i32) -> Option<i64> {
-        usize::try_from(partition).ok().and_then(|partition| self.0.get(partition)).copied()
+        self.0.get(&partition).copied()
     }
 
     /// The end of each partition.
-    pub(super) fn places(&self) -> BTreeMap<i32, i64> {
-        (0..).zip(self.0.iter().copied()).collect()
+    pub(super) fn places(&self) -> &BTreeMap<i32, i64> {
+        &self.0
     }
 
-    /// Whether every partition ends here or behind.
+    /// The partitions of `other` that end there behind their end here.
+    pub(super) fn short_of(&self, other: &Self) -> Vec<i32> {
+        let is_short = |(partition, end): &(&i32, &i64)| self.of(**partition).is_none_or(|here| here < **end);
+        other.0.iter().filter(is_short).map(|(&partition, _)| partition).collect()
+    }
+
+    /// Whether every partition of `other` ends here as there, or behind.
     pub(super) fn reaches(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(here, there)| here >= there)
+        self.short_of(other).is_empty()
     }
 }
 
@@ -74,5 +86,15 @@ mod tests {
         assert!(TopicEnd::at(&[3, 5]).reaches(&TopicEnd::at(&[3, 4])));
         assert!(!TopicEnd::at(&[3, 5]).reaches(&TopicEnd::at(&[4, 4])));
         assert!(!TopicEnd::at(&[3]).reaches(&TopicEnd::at(&[3, 0])));
+        assert_eq!(TopicEnd::at(&[3, 5, 1]).short_of(&TopicEnd::at(&[3, 6, 2])), [1, 2]);
+    }
+
+    #[test]
+    fn the_end_is_behind_the_last_record() {
+        let mut end = TopicEnd::default();
+        for (partition, offset) in [(2, 0), (0, 7), (0, 5)] {
+            end.add(partition, offset);
+        }
+        assert_eq!((end.of(0), end.of(1), end.of(2)), (Some(8), None, Some(1)));
     }
 }

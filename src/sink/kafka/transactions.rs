@@ -1,9 +1,11 @@
 //! Writes the records of one client in transactions, in a thread of its own, because the calls block (D50).
 //!
 //! A transaction takes what waits, and is committed once all of it is reported and nothing more waits, or when
-//! it is full or old. The next one collects meanwhile. Nothing is ever aborted: after an unclear outcome the
-//! connection ends, and the next one takes the transactional ids over, which decides about every open
-//! transaction. A client is never used again, because the late end of one transaction could hit the next.
+//! it is full or old. Its records are durable when they can be read (`visibility.rs`), and the next transaction, which
+//! collects meanwhile, begins only then: an abort of it would discard what a commit has left open. No delivery is ever
+//! aborted: after an unclear outcome the connection ends, and the next one takes the transactional ids over, which
+//! decides about every open transaction. A client is never used again, because the late end of one transaction could
+//! hit the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,17 +13,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::producer::{Producer as _, PurgeConfig};
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
-use super::client::{ANSWER_WITHIN, COMMIT_WITHIN};
-use super::commit_gate::{CommitGate, Work};
-use super::delivery_reports::Client;
+use super::client::{ANSWER_WITHIN, COMMIT_WITHIN, READABLE_WITHIN};
+use super::commit_gate::{CommitGate, Order, Work};
+use super::delivery_reports::{Client, NO_DELIVERY};
 use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
 use super::records::{Records, Sent};
+use super::visibility::Visibility;
 use crate::sink::{SinkError, Verdict};
 
 /// How many clients share the partitions. It is the same whatever the number of partitions and the latency,
@@ -36,12 +39,17 @@ const CALL: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the reports on records that were called back may take.
 const CALLED_BACK: Duration = Duration::from_millis(500);
+/// How long partitions may take to become part of a transaction that discards what is open in them.
+const REGISTERED: Duration = Duration::from_millis(200);
+/// The first wait until the readers are looked at again. It doubles, up to [`LOOK`].
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
 /// The thread of one client.
 pub(super) struct TransactionThread {
     pub(super) client: Arc<Client>,
     pub(super) gate: Arc<CommitGate>,
     pub(super) records: Records,
+    pub(super) visibility: Arc<Visibility>,
     pub(super) names: Names,
     pub(super) in_flight: Arc<KafkaInFlight>,
     pub(super) reconnect_state: ReconnectState,
@@ -53,14 +61,18 @@ impl TransactionThread {
     pub(super) fn run(self) {
         while !self.is_over() {
             let done = match self.gate.work(LOOK) {
-                Some(Work::Initialise(answer)) => {
-                    let initialised = self.initialise();
-                    let _nobody_waits = answer.send(initialised.clone());
-                    initialised
+                Some(Work::Order(order, answer)) => {
+                    let obeyed = match order {
+                        Order::Initialise => self.initialise(),
+                        Order::DiscardOpen(partitions) => self.discard_open(&partitions),
+                    };
+                    let _nobody_waits = answer.send(obeyed.clone());
+                    obeyed
                 }
                 Some(Work::Transaction) => self.transaction(),
                 None => Ok(()),
             };
+            self.visibility.poll();
             if let Err(error) = done {
                 self.in_flight.end(error);
             }
@@ -78,8 +90,26 @@ impl TransactionThread {
         // While the brokers end an open transaction, or load its coordinator, librdkafka asks again by itself.
         let goes_on = |error: &KafkaError| is_timeout(error) || is_retriable(error);
         self.repeated(ANSWER_WITHIN, goes_on, || self.client.init_transactions(CALL))?;
+        self.visibility.find_leaders();
         self.gate.initialised();
         Ok(())
+    }
+
+    /// Discards what earlier transactions with this id have left open in these partitions, with a transaction that
+    /// has no record and is aborted. An open transaction of another producer stays.
+    fn discard_open(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        let topic = Some(self.names.topic.as_str());
+        // librdkafka adds only a partition that it knows to the transaction.
+        self.client.client().fetch_metadata(topic, ANSWER_WITHIN).map_err(|error| self.failure(&error))?;
+        self.client.begin_transaction().map_err(|error| self.failure(&error))?;
+        for &partition in partitions {
+            let record = BaseRecord::<(), (), usize>::with_opaque_to(&self.names.topic, NO_DELIVERY);
+            self.client.send(record.partition(partition)).map_err(|(error, _)| self.failure(&error))?;
+        }
+        // It adds the partition before it sends the record.
+        self.client.purge(PurgeConfig::default().queue());
+        pause(REGISTERED);
+        self.repeated(ANSWER_WITHIN, is_timeout, || self.client.abort_transaction(CALL))
     }
 
     /// Writes and commits one transaction.
@@ -91,6 +121,7 @@ impl TransactionThread {
         self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
         self.repeated(left, is_timeout, || self.client.commit_transaction(CALL))?;
+        self.wait_for_readers()?;
         self.reconnect_state.transaction_committed();
         for (id, bytes) in self.gate.committed() {
             self.in_flight.report(id, bytes, Verdict::Durable);
@@ -100,10 +131,26 @@ impl TransactionThread {
 
     /// Waits until librdkafka has let go of the records. The report on the last one is counted a moment before, and
     /// a commit before that would wait for a tenth of a second.
-    #[expect(clippy::disallowed_methods, reason = "a thread of its own, and librdkafka does not tell")]
     fn wait_for_librdkafka(&self, began: Instant) {
         while self.client.in_flight_count() > 0 && began.elapsed() < COMMIT_WITHIN && !self.is_over() {
-            sleep(Duration::from_micros(50));
+            pause(Duration::from_micros(50));
+        }
+    }
+
+    /// Waits until readers see the transaction that was committed.
+    fn wait_for_readers(&self) -> Result<(), SinkError> {
+        let (committed, end) = (Instant::now(), self.gate.end());
+        let mut wait = FIRST_PAUSE;
+        loop {
+            let is_visible = self.visibility.reaches(&end);
+            if self.is_over() || committed.elapsed() >= READABLE_WITHIN {
+                return Err(self.in_flight.ending().unwrap_or_else(|| classify::not_visible(&self.names)));
+            }
+            if is_visible {
+                return Ok(());
+            }
+            pause(wait);
+            wait = (wait * 2).min(LOOK);
         }
     }
 
@@ -194,6 +241,11 @@ impl TransactionThread {
         self.client.purge(PurgeConfig::default().queue().inflight());
         self.in_flight.abandon(self.gate.missing_reports(CALLED_BACK));
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, and librdkafka does not tell")]
+fn pause(time: Duration) {
+    sleep(time);
 }
 
 fn is_retriable(error: &KafkaError) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared};
 use kit::events::{Events, Spread};
-use kit::kafka_reader::{each_record, wait_for_transactions};
+use kit::kafka_reader::each_record;
 use kit::output::Tally;
 use kit::scenario::{PATIENCE, counts, drain, emptied, publish_while, ready_after, seeded, subscribed};
 use kit::{any_kafka, on_each_broker, wait_until};
@@ -76,7 +76,6 @@ async fn a_frozen_replica_that_goes_on_is_fenced_and_stands_by(version: Version,
     let mut found = Tally::new(events);
     let bootstrap = kafka.bootstrap();
     tokio::task::block_in_place(|| {
-        wait_for_transactions(&bootstrap, &topic);
         each_record(&bootstrap, &topic, |record| {
             found.add(std::str::from_utf8(record.value.as_deref().expect("a body")).expect("text"));
         });

@@ -3,6 +3,7 @@
 use std::convert::identity;
 use std::net::SocketAddr;
 
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -14,12 +15,12 @@ use kit::bridge::Setup;
 use kit::broker::{Broker, Protocol, Version, shared_if_available};
 use kit::consumer::{Acks, Consumer};
 use kit::events::Events;
-use kit::kafka::{self, CUSTOMER, Kafka, Listener};
+use kit::kafka::{self, CUSTOMER, Kafka, Listener, client};
 use kit::kafka_reader::contents;
 use kit::nats;
 use kit::ports::loopback;
 use kit::proxy::Proxy;
-use kit::scenario::{drain, emptied, place, publish, says_after};
+use kit::scenario::{PATIENCE, drain, emptied, place, publish, says_after};
 use kit::tls_front::{Flaw, TlsFront};
 use kit::{SOON, wait_until};
 
@@ -61,6 +62,7 @@ scenarios!("kafka":
     transactions_denied,
     exactly_once_shared,
     exactly_once_linger,
+    open_transaction,
     timestamps_refused,
     too_few_replicas,
     compacted_topic,
@@ -460,6 +462,24 @@ async fn exactly_once_linger(id: &str) {
         .set("SINKS__KAFKA__EXACTLY_ONCE", "true")
         .set("SINKS__KAFKA__PROPERTIES__LINGER_MS", "20");
     Scenario::new(setup).shows(id).await;
+}
+
+async fn open_transaction(id: &str) {
+    let Some(mut scene) = Scene::new(id).await else { return };
+    let other: BaseProducer = client(scene.kafka, Listener::Plain)
+        .set("transactional.id", format!("other-{id}"))
+        .create()
+        .expect("make a producer");
+    tokio::task::block_in_place(|| {
+        other.init_transactions(PATIENCE).expect("take the id");
+        other.begin_transaction().expect("begin");
+        other.send(BaseRecord::to(id).key("key").payload("value")).map_err(|(error, _)| error).expect("send");
+        other.flush(PATIENCE).expect("the record is written");
+    });
+    scene.setup = scene.setup.set("SOURCE__ORDERING", "strict");
+    let repaired = scene.set("EXACTLY_ONCE", "true").shows_when_events_move().await;
+    tokio::task::block_in_place(|| other.abort_transaction(PATIENCE).expect("abort"));
+    repaired.delivers().await;
 }
 
 /// As with a wrong clock: every event is good, and none becomes a dead letter. The linger makes each record too

@@ -83,7 +83,8 @@ public final class TestKafka {
             KafkaRaftServer server = new KafkaRaftServer(new KafkaConfig(settings), Time.SYSTEM);
             server.startup();
             Admin admin = Admin.create(client(settings));
-            until(() -> admin.describeCluster().nodes().get().size() == 1);
+            int own = Integer.parseInt(settings.getProperty("node.id"));
+            until(() -> admin.describeCluster().nodes().get().stream().anyMatch(node -> node.id() == own));
             System.out.println("ready");
             new TestKafka(server, admin).serve();
         } catch (Throwable error) {

@@ -1,4 +1,4 @@
-//! Runs a real Kafka with one node, as a process.
+//! Runs a real Kafka with one node, or two, each as a process.
 //!
 //! The methods block until the server has answered (a start takes about three seconds). Use them from
 //! multi-threaded tests.
@@ -48,9 +48,18 @@ pub enum Listener {
 /// A server on free loopback ports with its own directory. It ends when dropped or when the test process ends
 /// in any way.
 pub struct Kafka {
+    node: Node,
     ports: Ports,
     certificates: Certificates,
     server: Server,
+}
+
+#[derive(Clone, Copy)]
+enum Node {
+    /// A broker that is also the controller.
+    First,
+    /// A broker in the cluster of the first one.
+    Second,
 }
 
 #[derive(Clone, Copy)]
@@ -116,11 +125,21 @@ impl Drop for ShownOnFailure {
 impl Kafka {
     /// Starts a server and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_node(Node::First, Ports::free)
+    }
+
+    /// Starts a second node of the cluster of this one, and waits until it is ready. It has the partitions of topics
+    /// that are made later, in turn with the first node.
+    pub fn start_second(&self) -> Self {
+        Self::start_node(Node::Second, || Ports { controller: self.ports.controller, ..Ports::free() })
+    }
+
+    fn start_node(node: Node, ports: impl Fn() -> Ports) -> Self {
         let server = Server::new("kafka");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificates = Certificates::make(server.directory(), &names);
-        let ports = server.launch_on(Ports::free, |ports| command(ports, &certificates, &server));
-        Self { ports, certificates, server }
+        let ports = server.launch_on(ports, |ports| command(node, ports, &certificates, &server));
+        Self { node, ports, certificates, server }
     }
 
     /// The address of a listener.
@@ -164,7 +183,7 @@ impl Kafka {
     /// Kills the server if it runs, and starts it on the same ports with the same store.
     pub fn restart(&self) {
         self.kill();
-        let command = command(self.ports, &self.certificates, &self.server);
+        let command = command(self.node, self.ports, &self.certificates, &self.server);
         self.server.launch(command).unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
     }
 
@@ -188,7 +207,7 @@ impl Kafka {
         self.send(&format!("delete {topic}"));
     }
 
-    /// The number of partitions of a topic; `None` if it does not exist.
+    /// The number of partitions of a topic that have a leader; `None` if it does not exist.
     pub fn partitions(&self, topic: &str) -> Option<u32> {
         let answer = self.server.ask(&format!("describe {topic}"));
         let count = answer.strip_prefix("topic ").map(str::parse);
@@ -259,7 +278,7 @@ impl Ports {
     }
 }
 
-fn command(ports: Ports, certificates: &Certificates, server: &Server) -> Command {
+fn command(node: Node, ports: Ports, certificates: &Certificates, server: &Server) -> Command {
     let home = directory().unwrap_or_else(|reason| panic!("{reason}"));
     let mut command = Command::new("java");
     command
@@ -268,11 +287,11 @@ fn command(ports: Ports, certificates: &Certificates, server: &Server) -> Comman
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
         .arg("TestKafka")
-        .arg(settings(ports, certificates, server));
+        .arg(settings(node, ports, certificates, server));
     command
 }
 
-fn settings(ports: Ports, certificates: &Certificates, server: &Server) -> PathBuf {
+fn settings(node: Node, ports: Ports, certificates: &Certificates, server: &Server) -> PathBuf {
     let directory = server.directory();
     let read = |path: &PathBuf| fs::read_to_string(path).expect("read a PEM file");
     let identity = directory.join("identity.pem");
@@ -282,6 +301,14 @@ fn settings(ports: Ports, certificates: &Certificates, server: &Server) -> PathB
     let mut put = |name: &str, value: &dyn std::fmt::Display| {
         text = text.replace(&format!("${{{name}}}"), &value.to_string());
     };
+    let controller = format!("CONTROLLER://127.0.0.1:{},", ports.controller);
+    let (number, roles, listener) = match node {
+        Node::First => (1, "broker,controller", controller.as_str()),
+        Node::Second => (2, "broker", ""),
+    };
+    put("node", &number);
+    put("roles", &roles);
+    put("controller_listener", &listener);
     put("controller", &ports.controller);
     put("admin", &ports.admin);
     put("plain", &ports.plain);

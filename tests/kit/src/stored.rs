@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_nats::jetstream;
 
-use super::kafka_reader::{each_record, wait_for_transactions};
+use super::kafka_reader::each_record;
 use super::nats::read_stream;
 use super::output::{Tally, each_line, open_envelope};
 
@@ -29,7 +29,6 @@ impl Stored<'_> {
 /// Calls `each` with every event in the topic, in the order of each partition. Records that no bridge wrote do
 /// not count. Blocks.
 pub fn each_in_topic(bootstrap: &str, topic: &str, mut each: impl FnMut(Stored<'_>)) {
-    wait_for_transactions(bootstrap, topic);
     each_record(bootstrap, topic, |record| {
         let Some(message_id) = record.header("atdata-message-id") else { return };
         each(Stored {

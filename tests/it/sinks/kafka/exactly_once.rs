@@ -4,10 +4,9 @@ use atdata_bridge::sink::Sink;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
 use tokio::time::timeout;
 
-use super::{holds, sink};
+use super::{holds, numbers, sink};
 use crate::sinks::contract::Rig;
 use kit::kafka::{Kafka, Listener, client, on_kafka, shared};
-use kit::kafka_reader::wait_for_transactions;
 use kit::kafka_relay::{Held, Relay};
 use kit::scenario::PATIENCE;
 use kit::{SOON, wait_until};
@@ -18,6 +17,7 @@ on_kafka!(
     a_bridge_that_was_replaced_in_between_is_fenced_at_its_first_commit,
     records_that_the_network_delivers_late_are_doubled_only_without_transactions,
     a_commit_without_an_answer_is_found_in_the_topic,
+    a_commit_that_a_partition_without_leader_misses_is_not_acknowledged,
     behind_an_open_transaction_of_another_producer_nothing_is_read_twice,
     a_record_that_is_too_large_becomes_a_dead_letter_and_ends_nothing,
     without_the_right_to_transactions_the_sink_holds,
@@ -161,6 +161,45 @@ async fn a_commit_without_an_answer_is_found_in_the_topic() {
 }
 
 /// Committed records behind the open transaction are invisible at first.
+/// Kafka 4.3 and 4.4 do not mark a commit in a partition that has no leader, and call it complete (KAFKA-20734).
+async fn a_commit_that_a_partition_without_leader_misses_is_not_acknowledged() {
+    let (kafka, topic) = (&Kafka::start(), "without-leader");
+    make_coordinator(kafka);
+    let second = &kafka.start_second();
+    kafka.create_topic(topic, 6, &[]);
+    let (relay, _relay_of_second) = (relay(kafka).await, relay(second).await);
+    let mut rig = Rig::start(relayed(kafka, topic, true), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+    relay.hold(Held::Commits);
+    rig.send_to(200).await;
+    timeout(PATIENCE, relay.holds(4)).await.expect("the transactions of all clients are complete");
+    tokio::task::block_in_place(|| second.kill());
+    wait_until("the partitions of the dead node have no leader", SOON, || kafka.partitions(topic) == Some(3))
+        .await;
+    relay.release();
+    let is_decided = || rig.acked() == 200 || rig.states.all().iter().any(|(_, state, _)| !state.is_ready());
+    wait_until("the commits have their answers", SOON, is_decided).await;
+    let acked = rig.abandon().await;
+    tokio::task::block_in_place(|| second.restart());
+    let readable = numbers(kafka, topic);
+    let lost: Vec<_> = (1..=acked).filter(|number| !readable.contains(number)).collect();
+    assert_eq!(lost, [0; 0], "acknowledged, but nobody can read it");
+
+    let mut rig = Rig::start(exact(kafka, topic), acked).await;
+    rig.send_to(300).await;
+    rig.wait_for_ack(300).await;
+    assert_eq!(numbers(kafka, topic), (1..=300).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
+/// Makes this node the coordinator of all transactions.
+fn make_coordinator(kafka: &Kafka) {
+    let client: BaseProducer =
+        client(kafka, Listener::Plain).set("transactional.id", "first").create().expect("make a producer");
+    tokio::task::block_in_place(|| client.init_transactions(PATIENCE)).expect("the coordinator answers");
+}
+
 async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() {
     let kafka = shared();
     for exactly_once in [false, true] {
@@ -191,7 +230,12 @@ async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() 
             other.flush(PATIENCE).expect("the record is written");
         });
         rig.send_to(200).await;
-        rig.wait_for_ack(200).await;
+        if exactly_once {
+            rig.wait_for_failure().await;
+            assert_eq!(rig.acked(), 100, "acknowledged, but nobody can read it");
+        } else {
+            rig.wait_for_ack(200).await;
+        }
         rig.abandon().await;
 
         let mut rig = Rig::start(sink(config(kafka, Listener::Plain, topic, exactly_once), None), 0).await;
@@ -203,12 +247,6 @@ async fn behind_an_open_transaction_of_another_producer_nothing_is_read_twice() 
         assert_eq!(numbers(kafka, topic), expected);
         rig.drain().await;
     }
-}
-
-/// The events that readers see once every commit is marked.
-fn numbers(kafka: &Kafka, topic: &str) -> Vec<u64> {
-    tokio::task::block_in_place(|| wait_for_transactions(&kafka.bootstrap(), topic));
-    super::numbers(kafka, topic)
 }
 
 /// The claim goes on, and long enough to be shown.
