@@ -32,9 +32,9 @@ use self::kills::Kills;
 const NOT_COVERED: &str = "\
 - Power cuts: SIGKILL leaves what the process gave to the system. The tests of the journal lose unsynced pages, on a \
   simulated disk.
-- Several machines: everything runs on one, with one clock. Kafka has one node and JetStream one server, so there is no \
-  election of a leader, no replica that is behind, and no network between nodes that parts them.
-- Kafka and NATS are killed only in the case `sink-down`, a network is bad only in `late-bytes`.
+- Several machines: everything runs on one, with one clock. A partition of Kafka has one replica and JetStream one \
+  server, so no other node is elected, no replica is behind, and no network between nodes parts them.
+- Kafka and NATS are down only in the cases `sink-down` and `kafka-outages`, a network is bad only in `late-bytes`.
 - Destinations that delete what they hold: compacted topics, short retention, streams of the kinds `workqueue` and \
   `interest`, and topics or streams that are made anew.
 - Files of two replicas: each has its own, and neither knows what the other one's hold.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 
@@ -35,15 +36,15 @@ impl KafkaSink {
 
     /// Discards what earlier transactions of the queue have left open in these partitions. An open transaction of
     /// another producer stays.
-    async fn discard_open(&self, partitions: &[i32]) -> Result<(), SinkError> {
+    async fn discard_open(&mut self, partitions: &[i32]) -> Result<(), SinkError> {
         if self.gates.is_empty() {
             return Ok(());
         }
-        tracing::info!(
-            sink = self.context.sink,
+        let warning = format!(
             "a transaction is open in the partitions {partitions:?} of the topic {}: ending it, if it is of this queue",
             self.names.topic
         );
+        self.claim_failures.warn(&self.context.sink, warning);
         let clients = i32::try_from(self.gates.len()).unwrap_or(i32::MAX);
         for (number, gate) in (0..).zip(&self.gates) {
             let own =
@@ -113,6 +114,7 @@ impl KafkaSink {
                 self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
                 Ok(None)
             }
+            Err(error) if is_outage(&error) => Err(self.unread(&error.to_string())),
             Err(error) => self.not_read(&error.to_string(), Vec::new()),
         }
     }
@@ -145,18 +147,38 @@ impl KafkaSink {
         );
     }
 
+    fn unread(&self, why: &str) -> SinkError {
+        SinkError::unavailable(format!(
+            "can't read the last records of the topic {}: {why}",
+            self.names.topic
+        ))
+    }
+
     /// Lets the worker try again, or go on with the ids that were found, unless events must not come twice.
     fn not_read(&mut self, why: &str, ids: Vec<bytes::Bytes>) -> Result<Option<Held>, SinkError> {
-        if self.settings.exactly_once || !self.claim_failures.are_too_many() {
-            return Err(SinkError::unavailable(format!(
-                "can't read the last records of the topic {}: {why}",
-                self.names.topic
-            )));
+        if self.settings.exactly_once || !self.claim_failures.are_too_many(Instant::now()) {
+            return Err(self.unread(why));
         }
         let why = format!("its last records can't be read: {why}");
         self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
         Ok(Some(Held { ids }))
     }
+}
+
+/// Whether the brokers take no records either, for the same reason.
+fn is_outage(error: &KafkaError) -> bool {
+    let Some(code) = error.rdkafka_error_code() else { return false };
+    matches!(
+        code,
+        Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::ReplicaNotAvailable
+            | Code::BrokerNotAvailable
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+    )
 }
 
 fn ended(_: RecvError) -> SinkError {

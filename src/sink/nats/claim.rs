@@ -22,6 +22,8 @@ enum Unread {
     Deletes,
     /// The server does not allow it. Only an operator can change this.
     Refused(SinkError),
+    /// The server or the stream is away, so nothing can be published either.
+    Away(SinkError),
     Failed(SinkError),
 }
 
@@ -52,8 +54,9 @@ impl NatsSink {
                 self.warn_of_doubles(stream, &error.to_string());
                 Ok(None)
             }
+            Err(Unread::Away(error)) => Err(error),
             Err(Unread::Failed(error)) => {
-                if !self.claim_failures.are_too_many() {
+                if !self.claim_failures.are_too_many(Instant::now()) {
                     return Err(error);
                 }
                 self.warn_of_doubles(stream, &error.to_string());
@@ -63,9 +66,9 @@ impl NatsSink {
     }
 
     async fn read_tail(&mut self, stream: &str, at_least: usize, tail: &mut Tail) -> Result<(), Unread> {
-        let mut connection = self.connect_beside().await.map_err(Unread::Failed)?;
-        let info = self.look_up(&mut connection, stream).await.map_err(Unread::Failed)?;
-        let info = info.ok_or_else(|| Unread::Failed(self.explainer.no_stream(stream)))?;
+        let mut connection = self.connect_beside().await.map_err(Unread::Away)?;
+        let info = self.look_up(&mut connection, stream).await.map_err(Unread::Away)?;
+        let info = info.ok_or_else(|| Unread::Away(self.explainer.no_stream(stream)))?;
         // A consumer of such a stream would also change what it keeps, or be in the way of the others.
         if info.config.retention != RetentionPolicy::Limits {
             return Err(Unread::Deletes);

@@ -56,7 +56,7 @@ struct Case {
     run: for<'a> fn(Stage<'a>) -> Running<'a>,
 }
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
     Case {
         name: "late-bytes",
         what: "The network holds the killed bridge's last bytes to Kafka and delivers them when the next bridge \
@@ -114,6 +114,17 @@ const CASES: [Case; 14] = [
         what: "ActiveMQ and the bridge are killed together, again and again. ActiveMQ then has lost its \
                redelivered flags.",
         run: |stage| Box::pin(outages::the_broker_is_killed(stage)),
+    },
+    Case {
+        name: "kafka-outages",
+        what: "One of two nodes of Kafka is killed or frozen until its partitions have no leader, again and again. \
+               During every other outage the bridge is killed, too.",
+        run: |stage| Box::pin(outages::a_node_of_kafka_is_away(stage, Level::One)),
+    },
+    Case {
+        name: "kafka-outages-2",
+        what: "The same with `exactly_once = true`.",
+        run: |stage| Box::pin(outages::a_node_of_kafka_is_away(stage, Level::Two)),
     },
     Case {
         name: "moved-files",

@@ -1,4 +1,4 @@
-//! Kills the bridge while one of its servers is down.
+//! Stops the servers of the bridge, and kills the bridge meanwhile.
 
 use kit::any_kafka::AnyKafka;
 use kit::broker::{Broker, Options};
@@ -10,16 +10,18 @@ use kit::stored::each_in_files;
 use kit::three::Sinks;
 use kit::wait_until;
 
-use super::events;
 use super::stage::{
-    FILES, JETSTREAM, KAFKA, Process, Row, Stage, acknowledged, in_stream, in_topic, under_load,
+    FILES, JETSTREAM, KAFKA, Process, Row, Stage, acknowledged, in_stream, in_topic, only_kafka, under_load,
 };
+use super::{Level, events};
 use crate::round::setups;
 
 /// How many events are published before each kill of the broker.
 const EVENTS: u64 = 6000;
 /// How many times the ActiveMQ broker is killed.
 const KILLS: u64 = 4;
+/// How many times a node of Kafka is away.
+const OUTAGES: u64 = 8;
 
 /// A server that is down for a while.
 struct Outage<'a> {
@@ -98,6 +100,41 @@ pub async fn the_broker_is_killed(mut stage: Stage<'_>) -> Vec<Row> {
     emptied(&broker, &queue).await;
     process.stop().await;
     rows(&sinks, &process, published).await
+}
+
+/// One of two nodes of Kafka is killed or frozen until its partitions have no leader, again and again. During every
+/// other outage the bridge is killed, too.
+pub async fn a_node_of_kafka_is_away(mut stage: Stage<'_>, level: Level) -> Vec<Row> {
+    let kafka = AnyKafka::start();
+    let AnyKafka::Real(first) = &kafka else { panic!("a mock cluster proves nothing") };
+    let second = tokio::task::block_in_place(|| first.start_second());
+    let (broker, mut random) = (stage.broker(), stage.random.fork());
+    let sinks = Sinks::make(stage.version, &stage.name, &kafka, &stage.servers.nats).await;
+    let (queue, partitions) = (sinks.queue(), first.partitions(&sinks.name));
+    let setups = setups(&sinks, broker).map(|setup| level.set(only_kafka(setup)));
+    let mut process = Process::new(setups, &queue);
+    process.start();
+    subscribed(broker, &queue, 1).await;
+    let (published, ()) = under_load(broker, &stage.name, &queue, async {
+        for outage in 0..OUTAGES {
+            let is_frozen = outage % 2 == 1;
+            acknowledged(broker, &queue, random.u64(1..4000)).await;
+            tokio::task::block_in_place(|| if is_frozen { second.freeze() } else { second.kill() });
+            let has_lost_leaders = || first.partitions(&sinks.name) != partitions;
+            wait_until("partitions have no leader", PATIENCE, has_lost_leaders).await;
+            if outage % 4 >= 2 {
+                process.kill(&mut random).await;
+                process.start();
+            }
+            tokio::task::block_in_place(|| if is_frozen { second.thaw() } else { second.restart() });
+        }
+        acknowledged(broker, &queue, 1).await;
+    })
+    .await;
+    emptied(broker, &queue).await;
+    process.stop().await;
+    let tally = in_topic(&sinks, &queue, Tally::new(events(published)));
+    vec![Row::new(KAFKA, 0..=0, published, [&process], &tally)]
 }
 
 async fn rows(sinks: &Sinks<'_>, process: &Process, published: u64) -> Vec<Row> {

@@ -8,6 +8,7 @@ use kit::{SOON, wait_until};
 
 on_kafka!(
     events_from_before_a_crash_are_not_written_again,
+    a_claim_waits_for_partitions_without_leader,
     events_of_another_queue_do_not_count,
     without_the_right_to_read_events_are_written_again,
     a_check_warns_of_doubles_only_without_the_right_to_read,
@@ -46,6 +47,24 @@ async fn events_from_before_a_crash_are_not_written_again() {
 }
 
 /// Copies of an event for other destination ids have the same message id, and may share a topic.
+/// The bridge and a node of Kafka end at the same time, and the bridge is back first.
+async fn a_claim_waits_for_partitions_without_leader() {
+    let (kafka, topic) = (&Kafka::start(), "tail-without-leader");
+    let second = &kafka.start_second();
+    kafka.create_topic(topic, 6, &[]);
+    crash_after(kafka, topic, 300).await;
+    tokio::task::block_in_place(|| second.kill());
+    let is_led = || kafka.partitions(topic) == Some(6);
+    wait_until("the partitions of the dead node have no leader", SOON, || !is_led()).await;
+    let mut rig = Rig::start(sink(config(kafka, Listener::Plain, topic), None), 0).await;
+    rig.send_to(500).await;
+    rig.wait_for_failure().await;
+    tokio::task::block_in_place(|| second.restart());
+    assert_eq!(deliver_again(&mut rig, 500).await, 300);
+    assert_eq!(numbers(kafka, topic), (1..=500).collect::<Vec<_>>());
+    rig.drain().await;
+}
+
 async fn events_of_another_queue_do_not_count() {
     let kafka = shared();
     kafka.create_topic("tail-of-two", 5, &[]);
