@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_sink_goes_on_after_failures_that_are_many_and_last_long() {
         let (mut failures, start) = (ClaimFailures::default(), Instant::now());
-        let mut fail = |failures: &mut ClaimFailures, seconds| {
+        let fail = |failures: &mut ClaimFailures, seconds| {
             failures.are_too_many(start + Duration::from_secs(seconds))
         };
         assert_eq!([0, 1, 2, 29].map(|at| fail(&mut failures, at)), [false; 4], "they are quick");

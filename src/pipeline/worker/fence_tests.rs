@@ -75,7 +75,7 @@ struct World {
 impl World {
     fn new(keys: Vec<u8>) -> Self {
         let bridge = || Bridge {
-            state: state(keys.len(), true),
+            state: WorkerState::new(|_| true, true, true, 4 * keys.len().max(1)),
             tracker: AckTracker::default(),
             session: None,
             start: 0,

@@ -142,7 +142,7 @@ struct SinkWorker {
 impl SinkWorker {
     fn new(sink: Box<dyn Sink>, parts: WorkerParts, handles: WorkerHandles) -> Self {
         Self {
-            state: WorkerState::new(parts.takes, sink.keeps_order(), parts.memory),
+            state: WorkerState::new(parts.takes, sink.keeps_order(), sink.takes_over(), parts.memory),
             sink_io: SinkIo::Closed(sink),
             claims: Claims::default(),
             parts,

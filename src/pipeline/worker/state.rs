@@ -30,6 +30,7 @@ use crate::sink::{Delivery, DeliveryId, Rejection, Verdict};
 pub struct WorkerState {
     takes: fn(&Event) -> bool,
     keeps_order: bool,
+    takes_over: bool,
     session: Option<SessionId>,
     /// Events in broker order, not yet compared with the recent ids.
     backlog: VecDeque<PendingEvent>,
@@ -64,11 +65,13 @@ pub struct WorkerState {
 }
 
 impl WorkerState {
-    /// Creates the state for the events that `takes` chooses; it remembers the last `capacity` ids.
-    pub fn new(takes: fn(&Event) -> bool, keeps_order: bool, capacity: usize) -> Self {
+    /// Creates the state for the events that `takes` chooses; it remembers the last `capacity` ids. If the sink
+    /// `takes_over`, only its claim tells what it has.
+    pub fn new(takes: fn(&Event) -> bool, keeps_order: bool, takes_over: bool, capacity: usize) -> Self {
         Self {
             takes,
             keeps_order,
+            takes_over,
             session: None,
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
@@ -199,7 +202,11 @@ impl WorkerState {
         Ok(match verdict {
             Verdict::Durable => {
                 self.give_up_overtaken(&pending.event);
-                self.recent_ids.record(&pending.event.message.id);
+                // The session may be over without our knowledge, and another bridge may have discarded the event. In
+                // the next session the claim tells.
+                if !self.takes_over {
+                    self.recent_ids.record(&pending.event.message.id);
+                }
                 self.settle(&pending.event);
                 self.release(&pending.event);
                 VerdictEffect::Durable(pending.event.received())

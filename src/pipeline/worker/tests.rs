@@ -278,7 +278,7 @@ impl World {
 }
 
 pub(super) fn state(events: usize, keeps_order: bool) -> WorkerState {
-    WorkerState::new(|_| true, keeps_order, 4 * events.max(1))
+    WorkerState::new(|_| true, keeps_order, false, 4 * events.max(1))
 }
 
 pub(super) fn event(number: usize, key: u8) -> Event {
@@ -384,8 +384,31 @@ fn before_an_unknown_event_that_comes_again_the_sink_is_asked_once() {
     assert!(state.wants_claim(), "the answer was for the session before");
 }
 
+/// A bridge that was frozen reports an event as durable that its successor has discarded.
+#[test]
+fn a_sink_that_takes_over_has_only_what_its_claim_tells() {
+    for takes_over in [false, true] {
+        let mut state = WorkerState::new(|_| true, true, takes_over, 8);
+        let offered = |state: &mut WorkerState, session: u64| {
+            let session = SessionId(session);
+            state.switch(Some(session));
+            let batch = Batch { session, first: 1, events: vec![event(1, 0)], received: Instant::now() };
+            state.take(&Arc::new(batch));
+            state.claim_begins();
+            state.claimed(Instant::now(), Some(Vec::new()));
+            let mut deliveries = Vec::new();
+            state.stage(8, &mut deliveries);
+            deliveries.len()
+        };
+        assert_eq!(offered(&mut state, 1), 1);
+        state.handed_over(1);
+        state.verdict(DeliveryId(0), Verdict::Durable).unwrap();
+        assert_eq!(offered(&mut state, 2), usize::from(takes_over), "takes over: {takes_over}");
+    }
+}
+
 #[test]
 fn a_verdict_on_nothing_is_refused() {
-    let mut state = WorkerState::new(|_| true, true, 1);
+    let mut state = WorkerState::new(|_| true, true, false, 1);
     assert!(state.verdict(DeliveryId(0), Verdict::Durable).is_err());
 }

@@ -173,11 +173,22 @@ pub(super) fn not_committed(names: &Names) -> SinkError {
     ))
 }
 
-/// Readers do not see a transaction that was committed.
-pub(super) fn not_visible(names: &Names) -> SinkError {
+/// A transaction that was committed is still open in these partitions.
+pub(super) fn hidden(partitions: &[i32], names: &Names) -> SinkError {
     SinkError::unavailable(format!(
-        "a transaction was committed {} s ago, but readers of the topic {} do not see it: another producer's \
-         transaction is open, or Kafka has not marked a partition (KAFKA-20734); writing again what readers do not see",
+        "a transaction was committed {} s ago, but readers of the topic {} do not see it in the partitions \
+         {partitions:?}: another producer's transaction is open there, or Kafka has not marked this one \
+         (KAFKA-20734); going on behind what the topic has",
+        READABLE_WITHIN.as_secs(),
+        names.topic
+    ))
+}
+
+/// The brokers do not say whether readers see a transaction that was committed.
+pub(super) fn not_seen(error: &KafkaError, names: &Names) -> SinkError {
+    SinkError::unavailable(format!(
+        "a transaction was committed {} s ago, but the brokers do not say whether readers of the topic {} see it; \
+         going on behind what the topic has: {error}",
         READABLE_WITHIN.as_secs(),
         names.topic
     ))

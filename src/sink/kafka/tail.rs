@@ -16,8 +16,6 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::client::CALL;
-#[cfg(doc)]
-use super::client::READABLE_WITHIN;
 use super::low_water_marks::{self, Marks, MarksRequest};
 use super::tail_end::TopicEnd;
 use crate::sink::headers;
@@ -45,8 +43,7 @@ const LATE_REQUESTS: Duration = Duration::from_millis(200);
 /// The time between two questions whether an open transaction has ended.
 const OPEN_TRANSACTION: Duration = Duration::from_millis(50);
 
-/// How long an open transaction may hide the end of a partition. It is longer than [`READABLE_WITHIN`], so an earlier
-/// connection no longer waits for the end of its transaction when a claim ends it.
+/// How long an open transaction may hide the end of a partition.
 const OPEN_WITHIN: Duration = Duration::from_secs(6);
 
 /// The longest that the tail is read, as long as records come.

@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the reports on records that were called back may take.
 const CALLED_BACK: Duration = Duration::from_millis(500);
 /// How long partitions may take to become part of a transaction that discards what is open in them.
-const REGISTERED: Duration = Duration::from_millis(200);
+const REGISTERED: Duration = Duration::from_secs(1);
 /// The first wait until the readers are looked at again. It doubles, up to [`LOOK`].
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
@@ -90,7 +90,9 @@ impl TransactionThread {
         // While the brokers end an open transaction, or load its coordinator, librdkafka asks again by itself.
         let goes_on = |error: &KafkaError| is_timeout(error) || is_retriable(error);
         self.repeated(ANSWER_WITHIN, goes_on, || self.client.init_transactions(CALL))?;
-        self.visibility.find_leaders();
+        if let Err(error) = self.visibility.find_leaders(CALL) {
+            tracing::debug!("the leaders of {} are not known: {error}", self.names.topic);
+        }
         self.gate.initialised();
         Ok(())
     }
@@ -100,7 +102,8 @@ impl TransactionThread {
     fn discard_open(&self, partitions: &[i32]) -> Result<(), SinkError> {
         let topic = Some(self.names.topic.as_str());
         // librdkafka adds only a partition that it knows to the transaction.
-        self.client.client().fetch_metadata(topic, ANSWER_WITHIN).map_err(|error| self.failure(&error))?;
+        let find = || self.client.client().fetch_metadata(topic, CALL).map(drop);
+        self.repeated(ANSWER_WITHIN, |_| true, find)?;
         self.client.begin_transaction().map_err(|error| self.failure(&error))?;
         for &partition in partitions {
             let record = BaseRecord::<(), (), usize>::with_opaque_to(&self.names.topic, NO_DELIVERY);
@@ -108,7 +111,10 @@ impl TransactionThread {
         }
         // It adds the partition before it sends the record.
         self.client.purge(PurgeConfig::default().queue());
-        pause(REGISTERED);
+        let began = Instant::now();
+        while began.elapsed() < REGISTERED && !self.is_over() {
+            pause(LOOK);
+        }
         self.repeated(ANSWER_WITHIN, is_timeout, || self.client.abort_transaction(CALL))
     }
 
@@ -140,14 +146,24 @@ impl TransactionThread {
     /// Waits until readers see the transaction that was committed.
     fn wait_for_readers(&self) -> Result<(), SinkError> {
         let (committed, end) = (Instant::now(), self.gate.end());
-        let mut wait = FIRST_PAUSE;
+        let (mut wait, mut patience) = (FIRST_PAUSE, CALL);
         loop {
-            let is_visible = self.visibility.reaches(&end);
-            if self.is_over() || committed.elapsed() >= READABLE_WITHIN {
-                return Err(self.in_flight.ending().unwrap_or_else(|| classify::not_visible(&self.names)));
-            }
-            if is_visible {
-                return Ok(());
+            let hidden = self.visibility.short_of(&end, patience);
+            let left = READABLE_WITHIN.saturating_sub(committed.elapsed());
+            match hidden {
+                _ if self.is_over() => {
+                    let known = self.in_flight.ending();
+                    return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
+                }
+                Ok(hidden) if hidden.is_empty() => return Ok(()),
+                Ok(hidden) if left.is_zero() => return Err(classify::hidden(&hidden, &self.names)),
+                Err(error) if left.is_zero() => return Err(classify::not_seen(&error, &self.names)),
+                Ok(_) => {}
+                // Brokers may be slow, or far away. Who leads a partition may have changed.
+                Err(_) => {
+                    patience = (patience * 2).min(left);
+                    let _asked_again = self.visibility.find_leaders(patience);
+                }
             }
             pause(wait);
             wait = (wait * 2).min(LOOK);

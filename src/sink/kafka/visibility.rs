@@ -3,7 +3,7 @@
 //! The brokers answer a commit when it is decided, and mark it in each partition afterwards (KIP-98). Kafka 4.3 and
 //! 4.4 leave out a partition that has no leader at this moment (KAFKA-20734). Its records stay in an open
 //! transaction, and the next abort with the same transactional id discards them although they were committed. So a
-//! record counts as durable when it can be read.
+//! record counts as durable when its transaction is no longer open.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 
-use super::client::CALL;
 use super::tail::Quiet;
 use super::tail_end::TopicEnd;
 
@@ -37,22 +36,25 @@ impl Visibility {
         Ok(Self { consumer: config.create_with_context(Quiet)?, topic: topic.to_owned() })
     }
 
-    /// Finds the leaders of the partitions, so that the first answer of [`reaches`](Self::reaches) is quick. Blocks
-    /// for a moment at most.
-    pub(super) fn find_leaders(&self) {
-        if let Err(error) = self.consumer.fetch_metadata(Some(&self.topic), CALL) {
-            tracing::debug!("the leaders of {} are not known: {error}", self.topic);
-        }
+    /// Finds the leaders of the partitions, so that the first answer of [`short_of`](Self::short_of) is quick.
+    ///
+    /// # Errors
+    /// The brokers did not answer within `patience`.
+    pub(super) fn find_leaders(&self, patience: Duration) -> KafkaResult<()> {
+        self.consumer.fetch_metadata(Some(&self.topic), patience).map(drop)
     }
 
-    /// Whether readers see everything before `end`. Without an answer in time they do not. Blocks for a moment at
-    /// most.
-    pub(super) fn reaches(&self, end: &TopicEnd) -> bool {
-        let visible = TopicEnd::ask(&self.consumer, &self.topic, end.places().keys().copied(), CALL);
-        if visible.is_err() {
-            self.find_leaders();
+    /// Returns the partitions in which readers do not see everything before `end`. A transaction that was committed
+    /// and not marked hides it, until it is marked or discarded.
+    ///
+    /// # Errors
+    /// The leaders of the partitions did not answer within `patience`.
+    pub(super) fn short_of(&self, end: &TopicEnd, patience: Duration) -> KafkaResult<Vec<i32>> {
+        if end.places().is_empty() {
+            return Ok(Vec::new());
         }
-        visible.is_ok_and(|visible| visible.reaches(end))
+        let partitions = end.places().keys().copied();
+        Ok(TopicEnd::ask(&self.consumer, &self.topic, partitions, patience)?.short_of(end))
     }
 
     /// Takes one of librdkafka's events, which would pile up otherwise.
