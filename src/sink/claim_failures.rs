@@ -18,13 +18,13 @@ pub(super) struct ClaimFailures {
 }
 
 impl ClaimFailures {
-    /// Notes that the sink has read what it holds.
-    pub(super) fn ended(&mut self) {
+    /// Ends the failures in a row: the sink has read what it holds, or it can't write now either.
+    pub(super) fn end(&mut self) {
         self.in_a_row = None;
     }
 
     /// Notes a failure at `now`. Returns whether the sink goes on without the answer. A failure that also keeps the
-    /// sink from writing does not belong here: it must end first.
+    /// sink from writing does not count: it must end first.
     pub(super) fn are_too_many(&mut self, now: Instant) -> bool {
         let (count, first) = self.in_a_row.unwrap_or((0, now));
         let count = count.saturating_add(1);
@@ -53,7 +53,7 @@ mod tests {
         };
         assert_eq!([0, 1, 2, 29].map(|at| fail(&mut failures, at)), [false; 4], "they are quick");
         assert_eq!([30, 31].map(|at| fail(&mut failures, at)), [true; 2]);
-        failures.ended();
+        failures.end();
         assert_eq!([40, 90].map(|at| fail(&mut failures, at)), [false; 2], "they are few");
         assert!(fail(&mut failures, 91));
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::state::WorkerState;
-use super::tests::{event, keys, number, state};
+use super::tests::{event, keys, number};
 use crate::event::{Batch, SessionId};
 use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
 use crate::sink::{Delivery, DeliveryId, SinkError, Verdict};
@@ -72,10 +72,14 @@ struct World {
     late: Vec<(u64, Vec<usize>)>,
 }
 
+fn state(keys: &[u8]) -> WorkerState {
+    WorkerState::new(|_| true, true, true, 4 * keys.len().max(1))
+}
+
 impl World {
     fn new(keys: Vec<u8>) -> Self {
         let bridge = || Bridge {
-            state: WorkerState::new(|_| true, true, true, 4 * keys.len().max(1)),
+            state: state(&keys),
             tracker: AckTracker::default(),
             session: None,
             start: 0,
@@ -188,7 +192,7 @@ impl World {
     fn kill(&mut self, number: usize) {
         self.break_connection(number);
         let bridge = &mut self.bridges[number];
-        (bridge.state, bridge.tracker) = (state(self.keys.len(), true), AckTracker::default());
+        (bridge.state, bridge.tracker) = (state(&self.keys), AckTracker::default());
         bridge.session = None;
         if number == self.active {
             self.switch_over();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
+use super::commit_gate::CommitGate;
 use super::low_water_commits::LowWaterCommits;
 use super::tail::{Extent, Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
@@ -46,13 +48,15 @@ impl KafkaSink {
         );
         self.claim_failures.warn(&self.context.sink, warning);
         let clients = i32::try_from(self.gates.len()).unwrap_or(i32::MAX);
-        for (number, gate) in (0..).zip(&self.gates) {
-            let own =
-                partitions.iter().copied().filter(|partition| partition.checked_rem(clients) == Some(number));
-            let own: Vec<_> = own.collect();
-            if !own.is_empty() {
-                gate.discard_open(own).await.map_err(ended)??;
-            }
+        let ask = |(number, gate): (i32, &Arc<CommitGate>)| {
+            let is_own = |partition: &i32| partition.checked_rem(clients) == Some(number);
+            let own: Vec<_> = partitions.iter().copied().filter(is_own).collect();
+            (!own.is_empty()).then(|| gate.discard_open(own))
+        };
+        // All of them at once.
+        let asked: Vec<_> = (0..).zip(&self.gates).filter_map(ask).collect();
+        for answer in asked {
+            answer.await.map_err(ended)??;
         }
         Ok(())
     }
@@ -94,7 +98,7 @@ impl KafkaSink {
                     self.not_read(why, tail.ids)
                 }
                 None => {
-                    self.claim_failures.ended();
+                    self.claim_failures.end();
                     self.tell(&tail, began.elapsed());
                     self.keep_marks(records, tail.places);
                     Ok(Some(Held { ids: tail.ids }))
@@ -114,7 +118,10 @@ impl KafkaSink {
                 self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
                 Ok(None)
             }
-            Err(error) if is_outage(&error) => Err(self.unread(&error.to_string())),
+            Err(error) if is_outage(&error) => {
+                self.claim_failures.end();
+                Err(self.unread(&error.to_string()))
+            }
             Err(error) => self.not_read(&error.to_string(), Vec::new()),
         }
     }
@@ -172,7 +179,14 @@ fn is_outage(error: &KafkaError) -> bool {
         code,
         Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
             | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
+            // librdkafka's answer if no partition has a leader. Opening the sink finds a topic that is missing.
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
             | Code::BrokerNotAvailable
             | Code::BrokerTransportFailure
             | Code::AllBrokersDown
@@ -183,4 +197,21 @@ fn is_outage(error: &KafkaError) -> bool {
 
 fn ended(_: RecvError) -> SinkError {
     SinkError::unavailable("the connection to the brokers has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_topic_that_takes_no_records_either_is_an_outage() {
+        let outages = [
+            KafkaError::OffsetFetch(Code::LeaderNotAvailable),
+            KafkaError::MetadataFetch(Code::UnknownPartition),
+            KafkaError::MetadataFetch(Code::OperationTimedOut),
+        ];
+        assert!(outages.iter().all(is_outage));
+        let others = [KafkaError::OffsetFetch(Code::UnsupportedVersion), KafkaError::Canceled];
+        assert!(!others.iter().any(is_outage));
+    }
 }

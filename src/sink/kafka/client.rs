@@ -191,8 +191,9 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// as if another bridge had taken over.
 pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long readers may not see what was committed. Then the connection ends. It is longer than brokers need to
-/// replace one that is dead (`broker.session.timeout.ms`, 9 s): before that they can't mark a commit there.
+/// How long after the begin of its commit readers may not see a transaction. Then the connection ends. It is longer
+/// than brokers need to replace one that is dead (`broker.session.timeout.ms`, 9 s): before that they can't mark a
+/// commit there.
 pub(super) const READABLE_WITHIN: Duration = Duration::from_secs(12);
 
 /// The longest time that one request to the brokers may take.

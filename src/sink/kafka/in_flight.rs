@@ -239,6 +239,11 @@ impl KafkaInFlight {
         self.lock().health.error.clone()
     }
 
+    /// Notes that the brokers answer, although no delivery has its verdict yet.
+    pub(super) fn touch(&self) {
+        self.lock().heard = Some(Instant::now());
+    }
+
     /// What is wrong with the brokers, as [`crate::sink::Verdicts::health`] wants it.
     pub(super) fn health(&self) -> Result<(), SinkError> {
         let state = self.lock();

@@ -15,7 +15,7 @@ use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::client::CALL;
+use super::client::{CALL, READABLE_WITHIN};
 use super::low_water_marks::{self, Marks, MarksRequest};
 use super::tail_end::TopicEnd;
 use crate::sink::headers;
@@ -43,8 +43,10 @@ const LATE_REQUESTS: Duration = Duration::from_millis(200);
 /// The time between two questions whether an open transaction has ended.
 const OPEN_TRANSACTION: Duration = Duration::from_millis(50);
 
-/// How long an open transaction may hide the end of a partition.
-const OPEN_WITHIN: Duration = Duration::from_secs(6);
+/// How long an open transaction may hide the end of a partition. What is still open then, and of this queue, is
+/// discarded; so the connection that has written it must not wait for readers any longer.
+const OPEN_WITHIN: Duration = Duration::from_secs(13);
+const _: () = assert!(OPEN_WITHIN.as_secs() > READABLE_WITHIN.as_secs());
 
 /// The longest that the tail is read, as long as records come.
 const LONGEST: Duration = Duration::from_secs(60);

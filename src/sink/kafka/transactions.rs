@@ -41,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const CALLED_BACK: Duration = Duration::from_millis(500);
 /// How long partitions may take to become part of a transaction that discards what is open in them.
 const REGISTERED: Duration = Duration::from_secs(1);
+/// The longest time that one question what readers see may take.
+const LONGEST_QUESTION: Duration = Duration::from_secs(2);
 /// The first wait until the readers are looked at again. It doubles, up to [`LOOK`].
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
@@ -126,8 +128,9 @@ impl TransactionThread {
         self.fill(began, most)?;
         self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
+        let committing = Instant::now();
         self.repeated(left, is_timeout, || self.client.commit_transaction(CALL))?;
-        self.wait_for_readers()?;
+        self.wait_for_readers(committing)?;
         self.reconnect_state.transaction_committed();
         for (id, bytes) in self.gate.committed() {
             self.in_flight.report(id, bytes, Verdict::Durable);
@@ -143,26 +146,33 @@ impl TransactionThread {
         }
     }
 
-    /// Waits until readers see the transaction that was committed.
-    fn wait_for_readers(&self) -> Result<(), SinkError> {
-        let (committed, end) = (Instant::now(), self.gate.end());
+    /// Waits until readers see the transaction whose commit has begun at `began`. Later than [`READABLE_WITHIN`] it
+    /// may be another bridge that has ended it.
+    fn wait_for_readers(&self, began: Instant) -> Result<(), SinkError> {
+        let end = self.gate.end();
         let (mut wait, mut patience) = (FIRST_PAUSE, CALL);
+        let mut answer = Ok(Vec::new());
         loop {
-            let hidden = self.visibility.short_of(&end, patience);
-            let left = READABLE_WITHIN.saturating_sub(committed.elapsed());
-            match hidden {
-                _ if self.is_over() => {
-                    let known = self.in_flight.ending();
-                    return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
-                }
-                Ok(hidden) if hidden.is_empty() => return Ok(()),
-                Ok(hidden) if left.is_zero() => return Err(classify::hidden(&hidden, &self.names)),
-                Err(error) if left.is_zero() => return Err(classify::not_seen(&error, &self.names)),
-                Ok(_) => {}
-                // Brokers may be slow, or far away. Who leads a partition may have changed.
-                Err(_) => {
-                    patience = (patience * 2).min(left);
-                    let _asked_again = self.visibility.find_leaders(patience);
+            let left = READABLE_WITHIN.saturating_sub(began.elapsed());
+            if left.is_zero() || self.is_over() {
+                let why = || match &answer {
+                    Ok(hidden) if hidden.is_empty() => classify::given_up(&self.names),
+                    Ok(hidden) => classify::hidden(hidden, &self.names),
+                    Err(error) => classify::not_seen(error, &self.names),
+                };
+                return Err(self.in_flight.ending().unwrap_or_else(why));
+            }
+            answer = self.visibility.short_of(&end, patience.min(left));
+            match &answer {
+                Ok(hidden) if hidden.is_empty() && began.elapsed() < READABLE_WITHIN => return Ok(()),
+                Ok(_) => self.in_flight.touch(),
+                Err(error) => {
+                    // Brokers may be slow, or far away.
+                    if error.rdkafka_error_code() == Some(Code::OperationTimedOut) {
+                        patience = (patience * 2).min(LONGEST_QUESTION);
+                    }
+                    // Who leads a partition may have changed.
+                    let _asked_again = self.visibility.find_leaders(CALL);
                 }
             }
             pause(wait);

@@ -22,7 +22,7 @@ enum Unread {
     Deletes,
     /// The server does not allow it. Only an operator can change this.
     Refused(SinkError),
-    /// The server or the stream is away, so nothing can be published either.
+    /// The stream is away, so nothing can be published either.
     Away(SinkError),
     Failed(SinkError),
 }
@@ -38,7 +38,7 @@ impl NatsSink {
         let held = |tail: Tail| Some(Held { ids: tail.ids.into() });
         match read.unwrap_or_else(late) {
             Ok(()) => {
-                self.claim_failures.ended();
+                self.claim_failures.end();
                 tracing::info!(
                     sink = self.context.sink,
                     "the last {} messages of stream {stream} hold {} events of this queue, which are not published \
@@ -54,7 +54,10 @@ impl NatsSink {
                 self.warn_of_doubles(stream, &error.to_string());
                 Ok(None)
             }
-            Err(Unread::Away(error)) => Err(error),
+            Err(Unread::Away(error)) => {
+                self.claim_failures.end();
+                Err(error)
+            }
             Err(Unread::Failed(error)) => {
                 if !self.claim_failures.are_too_many(Instant::now()) {
                     return Err(error);
@@ -66,7 +69,7 @@ impl NatsSink {
     }
 
     async fn read_tail(&mut self, stream: &str, at_least: usize, tail: &mut Tail) -> Result<(), Unread> {
-        let mut connection = self.connect_beside().await.map_err(Unread::Away)?;
+        let mut connection = self.connect_beside().await.map_err(Unread::Failed)?;
         let info = self.look_up(&mut connection, stream).await.map_err(Unread::Away)?;
         let info = info.ok_or_else(|| Unread::Away(self.explainer.no_stream(stream)))?;
         // A consumer of such a stream would also change what it keeps, or be in the way of the others.

@@ -118,7 +118,7 @@ const CASES: [Case; 16] = [
     Case {
         name: "kafka-outages",
         what: "One of two nodes of Kafka is killed or frozen until its partitions have no leader, again and again. \
-               During every other outage the bridge is killed, too.",
+               During some outages the bridge is killed, too.",
         run: |stage| Box::pin(outages::a_node_of_kafka_is_away(stage, Level::One)),
     },
     Case {

@@ -20,6 +20,7 @@ on_kafka!(
     a_commit_that_a_partition_without_leader_misses_is_not_acknowledged,
     behind_an_open_transaction_of_another_producer_nothing_is_read_twice,
     a_record_that_is_too_large_becomes_a_dead_letter_and_ends_nothing,
+    a_record_that_the_topic_refuses_becomes_a_dead_letter,
     without_the_right_to_transactions_the_sink_holds,
     without_the_right_to_read_the_sink_holds,
     a_check_names_what_readers_and_rights_need,
@@ -176,6 +177,7 @@ async fn a_commit_that_a_partition_without_leader_misses_is_not_acknowledged() {
     tokio::task::block_in_place(|| second.kill());
     wait_until("the partitions of the dead node have no leader", SOON, || kafka.partitions(topic) == Some(3))
         .await;
+    assert!(!rig.is_given_up(), "too late: the transactions are given up");
     relay.release();
     let is_decided = || rig.acked() == 200 || rig.is_given_up();
     wait_until("the commits have their answers", SOON, is_decided).await;
@@ -274,6 +276,26 @@ async fn a_record_that_is_too_large_becomes_a_dead_letter_and_ends_nothing() {
     assert!(!rig.is_given_up());
     assert_eq!(numbers(kafka, topic), [2, 4]);
     assert_eq!(rig.letters.0.lock().unwrap().len(), 2);
+    rig.drain().await;
+}
+
+/// Each refusal ends a transaction, its connection and the session.
+async fn a_record_that_the_topic_refuses_becomes_a_dead_letter() {
+    let (kafka, topic) = (shared(), "exactly-refused");
+    kafka.create_topic(topic, 3, &["max.message.bytes=2000"]);
+    let mut rig = Rig::start(exact(kafka, topic), 0).await;
+    let body = |number| super::noisy_body(number, number, if number == 20 { 5000 } else { 10 });
+    while rig.acked() < 40 {
+        rig.send_bodies((rig.acked() + 1..=40).map(body)).await;
+        let is_over = || rig.acked() == 40 || rig.is_given_up();
+        wait_until("all have a verdict, or the session is given up", SOON, is_over).await;
+        if rig.is_given_up() {
+            rig.lose_session().await;
+        }
+    }
+    let expected: Vec<u64> = (1..=40).filter(|&number| number != 20).collect();
+    assert_eq!(numbers(kafka, topic), expected);
+    assert_eq!(rig.letters.0.lock().unwrap().len(), 1);
     rig.drain().await;
 }
 
