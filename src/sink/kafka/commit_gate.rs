@@ -18,11 +18,11 @@ use crate::sink::{Delivery, DeliveryId, SinkError};
 /// A delivery and its size in bytes.
 pub(super) type Sized = (DeliveryId, usize);
 
-/// Where the answer to an [`Order`] goes.
+/// Where the answer to a [`Command`] goes.
 pub(super) type Answer = oneshot::Sender<Result<(), SinkError>>;
 
 /// What the claim of a connection asks for.
-pub(super) enum Order {
+pub(super) enum Command {
     /// Take the transactional id over.
     Initialise,
     /// Discard what earlier transactions have left open in these partitions.
@@ -49,14 +49,15 @@ struct GateState {
     /// A record of the transaction was not accepted, so the transaction must not be committed.
     is_spoilt: bool,
     is_initialised: bool,
-    order: Option<(Order, Answer)>,
+    command: Option<(Command, Answer)>,
     /// The connection has ended: nothing becomes durable any more.
     is_closed: bool,
 }
 
 /// What the thread of the client does next.
 pub(super) enum Work {
-    Order(Order, Answer),
+    /// Do this, and answer.
+    Command(Command, Answer),
     /// Begin a transaction.
     Transaction,
 }
@@ -79,22 +80,22 @@ impl CommitGate {
         if state.is_initialised && !state.is_closed {
             return None;
         }
-        Some(self.order(state, Order::Initialise))
+        Some(self.command(state, Command::Initialise))
     }
 
     /// Asks for the end of what earlier transactions with this id have left open in these partitions.
     pub(super) fn discard_open(&self, partitions: Vec<i32>) -> oneshot::Receiver<Result<(), SinkError>> {
-        self.order(self.lock(), Order::DiscardOpen(partitions))
+        self.command(self.lock(), Command::DiscardOpen(partitions))
     }
 
-    fn order(
+    fn command(
         &self,
         mut state: MutexGuard<'_, GateState>,
-        order: Order,
+        command: Command,
     ) -> oneshot::Receiver<Result<(), SinkError>> {
         let (answer, answered) = oneshot::channel();
         // Without a thread the answer is dropped, which is an error for the caller.
-        state.order = (!state.is_closed).then_some((order, answer));
+        state.command = (!state.is_closed).then_some((command, answer));
         self.changed.notify_all();
         answered
     }
@@ -142,10 +143,10 @@ impl CommitGate {
 
     /// Waits for something to do, at most for `limit`.
     pub(super) fn work(&self, limit: Duration) -> Option<Work> {
-        let is_idle = |state: &mut GateState| state.order.is_none() && state.submitted.is_empty();
+        let is_idle = |state: &mut GateState| state.command.is_none() && state.submitted.is_empty();
         let mut state = self.wait_while(limit, is_idle);
-        if let Some((order, answer)) = state.order.take() {
-            return Some(Work::Order(order, answer));
+        if let Some((command, answer)) = state.command.take() {
+            return Some(Work::Command(command, answer));
         }
         (!state.submitted.is_empty()).then_some(Work::Transaction)
     }
@@ -193,7 +194,7 @@ impl CommitGate {
     pub(super) fn close(&self) -> Vec<Sized> {
         let mut state = self.lock();
         state.is_closed = true;
-        state.order = None;
+        state.command = None;
         let mut open = take(&mut state.accepted);
         open.extend(state.submitted.drain(..).map(|(delivery, _)| (delivery.id, size(&delivery))));
         open

@@ -94,10 +94,7 @@ impl Context {
                 gate.refused();
                 return Some(self.fail(classify::given_up(&self.names)));
             }
-            Verdict::Durable if gate.accepted(id, bytes, place) => {
-                self.in_flight.touch();
-                return None;
-            }
+            Verdict::Durable if gate.accepted(id, bytes, place) => return None,
             Verdict::Durable => return Some(Verdict::Retry(self.in_flight.collateral_failure())),
             // librdkafka can't commit a transaction in which a record was refused.
             Verdict::Reject(_) => self.in_flight.end(classify::given_up(&self.names)),

@@ -18,7 +18,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
 use super::client::{ANSWER_WITHIN, COMMIT_WITHIN, READABLE_WITHIN};
-use super::commit_gate::{CommitGate, Order, Work};
+use super::commit_gate::{Command, CommitGate, Work};
 use super::delivery_reports::{Client, NO_DELIVERY};
 use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
@@ -63,13 +63,13 @@ impl TransactionThread {
     pub(super) fn run(self) {
         while !self.is_over() {
             let done = match self.gate.work(LOOK) {
-                Some(Work::Order(order, answer)) => {
-                    let obeyed = match order {
-                        Order::Initialise => self.initialise(),
-                        Order::DiscardOpen(partitions) => self.discard_open(&partitions),
+                Some(Work::Command(command, answer)) => {
+                    let done = match command {
+                        Command::Initialise => self.initialise(),
+                        Command::DiscardOpen(partitions) => self.discard_open(&partitions),
                     };
-                    let _nobody_waits = answer.send(obeyed.clone());
-                    obeyed
+                    let _nobody_waits = answer.send(done.clone());
+                    done
                 }
                 Some(Work::Transaction) => self.transaction(),
                 None => Ok(()),
@@ -194,6 +194,7 @@ impl TransactionThread {
                 return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
             }
             if progress.is_reported && (is_full || !progress.has_more) {
+                self.in_flight.touch();
                 return Ok(());
             }
             if began.elapsed() >= COMMIT_WITHIN {

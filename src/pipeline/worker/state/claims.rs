@@ -9,8 +9,8 @@ use super::WorkerState;
 use crate::event::EventRef;
 
 impl WorkerState {
-    /// Notes that another bridge has taken the queue over, or may have: until the next session nothing is handed over, and
-    /// the sink is not asked what it holds, because that would end the other bridge in turn.
+    /// Notes that another bridge has taken the queue over, or may have: until the next session nothing is handed
+    /// over, and the sink is not asked what it holds, because that would end the other bridge in turn.
     pub fn fence(&mut self) {
         if self.session.is_some() {
             self.fence.begin();
