@@ -52,6 +52,11 @@ impl Part {
     const fn new(name: &'static str, run: fn(u64, u64), instructions: f64, allocations: (f64, f64)) -> Self {
         Self { name, run, instructions, allocations: allocations.0, allocations_margin: allocations.1 }
     }
+
+    /// Whether so many allocations per event are the recorded ones.
+    pub fn is_as_recorded(&self, allocations: f64) -> bool {
+        (allocations - self.allocations).abs() <= self.allocations_margin
+    }
 }
 
 /// The allocations are a pair: the recorded number, and the margin.
