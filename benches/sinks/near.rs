@@ -23,7 +23,10 @@ pub async fn compare<D: Server>(
 ) -> f64 {
     let other = [tuning.settings, beside].concat();
     let other = (!beside.is_empty()).then_some(Tuning { settings: &other, ..tuning });
-    // The first round warms up the server, and its output gives the records for the bare loop.
+    // The first rounds warm up the server, and the output of the last gives the records for the bare loop.
+    if let Some(other) = other {
+        carry(destination, events, other).await;
+    }
     carry(destination, events, tuning).await;
     let records = destination.records().await;
     let windows = D::windows(tuning.prefetch);

@@ -25,6 +25,9 @@ pub enum ScriptedVerdict {
     /// Keeps the event, and breaks the connection before the verdict is given. This makes the duplicate that
     /// no sink can avoid.
     KeepAndBreak,
+    /// Breaks the connection while this event and all behind it are on their way:
+    /// [`MemoryHandle::deliver_late`].
+    BreakAndDelay,
     /// Breaks the connection, because another bridge has taken the queue over.
     Fenced,
 }
@@ -64,6 +67,8 @@ struct MemoryState {
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
     in_flight: VecDeque<Delivery>,
+    /// Events that a lost connection has sent and that have not arrived.
+    late: Vec<Arc<str>>,
     /// Whether a claim takes the queue over.
     takes_over: bool,
     /// How many times another bridge has taken over.
@@ -89,6 +94,7 @@ impl MemorySink {
             claims_wait: false,
             connection: 0,
             in_flight: VecDeque::new(),
+            late: Vec::new(),
             takes_over: false,
             fences: 0,
             log: Vec::new(),
@@ -152,7 +158,8 @@ impl MemoryHandle {
         self.change(|state| state.readable = readable);
     }
 
-    /// Makes a claim take the queue over, or no longer. A new sink does not.
+    /// Makes a claim take the queue over, or no longer. A new sink does not. What lost connections have sent before
+    /// such a claim never arrives.
     pub fn takes_over(&self, takes_over: bool) {
         self.change(|state| state.takes_over = takes_over);
     }
@@ -206,6 +213,15 @@ impl MemoryHandle {
         self.change(|state| state.log.push(id.into()));
     }
 
+    /// Lets the events arrive that a lost connection has sent ([`ScriptedVerdict::BreakAndDelay`]). Returns how many.
+    pub fn deliver_late(&self) -> usize {
+        self.change(|state| {
+            let before = state.log.len();
+            state.log.append(&mut state.late);
+            state.log.len() - before
+        })
+    }
+
     /// Returns how many deliveries have no verdict yet.
     pub fn in_flight(&self) -> usize {
         self.state().in_flight.len()
@@ -245,9 +261,13 @@ impl MemoryState {
                     self.fences += 1;
                     return Err(SinkError::fenced("another bridge has taken over the queue"));
                 }
-                ScriptedVerdict::Break | ScriptedVerdict::KeepAndBreak => {
+                ScriptedVerdict::Break | ScriptedVerdict::KeepAndBreak | ScriptedVerdict::BreakAndDelay => {
                     if answer == ScriptedVerdict::KeepAndBreak {
                         self.keep(&delivery);
+                    }
+                    if answer == ScriptedVerdict::BreakAndDelay {
+                        let on_their_way = std::iter::once(&delivery).chain(&self.in_flight);
+                        self.late.extend(on_their_way.map(|sent| Arc::<str>::from(sent.event.message_id())));
                     }
                     self.connection += 1;
                     self.in_flight.clear();
@@ -266,6 +286,9 @@ impl MemoryState {
         if !self.reachable || self.failing_claims > 0 {
             self.failing_claims = self.failing_claims.saturating_sub(1);
             return Err(broken());
+        }
+        if self.takes_over {
+            self.late.clear();
         }
         let ids = || self.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
         Ok(self.readable.then(|| Held { ids: ids() }))

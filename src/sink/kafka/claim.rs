@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -12,7 +11,6 @@ use tokio::sync::oneshot::error::RecvError;
 
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
-use super::commit_gate::CommitGate;
 use super::low_water_commits::LowWaterCommits;
 use super::tail::{Extent, Tail, TailRequest, is_refusal};
 use super::{KafkaSink, classify};
@@ -24,41 +22,26 @@ const RECORDS: usize = 4096;
 const IDS: usize = 65_536;
 
 impl KafkaSink {
-    /// Takes the transactional ids over, unless this connection has them: after that no other bridge can commit
-    /// anything. A later claim of the same session need not do it again: if another bridge has taken the ids over
+    /// Takes the transactional id over, unless this connection has it: after that no other bridge can commit
+    /// anything. A later claim of the same session need not do it again: if another bridge has taken the id over
     /// in between, our next commit fails.
     pub(super) async fn fence(&self) -> Result<(), SinkError> {
-        // All of them at once.
-        let asked: Vec<_> = self.gates.iter().filter_map(|gate| gate.initialise()).collect();
-        for answer in asked {
-            answer.await.map_err(ended)??;
+        match self.gate.as_ref().and_then(|gate| gate.initialise()) {
+            Some(answer) => answer.await.map_err(ended)?,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Discards what earlier transactions of the queue have left open in these partitions. An open transaction of
     /// another producer stays.
     async fn discard_open(&mut self, partitions: &[i32]) -> Result<(), SinkError> {
-        if self.gates.is_empty() {
-            return Ok(());
-        }
+        let Some(gate) = &self.gate else { return Ok(()) };
         let warning = format!(
             "a transaction is open in the partitions {partitions:?} of the topic {}: ending it, if it is of this queue",
             self.names.topic
         );
         self.claim_failures.warn(&self.context.sink, warning);
-        let clients = i32::try_from(self.gates.len()).unwrap_or(i32::MAX);
-        let ask = |(number, gate): (i32, &Arc<CommitGate>)| {
-            let is_own = |partition: &i32| partition.checked_rem(clients) == Some(number);
-            let own: Vec<_> = partitions.iter().copied().filter(is_own).collect();
-            (!own.is_empty()).then(|| gate.discard_open(own))
-        };
-        // All of them at once.
-        let asked: Vec<_> = (0..).zip(&self.gates).filter_map(ask).collect();
-        for answer in asked {
-            answer.await.map_err(ended)??;
-        }
-        Ok(())
+        gate.discard_open(partitions.to_vec()).await.map_err(ended)?
     }
 
     /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.

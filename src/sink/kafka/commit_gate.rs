@@ -1,4 +1,4 @@
-//! Keeps the deliveries of one transactional client until their transaction is committed and can be read. A record
+//! Keeps the deliveries of a transactional client until their transaction is committed and can be read. A record
 //! that the brokers have accepted is not durable before that (D50).
 //!
 //! The sink worker puts deliveries in, the delivery reports tell which records were accepted, and the thread
@@ -29,7 +29,7 @@ pub(super) enum Command {
     DiscardOpen(Vec<i32>),
 }
 
-/// Shared by the sink worker, the reports and the thread of one client.
+/// Shared by the sink worker, the reports and the thread of the client.
 #[derive(Default)]
 pub(super) struct CommitGate {
     state: Mutex<GateState>,
@@ -67,8 +67,6 @@ pub(super) enum Work {
 pub(super) struct Progress {
     /// Whether every record has its report.
     pub(super) is_reported: bool,
-    /// Whether a delivery waits that is not in the transaction.
-    pub(super) has_more: bool,
     pub(super) is_spoilt: bool,
 }
 
@@ -165,18 +163,10 @@ impl CommitGate {
         state.unreported = state.unreported.saturating_sub(1);
     }
 
-    /// Waits until every record of the transaction is reported, one was refused, or more deliveries came than
-    /// `is_full` allows to take; at most for `limit`.
-    pub(super) fn progress(&self, is_full: bool, limit: Duration) -> Progress {
-        let goes_on = |state: &mut GateState| {
-            state.unreported > 0 && !state.is_spoilt && (is_full || state.submitted.is_empty())
-        };
-        let state = self.wait_while(limit, goes_on);
-        Progress {
-            is_reported: state.unreported == 0,
-            has_more: !state.submitted.is_empty(),
-            is_spoilt: state.is_spoilt,
-        }
+    /// Waits until every record of the transaction is reported or one was refused, at most for `limit`.
+    pub(super) fn progress(&self, limit: Duration) -> Progress {
+        let state = self.wait_while(limit, |state| state.unreported > 0 && !state.is_spoilt);
+        Progress { is_reported: state.unreported == 0, is_spoilt: state.is_spoilt }
     }
 
     /// Takes the end of the transaction: behind its last record in each partition.
@@ -243,10 +233,10 @@ mod tests {
         let gate = filled(3);
         assert_eq!(gate.take(2).len(), 2);
         assert!(gate.accepted(DeliveryId(0), 1, (5, 41)));
-        assert!(!gate.progress(true, Duration::ZERO).is_reported);
+        assert!(!gate.progress(Duration::ZERO).is_reported);
         assert!(gate.accepted(DeliveryId(1), 1, (5, 42)));
-        let progress = gate.progress(true, Duration::MAX);
-        assert_eq!(progress, Progress { is_reported: true, has_more: true, is_spoilt: false });
+        let progress = gate.progress(Duration::MAX);
+        assert_eq!(progress, Progress { is_reported: true, is_spoilt: false });
         assert_eq!((gate.end().of(5), gate.end().of(5)), (Some(43), None));
         assert_eq!(ids(&gate.committed()), [0, 1]);
         assert_eq!(ids(&gate.committed()), [0; 0]);
@@ -270,6 +260,6 @@ mod tests {
         let gate = filled(2);
         gate.take(2);
         gate.refused();
-        assert!(gate.progress(true, Duration::MAX).is_spoilt);
+        assert!(gate.progress(Duration::MAX).is_spoilt);
     }
 }

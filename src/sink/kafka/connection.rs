@@ -26,7 +26,7 @@ use super::records::Records;
 use super::running_clients::RunningClients;
 use super::topic::Topic;
 use super::topic_monitor::TopicMonitor;
-use super::transactions::{CLIENTS, TransactionThread};
+use super::transactions::TransactionThread;
 use super::visibility::Visibility;
 use crate::sink::SinkError;
 
@@ -51,13 +51,9 @@ impl KafkaSink {
         // Counted before the first client exists.
         let monitor_thread = THREADS.one_more(&self.threads);
         let (check_request, check_requests) = sync_channel(1);
-        let exactly_once = self.settings.exactly_once;
-        let gates: Vec<_> = (0..if exactly_once { CLIENTS } else { 0 }).map(|_| Arc::default()).collect();
-        let clients: Vec<_> = (0..if exactly_once { CLIENTS } else { self.tuning.clients })
-            .map(|number| {
-                let gate = gates.get(number as usize).cloned();
-                self.client(number, gate, in_flight, check_request.clone()).map(Arc::new)
-            })
+        let gate: Option<Arc<CommitGate>> = self.settings.exactly_once.then(Arc::default);
+        let clients: Vec<_> = (0..self.tuning.clients)
+            .map(|_| self.client(gate.clone(), in_flight, check_request.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (found, first) = oneshot::channel();
@@ -72,16 +68,13 @@ impl KafkaSink {
         };
         let running = RunningClients {
             clients: clients.clone(),
-            gates: gates.clone(),
+            gate: gate.clone(),
             stop: Arc::clone(&stop),
             check_request,
         };
         let monitor_client = clients.first().cloned();
-        if exactly_once {
-            let visibility = Arc::new(self.visibility()?);
-            for (client, gate) in clients.iter().zip(&gates) {
-                self.start_transactions(client, gate, &visibility, &stop, in_flight)?;
-            }
+        if let (Some(gate), Some(client)) = (&gate, clients.first()) {
+            self.start_transactions(client, gate, &stop, in_flight)?;
         }
         for client in clients {
             self.start_polling(client, Arc::clone(&stop), Arc::clone(in_flight))?;
@@ -99,7 +92,6 @@ impl KafkaSink {
     /// Makes a client with the properties of the sink and with what earlier connections have learned.
     fn client(
         &self,
-        number: u32,
         gate: Option<Arc<CommitGate>>,
         in_flight: &Arc<KafkaInFlight>,
         check_request: SyncSender<()>,
@@ -118,7 +110,7 @@ impl KafkaSink {
         let client_id = &self.context.connection_id;
         let mut config = self.settings.client.config(client_id, batch_bytes, self.tuning.linger);
         if context.gate.is_some() {
-            make_transactional(&mut config, &self.names.transactional_id(number));
+            make_transactional(&mut config, &self.names.transactional_id());
         }
         config.create_with_context(context).map_err(refused)
     }
@@ -146,7 +138,6 @@ impl KafkaSink {
         &self,
         client: &Arc<Client>,
         gate: &Arc<CommitGate>,
-        visibility: &Arc<Visibility>,
         stop: &Arc<AtomicBool>,
         in_flight: &Arc<KafkaInFlight>,
     ) -> Result<(), SinkError> {
@@ -154,11 +145,13 @@ impl KafkaSink {
             client: Arc::clone(client),
             gate: Arc::clone(gate),
             records: self.records(in_flight),
-            visibility: Arc::clone(visibility),
+            visibility: self.visibility()?,
             names: self.names.clone(),
             in_flight: Arc::clone(in_flight),
             reconnect_state: self.reconnect_state.clone(),
             stop: Arc::clone(stop),
+            begun: None,
+            visible_after: Duration::ZERO,
         };
         let thread = THREADS.one_more(&self.threads);
         thread.start(format!("{}-commit", self.context.sink), || transactions.run()).map_err(unstarted)

@@ -147,8 +147,8 @@ pub struct KafkaSink {
     claim_failures: ClaimFailures,
     /// Runs from the first claim until the sink is dropped.
     low_water_commits: Option<LowWaterCommits>,
-    /// The gates of the current or the last connection; empty without transactions.
-    gates: Vec<Arc<CommitGate>>,
+    /// The gate of the current or the last connection; `None` without transactions.
+    gate: Option<Arc<CommitGate>>,
 }
 
 impl KafkaSink {
@@ -169,7 +169,7 @@ impl KafkaSink {
             partitions: None,
             claim_failures: ClaimFailures::default(),
             low_water_commits: None,
-            gates: Vec::new(),
+            gate: None,
         }
     }
 
@@ -187,6 +187,10 @@ impl KafkaSink {
         let mut tuning = self.tuning.after(topic.round_trip, topic.partitions);
         if linger.is_some() {
             tuning.linger = self.tuning.linger;
+        }
+        if self.settings.exactly_once {
+            // A transaction has one client.
+            tuning.clients = 1;
         }
         let changes = tuning != self.tuning;
         if changes {
@@ -254,7 +258,7 @@ impl Sink for KafkaSink {
         }
         let topic = opened.topic;
         self.partitions = Some(topic.partitions);
-        self.gates.clone_from(&opened.running.gates);
+        self.gate.clone_from(&opened.running.gate);
         let topic_settings = self.topic_settings().await;
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);

@@ -28,11 +28,11 @@ impl Names {
         &self.context.queue
     }
 
-    /// The transactional id of a client. It has the topic, and not the sink's name, because it must be the same
+    /// The transactional id. It has the topic, and not the sink's name, because it must be the same
     /// in every bridge that writes this queue into this topic, and another one elsewhere. It begins with the
-    /// queue, so that one rule with a prefix allows all of them.
-    pub(super) fn transactional_id(&self, client: u32) -> String {
-        format!("{}.{}.{client}", self.context.queue, self.topic)
+    /// queue, so that one rule with a prefix allows those of all topics.
+    pub(super) fn transactional_id(&self) -> String {
+        format!("{}.{}", self.context.queue, self.topic)
     }
 
     /// Names of a sink in a test, for the topic `topic`.

@@ -28,7 +28,7 @@ impl KafkaProducer {
         delivery.event.key.partition(self.partitions)
     }
 
-    /// Hands one delivery to its client, or to the next transaction of that client. `Ok` means that it was
+    /// Hands one delivery to its client, or to the next transaction. `Ok` means that it was
     /// accepted, or is rejected for good.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl KafkaProducer {
         let partition = self.partition(delivery);
         let closed = || SinkError::unavailable("the client is closed");
         let running = self.running.as_ref().ok_or_else(closed)?;
-        let Some(gate) = running.gate(partition) else {
+        let Some(gate) = &running.gate else {
             let client = running.client(partition).ok_or_else(closed)?;
             return self.records.send(client, delivery, partition).map(drop);
         };
@@ -51,7 +51,7 @@ impl KafkaProducer {
     /// Returns how many of these deliveries may be sent now. In a transaction no record can overtake one that
     /// was refused, because then none of them is committed.
     fn admit(&self, offered: &[Delivery]) -> usize {
-        if self.running.as_ref().is_some_and(RunningClients::is_transactional) {
+        if self.running.as_ref().is_some_and(|running| running.gate.is_some()) {
             return offered.len();
         }
         self.in_flight.admit(offered.iter().map(|delivery| (delivery.id, self.partition(delivery))))

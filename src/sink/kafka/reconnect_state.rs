@@ -8,7 +8,7 @@ use super::low_water::LowWater;
 use crate::sink::{DeliveryId, SinkError, SinkErrorKind};
 
 /// The most records of a transaction.
-const TRANSACTION_RECORDS: usize = 1024;
+const TRANSACTION_RECORDS: usize = 4096;
 
 /// Shared by a sink and its connections. Cheap to clone.
 #[derive(Clone)]

@@ -10,8 +10,8 @@ use super::delivery_reports::Client;
 /// Keeps the clients running until it is dropped.
 pub(super) struct RunningClients {
     pub(super) clients: Vec<Arc<Client>>,
-    /// Where the deliveries of each client wait for their commit; empty without transactions.
-    pub(super) gates: Vec<Arc<CommitGate>>,
+    /// Where deliveries wait for their commit; `None` without transactions.
+    pub(super) gate: Option<Arc<CommitGate>>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) check_request: SyncSender<()>,
 }
@@ -19,22 +19,9 @@ pub(super) struct RunningClients {
 impl RunningClients {
     /// The client of a partition, always the same one (I3).
     pub(super) fn client(&self, partition: u32) -> Option<&Client> {
-        of_partition(&self.clients, partition)
+        let place = (partition as usize).checked_rem(self.clients.len())?;
+        self.clients.get(place).map(Arc::as_ref)
     }
-
-    /// The gate of the client of a partition; `None` without transactions.
-    pub(super) fn gate(&self, partition: u32) -> Option<&CommitGate> {
-        of_partition(&self.gates, partition)
-    }
-
-    pub(super) fn is_transactional(&self) -> bool {
-        !self.gates.is_empty()
-    }
-}
-
-fn of_partition<T>(all: &[Arc<T>], partition: u32) -> Option<&T> {
-    let place = (partition as usize).checked_rem(all.len())?;
-    all.get(place).map(Arc::as_ref)
 }
 
 impl Drop for RunningClients {

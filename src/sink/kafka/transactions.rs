@@ -1,9 +1,9 @@
-//! Writes the records of one client in transactions, in a thread of its own, because the calls block (D50).
+//! Writes the records of a client in transactions, in a thread of its own, because the calls block (D50).
 //!
-//! A transaction takes what waits, and is committed once all of it is reported and nothing more waits, or when
-//! it is full or old. Its records are durable when they can be read (`visibility.rs`), and the next transaction, which
-//! collects meanwhile, begins only then: an abort of it would discard what a commit has left open. No delivery is ever
-//! aborted: after an unclear outcome the connection ends, and the next one takes the transactional ids over, which
+//! A transaction takes all that waits, and is committed once all of it is reported. Its records are durable when they
+//! can be read (`visibility.rs`), and the next transaction, which collects meanwhile, begins only then: an abort of it
+//! would discard what a commit has left open. No delivery is ever
+//! aborted: after an unclear outcome the connection ends, and the next one takes the transactional id over, which
 //! decides about every open transaction. A client is never used again, because the late end of one transaction could
 //! hit the next.
 
@@ -27,12 +27,9 @@ use super::records::{Records, Sent};
 use super::visibility::Visibility;
 use crate::sink::{SinkError, Verdict};
 
-/// How many clients share the partitions. It is the same whatever the number of partitions and the latency,
-/// because a bridge must take over every id that another one may have used.
-pub(super) const CLIENTS: u32 = 4;
-
-/// How long a transaction takes more records.
-const OPEN: Duration = Duration::from_millis(20);
+/// The shortest time from the begin of a transaction to the begin of the next. A commit costs the brokers several
+/// writes, and a record in each partition, however small the transaction is.
+const INTERVAL: Duration = Duration::from_millis(10);
 /// How long one call of librdkafka may last, so that the thread notices the end of the connection.
 const CALL: Duration = Duration::from_millis(500);
 /// How long the thread waits at most before it looks for the end of the connection.
@@ -46,21 +43,25 @@ const LONGEST_QUESTION: Duration = Duration::from_secs(2);
 /// The first wait until the readers are looked at again. It doubles, up to [`LOOK`].
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
-/// The thread of one client.
+/// The thread of the client.
 pub(super) struct TransactionThread {
     pub(super) client: Arc<Client>,
     pub(super) gate: Arc<CommitGate>,
     pub(super) records: Records,
-    pub(super) visibility: Arc<Visibility>,
+    pub(super) visibility: Visibility,
     pub(super) names: Names,
     pub(super) in_flight: Arc<KafkaInFlight>,
     pub(super) reconnect_state: ReconnectState,
     pub(super) stop: Arc<AtomicBool>,
+    /// When the last transaction has begun.
+    pub(super) begun: Option<Instant>,
+    /// How long after the answer to its commit readers were asked with success whether they see the last transaction.
+    pub(super) visible_after: Duration,
 }
 
 impl TransactionThread {
     /// Works until the connection ends. Then everything without a verdict comes back.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         while !self.is_over() {
             let done = match self.gate.work(LOOK) {
                 Some(Work::Command(command, answer)) => {
@@ -121,11 +122,12 @@ impl TransactionThread {
     }
 
     /// Writes and commits one transaction.
-    fn transaction(&self) -> Result<(), SinkError> {
+    fn transaction(&mut self) -> Result<(), SinkError> {
+        pause(self.begun.map_or(Duration::ZERO, |begun| INTERVAL.saturating_sub(begun.elapsed())));
         let began = Instant::now();
-        let most = self.reconnect_state.transaction_records();
+        self.begun = Some(began);
         self.client.begin_transaction().map_err(|error| self.failure(&error))?;
-        self.fill(began, most)?;
+        self.write(began)?;
         self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
         let committing = Instant::now();
@@ -148,11 +150,17 @@ impl TransactionThread {
 
     /// Waits until readers see the transaction whose commit has begun at `began`. Later than [`READABLE_WITHIN`] it
     /// may be another bridge that has ended it.
-    fn wait_for_readers(&self, began: Instant) -> Result<(), SinkError> {
+    fn wait_for_readers(&mut self, began: Instant) -> Result<(), SinkError> {
         let end = self.gate.end();
-        let (mut wait, mut patience) = (FIRST_PAUSE, CALL);
+        let committed = Instant::now();
+        // Each question costs the brokers a request, so the first comes when the answer to the last one was good, and
+        // a little earlier, because the brokers may have become faster.
+        let mut wait = self.visible_after * 3 / 4;
+        let (mut next_wait, mut patience) = (FIRST_PAUSE, CALL);
         let mut answer = Ok(Vec::new());
         loop {
+            pause(wait);
+            let asked = committed.elapsed();
             let left = READABLE_WITHIN.saturating_sub(began.elapsed());
             if left.is_zero() || self.is_over() {
                 let why = || match &answer {
@@ -164,7 +172,10 @@ impl TransactionThread {
             }
             answer = self.visibility.short_of(&end, patience.min(left));
             match &answer {
-                Ok(hidden) if hidden.is_empty() && began.elapsed() < READABLE_WITHIN => return Ok(()),
+                Ok(hidden) if hidden.is_empty() && began.elapsed() < READABLE_WITHIN => {
+                    self.visible_after = asked.min(LOOK);
+                    return Ok(());
+                }
                 Ok(_) => self.in_flight.touch(),
                 Err(error) => {
                     // Brokers may be slow, or far away.
@@ -175,25 +186,20 @@ impl TransactionThread {
                     let _asked_again = self.visibility.find_leaders(CALL);
                 }
             }
-            pause(wait);
-            wait = (wait * 2).min(LOOK);
+            (wait, next_wait) = (next_wait, (next_wait * 2).min(LOOK));
         }
     }
 
-    /// Sends records, at most `most`, and waits until all are accepted.
-    fn fill(&self, began: Instant, most: usize) -> Result<(), SinkError> {
-        let mut taken = 0;
+    /// Sends what waits, as much as a transaction takes, and waits until all of it is accepted.
+    fn write(&self, began: Instant) -> Result<(), SinkError> {
+        let taken = self.send(self.reconnect_state.transaction_records())?;
         loop {
-            let is_full = taken >= most || began.elapsed() >= OPEN;
-            if !is_full {
-                taken += self.send(most - taken)?;
-            }
-            let progress = self.gate.progress(taken >= most || began.elapsed() >= OPEN, LOOK);
+            let progress = self.gate.progress(LOOK);
             if progress.is_spoilt || self.is_over() {
                 let known = self.ended().or_else(|| self.in_flight.ending());
                 return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
             }
-            if progress.is_reported && (is_full || !progress.has_more) {
+            if progress.is_reported {
                 self.in_flight.touch();
                 return Ok(());
             }
@@ -259,7 +265,7 @@ impl TransactionThread {
     }
 
     /// Gives everything back that has no verdict. Whether it is durable shows when the next connection has
-    /// taken over the transactional ids and read the topic.
+    /// taken over the transactional id and read the topic.
     fn give_back(&self) {
         let retry = || Verdict::Retry(self.in_flight.collateral_failure());
         for (id, bytes) in self.gate.close() {

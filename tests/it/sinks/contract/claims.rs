@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atdata_bridge::event::Event;
-use atdata_bridge::sink::memory::ScriptedVerdict::{Break, Durable, Fenced, Reject};
+use atdata_bridge::sink::memory::ScriptedVerdict::{Break, BreakAndDelay, Durable, Fenced, Reject};
 use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use kit::{SOON, wait_until};
@@ -50,10 +50,13 @@ impl Asked {
 }
 
 fn assert_each_once(handle: &MemoryHandle) {
-    let log = handle.log();
-    let stored: Vec<u64> = log.iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect();
-    let account = account(&stored, SENT);
+    let account = account(&stored(handle), SENT);
     assert_eq!((account.lost, account.duplicates), (Vec::new(), 0));
+}
+
+/// The numbers of the events in the sink.
+fn stored(handle: &MemoryHandle) -> Vec<u64> {
+    handle.log().iter().map(|id| id.rsplit(':').next().unwrap().parse().unwrap()).collect()
 }
 
 /// Returns whether a part of this name begins with `part` and has a state that `is` accepts.
@@ -218,6 +221,37 @@ async fn a_lost_connection_that_had_taken_over_ends_the_session() {
     assert_each_once(&handle);
     assert_eq!(handle.claims(), 2);
     rig.drain().await;
+}
+
+/// The network delivers what a connection has sent after its successor was told what the sink holds.
+#[tokio::test]
+async fn what_arrives_late_is_doubled_unless_the_claim_takes_over() {
+    for takes_over in [false, true] {
+        let sink = MemorySink::new(true, 100);
+        let handle = sink.handle();
+        handle.readable(true);
+        handle.takes_over(takes_over);
+        let mut is_lost = false;
+        handle.script(move |event| {
+            match number_of(event) == HELD && !std::mem::replace(&mut is_lost, true) {
+                true => BreakAndDelay,
+                false => Durable,
+            }
+        });
+        let mut rig = Rig::start(Box::new(sink), 0).await;
+        rig.send_to(SENT).await;
+        if takes_over {
+            rig.wait_until_given_up().await;
+            rig.lose_session().await;
+            rig.send_to(SENT).await;
+        }
+        rig.wait_for_ack(SENT).await;
+        let late = handle.deliver_late();
+        assert_eq!(late == 0, takes_over, "{late} events");
+        let account = account(&stored(&handle), SENT);
+        assert_eq!((account.lost, account.duplicates), (Vec::new(), late));
+        rig.drain().await;
+    }
 }
 
 fn number_of(event: &Event) -> u64 {
