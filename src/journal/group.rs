@@ -6,7 +6,7 @@ use super::id_record::IdList;
 use super::name_template::FileSlot;
 
 /// The most bytes of buffers that are kept between groups.
-const KEPT_CAPACITY: usize = 4 << 20;
+pub(super) const KEPT_CAPACITY: usize = 4 << 20;
 
 /// Lines for one or more files that become durable together. Each line has a ticket, which the writer returns
 /// with the result.

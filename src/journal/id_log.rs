@@ -24,6 +24,7 @@ use flate2::CrcReader;
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 use super::finish::{remove, sync};
+use super::group::KEPT_CAPACITY;
 use super::id_record::{Extent, IdList, Record, append_line, parse_line};
 use super::line_file::LineFile;
 use super::name::Base;
@@ -53,6 +54,8 @@ pub(super) struct IdLog {
     pending: (Vec<Extent>, usize),
     /// Files whose length is not what the log says, since recovery knows better.
     corrected: Vec<Extent>,
+    /// The line of the last record; the next one uses its memory.
+    line: Vec<u8>,
 }
 
 struct LogPaths {
@@ -89,6 +92,7 @@ impl IdLog {
             ends: HashMap::new(),
             pending: (Vec::new(), 0),
             corrected: Vec::new(),
+            line: Vec::new(),
             paths,
         };
         let path = &log.paths.current;
@@ -170,10 +174,11 @@ impl IdLog {
         ids: &IdList,
     ) -> Result<(), JournalError> {
         let Some(file) = &mut self.current else { return Ok(()) };
-        let mut line = Vec::new();
-        append_line(&mut line, &files, ids);
+        self.line.clear();
+        self.line.shrink_to(KEPT_CAPACITY);
+        append_line(&mut self.line, &files, ids);
         self.pending = (files, ids.len());
-        file.append(disk, &line)
+        file.append(disk, &self.line)
     }
 
     fn is_full(&self) -> bool {

@@ -69,6 +69,8 @@ struct MemoryState {
     in_flight: VecDeque<Delivery>,
     /// Events that a lost connection has sent and that have not arrived.
     late: Vec<Arc<str>>,
+    /// How many events were durable when that connection was lost.
+    durable_at_loss: usize,
     /// Whether a claim takes the queue over.
     takes_over: bool,
     /// How many times another bridge has taken over.
@@ -95,6 +97,7 @@ impl MemorySink {
             connection: 0,
             in_flight: VecDeque::new(),
             late: Vec::new(),
+            durable_at_loss: 0,
             takes_over: false,
             fences: 0,
             log: Vec::new(),
@@ -158,8 +161,8 @@ impl MemoryHandle {
         self.change(|state| state.readable = readable);
     }
 
-    /// Makes a claim take the queue over, or no longer. A new sink does not. What lost connections have sent before
-    /// such a claim never arrives.
+    /// Makes a claim take the queue over, or no longer. A new sink does not. What a lost connection has sent never
+    /// arrives if such a claim is the first thing that its successor does.
     pub fn takes_over(&self, takes_over: bool) {
         self.change(|state| state.takes_over = takes_over);
     }
@@ -267,6 +270,7 @@ impl MemoryState {
                     }
                     if answer == ScriptedVerdict::BreakAndDelay {
                         let on_their_way = std::iter::once(&delivery).chain(&self.in_flight);
+                        self.durable_at_loss = self.log.len();
                         self.late.extend(on_their_way.map(|sent| Arc::<str>::from(sent.event.message_id())));
                     }
                     self.connection += 1;
@@ -287,7 +291,7 @@ impl MemoryState {
             self.failing_claims = self.failing_claims.saturating_sub(1);
             return Err(broken());
         }
-        if self.takes_over {
+        if self.takes_over && self.log.len() == self.durable_at_loss {
             self.late.clear();
         }
         let ids = || self.log.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();

@@ -137,7 +137,7 @@ pub(super) fn not_allowed(names: &Names) -> SinkError {
     ))
 }
 
-/// Another bridge has initialised our transactional ids, or the brokers have ended our transaction because it
+/// Another bridge has initialised our transactional id, or the brokers have ended our transaction because it
 /// stood still for too long. Only the broker of the queue knows which of the two bridges it serves now.
 fn fenced(names: &Names) -> SinkError {
     SinkError::fenced(format!(

@@ -65,8 +65,8 @@ pub(super) enum Work {
 /// How far the current transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Whether every record has its report.
-    pub(super) is_reported: bool,
+    /// How many records have no report yet.
+    pub(super) unreported: usize,
     pub(super) is_spoilt: bool,
 }
 
@@ -166,7 +166,7 @@ impl CommitGate {
     /// Waits until every record of the transaction is reported or one was refused, at most for `limit`.
     pub(super) fn progress(&self, limit: Duration) -> Progress {
         let state = self.wait_while(limit, |state| state.unreported > 0 && !state.is_spoilt);
-        Progress { is_reported: state.unreported == 0, is_spoilt: state.is_spoilt }
+        Progress { unreported: state.unreported, is_spoilt: state.is_spoilt }
     }
 
     /// Takes the end of the transaction: behind its last record in each partition.
@@ -233,10 +233,10 @@ mod tests {
         let gate = filled(3);
         assert_eq!(gate.take(2).len(), 2);
         assert!(gate.accepted(DeliveryId(0), 1, (5, 41)));
-        assert!(!gate.progress(Duration::ZERO).is_reported);
+        assert_eq!(gate.progress(Duration::ZERO).unreported, 1);
         assert!(gate.accepted(DeliveryId(1), 1, (5, 42)));
         let progress = gate.progress(Duration::MAX);
-        assert_eq!(progress, Progress { is_reported: true, is_spoilt: false });
+        assert_eq!(progress, Progress { unreported: 0, is_spoilt: false });
         assert_eq!((gate.end().of(5), gate.end().of(5)), (Some(43), None));
         assert_eq!(ids(&gate.committed()), [0, 1]);
         assert_eq!(ids(&gate.committed()), [0; 0]);

@@ -50,8 +50,8 @@ struct KafkaInFlightState {
     purge: bool,
     /// Since when the oldest record in flight waits, or when the last report came.
     heard: Option<Instant>,
-    /// When the last record became durable.
-    durable: Option<Instant>,
+    /// When the brokers have accepted records last.
+    accepted: Option<Instant>,
     /// Why the previous connection ended; cleared by the first durable record.
     last_fatal_error: Option<SinkError>,
     health: BrokerHealth,
@@ -131,7 +131,7 @@ impl KafkaInFlight {
         let is_durable = matches!(verdict, Verdict::Durable);
         state.first_records.answered(id, is_durable);
         if is_durable {
-            state.durable = state.heard;
+            state.accepted = state.heard;
             state.last_fatal_error = None;
             state.health.clear();
         }
@@ -171,9 +171,9 @@ impl KafkaInFlight {
         self.lock().open > 0
     }
 
-    /// Whether a record was durable within the last `time`.
-    pub(super) fn was_durable_within(&self, time: Duration) -> bool {
-        self.lock().durable.is_some_and(|durable| durable.elapsed() < time)
+    /// Whether the brokers have accepted records within the last `time`.
+    pub(super) fn has_accepted_within(&self, time: Duration) -> bool {
+        self.lock().accepted.is_some_and(|accepted| accepted.elapsed() < time)
     }
 
     /// Why the connection ends, if it does.
@@ -239,9 +239,11 @@ impl KafkaInFlight {
         self.lock().health.error.clone()
     }
 
-    /// Notes that the brokers answer, although no delivery has its verdict yet.
+    /// Notes that the brokers accept records, although no delivery has its verdict yet.
     pub(super) fn touch(&self) {
-        self.lock().heard = Some(Instant::now());
+        let mut state = self.lock();
+        state.heard = Some(Instant::now());
+        state.accepted = state.heard;
     }
 
     /// What is wrong with the brokers, as [`crate::sink::Verdicts::health`] wants it.
@@ -391,10 +393,12 @@ mod tests {
         assert_eq!(in_flight.health().unwrap_err().to_string(), "read-only");
         in_flight.set_health(None);
         assert_eq!(in_flight.health().unwrap_err().to_string(), "read-only");
-        assert!(!in_flight.was_durable_within(Duration::MAX));
+        assert!(!in_flight.has_accepted_within(Duration::MAX));
         reserved(&in_flight, &[1]);
         in_flight.report(DeliveryId(0), 1, Verdict::Durable);
         assert!(in_flight.health().is_ok());
-        assert!(in_flight.was_durable_within(Duration::MAX) && !in_flight.was_durable_within(Duration::ZERO));
+        assert!(
+            in_flight.has_accepted_within(Duration::MAX) && !in_flight.has_accepted_within(Duration::ZERO)
+        );
     }
 }

@@ -62,10 +62,12 @@ impl ReconnectState {
         remembered.transaction_records = remembered.transaction_records.min((records / 2).max(1));
     }
 
-    /// Records that a transaction was committed: the next ones may be larger again.
+    /// Records that a transaction was committed: the next ones may be a little larger again. One that takes too long
+    /// costs a session.
     pub(super) fn transaction_committed(&self) {
         let mut remembered = self.lock();
-        remembered.transaction_records = (remembered.transaction_records * 2).min(TRANSACTION_RECORDS);
+        let larger = remembered.transaction_records + remembered.transaction_records.div_ceil(8);
+        remembered.transaction_records = larger.min(TRANSACTION_RECORDS);
     }
 
     /// Why the last connection ended, if an operator must act. A new connection alone can't know this.

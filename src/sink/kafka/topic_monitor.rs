@@ -64,7 +64,7 @@ impl TopicMonitor {
                 // A topic that accepts records exists, and a request would only wait behind them. If the
                 // brokers throttle, a request would also be answered late.
                 Err(RecvTimeoutError::Timeout)
-                    if self.in_flight.was_durable_within(CHECK_EVERY) || self.in_flight.is_throttled() =>
+                    if self.in_flight.has_accepted_within(CHECK_EVERY) || self.in_flight.is_throttled() =>
                 {
                     self.broker_refresh.heard(Instant::now());
                 }

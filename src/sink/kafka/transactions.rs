@@ -1,11 +1,10 @@
 //! Writes the records of a client in transactions, in a thread of its own, because the calls block (D50).
 //!
-//! A transaction takes all that waits, and is committed once all of it is reported. Its records are durable when they
-//! can be read (`visibility.rs`), and the next transaction, which collects meanwhile, begins only then: an abort of it
-//! would discard what a commit has left open. No delivery is ever
-//! aborted: after an unclear outcome the connection ends, and the next one takes the transactional id over, which
-//! decides about every open transaction. A client is never used again, because the late end of one transaction could
-//! hit the next.
+//! A transaction takes what waits, and is committed once all of it is reported. Its records are durable when they can
+//! be read (`visibility.rs`), and the next transaction, which collects meanwhile, begins only then: an abort of it
+//! would discard what a commit has left open. No delivery is ever aborted: after an unclear outcome the connection
+//! ends, and the next one takes the transactional id over, which decides about every open transaction. A client is
+//! never used again, because the late end of one transaction could hit the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,11 +126,16 @@ impl TransactionThread {
         let began = Instant::now();
         self.begun = Some(began);
         self.client.begin_transaction().map_err(|error| self.failure(&error))?;
-        self.write(began)?;
+        let records = self.write(began)?;
         self.wait_for_librdkafka(began);
         let left = COMMIT_WITHIN.saturating_sub(began.elapsed());
         let committing = Instant::now();
-        self.repeated(left, is_timeout, || self.client.commit_transaction(CALL))?;
+        if let Err(error) = self.repeated(left, is_timeout, || self.client.commit_transaction(CALL)) {
+            if began.elapsed() >= COMMIT_WITHIN {
+                self.reconnect_state.transaction_timed_out(records);
+            }
+            return Err(error);
+        }
         self.wait_for_readers(committing)?;
         self.reconnect_state.transaction_committed();
         for (id, bytes) in self.gate.committed() {
@@ -156,7 +160,7 @@ impl TransactionThread {
         // Each question costs the brokers a request, so the first comes when the answer to the last one was good, and
         // a little earlier, because the brokers may have become faster.
         let mut wait = self.visible_after * 3 / 4;
-        let (mut next_wait, mut patience) = (FIRST_PAUSE, CALL);
+        let (mut next_wait, mut patience) = (FIRST_PAUSE.max(self.visible_after / 8), CALL);
         let mut answer = Ok(Vec::new());
         loop {
             pause(wait);
@@ -190,18 +194,23 @@ impl TransactionThread {
         }
     }
 
-    /// Sends what waits, as much as a transaction takes, and waits until all of it is accepted.
-    fn write(&self, began: Instant) -> Result<(), SinkError> {
+    /// Sends what waits, as much as a transaction takes, and waits until all of it is accepted. Returns how many
+    /// records that are.
+    fn write(&self, began: Instant) -> Result<usize, SinkError> {
         let taken = self.send(self.reconnect_state.transaction_records())?;
+        let mut unreported = taken;
         loop {
             let progress = self.gate.progress(LOOK);
             if progress.is_spoilt || self.is_over() {
                 let known = self.ended().or_else(|| self.in_flight.ending());
                 return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
             }
-            if progress.is_reported {
+            if progress.unreported < unreported {
+                unreported = progress.unreported;
                 self.in_flight.touch();
-                return Ok(());
+            }
+            if unreported == 0 {
+                return Ok(taken);
             }
             if began.elapsed() >= COMMIT_WITHIN {
                 self.reconnect_state.transaction_timed_out(taken);

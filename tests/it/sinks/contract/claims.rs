@@ -223,7 +223,7 @@ async fn a_lost_connection_that_had_taken_over_ends_the_session() {
     rig.drain().await;
 }
 
-/// The network delivers what a connection has sent after its successor was told what the sink holds.
+/// The network delivers what a lost connection has sent only after its successor has asked what the sink holds.
 #[tokio::test]
 async fn what_arrives_late_is_doubled_unless_the_claim_takes_over() {
     for takes_over in [false, true] {
