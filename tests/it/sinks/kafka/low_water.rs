@@ -126,8 +126,10 @@ async fn without_the_right_to_the_group_events_are_written_again() {
     topic.kafka.allow("User:somebody", "READ", &group);
     topic.crash().await;
     assert_eq!(topic.deliver_again().await, 0);
-    topic.kafka.forget_rules(&group);
+    // To read offsets is less than to store them, which the bridge may still be trying.
+    topic.kafka.allow("User:*", "DESCRIBE", &group);
     assert!(topic.committed().is_empty(), "nothing was stored");
+    topic.kafka.forget_rules(&group);
     assert_eq!(topic.events().len() as u64, 2 * EVENTS + 1);
 }
 
