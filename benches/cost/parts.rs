@@ -66,14 +66,16 @@ pub const PARTS: [Part; 7] = [
     Part::new("key", find_keys, 2460.0, (0.0, 0.0)),
     Part::new("pipeline-in-batches", pipeline_in_batches, 3730.0, (0.14, 0.02)),
     Part::new("pipeline-one-by-one", pipeline_one_by_one, 14_400.0, (9.0, 0.02)),
-    Part::new("file-sink", write_files, 4160.0, (0.44, 0.04)),
-    Part::new("kafka-sink", produce, 16_200.0, (1.04, 0.15)),
+    Part::new("file-sink", write_files, 4160.0, (0.09, 0.06)),
+    Part::new("kafka-sink", produce, 16_200.0, (1.18, 0.25)),
 ];
 
 /// The most bytes of one socket read.
 const READ: usize = 64 << 10;
 /// Events in a batch of a fast broker.
 const BATCH: usize = 64;
+/// The prefetch of all parts.
+const WINDOW: usize = 1024;
 
 fn keying() -> Keying {
     Keying::new(vec!["/md5".to_owned()], false)
@@ -191,7 +193,7 @@ fn pipeline_one_by_one(events: u64, prepared: u64) {
 fn write_files(events: u64, prepared: u64) {
     let directory = tempfile::tempdir().expect("make a directory");
     let config = FileConfig { directory: Some(directory.path().to_owned()), ..FileConfig::default() };
-    block_on(carry(events, prepared, BATCH, Pace::AfterAck, sink::<FileKind>(config)));
+    block_on(carry(events, prepared, WINDOW, Pace::AfterAck, sink::<FileKind>(config)));
 }
 
 fn produce(events: u64, prepared: u64) {
@@ -211,7 +213,7 @@ fn sink<K: SinkKind>(config: K::Config) -> Box<dyn Sink> {
     let mut diagnostics = Diagnostics::default();
     let factory = K::check(
         config,
-        &BuildContext { partitions: None, prefetch: 1024, is_strict: false, is_for_dead_letters: false },
+        &BuildContext { partitions: None, prefetch: WINDOW, is_strict: false, is_for_dead_letters: false },
         &mut diagnostics,
     );
     let context = SinkContext {
@@ -235,7 +237,8 @@ fn block_on(part: impl Future<Output = ()>) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pace {
     AtOnce,
-    /// When everything before is acknowledged: so one batch is one group of the file sink, however long a sync takes.
+    /// When everything before is acknowledged. This bounds the number of groups of the file sink, however fast the disk
+    /// syncs.
     AfterAck,
 }
 
@@ -252,7 +255,7 @@ async fn carry(events: u64, prepared: u64, batch: usize, pace: Pace, sink: Box<d
         source: Box::new(source),
         sinks: vec![("sink".to_owned(), sink)],
         keying: keying(),
-        prefetch: 1024,
+        prefetch: WINDOW,
         dead_letters: Arc::new(NoLetters),
         limits: DeadLetterLimits::new(100, 0.5),
         backoff: BackoffConfig::default(),

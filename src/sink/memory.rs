@@ -219,9 +219,9 @@ impl MemoryHandle {
     /// Lets the events arrive that a lost connection has sent ([`ScriptedVerdict::BreakAndDelay`]). Returns how many.
     pub fn deliver_late(&self) -> usize {
         self.change(|state| {
-            let before = state.log.len();
+            let late = state.late.len();
             state.log.append(&mut state.late);
-            state.log.len() - before
+            late
         })
     }
 

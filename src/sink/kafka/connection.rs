@@ -52,7 +52,7 @@ impl KafkaSink {
         let monitor_thread = THREADS.one_more(&self.threads);
         let (check_request, check_requests) = sync_channel(1);
         let gate: Option<Arc<CommitGate>> = self.settings.exactly_once.then(Arc::default);
-        let clients: Vec<_> = (0..self.tuning.clients)
+        let clients: Vec<_> = (0..self.clients())
             .map(|_| self.client(gate.clone(), in_flight, check_request.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -150,7 +150,7 @@ impl KafkaSink {
             in_flight: Arc::clone(in_flight),
             reconnect_state: self.reconnect_state.clone(),
             stop: Arc::clone(stop),
-            begun: None,
+            last_begin: None,
             visible_after: Duration::ZERO,
         };
         let thread = THREADS.one_more(&self.threads);

@@ -239,7 +239,7 @@ impl KafkaInFlight {
         self.lock().health.error.clone()
     }
 
-    /// Notes that the brokers accept records, although no delivery has its verdict yet.
+    /// Notes that the brokers accept records, or tell about them, although no delivery has its verdict yet.
     pub(super) fn touch(&self) {
         let mut state = self.lock();
         state.heard = Some(Instant::now());

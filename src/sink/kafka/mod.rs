@@ -180,6 +180,11 @@ impl KafkaSink {
         Arc::new(KafkaInFlight::new(self.reconnect_state.last_fatal_error(), gathering))
     }
 
+    /// How many clients share the partitions. Two with the same transactional id would end each other.
+    fn clients(&self) -> u32 {
+        if self.settings.exactly_once { 1 } else { self.tuning.clients }
+    }
+
     /// Adapts to the round trip to the brokers. Returns whether the connection must be replaced by one with
     /// other settings. If the user has set `linger.ms`, the sink does not choose how long records are collected.
     fn learn_latency(&mut self, topic: &Topic) -> bool {
@@ -188,18 +193,14 @@ impl KafkaSink {
         if linger.is_some() {
             tuning.linger = self.tuning.linger;
         }
-        if self.settings.exactly_once {
-            // A transaction has one client.
-            tuning.clients = 1;
-        }
         let changes = tuning != self.tuning;
         if changes {
-            let (away, clients) = (topic.round_trip.as_millis(), tuning.clients);
+            self.tuning = tuning;
+            let (away, clients) = (topic.round_trip.as_millis(), self.clients());
             let gathered = linger.unwrap_or(tuning.linger).as_millis();
             tracing::info!(
                 "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
             );
-            self.tuning = tuning;
         }
         changes
     }

@@ -53,8 +53,8 @@ pub(super) struct TransactionThread {
     pub(super) reconnect_state: ReconnectState,
     pub(super) stop: Arc<AtomicBool>,
     /// When the last transaction has begun.
-    pub(super) begun: Option<Instant>,
-    /// How long after the answer to its commit readers were asked with success whether they see the last transaction.
+    pub(super) last_begin: Option<Instant>,
+    /// The time from the answer to the last commit to the question that found its transaction visible to readers.
     pub(super) visible_after: Duration,
 }
 
@@ -122,9 +122,9 @@ impl TransactionThread {
 
     /// Writes and commits one transaction.
     fn transaction(&mut self) -> Result<(), SinkError> {
-        pause(self.begun.map_or(Duration::ZERO, |begun| INTERVAL.saturating_sub(begun.elapsed())));
+        pause(self.last_begin.map_or(Duration::ZERO, |begin| INTERVAL.saturating_sub(begin.elapsed())));
         let began = Instant::now();
-        self.begun = Some(began);
+        self.last_begin = Some(began);
         self.client.begin_transaction().map_err(|error| self.failure(&error))?;
         let records = self.write(began)?;
         self.wait_for_librdkafka(began);
@@ -157,8 +157,8 @@ impl TransactionThread {
     fn wait_for_readers(&mut self, began: Instant) -> Result<(), SinkError> {
         let end = self.gate.end();
         let committed = Instant::now();
-        // Each question costs the brokers a request, so the first comes when the answer to the last one was good, and
-        // a little earlier, because the brokers may have become faster.
+        // A question that comes too early costs the brokers a request for nothing. The first one comes a little earlier
+        // than the one that succeeded last, because the brokers may have become faster.
         let mut wait = self.visible_after * 3 / 4;
         let (mut next_wait, mut patience) = (FIRST_PAUSE.max(self.visible_after / 8), CALL);
         let mut answer = Ok(Vec::new());
@@ -194,8 +194,8 @@ impl TransactionThread {
         }
     }
 
-    /// Sends what waits, as much as a transaction takes, and waits until all of it is accepted. Returns how many
-    /// records that are.
+    /// Sends what waits, as much as a transaction takes, and waits until all of it is accepted. Returns the
+    /// number of records.
     fn write(&self, began: Instant) -> Result<usize, SinkError> {
         let taken = self.send(self.reconnect_state.transaction_records())?;
         let mut unreported = taken;

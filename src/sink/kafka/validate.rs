@@ -54,7 +54,7 @@ fn check_exactly_once(context: &BuildContext, client: &ClientSettings, diagnosti
         diagnostics.refuse("exactly_once", needs);
     }
     if client.linger().is_some() {
-        let why = "can't be set together with exactly_once: a transaction takes what waits";
+        let why = "can't be set together with exactly_once: the sink sets it itself";
         diagnostics.refuse("properties.linger.ms", why);
     }
 }
