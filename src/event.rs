@@ -38,6 +38,14 @@ pub struct Message {
     pub unreadable: Option<UnreadableBodyError>,
 }
 
+impl Message {
+    /// Returns when the producer sent it, in milliseconds since 1970, UTC. A producer that sets no timestamp sends 0
+    /// (Jakarta Messaging 3.1, 3.4.4).
+    pub fn sent(&self) -> Option<i64> {
+        self.timestamp.filter(|sent| *sent > 0)
+    }
+}
+
 /// Why a source could not read a body: its kind is never interpreted, or it is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body can't be read: {0}")]
@@ -182,6 +190,20 @@ impl EventRef {
     pub fn received(&self) -> Instant {
         self.batch.received
     }
+
+    /// When the event was sent and received.
+    pub fn times(&self) -> EventTimes {
+        EventTimes { received: self.received(), sent: self.message.sent() }
+    }
+}
+
+/// When an event was sent and received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTimes {
+    /// When the bridge received it.
+    pub received: Instant,
+    /// When the producer sent it ([`Message::sent`]).
+    pub sent: Option<i64>,
 }
 
 impl Deref for EventRef {

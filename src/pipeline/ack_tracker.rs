@@ -1,11 +1,9 @@
 //! Records for every event of the current session, in broker order, which sink workers have not settled it
 //! yet. Decides from this which events may be acknowledged (I1, I2). Does no I/O.
 
+use crate::event::{EventTimes, SessionId};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::time::Instant;
-
-use crate::event::SessionId;
 
 /// A set of sink workers, by their number from 0 to 63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +51,8 @@ pub struct AckTracker {
     /// The position in the session of the first event in `owed`.
     first: u64,
     owed: VecDeque<SinkSet>,
-    /// For each batch: the position of its last event, and the time when it was received.
-    batches: VecDeque<(u64, Instant)>,
+    /// For each batch: the position of its last event, and the times of its first one.
+    batches: VecDeque<(u64, EventTimes)>,
 }
 
 impl AckTracker {
@@ -83,10 +81,10 @@ impl AckTracker {
     }
 
     /// Adds the events of a batch, each with the set of workers that owe it. A set must not be empty: the
-    /// event would count as settled although no worker has settled it (I1).
-    pub fn take(&mut self, received: Instant, owed: impl Iterator<Item = SinkSet>) {
+    /// event would count as settled although no worker has settled it (I1). `times` are those of the first event.
+    pub fn take(&mut self, times: EventTimes, owed: impl Iterator<Item = SinkSet>) {
         self.owed.extend(owed.inspect(|owed| debug_assert!(!owed.is_empty())));
-        self.batches.push_back((self.next_position() - 1, received));
+        self.batches.push_back((self.next_position() - 1, times));
     }
 
     /// Notes that a worker has settled `positions` of `session`. Returns the last position of the settled
@@ -131,21 +129,26 @@ impl AckTracker {
         self.owed.len()
     }
 
-    /// Returns when the oldest of the outstanding events was received.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.batches.front().map(|(_, received)| *received)
+    /// Returns the times of the first event in the oldest batch that has outstanding events.
+    pub fn oldest(&self) -> Option<EventTimes> {
+        self.batches.front().map(|(_, times)| *times)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Instant;
 
     use proptest::prelude::*;
 
     use super::*;
 
     const WORKERS: usize = 3;
+
+    fn now() -> EventTimes {
+        EventTimes { received: Instant::now(), sent: None }
+    }
 
     fn all() -> SinkSet {
         (0..WORKERS).map(SinkSet::of).fold(SinkSet::default(), SinkSet::with)
@@ -155,7 +158,7 @@ mod tests {
     fn a_lane_cannot_settle_what_it_does_not_owe() {
         let mut tracker = AckTracker::default();
         tracker.begin(SessionId(1));
-        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        tracker.take(now(), [SinkSet::of(0)].into_iter());
         assert_eq!(tracker.settle(SessionId(1), 1, 1..=1), Err(NotOwedError { worker: 1, position: 1 }));
         assert_eq!(tracker.settle(SessionId(1), 0, 1..=2), Err(NotOwedError { worker: 0, position: 2 }));
         assert_eq!(tracker.settle(SessionId(1), 0, 0..=0), Err(NotOwedError { worker: 0, position: 0 }));
@@ -165,9 +168,9 @@ mod tests {
     fn news_of_an_earlier_session_acknowledges_nothing() {
         let mut tracker = AckTracker::default();
         tracker.begin(SessionId(1));
-        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        tracker.take(now(), [SinkSet::of(0)].into_iter());
         tracker.begin(SessionId(2));
-        tracker.take(Instant::now(), [SinkSet::of(0)].into_iter());
+        tracker.take(now(), [SinkSet::of(0)].into_iter());
         assert_eq!(tracker.settle(SessionId(1), 0, 1..=1), Ok(None));
         assert_eq!(tracker.settle(SessionId(2), 0, 1..=1), Ok(Some(1)));
     }
@@ -221,7 +224,7 @@ mod tests {
                         for _ in 0..count {
                             model.insert(model.len() as u64 + 1, (0..WORKERS).collect());
                         }
-                        tracker.take(Instant::now(), std::iter::repeat_n(all(), count));
+                        tracker.take(now(), std::iter::repeat_n(all(), count));
                     }
                     TrackerAction::Take(_) => {}
                     TrackerAction::Settle { worker, stale: true, .. } => {

@@ -14,7 +14,7 @@ use super::keyless_sink::KeylessSink;
 use super::worker::{ContractError, WorkerError, WorkerHandles, WorkerParts, WorkerReport};
 use crate::backoff::{Backoff, BackoffConfig};
 use crate::dead_letter::{DeadLetterLimits, DeadLetterStore};
-use crate::event::{Batch, Event, Message, SessionId};
+use crate::event::{Batch, Event, EventTimes, Message, SessionId};
 use crate::key::Keying;
 use crate::sink::Sink;
 use crate::source::{Disconnect, Incoming, Source};
@@ -248,7 +248,10 @@ impl Dispatcher {
     /// Publishes the progress in the counters, and tells the watchdog that the loop runs.
     fn show(&self) {
         self.parts.counters.in_flight.set(self.ack_tracker.outstanding() as u64);
-        self.parts.counters.oldest.set(self.ack_tracker.oldest());
+        let oldest = self.ack_tracker.oldest();
+        self.parts.counters.oldest.set(oldest.map(|times| times.received));
+        self.parts.counters.oldest_sent.set(oldest.and_then(|times| times.sent).map_or(0, i64::unsigned_abs));
+        self.parts.counters.is_subscribed.set(self.ack_tracker.session().is_some().into());
         if let Some(loop_mark) = &self.loop_mark {
             loop_mark.beat();
         }
@@ -306,10 +309,11 @@ impl Dispatcher {
             return self.leave(count);
         }
         let received = Instant::now();
+        let sent = events.first().and_then(|event| event.message.sent());
         let first = self.ack_tracker.next_position();
         let (sinks, keyless_worker) = (self.sinks, self.keyless_worker);
         let owed = events.iter().map(|event| if event.defect.is_some() { keyless_worker } else { sinks });
-        self.ack_tracker.take(received, owed);
+        self.ack_tracker.take(EventTimes { received, sent }, owed);
         let batch = Arc::new(Batch { session, first, events, received });
         for worker in &self.batches {
             // The channel is never full (see `start_worker`). It is closed only if the worker has ended; the

@@ -356,7 +356,7 @@ impl BrokerConnection<'_> {
             self.pending.push_back(Incoming::Session(self.handles.id));
         }
         if !progress.messages.is_empty() {
-            self.handles.counters.received.add(progress.messages.len() as u64);
+            self.handles.counters.receive(&progress.messages);
             self.handles.counters.repaired.add(progress.repaired);
             self.pending.push_back(Incoming::Messages(progress.messages));
         }

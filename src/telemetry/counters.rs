@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::histogram::Histogram;
+use jiff::Timestamp;
+
+use super::histogram::{BatchRecorder, Histogram};
+use crate::event::{EventTimes, Message};
 
 /// The sink name for events without a usable key. No configured sink can have this name.
 pub const NO_SINK: &str = "-";
@@ -107,6 +110,8 @@ pub struct WorkerCounters {
     pub retried: Counter,
     /// Time from receipt until the event is durable in the sink or in a dead letter.
     pub settling: Histogram,
+    /// Time from the broker's timestamp until then.
+    pub ages: Histogram,
     /// How long the sink took each time to name the events that it holds.
     pub claiming: Histogram,
     /// Events that the sink named the last time.
@@ -120,6 +125,28 @@ impl WorkerCounters {
     pub fn settled(&self) -> u64 {
         self.durable.get() + self.dead_lettered.total() + self.suppressed.get()
     }
+
+    /// Returns a recorder for events that become durable now.
+    pub fn durable_now(&self) -> DurableRecorder<'_> {
+        DurableRecorder { settling: self.settling.ending_now(), ages: self.ages.ages_now() }
+    }
+}
+
+/// Counts how long events took until they became durable.
+#[derive(Debug)]
+pub struct DurableRecorder<'a> {
+    settling: BatchRecorder<'a, Instant>,
+    ages: BatchRecorder<'a, i64>,
+}
+
+impl DurableRecorder<'_> {
+    /// Counts one event.
+    pub fn add(&mut self, times: EventTimes) {
+        self.settling.add(times.received);
+        if let Some(sent) = times.sent {
+            self.ages.add(sent);
+        }
+    }
 }
 
 /// The counters of one subscription: its source, its dispatcher, and a worker for each of its sinks.
@@ -127,6 +154,14 @@ impl WorkerCounters {
 pub struct SubscriptionCounters {
     /// Events received from the broker, redelivered ones included.
     pub received: Counter,
+    /// Time from the broker's timestamp until the event was received.
+    pub ages: Histogram,
+    /// Events whose timestamp was more than [`CLOCK_TOLERANCE`] ahead of this machine's clock.
+    pub ahead: Counter,
+    /// When the last event was received, in milliseconds since 1970; 0 if none was.
+    pub last_received: Gauge,
+    /// The broker's timestamp of the last event that has one, in milliseconds since 1970; 0 if none has.
+    pub last_sent: Gauge,
     /// Events that were taken and that the broker had marked as redelivered.
     pub redelivered: Counter,
     /// Events acknowledged to the broker.
@@ -141,11 +176,50 @@ pub struct SubscriptionCounters {
     pub in_flight: Gauge,
     /// Events received in this session and not taken. The broker delivers them again.
     pub left: Gauge,
+    /// 1 in a session, 0 between two sessions.
+    pub is_subscribed: Gauge,
     /// When the oldest event in flight was received.
     pub oldest: Moment,
+    /// The broker's timestamp of the oldest event in flight, in milliseconds since 1970; 0 if it has none.
+    pub oldest_sent: Gauge,
     /// The counters of each sink worker, by the name of its sink.
     pub workers: Named<WorkerCounters>,
 }
+
+impl SubscriptionCounters {
+    /// Returns how many seconds the bridge is behind: the age of the oldest event in flight, from the broker's
+    /// timestamp. It is below 0 if that is ahead of this machine's clock, and 0 if no event is in flight. It is unknown
+    /// between two sessions, and without a timestamp.
+    pub fn behind(&self) -> Option<f64> {
+        match (self.is_subscribed.get(), self.in_flight.get(), self.oldest_sent.get()) {
+            (0, ..) => None,
+            (_, 0, _) => Some(0.0),
+            (_, _, 0) => None,
+            (_, _, sent) => Some(Timestamp::now().as_millisecond() as f64 / 1000.0 - sent as f64 / 1000.0),
+        }
+    }
+
+    /// Counts messages that were received now, in broker order.
+    pub fn receive(&self, messages: &[Message]) {
+        self.received.add(messages.len() as u64);
+        let now = Timestamp::now().as_millisecond();
+        let mut ages = self.ages.ages_now();
+        let (mut ahead, mut last) = (0, None);
+        for sent in messages.iter().filter_map(Message::sent) {
+            ages.add(sent);
+            ahead += u64::from(sent > now.saturating_add(CLOCK_TOLERANCE));
+            last = Some(sent);
+        }
+        self.ahead.add(ahead);
+        self.last_received.set(u64::try_from(now).unwrap_or(0));
+        if let Some(sent) = last {
+            self.last_sent.set(u64::try_from(sent).unwrap_or(0));
+        }
+    }
+}
+
+/// The difference between two clocks that counts as none, in milliseconds.
+const CLOCK_TOLERANCE: i64 = 1000;
 
 /// The counters of one bridge, by queue.
 pub type Counters = Named<SubscriptionCounters>;
@@ -190,6 +264,43 @@ mod tests {
         }
         moment.set(None);
         assert_eq!(moment.get(), None);
+    }
+
+    #[test]
+    fn the_age_of_events_is_counted_from_their_timestamps() {
+        let now = Timestamp::now().as_millisecond();
+        let message = |timestamp| Message { timestamp, ..crate::sink::testing::message(1, String::new()) };
+        let counters = SubscriptionCounters::default();
+        counters
+            .receive(&[None, Some(now - 20_000), Some(now + 500), Some(now + 60_000), Some(0)].map(message));
+        assert_eq!(
+            (counters.received.get(), counters.ages.snapshot().count, counters.ahead.get()),
+            (5, 3, 1)
+        );
+        assert_eq!(counters.last_sent.get() as i64, now + 60_000);
+        assert!(counters.last_received.get() as i64 >= now);
+        counters.receive(&[message(None)]);
+        assert_eq!(counters.last_sent.get() as i64, now + 60_000, "the last one with a timestamp");
+        let worker = WorkerCounters::default();
+        worker.durable_now().add(EventTimes { received: Instant::now(), sent: None });
+        worker.durable_now().add(EventTimes { received: Instant::now(), sent: Some(now - 1000) });
+        assert_eq!((worker.settling.snapshot().count, worker.ages.snapshot().count), (2, 1));
+        assert!(worker.ages.snapshot().sum >= 1.0);
+    }
+
+    #[test]
+    fn how_far_behind_is_known_in_a_session_only_and_shows_a_clock_that_is_wrong() {
+        let now = Timestamp::now().as_millisecond().unsigned_abs();
+        let counters = SubscriptionCounters::default();
+        assert_eq!(counters.behind(), None, "no session yet");
+        counters.is_subscribed.set(1);
+        assert_eq!(counters.behind(), Some(0.0), "nothing waits");
+        counters.in_flight.set(1);
+        assert_eq!(counters.behind(), None, "an event without a timestamp");
+        counters.oldest_sent.set(now - 20_000);
+        assert!((20.0..30.0).contains(&counters.behind().unwrap()));
+        counters.oldest_sent.set(now + 60_000);
+        assert!((-60.0..-50.0).contains(&counters.behind().unwrap()));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 /// The upper bounds of the buckets, in seconds. They cover half a millisecond, a disk sync, a network round
 /// trip and the outage of a sink.
 const BOUNDS: [f64; 18] = [
@@ -43,8 +45,18 @@ impl Histogram {
     }
 
     /// Returns a recorder for things that end now and began at different moments.
-    pub fn ending_now(&self) -> BatchRecorder<'_> {
-        BatchRecorder { histogram: self, now: Instant::now(), began: None, count: 0 }
+    pub fn ending_now(&self) -> BatchRecorder<'_, Instant> {
+        let since = |now: Instant, began| now.saturating_duration_since(began);
+        BatchRecorder { histogram: self, now: Instant::now(), since, began: None, count: 0 }
+    }
+
+    /// Returns a recorder for the age of things with a time in milliseconds since 1970. A time that the clock has not
+    /// reached counts as now.
+    pub fn ages_now(&self) -> BatchRecorder<'_, i64> {
+        let since =
+            |now: i64, began| Duration::from_millis(now.saturating_sub(began).try_into().unwrap_or(0));
+        let now = Timestamp::now().as_millisecond();
+        BatchRecorder { histogram: self, now, since, began: None, count: 0 }
     }
 
     /// Returns the current counts. They belong to one moment only if nothing is counted meanwhile.
@@ -62,16 +74,18 @@ impl Histogram {
 
 /// Counts neighbours that began at the same moment in one step, for example the events of one batch.
 #[derive(Debug)]
-pub struct BatchRecorder<'a> {
+pub struct BatchRecorder<'a, T: Copy + PartialEq> {
     histogram: &'a Histogram,
-    now: Instant,
-    began: Option<Instant>,
+    now: T,
+    /// The time between `now` and an earlier moment.
+    since: fn(T, T) -> Duration,
+    began: Option<T>,
     count: u64,
 }
 
-impl BatchRecorder<'_> {
+impl<T: Copy + PartialEq> BatchRecorder<'_, T> {
     /// Counts one thing that began at `began`.
-    pub fn add(&mut self, began: Instant) {
+    pub fn add(&mut self, began: T) {
         if self.began != Some(began) {
             self.count_them();
             self.began = Some(began);
@@ -81,13 +95,12 @@ impl BatchRecorder<'_> {
 
     fn count_them(&mut self) {
         if let Some(began) = self.began {
-            self.histogram
-                .observe(self.now.saturating_duration_since(began), std::mem::take(&mut self.count));
+            self.histogram.observe((self.since)(self.now, began), std::mem::take(&mut self.count));
         }
     }
 }
 
-impl Drop for BatchRecorder<'_> {
+impl<T: Copy + PartialEq> Drop for BatchRecorder<'_, T> {
     fn drop(&mut self) {
         self.count_them();
     }
@@ -122,5 +135,18 @@ mod tests {
         let snapshot = histogram.snapshot();
         assert_eq!((snapshot.count, snapshot.sum), (6, 38.0));
         assert_eq!(snapshot.buckets.iter().find(|(bound, _)| *bound == 10.0), Some(&(10.0, 4)));
+    }
+
+    #[test]
+    fn an_age_is_counted_from_the_clock_and_never_below_zero() {
+        let histogram = Histogram::default();
+        let mut ages = histogram.ages_now();
+        let now = ages.now;
+        for began in [now - 20_000, now - 20_000, now, now + 5_000, i64::MIN, i64::MAX] {
+            ages.add(began);
+        }
+        drop(ages);
+        let filled = histogram.snapshot().buckets.into_iter().filter(|(_, count)| *count > 0);
+        assert_eq!(filled.collect::<Vec<_>>(), [(0.0005, 3), (30.0, 2), (f64::INFINITY, 1)]);
     }
 }

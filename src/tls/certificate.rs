@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate as Parsed;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
@@ -66,6 +67,11 @@ impl Certificate {
             _ => named,
         }
     }
+}
+
+/// Reads certificates. One that can't be read is left out.
+pub(super) fn chain<'a>(chain: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Vec<Certificate> {
+    chain.into_iter().filter_map(|der| Certificate::read(der)).collect()
 }
 
 /// Returns a distinguished name as it is shown, such as `CN=broker,O=Acme`.

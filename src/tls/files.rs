@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore};
 
-use super::certificate::Certificate;
+use super::certificate::{self, Certificate};
 use super::{Cause, TlsError, TlsOptions};
 use crate::display::one_line;
 
@@ -39,8 +39,7 @@ impl Roots {
                 unusable(key, path, &format!("{what}: take it from whoever runs the server again"))
             })?;
         }
-        let named = certificates.iter().filter_map(|der| Certificate::read(der)).collect();
-        Ok(Self { store: Arc::new(store), named })
+        Ok(Self { store: Arc::new(store), named: certificate::chain(&certificates) })
     }
 
     fn of_the_system(key: &str) -> Result<Self, TlsError> {

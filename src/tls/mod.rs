@@ -4,6 +4,7 @@
 //! and [`Client::explain`] turns its error into the same explanation.
 
 mod certificate;
+mod expiry;
 mod explain;
 mod files;
 mod root_cause;
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::protocol_guess::{FirstBytes, Remembering, WireProtocol};
+pub use expiry::{Expiry, shown_certificates};
 use explain::Handshake;
 use files::Roots;
 use seen::{Identity, Seen, Verifier};
@@ -130,8 +132,11 @@ impl Client {
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.store), Arc::clone(&provider))
                 .build()
                 .map_err(unusable)?;
-        let verifier = Arc::new(Verifier { inner, seen: seen.clone() });
+        let verifier = Arc::new(Verifier { inner, seen: seen.clone(), table: options.table.clone() });
         let own = files::identity(options, &provider)?;
+        if let Some(own) = &own {
+            expiry::remember(&options.table, "", &certificate::chain(&own.cert));
+        }
         let has_identity = own.is_some();
         let identity = Arc::new(Identity { own, seen: seen.clone() });
         let config = ClientConfig::builder_with_provider(provider)

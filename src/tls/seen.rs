@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::certificate::Certificate;
+use super::certificate::{self, Certificate};
+use super::expiry;
 
 /// What the last handshake has shown; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ impl Seen {
 pub(super) struct Verifier {
     pub(super) inner: Arc<WebPkiServerVerifier>,
     pub(super) seen: Seen,
+    /// The table of the TLS options.
+    pub(super) table: String,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -53,8 +56,9 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let presented = [end_entity].into_iter().chain(intermediates);
-        // A certificate that can't be read is left out, because it does not influence the verdict.
-        self.seen.lock().chain = presented.filter_map(|der| Certificate::read(der)).collect();
+        let chain = certificate::chain(presented);
+        expiry::remember(&self.table, &server_name.to_str(), &chain);
+        self.seen.lock().chain = chain;
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 

@@ -22,6 +22,31 @@ async fn a_good_chain_is_trusted_with_and_without_an_intermediate() {
 }
 
 #[tokio::test]
+async fn the_expiry_of_what_both_sides_show_is_remembered_until_they_show_another() {
+    let (files, root) = (Files::new(), authority("Root"));
+    let own = ShownChain::signed(&named("bridge"), &root);
+    let options = TlsOptions {
+        table: "sinks.expiry.tls".to_owned(),
+        certificate_file: Some(files.write("own.pem", pem("CERTIFICATE", &own.chain[0]))),
+        key_file: Some(files.write("own.key", pem("PRIVATE KEY", own.key().secret_der()))),
+        ..files.trusting(&[&root])
+    };
+    let shown = || -> Vec<_> {
+        let mine = shown_certificates().into_iter().filter(|(table, ..)| *table == options.table);
+        mine.map(|(_, host, Expiry { subject, not_after })| (host, subject, not_after)).collect()
+    };
+    for (year, not_after) in [(2090, 3_786_912_000), (2091, 3_818_448_000)] {
+        let mut params = named("broker");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let server = ShownChain::signed(&params, &root).config(rustls::ALL_VERSIONS, Some(&root));
+        outcome(server, &options).await.unwrap();
+        let (host, subject) = ("broker.example.com".to_owned(), "CN=broker".to_owned());
+        assert_eq!(shown().get(1..), Some(&[(host, subject, not_after)][..]));
+        assert_eq!((shown()[0].0.as_str(), shown()[0].1.as_str()), ("", "CN=bridge"));
+    }
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_not_trusted_is_named() {
     let (files, root, other) = (Files::new(), authority("Root"), authority("Other"));
     let middle = intermediate("Middle", &root);

@@ -47,13 +47,13 @@ impl SinkWorker {
         self.dead_letter_write = None;
         match outcome {
             Ok(()) => {
-                let mut settling = self.parts.counters.settling.ending_now();
+                let mut recorder = self.parts.counters.durable_now();
                 for letter in &letters {
                     self.parts.counters.dead_lettered.add(letter.rejection.reason, 1);
-                    settling.add(letter.event.received());
+                    recorder.add(letter.event.times());
                     self.notice.add(letter);
                 }
-                drop(settling);
+                drop(recorder);
                 self.state.dead_letters_written(letters.iter().map(|letter| &letter.event));
                 self.tell_of_dead_letters(Instant::now());
                 self.ready();

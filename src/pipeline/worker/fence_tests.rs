@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::state::WorkerState;
 use super::tests::{event, keys, number};
-use crate::event::{Batch, SessionId};
+use crate::event::{Batch, EventTimes, SessionId};
 use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
 use crate::sink::{Delivery, DeliveryId, SinkError, Verdict};
 
@@ -126,7 +126,10 @@ impl World {
         let bridge = &mut self.bridges[self.active];
         if let (Some(session), false) = (bridge.session, events.is_empty()) {
             let first = bridge.tracker.next_position();
-            bridge.tracker.take(Instant::now(), std::iter::repeat_n(SinkSet::of(0), events.len()));
+            bridge.tracker.take(
+                EventTimes { received: Instant::now(), sent: None },
+                std::iter::repeat_n(SinkSet::of(0), events.len()),
+            );
             bridge.state.take(&Arc::new(Batch { session, first, events, received: Instant::now() }));
             self.dispatched = end;
         }

@@ -1,8 +1,8 @@
 //! Defines an event that a worker has taken, and what the verdict on it means.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use crate::event::EventRef;
+use crate::event::{EventRef, EventTimes};
 use crate::sink::{Rejection, SinkError};
 
 /// An event that the worker has taken and not settled.
@@ -31,8 +31,8 @@ pub struct UnknownDeliveryError(pub u64);
 /// What the worker must do after a verdict.
 #[derive(Debug)]
 pub enum VerdictEffect {
-    /// The event is settled, or belongs to an earlier session. Holds the time when the event was received.
-    Durable(Instant),
+    /// The event is settled, or belongs to an earlier session. Holds the times of the event.
+    Durable(EventTimes),
     /// The event must be handed over again, after a wait.
     Retry(SinkError),
     /// The event must be handed over again, because the limits allow no dead letter.

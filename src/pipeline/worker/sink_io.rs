@@ -137,15 +137,15 @@ impl SinkWorker {
             }
         };
         let counters = Arc::clone(&self.parts.counters);
-        let mut settling = counters.settling.ending_now();
+        let mut recorder = counters.durable_now();
         let mut durable = 0;
         for (id, verdict) in verdicts {
             if matches!(verdict, Verdict::Reject(_)) {
                 self.good(take(&mut durable));
             }
             match self.effect_of(id, verdict)? {
-                VerdictEffect::Durable(received) => {
-                    settling.add(received);
+                VerdictEffect::Durable(times) => {
+                    recorder.add(times);
                     durable += 1;
                     self.end_hold(id);
                 }

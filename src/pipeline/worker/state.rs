@@ -209,7 +209,7 @@ impl WorkerState {
                 }
                 self.settle(&pending.event);
                 self.release(&pending.event);
-                VerdictEffect::Durable(pending.event.received())
+                VerdictEffect::Durable(pending.event.times())
             }
             Verdict::Retry(error) => {
                 self.fail(pending);

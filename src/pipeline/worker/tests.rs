@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::pending_event::VerdictEffect;
 use super::state::WorkerState;
-use crate::event::{Batch, Event, SessionId};
+use crate::event::{Batch, Event, EventTimes, SessionId};
 use crate::key::Key;
 use crate::pipeline::ack_tracker::{AckTracker, SinkSet};
 use crate::sink::testing::message;
@@ -117,7 +117,10 @@ impl World {
         }
         let events: Vec<Event> = (self.dispatched..end).map(|n| event(n, self.keys[n])).collect();
         let first = self.tracker.next_position();
-        self.tracker.take(Instant::now(), std::iter::repeat_n(SinkSet::of(0), events.len()));
+        self.tracker.take(
+            EventTimes { received: Instant::now(), sent: None },
+            std::iter::repeat_n(SinkSet::of(0), events.len()),
+        );
         let batch = Batch { session: SessionId(self.session), first, events, received: Instant::now() };
         self.state.take(&Arc::new(batch));
         self.dispatched = end;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -44,6 +45,23 @@ pub(super) struct Diagnosis {
 impl Diagnosis {
     pub(super) fn new(settings: Arc<KafkaSettings>, names: Names) -> Self {
         Self { settings, names, found: None, failed_at_tls: false }
+    }
+
+    /// Makes a TLS connection with each configured broker, so that the expiry of its certificate is known: librdkafka
+    /// does not tell it. Does nothing without TLS.
+    pub(super) async fn see_certificates(self) {
+        if !self.settings.tls.enabled {
+            return;
+        }
+        let options = &self.tls_options();
+        let seen = self.settings.client.brokers().split(',').map(|address| async move {
+            let place = BrokerAddress::of(address);
+            if let Ok(stream) = place.connect(STEP).await {
+                // The sink's own connection tells errors.
+                let _seen = tls::connect(stream, place.host, options, STEP).await;
+            }
+        });
+        join_all(seen).await;
     }
 
     /// Returns what is wrong with all configured brokers. `None` if one of them is good. Blocks.

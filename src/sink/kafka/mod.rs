@@ -69,6 +69,7 @@ use self::batch_refusal::BatchRefusals;
 use self::client_threads::{THREADS, ThreadGroup};
 use self::commit_gate::CommitGate;
 use self::config::KafkaConfig;
+use self::diagnosis::Diagnosis;
 use self::in_flight::KafkaInFlight;
 use self::latency::LatencyTuning;
 use self::low_water_commits::LowWaterCommits;
@@ -263,6 +264,7 @@ impl Sink for KafkaSink {
         let topic_settings = self.topic_settings().await;
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
+        tokio::spawn(Diagnosis::new(Arc::clone(&self.settings), self.names.clone()).see_certificates());
         let submit = KafkaProducer {
             running: Some(opened.running),
             in_flight: Arc::clone(&in_flight),

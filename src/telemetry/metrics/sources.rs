@@ -1,5 +1,6 @@
 //! Reads the samples of metrics: one for the whole bridge, for each queue, or for each sink of a queue.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use super::super::counters::{SubscriptionCounters, WorkerCounters};
 use super::super::health::Health;
 use super::super::status::Status;
 use crate::budget::Shares;
+use crate::tls::{Expiry, shown_certificates};
 
 /// The values of a metric, each with the values of its labels.
 pub type Samples<T> = Vec<(Vec<String>, T)>;
@@ -48,6 +50,29 @@ impl MetricSources {
 /// Returns the only sample of a metric without labels, or none if its value is unknown.
 pub(super) fn single<T>(value: impl Into<Option<T>>) -> Samples<T> {
     value.into().map(|value| (Vec::new(), value)).into_iter().collect()
+}
+
+/// Returns when each certificate expires that a connection has shown. Of two with the same name, the first to expire
+/// counts.
+pub(super) fn certificates() -> Samples<f64> {
+    let mut earliest = BTreeMap::new();
+    for (table, host, Expiry { subject, not_after }) in shown_certificates() {
+        let connection = table.strip_suffix(".tls").unwrap_or(&table).to_owned();
+        let expiry = earliest.entry(vec![connection, host, subject]).or_insert(not_after);
+        *expiry = not_after.min(*expiry);
+    }
+    earliest.into_iter().map(|(labels, not_after)| (labels, not_after as f64)).collect()
+}
+
+/// Keeps a sample if its value is known.
+pub(super) fn known<T>((labels, value): (Vec<String>, Option<T>)) -> Option<(Vec<String>, T)> {
+    Some((labels, value?))
+}
+
+/// Turns times in milliseconds since 1970 into seconds; 0 is an unknown time.
+pub(super) fn times(samples: Samples<u64>) -> Samples<f64> {
+    let times = samples.into_iter().filter(|(_, millis)| *millis > 0);
+    times.map(|(labels, millis)| (labels, millis as f64 / 1000.0)).collect()
 }
 
 /// Splits each sample into one for each word that was counted, with the word as its last label.

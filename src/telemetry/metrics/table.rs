@@ -6,7 +6,7 @@ use super::super::counters::WorkerCounters;
 use super::super::process;
 use super::metric::Metric;
 use super::metric::Read::{Counter, Gauge, Histogram, Info, Seconds};
-use super::sources::{by_word, single};
+use super::sources::{by_word, certificates, known, single, times};
 
 /// Labels of the metrics of a source.
 const QUEUE: &[&str] = &["queue"];
@@ -14,7 +14,7 @@ const QUEUE: &[&str] = &["queue"];
 const SINK: &[&str] = &["queue", "sink"];
 
 /// All metrics, in the order of the pages.
-pub const ALL: [Metric; 24] = [
+pub const ALL: [Metric; 31] = [
     Metric {
         name: "atdata_bridge_build",
         labels: &["version"],
@@ -52,6 +52,33 @@ pub const ALL: [Metric; 24] = [
         labels: QUEUE,
         help: "Events received from the broker, redelivered ones included.",
         read: Counter(|of| of.queues(|source| source.received.get())),
+    },
+    Metric {
+        name: "atdata_bridge_event_age_at_receipt_seconds",
+        labels: QUEUE,
+        help: "Age of an event when it was received, from the broker's timestamp: how far the bridge is behind. \
+               A timestamp ahead of the bridge's clock counts as age 0.",
+        read: Histogram(|of| of.queues(|source| source.ages.snapshot())),
+    },
+    Metric {
+        name: "atdata_bridge_events_ahead",
+        labels: QUEUE,
+        help: "Events whose timestamp was more than a second ahead of the bridge's clock: one of the two clocks is \
+               wrong, and so are the ages.",
+        read: Counter(|of| of.queues(|source| source.ahead.get())),
+    },
+    Metric {
+        name: "atdata_bridge_last_received_timestamp_seconds",
+        labels: QUEUE,
+        help: "When the last event was received, in seconds since 1970, UTC; from the first event on.",
+        read: Gauge(|of| times(of.queues(|source| source.last_received.get()))),
+    },
+    Metric {
+        name: "atdata_bridge_last_event_timestamp_seconds",
+        labels: QUEUE,
+        help: "The broker's timestamp of the last event that has one, in seconds since 1970, UTC; from the first \
+               such event on.",
+        read: Gauge(|of| times(of.queues(|source| source.last_sent.get()))),
     },
     Metric {
         name: "atdata_bridge_events_redelivered",
@@ -94,6 +121,14 @@ pub const ALL: [Metric; 24] = [
         }),
     },
     Metric {
+        name: "atdata_bridge_behind_seconds",
+        labels: QUEUE,
+        help: "How far the bridge is behind: the age of the oldest event that is not acknowledged, from the broker's \
+               timestamp; 0 when there is none, below 0 when that clock is ahead. No sample while the bridge is not \
+               subscribed.",
+        read: Gauge(|of| of.queues(|source| source.behind()).into_iter().filter_map(known).collect()),
+    },
+    Metric {
         name: "atdata_bridge_events_settled",
         labels: SINK,
         help: "Events that a sink is done with: durable there, durable in the dead letters, or held by it \
@@ -126,6 +161,12 @@ pub const ALL: [Metric; 24] = [
         read: Histogram(|of| of.sinks(|worker| worker.settling.snapshot())),
     },
     Metric {
+        name: "atdata_bridge_event_age_at_durable_seconds",
+        labels: SINK,
+        help: "Age of an event when it was durable in the sink or the dead letters, from the broker's timestamp.",
+        read: Histogram(|of| of.sinks(|worker| worker.ages.snapshot())),
+    },
+    Metric {
         name: "atdata_bridge_claim_seconds",
         labels: SINK,
         help: "Time that a sink took to name the newest events that it holds, so that they are not written \
@@ -144,6 +185,13 @@ pub const ALL: [Metric; 24] = [
         help: "Times that a sink could not be asked what it holds; it is asked again before anything is \
                written.",
         read: Counter(|of| of.sinks(|worker| worker.claims_failed.get())),
+    },
+    Metric {
+        name: "atdata_bridge_certificate_expiry_timestamp_seconds",
+        labels: &["connection", "host", "subject"],
+        help: "When a certificate expires that a connection showed last, in seconds since 1970, UTC. The host is empty \
+               for the bridge's own certificate.",
+        read: Gauge(|_| certificates()),
     },
     Metric {
         name: "process_start_time_seconds",

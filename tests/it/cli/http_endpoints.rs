@@ -93,11 +93,15 @@ async fn readiness_names_what_is_missing_and_liveness_ignores_it() {
     admin.not_ready(&["source: "]).await;
     assert!(admin.get("/").await.body.contains("/readyz"));
 
+    let behind = format!("atdata_bridge_behind_seconds{{queue=\"{QUEUE}\"}}");
+    assert_eq!(admin.metrics().await.find(&behind), None);
     proxy.resume();
     proxy.cut();
     admin.ready().await;
+    admin.metrics_until("nothing waits", |metrics| metrics.find(&behind) == Some(0.0)).await;
     proxy.silence();
     admin.not_ready(&["source: retrying: "]).await;
+    admin.metrics_until("it is unknown what waits", |metrics| metrics.find(&behind).is_none()).await;
     proxy.resume();
     proxy.cut();
     admin.ready().await;
@@ -105,6 +109,7 @@ async fn readiness_names_what_is_missing_and_liveness_ignores_it() {
     let unusable = Unusable::make(setup.files());
     generate(&simulator, 300);
     admin.not_ready(&["sink file: ", "files"]).await;
+    admin.metrics_until("events wait", |metrics| metrics.find(&behind).is_some_and(|age| age > 0.0)).await;
     let metrics = admin.metrics().await;
     assert_eq!(metrics.value("atdata_bridge_ready"), 0.0);
     assert_eq!(metrics.value(r#"atdata_bridge_part_state{part="sink file",state="ready"}"#), 0.0);
@@ -190,12 +195,19 @@ fn compare(metrics: &Metrics, stats: &Stats, found: &AuditResult) {
     assert!(found.dead > 0 && found.delivered > 0);
     for (sink, expected) in [(file, found.delivered), (none, found.dead)] {
         assert_eq!(count("receive_to_settled_seconds_count", sink), expected);
+        assert_eq!(count("event_age_at_durable_seconds_count", sink), expected);
         assert!(
             metrics
                 .value(&format!("atdata_bridge_receive_to_settled_seconds_sum{{queue=\"{QUEUE}\"{sink}}}"))
                 > 0.0
         );
     }
+    assert_eq!(count("event_age_at_receipt_seconds_count", ""), received);
+    let last = |name: &str| {
+        metrics.value(&format!("atdata_bridge_last_{name}_timestamp_seconds{{queue=\"{QUEUE}\"}}"))
+    };
+    let age = last("received") - last("event");
+    assert!(age.abs() < 60.0, "{age}");
     let age = format!("atdata_bridge_oldest_unacked_age_seconds{{queue=\"{QUEUE}\"}}");
     assert_eq!((metrics.value(&age), metrics.value("atdata_bridge_ready")), (0.0, 1.0));
 }
@@ -228,7 +240,9 @@ async fn subscriptions_have_separate_metrics() {
         }
     }
     let documented: BTreeSet<String> = metrics::ALL.iter().flat_map(names).collect();
-    let exported: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
+    let mut exported: BTreeSet<String> = metrics.names().into_iter().map(str::to_owned).collect();
+    // There is no certificate without TLS; the tests of certificates expect this one.
+    exported.insert("atdata_bridge_certificate_expiry_timestamp_seconds".to_owned());
     assert_eq!(exported, documented);
     drain(bridge).await;
 }

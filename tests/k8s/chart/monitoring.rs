@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::promql;
-use kit::helm::objects::{list, text, visit};
+use kit::helm::objects::{list, text, visit, yaml};
 use kit::helm::{Tools, Values, chart, directory, in_tree, run, with_tools};
 
 with_tools! {
@@ -19,6 +19,7 @@ with_tools! {
     alerts_can_be_disabled_and_have_thresholds,
     rules_use_only_existing_metrics_and_labels,
     the_queries_of_the_dashboard_are_valid,
+    the_recipe_for_keda_asks_for_a_metric_that_exists,
 }
 
 fn promtool_accepts_the_rules_of_every_case(tools: &Tools) {
@@ -38,7 +39,7 @@ fn every_alert_fires_in_its_test_and_the_test_fails_without_it(tools: &Tools) {
     let rule = rule_of(tools, &tested());
     test(tools, &rule["spec"]).unwrap_or_else(|error| panic!("{error}"));
     let alerts = alerts_of(&rule);
-    assert!(alerts.len() >= 7, "{alerts:?}");
+    assert!(alerts.len() >= 10, "{alerts:?}");
     for (n, alert) in alerts.iter().enumerate() {
         let mut without = rule["spec"].clone();
         without["groups"][0]["rules"].as_array_mut().unwrap().remove(n);
@@ -154,10 +155,26 @@ fn the_queries_of_the_dashboard_are_valid(tools: &Tools) {
     }
 }
 
+fn the_recipe_for_keda_asks_for_a_metric_that_exists(tools: &Tools) {
+    let page = fs::read_to_string(in_tree("docs/kubernetes.md")).unwrap();
+    let recipe = page.split("```").find(|block| block.contains("keda.sh")).expect("the recipe");
+    let recipe = yaml(recipe.strip_prefix("yaml").expect("a block of YAML"));
+    let rendered = tools.helm().objects(&tested());
+    let target = rendered.the("StatefulSet");
+    assert_eq!(recipe["spec"]["scaleTargetRef"]["name"], target["metadata"]["name"]);
+    assert_eq!(recipe["metadata"]["namespace"], target["metadata"]["namespace"]);
+    assert_eq!(recipe["spec"]["minReplicaCount"], 1, "without a pod nobody knows how far behind it is");
+    let query = text(&recipe["spec"]["triggers"][0]["metadata"]["query"]);
+    assert!(Known::read().unexpected(query).is_empty(), "{query}");
+    let rule = json!({"record": "query:keda", "expr": query});
+    check(tools, &json!({"groups": [{"name": "keda", "rules": [rule]}]}))
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// The values that the head of the alerts' test file describes.
 fn tested() -> Values {
     Values::of("files")
-        .and("replicaCount: 2\nmetrics: {prometheusRule: {enabled: true}}")
+        .and("replicaCount: 2\nmetrics: {prometheusRule: {enabled: true, alerts: {AtDataBridgeSilent: {enabled: true}}}}")
         .named("atdata-bridge")
         .option("--namespace", "atdata")
 }
