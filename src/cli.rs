@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::check::CheckArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::man::ManArgs;
 use crate::commands::partition::PartitionArgs;
 use crate::commands::simulate::SimulateArgs;
 
@@ -71,6 +73,10 @@ pub enum Verb {
     Config(ConfigArgs),
     /// Tell the keys and partitions of MD5s or addresses
     Partition(PartitionArgs),
+    /// Write the completions of a shell to standard output
+    Completions(CompletionsArgs),
+    /// Write a manual page to standard output
+    Man(ManArgs),
 }
 
 #[cfg(test)]
@@ -96,7 +102,11 @@ mod tests {
         assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
         assert!(matches!(
             cli.verb,
-            Some(Verb::Config(ConfigArgs { reference: Some(ReferenceFormat::Toml) }))
+            Some(Verb::Config(ConfigArgs {
+                reference: Some(ReferenceFormat::Toml),
+                explain: None,
+                verb: None
+            }))
         ));
         let cli = read("atdata-bridge config --reference=markdown").unwrap();
         assert!(
@@ -118,6 +128,9 @@ mod tests {
             "demo --rate 0",
             "check --offline --subscribe",
             "config x",
+            "config init",
+            "config --reference --explain source.url",
+            "completions tcsh",
             "fly",
         ] {
             assert!(read(&format!("atdata-bridge {line}")).unwrap_err().use_stderr(), "{line}");

@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Verb};
 use crate::commands::{self, Console, Exit};
@@ -32,6 +32,8 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Check(args) => commands::check::run(kinds, &args, file, process_environment(), console),
         Verb::Demo(args) => commands::demo::run(&args, console),
         Verb::Simulate(args) => commands::simulate::run(&args, console),
+        Verb::Completions(args) => commands::completions::run(&args, Cli::command(), console),
+        Verb::Man(args) => commands::man::run(&args, Cli::command(), console),
     };
     kinds.wait_before_exit();
     // If the reader closed our output, as `head` does, it wants no more of it.

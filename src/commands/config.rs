@@ -1,13 +1,17 @@
-//! Runs `config`: shows which values are in effect, and where each came from.
+//! Runs `config`: shows which values are in effect, and where each came from; explains an option; writes a file to begin
+//! with.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{Console, Exit, configured};
-use crate::config::{Loaded, SinkRegistry, reference, schema};
+use crate::config::explain::explain;
+use crate::config::starter::starter;
+use crate::config::{Loaded, SinkRegistry, load, reference, schema};
 use crate::telemetry::metrics;
 
 #[derive(Clone, Debug, Args)]
@@ -15,6 +19,22 @@ pub struct ConfigArgs {
     /// Print every option with its meaning and default instead
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
     pub reference: Option<ReferenceFormat>,
+    /// Explain one option or table, by its key or its variable
+    #[arg(long, value_name = "KEY", conflicts_with = "reference")]
+    pub explain: Option<String>,
+    /// What to do instead
+    #[command(subcommand)]
+    pub verb: Option<ConfigVerb>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Write a commented configuration file to begin with, to standard output
+    Init {
+        /// The kinds of the sinks: kafka, nats, file, stdout
+        #[arg(value_name = "SINK", required = true)]
+        sinks: Vec<String>,
+    },
 }
 
 /// How `config --reference` is written.
@@ -41,6 +61,13 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
+    if let Some(ConfigVerb::Init { sinks }) = &args.verb {
+        return written(starter(kinds, sinks), console);
+    }
+    if let Some(asked) = &args.explain {
+        let loaded = load(kinds, file, env);
+        return written(explain(kinds, asked, loaded.as_ref()), console);
+    }
     let page = match args.reference {
         Some(ReferenceFormat::Toml) => reference::toml(kinds),
         Some(ReferenceFormat::Markdown) => reference::markdown(kinds),
@@ -53,6 +80,14 @@ pub fn run(
     };
     console.out.write_all(page.as_bytes())?;
     Ok(Exit::Success)
+}
+
+/// Writes a page, or why there is none.
+fn written(page: Result<String, impl Error>, console: &mut Console<'_>) -> io::Result<Exit> {
+    match page {
+        Ok(page) => console.out.write_all(page.as_bytes()).map(|()| Exit::Success),
+        Err(error) => writeln!(console.err, "error: {error}").map(|()| Exit::Usage),
+    }
 }
 
 /// Returns one option a line, followed by its origin.
@@ -86,11 +121,14 @@ mod tests {
     ];
 
     fn run_with(reference: Option<ReferenceFormat>, env: &[(&str, &str)]) -> (Exit, String, String) {
+        run_args(&ConfigArgs { reference, explain: None, verb: None }, env)
+    }
+
+    fn run_args(args: &ConfigArgs, env: &[(&str, &str)]) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let mut console = Console { out: &mut out, err: &mut err };
-        let exit =
-            run(&SinkRegistry::built_in(), &ConfigArgs { reference }, None, env, &mut console).unwrap();
+        let exit = run(&SinkRegistry::built_in(), args, None, env, &mut console).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -120,6 +158,32 @@ mod tests {
         let (exit, out, err) = run_with(None, &GOOD[1..]);
         assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
         assert_eq!(err, "error: source.url: missing: set `url` in [source], or BRIDGE__SOURCE__URL\n");
+    }
+
+    #[test]
+    fn an_option_is_explained_whether_the_configuration_is_right_or_not() {
+        let args = |key: &str| ConfigArgs { reference: None, explain: Some(key.to_owned()), verb: None };
+        let (exit, out, err) = run_args(&args("source.namespace"), &GOOD);
+        assert_eq!((exit, err.as_str()), (Exit::Success, ""));
+        assert!(out.contains("in effect  \"acme\" (BRIDGE__SOURCE__NAMESPACE)"), "{out}");
+        let (exit, out, _) = run_args(&args("source.namespace"), &GOOD[1..]);
+        assert!(exit == Exit::Success && out.contains("the configuration has mistakes"), "{out}");
+        let (exit, out, err) = run_args(&args("source.namespaces"), &GOOD);
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
+        assert!(err.contains("did you mean `source.namespace`?"), "{err}");
+    }
+
+    #[test]
+    fn a_file_to_begin_with_is_written_for_known_kinds() {
+        let init = |sink: &str| ConfigVerb::Init { sinks: vec![sink.to_owned()] };
+        let args = |sink| ConfigArgs { reference: None, explain: None, verb: Some(init(sink)) };
+        let (exit, out, _) = run_args(&args("kafka"), &[]);
+        assert!(
+            exit == Exit::Success && out.contains("\n[sinks.kafka]\n") && !out.contains("[sinks.file]"),
+            "{out}"
+        );
+        let (exit, out, err) = run_args(&args("kafak"), &[]);
+        assert!(exit == Exit::Usage && out.is_empty() && err.contains("did you mean `kafka`?"), "{err}");
     }
 
     #[test]

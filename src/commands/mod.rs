@@ -1,8 +1,10 @@
 //! Implements the commands, one file each, and what they share.
 
 pub mod check;
+pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod man;
 pub mod partition;
 pub mod run;
 mod signals;

@@ -8,6 +8,7 @@
 mod any_tests;
 mod endpoint;
 mod environment;
+pub mod explain;
 mod file;
 mod ids;
 mod key_path;
@@ -25,6 +26,7 @@ pub mod schema;
 mod sections;
 mod settings;
 mod sink_registry;
+pub mod starter;
 mod stray_variables;
 mod suggest;
 #[cfg(test)]

@@ -28,21 +28,28 @@ in effect, and where each value came from.
 ";
 
 /// One table and its options.
-struct Section {
-    key: String,
-    doc: String,
-    options: Vec<ReferenceEntry>,
+pub(super) struct Section {
+    /// The full key of the table, such as `source.tls`.
+    pub(super) key: String,
+    /// What the table is for.
+    pub(super) doc: String,
+    pub(super) options: Vec<ReferenceEntry>,
 }
 
-struct ReferenceEntry {
-    name: String,
-    doc: String,
-    default: Value,
-    example: Value,
+/// One option of a table.
+#[derive(Clone)]
+pub(super) struct ReferenceEntry {
+    pub(super) name: String,
+    /// What the option means.
+    pub(super) doc: String,
+    /// The default, or `Null`.
+    pub(super) default: Value,
+    /// An example, or `Null`.
+    pub(super) example: Value,
 }
 
 impl ReferenceEntry {
-    fn has_default(&self) -> bool {
+    pub(super) fn has_default(&self) -> bool {
         !self.default.is_null()
     }
 }
@@ -86,20 +93,27 @@ pub fn markdown(kinds: &SinkRegistry) -> String {
     text
 }
 
-fn line(text: &mut String, line: &str) {
+/// Adds a line.
+pub(super) fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
 
-/// Wraps a text into comment lines.
-fn comment(text: &mut String, doc: &str) {
+/// Adds a text as comment lines.
+pub(super) fn comment(text: &mut String, doc: &str) {
+    wrap(text, "# ", doc);
+}
+
+/// Adds a text in lines of at most 100 characters, each with `prefix` before it.
+pub(super) fn wrap(text: &mut String, prefix: &str, doc: &str) {
     const WIDTH: usize = 100;
     let mut width = 0;
     for word in doc.split_whitespace() {
         if width > 0 && width + word.len() < WIDTH {
             text.push(' ');
         } else {
-            text.push_str(if width == 0 { "# " } else { "\n# " });
+            text.push_str(if width == 0 { "" } else { "\n" });
+            text.push_str(prefix);
             width = 1;
         }
         text.push_str(word);
@@ -117,7 +131,8 @@ pub(crate) fn written(value: &Value) -> String {
     }
 }
 
-fn sections(kinds: &SinkRegistry) -> Vec<Section> {
+/// Returns every table, in the order of the reference.
+pub(super) fn sections(kinds: &SinkRegistry) -> Vec<Section> {
     let mut generator = generator(SchemaSettings::default());
     let mut sections = Vec::new();
     for (key, schema) in kinds.tables() {
