@@ -85,6 +85,11 @@ impl Secret {
         self.clone()
     }
 
+    /// Returns the file that the secret is read from at each login, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Returns the option that the secret came from: `text` for a direct value, `file` for a file that holds
     /// it.
     pub fn option(&self, text: &'static str, file: &'static str) -> &'static str {

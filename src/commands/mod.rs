@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod man;
 pub mod partition;
+mod reload;
 pub mod run;
 mod signals;
 pub mod simulate;

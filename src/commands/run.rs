@@ -1,14 +1,18 @@
 //! Runs `run`: mirrors events until told to stop, then drains, or abandons the rest at the deadline (D10).
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::signals::{StopSignals, survive_others};
+use super::reload::Reload;
+use super::signals::{StopSignals, hangups, survive_others};
 use super::{Console, Exit, configured};
 use crate::bridge::Bridge;
 use crate::config::{LogFormat, Settings, SinkRegistry};
@@ -31,19 +35,29 @@ pub fn run(
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { survive_others() })?;
-    let Some(loaded) = configured(kinds, file, env, console)? else {
+    let hangups = runtime.block_on(async { survive_others().and_then(|()| hangups()) })?;
+    let env: Vec<_> = env.collect();
+    let Some(loaded) = configured(kinds, file, env.iter().cloned(), console)? else {
         return Ok(Exit::Usage);
     };
-    logging::start(&loaded.settings.log.filter, loaded.settings.log.format == LogFormat::Json);
-    let exit = runtime.block_on(serve(loaded.settings))?;
+    let log = &loaded.settings.log;
+    let reload = Reload {
+        kinds,
+        file,
+        env,
+        given: loaded.given,
+        filter: log.filter.clone(),
+        log: logging::start(&log.filter, log.format == LogFormat::Json),
+    };
+    let exit = runtime.block_on(serve(loaded.settings, reload, hangups))?;
     // After an abandoned drain, a write to a dead disk may never return, so do not wait for it.
     runtime.shutdown_background();
     Ok(exit)
 }
 
-async fn serve(settings: Settings) -> io::Result<Exit> {
+async fn serve(settings: Settings, reload: Reload<'_>, hangups: Signal) -> io::Result<Exit> {
     let mut stop = StopSignals::new()?;
+    let mut reloads = std::pin::pin!(reload_at_each(hangups, reload));
     introduce(&settings);
     let drain_timeout = settings.drain_timeout;
     let bridge = Bridge::new(settings);
@@ -55,6 +69,7 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
         biased;
         ended = &mut running => Err(ended),
         name = stop.asked() => Ok(name),
+        never = &mut reloads => match never {},
         // The bridge itself does this when a sink has no reader any more and other sinks still hold events.
         () = drain.cancelled() => Ok("a sink has ended"),
     };
@@ -67,6 +82,7 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
             tokio::select! {
                 ended = &mut running => ended_by_itself(ended),
                 name = stop.asked() => abandon(&format!("{name} again")),
+                never = &mut reloads => match never {},
                 () = sleep(drain_timeout) => abandon("shutdown.drain_timeout has passed"),
             }
         }
@@ -75,6 +91,14 @@ async fn serve(settings: Settings) -> io::Result<Exit> {
     summary(&counters);
     tell_what_is_left(&counters);
     Ok(exit)
+}
+
+/// Reads the configuration again at each SIGHUP.
+async fn reload_at_each(mut hangups: Signal, mut reload: Reload<'_>) -> Infallible {
+    while hangups.recv().await.is_some() {
+        reload.reload();
+    }
+    pending().await
 }
 
 fn introduce(settings: &Settings) {

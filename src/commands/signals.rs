@@ -23,6 +23,15 @@ impl StopSignals {
     }
 }
 
+/// Returns a stream of SIGHUPs, which ask to read the configuration again. A closed terminal sends one too. From this call
+/// on, SIGHUP does not end the process.
+///
+/// # Errors
+/// The system refuses a handler.
+pub(super) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
 /// SIGXFSZ, for which tokio has no name. It is 25 on every Linux except on MIPS.
 const FILE_TOO_LARGE: i32 = 25;
 
@@ -36,8 +45,6 @@ const FILE_TOO_LARGE: i32 = 25;
 /// The system refuses a handler.
 pub(super) fn survive_others() -> io::Result<()> {
     for (kind, line) in [
-        // Sent to reload the configuration, and when a terminal is closed.
-        (SignalKind::hangup(), "SIGHUP: the configuration is read at the start only; restart to change it"),
         // Sent to programs that then reopen their log or print their state.
         (SignalKind::user_defined1(), "SIGUSR1: nothing to do; SIGTERM stops the bridge"),
         (SignalKind::user_defined2(), "SIGUSR2: nothing to do; SIGTERM stops the bridge"),

@@ -10,6 +10,7 @@ mod endpoint;
 mod environment;
 pub mod explain;
 mod file;
+mod given_options;
 mod ids;
 mod key_path;
 mod known_options;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use given_options::GivenOptions;
 pub use key_path::{FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
@@ -70,6 +72,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Every option as it is in effect, with its origin; secrets are masked.
     pub effective: Vec<Effective>,
+    /// What the file and the variables set.
+    pub given: GivenOptions,
 }
 
 /// An option with the value that is in effect.
@@ -139,6 +143,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     check_filter(&mut reader.diagnostics, &log.filter);
     let drain_timeout = drain_timeout(&mut reader);
 
+    let given = reader.given();
     let (found, effective, origins) = reader.finish();
     let (Some(source), Some(dead_letters), Some(admin), true) =
         (source, dead_letters, admin, found.is_good())
@@ -157,7 +162,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
         origins: Arc::new(origins),
     };
     let warnings = found.warnings.iter().map(Diagnostic::to_string).collect();
-    Ok(Loaded { settings, warnings, effective })
+    Ok(Loaded { settings, warnings, effective, given })
 }
 
 fn drain_timeout(reader: &mut ConfigReader) -> Duration {

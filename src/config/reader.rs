@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::Effective;
 use super::environment::Environment;
+use super::given_options::GivenOptions;
 use super::key_path::{FILE_VARIABLE, join, variable};
 use super::known_options::{self, KnownOption};
 use super::layers::{Layer, merged, note_origins};
@@ -35,6 +36,7 @@ pub(super) struct ConfigReader {
     /// Everything that is wrong, with full keys. `finish` adds where each value came from.
     pub(super) diagnostics: Diagnostics,
     effective: Vec<Effective>,
+    given: GivenOptions,
 }
 
 impl ConfigReader {
@@ -46,8 +48,13 @@ impl ConfigReader {
         let mut origins = BTreeMap::new();
         note_origins(&mut origins, &file, "", &merged(&file));
         note_origins(&mut origins, &layers, "", &root);
-        let file = path.map(Path::to_owned);
-        Self { layers, root, origins, file, strays, quoted, diagnostics, effective: Vec::new() }
+        let (file, given) = (path.map(Path::to_owned), GivenOptions::of(&root));
+        Self { layers, root, origins, file, strays, quoted, diagnostics, effective: Vec::new(), given }
+    }
+
+    /// Returns what file and variables set.
+    pub(super) fn given(&self) -> GivenOptions {
+        self.given.clone()
     }
 
     /// Returns the names in a table, in order; none if there is no such table.

@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// The sinks log the same errors with better words. The NATS client would also log subjects, which may hold a
 /// key (D14). A filter that names this client wins.
@@ -12,20 +12,45 @@ const QUIET: &str = "async_nats=off";
 /// The words that set how much is logged.
 pub const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
+/// Replaces the filter of the log while the process runs.
+pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogFilter {
+    /// Replaces the filter with one that has no mistake ([`check`]).
+    ///
+    /// # Errors
+    /// The log has ended.
+    pub fn set(&self, filter: &str) -> Result<(), reload::Error> {
+        self.0(with_quiet(filter))
+    }
+}
+
+fn with_quiet(filter: &str) -> EnvFilter {
+    EnvFilter::new(format!("{QUIET},{filter}"))
+}
+
 /// Starts logging, once per process; a second call changes nothing. `filter` has the syntax of
 /// `tracing_subscriber::EnvFilter`. With `json`, each line is one JSON object.
-pub fn start(filter: &str, json: bool) {
-    let filter = EnvFilter::new(format!("{QUIET},{filter}"));
+pub fn start(filter: &str, json: bool) -> LogFilter {
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(with_quiet(filter))
         .with_writer(std::io::stderr)
         // Internal errors would also go to standard error, and would panic when that is closed.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
-    // Fails only if a logger is installed already, for example by a test.
-    let _already_started =
-        if json { lines.json().flatten_event(true).finish().try_init() } else { lines.finish().try_init() };
+    // Starting fails only if a logger is installed already, for example by a test.
+    if json {
+        let lines = lines.json().flatten_event(true).with_filter_reloading();
+        let handle = lines.reload_handle();
+        let _already_started = lines.finish().try_init();
+        LogFilter(Box::new(move |filter| handle.reload(filter)))
+    } else {
+        let lines = lines.with_filter_reloading();
+        let handle = lines.reload_handle();
+        let _already_started = lines.finish().try_init();
+        LogFilter(Box::new(move |filter| handle.reload(filter)))
+    }
 }
 
 /// What is wrong with a log filter.

@@ -2,6 +2,7 @@
 //! the user.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -115,6 +116,11 @@ impl ClientSettings {
     /// The largest record in bytes; librdkafka's default if the user set none.
     pub(super) fn record_bytes(&self) -> usize {
         self.number("message.max.bytes").unwrap_or(1_000_000)
+    }
+
+    /// Returns the files that secrets are read from when a client is made.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.secrets.values().filter_map(Secret::file)
     }
 
     fn number(&self, name: &str) -> Option<usize> {

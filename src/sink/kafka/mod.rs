@@ -30,6 +30,7 @@ mod client_threads;
 mod commit_gate;
 pub mod config;
 mod connection;
+mod credential_files;
 mod delivery_reports;
 mod diagnosis;
 mod first_records;
@@ -69,6 +70,7 @@ use self::batch_refusal::BatchRefusals;
 use self::client_threads::{THREADS, ThreadGroup};
 use self::commit_gate::CommitGate;
 use self::config::KafkaConfig;
+use self::credential_files::CredentialFiles;
 use self::diagnosis::Diagnosis;
 use self::in_flight::KafkaInFlight;
 use self::latency::LatencyTuning;
@@ -251,6 +253,7 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
+        let credentials = CredentialFiles::read(&self.settings).await;
         let mut in_flight = self.in_flight();
         let mut opened = self.connect(&in_flight).await?;
         if self.learn_latency(&opened.topic) {
@@ -265,6 +268,7 @@ impl Sink for KafkaSink {
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
         tokio::spawn(Diagnosis::new(Arc::clone(&self.settings), self.names.clone()).see_certificates());
+        tokio::spawn(credentials.watch(Arc::downgrade(&in_flight)));
         let submit = KafkaProducer {
             running: Some(opened.running),
             in_flight: Arc::clone(&in_flight),

@@ -79,7 +79,7 @@ async fn other_signals_do_not_end_the_bridge() {
     let mut bridge = setup.start();
     says(&mut bridge, "retrying: ").await;
     for (signal, line) in [
-        (Signal::HUP, "SIGHUP: the configuration is read at the start only; restart to change it"),
+        (Signal::HUP, "SIGHUP: the configuration has not changed"),
         (Signal::USR1, "SIGUSR1: nothing to do"),
         (Signal::USR2, "SIGUSR2: nothing to do"),
         (Signal::ALARM, "SIGALRM: nothing to do"),
@@ -93,6 +93,36 @@ async fn other_signals_do_not_end_the_bridge() {
     let said = bridge.log().len();
     bridge.signal(Signal::HUP);
     says_after(&mut bridge, said, "SIGHUP: ").await;
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0), "{}", bridge.log());
+}
+
+/// SIGHUP applies the filter of the log, names what needs a restart, and changes nothing after a mistake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_changes_is_read_again_at_a_hangup() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = home.path().join("bridge.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    write("[log]\nfilter = \"info\"\n[sinks.file.rotate]\nsize = \"9MiB\"\n");
+    let setup = Setup::at("stomp://127.0.0.1:1", "hangup", "main", "hangup")
+        .argument("--config")
+        .argument(path.display().to_string());
+    let mut bridge = setup.start();
+    says(&mut bridge, "retrying: ").await;
+    let mut hangup = async |text: &str, line: &str| {
+        write(text);
+        let said = bridge.log().len();
+        bridge.signal(Signal::HUP);
+        says_after(&mut bridge, said, line).await;
+    };
+    hangup("[log]\nfilter = \"loud\"\n", "log.filter: `loud` is not a level").await;
+    hangup("[log]\nfilter = \"debug\"\n", "SIGHUP: log.filter is now `debug`").await;
+    hangup("[log]\nfilter = \"debug\"\n", "restart to apply what changed: sinks.file.rotate.size").await;
+    hangup("[log]\nfilter = \"debug\"\n[source]\nprefetch = 7\n", "sinks.file.rotate.size, source.prefetch")
+        .await;
+    hangup("[log]\nfilter = \"info\"\n[sinks.file.rotate]\nsize = \"9MiB\"\n", "log.filter is now `info`")
+        .await;
+    hangup("[sinks.file.rotate]\nsize = \"9MiB\"\n", "SIGHUP: the configuration has not changed").await;
     bridge.terminate();
     assert_eq!(bridge.ended(SOON).await.code(), Some(0), "{}", bridge.log());
 }

@@ -14,12 +14,14 @@ use super::{config, numbers, sink};
 use crate::sinks::contract::Rig;
 use kit::certificates::Certificates;
 use kit::kafka::{CUSTOMER, Kafka, Listener, on_kafka, shared};
+use kit::{SOON, wait_until};
 
 on_kafka!(
     every_mechanism_logs_in,
     a_client_sends_its_certificate,
     a_refused_login_is_reported,
     an_untrusted_certificate_is_reported,
+    a_password_file_that_changes_is_used_without_a_restart,
 );
 
 const CLIENT: (&str, &str) = ("bridge", "client-secret");
@@ -183,4 +185,36 @@ fn token() -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let claims = format!(r#"{{"sub":"bridge","iat":{now},"exp":{}}}"#, now + 3600);
     format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims))
+}
+
+/// A client keeps the password that it was made with, so the sink makes a new one.
+async fn a_password_file_that_changes_is_used_without_a_restart() {
+    let kafka = shared();
+    kafka.create_topic("rotated", 3, &[]);
+    kafka.add_user("rotated", "SCRAM-SHA-512", "old-secret");
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("password");
+    std::fs::write(&file, "old-secret\n").expect("write the password");
+    let sasl = SaslConfig {
+        mechanism: Mechanism::ScramSha512,
+        username: Some("rotated".to_owned()),
+        password_file: Some(file.clone()),
+        ..SaslConfig::default()
+    };
+    let config = KafkaConfig { sasl, ..config(kafka, Listener::Sasl, "rotated") };
+    let mut rig = Rig::start(sink(config, None), 0).await;
+    rig.send_to(100).await;
+    rig.wait_for_ack(100).await;
+
+    kafka.add_user("rotated", "SCRAM-SHA-512", "new-secret");
+    std::fs::write(&file, "new-secret\n").expect("write the password");
+    let reason = |rig: &Rig| {
+        let states = rig.states.all();
+        states.into_iter().any(|(_, state, _)| state.reason().contains("password has changed"))
+    };
+    wait_until("the sink connects again", SOON, || reason(&rig)).await;
+    rig.send_to(200).await;
+    rig.wait_for_ack(200).await;
+    rig.drain().await;
+    assert_eq!(numbers(kafka, "rotated"), (1..=200).collect::<Vec<_>>());
 }
