@@ -10,6 +10,7 @@ use crate::commands::config::ConfigArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::partition::PartitionArgs;
+use crate::commands::peek::PeekArgs;
 use crate::commands::simulate::SimulateArgs;
 
 const AFTER_HELP: &str = "\
@@ -32,6 +33,7 @@ Examples:
   atdata-bridge config --reference > bridge.toml    every option and its meaning
   atdata-bridge -c bridge.toml check --offline      is the file right?
   atdata-bridge -c bridge.toml check                do broker and sinks answer?
+  atdata-bridge -c bridge.toml peek --create-queue  what waits in the queue?
   atdata-bridge -c bridge.toml                      mirror events until stopped
 
 Stopping:
@@ -69,6 +71,8 @@ pub enum Verb {
     Simulate(Box<SimulateArgs>),
     /// Check the configuration, log in to the broker, and reach every sink
     Check(CheckArgs),
+    /// Show the next events of the queue without consuming them
+    Peek(PeekArgs),
     /// Show the configuration in effect, secrets masked, and where each value came from
     Config(ConfigArgs),
     /// Tell the keys and partitions of MD5s or addresses
@@ -85,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::commands::config::ReferenceFormat;
+    use crate::commands::peek::PeekFormat;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split_whitespace())
@@ -118,6 +123,10 @@ mod tests {
         );
         let cli = read("atdata-bridge partition --partitions 12 a b").unwrap();
         assert!(matches!(cli.verb, Some(Verb::Partition(args)) if args.inputs == ["a", "b"]));
+        let cli = read("atdata-bridge peek").unwrap();
+        assert!(
+            matches!(cli.verb, Some(Verb::Peek(args)) if args.count == 10 && args.format == PeekFormat::Text && !args.create_queue)
+        );
     }
 
     #[test]
@@ -131,6 +140,9 @@ mod tests {
             "config init",
             "config --reference --explain source.url",
             "completions tcsh",
+            "peek 0",
+            "peek 20001",
+            "peek --format xml",
             "fly",
         ] {
             assert!(read(&format!("atdata-bridge {line}")).unwrap_err().use_stderr(), "{line}");

@@ -13,12 +13,21 @@ const LONGEST: usize = 1000;
 /// those that change the direction of writing as escapes, so that no foreign text can forge a line of the
 /// log.
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    if text.len() <= LONGEST && !text.chars().any(is_unsafe) {
+    escaped(text, LONGEST)
+}
+
+/// Does the same as [`one_line`] for a text of any length.
+pub fn whole_line(text: &str) -> Cow<'_, str> {
+    escaped(text, usize::MAX)
+}
+
+fn escaped(text: &str, longest: usize) -> Cow<'_, str> {
+    if text.len() <= longest && !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len().min(LONGEST));
+    let mut shown = String::with_capacity(text.len().min(longest));
     for (count, character) in text.chars().enumerate() {
-        if count == LONGEST {
+        if count == longest {
             shown.push('…');
             break;
         }
@@ -67,6 +76,12 @@ mod tests {
     fn what_would_begin_another_line_is_escaped() {
         assert_eq!(one_line("ID:1\n2026 ERROR \u{1b}[31m\u{202e}"), "ID:1\\n2026 ERROR \\u{1b}[31m\\u{202e}");
         assert!(matches!(one_line("ID:host-1:2"), Cow::Borrowed("ID:host-1:2")));
+    }
+
+    #[test]
+    fn a_whole_line_is_escaped_and_not_cut() {
+        let text = "x\n".repeat(LONGEST);
+        assert_eq!(whole_line(&text), r"x\n".repeat(LONGEST));
     }
 
     proptest! {

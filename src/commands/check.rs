@@ -3,6 +3,7 @@
 //! `--subscribe` it browses the queue, which consumes nothing but creates the queue.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tokio::runtime::Builder;
 
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_stores, sink_context};
+use crate::budget::Budget;
 use crate::config::{Settings, SinkRegistry, SubscriptionSettings};
 use crate::display::one_line;
 use crate::event::{Defect, Event, Message};
@@ -103,7 +105,12 @@ async fn check_source(
             }),
             Some(keying) => {
                 let mut seen = WaitingEvents::new(keying);
-                let browsed = check::browse(endpoint, &own, &mut |message| seen.add(message)).await;
+                let budget = Budget::new(own.max_body);
+                let see = &mut |message| {
+                    seen.add(message);
+                    ControlFlow::Continue(())
+                };
+                let browsed = check::browse(endpoint, &own, &budget, see).await;
                 browsed.map(|()| seen.outcome(&own))
             }
         };

@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod man;
 pub mod partition;
+pub mod peek;
 mod reload;
 pub mod run;
 mod signals;

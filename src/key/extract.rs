@@ -46,6 +46,17 @@ pub struct Reading {
     pub is_json: bool,
 }
 
+/// Where the key of an event came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlace<'a> {
+    /// The body is the key: bare hex digits or a JSON string.
+    Body,
+    /// The member that this JSON pointer leads to.
+    Pointer(&'a str),
+    /// The key is the MD5 of the body, which has no usable key in it.
+    Digest,
+}
+
 /// Says where to find the key in a body.
 #[derive(Clone, Debug)]
 pub struct Keying {
@@ -80,14 +91,22 @@ impl Keying {
         let mut is_json = false;
         let key = match self.find(body, &mut is_json) {
             Err(_) if self.digest_unusable => Ok(Key::digest(body)),
-            found => found,
+            found => found.map(|(key, _)| key),
         };
         Reading { key, is_json }
     }
 
-    fn find(&self, body: &[u8], is_json: &mut bool) -> Result<Key, KeyDefect> {
+    /// Returns where [`Keying::read`] finds the key of `body`; `None` if the body has no key.
+    pub fn place_of(&self, body: &[u8]) -> Option<KeyPlace<'_>> {
+        match self.find(body, &mut false) {
+            Ok((_, place)) => Some(place),
+            Err(_) => self.digest_unusable.then_some(KeyPlace::Digest),
+        }
+    }
+
+    fn find(&self, body: &[u8], is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyDefect> {
         if let Some(key) = Key::from_hex(body.trim_ascii()) {
-            return Ok(key);
+            return Ok((key, KeyPlace::Body));
         }
         let text = std::str::from_utf8(body).map_err(|_| KeyDefect::NotAnEvent)?;
         let start = text.trim_ascii_start().as_bytes().first();
@@ -97,14 +116,14 @@ impl Keying {
                 let whole = ParseStep { slot: Some(0), members: Vec::new() };
                 walk(text, &whole, &mut found)?;
                 *is_json = true;
-                found[0].flatten().ok_or(KeyDefect::NotAnMd5)
+                found[0].flatten().map(|key| (key, KeyPlace::Body)).ok_or(KeyDefect::NotAnMd5)
             }
             Some(b'{') => self.find_in_object(text, is_json),
             _ => Err(KeyDefect::NotAnEvent),
         }
     }
 
-    fn find_in_object(&self, text: &str, is_json: &mut bool) -> Result<Key, KeyDefect> {
+    fn find_in_object(&self, text: &str, is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyDefect> {
         let (mut few, mut many);
         let found = if self.pointers.len() <= 4 {
             few = [None; 4];
@@ -115,8 +134,11 @@ impl Keying {
         };
         walk(text, &self.way, found)?;
         *is_json = true;
-        match found.iter().flatten().next() {
-            Some(value) => value.ok_or(KeyDefect::NotAnMd5),
+        let mut decisive =
+            self.pointers.iter().zip(found).filter_map(|(pointer, value)| Some((pointer, (*value)?)));
+        match decisive.next() {
+            Some((pointer, Some(key))) => Ok((key, KeyPlace::Pointer(pointer))),
+            Some((_, None)) => Err(KeyDefect::NotAnMd5),
             None => Err(KeyDefect::Missing(self.pointers.join(", "))),
         }
     }

@@ -185,3 +185,16 @@ proptest! {
         prop_assert_eq!(reading.is_json, is_json, "{}", body);
     }
 }
+
+#[test]
+fn the_place_of_the_key_is_the_pointer_that_decided() {
+    let keying = keying(&["/a", "/b/0"]);
+    let place = |body: &str| keying.place_of(body.replace("MD5", MD5).as_bytes());
+    assert_eq!(place(r#"{"b":["MD5"]}"#), Some(KeyPlace::Pointer("/b/0")));
+    assert_eq!(place(r#"{"b":["MD5"],"a":"MD5"}"#), Some(KeyPlace::Pointer("/a")));
+    assert_eq!(place("MD5"), Some(KeyPlace::Body));
+    assert_eq!(place("\"MD5\""), Some(KeyPlace::Body));
+    assert_eq!(place(r#"{"b":["MD5"],"a":7}"#), None);
+    let digest = Keying::new(vec!["/a".to_owned()], true);
+    assert_eq!(digest.place_of(b"{}"), Some(KeyPlace::Digest));
+}

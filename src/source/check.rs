@@ -1,9 +1,9 @@
-//! Tests one address for the `check` command: is it reachable, does the login work, may the user read the
-//! queue, and what waits in it?
+//! Opens one session outside of the bridge: tests whether an address is reachable and the login works, or
+//! browses the messages that wait in the queue.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -26,31 +26,37 @@ use crate::telemetry::counters::SubscriptionCounters;
 /// # Errors
 /// The step that failed, and the likely cause.
 pub async fn log_in(endpoint: &Endpoint, settings: &Arc<SourceSettings>) -> Result<(), SourceError> {
-    run(endpoint, settings, SessionMode::Login, &mut |_| {}).await
+    let budget = Budget::new(settings.max_body);
+    run(endpoint, settings, SessionMode::Login, &budget, &mut |_| ControlFlow::Continue(())).await
 }
 
 /// Does the same as [`log_in`], and passes the waiting messages of the queue to `see`, in queue order, at
-/// most as many as the prefetch. It consumes and marks none. The broker creates the queue if it does not
-/// exist.
+/// most as many as the prefetch, until `see` has seen enough. It consumes and marks none. The broker creates
+/// the queue if it does not exist (D51). While messages that `see` keeps use up `budget`, no more come.
 ///
 /// # Errors
-/// The step that failed, and the likely cause.
+/// The step that failed, and the likely cause. `see` may have got messages before.
 pub async fn browse(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
-    see: &mut dyn FnMut(Message),
+    budget: &Budget,
+    see: &mut See<'_>,
 ) -> Result<(), SourceError> {
-    run(endpoint, settings, SessionMode::Browse, see).await
+    run(endpoint, settings, SessionMode::Browse, budget, see).await
 }
+
+/// Takes one browsed message, and says whether to go on.
+type See<'a> = dyn FnMut(Message) -> ControlFlow<()> + 'a;
 
 async fn run(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
     mode: SessionMode,
-    see: &mut dyn FnMut(Message),
+    budget: &Budget,
+    see: &mut See<'_>,
 ) -> Result<(), SourceError> {
     let first = FirstBytes::default();
-    let Err(error) = try_once(endpoint, settings, mode, see, &first).await else { return Ok(()) };
+    let Err(error) = try_once(endpoint, settings, mode, budget, see, &first).await else { return Ok(()) };
     Err(wrong_port::true_cause(error, endpoint, &first, settings).await)
 }
 
@@ -58,11 +64,11 @@ async fn try_once(
     endpoint: &Endpoint,
     settings: &Arc<SourceSettings>,
     mode: SessionMode,
-    see: &mut dyn FnMut(Message),
+    budget: &Budget,
+    see: &mut See<'_>,
     first: &FirstBytes,
 ) -> Result<(), SourceError> {
     let stream = connection::connect(endpoint, settings, first).await?;
-    let budget = Budget::new(settings.max_body);
     let session = new_session(mode)(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
     let (incoming, mut came) = mpsc::channel(1);
@@ -72,10 +78,11 @@ async fn try_once(
         incoming: &incoming,
         acks: &mut acks,
         close: &close,
-        budget: &budget,
+        budget,
         counters: &SubscriptionCounters::default(),
         last_message: &mut String::new(),
-        grace: Duration::ZERO,
+        // Messages that came before an error are still passed on, which takes a moment only.
+        grace: settings.connect_timeout,
         ending: &CancellationToken::new(),
         is_confirmed: &mut false,
         // A browser disconnects by itself after the last message.
@@ -87,8 +94,9 @@ async fn try_once(
     };
     let mut running = pin!(connection::run_session(session, stream, handles));
     let mut see_all = |incoming| {
-        if let Incoming::Messages(messages) = incoming {
-            messages.into_iter().for_each(&mut *see);
+        let Incoming::Messages(messages) = incoming else { return };
+        if !close.is_cancelled() && messages.into_iter().try_for_each(&mut *see).is_break() {
+            close.cancel();
         }
     };
     let outcome = loop {

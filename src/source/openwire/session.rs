@@ -27,9 +27,6 @@ use crate::source::protocol::session::{Progress, Session, SessionMode};
 use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::{Settled, Unacked};
 
-/// The `lastDeliveredSequenceId` of a consumer to which nothing was delivered.
-const NONE_DELIVERED: i64 = -1;
-
 /// The text asks about the port, since the port of another protocol may stay silent.
 const GREETING: &str = "the greeting (is it OpenWire that listens there, as source.url says?)";
 
@@ -87,6 +84,7 @@ pub struct OpenWireSession {
     late_acks: LateAcks,
     /// The number of the command whose response proves that all acknowledgements before it are processed.
     ordered: Option<i32>,
+    browsed: u32,
 }
 
 impl OpenWireSession {
@@ -110,6 +108,7 @@ impl OpenWireSession {
             unacked: Unacked::default(),
             late_acks: LateAcks::new(settings.prefetch, now),
             ordered: None,
+            browsed: 0,
             settings,
         };
         let offer = Command::WireFormatInfo(handshake::offer(&session.settings, limits));
@@ -209,8 +208,7 @@ impl OpenWireSession {
         match (command, self.stage) {
             (Command::MessageDispatch(_), OpenWireStage::Closing) => Ok(()),
             (Command::MessageDispatch(dispatch), OpenWireStage::Subscribing | OpenWireStage::Active) => {
-                // Messages may come before the response, and prove the subscription as well as it does
-                // (`protocols.md §3.6`).
+                // Messages may come before the response, and prove the same (`protocols.md §3.6`).
                 if self.stage == OpenWireStage::Subscribing {
                     self.activate(now, batch.progress());
                 }
@@ -277,19 +275,21 @@ impl OpenWireSession {
         };
         batch.add(&message, dispatch.redelivery_counter > 0, &frame.fields)?;
         self.timers.touch(now);
+        if self.mode == SessionMode::Browse {
+            self.browsed += 1;
+            if self.browsed >= self.settings.prefetch {
+                self.close(now, 0);
+            }
+            return Ok(());
+        }
         self.late_acks.came(1, now);
         self.unacked.push(Dispatched { raw_id: message.raw_id, broker_sequence: message.id.broker_sequence });
-        if self.mode == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
-            self.close(now, 0);
-        }
         Ok(())
     }
 
     fn refused(&self, exception: Thrown) -> SourceError {
-        let Thrown { class, message } = exception;
-        let words = if message.is_empty() { class } else { message };
         let logging_in = matches!(self.stage, OpenWireStage::Greeting | OpenWireStage::LoggingIn);
-        SourceError::from_broker(&words, logging_in)
+        SourceError::from_broker(&exception.into_words(), logging_in)
     }
 
     /// Sends an acknowledgement of type `kind` for the oldest `count` messages, from `first` to `last`; ids
@@ -371,8 +371,8 @@ impl Session for OpenWireSession {
         }
         let consumes = matches!(self.stage, OpenWireStage::Subscribing | OpenWireStage::Active)
             && self.mode != SessionMode::Login;
-        let last_taken = self.unacked.last_up_to(taken);
-        let last_delivered = last_taken.map_or(NONE_DELIVERED, |message| message.broker_sequence);
+        let last_taken = self.unacked.last_up_to(taken).map(|message| message.broker_sequence);
+        let last_delivered = last_taken.unwrap_or(RemoveInfo::NONE_DELIVERED);
         let removal = |object| Command::RemoveInfo(RemoveInfo { object, last_delivered });
         if consumes {
             self.send(&removal(Removed::Consumer(self.consumer.clone())), now);

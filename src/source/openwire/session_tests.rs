@@ -307,7 +307,7 @@ fn late_acknowledgements_are_unknown_until_an_answer_in_order() {
 }
 
 #[test]
-fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
+fn a_browser_sees_as_many_as_the_prefetch_or_all_acknowledges_none_and_leaves() {
     for (count, ends) in [(2, true), (100, false), (0, true)] {
         let mut talk = OpenWirePeer::in_mode(SessionMode::Browse, settings());
         talk.hear(&[offer(30 * SECOND), response(1), response(3)]).unwrap();
@@ -334,6 +334,9 @@ fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
             panic!("{said:?}")
         };
         assert_eq!(consumer.last_delivered, -1, "nothing was delivered");
+        assert_eq!(talk.session.outstanding(), 0);
+        talk.session.ack(talk.now, u64::MAX);
+        assert_eq!(talk.said(), []);
         talk.hear(&[response(*command_id)]).unwrap();
         assert!(talk.progress.closed && talk.progress.messages.len() == count as usize);
     }

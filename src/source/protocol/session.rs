@@ -27,8 +27,8 @@ pub struct Progress {
 pub enum SessionMode {
     /// Only logs in, and disconnects: a first subscription would create a queue that fills for ever.
     Login,
-    /// Reads the messages that wait, as many as the prefetch at most, and disconnects. Consumes none and
-    /// marks none, but creates the queue as a subscription does.
+    /// Reads the messages that wait, as many as the prefetch at most, and disconnects. Acknowledges none, so
+    /// the broker keeps all and marks none. Creates the queue as a subscription does (D51).
     Browse,
     /// Subscribes to the queue and consumes.
     Subscribe,

@@ -13,6 +13,9 @@ use crate::source::error::SourceError;
 /// The interval between checks when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(3600);
 
+/// What a browser asks the broker for.
+const WAITING: &str = "the messages that wait";
+
 #[derive(Debug)]
 pub struct Timers {
     /// The request that the broker has not answered, and the deadline for the answer.
@@ -54,13 +57,16 @@ impl Timers {
         self.asked = None;
         self.last_activity = now;
         if self.browses {
-            self.ask("the messages that wait", now);
+            self.ask(WAITING, now);
         }
     }
 
-    /// Notes that a message has come, or was acknowledged.
+    /// Notes that a message has come, or was acknowledged. A browser waits for the next message.
     pub fn touch(&mut self, now: Instant) {
         self.last_activity = now;
+        if self.browses {
+            self.ask(WAITING, now);
+        }
     }
 
     /// When to call [`Timers::tick`] next, `other` at the latest. `quiet`: no message is unacknowledged.
@@ -100,6 +106,18 @@ impl Timers {
 mod tests {
     use super::*;
     use crate::source::testing::settings;
+
+    #[test]
+    fn a_browser_gives_up_when_no_message_has_come_for_the_connect_timeout() {
+        let start = Instant::now();
+        let settings = settings();
+        let mut timers = Timers::new(&settings, SessionMode::Browse, "the login", start);
+        timers.subscribed(start);
+        timers.touch(start + settings.connect_timeout / 2);
+        assert!(!timers.tick(start + settings.connect_timeout, true).unwrap());
+        let late = timers.tick(start + settings.connect_timeout * 2, true).unwrap_err();
+        assert_eq!(late.to_string(), "the broker did not answer the messages that wait within 10 s");
+    }
 
     #[test]
     fn with_nothing_to_wait_for_it_does_not_spin() {

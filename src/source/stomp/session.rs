@@ -51,6 +51,7 @@ pub struct StompSession {
     /// The `ack` ids of the unacknowledged messages. They stay escaped, since they are sent back unchanged.
     unacked: Unacked<Bytes>,
     late_acks: LateAcks,
+    browsed: u32,
 }
 
 impl StompSession {
@@ -66,6 +67,7 @@ impl StompSession {
             timers: Timers::new(&settings, mode, "the login", now),
             unacked: Unacked::default(),
             late_acks: LateAcks::new(settings.prefetch, now),
+            browsed: 0,
             settings,
         };
         session.connect();
@@ -214,10 +216,14 @@ impl StompSession {
         };
         batch.push(message, |ids| unescape_into(head.id, Escapes::V1_2, ids));
         self.timers.touch(now);
-        self.late_acks.came(1, now);
-        self.unacked.push(head.ack);
-        if self.mode == SessionMode::Browse && self.unacked.len() >= self.settings.prefetch as usize {
-            self.close(now, 0);
+        if self.mode == SessionMode::Browse {
+            self.browsed += 1;
+            if self.browsed >= self.settings.prefetch {
+                self.close(now, 0);
+            }
+        } else {
+            self.late_acks.came(1, now);
+            self.unacked.push(head.ack);
         }
         Ok(())
     }

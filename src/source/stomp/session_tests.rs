@@ -288,7 +288,7 @@ fn a_goodbye_in_doubt_asks_as_well() {
 }
 
 #[test]
-fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
+fn a_browser_sees_as_many_as_the_prefetch_or_all_acknowledges_none_and_leaves() {
     let end = "MESSAGE\nbrowser:end\nmessage-id:0\nsubscription:0\n\n\0\n";
     for (count, end) in [(2, end), (100, ""), (0, end)] {
         let mut talk = StompPeer::in_mode(SessionMode::Browse, settings());
@@ -298,6 +298,9 @@ fn a_browser_sees_as_many_as_the_prefetch_or_all_and_leaves() {
         talk.hear(format!("RECEIPT\nreceipt-id:subscribed\n\n\0\n{messages}{end}")).unwrap();
         assert_eq!(talk.said(), "DISCONNECT\nreceipt:goodbye\n\n\0\n", "and no ACK");
         assert_eq!(talk.progress.messages.len() as u64, count);
+        assert_eq!(talk.session.outstanding(), 0);
+        talk.session.ack(talk.now, count);
+        assert_eq!(talk.said(), "");
         talk.hear("RECEIPT\nreceipt-id:goodbye\n\n\0\n").unwrap();
         assert!(talk.progress.closed);
     }

@@ -32,6 +32,11 @@ impl Thrown {
         Ok(Some(Self { class: shown(reader.string()?), message: shown(reader.string()?) }))
     }
 
+    /// Returns what it says: its message, or its class if it has none.
+    pub fn into_words(self) -> String {
+        if self.message.is_empty() { self.class } else { self.message }
+    }
+
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         writer.bool(true);
         writer.string(Some(&self.class));

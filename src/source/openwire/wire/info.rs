@@ -192,6 +192,9 @@ pub struct RemoveInfo {
 }
 
 impl RemoveInfo {
+    /// The `last_delivered` of a consumer to which nothing was delivered.
+    pub const NONE_DELIVERED: i64 = -1;
+
     pub(super) fn read(reader: &mut FieldReader<'_>) -> Result<Self, FieldError> {
         let object = match reader.object()?.ok_or("it does not say of what")? {
             types::CONNECTION => Removed::Connection(reader.some_text()?),
