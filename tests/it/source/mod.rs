@@ -3,6 +3,7 @@
 mod both_protocols;
 mod load_balancing;
 mod openwire;
+mod peek;
 mod reconnects;
 mod refused_logins;
 mod slow_consumers;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -163,6 +163,21 @@ impl Setup {
 
     /// Starts a process with more arguments.
     pub fn start_with(&self, arguments: &[&str]) -> Bridge {
+        Bridge::spawn(self.command(arguments), self.log_file(), self.mute)
+    }
+
+    /// Runs a process with more arguments to its end. Returns its exit code, standard output and standard error. It
+    /// blocks, so the verb must end by itself.
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = self.command(arguments);
+        let Output { status, stdout, stderr } =
+            command.stdin(Stdio::null()).output().expect("run the bridge");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (status.code(), text(stdout), text(stderr))
+    }
+
+    /// The command that [`start_with`](Self::start_with) executes.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match &self.preparation {
             Some(script) => disk::prepared(&self.program, script, &[&self.files, &self.dead_letters]),
             None => Command::new(&self.program),
@@ -175,7 +190,7 @@ impl Setup {
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path());
-        Bridge::spawn(command, self.log_file(), self.mute)
+        command
     }
 }
 
