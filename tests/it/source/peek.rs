@@ -20,6 +20,7 @@ on_each_broker!(
     over each protocol:
     peeks_leave_the_queue_as_it_was,
     beside_a_bridge_it_shows_what_the_bridge_has_not_acknowledged,
+    redelivered_events_are_marked,
     a_missing_queue_is_created_only_with_the_flag,
     events_without_a_key_come_with_the_pointer_to_set,
     the_causes_of_failures_are_those_of_check,
@@ -116,28 +117,47 @@ async fn peeks_leave_the_queue_as_it_was(version: Version, protocol: Protocol) {
     assert_eq!(counts(broker, &copy).dequeued, events.count);
 }
 
-/// A frozen bridge has taken events and can't acknowledge them.
+/// A frozen bridge has taken events and can't acknowledge them. With `strict` it is the queue's exclusive consumer, and
+/// other consumers get nothing.
 async fn beside_a_bridge_it_shows_what_the_bridge_has_not_acknowledged(version: Version, protocol: Protocol) {
     let broker = shared(version);
-    let (namespace, queue) = place(protocol, "peeked-beside");
+    for ordering in ["shared", "strict"] {
+        let (namespace, queue) = place(protocol, &format!("peeked-beside-{ordering}"));
+        let setup =
+            Setup::new(broker, protocol, &namespace, "main", &namespace).set("SOURCE__ORDERING", ordering);
+        let bridge = setup.start();
+        subscribed(broker, &queue, 1).await;
+        bridge.freeze();
+        let events = Events::good(50);
+        publish(broker, &namespace, events).await;
+        let held = QueueCounts { messages: 50, in_flight: 50, enqueued: 50, dequeued: 0, consumers: 1 };
+        wait_until("the bridge has been sent all events", SOON, || counts(broker, &queue) == held).await;
+        let shown = shown(&setup, "100");
+        assert_eq!(shown.len(), 50);
+        assert_first(events, &shown);
+        wait_until("the browser is gone", SOON, || counts(broker, &queue) == held).await;
+        bridge.thaw();
+        emptied(broker, &queue).await;
+        let (out, said) = peek(&setup, "10", "text");
+        assert_eq!((out.as_str(), said), ("", format!("no event waits in {queue}\n")));
+        drain(bridge).await;
+        Tally::of(events, setup.files()).assert_complete(0);
+    }
+}
+
+/// The mark that the broker has set already.
+async fn redelivered_events_are_marked(version: Version, protocol: Protocol) {
+    let broker = shared(version);
+    let (namespace, queue) = place(protocol, "peeked-again");
+    create(broker, &queue).await;
+    publish(broker, &namespace, Events::good(50)).await;
+    let mut consumer = Consumer::subscribe(broker, &queue, 30, Acks::Never).await;
+    consumer.take(30).await;
+    consumer.close().await;
     let setup = Setup::new(broker, protocol, &namespace, "main", &namespace);
-    let bridge = setup.start();
-    subscribed(broker, &queue, 1).await;
-    bridge.freeze();
-    let events = Events::good(50);
-    publish(broker, &namespace, events).await;
-    let held = QueueCounts { messages: 50, in_flight: 50, enqueued: 50, dequeued: 0, consumers: 1 };
-    wait_until("the bridge has been sent all events", SOON, || counts(broker, &queue) == held).await;
-    let shown = shown(&setup, "100");
-    assert_eq!(shown.len(), 50);
-    assert_first(events, &shown);
-    wait_until("the browser is gone", SOON, || counts(broker, &queue) == held).await;
-    bridge.thaw();
-    emptied(broker, &queue).await;
-    let (out, said) = peek(&setup, "10", "text");
-    assert_eq!((out.as_str(), said), ("", format!("no event waits in {queue}\n")));
-    drain(bridge).await;
-    Tally::of(events, setup.files()).assert_complete(0);
+    let marks: Vec<_> = shown(&setup, "50").iter().map(|event| event["redelivered"] == true).collect();
+    assert_eq!(marks, [[true; 30].as_slice(), &[false; 20]].concat());
+    assert_eq!(peek(&setup, "50", "text").0.matches(" ago, redelivered\n").count(), 30);
 }
 
 async fn a_missing_queue_is_created_only_with_the_flag(version: Version, protocol: Protocol) {
@@ -285,6 +305,21 @@ async fn the_simulator_is_browsed_too() {
     assert_eq!((out.as_str(), said.as_str()), ("", expected));
     let total = simulator.stats().total();
     assert_eq!((total.acked, total.dispatched, total.dead), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_read_than_the_memory_allows() {
+    let (simulator, setups) = simulated(Events::good(0)).await;
+    (0..400).for_each(|_| simulator.publish("acme", "x".repeat(4000)));
+    for setup in setups {
+        let limited = setup.set("SOURCE__MAX_BODY", "8KiB").set("SOURCE__MAX_IN_FLIGHT", "512KiB");
+        let (out, said) = peek(&limited, "400", "raw");
+        let shown = out.lines().count();
+        assert!((2..400).contains(&shown), "{shown}");
+        let expected =
+            format!("{shown} events of main.RTO.acme, as many as source.max_in_flight has room for\n");
+        assert_eq!(said, expected);
+    }
 }
 
 /// A reader such as `head` has seen enough.
