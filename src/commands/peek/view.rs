@@ -111,8 +111,7 @@ impl<'a> EventView<'a> {
 
     /// The time at which the producer sent the event, if it says so.
     fn timestamp(&self) -> Option<Timestamp> {
-        let milliseconds = self.event.message.timestamp.filter(|&milliseconds| milliseconds != 0)?;
-        Timestamp::from_millisecond(milliseconds).ok()
+        Timestamp::from_millisecond(self.event.message.sent()?).ok()
     }
 
     /// The age in seconds; 0 if the producer's clock is ahead.
