@@ -164,7 +164,7 @@ impl Disk for OsDisk {
     }
 }
 
-fn no_link() -> OpenOptions {
+pub(super) fn no_link() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options

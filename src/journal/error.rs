@@ -206,12 +206,12 @@ fn movable(disk: &dyn Disk, settings: &JournalSettings) -> String {
     }
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
 
 /// The error text of the operating system without its error number.
-fn words(cause: &io::Error) -> String {
+pub(super) fn words(cause: &io::Error) -> String {
     let text = cause.to_string();
     let number = cause.raw_os_error().map(|number| format!(" (os error {number})")).unwrap_or_default();
     one_line(text.strip_suffix(number.as_str()).unwrap_or(&text)).into_owned()

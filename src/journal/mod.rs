@@ -40,6 +40,7 @@ pub mod name;
 pub mod name_template;
 mod probe;
 mod quota;
+mod read_back;
 mod recovery;
 mod rotation;
 mod settings;
@@ -56,6 +57,7 @@ use std::sync::Arc;
 
 pub(crate) use disk::{Disk, OsDisk};
 pub use error::JournalError;
+pub(crate) use read_back::{ReadBackError, read_lines};
 pub(crate) use settings::{FEWEST_IDS, JournalSettings};
 pub(crate) use store::{CommitError, Journal};
 pub(crate) use synced_lengths::SyncedLengths;

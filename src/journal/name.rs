@@ -133,12 +133,17 @@ const ENDINGS: [(&str, FileState); 8] = [
 
 /// Parses a file name. Returns `None` if `stems` can't produce it.
 pub(crate) fn parse(file_name: &str, stems: &Stems) -> Option<Parsed> {
+    parse_any(file_name).filter(|parsed| stems.owns(&parsed.stem))
+}
+
+/// Parses the file name of any journal.
+pub(crate) fn parse_any(file_name: &str) -> Option<Parsed> {
     let with_ending = |(ending, state): &(&str, FileState)| Some((file_name.strip_suffix(ending)?, *state));
     let (base, state) = ENDINGS.iter().find_map(with_ending)?;
     let (front, _) = base.rsplit_once('-')?;
     let (stem, _) = front.rsplit_once('-')?;
     let opening = FileNumber::parse(base.strip_prefix(stem)?.strip_prefix('-')?)?;
-    stems.owns(stem).then(|| Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opening, state })
+    Some(Parsed { base: Base(base.to_owned()), stem: stem.to_owned(), opening, state })
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::SinkError;
+use super::read_back::{Position, RecordSender};
 use crate::event::EventRef;
 
 /// The values that every sink gets when it is built, built-in or from another crate.
@@ -146,6 +147,18 @@ pub trait Sink: Send {
     /// # Errors
     /// The reason why [`Sink::open`] would fail.
     async fn probe(&mut self) -> Result<Vec<String>, SinkError>;
+
+    /// Sends the records that the destination holds at the time of the call to `records`, from the position
+    /// `from` on, or all of them. Their order is the same each time. The sink need not be open. It changes
+    /// nothing in the destination, and leaves nothing behind there.
+    ///
+    /// # Errors
+    /// The destination can't be read now, or this kind of sink can't read at all. Records that were sent before
+    /// are good.
+    async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        let _ = (from, records);
+        Err(SinkError::misconfigured("this kind of sink can't be read back"))
+    }
 }
 
 /// The producer of an open sink: takes events.

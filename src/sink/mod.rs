@@ -17,6 +17,7 @@ pub mod memory;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the API")]
 pub mod nats;
+pub mod read_back;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the API")]
 pub mod stdout;
@@ -25,6 +26,7 @@ pub use self::contract::{
     Delivery, DeliveryId, Held, Rejection, Sink, SinkContext, Submit, Verdict, Verdicts,
 };
 pub use self::error::{SinkError, SinkErrorKind};
+pub use self::read_back::{Position, RecordSender, StoredRecord};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -11,6 +11,7 @@ pub mod config;
 mod in_flight;
 mod line;
 mod producer;
+mod read_back;
 pub mod settings;
 pub mod validate;
 
@@ -23,9 +24,10 @@ use self::acks::FileAcks;
 use self::config::{FileConfig, Format};
 use self::in_flight::FileInFlight;
 use self::producer::FileProducer;
+pub(crate) use self::read_back::read_lines;
 use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{DeliveryId, Held, Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{DeliveryId, Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
 use crate::journal::{
     self, AfterFailure, CommitError, Disk, FEWEST_IDS, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
     WriterEnd,
@@ -150,6 +152,16 @@ impl Sink for FileSink {
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
         check::check(&self.journal).await
+    }
+
+    async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        match self.format {
+            Format::Body => read_lines(self.journal.clone(), from, records).await,
+            Format::Envelope => Err(SinkError::misconfigured(format!(
+                "files of envelopes can't be read back: set {}.format to \"body\"",
+                self.journal.section
+            ))),
+        }
     }
 }
 

@@ -223,7 +223,7 @@ pub(super) fn marks_refused(names: &Names) -> String {
     )
 }
 
-fn who(names: &Names) -> String {
+pub(super) fn who(names: &Names) -> String {
     let user = &names.user;
     if user.is_empty() { String::new() } else { format!("{user} is ") }
 }

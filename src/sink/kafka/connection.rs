@@ -25,7 +25,7 @@ use super::names::Names;
 use super::records::Records;
 use super::running_clients::RunningClients;
 use super::topic::Topic;
-use super::topic_monitor::TopicMonitor;
+use super::topic_monitor::{Access, TopicMonitor};
 use super::transactions::TransactionThread;
 use super::visibility::Visibility;
 use crate::sink::SinkError;
@@ -44,9 +44,13 @@ impl KafkaSink {
     /// Waits until the topic is found with the expected properties.
     ///
     /// # Errors
-    /// No broker answers in time, the login is refused, the topic is missing, or it has another number of
-    /// partitions.
-    pub(super) async fn connect(&self, in_flight: &Arc<KafkaInFlight>) -> Result<Opened, SinkError> {
+    /// No broker answers in time, the login is refused, the topic is missing, it has another number of
+    /// partitions, or `access` is not allowed.
+    pub(super) async fn connect(
+        &self,
+        in_flight: &Arc<KafkaInFlight>,
+        access: Access,
+    ) -> Result<Opened, SinkError> {
         self.threads.ended().await;
         // Counted before the first client exists.
         let monitor_thread = THREADS.one_more(&self.threads);
@@ -58,6 +62,7 @@ impl KafkaSink {
         let stop = Arc::new(AtomicBool::new(false));
         let (found, first) = oneshot::channel();
         let monitor = TopicMonitor {
+            access,
             names: self.names.clone(),
             settings: Arc::clone(&self.settings),
             broker_refresh: self.broker_refresh()?,

@@ -44,6 +44,7 @@ mod names;
 mod permissions;
 mod producer;
 mod properties;
+mod read_back;
 mod reconnect_state;
 mod records;
 mod running_clients;
@@ -80,10 +81,11 @@ use self::producer::KafkaProducer;
 use self::reconnect_state::ReconnectState;
 use self::settings::KafkaSettings;
 use self::topic::Topic;
+use self::topic_monitor::Access;
 use self::topic_settings::TopicSettings;
 use super::claim_failures::ClaimFailures;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{Held, Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The longest that the end of the process waits for clients: as long as a request to brokers that do not
 /// answer, and as long as Kubernetes leaves after a drain.
@@ -255,11 +257,11 @@ impl Sink for KafkaSink {
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
         let credentials = CredentialFiles::read(&self.settings).await;
         let mut in_flight = self.in_flight();
-        let mut opened = self.connect(&in_flight).await?;
+        let mut opened = self.connect(&in_flight, Access::Write).await?;
         if self.learn_latency(&opened.topic) {
             drop(opened);
             in_flight = self.in_flight();
-            opened = self.connect(&in_flight).await?;
+            opened = self.connect(&in_flight, Access::Write).await?;
         }
         let topic = opened.topic;
         self.partitions = Some(topic.partitions);
@@ -293,7 +295,7 @@ impl Sink for KafkaSink {
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
         let in_flight = Arc::new(KafkaInFlight::new(None, None));
-        let opened = self.connect(&in_flight).await?;
+        let opened = self.connect(&in_flight, Access::Write).await?;
         if let Some(error) = in_flight.health_error() {
             return Err(error);
         }
@@ -303,5 +305,9 @@ impl Sink for KafkaSink {
         let is_group_refused = self.is_group_refused().await;
         let max_body = self.context.max_body;
         Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
+    }
+
+    async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        self.read_topic(from, records).await
     }
 }

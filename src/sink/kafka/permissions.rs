@@ -14,13 +14,25 @@ use rdkafka::bindings::rd_kafka_AclOperation_t::{
 use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as DESCRIBE_TOPICS;
 use rdkafka::producer::Producer;
 
+use super::classify::who;
 use super::delivery_reports::Client;
+use super::names::Names;
+use crate::sink::SinkError;
 
 /// What the login of a client may do with the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) write: bool,
     pub(super) read: bool,
+}
+
+/// The topic can't be read back: the login has no permission.
+pub(super) fn may_not_read(names: &Names) -> SinkError {
+    SinkError::misconfigured(format!(
+        "{}not allowed to read the topic {}: give the bridge Read on it",
+        who(names),
+        names.topic
+    ))
 }
 
 /// Returns what the login of this client may do with the topic; `None` if the brokers do not say, because not

@@ -20,8 +20,9 @@ use super::low_water_marks::{self, Marks, MarksRequest};
 use super::tail_end::TopicEnd;
 use crate::sink::headers;
 
-/// The properties of the consumer. It is given its partitions, so it joins no group and stores nothing.
-const PROPERTIES: [(&str, &str); 10] = [
+/// The properties of a consumer that reads to the end. It is given its partitions, so it joins no group and stores
+/// nothing.
+pub(super) const PROPERTIES: [(&str, &str); 10] = [
     // A follower may not have the last records yet.
     ("client.rack", ""),
     ("enable.auto.commit", "false"),
@@ -246,16 +247,7 @@ impl Reading<'_> {
 
     fn end(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicEnd> {
         let TailRequest { topic, partitions, within, .. } = self.request;
-        let began = Instant::now();
-        // Without the leaders librdkafka would look for the end of a partition only after half a second.
-        let mut patience = CALL;
-        while let Err(error) = consumer.fetch_metadata(Some(topic), patience) {
-            if began.elapsed() >= *within || (self.is_over)() {
-                return Err(error);
-            }
-            patience += CALL;
-        }
-        TopicEnd::ask(consumer, topic, 0..*partitions, *within)
+        TopicEnd::find(consumer, topic, *partitions, *within, self.is_over)
     }
 
     /// Waits until `consumer` sees everything before `wanted`. Returns the partitions in which that takes too long.

@@ -5,12 +5,14 @@
 //! the end of the topic.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::client::CALL;
 
 /// The end of some partitions: the offset of the next record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,27 @@ impl TopicEnd {
     #[cfg(test)]
     pub(super) fn at(offsets: &[i64]) -> Self {
         Self((0..).zip(offsets.iter().copied()).collect())
+    }
+
+    /// Finds the leaders of all partitions and asks them. `within` limits each of both steps. Gives up early when
+    /// it `is_over`. Blocks.
+    pub(super) fn find<C: ConsumerContext>(
+        consumer: &BaseConsumer<C>,
+        topic: &str,
+        partitions: i32,
+        within: Duration,
+        is_over: impl Fn() -> bool,
+    ) -> KafkaResult<Self> {
+        let began = Instant::now();
+        // Without the leaders librdkafka would look for the end of a partition only after half a second.
+        let mut patience = CALL;
+        while let Err(error) = consumer.fetch_metadata(Some(topic), patience) {
+            if began.elapsed() >= within || is_over() {
+                return Err(error);
+            }
+            patience += CALL;
+        }
+        Self::ask(consumer, topic, 0..partitions, within)
     }
 
     /// Asks the leaders of these partitions, with one request to each. The end is the one for the isolation level of

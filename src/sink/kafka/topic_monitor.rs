@@ -35,8 +35,16 @@ const QUESTION: Duration = Duration::from_secs(1);
 /// records on a slow connection an answer comes late.
 const LATER_QUESTION: Duration = Duration::from_secs(5);
 
+/// What a connection does with the topic, and so needs the permission for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
 /// Checks the topic while the client runs.
 pub(super) struct TopicMonitor {
+    pub(super) access: Access,
     pub(super) names: Names,
     pub(super) settings: Arc<KafkaSettings>,
     pub(super) broker_refresh: BrokerRefresh,
@@ -101,11 +109,15 @@ impl TopicMonitor {
         }
     }
 
-    /// Checks whether the bridge can write to the topic, which exists.
+    /// Checks whether the bridge can use the topic, which exists.
     fn checked_topic(&mut self, client: &Client, topic: Topic) -> Result<Topic, SinkError> {
         let rights = permissions::rights(client, &self.names.topic, self.settings.optional_answer_within);
-        if rights.is_some_and(|rights| !rights.write) {
-            return Err(classify::not_allowed(&self.names));
+        match (self.access, rights) {
+            (Access::Write, Some(rights)) if !rights.write => return Err(classify::not_allowed(&self.names)),
+            (Access::Read, Some(rights)) if !rights.read => {
+                return Err(permissions::may_not_read(&self.names));
+            }
+            _ => {}
         }
         let mut topic = self.with_round_trip(client, topic);
         topic.may_read = rights.map(|rights| rights.read);
@@ -253,6 +265,7 @@ mod tests {
         let mut config = settings.client.config("test", 1, Duration::ZERO);
         config.remove("bootstrap.servers");
         let monitor = TopicMonitor {
+            access: Access::Write,
             names: names.clone(),
             broker_refresh: BrokerRefresh::new(brokers).unwrap(),
             in_flight,

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::RetentionPolicy;
 use tokio::time::timeout;
 
 use super::opener::NatsSink;
-use super::tail::{Tail, TailRequest};
+use super::tail::{Tail, TailRequest, remove_consumer};
 use crate::sink::{Held, SinkError, SinkErrorKind};
 
 /// How many messages of the stream are read at least.
@@ -99,7 +99,7 @@ impl NatsSink {
         }
         tokio::select! {
             _may_not = connection.next_error() => {}
-            () = request.remove_consumer(&jetstream) => {}
+            () = remove_consumer(&jetstream, &request.consumer, stream) => {}
         }
         Ok(())
     }

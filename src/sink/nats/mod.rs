@@ -27,6 +27,7 @@ mod open_backoff;
 mod opener;
 mod port_probe;
 mod producer;
+mod read_back;
 mod servers;
 pub mod settings;
 mod stream;
@@ -48,7 +49,7 @@ use self::opener::{found, subscribe};
 use self::producer::{NatsProducer, ProducerShared};
 use self::settings::NatsSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
-use super::{Held, Sink, SinkContext, SinkError, Submit, Verdicts};
+use super::{Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
 
 /// The kind of sink with `kind = "nats"`.
 #[derive(Debug)]
@@ -151,5 +152,12 @@ impl Sink for NatsSink {
 
     async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
         check::check(self).await
+    }
+
+    async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        match self.settings.stream.clone() {
+            Some(stream) => self.read_stream(&stream, from, records).await,
+            None => Err(SinkError::misconfigured("core NATS keeps nothing that could be read back")),
+        }
     }
 }

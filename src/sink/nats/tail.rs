@@ -17,18 +17,18 @@ use crate::display::one_line;
 use crate::sink::{SinkError, headers};
 
 /// The most bytes that the server sends for one request.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 /// The memory limit for the ids, in bytes for each. Those of ActiveMQ are several times shorter.
 const BYTES_PER_ID: usize = 256;
 /// How long the server waits for a message that the consumer's replica may not have yet.
-const REPLICA_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const REPLICA_WITHIN: Duration = Duration::from_millis(500);
 /// The answer that there is no message takes less time than this.
-const SILENT: Duration = Duration::from_secs(4);
+pub(super) const SILENT: Duration = Duration::from_secs(4);
 /// How many times the first batch is asked for again, and the wait before.
-const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ATTEMPTS: u32 = 20;
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// The server removes the consumer after this time without a request.
-const INACTIVE: Duration = Duration::from_secs(15);
+pub(super) const INACTIVE: Duration = Duration::from_secs(15);
 /// How long the answer to the removal of the consumer may take.
 const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -76,12 +76,6 @@ impl TailRequest<'_> {
         self.read_to_end(&consumer, tail).await
     }
 
-    /// Removes the consumer. Where the server does not allow this, the consumer ends by itself.
-    pub(super) async fn remove_consumer(&self, jetstream: &Context) {
-        let removing = jetstream.delete_consumer_from_stream(&self.consumer, &self.stream.config.name);
-        let _removed = timeout(REMOVED_WITHIN, removing).await;
-    }
-
     /// The subject is no filter: the stream may store events under other subjects (subject transform).
     fn config(&self) -> pull::Config {
         let last = self.stream.state.last_sequence;
@@ -115,7 +109,7 @@ impl TailRequest<'_> {
                 Ok(false) if tail.messages == before && tail.pending > 0 => {
                     return Err(self.unread(format!("the server did not send the last {}", tail.pending)));
                 }
-                Ok(false) if tail.messages == before && self.is_behind(consumer) => {
+                Ok(false) if tail.messages == before && is_behind(consumer, self.stream) => {
                     return Err(self.unread("a replica is behind"));
                 }
                 Ok(false) if tail.messages == before => return Ok(()),
@@ -180,19 +174,25 @@ impl TailRequest<'_> {
         (is_ours && sent == self.message_id.of(id)).then(|| Bytes::copy_from_slice(id))
     }
 
-    /// Whether the consumer reads from a replica that the stream's leader calls out of date.
-    fn is_behind(&self, consumer: &PullConsumer) -> bool {
-        let cluster = consumer.cached_info().cluster.as_ref();
-        let server = cluster.and_then(|cluster| cluster.leader.as_deref());
-        let replicas = self.stream.cluster.iter().flat_map(|cluster| &cluster.replicas);
-        replicas.into_iter().any(|replica| !replica.current && Some(replica.name.as_str()) == server)
-    }
-
     fn unread(&self, why: impl Display) -> SinkError {
         let (why, stream) = (why.to_string(), &self.stream.config.name);
         let why = one_line(&why);
         SinkError::unavailable(format!("can't read the last messages of stream {stream}: {why}"))
     }
+}
+
+/// Removes a consumer that is no longer needed. Where the server does not allow this, the consumer ends by itself.
+pub(super) async fn remove_consumer(jetstream: &Context, consumer: &str, stream: &str) {
+    let removing = jetstream.delete_consumer_from_stream(consumer, stream);
+    let _removed = timeout(REMOVED_WITHIN, removing).await;
+}
+
+/// Whether the consumer reads from a replica that the stream's leader calls out of date.
+pub(super) fn is_behind(consumer: &PullConsumer, stream: &Info) -> bool {
+    let cluster = consumer.cached_info().cluster.as_ref();
+    let server = cluster.and_then(|cluster| cluster.leader.as_deref());
+    let replicas = stream.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    replicas.into_iter().any(|replica| !replica.current && Some(replica.name.as_str()) == server)
 }
 
 /// What is still to read.

@@ -60,6 +60,13 @@ impl SubjectTemplate {
     pub(super) fn bind(&self, context: &SinkContext) -> Subject {
         Subject { template: bind(&self.0, context), partitions: context.partitions }
     }
+
+    /// Returns the subjects of all subscriptions of a bridge: mirrored ones have several destination ids.
+    pub(super) fn pattern_of_all(&self, context: &SinkContext) -> String {
+        let namespace =
+            |placeholder| (placeholder == Placeholder::Namespace).then(|| context.namespace.clone());
+        Subject { template: self.0.bind(namespace), partitions: context.partitions }.pattern()
+    }
 }
 
 impl fmt::Display for SubjectTemplate {
@@ -267,6 +274,17 @@ mod tests {
             unreadable: None,
         };
         Event::new(message, &Keying::new(vec!["/md5".to_owned()], false))
+    }
+
+    #[test]
+    fn one_pattern_has_the_subjects_of_all_subscriptions() {
+        for (template, pattern) in [
+            ("dead", "dead"),
+            ("{namespace}.{destination_id}.{key}", "acme.*.*"),
+            ("dead.x{destination_id}", "dead.*"),
+        ] {
+            assert_eq!(SubjectTemplate::parse(template).unwrap().pattern_of_all(&context(None)), pattern);
+        }
     }
 
     #[test]
