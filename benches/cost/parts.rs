@@ -17,7 +17,9 @@ use atdata_bridge::sink::file::FileKind;
 use atdata_bridge::sink::file::config::FileConfig;
 use atdata_bridge::sink::kafka::KafkaKind;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
-use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
+use atdata_bridge::sink::{
+    Delivery, DeliveryId, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts,
+};
 use atdata_bridge::source::openwire::wire::body::body;
 use atdata_bridge::source::openwire::wire::command::{self, Command};
 use atdata_bridge::source::openwire::wire::framing::{OpenWireDecoder, OpenWireLimits};
@@ -325,6 +327,10 @@ impl DeadLetterStore for NoLetters {
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
         Ok(Vec::new())
+    }
+
+    async fn read_back(&self, _: Option<Position>, _: RecordSender) -> Result<(), SinkError> {
+        Ok(())
     }
 
     async fn close(&self) {}

@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 
 use super::record::DeadLetter;
-use crate::sink::SinkError;
+use crate::sink::{Position, RecordSender, SinkError};
 
 /// A store of dead letters. All sink workers of a subscription share one store.
 #[async_trait]
@@ -35,6 +35,14 @@ pub trait DeadLetterStore: Send + Sync {
     /// # Errors
     /// The reason why [`Self::open`] would fail.
     async fn probe(&self) -> Result<Vec<String>, SinkError>;
+
+    /// Sends all records in the place to `records`, also those of other queues and of other bridges, from the
+    /// position `from` on, in an order that is the same each time. Changes nothing in the place. Not every
+    /// record need be a letter: [`StoredLetter::parse`](super::StoredLetter::parse) tells.
+    ///
+    /// # Errors
+    /// The place can't be read. Records that were sent before are good.
+    async fn read_back(&self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError>;
 
     /// Finishes the files and releases the locks. No letter is written after this call.
     async fn close(&self);

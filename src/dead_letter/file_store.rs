@@ -15,7 +15,8 @@ use crate::journal::{
     self, AfterFailure, CommitError, Disk, FEWEST_IDS, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
 };
 use crate::recent_ids::RecentIds;
-use crate::sink::SinkError;
+use crate::sink::file::read_lines;
+use crate::sink::{Position, RecordSender, SinkError};
 
 type Ticket = oneshot::Sender<Result<(), SinkError>>;
 
@@ -118,6 +119,10 @@ impl DeadLetterStore for FileDeadLetters {
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
         journal::probe(self.journal.clone()).await.map_err(|error| SinkError::from(&error))
+    }
+
+    async fn read_back(&self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        read_lines(self.journal.clone(), from, records).await
     }
 
     async fn close(&self) {

@@ -7,6 +7,7 @@ mod held_letters;
 mod limits;
 mod record;
 pub mod sink_store;
+mod stored_letter;
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use self::config::{DeadLetterPlace, DeadLetterSettings};
 pub use self::contract::DeadLetterStore;
 use self::file_store::FileDeadLetters;
 pub use self::limits::{DeadLetterLimits, LimitExceededError};
-pub use self::record::DeadLetter;
+pub use self::record::{DeadLetter, rfc3339};
 use self::sink_store::SinkDeadLetters;
+pub use self::stored_letter::{StoredLetter, StoredLetterError};
 use crate::sink::SinkContext;
 
 /// Builds the store that the settings describe, without opening it. `context` is the context of a

@@ -1,5 +1,6 @@
 //! Defines a dead letter, and writes it as a line of JSON.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventRef};
 use crate::sink::Rejection;
@@ -33,24 +34,24 @@ pub struct DeadLetter {
 
 /// The line: one JSON object. A body in UTF-8 is in `body`, any other body is in `body_base64`; the other
 /// member is missing.
-#[derive(Serialize)]
-struct DeadLetterLine<'a> {
-    reason: &'a str,
-    detail: &'a str,
-    sink: Option<&'a str>,
-    attempts: u32,
-    first_time: String,
-    last_time: String,
-    message_id: &'a str,
-    key: Option<String>,
-    timestamp: Option<i64>,
-    redelivered: bool,
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeadLetterLine<'a> {
+    pub(super) reason: Cow<'a, str>,
+    pub(super) detail: Cow<'a, str>,
+    pub(super) sink: Option<Cow<'a, str>>,
+    pub(super) attempts: u32,
+    pub(super) first_time: String,
+    pub(super) last_time: String,
+    pub(super) message_id: Cow<'a, str>,
+    pub(super) key: Option<String>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) redelivered: bool,
     /// Pairs instead of a map, because a header may occur more than once.
-    headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a str>,
+    pub(super) body: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
+    pub(super) body_base64: Option<String>,
 }
 
 impl DeadLetter {
@@ -68,18 +69,18 @@ impl DeadLetter {
         let event: &Event = &self.event;
         let body = std::str::from_utf8(event.body());
         let line = DeadLetterLine {
-            reason: self.rejection.reason,
-            detail: &self.rejection.detail,
-            sink: self.sink.as_deref(),
+            reason: self.rejection.reason.into(),
+            detail: Cow::Borrowed(&self.rejection.detail),
+            sink: self.sink.as_deref().map(Cow::Borrowed),
             attempts: self.attempts,
-            first_time: rfc3339(self.first),
-            last_time: rfc3339(self.last),
-            message_id: &event.message_id(),
+            first_time: rfc3339(timestamp(self.first)),
+            last_time: rfc3339(timestamp(self.last)),
+            message_id: event.message_id(),
             key: event.defect.is_none().then(|| event.key.to_string()),
             timestamp: event.message.timestamp,
             redelivered: event.message.redelivered,
             headers: event.message.headers.decode(),
-            body: body.ok(),
+            body: body.ok().map(Cow::Borrowed),
             body_base64: body.is_err().then(|| STANDARD.encode(event.body())),
         };
         serde_json::to_writer(&mut *lines, &line)?;
@@ -88,9 +89,13 @@ impl DeadLetter {
     }
 }
 
-fn rfc3339(time: SystemTime) -> String {
+fn timestamp(time: SystemTime) -> Timestamp {
     // The conversion fails only for a clock that is wrong by thousands of years.
-    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
+}
+
+/// Writes a time as dead letters have it: RFC 3339 in UTC, with milliseconds.
+pub fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 

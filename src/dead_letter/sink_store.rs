@@ -15,7 +15,9 @@ use super::contract::DeadLetterStore;
 use super::held_letters::HeldLetters;
 use super::record::DeadLetter;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
-use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
+use crate::sink::{
+    Delivery, DeliveryId, Position, RecordSender, Rejection, Sink, SinkError, Submit, Verdict, Verdicts,
+};
 
 /// The time between two checks of the sink's health while a verdict is missing.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
@@ -75,6 +77,10 @@ impl DeadLetterStore for SinkDeadLetters {
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
         self.connection.lock().await.sink.probe().await
+    }
+
+    async fn read_back(&self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {
+        self.connection.lock().await.sink.read_back(from, records).await
     }
 
     async fn close(&self) {

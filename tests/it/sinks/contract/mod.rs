@@ -18,7 +18,7 @@ use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::sink::file::config::FileCompression;
 use atdata_bridge::sink::memory::{MemorySink, ScriptedVerdict};
-use atdata_bridge::sink::{Sink, SinkError};
+use atdata_bridge::sink::{Position, RecordSender, Sink, SinkError};
 use atdata_bridge::source::{Disconnect, Incoming, Source};
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
@@ -125,6 +125,10 @@ impl DeadLetterStore for Letters {
 
     async fn probe(&self) -> Result<Vec<String>, SinkError> {
         Ok(Vec::new())
+    }
+
+    async fn read_back(&self, _: Option<Position>, _: RecordSender) -> Result<(), SinkError> {
+        Ok(())
     }
 
     async fn close(&self) {}
