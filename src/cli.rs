@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::check::CheckArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::config::ConfigArgs;
+use crate::commands::dead_letters::DeadLettersArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::man::ManArgs;
 use crate::commands::partition::PartitionArgs;
@@ -35,6 +36,7 @@ Examples:
   atdata-bridge -c bridge.toml check                do broker and sinks answer?
   atdata-bridge -c bridge.toml peek --create-queue  what waits in the queue?
   atdata-bridge -c bridge.toml                      mirror events until stopped
+  atdata-bridge -c bridge.toml dead-letters list    what could not be delivered?
 
 Stopping:
   At SIGTERM or Ctrl-C, events on the way are settled and acknowledged first, for
@@ -75,6 +77,8 @@ pub enum Verb {
     Peek(PeekArgs),
     /// Show the configuration in effect, secrets masked, and where each value came from
     Config(ConfigArgs),
+    /// List, show or export the dead letters, which changes nothing
+    DeadLetters(DeadLettersArgs),
     /// Tell the keys and partitions of MD5s or addresses
     Partition(PartitionArgs),
     /// Write the completions of a shell to standard output

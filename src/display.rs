@@ -13,21 +13,17 @@ const LONGEST: usize = 1000;
 /// those that change the direction of writing as escapes, so that no foreign text can forge a line of the
 /// log.
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, LONGEST)
+    excerpt(text, LONGEST)
 }
 
-/// Does the same as [`one_line`] for a text of any length.
-pub fn whole_line(text: &str) -> Cow<'_, str> {
-    escaped(text, usize::MAX)
-}
-
-fn escaped(text: &str, longest: usize) -> Cow<'_, str> {
-    if text.len() <= longest && !text.chars().any(is_unsafe) {
+/// Does the same with at most `most` characters of the text.
+pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most && !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len().min(longest));
+    let mut shown = String::with_capacity(text.len().min(most));
     for (count, character) in text.chars().enumerate() {
-        if count == longest {
+        if count == most {
             shown.push('…');
             break;
         }
@@ -79,9 +75,9 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_line_is_escaped_and_not_cut() {
+    fn an_excerpt_may_be_the_whole_text() {
         let text = "x\n".repeat(LONGEST);
-        assert_eq!(whole_line(&text), r"x\n".repeat(LONGEST));
+        assert_eq!(excerpt(&text, usize::MAX), r"x\n".repeat(LONGEST));
     }
 
     proptest! {

@@ -31,6 +31,9 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Run => commands::run::run(kinds, file, process_environment(), console),
         Verb::Check(args) => commands::check::run(kinds, &args, file, process_environment(), console),
         Verb::Peek(args) => commands::peek::run(kinds, &args, file, process_environment(), console),
+        Verb::DeadLetters(args) => {
+            commands::dead_letters::run(kinds, &args, file, process_environment(), console)
+        }
         Verb::Demo(args) => commands::demo::run(&args, console),
         Verb::Simulate(args) => commands::simulate::run(&args, console),
         Verb::Completions(args) => commands::completions::run(&args, Cli::command(), console),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod dead_letters;
 pub mod demo;
 pub mod man;
 pub mod partition;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::display::{one_line, whole_line};
+use crate::display::{excerpt, one_line};
 use crate::event::{Defect, Event};
 use crate::key::{KeyPlace, Suggestions};
 use crate::units::Period;
@@ -71,7 +71,7 @@ impl<'a> EventView<'a> {
     ) -> io::Result<()> {
         let message = &self.event.message;
         let body = String::from_utf8_lossy(&message.body);
-        let shown = if full { whole_line(&body) } else { one_line(&body) };
+        let shown = if full { excerpt(&body, usize::MAX) } else { one_line(&body) };
         let redelivered = if message.redelivered { ", redelivered" } else { "" };
         writeln!(out, "{number}  {}", self.event.shown_id())?;
         writeln!(out, "   sent  {}{redelivered}", self.sent(now))?;
