@@ -2,5 +2,6 @@
 
 mod certificates;
 mod command_line;
+mod dead_letters;
 mod demo;
 mod http_endpoints;

@@ -130,6 +130,18 @@ fn its_config_is_checked_shown_and_documented_like_that_of_a_built_in_sink() {
     );
 }
 
+#[test]
+fn dead_letters_in_a_webhook_cannot_be_read_back() {
+    let setup = Setup::at("stomp://127.0.0.1:1", "acme", "dest1", "acme-dest1-1")
+        .program(program())
+        .unset("DEAD_LETTERS__DIRECTORY")
+        .set("DEAD_LETTERS__WEBHOOK__URL", "http://127.0.0.1:1")
+        .set("DEAD_LETTERS__WEBHOOK__TOKEN", "hush");
+    let (code, out, err) = setup.run(&["dead-letters", "list"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.ends_with("error: dead letters: this kind of sink can't be read back\n"), "{err}");
+}
+
 /// Mirrors 900 good events and one that the receiver always refuses, with an outage at the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_program_mirrors_events_into_the_webhook_and_files() {

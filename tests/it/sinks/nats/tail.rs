@@ -8,8 +8,9 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use async_nats::jetstream::{self, stream};
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
-use atdata_bridge::sink::{Held, Sink, SinkContext};
+use atdata_bridge::sink::{Held, Sink, SinkContext, StoredRecord};
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::{context, deliver, event, sink};
@@ -343,6 +344,20 @@ async fn the_stream_of_another_domain_is_read() {
     assert_eq!(held(sink(&server.url(), config, context(None)).as_mut(), 10).await, ids([1]));
 }
 
+/// The sequence numbers of the messages that are read back.
+async fn sequences(sink: &mut dyn Sink) -> Vec<u64> {
+    let (sender, mut records) = mpsc::channel::<StoredRecord>(1);
+    let mut found = Vec::new();
+    let collect = async {
+        while let Some(record) = records.recv().await {
+            found.push(record.position.to_string().parse().expect("a number"));
+        }
+    };
+    let (read, ()) = tokio::join!(sink.read_back(None, sender), collect);
+    read.expect("the whole stream");
+    found
+}
+
 /// Starts three servers that are one cluster.
 fn cluster() -> [NatsServer; 3] {
     let ports = [(); 3].map(|()| free_port());
@@ -380,10 +395,12 @@ async fn a_stream_with_replicas_is_read_to_its_end() {
         }
         let mut sink = sink(&servers[round as usize % 3].url(), config("TAIL-THREE"), context(None));
         assert_eq!(held(sink.as_mut(), 100).await, ids(0..20 * (round + 1)));
+        assert_eq!(sequences(sink.as_mut()).await, (1..=20 * (round + 1)).collect::<Vec<_>>());
     }
     stream.delete_message(100).await.unwrap();
     let mut sink = sink(&servers[0].url(), config("TAIL-THREE"), context(None));
     assert_eq!(held(sink.as_mut(), 100).await, ids(0..99));
+    assert_eq!(sequences(sink.as_mut()).await, (1..100).collect::<Vec<_>>());
 }
 
 async fn a_stream_that_cannot_be_read_stops_nothing_for_ever() {
