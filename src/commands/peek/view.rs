@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Settings;
+use crate::dead_letter::rfc3339;
 use crate::display::{excerpt, one_line};
 use crate::event::{Defect, Event};
 use crate::key::{KeyPlace, Suggestions};
@@ -122,7 +123,7 @@ impl<'a> EventView<'a> {
     fn sent(&self, now: Timestamp) -> String {
         match (self.timestamp(), self.age(now)) {
             (Some(time), Some(age)) => {
-                format!("{}, {} ago", time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), Period::secs(age))
+                format!("{}, {} ago", rfc3339(time), Period::secs(age))
             }
             _ => "at a time that the producer does not tell".to_owned(),
         }
