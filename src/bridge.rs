@@ -23,6 +23,7 @@ use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
+use crate::telemetry::bridge_status::StatusSources;
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
 use crate::telemetry::metrics::MetricsPage;
@@ -98,9 +99,10 @@ impl Bridge {
         let settings = &self.settings.admin;
         let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
         let metrics = MetricsPage::new(self.telemetry(), health.clone(), budgets.clone());
+        let status = StatusSources::new(self.telemetry(), health.clone(), budgets.clone());
         let address = settings.listen?;
         let reporter = self.telemetry.statuses.reporter("admin");
-        Some(http::start(address, Pages { health, metrics }, reporter).await)
+        Some(http::start(address, Pages { health, metrics, status }, reporter).await)
     }
 
     fn pipelines(self, stores: &[Arc<dyn DeadLetterStore>], budgets: &Shares) -> Vec<PipelineParts> {

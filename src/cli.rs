@@ -13,6 +13,7 @@ use crate::commands::man::ManArgs;
 use crate::commands::partition::PartitionArgs;
 use crate::commands::peek::PeekArgs;
 use crate::commands::simulate::SimulateArgs;
+use crate::commands::status::StatusArgs;
 
 const AFTER_HELP: &str = "\
 Configuration:
@@ -75,6 +76,8 @@ pub enum Verb {
     Check(CheckArgs),
     /// Show the next events of the queue without consuming them
     Peek(PeekArgs),
+    /// Ask a running bridge for its state; exit code 1 if it is not ready
+    Status(StatusArgs),
     /// Show the configuration in effect, secrets masked, and where each value came from
     Config(ConfigArgs),
     /// List, show or export the dead letters, which changes nothing

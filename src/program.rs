@@ -30,6 +30,7 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
         Verb::Run => commands::run::run(kinds, file, process_environment(), console),
         Verb::Check(args) => commands::check::run(kinds, &args, file, process_environment(), console),
+        Verb::Status(args) => commands::status::run(kinds, &args, file, process_environment(), console),
         Verb::Peek(args) => commands::peek::run(kinds, &args, file, process_environment(), console),
         Verb::DeadLetters(args) => {
             commands::dead_letters::run(kinds, &args, file, process_environment(), console)

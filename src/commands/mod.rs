@@ -12,6 +12,7 @@ mod reload;
 pub mod run;
 mod signals;
 pub mod simulate;
+pub mod status;
 
 use std::io::{self, Write};
 use std::path::Path;

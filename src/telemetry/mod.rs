@@ -1,5 +1,6 @@
 //! Provides what people and machines see of a running bridge: states, counters, health, logs.
 
+pub mod bridge_status;
 pub mod counters;
 pub mod health;
 pub mod histogram;

@@ -1,4 +1,4 @@
-//! Serves `/livez`, `/readyz` and `/metrics` over HTTP.
+//! Serves `/livez`, `/readyz`, `/metrics` and `/status` over HTTP.
 //!
 //! This server must never cost an event. So if the address is not available, the bridge runs without it,
 //! reports this in the status registry and in the log, and tries again until it succeeds. If the bridge
@@ -25,6 +25,7 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::connection_limits::ConnectionLimits;
+use super::bridge_status::StatusSources;
 use super::health::Health;
 use super::metrics::MetricsPage;
 use super::status::{Status, StatusReporter};
@@ -33,6 +34,7 @@ use super::status::{Status, StatusReporter};
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 /// The content type of the metrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,6 +43,7 @@ atdata-bridge
 /livez    200 while the loops turn, else 503 and which do not
 /readyz   200 while subscribed and all sinks are reachable, else 503 and the reasons
 /metrics  counters, states, latencies (docs/metrics.md)
+/status   the state of each part and the counts of each queue, as JSON
 ";
 
 /// The data that the pages show.
@@ -50,6 +53,8 @@ pub struct Pages {
     pub health: Health,
     /// The source of the page `/metrics`.
     pub metrics: MetricsPage,
+    /// The source of `/status`.
+    pub status: StatusSources,
 }
 
 /// Listens at `address` until the handle is dropped. When this returns, the server listens, or the status
@@ -74,7 +79,7 @@ async fn listen(address: SocketAddr, reporter: &StatusReporter) -> Option<TcpLis
     let bound = TcpListener::bind(address).await;
     match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
         Ok((address, listener)) => {
-            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics");
+            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics, /status");
             reporter.report(Status::Ready);
             Some(listener)
         }
@@ -104,6 +109,7 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/status", get(status))
         .layer(map_response(last))
         .with_state(pages)
 }
@@ -125,6 +131,13 @@ async fn readyz(Shared(pages): Shared<Arc<Pages>>) -> Response {
 async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
     match pages.metrics.text() {
         Ok(text) => answer(StatusCode::OK, OPEN_METRICS, text),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
+}
+
+async fn status(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    match serde_json::to_string(&pages.status.now()) {
+        Ok(text) => answer(StatusCode::OK, JSON, text),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }
 }

@@ -5,3 +5,4 @@ mod command_line;
 mod dead_letters;
 mod demo;
 mod http_endpoints;
+mod status;

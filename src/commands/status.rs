@@ -1,0 +1,267 @@
+//! Runs `status`: asks a running bridge for its state over HTTP, and shows it once or every second.
+
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::time::{interval, timeout};
+
+use super::{Console, Exit, configured};
+use crate::config::SinkRegistry;
+use crate::dead_letter::rfc3339;
+use crate::display::one_line;
+use crate::telemetry::bridge_status::{BridgeStatus, PartLine, QueueLine, SinkLine};
+use crate::telemetry::status::Lasting;
+
+/// The longest wait for the answer of a bridge, which is on this host or near.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The time between two looks with `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// The largest answer, in bytes.
+const LARGEST: usize = 16 << 20;
+/// Moves the cursor of a terminal to its upper left corner, and erases what is below.
+const HOME: &str = "\x1b[H\x1b[J";
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Write the document of `/status` as it is, one a line
+    #[arg(long)]
+    pub json: bool,
+    /// Where the bridge listens, instead of admin.listen of the configuration
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub address: Option<SocketAddr>,
+}
+
+/// Writes the state to standard output. The exit code says whether the bridge is ready.
+///
+/// # Errors
+/// The console can't be written, or the system refuses a runtime.
+pub fn run(
+    kinds: &SinkRegistry,
+    args: &StatusArgs,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    console: &mut Console<'_>,
+) -> io::Result<Exit> {
+    let address = match args.address {
+        Some(address) => address,
+        None => match configured(kinds, file, env, console)?.map(|loaded| loaded.settings.admin.listen) {
+            Some(Some(address)) => reachable(address),
+            Some(None) => {
+                writeln!(console.err, "error: admin.listen is off, so the bridge tells no state")?;
+                return Ok(Exit::Usage);
+            }
+            None => return Ok(Exit::Usage),
+        },
+    };
+    if address.port() == 0 {
+        let what = "admin.listen has port 0, which the bridge replaces by a free one: its log tells which";
+        writeln!(console.err, "error: {what}; give it as --address")?;
+        return Ok(Exit::Usage);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(show(address, args, console));
+    match ended {
+        // A reader that closes the pipe, as `head` does, wants no more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
+        ended => ended,
+    }
+}
+
+/// Returns the address under which this host reaches a listener at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+async fn show(address: SocketAddr, args: &StatusArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+    let erases = args.watch && !args.json && io::stdout().is_terminal();
+    let mut looks = interval(WATCH_EVERY);
+    loop {
+        looks.tick().await;
+        let exit = match ask(address).await {
+            Ok((text, status)) => {
+                let shown = if args.json { text + "\n" } else { written(&status) };
+                write!(console.out, "{}{shown}", if erases { HOME } else { "" })?;
+                if status.ready { Exit::Success } else { Exit::Failure }
+            }
+            Err(why) => {
+                writeln!(console.err, "error: the bridge at {address} tells no state: {}", one_line(&why))?;
+                Exit::Failure
+            }
+        };
+        console.out.flush()?;
+        if !args.watch {
+            return Ok(exit);
+        }
+    }
+}
+
+/// Asks for the document. Returns it as text too.
+async fn ask(address: SocketAddr) -> Result<(String, BridgeStatus), String> {
+    let answer = timeout(PATIENCE, get(address)).await;
+    let bytes = answer.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|_| "the answer is no text".to_owned())?;
+    let status = serde_json::from_str(&text).map_err(|error| format!("the answer is no state: {error}"))?;
+    Ok((text, status))
+}
+
+async fn get(address: SocketAddr) -> Result<Bytes, String> {
+    let is_running = "does it run, with this admin.listen?";
+    let stream =
+        TcpStream::connect(address).await.map_err(|error| format!("can't connect: {error}; {is_running}"))?;
+    let (mut client, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let request = Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| error.to_string())?;
+    let answer = client.send_request(request).await.map_err(|error| error.to_string())?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("it answers {}: is it a bridge of this version?", answer.status()));
+    }
+    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| error.to_string())
+}
+
+/// Returns the state as lines for people.
+fn written(status: &BridgeStatus) -> String {
+    let BridgeStatus { version, started, ready, not_ready, parts, queues, .. } = status;
+    let word = if *ready { "ready" } else { "NOT READY" };
+    let mut lines = vec![format!("{word}: atdata-bridge {version}, started {}", rfc3339(*started))];
+    // A part that is not ready has a line of its own below.
+    let is_part = |reason: &&String| parts.iter().any(|part| reason.starts_with(&format!("{}: ", part.part)));
+    lines.extend(
+        not_ready.iter().filter(|reason| !is_part(reason)).map(|reason| format!("  {}", one_line(reason))),
+    );
+    let width = parts.iter().map(|part| part.part.chars().count()).max().unwrap_or(0);
+    lines.extend(parts.iter().map(|part| part_line(part, width)));
+    for queue in queues {
+        lines.push(queue_line(queue));
+        lines.extend(queue.sinks.iter().map(sink_line));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn part_line(part: &PartLine, width: usize) -> String {
+    let seconds = |seconds| Lasting(Duration::from_secs(seconds));
+    let PartLine { part, state, reason, since_seconds, next_try_seconds } = part;
+    let next =
+        next_try_seconds.map(|next| format!(", next try in {}", seconds(next.max(1)))).unwrap_or_default();
+    let reason = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
+    format!("  {:width$}  {state:8}  for {}{next}{reason}", one_line(part), seconds(*since_seconds))
+}
+
+fn queue_line(queue: &QueueLine) -> String {
+    let behind = match queue.behind_seconds {
+        Some(behind) => format!("{behind:.1} s behind"),
+        None => "how far behind is not known".to_owned(),
+    };
+    let last = queue
+        .last_received
+        .map_or_else(|| "no event yet".to_owned(), |last| format!("last event {}", rfc3339(last)));
+    let QueueLine { queue, received, acknowledged, in_flight, .. } = queue;
+    format!(
+        "{}: {behind}, {last}; {received} received, {acknowledged} acknowledged, {in_flight} in flight",
+        one_line(queue)
+    )
+}
+
+fn sink_line(sink: &SinkLine) -> String {
+    let SinkLine { sink, settled, suppressed, retried, dead_letters } = sink;
+    let letters: Vec<_> =
+        dead_letters.iter().map(|(reason, count)| format!("{count} {}", one_line(reason))).collect();
+    let letters = if letters.is_empty() { "none".to_owned() } else { letters.join(", ") };
+    format!(
+        "  {}: {settled} settled, {suppressed} suppressed, {retried} retried; dead letters: {letters}",
+        one_line(sink)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_state_is_shown_in_lines_that_nothing_forges() {
+        let part = |part: &str, state: &str, reason: &str, next_try_seconds| PartLine {
+            part: part.to_owned(),
+            state: state.to_owned(),
+            reason: reason.to_owned(),
+            since_seconds: 252,
+            next_try_seconds,
+        };
+        let sink = SinkLine {
+            sink: "kafka".to_owned(),
+            settled: 7,
+            suppressed: 1,
+            retried: 2,
+            dead_letters: BTreeMap::from([("too_large".to_owned(), 3)]),
+        };
+        let queue = QueueLine {
+            queue: "main.RTO.acme".to_owned(),
+            behind_seconds: Some(20.04),
+            last_received: Some("2026-11-30T02:00:00Z".parse().unwrap()),
+            received: 9,
+            acknowledged: 7,
+            in_flight: 2,
+            sinks: vec![
+                sink.clone(),
+                SinkLine { sink: "-".to_owned(), dead_letters: BTreeMap::new(), ..sink },
+            ],
+        };
+        let status = BridgeStatus {
+            version: "1.2.3".to_owned(),
+            started: "2026-11-30T01:00:00Z".parse().unwrap(),
+            ready: false,
+            not_ready: vec![
+                "sink kafka: held: no\ntopic (for 4m12s)".to_owned(),
+                "bridge: starting".to_owned(),
+            ],
+            in_flight_bytes: 1,
+            parts: vec![part("source", "ready", "", None), part("sink kafka", "held", "no\ntopic", Some(0))],
+            queues: vec![
+                queue.clone(),
+                QueueLine { behind_seconds: None, last_received: None, sinks: Vec::new(), ..queue },
+            ],
+        };
+        let expected = "\
+NOT READY: atdata-bridge 1.2.3, started 2026-11-30T01:00:00.000Z
+  bridge: starting
+  source      ready     for 4m12s
+  sink kafka  held      for 4m12s, next try in 1s: no\\ntopic
+main.RTO.acme: 20.0 s behind, last event 2026-11-30T02:00:00.000Z; 9 received, 7 acknowledged, 2 in flight
+  kafka: 7 settled, 1 suppressed, 2 retried; dead letters: 3 too_large
+  -: 7 settled, 1 suppressed, 2 retried; dead letters: none
+main.RTO.acme: how far behind is not known, no event yet; 9 received, 7 acknowledged, 2 in flight
+";
+        assert_eq!(written(&status), expected);
+        assert!(written(&BridgeStatus { ready: true, ..status }).starts_with("ready: "));
+    }
+
+    #[test]
+    fn a_listener_at_every_address_is_reached_at_the_loopback() {
+        for (listen, reached) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("10.0.0.1:3", "10.0.0.1:3")]
+        {
+            assert_eq!(reachable(listen.parse().unwrap()), reached.parse().unwrap());
+        }
+    }
+}
