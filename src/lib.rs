@@ -30,12 +30,12 @@
 //! * [`recent_ids`]: remembers the ids of the newest events
 //! * [`secret`]: values that are never shown; [`display`]: makes foreign text safe to show
 //! * [`template`]: parses and fills in templates with placeholders, for names of files and subjects
-//! * [`diagnostics`]: collects the mistakes and warnings of a configuration table
+//! * [`diagnostics`]: collects the mistakes and warnings of a configuration table; [`finding`]: what `check` finds
 //!
 //! The layers of the modules, and which module may import which, are in `ARCHITECTURE.md`, section "Imports".
 //!
 //! The API of this library is what a program with a sink of its own needs: [`program`], [`sink`], [`event`],
-//! [`key`], [`diagnostics`], [`secret`] and [`units`]. The other modules are public for the tests and the
+//! [`key`], [`diagnostics`], [`finding`], [`secret`] and [`units`]. The other modules are public for the tests and the
 //! benchmarks only. They are hidden in this documentation and can change in any version.
 
 #[doc(hidden)]
@@ -58,6 +58,8 @@ pub mod diagnostics;
 pub mod display;
 #[warn(missing_docs)]
 pub mod event;
+#[warn(missing_docs)]
+pub mod finding;
 #[doc(hidden)]
 pub mod journal;
 #[warn(missing_docs)]

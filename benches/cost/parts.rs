@@ -10,6 +10,7 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
 use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Headers, Message, SessionId};
+use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineParts};
 use atdata_bridge::sink::factory::{BuildContext, SinkKind};
@@ -325,7 +326,7 @@ impl DeadLetterStore for NoLetters {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
         Ok(Vec::new())
     }
 
@@ -360,7 +361,7 @@ impl Sink for NullSink {
         Ok((Box::new(NullSubmit(Arc::clone(&answers))), Box::new(NullVerdicts(answers))))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         Ok(Vec::new())
     }
 }

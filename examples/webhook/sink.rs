@@ -21,6 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use atdata_bridge::finding::{Code, Finding};
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use atdata_bridge::sink::{
@@ -147,13 +148,16 @@ impl Sink for WebhookSink {
         Ok((Box::new(WebhookProducer(deliveries)), Box::new(WebhookAcks(verdicts))))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         let webhook = self.clone();
         let status = tokio::task::spawn_blocking(move || webhook.send("[]".to_owned()))
             .await
             .map_err(|error| SinkError::unavailable("the request was given up").caused_by(error))??;
         match status.is_success() {
-            true => Ok(vec![format!("{} takes an empty list", self.settings.url)]),
+            true => {
+                let message = format!("{} takes an empty list", self.settings.url);
+                Ok(vec![Finding::detail(Code::new("webhook-receiver"), message)])
+            }
             false => Err(self.error_of(status)),
         }
     }

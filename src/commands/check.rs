@@ -2,6 +2,8 @@
 //! failure. It changes nothing. Without `--subscribe` it only logs in, with its own connection id. With
 //! `--subscribe` it browses the queue, which consumes nothing but creates the queue.
 
+mod report;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,12 +12,13 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::runtime::Builder;
 
+use self::report::{Failure, Report};
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_stores, sink_context};
 use crate::budget::Budget;
-use crate::config::{Settings, SinkRegistry, SubscriptionSettings};
-use crate::display::one_line;
+use crate::config::{Settings, SinkRegistry, SubscriptionSettings, load};
 use crate::event::{Defect, Event, Message};
+use crate::finding::{Finding, codes};
 use crate::key::{Keying, Suggestions};
 use crate::source::check;
 use crate::source::config::SourceSettings;
@@ -29,6 +32,13 @@ pub struct CheckArgs {
     /// makes a queue that fills from then on, also when nobody reads it
     #[arg(long)]
     pub subscribe: bool,
+    /// Write each result as a JSON object on a line of its own: part, level (ok, warning, error), code, message, and
+    /// for an error state (refused, held: somebody must act; retrying: it passes by itself)
+    #[arg(long)]
+    pub json: bool,
+    /// End with exit code 1 after warnings too
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Runs the checks and writes the results to standard output, one line each.
@@ -42,44 +52,39 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let Some(loaded) = configured(kinds, file, env, console)? else {
-        return Ok(Exit::Usage);
+    let loaded = match args.json {
+        false => configured(kinds, file, env, console)?,
+        true => match load(kinds, file, env) {
+            Ok(loaded) => Some(loaded),
+            Err(errors) => {
+                Report::new(console.out, true).refused(&errors.0)?;
+                None
+            }
+        },
     };
-    writeln!(console.out, "ok      configuration")?;
-    if args.offline {
-        return Ok(Exit::Success);
+    let Some(loaded) = loaded else { return Ok(Exit::Usage) };
+    let mut report = Report::new(console.out, args.json);
+    report.configured(loaded.settings.origins.clone(), &loaded.warnings)?;
+    if !args.offline {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(check(loaded.settings, args.subscribe, &mut report))?;
+        runtime.shutdown_background();
     }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let failed = runtime.block_on(check(loaded.settings, args.subscribe, console))?;
-    runtime.shutdown_background();
-    Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
+    let Report { failures, warnings, .. } = report;
+    if args.strict && failures == 0 && warnings > 0 {
+        writeln!(console.err, "error: {warnings} of the results are warnings, and --strict is set")?;
+        return Ok(Exit::Failure);
+    }
+    Ok(if failures == 0 { Exit::Success } else { Exit::Failure })
 }
 
-async fn check(settings: Settings, browses: bool, console: &mut Console<'_>) -> io::Result<usize> {
-    let mut failed = 0;
-    let origins = &settings.origins;
-    let mut tell = |part: &str, outcome: Result<Vec<String>, String>| -> io::Result<()> {
-        match outcome {
-            Ok(findings) => {
-                writeln!(console.out, "ok      {part}")?;
-                let mut findings = findings.iter().map(|finding| origins.annotate(finding));
-                findings.try_for_each(|finding| writeln!(console.out, "        {}", one_line(&finding)))
-            }
-            Err(cause) => {
-                failed += 1;
-                writeln!(console.out, "FAILED  {part}: {}", one_line(&origins.annotate(&cause)))
-            }
-        }
-    };
+async fn check(settings: Settings, browses: bool, report: &mut Report<'_>) -> io::Result<()> {
     for subscription in &settings.subscriptions {
-        check_source(&subscription.source, browses.then_some(&settings.keying), &mut tell).await?;
-        check_sinks(subscription, &settings, &mut tell).await?;
+        check_source(&subscription.source, browses.then_some(&settings.keying), report).await?;
+        check_sinks(subscription, &settings, report).await?;
     }
-    check_dead_letters(&settings, &mut tell).await?;
-    Ok(failed)
+    check_dead_letters(&settings, report).await
 }
-
-type Tell<'a> = dyn FnMut(&str, Result<Vec<String>, String>) -> io::Result<()> + 'a;
 
 /// The most events that are browsed in a queue.
 const BROWSED: u32 = 100;
@@ -88,7 +93,7 @@ const BROWSED: u32 = 100;
 async fn check_source(
     source: &SourceSettings,
     keying: Option<&Keying>,
-    tell: &mut Tell<'_>,
+    report: &mut Report<'_>,
 ) -> io::Result<()> {
     let mut own = source.clone();
     own.connection_id.push_str("-check");
@@ -96,12 +101,13 @@ async fn check_source(
     let own = Arc::new(own);
     for endpoint in &own.endpoints {
         let outcome = match keying {
-            None => check::log_in(endpoint, &own).await.map(|()| {
-                Ok(format!(
+            None => check::log_in(endpoint, &own).await.map_err(Failure::from).map(|()| {
+                let message = format!(
                     "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
                     own.username,
                     own.queue()
-                ))
+                );
+                Finding::detail(codes::SOURCE_LOGIN, message)
             }),
             Some(keying) => {
                 let mut seen = WaitingEvents::new(keying);
@@ -111,11 +117,10 @@ async fn check_source(
                     ControlFlow::Continue(())
                 };
                 let browsed = check::browse(endpoint, &own, &budget, see).await;
-                browsed.map(|()| seen.outcome(&own))
+                browsed.map_err(Failure::from).and_then(|()| seen.outcome(&own))
             }
         };
-        let outcome = outcome.map_err(|error| error.to_string()).flatten();
-        tell(&format!("broker {endpoint}"), outcome.map(|found| vec![found]))?;
+        report.part(&format!("broker {endpoint}"), outcome.map(|found| vec![found]))?;
     }
     Ok(())
 }
@@ -145,33 +150,36 @@ impl<'a> WaitingEvents<'a> {
 
     /// Returns the result. It is an error if no event has a usable key, because the bridge would only write
     /// dead letters.
-    fn outcome(self, source: &SourceSettings) -> Result<String, String> {
+    fn outcome(self, source: &SourceSettings) -> Result<Finding, Failure> {
         let (queue, count) = (source.queue(), self.count);
         let may_read = format!("the queue {queue} may be read by {}", source.username);
         let Some(defect) = self.defect else {
-            return Ok(match count {
+            let message = match count {
                 0 => format!("{may_read}; no event waits in it whose key could be looked for"),
                 _ => format!("{may_read}; the keys of {count} events that wait in it were found"),
-            });
+            };
+            return Ok(Finding::detail(codes::SOURCE_QUEUE, message));
         };
         let (found, advice) = (&self.suggestions, self.suggestions.advice());
         let found = format!("have no usable key by event.keys (the first: {defect}); {found}: {advice}");
-        match self.unusable {
-            unusable if unusable == count => Err(format!("all {count} events that wait in {queue} {found}")),
-            unusable => Ok(format!("warning: {unusable} of {count} events that wait in {queue} {found}")),
+        if self.unusable == count {
+            let message = format!("all {count} events that wait in {queue} {found}");
+            return Err(Failure::held(codes::SOURCE_ALL_KEYS_MISSING, message));
         }
+        let message = format!("{} of {count} events that wait in {queue} {found}", self.unusable);
+        Ok(Finding::warning(codes::SOURCE_SOME_KEYS_MISSING, message))
     }
 }
 
 /// Names the stores as the status of the bridge does.
-async fn check_dead_letters(settings: &Settings, tell: &mut Tell<'_>) -> io::Result<()> {
+async fn check_dead_letters(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
     let stores = dead_letter_stores(settings);
     let is_one = stores.len() == 1;
     for (store, subscription) in stores.iter().zip(&settings.subscriptions) {
         let owner = subscription.sinks.first().filter(|_| !is_one);
         let part =
             owner.map_or_else(|| "dead letters".to_owned(), |sink| format!("dead letters {}", sink.name));
-        tell(&part, store.probe().await.map_err(|error| error.to_string()))?;
+        report.part(&part, store.probe().await)?;
     }
     Ok(())
 }
@@ -179,12 +187,12 @@ async fn check_dead_letters(settings: &Settings, tell: &mut Tell<'_>) -> io::Res
 async fn check_sinks(
     subscription: &SubscriptionSettings,
     settings: &Settings,
-    tell: &mut Tell<'_>,
+    report: &mut Report<'_>,
 ) -> io::Result<()> {
     for sink in &subscription.sinks {
         let context = sink_context(&sink.name, &subscription.source, settings.partitions);
         let outcome = sink.factory.build(context).probe().await;
-        tell(&format!("sink {}", sink.name), outcome.map_err(|error| error.to_string()))?;
+        report.part(&format!("sink {}", sink.name), outcome)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 
 use super::record::DeadLetter;
+use crate::finding::Finding;
 use crate::sink::{Position, RecordSender, SinkError};
 
 /// A store of dead letters. All sink workers of a subscription share one store.
@@ -30,11 +31,11 @@ pub trait DeadLetterStore: Send + Sync {
     async fn open(&self) -> Result<(), SinkError>;
 
     /// Checks for the verb `check` whether the store could be opened, and leaves nothing behind. Returns
-    /// lines for the operator; a line that begins with `warning: ` is a warning.
+    /// what it found, for the operator.
     ///
     /// # Errors
     /// The reason why [`Self::open`] would fail.
-    async fn probe(&self) -> Result<Vec<String>, SinkError>;
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError>;
 
     /// Sends all records in the place to `records`, also those of other queues and of other bridges, from the
     /// position `from` on, in an order that is the same each time. Changes nothing in the place. Not every

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, oneshot};
 use super::config::FilesSettings;
 use super::contract::DeadLetterStore;
 use super::record::DeadLetter;
+use crate::finding::Finding;
 use crate::journal::config::FileCompression;
 use crate::journal::name_template::{FileSlot, Stems};
 use crate::journal::{
@@ -117,7 +118,7 @@ impl DeadLetterStore for FileDeadLetters {
         self.opened(&mut *self.writer.lock().await).await.map(drop)
     }
 
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
         journal::probe(self.journal.clone()).await.map_err(|error| SinkError::from(&error))
     }
 

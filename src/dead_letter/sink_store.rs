@@ -15,6 +15,7 @@ use super::contract::DeadLetterStore;
 use super::held_letters::HeldLetters;
 use super::record::DeadLetter;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
+use crate::finding::Finding;
 use crate::sink::{
     Delivery, DeliveryId, Position, RecordSender, Rejection, Sink, SinkError, Submit, Verdict, Verdicts,
 };
@@ -75,7 +76,7 @@ impl DeadLetterStore for SinkDeadLetters {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
         self.connection.lock().await.sink.probe().await
     }
 

@@ -67,6 +67,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
+use crate::finding::Finding;
+
 /// Opens a journal on a thread for blocking work.
 pub(crate) async fn open(
     disk: Arc<dyn Disk>,
@@ -96,8 +98,8 @@ pub(crate) async fn recorded_ids(
 }
 
 /// Checks on a thread for blocking work whether a journal could be opened. Leaves no files behind. Returns
-/// lines for people; a line that begins with `warning: ` is a warning.
-pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<String>, JournalError> {
+/// what it found, for people.
+pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<Finding>, JournalError> {
     blocking(move || probe::probe(&settings)).await
 }
 

@@ -13,21 +13,23 @@ use super::name_template::FileSlot;
 use super::quota::Quota;
 use super::recovery::refuse_doubles;
 use super::settings::JournalSettings;
+use crate::finding::{Finding, codes};
 use crate::units::Size;
 
-/// Lists the directory, writes and removes a file there, and tries the lock. Returns lines for people; a line
-/// that begins with `warning: ` is a warning.
-pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<String>, JournalError> {
+/// Lists the directory, writes and removes a file there, and tries the lock. Returns what it found, for
+/// people.
+pub(crate) fn probe(settings: &JournalSettings) -> Result<Vec<Finding>, JournalError> {
     look(settings, OsDisk).map_err(|error| error.explained(&OsDisk, settings))
 }
 
-fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, JournalError> {
+fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<Finding>, JournalError> {
     let directory = settings.directory.as_path();
     let above = nearest(disk, directory)?;
     name_fits(disk, above, settings)?;
     if above != directory {
         write_and_remove(disk, above)?;
-        return Ok(vec![format!("{} does not exist yet and can be made", directory.display())]);
+        let message = format!("{} does not exist yet and can be made", directory.display());
+        return Ok(vec![Finding::detail(codes::FILES_DIRECTORY_TO_BE_MADE, message)]);
     }
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     refuse_doubles(directory, &entries, &settings.stems)?;
@@ -35,10 +37,13 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<String>, Journal
     write_and_remove(disk, directory)?;
     quota.check(1, Timestamp::now(), settings)?;
     let held = Size(quota.known.total);
-    let mut lines = vec![format!("{} can be written; it holds {held} of these files", directory.display())];
-    lines.extend(open_to_others(directory)?.map(|warning| format!("warning: {warning}")));
-    lines.extend(lock_held(disk, settings)?);
-    Ok(lines)
+    let message = format!("{} can be written; it holds {held} of these files", directory.display());
+    let mut found = vec![Finding::detail(codes::FILES_DIRECTORY, message)];
+    found.extend(
+        open_to_others(directory)?.map(|warning| Finding::warning(codes::FILES_OPEN_TO_OTHERS, warning)),
+    );
+    found.extend(lock_held(disk, settings)?);
+    Ok(found)
 }
 
 fn nearest(disk: OsDisk, path: &Path) -> Result<&Path, JournalError> {
@@ -86,7 +91,7 @@ fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), JournalError> 
 }
 
 /// Returns only a warning, because the lock holder is usually the bridge itself, running beside `check`.
-fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>, JournalError> {
+fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<Finding>, JournalError> {
     let path = &settings.directory.join(settings.stems.lock_name());
     if !disk.exists(path).map_err(JournalError::io("look for", path))? {
         return Ok(None);
@@ -95,7 +100,7 @@ fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<String>,
         Locking::Locked(_) => Ok(None),
         Locking::HeldBy(holder) => {
             let held = JournalError::Locked { path: path.clone(), holder, section: settings.section.clone() };
-            Ok(Some(format!("warning: {held}")))
+            Ok(Some(Finding::warning(codes::FILES_LOCKED, held.to_string())))
         }
     }
 }

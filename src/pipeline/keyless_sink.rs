@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::dead_letter::DeadLetterStore;
 use crate::event::Defect;
+use crate::finding::Finding;
 use crate::key::Suggestions;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 
@@ -33,7 +34,7 @@ impl Sink for KeylessSink {
         Ok((Box::new(KeylessProducer(sender)), Box::new(KeylessAcks(receiver))))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         self.0.probe().await
     }
 }

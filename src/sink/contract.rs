@@ -34,6 +34,7 @@ use bytes::Bytes;
 use super::error::SinkError;
 use super::read_back::{Position, RecordSender};
 use crate::event::EventRef;
+use crate::finding::Finding;
 
 /// The values that every sink gets when it is built, built-in or from another crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,11 +143,11 @@ pub trait Sink: Send {
     }
 
     /// Checks the destination for the verb `check`, without writing an event and without leaving anything
-    /// behind. Returns lines for the operator; a line that begins with `warning: ` is a warning.
+    /// behind. Returns what it found, for the operator.
     ///
     /// # Errors
     /// The reason why [`Sink::open`] would fail.
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError>;
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError>;
 
     /// Sends the records that the destination holds at the time of the call to `records`, from the position
     /// `from` on, or all of them. Their order is the same each time. The sink need not be open. It changes

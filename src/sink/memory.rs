@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Delivery, DeliveryId, Held, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
 use crate::event::Event;
+use crate::finding::{Finding, codes};
 
 /// The answer of the script for one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,9 +346,9 @@ impl Sink for MemorySink {
         self.handle.until(answer).await
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         match self.handle.state().reachable {
-            true => Ok(vec!["in memory: lost at the end of the process".to_owned()]),
+            true => Ok(vec![Finding::detail(codes::MEMORY, "in memory: lost at the end of the process")]),
             false => Err(SinkError::unavailable("the memory sink is away")),
         }
     }

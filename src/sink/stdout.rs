@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts};
+use crate::finding::{Finding, codes};
 
 /// The most deliveries that wait to be written, and the most in one write.
 const BATCH: usize = 1024;
@@ -87,8 +88,8 @@ impl Sink for StdoutSink {
         Ok((Box::new(producer), Box::new(StdoutAcks { outcomes: written, last_error })))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
-        Ok(vec!["events go to standard output".to_owned()])
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
+        Ok(vec![Finding::detail(codes::STDOUT, "events go to standard output")])
     }
 }
 

@@ -227,6 +227,12 @@ impl SourceError {
         }
     }
 
+    /// Returns whether an operator must act, because the error does not pass by itself.
+    pub fn needs_operator(&self) -> bool {
+        // The broker would have dropped a dead session of our own by the next attempt.
+        matches!(self, Self::AlreadyConnected { .. }) || self.retry() == Retry::Slowly
+    }
+
     /// Returns the message that may have caused the error.
     pub fn suspect(&self) -> Option<&Suspect> {
         match self {

@@ -335,11 +335,8 @@ impl SupervisorTask {
             }
             // A quiet queue is no error; neither is a standby of strict ordering.
             (SourceError::Idle(_), _) => Status::Starting(error.to_string()),
-            // Another client holds the connection id: the broker would have dropped our own dead session by
-            // now.
-            (SourceError::AlreadyConnected { .. }, _) => Status::Held(error.to_string()),
-            (_, Retry::Soon) => Status::Retrying(error.to_string()),
-            (_, Retry::Slowly) => Status::Held(error.to_string()),
+            _ if error.needs_operator() => Status::Held(error.to_string()),
+            _ => Status::Retrying(error.to_string()),
         };
         if !matches!(error, SourceError::AlreadyConnected { .. }) {
             self.refused_since = None;

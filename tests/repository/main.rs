@@ -11,6 +11,7 @@
 #![allow(clippy::string_slice, reason = "each index is where something was found in the same text")]
 
 mod citations;
+mod codes;
 mod figures;
 mod files;
 mod imports;

@@ -28,6 +28,7 @@ pub(crate) use self::read_back::read_lines;
 use self::settings::FileSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{DeliveryId, Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
+use crate::finding::Finding;
 use crate::journal::{
     self, AfterFailure, CommitError, Disk, FEWEST_IDS, JournalSettings, JournalWriter, OsDisk, SyncedLengths,
     WriterEnd,
@@ -150,7 +151,7 @@ impl Sink for FileSink {
         Ok(Some(Held { ids: ids.map_err(|error| SinkError::from(&error))? }))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         check::check(&self.journal).await
     }
 

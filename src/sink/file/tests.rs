@@ -237,7 +237,7 @@ async fn two_sinks_with_the_same_names_exclude_each_other_and_others_do_not() {
     let message = error.to_string();
     assert!(message.contains("is locked by process") && message.contains("connection_id"), "{message}");
     let lines = sink(&config(directory.path())).probe().await.unwrap();
-    assert!(lines.iter().any(|line| line.starts_with("warning: ") && line.contains("locked")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.is_warning && line.message.contains("locked")), "{lines:?}");
     let settings = checked(&config(directory.path()), None);
     FileSink::new(settings, context("b2")).open().await.unwrap();
     drop(connection);
@@ -249,12 +249,12 @@ async fn a_probe_leaves_nothing_behind() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("a/b");
     let lines = sink(&config(&directory)).probe().await.unwrap();
-    assert!(lines[0].contains("can be made"), "{lines:?}");
+    assert!(lines[0].message.contains("can be made"), "{lines:?}");
     assert!(files(parent.path(), "").is_empty());
     fs::create_dir_all(&directory).unwrap();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     let lines = sink(&config(&directory)).probe().await.unwrap();
-    assert!(lines[1].starts_with("warning: ") && lines[1].contains("755"), "{lines:?}");
+    assert!(lines[1].is_warning && lines[1].message.contains("755"), "{lines:?}");
     assert!(files(&directory, "").is_empty());
     let error = sink(&config(Path::new("/proc/nowhere"))).probe().await.unwrap_err();
     assert!(error.to_string().contains("/proc"), "{error}");

@@ -1,4 +1,4 @@
-//! Writes the lines that the verb `check` shows about the topic.
+//! Tells the verb `check` about the topic.
 
 use std::time::Duration;
 
@@ -14,46 +14,49 @@ use super::settings::KafkaSettings;
 use super::tail::Quiet;
 use super::topic::Topic;
 use super::topic_settings::TopicSettings;
+use crate::finding::{Finding, codes};
 
-/// Returns lines about a topic that was found, its warnings last.
-pub(super) fn lines(
+/// Returns what is known about a topic that was found, its warnings last.
+pub(super) fn findings(
     settings: &KafkaSettings,
     names: &Names,
     topic: &Topic,
     topic_settings: &TopicSettings,
     max_body: usize,
     is_group_refused: bool,
-) -> Vec<String> {
+) -> Vec<Finding> {
     let Topic { partitions, brokers, round_trip, .. } = topic;
-    let mut lines = vec![format!(
+    let message = format!(
         "{}: found, with {partitions} partitions, on a cluster of {brokers} brokers, {} ms away and back",
         settings.place(),
         round_trip.as_millis()
-    )];
+    );
+    let mut found = vec![Finding::detail(codes::KAFKA_TOPIC, message)];
     let sent = settings.client.record_bytes();
     if sent < max_body {
-        lines.push(format!(
+        let message = format!(
             "events of more than {sent} bytes become dead letters: raise {} and max.message.bytes of the topic for \
              more",
             names.option("properties.\"message.max.bytes\"")
-        ));
+        );
+        found.push(Finding::detail(codes::KAFKA_LARGE_EVENTS, message));
     }
     if is_group_refused {
-        lines.push(classify::marks_refused(names));
+        found.push(Finding::detail(codes::KAFKA_GROUP_DENIED, classify::marks_refused(names)));
     }
     if settings.exactly_once {
-        lines.push(format!(
+        let message = format!(
             "events are written in transactions: consumers must set isolation.level=read_committed, or they see \
              events that were given up (Java's default is read_uncommitted); {}",
             classify::transactional_rights(names)
-        ));
+        );
+        found.push(Finding::detail(codes::KAFKA_TRANSACTIONS, message));
     }
-    let mut warnings = topic_settings.warnings(topic, names, sent, max_body);
+    found.extend(topic_settings.warnings(topic, names, sent, max_body));
     if topic.may_read == Some(false) {
-        warnings.push(classify::not_allowed_to_read(names));
+        found.push(Finding::warning(codes::KAFKA_READ_DENIED, classify::not_allowed_to_read(names)));
     }
-    lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
-    lines
+    found
 }
 
 /// Returns whether the brokers refuse to tell the low-water marks. Asks in `thread`, and writes nothing.

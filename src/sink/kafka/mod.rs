@@ -86,6 +86,7 @@ use self::topic_settings::TopicSettings;
 use super::claim_failures::ClaimFailures;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
+use crate::finding::Finding;
 
 /// The longest that the end of the process waits for clients: as long as a request to brokers that do not
 /// answer, and as long as Kubernetes leaves after a drain.
@@ -144,7 +145,7 @@ pub struct KafkaSink {
     /// The topic's settings, and when they were read.
     topic_settings: Option<(TopicSettings, Instant)>,
     /// The last warnings about the topic's settings, and when they were logged.
-    warned: Option<(Vec<String>, Instant)>,
+    warned: Option<(Vec<Finding>, Instant)>,
     /// The threads of the current or the last connection.
     threads: ThreadGroup,
     /// The number of partitions of the open topic.
@@ -238,7 +239,7 @@ impl KafkaSink {
             return;
         }
         for warning in &warnings {
-            tracing::warn!(sink = self.context.sink, "{warning}");
+            tracing::warn!(sink = self.context.sink, "{}", warning.message);
         }
         self.warned = Some((warnings, Instant::now()));
     }
@@ -293,7 +294,7 @@ impl Sink for KafkaSink {
         }
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         let in_flight = Arc::new(KafkaInFlight::new(None, None));
         let opened = self.connect(&in_flight, Access::Write).await?;
         if let Some(error) = in_flight.health_error() {
@@ -304,7 +305,7 @@ impl Sink for KafkaSink {
         drop(opened);
         let is_group_refused = self.is_group_refused().await;
         let max_body = self.context.max_body;
-        Ok(check::lines(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
+        Ok(check::findings(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
     }
 
     async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {

@@ -13,6 +13,7 @@ use super::client_threads::{THREADS, ThreadGroup};
 use super::names::Names;
 use super::settings::KafkaSettings;
 use super::topic::Topic;
+use crate::finding::{Finding, codes};
 
 /// With a shorter retention events are deleted before a person notices an outage of the readers.
 const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
@@ -80,63 +81,87 @@ impl TopicSettings {
 
     /// Returns a warning for each setting that should change. The sink sends records of at most `sent` bytes,
     /// and the source accepts bodies of at most `max_body` bytes.
-    pub(super) fn warnings(&self, topic: &Topic, names: &Names, sent: usize, max_body: usize) -> Vec<String> {
+    pub(super) fn warnings(
+        &self,
+        topic: &Topic,
+        names: &Names,
+        sent: usize,
+        max_body: usize,
+    ) -> Vec<Finding> {
         let name = &names.topic;
         let mut warnings = Vec::new();
+        let mut warn = |code, message| warnings.push(Finding::warning(code, message));
         if self.compacts {
-            warnings.push(format!(
+            let message = format!(
                 "the topic {name} is compacted: of all events with the same key only the last is kept; set its \
                  cleanup.policy to delete"
-            ));
+            );
+            warn(codes::KAFKA_COMPACTED_TOPIC, message);
         }
         if let Some(retention) = self.retention
             && retention < SHORT_RETENTION
         {
-            warnings.push(format!(
+            let message = format!(
                 "the topic {name} deletes events after {}: an outage of its readers that lasts longer loses \
                  them; raise its retention.ms",
                 humantime::format_duration(retention)
-            ));
+            );
+            warn(codes::KAFKA_SHORT_RETENTION, message);
         }
         if self.unclean_election {
-            warnings.push(format!(
+            let message = format!(
                 "unclean.leader.election.enable is true for the topic {name}: a broker that lacks events may \
                  become leader, and then they are lost; set it to false"
-            ));
+            );
+            warn(codes::KAFKA_UNCLEAN_ELECTION, message);
         }
         if let Some(most) = self.record_bytes
             && most < sent.min(max_body)
         {
-            warnings.push(format!(
+            let message = format!(
                 "the topic {name} takes records of {most} bytes at most, and source.max_body is {max_body}: events \
                  between them become dead letters; raise max.message.bytes of the topic, or lower source.max_body"
-            ));
+            );
+            warn(codes::KAFKA_SMALL_RECORDS, message);
         }
         warnings.extend(self.of_replicas(topic, name));
         warnings
     }
 
-    fn of_replicas(&self, topic: &Topic, name: &str) -> Option<String> {
+    fn of_replicas(&self, topic: &Topic, name: &str) -> Option<Finding> {
         let replicas = topic.replicas;
-        match self.min_in_sync {
+        let (code, message) = match self.min_in_sync {
             // Newer brokers require no more replicas than there are; older ones accept nothing.
-            Some(least) if least > replicas => Some(format!(
-                "min.insync.replicas of the topic {name} is {least}, and its partitions have {replicas} replicas: \
+            Some(least) if least > replicas => (
+                codes::KAFKA_TOO_FEW_REPLICAS,
+                format!(
+                    "min.insync.replicas of the topic {name} is {least}, and its partitions have {replicas} replicas: \
                  older brokers accept no record then, newer ones as if it were {replicas}; lower it, or add replicas"
-            )),
-            _ if replicas < 2 => Some(format!(
-                "the partitions of the topic {name} have one replica: events are as durable as one broker's disk"
-            )),
-            Some(1) => Some(format!(
-                "min.insync.replicas of the topic {name} is 1: an event may be on one broker only when it counts as \
+                ),
+            ),
+            _ if replicas < 2 => (
+                codes::KAFKA_ONE_REPLICA,
+                format!(
+                    "the partitions of the topic {name} have one replica: events are as durable as one broker's disk"
+                ),
+            ),
+            Some(1) => (
+                codes::KAFKA_ONE_IN_SYNC,
+                format!(
+                    "min.insync.replicas of the topic {name} is 1: an event may be on one broker only when it counts as \
                  delivered; set it to 2"
-            )),
-            Some(least) if least == replicas => Some(format!(
-                "min.insync.replicas of the topic {name} is {least}, as many as its partitions have replicas: no \
+                ),
+            ),
+            Some(least) if least == replicas => (
+                codes::KAFKA_NO_SPARE_REPLICA,
+                format!(
+                    "min.insync.replicas of the topic {name} is {least}, as many as its partitions have replicas: no \
                  event is delivered while one broker is away; add a replica, or lower it"
-            )),
-            _ => None,
-        }
+                ),
+            ),
+            _ => return None,
+        };
+        Some(Finding::warning(code, message))
     }
 }
 
@@ -165,7 +190,8 @@ mod tests {
     }
 
     fn warned(values: &[(&str, &'static str)], replicas: usize) -> Vec<String> {
-        topic_settings(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20)
+        let found = topic_settings(values).warnings(&topic(replicas), &Names::of("t"), 1_000_000, 4 << 20);
+        found.into_iter().map(|warning| warning.message).collect()
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod servers;
 pub mod settings;
 mod stream;
 mod stream_config;
+mod stream_warnings;
 mod subject_match;
 mod tail;
 mod template;
@@ -45,11 +46,12 @@ use async_trait::async_trait;
 use self::acks::{NatsAcks, age_ticks};
 use self::config::NatsConfig;
 pub use self::opener::NatsSink;
-use self::opener::{found, subscribe};
+use self::opener::{subscribe, values};
 use self::producer::{NatsProducer, ProducerShared};
 use self::settings::NatsSettings;
 use super::factory::{BuildContext, Diagnostics, SinkDestination, SinkFactory, SinkKind};
 use super::{Held, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdicts};
+use crate::finding::Finding;
 
 /// The kind of sink with `kind = "nats"`.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Sink for NatsSink {
                 None
             }
         };
-        self.warn(self.warnings(&connection.client, info.as_ref().map(found)));
+        self.warn(self.warnings(&connection.client, info.as_ref().map(values)));
         let shared = Arc::<ProducerShared>::default();
         let producer = NatsProducer {
             client: connection.client.clone(),
@@ -150,7 +152,7 @@ impl Sink for NatsSink {
         }
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         check::check(self).await
     }
 

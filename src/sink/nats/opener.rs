@@ -13,7 +13,8 @@ use super::connection::{self, ConnectionEnded, NatsConnection};
 use super::explain::{CheckedStream, Explainer};
 use super::open_backoff::OpenBackoff;
 use super::settings::NatsSettings;
-use super::stream;
+use super::{stream, stream_warnings};
+use crate::finding::Finding;
 use crate::sink::claim_failures::ClaimFailures;
 use crate::sink::{SinkContext, SinkError};
 
@@ -30,7 +31,7 @@ pub struct NatsSink {
     /// The server of the last connection.
     server: Option<String>,
     previous: Option<ConnectionEnded>,
-    warned: Vec<String>,
+    warned: Vec<Finding>,
     pub(super) claim_failures: ClaimFailures,
 }
 
@@ -131,19 +132,19 @@ impl NatsSink {
 
     /// Logs the warnings that `check` would show, each time the sink is opened, except for those of the time
     /// before.
-    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+    pub(super) fn warn(&mut self, warnings: Vec<Finding>) {
         for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
-            tracing::warn!(sink = self.context.sink, "{warning}");
+            tracing::warn!(sink = self.context.sink, "{}", warning.message);
         }
         self.warned = warnings;
     }
 
     /// Returns the warnings about the server, and about the stream that exists or will be created.
-    pub(super) fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<String> {
+    pub(super) fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<Finding> {
         let max_body = self.context.max_body;
-        let of_server = stream::payload_warning(client.server_info().max_payload, max_body);
+        let of_server = stream_warnings::payload_warning(client.server_info().max_payload, max_body);
         let of_stream = stream
-            .map(|(config, consumers)| stream::warnings(config, consumers, max_body))
+            .map(|(config, consumers)| stream_warnings::warnings(config, consumers, max_body))
             .unwrap_or_default();
         of_stream.into_iter().chain(of_server).collect()
     }
@@ -174,7 +175,7 @@ fn discovered(client: &Client, tls: bool) -> Vec<String> {
 }
 
 /// Returns the values that warnings about a stream are made from.
-pub(super) fn found(info: &Info) -> (&Config, Option<usize>) {
+pub(super) fn values(info: &Info) -> (&Config, Option<usize>) {
     (&info.config, Some(info.state.consumer_count))
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::dead_letter::DeadLetterLimits;
 use atdata_bridge::event::SessionId;
+use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineParts};
 use atdata_bridge::simulator::{
@@ -335,7 +336,7 @@ impl Sink for Blocking {
         Err(SinkError::unavailable("never there"))
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         Ok(Vec::new())
     }
 }

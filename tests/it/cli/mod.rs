@@ -1,6 +1,7 @@
 //! Tests what a person or a probe sees of the program: exit codes, messages, the demo, the HTTP endpoints.
 
 mod certificates;
+mod check;
 mod command_line;
 mod dead_letters;
 mod demo;

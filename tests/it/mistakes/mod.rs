@@ -13,6 +13,8 @@ mod source_tls;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
+
 use kit::SOON;
 use kit::admin::{Admin, Metrics};
 use kit::bridge::{Bridge, Setup};
@@ -165,11 +167,25 @@ impl Scenario {
         assert_eq!(status.code(), Some(self.exit), "{}: after {line}: {}", row.id, bridge.log());
     }
 
+    /// The warnings of the parts have the row's id as their code. Those of the configuration have one code.
+    fn has_its_code(&self, row: &Row) {
+        let (_, out, _) = self.setup.run(&[&self.check_arguments[..], &["--json"]].concat());
+        let results = out.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let of_row = |result: &Value| {
+            result["level"] == "warning" && result["message"].as_str().is_some_and(|line| has_all(row, line))
+        };
+        let codes: Vec<Value> = results.filter(of_row).map(|mut result| result["code"].take()).collect();
+        let expected = row.id.replace(OF_LETTERS, "-");
+        let is_expected = |code: &Value| *code == expected || code == "configuration-warning";
+        assert!(codes.iter().any(is_expected), "{}: {codes:?} in {out}", row.id);
+    }
+
     async fn is_warned_of(&self, row: &Row) {
         let (code, said) = ended(self.setup.start_with(&self.check_arguments), &self.setup).await;
         assert_eq!(code, Some(0), "{}: check: {said}", row.id);
         if self.seen_by_check {
             assert_says(row, "warning: ", &said);
+            self.has_its_code(row);
         }
         let before = self.setup.log().len();
         let mut bridge = self.setup.start();
@@ -180,6 +196,9 @@ impl Scenario {
         assert_eq!(status.code(), Some(self.exit), "{}: {}", row.id, bridge.log());
     }
 }
+
+/// What the mistakes of the dead letters' directory are called on the page; `check` knows them by the part.
+const OF_LETTERS: &str = "-letters-";
 
 /// Waits for the end of the process. Returns its exit code and its output since the start.
 async fn ended(mut bridge: Bridge, setup: &Setup) -> (Option<i32>, String) {

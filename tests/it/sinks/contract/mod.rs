@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
 use atdata_bridge::event::{Headers, Message, SessionId};
+use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::sink::file::config::FileCompression;
@@ -123,7 +124,7 @@ impl DeadLetterStore for Letters {
         Ok(())
     }
 
-    async fn probe(&self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
         Ok(Vec::new())
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Key;
 use atdata_bridge::sink::{Delivery, DeliveryId, Held, Sink, SinkError, Submit, Verdict, Verdicts};
 
@@ -46,7 +47,7 @@ impl Sink for Watched {
         self.0.claim(at_least).await
     }
 
-    async fn probe(&mut self) -> Result<Vec<String>, SinkError> {
+    async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         self.0.probe().await
     }
 }

@@ -329,7 +329,7 @@ async fn a_check_names_what_readers_and_rights_need() {
     kafka.create_topic(topic, 3, &[]);
     let lines = exact(kafka, topic).probe().await.expect("reachable");
     for words in ["isolation.level=read_committed", "Write and Describe on the transactional ids"] {
-        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:?}");
+        assert!(lines.iter().any(|line| line.message.contains(words)), "{words}: {lines:?}");
     }
     wait_until("nothing was fenced or left", SOON, || numbers(kafka, topic).is_empty()).await;
 }

@@ -151,7 +151,9 @@ async fn a_check_says_what_the_right_to_the_group_is_for() {
     let topic = Shared::make("low-water-checked");
     let noted = async || {
         let lines = topic.sink().probe().await.expect("it may write");
-        lines.iter().any(|line| line.contains("keep its position as the consumer group low-water-checked"))
+        lines
+            .iter()
+            .any(|line| line.message.contains("keep its position as the consumer group low-water-checked"))
     };
     assert!(!noted().await, "everybody may do everything");
     topic.kafka.allow("User:somebody", "READ", "group:low-water-checked");

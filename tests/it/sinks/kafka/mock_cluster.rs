@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use atdata_bridge::diagnostics::Diagnostics;
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
+use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
@@ -303,9 +304,10 @@ async fn without_a_broker_opening_and_probing_fail_in_time() {
     tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap_err();
     cluster.broker_up(-1).unwrap();
     let lines = tokio::time::timeout(SOON, sink.probe()).await.unwrap().unwrap();
-    assert!(lines[0].contains("with 6 partitions"), "{lines:?}");
-    let warned =
-        |line: &String| line.starts_with("warning: the partitions of the topic events have one replica");
+    assert!(lines[0].message.contains("with 6 partitions"), "{lines:?}");
+    let warned = |line: &Finding| {
+        line.to_string().starts_with("warning: the partitions of the topic events have one replica")
+    };
     assert!(lines.iter().any(warned), "{lines:?}");
     assert_exactly(&cluster, []);
 }

@@ -132,7 +132,7 @@ async fn a_missing_stream_is_made_as_configured() {
     let config = NatsConfig { create_stream, ..config("MADE", "made.{namespace}.{key}") };
     let mut sink = sink(&shared().url(), config, context(None));
     let lines = sink.probe().await.unwrap();
-    assert!(lines.iter().any(|line| line.contains("will be made")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.message.contains("will be made")), "{lines:?}");
     let stream = shared().jetstream().await;
     assert!(stream.get_stream("MADE").await.is_err(), "a probe makes nothing");
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use async_nats::jetstream::{self, stream};
+use atdata_bridge::finding::Finding;
 use atdata_bridge::secret::Secret;
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::sink::{Held, Sink, SinkContext, StoredRecord};
@@ -282,7 +283,7 @@ async fn a_stream_that_deletes_what_was_consumed_says_nothing() {
         let state = &stream.info().await.unwrap().state;
         assert_eq!((state.messages, state.consumer_count), (stored, 0));
         let lines = sink.probe().await.unwrap();
-        let says = |line: &String| line.contains("only the duplicate window (100ms)");
+        let says = |line: &Finding| line.message.contains("only the duplicate window (100ms)");
         assert!(lines.iter().any(says), "{lines:?}");
     }
 }
