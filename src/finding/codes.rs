@@ -45,6 +45,13 @@ pub(crate) const NATS_ONE_PER_SUBJECT: Code = Code::new("nats-one-per-subject");
 pub(crate) const NATS_INTEREST: Code = Code::new("nats-interest");
 pub(crate) const NATS_INTEREST_WITHOUT_CONSUMER: Code = Code::new("nats-interest-without-consumer");
 pub(crate) const NATS_WORKQUEUE: Code = Code::new("nats-workqueue");
+pub(crate) const NATS_FAULTY_VERSION: Code = Code::new("nats-faulty-version");
+pub(crate) const NATS_STREAM_LIMITS: Code = Code::new("nats-stream-limits");
+pub(crate) const NATS_STREAM_NEARLY_FULL: Code = Code::new("nats-stream-nearly-full");
+pub(crate) const NATS_SYNC: Code = Code::new("nats-sync");
+pub(crate) const NATS_SYNC_NOT_KNOWN: Code = Code::new("nats-sync-not-known");
+pub(crate) const NATS_SYNC_LATE: Code = Code::new("nats-sync-late");
+pub(crate) const NATS_MONITOR_UNREADABLE: Code = Code::new("nats-monitor-unreadable");
 
 pub(crate) const FILES_DIRECTORY: Code = Code::new("files-directory");
 pub(crate) const FILES_DIRECTORY_TO_BE_MADE: Code = Code::new("files-directory-to-be-made");

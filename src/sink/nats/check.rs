@@ -1,7 +1,10 @@
 //! Checks the server and the stream for the verb `check`; publishes no event and creates nothing.
 
+use async_nats::jetstream::stream::{Config, StorageType};
+
+use super::monitor::{self, SyncPolicy};
 use super::opener::{NatsSink, subscribe, values};
-use super::stream;
+use super::{stream, stream_limits};
 use crate::finding::{Finding, codes};
 use crate::sink::SinkError;
 
@@ -23,6 +26,8 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<Finding>, SinkError
             Some(info) => {
                 stream::has_room(&info)?;
                 found.push(Finding::detail(codes::NATS_STREAM, stream::describe(&info)));
+                found.extend(stream_limits::findings(&info));
+                found.extend(sync_of(sink, &info.config).await);
                 sink.warnings(&client, Some(values(&info)))
             }
             None => {
@@ -32,10 +37,76 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<Finding>, SinkError
                 stream::verify(&config, &sink.explainer)?;
                 let message = format!("stream {name} does not exist yet and will be made");
                 found.push(Finding::detail(codes::NATS_STREAM_TO_BE_MADE, message));
+                found.extend(sync_of(sink, &config).await);
                 sink.warnings(&client, Some((&config, None)))
             }
         },
     };
     found.extend(warnings);
     Ok(found)
+}
+
+/// Tells how often the server syncs the files of this stream to disk; `None` if it has no files.
+async fn sync_of(sink: &NatsSink, config: &Config) -> Option<Finding> {
+    if config.storage != StorageType::File {
+        return None;
+    }
+    let option = sink.explainer.option("monitor_url");
+    let Some(address) = &sink.settings.monitor else {
+        let message = format!(
+            "not known whether nats-server syncs each event to disk before it acknowledges it: set {option} to let \
+             check find out"
+        );
+        return Some(Finding::detail(codes::NATS_SYNC_NOT_KNOWN, message));
+    };
+    Some(match monitor::sync_policy(address, sink.settings.timeout).await {
+        Ok(policy) => of_policy(policy, config),
+        Err(why) => {
+            let message = format!(
+                "can't read http://{address}/varz, which tells how often nats-server syncs to disk: {why}; check {option}"
+            );
+            Finding::warning(codes::NATS_MONITOR_UNREADABLE, message)
+        }
+    })
+}
+
+/// Warns only where one server has the only copy: several seldom lose power at once.
+fn of_policy(policy: SyncPolicy, config: &Config) -> Finding {
+    let SyncPolicy::Every(period) = policy else {
+        let message =
+            "nats-server syncs each event to disk before it acknowledges it (sync_interval: always)";
+        return Finding::detail(codes::NATS_SYNC, message);
+    };
+    let (name, replicas) = (&config.name, config.num_replicas);
+    let synced =
+        format!("nats-server syncs to disk every {} (sync_interval)", humantime::format_duration(period));
+    if replicas < 2 {
+        let message = format!(
+            "{synced}, and stream {name} has one replica: a power cut loses what was acknowledged since; set \
+             sync_interval: always in the jetstream block of the server, or give the stream three replicas"
+        );
+        return Finding::warning(codes::NATS_SYNC_LATE, message);
+    }
+    let message = format!(
+        "{synced}, and stream {name} has {replicas} replicas: only a power cut of most of them loses events"
+    );
+    Finding::detail(codes::NATS_SYNC, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_one_replica_that_is_synced_late_is_a_warning() {
+        let config = |num_replicas| Config { name: "E".to_owned(), num_replicas, ..Config::default() };
+        let late = SyncPolicy::Every(Duration::from_secs(120));
+        let found = of_policy(late, &config(1));
+        assert!(found.is_warning && found.message.contains("every 2m (sync_interval)"), "{found}");
+        for (policy, replicas) in [(late, 3), (SyncPolicy::Always, 1), (SyncPolicy::Always, 3)] {
+            assert!(!of_policy(policy, &config(replicas)).is_warning, "{policy:?} {replicas}");
+        }
+    }
 }

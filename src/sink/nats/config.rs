@@ -42,6 +42,9 @@ pub struct NatsConfig {
     /// The JetStream domain of the stream, if it is not that of the server.
     #[schemars(example = &"hub")]
     pub domain: Option<String>,
+    /// The monitoring port of a server, for `check` only: it tells whether the server syncs each event to disk.
+    #[schemars(example = &"http://nats.example.com:8222")]
+    pub monitor_url: Option<String>,
     /// The user, with `password`.
     #[schemars(example = &"bridge")]
     pub username: Option<String>,
@@ -84,6 +87,7 @@ impl Default for NatsConfig {
             publish_timeout: Period::secs(10),
             inbox_prefix: "_INBOX".to_owned(),
             domain: None,
+            monitor_url: None,
             username: None,
             password: None,
             password_file: None,

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::connection::{self, ConnectionEnded, NatsConnection};
 use super::explain::{CheckedStream, Explainer};
 use super::open_backoff::OpenBackoff;
+use super::server_version;
 use super::settings::NatsSettings;
 use super::{stream, stream_warnings};
 use crate::finding::Finding;
@@ -142,11 +143,14 @@ impl NatsSink {
     /// Returns the warnings about the server, and about the stream that exists or will be created.
     pub(super) fn warnings(&self, client: &Client, stream: Option<(&Config, Option<usize>)>) -> Vec<Finding> {
         let max_body = self.context.max_body;
-        let of_server = stream_warnings::payload_warning(client.server_info().max_payload, max_body);
+        let server = client.server_info();
+        // Core NATS acknowledges nothing that a server could lose.
+        let of_version = stream.and_then(|_| server_version::warning(&server.version));
+        let of_payload = stream_warnings::payload_warning(server.max_payload, max_body);
         let of_stream = stream
             .map(|(config, consumers)| stream_warnings::warnings(config, consumers, max_body))
             .unwrap_or_default();
-        of_stream.into_iter().chain(of_server).collect()
+        of_stream.into_iter().chain(of_version).chain(of_payload).collect()
     }
 
     /// Sends a message to the own inbox and waits for it. In core NATS there is no stream whose answer would

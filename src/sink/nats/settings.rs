@@ -29,6 +29,8 @@ pub struct NatsSettings {
     pub(super) timeout: Duration,
     pub(super) inbox_prefix: String,
     pub(super) domain: Option<String>,
+    /// The address of a monitoring port, which `check` reads.
+    pub(super) monitor: Option<String>,
     pub(super) auth: Auth,
     pub(super) tls: NatsTlsConfig,
     /// Whether a connection without TLS is refused.

@@ -56,7 +56,11 @@ fn risks(config: &Config) -> Vec<Risk> {
         );
     }
     if config.num_replicas < 2 {
-        add(codes::NATS_ONE_REPLICA, "has one replica: the loss of its server loses events; give it three");
+        add(
+            codes::NATS_ONE_REPLICA,
+            "has one replica: the loss of its server loses events, and so does a power cut unless the server has \
+             sync_interval: always, since by default it syncs to disk every two minutes; give it three replicas",
+        );
     }
     found.extend(doubles(config));
     found

@@ -1,9 +1,9 @@
 //! Checks the table of a NATS sink, and reports every error, not only the first one.
 
 use super::config::{DeliveryMode, NatsConfig, NatsTlsConfig};
-use super::servers;
 use super::settings::{Auth, NatsSettings};
 use super::template::{IdTemplate, SubjectTemplate};
+use super::{monitor, servers};
 use crate::diagnostics::Diagnostics;
 use crate::sink::factory::BuildContext;
 use crate::units::Period;
@@ -32,6 +32,8 @@ pub fn check(
     if SubjectTemplate::parse(&config.inbox_prefix).is_err() && config.inbox_prefix != "_INBOX" {
         diagnostics.refuse("inbox_prefix", "is not the beginning of a subject, such as `_INBOX_bridge`");
     }
+    let monitor = config.monitor_url.as_deref().map(monitor::address).transpose();
+    let monitor = monitor.map_err(|why| diagnostics.refuse("monitor_url", why)).ok().flatten();
     config.create_stream.check(diagnostics);
     if !diagnostics.is_good() {
         return None;
@@ -45,6 +47,7 @@ pub fn check(
         timeout: config.publish_timeout.0,
         inbox_prefix: config.inbox_prefix.clone(),
         domain: config.domain.clone(),
+        monitor,
         auth,
         tls_required: tls_url || uses_tls,
         tls: tls.clone(),

@@ -1,5 +1,6 @@
 //! Tests the NATS sink on real servers.
 
+mod check;
 mod end_to_end;
 mod failures;
 pub mod logins;
@@ -16,7 +17,7 @@ use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::BuildContext;
 use atdata_bridge::sink::nats::NatsSink;
 use atdata_bridge::sink::nats::config::NatsConfig;
-use atdata_bridge::sink::nats::validate::check;
+use atdata_bridge::sink::nats::validate;
 use atdata_bridge::sink::{Delivery, DeliveryId, Sink, SinkContext, SinkError, Verdict};
 use bytes::Bytes;
 
@@ -46,7 +47,7 @@ pub fn sink(url: &str, mut config: NatsConfig, context: SinkContext) -> Box<dyn 
         is_for_dead_letters: false,
     };
     let mut diagnostics = Diagnostics::default();
-    let settings = check(&config, &build_context, &mut diagnostics);
+    let settings = validate::check(&config, &build_context, &mut diagnostics);
     let settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
     Box::new(NatsSink::new(settings, context))
 }
