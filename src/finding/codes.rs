@@ -57,6 +57,13 @@ pub(crate) const FILES_DIRECTORY: Code = Code::new("files-directory");
 pub(crate) const FILES_DIRECTORY_TO_BE_MADE: Code = Code::new("files-directory-to-be-made");
 pub(crate) const FILES_OPEN_TO_OTHERS: Code = Code::new("files-open-to-others");
 pub(crate) const FILES_LOCKED: Code = Code::new("files-locked");
+pub(crate) const FILES_IN_MEMORY: Code = Code::new("files-in-memory");
+pub(crate) const FILES_IN_CONTAINER: Code = Code::new("files-in-container");
+pub(crate) const FILES_ON_NETWORK: Code = Code::new("files-on-network");
+pub(crate) const FILES_ROOM: Code = Code::new("files-room");
+pub(crate) const FILES_LITTLE_ROOM: Code = Code::new("files-little-room");
+pub(crate) const FILES_SYNC: Code = Code::new("files-sync");
+pub(crate) const FILES_SLOW_SYNC: Code = Code::new("files-slow-sync");
 
 pub(crate) const STDOUT: Code = Code::new("stdout");
 pub(crate) const MEMORY: Code = Code::new("memory");

@@ -29,6 +29,7 @@
 pub mod config;
 pub(crate) mod disk;
 mod error;
+mod file_system;
 mod finish;
 mod finish_thread;
 mod group;

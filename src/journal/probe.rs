@@ -2,12 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use jiff::Timestamp;
 
-use super::disk::{Disk, Locking, OsDisk};
+use super::disk::{Disk, DiskFile, Locking, OsDisk};
 use super::error::JournalError;
+use super::file_system;
 use super::name::{Base, FileNumber};
 use super::name_template::FileSlot;
 use super::quota::Quota;
@@ -15,6 +17,10 @@ use super::recovery::refuse_doubles;
 use super::settings::JournalSettings;
 use crate::finding::{Finding, codes};
 use crate::units::Size;
+
+/// How many syncs are measured, unless they take longer than [`LONG_ENOUGH`] together.
+const SYNCS: usize = 5;
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 /// Lists the directory, writes and removes a file there, and tries the lock. Returns what it found, for
 /// people.
@@ -27,14 +33,16 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<Finding>, Journa
     let above = nearest(disk, directory)?;
     name_fits(disk, above, settings)?;
     if above != directory {
-        write_and_remove(disk, above)?;
+        let syncs = write_and_remove(disk, above)?;
         let message = format!("{} does not exist yet and can be made", directory.display());
-        return Ok(vec![Finding::detail(codes::FILES_DIRECTORY_TO_BE_MADE, message)]);
+        let mut found = vec![Finding::detail(codes::FILES_DIRECTORY_TO_BE_MADE, message)];
+        found.extend(of_file_system(disk, above, settings, syncs)?);
+        return Ok(found);
     }
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     refuse_doubles(directory, &entries, &settings.stems)?;
     let quota = Quota::look(&disk, settings, Timestamp::now())?;
-    write_and_remove(disk, directory)?;
+    let syncs = write_and_remove(disk, directory)?;
     quota.check(1, Timestamp::now(), settings)?;
     let held = Size(quota.known.total);
     let message = format!("{} can be written; it holds {held} of these files", directory.display());
@@ -43,6 +51,7 @@ fn look(settings: &JournalSettings, disk: OsDisk) -> Result<Vec<Finding>, Journa
         open_to_others(directory)?.map(|warning| Finding::warning(codes::FILES_OPEN_TO_OTHERS, warning)),
     );
     found.extend(lock_held(disk, settings)?);
+    found.extend(of_file_system(disk, directory, settings, syncs)?);
     Ok(found)
 }
 
@@ -82,12 +91,38 @@ fn name_fits(disk: OsDisk, directory: &Path, settings: &JournalSettings) -> Resu
     Ok(())
 }
 
-fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<(), JournalError> {
+/// Writes a file in `directory` and removes it. Returns how long its syncs took.
+fn write_and_remove(disk: OsDisk, directory: &Path) -> Result<Vec<Duration>, JournalError> {
     let path = directory.join(format!(".probe-{}-{}", std::process::id(), Timestamp::now().as_nanosecond()));
     let file = disk.create(&path).map_err(JournalError::io("create", &path))?;
-    let written = file.append(b"probe\n").and_then(|()| file.sync());
+    let synced = timed_syncs(file.as_ref());
     disk.remove(&path).map_err(JournalError::io("remove", &path))?;
-    written.map_err(JournalError::io("write", &path))
+    synced.map_err(JournalError::io("write", &path))
+}
+
+/// Writes and syncs a few times, but not for long.
+fn timed_syncs(file: &dyn DiskFile) -> io::Result<Vec<Duration>> {
+    let began = Instant::now();
+    let mut syncs = Vec::new();
+    while syncs.is_empty() || (syncs.len() < SYNCS && began.elapsed() < LONG_ENOUGH) {
+        file.append(b"probe\n")?;
+        let begin = Instant::now();
+        file.sync()?;
+        syncs.push(begin.elapsed());
+    }
+    Ok(syncs)
+}
+
+fn of_file_system(
+    disk: OsDisk,
+    directory: &Path,
+    settings: &JournalSettings,
+    syncs: Vec<Duration>,
+) -> Result<Vec<Finding>, JournalError> {
+    let room = disk.room(directory).map_err(JournalError::io("look at", directory))?;
+    let of_room = file_system::of_room(directory, room, settings.rotation.size.0, &settings.section);
+    let of_type = file_system::of_type(directory);
+    Ok(of_type.into_iter().chain([of_room]).chain(file_system::of_syncs(directory, syncs)).collect())
 }
 
 /// Returns only a warning, because the lock holder is usually the bridge itself, running beside `check`.

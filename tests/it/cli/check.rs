@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared_if_available};
+use kit::did_not_run;
+use kit::disk::small_disks;
 
 /// Runs `check --json` with more arguments. Returns the exit code, a value for each line of standard output, and
 /// standard error.
@@ -92,4 +96,43 @@ fn parts_that_work_tell_what_was_found() {
     let (code, strict, _) = check(&setup, &["--strict"]);
     assert_eq!(code, Some(1));
     assert_eq!(summary(&strict).len(), found.len());
+}
+
+/// The level of the result with this code in the part `sink file`.
+fn level_of(results: &[Value], code: &str) -> Option<String> {
+    let is_it = |result: &&Value| result["part"] == "sink file" && result["code"] == code;
+    results.iter().find(is_it).and_then(|result| result["level"].as_str().map(str::to_owned))
+}
+
+fn is_in_memory(directory: &Path) -> bool {
+    let shown = Command::new("stat").args(["--file-system", "--format=%T"]).arg(directory).output().unwrap();
+    ["tmpfs\n", "ramfs\n"].contains(&&*String::from_utf8(shown.stdout).unwrap())
+}
+
+#[test]
+fn a_small_disk_in_memory_is_a_warning() {
+    if let Err(reason) = small_disks() {
+        return did_not_run("a_small_disk_in_memory_is_a_warning", &reason);
+    }
+    let warning = Some("warning".to_owned());
+    let setup = Setup::at("stomp://127.0.0.1:1", "small", "main", "small").small_disk(8);
+    let (_, results, _) = check(&setup, &[]);
+    for code in ["files-in-memory", "files-little-room"] {
+        assert_eq!(level_of(&results, code), warning, "{code}: {results:?}");
+    }
+    assert!(
+        level_of(&results, "files-sync").or(level_of(&results, "files-slow-sync")).is_some(),
+        "{results:?}"
+    );
+
+    let setup = setup.set("SINKS__FILE__ROTATE__SIZE", "1MiB");
+    let (_, results, _) = check(&setup, &[]);
+    assert_eq!(level_of(&results, "files-in-memory"), warning);
+    assert_eq!(level_of(&results, "files-little-room"), None, "{results:?}");
+    assert_eq!(level_of(&results, "files-room"), Some("ok".to_owned()), "{results:?}");
+
+    let setup = setup.unprepared();
+    let (_, results, _) = check(&setup, &[]);
+    // The directory is made by the preparation in the test's own directory, and is on the disk below now.
+    assert_eq!(level_of(&results, "files-in-memory").is_some(), is_in_memory(setup.files()), "{results:?}");
 }
