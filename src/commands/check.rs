@@ -2,12 +2,15 @@
 //! failure. It changes nothing. Without `--subscribe` it only logs in, with its own connection id. With
 //! `--subscribe` it browses the queue, which consumes nothing but creates the queue.
 
+mod addresses;
+mod certificates;
 mod report;
 
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use tokio::runtime::Builder;
@@ -22,6 +25,7 @@ use crate::finding::{Finding, codes};
 use crate::key::{Keying, Suggestions};
 use crate::source::check;
 use crate::source::config::SourceSettings;
+use crate::tls::shown_certificates;
 
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
@@ -83,7 +87,13 @@ async fn check(settings: Settings, browses: bool, report: &mut Report<'_>) -> io
         check_source(&subscription.source, browses.then_some(&settings.keying), report).await?;
         check_sinks(subscription, &settings, report).await?;
     }
-    check_dead_letters(&settings, report).await
+    check_dead_letters(&settings, report).await?;
+    let shown = shown_certificates();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    report.part("certificates", Ok::<_, Failure>(certificates::findings(&shown, now)))
 }
 
 /// The most events that are browsed in a queue.
@@ -120,7 +130,12 @@ async fn check_source(
                 browsed.map_err(Failure::from).and_then(|()| seen.outcome(&own))
             }
         };
-        report.part(&format!("broker {endpoint}"), outcome.map(|found| vec![found]))?;
+        let mut outcome = outcome.map(|found| vec![found]);
+        if let Ok(found) = &mut outcome {
+            let tried = check::try_addresses(endpoint, own.connect_timeout).await;
+            found.extend(addresses::finding(endpoint, &tried));
+        }
+        report.part(&format!("broker {endpoint}"), outcome)?;
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ pub(crate) const CONFIGURATION_WARNING: Code = Code::new("configuration-warning"
 
 pub(crate) const SOURCE_LOGIN: Code = Code::new("source-login");
 pub(crate) const SOURCE_QUEUE: Code = Code::new("source-queue");
+pub(crate) const SOURCE_ADDRESSES: Code = Code::new("source-addresses");
+pub(crate) const SOURCE_ADDRESS_SILENT: Code = Code::new("source-address-silent");
 pub(crate) const SOURCE_SOME_KEYS_MISSING: Code = Code::new("source-some-keys-missing");
 pub(crate) const SOURCE_ALL_KEYS_MISSING: Code = Code::new("source-all-keys-missing");
 
@@ -64,6 +66,9 @@ pub(crate) const FILES_ROOM: Code = Code::new("files-room");
 pub(crate) const FILES_LITTLE_ROOM: Code = Code::new("files-little-room");
 pub(crate) const FILES_SYNC: Code = Code::new("files-sync");
 pub(crate) const FILES_SLOW_SYNC: Code = Code::new("files-slow-sync");
+
+pub(crate) const CERTIFICATE: Code = Code::new("certificate");
+pub(crate) const CERTIFICATE_EXPIRES_SOON: Code = Code::new("certificate-expires-soon");
 
 pub(crate) const STDOUT: Code = Code::new("stdout");
 pub(crate) const MEMORY: Code = Code::new("memory");

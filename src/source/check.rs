@@ -1,12 +1,17 @@
 //! Opens one session outside of the bridge: tests whether an address is reachable and the login works, or
 //! browses the messages that wait in the queue.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
@@ -43,6 +48,32 @@ pub async fn browse(
     see: &mut See<'_>,
 ) -> Result<(), SourceError> {
     run(endpoint, settings, SessionMode::Browse, budget, see).await
+}
+
+/// What came of a connection to one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Connected,
+    /// Refused or without a route; holds the reason.
+    Failed(String),
+    /// No answer in time.
+    Silent,
+}
+
+/// Connects to each address of the host of `endpoint` and closes the connection at once. Tries them together,
+/// for at most `within`. Returns none if the host can't be looked up.
+pub async fn try_addresses(endpoint: &Endpoint, within: Duration) -> Vec<(SocketAddr, Reached)> {
+    let found = lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+    let addresses: BTreeSet<SocketAddr> = found.into_iter().flatten().collect();
+    join_all(addresses.into_iter().map(|address| async move {
+        let reached = match timeout(within, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => Reached::Connected,
+            Ok(Err(error)) => Reached::Failed(error.to_string()),
+            Err(_) => Reached::Silent,
+        };
+        (address, reached)
+    }))
+    .await
 }
 
 /// Takes one browsed message, and says whether to go on.

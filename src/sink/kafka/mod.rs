@@ -304,6 +304,7 @@ impl Sink for KafkaSink {
         let topic = opened.topic.clone();
         drop(opened);
         let is_group_refused = self.is_group_refused().await;
+        Diagnosis::new(Arc::clone(&self.settings), self.names.clone()).see_certificates().await;
         let max_body = self.context.max_body;
         Ok(check::findings(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
     }

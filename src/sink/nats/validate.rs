@@ -172,6 +172,13 @@ mod tests {
     }
 
     #[test]
+    fn a_monitoring_port_needs_a_url_of_http() {
+        let monitored = |url: &str| problems(NatsConfig { monitor_url: Some(url.to_owned()), ..good() });
+        assert_eq!(monitored("http://nats.example.com:8222"), [""; 0]);
+        assert_eq!(monitored("nats.example.com:8222"), ["monitor_url"]);
+    }
+
+    #[test]
     fn a_destination_is_the_same_in_whichever_order_its_servers_are_named() {
         let place = |url: &str| {
             let config = NatsConfig { url: Some(url.to_owned()), ..good() };

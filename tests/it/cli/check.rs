@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared_if_available};
+use kit::certificates::{Certificates, Kind};
 use kit::did_not_run;
 use kit::disk::small_disks;
+use kit::nats::{NatsServer, available};
 
 /// Runs `check --json` with more arguments. Returns the exit code, a value for each line of standard output, and
 /// standard error.
@@ -135,4 +137,57 @@ fn a_small_disk_in_memory_is_a_warning() {
     let (_, results, _) = check(&setup, &[]);
     // The directory is made by the preparation in the test's own directory, and is on the disk below now.
     assert_eq!(level_of(&results, "files-in-memory").is_some(), is_in_memory(setup.files()), "{results:?}");
+}
+
+#[test]
+fn a_certificate_that_expires_soon_is_a_warning() {
+    if !available("a_certificate_that_expires_soon_is_a_warning") {
+        return;
+    }
+    for (kind, level, code) in
+        [(Kind::ExpiresSoon, "warning", "certificate-expires-soon"), (Kind::Good, "ok", "certificate")]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let certificates = Certificates::with(home.path(), kind);
+        let server = NatsServer::with_tls(&certificates, "");
+        let setup = Setup::at("stomp://127.0.0.1:1", "expiry", "main", "expiry")
+            .set("SINKS__NATS__URL", server.url())
+            .set("SINKS__NATS__STREAM", "EXPIRY")
+            .set("SINKS__NATS__CREATE_STREAM__ENABLED", "true")
+            .set("SINKS__NATS__TLS__CA_FILE", certificates.authority.display().to_string());
+        let (_, results, _) = check(&setup, &[]);
+        let found = summary(&results);
+        let of_certificates: Vec<_> = found.iter().filter(|line| line[0] == "certificates").collect();
+        let expected = [["certificates", "ok", "passed", ""], ["certificates", level, code, ""]];
+        assert_eq!(of_certificates, expected.iter().collect::<Vec<_>>(), "{results:?}");
+        let message = results.iter().find(|result| result["code"] == code).unwrap()["message"].to_string();
+        assert!(message.contains("CN=server of 127.0.0.1 (sinks.nats.tls) expires on"), "{message}");
+    }
+}
+
+/// The login proves only that one address works. The broker listens at one of the two.
+#[test]
+fn several_addresses_of_the_broker_are_told() {
+    const TEST: &str = "several_addresses_of_the_broker_are_told";
+    if let Err(reason) = small_disks() {
+        return did_not_run(TEST, &reason);
+    }
+    let Some(broker) = shared_if_available(Version::V6, TEST) else { return };
+    let port = broker.addr_of(Protocol::Stomp).port();
+    let told = |addresses: &str| {
+        let hosts = format!(r#"printf '{addresses}' > "$1.hosts"; mount --bind "$1.hosts" /etc/hosts"#);
+        let url = format!("stomp://broker.example.com:{port}");
+        let setup = Setup::at(&url, "check-addresses", "main", "check-addresses").prepared(&hosts);
+        let (_, results, _) = check(&setup, &[]);
+        assert!(results.iter().any(|result| result["code"] == "source-login"), "{results:?}");
+        let told = results.into_iter().find(|result| result["code"] == "source-addresses");
+        told.map(|mut told| (told["level"].take(), told["message"].take()))
+    };
+    let (level, message) =
+        told("127.0.0.1 broker.example.com\\n127.0.0.2 broker.example.com\\n").expect("two addresses");
+    assert_eq!(level, "ok", "a refusal costs no time");
+    let message = message.as_str().unwrap();
+    let parts = ["has 2 addresses", "127.0.0.1 takes connections", "127.0.0.2 does not (Connection refused"];
+    assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    assert_eq!(told("127.0.0.1 broker.example.com\\n"), None, "the login has proved it");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -38,6 +39,8 @@ pub enum Kind {
     WithoutIntermediate,
     /// Expired on 2026-01-03.
     Expired,
+    /// Valid for ten more days.
+    ExpiresSoon,
     /// Valid from 2090-05-04 on.
     NotYetValid,
     /// For the host `broker.example.com` only.
@@ -71,6 +74,10 @@ impl Certificates {
         params.distinguished_name = named("server");
         match kind {
             Kind::Expired => params.not_after = date_time_ymd(2026, 1, 3),
+            Kind::ExpiresSoon => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
+                params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(10 * 24 * 60 * 60);
+            }
             Kind::NotYetValid => {
                 params.not_before = date_time_ymd(2090, 5, 4);
                 params.not_after = date_time_ymd(2091, 5, 4);
