@@ -20,6 +20,7 @@
 //! * [`dead_letter`]: keeps events that can never be delivered, with the reason; limits their number
 //! * [`source`]: the contract of a source, the supervisor that reconnects a session, STOMP and OpenWire
 //! * [`sink`]: the contract of a sink, and the built-in sinks
+//! * `http_get`: gets one page over HTTP
 //! * [`journal`]: durable line files with rotation and repair, for the file sink and the dead letters
 //! * [`telemetry`]: the status of each part, counters and metrics, health over HTTP, the log
 //! * [`event`]: [`event::Message`], [`event::Event`] and [`event::Batch`], which pass through the bridge
@@ -60,6 +61,7 @@ pub mod display;
 pub mod event;
 #[warn(missing_docs)]
 pub mod finding;
+mod http_get;
 #[doc(hidden)]
 pub mod journal;
 #[warn(missing_docs)]

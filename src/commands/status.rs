@@ -6,19 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::runtime::Builder;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
 use super::{Console, Exit, configured};
 use crate::config::SinkRegistry;
 use crate::dead_letter::rfc3339;
 use crate::display::one_line;
+use crate::http_get;
 use crate::telemetry::bridge_status::{BridgeStatus, PartLine, QueueLine, SinkLine};
 use crate::telemetry::status::Lasting;
 
@@ -26,8 +21,6 @@ use crate::telemetry::status::Lasting;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two looks with `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// The largest answer, in bytes.
-const LARGEST: usize = 16 << 20;
 /// Moves the cursor of a terminal to its upper left corner, and erases what is below.
 const HOME: &str = "\x1b[H\x1b[J";
 
@@ -115,28 +108,12 @@ async fn show(address: SocketAddr, args: &StatusArgs, console: &mut Console<'_>)
 
 /// Asks for the document. Returns it as text too.
 async fn ask(address: SocketAddr) -> Result<(String, BridgeStatus), String> {
-    let answer = timeout(PATIENCE, get(address)).await;
-    let bytes = answer.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))??;
-    let text = String::from_utf8(bytes.to_vec()).map_err(|_| "the answer is no text".to_owned())?;
+    let page = http_get::get(&address.to_string(), "/status", PATIENCE).await;
+    let page =
+        page.map_err(|error| format!("{error}; does it run, with this admin.listen, in this version?"))?;
+    let text = String::from_utf8(page.to_vec()).map_err(|_| "the answer is no text".to_owned())?;
     let status = serde_json::from_str(&text).map_err(|error| format!("the answer is no state: {error}"))?;
     Ok((text, status))
-}
-
-async fn get(address: SocketAddr) -> Result<Bytes, String> {
-    let is_running = "does it run, with this admin.listen?";
-    let stream =
-        TcpStream::connect(address).await.map_err(|error| format!("can't connect: {error}; {is_running}"))?;
-    let (mut client, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    tokio::spawn(connection);
-    let request = Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| error.to_string())?;
-    let answer = client.send_request(request).await.map_err(|error| error.to_string())?;
-    if answer.status() != StatusCode::OK {
-        return Err(format!("it answers {}: is it a bridge of this version?", answer.status()));
-    }
-    let body = Limited::new(answer.into_body(), LARGEST).collect().await;
-    body.map(|body| body.to_bytes()).map_err(|error| error.to_string())
 }
 
 /// Returns the state as lines for people.

@@ -4,14 +4,8 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::display::one_line;
-
-/// The page has a few kilobytes.
-const LARGEST_PAGE: u64 = 1 << 20;
+use crate::http_get;
 
 /// When the server syncs what it has written and acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,30 +49,12 @@ pub(super) fn address(url: &str) -> Result<String, &'static str> {
 
 /// Asks the monitoring port at `address`. An error says why the page can't be read.
 pub(super) async fn sync_policy(address: &str, within: Duration) -> Result<SyncPolicy, String> {
-    let answer = timeout(within, get(address)).await;
-    let answer = answer.map_err(|_| format!("no answer within {} s", within.as_secs()))?;
-    let answer = answer.map_err(|error| error.to_string())?;
-    parse(&String::from_utf8_lossy(&answer))
+    parse(&http_get::get(address, "/varz", within).await?)
 }
 
-/// HTTP 1.0, so that the answer comes in one piece and ends with the connection.
-async fn get(address: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /varz HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST_PAGE).read_to_end(&mut answer).await?;
-    Ok(answer)
-}
-
-fn parse(answer: &str) -> Result<SyncPolicy, String> {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head.lines().next().unwrap_or_default();
-    if !status.starts_with("HTTP/1.") || status.split(' ').nth(1) != Some("200") {
-        let status: String = status.chars().take(100).collect();
-        return Err(format!("the answer is {:?}, not a page of NATS", one_line(&status)));
-    }
+fn parse(page: &[u8]) -> Result<SyncPolicy, String> {
     let page: Varz =
-        serde_json::from_str(body).map_err(|error| format!("the answer is not a page of NATS: {error}"))?;
+        serde_json::from_slice(page).map_err(|error| format!("the answer is not a page of NATS: {error}"))?;
     let config = page.jetstream.config.ok_or("JetStream is off on this server")?;
     match config.sync_interval {
         _ if config.sync_always => Ok(SyncPolicy::Always),
@@ -92,8 +68,7 @@ mod tests {
     use super::*;
 
     fn page(jetstream: &str) -> Result<SyncPolicy, String> {
-        let body = format!(r#"{{"server_id":"N","jetstream":{jetstream}}}"#);
-        parse(&format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}"))
+        parse(format!(r#"{{"server_id":"N","jetstream":{jetstream}}}"#).as_bytes())
     }
 
     #[test]
@@ -109,10 +84,9 @@ mod tests {
         for (answer, words) in [
             (page("{}"), "JetStream is off"),
             (page(r#"{"config":{}}"#), "does not tell"),
-            (parse("HTTP/1.1 404 Not Found\r\n\r\n"), "404"),
-            (parse("HTTP/1.1 200 OK\r\n\r\n<html>"), "not a page of NATS"),
-            (parse("INFO {}\u{1b}"), "not a page of NATS"),
-            (parse(""), "not a page of NATS"),
+            (parse(b"<html>"), "not a page of NATS"),
+            (parse(b"\x1b"), "not a page of NATS"),
+            (parse(b""), "not a page of NATS"),
         ] {
             let error = answer.unwrap_err();
             assert!(error.contains(words) && !error.contains('\u{1b}'), "{error}");
