@@ -43,7 +43,7 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
 /// writing.
 fn is_unsafe(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns a message which says that a file can't be read, and why, and how to correct it where that is

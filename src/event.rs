@@ -40,9 +40,10 @@ pub struct Message {
 
 impl Message {
     /// Returns when the producer sent it, in milliseconds since 1970, UTC. A producer that sets no timestamp sends 0
-    /// (Jakarta Messaging 3.1, 3.4.4).
+    /// (Jakarta Messaging 3.1, 3.4.4), and a clock that nobody has set begins in 1970. So a time before 2000 is unknown.
     pub fn sent(&self) -> Option<i64> {
-        self.timestamp.filter(|sent| *sent > 0)
+        const FIRST: i64 = 946_684_800_000;
+        self.timestamp.filter(|sent| *sent >= FIRST)
     }
 }
 

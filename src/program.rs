@@ -1,7 +1,7 @@
 //! Runs the process: reads the command line and executes its verb. A program with sinks of its own calls
 //! [`main`] with more kinds.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -20,12 +20,12 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Ok(cli) => cli,
         Err(message) => {
             let exit = if message.use_stderr() { Exit::Usage } else { Exit::Success };
-            return message.print().map_or(ExitCode::FAILURE, |()| exit.into());
+            return ended(message.print().map(|()| exit), &mut err);
         }
     };
     let console = &mut Console { out: &mut out, err: &mut err };
     let file = cli.config.as_deref();
-    let ended = match cli.verb.unwrap_or(Verb::Run) {
+    let run = match cli.verb.unwrap_or(Verb::Run) {
         Verb::Config(args) => commands::config::run(kinds, &args, file, process_environment(), console),
         Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
         Verb::Run => commands::run::run(kinds, file, process_environment(), console),
@@ -41,6 +41,19 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Man(args) => commands::man::run(&args, Cli::command(), console),
     };
     kinds.wait_before_exit();
-    // If the reader closed our output, as `head` does, it wants no more of it.
-    ended.map_or(ExitCode::FAILURE, ExitCode::from)
+    ended(run.and_then(|exit| out.flush().map(|()| exit)), &mut err)
+}
+
+/// Returns the exit code of the process. Tells why a verb has failed, unless the reader closed the output, as `head`
+/// does: it wants no more of it.
+fn ended(run: io::Result<Exit>, err: &mut impl Write) -> ExitCode {
+    match run {
+        Ok(exit) => exit.into(),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success.into(),
+        Err(error) => {
+            // There is no other place to tell it.
+            let _written = writeln!(err, "error: {error}");
+            Exit::Failure.into()
+        }
+    }
 }

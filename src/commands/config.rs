@@ -12,6 +12,7 @@ use super::{Console, Exit, configured};
 use crate::config::explain::explain;
 use crate::config::starter::starter;
 use crate::config::{Loaded, SinkRegistry, load, reference, schema};
+use crate::display::one_line;
 use crate::telemetry::metrics;
 
 #[derive(Clone, Debug, Args)]
@@ -86,7 +87,7 @@ pub fn run(
 fn written(page: Result<String, impl Error>, console: &mut Console<'_>) -> io::Result<Exit> {
     match page {
         Ok(page) => console.out.write_all(page.as_bytes()).map(|()| Exit::Success),
-        Err(error) => writeln!(console.err, "error: {error}").map(|()| Exit::Usage),
+        Err(error) => writeln!(console.err, "error: {}", one_line(&error.to_string())).map(|()| Exit::Usage),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reads the configuration again at SIGHUP: applies what can change while the bridge runs, and names what needs a
 //! restart.
 
-use std::path::Path;
+use std::path::PathBuf;
+
+use tokio::task::spawn_blocking;
 
 use crate::config::{GivenOptions, Loaded, SinkRegistry, load};
 use crate::telemetry::logging::LogFilter;
@@ -10,9 +12,9 @@ use crate::telemetry::logging::LogFilter;
 const FILTER: &str = "log.filter";
 
 /// The configuration with which the bridge runs, and where it can be read again.
-pub(super) struct Reload<'a> {
-    pub(super) kinds: &'a SinkRegistry,
-    pub(super) file: Option<&'a Path>,
+pub(super) struct Reload {
+    pub(super) kinds: SinkRegistry,
+    pub(super) file: Option<PathBuf>,
     pub(super) env: Vec<(String, String)>,
     /// What was set at the start.
     pub(super) given: GivenOptions,
@@ -20,12 +22,16 @@ pub(super) struct Reload<'a> {
     pub(super) log: LogFilter,
 }
 
-impl Reload<'_> {
-    /// Reads the configuration again, and logs what that changes.
-    pub(super) fn reload(&mut self) {
-        match load(self.kinds, self.file, self.env.iter().cloned()) {
-            Ok(loaded) => self.apply(&loaded),
-            Err(errors) => {
+impl Reload {
+    /// Reads the configuration again, and logs what that changes. Reads in another thread, because a file may block: a
+    /// pipe, or one of a network file system that hangs.
+    pub(super) async fn reload(&mut self) {
+        let (kinds, file, env) = (self.kinds.clone(), self.file.clone(), self.env.clone());
+        let read = spawn_blocking(move || load(&kinds, file.as_deref(), env.into_iter()));
+        match read.await {
+            Err(error) => tracing::error!("SIGHUP: nothing is changed, because reading has failed: {error}"),
+            Ok(Ok(loaded)) => self.apply(&loaded),
+            Ok(Err(errors)) => {
                 for problem in &errors.0 {
                     tracing::error!("SIGHUP: nothing is changed, because of a mistake: {problem}");
                 }
@@ -38,10 +44,10 @@ impl Reload<'_> {
         let is_new = *filter != self.filter;
         if is_new {
             self.filter.clone_from(filter);
-            if let Err(error) = self.log.set(filter) {
-                tracing::error!("SIGHUP: {FILTER} can't be changed: {error}");
+            match self.log.set(filter) {
+                Ok(()) => tracing::warn!("SIGHUP: {FILTER} is now `{filter}`"),
+                Err(error) => tracing::error!("SIGHUP: {FILTER} can't be changed: {error}"),
             }
-            tracing::warn!("SIGHUP: {FILTER} is now `{filter}`");
         }
         let changed = self.given.changed(&loaded.given);
         let others: Vec<&str> = changed.into_iter().filter(|key| *key != FILTER).collect();

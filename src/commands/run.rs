@@ -42,8 +42,8 @@ pub fn run(
     };
     let log = &loaded.settings.log;
     let reload = Reload {
-        kinds,
-        file,
+        kinds: kinds.clone(),
+        file: file.map(Path::to_owned),
         env,
         given: loaded.given,
         filter: log.filter.clone(),
@@ -55,7 +55,7 @@ pub fn run(
     Ok(exit)
 }
 
-async fn serve(settings: Settings, reload: Reload<'_>, hangups: Signal) -> io::Result<Exit> {
+async fn serve(settings: Settings, reload: Reload, hangups: Signal) -> io::Result<Exit> {
     let mut stop = StopSignals::new()?;
     let mut reloads = std::pin::pin!(reload_at_each(hangups, reload));
     introduce(&settings);
@@ -94,9 +94,9 @@ async fn serve(settings: Settings, reload: Reload<'_>, hangups: Signal) -> io::R
 }
 
 /// Reads the configuration again at each SIGHUP.
-async fn reload_at_each(mut hangups: Signal, mut reload: Reload<'_>) -> Infallible {
+async fn reload_at_each(mut hangups: Signal, mut reload: Reload) -> Infallible {
     while hangups.recv().await.is_some() {
-        reload.reload();
+        reload.reload().await;
     }
     pending().await
 }

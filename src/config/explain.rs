@@ -47,6 +47,9 @@ pub fn explain(
             let tables = sections.into_iter().map(|section| section.key);
             let known: Vec<_> = kinds.all_options().into_iter().chain(tables).collect();
             let hint = did_you_mean(&key, known.iter().map(String::as_str));
+            let kind = "; the kind of this sink is not known while the configuration has mistakes";
+            let is_of_sink = ["sinks.", "dead_letters."].iter().any(|table| key.starts_with(table));
+            let hint = if loaded.is_err() && is_of_sink { kind.to_owned() } else { hint };
             let hint =
                 if hint.is_empty() { format!("; the tables are {}", SECTIONS.join(", ")) } else { hint };
             Err(UnknownOptionError { asked: asked.to_owned(), hint })

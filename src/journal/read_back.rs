@@ -38,6 +38,8 @@ pub(crate) enum ReadBackError {
         line: u64,
         cause: io::Error,
     },
+    #[error("{first}; {more} more can't be read either")]
+    Files { first: Box<Self>, more: usize },
     #[error("{0} is not the name of a file that the bridge has written")]
     Name(String),
 }
@@ -55,7 +57,7 @@ pub(crate) fn read_lines(
 ) -> Result<(), ReadBackError> {
     let JournalSettings { directory, section, .. } = settings;
     let first = from.map(|(name, line)| Ok((file(name)?, line))).transpose().map_err(ReadBackError::Name)?;
-    let mut failed = None;
+    let mut failed: Option<(ReadBackError, usize)> = None;
     for found in files(directory, section)? {
         let skipped = match &first {
             Some((file, _)) if found < *file => continue,
@@ -69,10 +71,14 @@ pub(crate) fn read_lines(
         match read_file(directory, &found.1, each) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => return Ok(()),
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => failed = Some(failed.map_or((error, 0), |(first, more)| (first, more + 1))),
         }
     }
-    failed.map_or(Ok(()), Err)
+    match failed {
+        None => Ok(()),
+        Some((first, 0)) => Err(first),
+        Some((first, more)) => Err(ReadBackError::Files { first: Box::new(first), more }),
+    }
 }
 
 /// A file in the order in which files are read: by the time of its opening.

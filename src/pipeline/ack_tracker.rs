@@ -51,7 +51,7 @@ pub struct AckTracker {
     /// The position in the session of the first event in `owed`.
     first: u64,
     owed: VecDeque<SinkSet>,
-    /// For each batch: the position of its last event, and the times of its first one.
+    /// For each batch: the position of its last event, and when its events were received and the oldest was sent.
     batches: VecDeque<(u64, EventTimes)>,
 }
 
@@ -81,7 +81,8 @@ impl AckTracker {
     }
 
     /// Adds the events of a batch, each with the set of workers that owe it. A set must not be empty: the
-    /// event would count as settled although no worker has settled it (I1). `times` are those of the first event.
+    /// event would count as settled although no worker has settled it (I1). `times` are when they were received,
+    /// and when the oldest of them was sent.
     pub fn take(&mut self, times: EventTimes, owed: impl Iterator<Item = SinkSet>) {
         self.owed.extend(owed.inspect(|owed| debug_assert!(!owed.is_empty())));
         self.batches.push_back((self.next_position() - 1, times));
@@ -129,7 +130,7 @@ impl AckTracker {
         self.owed.len()
     }
 
-    /// Returns the times of the first event in the oldest batch that has outstanding events.
+    /// Returns the times of the oldest batch that has outstanding events.
     pub fn oldest(&self) -> Option<EventTimes> {
         self.batches.front().map(|(_, times)| *times)
     }

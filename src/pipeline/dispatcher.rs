@@ -289,7 +289,9 @@ impl Dispatcher {
                 self.session.send_replace(None);
             }
             // Messages that are not taken stay unacknowledged, so the broker delivers them again.
-            Incoming::Messages(messages) if self.draining || self.held => self.leave(messages.len()),
+            Incoming::Messages(messages) if self.draining || self.held => {
+                self.leave(messages.len(), oldest_sent(&messages));
+            }
             Incoming::Messages(messages) => self.take(messages).await,
         }
     }
@@ -306,10 +308,10 @@ impl Dispatcher {
         if let Err(why) = self.keyless.count(&events) {
             self.reporter.report(Status::Held(why));
             self.held = true;
-            return self.leave(count);
+            return self.leave(count, oldest_sent(events.iter().map(|event| &event.message)));
         }
         let received = Instant::now();
-        let sent = events.first().and_then(|event| event.message.sent());
+        let sent = oldest_sent(events.iter().map(|event| &event.message));
         let first = self.ack_tracker.next_position();
         let (sinks, keyless_worker) = (self.sinks, self.keyless_worker);
         let owed = events.iter().map(|event| if event.defect.is_some() { keyless_worker } else { sinks });
@@ -324,10 +326,19 @@ impl Dispatcher {
         }
     }
 
-    /// Counts messages that are not taken and stay with the broker.
-    fn leave(&self, count: usize) {
-        self.parts.counters.left.add(count as u64);
+    /// Counts messages that are not taken and stay with the broker. `sent` is when the oldest of them was sent.
+    fn leave(&self, count: usize, sent: Option<i64>) {
+        let counters = &self.parts.counters;
+        if counters.left.get() == 0 {
+            counters.left_sent.set(sent.map_or(0, i64::unsigned_abs));
+        }
+        counters.left.add(count as u64);
     }
+}
+
+/// Returns when the oldest of the messages was sent, as far as their timestamps tell.
+fn oldest_sent<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Option<i64> {
+    messages.into_iter().filter_map(Message::sent).min()
 }
 
 fn worker_ended(ended: Option<Result<WorkerEnd, JoinError>>) -> PipelineError {

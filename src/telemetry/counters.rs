@@ -178,6 +178,8 @@ pub struct SubscriptionCounters {
     pub left: Gauge,
     /// 1 in a session, 0 between two sessions.
     pub is_subscribed: Gauge,
+    /// The broker's timestamp of the first events of these, in milliseconds since 1970; 0 if they have none.
+    pub left_sent: Gauge,
     /// When the oldest event in flight was received.
     pub oldest: Moment,
     /// The broker's timestamp of the oldest event in flight, in milliseconds since 1970; 0 if it has none.
@@ -187,16 +189,17 @@ pub struct SubscriptionCounters {
 }
 
 impl SubscriptionCounters {
-    /// Returns how many seconds the bridge is behind: the age of the oldest event in flight, from the broker's
-    /// timestamp. It is below 0 if that is ahead of this machine's clock, and 0 if no event is in flight. It is unknown
-    /// between two sessions, and without a timestamp.
+    /// Returns how many seconds the bridge is behind: the age of the oldest event that was received and is not
+    /// acknowledged, from the broker's timestamp. It is below 0 if that is ahead of this machine's clock, and 0 if there is
+    /// no such event. It is unknown between two sessions, and without a timestamp.
     pub fn behind(&self) -> Option<f64> {
-        match (self.is_subscribed.get(), self.in_flight.get(), self.oldest_sent.get()) {
-            (0, ..) => None,
-            (_, 0, _) => Some(0.0),
-            (_, _, 0) => None,
-            (_, _, sent) => Some(Timestamp::now().as_millisecond() as f64 / 1000.0 - sent as f64 / 1000.0),
-        }
+        let sent = match (self.is_subscribed.get(), self.in_flight.get(), self.left.get()) {
+            (0, ..) => return None,
+            (_, 0, 0) => return Some(0.0),
+            (_, 0, _) => self.left_sent.get(),
+            _ => self.oldest_sent.get(),
+        };
+        (sent > 0).then(|| (Timestamp::now().as_millisecond() as f64 - sent as f64) / 1000.0)
     }
 
     /// Counts messages that were received now, in broker order.
@@ -301,6 +304,11 @@ mod tests {
         assert!((20.0..30.0).contains(&counters.behind().unwrap()));
         counters.oldest_sent.set(now + 60_000);
         assert!((-60.0..-50.0).contains(&counters.behind().unwrap()));
+        counters.in_flight.set(0);
+        counters.left.set(3);
+        assert_eq!(counters.behind(), None, "events without a timestamp are left");
+        counters.left_sent.set(now - 40_000);
+        assert!((40.0..50.0).contains(&counters.behind().unwrap()));
     }
 
     #[test]

@@ -17,9 +17,8 @@ const BOUNDS: [f64; 18] = [
 pub struct Histogram {
     /// One bucket for each bound, and one above the last bound.
     buckets: [AtomicU64; BOUNDS.len() + 1],
-    /// The sum, in microseconds. Each event in flight adds its waiting time once. With 20,000 of them, the
-    /// greatest prefetch, this wraps after 29 years.
-    micros: AtomicU64,
+    /// The bits of the sum in seconds, an `f64`.
+    sum: AtomicU64,
 }
 
 /// The content of a histogram at one moment.
@@ -36,11 +35,13 @@ pub struct Snapshot {
 impl Histogram {
     /// Counts `count` things that took `took` each.
     pub fn observe(&self, took: Duration, count: u64) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|bound| *bound < took.as_secs_f64());
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(count, Ordering::Relaxed);
-            self.micros.fetch_add(micros.saturating_mul(count), Ordering::Relaxed);
+            let added = took.as_secs_f64() * count as f64;
+            let add = |bits| Some((f64::from_bits(bits) + added).to_bits());
+            // The update never fails, because `add` never gives up.
+            let _always = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         }
     }
 
@@ -65,7 +66,7 @@ impl Histogram {
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         Snapshot {
-            sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+            sum: f64::from_bits(self.sum.load(Ordering::Relaxed)),
             count: buckets.iter().map(|(_, count)| count).sum(),
             buckets,
         }

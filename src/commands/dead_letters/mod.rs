@@ -27,8 +27,8 @@ use crate::dead_letter::{DeadLetterStore, StoredLetter};
 use crate::display::one_line;
 use crate::sink::{Position, SinkError, StoredRecord};
 
-/// How many records may wait for their turn.
-const WAITING: usize = 16;
+/// How many records may wait for their turn. A record may have six times the size of the largest body.
+const WAITING: usize = 1;
 
 /// How many records that are no dead letters are told one by one.
 const FOREIGN_SHOWN: usize = 10;

@@ -150,7 +150,8 @@ fn shown(found: &FoundLetter) -> String {
 }
 
 fn published(millis: Option<i64>) -> String {
-    let Some(millis) = millis else { return "-".to_owned() };
+    // 0 means that the producer set none.
+    let Some(millis) = millis.filter(|millis| *millis != 0) else { return "-".to_owned() };
     Timestamp::from_millisecond(millis).map_or_else(|_| format!("{millis} ms since 1970"), rfc3339)
 }
 

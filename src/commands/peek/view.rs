@@ -122,10 +122,9 @@ impl<'a> EventView<'a> {
 
     fn sent(&self, now: Timestamp) -> String {
         match (self.timestamp(), self.age(now)) {
-            (Some(time), Some(age)) => {
-                format!("{}, {} ago", rfc3339(time), Period::secs(age))
-            }
-            _ => "at a time that the producer does not tell".to_owned(),
+            (Some(time), Some(0)) if time > now => format!("{}, ahead of this clock", rfc3339(time)),
+            (Some(time), Some(age)) => format!("{}, {} ago", rfc3339(time), Period::secs(age)),
+            _ => "at an unknown time".to_owned(),
         }
     }
 
@@ -251,7 +250,7 @@ mod tests {
             Message { unreadable: Some(UnreadableBodyError("it is a map".into())), ..message(b"\x00") };
         let shown = text_of(Message { timestamp: Some(0), ..unreadable }, &digest, false);
         assert!(shown.contains("(unreadable_body): the body can't be read: it is a map\n"), "{shown}");
-        assert!(shown.contains("sent  at a time that the producer does not tell\n"), "{shown}");
+        assert!(shown.contains("sent  at an unknown time\n"), "{shown}");
     }
 
     #[test]

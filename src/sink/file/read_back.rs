@@ -34,7 +34,7 @@ pub(crate) async fn read_lines(
         ReadBackError::Name(_) | ReadBackError::NoDirectory { .. } => {
             SinkError::misconfigured(error.to_string())
         }
-        ReadBackError::Directory { .. } | ReadBackError::File { .. } => {
+        ReadBackError::Directory { .. } | ReadBackError::File { .. } | ReadBackError::Files { .. } => {
             SinkError::unavailable(error.to_string())
         }
     })

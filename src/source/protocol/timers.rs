@@ -14,7 +14,7 @@ use crate::source::error::SourceError;
 const FAR: Duration = Duration::from_secs(3600);
 
 /// What a browser asks the broker for.
-const WAITING: &str = "the messages that wait";
+const WAITING: &str = "the request to browse the queue";
 
 #[derive(Debug)]
 pub struct Timers {
@@ -116,7 +116,7 @@ mod tests {
         timers.touch(start + settings.connect_timeout / 2);
         assert!(!timers.tick(start + settings.connect_timeout, true).unwrap());
         let late = timers.tick(start + settings.connect_timeout * 2, true).unwrap_err();
-        assert_eq!(late.to_string(), "the broker did not answer the messages that wait within 10 s");
+        assert_eq!(late.to_string(), "the broker did not answer the request to browse the queue within 10 s");
     }
 
     #[test]

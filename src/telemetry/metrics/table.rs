@@ -125,7 +125,7 @@ pub const ALL: [Metric; 31] = [
         labels: QUEUE,
         help: "How far the bridge is behind: the age of the oldest event that is not acknowledged, from the broker's \
                timestamp; 0 when there is none, below 0 when that clock is ahead. No sample while the bridge is not \
-               subscribed.",
+               subscribed, or if that event has no timestamp.",
         read: Gauge(|of| of.queues(|source| source.behind()).into_iter().filter_map(known).collect()),
     },
     Metric {
