@@ -156,7 +156,7 @@ pub struct SubscriptionCounters {
     pub received: Counter,
     /// Time from the broker's timestamp until the event was received.
     pub ages: Histogram,
-    /// Events whose timestamp was more than [`CLOCK_TOLERANCE`] ahead of this machine's clock.
+    /// Events whose timestamp was more than a second ahead of this machine's clock.
     pub ahead: Counter,
     /// When the last event was received, in milliseconds since 1970; 0 if none was.
     pub last_received: Gauge,
