@@ -8,3 +8,4 @@ mod dead_letters;
 mod demo;
 mod http_endpoints;
 mod status;
+mod symptoms;
