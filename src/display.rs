@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 /// The most characters of one text that are shown.
 const LONGEST: usize = 1000;
 
@@ -44,6 +46,11 @@ pub fn excerpt(text: &str, most: usize) -> Cow<'_, str> {
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns a time in RFC 3339, in UTC with milliseconds, as dead letters have it.
+pub fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Returns a message which says that a file can't be read, and why, and how to correct it where that is

@@ -9,7 +9,7 @@ use super::{Console, Exit};
 
 #[derive(Clone, Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// For which shell
     pub shell: Shell,
 }
 

@@ -11,8 +11,7 @@ use tokio::time::interval;
 
 use super::{Console, Exit, configured};
 use crate::config::SinkRegistry;
-use crate::dead_letter::rfc3339;
-use crate::display::one_line;
+use crate::display::{one_line, rfc3339};
 use crate::http_get;
 use crate::telemetry::bridge_status::{BridgeStatus, PartLine, QueueLine, SinkLine};
 use crate::telemetry::status::Lasting;
@@ -67,8 +66,8 @@ pub fn run(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(show(address, args, console));
     match ended {
-        // A reader that closes the pipe, as `head` does, wants no more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
+        // Without `--watch` the exit code says whether the bridge is ready.
+        Err(error) if args.watch && error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
         ended => ended,
     }
 }

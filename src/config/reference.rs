@@ -58,19 +58,25 @@ impl ReferenceEntry {
 pub fn toml(kinds: &SinkRegistry) -> String {
     let mut text = TOML_HEAD.to_owned();
     for section in sections(kinds) {
-        text.push_str("\n\n");
-        comment(&mut text, &section.doc);
-        line(&mut text, &format!("[{}]", section.key));
-        for option in &section.options {
-            text.push('\n');
-            comment(&mut text, &option.doc);
-            line(&mut text, &format!("# {}", variable(&join(&section.key, &option.name))));
-            let (mark, value) =
-                if option.has_default() { ("", &option.default) } else { ("#", &option.example) };
-            line(&mut text, &format!("{mark}{} = {}", option.name, written(value)));
-        }
+        append_table(&mut text, &section, ReferenceEntry::has_default);
     }
     text
+}
+
+/// Appends a table with the meaning and the variable of each option. An option that `is_set` has its default, or an example
+/// if it has none; every other one is commented out.
+pub(super) fn append_table(text: &mut String, section: &Section, is_set: impl Fn(&ReferenceEntry) -> bool) {
+    text.push_str("\n\n");
+    comment(text, &section.doc);
+    line(text, &format!("[{}]", section.key));
+    for option in &section.options {
+        text.push('\n');
+        comment(text, &option.doc);
+        line(text, &format!("# {}", variable(&join(&section.key, &option.name))));
+        let mark = if is_set(option) { "" } else { "#" };
+        let value = if option.has_default() { &option.default } else { &option.example };
+        line(text, &format!("{mark}{} = {}", option.name, written(value)));
+    }
 }
 
 /// Returns a page with a table of options for each section.
@@ -93,14 +99,13 @@ pub fn markdown(kinds: &SinkRegistry) -> String {
     text
 }
 
-/// Adds a line.
-pub(super) fn line(text: &mut String, line: &str) {
+fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
 
 /// Adds a text as comment lines.
-pub(super) fn comment(text: &mut String, doc: &str) {
+fn comment(text: &mut String, doc: &str) {
     wrap(text, "# ", doc);
 }
 

@@ -1,8 +1,8 @@
 //! Writes a configuration file to begin with: the tables for the sinks that the user names, with every option and its
 //! meaning. What must be set is set to an example, and all else is commented out with its default.
 
-use super::key_path::{join, variable};
-use super::reference::{ReferenceEntry, Section, comment, line, sections, written};
+use super::key_path::join;
+use super::reference::{Section, append_table, sections};
 use super::sink_registry::SinkRegistry;
 use super::suggest::did_you_mean;
 
@@ -49,24 +49,9 @@ pub fn starter(kinds: &SinkRegistry, sinks: &[String]) -> Result<String, Unknown
     };
     let mut text = HEAD.to_owned();
     for section in sections(kinds).iter().filter(|section| is_named(section)) {
-        text.push_str("\n\n");
-        comment(&mut text, &section.doc);
-        line(&mut text, &format!("[{}]", section.key));
-        for option in &section.options {
-            text.push('\n');
-            comment(&mut text, &option.doc);
-            let key = join(&section.key, &option.name);
-            line(&mut text, &format!("# {}", variable(&key)));
-            line(&mut text, &assignment(&key, option));
-        }
+        append_table(&mut text, section, |option| NEEDED.contains(&&*join(&section.key, &option.name)));
     }
     Ok(text)
-}
-
-fn assignment(key: &str, option: &ReferenceEntry) -> String {
-    let mark = if NEEDED.contains(&key) { "" } else { "#" };
-    let value = if option.has_default() && !mark.is_empty() { &option.default } else { &option.example };
-    format!("{mark}{} = {}", option.name, written(value))
 }
 
 #[cfg(test)]

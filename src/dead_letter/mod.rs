@@ -15,7 +15,7 @@ use self::config::{DeadLetterPlace, DeadLetterSettings};
 pub use self::contract::DeadLetterStore;
 use self::file_store::FileDeadLetters;
 pub use self::limits::{DeadLetterLimits, LimitExceededError};
-pub use self::record::{DeadLetter, rfc3339};
+pub use self::record::DeadLetter;
 use self::sink_store::SinkDeadLetters;
 pub use self::stored_letter::{StoredLetter, StoredLetterError};
 use crate::sink::SinkContext;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::display::rfc3339;
 use crate::event::{Event, EventRef};
 use crate::sink::Rejection;
 
@@ -92,11 +93,6 @@ impl DeadLetter {
 fn timestamp(time: SystemTime) -> Timestamp {
     // The conversion fails only for a clock that is wrong by thousands of years.
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
-}
-
-/// Writes a time as dead letters have it: RFC 3339 in UTC, with milliseconds.
-pub fn rfc3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::key::Key;
 pub struct StoredLetter {
     /// The reason, a short fixed word.
     pub reason: String,
-    /// The full explanation.
+    /// The reason in words, with the sizes and names of this event.
     pub detail: String,
     /// The sink that refused the event; `None` if no sink got it because its key is unusable.
     pub sink: Option<String>,

@@ -1,9 +1,10 @@
 //! Records for every event of the current session, in broker order, which sink workers have not settled it
 //! yet. Decides from this which events may be acknowledged (I1, I2). Does no I/O.
 
-use crate::event::{EventTimes, SessionId};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+use crate::event::{EventTimes, SessionId};
 
 /// A set of sink workers, by their number from 0 to 63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -52,7 +52,7 @@ pub struct PartLine {
 pub struct QueueLine {
     /// The name of the queue.
     pub queue: String,
-    /// How far behind the bridge is, as `atdata_bridge_behind_seconds`; missing if that is unknown.
+    /// How far behind the bridge is, as `atdata_bridge_behind_seconds`; `null` if that is unknown.
     pub behind_seconds: Option<f64>,
     /// When the last event was received.
     pub last_received: Option<Timestamp>,

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::dead_letter::{StoredLetter, rfc3339};
+use crate::dead_letter::StoredLetter;
+use crate::display::rfc3339;
 use crate::key::Key;
 use crate::sink::Position;
 use crate::units::Period;

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::filter::{FilterArgs, sink_name};
 use super::output::{Found, FoundLetter, Output, counted};
 use crate::commands::Console;
-use crate::dead_letter::{StoredLetter, rfc3339};
-use crate::display::one_line;
+use crate::dead_letter::StoredLetter;
+use crate::display::{one_line, rfc3339};
 
 #[derive(Clone, Debug, Args)]
 pub struct ListArgs {
@@ -46,7 +46,7 @@ impl Tally {
     }
 }
 
-/// Counts the letters.
+/// The groups that were counted, and how to show them.
 pub(super) struct List {
     json: bool,
     /// The configuration file, for the command that comes next.

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use super::filter::FilterArgs;
 use super::output::{Found, FoundLetter, Output, counted};
 use crate::commands::Console;
-use crate::dead_letter::{StoredLetter, rfc3339};
-use crate::display::{excerpt, one_line};
+use crate::dead_letter::StoredLetter;
+use crate::display::{excerpt, one_line, rfc3339};
 use crate::sink::Position;
 
 /// The most characters of a text body that are shown.

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::dead_letter::rfc3339;
-use crate::display::{excerpt, one_line};
+use crate::display::{excerpt, one_line, rfc3339};
 use crate::event::{Defect, Event};
 use crate::key::{KeyPlace, Suggestions};
 use crate::units::Period;
