@@ -90,6 +90,22 @@ pub enum Verb {
     Man(ManArgs),
 }
 
+impl Verb {
+    /// Whether the verb does nothing but write. Then a reader that closes the output, as `head` does, has what it wants. The
+    /// exit code of every other verb says more.
+    pub fn only_writes(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Peek(_)
+            | Self::DeadLetters(_)
+            | Self::Partition(_)
+            | Self::Completions(_)
+            | Self::Man(_) => true,
+            Self::Run | Self::Check(_) | Self::Status(_) | Self::Demo(_) | Self::Simulate(_) => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

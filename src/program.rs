@@ -20,12 +20,14 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Ok(cli) => cli,
         Err(message) => {
             let exit = if message.use_stderr() { Exit::Usage } else { Exit::Success };
-            return ended(message.print().map(|()| exit), &mut err);
+            return ended(message.print().map(|()| exit), true, &mut err);
         }
     };
     let console = &mut Console { out: &mut out, err: &mut err };
     let file = cli.config.as_deref();
-    let run = match cli.verb.unwrap_or(Verb::Run) {
+    let verb = cli.verb.unwrap_or(Verb::Run);
+    let only_writes = verb.only_writes();
+    let run = match verb {
         Verb::Config(args) => commands::config::run(kinds, &args, file, process_environment(), console),
         Verb::Partition(args) => commands::partition::run(&args, io::stdin().lock(), console),
         Verb::Run => commands::run::run(kinds, file, process_environment(), console),
@@ -41,15 +43,15 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
         Verb::Man(args) => commands::man::run(&args, Cli::command(), console),
     };
     kinds.wait_before_exit();
-    ended(run.and_then(|exit| out.flush().map(|()| exit)), &mut err)
+    ended(run.and_then(|exit| out.flush().map(|()| exit)), only_writes, &mut err)
 }
 
-/// Returns the exit code of the process. Tells why a verb has failed, unless the reader closed the output, as `head`
-/// does: it wants no more of it.
-fn ended(run: io::Result<Exit>, err: &mut impl Write) -> ExitCode {
+/// Returns the exit code of the process. Tells why a verb has failed, unless it `only_writes` and the reader wants no
+/// more.
+fn ended(run: io::Result<Exit>, only_writes: bool, err: &mut impl Write) -> ExitCode {
     match run {
         Ok(exit) => exit.into(),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success.into(),
+        Err(error) if only_writes && error.kind() == io::ErrorKind::BrokenPipe => Exit::Success.into(),
         Err(error) => {
             // There is no other place to tell it.
             let _written = writeln!(err, "error: {error}");

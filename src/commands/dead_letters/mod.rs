@@ -77,15 +77,8 @@ pub fn run(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let read = runtime.block_on(reading.read(store.as_ref(), console.out));
     runtime.shutdown_background();
-    let ended = read.and_then(|read| {
-        let read = read.map_err(|cause| loaded.settings.origins.annotate(&cause.to_string()));
-        reading.end(read, console)
-    });
-    match ended {
-        // A reader that closes the pipe, as `head` does, wants no more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
-        ended => ended,
-    }
+    let read = read?.map_err(|cause| loaded.settings.origins.annotate(&cause.to_string()));
+    reading.end(read, console)
 }
 
 /// One reading of the place.

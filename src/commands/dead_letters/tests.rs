@@ -43,16 +43,26 @@ fn line(reason: &str, sink: &str, hour: u32) -> String {
 /// Runs a verb over a directory; returns exit code, standard output and standard error.
 fn run_in(directory: &Path, verb: DeadLettersVerb) -> (Exit, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = run_with(directory, verb, &mut out, &mut err);
+    let exit = run_with(directory, verb, &mut out, &mut err).unwrap();
     (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-fn run_with(directory: &Path, verb: DeadLettersVerb, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+fn run_with(
+    directory: &Path,
+    verb: DeadLettersVerb,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
     run_at(&[("DIRECTORY", directory.to_str().unwrap())], verb, out, err)
 }
 
 /// Runs a verb with these options in `[dead_letters]`.
-fn run_at(place: &[(&str, &str)], verb: DeadLettersVerb, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+fn run_at(
+    place: &[(&str, &str)],
+    verb: DeadLettersVerb,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
     let env = [
         ("SOURCE__URL", "stomp://broker:61613"),
         ("SOURCE__USERNAME", "12345"),
@@ -66,7 +76,7 @@ fn run_at(place: &[(&str, &str)], verb: DeadLettersVerb, out: &mut dyn Write, er
         place.iter().map(|&(name, value)| (format!("BRIDGE__DEAD_LETTERS__{name}"), value.to_owned()));
     let env = env.chain(place);
     let args = DeadLettersArgs { verb };
-    run(&SinkRegistry::built_in(), &args, None, env, &mut Console { out, err }).unwrap()
+    run(&SinkRegistry::built_in(), &args, None, env, &mut Console { out, err })
 }
 
 fn directory_with(lines: &[String]) -> tempfile::TempDir {
@@ -150,7 +160,7 @@ fn letters_in_a_file_sink_are_read_unless_they_are_in_envelopes() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let verb = DeadLettersVerb::Export(FilterArgs::default());
         let place = [("FILE__DIRECTORY", path), ("FILE__FORMAT", format)];
-        let exit = run_at(&place, verb, &mut out, &mut err);
+        let exit = run_at(&place, verb, &mut out, &mut err).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     };
     let (exit, out, err) = export("body");
@@ -175,7 +185,7 @@ impl Write for ClosedPipe {
 }
 
 #[test]
-fn a_reader_that_closes_the_pipe_is_no_error() {
+fn a_reader_that_closes_the_pipe_ends_the_reading() {
     let directory = directory_with(&vec![line("too_large", "null", 1); 1000]);
     let verbs = [
         DeadLettersVerb::Export(FilterArgs::default()),
@@ -183,7 +193,7 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     ];
     for (verb, room) in verbs.into_iter().zip([10_000, 0]) {
         let mut err = Vec::new();
-        let exit = run_with(directory.path(), verb, &mut ClosedPipe(room), &mut err);
-        assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Success, ""));
+        let error = run_with(directory.path(), verb, &mut ClosedPipe(room), &mut err).unwrap_err();
+        assert_eq!((error.kind(), err.len()), (io::ErrorKind::BrokenPipe, 0));
     }
 }

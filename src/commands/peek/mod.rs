@@ -55,8 +55,7 @@ pub enum PeekFormat {
 /// Writes the next events of each queue to standard output.
 ///
 /// # Errors
-/// The output can't be written, or the system refuses to open a runtime. A reader that closes standard output is no
-/// error.
+/// The output can't be written, or the system refuses to open a runtime.
 pub fn run(
     kinds: &SinkRegistry,
     args: &PeekArgs,
@@ -77,10 +76,7 @@ pub fn run(
         let source = &subscription.source;
         let budget = Budget::new(loaded.settings.max_in_flight);
         let browsed = runtime.block_on(browse(source, args.count, &budget));
-        match show(&browsed, source, &loaded.settings, args, console) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            shown => shown?,
-        }
+        show(&browsed, source, &loaded.settings, args, console)?;
         browsed.tell(source, &loaded.settings, args.count, console)?;
         if !browsed.failures.is_empty() {
             exit = Exit::Failure;

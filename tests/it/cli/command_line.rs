@@ -97,6 +97,32 @@ async fn other_signals_do_not_end_the_bridge() {
     assert_eq!(bridge.ended(SOON).await.code(), Some(0), "{}", bridge.log());
 }
 
+/// A reader that has left is a success only of a verb that does nothing but write. A full disk is a failure that is told.
+#[test]
+fn an_output_that_can_not_be_written_is_told() {
+    let run = |arguments: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atdata-bridge"));
+        let output = command.args(arguments).env_clear().stdin(Stdio::null()).stdout(out).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let left = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for arguments in [&["config", "--reference"][..], &["man"], &["completions", "bash"], &["--help"]] {
+        assert_eq!(run(arguments, left()), (Some(0), String::new()), "{arguments:?}");
+        let full = Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let (code, err) = run(arguments, full);
+        assert!(
+            code == Some(1) && err.starts_with("error: ") && err.contains("No space left"),
+            "{arguments:?}: {err}"
+        );
+    }
+    let (code, err) = run(&["check", "--offline", "--json"], left());
+    assert!(code == Some(1) && err.starts_with("error: "), "nothing was checked: {err}");
+}
+
 /// SIGHUP applies the filter of the log, names what needs a restart, and changes nothing after a mistake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_that_changes_is_read_again_at_a_hangup() {
