@@ -14,12 +14,12 @@ const SOON: u64 = 14 * DAY;
 pub(super) fn findings(shown: &[(String, String, Expiry)], now: u64) -> Vec<Finding> {
     let finding = |(table, host, Expiry { subject, not_after }): &(String, String, Expiry)| {
         let owner = if host.is_empty() { "the bridge" } else { host };
-        let left = not_after.saturating_sub(now);
-        let message = format!(
-            "the certificate {subject} of {owner} ({table}) expires on {}, in {} days",
-            date(*not_after),
-            left / DAY
-        );
+        let (left, date) = (not_after.saturating_sub(now), date(*not_after));
+        let when = match left {
+            0 => format!("has expired on {date}"),
+            left => format!("expires on {date}, in {} days", left / DAY),
+        };
+        let message = format!("the certificate {subject} of {owner} ({table}) {when}");
         if left >= SOON {
             return Finding::detail(codes::CERTIFICATE, message);
         }
@@ -50,5 +50,10 @@ mod tests {
         assert_eq!(found[0].to_string(), expected);
         let expected = "warning: the certificate CN=broker of the bridge (source.tls) expires on 2023-11-27, in 13 days: renew it";
         assert_eq!(found[1].to_string(), expected);
+        let past = findings(&[shown("", 0)], now + 1);
+        assert!(
+            past[0].is_warning && past[0].message.ends_with("has expired on 2023-11-14: renew it"),
+            "{past:?}"
+        );
     }
 }
