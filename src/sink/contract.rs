@@ -55,12 +55,24 @@ pub struct SinkContext {
     pub table: String,
     /// `source.max_body`: the largest size of a body, in bytes.
     pub max_body: usize,
+    /// Whether the events are dead letters that are replayed, while a bridge may write events of the same queue.
+    pub is_replay: bool,
 }
 
 impl SinkContext {
     /// Returns the full key of one of the sink's options, such as `sinks.nats.tls.ca_file`, for messages.
     pub fn option(&self, option: &str) -> String {
         format!("{}.{option}", self.table)
+    }
+
+    /// Returns the name under which the destination keeps what it knows of the writer of this queue, such as a
+    /// transactional id. All bridges of the queue have the same one, and a replay has another one, because it must
+    /// not end them.
+    pub fn writer(&self) -> String {
+        match self.is_replay {
+            true => format!("{}.replay", self.queue),
+            false => self.queue.clone(),
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn is_group_refused(
 ) -> bool {
     let (answer, asked) = oneshot::channel();
     let topic = names.topic.clone();
-    config.set("group.id", names.queue());
+    config.set("group.id", names.group());
     let ask = move || {
         let Ok(consumer) = config.create_with_context::<_, BaseConsumer<Quiet>>(Quiet) else { return };
         let request = MarksRequest { topic: &topic, partitions: 1, within };

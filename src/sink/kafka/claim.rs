@@ -56,6 +56,7 @@ impl KafkaSink {
             topic: self.names.topic.clone(),
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
+            group: self.names.group(),
             records,
             ids: IDS.max(at_least),
             is_fenced: self.settings.exactly_once,

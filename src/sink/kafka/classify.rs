@@ -218,7 +218,7 @@ pub(super) fn marks_refused(names: &Names) -> String {
         "{}not allowed to keep its position as the consumer group {}: give the bridge Read on that group if other \
          programs write to the topic {}, or events can come twice into it after a crash",
         who(names),
-        names.queue(),
+        names.group(),
         names.topic
     )
 }

@@ -74,7 +74,7 @@ impl LowWaterCommits {
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }
-        config.set("group.id", &context.queue);
+        config.set("group.id", context.writer());
         let committer =
             Committer { config, names: names.clone(), state, consumer: None, done: None, refused: None };
         let (sink_lives, ended) = sync_channel(0);

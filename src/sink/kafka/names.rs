@@ -23,16 +23,21 @@ impl Names {
         self.context.option(key)
     }
 
-    /// The name of the queue, which is also that of the consumer group with the low-water marks.
+    /// The name of the queue.
     pub(super) fn queue(&self) -> &str {
         &self.context.queue
+    }
+
+    /// The name of the consumer group with the low-water marks.
+    pub(super) fn group(&self) -> String {
+        self.context.writer()
     }
 
     /// The transactional id. It has the topic, and not the sink's name, because it must be the same
     /// in every bridge that writes this queue into this topic, and another one elsewhere. It begins with the
     /// queue, so that one rule with a prefix allows those of all topics.
     pub(super) fn transactional_id(&self) -> String {
-        format!("{}.{}", self.context.queue, self.topic)
+        format!("{}.{}", self.context.writer(), self.topic)
     }
 
     /// Names of a sink in a test, for the topic `topic`.

@@ -42,7 +42,7 @@ impl KafkaSink {
         let client = &self.settings.client;
         let mut config = client.config(&self.context.connection_id, client.batch_bytes(), Duration::ZERO);
         // librdkafka requires a name, also of a consumer that joins no group.
-        config.set("group.id", self.names.queue());
+        config.set("group.id", self.names.group());
         for (name, value) in PROPERTIES.into_iter().chain(OWN_PROPERTIES) {
             config.set(name, value);
         }

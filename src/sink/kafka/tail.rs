@@ -99,6 +99,8 @@ pub(super) struct TailRequest {
     pub(super) partitions: i32,
     /// The name of the queue: records of other queues do not count.
     pub(super) queue: String,
+    /// The name of the consumer group with the low-water marks.
+    pub(super) group: String,
     /// How many records of each partition are read.
     pub(super) records: usize,
     /// How many ids are kept at most.
@@ -117,7 +119,7 @@ impl TailRequest {
     /// Reads with a client of its own and answers before it destroys the client, which may take long. Ends
     /// early when nobody waits for the answer. Blocks.
     pub(super) fn answer(&self, mut config: ClientConfig, answer: oneshot::Sender<KafkaResult<Tail>>) {
-        config.set("group.id", &self.queue);
+        config.set("group.id", &self.group);
         for (name, value) in PROPERTIES {
             config.set(name, value);
         }

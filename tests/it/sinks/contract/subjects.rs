@@ -141,6 +141,7 @@ pub fn context() -> SinkContext {
         partitions: None,
         table: "sinks.subject".to_owned(),
         max_body: 4 << 20,
+        is_replay: false,
     }
 }
 

@@ -62,6 +62,7 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
         partitions,
         table: "sinks.kafka".to_owned(),
         max_body: 1 << 20,
+        is_replay: false,
     };
     let mut settings = settings.unwrap_or_else(|| panic!("{:?}", diagnostics.problems()));
     // The mock cluster does not answer these requests.

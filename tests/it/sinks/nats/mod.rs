@@ -33,6 +33,7 @@ pub fn context(partitions: Option<u32>) -> SinkContext {
         queue: "d.RTO.acme".to_owned(),
         partitions: partitions.and_then(NonZeroU32::new),
         max_body: 4 << 20,
+        is_replay: false,
         table: "sinks.nats".to_owned(),
     }
 }
