@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::budget::{Budget, Shares};
 use crate::config::{Settings, SubscriptionSettings};
 use crate::dead_letter::config::DeadLetterPlace;
-use crate::dead_letter::{self, DeadLetterLimits, DeadLetterStore};
+use crate::dead_letter::{self, DeadLetterLimits, DeadLetterStore, ReplayMarks};
 use crate::pipeline::{self, PipelineError, PipelineParts};
 use crate::sink::SinkContext;
 use crate::source::config::SourceSettings;
@@ -164,10 +164,11 @@ async fn remind(states: StatusRegistry) {
 /// store for all subscriptions. In a sink each subscription has a store of its own, since the letters name
 /// the queue of their events.
 pub fn dead_letter_stores(settings: &Settings) -> Vec<Arc<dyn DeadLetterStore>> {
-    let (stores, table) = match &settings.dead_letters.place {
-        DeadLetterPlace::Files(_) => (1, "dead_letters".to_owned()),
-        DeadLetterPlace::Sink(sink) => (usize::MAX, format!("dead_letters.{}", sink.name)),
+    let stores = match &settings.dead_letters.place {
+        DeadLetterPlace::Files(_) => 1,
+        DeadLetterPlace::Sink(_) => usize::MAX,
     };
+    let table = dead_letter_table(settings);
     // Each sink may refuse each event.
     let sinks: usize = settings.subscriptions.iter().map(|subscription| subscription.sinks.len()).sum();
     let build = |SubscriptionSettings { source, .. }: &SubscriptionSettings| {
@@ -176,6 +177,30 @@ pub fn dead_letter_stores(settings: &Settings) -> Vec<Arc<dyn DeadLetterStore>> 
         dead_letter::build(&settings.dead_letters, context, capacity)
     };
     settings.subscriptions.iter().take(stores).map(build).collect()
+}
+
+/// The table that describes the place of the dead letters.
+fn dead_letter_table(settings: &Settings) -> String {
+    match &settings.dead_letters.place {
+        DeadLetterPlace::Files(_) => "dead_letters".to_owned(),
+        DeadLetterPlace::Sink(sink) => format!("dead_letters.{}", sink.name),
+    }
+}
+
+/// Makes the writer of replay marks for the place of the dead letters; opens no connection and no file. `None` if
+/// there is no subscription.
+pub fn replay_marks(settings: &Settings) -> Option<Arc<dyn ReplayMarks>> {
+    let table = dead_letter_table(settings);
+    let source = &settings.subscriptions.first()?.source;
+    let context = SinkContext { table, ..replay_context("dead-letters", source, None) };
+    Some(dead_letter::build_replay_marks(&settings.dead_letters, context))
+}
+
+/// The context that the sink `name` is built with for a replay. A bridge may run at the same time, with the same
+/// configuration, so the connection id is another one.
+pub fn replay_context(name: &str, source: &SourceSettings, partitions: Option<NonZeroU32>) -> SinkContext {
+    let connection_id = format!("{}-replay", source.connection_id);
+    SinkContext { connection_id, is_replay: true, ..sink_context(name, source, partitions) }
 }
 
 /// The context that the sink `name` of a subscription is built with.
@@ -189,5 +214,6 @@ pub fn sink_context(name: &str, source: &SourceSettings, partitions: Option<NonZ
         partitions,
         table: format!("sinks.{name}"),
         max_body: source.max_body,
+        is_replay: false,
     }
 }

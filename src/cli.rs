@@ -80,7 +80,7 @@ pub enum Verb {
     Status(StatusArgs),
     /// Show the configuration in effect, secrets masked, and where each value came from
     Config(ConfigArgs),
-    /// List, show or export the dead letters, which changes nothing
+    /// List, show, export or replay the dead letters
     DeadLetters(DeadLettersArgs),
     /// Tell the keys and partitions of MD5s or addresses
     Partition(PartitionArgs),
@@ -95,12 +95,10 @@ impl Verb {
     /// exit code of every other verb says more.
     pub fn only_writes(&self) -> bool {
         match self {
-            Self::Config(_)
-            | Self::Peek(_)
-            | Self::DeadLetters(_)
-            | Self::Partition(_)
-            | Self::Completions(_)
-            | Self::Man(_) => true,
+            Self::DeadLetters(args) => args.only_writes(),
+            Self::Config(_) | Self::Peek(_) | Self::Partition(_) | Self::Completions(_) | Self::Man(_) => {
+                true
+            }
             Self::Run | Self::Check(_) | Self::Status(_) | Self::Demo(_) | Self::Simulate(_) => false,
         }
     }

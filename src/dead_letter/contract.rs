@@ -7,8 +7,19 @@
 use async_trait::async_trait;
 
 use super::record::DeadLetter;
+use super::replay_mark::ReplayMark;
 use crate::finding::Finding;
 use crate::sink::{Position, RecordSender, SinkError};
+
+/// A store to which a replay adds its marks.
+#[async_trait]
+pub trait ReplayMarks: DeadLetterStore {
+    /// Adds the marks, and returns when all are durable.
+    ///
+    /// # Errors
+    /// A mark can't be written. None of them counts as written.
+    async fn add(&self, marks: &[ReplayMark]) -> Result<(), SinkError>;
+}
 
 /// A store of dead letters. All sink workers of a subscription share one store.
 #[async_trait]
@@ -39,7 +50,7 @@ pub trait DeadLetterStore: Send + Sync {
 
     /// Sends all records in the place to `records`, also those of other queues and of other bridges, from the
     /// position `from` on, in an order that is the same each time. Changes nothing in the place. Not every
-    /// record need be a letter: [`StoredLetter::parse`](super::StoredLetter::parse) tells.
+    /// record need be a letter: [`StoredLine::parse`](super::StoredLine::parse) tells.
     ///
     /// # Errors
     /// The place can't be read. Records that were sent before are good.

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{Mutex, oneshot};
 
 use super::config::FilesSettings;
-use super::contract::DeadLetterStore;
+use super::contract::{DeadLetterStore, ReplayMarks};
 use super::record::DeadLetter;
+use super::replay_mark::ReplayMark;
 use crate::finding::Finding;
 use crate::journal::config::FileCompression;
 use crate::journal::name_template::{FileSlot, Stems};
@@ -35,6 +37,29 @@ struct OpenWriter {
     thread: JournalWriter<Ticket>,
     /// The letters that the files had when they were opened. Nobody else writes to them.
     held: RecentIds,
+}
+
+impl OpenWriter {
+    /// Appends lines to the next group. The result comes through the receiver.
+    fn append(
+        &self,
+        ids: impl Iterator<Item = Bytes>,
+        add: impl FnOnce(&mut Vec<u8>) -> Result<(), serde_json::Error>,
+    ) -> Result<oneshot::Receiver<Result<(), SinkError>>, SinkError> {
+        let (ticket, outcome) = oneshot::channel();
+        let appended = self.thread.append(|group, _| group.append(FileSlot::default(), ticket, ids, add));
+        match appended {
+            Some(Err(error)) => {
+                Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error))
+            }
+            Some(Ok(_)) | None => Ok(outcome),
+        }
+    }
+}
+
+async fn outcome_of(outcome: oneshot::Receiver<Result<(), SinkError>>) -> Result<(), SinkError> {
+    let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
+    outcome.await.unwrap_or_else(ended)
 }
 
 impl FileDeadLetters {
@@ -94,24 +119,17 @@ impl DeadLetterStore for FileDeadLetters {
     }
 
     async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        let (ticket, outcome) = oneshot::channel();
-        {
+        let outcome = {
             let mut writer = self.writer.lock().await;
             let writer = self.opened(&mut writer).await?;
             let missing: Vec<_> = letters.iter().filter(|letter| !writer.held.holds(&letter.id())).collect();
             if missing.is_empty() {
                 return Ok(());
             }
-            let append = |lines: &mut Vec<u8>| missing.iter().try_for_each(|letter| letter.append(lines));
             let ids = missing.iter().map(|letter| letter.id());
-            let appended =
-                writer.thread.append(|group, _| group.append(FileSlot::default(), ticket, ids, append));
-            if let Some(Err(error)) = appended {
-                return Err(SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error));
-            }
-        }
-        let ended = |_| Err(SinkError::unavailable("the thread that writes dead letters has ended"));
-        outcome.await.unwrap_or_else(ended)
+            writer.append(ids, |lines| missing.iter().try_for_each(|letter| letter.append(lines)))?
+        };
+        outcome_of(outcome).await
     }
 
     async fn open(&self) -> Result<(), SinkError> {
@@ -134,6 +152,19 @@ impl DeadLetterStore for FileDeadLetters {
     }
 }
 
+#[async_trait]
+impl ReplayMarks for FileDeadLetters {
+    async fn add(&self, marks: &[ReplayMark]) -> Result<(), SinkError> {
+        let outcome = {
+            let mut writer = self.writer.lock().await;
+            let ids = marks.iter().map(ReplayMark::id);
+            let add = |lines: &mut Vec<u8>| marks.iter().try_for_each(|mark| mark.append(lines));
+            self.opened(&mut writer).await?.append(ids, add)?
+        };
+        outcome_of(outcome).await
+    }
+}
+
 fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
     for ticket in tickets.drain(..) {
         let answer = outcome.map_err(|failure| SinkError::from(&failure.error));
@@ -146,8 +177,6 @@ fn answer(tickets: &mut Vec<Ticket>, outcome: Result<(), &CommitError>) {
 pub(super) mod tests {
     use std::path::Path;
     use std::time::SystemTime;
-
-    use bytes::Bytes;
 
     use super::*;
     use crate::dead_letter::config::{DeadLetterPlace, DeadLettersConfig, check};

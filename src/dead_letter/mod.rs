@@ -6,18 +6,20 @@ pub mod file_store;
 mod held_letters;
 mod limits;
 mod record;
+mod replay_mark;
 pub mod sink_store;
 mod stored_letter;
 
 use std::sync::Arc;
 
-use self::config::{DeadLetterPlace, DeadLetterSettings};
-pub use self::contract::DeadLetterStore;
+use self::config::{DeadLetterPlace, DeadLetterSettings, FilesSettings};
+pub use self::contract::{DeadLetterStore, ReplayMarks};
 use self::file_store::FileDeadLetters;
 pub use self::limits::{DeadLetterLimits, LimitExceededError};
 pub use self::record::DeadLetter;
+pub use self::replay_mark::ReplayMark;
 use self::sink_store::SinkDeadLetters;
-pub use self::stored_letter::{StoredLetter, StoredLetterError};
+pub use self::stored_letter::{StoredLetter, StoredLetterError, StoredLine};
 use crate::sink::SinkContext;
 
 /// Builds the store that the settings describe, without opening it. `context` is the context of a
@@ -35,6 +37,21 @@ pub fn build(
         DeadLetterPlace::Sink(sink) => {
             let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);
             Arc::new(SinkDeadLetters::new(sink.factory.build(context), place, capacity))
+        }
+    }
+}
+
+/// Builds the writer of replay marks for the place that the settings describe, without opening it. No other
+/// process that runs at the same time may have the connection id in `context`. Marks are small, and must be
+/// written even if the letters have reached their largest total size.
+pub fn build_replay_marks(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn ReplayMarks> {
+    match &settings.place {
+        DeadLetterPlace::Files(files) => {
+            let files = FilesSettings { max_total: None, ..files.clone() };
+            Arc::new(FileDeadLetters::new(files, &context.connection_id, 0))
+        }
+        DeadLetterPlace::Sink(sink) => {
+            Arc::new(SinkDeadLetters::new(sink.factory.build(context), sink.name.clone(), 0))
         }
     }
 }

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::contract::DeadLetterStore;
+use super::contract::{DeadLetterStore, ReplayMarks};
 use super::held_letters::HeldLetters;
 use super::record::DeadLetter;
+use super::replay_mark::ReplayMark;
 use crate::event::{Batch, Event, Headers, Message, SessionId};
 use crate::finding::Finding;
+use crate::key::Key;
 use crate::sink::{
     Delivery, DeliveryId, Position, RecordSender, Rejection, Sink, SinkError, Submit, Verdict, Verdicts,
 };
@@ -93,6 +95,16 @@ impl DeadLetterStore for SinkDeadLetters {
     }
 }
 
+#[async_trait]
+impl ReplayMarks for SinkDeadLetters {
+    async fn add(&self, marks: &[ReplayMark]) -> Result<(), SinkError> {
+        let mut connection = self.connection.lock().await;
+        let producer_and_acks = connection.opened().await?;
+        let events = marks.iter().map(mark_event).collect::<Result<_, _>>().map_err(json)?;
+        connection.put(producer_and_acks, events).await
+    }
+}
+
 impl StoreConnection {
     /// Takes the producer and the acks; opens the sink if there are none.
     async fn opened(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
@@ -107,11 +119,22 @@ impl StoreConnection {
     /// Makes all letters durable that the sink does not hold, or closes the connection. A failed or dropped
     /// call leaves deliveries in flight, and their verdicts must not count for the next call.
     async fn write(&mut self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        let (mut submit, mut verdicts) = self.opened().await?;
+        let producer_and_acks = self.opened().await?;
         if self.held.owes_claim(letters) {
             self.claim(letters).await?;
         }
-        let deliveries = self.deliveries(&self.held.missing(letters))?;
+        let missing = self.held.missing(letters);
+        let events = missing.into_iter().map(letter_event).collect::<Result<_, _>>().map_err(json)?;
+        self.put(producer_and_acks, events).await
+    }
+
+    /// Makes all events durable, or drops the connection.
+    async fn put(
+        &mut self,
+        (mut submit, mut verdicts): (Box<dyn Submit>, Box<dyn Verdicts>),
+        events: Vec<Event>,
+    ) -> Result<(), SinkError> {
+        let deliveries = self.deliveries(events);
         self.next_id += deliveries.len() as u64;
         let mut owed = deliveries.iter().map(|delivery| delivery.id).collect();
         let written = all_durable(&deliveries, &mut owed, submit.as_mut(), verdicts.as_mut()).await;
@@ -136,15 +159,11 @@ impl StoreConnection {
         Ok(())
     }
 
-    fn deliveries(&self, letters: &[&DeadLetter]) -> Result<Vec<Delivery>, SinkError> {
-        let events = letters.iter().map(|letter| event(letter)).collect::<Result<_, _>>();
-        let events = events.map_err(|error| {
-            SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error)
-        })?;
+    fn deliveries(&self, events: Vec<Event>) -> Vec<Delivery> {
         let received = Instant::now().into_std();
         let batch = Arc::new(Batch { session: SessionId(0), first: 1, events, received });
         let numbered = (self.next_id..).zip(batch.refs());
-        Ok(numbered.map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect())
+        numbered.map(|(id, event)| Delivery { id: DeliveryId(id), event }).collect()
     }
 }
 
@@ -200,8 +219,30 @@ fn settle(
     failed.map_or(Ok(()), Err)
 }
 
+fn json(error: serde_json::Error) -> SinkError {
+    SinkError::misconfigured("cannot write a dead letter as JSON").caused_by(error)
+}
+
+/// Makes an event of a mark.
+fn mark_event(mark: &ReplayMark) -> Result<Event, serde_json::Error> {
+    let mut line = Vec::new();
+    mark.append(&mut line)?;
+    line.pop();
+    let id = mark.id();
+    let key = Key::digest(&id);
+    let message = Message {
+        id,
+        body: Bytes::from(line),
+        timestamp: Some(mark.time.as_millisecond()),
+        redelivered: false,
+        headers: Headers::empty(),
+        unreadable: None,
+    };
+    Ok(Event { message, key, defect: None, is_json: true })
+}
+
 /// Makes an event of a letter.
-fn event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
+fn letter_event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
     let mut line = Vec::new();
     letter.append(&mut line)?;
     line.pop();

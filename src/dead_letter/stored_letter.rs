@@ -1,11 +1,34 @@
-//! Parses the line of a dead letter.
+//! Parses the lines in the place of the dead letters.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::record::DeadLetterLine;
+use super::replay_mark::ReplayMark;
 use crate::key::Key;
+
+/// A line in the place of the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredLine {
+    /// A dead letter.
+    Letter(Box<StoredLetter>),
+    /// Says which letters were replayed.
+    Mark(ReplayMark),
+}
+
+impl StoredLine {
+    /// Parses a line, without its line feed.
+    ///
+    /// # Errors
+    /// The line is neither a mark nor a dead letter, or not complete.
+    pub fn parse(record: &[u8]) -> Result<Self, StoredLetterError> {
+        match ReplayMark::parse(record) {
+            Some(mark) => Ok(Self::Mark(mark)),
+            None => StoredLetter::parse(record).map(|letter| Self::Letter(Box::new(letter))),
+        }
+    }
+}
 
 /// A dead letter as its line tells it; the members are those of [`DeadLetter`](super::DeadLetter) and its event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::filter::{FilterArgs, sink_name};
-use super::output::{Found, FoundLetter, Output, counted};
+use super::output::{Found, FoundLetter, Output, Replays, counted};
 use crate::commands::Console;
 use crate::dead_letter::StoredLetter;
 use crate::display::{one_line, rfc3339};
@@ -125,6 +125,7 @@ impl List {
             oldest: total.map(|total| rfc3339(total.oldest)),
             newest: total.map(|total| rfc3339(total.newest)),
             groups: groups.collect(),
+            replayed: found.replayed.iter().map(|(sink, replays)| (sink.as_str(), replays.letters)).collect(),
         })
     }
 }
@@ -145,6 +146,8 @@ struct ListLine<'a> {
     oldest: Option<String>,
     newest: Option<String>,
     groups: Vec<GroupLine<'a>>,
+    /// How many letters were replayed, by sink, whatever the filter.
+    replayed: BTreeMap<&'a str, u64>,
 }
 
 #[derive(Serialize)]
@@ -182,6 +185,10 @@ impl Output for List {
         writeln!(console.out, "{}", counted(found))?;
         let Some(next) = self.next() else { return Ok(()) };
         write!(console.out, "\n{}", self.table())?;
+        for (sink, Replays { letters, newest }) in &found.replayed {
+            let (sink, newest) = (one_line(sink), rfc3339(*newest));
+            writeln!(console.out, "replayed to {sink}: {letters}, the last at {newest}")?;
+        }
         writeln!(console.err, "\nnext: {next}")
     }
 }
@@ -241,7 +248,7 @@ total                                 4  2026-11-29T23:59:59.999Z  2026-11-30T03
 
     #[test]
     fn json_says_the_same() {
-        let found = Found { place: "the directory /letters".to_owned(), letters: 9, matching: 4 };
+        let found = Found { letters: 9, matching: 4, ..Found::new("the directory /letters") };
         let json: Value = serde_json::from_str(&list().as_json(&found).unwrap()).unwrap();
         assert_eq!(json["place"], "the directory /letters");
         assert_eq!((&json["letters"], &json["oldest"]), (&json!(4), &json!("2026-11-29T23:59:59.999Z")));
@@ -259,7 +266,7 @@ total                                 4  2026-11-29T23:59:59.999Z  2026-11-30T03
         for (letters, words) in
             [(0, "no dead letters in here\n"), (7, "none of 7 dead letters in here matches\n")]
         {
-            let found = Found { place: "here".to_owned(), letters, matching: 0 };
+            let found = Found { letters, ..Found::new("here") };
             out.clear();
             let console = &mut Console { out: &mut out, err: &mut err };
             List::new(&args, None).end(&found, console).unwrap();

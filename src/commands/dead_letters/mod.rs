@@ -1,10 +1,12 @@
-//! Runs `dead-letters`: reads the place of the dead letters back, and lists, shows or exports them. It changes
-//! nothing there, so it may run beside the bridge.
+//! Runs `dead-letters`: reads the place of the dead letters back, and lists, shows, exports or replays them. It
+//! changes no letter, so it may run beside the bridge.
 
 mod export;
 mod filter;
 mod list;
 mod output;
+mod reading;
+mod replay;
 mod show;
 
 use std::io::{self, BufWriter, Write};
@@ -13,25 +15,20 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
 
 use self::export::Export;
 use self::filter::FilterArgs;
 use self::list::{List, ListArgs};
 use self::output::{Found, FoundLetter, Output};
+use self::reading::{Foreign, read_each};
+use self::replay::ReplayArgs;
 use self::show::{Show, ShowArgs};
 use super::{Console, Exit, configured};
 use crate::bridge::dead_letter_stores;
-use crate::config::SinkRegistry;
-use crate::dead_letter::{DeadLetterStore, StoredLetter};
+use crate::config::{Settings, SinkRegistry};
+use crate::dead_letter::{DeadLetterStore, StoredLine};
 use crate::display::one_line;
-use crate::sink::{Position, SinkError, StoredRecord};
-
-/// How many records may wait for their turn. A record may have six times the size of the largest body.
-const WAITING: usize = 1;
-
-/// How many records that are no dead letters are told one by one.
-const FOREIGN_SHOWN: usize = 10;
+use crate::sink::{SinkError, StoredRecord};
 
 #[derive(Clone, Debug, Args)]
 pub struct DeadLettersArgs {
@@ -47,9 +44,18 @@ pub enum DeadLettersVerb {
     Show(ShowArgs),
     /// Write them to standard output as they are stored, one JSON object a line
     Export(FilterArgs),
+    /// Send them to their sinks once more, through the present configuration, each once
+    Replay(ReplayArgs),
 }
 
-/// Reads the dead letters and writes what the verb makes of them to standard output.
+impl DeadLettersArgs {
+    /// Whether the verb does nothing but write to its output.
+    pub fn only_writes(&self) -> bool {
+        !matches!(self.verb, DeadLettersVerb::Replay(_))
+    }
+}
+
+/// Reads the dead letters, and writes what the verb makes of them to standard output.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads.
@@ -60,24 +66,48 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let (filter, checked, output): (_, _, Box<dyn Output>) = match &args.verb {
-        DeadLettersVerb::List(args) => (&args.filter, args.filter.check(), Box::new(List::new(args, file))),
-        DeadLettersVerb::Show(args) => (&args.filter, args.check(), Box::new(Show::new(args))),
-        DeadLettersVerb::Export(filter) => (filter, filter.check(), Box::new(Export)),
+    let checked = match &args.verb {
+        DeadLettersVerb::List(args) => args.filter.check(),
+        DeadLettersVerb::Show(args) => args.check(),
+        DeadLettersVerb::Export(filter) => filter.check(),
+        DeadLettersVerb::Replay(args) => args.filter.check(),
     };
     if let Err(mistake) = checked {
         writeln!(console.err, "error: {mistake}")?;
         return Ok(Exit::Usage);
     }
     let Some(loaded) = configured(kinds, file, env, console)? else { return Ok(Exit::Usage) };
-    // The stores of all subscriptions are in one place.
-    let Some(store) = dead_letter_stores(&loaded.settings).into_iter().next() else { return Ok(Exit::Fault) };
-    let found = Found { place: store.place().to_owned(), letters: 0, matching: 0 };
-    let mut reading = Reading { filter, output, found, foreign: Foreign::default() };
+    let settings = &loaded.settings;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let read = runtime.block_on(reading.read(store.as_ref(), console.out));
+    let exit = match &args.verb {
+        DeadLettersVerb::List(args) => {
+            runtime.block_on(read(&args.filter, Box::new(List::new(args, file)), settings, console))
+        }
+        DeadLettersVerb::Show(args) => {
+            runtime.block_on(read(&args.filter, Box::new(Show::new(args)), settings, console))
+        }
+        DeadLettersVerb::Export(filter) => {
+            runtime.block_on(read(filter, Box::new(Export), settings, console))
+        }
+        DeadLettersVerb::Replay(args) => runtime.block_on(replay::run(args, settings, console)),
+    };
     runtime.shutdown_background();
-    let read = read?.map_err(|cause| loaded.settings.origins.annotate(&cause.to_string()));
+    exit
+}
+
+/// Gives the letters to an output.
+async fn read(
+    filter: &FilterArgs,
+    output: Box<dyn Output>,
+    settings: &Settings,
+    console: &mut Console<'_>,
+) -> io::Result<Exit> {
+    // The stores of all subscriptions are in one place.
+    let Some(store) = dead_letter_stores(settings).into_iter().next() else { return Ok(Exit::Fault) };
+    let found = Found::new(store.place());
+    let mut reading = Reading { filter, output, found, foreign: Foreign::default() };
+    let read = reading.read(store.as_ref(), console.out).await?;
+    let read = read.map_err(|cause| settings.origins.annotate(&cause.to_string()));
     reading.end(read, console)
 }
 
@@ -97,20 +127,10 @@ impl Reading<'_> {
         out: &mut dyn Write,
     ) -> io::Result<Result<(), SinkError>> {
         let mut out = BufWriter::new(out);
-        let (sender, mut records) = mpsc::channel(WAITING);
         let from = self.filter.from.clone();
-        let take = async {
-            while let Some(record) = records.recv().await {
-                if self.take(record, &mut out)?.is_break() {
-                    break;
-                }
-            }
-            // This ends the reading.
-            drop(records);
-            out.flush()
-        };
-        let (read, taken) = tokio::join!(store.read_back(from, sender), take);
-        taken.map(|()| read)
+        let read = read_each(store, from, |record| self.take(record, &mut out)).await?;
+        out.flush()?;
+        Ok(read)
     }
 
     /// Writes what comes last. `read` is the cause if the place could not be read.
@@ -129,52 +149,18 @@ impl Reading<'_> {
     }
 
     fn take(&mut self, record: StoredRecord, out: &mut dyn Write) -> io::Result<ControlFlow<()>> {
-        match StoredLetter::parse(&record.content) {
-            Ok(letter) => {
+        match StoredLine::parse(&record.content) {
+            Ok(StoredLine::Letter(letter)) => {
                 self.found.letters += 1;
                 if self.filter.matches(&letter) {
                     self.found.matching += 1;
-                    return self.output.take(FoundLetter { record, letter }, out);
+                    return self.output.take(FoundLetter { record, letter: *letter }, out);
                 }
             }
+            Ok(StoredLine::Mark(mark)) => self.found.add(&mark),
             Err(why) => self.foreign.add(record.position, &why.to_string()),
         }
         Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// The records that are no dead letters.
-#[derive(Default)]
-struct Foreign {
-    count: usize,
-    /// The first ones, each with the reason.
-    first: Vec<(Position, String)>,
-}
-
-impl Foreign {
-    fn add(&mut self, position: Position, why: &str) {
-        self.count += 1;
-        if self.first.len() < FOREIGN_SHOWN {
-            self.first.push((position, one_line(why).into_owned()));
-        }
-    }
-
-    fn tell(&self, place: &str, err: &mut dyn Write) -> io::Result<()> {
-        let Self { count, first } = self;
-        match count {
-            0 => return Ok(()),
-            1 => writeln!(err, "warning: 1 record in {place} is not a dead letter, and was left out:")?,
-            _ => {
-                writeln!(err, "warning: {count} records in {place} are not dead letters, and were left out:")?
-            }
-        }
-        for (position, why) in first {
-            writeln!(err, "  {}: {why}", one_line(&position.to_string()))?;
-        }
-        match count - first.len() {
-            0 => Ok(()),
-            more => writeln!(err, "  and {more} more"),
-        }
     }
 }
 

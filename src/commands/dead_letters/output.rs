@@ -1,10 +1,13 @@
 //! Defines what the verbs have in common: the letters that they get, and what they write at the end.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
+use jiff::Timestamp;
+
 use crate::commands::Console;
-use crate::dead_letter::StoredLetter;
+use crate::dead_letter::{ReplayMark, StoredLetter};
 use crate::display::one_line;
 use crate::sink::StoredRecord;
 
@@ -22,6 +25,29 @@ pub(super) struct Found {
     pub(super) letters: u64,
     /// The letters that the filter has let through.
     pub(super) matching: u64,
+    /// The letters that were replayed, by the sink that they were sent to.
+    pub(super) replayed: BTreeMap<String, Replays>,
+}
+
+/// Letters that were replayed into one sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replays {
+    pub(super) letters: u64,
+    /// When the last of them was.
+    pub(super) newest: Timestamp,
+}
+
+impl Found {
+    pub(super) fn new(place: &str) -> Self {
+        Self { place: place.to_owned(), letters: 0, matching: 0, replayed: BTreeMap::new() }
+    }
+
+    pub(super) fn add(&mut self, mark: &ReplayMark) {
+        let none = Replays { letters: 0, newest: mark.time };
+        let replays = self.replayed.entry(mark.sink.clone()).or_insert(none);
+        replays.letters += mark.message_ids.len() as u64;
+        replays.newest = replays.newest.max(mark.time);
+    }
 }
 
 /// What a verb makes of the letters.
@@ -35,7 +61,7 @@ pub(super) trait Output {
 
 /// Returns how many letters there are, and where, for people.
 pub(super) fn counted(found: &Found) -> String {
-    let Found { place, letters, matching } = found;
+    let Found { place, letters, matching, .. } = found;
     let place = one_line(place);
     match (*letters, *matching) {
         (0, _) => format!("no dead letters in {place}"),

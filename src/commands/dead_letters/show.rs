@@ -206,7 +206,7 @@ mod tests {
                 break;
             }
         }
-        let counts = Found { place: "here".to_owned(), letters: taken, matching: taken };
+        let counts = Found { letters: taken, matching: taken, ..Found::new("here") };
         show.end(&counts, &mut Console { out: &mut out, err: &mut err }).unwrap();
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }

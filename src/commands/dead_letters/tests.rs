@@ -5,7 +5,9 @@ use std::fs;
 use jiff::ToSpan;
 
 use super::*;
+use crate::dead_letter::StoredLetter;
 use crate::key::Key;
+use crate::sink::Position;
 
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 

@@ -22,9 +22,11 @@ pub struct Sinks<'a> {
     pub nats: &'a NatsServer,
     pub jetstream: jetstream::Context,
     pub namespace: &'a str,
-    /// The topic, the stream, the beginning of the subjects, and the connection id. It contains the broker's
-    /// version, because the tests of both versions share the other servers.
+    /// The topic, the stream, and the beginning of the subjects. It contains the broker's version, because the
+    /// tests of both versions share the other servers.
     pub name: String,
+    /// The connection id of the bridge, which its sinks show: the name, unless a test sets another one.
+    pub connection: String,
 }
 
 impl<'a> Sinks<'a> {
@@ -37,7 +39,8 @@ impl<'a> Sinks<'a> {
     ) -> Sinks<'a> {
         let name = format!("{namespace}-{version:?}");
         kafka.create_topic(&name, PARTITIONS);
-        let sinks = Self { kafka, nats, jetstream: nats.jetstream().await, namespace, name };
+        let (jetstream, connection) = (nats.jetstream().await, name.clone());
+        let sinks = Self { kafka, nats, jetstream, namespace, name, connection };
         sinks.make_stream(|_| {}).await;
         sinks
     }
@@ -83,7 +86,7 @@ impl<'a> Sinks<'a> {
     /// A bridge from the queue into all three sinks, with the partition in the subjects, the file names and
     /// the topic.
     pub fn setup(&self, broker: &Broker, protocol: Protocol) -> Setup {
-        Setup::new(broker, protocol, self.namespace, "main", &self.name)
+        Setup::new(broker, protocol, self.namespace, "main", &self.connection)
             .set("EVENT__PARTITIONS", PARTITIONS.to_string())
             .set("SINKS__KAFKA__BROKERS", self.kafka.bootstrap())
             .set("SINKS__KAFKA__TOPIC", &self.name)
@@ -127,7 +130,7 @@ impl<'a> Sinks<'a> {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             each_line_of(&path, |line| {
                 let Some((id, key, partition, body)) = open_envelope(line) else { panic!("{line}") };
-                assert!(name.starts_with(&format!("{}-{partition}-", self.name)), "{name} has {line}");
+                assert!(name.starts_with(&format!("{}-{partition}-", self.connection)), "{name} has {line}");
                 held.add(id, key, partition.parse().expect("a partition"), body);
             });
         }
@@ -158,7 +161,7 @@ impl<'a> Sinks<'a> {
 
     fn check_headers(&self, header: impl Fn(&str) -> Option<String>) {
         assert_eq!(header("atdata-destination"), Some(self.queue()));
-        assert_eq!(header("atdata-connection-id").as_ref(), Some(&self.name));
+        assert_eq!(header("atdata-connection-id").as_ref(), Some(&self.connection));
         let number = |text: String| text.parse::<u64>().is_ok();
         assert!(header("atdata-timestamp").is_some_and(number), "the time of publication");
         let redelivered = header("atdata-redelivered");

@@ -1,5 +1,6 @@
 //! Tests the verbs `dead-letters list`, `show` and `export` over places that a running bridge has filled.
 
+mod replay;
 mod unreadable;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,62 @@
+//! Shows how far a replay is: a progress bar on a terminal. Elsewhere only what keeps it waiting is told.
+
+use std::io::Write;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::telemetry::status::Status;
+
+/// Fits into 80 columns; notes follow on their own lines.
+const STYLE: &str =
+    "{prefix} {bar:20.green/dim} {human_pos} of {human_len} · {per_sec} · {eta} left{msg:.yellow}";
+
+/// The progress of one sink.
+pub(super) struct Progress<'a> {
+    /// `None` if standard error is no terminal.
+    bar: Option<ProgressBar>,
+    err: &'a mut dyn Write,
+    /// What was told last.
+    told: String,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(sink: &str, letters: u64, err: &'a mut dyn Write) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let bar = (!target.is_hidden()).then(|| {
+            let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::with_draw_target(Some(letters), target);
+            bar.with_style(style.progress_chars("━━─")).with_prefix(sink.to_owned())
+        });
+        Self { bar, err, told: String::new() }
+    }
+
+    pub(super) fn show(&mut self, done: u64, parts: &[(String, Status, Instant)]) {
+        let waits = parts.iter().filter_map(|(part, status, _)| match status {
+            Status::Retrying(reason) => Some(format!("{part}: retrying: {reason}")),
+            _ => None,
+        });
+        let notes: Vec<_> = waits.collect();
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done);
+                bar.set_message(notes.iter().map(|note| format!("\n  {note}")).collect::<String>());
+            }
+            None => {
+                let notes = notes.join("\n");
+                if !notes.is_empty() && notes != self.told {
+                    // A reader that has gone is no reason to stop.
+                    let _told = writeln!(self.err, "{notes}");
+                }
+                self.told = notes;
+            }
+        }
+    }
+
+    /// Removes the bar, so that the report can be written.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

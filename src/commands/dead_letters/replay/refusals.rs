@@ -1,0 +1,87 @@
+//! Counts the letters that are refused again. They are in their place already, so nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::dead_letter::{DeadLetter, DeadLetterStore};
+use crate::finding::Finding;
+use crate::sink::{Position, RecordSender, SinkError};
+
+/// The store of dead letters of a replay.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    place: String,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// The ids of letters that are refused and not yet settled.
+    unsettled: BTreeSet<Bytes>,
+    reasons: BTreeMap<&'static str, Refused>,
+}
+
+/// The letters that were refused for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) letters: u64,
+    /// The message id of the last one, and the reason in words.
+    pub(super) last: String,
+}
+
+impl Refusals {
+    pub(super) fn new(place: &str) -> Self {
+        Self { place: place.to_owned(), found: Mutex::default() }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the settled letter with this id was refused.
+    pub(super) fn has(&self, id: &Bytes) -> bool {
+        self.found().unsettled.remove(id)
+    }
+
+    /// Returns the letters by reason.
+    pub(super) fn by_reason(&self) -> BTreeMap<&'static str, Refused> {
+        self.found().reasons.clone()
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for Refusals {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let mut found = self.found();
+        for letter in letters {
+            // After a lost session the same letter is refused once more.
+            if found.unsettled.insert(letter.event.message.id.clone()) {
+                let refused = found.reasons.entry(letter.rejection.reason).or_default();
+                refused.letters += 1;
+                refused.last = format!("{}: {}", letter.event.message_id(), letter.rejection.detail);
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
+        Ok(Vec::new())
+    }
+
+    async fn read_back(&self, _: Option<Position>, _: RecordSender) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
