@@ -59,6 +59,9 @@ pub struct Cli {
     /// The configuration file; default: the one that BRIDGE_CONFIG names, if any
     #[arg(long, short, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Write no notes and no progress; warnings and errors stay. For `run`, `log.filter` decides
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
     /// What to do; default: run
     #[command(subcommand)]
     pub verb: Option<Verb>,

@@ -23,7 +23,7 @@ pub fn main(kinds: &SinkRegistry) -> ExitCode {
             return ended(message.print().map(|()| exit), true, &mut err);
         }
     };
-    let console = &mut Console { out: &mut out, err: &mut err };
+    let console = &mut Console { quiet: cli.quiet, ..Console::new(&mut out, &mut err) };
     let file = cli.config.as_deref();
     let verb = cli.verb.unwrap_or(Verb::Run);
     let only_writes = verb.only_writes();

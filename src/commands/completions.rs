@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn bash_completes_what_stands_behind_each_verb() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err };
+        let mut console = Console::new(&mut out, &mut err);
         run(&CompletionsArgs { shell: Shell::Bash }, Cli::command(), &mut console).unwrap();
         let script = String::from_utf8(out).unwrap();
         assert!(script.contains(" atdata-bridge\n"), "it is not registered for the program");
@@ -77,7 +77,7 @@ mod tests {
     fn each_shell_gets_every_verb() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut console = Console { out: &mut out, err: &mut err };
+            let mut console = Console::new(&mut out, &mut err);
             assert_eq!(run(&CompletionsArgs { shell }, Cli::command(), &mut console).unwrap(), Exit::Success);
             let script = String::from_utf8(out).unwrap();
             for verb in Cli::command().get_subcommands() {

@@ -128,7 +128,7 @@ mod tests {
     fn run_args(args: &ConfigArgs, env: &[(&str, &str)]) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        let mut console = Console { out: &mut out, err: &mut err };
+        let mut console = Console::new(&mut out, &mut err);
         let exit = run(&SinkRegistry::built_in(), args, None, env, &mut console).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }

@@ -98,9 +98,9 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
         return Ok(Exit::Usage);
     };
     probe(&loaded.settings).await?;
-    writeln!(console.err, "broker    {url}, embedded")?;
+    console.note(&format!("broker    {url}, embedded"))?;
     let events = indicatif::HumanCount(args.events.get());
-    writeln!(console.err, "events    {events}, into {}", place.root().display())?;
+    console.note(&format!("events    {events}, into {}", place.root().display()))?;
     let generator = population();
     let pace = args.rate.map_or_else(Rate::default, Rate::PerSecond);
     let generation = Generation { events: Some(args.events.get()), rate: pace, generator: generator.clone() };
@@ -108,7 +108,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
 
     let drain_timeout = loaded.settings.drain_timeout;
     let bridge = Bridge::new(loaded.settings);
-    let mut progress = ProgressLine::new(&simulator, bridge.telemetry(), args.events, &mut *console.err);
+    let mut progress = ProgressLine::new(&simulator, bridge.telemetry(), args.events, console);
     let began = Instant::now();
     let ending =
         carry_events(bridge, &simulator, args.events, drain_timeout, &mut stop, &mut progress).await?;
@@ -124,7 +124,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     };
     progress.end();
     let report = DemoReport { events: args.events.get(), published, acked, took, memory, ending, found };
-    report.write(args.directory.is_some().then(|| place.root()), console.out)?;
+    report.write(place.root(), args.directory.is_some(), console.out)?;
     Ok(if report.is_clean() { Exit::Success } else { Exit::Failure })
 }
 
@@ -173,7 +173,7 @@ async fn carry_events(
     events: NonZeroU64,
     drain_timeout: Duration,
     stop: &mut StopSignals,
-    progress: &mut ProgressLine<'_>,
+    progress: &mut ProgressLine<'_, '_>,
 ) -> io::Result<DemoEnd> {
     let drain = CancellationToken::new();
     let mut running = pin!(bridge.run(drain.clone()));

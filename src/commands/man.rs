@@ -43,7 +43,7 @@ mod tests {
     fn page(verb: &[&str]) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let args = ManArgs { verb: verb.iter().map(|&verb| verb.to_owned()).collect() };
-        let exit = run(&args, Cli::command(), &mut Console { out: &mut out, err: &mut err }).unwrap();
+        let exit = run(&args, Cli::command(), &mut Console::new(&mut out, &mut err)).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 

@@ -50,6 +50,26 @@ pub struct Console<'a> {
     pub out: &'a mut dyn Write,
     /// The stream for messages, standard error.
     pub err: &'a mut dyn Write,
+    /// Leave out what is neither a warning nor an error: notes and progress.
+    pub quiet: bool,
+}
+
+impl<'a> Console<'a> {
+    /// Makes a console that is not quiet.
+    pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        Self { out, err, quiet: false }
+    }
+
+    /// Writes a line that is neither a result nor a warning nor an error, unless the console is quiet.
+    ///
+    /// # Errors
+    /// Standard error can't be written.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        match self.quiet {
+            true => Ok(()),
+            false => writeln!(self.err, "{text}"),
+        }
+    }
 }
 
 /// Loads the configuration and writes warnings and mistakes, one line each. Returns `None` after mistakes;

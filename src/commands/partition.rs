@@ -70,7 +70,7 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
         let args = PartitionArgs { partitions: NonZeroU32::new(12).unwrap(), inputs };
-        let mut console = Console { out: &mut out, err: &mut err };
+        let mut console = Console::new(&mut out, &mut err);
         let exit = run(&args, stdin.as_bytes(), &mut console).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }

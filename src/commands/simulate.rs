@@ -1,6 +1,6 @@
 //! Runs `simulate`: an AtData broker for rehearsals.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -60,7 +60,8 @@ struct FaultArgs {
     no_heart_beats: bool,
 }
 
-/// Serves until Ctrl-C or SIGTERM. Writes how to connect, and then each second what happened.
+/// Serves until Ctrl-C or SIGTERM. Writes a configuration of a bridge to standard output, and then each second what
+/// happened to standard error.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses threads or signal handlers.
@@ -69,7 +70,7 @@ pub fn run(args: &SimulateArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     runtime.block_on(async {
         match Simulator::start(args.simulator()).await {
             Ok(simulator) => {
-                serve(args, simulator, StopSignals::new()?.asked(), console.out).await?;
+                serve(args, simulator, StopSignals::new()?.asked(), console).await?;
                 Ok(Exit::Success)
             }
             Err(error) => {
@@ -84,20 +85,21 @@ async fn serve<T>(
     args: &SimulateArgs,
     simulator: Simulator,
     stop: impl Future<Output = T>,
-    out: &mut dyn Write,
+    console: &mut Console<'_>,
 ) -> io::Result<()> {
     simulator.generate(&args.namespace, args.generation());
-    write!(out, "{}", args.introduction(&simulator.url(), &simulator.openwire_url()))?;
+    write!(console.out, "{}", args.configuration(&simulator.url(), &simulator.openwire_url()))?;
+    console.out.flush()?;
     let served = tokio::select! {
         _ = stop => Ok(()),
-        failed = report(&simulator, out) => failed,
+        failed = report(&simulator, console) => failed,
     };
     simulator.stop().await;
     served
 }
 
 /// Writes a line for each second in which something happened. Returns only on an error.
-async fn report(simulator: &Simulator, out: &mut dyn Write) -> io::Result<()> {
+async fn report(simulator: &Simulator, console: &mut Console<'_>) -> io::Result<()> {
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = simulator.stats();
@@ -105,8 +107,7 @@ async fn report(simulator: &Simulator, out: &mut dyn Write) -> io::Result<()> {
         seconds.tick().await;
         let now = simulator.stats();
         if now != before {
-            writeln!(out, "{}", progress(&before, &now))?;
-            out.flush()?;
+            console.note(&progress(&before, &now))?;
         }
         before = now;
     }
@@ -148,20 +149,29 @@ impl SimulateArgs {
         }
     }
 
-    /// Returns the lines to put into the bridge's configuration.
-    fn introduction(&self, url: &str, openwire_url: &str) -> String {
-        let entries = [
-            ("url", url),
-            ("username", &self.username),
-            ("password", &self.password),
-            ("namespace", &self.namespace),
-            ("destination_id", "rehearsal"),
-        ];
-        let lines = entries.map(|(name, value)| format!("{name} = {}\n", toml_edit::Value::from(value)));
+    /// Returns a complete configuration for a bridge. Its first lines say what it is for.
+    fn configuration(&self, url: &str, openwire_url: &str) -> String {
+        let text = |value: &str| toml_edit::Value::from(value).to_string();
+        let (plain, openwire) = (text(url), text(openwire_url));
+        let [username, password, namespace] =
+            [&self.username, &self.password, &self.namespace].map(|value| text(value));
         format!(
-            "An AtData broker listens at {url} until Ctrl-C, for OpenWire at {openwire_url}. Put this into \
-             the bridge's configuration (any destination id will do):\n\n[source]\n{}\n",
-            lines.concat()
+            "# An AtData broker listens here until Ctrl-C. Save this as bridge.toml, and start in another terminal:
+#   atdata-bridge -c bridge.toml
+
+[source]
+url = {plain}  # over OpenWire: {openwire}
+username = {username}
+password = {password}
+namespace = {namespace}
+destination_id = \"rehearsal\"
+
+[sinks.file]
+directory = \"rehearsal/events\"
+
+[dead_letters]
+directory = \"rehearsal/dead-letters\"
+"
         )
     }
 }
@@ -192,6 +202,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::{SinkRegistry, load};
     use crate::simulator::Malformation;
 
     #[derive(Parser)]
@@ -254,14 +265,22 @@ mod tests {
     async fn it_says_how_to_connect_and_ends_when_told() {
         let args = parse(&["--listen=127.0.0.1:0", "--password=a\"b"]).unwrap();
         let simulator = Simulator::start(args.simulator()).await.unwrap();
-        let mut out = Vec::new();
-        serve(&args, simulator, async {}, &mut out).await.unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let (introduction, configuration) = text.split_once("\n\n").unwrap();
-        assert!(introduction.contains("for OpenWire at tcp://127.0.0.1:"), "{introduction}");
-        let table: toml_edit::DocumentMut = configuration.parse().unwrap();
-        assert_eq!(table["source"]["password"].as_str(), Some("a\"b"));
-        assert!(table["source"]["url"].as_str().unwrap().starts_with("stomp://127.0.0.1:"));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let console = &mut Console::new(&mut out, &mut err);
+        serve(&args, simulator, async {}, console).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bridge.toml");
+        std::fs::write(&file, &out).unwrap();
+        let loaded = load(&SinkRegistry::built_in(), Some(&file), std::iter::empty()).unwrap();
+        assert_eq!(
+            loaded.warnings.len(),
+            1,
+            "{:?}, and one of a password that is not like AtData's",
+            loaded.warnings
+        );
+        let source = &loaded.settings.subscriptions[0].source;
+        assert_eq!((source.password.reveal(), source.destination_id.as_str()), ("a\"b", "rehearsal"));
+        assert!(String::from_utf8(out).unwrap().contains("  # over OpenWire: \"tcp://127.0.0.1:"));
     }
 
     #[test]
@@ -269,7 +288,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let args = parse(&[&format!("--listen={}", taken.local_addr().unwrap())]).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(&args, &mut Console { out: &mut out, err: &mut err }).unwrap();
+        let exit = run(&args, &mut Console::new(&mut out, &mut err)).unwrap();
         let err = String::from_utf8(err).unwrap();
         assert!(err.starts_with("error: the simulator cannot listen on 127.0.0.1:"), "{err}");
         assert_eq!((exit, out.len(), err.lines().count()), (Exit::Failure, 0, 1));

@@ -1,5 +1,6 @@
 //! Sets up the log: one line per event on standard error, for people or machines.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,7 +38,7 @@ pub fn start(filter: &str, json: bool) -> LogFilter {
         .with_writer(std::io::stderr)
         // Internal errors would also go to standard error, and would panic when that is closed.
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(is_coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))
         .with_target(false);
     // Starting fails only if a logger is installed already, for example by a test.
     if json {
@@ -51,6 +52,11 @@ pub fn start(filter: &str, json: bool) -> LogFilter {
         let _already_started = lines.finish().try_init();
         LogFilter(Box::new(move |filter| handle.reload(filter)))
     }
+}
+
+/// Whether to write colours: to a terminal, unless the user wants none (no-color.org).
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// What is wrong with a log filter.
@@ -93,6 +99,13 @@ pub fn is_silent(filter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_whose_user_wants_them() {
+        let with = |no_color: &str| is_coloured(true, Some(OsStr::new(no_color)));
+        assert!(is_coloured(true, None) && with(""));
+        assert!(!with("1") && !with("0") && !is_coloured(false, None));
+    }
 
     #[test]
     fn levels_and_directives_are_understood() {

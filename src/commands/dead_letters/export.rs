@@ -17,6 +17,6 @@ impl Output for Export {
     }
 
     fn end(&mut self, found: &Found, console: &mut Console<'_>) -> io::Result<()> {
-        writeln!(console.err, "{}", counted(found))
+        console.note(&counted(found))
     }
 }

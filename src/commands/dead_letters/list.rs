@@ -189,7 +189,7 @@ impl Output for List {
             let (sink, newest) = (one_line(sink), rfc3339(*newest));
             writeln!(console.out, "replayed to {sink}: {letters}, the last at {newest}")?;
         }
-        writeln!(console.err, "\nnext: {next}")
+        console.note(&format!("\nnext: {next}"))
     }
 }
 
@@ -268,7 +268,7 @@ total                                 4  2026-11-29T23:59:59.999Z  2026-11-30T03
         {
             let found = Found { letters, ..Found::new("here") };
             out.clear();
-            let console = &mut Console { out: &mut out, err: &mut err };
+            let console = &mut Console::new(&mut out, &mut err);
             List::new(&args, None).end(&found, console).unwrap();
             assert_eq!((String::from_utf8_lossy(&out).as_ref(), err.len()), (words, 0));
         }

@@ -104,9 +104,9 @@ impl Output for Show {
         }
         match &self.next {
             Some(next) => {
-                writeln!(console.err, "\nmore letters follow: add --from {}", one_line(&next.to_string()))
+                console.note(&format!("\nmore letters follow: add --from {}", one_line(&next.to_string())))
             }
-            None => writeln!(console.err, "{}{}", if self.shown == 0 { "" } else { "\n" }, counted(found)),
+            None => console.note(&format!("{}{}", if self.shown == 0 { "" } else { "\n" }, counted(found))),
         }
     }
 }
@@ -207,7 +207,7 @@ mod tests {
             }
         }
         let counts = Found { letters: taken, matching: taken, ..Found::new("here") };
-        show.end(&counts, &mut Console { out: &mut out, err: &mut err }).unwrap();
+        show.end(&counts, &mut Console::new(&mut out, &mut err)).unwrap();
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 

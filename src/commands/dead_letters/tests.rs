@@ -78,7 +78,7 @@ fn run_at(
         place.iter().map(|&(name, value)| (format!("BRIDGE__DEAD_LETTERS__{name}"), value.to_owned()));
     let env = env.chain(place);
     let args = DeadLettersArgs { verb };
-    run(&SinkRegistry::built_in(), &args, None, env, &mut Console { out, err })
+    run(&SinkRegistry::built_in(), &args, None, env, &mut Console::new(out, err))
 }
 
 fn directory_with(lines: &[String]) -> tempfile::TempDir {

@@ -1,7 +1,7 @@
 //! Shows the progress of the demo: a progress bar on a terminal, or one line each second elsewhere.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::commands::Console;
 use crate::simulator::Simulator;
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Status;
@@ -20,32 +21,32 @@ const STYLE: &str = "{bar:10.green/dim} {prefix}{msg:.yellow}";
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Reads the counters of the broker and the bridge and shows them.
-pub(super) struct ProgressLine<'a> {
+pub(super) struct ProgressLine<'a, 'b> {
     simulator: &'a Simulator,
     telemetry: Arc<Telemetry>,
     events: u64,
     /// `None` if standard error is no terminal.
     bar: Option<ProgressBar>,
-    err: &'a mut dyn Write,
+    console: &'a mut Console<'b>,
     /// Times and acknowledged events at these times, over the last [`WINDOW`].
     samples: VecDeque<(Instant, u64)>,
     stopping: bool,
 }
 
-impl<'a> ProgressLine<'a> {
+impl<'a, 'b> ProgressLine<'a, 'b> {
     pub(super) fn new(
         simulator: &'a Simulator,
         telemetry: Arc<Telemetry>,
         events: NonZeroU64,
-        err: &'a mut dyn Write,
+        console: &'a mut Console<'b>,
     ) -> Self {
         let target = ProgressDrawTarget::stderr();
-        let bar = (!target.is_hidden()).then(|| {
+        let bar = (!target.is_hidden() && !console.quiet).then(|| {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::with_draw_target(Some(events.get()), target).with_style(style.progress_chars("━━─"))
         });
         let samples = VecDeque::from([(Instant::now(), 0)]);
-        Self { simulator, telemetry, events: events.get(), bar, err, samples, stopping: false }
+        Self { simulator, telemetry, events: events.get(), bar, console, samples, stopping: false }
     }
 
     /// Shows the progress until writing fails; returns the error. Cancel-safe.
@@ -76,7 +77,7 @@ impl<'a> ProgressLine<'a> {
                 bar.tick();
                 Ok(())
             }
-            None => writeln!(self.err, "reading the files back"),
+            None => self.console.note("reading the files back"),
         }
     }
 
@@ -105,7 +106,7 @@ impl<'a> ProgressLine<'a> {
                 bar.set_message(notes.iter().map(|note| format!("\n  {note}")).collect::<String>());
                 Ok(())
             }
-            None => writeln!(self.err, "{}", [&[line][..], &notes].concat().join(" · ")),
+            None => self.console.note(&[&[line][..], &notes].concat().join(" · ")),
         }
     }
 

@@ -19,6 +19,9 @@ pub(super) struct ReadBackError {
     cause: io::Error,
 }
 
+/// How many events the report shows.
+const EXAMPLES: usize = 2;
+
 /// What the files must contain.
 pub(super) struct ReadBack {
     /// The generator that wrote the events.
@@ -38,6 +41,8 @@ pub(super) struct StoredEvents {
     /// Size of these files, in bytes.
     pub(super) size: u64,
     pub(super) reasons: BTreeMap<String, u64>,
+    /// The file of the first events, and these events.
+    pub(super) examples: Option<(PathBuf, Vec<String>)>,
 }
 
 /// The fields of a dead letter that the demo needs.
@@ -63,27 +68,33 @@ impl ReadBack {
         let Self { generator, published, acked } = self;
         let mut audit = Audit::new(generator);
         let (mut size, mut reasons) = (0, BTreeMap::new());
-        let files = each_line(events, |line| {
+        let mut examples: Option<(PathBuf, Vec<String>)> = None;
+        let files = each_line(events, |path, line| {
+            let (file, lines) = examples.get_or_insert_with(|| (path.to_owned(), Vec::new()));
+            if lines.len() < EXAMPLES && file == path {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+            }
             size += line.len() as u64 + 1;
             audit.see(line, AuditedPlace::Sink, published);
         })?;
-        each_line(dead_letters, |line| {
+        each_line(dead_letters, |_, line| {
             let letter = serde_json::from_slice::<Letter>(line).ok();
             let body = letter.as_ref().and_then(Letter::body).unwrap_or_default();
             audit.see(&body, AuditedPlace::DeadLetters, published);
             let reason = letter.map_or_else(|| "not a dead letter".to_owned(), |letter| letter.reason);
             *reasons.entry(reason).or_default() += 1;
         })?;
-        Ok(StoredEvents { result: audit.finish(acked), files, size, reasons })
+        Ok(StoredEvents { result: audit.finish(acked), files, size, reasons, examples })
     }
 }
 
-/// Calls `see` with every line of every file, and returns the number of files. Ignores an incomplete last
+/// Calls `see` with every file and every line of it, and returns the number of files. Ignores an incomplete last
 /// line of an open file: the bridge was stopped while it wrote that line.
-fn each_line(directory: &Path, mut see: impl FnMut(&[u8])) -> Result<u64, ReadBackError> {
+fn each_line(directory: &Path, mut see: impl FnMut(&Path, &[u8])) -> Result<u64, ReadBackError> {
     let paths = paths(directory).map_err(|cause| ReadBackError { path: directory.to_owned(), cause })?;
     for path in &paths {
-        lines_of(path, &mut see).map_err(|cause| ReadBackError { path: path.clone(), cause })?;
+        lines_of(path, &mut |line| see(path, line))
+            .map_err(|cause| ReadBackError { path: path.clone(), cause })?;
     }
     Ok(paths.len() as u64)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::read_back::StoredEvents;
+use crate::display::one_line;
 use crate::pipeline::PipelineError;
 
 #[derive(Debug)]
@@ -40,9 +41,9 @@ impl DemoReport {
         self.found.result.is_clean() && matches!(self.ending, DemoEnd::Drained)
     }
 
-    /// Writes the report for people; scripts can read its last line. `stay`: the directory if the files are
-    /// kept.
-    pub(super) fn write(&self, stay: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes the report for people; scripts can read its last line. `root` is the directory of the files, which
+    /// `stay` or are removed.
+    pub(super) fn write(&self, root: &Path, stay: bool, out: &mut dyn Write) -> io::Result<()> {
         let findings = &self.found.result;
         let mut line = |name: &str, text: String| writeln!(out, "{name:<9} {text}");
         line("went in", self.went_in())?;
@@ -67,9 +68,20 @@ impl DemoReport {
                 line("FAULT", format!("of the bridge itself, please report it: {fault}"))?
             }
         }
-        if let Some(directory) = stay {
-            line("files", format!("are in {}", directory.display()))?;
+        if let Some((file, lines)) = &self.found.examples {
+            for (number, body) in lines.iter().enumerate() {
+                line(if number == 0 { "such as" } else { "" }, one_line(body).into_owned())?;
+            }
+            let file = file.strip_prefix(root).unwrap_or(file);
+            line("", format!("in {}", file.display()))?;
         }
+        line(
+            "files",
+            match stay {
+                true => format!("are in {}", root.display()),
+                false => "are removed; --directory DIR keeps them".to_owned(),
+            },
+        )?;
         writeln!(out, "lost {}, doubled {}", findings.lost, findings.doubled)?;
         out.flush()
     }
@@ -165,7 +177,7 @@ mod tests {
             found,
         };
         let mut out = Vec::new();
-        report.write(None, &mut out).unwrap();
+        report.write(directory.path(), false, &mut out).unwrap();
         (String::from_utf8(out).unwrap(), report.is_clean())
     }
 
@@ -179,7 +191,13 @@ went in   12,000 events, all acknowledged
 came out  11,988 events in 2 files, ";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.contains("12 dead letters: key_missing 12\norder     kept for every key\n"), "{text}");
-        assert!(text.ends_with("took      2.0 s, 6,000 events/s\nlost 0, doubled 0\n"), "{text}");
+        let (_, end) = text.split_once("took      2.0 s, 6,000 events/s\n").unwrap();
+        let [first, second] = [&good[0], &good[1]].map(|body| String::from_utf8_lossy(body));
+        let expected = format!(
+            "such as   {first}\n          {second}\n          in events/1.jsonl\n\
+             files     are removed; --directory DIR keeps them\nlost 0, doubled 0\n"
+        );
+        assert_eq!(end, expected);
     }
 
     #[test]

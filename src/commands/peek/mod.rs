@@ -176,8 +176,8 @@ impl Browsed {
              maxBrowsePageSize, by default 400"
         };
         match shown {
-            0 => writeln!(console.err, "no event waits in {queue}"),
-            _ => writeln!(console.err, "{events} of {queue}, {end}"),
+            0 => console.note(&format!("no event waits in {queue}")),
+            _ => console.note(&format!("{events} of {queue}, {end}")),
         }
     }
 }

@@ -175,7 +175,7 @@ async fn plan(
     let read = read.await?;
     write!(console.out, "{}", planned_table(&planned))?;
     if planned.iter().any(|planned| planned.to_send > 0) {
-        writeln!(console.err, "\nnothing was sent; without --dry-run it is")?;
+        console.note("\nnothing was sent; without --dry-run it is")?;
     }
     match read {
         Ok(()) => Ok(Exit::Success),
@@ -211,12 +211,12 @@ async fn send(
         return Ok(Exit::Failure);
     }
     logging::start(LOG_FILTER, false);
-    writeln!(console.err, "note: a replayed event comes after events of its key that were sent later")?;
+    console.note("note: a replayed event comes after events of its key that were sent later")?;
     let mut outcomes = Vec::new();
     let mut stopped = None;
     for target in targets {
         let pass = Pass { args, target, settings, store, marks: marks.as_ref(), replayed: &mut replayed };
-        let mut progress = Progress::new(&target.sink.name, target.letters, console.err);
+        let mut progress = Progress::new(&target.sink.name, target.letters, console);
         let (outcome, ended) = pass.run(&mut stop, &mut progress).await;
         progress.end();
         outcomes.push(outcome);

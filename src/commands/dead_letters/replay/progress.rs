@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::commands::Console;
 use crate::telemetry::status::Status;
 
 /// Fits into 80 columns; notes follow on their own lines.
@@ -16,19 +17,20 @@ pub(super) struct Progress<'a> {
     /// `None` if standard error is no terminal.
     bar: Option<ProgressBar>,
     err: &'a mut dyn Write,
+    is_quiet: bool,
     /// What was told last.
     told: String,
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(sink: &str, letters: u64, err: &'a mut dyn Write) -> Self {
+    pub(super) fn new(sink: &str, letters: u64, console: &'a mut Console<'_>) -> Self {
         let target = ProgressDrawTarget::stderr();
-        let bar = (!target.is_hidden()).then(|| {
+        let bar = (!target.is_hidden() && !console.quiet).then(|| {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(Some(letters), target);
             bar.with_style(style.progress_chars("━━─")).with_prefix(sink.to_owned())
         });
-        Self { bar, err, told: String::new() }
+        Self { bar, is_quiet: console.quiet, err: &mut *console.err, told: String::new() }
     }
 
     pub(super) fn show(&mut self, done: u64, parts: &[(String, Status, Instant)]) {
@@ -44,7 +46,7 @@ impl<'a> Progress<'a> {
             }
             None => {
                 let notes = notes.join("\n");
-                if !notes.is_empty() && notes != self.told {
+                if !notes.is_empty() && notes != self.told && !self.is_quiet {
                     // A reader that has gone is no reason to stop.
                     let _told = writeln!(self.err, "{notes}");
                 }
