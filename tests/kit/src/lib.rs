@@ -15,6 +15,7 @@ pub mod any_kafka;
 pub mod bench;
 pub mod bridge;
 pub mod broker;
+pub mod browser;
 pub mod certificates;
 pub mod consumer;
 pub mod disk;
