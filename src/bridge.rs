@@ -17,13 +17,13 @@ use crate::dead_letter::config::DeadLetterPlace;
 use crate::dead_letter::{self, DeadLetterLimits, DeadLetterStore, ReplayMarks};
 use crate::pipeline::{self, PipelineError, PipelineParts};
 use crate::sink::SinkContext;
-use crate::source::config::SourceSettings;
+use crate::source::config::{Ordering, SourceSettings};
 use crate::source::protocol::session::SessionMode;
 use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
-use crate::telemetry::bridge_status::StatusSources;
+use crate::telemetry::bridge_status::{StatusSources, Subscription};
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
 use crate::telemetry::metrics::MetricsPage;
@@ -63,6 +63,8 @@ impl Bridge {
         // Health answers before anything is consumed, and as long as this future lives.
         let _admin = self.admin(&budgets).await;
         let telemetry = self.telemetry();
+        let recording = Arc::clone(&telemetry.history).record(Arc::clone(&telemetry.counters));
+        let _recording = AbortOnDropHandle::new(tokio::spawn(recording));
         let mut dispatchers = JoinSet::new();
         for parts in self.pipelines(&stores, &budgets) {
             dispatchers.spawn(pipeline::run(parts, drain.clone()));
@@ -99,7 +101,17 @@ impl Bridge {
         let settings = &self.settings.admin;
         let health = Health::new(self.telemetry(), settings.max_age, budgets.clone());
         let metrics = MetricsPage::new(self.telemetry(), health.clone(), budgets.clone());
-        let status = StatusSources::new(self.telemetry(), health.clone(), budgets.clone());
+        let subscriptions =
+            self.settings.subscriptions.iter().map(|SubscriptionSettings { source, .. }| {
+                let subscription = Subscription {
+                    connection_id: source.connection_id.clone(),
+                    prefetch: source.prefetch,
+                    is_strict: source.ordering == Ordering::Strict,
+                };
+                (source.queue(), subscription)
+            });
+        let status =
+            StatusSources::new(self.telemetry(), health.clone(), budgets.clone(), subscriptions.collect());
         let address = settings.listen?;
         let reporter = self.telemetry.statuses.reporter("admin");
         Some(http::start(address, Pages { health, metrics, status }, reporter).await)

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{Console, Exit, configured};
 use crate::config::explain::explain;
 use crate::config::starter::starter;
-use crate::config::{Loaded, SinkRegistry, load, reference, schema};
+use crate::config::{Effective, Loaded, SinkRegistry, load, reference, schema};
 use crate::display::one_line;
+use crate::telemetry::configuration::ShownOption;
 use crate::telemetry::metrics;
 
 #[derive(Clone, Debug, Args)]
@@ -93,9 +94,9 @@ fn written(page: Result<String, impl Error>, console: &mut Console<'_>) -> io::R
 
 /// Returns one option a line, followed by its origin.
 fn in_effect(loaded: &Loaded) -> String {
-    let lines = loaded.effective.iter().map(|option| match &option.value {
-        Value::Null => (format!("# {} is not set", option.key), &option.origin),
-        value => (format!("{} = {}", option.key, reference::written(value)), &option.origin),
+    let lines = loaded.effective.iter().map(shown).map(|option| match option.value {
+        None => (format!("# {} is not set", option.key), option.origin),
+        Some(value) => (format!("{} = {value}", option.key), option.origin),
     });
     let lines: Vec<_> = lines.collect();
     let widths = lines.iter().map(|(line, _)| line.chars().count());
@@ -105,6 +106,15 @@ fn in_effect(loaded: &Loaded) -> String {
         false => format!("{line:width$}  # {origin}\n"),
     });
     written.collect()
+}
+
+/// Returns an option as people may see it.
+pub(super) fn shown(option: &Effective) -> ShownOption {
+    let value = match &option.value {
+        Value::Null => None,
+        value => Some(reference::written(value)),
+    };
+    ShownOption { key: option.key.clone(), value, origin: option.origin.to_string() }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use self::place::{DemoDirectory, PlaceError};
 use self::progress::ProgressLine;
 use self::read_back::{ReadBack, ReadBackError};
 use self::report::{DemoEnd, DemoReport};
+use super::config::shown;
 use super::signals::StopSignals;
 use super::{Console, Exit, configured};
 use crate::bridge::{Bridge, dead_letter_stores, sink_context};
@@ -108,6 +109,7 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
 
     let drain_timeout = loaded.settings.drain_timeout;
     let bridge = Bridge::new(loaded.settings);
+    bridge.telemetry().configuration.set(loaded.effective.iter().map(shown).collect());
     let mut progress = ProgressLine::new(&simulator, bridge.telemetry(), args.events, console);
     let began = Instant::now();
     let ending =

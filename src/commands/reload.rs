@@ -2,10 +2,13 @@
 //! restart.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
+use super::config::shown;
 use crate::config::{GivenOptions, Loaded, SinkRegistry, load};
+use crate::telemetry::Telemetry;
 use crate::telemetry::logging::LogFilter;
 
 /// The only option that changes in place.
@@ -20,6 +23,8 @@ pub(super) struct Reload {
     pub(super) given: GivenOptions,
     pub(super) filter: String,
     pub(super) log: LogFilter,
+    /// Where the configuration in effect is shown.
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 impl Reload {
@@ -45,7 +50,11 @@ impl Reload {
         if is_new {
             self.filter.clone_from(filter);
             match self.log.set(filter) {
-                Ok(()) => tracing::warn!("SIGHUP: {FILTER} is now `{filter}`"),
+                Ok(()) => {
+                    let changed = loaded.effective.iter().filter(|option| option.key == FILTER);
+                    changed.map(shown).for_each(|option| self.telemetry.configuration.change(option));
+                    tracing::warn!("SIGHUP: {FILTER} is now `{filter}`");
+                }
                 Err(error) => tracing::error!("SIGHUP: {FILTER} can't be changed: {error}"),
             }
         }

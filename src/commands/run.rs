@@ -11,6 +11,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::config::shown;
 use super::reload::Reload;
 use super::signals::{StopSignals, hangups, survive_others};
 use super::{Console, Exit, configured};
@@ -40,6 +41,9 @@ pub fn run(
     let Some(loaded) = configured(kinds, file, env.iter().cloned(), console)? else {
         return Ok(Exit::Usage);
     };
+    let bridge = Bridge::new(loaded.settings.clone());
+    let telemetry = bridge.telemetry();
+    telemetry.configuration.set(loaded.effective.iter().map(shown).collect());
     let log = &loaded.settings.log;
     let reload = Reload {
         kinds: kinds.clone(),
@@ -48,19 +52,19 @@ pub fn run(
         given: loaded.given,
         filter: log.filter.clone(),
         log: logging::start(&log.filter, log.format == LogFormat::Json),
+        telemetry,
     };
-    let exit = runtime.block_on(serve(loaded.settings, reload, hangups))?;
+    let exit = runtime.block_on(serve(bridge, loaded.settings, reload, hangups))?;
     // After an abandoned drain, a write to a dead disk may never return, so do not wait for it.
     runtime.shutdown_background();
     Ok(exit)
 }
 
-async fn serve(settings: Settings, reload: Reload, hangups: Signal) -> io::Result<Exit> {
+async fn serve(bridge: Bridge, settings: Settings, reload: Reload, hangups: Signal) -> io::Result<Exit> {
     let mut stop = StopSignals::new()?;
     let mut reloads = std::pin::pin!(reload_at_each(hangups, reload));
     introduce(&settings);
     let drain_timeout = settings.drain_timeout;
-    let bridge = Bridge::new(settings);
     let counters = Arc::clone(&bridge.telemetry().counters);
     let summaries = tokio::spawn(summarise(Arc::clone(&counters)));
     let drain = CancellationToken::new();

@@ -13,7 +13,7 @@ use super::{Console, Exit, configured};
 use crate::config::SinkRegistry;
 use crate::display::{one_line, rfc3339};
 use crate::http_get;
-use crate::telemetry::bridge_status::{BridgeStatus, PartLine, QueueLine, SinkLine};
+use crate::telemetry::bridge_status::{BridgeStatus, DeadLetterLine, PartLine, QueueLine, SinkLine};
 use crate::telemetry::status::Lasting;
 
 /// The longest wait for the answer of a bridge, which is on this host or near.
@@ -143,29 +143,39 @@ fn part_line(part: &PartLine, width: usize) -> String {
     format!("  {:width$}  {state:8}  for {}{next}{reason}", one_line(part), seconds(*since_seconds))
 }
 
-fn queue_line(queue: &QueueLine) -> String {
-    let behind = match queue.behind_seconds {
+fn queue_line(queue_line: &QueueLine) -> String {
+    let behind = match queue_line.behind_seconds {
         Some(behind) => format!("{behind:.1} s behind"),
         None => "how far behind is not known".to_owned(),
     };
-    let last = queue
+    let last = queue_line
         .last_received
         .map_or_else(|| "no event yet".to_owned(), |last| format!("last event {}", rfc3339(last)));
-    let QueueLine { queue, received, acknowledged, in_flight, .. } = queue;
+    let QueueLine { queue, received, acknowledged, in_flight, in_flight_limit, .. } = queue_line;
+    let replica = queue_line.replica.as_ref().map(|replica| format!(", {replica}")).unwrap_or_default();
+    let rate = rate(queue_line.received_per_second);
     format!(
-        "{}: {behind}, {last}; {received} received, {acknowledged} acknowledged, {in_flight} in flight",
+        "{}: {behind}{replica}, {last}; {received} received{rate}, {acknowledged} acknowledged, \
+         {in_flight} of {in_flight_limit} in flight",
         one_line(queue)
     )
 }
 
-fn sink_line(sink: &SinkLine) -> String {
-    let SinkLine { sink, settled, suppressed, retried, dead_letters } = sink;
-    let letters: Vec<_> =
-        dead_letters.iter().map(|(reason, count)| format!("{count} {}", one_line(reason))).collect();
+fn rate(per_second: Option<f64>) -> String {
+    per_second.map(|rate| format!(" ({rate:.1} a second)")).unwrap_or_default()
+}
+
+fn sink_line(line: &SinkLine) -> String {
+    let SinkLine { sink, settled, settled_per_second, suppressed, retried, dead_letters } = line;
+    let letters = dead_letters.iter().map(|(reason, DeadLetterLine { count, newest })| {
+        format!("{count} {} (newest {})", one_line(reason), one_line(newest))
+    });
+    let letters: Vec<_> = letters.collect();
     let letters = if letters.is_empty() { "none".to_owned() } else { letters.join(", ") };
     format!(
-        "  {}: {settled} settled, {suppressed} suppressed, {retried} retried; dead letters: {letters}",
-        one_line(sink)
+        "  {}: {settled} settled{}, {suppressed} suppressed, {retried} retried; dead letters: {letters}",
+        one_line(sink),
+        rate(*settled_per_second)
     )
 }
 
@@ -187,20 +197,36 @@ mod tests {
         let sink = SinkLine {
             sink: "kafka".to_owned(),
             settled: 7,
+            settled_per_second: Some(1.25),
             suppressed: 1,
             retried: 2,
-            dead_letters: BTreeMap::from([("too_large".to_owned(), 3)]),
+            dead_letters: BTreeMap::from([(
+                "too_large".to_owned(),
+                DeadLetterLine { count: 3, newest: "ID:\n1".to_owned() },
+            )]),
         };
         let queue = QueueLine {
             queue: "main.RTO.acme".to_owned(),
+            connection_id: "acme-main-1".to_owned(),
+            subscribed: true,
+            replica: Some("active".to_owned()),
+            sessions: 1,
+            reconnects: BTreeMap::new(),
             behind_seconds: Some(20.04),
             last_received: Some("2026-11-30T02:00:00Z".parse().unwrap()),
             received: 9,
+            received_per_second: Some(240.0),
             acknowledged: 7,
             in_flight: 2,
+            in_flight_limit: 1024,
             sinks: vec![
                 sink.clone(),
-                SinkLine { sink: "-".to_owned(), dead_letters: BTreeMap::new(), ..sink },
+                SinkLine {
+                    sink: "-".to_owned(),
+                    settled_per_second: None,
+                    dead_letters: BTreeMap::new(),
+                    ..sink
+                },
             ],
         };
         let status = BridgeStatus {
@@ -212,10 +238,18 @@ mod tests {
                 "bridge: starting".to_owned(),
             ],
             in_flight_bytes: 1,
+            in_flight_bytes_limit: 2,
             parts: vec![part("source", "ready", "", None), part("sink kafka", "held", "no\ntopic", Some(0))],
             queues: vec![
                 queue.clone(),
-                QueueLine { behind_seconds: None, last_received: None, sinks: Vec::new(), ..queue },
+                QueueLine {
+                    behind_seconds: None,
+                    last_received: None,
+                    received_per_second: None,
+                    replica: None,
+                    sinks: Vec::new(),
+                    ..queue
+                },
             ],
         };
         let expected = "\
@@ -223,10 +257,10 @@ NOT READY: atdata-bridge 1.2.3, started 2026-11-30T01:00:00.000Z
   bridge: starting
   source      ready     for 4m12s
   sink kafka  held      for 4m12s, next try in 1s: no\\ntopic
-main.RTO.acme: 20.0 s behind, last event 2026-11-30T02:00:00.000Z; 9 received, 7 acknowledged, 2 in flight
-  kafka: 7 settled, 1 suppressed, 2 retried; dead letters: 3 too_large
+main.RTO.acme: 20.0 s behind, active, last event 2026-11-30T02:00:00.000Z; 9 received (240.0 a second), 7 acknowledged, 2 of 1024 in flight
+  kafka: 7 settled (1.2 a second), 1 suppressed, 2 retried; dead letters: 3 too_large (newest ID:\\n1)
   -: 7 settled, 1 suppressed, 2 retried; dead letters: none
-main.RTO.acme: how far behind is not known, no event yet; 9 received, 7 acknowledged, 2 in flight
+main.RTO.acme: how far behind is not known, no event yet; 9 received, 7 acknowledged, 2 of 1024 in flight
 ";
         assert_eq!(written(&status), expected);
         assert!(written(&BridgeStatus { ready: true, ..status }).starts_with("ready: "));

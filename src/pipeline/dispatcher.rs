@@ -251,7 +251,10 @@ impl Dispatcher {
         let oldest = self.ack_tracker.oldest();
         self.parts.counters.oldest.set(oldest.map(|times| times.received));
         self.parts.counters.oldest_sent.set(oldest.and_then(|times| times.sent).map_or(0, i64::unsigned_abs));
-        self.parts.counters.is_subscribed.set(self.ack_tracker.session().is_some().into());
+        let is_subscribed = self.ack_tracker.session().is_some();
+        self.parts.counters.is_subscribed.set(is_subscribed.into());
+        let taken = if is_subscribed { self.ack_tracker.next_position().saturating_sub(1) } else { 0 };
+        self.parts.counters.taken.set(taken);
         if let Some(loop_mark) = &self.loop_mark {
             loop_mark.beat();
         }

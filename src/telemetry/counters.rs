@@ -97,6 +97,22 @@ impl LabelledCounter {
     }
 }
 
+/// The last text per label, where a label is a short fixed word. Takes a lock, so it is only for rare events.
+#[derive(Debug, Default)]
+pub struct LabelledText(Mutex<BTreeMap<&'static str, String>>);
+
+impl LabelledText {
+    /// Replaces the text of `word`.
+    pub fn set(&self, word: &'static str, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(word, text);
+    }
+
+    /// Returns the text of `word`, if it has one.
+    pub fn get(&self, word: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(word).cloned()
+    }
+}
+
 /// The counters of one sink worker, in events.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
@@ -104,6 +120,8 @@ pub struct WorkerCounters {
     pub durable: Counter,
     /// Events settled by a durable dead letter, by reason.
     pub dead_lettered: LabelledCounter,
+    /// The message id of the newest dead letter, safe to show, by reason.
+    pub newest_dead_letters: LabelledText,
     /// Events settled without being handed over, because the sink already held them (I5).
     pub suppressed: Counter,
     /// Events handed over again after a retry verdict or a broken sink connection.
@@ -174,6 +192,8 @@ pub struct SubscriptionCounters {
     pub reconnects: LabelledCounter,
     /// Events taken in this session and not yet acknowledged.
     pub in_flight: Gauge,
+    /// Events taken in this session. 0 between two sessions.
+    pub taken: Gauge,
     /// Events received in this session and not taken. The broker delivers them again.
     pub left: Gauge,
     /// 1 in a session, 0 between two sessions.

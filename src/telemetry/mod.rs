@@ -1,9 +1,11 @@
 //! Provides what people and machines see of a running bridge: states, counters, health, logs.
 
 pub mod bridge_status;
+pub mod configuration;
 pub mod counters;
 pub mod health;
 pub mod histogram;
+pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
@@ -18,6 +20,10 @@ use std::sync::Arc;
 pub struct Telemetry {
     /// The counters of all parts.
     pub counters: Arc<counters::Counters>,
+    /// The configuration in effect.
+    pub configuration: configuration::ShownConfiguration,
+    /// How the bridge did in the last 15 minutes.
+    pub history: Arc<history::History>,
     /// The state of each part.
     pub statuses: status::StatusRegistry,
     /// The watchdog, which tells whether the loops turn.

@@ -49,7 +49,9 @@ impl SinkWorker {
             Ok(()) => {
                 let mut recorder = self.parts.counters.durable_now();
                 for letter in &letters {
-                    self.parts.counters.dead_lettered.add(letter.rejection.reason, 1);
+                    let counters = &self.parts.counters;
+                    counters.dead_lettered.add(letter.rejection.reason, 1);
+                    counters.newest_dead_letters.set(letter.rejection.reason, letter.event.shown_id());
                     recorder.add(letter.event.times());
                     self.notice.add(letter);
                 }

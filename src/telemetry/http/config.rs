@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostics::Diagnostics;
 use crate::units::Period;
 
-/// Health, metrics and state over HTTP: `/livez`, `/readyz`, `/metrics`, `/status`.
+/// Health, metrics and state over HTTP: `/livez`, `/readyz`, `/metrics`, `/status`, and a page for browsers at `/`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {

@@ -1,25 +1,37 @@
 //! Limits what a client can cost, whatever it sends or does not send: the number of connections (the oldest
 //! is closed for a new one), and the bytes and the time of each connection. The server of axum has none of
 //! these limits. Hyper's own builder would limit the time of a request's head, but not that of a slow reader.
+//!
+//! A few connections may stream without a limit of time. They are counted apart, so that they neither take the
+//! place of a probe nor lose theirs to one.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, DuplexStream, copy_bidirectional, duplex, join};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The most open connections. A request takes milliseconds, so the oldest of so many is not waiting for the
-/// bridge.
+/// The most open connections that do not stream. A request takes milliseconds, so the oldest of so many is not
+/// waiting for the bridge.
 const MOST: usize = 32;
+/// The most connections that stream.
+pub(super) const MOST_STREAMS: usize = 16;
 /// The most bytes that a client may send. A request has no body.
 const LONGEST: u64 = 16 * 1024;
-/// The longest time from the first byte of a connection to its last.
+/// The longest time from the first byte of a connection to its last, unless it streams.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The longest time in which a client takes nothing of what was sent to it. It ends the stream of a machine that
+/// was switched off.
+const SILENCE: Duration = Duration::from_secs(30);
 /// The pause after the system has refused a connection, for example because there are no free descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most bytes between the server and a client that does not read them.
@@ -28,48 +40,102 @@ const BUFFER: usize = 16 * 1024;
 /// A listener with the limits of the module text.
 pub(super) struct ConnectionLimits {
     listener: TcpListener,
-    /// The tasks that [`relay`] for the open connections, oldest first. Dropping one closes its connection.
-    open: VecDeque<AbortOnDropHandle<()>>,
+    /// The open connections, oldest first, with the tasks that [`relay`] for them. Dropping a task closes its
+    /// connection.
+    open: VecDeque<(Client, AbortOnDropHandle<()>)>,
+    streams: Arc<Semaphore>,
+}
+
+/// One connection, as its request sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Client(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    streams: Arc<Semaphore>,
+    /// Set while the connection streams.
+    stream: OnceLock<OwnedSemaphorePermit>,
+}
+
+impl Client {
+    /// Lets the connection stream without a limit of time. Returns false if as many as may do so stream already.
+    pub(super) fn stream(&self) -> bool {
+        let permit = Arc::clone(&self.0.streams).try_acquire_owned();
+        permit.is_ok_and(|permit| self.0.stream.set(permit).is_ok())
+    }
+
+    fn is_stream(&self) -> bool {
+        self.0.stream.get().is_some()
+    }
+}
+
+impl Connected<IncomingStream<'_, ConnectionLimits>> for Client {
+    fn connect_info(stream: IncomingStream<'_, ConnectionLimits>) -> Self {
+        stream.remote_addr().clone()
+    }
 }
 
 impl ConnectionLimits {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, open: VecDeque::new() }
+        Self { listener, open: VecDeque::new(), streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
     }
 
-    fn admit(&mut self, client: TcpStream) -> DuplexStream {
-        self.open.retain(|connection| !connection.is_finished());
-        if self.open.len() >= MOST {
-            self.open.pop_front();
+    fn client(&self) -> Client {
+        Client(Arc::new(Place { streams: Arc::clone(&self.streams), stream: OnceLock::new() }))
+    }
+
+    fn admit(&mut self, stream: TcpStream) -> (DuplexStream, Client) {
+        self.open.retain(|(_, connection)| !connection.is_finished());
+        let open = self.open.iter().enumerate();
+        let short: Vec<usize> =
+            open.filter(|(_, (client, _))| !client.is_stream()).map(|(at, _)| at).collect();
+        if let [oldest, ..] = short.as_slice()
+            && short.len() >= MOST
+        {
+            self.open.remove(*oldest);
         }
         let (near, far) = duplex(BUFFER);
-        self.open.push_back(AbortOnDropHandle::new(tokio::spawn(relay(client, near))));
-        far
+        let client = self.client();
+        let relayed = AbortOnDropHandle::new(tokio::spawn(relay(stream, near, client.clone())));
+        self.open.push_back((client.clone(), relayed));
+        (far, client)
     }
 }
 
 /// Copies between a client and the server until both have ended, or a limit is reached.
-async fn relay(mut client: TcpStream, mut server: DuplexStream) {
-    let (reader, writer) = client.split();
-    let mut client = join(reader.take(LONGEST), writer);
+async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: Client) {
+    // Without the option a stream ends only when the system has given up, after a quarter of an hour.
+    let _ignored = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
+    let (reader, writer) = stream.split();
+    let mut bounded = join(reader.take(LONGEST), writer);
+    let deadline = async {
+        sleep(DEADLINE).await;
+        if client.is_stream() {
+            pending::<()>().await;
+        }
+    };
     // The connection ends in every case, so the result does not matter.
-    let _ended = timeout(DEADLINE, copy_bidirectional(&mut client, &mut server)).await;
+    tokio::select! {
+        _ended = copy_bidirectional(&mut bounded, &mut server) => {}
+        () = deadline => {}
+    }
 }
 
 impl Listener for ConnectionLimits {
     type Io = DuplexStream;
-    type Addr = SocketAddr;
+    /// Not an address, since this is how the server hands the connection to its request.
+    type Addr = Client;
 
-    async fn accept(&mut self) -> (DuplexStream, SocketAddr) {
+    async fn accept(&mut self) -> (DuplexStream, Client) {
         loop {
             match self.listener.accept().await {
-                Ok((client, address)) => return (self.admit(client), address),
+                Ok((stream, _)) => return self.admit(stream),
                 Err(_) => sleep(PAUSE).await,
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Client> {
+        Ok(self.client())
     }
 }

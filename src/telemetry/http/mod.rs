@@ -1,4 +1,4 @@
-//! Serves `/livez`, `/readyz`, `/metrics` and `/status` over HTTP.
+//! Serves `/livez`, `/readyz`, `/metrics`, `/status` and a page for people over HTTP.
 //!
 //! This server must never cost an event. So if the address is not available, the bridge runs without it,
 //! reports this in the status registry and in the log, and tries again until it succeeds. If the bridge
@@ -7,6 +7,8 @@
 
 pub mod config;
 mod connection_limits;
+mod events;
+mod page;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +17,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::connection_limits::ConnectionLimits;
+use self::connection_limits::{Client, ConnectionLimits};
 use super::bridge_status::StatusSources;
 use super::health::Health;
 use super::metrics::MetricsPage;
@@ -38,13 +43,9 @@ const JSON: &str = "application/json";
 /// The content type of the metrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const INDEX: &str = "\
-atdata-bridge
-/livez    200 while the loops turn, else 503 and which do not
-/readyz   200 while subscribed and all sinks are reachable, else 503 and the reasons
-/metrics  counters, states, latencies (docs/metrics.md)
-/status   the state of each part and the counts of each queue, as JSON
-";
+/// What a browser may load and do: only what this server has, and nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// The data that the pages show.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub struct Pages {
     pub health: Health,
     /// The source of the page `/metrics`.
     pub metrics: MetricsPage,
-    /// The source of `/status`.
+    /// The source of `/status`, `/config` and `/events`.
     pub status: StatusSources,
 }
 
@@ -70,7 +71,8 @@ pub async fn start(address: SocketAddr, pages: Pages, reporter: StatusReporter) 
             }
             listener = listen(address, &reporter).await;
         };
-        let served = axum::serve(ConnectionLimits::new(listener), router(Arc::new(pages))).await;
+        let router = router(Arc::new(pages)).into_make_service_with_connect_info::<Client>();
+        let served = axum::serve(ConnectionLimits::new(listener), router).await;
         reporter.report(Status::Held(format!("the listener has ended: {served:?}")));
     }))
 }
@@ -79,7 +81,7 @@ async fn listen(address: SocketAddr, reporter: &StatusReporter) -> Option<TcpLis
     let bound = TcpListener::bind(address).await;
     match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
         Ok((address, listener)) => {
-            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics, /status");
+            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics, /status, and a page at /");
             reporter.report(Status::Ready);
             Some(listener)
         }
@@ -105,18 +107,28 @@ fn listen_error(address: SocketAddr, error: &io::Error) -> Status {
 
 fn router(pages: Arc<Pages>) -> Router {
     Router::new()
-        .route("/", get(async || answer(StatusCode::OK, TEXT, INDEX)))
+        .merge(page::router())
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/config", get(config))
+        .route("/events", get(events::events))
         .layer(map_response(last))
         .with_state(pages)
 }
 
-/// Closes each connection after one request, so that idle clients keep none open.
+/// Closes each connection after one request, so that idle clients keep none open. Tells browsers what they may
+/// do.
 async fn last(mut response: Response) -> Response {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    for (name, value) in [
+        (CONNECTION, "close"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
@@ -136,7 +148,15 @@ async fn metrics(Shared(pages): Shared<Arc<Pages>>) -> Response {
 }
 
 async fn status(Shared(pages): Shared<Arc<Pages>>) -> Response {
-    match serde_json::to_string(&pages.status.now()) {
+    json(&pages.status.now())
+}
+
+async fn config(Shared(pages): Shared<Arc<Pages>>) -> Response {
+    json(&pages.status.telemetry().configuration.all())
+}
+
+fn json(document: &impl Serialize) -> Response {
+    match serde_json::to_string(document) {
         Ok(text) => answer(StatusCode::OK, JSON, text),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }

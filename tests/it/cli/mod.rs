@@ -8,4 +8,5 @@ mod dead_letters;
 mod demo;
 mod http_endpoints;
 mod status;
+mod status_page;
 mod symptoms;

@@ -73,7 +73,7 @@ fn the_notes_match_the_release(tools: &Tools) {
         assert_eq!(template_leftovers(notes), Vec::<&str>::new(), "{case}");
         let is_command = |line: &&str| ["kubectl ", "helm "].iter().any(|program| line.starts_with(program));
         let commands: Vec<&str> = notes.lines().map(str::trim).filter(is_command).collect();
-        assert_eq!(commands.len(), 3, "{case}: {notes}");
+        assert_eq!(commands.len(), 4, "{case}: {notes}");
         let workload = objects.workload();
         for command in &commands {
             let namespace = if command.starts_with("helm ") {

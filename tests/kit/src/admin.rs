@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -32,11 +32,31 @@ impl Admin {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        self.get_with(path, "").await
+    }
+
+    /// Sends more headers, each with its line end.
+    pub async fn get_with(&self, path: &str, headers: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
         let text = self.say(request.as_bytes()).await.unwrap_or_else(|| panic!("no response to {path}"));
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+    }
+
+    /// Opens `/events`. Fails with the status of an answer that is no stream.
+    pub async fn events(&self) -> Result<ServerEvents, u16> {
+        let mut stream = TcpStream::connect(self.0).await.expect("connect");
+        // HTTP/1.0 has no chunks, so what comes is the text of the events.
+        stream.write_all(b"GET /events HTTP/1.0\r\n\r\n").await.expect("ask for events");
+        let mut events = ServerEvents(BufReader::new(stream));
+        let head = events.line().await.expect("a status line");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        if status != 200 {
+            return Err(status);
+        }
+        while events.line().await.is_some_and(|line| !line.is_empty()) {}
+        Ok(events)
     }
 
     /// Sends `bytes` on a new connection and returns everything received until it ends; `None` if nothing was
@@ -98,6 +118,41 @@ impl Admin {
             assert!(Instant::now() < deadline, "still waiting until {what}: {answer:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// A stream of server-sent events.
+pub struct ServerEvents(BufReader<TcpStream>);
+
+impl ServerEvents {
+    /// Returns the name and the data of the next event; `None` when the stream has ended.
+    pub async fn next(&mut self) -> Option<(String, String)> {
+        let (mut name, mut data) = (String::new(), String::new());
+        loop {
+            let line = self.line().await?;
+            match line.split_once(": ") {
+                Some(("event", value)) => name = value.to_owned(),
+                Some(("data", value)) => data = value.to_owned(),
+                _ if line.is_empty() => return Some((name, data)),
+                _ => panic!("no field of an event: {line}"),
+            }
+        }
+    }
+
+    /// Waits for the next event of this name, and returns its document.
+    pub async fn document(&mut self, name: &str) -> serde_json::Value {
+        loop {
+            let (found, data) = self.next().await.expect("the stream goes on");
+            if found == name {
+                return serde_json::from_str(&data).expect("JSON");
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = timeout(SOON, self.0.read_line(&mut line)).await.expect("a line in time");
+        matches!(read, Ok(1..)).then(|| line.trim_end().to_owned())
     }
 }
 
