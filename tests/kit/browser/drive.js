@@ -4,7 +4,7 @@
 //   {"do": "look", "script"}                             the value of an expression in the page
 //   {"do": "press", "key"}                               presses a key, such as Tab
 //   {"do": "check"}                                      what axe-core finds wrong, a text each
-//   {"do": "picture", "file"}                            a screenshot of the whole page
+//   {"do": "picture", "file"}                            a screenshot of the window
 //   {"do": "complaints"}                                 what the page has written as errors, and clears that
 
 import { readFileSync } from 'node:fs';
@@ -53,7 +53,7 @@ const commands = {
     const violations = await look('axe.run().then(({ violations }) => violations)');
     return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(' ')}`);
   },
-  picture: ({ file }) => page.screenshot({ path: file, fullPage: true }).then(() => null),
+  picture: ({ file }) => page.screenshot({ path: file }).then(() => null),
   complaints() {
     const all = complaints;
     complaints = [];

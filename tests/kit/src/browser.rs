@@ -97,7 +97,7 @@ impl Browser {
         texts(&self.ask(json!({"do": "complaints"})))
     }
 
-    /// Writes a picture of the whole page, as PNG.
+    /// Writes a picture of the window, as PNG.
     pub fn picture(&mut self, file: &Path) {
         self.ask(json!({"do": "picture", "file": file}));
     }
