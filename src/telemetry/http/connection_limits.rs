@@ -29,8 +29,8 @@ pub(super) const MOST_STREAMS: usize = 16;
 const LONGEST: u64 = 16 * 1024;
 /// The longest time from the first byte of a connection to its last, unless it streams.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The longest time in which a client takes nothing of what was sent to it. It ends the stream of a machine that
-/// was switched off.
+/// The longest time in which a client's machine confirms nothing of what was sent to it. It ends the stream of a
+/// machine that was switched off.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The pause after the system has refused a connection, for example because there are no free descriptors.
 const PAUSE: Duration = Duration::from_secs(1);

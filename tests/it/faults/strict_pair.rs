@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use atdata_bridge::telemetry::bridge_status::BridgeStatus;
+use kit::admin::Admin;
 use kit::bridge::Setup;
 use kit::broker::{Protocol, Version, shared};
 use kit::events::{Events, Spread};
@@ -68,6 +70,14 @@ async fn a_frozen_replica_that_goes_on_is_fenced_and_stands_by(version: Version,
     );
     let (published, ()) = tokio::join!(load, freezes);
     emptied(broker, &queue).await;
+    let admins = [Admin::of(&bridges[0]).await, Admin::of(&bridges[1]).await];
+    let mut replicas = Vec::new();
+    for admin in admins {
+        let status: BridgeStatus = serde_json::from_str(&admin.get("/status").await.body).expect("a status");
+        replicas.push(status.queues[0].replica.clone().expect("a subscribed replica"));
+    }
+    replicas.sort();
+    assert_eq!(replicas, ["active", "standby"]);
     for bridge in bridges {
         drain(bridge).await;
     }

@@ -4,7 +4,7 @@
 // if its content changes: a reader may be selecting it, and a screen reader may be reading it.
 
 const RETRY_MS = 10_000;
-// The status comes every second. Without one for so long, the connection is dead, whatever the browser believes.
+// The status comes every second. Without one for so long the connection is lost, whatever the browser believes.
 const SILENT_MS = 5_000;
 // From here on the headline says so, as the alert Behind does.
 const BEHIND_SECONDS = 60;
@@ -68,6 +68,7 @@ const plural = (count, one, many) => `${whole.format(count)} ${count === 1 ? one
 function duration(seconds) {
   if (!isNumber(seconds)) return UNKNOWN;
   if (seconds < 0) return `−${duration(-seconds)}`;
+  if (seconds > 0 && seconds < 0.0995) return `${whole.format(Math.ceil(seconds * 1000))} ms`;
   if (seconds < 59.5) return `${(seconds && seconds < 9.95 ? oneDigit : whole).format(seconds)} s`;
   const rest = Math.round(seconds);
   const [days, hours, minutes] = [rest / 86400, (rest / 3600) % 24, (rest / 60) % 60].map(Math.floor);
@@ -230,15 +231,21 @@ function showParts({ parts }) {
 
 function deadLetters(queues) {
   return queues.flatMap((queue) => queue.sinks.flatMap((sink) =>
-    Object.entries(sink.dead_letters).map(([reason, { count, newest }]) => ({ reason, sink: sink.sink, count, newest }))));
+    Object.entries(sink.dead_letters).map(([reason, { count, newest }]) => ({
+      reason,
+      sink: sink.sink === KEYLESS ? 'none' : sink.sink,
+      queue: queue.queue,
+      count,
+      newest,
+    }))));
 }
 
 function showLetters({ queues }) {
   const letters = deadLetters(queues);
   byId('no-letters').hidden = letters.length > 0;
   byId('some-letters').hidden = letters.length === 0;
-  list(byId('letters'), 'letter', letters, (row, { reason, sink, count, newest }) => {
-    fill(row, { reason, sink: sink === KEYLESS ? 'none' : sink, count: whole.format(count), newest });
+  list(byId('letters'), 'letter', letters, (row, { reason, sink, queue, count, newest }) => {
+    fill(row, { reason, sink: queues.length > 1 ? `${sink}, ${queue}` : sink, count: whole.format(count), newest });
   });
 }
 
@@ -249,11 +256,11 @@ function roundUp(value, steps) {
   const found = steps.find((step) => value <= step);
   if (found) return found;
   const magnitude = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * magnitude).find((step) => value <= step);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * magnitude).find((step) => value <= step);
 }
 
 const RATES = [10];
-const AGES = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
+const AGES = [1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400];
 
 function showPlots() {
   if (!status) return;
@@ -367,11 +374,10 @@ function lose() {
 }
 
 setInterval(() => {
-  const isOpen = source?.readyState === EventSource.OPEN;
-  if (isOpen && Date.now() - heard > SILENT_MS) {
-    lose();
-    connect();
-  }
+  if (document.hidden || refused || Date.now() - heard < SILENT_MS) return;
+  lose();
+  // Otherwise the browser is trying already.
+  if (source.readyState === EventSource.OPEN) connect();
 }, 1000);
 
 // A page that nobody sees holds no connection.

@@ -89,6 +89,12 @@ async fn a_browser_shows_a_bridge_at_work_with_a_sink_in_trouble_and_after_a_res
     assert_eq!(browser.look("/[0-9a-f]{32}/.test(document.documentElement.innerHTML)"), false, "no key");
     assert_eq!(browser.complaints(), [""; 0]);
 
+    // A bridge that says nothing is no bridge that is well, even while the connection stays open.
+    bridge.freeze();
+    browser.shows("#word", "Connection lost").await;
+    bridge.thaw();
+    browser.shows("#word", "Ready").await;
+
     // It tells that the bridge is gone, and goes on with the next one.
     bridge.kill();
     browser.shows("#word", "Connection lost").await;
