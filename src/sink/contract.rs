@@ -128,7 +128,7 @@ pub trait Sink: Send {
     /// Returns whether a claim takes the queue over: no earlier writer can make anything durable after it. A
     /// connection can do that once, so the worker opens the sink again before a claim in a later session, and gives
     /// the session up when such a connection is lost. The worker remembers nothing of what it wrote, so every claim of
-    /// such a sink must tell. A sink of dead letters must not take over.
+    /// such a sink must tell, or the bridge ends. A sink of dead letters must not take over.
     fn takes_over(&self) -> bool {
         false
     }

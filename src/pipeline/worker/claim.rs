@@ -1,12 +1,13 @@
 //! Asks the worker's sink which events it holds already, before the first delivery that may be one of them.
 //! Shows a question that takes long, because nothing moves until its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::SinkWorker;
 use super::sink_io::{Claim, Claiming, SinkIo};
+use super::{ContractError, SinkWorker};
 use crate::event::SessionId;
 use crate::telemetry::status::Status;
 
@@ -85,8 +86,12 @@ impl SinkWorker {
         };
     }
 
-    pub(super) fn on_claimed(&mut self, claim: Claim) {
+    pub(super) fn on_claimed(&mut self, claim: Claim) -> Result<(), ContractError> {
         let Claim { sink, submit, verdicts, asked, held } = claim;
+        if matches!(held, Ok(None)) && sink.takes_over() {
+            let detail = "it takes the queue over, and does not tell what it holds".to_owned();
+            return Err(ContractError { sink: Arc::clone(&self.parts.name), detail });
+        }
         if held.is_ok() && sink.takes_over() {
             self.claims.taken_over = self.claims.asked_in;
         }
@@ -110,6 +115,7 @@ impl SinkWorker {
                 self.broken(&error);
             }
         }
+        Ok(())
     }
 
     /// Shows that the claim takes long, unless the part shows an error, which says more.

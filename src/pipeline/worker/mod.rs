@@ -190,7 +190,7 @@ impl SinkWorker {
             },
             happened = next_of(&mut self.sink_io) => match happened {
                 SinkHappening::Opened(sink, opened) => self.on_opened(sink, opened),
-                SinkHappening::Claimed(claim) => self.on_claimed(claim),
+                SinkHappening::Claimed(claim) => self.on_claimed(claim)?,
                 SinkHappening::Verdicts(verdicts) => self.on_verdicts(verdicts)?,
             },
             (letters, outcome) = pending_write(&mut self.dead_letter_write) => self.on_dead_letters_written(letters, outcome),

@@ -223,6 +223,22 @@ async fn a_lost_connection_that_had_taken_over_ends_the_session() {
     rig.drain().await;
 }
 
+/// The worker relies on the claim alone, so it must not go on without one.
+#[tokio::test]
+async fn a_sink_that_takes_over_and_does_not_tell_what_it_holds_ends_the_bridge() {
+    let sink = MemorySink::new(true, 100);
+    let handle = sink.handle();
+    handle.takes_over(true);
+    let mut rig = Rig::start(Box::new(sink), 0).await;
+    rig.send_to(1).await;
+    let error = rig.ended().await.unwrap_err().to_string();
+    assert!(
+        error.contains("subject broke its contract: it takes the queue over, and does not tell"),
+        "{error}"
+    );
+    assert_eq!(handle.log().len(), 0);
+}
+
 /// The network delivers what a lost connection has sent only after its successor has asked what the sink holds.
 #[tokio::test]
 async fn what_arrives_late_is_doubled_unless_the_claim_takes_over() {

@@ -248,6 +248,11 @@ impl Rig {
         self.incoming.send(Incoming::Messages(messages)).await.unwrap();
     }
 
+    /// Waits until the dispatcher ends by itself.
+    pub async fn ended(self) -> Result<Disconnect, PipelineError> {
+        tokio::time::timeout(SOON, self.dispatcher).await.expect("it ends").expect("it does not panic")
+    }
+
     /// Waits until the pipeline gives up the session, because another bridge has taken over, or may have.
     pub async fn wait_until_given_up(&self) {
         wait_until("the session is given up", SOON, || self.is_given_up()).await;
