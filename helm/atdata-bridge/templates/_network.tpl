@@ -26,6 +26,11 @@
 {{- end }}
 {{- end -}}
 
+{{/* The ports of the DNS server's pods, as JSON: policies see these, not those of its Service. */}}
+{{- define "atdata-bridge.dnsPorts" -}}
+{{ default (.Values.openshift | ternary (list 53 5353) (list 53)) .Values.networkPolicy.dnsPorts | toJson }}
+{{- end -}}
+
 {{/* What the pod of `helm test` is called: never by the selector's labels, or the Service would name it too. */}}
 {{- define "atdata-bridge.testName" -}}
 {{ include "atdata-bridge.name" . }}-test

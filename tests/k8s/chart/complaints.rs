@@ -14,7 +14,6 @@ with_tools! {
     a_parent_chart_can_disable_it_and_set_globals,
     braces_of_other_programs_are_kept,
     pods_for_openshift_have_no_fixed_ids,
-    the_network_policy_allows_the_egress_that_the_bridge_needs,
     enabled_monitors_are_always_rendered_with_their_labels,
     the_image_and_its_pull_secrets_can_be_set,
     no_third_party_charts_or_images_are_needed,
@@ -144,44 +143,6 @@ fn pods_for_openshift_have_no_fixed_ids(tools: &Tools) {
     }
     let objects = tools.helm().objects(&Values::minimal());
     assert_eq!(objects.workload().spec["securityContext"]["runAsUser"], 65532);
-}
-
-fn the_network_policy_allows_the_egress_that_the_bridge_needs(tools: &Tools) {
-    assert_eq!(tools.helm().objects(&Values::minimal()).of_kind("NetworkPolicy").count(), 0);
-    let values = concat!(
-        "networkPolicy: {enabled: true, extraEgress: [{ports: [{port: 4711, protocol: TCP}]}]}\n",
-        "config: {source: {urls: ['ssl://a:1', 'stomp://b:2']}, sinks: {nats: {url: 'nats://c,tls://d:3', stream: a},",
-        " kafka: {brokers: ['e:4', f], sasl: {mechanism: oauthbearer, token_url: 'https://g/t', client_id: a,",
-        " client_secret_file: {existingSecret: a}}}}}\n",
-    );
-    let objects = tools.helm().objects(&Values::minimal().and(values));
-    let policy = &objects.the("NetworkPolicy")["spec"];
-    assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
-    let open: Vec<String> = list(&policy["egress"])
-        .flat_map(|rule| list(&rule["ports"]))
-        .map(|port| format!("{}/{}", text(&port["protocol"]), port["port"]))
-        .collect();
-    // DNS, AtData's broker, NATS and Kafka each with the default and another port, and the token endpoint.
-    for port in [
-        "UDP/53",
-        "TCP/53",
-        "TCP/61614",
-        "TCP/1",
-        "TCP/2",
-        "TCP/4222",
-        "TCP/3",
-        "TCP/4",
-        "TCP/9092",
-        "TCP/443",
-        "TCP/4711",
-    ] {
-        assert!(open.iter().any(|known| known == port), "{port} is not allowed: {open:?}");
-    }
-    let inside: Vec<&Value> = list(&policy["ingress"]).flat_map(|rule| list(&rule["ports"])).collect();
-    assert_eq!(inside, [&json!({"port": "admin", "protocol": "TCP"})]);
-    // The pod of `helm test` needs the same connections.
-    let test = objects.the("Pod");
-    assert!(kit::helm::objects::selects(&policy["podSelector"], &test["metadata"]["labels"]));
 }
 
 /// They must not depend on the cluster's API versions: without a cluster, they would be missing.

@@ -18,6 +18,7 @@ mod credentials;
 mod kubeconform;
 mod monitoring;
 mod names;
+mod network;
 mod package;
 mod pod;
 mod pod_security;
