@@ -186,7 +186,9 @@ metrics: podMonitor and serviceMonitor would both scrape the same pods: enable o
 {{- if not (or (kindIs "invalid" $budget.minAvailable) (kindIs "invalid" $budget.maxUnavailable)) }}
 podDisruptionBudget: Kubernetes takes minAvailable or maxUnavailable, not both: set maxUnavailable to null
 {{- end }}
-{{- if and $values.networkPolicy.enabled (not (include "atdata-bridge.ports" .config)) }}
-networkPolicy: the chart opens the port that config.source.url names: set it there, not by a variable
+{{- if and $values.networkPolicy.enabled (not $values.networkPolicy.egressPorts) }}
+{{- with regexFindAll "\\? [^\n]+" (include "atdata-bridge.ports" .read) -1 }}
+networkPolicy: the values don't tell which ports the bridge connects to ({{ join ", " . | replace "? " "" }}): list the ports in networkPolicy.egressPorts
+{{- end }}
 {{- end }}
 {{- end -}}

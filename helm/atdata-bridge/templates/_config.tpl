@@ -3,6 +3,9 @@ The bridge's configuration out of `config:`, as JSON:
   config     the tree as the file will say it: references replaced, what only the chart can know filled in
   files      option → {existingSecret | existingConfigMap, key} or {value}: what is mounted as a file
   variables  variable → {existingSecret, key}: what comes from the environment
+  environment  the variables that the values name (_environment.tpl)
+  effective  what the bridge will have, of `config` and the variables
+  unknown    whether options may come from where the chart can't see them
   problems   what can't be installed
 Every template that needs a part of it reads it anew: a chart has no place to keep it.
 */}}
@@ -11,7 +14,11 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- $found := dict "files" dict "variables" dict "problems" list -}}
 {{- include "atdata-bridge.read.table" (dict "table" $config "path" list "found" $found) -}}
 {{- include "atdata-bridge.read.directories" (dict "root" . "config" $config) -}}
-{{- set $found "config" $config | toJson -}}
+{{- $_ := set $found "config" $config -}}
+{{- $_ := set $found "environment" (include "atdata-bridge.environment" . | fromJsonArray) -}}
+{{- $_ := set $found "effective" (include "atdata-bridge.effective" $found | fromJson) -}}
+{{- $_ := set $found "unknown" (not (empty .Values.extraEnvFrom)) -}}
+{{- toJson $found -}}
 {{- end -}}
 
 {{/* One table, and the tables in it. */}}

@@ -1,26 +1,42 @@
-{{/* The ports that the bridge connects to, one a line, as far as the configuration tells; nothing if it names no broker. */}}
+{{/* The ports that the bridge connects to, one a line; for one that the chart can't know, `?` and the option instead. */}}
 {{- define "atdata-bridge.ports" -}}
-{{- $source := default dict .source }}
-{{- $urls := concat (compact (list $source.url)) (default list $source.urls) }}
-{{- if $urls }}
-{{- range $urls }}
-{{ regexFind "[0-9]+$" (trimSuffix "/" (toString .)) }}
+{{- if .unknown }}
+? extraEnvFrom
 {{- end }}
-{{- range $parent := list .sinks .dead_letters }}
-{{- range $name, $sink := default dict $parent }}
+{{- $source := default dict .effective.source }}
+{{- include "atdata-bridge.ports.table" (dict "path" "source" "table" $source) }}
+{{- if not (or $source.url $source.urls) }}
+? source.url
+{{- end }}
+{{- range $parent := list "sinks" "dead_letters" }}
+{{- range $name, $sink := omit (default dict (get $.effective $parent)) "rotate" }}
 {{- if kindIs "map" $sink }}
-{{- range default list $sink.brokers }}
-{{ regexFind ":[0-9]+$" . | default ":9092" | trimPrefix ":" }}
-{{- end }}
-{{- if kindIs "string" $sink.url }}
-{{- range splitList "," $sink.url }}
-{{ regexFind ":[0-9]+$" (trim .) | default ":4222" | trimPrefix ":" }}
-{{- end }}
-{{- end }}
-{{- with dig "sasl" "token_url" "" $sink }}
-{{ regexFind "^https?://[^/]*" . | regexFind ":[0-9]+$" | default (hasPrefix "http:" . | ternary ":80" ":443") | trimPrefix ":" }}
+{{- $path := printf "%s.%s" $parent $name }}
+{{- $ports := include "atdata-bridge.ports.table" (dict "path" $path "table" $sink) }}
+{{- $ports }}
+{{- $hasLike := and (eq $parent "dead_letters") (hasKey (default dict $.effective.sinks) $name) }}
+{{- if not (or (trim $ports) $hasLike (has (default $name $sink.kind) (list "file" "stdout"))) }}
+? {{ $path }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The ports of a table's addresses: of brokers, of urls, and of whatever looks like a url. */}}
+{{- define "atdata-bridge.ports.table" -}}
+{{- $usual := dict "http" 80 "https" 443 "ws" 80 "wss" 443 "nats" 4222 "tls" 4222 }}
+{{- range $name, $value := .table }}
+{{- $option := printf "%s.%s" $.path $name }}
+{{- $isAddress := regexMatch "(^|_)(brokers|urls?)$" $name }}
+{{- if kindIs "map" $value }}
+{{- include "atdata-bridge.ports.table" (dict "path" $option "table" $value) }}
+{{- else if or $isAddress (contains "://" (toString $value)) }}
+{{- range include "atdata-bridge.items" $value | splitList "\n" | compact }}
+{{- $address := regexFind "^([a-z+]+://)?[^/]*" . }}
+{{- $scheme := regexFind "^[a-z+]+:" $address | trimSuffix ":" }}
+{{- $default := eq $name "brokers" | ternary 9092 (get $usual (default "nats" $scheme)) }}
+{{ regexFind ":[0-9]+$" $address | trimPrefix ":" | default (contains "$(" . | ternary "" (toString $default)) | default (printf "? %s" $option) }}
 {{- end }}
 {{- end }}
 {{- end }}

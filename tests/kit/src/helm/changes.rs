@@ -23,7 +23,5 @@ pub fn changed(case: &str, values: Values) -> Values {
     let strategy = if case == "deployment" { "Recreate" } else { "OnDelete" };
     let values = values.and(CHANGES);
     let values = values.and(&format!("updateStrategy: {{type: {strategy}, rollingUpdate: null}}\n"));
-    // In this case the broker's URL is in an environment variable, so the chart cannot make a network policy
-    // for it.
-    if case == "environment" { values } else { values.and("networkPolicy: {enabled: true}") }
+    values.and("networkPolicy: {enabled: true}")
 }
