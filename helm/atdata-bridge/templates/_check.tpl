@@ -6,7 +6,7 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 {{- $read := include "atdata-bridge.read" . | fromJson }}
 {{- $parts := dict "root" . "config" $read.config "read" $read "names" (include "atdata-bridge.variables" . | splitList "\n") "environment" (include "atdata-bridge.rendered" (dict "root" . "value" .Values.extraEnv) | fromYamlArray) }}
 {{- $problems := $read.problems }}
-{{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "identity" "environment" "volumes" "others" }}
+{{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "identity" "environment" "volumes" "templates" "others" }}
 {{- range include (printf "atdata-bridge.check.%s" .) $parts | splitList "\n" }}
 {{- $problems = append $problems (trim .) }}
 {{- end }}
@@ -174,6 +174,19 @@ config.admin.listen: {{ .config.admin.listen }} can't be reached by the probes: 
 extraVolumes: the name {{ .name }} is taken
 {{- end }}
 {{- $_ := set $seen .name true }}
+{{- end }}
+{{- end -}}
+
+{{/* Helm expands `{{ .password }}` to nothing, where somebody else was to expand it. */}}
+{{- define "atdata-bridge.check.templates" -}}
+{{- $values := .root.Values }}
+{{- range $name := list "extraEnv" "extraEnvFrom" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "hostAliases" "dnsConfig" "extraVolumes" "extraVolumeMounts" "initContainers" "extraContainers" }}
+{{- range regexFindAll "(^|[^\"`]){{-? *\\.[A-Za-z]+" (get $values $name | toYaml) -1 }}
+{{- $field := regexFind "[A-Za-z]+$" . }}
+{{- if not (has $field (list "Release" "Values" "Chart" "Capabilities" "Template" "Files" "Subcharts")) }}
+{{ $name }}: Helm would write nothing for {{ printf "{{ .%s }}" $field }}, which it does not know: if another program expands it, write {{ printf "{{ \"{{ .%s }}\" }}" $field }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -4,8 +4,7 @@
 metadata:
   labels:
     {{- include "atdata-bridge.podLabels" . | nindent 4 }}
-  {{- $rendered := include "atdata-bridge.rendered" (dict "root" . "value" .Values.podAnnotations) | fromYaml }}
-  {{- with include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) $rendered .Values.commonAnnotations) }}
+  {{- with include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) .Values.podAnnotations .Values.commonAnnotations) }}
   annotations:
     {{- . | nindent 4 }}
   {{- end }}
@@ -48,7 +47,7 @@ spec:
 {{/* What the test's pod has too: who runs it, where it is put, what it may not do. */}}
 {{- define "atdata-bridge.podBasics" -}}
 serviceAccountName: {{ include "atdata-bridge.serviceAccountName" . }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .Values.serviceAccount.automountToken }}
 enableServiceLinks: false
 {{- include "atdata-bridge.imagePullSecrets" . }}
 securityContext:

@@ -21,7 +21,8 @@ with_tools! {
     duplicate_names_are_refused,
     large_numbers_stay_numbers,
     probes_can_be_replaced_and_removed,
-    extra_objects_are_templates,
+    extra_objects_keep_their_braces_unless_they_are_texts,
+    braces_that_helm_would_drop_are_refused,
 }
 
 fn a_budget_never_blocks_the_drain_of_a_node(tools: &Tools) {
@@ -113,7 +114,8 @@ fn a_parent_chart_can_disable_it_and_set_globals(tools: &Tools) {
     }
 }
 
-/// Braces of the bridge in names, of Grafana in legends and of Prometheus in alerts.
+/// Braces of the bridge in names, of Grafana in legends, of Prometheus in alerts and of Vault Agent in
+/// annotations.
 fn braces_of_other_programs_are_kept(tools: &Tools) {
     let all = "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}";
     let own = "config: {event: {keys: ['/{{ .Release.Name }}', '/${HOME}']}}";
@@ -127,6 +129,14 @@ fn braces_of_other_programs_are_kept(tools: &Tools) {
     let shipped = fs::read_to_string(in_tree("helm/atdata-bridge/dashboards/atdata-bridge.json")).unwrap();
     assert_eq!(rendered.iter().map(|data| data.trim()).collect::<Vec<_>>(), [shipped.trim()]);
     assert!(objects.the("PrometheusRule").to_string().contains("{{ $labels.pod }}"));
+    let vault = tools.helm().objects(&Values::of("vault-agent"));
+    for pod in vault.pods() {
+        let template = text(&pod.metadata["annotations"]["vault.hashicorp.com/agent-inject-template-atdata"]);
+        assert!(
+            template.contains("secret \"secret/data/atdata\" -}}{{ .Data.data.password }}"),
+            "{template}"
+        );
+    }
 }
 
 /// A cluster that assigns ids to every namespace refuses other ids.
@@ -297,13 +307,36 @@ fn probes_can_be_replaced_and_removed(tools: &Tools) {
     assert_eq!(*at(bridge, "/readinessProbe/httpGet/path"), json!("/readyz"));
 }
 
-/// Each can be a map or a string.
-fn extra_objects_are_templates(tools: &Tools) {
+/// An object such as an ExternalSecret has templates of its own, of which Helm would make nothing.
+fn extra_objects_keep_their_braces_unless_they_are_texts(tools: &Tools) {
     let object = |name: &str| {
-        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: '{{{{ .Release.Name }}}}-{name}'\n")
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  a: '{{{{ .Release.Name }}}}'\n"
+        )
     };
     let values = json!({"extraObjects": [kit::helm::objects::yaml(&object("map")), object("text")]});
     let objects = tools.helm().objects(&Values::minimal().and(&values.to_string()));
-    let names: Vec<&str> = objects.of_kind("ConfigMap").map(name_of).collect();
-    assert!(names.contains(&"main-map") && names.contains(&"main-text"), "{names:?}");
+    let data = |name: &str| text(&objects.find("ConfigMap", name).unwrap()["data"]["a"]).to_owned();
+    assert_eq!((data("map").as_str(), data("text").as_str()), ("{{ .Release.Name }}", "main"));
+    let external = tools.helm().objects(&Values::of("external-secrets"));
+    let template = at(external.the("ExternalSecret"), "/spec/target/template/data/password");
+    assert_eq!(template, "{{ .password | trim }}");
+}
+
+/// Helm expands a name that it does not know to nothing.
+fn braces_that_helm_would_drop_are_refused(tools: &Tools) {
+    let sidecar = |braces: &str| {
+        let sidecar = json!([{"name": "a", "image": "b", "args": [braces]}]);
+        Values::minimal().and(&json!({"extraContainers": sidecar}).to_string())
+    };
+    let agent = "{{ .password }}";
+    let error = tools.helm().refusal(&sidecar(agent));
+    assert!(error.contains("extraContainers") && error.contains("{{ \"{{ .password }}\" }}"), "{error}");
+    for (braces, rendered) in [
+        ("{{ \"{{ .password }}\" }}", agent),
+        ("{{ .Release.Name }}-{{ $.Values.kind }}", "main-StatefulSet"),
+    ] {
+        let objects = tools.helm().objects(&sidecar(braces));
+        assert_eq!(objects.workload().spec["containers"][1]["args"][0], rendered);
+    }
 }

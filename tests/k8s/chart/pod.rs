@@ -47,6 +47,7 @@ impl Process {
             }
         }
         process.fill_for_drivers(pod);
+        process.fill_for_vault(pod);
         process.environment = list(&container["env"]).map(|variable| process.variable(variable)).collect();
         process
     }
@@ -118,6 +119,22 @@ impl Process {
             for value in configuration.split('"').filter(|value| Path::new(value).starts_with(&directory)) {
                 fs::write(value, invented(value)).unwrap();
             }
+        }
+    }
+
+    /// Makes the files that Vault Agent would write for the pod's annotations, and points the configuration to
+    /// them.
+    fn fill_for_vault(&mut self, pod: Pod<'_>) {
+        let names = fields(&pod.metadata["annotations"])
+            .filter_map(|(name, _)| name.strip_prefix("vault.hashicorp.com/agent-inject-secret-"));
+        for name in names {
+            let inside = format!("/vault/secrets/{name}");
+            let file = self.path(&inside);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, invented(name)).unwrap();
+            let configuration = self.path("/etc/atdata-bridge/bridge.toml");
+            let text = fs::read_to_string(&configuration).unwrap();
+            fs::write(configuration, text.replace(&inside, file.to_str().expect("a path in UTF-8"))).unwrap();
         }
     }
 

@@ -9,12 +9,28 @@ use kit::helm::{Tools, Values, with_tools};
 with_tools! {
     every_pod_is_restricted,
     violations_are_found,
+    the_token_is_mounted_on_demand,
 }
 
 fn every_pod_is_restricted(tools: &Tools) {
     for (case, values) in Values::every() {
-        let objects = tools.helm().objects(&values);
-        assert_eq!(faults(&objects), Vec::<String>::new(), "{case}");
+        let mut faults = faults(&tools.helm().objects(&values));
+        let written = values.written();
+        if list(&written).any(|values| *at(values, "/serviceAccount/automountToken") == true) {
+            faults.retain(|fault| !fault.ends_with(": automountServiceAccountToken"));
+        }
+        assert_eq!(faults, Vec::<String>::new(), "{case}");
+    }
+}
+
+/// A sidecar such as Vault Agent logs in with the token of the account.
+fn the_token_is_mounted_on_demand(tools: &Tools) {
+    for (values, mounted) in [("{}", false), ("serviceAccount: {automountToken: true}", true)] {
+        let objects = tools.helm().objects(&Values::minimal().and(values));
+        for pod in objects.pods() {
+            assert_eq!(pod.spec["automountServiceAccountToken"], mounted, "{values}");
+        }
+        assert_eq!(objects.the("ServiceAccount")["automountServiceAccountToken"], mounted, "{values}");
     }
 }
 
