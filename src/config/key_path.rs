@@ -7,6 +7,9 @@ pub const PREFIX: &str = "BRIDGE__";
 /// The variable that names the configuration file if `--config` does not.
 pub const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
 
+/// The variable that names the directory below which files have their place if no option names another.
+pub const DATA_VARIABLE: &str = "BRIDGE_DATA_DIRECTORY";
+
 /// The tables at the top of a configuration.
 pub(super) const SECTIONS: &[&str] =
     &["source", "event", "sinks", "dead_letters", "admin", "log", "shutdown"];

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod any_tests;
+mod data_directory;
 mod endpoint;
 mod environment;
 pub mod explain;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use given_options::GivenOptions;
-pub use key_path::{FILE_VARIABLE, PREFIX, variable};
+pub use key_path::{DATA_VARIABLE, FILE_VARIABLE, PREFIX, variable};
 pub use origins::Origins;
 pub use sections::{EventConfig, LogConfig, LogFormat, ShutdownConfig, UnusableKey};
 pub use settings::{Settings, SubscriptionSettings};
@@ -94,7 +95,7 @@ pub fn process_environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Loads the file `path`, or the one that `BRIDGE_CONFIG` names, or none. The variables `env` override the
-/// file. Sinks may be of any of the kinds `kinds`.
+/// file. Sinks may be of any of the kinds `kinds`. Files without a directory go below `BRIDGE_DATA_DIRECTORY`.
 ///
 /// # Errors
 /// Every mistake that was found, not only the first.
@@ -107,9 +108,13 @@ pub fn load(
     let named = |wanted: &str| env.iter().find(|(name, value)| name == wanted && !value.is_empty());
     let path = path.map(Path::to_owned).or_else(|| named(FILE_VARIABLE).map(|(_, path)| PathBuf::from(path)));
     let host = named("HOSTNAME").map(|(_, host)| host.clone()).or_else(host_name);
+    let data = named(DATA_VARIABLE).map(|(_, path)| PathBuf::from(path));
     let file = path.as_deref().map(file::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
     let environment = Environment::new(env.into_iter());
-    let reader = ConfigReader::new(file.unwrap_or_default(), path.as_deref(), environment);
+    let mut reader = ConfigReader::new(file.unwrap_or_default(), path.as_deref(), environment);
+    if let Some(data) = data {
+        data_directory::fill(&mut reader, kinds, &data);
+    }
     check(reader, kinds, host.as_deref())
 }
 

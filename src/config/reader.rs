@@ -73,12 +73,28 @@ impl ConfigReader {
         self.root.find_ref(key).and_then(Value::as_dict).is_some()
     }
 
+    /// Returns the text of an option, before its table is read.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.root.find_ref(key)?.as_str()
+    }
+
+    /// Sets an option on behalf of `variable`. Call it before any table is read.
+    pub(super) fn provide(&mut self, key: &str, value: &str, variable: &str) {
+        let path: Vec<_> = key.split('.').collect();
+        self.join(Layer::new(&path, value.into(), Metadata::named(variable.to_owned())));
+    }
+
     /// Copies every option of the table `base` that the table `key` does not set itself.
     pub(super) fn inherit(&mut self, key: &str, base: &str) {
         let Some(below) = self.root.find_ref(base).cloned() else { return };
         let path: Vec<_> = key.split('.').collect();
         // The values keep their own origins.
-        self.layers = std::mem::take(&mut self.layers).join(Layer::new(&path, below, Metadata::default()));
+        self.join(Layer::new(&path, below, Metadata::default()));
+    }
+
+    /// Adds options below all others.
+    fn join(&mut self, layer: Layer) {
+        self.layers = std::mem::take(&mut self.layers).join(layer);
         self.root = merged(&self.layers);
         note_origins(&mut self.origins, &self.layers, "", &self.root);
     }

@@ -74,6 +74,12 @@ impl SinkRegistry {
         self.0.iter().find(|kind| kind.name == name).copied()
     }
 
+    /// Returns whether sinks of this kind have this option.
+    pub(super) fn has_option(&self, kind: &str, option: &str) -> bool {
+        let known = self.find(kind).map(|kind| known_options::of(kind.schema)).unwrap_or_default();
+        known.iter().any(|known| known.key == option)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &RegisteredKind> {
         self.0.iter()
     }

@@ -7,7 +7,7 @@
 //! for a service called `bridge` or `bridge-source` (`BRIDGE_SERVICE_HOST`,
 //! `BRIDGE_SOURCE_PORT_61613_TCP_ADDR`).
 
-use super::key_path::{FILE_VARIABLE, PREFIX, SECTIONS, variable};
+use super::key_path::{DATA_VARIABLE, FILE_VARIABLE, PREFIX, SECTIONS, variable};
 use super::suggest::squeezed;
 
 /// A variable that is not read but seems to be meant for the bridge.
@@ -21,8 +21,11 @@ pub(super) struct Stray {
 
 /// Returns whether `name` may be such a variable: a quick check before [`look`].
 pub(super) fn is_candidate(name: &str) -> bool {
-    !name.starts_with(PREFIX) && name != FILE_VARIABLE && squeezed(name).contains("BRIDGE_")
+    !name.starts_with(PREFIX) && !OTHERS.contains(&name) && squeezed(name).contains("BRIDGE_")
 }
+
+/// The variables of the bridge that are not options.
+const OTHERS: [&str; 2] = [FILE_VARIABLE, DATA_VARIABLE];
 
 /// Tables in which users choose names, or names follow from their choice: `BRIDGE_SINKS__EVENTS__TOPIC`.
 const FREE_SECTIONS: &[&str] = &["sinks", "dead_letters"];
@@ -32,11 +35,11 @@ pub(super) fn look(name: &str, options: &[String]) -> Option<Stray> {
     let words = squeezed(name);
     let words = words.strip_prefix("ATDATA_").unwrap_or(&words);
     let rest = words.strip_prefix("BRIDGE_")?;
-    if is_service(rest) || name == FILE_VARIABLE || name.starts_with(PREFIX) {
+    if is_service(rest) || OTHERS.contains(&name) || name.starts_with(PREFIX) {
         return None;
     }
-    if words == FILE_VARIABLE {
-        return Some(Stray { meant: Some(FILE_VARIABLE.to_owned()), is_certain: false });
+    if let Some(meant) = OTHERS.into_iter().find(|other| *other == words) {
+        return Some(Stray { meant: Some(meant.to_owned()), is_certain: false });
     }
     let begins_with =
         |section: &&str| rest.strip_prefix(&squeezed(section)).is_some_and(|rest| rest.starts_with('_'));
@@ -99,6 +102,7 @@ mod tests {
             ("BRIDGE_SOURCE_TLS_CA_FILE", "BRIDGE__SOURCE__TLS__CA_FILE", false),
             ("bridge.log.filter", "BRIDGE__LOG__FILTER", false),
             ("bridge_config", "BRIDGE_CONFIG", false),
+            ("bridge_data_directory", "BRIDGE_DATA_DIRECTORY", false),
         ] {
             assert_eq!(meant(name), Some((Some(should.to_owned()), is_certain)), "{name}");
         }
@@ -118,6 +122,7 @@ mod tests {
         for name in [
             "BRIDGE",
             "BRIDGE_CONFIG",
+            "BRIDGE_DATA_DIRECTORY",
             "BRIDGE__SOURCE__URL",
             "BRIDGE_SERVICE_HOST",
             "BRIDGE_SERVICE_PORT",

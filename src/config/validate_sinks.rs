@@ -77,15 +77,7 @@ pub(super) fn for_dead_letters(
     kinds: &SinkRegistry,
     context: &BuildContext,
 ) -> Option<Option<SinkSettings>> {
-    let sinks = reader.names("sinks");
-    let is_sink = |reader: &ConfigReader, name: &str| {
-        let key = join(LETTERS, name);
-        reader.is_table(&key)
-            && (kinds.find(name).is_some()
-                || sinks.iter().any(|sink| sink == name)
-                || reader.has(&join(&key, "kind")))
-    };
-    let tables: Vec<_> = reader.names(LETTERS).into_iter().filter(|name| is_sink(reader, name)).collect();
+    let tables = tables_for_dead_letters(reader, kinds);
     let (name, others) = tables.split_first()?;
     for other in others {
         reader
@@ -105,4 +97,15 @@ pub(super) fn for_dead_letters(
     // Otherwise an option that was not understood would also be reported as an unknown key.
     reader.forget(&join(LETTERS, name));
     Some(found)
+}
+
+/// Returns the names of the tables in `[dead_letters]` that describe a sink.
+pub(super) fn tables_for_dead_letters(reader: &ConfigReader, kinds: &SinkRegistry) -> Vec<String> {
+    let sinks = reader.names("sinks");
+    let is_sink = |name: &String| {
+        let key = join(LETTERS, name);
+        reader.is_table(&key)
+            && (kinds.find(name).is_some() || sinks.contains(name) || reader.has(&join(&key, "kind")))
+    };
+    reader.names(LETTERS).into_iter().filter(is_sink).collect()
 }

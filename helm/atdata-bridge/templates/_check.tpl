@@ -4,7 +4,7 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 */}}
 {{- define "atdata-bridge.check" -}}
 {{- $read := include "atdata-bridge.read" . | fromJson }}
-{{- $parts := dict "root" . "config" $read.config "read" $read "names" (include "atdata-bridge.variables" . | splitList "\n") "environment" (include "atdata-bridge.rendered" (dict "root" . "value" .Values.extraEnv) | fromYamlArray) }}
+{{- $parts := merge (dict "root" . "read" $read "config" $read.effective) $read }}
 {{- $problems := $read.problems }}
 {{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "identity" "environment" "volumes" "templates" "others" }}
 {{- range include (printf "atdata-bridge.check.%s" .) $parts | splitList "\n" }}
@@ -17,14 +17,10 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 {{- end -}}
 
 {{- define "atdata-bridge.check.required" -}}
-{{- if not .root.Values.extraEnvFrom }}
+{{- if not .unknown }}
 {{- $source := default dict .config.source }}
-{{- $variables := .read.variables }}
-{{- $names := .names }}
 {{- range list "url" "username" "password_file" "namespace" "destination_id" }}
-{{- $variable := printf "BRIDGE__SOURCE__%s" (upper .) }}
-{{- $instead := get (dict "url" "urls" "password_file" "password") . }}
-{{- if not (or (get $source .) (get $source $instead) (hasKey $variables $variable) (has $variable $names) (has (printf "BRIDGE__SOURCE__%s" (upper $instead)) $names)) }}
+{{- if not (or (get $source .) (get $source (get (dict "url" "urls" "password_file" "password") .))) }}
 {{- if eq . "password_file" }}
 config.source.password_file is missing: name the Secret that holds AtData's password, config.source.password_file.existingSecret
 {{- else }}
@@ -34,7 +30,6 @@ config.source.{{ . }} is missing: {{ get (dict "username" "AtData gave it to you
 {{- end }}
 {{- $sinks := false }}
 {{- range $name, $sink := default dict .config.sinks }}{{ if kindIs "map" $sink }}{{ $sinks = true }}{{ end }}{{ end }}
-{{- range $names }}{{ if hasPrefix "BRIDGE__SINKS__" . }}{{ $sinks = true }}{{ end }}{{ end }}
 {{- if not $sinks }}
 config.sinks is empty: say where the events go, such as config.sinks.kafka with brokers and topic
 {{- end }}
@@ -66,19 +61,12 @@ autoscaling: minReplicas, {{ int64 .minReplicas }}, is more than maxReplicas, {{
 
 {{/* What goes to the standard output is gone, and a dead letter is mirrored nowhere else. */}}
 {{- define "atdata-bridge.check.deadLetters" -}}
-{{- $where := list }}
-{{- $sinks := default dict .config.sinks }}
-{{- range $name, $sink := .config.dead_letters }}
+{{- range $name, $sink := omit .config.dead_letters "rotate" }}
 {{- if kindIs "map" $sink }}
-{{- $like := default dict (get $sinks $name) }}
-{{- if eq (default (default $name $like.kind) $sink.kind) "stdout" }}{{ $where = append $where (printf "config.dead_letters.%s" $name) }}{{ end }}
+{{- if eq "stdout" (include "atdata-bridge.kindOf" (dict "config" $.config "parent" "dead_letters" "name" $name)) }}
+config.dead_letters.{{ $name }}: dead letters would be lost with the log, where nothing makes them durable: leave it out, and they are kept on the volume, or send them to a topic, such as config.dead_letters.kafka.topic
 {{- end }}
 {{- end }}
-{{- range .environment }}
-{{- if or (hasPrefix "BRIDGE__DEAD_LETTERS__STDOUT__" .name) (regexMatch "^BRIDGE__DEAD_LETTERS__.+__KIND$" .name | and (eq (default "" .value) "stdout")) }}{{ $where = append $where .name }}{{ end }}
-{{- end }}
-{{- range $where }}
-{{ . }}: dead letters would be lost with the log, where nothing makes them durable: leave it out, and they are kept on the volume, or send them to a topic, such as config.dead_letters.kafka.topic
 {{- end }}
 {{- end -}}
 
@@ -115,7 +103,7 @@ terminationGracePeriodSeconds: {{ $grace }} leaves no time to drain: raise it to
 {{- define "atdata-bridge.check.identity" -}}
 {{- if or (include "atdata-bridge.hasReplicas" .root) (eq .root.Values.kind "Deployment") }}
 {{- $same := "would be the same for all pods, and AtData's broker admits each once" }}
-{{- if or (dig "source" "connection_id" "" .config) (hasKey .read.variables "BRIDGE__SOURCE__CONNECTION_ID") }}
+{{- if or (dig "source" "connection_id" "" .read.config) (hasKey .variables "BRIDGE__SOURCE__CONNECTION_ID") }}
 config.source.connection_id {{ $same }}: leave it out (its default holds the name of the pod), or set it in extraEnv as BRIDGE__SOURCE__CONNECTION_ID with $(HOSTNAME) in it
 {{- end }}
 {{- $differ := list "HOSTNAME" }}
@@ -137,12 +125,12 @@ extraEnv: BRIDGE__SOURCE__CONNECTION_ID {{ $same }}: write $(HOSTNAME), the name
 
 {{- define "atdata-bridge.check.environment" -}}
 {{- $seen := dict }}
-{{- range concat (list "BRIDGE_CONFIG" "HOSTNAME") (keys .read.variables | sortAlpha) }}{{ $_ := set $seen . "by the chart" }}{{ end }}
-{{- range compact .names }}
-{{- if hasKey $seen . }}
-extraEnv: {{ . }} is set {{ get $seen . }} already
+{{- range concat (list "BRIDGE_CONFIG" "BRIDGE_DATA_DIRECTORY" "HOSTNAME") (keys .variables | sortAlpha) }}{{ $_ := set $seen . "by the chart" }}{{ end }}
+{{- range .environment }}
+{{- if hasKey $seen .name }}
+extraEnv: {{ .name }} is set {{ get $seen .name }} already
 {{- end }}
-{{- $_ := set $seen . "in extraEnv" }}
+{{- $_ := set $seen .name "in extraEnv" }}
 {{- end }}
 {{- range .environment }}
 {{- $name := splitList "__" .name | last | lower }}
@@ -156,7 +144,7 @@ extraEnv: {{ .name }}: everybody who may see the pod would read the credentials 
 {{- end }}
 {{- end }}
 {{- range $variable, $option := dict "BRIDGE__ADMIN__LISTEN" "config.admin.listen, whose port the probes need" "BRIDGE__SHUTDOWN__DRAIN_TIMEOUT" "config.shutdown.drain_timeout, which terminationGracePeriodSeconds must exceed" }}
-{{- if has $variable $.names }}
+{{- if hasKey $seen $variable }}
 extraEnv: {{ $variable }} would change what the chart has to know: set {{ $option }}
 {{- end }}
 {{- end }}

@@ -1,10 +1,6 @@
 {{/* Files need a volume that outlives the pod. */}}
 {{- define "atdata-bridge.check.files" -}}
-{{- $files := dict }}
-{{- range include "atdata-bridge.files" .config | splitList "\n" | compact }}{{ $_ := set $files . true }}{{ end }}
-{{- range .environment }}
-{{- if include "atdata-bridge.writesFiles" . }}{{ $_ := set $files .name true }}{{ end }}
-{{- end }}
+{{- $files := include "atdata-bridge.directories" .config | fromJson }}
 {{- $others := "send dead letters to a sink, such as config.dead_letters.kafka.topic" }}
 {{- $persistence := .root.Values.persistence }}
 {{- if eq .root.Values.kind "Deployment" }}
@@ -13,7 +9,7 @@ kind: Deployment: {{ . }} writes files, and the pods of a Deployment have no vol
 {{- end }}
 {{- else }}
 {{- $volumes := include "atdata-bridge.lastingVolumes" .root | fromJson }}
-{{- range $name, $directory := include "atdata-bridge.directories" . | fromJson }}
+{{- range $name, $directory := $files }}
 {{- $volume := include "atdata-bridge.volumeOf" (dict "root" $.root "directory" $directory) }}
 {{- if hasKey $volumes $volume }}
 {{- else if hasPrefix (printf "%s/" (include "atdata-bridge.data" nil)) (printf "%s/" (clean $directory)) | and (not $volume) }}
@@ -34,31 +30,10 @@ persistence.retentionPolicy.{{ $when }}: Delete would delete what nobody has tak
 {{- end }}
 {{- end -}}
 
-{{/* Whether a variable has files written. */}}
-{{- define "atdata-bridge.writesFiles" -}}
-{{- if regexMatch "^BRIDGE__(SINKS__FILE__|DEAD_LETTERS__DIRECTORY$)" .name }}true
-{{- else if regexMatch "^BRIDGE__(SINKS|DEAD_LETTERS)__.+__KIND$" .name }}{{ if eq (default "" .value) "file" }}true{{ end }}
-{{- end }}
-{{- end -}}
-
-{{/* Who writes files → its directory, as JSON. */}}
-{{- define "atdata-bridge.directories" -}}
-{{- $directories := dict }}
-{{- range $name := include "atdata-bridge.files" .config | splitList "\n" | compact }}
-{{- $table := $.config }}
-{{- range splitList "." $name | rest }}{{ $table = get $table . }}{{ end }}
-{{- if kindIs "string" $table.directory }}{{ $_ := set $directories $name $table.directory }}{{ end }}
-{{- end }}
-{{- range .environment }}
-{{- if and .value (regexMatch "^BRIDGE__(SINKS__.+__|DEAD_LETTERS__(.+__)?)DIRECTORY$" .name) }}{{ $_ := set $directories .name .value }}{{ end }}
-{{- end }}
-{{- toJson $directories }}
-{{- end -}}
-
 {{/* The volume that a directory is on: of what is mounted above it the nearest; nothing if there is none. */}}
 {{- define "atdata-bridge.volumeOf" -}}
 {{- $mounts := include "atdata-bridge.rendered" (dict "root" .root "value" .root.Values.extraVolumeMounts) | fromYamlArray }}
-{{- if .root.Values.persistence.enabled }}
+{{- if and (eq .root.Values.kind "StatefulSet") .root.Values.persistence.enabled }}
 {{- $mounts = prepend $mounts (dict "name" "data" "mountPath" (include "atdata-bridge.data" nil)) }}
 {{- end }}
 {{- $nearest := dict "path" "" "name" "" }}

@@ -13,11 +13,10 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- $config := mustDeepCopy (default dict .Values.config) -}}
 {{- $found := dict "files" dict "variables" dict "problems" list -}}
 {{- include "atdata-bridge.read.table" (dict "table" $config "path" list "found" $found) -}}
-{{- include "atdata-bridge.read.directories" (dict "root" . "config" $config) -}}
 {{- $_ := set $found "config" $config -}}
 {{- $_ := set $found "environment" (include "atdata-bridge.environment" . | fromJsonArray) -}}
-{{- $_ := set $found "effective" (include "atdata-bridge.effective" $found | fromJson) -}}
 {{- $_ := set $found "unknown" (not (empty .Values.extraEnvFrom)) -}}
+{{- $_ := set $found "effective" (include "atdata-bridge.effective" (merge (dict "root" .) $found) | fromJson) -}}
 {{- toJson $found -}}
 {{- end -}}
 
@@ -86,35 +85,6 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- if and (kindIs "string" .value) (regexMatch $pattern (toString .value)) }}true{{ end -}}
 {{- end -}}
 
-{{/* Files belong on the volume, wherever they were not sent elsewhere. */}}
-{{- define "atdata-bridge.read.directories" -}}
-{{- $data := include "atdata-bridge.data" nil }}
-{{- $sinks := default dict .config.sinks }}
-{{- range $name, $sink := $sinks }}
-{{- if and (kindIs "map" $sink) (eq (default $name $sink.kind) "file") (not $sink.directory) }}
-{{- $_ := set $sink "directory" (printf "%s/sinks/%s" $data $name) }}
-{{- end }}
-{{- end }}
-{{- if not (kindIs "map" .config.dead_letters) }}
-{{- $_ := set .config "dead_letters" dict }}
-{{- end }}
-{{- $letters := .config.dead_letters }}
-{{- $directory := printf "%s/dead-letters" $data }}
-{{- $elsewhere := include "atdata-bridge.deadLettersByVariable" .root }}
-{{- range $name, $sink := omit $letters "rotate" }}
-{{- if kindIs "map" $sink }}
-{{- $elsewhere = $name }}
-{{- $like := default dict (get $sinks $name) }}
-{{- if and (eq (default (default $name $like.kind) $sink.kind) "file") (not $sink.directory) }}
-{{- $_ := set $sink "directory" $directory }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- if not (or $elsewhere $letters.directory) }}
-{{- $_ := set $letters "directory" $directory }}
-{{- end }}
-{{- end -}}
-
 {{/* Where the volume is mounted. */}}
 {{- define "atdata-bridge.data" -}}/var/lib/atdata-bridge{{- end -}}
 {{/* Where the configuration file is mounted. */}}
@@ -122,39 +92,29 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{/* Where credentials and certificates are mounted. */}}
 {{- define "atdata-bridge.secrets" -}}/run/secrets/atdata-bridge{{- end -}}
 
-{{/* The names of extraEnv, one a line. */}}
-{{- define "atdata-bridge.variables" -}}
-{{- range default list .Values.extraEnv }}
-{{ .name }}
-{{- end }}
-{{- end -}}
-
-{{/* Whether a variable sends the dead letters to a sink. */}}
-{{- define "atdata-bridge.deadLettersByVariable" -}}
-{{- range default list .Values.extraEnv }}
-{{- if and (regexMatch "^BRIDGE__DEAD_LETTERS__.+__" .name) (not (hasPrefix "BRIDGE__DEAD_LETTERS__ROTATE__" .name)) }}true{{ end }}
-{{- end }}
-{{- end -}}
-
 {{/* The port that `admin.listen` names. */}}
 {{- define "atdata-bridge.port" -}}
 {{- regexFind "[0-9]+$" (toString (default dict (default dict .Values.config).admin).listen) -}}
 {{- end -}}
 
-{{/* What the files of the bridge that would be on the volume are for, one a line; empty if there are none. */}}
-{{- define "atdata-bridge.files" -}}
-{{- $sinks := default dict .sinks }}
-{{- range $name, $sink := $sinks }}
-{{- if and (kindIs "map" $sink) (eq (default $name $sink.kind) "file") }}
-config.sinks.{{ $name }}
+{{/* The kind of the sink `name` in the table `parent`; a sink of dead letters is like the sink of its name. */}}
+{{- define "atdata-bridge.kindOf" -}}
+{{- $like := eq .parent "dead_letters" | ternary (get (default dict .config.sinks) .name) nil }}
+{{- default (default .name (kindIs "map" $like | ternary $like dict).kind) (get (get .config .parent) .name).kind }}
+{{- end -}}
+
+{{/* Who writes files: the option, such as `config.sinks.file`, → its directory, as JSON. */}}
+{{- define "atdata-bridge.directories" -}}
+{{- $directories := dict }}
+{{- range $parent := list "sinks" "dead_letters" }}
+{{- range $name, $sink := omit (default dict (get $ $parent)) "rotate" }}
+{{- if kindIs "map" $sink }}
+{{- if eq "file" (include "atdata-bridge.kindOf" (dict "config" $ "parent" $parent "name" $name)) }}
+{{- $_ := set $directories (printf "config.%s.%s" $parent $name) (default "" $sink.directory) }}
 {{- end }}
 {{- end }}
-{{- if .dead_letters.directory }}
-config.dead_letters
-{{- end }}
-{{- range $name, $sink := omit .dead_letters "rotate" }}
-{{- if and (kindIs "map" $sink) (eq (default (default $name (default dict (get $sinks $name)).kind) $sink.kind) "file") }}
-config.dead_letters.{{ $name }}
 {{- end }}
 {{- end }}
+{{- with (default dict .dead_letters).directory }}{{ $_ := set $directories "config.dead_letters" . }}{{ end }}
+{{- toJson $directories }}
 {{- end -}}

@@ -15,7 +15,34 @@ it. An option that comes out of a Secret has the value `$(VARIABLE)`.
 {{- range .environment }}
 {{- include "atdata-bridge.effective.set" (dict "tree" $tree "variable" .name "value" .value) }}
 {{- end }}
+{{- include "atdata-bridge.effective.directories" (dict "root" .root "tree" $tree "unknown" .unknown) }}
 {{- toJson $tree }}
+{{- end -}}
+
+{{/* Files are on the volume wherever nothing sends them elsewhere: the bridge does the same by BRIDGE_DATA_DIRECTORY. */}}
+{{- define "atdata-bridge.effective.directories" -}}
+{{- $data := include "atdata-bridge.data" nil }}
+{{- $letters := default dict .tree.dead_letters }}
+{{- $_ := set .tree "dead_letters" $letters }}
+{{- $elsewhere := and .unknown (not (include "atdata-bridge.hasVolume" .root)) }}
+{{- range $name, $sink := omit $letters "rotate" }}
+{{- if kindIs "map" $sink }}{{ $elsewhere = true }}{{ end }}
+{{- end }}
+{{- if not (or $elsewhere $letters.directory) }}
+{{- $_ := set $letters "directory" (printf "%s/dead-letters" $data) }}
+{{- end }}
+{{- range $option, $directory := include "atdata-bridge.directories" .tree | fromJson }}
+{{- if not $directory }}
+{{- $path := splitList "." $option | rest }}
+{{- $place := eq (first $path) "sinks" | ternary (printf "%s/sinks/%s" $data (last $path)) (printf "%s/dead-letters" $data) }}
+{{- $_ := set (get (get $.tree (first $path)) (last $path)) "directory" $place }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Whether pods have a volume where their files are by default. */}}
+{{- define "atdata-bridge.hasVolume" -}}
+{{- include "atdata-bridge.volumeOf" (dict "root" . "directory" (include "atdata-bridge.data" nil)) -}}
 {{- end -}}
 
 {{- define "atdata-bridge.effective.set" -}}

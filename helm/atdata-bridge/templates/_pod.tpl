@@ -86,6 +86,11 @@ securityContext:
 env:
   - name: BRIDGE_CONFIG
     value: {{ include "atdata-bridge.etc" nil }}/bridge.toml
+  {{- if or .scratch (include "atdata-bridge.hasVolume" .root) }}
+  # Where files go that no option sends elsewhere.
+  - name: BRIDGE_DATA_DIRECTORY
+    value: {{ include "atdata-bridge.data" nil }}
+  {{- end }}
   # The end of the connection id: unique, and in a StatefulSet the same after every restart.
   - name: HOSTNAME
     valueFrom:

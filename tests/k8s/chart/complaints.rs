@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use kit::helm::objects::{Objects, at, fields, list, name_of, text, visit};
+use kit::helm::objects::{Objects, at, fields, list, text, visit};
 use kit::helm::{KUBERNETES, Tools, Values, chart, directory, in_tree, value_at, with_tools};
 
 with_tools! {

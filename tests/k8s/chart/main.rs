@@ -27,3 +27,4 @@ mod references;
 mod rendering;
 mod schema;
 mod upgrade;
+mod variables;

@@ -4,6 +4,7 @@
 //! The kubelet would mount the files at the paths of the spec. Here they are in a directory, and that
 //! directory is put before each such path in the configuration and the variables.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +51,15 @@ impl Process {
         process.fill_for_vault(pod);
         process.environment = list(&container["env"]).map(|variable| process.variable(variable)).collect();
         process
+    }
+
+    /// Adds the content of the pod's `envFrom`. Variables of `env` win, as in a pod.
+    pub fn given(mut self, variables: &BTreeMap<String, String>) -> Self {
+        let new =
+            variables.iter().filter(|(name, _)| self.environment.iter().all(|(known, _)| known != *name));
+        let new: Vec<_> = new.map(|(name, value)| (name.clone(), self.relocated(value))).collect();
+        self.environment.extend(new);
+        self
     }
 
     /// The name of the pod.

@@ -174,7 +174,7 @@ fn unusable_values_are_refused_with_advice(tools: &Tools) {
                 "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}\n",
                 "extraEnv: [{name: BRIDGE__SINKS__COPY__KIND, value: file}]",
             ),
-            "BRIDGE__SINKS__COPY__KIND",
+            "config.sinks.copy",
         ),
         ("config: {dead_letters: {stdout: {}}}", "config.dead_letters.stdout"),
         ("config: {sinks: {out: {kind: stdout}}, dead_letters: {out: {}}}", "config.dead_letters.out"),
