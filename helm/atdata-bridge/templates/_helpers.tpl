@@ -3,15 +3,18 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The name of every object: at most 52 characters, so that a StatefulSet's revision label still fits into 63. */}}
+{{/*
+The name of every object: at most 52 characters, so that a StatefulSet's revision label still fits into 63. In a chart above
+this one, several of these may stand side by side under aliases, and each needs a name of its own.
+*/}}
 {{- define "atdata-bridge.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains (include "atdata-bridge.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "atdata-bridge.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- $name := include "atdata-bridge.name" . -}}
+{{- $alone := .Chart.IsRoot | ternary (contains $name .Release.Name) (eq $name .Release.Name) -}}
+{{- $full := .Values.fullnameOverride | default (ternary .Release.Name (printf "%s-%s" .Release.Name $name) $alone) -}}
+{{- if gt (len $full) 52 -}}
+{{- $full = printf "%s-%s" (trunc 43 $full | trimSuffix "-") (sha256sum $full | trunc 8) -}}
 {{- end -}}
+{{- $full -}}
 {{- end -}}
 
 {{- define "atdata-bridge.namespace" -}}

@@ -19,6 +19,10 @@ honorLabels: {{ .honorLabels }}
 {{- $name := include "atdata-bridge.fullname" . -}}
 {{- $namespace := include "atdata-bridge.namespace" . -}}
 {{- $suffix := eq .Values.kind "StatefulSet" | ternary "[0-9]+" "[a-z0-9]+-[a-z0-9]{5}" -}}
+{{- if and (eq .Values.kind "Deployment") (gt (len $name) 46) }}
+{{- /* Kubernetes cuts the name of a Deployment's pod off after 58 characters, before the last five: `NAME-HASH-`. */}}
+{{- $suffix = "[a-z0-9]{1,10}-?[a-z0-9]{5}" }}
+{{- end }}
 {{- $claim := default (printf "data-%s-[0-9]+" $name) .Values.persistence.existingClaim -}}
 {{- $hasVolume := and (eq .Values.kind "StatefulSet") .Values.persistence.enabled -}}
 {{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas (include "atdata-bridge.replicas" . | default "1") | int64 -}}

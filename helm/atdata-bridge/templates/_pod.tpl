@@ -70,7 +70,8 @@ securityContext:
 {{- $own := dict "labelSelector" (dict "matchLabels" (include "atdata-bridge.selectorLabels" . | fromYaml)) -}}
 {{- $constraints := list -}}
 {{- range include "atdata-bridge.rendered" (dict "root" . "value" .Values.topologySpreadConstraints) | fromYamlArray }}
-{{- $constraints = append $constraints (merge . $own) }}
+{{- if not (hasKey . "labelSelector") }}{{ $_ := merge . $own }}{{ end }}
+{{- $constraints = append $constraints . }}
 {{- end }}
 {{- toYaml $constraints }}
 {{- end -}}

@@ -24,6 +24,7 @@ mod pod;
 mod pod_security;
 mod promql;
 mod references;
+mod releases;
 mod rendering;
 mod schema;
 mod upgrade;

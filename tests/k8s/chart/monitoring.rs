@@ -16,6 +16,7 @@ with_tools! {
     promtool_accepts_the_rules_of_every_case,
     every_alert_fires_in_its_test_and_the_test_fails_without_it,
     pods_of_another_release_are_not_counted,
+    pods_with_long_names_are_counted,
     alerts_can_be_disabled_and_have_thresholds,
     rules_use_only_existing_metrics_and_labels,
     the_queries_of_the_dashboard_are_valid,
@@ -58,19 +59,39 @@ fn pods_of_another_release_are_not_counted(tools: &Tools) {
         let values = Values::minimal().and(values).and("metrics: {prometheusRule: {enabled: true}}");
         let values = values.named("atdata-bridge").option("--namespace", "atdata");
         let rules = &rule_of(tools, &values)["spec"];
-        let none_missing = |pod: &str| {
-            let series = format!("atdata_bridge_ready{{namespace=\"atdata\",pod=\"{pod}\"}}");
-            let case = json!({
-                "interval": "1m",
-                "input_series": [{"series": series, "values": "1x60"}],
-                "promql_expr_test": [{"expr": "ALERTS", "eval_time": "40m"}],
-            });
-            test_by(tools, rules, &json!({"rule_files": [RENDERED], "tests": [case]}).to_string())
-        };
-        none_missing(own).unwrap_or_else(|error| panic!("{error}"));
-        let error = none_missing(others).expect_err(others);
+        none_missing(tools, rules, own).unwrap_or_else(|error| panic!("{error}"));
+        let error = none_missing(tools, rules, others).expect_err(others);
         assert!(error.contains("AtDataBridgePodMissing"), "{error}");
     }
+}
+
+/// Kubernetes cuts off the name of a Deployment's pod after 58 characters, before the last five.
+fn pods_with_long_names_are_counted(tools: &Tools) {
+    let pod = |name: &str| {
+        let prefix = format!("{name}-6c8d5f7b9-");
+        format!("{}x2b4z", &prefix[..prefix.len().min(58)])
+    };
+    let values = Values::minimal().and("kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}");
+    let values = values.and("metrics: {prometheusRule: {enabled: true}}").option("--namespace", "atdata");
+    for length in [20, 45, 46, 47, 48, 50, 52] {
+        let name = format!("{}b", "a".repeat(length - 1));
+        let values = values.clone().and(&format!("fullnameOverride: {name}"));
+        let rules = &rule_of(tools, &values)["spec"];
+        none_missing(tools, rules, &pod(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let other = pod(&format!("{}c", "a".repeat(length - 1)));
+        none_missing(tools, rules, &other).expect_err("a pod of another release counts");
+    }
+}
+
+/// Tests that with this pod alone no alert fires.
+fn none_missing(tools: &Tools, rules: &Value, pod: &str) -> Result<String, String> {
+    let series = format!("atdata_bridge_ready{{namespace=\"atdata\",pod=\"{pod}\"}}");
+    let case = json!({
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "1x60"}],
+        "promql_expr_test": [{"expr": "ALERTS", "eval_time": "40m"}],
+    });
+    test_by(tools, rules, &json!({"rule_files": [RENDERED], "tests": [case]}).to_string())
 }
 
 fn alerts_can_be_disabled_and_have_thresholds(tools: &Tools) {

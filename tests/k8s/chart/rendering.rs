@@ -81,7 +81,7 @@ fn no_object_appears_twice(tools: &Tools) {
     }
 }
 
-fn doubled(objects: &Objects) -> Vec<String> {
+pub fn doubled(objects: &Objects) -> Vec<String> {
     let titles = objects.titles();
     let again = |n: usize| titles.iter().take(n).any(|title| *title == titles[n]);
     (0..titles.len()).filter(|n| again(*n)).map(|n| titles[n].clone()).collect()

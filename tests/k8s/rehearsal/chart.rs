@@ -25,6 +25,8 @@ impl Release {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join(CHART);
         let mut helm = Command::new(helm());
         helm.args(["template", RELEASE]).arg(chart).args(["--namespace", NAMESPACE, "--values", "-"]);
+        // As a cluster does, which knows the kind of the test's pod.
+        helm.args(["--api-versions", "v1/Pod"]);
         let mut helm = helm.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run helm");
         let mut input = helm.stdin.take().expect("standard input");
         input.write_all(values.to_string().as_bytes()).expect("give helm the values");

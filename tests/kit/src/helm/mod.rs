@@ -205,7 +205,9 @@ impl Helm {
     }
 
     pub fn template_for(&self, chart: &Path, kubernetes: &str, values: &Values) -> Result<String, String> {
-        self.with_values("template", chart, values, &["--kube-version", kubernetes])
+        // A cluster knows the kind of the test's pod, which is only rendered for one.
+        let cluster = ["--kube-version", kubernetes, "--api-versions", "v1/Pod"];
+        self.with_values("template", chart, values, &cluster)
     }
 
     /// The objects rendered from `values`.
