@@ -6,7 +6,7 @@ extraEnvFrom) it leaves to the bridge, which says the same when it starts.
 {{- $read := include "atdata-bridge.read" . | fromJson }}
 {{- $parts := merge (dict "root" . "read" $read "config" $read.effective) $read }}
 {{- $problems := $read.problems }}
-{{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "identity" "environment" "volumes" "templates" "others" }}
+{{- range list "required" "names" "kind" "files" "deadLetters" "shutdown" "sizes" "identity" "environment" "volumes" "templates" "others" }}
 {{- range include (printf "atdata-bridge.check.%s" .) $parts | splitList "\n" }}
 {{- $problems = append $problems (trim .) }}
 {{- end }}

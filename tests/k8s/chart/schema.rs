@@ -193,6 +193,21 @@ fn unusable_values_are_refused_with_advice(tools: &Tools) {
         ("terminationGracePeriodSeconds: 29", "raise it to 30"),
         ("terminationGracePeriodSeconds: 30\nlifecycle: {preStop: {sleep: {seconds: 5}}}", "raise it to 35"),
         ("metrics: {podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}", "serviceMonitor"),
+        ("config: {source: {max_in_flight: 600MiB}}", "64Mi (for the bridge itself) + 600Mi"),
+        ("config: {source: {max_in_flight: 629145600}}", "= 1264Mi: raise the limit to 1264Mi"),
+        (
+            "extraEnv: [{name: BRIDGE__SOURCE__MAX_IN_FLIGHT, value: 600MiB}]",
+            "resources.limits.memory: 512Mi",
+        ),
+        ("config: {source: {max_in_flight: 250 MB}}", "resources.limits.memory: 512Mi"),
+        ("resources: {limits: {memory: 191Mi}}", "64Mi (its copy in sinks.kafka) = 192Mi"),
+        ("resources: {limits: {memory: 200M}}", "resources.limits.memory: 200M"),
+        (
+            "config: {sinks: {kafka-2: {kind: kafka, brokers: [a], topic: b}}}\nresources: {limits: {memory: 255Mi}}",
+            "sinks.kafka-2",
+        ),
+        ("config: {sinks: {file: {max_total: 8GiB}}}", "persistence.size: 8Gi"),
+        ("config: {dead_letters: {max_total: 10GB}}", "10GB (config.dead_letters.max_total)"),
         ("config: {source: {password_file: {existingSecret: a, value: b}}}", "config.source.password_file"),
     ];
     for helm in &tools.helms {
@@ -226,6 +241,16 @@ fn usable_values_are_accepted(tools: &Tools) {
         "extraEnv: [{name: BRIDGE__SINKS__KAFKA__SASL__PASSWORD_FILE, value: /a}, {name: TOKEN, value: b}]",
         "kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}\nupdateStrategy: {type: Recreate}",
         "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 5}",
+        "resources: {limits: {memory: 192Mi}}",
+        "resources: {limits: {memory: null}}\nconfig: {source: {max_in_flight: 6GiB}}",
+        "resources: {limits: {memory: 2Gi}}\nconfig: {source: {max_in_flight: 600MiB}}",
+        "config: {sinks: {nats: {url: 'nats://a:1', stream: b}, kafka: null}}\nresources: {limits: {memory: 128Mi}}",
+        concat!(
+            "config: {source: {isolation: mirror}, sinks: {nats: {url: 'nats://a:1', stream: b}}}\n",
+            "resources: {limits: {memory: 160Mi}}",
+        ),
+        "persistence: {existingClaim: mine}\nconfig: {sinks: {file: {max_total: 800GiB}}}",
+        "config: {sinks: {file: {max_total: 7GiB}}}",
         "terminationGracePeriodSeconds: 35\nlifecycle: {preStop: {sleep: {seconds: 5}}}",
     ];
     for helm in &tools.helms {
