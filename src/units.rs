@@ -96,7 +96,11 @@ impl JsonSchema for Period {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "a number and a unit, such as 250ms, 20s, 5min, 1h"})
+        json_schema!({
+            "type": "string",
+            "description": "a number and a unit, such as 250ms, 20s, 5min, 1h",
+            "pattern": r"^\s*(0|([0-9]+\s*[A-Za-zµ]+\s*)+)\s*$",
+        })
     }
 }
 
@@ -202,7 +206,12 @@ impl JsonSchema for Size {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["string", "integer"], "description": "a whole number and a unit, such as 512KiB, 64MiB, 1GB"})
+        json_schema!({
+            "type": ["string", "integer"],
+            "description": "a whole number and a unit, such as 512KiB, 64MiB, 1GB",
+            "pattern": r"^\s*[0-9]+\s*(([KMGTkmgt][Ii]?)?[Bb])?\s*$",
+            "minimum": 0,
+        })
     }
 }
 

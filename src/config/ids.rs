@@ -30,6 +30,9 @@ pub(super) fn from_host_name(host: &str) -> String {
     host.trim().chars().map(|c| if check(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '-' }).collect()
 }
 
+/// What [`check_sink_name`] accepts, for schemas.
+pub(super) const SINK_NAME_PATTERN: &str = "^[a-z0-9](_?[a-z0-9-])*_?$";
+
 /// Checks the name of a sink, which becomes part of ids and of variable names.
 pub(super) fn check_sink_name(name: &str) -> Result<(), &'static str> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';

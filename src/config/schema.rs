@@ -60,6 +60,7 @@ fn with_sinks(mut table: Value, by_name: &Map<String, Value>) -> Value {
         table["properties"][name] = sink.clone();
     }
     table["additionalProperties"] = json!({"$ref": ANY_SINK});
+    table["propertyNames"] = json!({"pattern": super::ids::SINK_NAME_PATTERN});
     table
 }
 

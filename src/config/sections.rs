@@ -38,6 +38,7 @@ pub(super) fn generator(settings: SchemaSettings) -> SchemaGenerator {
 pub struct EventConfig {
     /// JSON pointers (RFC 6901) to the MD5, tried in order: the first that leads to anything decides. A
     /// body that is a bare MD5 or a JSON string is its own key.
+    #[schemars(inner(regex(pattern = "^/")), length(min = 1))]
     pub keys: Vec<String>,
     /// How many partitions all sinks divide the keys into: `murmur2(key)` modulo this number, as Kafka's
     /// Java client counts. Needed for `{partition}` in names.

@@ -23,6 +23,7 @@ pub struct DeadLettersConfig {
     #[schemars(range(min = 1))]
     pub max_run: u32,
     /// Hold when more than this share of the last 10,000 events are dead letters: between 0 and 1.
+    #[schemars(range(min = 0, max = 1))]
     pub max_share: f64,
     /// Hold when all dead letters together reach this size. Nothing is ever deleted.
     pub max_total: Option<Size>,

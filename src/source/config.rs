@@ -13,15 +13,22 @@ use crate::secret::Secret;
 use crate::tls::TlsOptions;
 use crate::units::{Period, Size};
 
+/// A URL with a port, for schemas. A schema lets a URL with a secret pass, so that the check refuses it instead: that
+/// one does not show the secret.
+const URL_PATTERN: &str = r"@|^\s*[A-Za-z+]+://[^/?#,\s]+:[0-9]+/?\s*$";
+/// An id without characters that have a meaning at the broker.
+const ID_PATTERN: &str = r"^[^.*>,/\s]+$";
+
 /// The AtData queue to consume.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
     /// Where the broker listens. STOMP: `stomp://host:port` or `stomp+tls://host:port`; OpenWire:
     /// `tcp://host:port` or `ssl://host:port`. AtData tells host and port. Required, or `urls`.
-    #[schemars(example = &"stomp+tls://broker.example.com:61614")]
+    #[schemars(example = &"stomp+tls://broker.example.com:61614", regex(pattern = URL_PATTERN))]
     pub url: Option<String>,
     /// Several addresses of the broker instead of `url`, tried in turn, each by the protocol of its own.
+    #[schemars(inner(regex(pattern = URL_PATTERN)))]
     pub urls: Vec<String>,
     /// Given by AtData: 4 or 5 digits. Required.
     #[schemars(example = &"12345")]
@@ -34,19 +41,19 @@ pub struct SourceConfig {
     #[schemars(example = &"/etc/atdata-bridge/password")]
     pub password_file: Option<PathBuf>,
     /// Given by AtData. Required.
-    #[schemars(example = &"acme")]
+    #[schemars(example = &"acme", regex(pattern = ID_PATTERN))]
     pub namespace: Option<String>,
     /// Chosen by you and never changed: each destination id gets all events; its queue is
     /// `<destination id>.RTO.<namespace>`. Changing it loses what waits in the old queue. Required.
-    #[schemars(example = &"main")]
+    #[schemars(example = &"main", regex(pattern = ID_PATTERN))]
     pub destination_id: Option<String>,
     /// Chosen by you, unique for each process, constant across restarts. Default:
     /// `<namespace>-<destination id>-<host name>`.
-    #[schemars(example = &"acme-main-1")]
+    #[schemars(example = &"acme-main-1", regex(pattern = ID_PATTERN))]
     pub connection_id: Option<String>,
     /// How many events the broker may have on the way, un-acked. 1 to 20000, and not exactly 1000, which
     /// ActiveMQ takes for "the broker's default".
-    #[schemars(range(min = 1, max = 20_000))]
+    #[schemars(range(min = 1, max = 20_000), extend("not" = {"const": 1000}))]
     pub prefetch: u32,
     /// How often each side must hear from the other; `0s` switches heart-beats off.
     pub heart_beat: Period,
@@ -65,6 +72,7 @@ pub struct SourceConfig {
     pub max_body: Size,
     /// STOMP only: the most headers that one message may have, which are its properties and a few more. A message
     /// that has more stops the source, visibly, until this is raised. 100 to 100000.
+    #[schemars(range(min = 100, max = 100_000))]
     pub max_headers: u32,
     /// The largest header of a message over STOMP, and all that a message has besides its body over OpenWire. A
     /// larger one stops the source, visibly, until this is raised. From 1 KiB to 64 MiB.

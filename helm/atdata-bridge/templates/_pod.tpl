@@ -82,6 +82,8 @@ securityContext:
 image: {{ include "atdata-bridge.image" .root }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
 args: {{ toJson .args }}
+# `kubectl describe pod` then shows why the process has ended.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "atdata-bridge.withoutNulls" $values.securityContext | nindent 2 }}
 env:

@@ -19,7 +19,7 @@ pub struct KafkaConfig {
     #[schemars(example = &["kafka-1.example.com:9092", "kafka-2.example.com:9092"])]
     pub brokers: Option<Vec<String>>,
     /// The topic. It must exist; where `event.partitions` is set, with so many partitions. Required.
-    #[schemars(example = &"atdata-events")]
+    #[schemars(example = &"atdata-events", regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     pub topic: Option<String>,
     /// How batches are compressed.
     pub compression: KafkaCompression,

@@ -9,16 +9,19 @@ pub use super::stream_config::{Discard, Retention, Storage, StreamConfig};
 use crate::secret::Secret;
 use crate::units::Period;
 
+/// URLs of servers, for schemas. The check refuses one with a secret, without showing it.
+const URLS_PATTERN: &str = r"@|^\s*(nats|tls)://[^/?#,\s]+/?\s*(,\s*(nats|tls)://[^/?#,\s]+/?\s*)*$";
+
 /// NATS: a JetStream stream, or core NATS.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsConfig {
     /// Where the servers listen: `nats://host:port` or `tls://host:port`; several, separated by commas, are
     /// tried in any order. Without a user name and password: see `username`. Required.
-    #[schemars(example = &"tls://nats.example.com:4222")]
+    #[schemars(example = &"tls://nats.example.com:4222", regex(pattern = URLS_PATTERN))]
     pub url: Option<String>,
     /// The stream that events must reach. Required, but for core NATS.
-    #[schemars(example = &"EVENTS")]
+    #[schemars(example = &"EVENTS", regex(pattern = r"^[^.*>/\\\s]+$"))]
     pub stream: Option<String>,
     /// What events are published to. `{namespace}`, `{destination_id}`, `{key}` (the MD5) and `{partition}`
     /// (needs `event.partitions`) are filled in. A subject for each key costs the server memory for each.

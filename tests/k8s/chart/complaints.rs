@@ -21,6 +21,7 @@ with_tools! {
     duplicate_names_are_refused,
     large_numbers_stay_numbers,
     probes_can_be_replaced_and_removed,
+    the_reason_of_an_exit_is_in_the_pods_status,
     extra_objects_keep_their_braces_unless_they_are_texts,
     braces_that_helm_would_drop_are_refused,
 }
@@ -291,6 +292,15 @@ fn large_numbers_stay_numbers(tools: &Tools) {
         assert_eq!(objects.workload().metadata["annotations"]["b"], "10000000");
         let secret = objects.the("Secret")["stringData"].to_string();
         assert!(secret.contains("\"12345678901234567890123456789012\""), "{secret}");
+    }
+}
+
+/// `kubectl describe pod` shows it, such as the configuration that is refused.
+fn the_reason_of_an_exit_is_in_the_pods_status(tools: &Tools) {
+    for (case, values) in Values::every() {
+        for pod in tools.helm().objects(&values).pods() {
+            assert_eq!(pod.bridge()["terminationMessagePolicy"], "FallbackToLogsOnError", "{case}");
+        }
     }
 }
 

@@ -49,6 +49,7 @@ fn unusual_values_keep_their_form(tools: &Tools) {
         "    kafka: {topic: '0x1f', properties: {linger.ms: 20, message.max.bytes: 4000000}}\n",
         "    nats-2: {kind: nats, url: 'nats://n:4222', stream: 'no', subject: 'a.{namespace}.{partition}'}\n",
         "    my-files: {kind: file, name: '{connection_id}-{date}', max_total: 1099511627776}\n",
+        "persistence: {size: 2Ti}\n",
     );
     for helm in &tools.helms {
         let process = Process::of_workload(&helm.objects(&Values::minimal().and(odd)));

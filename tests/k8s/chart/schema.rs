@@ -7,11 +7,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::pod::Process;
+
 use kit::helm::objects::{fields, text, visit, yaml};
 use kit::helm::{Tools, Values, chart, in_tree, run, with_tools};
 
 with_tools! {
     misspelt_names_and_wrong_types_are_refused,
+    what_the_bridge_refuses_the_schema_refuses,
+    the_schema_accepts_every_form_that_the_bridge_accepts,
     sinks_of_any_name_and_kind_are_accepted,
     missing_required_values_are_named,
     unusable_values_are_refused_with_advice,
@@ -49,6 +53,70 @@ fn misspelt_names_and_wrong_types_are_refused(tools: &Tools) {
         for values in wrong {
             let error = helm.refusal(&Values::minimal().and(values));
             assert!(error.contains("schema"), "{helm:?}: {values}: {error}");
+        }
+    }
+}
+
+/// Otherwise the pod would end with exit code 64.
+fn what_the_bridge_refuses_the_schema_refuses(tools: &Tools) {
+    let refused = [
+        "config: {sinks: {Kafka: {kind: kafka, brokers: [a], topic: b}}}",
+        "config: {sinks: {a__b: {kind: kafka, brokers: [a], topic: b}}}",
+        "config: {sinks: {a.b: {kind: kafka, brokers: [a], topic: b}}}",
+        "config: {sinks: {-a: {kind: kafka, brokers: [a], topic: b}}}",
+        "config: {dead_letters: {A: {kind: kafka, brokers: [a], topic: b}}}",
+        "config: {sinks: {kafka: {topic: a b}}}",
+        "config: {sinks: {nats: {url: 'a:4222', stream: b}}}",
+        "config: {sinks: {nats: {url: 'http://a', stream: b}}}",
+        "config: {sinks: {nats: {url: 'nats://a', stream: b.c}}}",
+        "config: {source: {url: 'stomp://broker'}}",
+        "config: {source: {url: 'broker:61613'}}",
+        "config: {source: {url: 'stomp://broker:61613/queue'}}",
+        "config: {source: {url: null, urls: ['stomp://a:1', 'stomp://b']}}",
+        "config: {source: {namespace: a.b}}",
+        "config: {source: {destination_id: main.RTO.acme}}",
+        "config: {source: {connection_id: a b}}",
+        "config: {source: {prefetch: 1000}}",
+        "config: {source: {prefetch: 20001}}",
+        "config: {source: {max_headers: 10}}",
+        "config: {source: {heart_beat: '20'}}",
+        "config: {source: {heart_beat: soon}}",
+        "config: {source: {max_body: 1.5MiB}}",
+        "config: {source: {max_body: 4Mi}}",
+        "config: {source: {max_body: -1}}",
+        "config: {event: {keys: [md5]}}",
+        "config: {event: {keys: []}}",
+        "config: {event: {partitions: 0}}",
+        "config: {dead_letters: {max_share: 10}}",
+        "config: {dead_letters: {max_run: 0}}",
+        "config: {sinks: {file: {max_open: 0}}}",
+    ];
+    for values in refused {
+        let values = Values::minimal().and(values);
+        for helm in &tools.helms {
+            let error = helm.refusal(&values);
+            assert!(error.contains("schema"), "{helm:?}: {values:?}: {error}");
+        }
+        let unchecked = tools.helm().objects(&values.clone().flag("--skip-schema-validation"));
+        let verdict = Process::of_workload(&unchecked).run(&["config"]);
+        assert!(verdict.is_err(), "the bridge accepts {values:?}");
+    }
+}
+
+fn the_schema_accepts_every_form_that_the_bridge_accepts(tools: &Tools) {
+    let accepted = [
+        "config: {sinks: {0: {kind: stdout}, a_b-c_: {kind: stdout}, a--b: {kind: stdout}}}",
+        "config: {sinks: {nats: {url: 'nats://a, tls://b:3/,nats://[::1]:4', stream: Ä}}}",
+        "config: {source: {url: ' STOMP+TLS://broker:61613/ ', namespace: straße}}",
+        "config: {source: {url: 'tcp://[::1]:1', heart_beat: '0', connect_timeout: 1h 30min, idle_reconnect: 2months}}",
+        "config: {source: {max_body: 1 kb, max_header_size: 65536, max_in_flight: 64 MIB}}",
+        "config: {event: {keys: [/a b]}, dead_letters: {max_share: 0.5, max_total: 1700MB}}",
+    ];
+    for values in accepted {
+        for helm in &tools.helms {
+            let objects = helm.objects(&Values::minimal().and(values));
+            let verdict = Process::of_workload(&objects).run(&["config"]);
+            assert!(verdict.is_ok(), "{values}: {verdict:?}");
         }
     }
 }
@@ -101,7 +169,7 @@ fn unusable_values_are_refused_with_advice(tools: &Tools) {
         ("persistence: {enabled: false}", "persistence.enabled"),
         ("terminationGracePeriodSeconds: 25", "terminationGracePeriodSeconds"),
         ("config: {shutdown: {drain_timeout: 2min}}", "terminationGracePeriodSeconds"),
-        ("config: {shutdown: {drain_timeout: soon}}", "config.shutdown.drain_timeout"),
+        ("config: {shutdown: {drain_timeout: soon}}", "drain_timeout"),
         ("config: {admin: {listen: 'off'}}", "config.admin.listen"),
         ("config: {admin: {listen: '127.0.0.1:9464'}}", "config.admin.listen"),
         ("replicaCount: 2\nconfig: {source: {connection_id: me}}", "config.source.connection_id"),

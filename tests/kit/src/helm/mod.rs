@@ -166,6 +166,12 @@ impl Values {
         self
     }
 
+    /// Adds a command-line option that takes no value.
+    pub fn flag(mut self, option: &str) -> Self {
+        self.arguments.push(option.into());
+        self
+    }
+
     /// Sets a release name other than [`RELEASE`].
     pub fn named(mut self, name: &str) -> Self {
         self.release = Some(name.into());
