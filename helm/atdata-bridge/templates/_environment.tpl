@@ -63,3 +63,18 @@ it. An option that comes out of a Secret has the value `$(VARIABLE)`.
 {{ toString . | trim }}
 {{- end }}
 {{- end -}}
+
+{{/* What names the queue, as JSON, as far as the chart knows it: the end of the option → its value. */}}
+{{- define "atdata-bridge.queue" -}}
+{{- $source := default dict .effective.source }}
+{{- $queue := dict }}
+{{- range $name, $default := dict "namespace" "" "destination_id" "" "isolation" (.unknown | ternary "" "shared") }}
+{{- $value := default $default (get $source $name) | toString }}
+{{- if and $value (not (contains "$(" $value)) }}{{ $_ := set $queue $name $value }}{{ end }}
+{{- end }}
+{{- toJson $queue }}
+{{- end -}}
+
+{{- define "atdata-bridge.queueName" -}}
+{{ include "atdata-bridge.fullname" . }}-queue
+{{- end -}}

@@ -106,8 +106,19 @@ env:
         name: {{ $reference.existingSecret }}
         key: {{ $reference.key }}
   {{- end }}
-  {{- with $values.extraEnv }}
-  {{- include "atdata-bridge.rendered" (dict "root" $.root "value" .) | nindent 2 }}
+  {{- /* Over the file, so that a changed file moves no queue. */}}
+  {{- $queue := include "atdata-bridge.queue" .read | fromJson }}
+  {{- range $name, $value := $queue }}
+  - name: BRIDGE__SOURCE__{{ upper $name }}
+    valueFrom:
+      configMapKeyRef:
+        name: {{ include "atdata-bridge.queueName" $.root }}
+        key: {{ $name }}
+  {{- end }}
+  {{- range .read.environment }}
+  {{- if not (hasKey $queue (trimPrefix "BRIDGE__SOURCE__" .name | lower)) }}
+  - {{ toYaml . | nindent 4 | trim }}
+  {{- end }}
   {{- end }}
 {{- with $values.extraEnvFrom }}
 envFrom:
@@ -166,6 +177,7 @@ volumeMounts:
 {{- define "atdata-bridge.checksums" -}}
 {{- if .Values.rollOnConfigChange -}}
 checksum/config: {{ include "atdata-bridge.file" . | sha256sum }}
+checksum/queue: {{ include "atdata-bridge.queue" (include "atdata-bridge.read" . | fromJson) | sha256sum }}
 checksum/secret: {{ include "atdata-bridge.inline" . | sha256sum }}
 {{- end -}}
 {{- end -}}

@@ -166,9 +166,13 @@ fn check_immutable_fields(api: &Api, tools: &Tools, directory: &Path) {
     let helm = tools.helm();
     let installed = run_helm(helm, "install", &kubeconfig, &values);
     installed.unwrap_or_else(|error| panic!("{error}"));
-    for change in
-        ["persistence: {size: 200Gi}", "persistence: {annotations: {a: b}}", "persistence: {labels: {a: b}}"]
-    {
+    for change in [
+        "persistence: {size: 200Gi}",
+        "persistence: {annotations: {a: b}}",
+        "persistence: {labels: {a: b}}",
+        "config: {source: {destination_id: another}}",
+        "config: {source: {isolation: mirror}}",
+    ] {
         let error = run_helm(helm, "upgrade", &kubeconfig, &values.clone().and(change));
         let error = error.expect_err("an immutable field was changed");
         let (_, words) =

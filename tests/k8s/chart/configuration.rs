@@ -72,7 +72,7 @@ fn the_connection_id_contains_the_name_of_the_pod(tools: &Tools) {
 
 fn errors_in_the_configuration_are_found(tools: &Tools) {
     let objects = tools.helm().objects(&Values::minimal());
-    let file = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
+    let file = objects.configuration();
     for (right, wrong) in [("topic", "tropic"), ("stomp+tls", "smtp"), ("password_file", "passwort_file")] {
         let broken = objects.broken("ConfigMap", "/data/bridge.toml", json!(file.replace(right, wrong)));
         let output = Process::of_workload(&broken).run(&["check", "--offline"]);

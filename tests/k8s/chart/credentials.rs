@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use kit::helm::objects::{at, kind_of, list, text};
+use kit::helm::objects::{at, kind_of, list};
 use kit::helm::{Tools, Values, in_tree, value_at, with_tools};
 
 with_tools! {
@@ -38,7 +38,7 @@ fn every_credential_can_come_from_an_existing_secret(tools: &Tools) {
         values.and(&nested(option, "{existingSecret: of-the-user, key: of.the.user}"))
     });
     let objects = tools.helm().objects(&values);
-    let configuration = text(&objects.the("ConfigMap")["data"]["bridge.toml"]).to_owned();
+    let configuration = objects.configuration().to_owned();
     let pod = objects.workload();
     for option in &files {
         let mounted = list(&pod.spec["volumes"]).flat_map(|volume| list(at(volume, "/projected/sources")));

@@ -49,7 +49,8 @@ impl Process {
         }
         process.fill_for_drivers(pod);
         process.fill_for_vault(pod);
-        process.environment = list(&container["env"]).map(|variable| process.variable(variable)).collect();
+        process.environment =
+            list(&container["env"]).map(|variable| process.variable(objects, variable)).collect();
         process
     }
 
@@ -148,12 +149,17 @@ impl Process {
         }
     }
 
-    fn variable(&self, variable: &Value) -> (String, String) {
+    fn variable(&self, objects: &Objects, variable: &Value) -> (String, String) {
         let from = &variable["valueFrom"];
         let value = match text(at(from, "/fieldRef/fieldPath")) {
             "metadata.name" => self.name.clone(),
             "" if from["secretKeyRef"].is_object() => {
                 invented(text(&from["secretKeyRef"]["key"])).trim().into()
+            }
+            "" if from["configMapKeyRef"].is_object() => {
+                let (name, key) = (&from["configMapKeyRef"]["name"], &from["configMapKeyRef"]["key"]);
+                let map = objects.find("ConfigMap", text(name)).expect("a rendered ConfigMap");
+                text(&map["data"][text(key)]).into()
             }
             "" => self.relocated(text(&variable["value"])).replace("$(HOSTNAME)", &self.name),
             other => panic!("the tests do not support the field {other}"),

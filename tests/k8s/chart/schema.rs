@@ -129,7 +129,7 @@ fn sinks_of_any_name_and_kind_are_accepted(tools: &Tools) {
     );
     for helm in &tools.helms {
         let objects = helm.objects(&Values::minimal().and(sinks));
-        let configuration = text(&objects.the("ConfigMap")["data"]["bridge.toml"]);
+        let configuration = objects.configuration();
         assert!(configuration.contains("[sinks.kafka-eu]") && !configuration.contains("[sinks.kafka]"));
         assert!(configuration.contains("[sinks.web_2.whatever]\n"), "{configuration}");
     }

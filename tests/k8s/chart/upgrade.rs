@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::pod::Process;
 use kit::helm::objects::{Objects, at, fields, kind_of, name_of, title};
 use kit::helm::{KUBERNETES, Tools, Values, chart, copy_directory, directory, with_tools};
 
@@ -11,6 +12,7 @@ with_tools! {
     another_version_of_the_chart_changes_no_immutable_field,
     changeable_values_change_no_immutable_field,
     changes_of_immutable_fields_are_found,
+    a_release_keeps_its_queue,
 }
 
 fn another_version_of_the_chart_changes_no_immutable_field(tools: &Tools) {
@@ -63,6 +65,33 @@ fn changes_of_immutable_fields_are_found(tools: &Tools) {
     assert!(!changed(&deployment, &after).is_empty());
 }
 
+/// What waits in the old queue would stay there. An upgrade with another queue fails, and even then the pods that it
+/// has changed take the events of the old one.
+fn a_release_keeps_its_queue(tools: &Tools) {
+    let before = tools.helm().objects(&Values::minimal());
+    for change in [
+        "config: {source: {destination_id: another}}",
+        "config: {source: {namespace: another}}",
+        "config: {source: {isolation: mirror}}",
+        "extraEnv: [{name: BRIDGE__SOURCE__DESTINATION_ID, value: another}]",
+        "extraEnv: [{name: BRIDGE__SOURCE__ISOLATION, value: mirror}]",
+    ] {
+        let mut after = tools.helm().objects(&Values::minimal().and(change));
+        let changed = changed(&before, &after);
+        let [changed] = changed.as_slice() else { panic!("{change}: {changed:?}") };
+        assert!(changed.starts_with("ConfigMap main-atdata-bridge-queue"), "{change}: {changed}");
+        let is_queue = |object: &&mut Value| name_of(object) == "main-atdata-bridge-queue";
+        let queue = after.0.iter_mut().find(is_queue).unwrap();
+        *queue = before.find("ConfigMap", "main-atdata-bridge-queue").unwrap().clone();
+        let effective = Process::of_workload(&after).run(&["config"]).unwrap();
+        for line in ["destination_id = \"main\"", "namespace = \"acme\"", "isolation = \"shared\""] {
+            assert!(effective.contains(&format!("source.{line}")), "{change}: {effective}");
+        }
+    }
+    let values = Values::minimal().and("config: {source: {isolation: shared, prefetch: 7}}");
+    assert_eq!(changed(&before, &tools.helm().objects(&values)), Vec::<String>::new());
+}
+
 /// Finds changed immutable fields, objects that would be deleted, and old pods that a new selector does not
 /// match.
 fn changed(before: &Objects, after: &Objects) -> Vec<String> {
@@ -73,6 +102,9 @@ fn changed(before: &Objects, after: &Objects) -> Vec<String> {
             continue;
         };
         let (kind, title) = (kind_of(old), title(old));
+        if old["immutable"] == true && old["data"] != new["data"] {
+            changed.push(format!("{title}: data was {}, is {}", old["data"], new["data"]));
+        }
         let (old, new) = (&old["spec"], &new["spec"]);
         let mut fixed = |what: &str, old: &Value, new: &Value| {
             if old != new {

@@ -147,6 +147,9 @@ impl Node {
             let value = if from["secretKeyRef"].is_object() {
                 let key = &from["secretKeyRef"];
                 self.data(release, "Secret", text(&key["name"]))[text(&key["key"])].clone()
+            } else if from["configMapKeyRef"].is_object() {
+                let key = &from["configMapKeyRef"];
+                self.data(release, "ConfigMap", text(&key["name"]))[text(&key["key"])].clone()
             } else if from.is_object() {
                 match text(&from["fieldRef"]["fieldPath"]) {
                     "metadata.name" => pod.to_owned(),

@@ -43,6 +43,12 @@ impl Objects {
         first
     }
 
+    /// The configuration file of the bridge.
+    pub fn configuration(&self) -> &str {
+        let mut files = self.of_kind("ConfigMap").filter_map(|map| map["data"]["bridge.toml"].as_str());
+        files.next().expect("a configuration file")
+    }
+
     pub fn find(&self, kind: &str, name: &str) -> Option<&Value> {
         self.of_kind(kind).find(|object| name_of(object) == name)
     }
