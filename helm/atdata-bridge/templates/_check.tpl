@@ -128,24 +128,30 @@ extraEnv: BRIDGE__SOURCE__CONNECTION_ID {{ $same }}: write $(HOSTNAME), the name
 {{- range concat (list "BRIDGE_CONFIG" "BRIDGE_DATA_DIRECTORY" "HOSTNAME") (keys .variables | sortAlpha) }}{{ $_ := set $seen . "by the chart" }}{{ end }}
 {{- range .environment }}
 {{- if hasKey $seen .name }}
-extraEnv: {{ .name }} is set {{ get $seen .name }} already
+env, extraEnv: {{ .name }} is set {{ get $seen .name }} already
 {{- end }}
-{{- $_ := set $seen .name "in extraEnv" }}
+{{- $_ := set $seen .name "by env, extraEnv or connectionIdPrefix" }}
 {{- end }}
 {{- range .environment }}
 {{- $name := splitList "__" .name | last | lower }}
 {{- if and .value (hasPrefix "BRIDGE__" .name) }}
 {{- $option := trimPrefix "BRIDGE__" .name | lower | replace "__" "." }}
 {{- if include "atdata-bridge.isSecret" $name }}
-extraEnv: {{ .name }}: everybody who may see the pod would read it: write valueFrom.secretKeyRef instead of value, or set config.{{ $option }}_file.existingSecret
+env, extraEnv: {{ .name }}: everybody who may see the pod would read it: write valueFrom.secretKeyRef instead of value, or set config.{{ $option }}_file.existingSecret
 {{- else if include "atdata-bridge.hasCredentials" (dict "name" $name "value" .value) }}
-extraEnv: {{ .name }}: everybody who may see the pod would read the credentials in it: take them out; config.{{ $option | splitList "." | initial | join "." }}.password_file is the place for them, or write valueFrom.secretKeyRef instead of value
+env, extraEnv: {{ .name }}: everybody who may see the pod would read the credentials in it: take them out; config.{{ $option | splitList "." | initial | join "." }}.password_file is the place for them, or write valueFrom.secretKeyRef instead of value
 {{- end }}
+{{- end }}
+{{- end }}
+{{- if .root.Values.existingConfigMap }}
+{{- $_ := unset $seen "BRIDGE__ADMIN__LISTEN" }}
+{{- with omit .root.Values.config "admin" }}
+existingConfigMap: config.{{ keys . | sortAlpha | first }} would not be read: write it into the ConfigMap, and only admin.listen into config
 {{- end }}
 {{- end }}
 {{- range $variable, $option := dict "BRIDGE__ADMIN__LISTEN" "config.admin.listen, whose port the probes need" "BRIDGE__SHUTDOWN__DRAIN_TIMEOUT" "config.shutdown.drain_timeout, which terminationGracePeriodSeconds must exceed" }}
 {{- if hasKey $seen $variable }}
-extraEnv: {{ $variable }} would change what the chart has to know: set {{ $option }}
+env, extraEnv: {{ $variable }} would change what the chart has to know: set {{ $option }}
 {{- end }}
 {{- end }}
 {{- if not (regexMatch "^(\\[[0-9A-Fa-f:.]+\\]|[0-9.]+):[1-9][0-9]*$" (dig "admin" "listen" "" .config | toString)) }}

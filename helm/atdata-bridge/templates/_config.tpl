@@ -15,7 +15,7 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{- include "atdata-bridge.read.table" (dict "table" $config "path" list "found" $found) -}}
 {{- $_ := set $found "config" $config -}}
 {{- $_ := set $found "environment" (include "atdata-bridge.environment" . | fromJsonArray) -}}
-{{- $_ := set $found "unknown" (not (empty .Values.extraEnvFrom)) -}}
+{{- $_ := set $found "unknown" (or .Values.extraEnvFrom .Values.existingConfigMap | empty | not) -}}
 {{- $_ := set $found "effective" (include "atdata-bridge.effective" (merge (dict "root" .) $found) | fromJson) -}}
 {{- toJson $found -}}
 {{- end -}}

@@ -1,6 +1,21 @@
 {{/* The container's variables that the values name, as JSON: a list of `{name, value}` and `{name, valueFrom}`. */}}
 {{- define "atdata-bridge.environment" -}}
-{{- include "atdata-bridge.rendered" (dict "root" . "value" .Values.extraEnv) | fromYamlArray | toJson }}
+{{- $variables := list }}
+{{- with .Values.existingConfigMap }}
+{{- $variables = append $variables (dict "name" "BRIDGE__ADMIN__LISTEN" "value" $.Values.config.admin.listen) }}
+{{- end }}
+{{- with .Values.connectionIdPrefix }}
+{{- $variables = append $variables (dict "name" "BRIDGE__SOURCE__CONNECTION_ID" "value" (printf "%s-$(HOSTNAME)" .)) }}
+{{- end }}
+{{- range $name, $value := default dict .Values.env }}
+{{- if kindIs "map" $value }}
+{{- $reference := hasKey $value "existingSecret" | ternary (dict "secretKeyRef" (dict "name" $value.existingSecret "key" $value.key)) $value.valueFrom }}
+{{- $variables = append $variables (dict "name" $name "valueFrom" $reference) }}
+{{- else if not (kindIs "invalid" $value) }}
+{{- $variables = append $variables (dict "name" $name "value" (include "atdata-bridge.text" $value)) }}
+{{- end }}
+{{- end }}
+{{- include "atdata-bridge.rendered" (dict "root" . "value" .Values.extraEnv) | fromYamlArray | concat $variables | toJson }}
 {{- end -}}
 
 {{/*
@@ -38,6 +53,13 @@ it. An option that comes out of a Secret has the value `$(VARIABLE)`.
 {{- $_ := set (get (get $.tree (first $path)) (last $path)) "directory" $place }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether pods mount the volume of `persistence`: not where nothing writes files. */}}
+{{- define "atdata-bridge.mountsData" -}}
+{{- $read := include "atdata-bridge.read" . | fromJson }}
+{{- $needed := or .Values.persistence.existingClaim $read.unknown (include "atdata-bridge.directories" $read.effective | fromJson) }}
+{{- if and (eq .Values.kind "StatefulSet") .Values.persistence.enabled $needed }}true{{ end }}
 {{- end -}}
 
 {{/* Whether pods have a volume where their files are by default. */}}

@@ -1,3 +1,13 @@
+{{/* What a monitor says of all its targets. */}}
+{{- define "atdata-bridge.monitor" -}}
+{{- with .jobLabel }}
+jobLabel: {{ . }}
+{{- end }}
+{{- with .podTargetLabels }}
+podTargetLabels: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
 {{/* How a monitor scrapes. */}}
 {{- define "atdata-bridge.scraping" -}}
 honorLabels: {{ .honorLabels }}
@@ -24,7 +34,7 @@ honorLabels: {{ .honorLabels }}
 {{- $suffix = "[a-z0-9]{1,10}-?[a-z0-9]{5}" }}
 {{- end }}
 {{- $claim := default (printf "data-%s-[0-9]+" $name) .Values.persistence.existingClaim -}}
-{{- $hasVolume := and (eq .Values.kind "StatefulSet") .Values.persistence.enabled -}}
+{{- $hasVolume := include "atdata-bridge.mountsData" . -}}
 {{- $replicas := .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas (include "atdata-bridge.replicas" . | default "1") | int64 -}}
 {{- $kept := list -}}
 {{- range .Files.Get "rules/alerts.yaml" | fromYamlArray }}

@@ -1,7 +1,7 @@
 {{/* The ports that the bridge connects to, one a line; for one that the chart can't know, `?` and the option instead. */}}
 {{- define "atdata-bridge.ports" -}}
 {{- if .unknown }}
-? extraEnvFrom
+? extraEnvFrom or existingConfigMap
 {{- end }}
 {{- $source := default dict .effective.source }}
 {{- include "atdata-bridge.ports.table" (dict "path" "source" "table" $source) }}

@@ -37,7 +37,7 @@ spec:
     {{- end }}
   volumes:
     {{- include "atdata-bridge.volumes" (dict "root" . "read" $read) | nindent 4 }}
-    {{- if and (eq .Values.kind "StatefulSet") .Values.persistence.enabled .Values.persistence.existingClaim }}
+    {{- if and (include "atdata-bridge.mountsData" .) .Values.persistence.existingClaim }}
     - name: data
       persistentVolumeClaim:
         claimName: {{ .Values.persistence.existingClaim }}
@@ -137,7 +137,7 @@ volumeMounts:
     mountPath: {{ include "atdata-bridge.secrets" nil }}
     readOnly: true
   {{- end }}
-  {{- if or .scratch (and (eq $values.kind "StatefulSet") $values.persistence.enabled) }}
+  {{- if or .scratch (include "atdata-bridge.mountsData" .root) }}
   - name: data
     mountPath: {{ include "atdata-bridge.data" nil }}
   {{- end }}
@@ -150,10 +150,14 @@ volumeMounts:
 {{- define "atdata-bridge.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "atdata-bridge.fullname" .root }}
+    name: {{ .root.Values.existingConfigMap | default (include "atdata-bridge.fullname" .root) }}
 {{- with .read.files }}
 - name: secrets
   projected:
+    {{- if or $.root.Values.openshift (default dict $.root.Values.podSecurityContext).fsGroup }}
+    # 0440: the bridge reads them by its group.
+    defaultMode: 288
+    {{- end }}
     sources:
       {{- range $option, $reference := . }}
       {{- if $reference.existingConfigMap }}

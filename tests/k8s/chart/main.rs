@@ -15,6 +15,7 @@
 mod complaints;
 mod configuration;
 mod credentials;
+mod escape;
 mod kubeconform;
 mod monitoring;
 mod names;

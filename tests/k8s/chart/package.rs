@@ -27,7 +27,11 @@ fn the_archive_contains_the_intended_files(tools: &Tools) {
         files.sort_unstable();
         let top = |file: &&&str| !file.contains('/') && **file != ".helmignore";
         let top: Vec<&&str> = files.iter().filter(top).collect();
-        assert_eq!(top, [&"Chart.yaml", &"README.md", &"values.schema.json", &"values.yaml"], "{helm:?}");
+        assert_eq!(
+            top,
+            [&"Chart.yaml", &"README.md", &"UPGRADING.md", &"values.schema.json", &"values.yaml"],
+            "{helm:?}"
+        );
         let directories = ["templates/", "dashboards/atdata-bridge.json", "rules/alerts.yaml"];
         let others = files.iter().filter(|file| file.contains('/'));
         let unexpected: Vec<_> =
@@ -42,6 +46,38 @@ fn the_archive_contains_the_intended_files(tools: &Tools) {
     }
 }
 
+/// A relative link leads nowhere where the chart is shown without the repository.
+#[test]
+fn the_pages_of_the_archive_link_to_nothing_outside() {
+    let outside = |page: &str| {
+        let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let is_outside = |target: &&str| !target.starts_with("https://") && !target.starts_with('#');
+        targets.filter(is_outside).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(outside("[a](../b.md), [c](#d), [e](https://f)"), ["../b.md"]);
+    for page in ["README.md", "UPGRADING.md"] {
+        let text = fs::read_to_string(chart().join(page)).unwrap();
+        assert_eq!(outside(&text), Vec::<String>::new(), "{page}");
+    }
+}
+
+/// Every recipe of the guide is a file of values, and so is rendered and loaded by the other tests.
+#[test]
+fn the_recipes_of_the_guide_exist() {
+    let guide = fs::read_to_string(in_tree("docs/kubernetes.md")).unwrap();
+    let table = guide.split("\n## Recipes\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let files =
+        rows.filter_map(|row| row.split('|').nth(2)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let mut count = 0;
+    for case in files {
+        assert!(chart().join(format!("ci/{case}-values.yaml")).exists(), "{case}");
+        count += 1;
+    }
+    assert!(count >= 14, "{table}");
+    assert!(Values::every().len() >= 30);
+}
+
 #[test]
 fn chart_and_program_have_the_same_version() {
     let definition = yaml(&fs::read_to_string(chart().join("Chart.yaml")).unwrap());
@@ -50,6 +86,10 @@ fn chart_and_program_have_the_same_version() {
     // The versions of managed clusters look like pre-releases, which only a range that ends in `-0` includes.
     assert_eq!(definition["kubeVersion"], ">=1.27.0-0");
     assert_eq!(definition["name"], "atdata-bridge");
+    let images = yaml(text(&definition["annotations"]["artifacthub.io/images"]));
+    assert_eq!(images[0]["image"], format!("atdata-bridge:{version}"));
+    let changes = yaml(text(&definition["annotations"]["artifacthub.io/changes"]));
+    assert!(changes[0]["kind"].is_string() && changes[0]["description"].is_string());
 }
 
 /// The notes show the next commands with the right names. Helm prints the notes only with a cluster, so a

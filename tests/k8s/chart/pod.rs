@@ -51,7 +51,11 @@ impl Process {
         process.fill_for_vault(pod);
         process.environment =
             list(&container["env"]).map(|variable| process.variable(objects, variable)).collect();
-        process
+        let maps = list(&container["envFrom"]).map(|source| text(&source["configMapRef"]["name"]));
+        let maps = maps.filter_map(|name| objects.find("ConfigMap", name));
+        let variables = maps.flat_map(|map| fields(&map["data"]));
+        let variables = variables.map(|(name, value)| (name.clone(), text(value).to_owned())).collect();
+        process.given(&variables)
     }
 
     /// Adds the content of the pod's `envFrom`. Variables of `env` win, as in a pod.

@@ -14,14 +14,17 @@ const CHANGES: &str = concat!(
     "resources: {limits: {memory: 1Gi}}\n",
     "service: {labels: {a: b}, annotations: {a: b}}\n",
     "metrics: {dashboard: {enabled: true}, prometheusRule: {enabled: true}}\n",
-    "config: {source: {prefetch: 99}, log: {format: json}}\n",
     "replicaCount: 5\n",
 );
+
+const CONFIG: &str = "config: {source: {prefetch: 99}, log: {format: json}}";
 
 /// The values of a `ci/` case with all of these changes.
 pub fn changed(case: &str, values: Values) -> Values {
     let strategy = if case == "deployment" { "Recreate" } else { "OnDelete" };
     let values = values.and(CHANGES);
+    // Here the configuration is in a ConfigMap of the user's.
+    let values = if case == "existing-config-map" { values } else { values.and(CONFIG) };
     let values = values.and(&format!("updateStrategy: {{type: {strategy}, rollingUpdate: null}}\n"));
-    values.and("networkPolicy: {enabled: true}")
+    values.and("networkPolicy: {enabled: true, egressPorts: [9093]}")
 }
