@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A stable name of a kind of finding, in kebab-case. `docs/operating.md` documents each; the code of a
+/// A stable name of a kind of finding, in kebab-case. `docs/check.md` documents each; the code of a
 /// warning that has a row in `docs/troubleshooting.md` is the id of this row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::finding::Code;
 use crate::journal::JournalError;
 
 /// The kind of a sink's error. It decides whether the worker reports the status retrying or held.
@@ -24,6 +25,7 @@ pub struct SinkError {
     cause: Option<Arc<dyn StdError + Send + Sync>>,
     reader_gone: bool,
     fenced: bool,
+    code: Option<Code>,
 }
 
 impl SinkError {
@@ -35,6 +37,7 @@ impl SinkError {
             cause: None,
             reader_gone: false,
             fenced: false,
+            code: None,
         }
     }
 
@@ -66,7 +69,18 @@ impl SinkError {
         self.reader_gone
     }
 
-    /// Replaces the message and keeps the kind of the error.
+    /// Names the cause for programs that read the results of `check`.
+    #[must_use]
+    pub fn coded(self, code: Code) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    /// Returns the code of the cause, if it has one.
+    pub fn code(&self) -> Option<&Code> {
+        self.code.as_ref()
+    }
+
+    /// Replaces the message, and keeps the kind and the code of the error.
     #[must_use]
     pub fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: message.into(), ..self }

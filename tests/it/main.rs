@@ -12,6 +12,7 @@
     reason = "clippy.toml allows them in tests, but not in the functions that tests share"
 )]
 
+mod check;
 mod cli;
 mod faults;
 mod mistakes;

@@ -27,10 +27,11 @@ impl Failure {
 
 impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
-        let (code, needs_operator) = match error.kind {
+        let (general, needs_operator) = match error.kind {
             SinkErrorKind::Unavailable => (codes::SINK_UNAVAILABLE, false),
             SinkErrorKind::Misconfigured => (codes::SINK_MISCONFIGURED, true),
         };
+        let code = error.code().cloned().unwrap_or(general);
         Self { code, needs_operator, message: error.to_string() }
     }
 }

@@ -1,10 +1,10 @@
 //! Classifies delivery reports and connection errors, by librdkafka's error code.
 
-use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::client::{COMMIT_WITHIN, READABLE_WITHIN, TRANSACTION_TIMEOUT};
+use super::client::TRANSACTION_TIMEOUT;
 use super::names::Names;
+use crate::finding::codes;
 use crate::sink::{Rejection, SinkError, SinkErrorKind};
 
 /// The outcome of one record.
@@ -92,12 +92,13 @@ pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
         Code::TopicAuthorizationFailed => return not_allowed(names),
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => return fenced(names),
         Code::TransactionalIdAuthorizationFailed => {
-            return SinkError::misconfigured(format!(
+            let message = format!(
                 "{}not allowed to write in transactions: {}; or unset {}",
                 who(names),
                 transactional_rights(names),
                 names.option("exactly_once")
-            ));
+            );
+            return SinkError::misconfigured(message).coded(codes::KAFKA_TRANSACTIONS_DENIED);
         }
         Code::InvalidTransactionTimeout => format!(
             "the brokers do not allow transactions of {} s: raise their transaction.max.timeout.ms",
@@ -125,16 +126,28 @@ pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
             return SinkError::unavailable(format!("delivery to the topic {topic} failed: {code}"));
         }
     };
-    SinkError::misconfigured(format!("{act} ({code})"))
+    let error = SinkError::misconfigured(format!("{act} ({code})"));
+    match code {
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::InvalidTopic | Code::UnknownTopicId => {
+            error.coded(codes::KAFKA_TOPIC_MISSING)
+        }
+        Code::ClusterAuthorizationFailed => error.coded(codes::KAFKA_WRITE_DENIED),
+        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+            error.coded(codes::KAFKA_LOGIN)
+        }
+        Code::SSL => error.coded(codes::KAFKA_TLS),
+        _ => error,
+    }
 }
 
 /// The login has no permission to write.
 pub(super) fn not_allowed(names: &Names) -> SinkError {
-    SinkError::misconfigured(format!(
+    let message = format!(
         "{}not allowed to write to the topic {}: give the bridge Write and Describe on it",
         who(names),
         names.topic
-    ))
+    );
+    SinkError::misconfigured(message).coded(codes::KAFKA_WRITE_DENIED)
 }
 
 /// Another bridge has initialised our transactional id, or the brokers have ended our transaction because it
@@ -148,58 +161,22 @@ fn fenced(names: &Names) -> SinkError {
     ))
 }
 
+/// Fewer replicas are in sync than an event needs to count as written.
+pub(super) fn too_few_in_sync(in_sync: usize, least: usize, partition: i32, names: &Names) -> SinkError {
+    let message = format!(
+        "partition {partition} of the topic {} has {in_sync} replicas in sync and takes no event below {least} \
+         (min.insync.replicas): see that the brokers with its replicas run",
+        names.topic
+    );
+    SinkError::unavailable(message).coded(codes::KAFKA_NOT_IN_SYNC)
+}
+
 /// What a login needs for transactions.
 pub(super) fn transactional_rights(names: &Names) -> String {
     format!(
         "give the bridge Write and Describe on the transactional ids that begin with {} (pattern type prefixed)",
         names.queue()
     )
-}
-
-/// The transaction has a record that was refused, or its connection has ended.
-pub(super) fn given_up(names: &Names) -> SinkError {
-    SinkError::unavailable(format!(
-        "a transaction was given up; going on behind what the topic {} has",
-        names.topic
-    ))
-}
-
-/// The transaction was not committed before the brokers would end it.
-pub(super) fn not_committed(names: &Names) -> SinkError {
-    SinkError::unavailable(format!(
-        "the brokers did not accept all records of a transaction within {} s; going on behind what the topic {} has",
-        COMMIT_WITHIN.as_secs(),
-        names.topic
-    ))
-}
-
-/// A transaction that was committed is still open in these partitions.
-pub(super) fn hidden(partitions: &[i32], names: &Names) -> SinkError {
-    SinkError::unavailable(format!(
-        "a transaction was committed {} s ago, but readers of the topic {} do not see it in the partitions \
-         {partitions:?}: another producer's transaction is open there, or Kafka has not marked this one \
-         (KAFKA-20734); going on behind what the topic has",
-        READABLE_WITHIN.as_secs(),
-        names.topic
-    ))
-}
-
-/// The brokers do not say whether readers see a transaction that was committed.
-pub(super) fn not_seen(error: &KafkaError, names: &Names) -> SinkError {
-    SinkError::unavailable(format!(
-        "a transaction was committed {} s ago, but the brokers do not say whether readers of the topic {} see it; \
-         going on behind what the topic has: {error}",
-        READABLE_WITHIN.as_secs(),
-        names.topic
-    ))
-}
-
-/// A call for a transaction has failed.
-pub(super) fn transaction_failed(code: Code, error: &KafkaError, names: &Names) -> SinkError {
-    match classify_error(code, names) {
-        error if error.is_fenced() || error.kind == SinkErrorKind::Misconfigured => error,
-        _ => SinkError::unavailable(format!("a transaction failed, a new Kafka client follows: {error}")),
-    }
 }
 
 /// Why events can come twice: the login has no permission to read.
@@ -274,11 +251,12 @@ pub(super) fn classify_failure(code: Code, words: &str, names: &Names) -> SinkEr
             SinkError::misconfigured(format!(
                 "the brokers refuse the login as {who}: {words}; look at {mechanism}, {user} and {password}"
             ))
+            .coded(codes::KAFKA_LOGIN)
         }
-        Code::SSL => SinkError::misconfigured(format!(
-            "TLS to the brokers failed: {words}; look at {}",
-            names.option("tls")
-        )),
+        Code::SSL => {
+            let message = format!("TLS to the brokers failed: {words}; look at {}", names.option("tls"));
+            SinkError::misconfigured(message).coded(codes::KAFKA_TLS)
+        }
         _ => no_answer(Some(words), "", names),
     }
 }
@@ -300,13 +278,15 @@ fn no_token(why: &str, names: &Names) -> SinkError {
     if NOT_REACHED.iter().any(|begins| why.starts_with(begins)) {
         let url = names.option("sasl.token_url");
         let act = format!("see that {url} is right and can be reached from here");
-        return SinkError::unavailable(format!("there is no token for the login: {why}; {act}"));
+        let message = format!("there is no token for the login: {why}; {act}");
+        return SinkError::unavailable(message).coded(codes::KAFKA_LOGIN);
     }
     let [id, secret] = ["sasl.client_id", "sasl.client_secret"].map(|option| names.option(option));
     let who = &names.user;
     SinkError::misconfigured(format!(
         "the token endpoint refuses the client {who}: {why}; look at {id} and {secret}"
     ))
+    .coded(codes::KAFKA_LOGIN)
 }
 
 /// No broker answers: `reason` is why a connection failed last, `otherwise` what else is known.
@@ -314,7 +294,8 @@ pub(super) fn no_answer(reason: Option<&str>, otherwise: &str, names: &Names) ->
     let reason = reason.unwrap_or(otherwise);
     let brokers = names.option("brokers");
     let act = format!("see that they run and can be reached from here, and that {brokers} is right");
-    SinkError::unavailable(format!("the brokers do not answer: {reason}; {act}"))
+    let message = format!("the brokers do not answer: {reason}; {act}");
+    SinkError::unavailable(message).coded(codes::KAFKA_UNREACHABLE)
 }
 
 /// The client has ended with a fatal error: only a new client can go on.

@@ -108,6 +108,11 @@ impl ClientSettings {
         self.properties.get("bootstrap.servers").map_or("", String::as_str)
     }
 
+    /// The compression of the batches that the client sends.
+    pub(super) fn compression(&self) -> &str {
+        self.properties.get("compression.codec").map_or("none", String::as_str)
+    }
+
     /// The largest batch in bytes that is known to be allowed.
     pub(super) fn batch_bytes(&self) -> usize {
         self.number("batch.size").unwrap_or(1_000_000)

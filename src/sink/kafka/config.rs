@@ -118,6 +118,10 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// Those that log in.
+    pub(super) const LOGINS: [Self; 4] =
+        [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
+
     /// The name of the mechanism in the protocol of Kafka.
     pub(super) fn name(self) -> &'static str {
         match self {

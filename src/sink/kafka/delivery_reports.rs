@@ -19,6 +19,7 @@ use super::in_flight::KafkaInFlight;
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
 use super::throttle;
+use super::transaction_errors;
 use crate::sink::{DeliveryId, SinkError, Verdict};
 
 /// The facility in librdkafka's log for a changed number of partitions.
@@ -92,12 +93,12 @@ impl Context {
             // Without its offset nobody can see whether it can be read.
             Verdict::Durable if place.1 < 0 => {
                 gate.refused();
-                return Some(self.fail(classify::given_up(&self.names)));
+                return Some(self.fail(transaction_errors::given_up(&self.names)));
             }
             Verdict::Durable if gate.accepted(id, bytes, place) => return None,
             Verdict::Durable => return Some(Verdict::Retry(self.in_flight.collateral_failure())),
             // librdkafka can't commit a transaction in which a record was refused.
-            Verdict::Reject(_) => self.in_flight.end(classify::given_up(&self.names)),
+            Verdict::Reject(_) => self.in_flight.end(transaction_errors::given_up(&self.names)),
             Verdict::Retry(_) => {}
         }
         gate.refused();

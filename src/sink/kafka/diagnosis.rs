@@ -21,6 +21,7 @@ use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
 use super::names::Names;
 use super::settings::KafkaSettings;
 use crate::display::one_line;
+use crate::finding::codes;
 use crate::protocol_guess::{ASK_STOMP, WireProtocol, guess};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, Cause, TlsError, TlsOptions};
@@ -80,7 +81,7 @@ impl Diagnosis {
         let why = match (self.found(address, failure), failure) {
             (Some(found), _) => {
                 let text = at_advertised(id, address, &found.to_string());
-                return found.with_message(text);
+                return found.with_message(text).coded(codes::KAFKA_ADVERTISED_ADDRESS);
             }
             (None, Some(ClientError { code, words, .. })) if classify::needs_operator(*code) => {
                 return classify::classify_failure(*code, words, &self.names);
@@ -88,7 +89,7 @@ impl Diagnosis {
             (None, Some(ClientError { words, .. })) => words.as_str(),
             (None, None) => "it does not answer",
         };
-        SinkError::unavailable(at_advertised(id, address, why))
+        SinkError::unavailable(at_advertised(id, address, why)).coded(codes::KAFKA_ADVERTISED_ADDRESS)
     }
 
     /// Returns what is wrong with all addresses; `None` if nothing is wrong with one of them, as far as that is
@@ -132,7 +133,8 @@ impl Diagnosis {
         worst
     }
 
-    async fn at(&self, address: &str) -> Option<SinkError> {
+    /// Returns what is wrong with one address, as far as that is visible without a login.
+    pub(super) async fn at(&self, address: &str) -> Option<SinkError> {
         let place = BrokerAddress::of(address);
         let stream = match place.connect(STEP).await {
             Ok(stream) => stream,
@@ -161,7 +163,7 @@ impl Diagnosis {
             Cause::Plaintext(None) | Cause::Cut | Cause::Late => {
                 Some(self.of_questions(place).await.unwrap_or_else(|| of_tls(&error, place)))
             }
-            _ => Some(SinkError::misconfigured(format!("{place}: {error}"))),
+            _ => Some(SinkError::misconfigured(format!("{place}: {error}")).coded(codes::KAFKA_TLS)),
         }
     }
 
@@ -202,7 +204,8 @@ impl Diagnosis {
 
     fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> Option<SinkError> {
         let mechanism = self.names.option("sasl.mechanism");
-        Some(SinkError::misconfigured(match login {
+        let is_known = |name: &String| Mechanism::LOGINS.iter().any(|known| known.name() == name);
+        let message = match login {
             LoginSupport::AsConfigured => return None,
             LoginSupport::Wanted => format!(
                 "{place} closed at the first request: does this listener want a login? set {mechanism}"
@@ -211,12 +214,19 @@ impl Diagnosis {
                 "{place} takes no login: set {mechanism} = \"none\", or {} to the port that takes one",
                 self.names.option("brokers")
             ),
+            LoginSupport::Others(offered) if !offered.iter().any(is_known) => format!(
+                "{place} offers only logins that the bridge does not have ({}): let the brokers offer SCRAM-SHA-512 or \
+                 another that {mechanism} can name, or {} name a port that does",
+                one_line(&offered.join(", ")),
+                self.names.option("brokers")
+            ),
             LoginSupport::Others(offered) => format!(
                 "{place} offers no login by {}, but by {}: set {mechanism}",
                 self.settings.mechanism.name(),
                 one_line(&offered.join(", "))
             ),
-        }))
+        };
+        Some(SinkError::misconfigured(message).coded(codes::KAFKA_LOGIN))
     }
 
     /// Explains a port that did not answer as a Kafka broker does.
@@ -235,7 +245,8 @@ impl Diagnosis {
             }
             HandshakeReply::Bytes(_) => {
                 let brokers = self.names.option("brokers");
-                SinkError::misconfigured(format!("{place} answers, but not as Kafka does: look at {brokers}"))
+                let message = format!("{place} answers, but not as Kafka does: look at {brokers}");
+                SinkError::misconfigured(message).coded(codes::KAFKA_WRONG_PORT)
             }
             _ => self.does_not_run(&format!("{place} closes every connection without a word")),
         }
@@ -243,10 +254,11 @@ impl Diagnosis {
 
     fn of_wire(&self, wire: WireProtocol, place: &BrokerAddress<'_>) -> SinkError {
         let (brokers, tls) = (self.names.option("brokers"), self.names.option("tls.enabled"));
-        SinkError::misconfigured(match wire {
+        let message = match wire {
             WireProtocol::Tls => format!("{place} speaks TLS: set {tls} = true"),
             wire => format!("{place} speaks {wire}, not Kafka: set {brokers} to brokers of Kafka"),
-        })
+        };
+        SinkError::misconfigured(message).coded(codes::KAFKA_WRONG_PORT)
     }
 
     /// Asks a port that did not answer the configured request in other protocols.
@@ -257,9 +269,10 @@ impl Diagnosis {
                 HandshakeReply::Kafka(_) => {
                     let tls = self.names.option("tls.enabled");
                     let brokers = self.names.option("brokers");
-                    return Some(SinkError::misconfigured(format!(
+                    let message = format!(
                         "{place} speaks Kafka without TLS: set {tls} = false, or {brokers} to the port with TLS"
-                    )));
+                    );
+                    return Some(SinkError::misconfigured(message).coded(codes::KAFKA_WRONG_PORT));
                 }
                 HandshakeReply::Bytes(bytes) => {
                     if let Some(wire) = guess(&bytes).filter(|wire| *wire != WireProtocol::Tls) {
@@ -284,9 +297,10 @@ impl Diagnosis {
 
     fn does_not_run(&self, why: &str) -> SinkError {
         let brokers = self.names.option("brokers");
-        SinkError::unavailable(format!(
+        let message = format!(
             "{why}: see that the brokers run and can be reached from here, and that {brokers} is right"
-        ))
+        );
+        SinkError::unavailable(message).coded(codes::KAFKA_UNREACHABLE)
     }
 }
 
@@ -312,10 +326,13 @@ fn told(error: &io::Error) -> Option<&TlsError> {
 
 fn of_tls(error: &TlsError, place: &BrokerAddress<'_>) -> SinkError {
     let text = format!("{place}: {error}");
-    if error.needs_operator() { SinkError::misconfigured(text) } else { SinkError::unavailable(text) }
+    let error =
+        if error.needs_operator() { SinkError::misconfigured(text) } else { SinkError::unavailable(text) };
+    error.coded(codes::KAFKA_TLS)
 }
 
-fn at_advertised(id: i32, address: &str, why: &str) -> String {
+/// Says that a broker can't be reached at the address that it advertises.
+pub(super) fn at_advertised(id: i32, address: &str, why: &str) -> String {
     format!(
         "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
          that broker"

@@ -17,6 +17,7 @@
 //! record.
 
 mod acks;
+mod address_check;
 mod batch_refusal;
 mod broker_address;
 mod broker_health;
@@ -56,6 +57,7 @@ mod topic;
 mod topic_lookup;
 mod topic_monitor;
 mod topic_settings;
+mod transaction_errors;
 mod transactions;
 pub mod validate;
 mod visibility;
@@ -231,6 +233,16 @@ impl KafkaSink {
         check::is_group_refused(thread, config, &self.names, *optional_answer_within).await
     }
 
+    /// Does nothing without `exactly_once`.
+    async fn try_transactions(&self) -> Result<(), SinkError> {
+        if !self.settings.exactly_once {
+            return Ok(());
+        }
+        let client = &self.settings.client;
+        let config = client.config(&self.context.connection_id, client.batch_bytes(), Duration::ZERO);
+        check::try_transactions(THREADS.one_more(&self.threads), config, &self.names).await
+    }
+
     /// Logs warnings about settings that should change, unless the same ones were logged a short time ago.
     fn log_warnings(&mut self, topic_settings: &TopicSettings, topic: &Topic) {
         let sent = self.settings.client.record_bytes();
@@ -303,10 +315,18 @@ impl Sink for KafkaSink {
         let topic_settings = self.topic_settings().await;
         let topic = opened.topic.clone();
         drop(opened);
+        let (settings, names, max_body) = (&self.settings, &self.names, self.context.max_body);
+        if let Some(error) = check::refusal(settings, names, &topic, &topic_settings) {
+            return Err(error);
+        }
+        self.try_transactions().await?;
         let is_group_refused = self.is_group_refused().await;
-        Diagnosis::new(Arc::clone(&self.settings), self.names.clone()).see_certificates().await;
-        let max_body = self.context.max_body;
-        Ok(check::findings(&self.settings, &self.names, &topic, &topic_settings, max_body, is_group_refused))
+        let diagnosis = Diagnosis::new(Arc::clone(settings), names.clone());
+        let of_addresses = address_check::findings(settings, names, &topic, &diagnosis).await;
+        diagnosis.see_certificates().await;
+        let mut found = check::findings(settings, names, &topic, &topic_settings, max_body, is_group_refused);
+        found.extend(of_addresses);
+        Ok(found)
     }
 
     async fn read_back(&mut self, from: Option<Position>, records: RecordSender) -> Result<(), SinkError> {

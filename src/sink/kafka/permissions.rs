@@ -17,6 +17,7 @@ use rdkafka::producer::Producer;
 use super::classify::who;
 use super::delivery_reports::Client;
 use super::names::Names;
+use crate::finding::codes;
 use crate::sink::SinkError;
 
 /// What the login of a client may do with the topic.
@@ -28,11 +29,9 @@ pub(super) struct Rights {
 
 /// The topic can't be read back: the login has no permission.
 pub(super) fn may_not_read(names: &Names) -> SinkError {
-    SinkError::misconfigured(format!(
-        "{}not allowed to read the topic {}: give the bridge Read on it",
-        who(names),
-        names.topic
-    ))
+    let message =
+        format!("{}not allowed to read the topic {}: give the bridge Read on it", who(names), names.topic);
+    SinkError::misconfigured(message).coded(codes::KAFKA_READ_DENIED)
 }
 
 /// Returns what the login of this client may do with the topic; `None` if the brokers do not say, because not

@@ -9,12 +9,18 @@ pub(super) struct Topic {
     pub(super) partitions: NonZeroU32,
     /// The smallest number of replicas of any partition.
     pub(super) replicas: usize,
+    /// The smallest number of replicas in sync of any partition, and such a partition.
+    pub(super) in_sync: (usize, i32),
     /// The number of brokers in the cluster.
     pub(super) brokers: usize,
     /// How long the answer took.
     pub(super) round_trip: Duration,
     /// The brokers that lead partitions, each once.
     pub(super) leaders: Vec<Leader>,
+    /// The brokers that hold replicas of the topic and lead no partition now, with the addresses that they advertise.
+    pub(super) followers: Vec<(i32, String)>,
+    /// The addresses that all brokers of the cluster advertise.
+    pub(super) advertised: Vec<String>,
     /// A partition without a leader, if there is one.
     pub(super) leaderless: Option<i32>,
     /// Whether the bridge may read it, if the brokers say so.

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTopic};
 use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -16,6 +16,7 @@ use super::delivery_reports::Client;
 use super::names::Names;
 use super::topic::{Leader, Topic};
 use crate::display::one_line;
+use crate::finding::codes;
 use crate::sink::SinkError;
 
 /// Why a lookup gave no usable topic.
@@ -50,10 +51,12 @@ pub(super) fn lookup(
         u32::try_from(topic.partitions().len()).ok().and_then(NonZeroU32::new).ok_or_else(missing)?;
     match pinned {
         Some(pinned) if pinned != partitions => {
-            Err(TopicLookupError::Wrong(SinkError::misconfigured(format!(
+            let message = format!(
                 "the topic {} has {partitions} partitions, but event.partitions is {pinned}: make them the same",
                 names.topic
-            ))))
+            );
+            let error = SinkError::misconfigured(message).coded(codes::KAFKA_PARTITIONS_DIFFER);
+            Err(TopicLookupError::Wrong(error))
         }
         _ => Ok(described(&metadata, topic, partitions, round_trip)),
     }
@@ -65,6 +68,8 @@ fn described(
     partitions: NonZeroU32,
     round_trip: Duration,
 ) -> Topic {
+    let address =
+        |broker: &MetadataBroker| one_line(&format!("{}:{}", broker.host(), broker.port())).into_owned();
     let mut leaders = BTreeMap::new();
     let mut leaderless = None;
     for partition in topic.partitions() {
@@ -73,17 +78,27 @@ fn described(
             Some(broker) => {
                 leaders.entry(broker.id()).or_insert_with(|| Leader {
                     id: broker.id(),
-                    address: one_line(&format!("{}:{}", broker.host(), broker.port())).into_owned(),
+                    address: address(broker),
                     partition: partition.id(),
                 });
             }
             None => leaderless = leaderless.or(Some(partition.id())),
         }
     }
+    let follows = |broker: &&MetadataBroker| {
+        let holds = |partition: &MetadataPartition| partition.replicas().contains(&broker.id());
+        !leaders.contains_key(&broker.id()) && topic.partitions().iter().any(holds)
+    };
+    let brokers = metadata.brokers();
+    let followers = brokers.iter().filter(follows).map(|broker| (broker.id(), address(broker))).collect();
+    let in_sync = topic.partitions().iter().map(|partition| (partition.isr().len(), partition.id())).min();
     Topic {
         partitions,
+        followers,
+        in_sync: in_sync.unwrap_or_default(),
+        advertised: brokers.iter().map(address).collect(),
         replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
-        brokers: metadata.brokers().len(),
+        brokers: brokers.len(),
         round_trip,
         leaders: leaders.into_values().collect(),
         leaderless,

@@ -21,6 +21,7 @@ use super::permissions;
 use super::settings::KafkaSettings;
 use super::topic::{Leader, Topic};
 use super::topic_lookup::{TopicLookupError, lookup, reaches};
+use crate::finding::codes;
 use crate::sink::SinkError;
 
 /// The wait between two requests of the first lookup.
@@ -178,10 +179,11 @@ impl TopicMonitor {
     /// Returns an error if a leader does not answer or a partition has no leader.
     fn unreached(&mut self, client: &Client, topic: &Topic, within: Duration) -> Option<SinkError> {
         if let Some(partition) = topic.leaderless {
-            return Some(SinkError::unavailable(format!(
+            let message = format!(
                 "partition {partition} of the topic {} has no leader: see that the brokers with its replicas run",
                 self.names.topic
-            )));
+            );
+            return Some(SinkError::unavailable(message).coded(codes::KAFKA_NO_LEADER));
         }
         // The code that stops this thread waits for its end, so no further leader is asked after the stop.
         let silent = |leader: &&Leader| !self.is_over() && !reaches(client, &self.names, leader, within);
@@ -292,6 +294,9 @@ mod tests {
         let topic = Topic {
             partitions: NonZeroU32::MIN,
             replicas: 1,
+            in_sync: (1, 0),
+            followers: Vec::new(),
+            advertised: Vec::new(),
             brokers: 1,
             round_trip: Duration::MAX,
             leaders: vec![Leader { id: 1, address, partition: 0 }],

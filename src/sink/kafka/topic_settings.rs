@@ -18,12 +18,23 @@ use crate::finding::{Finding, codes};
 /// With a shorter retention events are deleted before a person notices an outage of the readers.
 const SHORT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A clock may differ from another by this much before anybody notices. A topic that allows less gets a warning.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5 * 60);
+
 /// The settings of the topic, as far as the bridge may read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicSettings {
+    /// Whether the brokers have told the settings.
+    pub(super) is_known: bool,
     compacts: bool,
     /// How long events stay, if they are deleted at all.
     retention: Option<Duration>,
+    /// How many bytes of a partition stay, if older ones are deleted.
+    retention_bytes: Option<u64>,
+    /// How far the timestamp of a record may be before the clock of the broker, and behind it.
+    timestamps: [Option<Duration>; 2],
+    /// The compression of stored batches, unless it is that of the producer.
+    compression: Option<String>,
     unclean_election: bool,
     min_in_sync: Option<usize>,
     /// The largest record that the topic takes, in bytes (`max.message.bytes`).
@@ -69,10 +80,18 @@ impl TopicSettings {
             value("cleanup.policy").unwrap_or_default().split(',').map(str::trim).collect();
         let number = |name: &str| value(name).and_then(|value| value.parse().ok());
         // A negative value means for ever.
-        let retention: Option<u64> = value("retention.ms").and_then(|value| value.parse().ok());
+        let positive = |name: &str| value(name).and_then(|value| value.parse::<u64>().ok());
+        let deletes = policies.contains(&"delete");
+        let millis = |name: &str| positive(name).map(Duration::from_millis);
+        let compression = value("compression.type").filter(|compression| *compression != "producer");
         Self {
+            // A login that may not see the settings gets none.
+            is_known: value("cleanup.policy").is_some(),
             compacts: policies.contains(&"compact"),
-            retention: retention.filter(|_| policies.contains(&"delete")).map(Duration::from_millis),
+            retention: millis("retention.ms").filter(|_| deletes),
+            retention_bytes: positive("retention.bytes").filter(|_| deletes),
+            timestamps: ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"].map(millis),
+            compression: compression.map(str::to_owned),
             unclean_election: value("unclean.leader.election.enable") == Some("true"),
             min_in_sync: number("min.insync.replicas"),
             record_bytes: number("max.message.bytes"),
@@ -125,7 +144,46 @@ impl TopicSettings {
             warn(codes::KAFKA_SMALL_RECORDS, message);
         }
         warnings.extend(self.of_replicas(topic, name));
+        warnings.extend(self.of_size(name));
+        warnings.extend(self.of_timestamps(name));
         warnings
+    }
+
+    fn of_size(&self, name: &str) -> Option<Finding> {
+        let bytes = self.retention_bytes?;
+        let message = format!(
+            "the topic {name} keeps {bytes} bytes of a partition and deletes what is older, read or not; set its \
+             retention.bytes to -1 to delete by time only"
+        );
+        Some(Finding::warning(codes::KAFKA_RETENTION_BYTES, message))
+    }
+
+    fn of_timestamps(&self, name: &str) -> Option<Finding> {
+        let [before, after] = self.timestamps;
+        let limits = [("message.timestamp.before.max.ms", before), ("message.timestamp.after.max.ms", after)];
+        let (option, limit) = limits
+            .into_iter()
+            .find_map(|(option, limit)| Some((option, limit.filter(|limit| *limit < CLOCK_DIFFERENCE)?)))?;
+        let message = format!(
+            "the topic {name} refuses records whose timestamp differs by more than {} from its clock: a clock that is \
+             wrong, or an outage that lasts longer, holds the sink; raise {option}",
+            humantime::format_duration(limit)
+        );
+        Some(Finding::warning(codes::KAFKA_TIMESTAMP_LIMIT, message))
+    }
+
+    /// Returns a finding if the brokers compress every batch again, because the sink sends `sent`.
+    pub(super) fn recompression(&self, name: &str, sent: &str) -> Option<Finding> {
+        let stored = self.compression.as_deref().filter(|stored| *stored != sent)?;
+        // What nobody has compressed has another name in a topic than in a producer.
+        if (stored, sent) == ("uncompressed", "none") {
+            return None;
+        }
+        let message = format!(
+            "the topic {name} stores batches with compression.type {stored}, and the sink sends {sent}: the brokers \
+             compress each one again; set compression.type of the topic to producer"
+        );
+        Some(Finding::warning(codes::KAFKA_RECOMPRESSION, message))
     }
 
     fn of_replicas(&self, topic: &Topic, name: &str) -> Option<Finding> {
@@ -175,6 +233,9 @@ mod tests {
         Topic {
             partitions: NonZeroU32::MIN,
             replicas,
+            in_sync: (1, 0),
+            followers: Vec::new(),
+            advertised: Vec::new(),
             brokers: 3,
             round_trip: Duration::ZERO,
             leaders: Vec::new(),
@@ -218,12 +279,23 @@ mod tests {
             (&[("max.message.bytes", "1000")], 3, "takes records of 1000 bytes at most"),
             (&[("min.insync.replicas", "2")], 1, "newer ones as if it were 1"),
             (&[], 1, "one replica"),
+            (
+                &[("cleanup.policy", "delete"), ("retention.bytes", "1000")],
+                3,
+                "keeps 1000 bytes of a partition",
+            ),
+            (&[("message.timestamp.after.max.ms", "1000")], 3, "by more than 1s from its clock"),
         ] {
             let warnings = warned(values, replicas);
             assert!(warnings.len() == 1 && warnings[0].contains(words), "{values:?}: {warnings:?}");
         }
         let forever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
         assert_eq!(warned(&forever, 3), [""; 0]);
+        let recompressed = |sent| topic_settings(&[("compression.type", "gzip")]).recompression("t", sent);
+        assert_eq!(recompressed("gzip"), None);
+        assert!(
+            recompressed("lz4").is_some_and(|found| found.message.contains("gzip, and the sink sends lz4"))
+        );
         let not_deleted = [("cleanup.policy", "compact"), ("retention.ms", "1000")];
         assert_eq!(warned(&not_deleted, 3).len(), 1);
     }

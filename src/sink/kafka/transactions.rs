@@ -23,6 +23,7 @@ use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
 use super::records::{Records, Sent};
+use super::transaction_errors;
 use super::visibility::Visibility;
 use crate::sink::{SinkError, Verdict};
 
@@ -168,9 +169,9 @@ impl TransactionThread {
             let left = READABLE_WITHIN.saturating_sub(began.elapsed());
             if left.is_zero() || self.is_over() {
                 let why = || match &answer {
-                    Ok(hidden) if hidden.is_empty() => classify::given_up(&self.names),
-                    Ok(hidden) => classify::hidden(hidden, &self.names),
-                    Err(error) => classify::not_seen(error, &self.names),
+                    Ok(hidden) if hidden.is_empty() => transaction_errors::given_up(&self.names),
+                    Ok(hidden) => transaction_errors::hidden(hidden, &self.names),
+                    Err(error) => transaction_errors::not_seen(error, &self.names),
                 };
                 return Err(self.in_flight.ending().unwrap_or_else(why));
             }
@@ -203,7 +204,7 @@ impl TransactionThread {
             let progress = self.gate.progress(LOOK);
             if progress.is_spoilt || self.is_over() {
                 let known = self.ended().or_else(|| self.in_flight.ending());
-                return Err(known.unwrap_or_else(|| classify::given_up(&self.names)));
+                return Err(known.unwrap_or_else(|| transaction_errors::given_up(&self.names)));
             }
             if progress.unreported < unreported {
                 unreported = progress.unreported;
@@ -214,7 +215,7 @@ impl TransactionThread {
             }
             if began.elapsed() >= COMMIT_WITHIN {
                 self.reconnect_state.transaction_timed_out(taken);
-                return Err(classify::not_committed(&self.names));
+                return Err(transaction_errors::not_committed(&self.names));
             }
         }
     }
@@ -269,7 +270,7 @@ impl TransactionThread {
                 KafkaError::Transaction(error) => error.code(),
                 error => error.rdkafka_error_code().unwrap_or(Code::Unknown),
             };
-            classify::transaction_failed(code, error, &self.names)
+            transaction_errors::failed(code, error, &self.names)
         })
     }
 

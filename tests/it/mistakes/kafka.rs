@@ -441,7 +441,7 @@ async fn transactions_denied(id: &str) {
     let (kafka, rule) = (scene.kafka, format!("transactional-id:{}", scene.queue));
     kafka.deny("User:*", "WRITE", &rule);
     scene.setup = scene.setup.set("SOURCE__ORDERING", "strict");
-    let repaired = scene.set("EXACTLY_ONCE", "true").shows_when_events_move().await;
+    let repaired = scene.set("EXACTLY_ONCE", "true").shows().await;
     kafka.forget_rules(&rule);
     repaired.delivers().await;
 }

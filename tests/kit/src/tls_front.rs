@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
@@ -23,6 +24,8 @@ use super::certificates::{new_key, write};
 pub enum Flaw {
     /// The certificate expired in 2020.
     Expired,
+    /// The certificate is valid for ten more days.
+    ExpiresSoon,
     /// The certificate is valid from 2090 on.
     NotYetValid,
     /// The certificate is for `elsewhere.example.com`.
@@ -120,6 +123,10 @@ impl Made {
             Flaw::Expired => {
                 server.not_before = date_time_ymd(2019, 1, 1);
                 server.not_after = date_time_ymd(2020, 1, 1);
+            }
+            Flaw::ExpiresSoon => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
+                server.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(10 * 24 * 60 * 60);
             }
             Flaw::NotYetValid => {
                 server.not_before = date_time_ymd(2090, 1, 1);
