@@ -1,5 +1,6 @@
 //! Describes what the verb `check` finds, each kind of finding with a stable code for programs.
 
+pub(crate) mod clock;
 pub(crate) mod codes;
 
 use std::borrow::Cow;

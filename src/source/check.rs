@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -26,11 +26,19 @@ use crate::event::{Message, SessionId};
 use crate::protocol_guess::FirstBytes;
 use crate::telemetry::counters::SubscriptionCounters;
 
-/// Connects to `endpoint`, logs in, and disconnects cleanly.
+/// What a session has agreed on with the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// How long the broker may be silent before the connection counts as dead; `None` if the broker sends no
+    /// heart-beats.
+    pub silence: Option<Duration>,
+}
+
+/// Connects to `endpoint`, logs in, and disconnects cleanly. Returns what was agreed on.
 ///
 /// # Errors
 /// The step that failed, and the likely cause.
-pub async fn log_in(endpoint: &Endpoint, settings: &Arc<SourceSettings>) -> Result<(), SourceError> {
+pub async fn log_in(endpoint: &Endpoint, settings: &Arc<SourceSettings>) -> Result<Agreed, SourceError> {
     let budget = Budget::new(settings.max_body);
     run(endpoint, settings, SessionMode::Login, &budget, &mut |_| ControlFlow::Continue(())).await
 }
@@ -46,7 +54,7 @@ pub async fn browse(
     settings: &Arc<SourceSettings>,
     budget: &Budget,
     see: &mut See<'_>,
-) -> Result<(), SourceError> {
+) -> Result<Agreed, SourceError> {
     run(endpoint, settings, SessionMode::Browse, budget, see).await
 }
 
@@ -85,10 +93,12 @@ async fn run(
     mode: SessionMode,
     budget: &Budget,
     see: &mut See<'_>,
-) -> Result<(), SourceError> {
+) -> Result<Agreed, SourceError> {
     let first = FirstBytes::default();
-    let Err(error) = try_once(endpoint, settings, mode, budget, see, &first).await else { return Ok(()) };
-    Err(wrong_port::true_cause(error, endpoint, &first, settings).await)
+    match try_once(endpoint, settings, mode, budget, see, &first).await {
+        Ok(agreed) => Ok(agreed),
+        Err(error) => Err(wrong_port::true_cause(error, endpoint, &first, settings).await),
+    }
 }
 
 async fn try_once(
@@ -98,10 +108,11 @@ async fn try_once(
     budget: &Budget,
     see: &mut See<'_>,
     first: &FirstBytes,
-) -> Result<(), SourceError> {
+) -> Result<Agreed, SourceError> {
     let stream = connection::connect(endpoint, settings, first).await?;
     let session = new_session(mode)(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
+    let agreed = OnceLock::new();
     let (incoming, mut came) = mpsc::channel(1);
     let (_no_acks, mut acks) = watch::channel((SessionId(0), 0));
     let handles = ConnectionHandles {
@@ -117,7 +128,9 @@ async fn try_once(
         ending: &CancellationToken::new(),
         is_confirmed: &mut false,
         // A browser disconnects by itself after the last message.
-        on_subscribed: &|| {
+        on_subscribed: &|silence| {
+            // A session is subscribed once.
+            let _first = agreed.set(Agreed { silence });
             if mode == SessionMode::Login {
                 close.cancel()
             }
@@ -139,5 +152,5 @@ async fn try_once(
     while let Ok(incoming) = came.try_recv() {
         see_all(incoming);
     }
-    outcome
+    outcome.map(|()| agreed.get().copied().unwrap_or_default())
 }

@@ -80,8 +80,8 @@ pub(super) struct ConnectionHandles<'a> {
     pub(super) last_message: &'a mut String,
     /// How long messages received before an error may take to be settled and acknowledged.
     pub(super) grace: Duration,
-    /// Called once the broker has confirmed the subscription.
-    pub(super) on_subscribed: &'a (dyn Fn() + Sync),
+    /// Called with [`Session::silence`] once the broker has confirmed the subscription, or the login if no more is asked.
+    pub(super) on_subscribed: &'a (dyn Fn(Option<Duration>) + Sync),
     /// Cancelled once the session is going to end. The session may still wait until its messages are settled.
     pub(super) ending: &'a CancellationToken,
     /// Set at the end: whether the broker knows every acknowledgement of this session.
@@ -352,7 +352,7 @@ impl BrokerConnection<'_> {
         self.unread = progress.unread;
         if progress.subscribed {
             self.subscribed = true;
-            (self.handles.on_subscribed)();
+            (self.handles.on_subscribed)(self.session.silence());
             self.pending.push_back(Incoming::Session(self.handles.id));
         }
         if !progress.messages.is_empty() {

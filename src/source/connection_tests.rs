@@ -34,7 +34,7 @@ async fn run(
         counters: &SubscriptionCounters::default(),
         last_message: &mut last_message.to_owned(),
         grace: Duration::from_secs(10),
-        on_subscribed: &|| {},
+        on_subscribed: &|_| {},
         ending: &CancellationToken::new(),
         is_confirmed: &mut false,
     };

@@ -261,7 +261,7 @@ impl SupervisorTask {
         stream: Box<dyn connection::BrokerStream>,
     ) -> (Result<(), SourceError>, bool) {
         let (subscribed, on_probation) = (Notify::new(), self.on_probation);
-        let on_subscribed = || {
+        let on_subscribed = |_| {
             self.counters.sessions.add(1);
             match on_probation {
                 true => subscribed.notify_one(),

@@ -118,6 +118,10 @@ impl Session for Scripted {
         self.known
     }
 
+    fn silence(&self) -> Option<Duration> {
+        None
+    }
+
     fn outstanding(&self) -> usize {
         self.outstanding
     }

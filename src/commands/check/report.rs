@@ -19,6 +19,11 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Creates a failure that passes by itself.
+    pub(super) fn passing(code: Code, message: String) -> Self {
+        Self { code, needs_operator: false, message }
+    }
+
     /// Creates a failure that stays until somebody acts.
     pub(super) fn held(code: Code, message: String) -> Self {
         Self { code, needs_operator: true, message }

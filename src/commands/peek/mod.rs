@@ -119,7 +119,7 @@ async fn browse(source: &SourceSettings, count: u32, budget: &Budget) -> Browsed
         let outcome =
             check::browse(endpoint, &own, budget, &mut |message| browsed.add(message, count, budget)).await;
         match outcome {
-            Ok(()) => {
+            Ok(_) => {
                 browsed.failures.clear();
                 return browsed;
             }

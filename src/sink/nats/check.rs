@@ -1,10 +1,12 @@
 //! Checks the server and the stream for the verb `check`; publishes no event and creates nothing.
 
+use async_nats::ServerInfo;
 use async_nats::jetstream::stream::{Config, StorageType};
 
 use super::monitor::{self, SyncPolicy};
 use super::opener::{NatsSink, subscribe, values};
-use super::{stream, stream_limits};
+use super::{stream, stream_limits, user_check};
+use crate::display::one_line;
 use crate::finding::{Finding, codes};
 use crate::sink::SinkError;
 
@@ -27,7 +29,8 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<Finding>, SinkError
                 stream::has_room(&info)?;
                 found.push(Finding::detail(codes::NATS_STREAM, stream::describe(&info)));
                 found.extend(stream_limits::findings(&info));
-                found.extend(sync_of(sink, &info.config).await);
+                found.extend(user_check::of_jetstream(sink, &name).await);
+                found.extend(sync_of(sink, &server, &info.config).await);
                 sink.warnings(&client, Some(values(&info)))
             }
             None => {
@@ -37,17 +40,18 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<Finding>, SinkError
                 stream::verify(&config, &sink.explainer)?;
                 let message = format!("stream {name} does not exist yet and will be made");
                 found.push(Finding::detail(codes::NATS_STREAM_TO_BE_MADE, message));
-                found.extend(sync_of(sink, &config).await);
+                found.extend(sync_of(sink, &server, &config).await);
                 sink.warnings(&client, Some((&config, None)))
             }
         },
     };
     found.extend(warnings);
+    found.extend(user_check::of_user(sink).await?);
     Ok(found)
 }
 
 /// Tells how often the server syncs the files of this stream to disk; `None` if it has no files.
-async fn sync_of(sink: &NatsSink, config: &Config) -> Option<Finding> {
+async fn sync_of(sink: &NatsSink, server: &ServerInfo, config: &Config) -> Option<Finding> {
     if config.storage != StorageType::File {
         return None;
     }
@@ -59,8 +63,17 @@ async fn sync_of(sink: &NatsSink, config: &Config) -> Option<Finding> {
         );
         return Some(Finding::detail(codes::NATS_SYNC_NOT_KNOWN, message));
     };
-    Some(match monitor::sync_policy(address, sink.settings.timeout).await {
-        Ok(policy) => of_policy(policy, config),
+    Some(match monitor::read(address, sink.settings.timeout).await {
+        Ok(page) if !page.is_of(server) => {
+            let message = format!(
+                "http://{address} is the monitoring port of another nats-server ({}) than the sink writes to ({}): correct \
+                 {option}",
+                one_line(&page.server_name),
+                one_line(&server.server_name)
+            );
+            Finding::warning(codes::NATS_MONITOR_OF_ANOTHER, message)
+        }
+        Ok(page) => of_policy(page.policy, config),
         Err(why) => {
             let message = format!(
                 "can't read http://{address}/varz, which tells how often nats-server syncs to disk: {why}; check {option}"

@@ -105,10 +105,13 @@ impl NatsSink {
     }
 
     fn warn_of_doubles(&mut self, stream: &str, why: &str) {
-        let warning = format!(
-            "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate \
-             window: {why}"
-        );
-        self.claim_failures.warn(&self.context.sink, warning);
+        self.claim_failures.warn(&self.context.sink, doubles(stream, why));
     }
+}
+
+/// The warning that only the duplicate window of the stream prevents doubles.
+pub(super) fn doubles(stream: &str, why: &str) -> String {
+    format!(
+        "events can come twice into stream {stream} after a crash or an outage that outlasts its duplicate window: {why}"
+    )
 }

@@ -10,6 +10,7 @@ use super::explain::Explainer;
 use super::port_probe::{Greeting, PortProbe, ProbeAddress};
 use super::settings::Auth;
 use crate::display::one_line;
+use crate::finding::codes;
 use crate::sink::SinkError;
 use crate::tls::{self, TlsError};
 
@@ -63,6 +64,7 @@ impl Explainer {
             one_line(why),
             self.option("url")
         ))
+        .coded(codes::NATS_UNREACHABLE)
     }
 
     async fn not_as_it_should(&self, at: &str, address: &ServerAddr, tls: Option<&tls::Client>) -> SinkError {
@@ -72,7 +74,8 @@ impl Explainer {
         match address.look().await {
             PortProbe::Foreign(wire) => SinkError::misconfigured(format!(
                 "{at} speaks {wire}, not NATS: correct {url}; NATS servers listen on port 4222, if nothing else is set"
-            )),
+            ))
+            .coded(codes::NATS_WRONG_PORT),
             PortProbe::Nats(greeting) => self.nats_ends(at, &greeting),
             PortProbe::Tls(behind) => self.tls_there(at, behind.as_deref()),
             PortProbe::Silent => SinkError::unavailable(format!(
@@ -85,6 +88,7 @@ impl Explainer {
             PortProbe::Away(why) => self.unreachable(at, &why),
             PortProbe::Unknown => {
                 SinkError::misconfigured(format!("{at} does not speak NATS: correct {url}"))
+                    .coded(codes::NATS_WRONG_PORT)
             }
         }
     }
@@ -163,10 +167,9 @@ impl Explainer {
 
 fn tls_failed(at: &str, error: &TlsError) -> SinkError {
     let text = format!("TLS with {at}: {error}");
-    match error.needs_operator() {
-        true => SinkError::misconfigured(text),
-        false => SinkError::unavailable(text),
-    }
+    let error =
+        if error.needs_operator() { SinkError::misconfigured(text) } else { SinkError::unavailable(text) };
+    error.coded(codes::NATS_TLS)
 }
 
 /// Formats host and port; an IPv6 address gets brackets.

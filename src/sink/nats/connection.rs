@@ -228,9 +228,11 @@ fn together(mut failures: Vec<(&str, SinkError)>) -> SinkError {
     let mut texts: Vec<String> = failures.iter().map(|(_, error)| error.to_string()).collect();
     texts.dedup();
     let text = texts.join("; ");
-    match failures.iter().any(|(_, error)| error.kind == SinkErrorKind::Misconfigured) {
-        true => SinkError::misconfigured(text),
-        false => SinkError::unavailable(text),
+    // The error that somebody must correct comes first.
+    failures.sort_by_key(|(_, error)| error.kind != SinkErrorKind::Misconfigured);
+    match failures.into_iter().next() {
+        Some((_, error)) => error.with_message(text),
+        None => SinkError::unavailable(text),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::settings::{Auth, NatsSettings};
 use super::template::Subject;
 use crate::display::one_line;
+use crate::finding::codes;
 use crate::sink::{SinkContext, SinkError};
 use crate::tls::TlsOptions;
 
@@ -84,11 +85,16 @@ impl Explainer {
         }
     }
 
+    /// The error for a user that may not publish all events.
+    pub(super) fn may_not_publish_events(&self) -> SinkError {
+        self.may_not_publish(&self.subject.to_string())
+    }
+
     fn may_not_publish(&self, named: &str) -> SinkError {
         if let Some((api, request)) = named.split_once(".CONSUMER.") {
             return self.may_not_read(api, request);
         }
-        SinkError::misconfigured(match named.starts_with('$') {
+        let message = match named.starts_with('$') {
             true => format!(
                 "this user may not publish to {}, by which JetStream is asked about the stream: allow it, and {}.>",
                 one_line(named),
@@ -100,11 +106,12 @@ impl Explainer {
                 self.subject.pattern(),
                 self.option("subject")
             ),
-        })
+        };
+        SinkError::misconfigured(message).coded(codes::NATS_PUBLISH_DENIED)
     }
 
     /// The subjects of requests about a consumer end with its name, which differs each time.
-    fn may_not_read(&self, api: &str, request: &str) -> SinkError {
+    pub(super) fn may_not_read(&self, api: &str, request: &str) -> SinkError {
         let stream = self.settings.stream.as_deref().unwrap_or_default();
         let request = request.rsplit_once('.').map_or(request, |(request, _consumer)| request);
         SinkError::misconfigured(format!(
@@ -143,14 +150,16 @@ impl Explainer {
                 path.display()
             ),
         };
-        SinkError::misconfigured(format!("the NATS server refuses the login ({}): {advice}", one_line(said)))
+        let message = format!("the NATS server refuses the login ({}): {advice}", one_line(said));
+        SinkError::misconfigured(message).coded(codes::NATS_LOGIN)
     }
 
     pub(super) fn no_stream(&self, name: &str) -> SinkError {
-        SinkError::misconfigured(format!(
+        let message = format!(
             "there is no stream {name}: make it, or let the bridge make it with {} = true",
             self.option("create_stream.enabled")
-        ))
+        );
+        SinkError::misconfigured(message).coded(codes::NATS_STREAM_MISSING)
     }
 
     /// The error for a JetStream request that has no responder.
@@ -161,7 +170,8 @@ impl Explainer {
                 "nobody answers for JetStream{domain} now: its servers, or a leaf node's connection to its hub, are away; \
                  if it was never there, check {}",
                 self.option("domain")
-            ));
+            ))
+            .coded(codes::NATS_NO_JETSTREAM);
         }
         SinkError::misconfigured(format!(
             "the NATS server offers no JetStream: switch it on, or set {}, or {} = \"core\"; a leaf node without \
@@ -169,6 +179,7 @@ impl Explainer {
             self.option("domain"),
             self.option("delivery")
         ))
+        .coded(codes::NATS_NO_JETSTREAM)
     }
 
     pub(super) fn unusable_credentials(&self, path: &Path, error: &io::Error) -> SinkError {

@@ -39,6 +39,8 @@ mod stream_warnings;
 mod subject_match;
 mod tail;
 mod template;
+mod user_check;
+mod user_info;
 pub mod validate;
 mod verdict;
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use async_nats::ServerInfo;
 use serde::Deserialize;
 
 use crate::http_get;
@@ -16,11 +17,39 @@ pub(super) enum SyncPolicy {
     Every(Duration),
 }
 
+/// What the page tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MonitorPage {
+    pub(super) policy: SyncPolicy,
+    pub(super) server_name: String,
+    server_id: String,
+    cluster: Option<String>,
+}
+
+impl MonitorPage {
+    /// Whether the page is of this server, or of another one of its cluster.
+    pub(super) fn is_of(&self, server: &ServerInfo) -> bool {
+        let is_in_cluster = self.cluster.is_some() && self.cluster == server.cluster;
+        is_in_cluster || self.server_id == server.server_id
+    }
+}
+
 /// The part of the page that is read.
 #[derive(Deserialize)]
 struct Varz {
     #[serde(default)]
+    server_id: String,
+    #[serde(default)]
+    server_name: String,
+    #[serde(default)]
+    cluster: Cluster,
+    #[serde(default)]
     jetstream: JetStream,
+}
+
+#[derive(Default, Deserialize)]
+struct Cluster {
+    name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -48,27 +77,45 @@ pub(super) fn address(url: &str) -> Result<String, &'static str> {
 }
 
 /// Asks the monitoring port at `address`. An error says why the page can't be read.
-pub(super) async fn sync_policy(address: &str, within: Duration) -> Result<SyncPolicy, String> {
+pub(super) async fn read(address: &str, within: Duration) -> Result<MonitorPage, String> {
     parse(&http_get::get(address, "/varz", within).await?)
 }
 
-fn parse(page: &[u8]) -> Result<SyncPolicy, String> {
+fn parse(page: &[u8]) -> Result<MonitorPage, String> {
     let page: Varz =
         serde_json::from_slice(page).map_err(|error| format!("the answer is not a page of NATS: {error}"))?;
     let config = page.jetstream.config.ok_or("JetStream is off on this server")?;
-    match config.sync_interval {
-        _ if config.sync_always => Ok(SyncPolicy::Always),
-        Some(nanoseconds) => Ok(SyncPolicy::Every(Duration::from_nanos(nanoseconds))),
-        None => Err("this version of nats-server does not tell its sync_interval".to_owned()),
-    }
+    let policy = match config.sync_interval {
+        _ if config.sync_always => SyncPolicy::Always,
+        Some(nanoseconds) => SyncPolicy::Every(Duration::from_nanos(nanoseconds)),
+        None => return Err("this version of nats-server does not tell its sync_interval".to_owned()),
+    };
+    let Varz { server_id, server_name, cluster, .. } = page;
+    Ok(MonitorPage { policy, server_name, server_id, cluster: cluster.name })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(jetstream: &str) -> Result<MonitorPage, String> {
+        parse(format!(r#"{{"server_id":"N","cluster":{{"name":"C"}},"jetstream":{jetstream}}}"#).as_bytes())
+    }
+
     fn page(jetstream: &str) -> Result<SyncPolicy, String> {
-        parse(format!(r#"{{"server_id":"N","jetstream":{jetstream}}}"#).as_bytes())
+        read(jetstream).map(|page| page.policy)
+    }
+
+    #[test]
+    fn another_server_is_told_by_its_id_unless_it_is_of_the_cluster() {
+        let page = read(r#"{"config":{"sync_always":true}}"#).unwrap();
+        let server = |id: &str, cluster: &str| ServerInfo {
+            server_id: id.to_owned(),
+            cluster: (!cluster.is_empty()).then(|| cluster.to_owned()),
+            ..ServerInfo::default()
+        };
+        assert!(page.is_of(&server("N", "")) && page.is_of(&server("M", "C")));
+        assert!(!page.is_of(&server("M", "")) && !page.is_of(&server("M", "D")));
     }
 
     #[test]
@@ -84,9 +131,9 @@ mod tests {
         for (answer, words) in [
             (page("{}"), "JetStream is off"),
             (page(r#"{"config":{}}"#), "does not tell"),
-            (parse(b"<html>"), "not a page of NATS"),
-            (parse(b"\x1b"), "not a page of NATS"),
-            (parse(b""), "not a page of NATS"),
+            (parse(b"<html>").map(|page| page.policy), "not a page of NATS"),
+            (parse(b"\x1b").map(|page| page.policy), "not a page of NATS"),
+            (parse(b"").map(|page| page.policy), "not a page of NATS"),
         ] {
             let error = answer.unwrap_err();
             assert!(error.contains(words) && !error.contains('\u{1b}'), "{error}");

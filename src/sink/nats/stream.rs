@@ -12,6 +12,7 @@ use super::config::StreamConfig;
 use super::explain::{CheckedStream, Explainer};
 use super::subject_match;
 use crate::display::one_line;
+use crate::finding::codes;
 use crate::sink::SinkError;
 
 /// Looks the stream up; returns `None` if it does not exist.
@@ -66,7 +67,8 @@ fn api_error(name: &str, code: usize, refusal: &dyn Display) -> SinkError {
     if said.contains("not enabled for account") {
         return SinkError::misconfigured(format!(
             "{message}; switch JetStream on for the account of this user, or log in as another one"
-        ));
+        ))
+        .coded(codes::NATS_NO_JETSTREAM);
     }
     // 503 means no leader, or a server that starts. But if JetStream is off, an operator must act.
     if code >= 500 && !said.contains("not enabled") {
@@ -95,9 +97,9 @@ fn nobody_answers(error: &GetStreamError) -> bool {
 
 /// Makes the error for a full stream that discards new events: its consumers read too slowly, or not at all.
 pub(super) fn full(name: &str, why: &str) -> SinkError {
-    SinkError::misconfigured(format!(
-        "stream {name} is full ({why}): read from it, or raise its limits (max_msgs, max_bytes)"
-    ))
+    let message =
+        format!("stream {name} is full ({why}): read from it, or raise its limits (max_msgs, max_bytes)");
+    SinkError::misconfigured(message).coded(codes::NATS_STREAM_FULL)
 }
 
 /// Fails if the counts of the stream show that it has no room for another event.
@@ -123,7 +125,9 @@ pub(super) fn has_room(info: &Info) -> Result<(), SinkError> {
 /// stored.
 pub(super) fn verify(config: &Config, explainer: &Explainer) -> Result<(), SinkError> {
     let name = &config.name;
-    let wrong = |what: &str| Err(SinkError::misconfigured(format!("stream {name} {what}")));
+    let wrong = |what: &str| {
+        Err(SinkError::misconfigured(format!("stream {name} {what}")).coded(codes::NATS_STREAM_UNFIT))
+    };
     if config.no_ack {
         return wrong("acknowledges nothing (no_ack), so nobody can know what it holds: unset no_ack");
     }

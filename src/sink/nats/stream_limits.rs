@@ -2,6 +2,7 @@
 
 use async_nats::jetstream::stream::{DiscardPolicy, Info};
 
+use crate::display::one_line;
 use crate::finding::{Finding, codes};
 
 /// A stream that discards new messages gets a warning above this share of a limit, in percent.
@@ -53,7 +54,35 @@ pub(super) fn findings(info: &Info) -> Vec<Finding> {
         );
         Finding::warning(codes::NATS_STREAM_NEARLY_FULL, message)
     }));
+    found.extend(consumers(info));
+    found.extend(replica_away(info));
     found
+}
+
+/// Returns a warning if the stream has as many consumers as it may have. The sink makes one to read the newest events.
+fn consumers(info: &Info) -> Option<Finding> {
+    let (name, count) = (&info.config.name, info.state.consumer_count);
+    let most = usize::try_from(info.config.max_consumers).ok().filter(|most| *most > 0)?;
+    let message = || {
+        format!(
+            "stream {name} has {count} of at most {most} consumers (max_consumers): the sink can't make the one by which \
+             it reads the newest events after a crash, and events can come twice; raise the limit or remove a consumer"
+        )
+    };
+    (count >= most).then(|| Finding::warning(codes::NATS_NO_CONSUMER_LEFT, message()))
+}
+
+/// Returns a warning if a replica is not up to date.
+fn replica_away(info: &Info) -> Option<Finding> {
+    let replicas = info.cluster.as_ref().map_or(&[][..], |cluster| &cluster.replicas);
+    let away = replicas.iter().find(|replica| replica.offline || !replica.current)?;
+    let message = format!(
+        "the replica of stream {} at {} is not up to date: one more failure may stop the writing; see that every server \
+         of the cluster runs",
+        info.config.name,
+        one_line(&away.name)
+    );
+    Some(Finding::warning(codes::NATS_REPLICA_AWAY, message))
 }
 
 fn limits(info: &Info) -> Vec<Limit> {

@@ -62,6 +62,12 @@ fn risks(config: &Config) -> Vec<Risk> {
              sync_interval: always, since by default it syncs to disk every two minutes; give it three replicas",
         );
     }
+    if config.num_replicas == 2 {
+        add(
+            codes::NATS_TWO_REPLICAS,
+            "has two replicas: it stores no event while one of its servers is away; give it three",
+        );
+    }
     found.extend(doubles(config));
     found
 }
@@ -116,6 +122,17 @@ fn losses(config: &Config, consumers: Option<usize>) -> Vec<Risk> {
         found.push((code, format!("deletes events after {age} (max_age), consumed or not{advice}")));
     }
     found.extend(deletes(config));
+    if config.discard == DiscardPolicy::New
+        && config.discard_new_per_subject
+        && config.max_messages_per_subject > 0
+    {
+        let most = config.max_messages_per_subject;
+        let text = format!(
+            "refuses an event whose subject has {most} already (discard_new_per_subject): the sink is held then; unset \
+             max_msgs_per_subject"
+        );
+        found.push((codes::NATS_FULL_PER_SUBJECT, text));
+    }
     let of_retention = match (config.retention, consumers) {
         (RetentionPolicy::Interest, Some(0)) => Some((
             codes::NATS_INTEREST_WITHOUT_CONSUMER,
@@ -201,6 +218,11 @@ mod tests {
             ),
             (days(7), "after 7days (max_age), consumed or not"),
             (Config { max_messages_per_subject: 1, ..good() }, "max_msgs_per_subject"),
+            (
+                Config { max_messages_per_subject: 1, discard_new_per_subject: true, ..good() },
+                "subject has 1 already",
+            ),
+            (Config { num_replicas: 2, ..good() }, "while one of its servers is away"),
         ] {
             let told = warnings(&config, Some(1), BODY);
             assert!(told.len() == 1 && told[0].contains(part), "{told:?}");

@@ -7,15 +7,34 @@ const MOST_PARTITIONS: u32 = 10_000;
 
 /// Returns whether the stream's subjects, with their wildcards, cover every subject that events can have.
 pub(super) fn covers(stream: &[String], subject: &Subject) -> bool {
-    let covered = |partition| {
-        let tokens = subject.tokens(partition);
-        stream.iter().any(|pattern| matches(pattern, &tokens))
-    };
+    let covered = |partition| takes(stream, &subject.tokens(partition));
     if covered(None) {
         return true;
     }
     subject.partitions().is_some_and(|partitions| {
         partitions.get() <= MOST_PARTITIONS && (0..partitions.get()).all(|partition| covered(Some(partition)))
+    })
+}
+
+/// Returns whether one of the patterns takes every subject made of `tokens`; a token that is `None` can have any value.
+pub(super) fn takes(patterns: &[String], tokens: &[Option<String>]) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, tokens))
+}
+
+/// Returns whether one of the patterns takes some subject made of `tokens`.
+pub(super) fn meets(patterns: &[String], tokens: &[Option<String>]) -> bool {
+    patterns.iter().any(|pattern| {
+        let mut rest = tokens.iter();
+        for wanted in pattern.split('.') {
+            let Some(token) = rest.next() else { return false };
+            match (wanted, token) {
+                (">", _) => return true,
+                ("*", _) | (_, None) => {}
+                (literal, Some(token)) if literal == token => {}
+                _ => return false,
+            }
+        }
+        rest.next().is_none()
     })
 }
 
@@ -78,12 +97,12 @@ mod tests {
     }
 
     /// Compares a subject with a pattern as the server does: each token, character by character.
-    fn takes(pattern: &[&str], subject: &[&str]) -> bool {
+    fn server_takes(pattern: &[&str], subject: &[&str]) -> bool {
         match (pattern.first(), subject.first()) {
             (None, None) => true,
             (Some(&">"), Some(_)) => true,
             (Some(&wanted), Some(&token)) if wanted == "*" || wanted == token => {
-                takes(&pattern[1..], &subject[1..])
+                server_takes(&pattern[1..], &subject[1..])
             }
             _ => false,
         }
@@ -111,7 +130,7 @@ mod tests {
             let taken = ["0", "1"].iter().all(|partition| {
                 let subject = text.replace("{partition}", partition);
                 let tokens: Vec<&str> = subject.split('.').collect();
-                patterns.iter().any(|pattern| takes(pattern, &tokens))
+                patterns.iter().any(|pattern| server_takes(pattern, &tokens))
             });
             prop_assert_eq!(covers(&stream, &subject(&text, 2)), taken);
         }

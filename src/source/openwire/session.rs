@@ -3,6 +3,7 @@
 //! As D2 says of STOMP, an acknowledgement gets no response, and any error ends the session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -33,17 +34,6 @@ const GREETING: &str = "the greeting (is it OpenWire that listens there, as sour
 /// The session does not answer the broker's heart-beats while this many bytes wait to be sent. If a broker
 /// does not read, the answers would fill our memory.
 const MOST_UNTAKEN: usize = 64 << 10;
-
-/// The types of frames that the session acts on. A frame of another type may be malformed.
-const MEANT_FOR_US: [u8; 7] = [
-    types::WIRE_FORMAT_INFO,
-    types::SHUTDOWN_INFO,
-    types::CONNECTION_ERROR,
-    types::CONSUMER_CONTROL,
-    types::MESSAGE_DISPATCH,
-    types::RESPONSE,
-    types::EXCEPTION_RESPONSE,
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpenWireStage {
@@ -200,7 +190,7 @@ impl OpenWireSession {
     ) -> Result<(), SourceError> {
         let Received { command_id, response_required, command } = match decode(frame) {
             Ok(received) => received,
-            Err(malformed) if MEANT_FOR_US.contains(&malformed.kind) => {
+            Err(malformed) if types::MEANT_FOR_US.contains(&malformed.kind) => {
                 return Err(SourceError::protocol(malformed.to_string()));
             }
             Err(_) => return Ok(()),
@@ -359,6 +349,10 @@ impl Session for OpenWireSession {
 
     fn known(&self) -> u64 {
         self.late_acks.known()
+    }
+
+    fn silence(&self) -> Option<Duration> {
+        self.timers.heart.silence()
     }
 
     fn outstanding(&self) -> usize {

@@ -38,6 +38,11 @@ impl HeartBeat {
         Self { send_every: Some(inactivity / 3), silence: Some(silence), ..Self::off(now) }
     }
 
+    /// Returns how long the broker may be silent; `None` if it has not promised to send anything.
+    pub fn silence(&self) -> Option<Duration> {
+        self.silence
+    }
+
     /// Notes that bytes were sent.
     pub fn sent(&mut self, now: Instant) {
         self.sent = now;

@@ -1,6 +1,8 @@
 //! Defines the session that every protocol provides to its connection: bytes in, bytes out, messages,
 //! deadlines. A session does no I/O and has no clock of its own.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::event::Message;
@@ -54,6 +56,10 @@ pub trait Session: Send {
     /// Returns the position up to which the broker knows messages as acknowledged, once it has read all that
     /// was sent. It is lower than the last [`Session::ack`] while the broker may have removed the consumer.
     fn known(&self) -> u64;
+
+    /// Returns how long the broker may be silent before the session gives up; `None` if it may be so for ever, because
+    /// the broker sends no heart-beats.
+    fn silence(&self) -> Option<Duration>;
 
     /// Returns the number of messages received and not acknowledged.
     fn outstanding(&self) -> usize;

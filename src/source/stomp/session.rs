@@ -309,6 +309,10 @@ impl Session for StompSession {
         self.late_acks.known()
     }
 
+    fn silence(&self) -> Option<Duration> {
+        self.timers.heart.silence()
+    }
+
     fn outstanding(&self) -> usize {
         self.unacked.len()
     }

@@ -2,6 +2,8 @@
 //! `docs/check.md`. Mistakes that the running bridge reports too are in `mistakes/`.
 
 mod kafka;
+mod nats;
+mod source;
 
 use std::path::Path;
 
@@ -77,4 +79,14 @@ fn finds(what: &str, setup: &Setup, arguments: &[&str], found: Found) -> String 
         assert!(message.contains(&text), "{what}: {text:?} is not in: {message}");
     }
     message
+}
+
+/// Checks that `part` has no warning and no error.
+fn is_good(setup: &Setup, arguments: &[&str], part: &str) {
+    let results = check(setup, arguments);
+    let of_part: Vec<&Value> = results
+        .iter()
+        .filter(|result| result["part"].as_str().is_some_and(|it| it.starts_with(part)))
+        .collect();
+    assert!(!of_part.is_empty() && of_part.iter().all(|result| result["level"] == "ok"), "{results:#?}");
 }

@@ -35,6 +35,7 @@ pub mod provision;
 pub mod proxy;
 pub mod publisher;
 pub mod report;
+pub mod rewriting;
 pub mod rival;
 pub mod scenario;
 pub mod stomp;

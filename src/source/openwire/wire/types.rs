@@ -28,6 +28,17 @@ pub(crate) const CONSUMER: u8 = 122;
 pub(crate) const PRODUCER: u8 = 123;
 pub(crate) const BROKER: u8 = 124;
 
+/// The types of frames that the session acts on. A frame of another type may be malformed.
+pub(crate) const MEANT_FOR_US: [u8; 7] = [
+    WIRE_FORMAT_INFO,
+    SHUTDOWN_INFO,
+    CONNECTION_ERROR,
+    CONSUMER_CONTROL,
+    MESSAGE_DISPATCH,
+    RESPONSE,
+    EXCEPTION_RESPONSE,
+];
+
 /// Whether a frame of this type may come over a connection.
 pub(super) fn is_command(kind: u8) -> bool {
     matches!(kind, 1..=34 | 90..=92)

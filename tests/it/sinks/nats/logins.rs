@@ -187,7 +187,7 @@ pub fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) ->
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
         "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
     });
-    let sign = |subject: &KeyPair, nats: Value| jwt(operator, subject, nats);
+    let sign = |subject: &KeyPair, nats: Value| jwt(operator, subject, nats, None);
     let of_operator = sign(operator, json!({"type": "operator", "version": 2}));
     let of_account = sign(account, json!({"type": "account", "version": 2, "limits": unlimited}));
     let no_jetstream = json!({
@@ -205,8 +205,17 @@ pub fn operator_mode(operator: &KeyPair, account: &KeyPair, system: &KeyPair) ->
 /// Returns the file that `nsc generate creds` writes. `payload` is the user's largest message in bytes; -1 is
 /// no limit.
 pub fn credentials(account: &KeyPair, user: &KeyPair, payload: i64) -> String {
-    let jwt =
-        jwt(account, user, json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": payload}));
+    credentials_until(account, user, payload, None)
+}
+
+/// The same, valid until `end` in seconds since 1970.
+pub fn credentials_until(account: &KeyPair, user: &KeyPair, payload: i64, end: Option<u64>) -> String {
+    let jwt = jwt(
+        account,
+        user,
+        json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": payload}),
+        end,
+    );
     let seed = user.seed().unwrap();
     format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
@@ -214,12 +223,12 @@ pub fn credentials(account: &KeyPair, user: &KeyPair, payload: i64) -> String {
     )
 }
 
-fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: Value) -> String {
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: Value, end: Option<u64>) -> String {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = part(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
     let claims = part(json!({
         "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(),
-        "name": "test", "nats": nats
+        "name": "test", "exp": end, "nats": nats
     }));
     let signed = format!("{header}.{claims}");
     let signature = URL_SAFE_NO_PAD.encode(issuer.sign(signed.as_bytes()).unwrap());
