@@ -8,6 +8,7 @@ pub(crate) const CONFIGURATION_WARNING: Code = Code::new("configuration-warning"
 
 pub(crate) const SOURCE_LOGIN: Code = Code::new("source-login");
 pub(crate) const SOURCE_QUEUE: Code = Code::new("source-queue");
+pub(crate) const SOURCE_WITHOUT_TLS: Code = Code::new("source-without-tls");
 pub(crate) const SOURCE_HEART_BEATS: Code = Code::new("source-heart-beats");
 pub(crate) const SOURCE_HEART_BEATS_OFF: Code = Code::new("source-heart-beats-off");
 pub(crate) const SOURCE_NO_HEART_BEATS: Code = Code::new("source-no-heart-beats");

@@ -38,6 +38,7 @@ pub(super) async fn check(
             }
             let tried = check::try_addresses(endpoint, own.connect_timeout).await;
             found.extend(addresses::finding(endpoint, &tried));
+            found.extend(addresses::without_tls(endpoint, &tried));
         }
         report.part(&format!("broker {endpoint}"), outcome)?;
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,7 +16,7 @@ use super::broker_address::BrokerAddress;
 use super::classify;
 use super::client_error::ClientError;
 use super::config::Mechanism;
-use super::handshake::{HandshakeReply, LoginSupport, ask, greet};
+use super::handshake::{HandshakeReply, LoginSupport, ask, greet, hello};
 use super::names::Names;
 use super::settings::KafkaSettings;
 use crate::display::one_line;
@@ -306,19 +305,6 @@ impl Diagnosis {
 
 const HTTP: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
-/// Returns the first message of a TLS handshake, the ClientHello.
-fn hello(host: &str) -> Option<Vec<u8>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    // Trusts no certificate, because only the first bytes of the answer are read.
-    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).ok()?;
-    let mut hello = Vec::new();
-    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut hello).ok()?;
-    Some(hello)
-}
-
 /// Returns the TLS error inside an error of a TLS stream.
 fn told(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
@@ -387,5 +373,23 @@ mod tests {
         assert_eq!(said(Some(failed(Code::BrokerTransportFailure))), None);
         let refused = said(Some(failed(Code::SSL))).expect("it is refused");
         assert!(refused.contains("certificate"), "{refused}");
+    }
+
+    /// MSK with IAM offers only a mechanism of its own.
+    #[test]
+    fn mechanisms_that_the_bridge_lacks_are_no_advice() {
+        let settings = Arc::new(checked(&good()).unwrap());
+        let diagnosis = Diagnosis::new(settings, Names::of("events"));
+        let said = |offered: &[&str]| {
+            let offered = offered.iter().map(|name| (*name).to_owned()).collect();
+            diagnosis
+                .of_login(LoginSupport::Others(offered), &BrokerAddress::of("k:9098"))
+                .unwrap()
+                .to_string()
+        };
+        let iam = said(&["AWS_MSK_IAM"]);
+        assert!(iam.contains("that the bridge does not have (AWS_MSK_IAM)"), "{iam}");
+        let known = said(&["AWS_MSK_IAM", "SCRAM-SHA-512"]);
+        assert!(known.ends_with("AWS_MSK_IAM, SCRAM-SHA-512: set sinks.kafka.sasl.mechanism"), "{known}");
     }
 }

@@ -3,8 +3,10 @@
 //! (<https://kafka.apache.org/protocol.html>).
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -105,6 +107,19 @@ pub(super) async fn ask(
     question: &[u8],
 ) -> HandshakeReply {
     answer(stream, question, MOMENT).await
+}
+
+/// Returns the first message of a TLS handshake, the ClientHello.
+pub(super) fn hello(host: &str) -> Option<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    // Trusts no certificate, because only the first bytes of the answer are read.
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut hello).ok()?;
+    Some(hello)
 }
 
 /// Reads the whole answer if it is Kafka's, and only the first bytes of any other.

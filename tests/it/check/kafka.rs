@@ -3,10 +3,12 @@
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{Found, finds, held, ok, retrying, warning};
 use kit::bridge::Setup;
 use kit::kafka::{self, CUSTOMER, Kafka, Listener, client};
+use kit::kafka_reader::contents;
 use kit::on_kafka;
 use kit::ports::{free_port, loopback};
 use kit::proxy::Proxy;
@@ -79,6 +81,28 @@ async fn mistakes_of_rights() {
         });
     }
     plant("transactions-allowed", true, ok("kafka-transactions"), &|_, _| {});
+    // A check neither ends the transaction of a bridge that runs nor leaves an id behind.
+    let id = "main.RTO.check-transactions-running.check-transactions-running";
+    let bridge: BaseProducer =
+        client(kafka, Listener::Plain).set("transactional.id", id).create().expect("make a producer");
+    tokio::task::block_in_place(|| bridge.init_transactions(PATIENCE).expect("take the id"));
+    bridge.begin_transaction().expect("begin");
+    plant("transactions-running", true, ok("kafka-transactions"), &|topic, _| {
+        bridge
+            .send(BaseRecord::<(), str>::to(topic).payload("event"))
+            .map_err(|(error, _)| error)
+            .expect("send");
+    });
+    tokio::task::block_in_place(|| {
+        bridge.commit_transaction(PATIENCE).expect("the transaction is still its own");
+        let ids = contents(&kafka.bootstrap(), "__transaction_state");
+        let ends = |text: &str| {
+            let ends = |key: &[u8]| key.ends_with(text.as_bytes());
+            ids.iter().any(|record| record.key.as_deref().is_some_and(ends))
+        };
+        assert!(ends(id), "the id of the bridge is there");
+        assert!(!ends(".check"), "the check has left an id");
+    });
 }
 
 async fn mistakes_of_a_connection() {
