@@ -100,6 +100,13 @@ pub(crate) const NATS_SYNC_NOT_KNOWN: Code = Code::new("nats-sync-not-known");
 pub(crate) const NATS_SYNC_LATE: Code = Code::new("nats-sync-late");
 pub(crate) const NATS_MONITOR_UNREADABLE: Code = Code::new("nats-monitor-unreadable");
 
+pub(crate) const FILES_FAILED: Code = Code::new("files-failed");
+pub(crate) const FILES_PERMISSION: Code = Code::new("files-permission");
+pub(crate) const FILES_READ_ONLY: Code = Code::new("files-read-only");
+pub(crate) const FILES_NO_ROOM: Code = Code::new("files-no-room");
+pub(crate) const FILES_NAME_TAKEN: Code = Code::new("files-name-taken");
+pub(crate) const FILES_MAX_TOTAL: Code = Code::new("files-max-total");
+pub(crate) const FILES_MAX_AGE: Code = Code::new("files-max-age");
 pub(crate) const FILES_DIRECTORY: Code = Code::new("files-directory");
 pub(crate) const FILES_DIRECTORY_TO_BE_MADE: Code = Code::new("files-directory-to-be-made");
 pub(crate) const FILES_OPEN_TO_OTHERS: Code = Code::new("files-open-to-others");

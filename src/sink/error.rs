@@ -2,9 +2,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
-use crate::finding::Code;
+use crate::finding::{Code, codes};
 use crate::journal::JournalError;
 
 /// The kind of a sink's error. It decides whether the worker reports the status retrying or held.
@@ -116,6 +117,24 @@ impl From<&JournalError> for SinkError {
             true => SinkErrorKind::Misconfigured,
             false => SinkErrorKind::Unavailable,
         };
-        Self { kind, ..Self::unavailable(error.to_string()) }
+        Self { kind, code: code_of(error), ..Self::unavailable(error.to_string()) }
+    }
+}
+
+/// Returns the code of the errors that have a cause of their own.
+fn code_of(error: &JournalError) -> Option<Code> {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        JournalError::Io { cause, .. } => Some(match cause.kind() {
+            PermissionDenied => codes::FILES_PERMISSION,
+            ReadOnlyFilesystem => codes::FILES_READ_ONLY,
+            StorageFull | QuotaExceeded => codes::FILES_NO_ROOM,
+            _ => codes::FILES_FAILED,
+        }),
+        JournalError::Reserve { .. } => Some(codes::FILES_NO_ROOM),
+        JournalError::Exists { .. } => Some(codes::FILES_NAME_TAKEN),
+        JournalError::Full { .. } => Some(codes::FILES_MAX_TOTAL),
+        JournalError::Stale { .. } => Some(codes::FILES_MAX_AGE),
+        JournalError::Locked { .. } | JournalError::Moved { .. } | JournalError::Interrupted(_) => None,
     }
 }

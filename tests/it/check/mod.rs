@@ -1,6 +1,7 @@
 //! Tests that `check` names the cause of planted mistakes: with the code, the level and the words of
 //! `docs/check.md`. Mistakes that the running bridge reports too are in `mistakes/`.
 
+mod files;
 mod kafka;
 mod nats;
 mod source;

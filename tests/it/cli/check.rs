@@ -73,7 +73,7 @@ fn parts_that_fail_are_errors_with_a_state() {
     let summary = summary(&results);
     assert_eq!(summary[0], CONFIGURATION);
     assert_eq!(summary[1], ["broker stomp://127.0.0.1:1", "error", "source-unreachable", "retrying"]);
-    assert_eq!(summary[2], ["sink file", "error", "sink-misconfigured", "held"]);
+    assert_eq!(summary[2], ["sink file", "error", "files-failed", "held"]);
     assert_eq!(summary[3], ["dead letters", "ok", "passed", ""]);
     assert_eq!(summary[4], ["dead letters", "ok", "files-directory-to-be-made", ""]);
     let message = results[1]["message"].as_str().unwrap();
