@@ -92,7 +92,7 @@ fn check_rendered(api: &Api, tools: &Tools) {
         "`dryRun=All`, `fieldValidation=Strict` in a namespace with `enforce=restricted`; a warning is a failure.\n"
     );
     println!("| values | objects | pods | refused or warned |\n|---|---:|---:|---|");
-    for (case, values) in Values::every() {
+    for (case, values) in Values::every_for_a_cluster() {
         let objects = tools.helm().objects(&values);
         let pods = pods_of(&objects);
         for object in objects.0.iter().chain(&pods) {

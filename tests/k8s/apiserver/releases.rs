@@ -22,7 +22,7 @@ pub fn check(api: &Api, tools: &Tools, directory: &Path) {
         "`helm rollback`, `helm uninstall`. After each step every object is in the API server as rendered, or gone.\n"
     );
     println!("| values | {} | {} |\n|---|---|---|", name(&tools.helms[0]), name(&tools.helms[1]));
-    for (case, values) in Values::every() {
+    for (case, values) in Values::every_for_a_cluster() {
         let steps = tools.helms.each_ref().map(|helm| {
             eprintln!("{case}: {}", name(helm));
             let values = values.clone().named(&case);

@@ -68,8 +68,8 @@ fn pods_of_another_release_are_not_counted(tools: &Tools) {
 /// Kubernetes cuts off the name of a Deployment's pod after 58 characters, before the last five.
 fn pods_with_long_names_are_counted(tools: &Tools) {
     let pod = |name: &str| {
-        let prefix = format!("{name}-6c8d5f7b9-");
-        format!("{}x2b4z", &prefix[..prefix.len().min(58)])
+        let prefix: String = format!("{name}-6c8d5f7b9-").chars().take(58).collect();
+        format!("{prefix}x2b4z")
     };
     let values = Values::minimal().and("kind: Deployment\nconfig: {dead_letters: {kafka: {topic: a}}}");
     let values = values.and("metrics: {prometheusRule: {enabled: true}}").option("--namespace", "atdata");

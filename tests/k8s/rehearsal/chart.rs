@@ -124,7 +124,8 @@ const IGNORED_IN_POD: &[&str] = &[
 ];
 const SUPPORTED_IN_CONTAINER: &[&str] =
     &["args", "env", "volumeMounts", "ports", "livenessProbe", "readinessProbe"];
-const IGNORED_IN_CONTAINER: &[&str] = &["name", "image", "imagePullPolicy", "securityContext", "resources"];
+const IGNORED_IN_CONTAINER: &[&str] =
+    &["name", "image", "imagePullPolicy", "securityContext", "resources", "terminationMessagePolicy"];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly"];
 const VOLUME: &[&str] = &["name", "configMap", "secret", "projected", "emptyDir"];
 

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use self::objects::{Objects, yaml};
+use self::objects::{Objects, list, text, yaml};
 use crate::process::scratch;
 use crate::provision::{did_not_run, provisioned};
 
@@ -152,6 +152,19 @@ impl Values {
         cases.sort();
         assert!(cases.len() > 5, "the chart has few cases in ci/: {cases:?}");
         cases.into_iter().map(|case| (case.clone(), Self::of(&case))).collect()
+    }
+
+    /// All cases, as a cluster with one family of addresses and without other operators can store them.
+    pub fn every_for_a_cluster() -> Vec<(String, Self)> {
+        let single = "service: {ipFamilyPolicy: '', ipFamilies: []}";
+        let fit = |(case, values): (String, Self)| {
+            let written = values.written();
+            let mut extra = written.as_array().into_iter().flatten().flat_map(|of| list(&of["extraObjects"]));
+            let is_foreign = extra.any(|object| text(&object["apiVersion"]).contains('/'));
+            let values = if is_foreign { values.and("extraObjects: []") } else { values };
+            (case, values.and(single))
+        };
+        Self::every().into_iter().map(fit).collect()
     }
 
     /// Adds values, which override earlier ones.
