@@ -210,7 +210,6 @@ impl JsonSchema for Size {
             "type": ["string", "integer"],
             "description": "a whole number and a unit, such as 512KiB, 64MiB, 1GB",
             "pattern": r"^\s*[0-9]+\s*(([KMGTkmgt][Ii]?)?[Bb])?\s*$",
-            "minimum": 0,
         })
     }
 }

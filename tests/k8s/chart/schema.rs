@@ -83,7 +83,6 @@ fn what_the_bridge_refuses_the_schema_refuses(tools: &Tools) {
         "config: {source: {heart_beat: soon}}",
         "config: {source: {max_body: 1.5MiB}}",
         "config: {source: {max_body: 4Mi}}",
-        "config: {source: {max_body: -1}}",
         "config: {event: {keys: [md5]}}",
         "config: {event: {keys: []}}",
         "config: {event: {partitions: 0}}",
