@@ -87,6 +87,10 @@ async fn pictures_for_the_documentation() {
     picture(browser, &admin, "sink-down-phone", PHONE, "Not ready: sink nats", false).await;
     nats.restart();
     admin.ready().await;
+    browser.shows("#word", "Ready").await;
+    browser
+        .until(r"/, (\d(\.\d)?|\d+ m) ?s behind/.test(document.getElementById('summary').innerText)")
+        .await;
 
     // They all get the time of the first, so the bridge is behind until it has read them.
     generate(&simulator, Some(2_000_000), Rate::FlatOut { ahead: u64::MAX }, 0);
