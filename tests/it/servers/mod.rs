@@ -2,4 +2,5 @@
 
 mod activemq;
 mod kafka;
+mod prometheus;
 mod rivals;

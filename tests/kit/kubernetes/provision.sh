@@ -1,13 +1,13 @@
 #!/bin/sh
-# Gets what the Helm chart is tested with, no cluster among it: Helm 3 and 4, kubeconform and promtool, built by Go
-# from their modules; the schemas of Kubernetes; the resources that the Prometheus operator defines. How to call
+# Gets what the Helm chart is tested with, no cluster among it: Helm 3 and 4, kubeconform, promtool and Prometheus, built
+# by Go from their modules; the schemas of Kubernetes; the resources that the Prometheus operator defines. How to call
 # this is told in ../provision.sh.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../provision.sh"
 
-servers='helm-3 helm-4 kubeconform promtool schemas operator'
+servers='helm-3 helm-4 kubeconform promtool prometheus schemas operator'
 made_from=''
 packages='golang-go python3-pip'
 
@@ -16,6 +16,7 @@ title() {
         helm-*) echo "Helm ${1#helm-}" ;;
         schemas) echo 'the schemas of Kubernetes' ;;
         operator) echo "the Prometheus operator's resources" ;;
+        prometheus) echo Prometheus ;;
         *) echo "$1" ;;
     esac
 }
@@ -50,7 +51,9 @@ build() {
         helm-4) go_install "$2" helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
         kubeconform) go_install "$2" github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0 ;;
         # Without what finds targets in clouds, none of which is asked here.
-        promtool) go_install "$2" -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool@v0.316.0 ;;
+        promtool | prometheus)
+            go_install "$2" -tags remove_all_sd "github.com/prometheus/prometheus/cmd/$1@v0.316.0"
+            ;;
         schemas) schemas "$2" ;;
         operator) operator "$2" ;;
     esac

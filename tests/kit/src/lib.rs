@@ -31,6 +31,7 @@ pub mod nats;
 pub mod output;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod provision;
 pub mod proxy;
 pub mod publisher;

@@ -159,7 +159,7 @@ fn command(server: &Server, port: u16, config: &str) -> Command {
     let path = server.directory().join("server.conf");
     fs::write(&path, text).expect("write the server's configuration");
     let mut command = Command::new("sh");
-    command.arg(support_directory("nats").join("run.sh")).arg(server.log_file());
+    command.arg(support_directory("run.sh")).arg(server.log_file());
     command.arg(program).arg("--config").arg(path);
     command
 }

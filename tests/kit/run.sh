@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs a NATS server in place of this process. It prints "ready" when the server can serve, and ends when standard
-# input ends, so that no server outlives its test run.
+# Runs a server of NATS or Prometheus in place of this process. It prints "ready" when the log of the server says so, and
+# ends when standard input ends, so that no server outlives its test run.
 #
 #   run.sh LOG COMMAND...   LOG is the file of standard error
 set -eu
@@ -8,10 +8,11 @@ set -eu
 log=$1
 shift
 logged=$(wc -c <"$log")
+name=$(basename "$1")
 exec 3<&0 4>&1 </dev/null >/dev/null
 
 # Checks the name, because another process could have the id by now.
-(cat <&3 >/dev/null; grep -q nats-server "/proc/$$/comm" && kill -KILL $$) 2>/dev/null 4>&- &
+(cat <&3 >/dev/null; grep -qx "$name" "/proc/$$/comm" && kill -KILL $$) 2>/dev/null 4>&- &
 
 # A process that has ended and was not waited for (a zombie) has no `exe` any more.
 (while [ -e "/proc/$$/exe" ]; do
