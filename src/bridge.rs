@@ -127,7 +127,8 @@ impl Bridge {
             let source = Arc::new(source);
             let name = sinks.first().filter(|_| mirrored).map(|sink| sink.name.clone());
             let part = name.as_ref().map_or_else(|| "source".to_owned(), |name| format!("source {name}"));
-            let counters = telemetry.counters.get(&source.queue());
+            let queue = source.queue();
+            let counters = telemetry.counters.get(&queue);
             let built = sinks.into_iter().map(|sink| {
                 let context = sink_context(&sink.name, &source, partitions);
                 (sink.name, sink.factory.build(context))
@@ -146,6 +147,7 @@ impl Bridge {
             );
             PipelineParts {
                 name,
+                queue,
                 source: Box::new(supervisor) as Box<dyn Source>,
                 sinks,
                 keying: keying.clone(),

@@ -255,6 +255,7 @@ async fn carry(events: u64, prepared: u64, batch: usize, pace: Pace, sink: Box<d
         PreparedSource { batches, pace, is_new: true, events, given: 0, acked: 0, drain: drain.clone() };
     let parts = PipelineParts {
         name: None,
+        queue: "main.RTO.acme".to_owned(),
         source: Box::new(source),
         sinks: vec![("sink".to_owned(), sink)],
         keying: keying(),

@@ -69,6 +69,14 @@ impl FileDeadLetters {
         Self::on(Arc::new(OsDisk), settings, connection_id, capacity)
     }
 
+    /// Creates the store of the marks of a replay. Marks are small, and must be written even if the letters have
+    /// reached their largest total size.
+    pub fn of_marks(settings: FilesSettings, connection_id: &str) -> Self {
+        let mut store = Self::new(FilesSettings { max_total: None, ..settings }, connection_id, 0);
+        store.journal.is_replay = true;
+        store
+    }
+
     fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str, capacity: usize) -> Self {
         let journal = JournalSettings {
             section: "dead_letters".to_owned(),
@@ -80,6 +88,7 @@ impl FileDeadLetters {
             max_open: 1,
             max_total: settings.max_total,
             max_age: None,
+            is_replay: false,
         };
         let place = format!("the directory {}", journal.directory.display());
         let synced_lengths = SyncedLengths::default();
@@ -206,7 +215,8 @@ pub(super) mod tests {
         let (first, last) = (SystemTime::UNIX_EPOCH, SystemTime::now());
         let rejection = Rejection { reason: "too_large", detail: "too large".to_owned() };
         let worker = "event".into();
-        DeadLetter { event: event(n, b"{}"), worker, sink: None, rejection, attempts: 1, first, last }
+        let queue = "main.RTO.acme".into();
+        DeadLetter { event: event(n, b"{}"), queue, worker, sink: None, rejection, attempts: 1, first, last }
     }
 
     fn checked(config: &DeadLettersConfig) -> FilesSettings {

@@ -12,7 +12,7 @@ mod stored_letter;
 
 use std::sync::Arc;
 
-use self::config::{DeadLetterPlace, DeadLetterSettings, FilesSettings};
+use self::config::{DeadLetterPlace, DeadLetterSettings};
 pub use self::contract::{DeadLetterStore, ReplayMarks};
 use self::file_store::FileDeadLetters;
 pub use self::limits::{DeadLetterLimits, LimitExceededError};
@@ -42,13 +42,11 @@ pub fn build(
 }
 
 /// Builds the writer of replay marks for the place that the settings describe, without opening it. No other
-/// process that runs at the same time may have the connection id in `context`. Marks are small, and must be
-/// written even if the letters have reached their largest total size.
+/// process that runs at the same time may have the connection id in `context`.
 pub fn build_replay_marks(settings: &DeadLetterSettings, context: SinkContext) -> Arc<dyn ReplayMarks> {
     match &settings.place {
         DeadLetterPlace::Files(files) => {
-            let files = FilesSettings { max_total: None, ..files.clone() };
-            Arc::new(FileDeadLetters::new(files, &context.connection_id, 0))
+            Arc::new(FileDeadLetters::of_marks(files.clone(), &context.connection_id))
         }
         DeadLetterPlace::Sink(sink) => {
             Arc::new(SinkDeadLetters::new(sink.factory.build(context), sink.name.clone(), 0))

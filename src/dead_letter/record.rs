@@ -19,6 +19,8 @@ use crate::sink::Rejection;
 pub struct DeadLetter {
     /// The event as it was received.
     pub event: EventRef,
+    /// The name of the queue that the event came from.
+    pub queue: Arc<str>,
     /// The name of the worker that had the event. No two workers of the process have the same one.
     pub worker: Arc<str>,
     /// The sink that refused the event; `None` if no sink got it because its key is unusable.
@@ -39,6 +41,8 @@ pub struct DeadLetter {
 pub(super) struct DeadLetterLine<'a> {
     pub(super) reason: Cow<'a, str>,
     pub(super) detail: Cow<'a, str>,
+    /// Missing in letters of the versions before.
+    pub(super) queue: Option<Cow<'a, str>>,
     pub(super) sink: Option<Cow<'a, str>>,
     pub(super) attempts: u32,
     pub(super) first_time: String,
@@ -72,6 +76,7 @@ impl DeadLetter {
         let line = DeadLetterLine {
             reason: self.rejection.reason.into(),
             detail: Cow::Borrowed(&self.rejection.detail),
+            queue: Some(Cow::Borrowed(&self.queue)),
             sink: self.sink.as_deref().map(Cow::Borrowed),
             attempts: self.attempts,
             first_time: rfc3339(timestamp(self.first)),
@@ -106,6 +111,7 @@ mod tests {
 
     fn line(event: EventRef, sink: Option<&str>) -> Value {
         let letter = DeadLetter {
+            queue: "main.RTO.acme".into(),
             worker: "kafka".into(),
             event,
             sink: sink.map(Arc::from),
@@ -126,7 +132,7 @@ mod tests {
         let key = "0123456789abcdef0123456789abcdef";
         let body = format!("{{\"md5\":\n\"{key}\"}}");
         let expected = json!({
-            "reason": "too_large", "detail": "3 \"MiB\"", "sink": "kafka", "attempts": 2,
+            "reason": "too_large", "detail": "3 \"MiB\"", "queue": "main.RTO.acme", "sink": "kafka", "attempts": 2,
             "first_time": "2023-11-14T22:13:20.001Z", "last_time": "2023-11-14T22:13:21.000Z",
             "message_id": "ID:7", "key": key, "timestamp": 1_700_000_000_000_i64, "redelivered": true,
             "headers": [["message-id", "ID:7"], ["a", "1"], ["a", "2"]],

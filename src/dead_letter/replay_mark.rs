@@ -13,6 +13,8 @@ const BEGINNING: &[u8] = br#"{"replayed":"#;
 /// Letters whose events a replay has made durable in a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayMark {
+    /// The name of the queue that the events came from.
+    pub queue: String,
     /// The name of the sink.
     pub sink: String,
     /// When they were durable there.
@@ -36,7 +38,7 @@ impl ReplayMark {
     /// Returns an id that no letter has, and no other mark of this sink.
     pub(super) fn id(&self) -> Bytes {
         let first = self.message_ids.first().map_or("", String::as_str);
-        format!("{first}/{}/replay", self.sink).into()
+        format!("{first}/{}/{}/replay", self.queue, self.sink).into()
     }
 
     /// Appends the line, with its line feed.
@@ -64,6 +66,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let mark = ReplayMark {
+            queue: "main.RTO.acme".to_owned(),
             sink: "kafka".to_owned(),
             time: "2026-11-30T02:00:00.5Z".parse().unwrap(),
             message_ids: vec!["ID:1".to_owned(), "ID:\"2\n".to_owned()],
@@ -71,7 +74,7 @@ mod tests {
         let mut line = Vec::new();
         mark.append(&mut line).unwrap();
         assert_eq!(line.pop(), Some(b'\n'));
-        let expected = r#"{"replayed":{"sink":"kafka","time":"2026-11-30T02:00:00.500Z","message_ids":["ID:1","ID:\"2\n"]}}"#;
+        let expected = r#"{"replayed":{"queue":"main.RTO.acme","sink":"kafka","time":"2026-11-30T02:00:00.500Z","message_ids":["ID:1","ID:\"2\n"]}}"#;
         assert_eq!(String::from_utf8_lossy(&line), expected);
         assert_eq!(ReplayMark::parse(&line), Some(mark));
         assert_eq!(ReplayMark::parse(&line[1..]), None);

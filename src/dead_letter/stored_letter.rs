@@ -37,6 +37,8 @@ pub struct StoredLetter {
     pub reason: String,
     /// The reason in words, with the sizes and names of this event.
     pub detail: String,
+    /// The name of the queue that the event came from; `None` if the letter does not tell.
+    pub queue: Option<String>,
     /// The sink that refused the event; `None` if no sink got it because its key is unusable.
     pub sink: Option<String>,
     /// How many times the event was handed over to the sink.
@@ -99,6 +101,7 @@ impl StoredLetter {
             last: time("last_time", &line.last_time)?,
             reason: line.reason.into_owned(),
             detail: line.detail.into_owned(),
+            queue: line.queue.map(Into::into),
             sink: line.sink.map(Into::into),
             attempts: line.attempts,
             message_id: line.message_id.into_owned(),
@@ -149,6 +152,7 @@ mod tests {
             let time = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
             let letter = DeadLetter {
                 event: event(7, &body),
+                queue: "main.RTO.acme".into(),
                 worker: "worker".into(),
                 sink: sink.as_deref().map(Into::into),
                 rejection: Rejection { reason: "too_large", detail: detail.clone() },
@@ -161,6 +165,7 @@ mod tests {
             let expected = StoredLetter {
                 reason: "too_large".to_owned(),
                 detail,
+                queue: Some("main.RTO.acme".to_owned()),
                 sink,
                 attempts,
                 first: time(first).try_into().unwrap(),

@@ -52,6 +52,13 @@ pub enum JournalError {
         /// The configuration table of the options, such as `sinks.file`.
         section: String,
     },
+    /// Another replay writes files with the same names.
+    #[error("{} is locked by {holder}: another replay is running; wait until it has ended", shown(path))]
+    LockedByReplay {
+        path: PathBuf,
+        /// The text that the holder wrote into the lock file.
+        holder: String,
+    },
     /// A file was moved or removed while the journal wrote to it.
     #[error(
         "{} was moved or removed while it was being written: leave files that end in .open or .ids alone",
@@ -92,6 +99,14 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Makes the error for a lock that `holder` has.
+    pub(super) fn locked(path: PathBuf, holder: String, settings: &JournalSettings) -> Self {
+        match settings.is_replay {
+            true => Self::LockedByReplay { path, holder },
+            false => Self::Locked { path, holder, section: settings.section.clone() },
+        }
+    }
+
     /// Returns a closure for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -117,7 +132,11 @@ impl JournalError {
             Self::Io { cause, .. } => advice(cause).0,
             Self::Reserve { finishing, .. } => !finishing,
             Self::Moved { .. } | Self::Interrupted(_) => false,
-            Self::Locked { .. } | Self::Exists { .. } | Self::Full { .. } | Self::Stale { .. } => true,
+            Self::Locked { .. }
+            | Self::LockedByReplay { .. }
+            | Self::Exists { .. }
+            | Self::Full { .. }
+            | Self::Stale { .. } => true,
         }
     }
 
@@ -135,6 +154,12 @@ impl JournalError {
     pub(super) fn explained(mut self, disk: &dyn Disk, settings: &JournalSettings) -> Self {
         let wants_room = self.wants_room();
         let found = if wants_room { movable(disk, settings) } else { String::new() };
+        if settings.is_replay
+            && let Self::Io { advice, .. } = &mut self
+            && let Some((advice_for_all, _)) = advice.split_once(": {movable}")
+        {
+            *advice = advice_for_all.to_owned();
+        }
         match &mut self {
             Self::Io { advice, .. } | Self::Reserve { advice, .. } => {
                 *advice = advice.replace("{section}", &settings.section).replace("{movable}", &found);
@@ -194,6 +219,9 @@ pub(super) fn is_no_room(cause: &io::Error) -> bool {
 /// Describes the files that can be moved away. It lists the directory, which is acceptable because writing
 /// has stopped.
 fn movable(disk: &dyn Disk, settings: &JournalSettings) -> String {
+    if settings.is_replay {
+        return "make room there".to_owned();
+    }
     match Holdings::of(disk, settings) {
         Ok(seen) if seen.finished > 0 => format!(
             "{} finished file{} of {} in {} can be moved away",
@@ -259,6 +287,22 @@ mod tests {
             assert!(held && text.contains(words), "{errno:?}: {text}");
             assert!(!text.contains("os error") && !text.contains(['{', '}']), "{text}");
         }
+    }
+
+    /// The marks of a replay must stay, and a replay does not go on by itself.
+    #[test]
+    fn a_replay_is_told_to_make_room_and_which_other_one_runs() {
+        let settings = JournalSettings { is_replay: true, ..settings() };
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            let error = JournalError::io("write", Path::new("/data/b1.jsonl.open"))(errno.into());
+            let text = error.explained(&MemoryDisk::default(), &settings).to_string();
+            assert!(text.contains("room") && !text.contains("moved away"), "{text}");
+            assert!(!text.contains("by itself") && !text.contains('{'), "{text}");
+        }
+        let locked = JournalError::locked(PathBuf::from("/data/.x.lock"), "process 7".to_owned(), &settings);
+        assert!(locked.needs_operator());
+        let text = "/data/.x.lock is locked by process 7: another replay is running; wait until it has ended";
+        assert_eq!(locked.to_string(), text);
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn lock_held(disk: OsDisk, settings: &JournalSettings) -> Result<Option<Finding>
     match disk.lock(path).map_err(JournalError::io("lock", path))? {
         Locking::Locked(_) => Ok(None),
         Locking::HeldBy(holder) => {
-            let held = JournalError::Locked { path: path.clone(), holder, section: settings.section.clone() };
+            let held = JournalError::locked(path.clone(), holder, settings);
             Ok(Some(Finding::warning(codes::FILES_LOCKED, held.to_string())))
         }
     }

@@ -27,4 +27,6 @@ pub(crate) struct JournalSettings {
     pub(crate) max_total: Option<u64>,
     /// How long a finished file may stay in the directory. Beyond that nothing more is written.
     pub(crate) max_age: Option<Duration>,
+    /// A replay writes. It ends at an error, and not all of its files may be moved away.
+    pub(crate) is_replay: bool,
 }

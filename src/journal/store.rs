@@ -94,11 +94,7 @@ impl Journal {
         let lock = match disk.lock(&lock_path).map_err(JournalError::io("lock", &lock_path))? {
             Locking::Locked(lock) => lock,
             Locking::HeldBy(holder) => {
-                return Err(JournalError::Locked {
-                    path: lock_path,
-                    holder,
-                    section: settings.section.clone(),
-                });
+                return Err(JournalError::locked(lock_path, holder, settings));
             }
         };
         let held_last = lock.hold(lengths.holder());

@@ -28,6 +28,7 @@ pub(crate) fn settings() -> JournalSettings {
         max_open: 2,
         max_total: None,
         max_age: None,
+        is_replay: false,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct PipelineParts {
     /// Added to the names of its parts in the status registry and the watchdog, to distinguish them from
     /// those of other pipelines. `None` if there is only one pipeline.
     pub name: Option<String>,
+    /// The name of the queue. Dead letters keep it, because several queues may share their place.
+    pub queue: String,
     pub source: Box<dyn Source>,
     /// The sinks with their names: 1 to 63 of them.
     pub sinks: Vec<(String, Box<dyn Sink>)>,
@@ -167,6 +169,7 @@ impl Dispatcher {
         let worker_parts = WorkerParts {
             number,
             name: name.as_str().into(),
+            queue: parts.queue.as_str().into(),
             takes: if is_keyless { |event| event.defect.is_some() } else { |event| event.defect.is_none() },
             memory: parts.prefetch * IDS_PER_EVENT,
             limits: (!is_keyless).then(|| parts.limits.clone()),

@@ -135,6 +135,9 @@ fn code_of(error: &JournalError) -> Option<Code> {
         JournalError::Exists { .. } => Some(codes::FILES_NAME_TAKEN),
         JournalError::Full { .. } => Some(codes::FILES_MAX_TOTAL),
         JournalError::Stale { .. } => Some(codes::FILES_MAX_AGE),
-        JournalError::Locked { .. } | JournalError::Moved { .. } | JournalError::Interrupted(_) => None,
+        JournalError::Locked { .. }
+        | JournalError::LockedByReplay { .. }
+        | JournalError::Moved { .. }
+        | JournalError::Interrupted(_) => None,
     }
 }

@@ -23,6 +23,9 @@ pub struct FilterArgs {
     /// Only letters of this sink; `-` for events without a usable key, which no sink got
     #[arg(long, value_name = "SINK", value_parser = NonEmptyStringValueParser::new())]
     pub sink: Option<String>,
+    /// Only letters of this queue
+    #[arg(long, value_name = "QUEUE", value_parser = NonEmptyStringValueParser::new())]
+    pub queue: Option<String>,
     /// Only letters that were refused at this time or later: RFC 3339, or a date, which is its beginning in UTC, or a
     /// duration ago such as `2h`
     #[arg(long, value_name = "TIME", value_parser = time)]
@@ -62,6 +65,7 @@ impl FilterArgs {
         let sink = letter.sink.as_deref().unwrap_or(NO_SINK);
         self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
             && self.sink.as_ref().is_none_or(|wanted| wanted == sink)
+            && self.queue.as_ref().is_none_or(|wanted| letter.queue.as_ref() == Some(wanted))
             && self.since.is_none_or(|since| since <= letter.last)
             && self.until.is_none_or(|until| letter.last < until)
             && self.key.is_none_or(|key| letter.key == Some(key))
@@ -130,6 +134,8 @@ mod tests {
             (FilterArgs { reason: text("key_missing"), ..all.clone() }, false),
             (FilterArgs { sink: text("kafka"), ..all.clone() }, true),
             (FilterArgs { sink: text("-"), ..all.clone() }, false),
+            (FilterArgs { queue: text("main.RTO.acme"), ..all.clone() }, true),
+            (FilterArgs { queue: text("other.RTO.acme"), ..all.clone() }, false),
             (FilterArgs { since: time("2026-11-30T02:00:00Z"), ..all.clone() }, true),
             (FilterArgs { since: time("2026-11-30T02:00:00.001Z"), ..all.clone() }, false),
             (FilterArgs { until: time("2026-11-30T02:00:00.001Z"), ..all.clone() }, true),

@@ -126,6 +126,7 @@ fn shown(found: &FoundLetter) -> String {
     field("attempts", &attempts.to_string());
     field("reason", reason);
     field("detail", detail);
+    field("queue", letter.queue.as_deref().unwrap_or("-"));
     field("sink", sink.as_deref().unwrap_or("-  (no sink got it)"));
     field("message id", message_id);
     field("published", &published(letter.timestamp));
@@ -220,6 +221,7 @@ first tried  2026-11-30T01:59:00.000Z
 attempts     2
 reason       too_large
 detail       3 MiB is too much
+queue        main.RTO.acme
 sink         kafka
 message id   ID:7
 published    2023-11-14T22:13:20.000Z

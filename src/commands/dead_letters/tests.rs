@@ -18,6 +18,7 @@ pub(super) fn letter(reason: &str, sink: Option<&str>, last: &str) -> StoredLett
     StoredLetter {
         reason: reason.to_owned(),
         detail: "3 MiB is too much".to_owned(),
+        queue: Some("main.RTO.acme".to_owned()),
         sink: sink.map(str::to_owned),
         attempts: 2,
         first: last - 60.seconds(),

@@ -27,7 +27,8 @@ impl SinkWorker {
         let worker = Arc::clone(&self.parts.name);
         let sink = self.parts.limits.is_some().then(|| Arc::clone(&worker));
         let (event, attempts) = (pending.event, pending.attempts);
-        self.rejected.push(DeadLetter { event, worker, rejection, sink, attempts, first, last: now });
+        let queue = Arc::clone(&self.parts.queue);
+        self.rejected.push(DeadLetter { event, queue, worker, rejection, sink, attempts, first, last: now });
     }
 
     pub(super) fn write_dead_letters(&mut self) {

@@ -57,6 +57,8 @@ pub struct WorkerParts {
     pub number: usize,
     /// The sink's name, or `event` for the worker of events without a usable key.
     pub name: Arc<str>,
+    /// The name of the queue.
+    pub queue: Arc<str>,
     /// Chooses the events that this worker takes.
     pub takes: fn(&Event) -> bool,
     /// How many ids of durable events the worker remembers (I5).

@@ -105,6 +105,7 @@ impl FileSink {
                 max_open: settings.max_open,
                 max_total: settings.max_total,
                 max_age: settings.max_age,
+                is_replay: context.is_replay,
             },
             disk,
             synced_lengths: SyncedLengths::default(),

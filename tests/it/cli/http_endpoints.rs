@@ -367,6 +367,7 @@ async fn a_blocked_loop_is_stuck_and_a_waiting_loop_is_not() {
     let (states, watchdog) = (StatusRegistry::default(), Watchdog::default());
     let parts = PipelineParts {
         name: None,
+        queue: "main.RTO.acme".to_owned(),
         source: Box::new(UnreachableSource),
         sinks: vec![("slow".to_owned(), Box::new(Blocking(Some(blocked).into())))],
         keying: Keying::new(vec!["/md5".to_owned()], false),

@@ -28,36 +28,65 @@ pub struct ReplayArgs {
 /// The reason of letters whose body no source can read, and how its detail begins.
 const UNREADABLE: (&str, &str) = ("unreadable_body", "the body can't be read: ");
 
-/// The letters that were replayed before: 16 bytes for each letter and sink.
+/// A sink that letters are sent to, and the queue that it gets its events from. Several bridges with sinks of the
+/// same name may share the place of the letters, and copies of an event have one message id in all queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) queue: String,
+    pub(super) sink: String,
+}
+
+impl Destination {
+    /// Returns whether the letter is wanted here: the letters of this sink, and those without a usable key, which are
+    /// owed to every sink of their queue. Others come here only if the arguments name them.
+    pub(super) fn wants(&self, args: &ReplayArgs, letter: &StoredLetter) -> bool {
+        let filter = &args.filter;
+        let is_named = |from: &String| args.to.is_some() && filter.sink.as_ref() == Some(from);
+        let is_of_sink = letter.sink.as_ref().is_none_or(|from| *from == self.sink || is_named(from));
+        let is_of_queue = letter
+            .queue
+            .as_ref()
+            .is_none_or(|from| *from == self.queue || filter.queue.as_ref() == Some(from));
+        is_of_sink && is_of_queue && filter.matches(letter)
+    }
+}
+
+/// Whether an event must be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    First,
+    /// An earlier replay has sent it.
+    ReplayedBefore,
+    /// Another letter of this replay is about the same event.
+    Repeated,
+}
+
+/// The events that were replayed, before and now: 16 bytes for each event and sink.
 #[derive(Debug, Default)]
-pub(super) struct Replayed(HashSet<Key>);
+pub(super) struct Replayed {
+    before: HashSet<Key>,
+    now: HashSet<Key>,
+}
 
 impl Replayed {
     pub(super) fn add(&mut self, mark: &ReplayMark) {
-        self.0.extend(mark.message_ids.iter().map(|id| digest(id, &mark.sink)));
+        self.before.extend(mark.message_ids.iter().map(|id| digest(&mark.queue, &mark.sink, id)));
     }
 
-    pub(super) fn holds(&self, message_id: &str, sink: &str) -> bool {
-        self.0.contains(&digest(message_id, sink))
-    }
-
-    /// Returns whether the letter was missing. The same event may have several letters of one sink.
-    pub(super) fn insert(&mut self, message_id: &str, sink: &str) -> bool {
-        self.0.insert(digest(message_id, sink))
+    /// Notes the event, and returns whether this is the first time.
+    pub(super) fn take(&mut self, to: &Destination, message_id: &str) -> Turn {
+        let id = digest(&to.queue, &to.sink, message_id);
+        match (self.before.contains(&id), self.now.insert(id)) {
+            (true, _) => Turn::ReplayedBefore,
+            (false, true) => Turn::First,
+            (false, false) => Turn::Repeated,
+        }
     }
 }
 
-/// A sink's name holds no zero byte.
-fn digest(message_id: &str, sink: &str) -> Key {
-    Key::digest(&[sink.as_bytes(), b"\0", message_id.as_bytes()].concat())
-}
-
-/// Returns whether the letter is wanted in this sink: its own letters, and those without a usable key, which are
-/// owed to every sink. Letters of another sink go there only if both are named.
-pub(super) fn is_owed(args: &ReplayArgs, letter: &StoredLetter, sink: &str) -> bool {
-    let is_named = |from: &String| args.to.is_some() && args.filter.sink.as_ref() == Some(from);
-    let is_of = letter.sink.as_ref().is_none_or(|from| from == sink || is_named(from));
-    is_of && args.filter.matches(letter)
+/// The names hold no zero byte.
+fn digest(queue: &str, sink: &str, message_id: &str) -> Key {
+    Key::digest([queue, sink, message_id].join("\0").as_bytes())
 }
 
 /// Makes the message that the broker delivered. Its mark of an earlier delivery is left out: only a replay of the
@@ -85,6 +114,10 @@ mod tests {
     use crate::event::{Defect, Event};
     use crate::key::Keying;
 
+    fn to(queue: &str, sink: &str) -> Destination {
+        Destination { queue: queue.to_owned(), sink: sink.to_owned() }
+    }
+
     const TIME: &str = "2026-11-30T02:00:00Z";
 
     #[test]
@@ -96,7 +129,7 @@ mod tests {
         };
         let owed = |args: &ReplayArgs, from: Option<&str>| {
             let letter = letter("too_large", from, TIME);
-            ["kafka", "nats"].map(|sink| is_owed(args, &letter, sink))
+            ["kafka", "nats"].map(|sink| to("main.RTO.acme", sink).wants(args, &letter))
         };
         let all = args(None, None);
         assert_eq!(owed(&all, Some("kafka")), [true, false]);
@@ -109,17 +142,32 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_replayed_once_into_each_sink() {
+    fn letters_of_other_queues_stay_unless_they_are_named() {
+        let mut args = ReplayArgs::default();
+        let letter = letter("key_missing", None, TIME);
+        let wants = |args: &ReplayArgs, queue: &str| to(queue, "kafka").wants(args, &letter);
+        assert!(wants(&args, "main.RTO.acme") && !wants(&args, "second.RTO.acme"));
+        args.filter.queue = Some("main.RTO.acme".to_owned());
+        assert!(wants(&args, "second.RTO.acme"));
+        let old = StoredLetter { queue: None, ..letter.clone() };
+        assert!(
+            to("second.RTO.acme", "kafka").wants(&ReplayArgs::default(), &old),
+            "it does not tell its queue"
+        );
+    }
+
+    #[test]
+    fn an_event_is_replayed_once_into_each_sink_of_each_queue() {
         let mut replayed = Replayed::default();
         let message_ids = ["ID:1", "ID:2"].map(str::to_owned).to_vec();
-        replayed.add(&ReplayMark { sink: "kafka".to_owned(), time: TIME.parse().unwrap(), message_ids });
-        let holds = |id, sink| replayed.holds(id, sink);
-        assert_eq!(
-            [holds("ID:1", "kafka"), holds("ID:2", "kafka"), holds("ID:3", "kafka")],
-            [true, true, false]
-        );
-        assert!(!holds("ID:1", "nats") && !holds("kafka", "ID:1"));
-        assert!(replayed.insert("ID:3", "kafka") && !replayed.insert("ID:3", "kafka"));
+        let (queue, sink) = ("a".to_owned(), "kafka".to_owned());
+        replayed.add(&ReplayMark { queue, sink, time: TIME.parse().unwrap(), message_ids });
+        let mut take = |queue, sink, id| replayed.take(&to(queue, sink), id);
+        assert_eq!(take("a", "kafka", "ID:1"), Turn::ReplayedBefore);
+        assert_eq!(take("a", "kafka", "ID:3"), Turn::First);
+        assert_eq!(take("a", "kafka", "ID:3"), Turn::Repeated);
+        assert_eq!(take("a", "nats", "ID:1"), Turn::First);
+        assert_eq!(take("b", "kafka", "ID:1"), Turn::First, "another queue has a copy of its own");
     }
 
     #[test]

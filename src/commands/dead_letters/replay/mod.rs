@@ -1,45 +1,51 @@
 //! Runs `dead-letters replay`: sends dead letters to their sinks once more, through the present configuration.
 //! One ordinary pipeline for each sink does it, so that a replayed event is as durable as any other (D54).
 
+mod counts;
 mod letters;
+mod marker;
 mod pass;
 mod progress;
 mod refusals;
 mod report;
 mod source;
+mod survey;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub(super) use self::letters::ReplayArgs;
-use self::letters::{Replayed, is_owed};
+use self::letters::{Destination, Replayed};
 use self::pass::{Pass, Stop, Target};
 use self::progress::Progress;
 use self::report::{Outcome, Planned, planned_table, sent_table};
-use super::reading::{Foreign, read_each};
+use self::survey::{names, survey};
+use super::output::{Found, counted};
+use super::reading::read_each;
 use crate::bridge::{dead_letter_stores, replay_marks};
 use crate::budget::Budget;
 use crate::commands::signals::StopSignals;
 use crate::commands::{Console, Exit};
 use crate::config::Settings;
-use crate::dead_letter::{DeadLetterStore, StoredLetter, StoredLine};
+use crate::dead_letter::{DeadLetterStore, ReplayMarks, StoredLetter, StoredLine};
 use crate::display::one_line;
 use crate::event::{Defect, Event};
-use crate::sink::SinkError;
 use crate::telemetry::logging;
 
 /// The states of the parts and the refused letters are shown by the verb itself.
 const LOG_FILTER: &str =
     "warn,atdata_bridge::telemetry::status=off,atdata_bridge::pipeline::worker::dead_letter_writes=off";
 
-/// What one reading of the place has found.
-#[derive(Default)]
-struct Survey {
-    replayed: Replayed,
-    /// Letters of sinks that are not configured, by sink.
-    unconfigured: BTreeMap<String, u64>,
-    foreign: Foreign,
+/// What a replay works with.
+struct Replay<'a> {
+    args: &'a ReplayArgs,
+    settings: &'a Settings,
+    store: Arc<dyn DeadLetterStore>,
+    /// `None` if nothing is sent.
+    marks: Option<Arc<dyn ReplayMarks>>,
+    targets: Vec<Target>,
+    stop: StopSignals,
 }
 
 /// Replays the letters.
@@ -52,64 +58,89 @@ pub(super) async fn run(
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
     let Some(store) = dead_letter_stores(settings).into_iter().next() else { return Ok(Exit::Fault) };
-    let mut targets = match targets(args, settings) {
+    let targets = match targets(args, settings) {
         Ok(targets) => targets,
         Err(mistake) => {
             writeln!(console.err, "error: {mistake}")?;
             return Ok(Exit::Usage);
         }
     };
-    let mut stop = StopSignals::new()?;
-    let survey = tokio::select! {
-        survey = survey(args, settings, &mut targets, store.as_ref()) => survey?,
-        _ = stop.asked() => return Ok(Exit::Abandoned),
-    };
-    let survey = match survey {
-        Ok(survey) => survey,
-        Err(cause) => {
-            let cause = settings.origins.annotate(&cause.to_string());
-            let cause = one_line(&cause);
-            writeln!(console.err, "error: dead letters: {cause}; nothing was sent")?;
-            return Ok(Exit::Failure);
+    let marks = if args.dry_run { None } else { replay_marks(settings) };
+    let stop = StopSignals::new()?;
+    let replay = Replay { args, settings, store, marks: marks.clone(), targets, stop };
+    let exit = replay.run(console).await;
+    if let Some(marks) = marks {
+        marks.close().await;
+    }
+    exit
+}
+
+impl Replay<'_> {
+    async fn run(mut self, console: &mut Console<'_>) -> io::Result<Exit> {
+        // Their lock comes first: what another replay marks after the survey would be sent twice.
+        if let Some(marks) = self.marks.clone() {
+            let opened = tokio::select! {
+                opened = marks.open() => opened,
+                signal = self.stop.asked() => return nothing_sent(signal, console),
+            };
+            if let Err(cause) = opened {
+                let what = format!("can't note in {} what is replayed", self.store.place());
+                return self.failed(&format!("{what}: {cause}; nothing was sent"), console);
+            }
         }
-    };
-    survey.foreign.tell(store.place(), console.err)?;
-    for (sink, letters) in &survey.unconfigured {
-        let (sink, names) = (one_line(sink), names(settings).join(", "));
-        writeln!(
-            console.err,
-            "warning: {} of the sink {sink}, which is not configured: to send them to another one, say --sink {sink} \
-             --to SINK with one of {names}",
-            if *letters == 1 { "1 letter is".to_owned() } else { format!("{letters} letters are") }
-        )?;
+        console.note(&format!("reading the dead letters in {}", one_line(self.store.place())))?;
+        let survey = tokio::select! {
+            survey = survey(self.args, self.settings, &mut self.targets, self.store.as_ref()) => survey?,
+            signal = self.stop.asked() => return nothing_sent(signal, console),
+        };
+        let survey = match survey {
+            Ok(survey) => survey,
+            Err(cause) => {
+                let advice = match &self.args.filter.from {
+                    Some(_) => "",
+                    None => {
+                        "; what can't be read may say what was replayed before, so mend it or move it away"
+                    }
+                };
+                let text = format!("{cause}; nothing was sent{advice}");
+                return self.failed(&text, console);
+            }
+        };
+        survey.tell(self.store.place(), &names(self.settings), console)?;
+        self.targets.retain(|target| target.letters > 0);
+        if self.targets.is_empty() {
+            let found = Found { letters: survey.letters, ..Found::new(self.store.place()) };
+            console.note(&counted(&found))?;
+            return Ok(Exit::Success);
+        }
+        match self.args.dry_run {
+            true => self.plan(survey.replayed, console).await,
+            false => self.send(survey.replayed, console).await,
+        }
     }
-    targets.retain(|target| target.letters > 0);
-    if targets.is_empty() {
-        writeln!(console.out, "no dead letters to replay in {}", one_line(store.place()))?;
-        return Ok(Exit::Success);
-    }
-    match args.dry_run {
-        true => plan(args, settings, &targets, &survey.replayed, store.as_ref(), console).await,
-        false => send(args, settings, &targets, survey.replayed, store.as_ref(), stop, console).await,
+
+    fn failed(&self, cause: &str, console: &mut Console<'_>) -> io::Result<Exit> {
+        let cause = self.settings.origins.annotate(cause);
+        writeln!(console.err, "error: dead letters: {}", one_line(&cause))?;
+        Ok(Exit::Failure)
     }
 }
 
-fn names(settings: &Settings) -> Vec<&str> {
-    let sinks = settings.subscriptions.iter().flat_map(|subscription| &subscription.sinks);
-    sinks.map(|sink| sink.name.as_str()).collect()
+fn nothing_sent(signal: &str, console: &mut Console<'_>) -> io::Result<Exit> {
+    console.note(&format!("{signal}: stopped; nothing was sent"))?;
+    Ok(Exit::Abandoned)
 }
 
 fn targets(args: &ReplayArgs, settings: &Settings) -> Result<Vec<Target>, String> {
     let all = settings.subscriptions.iter().flat_map(|subscription| {
         let source = &subscription.source;
-        subscription.sinks.iter().map(|sink| Target {
-            sink: sink.clone(),
-            source: source.clone(),
-            letters: 0,
+        subscription.sinks.iter().map(|sink| {
+            let to = Destination { queue: source.queue(), sink: sink.name.clone() };
+            Target { to, sink: sink.clone(), source: source.clone(), letters: 0 }
         })
     });
     let targets: Vec<_> =
-        all.filter(|target| args.to.as_ref().is_none_or(|to| *to == target.sink.name)).collect();
+        all.filter(|target| args.to.as_ref().is_none_or(|to| *to == target.to.sink)).collect();
     match (&args.to, targets.is_empty()) {
         (Some(to), true) => {
             Err(format!("--to {}: the sinks are {}", one_line(to), names(settings).join(", ")))
@@ -118,71 +149,61 @@ fn targets(args: &ReplayArgs, settings: &Settings) -> Result<Vec<Target>, String
     }
 }
 
-/// Reads the whole place: the marks may be anywhere behind their letters.
-async fn survey(
-    args: &ReplayArgs,
-    settings: &Settings,
-    targets: &mut [Target],
-    store: &dyn DeadLetterStore,
-) -> io::Result<Result<Survey, SinkError>> {
-    let names = names(settings);
-    let mut survey = Survey::default();
-    let read = read_each(store, None, |record| {
-        match StoredLine::parse(&record.content) {
-            Ok(StoredLine::Mark(mark)) => survey.replayed.add(&mark),
-            Ok(StoredLine::Letter(letter)) => {
-                let mut is_owed_to_any = false;
-                for target in targets.iter_mut().filter(|target| is_owed(args, &letter, &target.sink.name)) {
-                    target.letters += 1;
-                    is_owed_to_any = true;
-                }
-                let unconfigured = letter.sink.as_ref().filter(|sink| !names.contains(&sink.as_str()));
-                if let Some(sink) = unconfigured
-                    && !is_owed_to_any
-                    && args.filter.matches(&letter)
-                {
-                    *survey.unconfigured.entry(sink.clone()).or_default() += 1;
+impl Replay<'_> {
+    /// Counts what would be sent.
+    async fn plan(mut self, mut replayed: Replayed, console: &mut Console<'_>) -> io::Result<Exit> {
+        let Self { args, settings, targets, store, stop, .. } = &mut self;
+        let mut planned: Vec<_> = targets.iter().map(|target| Planned::new(&target.to.sink)).collect();
+        let budget = Budget::new(settings.max_in_flight);
+        let read = read_each(store.as_ref(), args.filter.from.clone(), |record| {
+            if let Ok(StoredLine::Letter(letter)) = StoredLine::parse(&record.content) {
+                let defect = defect(&letter, settings, &budget);
+                let wanting =
+                    targets.iter().zip(&mut planned).filter(|(target, _)| target.to.wants(args, &letter));
+                for (target, planned) in wanting {
+                    planned.add(replayed.take(&target.to, &letter.message_id), defect.as_ref());
                 }
             }
-            Err(why) => survey.foreign.add(record.position, &why.to_string()),
+            Ok(ControlFlow::Continue(()))
+        });
+        let read = tokio::select! {
+            read = read => read?,
+            signal = stop.asked() => return nothing_sent(signal, console),
+        };
+        if let Err(cause) = read {
+            return self.failed(&cause.to_string(), console);
         }
-        Ok(ControlFlow::Continue(()))
-    });
-    let read = read.await?;
-    Ok(read.map(|()| survey))
-}
-
-/// Counts what would be sent.
-async fn plan(
-    args: &ReplayArgs,
-    settings: &Settings,
-    targets: &[Target],
-    replayed: &Replayed,
-    store: &dyn DeadLetterStore,
-    console: &mut Console<'_>,
-) -> io::Result<Exit> {
-    let mut planned: Vec<_> = targets.iter().map(|target| Planned::new(&target.sink.name)).collect();
-    let budget = Budget::new(settings.max_in_flight);
-    let read = read_each(store, args.filter.from.clone(), |record| {
-        if let Ok(StoredLine::Letter(letter)) = StoredLine::parse(&record.content) {
-            let defect = defect(&letter, settings, &budget);
-            for planned in planned.iter_mut().filter(|planned| is_owed(args, &letter, &planned.sink)) {
-                planned.add(replayed.holds(&letter.message_id, &planned.sink), defect.as_ref());
-            }
+        write!(console.out, "{}", planned_table(&planned))?;
+        if planned.iter().any(|planned| planned.to_send > 0) {
+            console.note("\nnothing was sent; without --dry-run it is")?;
         }
-        Ok(ControlFlow::Continue(()))
-    });
-    let read = read.await?;
-    write!(console.out, "{}", planned_table(&planned))?;
-    if planned.iter().any(|planned| planned.to_send > 0) {
-        console.note("\nnothing was sent; without --dry-run it is")?;
+        Ok(Exit::Success)
     }
-    match read {
-        Ok(()) => Ok(Exit::Success),
-        Err(cause) => {
-            writeln!(console.err, "error: dead letters: {}", one_line(&cause.to_string()))?;
-            Ok(Exit::Failure)
+
+    /// Sends the letters to one sink after the other.
+    async fn send(mut self, mut replayed: Replayed, console: &mut Console<'_>) -> io::Result<Exit> {
+        let Self { args, settings, targets, store, marks: Some(marks), stop } = &mut self else {
+            return Ok(Exit::Fault);
+        };
+        logging::start(LOG_FILTER, false);
+        console.note("note: a replayed event comes after events of its key that were sent later")?;
+        let (mut outcomes, mut stops) = (Vec::new(), Vec::new());
+        for target in targets.iter() {
+            let (store, marks) = (store.as_ref(), marks.as_ref());
+            let pass = Pass { args, target, settings, store, marks, replayed: &mut replayed };
+            let mut progress = Progress::new(&target.to.sink, target.letters, console);
+            let (outcome, ended) = pass.run(stop, &mut progress).await;
+            progress.end();
+            outcomes.push(outcome);
+            stops.extend(ended.err());
+            // What is wrong with one sink need not be wrong with the next.
+            if !stops.iter().all(|stop| matches!(stop, Stop::Failed(_))) {
+                break;
+            }
         }
+        // Standard output may be a sink.
+        console.note(sent_table(&outcomes).trim_end())?;
+        tell(&outcomes, stops, settings, console)
     }
 }
 
@@ -190,49 +211,9 @@ fn defect(letter: &StoredLetter, settings: &Settings, budget: &Budget) -> Option
     Event::new(letters::message(letter.clone(), budget), &settings.keying).defect
 }
 
-/// Sends the letters to one sink after the other.
-async fn send(
-    args: &ReplayArgs,
-    settings: &Settings,
-    targets: &[Target],
-    mut replayed: Replayed,
-    store: &dyn DeadLetterStore,
-    mut stop: StopSignals,
-    console: &mut Console<'_>,
-) -> io::Result<Exit> {
-    let Some(marks) = replay_marks(settings) else { return Ok(Exit::Fault) };
-    if let Err(cause) = marks.open().await {
-        let cause = settings.origins.annotate(&cause.to_string());
-        let (cause, place) = (one_line(&cause), one_line(store.place()));
-        writeln!(
-            console.err,
-            "error: dead letters: can't note in {place} what is replayed: {cause}; nothing was sent"
-        )?;
-        return Ok(Exit::Failure);
-    }
-    logging::start(LOG_FILTER, false);
-    console.note("note: a replayed event comes after events of its key that were sent later")?;
-    let mut outcomes = Vec::new();
-    let mut stopped = None;
-    for target in targets {
-        let pass = Pass { args, target, settings, store, marks: marks.as_ref(), replayed: &mut replayed };
-        let mut progress = Progress::new(&target.sink.name, target.letters, console);
-        let (outcome, ended) = pass.run(&mut stop, &mut progress).await;
-        progress.end();
-        outcomes.push(outcome);
-        if let Err(stop) = ended {
-            stopped = Some(stop);
-            break;
-        }
-    }
-    marks.close().await;
-    write!(console.out, "{}", sent_table(&outcomes))?;
-    tell(&outcomes, stopped, settings, console)
-}
-
 fn tell(
     outcomes: &[Outcome],
-    stopped: Option<Stop>,
+    stops: Vec<Stop>,
     settings: &Settings,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
@@ -243,29 +224,29 @@ fn tell(
             writeln!(console.err, "{sink}: refused again: {reason} {letters}; the last: {last}")?;
         }
     }
-    match stopped {
-        None if outcomes.iter().any(|outcome| !outcome.refused.is_empty()) => Ok(Exit::Failure),
-        None => Ok(Exit::Success),
-        Some(Stop::Asked(signal)) => {
-            writeln!(console.err, "{signal}: stopped; the same command goes on from here")?;
-            Ok(Exit::Abandoned)
-        }
-        Some(Stop::Failed(cause)) => {
-            let cause = settings.origins.annotate(&cause);
-            let cause = one_line(&cause);
-            writeln!(
-                console.err,
-                "error: {cause}; correct the cause, and the same command goes on from here"
-            )?;
-            Ok(Exit::Failure)
-        }
-        Some(Stop::Fault(cause)) => {
-            writeln!(
-                console.err,
-                "error: a fault of the bridge itself, please report it: {}",
-                one_line(&cause)
-            )?;
-            Ok(Exit::Fault)
-        }
+    let is_refused = outcomes.iter().any(|outcome| !outcome.refused.is_empty());
+    let mut exit = if is_refused { Exit::Failure } else { Exit::Success };
+    for stop in stops {
+        exit = match stop {
+            Stop::Asked(signal) => {
+                writeln!(console.err, "{signal}: stopped; the same command goes on from here")?;
+                Exit::Abandoned
+            }
+            Stop::Failed(cause) => {
+                let cause = settings.origins.annotate(&cause);
+                let cause = one_line(&cause);
+                writeln!(
+                    console.err,
+                    "error: {cause}; correct the cause, and the same command goes on from here"
+                )?;
+                Exit::Failure
+            }
+            Stop::Fault(cause) => {
+                let cause = one_line(&cause);
+                writeln!(console.err, "error: a fault of the bridge itself, please report it: {cause}")?;
+                Exit::Fault
+            }
+        };
     }
+    Ok(exit)
 }

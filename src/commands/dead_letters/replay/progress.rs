@@ -33,12 +33,16 @@ impl<'a> Progress<'a> {
         Self { bar, is_quiet: console.quiet, err: &mut *console.err, told: String::new() }
     }
 
-    pub(super) fn show(&mut self, done: u64, parts: &[(String, Status, Instant)]) {
+    /// `asked` is the signal that has asked to stop.
+    pub(super) fn show(&mut self, done: u64, parts: &[(String, Status, Instant)], asked: Option<&str>) {
         let waits = parts.iter().filter_map(|(part, status, _)| match status {
             Status::Retrying(reason) => Some(format!("{part}: retrying: {reason}")),
             _ => None,
         });
-        let notes: Vec<_> = waits.collect();
+        let stops = asked.map(|signal| {
+            format!("{signal}: waiting for letters that are on their way; a second one stops at once")
+        });
+        let notes: Vec<_> = waits.chain(stops).collect();
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::dead_letter::{DeadLetter, DeadLetterStore};
+use crate::event::Defect;
 use crate::finding::Finding;
 use crate::sink::{Position, RecordSender, SinkError};
 
@@ -19,9 +20,21 @@ pub(super) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Found {
+    /// How many letters in a row the sink has refused.
+    run: u64,
     /// The ids of letters that are refused and not yet settled.
     unsettled: BTreeSet<Bytes>,
     reasons: BTreeMap<&'static str, Refused>,
+    /// The last letter that the sink has refused.
+    last: String,
+}
+
+impl Found {
+    fn add(&mut self, reason: &'static str, last: String) {
+        let refused = self.reasons.entry(reason).or_default();
+        refused.letters += 1;
+        refused.last = last;
+    }
 }
 
 /// The letters that were refused for one reason.
@@ -41,9 +54,25 @@ impl Refusals {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the settled letter with this id was refused.
-    pub(super) fn has(&self, id: &Bytes) -> bool {
-        self.found().unsettled.remove(id)
+    /// Notes a settled letter, and returns whether it was refused.
+    pub(super) fn settle(&self, id: &Bytes) -> bool {
+        let mut found = self.found();
+        let is_refused = found.unsettled.remove(id);
+        if !is_refused {
+            found.run = 0;
+        }
+        is_refused
+    }
+
+    /// Counts a letter that is not sent, because its event has no usable key.
+    pub(super) fn add_keyless(&self, message_id: &str, defect: &Defect) {
+        self.found().add(defect.reason(), format!("{message_id}: {defect}"));
+    }
+
+    /// Returns how many letters in a row the sink has refused, and the last one with the reason.
+    pub(super) fn run(&self) -> (u64, String) {
+        let found = self.found();
+        (found.run, found.last.clone())
     }
 
     /// Returns the letters by reason.
@@ -63,9 +92,10 @@ impl DeadLetterStore for Refusals {
         for letter in letters {
             // After a lost session the same letter is refused once more.
             if found.unsettled.insert(letter.event.message.id.clone()) {
-                let refused = found.reasons.entry(letter.rejection.reason).or_default();
-                refused.letters += 1;
-                refused.last = format!("{}: {}", letter.event.message_id(), letter.rejection.detail);
+                let last = format!("{}: {}", letter.event.message_id(), letter.rejection.detail);
+                found.run += 1;
+                found.last.clone_from(&last);
+                found.add(letter.rejection.reason, last);
             }
         }
         Ok(())

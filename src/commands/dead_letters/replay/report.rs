@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::letters::Turn;
 use super::refusals::Refused;
 use crate::display::one_line;
 use crate::event::Defect;
@@ -13,7 +14,7 @@ pub(super) struct Outcome {
     pub(super) letters: u64,
     pub(super) replayed_before: u64,
     pub(super) sent: u64,
-    /// Letters that the sink held already.
+    /// Letters about an event that the sink held already, or that another letter is about.
     pub(super) held: u64,
     pub(super) refused: BTreeMap<&'static str, Refused>,
 }
@@ -23,6 +24,8 @@ pub(super) struct Outcome {
 pub(super) struct Planned {
     pub(super) sink: String,
     pub(super) replayed_before: u64,
+    /// Letters about an event that another letter is about.
+    pub(super) repeated: u64,
     pub(super) to_send: u64,
     /// Letters that would be refused again, by reason.
     pub(super) keyless: BTreeMap<&'static str, u64>,
@@ -30,14 +33,15 @@ pub(super) struct Planned {
 
 impl Planned {
     pub(super) fn new(sink: &str) -> Self {
-        Self { sink: sink.to_owned(), replayed_before: 0, to_send: 0, keyless: BTreeMap::new() }
+        Self { sink: sink.to_owned(), replayed_before: 0, repeated: 0, to_send: 0, keyless: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, is_replayed: bool, defect: Option<&Defect>) {
-        match (is_replayed, defect) {
-            (true, _) => self.replayed_before += 1,
-            (false, Some(defect)) => *self.keyless.entry(defect.reason()).or_default() += 1,
-            (false, None) => self.to_send += 1,
+    pub(super) fn add(&mut self, turn: Turn, defect: Option<&Defect>) {
+        match (turn, defect) {
+            (Turn::ReplayedBefore, _) => self.replayed_before += 1,
+            (Turn::Repeated, _) => self.repeated += 1,
+            (Turn::First, Some(defect)) => *self.keyless.entry(defect.reason()).or_default() += 1,
+            (Turn::First, None) => self.to_send += 1,
         }
     }
 }
@@ -46,25 +50,28 @@ impl Planned {
 pub(super) fn sent_table(outcomes: &[Outcome]) -> String {
     let row = |outcome: &Outcome| {
         let Outcome { sink, letters, replayed_before, sent, held, refused } = outcome;
-        let refused = refused.values().map(|refused| refused.letters).sum();
-        let [letters, before, sent, held, refused] =
-            [*letters, *replayed_before, *sent, *held, refused].map(|number| number.to_string());
-        [one_line(sink).into_owned(), letters, before, sent, held, refused]
+        let refused: u64 = refused.values().map(|refused| refused.letters).sum();
+        let left = letters.saturating_sub(replayed_before + sent + held + refused);
+        let [letters, before, sent, held, refused, left] =
+            [*letters, *replayed_before, *sent, *held, refused, left].map(|number| number.to_string());
+        [one_line(sink).into_owned(), letters, before, sent, held, refused, left]
     };
     let rows: Vec<_> = outcomes.iter().map(row).collect();
-    table(["SINK", "LETTERS", "REPLAYED BEFORE", "SENT", "HELD ALREADY", "REFUSED AGAIN"], &rows)
+    table(["SINK", "LETTERS", "REPLAYED BEFORE", "SENT", "HELD ALREADY", "REFUSED AGAIN", "LEFT"], &rows)
 }
 
 /// Returns the table of what would be done.
 pub(super) fn planned_table(planned: &[Planned]) -> String {
     let row = |planned: &Planned| {
-        let Planned { sink, replayed_before, to_send, keyless } = planned;
+        let Planned { sink, replayed_before, repeated, to_send, keyless } = planned;
         let reasons: Vec<_> = keyless.iter().map(|(reason, letters)| format!("{reason} {letters}")).collect();
         let reasons = if reasons.is_empty() { "0".to_owned() } else { reasons.join(", ") };
-        [one_line(sink).into_owned(), replayed_before.to_string(), to_send.to_string(), reasons]
+        let [before, repeated, to_send] =
+            [*replayed_before, *repeated, *to_send].map(|number| number.to_string());
+        [one_line(sink).into_owned(), before, repeated, to_send, reasons]
     };
     let rows: Vec<_> = planned.iter().map(row).collect();
-    table(["SINK", "REPLAYED BEFORE", "TO SEND", "NO USABLE KEY"], &rows)
+    table(["SINK", "REPLAYED BEFORE", "SAME EVENT", "TO SEND", "NO USABLE KEY"], &rows)
 }
 
 /// Returns a table with the names on the left and the numbers on the right.
@@ -94,20 +101,21 @@ mod tests {
     fn the_tables_have_a_line_for_each_sink() {
         let refused = BTreeMap::from([("too_large", Refused { letters: 2, last: "ID:1: 3 MiB".to_owned() })]);
         let outcome =
-            Outcome { sink: "kafka".to_owned(), letters: 10, replayed_before: 3, sent: 4, held: 1, refused };
+            Outcome { sink: "kafka".to_owned(), letters: 12, replayed_before: 3, sent: 4, held: 1, refused };
         let expected = "\
-SINK   LETTERS  REPLAYED BEFORE  SENT  HELD ALREADY  REFUSED AGAIN
-kafka       10                3     4             1              2
+SINK   LETTERS  REPLAYED BEFORE  SENT  HELD ALREADY  REFUSED AGAIN  LEFT
+kafka       12                3     4             1              2     2
 ";
         assert_eq!(sent_table(&[outcome]), expected);
         let mut planned = Planned::new("kafka");
-        planned.add(true, None);
-        planned.add(false, None);
+        planned.add(Turn::ReplayedBefore, None);
+        planned.add(Turn::First, None);
+        planned.add(Turn::Repeated, None);
         let unreadable = Defect::Body(crate::event::UnreadableBodyError("it is a map".into()));
-        planned.add(false, Some(&unreadable));
+        planned.add(Turn::First, Some(&unreadable));
         let expected = "\
-SINK   REPLAYED BEFORE  TO SEND      NO USABLE KEY
-kafka                1        1  unreadable_body 1
+SINK   REPLAYED BEFORE  SAME EVENT  TO SEND      NO USABLE KEY
+kafka                1           1        1  unreadable_body 1
 ";
         assert_eq!(planned_table(&[planned]), expected);
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{run, said};
@@ -25,6 +26,13 @@ on_broker!(a_killed_replay: all_available, a_replay_that_is_killed_loses_and_dou
 
 const NO_BROKER: &str = "stomp://127.0.0.1:1";
 
+/// The cells of the rows of the table.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let rows = text.lines().skip_while(|line| !line.starts_with("SINK ")).skip(1);
+    let rows = rows.take_while(|line| line.contains("  "));
+    rows.map(|row| row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect()
+}
+
 /// Publishes events whose key the bridge looks for in the wrong place, so that all become dead letters.
 async fn letters_get_through_once_the_key_pointer_is_right(version: Version) {
     const EVENTS: u64 = 300;
@@ -42,18 +50,14 @@ async fn letters_get_through_once_the_key_pointer_is_right(version: Version) {
 
     let setup = setup.set("EVENT__KEYS", "/md5");
     let (out, err) = said(&setup, "replay --dry-run");
-    let row =
-        |out: &str| out.lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(row(&out)[..3], ["file", "0", "294"], "{out}");
+    assert_eq!(rows(&out)[0][..4], ["file", "0", "0", "294"], "{out}");
     assert!(out.contains("key_missing 2, key_not_an_md5 2, not_an_event 2"), "{out}");
-    assert_eq!(err, "\nnothing was sent; without --dry-run it is\n");
+    assert!(err.ends_with("\n\nnothing was sent; without --dry-run it is\n"), "{err}");
     assert_eq!(files(setup.files()).len(), 0);
 
     let (code, out, err) = run(&setup, "replay");
-    assert_eq!(
-        (code, &row(&out)[..]),
-        (Some(1), &["file", "300", "0", "294", "0", "6"].map(str::to_owned)[..])
-    );
+    assert_eq!((code, out.as_str()), (Some(1), ""), "standard output may be a sink");
+    assert_eq!(rows(&err)[0], ["file", "300", "0", "294", "0", "6", "0"], "{err}");
     assert!(
         err.contains("note: a replayed event comes after events of its key that were sent later"),
         "{err}"
@@ -61,11 +65,9 @@ async fn letters_get_through_once_the_key_pointer_is_right(version: Version) {
     assert!(err.contains("file: refused again: key_missing 2; the last: ID:"), "{err}");
     Tally::of(Events::good(EVENTS).with_bad(50), setup.files()).assert_complete(0);
 
-    let (code, out, _) = run(&setup, "replay");
-    assert_eq!(
-        (code, &row(&out)[..]),
-        (Some(1), &["file", "300", "294", "0", "0", "6"].map(str::to_owned)[..])
-    );
+    let (code, _, err) = run(&setup, "replay");
+    assert_eq!(code, Some(1));
+    assert_eq!(rows(&err)[0], ["file", "300", "294", "0", "0", "6", "0"], "{err}");
     Tally::of(Events::good(EVENTS).with_bad(50), setup.files()).assert_complete(0);
 
     let (out, _) = said(&setup, "list");
@@ -135,12 +137,11 @@ async fn a_replay_that_is_killed_loses_and_doubles_nothing(version: Version) {
     }
     said(&setup, "replay");
     sinks.assert_complete(events, &setup, [0; 3]).await;
-    let (out, _) = said(&setup, "replay");
-    for row in out.lines().skip(1) {
-        let row: Vec<_> = row.split_whitespace().skip(1).collect();
-        let letters = letters.to_string();
-        assert_eq!(row, [&letters, &letters, "0", "0", "0"], "{out}");
-    }
+    let (_, err) = said(&setup, "replay");
+    let letters = letters.to_string();
+    let rows = rows(&err);
+    assert_eq!(rows.len(), 3, "{err}");
+    assert!(rows.iter().all(|row| row[1..] == [&letters, &letters, "0", "0", "0", "0"]), "{err}");
     sinks.assert_complete(events, &setup, [0; 3]).await;
 }
 
@@ -196,12 +197,9 @@ async fn letters_in_a_topic_are_replayed_beside_the_bridge(version: Version) {
     assert!(err.contains("kafka: refused again: too_large 20; the last: ID:"), "{err}");
 
     let wider = setup.set("SINKS__KAFKA__PROPERTIES__MESSAGE_MAX_BYTES", "1000000");
-    let (out, err) = said(&wider, "replay");
+    let (_, err) = said(&wider, "replay");
     assert!(!err.contains("error"), "{err}");
-    assert_eq!(
-        out.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>()[1..],
-        ["20", "0", "20", "0", "0"]
-    );
+    assert_eq!(rows(&err)[0][1..], ["20", "0", "20", "0", "0", "0"], "{err}");
     let (_, before) = (said(&wider, "replay"), records());
     let mut found: Vec<_> = contents(&kafka.bootstrap(), &topic)
         .into_iter()
@@ -228,54 +226,139 @@ fn crafted(events: u64) -> Setup {
 }
 
 #[test]
-fn a_systematic_error_stops_it_and_it_goes_on_when_the_cause_is_gone() {
-    let setup = crafted(500).set("EVENT__KEYS", "/email");
-    let (code, out, err) = run(&setup, "replay");
-    assert_eq!(code, Some(1), "{out}");
-    let last = err.lines().last().unwrap();
-    assert!(
-        last.starts_with("error: events: more than 100 events in a row have no usable key")
-            && last.contains("`/md5` holds an MD5 in ")
-            && last.ends_with("correct the cause, and the same command goes on from here"),
-        "{err}"
-    );
-    let file = setup.files().join("x");
+fn an_error_that_somebody_must_correct_stops_it_and_it_goes_on_when_the_cause_is_gone() {
+    let file = |setup: &Setup| setup.files().join("x");
+    let setup = crafted(500);
     fs::create_dir_all(setup.files()).unwrap();
-    fs::write(&file, "").unwrap();
-    let setup = setup.set("EVENT__KEYS", "/md5").set("SINKS__FILE__DIRECTORY", file.to_str().unwrap());
+    fs::write(file(&setup), "").unwrap();
+    let (good, bad) = (setup.files().join("y"), file(&setup));
+    let setup = setup
+        .unset("SINKS__FILE__DIRECTORY")
+        .set("SINKS__BAD__KIND", "file")
+        .set("SINKS__BAD__DIRECTORY", bad.to_str().unwrap())
+        .set("SINKS__GOOD__KIND", "file")
+        .set("SINKS__GOOD__DIRECTORY", good.to_str().unwrap());
     let (code, _, err) = run(&setup, "replay");
     assert_eq!(code, Some(1));
-    assert!(err.lines().last().unwrap().starts_with("error: sink file: "), "{err}");
-    let setup = setup.set("SINKS__FILE__DIRECTORY", file.with_file_name("y").to_str().unwrap());
-    let (out, _) = said(&setup, "replay");
-    assert!(out.contains("file      500                0   500             0              0"), "{out}");
+    let expected = [["bad", "500", "0", "0", "0", "0", "500"], ["good", "500", "0", "500", "0", "0", "0"]];
+    assert_eq!(rows(&err), expected, "the other sink gets its letters");
+    assert!(err.lines().last().unwrap().starts_with("error: sink bad: "), "{err}");
+    let setup = setup.set("SINKS__BAD__DIRECTORY", good.with_file_name("z").to_str().unwrap());
+    let (_, err) = said(&setup, "replay");
+    assert_eq!(rows(&err)[0], ["bad", "500", "0", "500", "0", "0", "0"], "{err}");
+}
+
+/// One wrong letter after the other may be in front of good ones.
+#[test]
+fn letters_without_a_usable_key_hold_up_no_others() {
+    let setup = crafted(20);
+    let lines = fs::read_to_string(&files(setup.dead_letters())[0]).unwrap();
+    let keyless = lines.lines().next().unwrap().replace("md5", "no");
+    let keyless: String =
+        (0..150).map(|number| keyless.replace("crafted-0", &format!("bad-{number}")) + "\n").collect();
+    let before = setup.dead_letters().join("dead-letters-w-20261130T000000000Z-000000.jsonl");
+    fs::write(before, keyless).unwrap();
+    let (code, _, err) = run(&setup, "replay");
+    assert_eq!(code, Some(1));
+    assert_eq!(rows(&err)[0], ["file", "170", "0", "20", "0", "150", "0"], "{err}");
+    assert!(err.contains("file: refused again: key_missing 150; the last: ID:bad-149: no key at "), "{err}");
+}
+
+#[test]
+fn letters_that_a_sink_refuses_one_after_the_other_stop_it() {
+    let setup = crafted(10_000);
+    let file = files(setup.dead_letters()).remove(0);
+    let lines = fs::read_to_string(&file).unwrap();
+    // The file sink refuses what is no text.
+    let lines = lines.replace(r#""body":"{"#, r#""body_base64":"/w==","x":"{"#);
+    fs::write(&file, lines).unwrap();
+    let setup = setup.set("EVENT__UNUSABLE_KEY", "digest");
+    let (code, _, err) = run(&setup, "replay");
+    assert_eq!(code, Some(1), "{err}");
+    let last = err.lines().last().unwrap();
+    assert!(
+        last.starts_with(
+            "error: more than 100 letters in a row were refused again; the last one: ID:crafted-"
+        ) && last.contains("left out with --reason"),
+        "{err}"
+    );
+    let left: u64 = rows(&err)[0][6].parse().unwrap();
+    assert!(left > 5000, "{err}");
 }
 
 #[test]
 fn letters_of_a_sink_that_is_gone_are_told_and_go_where_the_operator_says() {
     let setup = crafted(3);
     let line = fs::read_to_string(&files(setup.dead_letters())[0]).unwrap();
-    let line = line
-        .lines()
-        .next()
-        .unwrap()
-        .replace("\"sink\":null", "\"sink\":\"old\"")
-        .replace("crafted-0", "old-0");
-    fs::write(setup.dead_letters().join("dead-letters-y-20261130T020000000Z-000000.jsonl"), line + "\n")
-        .unwrap();
+    let line = line.lines().next().unwrap();
+    let line = line.replace("\"sink\":null", "\"sink\":\"old\"").replace("crafted-0", "old-0");
+    let file = setup.dead_letters().join("dead-letters-y-20261130T020000000Z-000000.jsonl");
+    fs::write(file, line + "\n").unwrap();
     let (out, err) = said(&setup, "replay --dry-run");
-    assert!(out.ends_with("file                0        3              0\n"), "{out}");
+    assert_eq!(rows(&out)[0], ["file", "0", "0", "3", "0"], "{out}");
     assert!(
-        err.starts_with("warning: 1 letter is of the sink old, which is not configured: ")
+        err.contains("warning: 1 letter is of the sink old, which is not configured: ")
             && err.contains("--sink old --to SINK"),
         "{err}"
     );
-    let (out, _) = said(&setup, "replay --sink old --to file");
-    assert!(out.ends_with("file        1                0     1             0              0\n"), "{out}");
+    let (_, err) = said(&setup, "replay --sink old --to file");
+    assert_eq!(rows(&err)[0], ["file", "1", "0", "1", "0", "0", "0"], "{err}");
     let (code, _, err) = run(&setup, "replay --to kafka");
     assert_eq!((code, err.as_str()), (Some(64), "error: --to kafka: the sinks are file\n"));
-    let (out, _) = said(&setup, "replay --reason too_large");
-    assert!(out.starts_with("no dead letters to replay in the directory "), "{out}");
+    let (_, err) = said(&setup, "replay --reason too_large");
+    assert!(err.contains("none of 4 dead letters in the directory "), "{err}");
+}
+
+/// Two bridges may keep their letters in one place, and copies of an event have one message id in all queues.
+#[test]
+fn letters_of_another_queue_are_left_to_its_bridge() {
+    let setup = crafted(5);
+    let file = &files(setup.dead_letters())[0];
+    let lines = fs::read_to_string(file).unwrap();
+    let of = |queue: &str| lines.replace("\"sink\":null", &format!("\"queue\":\"{queue}\",\"sink\":null"));
+    fs::write(file, of("main.RTO.crafted") + &of("second.RTO.crafted")).unwrap();
+    let (_, err) = said(&setup, "replay");
+    assert_eq!(rows(&err)[0], ["file", "5", "0", "5", "0", "0", "0"], "{err}");
+    assert!(err.contains("warning: 5 letters are of the queue second.RTO.crafted, which this"), "{err}");
+    let second = setup.set("SOURCE__DESTINATION_ID", "second").set("SOURCE__CONNECTION_ID", "second");
+    let (_, err) = said(&second, "replay");
+    assert_eq!(rows(&err)[0], ["file", "5", "0", "5", "0", "0", "0"], "{err}");
+    let (_, err) = said(&second, "replay --queue main.RTO.crafted --dry-run");
+    assert!(!err.contains("warning"), "{err}");
+    assert_eq!(said(&second, "export --queue main.RTO.crafted").0.lines().count(), 5);
+}
+
+#[test]
+fn letters_count_from_the_position_on_that_is_named() {
+    let setup = crafted(10);
+    let name = "dead-letters-x-20261130T010000000Z-000000.jsonl";
+    let (_, err) = said(&setup, &format!("replay --from {name}:9"));
+    assert_eq!(rows(&err)[0], ["file", "2", "0", "2", "0", "0", "0"], "{err}");
+    let (code, _, err) = run(&setup, "replay --from 17");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("the position 17 is of the form sequence") && err.ends_with("; nothing was sent\n"),
+        "{err}"
+    );
+}
+
+/// What a replay marks after another one has read the marks would be sent twice.
+#[test]
+fn a_second_replay_waits_for_nobody_and_sends_nothing() {
+    let setup = crafted(200_000);
+    let mut first = start_replay(&setup);
+    let lock = setup.dead_letters().join(".dead-letters-crafted-replay.lock");
+    while !lock.exists() {
+        assert_eq!(first.try_wait().unwrap(), None);
+    }
+    let (code, _, err) = run(&setup, "replay");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("another replay is running; wait until it has ended; nothing was sent"), "{err}");
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(75));
+    let (code, _, err) = run(&setup, "replay");
+    assert_eq!(code, Some(0), "{err}");
+    Tally::of(Events::good(200_000), setup.files()).assert_complete(0);
 }
 
 /// A mark that is missing would double events in the next replay.

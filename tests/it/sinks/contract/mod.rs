@@ -168,6 +168,7 @@ impl Rig {
             (StatusRegistry::default(), Arc::<SubscriptionCounters>::default(), Arc::<Letters>::default());
         let parts = PipelineParts {
             name: None,
+            queue: "main.RTO.acme".to_owned(),
             source: Box::new(TestSource {
                 incoming: messages,
                 acked: acked_sender,
