@@ -36,6 +36,9 @@ pub fn build(
         }
         DeadLetterPlace::Sink(sink) => {
             let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);
+            let place = place
+                .replace("{namespace}", &context.namespace)
+                .replace("{destination_id}", &context.destination_id);
             Arc::new(SinkDeadLetters::new(sink.factory.build(context), place, capacity))
         }
     }

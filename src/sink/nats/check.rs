@@ -16,7 +16,9 @@ pub(super) async fn check(sink: &mut NatsSink) -> Result<Vec<Finding>, SinkError
     let mut connection = sink.connect().await?;
     let (inbox, mut subscriber) = subscribe(&connection.client).await?;
     let server = connection.client.server_info();
-    let message = format!("connected to nats-server {} at {}:{}", server.version, server.host, server.port);
+    // The server tells its name, and of its address only where it listens, which may be 0.0.0.0.
+    let (name, places) = (one_line(&server.server_name), sink.settings.places());
+    let message = format!("connected to nats-server {} ({name}) at {places}", server.version);
     let mut found = vec![Finding::detail(codes::NATS_SERVER, message)];
     let client = connection.client.clone();
     let warnings = match sink.settings.stream.clone() {
