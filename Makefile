@@ -9,6 +9,7 @@
 #   make bench-rivals   compares the bridge with what a user could write instead: latency, speed, what a kill costs
 #   make performance   writes the tables of docs/performance.md from the results of bench-rivals
 #   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
+#   make bench-admin  measures what the status page and the metrics cost in processor time and memory
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make exactly-once   kills a bridge with three sinks 500 times, runs special cases, audits each sink: ARGS="--case frozen"
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
@@ -25,7 +26,7 @@ ARGS ?=
 # These take minutes to build, and only one target needs each.
 PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh,$(wildcard tests/kit/*/provision.sh))
 
-.PHONY: demo test bench bench-sinks bench-protocols bench-rivals bench-cost soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
+.PHONY: demo test bench bench-sinks bench-protocols bench-rivals bench-cost bench-admin soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -38,7 +39,7 @@ demo: toolchain
 test: toolchain brokers
 	cargo test --locked --workspace -- $(ARGS)
 
-bench bench-sinks bench-protocols bench-rivals bench-cost soak: toolchain brokers
+bench bench-sinks bench-protocols bench-rivals bench-cost bench-admin soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
 
 # Here, a missing server or tool is a failure.
