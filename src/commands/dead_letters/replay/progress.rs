@@ -1,16 +1,23 @@
 //! Shows how far a replay is: a progress bar on a terminal. Elsewhere only what keeps it waiting is told.
 
+use std::fmt;
 use std::io::Write;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::commands::Console;
 use crate::telemetry::status::Status;
 
 /// Fits into 80 columns; notes follow on their own lines.
 const STYLE: &str =
-    "{prefix} {bar:20.green/dim} {human_pos} of {human_len} · {per_sec} · {eta} left{msg:.yellow}";
+    "{prefix} {bar:20.green/dim} {human_pos} of {human_len} · {rate}/s · {eta} left{msg:.yellow}";
+
+/// Writes whole letters per second.
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A bar without the rate is no reason to stop.
+    let _written = write!(out, "{}", HumanCount(state.per_sec() as u64));
+}
 
 /// The progress of one sink.
 pub(super) struct Progress<'a> {
@@ -28,7 +35,8 @@ impl<'a> Progress<'a> {
         let bar = (!target.is_hidden() && !console.quiet).then(|| {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(Some(letters), target);
-            bar.with_style(style.progress_chars("━━─")).with_prefix(sink.to_owned())
+            let style = style.progress_chars("━━─").with_key("rate", write_rate);
+            bar.with_style(style).with_prefix(sink.to_owned())
         });
         Self { bar, is_quiet: console.quiet, err: &mut *console.err, told: String::new() }
     }
