@@ -36,6 +36,7 @@ pub fn build(
         }
         DeadLetterPlace::Sink(sink) => {
             let place = sink.factory.destination().map_or_else(|| sink.name.clone(), |place| place.place);
+            // The place is named before the queue is known.
             let place = place
                 .replace("{namespace}", &context.namespace)
                 .replace("{destination_id}", &context.destination_id);

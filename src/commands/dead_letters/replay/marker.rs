@@ -45,10 +45,10 @@ impl Marker<'_> {
             {
             }
             let (mut marked, mut refused) = (Vec::new(), 0);
-            for Settled { message, .. } in &settled {
-                match self.refusals.settle(&message.id) {
+            for Settled { id, .. } in &settled {
+                match self.refusals.settle(id) {
                     true => refused += 1,
-                    false => marked.push(String::from_utf8_lossy(&message.id).into_owned()),
+                    false => marked.push(String::from_utf8_lossy(id).into_owned()),
                 }
             }
             let delivered = marked.len() as u64;

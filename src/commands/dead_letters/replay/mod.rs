@@ -48,7 +48,7 @@ struct Replay<'a> {
     stop: StopSignals,
 }
 
-/// Replays the letters.
+/// Sends to each sink the letters that it lacks, or counts them.
 ///
 /// # Errors
 /// The output can't be written, or the system refuses signal handlers.
@@ -84,7 +84,7 @@ impl Replay<'_> {
                 signal = self.stop.asked() => return nothing_sent(signal, console),
             };
             if let Err(cause) = opened {
-                let what = format!("can't note in {} what is replayed", self.store.place());
+                let what = format!("can't write replay marks into {}", self.store.place());
                 return self.failed(&format!("{what}: {cause}; nothing was sent"), console);
             }
         }

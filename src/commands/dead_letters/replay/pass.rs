@@ -90,7 +90,7 @@ impl Pass<'_> {
             PipelineParts {
                 name: None,
                 queue: to.queue.clone(),
-                source: Box::new(ReplaySource::new(messages, budget.clone(), settled, end.clone())),
+                source: Box::new(ReplaySource::new(messages, settled, end.clone())),
                 sinks: vec![(to.sink.clone(), target.sink.factory.build(context))],
                 keying: settings.keying.clone(),
                 prefetch: WINDOW,
@@ -122,7 +122,7 @@ impl Pass<'_> {
         let marker = Marker { marks, to, refusals: &refusals, counts: &counts };
         let mut marking = pin!(marker.run(settlements, telemetry.statuses.reporter("replay marks")));
         let unmarked = |error: SinkError| {
-            Err(Stop::Failed(format!("can't note in {} what is replayed: {error}", store.place())))
+            Err(Stop::Failed(format!("can't write replay marks into {}: {error}", store.place())))
         };
         let mut control = pin!(async {
             tokio::select! {
@@ -185,6 +185,8 @@ impl Letters<'_> {
         let send = async {
             while let Some(record) = stored.recv().await {
                 self.are_too_many_refused()?;
+                // Before the letter takes room itself, or a letter as large as all room would wait for ever.
+                budget.room().await;
                 let Ok(StoredLine::Letter(letter)) = StoredLine::parse(&record.content) else { continue };
                 if let Some(message) = self.message(*letter, replayed, budget)
                     && sender.send(message).await.is_err()
@@ -202,14 +204,13 @@ impl Letters<'_> {
 
     /// If the sink refuses one letter after the other, the fault is in a setting.
     fn are_too_many_refused(&self) -> Result<(), Stop> {
-        let (run, last) = self.refusals.run();
-        match run > u64::from(self.max_run) {
-            true => Err(Stop::Failed(format!(
+        match self.refusals.more_in_a_row_than(self.max_run) {
+            Some(last) => Err(Stop::Failed(format!(
                 "more than {} letters in a row were refused again; the last one: {last}; letters that must stay can be \
                  left out with --reason, --until or --from, or raise dead_letters.max_run",
                 self.max_run
             ))),
-            false => Ok(()),
+            None => Ok(()),
         }
     }
 

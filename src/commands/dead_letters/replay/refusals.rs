@@ -69,10 +69,10 @@ impl Refusals {
         self.found().add(defect.reason(), format!("{message_id}: {defect}"));
     }
 
-    /// Returns how many letters in a row the sink has refused, and the last one with the reason.
-    pub(super) fn run(&self) -> (u64, String) {
+    /// Returns the last letter that the sink has refused, with the reason, if it has refused more than `most` in a row.
+    pub(super) fn more_in_a_row_than(&self, most: u32) -> Option<String> {
         let found = self.found();
-        (found.run, found.last.clone())
+        (found.run > u64::from(most)).then(|| found.last.clone())
     }
 
     /// Returns the letters by reason.

@@ -6,10 +6,10 @@ use std::future::pending;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::Budget;
 use crate::event::{Message, SessionId};
 use crate::source::{Disconnect, Incoming, Source};
 
@@ -23,16 +23,16 @@ const BATCH: usize = 256;
 /// A letter that the pipeline has settled. It keeps its place in the window until it is marked.
 #[derive(Debug)]
 pub(super) struct Settled {
-    pub(super) message: Message,
+    /// The broker's message id.
+    pub(super) id: Bytes,
     _place: OwnedSemaphorePermit,
 }
 
-/// Reads messages from a channel, at most [`WINDOW`] at a time and as many bytes as the budget has.
+/// Reads messages from a channel, at most [`WINDOW`] at a time. Who sends them bounds their bytes.
 pub(super) struct ReplaySource {
     messages: mpsc::Receiver<Message>,
     has_ended: bool,
     window: Arc<Semaphore>,
-    budget: Budget,
     /// What is not acknowledged, the oldest first.
     unacked: VecDeque<(Message, OwnedSemaphorePermit)>,
     /// How many of these the current session has delivered.
@@ -51,7 +51,6 @@ impl ReplaySource {
     /// Creates the source. `settled` gets each message that was acknowledged, and needs room for [`WINDOW`].
     pub(super) fn new(
         messages: mpsc::Receiver<Message>,
-        budget: Budget,
         settled: mpsc::Sender<Settled>,
         end: CancellationToken,
     ) -> Self {
@@ -60,7 +59,6 @@ impl ReplaySource {
             messages,
             has_ended: false,
             window: Arc::new(Semaphore::new(WINDOW)),
-            budget,
             unacked: VecDeque::new(),
             delivered: 0,
             first: 1,
@@ -74,7 +72,6 @@ impl ReplaySource {
     /// Waits for the next message and takes it. Cancel-safe.
     async fn take(&mut self) {
         let Ok(place) = Arc::clone(&self.window).acquire_owned().await else { return };
-        self.budget.room().await;
         match self.messages.recv().await {
             Some(message) => self.unacked.push_back((message, place)),
             None => self.has_ended = true,
@@ -83,7 +80,7 @@ impl ReplaySource {
 
     /// Takes the messages that are ready.
     fn take_more(&mut self) {
-        while self.unacked.len() - self.delivered < BATCH && self.budget.has_room() {
+        while self.unacked.len() - self.delivered < BATCH {
             let Ok(place) = Arc::clone(&self.window).try_acquire_owned() else { return };
             let Ok(message) = self.messages.try_recv() else { return };
             self.unacked.push_back((message, place));
@@ -125,7 +122,7 @@ impl Source for ReplaySource {
             self.first += 1;
             self.delivered -= 1;
             // There is room for the whole window. Nobody receives it after an error.
-            let _stopped = self.settled.try_send(Settled { message, _place: place });
+            let _stopped = self.settled.try_send(Settled { id: message.id, _place: place });
         }
     }
 
@@ -150,7 +147,7 @@ mod tests {
     use crate::sink::testing::message;
 
     fn messages(numbers: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Message> {
-        numbers.map(|number| message(number, bytes::Bytes::from_static(b"{}")))
+        numbers.map(|number| message(number, Bytes::from_static(b"{}")))
     }
 
     fn source(count: u64) -> (ReplaySource, mpsc::Receiver<Settled>, CancellationToken) {
@@ -158,7 +155,7 @@ mod tests {
         messages(1..=count).for_each(|message| sender.try_send(message).unwrap());
         let (settled, settlements) = mpsc::channel(WINDOW);
         let end = CancellationToken::new();
-        (ReplaySource::new(receiver, Budget::new(1 << 20), settled, end.clone()), settlements, end)
+        (ReplaySource::new(receiver, settled, end.clone()), settlements, end)
     }
 
     /// Returns the numbers of the messages that are ready.
@@ -189,8 +186,7 @@ mod tests {
         source.ack(SessionId(2), 2);
         assert_eq!(ready(&mut source), [""; 0]);
         assert!(end.is_cancelled());
-        let ids: Vec<_> =
-            std::iter::from_fn(|| settled.try_recv().ok()).map(|settled| settled.message.id).collect();
+        let ids: Vec<_> = std::iter::from_fn(|| settled.try_recv().ok()).map(|settled| settled.id).collect();
         assert_eq!(ids, ["ID:1", "ID:2", "ID:3"]);
     }
 

@@ -218,6 +218,18 @@ async fn letters_in_a_topic_are_replayed_beside_the_bridge(version: Version) {
     drain(bridge).await;
 }
 
+/// Letters as large as all the room that events may take.
+#[test]
+fn large_letters_wait_for_each_other_and_not_for_ever() {
+    let setup = crafted(5).set("SOURCE__MAX_BODY", "3MiB").set("SOURCE__MAX_IN_FLIGHT", "3MiB");
+    let file = &files(setup.dead_letters())[0];
+    let lines = fs::read_to_string(file).unwrap();
+    let pad = format!(r#"{{\"pad\":\"{}\","#, "x".repeat(2 << 20));
+    fs::write(file, lines.replace(r#"{\"md5"#, &format!(r#"{pad}\"md5"#))).unwrap();
+    let (_, err) = said(&setup, "replay");
+    assert_eq!(rows(&err)[0], ["file", "5", "0", "5", "0", "0", "0"], "{err}");
+}
+
 /// A directory of letters and a bridge that nobody runs.
 fn crafted(events: u64) -> Setup {
     let setup = Setup::at(NO_BROKER, "crafted", "main", "crafted");
@@ -369,7 +381,7 @@ fn nothing_is_sent_if_it_could_not_be_noted() {
     let (code, out, err) = run(&setup, "replay");
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
     assert!(
-        err.starts_with("error: dead letters: can't note in the directory ")
+        err.starts_with("error: dead letters: can't write replay marks into the directory ")
             && err.trim_end().ends_with("nothing was sent"),
         "{err}"
     );
