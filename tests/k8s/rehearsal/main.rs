@@ -44,20 +44,36 @@ struct Arguments {
     bench: bool,
 }
 
-/// `source.ordering`.
+/// What the pods promise. The pods of each mode have their own queue, topic and stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
+pub enum Mode {
     Shared,
     Strict,
+    /// Strict ordering with transactions into Kafka.
+    ExactlyOnce,
 }
 
-impl Ordering {
-    /// The value in the configuration.
+impl Mode {
+    /// The name of the queue's namespace, the topic and the stream.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
             Self::Strict => "strict",
+            Self::ExactlyOnce => "exactly-once",
         }
+    }
+
+    /// `source.ordering`.
+    pub fn ordering(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Strict | Self::ExactlyOnce => "strict",
+        }
+    }
+
+    /// `sinks.kafka.exactly_once`.
+    pub fn exactly_once(self) -> bool {
+        self == Self::ExactlyOnce
     }
 }
 
@@ -78,8 +94,8 @@ async fn main() {
     println!("- seed: none, event n is the same in every run");
 
     let servers = Servers::start(version, protocol).await;
-    for ordering in [Ordering::Shared, Ordering::Strict] {
-        steps::rehearse(&servers, ordering, arguments.rate).await;
+    for mode in [Mode::Shared, Mode::Strict, Mode::ExactlyOnce] {
+        steps::rehearse(&servers, mode, arguments.rate).await;
     }
     println!("\nPassed.");
 }

@@ -7,7 +7,7 @@ use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream};
 use serde_json::{Value, json};
 
-use crate::Ordering;
+use crate::Mode;
 use crate::node::Secrets;
 use kit::broker::{Broker, Options, Protocol, Version};
 use kit::kafka::{self, Kafka, Listener};
@@ -39,9 +39,9 @@ impl Servers {
         Self { broker, kafka, nats, jetstream, protocol }
     }
 
-    /// Makes the topic and the stream, both named after the ordering.
-    pub async fn make_topic_and_stream(&self, ordering: Ordering) {
-        let name = ordering.name();
+    /// Makes the topic and the stream, both named after the mode.
+    pub async fn make_topic_and_stream(&self, mode: Mode) {
+        let name = mode.name();
         self.kafka.create_topic(name, PARTITIONS, &[]);
         let config = stream::Config {
             name: name.to_owned(),
@@ -78,8 +78,8 @@ impl Servers {
     }
 
     /// The values of the chart.
-    pub fn values(&self, ordering: Ordering, replicas: usize) -> Value {
-        let name = ordering.name();
+    pub fn values(&self, mode: Mode, replicas: usize) -> Value {
+        let name = mode.name();
         let kafka = format!("localhost:{}", self.kafka.addr(Listener::SaslTls).port());
         let from = |secret: &str| json!({ "existingSecret": secret });
         json!({
@@ -94,13 +94,14 @@ impl Servers {
                     "namespace": name,
                     "destination_id": DESTINATION,
                     "prefetch": PREFETCH,
-                    "ordering": name,
+                    "ordering": mode.ordering(),
                 },
                 "event": { "partitions": PARTITIONS },
                 "sinks": {
                     "kafka": {
                         "brokers": [kafka],
                         "topic": name,
+                        "exactly_once": mode.exactly_once(),
                         "sasl": {
                             "mechanism": "plain",
                             "username": kafka::CUSTOMER.0,
@@ -125,7 +126,7 @@ impl Servers {
 
 const DESTINATION: &str = "main";
 
-/// The queue of an ordering's pods.
-pub fn queue(ordering: Ordering) -> String {
-    format!("{DESTINATION}.RTO.{}", ordering.name())
+/// The queue of a mode's pods.
+pub fn queue(mode: Mode) -> String {
+    format!("{DESTINATION}.RTO.{}", mode.name())
 }

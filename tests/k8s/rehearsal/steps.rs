@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::Ordering;
+use crate::Mode;
 use crate::audit::{Audit, COLUMNS};
 use crate::load::Load;
 use crate::node::Node;
@@ -30,13 +30,14 @@ const WHY_STRICT: &str = "In files, allowed are `prefetch` events (200) for the 
     was durable. The next one gets them again, and finds them in Kafka and in the stream, but not in the other's files. \
     The unready one stood by.";
 
-/// Runs all steps with one ordering. Prints the observations; panics if a check fails.
-pub async fn rehearse(servers: &Servers, ordering: Ordering, rate: u64) {
-    servers.make_topic_and_stream(ordering).await;
+/// Runs all steps in one mode. Prints the observations; panics if a check fails.
+pub async fn rehearse(servers: &Servers, mode: Mode, rate: u64) {
+    servers.make_topic_and_stream(mode).await;
     let node = Node::new(servers.secrets());
-    let set = StatefulSet::new(&node, &servers.values(ordering, REPLICAS));
-    let mut rehearsal = Rehearsal { servers, node: &node, ordering, rate, set, published: 0 };
-    println!("\n## `ordering = \"{}\"`\n", ordering.name());
+    let set = StatefulSet::new(&node, &servers.values(mode, REPLICAS));
+    let mut rehearsal = Rehearsal { servers, node: &node, mode, rate, set, published: 0 };
+    let exactly_once = if mode.exactly_once() { ", `exactly_once = true`" } else { "" };
+    println!("\n## `ordering = \"{}\"`{exactly_once}\n", mode.ordering());
     println!("| step | took | seen |\n|---|---:|---|");
     let load = rehearsal.install().await;
     rehearsal.roll(&load).await;
@@ -57,7 +58,7 @@ pub async fn rehearse(servers: &Servers, ordering: Ordering, rate: u64) {
 struct Rehearsal<'a> {
     servers: &'a Servers,
     node: &'a Node,
-    ordering: Ordering,
+    mode: Mode,
     rate: u64,
     set: StatefulSet<'a>,
     /// The number of events, after the load has stopped.
@@ -66,7 +67,7 @@ struct Rehearsal<'a> {
 
 impl Rehearsal<'_> {
     fn shared(&self) -> bool {
-        self.ordering == Ordering::Shared
+        self.mode == Mode::Shared
     }
 
     async fn install(&mut self) -> Load {
@@ -76,7 +77,7 @@ impl Rehearsal<'_> {
         let (code, output) = self.set.test().await;
         assert!(code == Some(0) && !output.contains("FAILED"), "helm test ended with {code:?}\n{output}");
         row("`helm test`", begun.elapsed(), "`check` found the broker and every sink");
-        let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, 0).await;
+        let load = Load::start(&self.servers.broker, self.mode.name(), self.rate, 0).await;
         self.report_active_pods("load begins").await;
         load
     }
@@ -111,7 +112,7 @@ impl Rehearsal<'_> {
     }
 
     fn upgraded(&self) -> Value {
-        let mut values = self.servers.values(self.ordering, REPLICAS);
+        let mut values = self.servers.values(self.mode, REPLICAS);
         values["config"]["source"]["heart_beat"] = json!("10s");
         values
     }
@@ -119,7 +120,7 @@ impl Rehearsal<'_> {
     async fn resume_load(&mut self) -> Load {
         let took = self.set.scale_up(REPLICAS).await;
         row("scale to three", took, "all ready");
-        let load = Load::start(&self.servers.broker, self.ordering.name(), self.rate, self.published).await;
+        let load = Load::start(&self.servers.broker, self.mode.name(), self.rate, self.published).await;
         self.report_active_pods("load goes on").await;
         load
     }
@@ -177,7 +178,7 @@ impl Rehearsal<'_> {
 
     /// Waits until more events are acknowledged than were in flight.
     async fn assert_others_continue(&mut self, but: usize) {
-        let (broker, queue) = (&self.servers.broker, queue(self.ordering));
+        let (broker, queue) = (&self.servers.broker, queue(self.mode));
         let acknowledged = || counts(broker, &queue).dequeued;
         let enough = acknowledged() + REPLICAS as u64 * PREFETCH;
         let progress = wait_until("the other pods continue", SOON, || acknowledged() > enough);
@@ -200,7 +201,7 @@ impl Rehearsal<'_> {
     async fn pause(&mut self, load: Load) {
         let begun = Instant::now();
         self.published = load.stop().await;
-        emptied(&self.servers.broker, &queue(self.ordering)).await;
+        emptied(&self.servers.broker, &queue(self.mode)).await;
         row(
             "the load ends",
             begun.elapsed(),
@@ -223,7 +224,7 @@ impl Rehearsal<'_> {
                 each_line(&letters, |line| panic!("a dead letter: {line}"));
             }
         }
-        let (bootstrap, name) = (self.servers.kafka.bootstrap(), self.ordering.name());
+        let (bootstrap, name) = (self.servers.kafka.bootstrap(), self.mode.name());
         // Each key has one partition and one subject, and with strict ordering one pod writes at a time.
         let ordered = !self.shared();
         [
