@@ -18,6 +18,7 @@ use crate::dead_letter::{self, DeadLetterLimits, DeadLetterStore, ReplayMarks};
 use crate::pipeline::{self, PipelineError, PipelineParts};
 use crate::sink::SinkContext;
 use crate::source::config::{Ordering, SourceSettings};
+use crate::source::network::Tcp;
 use crate::source::protocol::session::SessionMode;
 use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
@@ -139,6 +140,7 @@ impl Bridge {
             let mark = telemetry.watchdog.loop_mark(part.clone());
             let supervisor = Supervisor::start(
                 source,
+                Arc::new(Tcp),
                 new_session(SessionMode::Subscribe),
                 budget.clone(),
                 Arc::clone(&counters),

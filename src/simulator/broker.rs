@@ -176,6 +176,11 @@ impl SimulatedBroker {
         self.queues.entry(queue.to_owned()).or_default().browse(most)
     }
 
+    /// Returns all messages of a queue that are not acknowledged; none if it does not exist.
+    pub(crate) fn unacknowledged(&self, queue: &str) -> Vec<Run> {
+        self.queues.get(queue).map_or_else(Vec::new, |queue| queue.browse(u64::MAX))
+    }
+
     /// Returns the next messages to write to a consumer: at most `limit`, of one run.
     pub(crate) fn take(&mut self, consumer: ConsumerNumber, limit: u64) -> Option<DeliveredMessages> {
         self.queue_of(consumer)?.take(consumer, limit)

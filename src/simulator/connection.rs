@@ -1,10 +1,10 @@
 //! Serves one connection: the socket around a [`ServerProtocol`], and the faults of the connection.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,16 +21,15 @@ const CHUNK: usize = 128 << 10;
 
 /// Serves one client until it leaves, a fault ends the connection, or the simulator stops.
 pub(crate) async fn serve(
-    mut socket: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     shared: Arc<SimulatorState>,
     stop: CancellationToken,
 ) {
     let end = async {
-        socket.set_nodelay(true).map_err(End::Broken)?;
         let cuts = shared.cuts.subscribe();
-        let protocol = meet(&socket, peer, &shared, cuts.clone(), &stop).await?;
-        let (reader, writer) = socket.split();
+        let protocol = meet(&mut stream, peer, &shared, cuts.clone(), &stop).await?;
+        let (reader, writer) = split(stream);
         Ok(ClientConnection::new(protocol, &shared, cuts).run(reader, writer, stop).await)
     };
     let end = end.await.unwrap_or_else(|end: End| end);
@@ -42,24 +41,26 @@ pub(crate) async fn serve(
 /// port for OpenWire and sends first. All clients send without waiting for that, so waiting for the first
 /// byte is safe.
 async fn meet(
-    socket: &TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     peer: SocketAddr,
     shared: &Arc<SimulatorState>,
     mut cuts: watch::Receiver<()>,
     stop: &CancellationToken,
 ) -> Result<Box<dyn ServerProtocol>, End> {
-    let mut first = [0];
-    let peeked = tokio::select! {
+    let first = tokio::select! {
+        biased;
         () = stop.cancelled() => return Err(End::Stopped),
         _ = cuts.changed() => return Err(End::Cut),
-        peeked = socket.peek(&mut first) => peeked,
+        first = stream.read_u8() => first,
     };
-    match (peeked, first) {
-        (Err(error), _) => Err(End::Broken(error)),
-        (Ok(0), _) => Err(End::Left),
-        (Ok(_), [0]) => Ok(Box::new(OpenWire::new(Arc::clone(shared), peer))),
-        (Ok(_), _) => Ok(Box::new(Stomp::new(Arc::clone(shared), peer))),
-    }
+    let mut protocol: Box<dyn ServerProtocol> = match first {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(End::Left),
+        Err(error) => return Err(End::Broken(error)),
+        Ok(0) => Box::new(OpenWire::new(Arc::clone(shared), peer)),
+        Ok(_) => Box::new(Stomp::new(Arc::clone(shared), peer)),
+    };
+    protocol.input().extend(first);
+    Ok(protocol)
 }
 
 /// Why a connection ended, for the log.
@@ -135,6 +136,7 @@ impl ClientConnection {
             let due = due.map(Instant::from_std);
             let input = if self.closing { &mut self.unheard } else { self.protocol.input() };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return End::Stopped,
                 _ = self.cuts.changed() => return End::Cut,
                 _ = self.faults.changed() => {}

@@ -1,10 +1,12 @@
 //! Starts, runs and stops the simulator as a whole.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -46,10 +48,24 @@ impl Simulator {
         let fail = |source| StartError { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
+        let simulator = Self::without_listener(SimulatorConfig { listen: address, ..config });
+        let (shared, stop) = (Arc::clone(&simulator.shared), simulator.stop.clone());
+        simulator.tasks.spawn(accept(listener, shared, stop, simulator.tasks.clone()));
+        Ok(simulator)
+    }
+
+    /// Makes a broker that does not listen: its clients come through [`Simulator::serve`].
+    pub fn without_listener(config: SimulatorConfig) -> Self {
+        let address = config.listen;
         let shared = Arc::new(SimulatorState::new(config, address));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(accept(listener, Arc::clone(&shared), stop.clone(), tasks.clone()));
-        Ok(Self { shared, address, _guard: stop.clone().drop_guard(), stop, tasks })
+        Self { shared, address, _guard: stop.clone().drop_guard(), stop, tasks }
+    }
+
+    /// Serves a client on the caller's runtime. Its first byte tells the protocol.
+    pub fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        self.tasks.spawn(connection::serve(stream, peer, shared, stop));
     }
 
     /// Returns the address where it listens.
@@ -92,6 +108,13 @@ impl Simulator {
     /// Returns the current counters of the broker.
     pub fn stats(&self) -> Stats {
         self.shared.broker().stats()
+    }
+
+    /// Returns the messages of `queue` that nobody has acknowledged, in ranges of their numbers in the order of
+    /// publishing, from 1.
+    pub fn unacknowledged(&self, queue: &str) -> Vec<RangeInclusive<u64>> {
+        let runs = self.shared.broker().unacknowledged(queue);
+        runs.into_iter().map(|run| run.sequence..=run.sequence + run.count - 1).collect()
     }
 
     /// Waits until `wanted` accepts the counters, and returns them. Cancel-safe; use it with a time limit.
@@ -137,11 +160,15 @@ async fn accept(
 ) {
     loop {
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) if !shared.faults.borrow().closed => {
+                if let Err(error) = socket.set_nodelay(true) {
+                    debug!(%peer, %error, "no low delay");
+                }
                 tasks.spawn(connection::serve(socket, peer, Arc::clone(&shared), stop.clone()));
             }
             Ok((_, peer)) => debug!(%peer, "closed at once"),

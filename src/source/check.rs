@@ -18,6 +18,7 @@ use super::Incoming;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, ConnectionHandles};
 use super::error::SourceError;
+use super::network::{Network, Tcp};
 use super::protocol::session::SessionMode;
 use super::session_factory::new_session;
 use super::wrong_port;
@@ -97,7 +98,7 @@ async fn run(
     let first = FirstBytes::default();
     match try_once(endpoint, settings, mode, budget, see, &first).await {
         Ok(agreed) => Ok(agreed),
-        Err(error) => Err(wrong_port::true_cause(error, endpoint, &first, settings).await),
+        Err(error) => Err(wrong_port::true_cause(error, endpoint, &first, settings, &Tcp).await),
     }
 }
 
@@ -109,7 +110,7 @@ async fn try_once(
     see: &mut See<'_>,
     first: &FirstBytes,
 ) -> Result<Agreed, SourceError> {
-    let stream = connection::connect(endpoint, settings, first).await?;
+    let stream = Tcp.connect(endpoint, settings, first).await?;
     let session = new_session(mode)(endpoint, Arc::clone(settings), budget.clone(), Instant::now());
     let close = CancellationToken::new();
     let agreed = OnceLock::new();

@@ -8,65 +8,23 @@ use std::future::ready;
 use std::io;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
-use super::config::{Endpoint, SourceSettings};
 use super::error::SourceError;
+use super::network::BrokerStream;
 use super::protocol::read_buffer::CHUNK;
 use super::protocol::session::{Progress, Session};
 use crate::budget::Budget;
 use crate::event::SessionId;
-use crate::protocol_guess::{FirstBytes, Remembering};
 use crate::telemetry::counters::SubscriptionCounters;
-use crate::tls::{self, TlsError};
+use crate::tls::TlsError;
 
 /// How long the broker may take to close a connection that ends with an error.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A connected socket, with or without TLS.
-pub trait BrokerStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> BrokerStream for S {}
-
-/// Connects to `endpoint`; each step must finish within `settings.connect_timeout`. `first` records the first
-/// bytes that the stream delivers.
-///
-/// # Errors
-/// Unreachable, or TLS failed.
-pub async fn connect(
-    endpoint: &Endpoint,
-    settings: &SourceSettings,
-    first: &FirstBytes,
-) -> Result<Box<dyn BrokerStream>, SourceError> {
-    let allowed = settings.connect_timeout;
-    let unreachable = |detail: String| SourceError::Unreachable { endpoint: endpoint.clone(), detail };
-    let late = || format!("no connection within {} s", allowed.as_secs());
-    let tcp = timeout(allowed, TcpStream::connect((endpoint.host.as_str(), endpoint.port)))
-        .await
-        .map_err(|_| unreachable(late()))?
-        .map_err(|error| unreachable(error.to_string()))?;
-    keep_alive(&tcp).map_err(|error| unreachable(error.to_string()))?;
-    if !endpoint.tls {
-        return Ok(Box::new(Remembering::new(tcp, first)));
-    }
-    match tls::connect(tcp, &endpoint.host, &settings.tls_options(), allowed).await {
-        Ok(stream) => Ok(Box::new(Remembering::new(stream, first))),
-        Err(error) => Err(SourceError::Tls { endpoint: endpoint.clone(), error }),
-    }
-}
-
-/// Without heart-beats only the kernel can notice a dead broker.
-fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let probes =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    SockRef::from(tcp).set_tcp_keepalive(&probes)
-}
 
 /// What a connection needs from the supervisor.
 pub(super) struct ConnectionHandles<'a> {

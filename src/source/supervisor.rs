@@ -15,6 +15,7 @@ use super::addresses::Addresses;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, ConnectionHandles};
 use super::error::{Retry, SourceError};
+use super::network::{BrokerStream, Network};
 use super::protocol::session::Session;
 use super::suspicion::Suspicion;
 use super::{Disconnect, Incoming, Source, wrong_port};
@@ -61,6 +62,7 @@ impl Supervisor {
     /// Starts to connect at once. Dropping the supervisor abandons the connection.
     pub fn start(
         settings: Arc<SourceSettings>,
+        network: Arc<dyn Network>,
         new_session: NewSession,
         budget: Budget,
         counters: Arc<SubscriptionCounters>,
@@ -68,7 +70,7 @@ impl Supervisor {
         loop_mark: LoopMark,
     ) -> Self {
         let (supervisor, incoming, acks) =
-            SupervisorTask::new(settings, new_session, budget, Arc::clone(&counters), reporter);
+            SupervisorTask::new(settings, network, new_session, budget, Arc::clone(&counters), reporter);
         let (close, given_up) = (supervisor.close.clone(), supervisor.given_up.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(loop_mark.during(supervisor.run())));
         Self { incoming, acks, given_up, close, counters, task: Some(task) }
@@ -106,6 +108,7 @@ impl Source for Supervisor {
 
 struct SupervisorTask {
     settings: Arc<SourceSettings>,
+    network: Arc<dyn Network>,
     new_session: NewSession,
     budget: Budget,
     counters: Arc<SubscriptionCounters>,
@@ -134,6 +137,7 @@ impl SupervisorTask {
     /// Returns also where its messages come out and where the acknowledgements go in.
     fn new(
         settings: Arc<SourceSettings>,
+        network: Arc<dyn Network>,
         new_session: NewSession,
         budget: Budget,
         counters: Arc<SubscriptionCounters>,
@@ -145,6 +149,7 @@ impl SupervisorTask {
             backoff: Backoff::new(settings.backoff),
             addresses: Addresses::new(settings.endpoints.len()),
             settings,
+            network,
             new_session,
             budget,
             counters,
@@ -173,7 +178,7 @@ impl SupervisorTask {
 
     async fn reconnect_until_closed(&mut self) {
         let settings = Arc::clone(&self.settings);
-        let close = self.close.clone();
+        let (network, close) = (Arc::clone(&self.network), self.close.clone());
         loop {
             let endpoint = &settings.endpoints[self.addresses.at];
             if !self.last_failed {
@@ -183,7 +188,7 @@ impl SupervisorTask {
             let connected = tokio::select! {
                 biased;
                 () = close.cancelled() => return,
-                connected = connection::connect(endpoint, &settings, &first) => connected,
+                connected = network.connect(endpoint, &settings, &first) => connected,
             };
             let outcome = match connected {
                 Ok(stream) => self.run_session(endpoint, stream).await,
@@ -215,14 +220,14 @@ impl SupervisorTask {
     async fn true_cause(&self, error: SourceError, endpoint: &Endpoint, first: &FirstBytes) -> SourceError {
         match self.addresses.is_known() {
             true => error,
-            false => wrong_port::true_cause(error, endpoint, first, &self.settings).await,
+            false => wrong_port::true_cause(error, endpoint, first, &self.settings, &*self.network).await,
         }
     }
 
     async fn run_session(
         &mut self,
         endpoint: &Endpoint,
-        stream: Box<dyn connection::BrokerStream>,
+        stream: Box<dyn BrokerStream>,
     ) -> Result<(), SourceError> {
         self.session.0 += 1;
         let began = Instant::now();
@@ -258,7 +263,7 @@ impl SupervisorTask {
     async fn run_to_its_end(
         &mut self,
         session: Box<dyn Session>,
-        stream: Box<dyn connection::BrokerStream>,
+        stream: Box<dyn BrokerStream>,
     ) -> (Result<(), SourceError>, bool) {
         let (subscribed, on_probation) = (Notify::new(), self.on_probation);
         let on_subscribed = |_| {

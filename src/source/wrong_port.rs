@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::config::{Endpoint, Protocol, SourceSettings};
-use super::connection;
 use super::error::SourceError;
+use super::network::Network;
 use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, WireProtocol, guess};
 use crate::tls::Cause;
 
@@ -22,19 +22,20 @@ pub(super) async fn true_cause(
     endpoint: &Endpoint,
     first: &FirstBytes,
     settings: &SourceSettings,
+    network: &dyn Network,
 ) -> SourceError {
     let (found, inside_tls) = match &error {
         SourceError::Tls { error: tls_error, .. } => match tls_error.cause() {
             Cause::Plaintext(wire) => (wire, false),
-            Cause::Cut | Cause::Late => (ask(endpoint, false, settings).await, false),
+            Cause::Cut | Cause::Late => (ask(endpoint, false, settings, network).await, false),
             _ => return error,
         },
         SourceError::Closed(_) | SourceError::Timeout { .. } | SourceError::Silent(_) if first.is_empty() => {
-            (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
+            (ask(endpoint, endpoint.tls, settings, network).await, endpoint.tls)
         }
         // A broker that asks for a client certificate may also close for another reason.
         SourceError::TlsRefused(error) if error.cause() == Cause::Cut => {
-            (ask(endpoint, endpoint.tls, settings).await, endpoint.tls)
+            (ask(endpoint, endpoint.tls, settings, network).await, endpoint.tls)
         }
         SourceError::Closed(_)
         | SourceError::Timeout { .. }
@@ -105,10 +106,15 @@ fn advice(endpoint: &Endpoint, found: WireProtocol, inside_tls: bool, option: &s
 }
 
 /// Sends the probes in turn and returns the protocol of the first answer.
-async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Option<WireProtocol> {
+async fn ask(
+    endpoint: &Endpoint,
+    tls: bool,
+    settings: &SourceSettings,
+    network: &dyn Network,
+) -> Option<WireProtocol> {
     let there = Endpoint { tls, ..endpoint.clone() };
     for question in [ASK_STOMP, &ASK_KAFKA] {
-        let found = answer(&there, question, settings).await;
+        let found = answer(&there, question, settings, network).await;
         if found.is_some() {
             return found;
         }
@@ -116,9 +122,14 @@ async fn ask(endpoint: &Endpoint, tls: bool, settings: &SourceSettings) -> Optio
     None
 }
 
-async fn answer(endpoint: &Endpoint, question: &[u8], settings: &SourceSettings) -> Option<WireProtocol> {
+async fn answer(
+    endpoint: &Endpoint,
+    question: &[u8],
+    settings: &SourceSettings,
+    network: &dyn Network,
+) -> Option<WireProtocol> {
     let first = FirstBytes::default();
-    let mut stream = connection::connect(endpoint, settings, &first).await.ok()?;
+    let mut stream = network.connect(endpoint, settings, &first).await.ok()?;
     let asking = async {
         stream.write_all(question).await?;
         stream.flush().await?;

@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::source::error::Suspect;
+use crate::source::network::Tcp;
 use crate::source::protocol::session::Progress;
 use crate::source::protocol::session::SessionMode;
 use crate::source::session_factory::new_session;
@@ -16,6 +17,7 @@ fn supervisor(
     let new_session = new_session(SessionMode::Subscribe);
     SupervisorTask::new(
         Arc::new(settings()),
+        Arc::new(Tcp),
         new_session,
         Budget::new(1),
         Arc::default(),

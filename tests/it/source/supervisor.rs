@@ -8,6 +8,7 @@ use atdata_bridge::budget::Budget;
 use atdata_bridge::config::{self, SinkRegistry};
 use atdata_bridge::event::{Message, SessionId};
 use atdata_bridge::source::config::SourceSettings;
+use atdata_bridge::source::network::Tcp;
 use atdata_bridge::source::protocol::session::SessionMode;
 use atdata_bridge::source::session_factory::new_session;
 use atdata_bridge::source::supervisor::Supervisor;
@@ -179,6 +180,7 @@ impl TestConsumer {
         let (states, watchdog) = (StatusRegistry::default(), Watchdog::default());
         let source = Supervisor::start(
             settings,
+            Arc::new(Tcp),
             new_session(SessionMode::Subscribe),
             Budget::new(1 << 20),
             Arc::default(),
