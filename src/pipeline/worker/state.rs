@@ -317,14 +317,19 @@ impl WorkerState {
         for (pending, _) in std::mem::take(&mut self.refused) {
             self.fail(pending);
         }
-        let failed = self.failed.len();
-        let mut backlog = std::mem::take(&mut self.failed);
-        backlog.extend(self.ready.drain(..));
-        backlog.extend(self.busy.drain().flat_map(|(_, behind)| behind));
-        backlog.sort_by_key(|pending| pending.event.position());
-        backlog.extend(self.backlog.drain(..));
-        self.backlog = backlog.into();
-        failed
+        let failed = std::mem::take(&mut self.failed);
+        let count = failed.len();
+        self.put_back(failed);
+        count
+    }
+
+    /// Puts these events, and those that are ready, back into the backlog, in broker order. Nothing may be in flight.
+    fn put_back(&mut self, mut events: Vec<PendingEvent>) {
+        events.extend(self.ready.drain(..));
+        events.extend(self.busy.drain().flat_map(|(_, behind)| behind));
+        events.sort_by_key(|pending| pending.event.position());
+        events.extend(self.backlog.drain(..));
+        self.backlog = events.into();
     }
 
     /// Returns the positions settled since the last call, in the current session.

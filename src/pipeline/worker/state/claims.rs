@@ -53,5 +53,49 @@ impl WorkerState {
     pub fn claimed(&mut self, asked: Instant, ids: Option<Vec<Bytes>>) {
         self.asked = ids.is_some().then_some(asked);
         self.recent_ids.claim(ids.unwrap_or_default());
+        // What is ready was compared with the ids of an earlier answer.
+        self.put_back(Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::super::tests::{event, state};
+    use super::*;
+    use crate::event::{Batch, SessionId};
+
+    /// The sink had no room for the first event. Then another bridge wrote it, and the broker delivered both to this
+    /// one.
+    #[test]
+    fn what_was_ready_before_a_claim_is_compared_with_its_answer() {
+        for keeps_order in [true, false] {
+            let (mut state, session) = (state(2, keeps_order), SessionId(1));
+            state.switch(Some(session));
+            state.claim_begins();
+            state.claimed(Instant::now(), Some(Vec::new()));
+            let batch = |first: u64, redelivered| {
+                let mut event = event(first as usize, 0);
+                event.message.redelivered = redelivered;
+                Arc::new(Batch { session, first, events: vec![event], received: Instant::now() })
+            };
+            let mut deliveries = Vec::new();
+            state.take(&batch(1, false));
+            state.stage(10, &mut deliveries);
+            assert_eq!(deliveries.len(), 1);
+            let first = deliveries.remove(0).event.message.id.clone();
+            state.take(&batch(2, true));
+            state.stage(10, &mut deliveries);
+            assert!(
+                state.wants_claim() && deliveries.is_empty(),
+                "the second may be stored by another bridge"
+            );
+            state.claim_begins();
+            state.claimed(Instant::now(), Some(vec![first]));
+            state.stage(10, &mut deliveries);
+            assert_eq!(deliveries.iter().map(|delivery| delivery.event.position()).collect::<Vec<_>>(), [2]);
+            assert_eq!(state.take_settled(), [1..=1]);
+        }
     }
 }
