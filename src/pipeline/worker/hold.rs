@@ -45,12 +45,17 @@ impl SinkWorker {
         self.hold.take_if(|hold| hold.offered == Some(id));
     }
 
-    /// Ends the hold if no refused event is left: the broker may have delivered them to another replica.
-    pub(super) fn end_hold_without_events(&mut self) {
+    /// Ends a hold or an error if no event is left that the sink has refused or not taken: the broker may have
+    /// delivered them to another replica.
+    pub(super) fn recover_without_events(&mut self) {
         // Between two sessions the worker has no events, which proves nothing.
         let is_idle = self.state.session().is_some() && self.is_done();
         let is_open = matches!(self.sink_io, SinkIo::Open { .. }) && !self.degraded;
-        if is_idle && is_open && self.hold.take().is_some() {
+        if !is_idle || !is_open {
+            return;
+        }
+        let has_error = !self.is_ready && self.wait_until.is_none();
+        if self.hold.take().is_some() || has_error {
             self.ready();
         }
     }

@@ -199,7 +199,7 @@ impl SinkWorker {
             () = wait(self.wait_until) => self.wait_until = None,
             _ = self.health_ticks.tick() => {
                 self.check_health();
-                self.end_hold_without_events();
+                self.recover_without_events();
                 self.tell_of_dead_letters(Instant::now());
             }
             changed = self.handles.session.changed(), if !self.ending => self.abandoned |= changed.is_err(),
