@@ -10,6 +10,7 @@
 #   make performance   writes the tables of docs/performance.md from the results of bench-rivals
 #   make bench-cost   counts instructions and allocations per event of each part of the hot path, with Valgrind
 #   make bench-admin  measures what the status page and the metrics cost in processor time and memory
+#   make simulate   runs whole bridges in simulated time, with faults drawn from seeds: SEEDS=100000 SEED=1
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make exactly-once   kills a bridge with three sinks 500 times, runs special cases, audits each sink: ARGS="--case frozen"
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
@@ -54,6 +55,10 @@ apiserver-test: toolchain
 performance: export WRITE_PERFORMANCE = 1
 performance: toolchain
 	@cargo test --locked --quiet --test repository performance::
+
+.PHONY: simulate
+simulate: toolchain
+	@cargo test --locked --quiet --test simulation -- no_seed
 
 .PHONY: rehearsal exactly-once image-test
 rehearsal exactly-once: toolchain brokers

@@ -1,0 +1,108 @@
+//! Checks what a simulation must never show.
+
+use std::collections::BTreeMap;
+
+use atdata_bridge::simulator::Generator;
+
+use crate::destination::{Destination, Kind, Record, is_refused, numbers};
+use crate::letters::Letters;
+use crate::schedule::Setting;
+
+/// Returns whether every sink has settled the event: it is durable there, or its letter is.
+pub fn is_settled(number: u64, has: impl Fn(&Destination, u64) -> bool, world: &Settled<'_>) -> bool {
+    if !world.generator.usable(number - 1) {
+        return world.letters.have(number, None);
+    }
+    world.destinations.iter().all(|destination| {
+        has(destination, number)
+            || (is_refused(number) && world.letters.have(number, Some(destination.name())))
+    })
+}
+
+/// Where events end.
+pub struct Settled<'a> {
+    pub destinations: &'a [Destination],
+    pub letters: &'a Letters,
+    pub generator: &'a Generator,
+}
+
+/// Checks all destinations at the end.
+pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String> {
+    for destination in settled.destinations {
+        let records = destination.records();
+        let there = numbers(&records);
+        for number in 1..=setting.events {
+            let is_expected = settled.generator.usable(number - 1) && !is_refused(number);
+            if is_expected && !there.contains(&number) {
+                return Err(format!("{} has lost {number}", destination.name()));
+            }
+            if !is_expected && there.contains(&number) {
+                return Err(format!("{} has {number}, which it must not have", destination.name()));
+            }
+        }
+        duplicates(destination, &records)?;
+        if setting.replicas == 1 || setting.is_strict {
+            order(destination, &records, setting)?;
+        }
+    }
+    for (number, sink) in settled.letters.all() {
+        let is_right = match &sink {
+            None => !settled.generator.usable(number - 1),
+            Some(_) => is_refused(number),
+        };
+        if !is_right {
+            return Err(format!("a dead letter of {number} that should not be (sink {sink:?})"));
+        }
+    }
+    Ok(())
+}
+
+/// An event may come twice only if the second connection looked before the first copy was there.
+fn duplicates(destination: &Destination, records: &[Record]) -> Result<(), String> {
+    if destination.kind() == Kind::Unreadable {
+        return Ok(());
+    }
+    let mut first: BTreeMap<u64, &Record> = BTreeMap::new();
+    for record in records {
+        let Some(earlier) = first.get(&record.number) else {
+            first.insert(record.number, record);
+            continue;
+        };
+        let could_see = record.looked.is_some_and(|looked| earlier.landed <= looked);
+        let is_forbidden = match destination.kind() {
+            Kind::TakesOver | Kind::DropsDuplicates => true,
+            Kind::Readable | Kind::Unreadable => could_see || earlier.connection == record.connection,
+        };
+        if is_forbidden {
+            return Err(format!(
+                "{} has {} twice: {earlier:?} and {record:?}",
+                destination.name(),
+                record.number
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first appearances of each key's events are in the order of publishing.
+fn order(destination: &Destination, records: &[Record], setting: &Setting) -> Result<(), String> {
+    let is_promised = setting.replicas == 1 || destination.kind() == Kind::TakesOver;
+    if !is_promised {
+        return Ok(());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut last: BTreeMap<_, u64> = BTreeMap::new();
+    for record in records.iter().filter(|record| seen.insert(record.number)) {
+        if let Some(before) = last.insert(record.key, record.number)
+            && before > record.number
+        {
+            return Err(format!(
+                "{} has {} of key {:?} after {before}",
+                destination.name(),
+                record.number,
+                record.key
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Draws the setting and the faults of a simulation from its seed.
+
+use std::fmt;
+use std::time::Duration;
+
+use atdata_bridge::source::config::Protocol;
+use fastrand::Rng;
+
+use crate::destination::Kind;
+use crate::network::Way;
+
+/// How the bridges and their sinks are set up.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub protocol: Protocol,
+    pub is_strict: bool,
+    pub replicas: usize,
+    pub prefetch: u32,
+    pub heart_beat: Duration,
+    pub max_in_flight: usize,
+    pub sinks: Vec<Kind>,
+    pub events: u64,
+    pub rate: u32,
+    pub keys: u32,
+    /// Every so many events one has no usable key; 0 for none.
+    pub odd_every: u64,
+    /// How long the broker holds the connection id of a dead session.
+    pub hold: Duration,
+}
+
+/// Something that goes wrong. Places that there may be fewer of are counted modulo their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL, and a new process after this time.
+    Kill(usize, Duration),
+    /// SIGTERM, and a new process after the old one has ended and this time.
+    Stop(usize, Duration),
+    /// Every connection to the broker is reset.
+    Reset,
+    /// The connections that there are go dead without a sign.
+    Forget,
+    Block(Way, Duration),
+    Refuse(Duration),
+    Slow(Duration, Duration),
+    /// The broker ends every connection and accepts none for this time.
+    Restart(Duration),
+    /// The broker sends each connection an error after so many events.
+    BrokerError(u64, Duration),
+    /// The broker closes the consumers of each connection after so many events.
+    CloseConsumers(u64, Duration),
+    /// The broker says nothing more on a connection after so many events.
+    Silence(u64, Duration),
+    /// The broker writes a few bytes at a time.
+    Dribble(usize, Duration),
+    SinkAway(usize, Duration),
+    SinkStalls(usize, Duration),
+    SinkBreaks(usize),
+    /// A sink asks to repeat so many of a hundred deliveries.
+    SinkRepeats(usize, u8, Duration),
+    SinkSlow(usize, Duration, Duration),
+    LettersAway(Duration),
+}
+
+/// A fault and when it begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    pub at: Duration,
+    pub fault: Fault,
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {:?}: {:?}", self.at, self.fault)
+    }
+}
+
+/// All that a simulation needs besides the seed of its random numbers.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub setting: Setting,
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    /// Draws a plan; the same seed gives the same.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let setting = Setting::drawn(&mut random);
+        let lasts = u64::from(setting.events as u32 * 1000 / setting.rate) + 2000;
+        let count = random.usize(0..12);
+        let mut faults: Vec<Planned> = (0..count)
+            .map(|_| Planned { at: ms(random.u64(0..lasts)), fault: Fault::drawn(&mut random) })
+            .collect();
+        faults.sort_by_key(|planned| planned.at);
+        Self { seed, setting, faults }
+    }
+
+    /// The same plan with only the faults at these places.
+    pub fn with(self, places: impl Iterator<Item = usize>) -> Self {
+        let faults = places.filter_map(|place| self.faults.get(place).copied()).collect();
+        Self { faults, ..self }
+    }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Setting {
+    fn drawn(random: &mut Rng) -> Self {
+        let is_strict = random.bool();
+        let kinds = match is_strict {
+            true => &[Kind::Unreadable, Kind::Readable, Kind::DropsDuplicates, Kind::TakesOver][..],
+            // Whoever takes over ends every other writer, which replicas that share the events are.
+            false => &[Kind::Unreadable, Kind::Readable, Kind::DropsDuplicates],
+        };
+        let sinks = (0..random.usize(1..=3)).map(|_| kinds[random.usize(..kinds.len())]).collect();
+        Self {
+            protocol: if random.bool() { Protocol::Stomp } else { Protocol::OpenWire },
+            is_strict,
+            replicas: [1, 1, 2, 3][random.usize(..4)],
+            prefetch: [1, 2, 10, 50, 200][random.usize(..5)],
+            heart_beat: ms([1000, 2000, 5000][random.usize(..3)]),
+            max_in_flight: [16 << 10, 64 << 10, 1 << 20][random.usize(..3)],
+            sinks,
+            events: random.u64(20..600),
+            rate: [20, 50, 200, 1000][random.usize(..4)],
+            keys: [1, 3, 20, 1000][random.usize(..4)],
+            odd_every: [0, 0, 7, 50][random.usize(..4)],
+            hold: ms([0, 0, 1000, 5000][random.usize(..4)]),
+        }
+    }
+}
+
+impl Fault {
+    fn drawn(random: &mut Rng) -> Self {
+        let lasting =
+            ms([random.u64(10..200), random.u64(200..3000), random.u64(3000..30_000)][random.usize(..3)]);
+        let (which, events) = (random.usize(..8), random.u64(0..60));
+        match random.u8(0..18) {
+            0 => Self::Kill(which, lasting),
+            1 => Self::Stop(which, lasting),
+            2 => Self::Reset,
+            3 => Self::Forget,
+            4 => Self::Block(if random.bool() { Way::ToBroker } else { Way::ToBridge }, lasting),
+            5 => Self::Refuse(lasting),
+            6 => Self::Slow(ms(random.u64(10..1000)), lasting),
+            7 => Self::Restart(lasting),
+            8 => Self::BrokerError(events, lasting),
+            9 => Self::CloseConsumers(events, lasting),
+            10 => Self::Silence(events, lasting),
+            11 => Self::Dribble(random.usize(1..50), lasting),
+            12 => Self::SinkAway(which, lasting),
+            13 => Self::SinkStalls(which, lasting),
+            14 => Self::SinkBreaks(which),
+            15 => Self::SinkRepeats(which, random.u8(1..90), lasting),
+            16 => Self::SinkSlow(which, ms(random.u64(10..2000)), lasting),
+            _ => Self::LettersAway(lasting),
+        }
+    }
+
+    /// How long it lasts, for faults that end by themselves.
+    pub fn lasts(&self) -> Option<Duration> {
+        match *self {
+            Self::Kill(..) | Self::Stop(..) | Self::Reset | Self::Forget | Self::SinkBreaks(_) => None,
+            Self::Block(_, lasts)
+            | Self::Refuse(lasts)
+            | Self::Slow(_, lasts)
+            | Self::Restart(lasts)
+            | Self::BrokerError(_, lasts)
+            | Self::CloseConsumers(_, lasts)
+            | Self::Silence(_, lasts)
+            | Self::Dribble(_, lasts)
+            | Self::SinkAway(_, lasts)
+            | Self::SinkStalls(_, lasts)
+            | Self::SinkRepeats(_, _, lasts)
+            | Self::SinkSlow(_, _, lasts)
+            | Self::LettersAway(lasts) => Some(lasts),
+        }
+    }
+}
