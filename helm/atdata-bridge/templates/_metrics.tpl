@@ -8,8 +8,17 @@ podTargetLabels: {{ toJson . }}
 {{- end }}
 {{- end -}}
 
+{{/* The only endpoint of a monitor, as a list, with what the values say of it. */}}
+{{- define "atdata-bridge.endpoints" -}}
+{{- $endpoint := include "atdata-bridge.scraping" . | fromYaml }}
+{{- include "atdata-bridge.patch" (dict "tree" $endpoint "patch" .endpoint) }}
+{{- toYaml (list $endpoint) }}
+{{- end -}}
+
 {{/* How a monitor scrapes. */}}
 {{- define "atdata-bridge.scraping" -}}
+port: admin
+path: /metrics
 honorLabels: {{ .honorLabels }}
 {{- range $name := list "interval" "scrapeTimeout" }}
 {{- with get $ $name }}

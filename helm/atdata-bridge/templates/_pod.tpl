@@ -4,7 +4,7 @@
 metadata:
   labels:
     {{- include "atdata-bridge.podLabels" . | nindent 4 }}
-  {{- with include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) .Values.podAnnotations .Values.commonAnnotations) }}
+  {{- with include "atdata-bridge.texts" (list (include "atdata-bridge.checksums" . | fromYaml) .Values.podAnnotations .Values.commonAnnotations (include "atdata-bridge.scrapeAnnotations" . | fromYaml)) }}
   annotations:
     {{- . | nindent 4 }}
   {{- end }}
@@ -49,6 +49,9 @@ spec:
 serviceAccountName: {{ include "atdata-bridge.serviceAccountName" . }}
 automountServiceAccountToken: {{ .Values.serviceAccount.automountToken }}
 enableServiceLinks: false
+{{- if kindIs "bool" .Values.hostUsers }}
+hostUsers: {{ .Values.hostUsers }}
+{{- end }}
 {{- include "atdata-bridge.imagePullSecrets" . }}
 securityContext:
   {{- include "atdata-bridge.podSecurityContext" . | nindent 2 }}
@@ -57,7 +60,11 @@ securityContext:
 {{ $name }}: {{ . }}
 {{- end }}
 {{- end }}
-{{- range $name := list "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" }}
+{{- with include "atdata-bridge.withoutNulls" .Values.nodeSelector | fromYaml }}
+nodeSelector:
+  {{- include "atdata-bridge.rendered" (dict "root" $ "value" .) | nindent 2 }}
+{{- end }}
+{{- range $name := list "tolerations" "affinity" "hostAliases" "dnsConfig" }}
 {{- with get $.Values $name }}
 {{ $name }}:
   {{- include "atdata-bridge.rendered" (dict "root" $ "value" .) | nindent 2 }}
@@ -177,13 +184,25 @@ volumeMounts:
 {{- end }}
 {{- end -}}
 
+{{/* For a Prometheus that finds pods by these, which are no part of Kubernetes but a custom. */}}
+{{- define "atdata-bridge.scrapeAnnotations" -}}
+{{- if .Values.metrics.scrapeAnnotations }}
+prometheus.io/scrape: "true"
+prometheus.io/path: /metrics
+prometheus.io/port: {{ include "atdata-bridge.port" . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* So that pods restart when what they read at the start has changed; Secrets of others can't be seen from here. */}}
 {{- define "atdata-bridge.checksums" -}}
 {{- if .Values.rollOnConfigChange -}}
 checksum/config: {{ include "atdata-bridge.file" . | sha256sum }}
 checksum/queue: {{ include "atdata-bridge.queue" (include "atdata-bridge.read" . | fromJson) | sha256sum }}
 checksum/secret: {{ include "atdata-bridge.inline" . | sha256sum }}
-{{- end -}}
+{{- end }}
+{{- if .Values.rollOnExtraObjectsChange }}
+checksum/extra-objects: {{ include "atdata-bridge.extraObjects" . | sha256sum }}
+{{- end }}
 {{- end -}}
 
 {{/* The configuration file. */}}

@@ -16,6 +16,7 @@ mod complaints;
 mod configuration;
 mod credentials;
 mod escape;
+mod expected;
 mod kubeconform;
 mod monitoring;
 mod names;
