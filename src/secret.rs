@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -40,8 +41,29 @@ pub enum SecretError {
 pub struct Secret {
     text: String,
     /// Where it can be read again.
-    file: Option<PathBuf>,
+    file: Option<Arc<SecretFile>>,
 }
+
+/// A file with a secret. All copies of the secret share it.
+struct SecretFile {
+    path: PathBuf,
+    last: Mutex<LastRead>,
+}
+
+struct LastRead {
+    /// What the file held when it could be used last.
+    text: String,
+    /// Why it can't be used now, if so.
+    problem: Option<String>,
+}
+
+impl PartialEq for SecretFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for SecretFile {}
 
 impl Secret {
     /// Makes a secret of a text that comes from no file.
@@ -63,31 +85,48 @@ impl Secret {
             ));
         }
         let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let text = line.unwrap_or(&text).to_owned();
         // A pipe gives its content once, and the next read of it would block.
-        let file = path.is_file().then(|| path.to_owned());
-        Ok(Self { text: line.unwrap_or(&text).to_owned(), file })
+        let file = path.is_file().then(|| {
+            let last = Mutex::new(LastRead { text: text.clone(), problem: None });
+            Arc::new(SecretFile { path: path.to_owned(), last })
+        });
+        Ok(Self { text, file })
     }
 
     /// Reads the secret from its file again, so that a new login uses a rotated secret without a restart. If
-    /// the file can't be read, is empty or has control characters, returns the secret that was read at the
-    /// start and logs a warning.
+    /// the file can't be read, is empty or has control characters, returns the secret that was read last,
+    /// and logs a warning when that begins.
     #[must_use]
     pub fn current(&self) -> Self {
-        let Some(file) = self.file.as_deref() else { return self.clone() };
-        let problem = match Self::read(file) {
-            Ok(secret) => match secret.flaw() {
-                Some(flaw) => format!("{} {flaw}", file.display()),
-                None => return secret,
-            },
-            Err(error) => unreadable(file, &error),
-        };
-        tracing::warn!("{problem}; taking the secret of the start");
-        self.clone()
+        let (current, problem) = self.read_again();
+        if let Some(problem) = problem {
+            tracing::warn!("{problem}; taking the secret that was read last");
+        }
+        current
+    }
+
+    /// Returns also why the file can't be used, unless it was returned before.
+    fn read_again(&self) -> (Self, Option<String>) {
+        let Some(file) = &self.file else { return (self.clone(), None) };
+        let read = Self::read(&file.path).map_err(|error| unreadable(&file.path, &error));
+        let read = read.and_then(|secret| match secret.flaw() {
+            Some(flaw) => Err(format!("{} {flaw}", file.path.display())),
+            None => Ok(secret.text),
+        });
+        let mut last = file.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.problem.take();
+        match read {
+            Ok(text) => last.text = text,
+            Err(problem) => last.problem = Some(problem),
+        }
+        let current = Self { text: last.text.clone(), file: Some(Arc::clone(file)) };
+        (current, last.problem.clone().filter(|problem| Some(problem) != before.as_ref()))
     }
 
     /// Returns the file that the secret is read from at each login, if there is one.
     pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+        self.file.as_deref().map(|file| file.path.as_path())
     }
 
     /// Returns the option that the secret came from: `text` for a direct value, `file` for a file that holds
@@ -207,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_current_one_is_that_of_its_file_as_long_as_there_is_one() {
+    fn the_current_one_is_what_its_file_held_last() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("password");
         fs::write(&file, "first\n").unwrap();
@@ -218,10 +257,30 @@ mod tests {
         assert_eq!((secret.reveal(), current()), ("first", "second".to_owned()));
         for unusable in ["", "\n", "two\nlines"] {
             fs::write(&file, unusable).unwrap();
-            assert_eq!(current(), "first", "{unusable:?}");
+            assert_eq!(current(), "second", "{unusable:?}");
         }
         fs::remove_file(&file).unwrap();
-        assert_eq!(current(), "first");
+        assert_eq!(current(), "second");
+        assert_eq!(secret.clone().current().reveal(), "second", "copies know it too");
         assert_eq!(Secret::new("given").current().reveal(), "given");
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_used_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        fs::write(&file, "first").unwrap();
+        let secret = Secret::read(&file).unwrap();
+        let told = || secret.read_again().1;
+        assert_eq!(told(), None);
+        fs::write(&file, "").unwrap();
+        assert!(told().is_some_and(|problem| problem.ends_with("password is empty")));
+        assert_eq!(told(), None, "it is told again");
+        fs::remove_file(&file).unwrap();
+        assert!(told().is_some_and(|problem| problem.contains("can't be read")));
+        fs::write(&file, "second").unwrap();
+        assert_eq!(told(), None);
+        fs::write(&file, "").unwrap();
+        assert!(told().is_some(), "it was well in between");
     }
 }
