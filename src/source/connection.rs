@@ -290,15 +290,16 @@ impl BrokerConnection<'_> {
         outcome.or_else(|error| self.end(self.blame(error)))
     }
 
-    /// Adds to the error the message that came before it. If the bytes can't be understood, the very next
-    /// message may be the cause, also over a new connection. If the broker reports an error, the cause may be
-    /// a message that came over this connection.
+    /// Adds to the error what may have caused it. If the bytes can't be understood, the very next message may
+    /// be the cause, also over a new connection. If the broker reports an error, the cause may be a message
+    /// that came over this connection, or the login.
     fn blame(&self, error: SourceError) -> SourceError {
-        let may_be_to_blame = match error {
-            SourceError::Broker { .. } => self.brought,
-            _ => self.subscribed,
-        };
-        if may_be_to_blame { error.after(self.handles.last_message) } else { error }
+        match error {
+            SourceError::Broker { message, .. } if !self.subscribed => SourceError::refused(message),
+            SourceError::Broker { .. } if !self.brought => error,
+            _ if !self.subscribed => error,
+            _ => error.after(self.handles.last_message),
+        }
     }
 
     fn is_idle(&self) -> bool {

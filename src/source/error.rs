@@ -72,6 +72,18 @@ pub enum SourceError {
         /// The message that may have caused it.
         suspect: Option<Suspect>,
     },
+    /// The broker answers the login or the subscription with an error that is none of those above.
+    #[error(
+        "the broker answers with an error instead of a subscription: {message:?}; if that lasts, check \
+         source.username, source.password, source.connection_id, source.namespace and source.destination_id, \
+         and ask AtData"
+    )]
+    Refused {
+        /// The broker's message, at most 500 characters.
+        message: String,
+        /// Whether it has answered so for longer than it takes to start or stop.
+        lasts: bool,
+    },
     /// Nothing heard for twice the heart-beat; holds the seconds.
     #[error("nothing heard from the broker for {0} s, twice the heart-beat")]
     Silent(u64),
@@ -168,6 +180,12 @@ impl SourceError {
         Self::Protocol { detail: detail.into(), suspect: None, remedy: None }
     }
 
+    /// Makes the error for a broker that answers with the error `message` before it has confirmed the
+    /// subscription.
+    pub fn refused(message: String) -> Self {
+        Self::Refused { message, lasts: false }
+    }
+
     /// Classifies the message `words` of a broker, the same in every protocol. `logging_in`: the broker has
     /// not confirmed the login yet.
     pub fn from_broker(words: &str, logging_in: bool) -> Self {
@@ -200,7 +218,7 @@ impl SourceError {
             Self::NotAuthorized(_) => "not_authorized",
             Self::VirtualHost(_) => "virtual_host",
             Self::AlreadyConnected { .. } => "already_connected",
-            Self::Broker { .. } => "broker_error",
+            Self::Broker { .. } | Self::Refused { .. } => "broker_error",
             Self::Silent(_) => "silent",
             Self::Idle(_) => "idle",
             Self::Renewal => "renewal",
@@ -221,6 +239,7 @@ impl SourceError {
             | Self::Credentials(_)
             | Self::NotAuthorized(_)
             | Self::VirtualHost(_)
+            | Self::Refused { lasts: true, .. }
             | Self::BodyTooLarge { .. }
             | Self::Poison { .. } => Retry::Slowly,
             _ => Retry::Soon,

@@ -8,6 +8,7 @@ pub mod connection;
 #[cfg(test)]
 mod connection_tests;
 pub mod error;
+mod login_errors;
 pub mod network;
 pub mod openwire;
 pub mod protocol;

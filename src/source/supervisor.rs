@@ -15,6 +15,7 @@ use super::addresses::Addresses;
 use super::config::{Endpoint, SourceSettings};
 use super::connection::{self, ConnectionHandles};
 use super::error::{Retry, SourceError};
+use super::login_errors::LoginErrors;
 use super::network::{BrokerStream, Network};
 use super::protocol::session::Session;
 use super::suspicion::Suspicion;
@@ -128,6 +129,7 @@ struct SupervisorTask {
     /// The last session ended in a way that may also end the next one.
     on_probation: bool,
     suspicion: Suspicion,
+    login_errors: LoginErrors,
     last_message: String,
     /// When the broker first answered "already connected", in the current run of such answers.
     refused_since: Option<Instant>,
@@ -163,6 +165,7 @@ impl SupervisorTask {
             last_failed: false,
             on_probation: false,
             suspicion: Suspicion::default(),
+            login_errors: LoginErrors::default(),
             last_message: String::new(),
             refused_since: None,
         };
@@ -203,6 +206,7 @@ impl SupervisorTask {
                 () = close.cancelled() => return,
                 error = self.true_cause(error, endpoint, &first) => error,
             };
+            let error = self.login_errors.of(error, self.addresses.at, self.patience());
             let is_renewal = matches!(error, SourceError::Renewal);
             let wait = self.wait_after(error);
             let due = Instant::now() + wait;
@@ -372,15 +376,18 @@ impl SupervisorTask {
         })
     }
 
-    /// The broker keeps a dead session for up to three heart-beats (`protocols.md §1.10`): until then its
-    /// refusal is a normal part of a restart (D4).
+    /// How long the broker may keep a dead session: three heart-beats (`protocols.md §1.10`).
+    fn patience(&self) -> Duration {
+        self.settings.heart_beat.unwrap_or(Duration::from_secs(20)) * 3
+    }
+
+    /// As long as the broker may keep a dead session, its refusal is a normal part of a restart (D4).
     fn is_normal_after_a_restart(&mut self) -> bool {
-        let beat = self.settings.heart_beat.unwrap_or(Duration::from_secs(20));
         let since = *self.refused_since.get_or_insert_with(|| {
             tracing::info!("the broker still holds our last connection; waiting until it lets go");
             Instant::now()
         });
-        since.elapsed() < beat * 3
+        since.elapsed() < self.patience()
     }
 }
 

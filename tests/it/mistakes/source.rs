@@ -48,6 +48,7 @@ scenarios!(
     virtual_host_openwire,
     login_rabbitmq,
     login_artemis,
+    login_other_error,
     right_rabbitmq,
     right_artemis,
 );
@@ -378,6 +379,12 @@ async fn login_rabbitmq(id: &str) {
 
 async fn login_artemis(id: &str) {
     foreign::answers(&[foreign::ARTEMIS_LOGIN], id).await;
+}
+
+/// It may pass by itself, so it is held only after three heart-beats.
+async fn login_other_error(id: &str) {
+    let setup = foreign::setup(&[foreign::LDAP], id).await;
+    Scenario::new(setup.set("SOURCE__HEART_BEAT", "1s").set("SOURCE__BACKOFF__MAX", "500ms")).shows(id).await;
 }
 
 async fn right_rabbitmq(id: &str) {

@@ -20,6 +20,9 @@ pub(super) const ARTEMIS_LOGIN: &str =
 pub(super) const ARTEMIS_RIGHT: &str =
     "ERROR\nmessage:AMQ229032: User: 12345 does not have permission='CONSUME' on address main\n\n";
 
+/// A login module of ActiveMQ sends the words of what it has asked.
+pub(super) const LDAP: &str = "ERROR\nmessage:[LDAP: error code 49 - Invalid Credentials]\n\n";
+
 /// Tests a broker that sends these answers, one for each frame of a client.
 pub(super) async fn answers(answers: &'static [&'static str], id: &str) {
     Scenario::new(setup(answers, id).await).shows(id).await;
@@ -30,7 +33,7 @@ pub(super) async fn refuses_the_queue(answers: &'static [&'static str], id: &str
     Scenario::new(setup(answers, id).await).seen_by_subscribing().shows(id).await;
 }
 
-async fn setup(answers: &'static [&'static str], id: &str) -> Setup {
+pub(super) async fn setup(answers: &'static [&'static str], id: &str) -> Setup {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("stomp://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
