@@ -115,3 +115,45 @@ fn citations_are_recognised() {
     assert_eq!(sections("see `protocols.md §3.5`.").into_iter().collect::<Vec<_>>(), ["3.5"]);
     assert!(known().contains("I1") && known().contains("D1"), "{:?}", known());
 }
+
+/// Returns the names such as `Type::function` and `function` in backticks, as type and function.
+fn named_functions(text: &str) -> Vec<(Option<&str>, &str)> {
+    let is_word = |word: &str| {
+        word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            && word.starts_with(|letter: char| letter.is_ascii_alphabetic())
+    };
+    let spans = text.split('`').skip(1).step_by(2);
+    let split = spans.map(|span| span.split_once("::").map_or((None, span), |(of, name)| (Some(of), name)));
+    split.filter(|(of, name)| is_word(name) && of.is_none_or(is_word)).collect()
+}
+
+/// Whether the code defines a type, and a function, a variant or the like with this name.
+fn is_in_the_code(of: Option<&str>, name: &str, code: &str) -> bool {
+    let defines = |kinds: &[&str], name: &str| {
+        kinds.iter().any(|kind| {
+            code.match_indices(&format!("{kind} {name}")).any(|(at, found)| {
+                !code[at + found.len()..]
+                    .starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_')
+            })
+        })
+    };
+    let is_variant = || code.contains(&format!("    {name}(")) || code.contains(&format!("    {name},"));
+    match of {
+        None => code.contains(name),
+        Some(of) => {
+            defines(&["struct", "enum", "trait", "mod"], of) && (defines(&["fn"], name) || is_variant())
+        }
+    }
+}
+
+#[test]
+fn every_function_that_the_architecture_names_exists() {
+    let code: String = below("src", &[".rs"]).iter().map(|file| text(file)).collect();
+    let architecture = text("ARCHITECTURE.md");
+    let named = named_functions(&architecture);
+    assert!(named.iter().filter(|(of, _)| of.is_some()).count() > 15, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|(of, name)| !is_in_the_code(*of, name, &code)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(!is_in_the_code(Some("Dispatcher"), "take_it_back", &code));
+    assert!(!is_in_the_code(Some("Dispatchers"), "take", &code));
+}
