@@ -17,4 +17,5 @@ mod files;
 mod imports;
 mod links;
 mod performance;
+mod security;
 mod sinks;

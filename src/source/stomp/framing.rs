@@ -46,6 +46,9 @@ impl StompLimits {
 pub enum StompErrorKind {
     #[error("not a STOMP frame: the command line reads {0:?}")]
     UnknownCommand(String),
+    /// The bytes may be the rest of a body, so they are not shown (D14).
+    #[error("what follows the last frame is not a STOMP frame")]
+    NoFrameFollows,
     #[error("a header line is longer than {0} bytes")]
     LineTooLong(usize),
     #[error("a frame has more than {0} headers")]
@@ -75,7 +78,10 @@ impl FrameError for StompErrorKind {
                 "raise source.max_headers, or consume over OpenWire (tcp://… in source.url), which reads it",
             ),
             Self::NulInBody => Some("consume over OpenWire (tcp://… in source.url), which reads it"),
-            Self::UnknownCommand(_) | Self::BadContentLength(_) | Self::NoNulAfterBody => None,
+            Self::UnknownCommand(_)
+            | Self::NoFrameFollows
+            | Self::BadContentLength(_)
+            | Self::NoNulAfterBody => None,
         }
     }
 }
@@ -85,6 +91,8 @@ impl FrameError for StompErrorKind {
 pub struct StompScanner {
     limits: StompLimits,
     stage: ScanStage,
+    /// Whether a whole frame was found before.
+    has_found: bool,
 }
 
 /// How far a frame has been read.
@@ -134,7 +142,7 @@ type Step = (ScanStage, Option<Scanned<Layout>>);
 impl StompDecoder {
     /// Refuses frames beyond `limits` and charges the others to `budget`.
     pub fn new(limits: StompLimits, budget: Budget) -> Self {
-        Self::scanning(StompScanner { limits, stage: ScanStage::Between }, budget)
+        Self::scanning(StompScanner { limits, stage: ScanStage::Between, has_found: false }, budget)
     }
 }
 
@@ -147,12 +155,15 @@ impl Scan for StompScanner {
         loop {
             let (stage, found) = match self.stage {
                 ScanStage::Between => between(bytes),
-                ScanStage::Command { scanned } => command(bytes, scanned)?,
+                ScanStage::Command { scanned } => {
+                    command(bytes, scanned).map_err(|line| self.no_command(line))?
+                }
                 ScanStage::Head(head) => self.head(bytes, head)?,
                 ScanStage::Body(body) => self.body(bytes, body)?,
             };
             self.stage = stage;
             if let Some(found) = found {
+                self.has_found |= matches!(found, Scanned::Frame(..));
                 return Ok(found);
             }
         }
@@ -171,26 +182,32 @@ fn between(bytes: &[u8]) -> Step {
     }
 }
 
-fn command(bytes: &[u8], scanned: usize) -> Result<Step, StompDecodeError> {
+/// Fails with the line that is no command.
+fn command(bytes: &[u8], scanned: usize) -> Result<Step, &[u8]> {
     const LONGEST: usize = "UNSUBSCRIBE\r".len();
-    let unknown = |line: &[u8]| {
-        let shown = String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
-        StompDecodeError { kind: StompErrorKind::UnknownCommand(shown), message_id: None }
-    };
     let Some(end) = memchr(b'\n', &bytes[scanned..]).map(|at| scanned + at) else {
         if bytes.len() > LONGEST {
-            return Err(unknown(bytes));
+            return Err(bytes);
         }
         return Ok((ScanStage::Command { scanned: bytes.len() }, Some(Scanned::Incomplete)));
     };
     let line = without_return(&bytes[..end]);
-    let command = StompCommand::parse(line).ok_or_else(|| unknown(line))?;
+    let command = StompCommand::parse(line).ok_or(line)?;
     let start = end + 1;
     let head = Head { command, start, line: start, scanned: start, headers: 0, content_length: None };
     Ok((ScanStage::Head(head), None))
 }
 
 impl StompScanner {
+    fn no_command(&self, line: &[u8]) -> StompDecodeError {
+        let shown = || String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
+        let kind = match self.has_found {
+            true => StompErrorKind::NoFrameFollows,
+            false => StompErrorKind::UnknownCommand(shown()),
+        };
+        StompDecodeError { kind, message_id: None }
+    }
+
     fn head(&self, bytes: &[u8], mut head: Head) -> Result<Step, StompDecodeError> {
         let fail = |kind, line| StompDecodeError { kind, message_id: message_id(&bytes[head.start..line]) };
         while let Some(end) = memchr(b'\n', &bytes[head.scanned..]).map(|at| head.scanned + at) {

@@ -90,7 +90,17 @@ fn a_body_too_large_is_refused_before_it_is_read() {
 fn good_frames_before_a_bad_one_are_not_lost() {
     let (frames, failure) = decode(&[b"RECEIPT\nreceipt-id:1\n\n\0\nMESSAGE\n\nok\0\nnonsense\n"]);
     assert_eq!(frames.len(), 2);
-    assert!(matches!(failure.unwrap().kind, StompErrorKind::UnknownCommand(_)));
+    assert_eq!(failure.unwrap().kind, StompErrorKind::NoFrameFollows);
+}
+
+/// A text with a NUL and a line feed looks like the end of a frame. What follows is the rest of the body (D14).
+#[test]
+fn no_part_of_a_body_is_shown() {
+    let key = "9e107d9d372bb6826bd81d3542a419d6";
+    let (_, failure) = decode(&[format!("MESSAGE\nmessage-id:7\n\na\0\n{key}\"}}\0\n").as_bytes()]);
+    let failure = failure.unwrap();
+    let shown = format!("{failure} {}", failure.clone().into_source_error(None));
+    assert!(failure.kind == StompErrorKind::NoFrameFollows && !shown.contains(key), "{shown}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod command_line;
 mod dead_letters;
 mod demo;
 mod http_endpoints;
+mod log;
 mod status;
 mod status_page;
 mod symptoms;
