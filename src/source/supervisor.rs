@@ -100,10 +100,8 @@ impl Source for Supervisor {
                 self.counters.left.add(messages.len() as u64);
             }
         }
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or(Disconnect::Unconfirmed),
-            None => Disconnect::Unconfirmed,
-        }
+        let Some(task) = self.task.take() else { return Disconnect::Unconfirmed };
+        task.await.unwrap_or(Disconnect::Unconfirmed)
     }
 }
 
@@ -208,8 +206,7 @@ impl SupervisorTask {
             };
             let error = self.login_errors.of(error, self.addresses.at, self.patience());
             let is_renewal = matches!(error, SourceError::Renewal);
-            let wait = self.wait_after(error);
-            let due = Instant::now() + wait;
+            let due = Instant::now() + self.wait_after(error);
             // A session that only renews its subscription had a good address: it stays there.
             let next = if is_renewal { due } else { self.addresses.next(due) };
             tokio::select! {
@@ -247,10 +244,9 @@ impl SupervisorTask {
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
         match &outcome {
-            Ok(()) => self.unconfirmed = None,
             Err(_) if !brought_messages => {}
-            Err(_) if is_confirmed => self.unconfirmed = None,
-            Err(error) => self.unconfirmed = Some(error.to_string()),
+            Err(error) if !is_confirmed => self.unconfirmed = Some(error.to_string()),
+            _ => self.unconfirmed = None,
         }
         self.ended_after(lasted, brought_messages);
         let lost = self.incoming.send(Incoming::Lost(self.session));
