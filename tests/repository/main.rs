@@ -1,5 +1,5 @@
 //! Tests that the repository is as its documents say: the order of imports, the files of a sink, and
-//! everything that a document or a comment refers to. Starts no program.
+//! everything that a document or a comment refers to, and the version. Starts no server.
 
 #![allow(unreachable_pub, reason = "only this binary uses it")]
 #![allow(
@@ -19,3 +19,4 @@ mod links;
 mod performance;
 mod security;
 mod sinks;
+mod versions;
