@@ -20,3 +20,4 @@ mod performance;
 mod security;
 mod sinks;
 mod versions;
+mod workflows;
