@@ -10,7 +10,7 @@
 FROM --platform=$BUILDPLATFORM rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 ARG TARGETARCH
 WORKDIR /src
-COPY image/build.sh image/
+COPY image/build.sh image/cargo-tool.sh image/
 RUN image/build.sh tools "$TARGETARCH"
 COPY . .
 # The compiled files stay in the caches; the same step copies the files of the image out of them.
