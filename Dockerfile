@@ -3,7 +3,8 @@
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
-# `make image-test` builds and tests the last stage, without a registry.
+# Without a registry and without docker, `release/build.sh` builds the image of a release, and `make image-test` builds
+# and tests the last stage; both through image/layout.sh.
 
 # Both architectures are cross-compiled on the build machine, without emulation. The digest is that of the index of
 # all architectures.
@@ -21,11 +22,21 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 FROM scratch
 ARG VERSION=unknown
 ARG REVISION=unknown
+# The time of the revision, as in RFC 3339.
+ARG CREATED=unknown
+# The addresses of the repository and of the documents of this version.
+ARG SOURCE=unknown
+ARG DOCUMENTATION=unknown
+# There is no base image, so there are no labels base.name and base.digest.
 LABEL org.opencontainers.image.title="atdata-bridge" \
       org.opencontainers.image.description="Mirrors AtData's real-time email events from ActiveMQ into Kafka, NATS JetStream and files" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.url="$SOURCE" \
+      org.opencontainers.image.documentation="$DOCUMENTATION"
 COPY --from=build /image /
 ENV PATH=/usr/local/bin
 # Numeric, so that Kubernetes can check that it is not root.

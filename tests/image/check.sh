@@ -4,7 +4,8 @@
 #
 #   check.sh WORK   WORK/root has the image's files, WORK/listing their modes and owners, WORK/config its configuration
 #
-# VERSION is the version that the program must print; QEMU is the emulator, if there is one.
+# VERSION is the version that the program must print; REVISION, SOURCE and SOURCE_DATE_EPOCH are what the labels must
+# say. QEMU is the emulator, if there is one.
 set -euo pipefail
 
 work=$1
@@ -58,7 +59,6 @@ image_has_the_expected_content() {
     has "$config" "user: 65532:65532"
     has "$config" "entry point: [/usr/local/bin/atdata-bridge]"
     has "$config" "arguments: []"
-    has "$config" "org.opencontainers.image.version: $VERSION"
     files=$(awk '!/^d/ { print "/" $6 }' "$work/listing" | sort | xargs)
     [ "$files" = "/etc/nsswitch.conf /etc/ssl/certs/ca-certificates.crt /usr/local/bin/atdata-bridge /usr/share/doc/atdata-bridge/LICENSE" ] ||
         fail "unexpected files" "$files"
@@ -66,6 +66,14 @@ image_has_the_expected_content() {
     awk '$2 != "0/0" || ($1 !~ /^-r-[x-]r-[x-]r-[x-]$/ && $1 !~ /^drwxr-xr-x$/) { bad = 1; print } END { exit bad }' \
         "$work/listing" || fail "owner or mode, see above"
     passed "four files, all owned by root and not writable; no shell; user 65532"
+
+    local expected
+    expected=$(printf 'org.opencontainers.image.%s\n' "created: $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
+        "description: Mirrors AtData's real-time email events from ActiveMQ into Kafka, NATS JetStream and files" \
+        "documentation: $SOURCE/tree/$REVISION/docs" "licenses: Apache-2.0" "revision: $REVISION" "source: $SOURCE" \
+        "title: atdata-bridge" "url: $SOURCE" "version: $VERSION")
+    [ "$(sed -n '/^org\./p' "$work/config" | LC_ALL=C sort)" = "$expected" ] || fail "unexpected labels" "$config"
+    passed "nine labels: what it is, from which revision of which repository, and where its documents are"
 
     local binary=$root/usr/local/bin/atdata-bridge
     lacks "$(readelf --program-headers --wide "$binary")" INTERP

@@ -51,6 +51,7 @@ trap 'rm -rf "$work"' EXIT
 store() { buildah --storage-driver vfs --root "$work/store" --runroot "$work/state" "$@"; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+created=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 nice go -C tests/image/dockerfile run . <Dockerfile
 echo "building the program for $arch from the files that .dockerignore includes" >&2
@@ -60,14 +61,14 @@ store build --quiet --platform "linux/$arch" --file "$work/context.dockerfile" \
     --output "type=local,dest=$target/image/context" . >/dev/null
 # The files have the times of the source tree, but Cargo must see them as new.
 find "$target/image/context" -type f -exec touch {} +
-(cd "$target/image/context" && image/build.sh program "$arch" "$work/atdata-bridge" >&2 &&
-    image/root.sh "$work/atdata-bridge" "$work/stage/image")
+(cd "$target/image/context" && image/build.sh program "$arch" "$work/atdata-bridge" >&2)
 
 echo "building the last stage of the Dockerfile" >&2
-# A directory replaces the build stage, so the Dockerfile's own last stage is built.
-store build --quiet --platform "linux/$arch" --build-context "build=$work/stage" --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$revision" --identity-label=false --tag localhost/atdata-bridge . >/dev/null
-store push --quiet localhost/atdata-bridge "oci:$work/oci:latest"
+# No such address exists.
+export VERSION=$version REVISION=$revision SOURCE=https://git.example.test/atdata-bridge SOURCE_DATE_EPOCH=$created
+image/layout.sh "$arch" "$work/atdata-bridge" "$work/oci"
+# buildah makes a name of the path, in which it takes no capitals.
+image=$(cd "$work" && store pull --quiet "oci:oci:$version")
 # Only the layers are compressed; the other blobs are JSON.
 mkdir "$work/root"
 size=0
@@ -84,10 +85,10 @@ arguments: {{.OCIv1.Config.Cmd}}
 environment: {{.OCIv1.Config.Env}}
 ports: {{range $port, $_ := .OCIv1.Config.ExposedPorts}}{{$port}}{{end}}
 {{range $name, $value := .OCIv1.Config.Labels}}{{$name}}: {{$value}}
-{{end}}' localhost/atdata-bridge >"$work/config"
+{{end}}' "$image" >"$work/config"
 
 echo "running the image" >&2
-export VERSION=$version QEMU=${qemu:+$(command -v "$qemu")}
+export QEMU=${qemu:+$(command -v "$qemu")}
 rights=(--map-root-user)
 [ "$(id -u)" != 0 ] || rights=()
 # It has its own network: nothing is reachable, and every port is free. Its mounts end with it.
@@ -122,7 +123,7 @@ $(awk '{ size = $3; printf "%s %s %10d  /%s\n", $1, $2, size, $6 }' "$work/listi
 Its configuration:
 
 \`\`\`
-$(grep -v revision "$work/config")
+$(grep -v -e revision -e created "$work/config")
 \`\`\`
 
 ## Checked
