@@ -88,6 +88,7 @@ lint: toolchain linters
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --no-default-features -- --deny warnings
 	cargo clippy --locked --test exactly-once --test rehearsal --test apiserver -- --deny warnings # not among all
 
 # The database of advisories is on the Internet. Where it can't be had, the rest is checked, unless REQUIRE_ADVISORIES

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::tests::{GOOD, PASSWORD, good, load_text, mistakes};
+use super::SinkRegistry;
+use super::tests::{GOOD, PASSWORD, good, load_text, load_with, mistakes};
 
 const PASSWORD_LINE: &str = "password = \"0123456789abcdef0123456789abcdef\"";
 
@@ -16,6 +17,23 @@ fn one_line_with(from: &str, to: &str, env: &[(&str, &str)], parts: &[&str]) {
     assert_eq!(errors.lines().count(), 1, "{to} {env:?}: {errors}");
     for part in parts {
         assert!(errors.contains(part), "{to} {env:?}: {part:?} is not in {errors}");
+    }
+}
+
+#[test]
+fn a_kind_that_this_build_lacks_is_named_as_such() {
+    let kinds = SinkRegistry::without("kafka");
+    for (table, key) in [
+        ("[sinks.kafka]\nbrokers = [\"a:9092\"]\ntopic = \"a\"\n", "sinks.kafka"),
+        ("[sinks.topic]\nkind = \"kafka\"\ntopic = \"a\"\n", "sinks.topic"),
+        ("[dead_letters.kafka]\ntopic = \"a\"\n", "dead_letters.kafka"),
+    ] {
+        let letters =
+            if key == "dead_letters.kafka" { "[dead_letters]\ndirectory = \"/letters\"\n" } else { "" };
+        let text = format!("{}{table}", GOOD.replacen(letters, "", 1));
+        let errors = load_with(&kinds, &text, &[]).unwrap_err().to_string();
+        assert!(errors.contains(&format!("{key}: this build has no Kafka sink: ")), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
     }
 }
 

@@ -10,6 +10,7 @@ use super::reader::ConfigReader;
 use super::sections::{TABLES, TableSchema};
 use crate::sink::factory::{BuildContext, SinkFactory, SinkKind};
 use crate::sink::file::FileKind;
+#[cfg(feature = "kafka")]
 use crate::sink::kafka::KafkaKind;
 use crate::sink::nats::NatsKind;
 use crate::sink::stdout::StdoutKind;
@@ -34,7 +35,16 @@ pub struct SinkRegistry(Vec<RegisteredKind>);
 impl SinkRegistry {
     /// Returns the kinds of this crate.
     pub fn built_in() -> Self {
-        Self(Vec::new()).with::<FileKind>().with::<KafkaKind>().with::<NatsKind>().with::<StdoutKind>()
+        let kinds = Self(Vec::new()).with::<FileKind>();
+        #[cfg(feature = "kafka")]
+        let kinds = kinds.with::<KafkaKind>();
+        kinds.with::<NatsKind>().with::<StdoutKind>()
+    }
+
+    /// Returns the kinds of a build that lacks one of them.
+    #[cfg(test)]
+    pub(super) fn without(name: &str) -> Self {
+        Self(Self::built_in().0.into_iter().filter(|kind| kind.name != name).collect())
     }
 
     /// Adds `K`, which replaces a kind of the same name.
@@ -72,6 +82,13 @@ impl SinkRegistry {
 
     pub(super) fn find(&self, name: &str) -> Option<RegisteredKind> {
         self.0.iter().find(|kind| kind.name == name).copied()
+    }
+
+    /// Returns what to tell people who name a kind of this crate that was left out of this build.
+    pub(super) fn left_out(&self, name: &str) -> Option<&'static str> {
+        (name == "kafka" && self.find(name).is_none()).then_some(
+            "this build has no Kafka sink: build the program with the feature `kafka`, which is a default",
+        )
     }
 
     /// Returns whether sinks of this kind have this option.

@@ -25,13 +25,13 @@ const NEEDED: &[&str] = &[
     "dead_letters.directory",
 ];
 
-/// No kind of sink has this name.
+/// No kind of sink has this name, in any build or in this one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no kind of sink `{asked}`{hint}; the kinds are {kinds}")]
-pub struct UnknownKindError {
-    asked: String,
-    hint: String,
-    kinds: String,
+pub enum UnknownKindError {
+    #[error("there is no kind of sink `{asked}`{hint}; the kinds are {kinds}")]
+    Unknown { asked: String, hint: String, kinds: String },
+    #[error("{0}")]
+    LeftOut(&'static str),
 }
 
 /// Returns a configuration file with these kinds of sinks, without names that occur twice.
@@ -40,8 +40,11 @@ pub struct UnknownKindError {
 /// There is no such kind.
 pub fn starter(kinds: &SinkRegistry, sinks: &[String]) -> Result<String, UnknownKindError> {
     if let Some(asked) = sinks.iter().find(|sink| kinds.find(sink).is_none()) {
+        if let Some(message) = kinds.left_out(asked) {
+            return Err(UnknownKindError::LeftOut(message));
+        }
         let hint = did_you_mean(asked, kinds.iter().map(|kind| kind.name));
-        return Err(UnknownKindError { asked: asked.clone(), hint, kinds: kinds.names() });
+        return Err(UnknownKindError::Unknown { asked: asked.clone(), hint, kinds: kinds.names() });
     }
     let is_named = |section: &Section| match section.key.strip_prefix("sinks.") {
         Some(rest) => sinks.iter().any(|sink| Some(sink.as_str()) == rest.split('.').next()),
@@ -86,5 +89,7 @@ mod tests {
             error,
             "there is no kind of sink `kafak`; did you mean `kafka`?; the kinds are file, kafka, nats, stdout"
         );
+        let error = starter(&SinkRegistry::without("kafka"), &["kafka".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("this build has no Kafka sink: "), "{error}");
     }
 }

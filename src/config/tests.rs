@@ -21,11 +21,19 @@ directory = "/letters"
 "#;
 
 pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    load_with(&SinkRegistry::built_in(), toml, env)
+}
+
+pub(super) fn load_with(
+    kinds: &SinkRegistry,
+    toml: &str,
+    env: &[(&str, &str)],
+) -> Result<Loaded, ConfigErrors> {
     let path = Path::new("bridge.toml");
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let file = file::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
     let reader = ConfigReader::new(file, Some(path), Environment::new(env));
-    check(reader, &SinkRegistry::built_in(), Some("pod-0.example.com"))
+    check(reader, kinds, Some("pod-0.example.com"))
 }
 
 /// Returns the messages about `GOOD` with `more` appended and the variables `env`.

@@ -50,6 +50,10 @@ fn sink(
     let given = reader.take_text(&key, "kind");
     let kind = given.as_deref().unwrap_or(&name);
     let Some(kind) = kinds.find(kind) else {
+        if let Some(message) = kinds.left_out(kind) {
+            reader.diagnostics.refuse(&key, message);
+            return None;
+        }
         let known = kinds.names();
         let meant = did_you_mean(kind, kinds.iter().map(|kind| kind.name));
         match given {
@@ -104,8 +108,8 @@ pub(super) fn tables_for_dead_letters(reader: &ConfigReader, kinds: &SinkRegistr
     let sinks = reader.names("sinks");
     let is_sink = |name: &String| {
         let key = join(LETTERS, name);
-        reader.is_table(&key)
-            && (kinds.find(name).is_some() || sinks.contains(name) || reader.has(&join(&key, "kind")))
+        let is_kind = kinds.find(name).is_some() || kinds.left_out(name).is_some();
+        reader.is_table(&key) && (is_kind || sinks.contains(name) || reader.has(&join(&key, "kind")))
     };
     reader.names(LETTERS).into_iter().filter(is_sink).collect()
 }

@@ -8,6 +8,7 @@ pub mod factory;
 #[allow(missing_docs, reason = "not part of the API")]
 pub mod file;
 pub mod headers;
+#[cfg(feature = "kafka")]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the API")]
 pub mod kafka;
