@@ -3,11 +3,12 @@
 pub mod changes;
 pub mod objects;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use serde_json::Value;
 
@@ -223,7 +224,20 @@ impl Helm {
         self.template_for(&chart(), KUBERNETES[3], values)
     }
 
+    /// Renders a chart, this repository's only once for the same version and values, since many tests ask for it.
     pub fn template_for(&self, chart: &Path, kubernetes: &str, values: &Values) -> Result<String, String> {
+        type Rendering = Arc<OnceLock<Result<String, String>>>;
+        static KNOWN: LazyLock<Mutex<HashMap<String, Rendering>>> = LazyLock::new(Mutex::default);
+        if chart != self::chart() {
+            return self.render(chart, kubernetes, values);
+        }
+        let of = format!("{self:?} {kubernetes} {values:?}");
+        let rendering = Arc::clone(KNOWN.lock().unwrap().entry(of).or_default());
+        rendering.get_or_init(|| self.render(chart, kubernetes, values)).clone()
+    }
+
+    /// Renders a chart anew.
+    pub fn render(&self, chart: &Path, kubernetes: &str, values: &Values) -> Result<String, String> {
         // A cluster knows the kind of the test's pod, which is only rendered for one.
         let cluster = ["--kube-version", kubernetes, "--api-versions", "v1/Pod"];
         self.with_values("template", chart, values, &cluster)
@@ -273,7 +287,8 @@ impl Helm {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
         let home = scratch().join("helm");
-        command.env_clear().env("HOME", home);
+        // Helm runs for less than a second, a third of which went to collecting garbage.
+        command.env_clear().env("HOME", home).env("GOGC", "off");
         command
     }
 }
