@@ -28,8 +28,11 @@
 #   make brokers  installs the servers of the tests (make test does it too)
 
 ARGS ?=
-# These take minutes to build, and only one target needs each.
-PROVISION := $(filter-out %/apiserver/provision.sh %/cargo/provision.sh %/release/provision.sh,$(wildcard tests/kit/*/provision.sh))
+# The one that takes longest is the first. Those of apiserver/, cargo/ and release/ take minutes too, and one target
+# needs each.
+LONGEST := tests/kit/kubernetes/provision.sh
+PROVISION := $(LONGEST) $(filter-out $(LONGEST) %/apiserver/provision.sh %/cargo/provision.sh %/release/provision.sh, \
+	$(wildcard tests/kit/*/provision.sh))
 
 .PHONY: demo test bench bench-sinks bench-protocols bench-rivals bench-cost bench-admin soak apiserver-test fuzz lint policy docs chart brokers toolchain linters
 .DEFAULT_GOAL := help
@@ -41,7 +44,10 @@ help:
 demo: toolchain
 	@cargo run --release --locked --quiet -- demo $(ARGS)
 
-test: toolchain brokers
+# The tests are compiled while the servers are made. What is missing is told after both.
+test: toolchain
+	@$(MAKE) --no-print-directory --jobs=2 servers built-tests
+	@$(TELL_MISSING)
 	cargo test --locked --workspace -- $(ARGS)
 
 bench bench-sinks bench-protocols bench-rivals bench-cost bench-admin soak: toolchain brokers
@@ -109,8 +115,19 @@ docs: toolchain
 chart: toolchain
 	@cargo run --locked --quiet -- config --reference=schema | helm/generate.py $(ARGS)
 
-brokers:
-	@status=0; for script in $(PROVISION); do $$script || status=1; done; exit $$status
+brokers: servers
+	@$(TELL_MISSING)
+
+TELL_MISSING := status=0; for script in $(PROVISION); do $$script --missing || status=1; done; exit $$status
+
+# As many at once as there are processors.
+.PHONY: servers built-tests
+servers:
+	@printf '%s\n' $(PROVISION) | xargs -P "$$(nproc)" -I {} env {} --make
+
+# With MAKEFLAGS, cargo would share the two jobs of make test.
+built-tests:
+	@MAKEFLAGS= cargo test --locked --workspace --no-run
 
 # librdkafka and OpenSSL are compiled in, so that the program needs no system library.
 BUILD_TOOLS := gcc g++ libc6-dev make cmake perl

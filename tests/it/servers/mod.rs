@@ -3,4 +3,5 @@
 mod activemq;
 mod kafka;
 mod prometheus;
+mod provision;
 mod rivals;

@@ -23,8 +23,7 @@ missing() {
 
 build() {
     cp "$here/package.json" "$here/package-lock.json" "$here/drive.js" "$2/"
-    npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund >"$work/npm.log" 2>&1 ||
-        { tail -n 20 "$work/npm.log" >&2; return 1; }
+    npm ci --prefix "$2" --ignore-scripts --no-audit --no-fund
     ln -s "$(command -v chromium)" "$2/chromium"
 }
 

@@ -29,7 +29,7 @@ build() {
         return 1
     }
     cp "$(command -v nats-server)" "$2/"
-    echo "taking Debian's $("$2/nats-server" --version) instead of $version; remove $cache/nats-* to try again" >&2
+    echo "taking Debian's $("$2/nats-server" --version) instead of $version; remove $cache/nats-* to try again" >&3
 }
 
 provision "$@"
