@@ -44,6 +44,8 @@ help:
 demo: toolchain
 	@cargo run --release --locked --quiet -- demo $(ARGS)
 
+# Most tests wait for servers most of the time, so two run at once for each processor.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 # The tests are compiled while the servers are made. What is missing is told after both.
 test: toolchain
 	@$(MAKE) --no-print-directory --jobs=2 servers built-tests
