@@ -17,7 +17,8 @@ mod files;
 mod imports;
 mod links;
 mod performance;
-//! everything that a document or a comment refers to, and the version. Starts no program but checkers of scripts.
+mod release;
+mod security;
 mod sinks;
 mod versions;
 mod workflows;
