@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that renovate.json finds each version that a provision.sh pins. Prints what it finds, or fails with what it misses."""
+"""Checks that renovate.json finds each version that a script of the tests or of the image pins.
+
+Prints what it finds, or fails with what it misses.
+"""
 
 import json
 import re
@@ -18,7 +21,7 @@ def python(pattern):
 
 managers = json.loads((TREE / "renovate.json").read_text())["customManagers"]
 found, missed = [], []
-for script in sorted((TREE / "tests/kit").glob("*/provision.sh")):
+for script in sorted([*TREE.glob("tests/kit/*/provision.sh"), *TREE.glob("image/*.sh")]):
     name, text = str(script.relative_to(TREE)), script.read_text()
     matches = []
     for manager in managers:

@@ -148,8 +148,11 @@ commands_of_page() {
 
 echo "# A release, published and verified"
 echo
+echo "- command: \`make publish-test${*:+ ARGS=\"$*\"}\`"
 echo "- atdata-bridge: $version, from ${program:+a stand-in for }release/build.sh"
-echo "- cosign $(cosign version 2>&1 | sed -n 's/^GitVersion: *//p'), helm $(helm version --template '{{.Version}}'), registry: distribution"
+echo "- tools: cosign $(cosign version 2>&1 | sed -n 's/^GitVersion: *//p'), helm $(helm version --template '{{.Version}}'), distribution $(
+    sed -n 's/^require .*distribution.v3 //p' tests/kit/release/registry/go.mod) as the registry"
+echo "- date: $(date -u '+%Y-%m-%d %H:%M UTC')"
 echo
 echo "## The pipeline"
 echo
@@ -270,10 +273,9 @@ done
 verify published "$dist" "${signer[@]}" >"$work/verified" 2>&1 || { cat "$work/verified" >&2; fail 'release/verify.sh published'; }
 shown 'release/verify.sh: files, image and chart, and all that the pipeline has published'
 
-crane pull --platform "linux/$(dpkg --print-architecture 2>/dev/null || echo amd64)" "$image" image.tar
+own=$(uname -m)
 mkdir root
-tar --extract --file image.tar --to-stdout "$(tar --extract --file image.tar --to-stdout manifest.json | jq -r '.[0].Layers[0]')" |
-    tar --extract --gzip --no-same-owner --directory root
+crane export --platform "linux/$(sed 's/x86_64/amd64/; s/aarch64/arm64/' <<<"$own")" "$image" - | tar --extract --no-same-owner --directory root
 root/usr/local/bin/atdata-bridge demo --events 2000 >"$work/demo" 2>&1 || { cat "$work/demo" >&2; fail 'the pulled program: its demo fails'; }
 grep -q 'lost 0, doubled 0' "$work/demo" || { cat "$work/demo" >&2; fail 'the pulled program: its demo does not say that nothing was lost'; }
 shown 'the program of the pulled image runs its demo: lost 0, doubled 0'
@@ -288,7 +290,7 @@ shown 'the pulled chart renders, with the published image'
 grep -q "($RELEASE_PAGES/docs/kubernetes.md)" atdata-bridge/README.md || fail 'the pulled chart: its README has no absolute link'
 grep -q "^home: $RELEASE_SOURCE$" atdata-bridge/Chart.yaml || fail 'the pulled chart: it has no home'
 shown 'its README has absolute links, and its page a home'
-rm -rf atdata-bridge values.yaml rendered root image.tar
+rm -rf atdata-bridge values.yaml rendered root
 
 echo
 echo "## Refused"
