@@ -38,3 +38,15 @@ pub fn text(path: &str) -> String {
 pub fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
+
+/// CONTRIBUTING.md, "Style".
+#[test]
+fn no_source_file_has_more_than_400_lines() {
+    let lines = |path: &String| text(path).lines().count();
+    let long: Vec<String> = below("src", &[".rs"])
+        .iter()
+        .filter(|path| lines(path) > 400)
+        .map(|path| format!("{path}: {} lines", lines(path)))
+        .collect();
+    assert!(long.is_empty(), "\n{}", long.join("\n"));
+}

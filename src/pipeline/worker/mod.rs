@@ -4,6 +4,8 @@
 //! any kind.
 
 mod claim;
+#[cfg(test)]
+mod claim_tests;
 mod dead_letter_writes;
 mod fence;
 #[cfg(test)]
