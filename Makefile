@@ -41,8 +41,12 @@ PROVISION := $(LONGEST) $(filter-out $(LONGEST) %/apiserver/provision.sh %/cargo
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
+# Without the Kafka sink, which the demo does not use: librdkafka and OpenSSL take most of a first build. The profile
+# has a directory of its own, so that this program never takes the place of one that has the sink.
+demo: TOOLS = cc
+demo: PACKAGES = gcc libc6-dev
 demo: toolchain
-	@cargo run --release --locked --quiet -- demo $(ARGS)
+	@cargo run --profile demo --locked --no-default-features -- demo $(ARGS)
 
 # Most tests wait for servers most of the time, so two run at once for each processor.
 test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
@@ -96,7 +100,7 @@ lint: toolchain linters
 	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
-	cargo clippy --locked --no-default-features -- --deny warnings
+	cargo clippy --locked --no-default-features -- --deny warnings # as `make demo` builds it
 	cargo clippy --locked --test exactly-once --test rehearsal --test apiserver -- --deny warnings # not among all
 
 # The database of advisories is on the Internet. Where it can't be had, the rest is checked, unless REQUIRE_ADVISORIES
@@ -132,16 +136,17 @@ built-tests:
 	@MAKEFLAGS= cargo test --locked --workspace --no-run
 
 # librdkafka and OpenSSL are compiled in, so that the program needs no system library.
-BUILD_TOOLS := gcc g++ libc6-dev make cmake perl
+TOOLS = cc c++ cmake perl
+PACKAGES = gcc g++ libc6-dev make cmake perl
 
 # Rust is never installed from here: Debian's is too old, and the user chooses where to install another.
 toolchain:
 	@command -v cargo >/dev/null || { echo 'Rust is missing: install 1.95 or newer, see https://rustup.rs' >&2; exit 1; }
-	@$(foreach tool,cc c++ cmake perl,command -v $(tool) >/dev/null &&) true || { \
+	@$(foreach tool,$(TOOLS),command -v $(tool) >/dev/null &&) true || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get -q update >&2; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $(BUILD_TOOLS) >&2; \
+			apt-get -q update >&2; DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $(PACKAGES) >&2; \
 		else \
-			echo 'a C or C++ compiler, CMake or Perl is missing; on Debian: apt-get install --no-install-recommends $(BUILD_TOOLS)' >&2; exit 1; \
+			echo 'one of these is missing: $(TOOLS); on Debian: apt-get install --no-install-recommends $(PACKAGES)' >&2; exit 1; \
 		fi; }
 
 linters:
