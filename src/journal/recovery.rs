@@ -151,7 +151,7 @@ fn repair(
 /// a power cut, the file may have its full length while some of its pages are missing. Earlier bytes were
 /// synced and are not checked, so nothing that was acknowledged is ever cut off.
 fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = chunk_of(len);
     let mut start = len.saturating_sub(UNSYNCED as u64);
     while start < len {
         let filled = fill(file, &mut chunk, start, len)?;
@@ -168,7 +168,7 @@ fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
 
 /// The length of the file up to and including the last line feed before `end`.
 fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = chunk_of(end);
     while end > 0 {
         let start = end.saturating_sub(CHUNK as u64);
         let filled = fill(file, &mut chunk, start, end)?;
@@ -178,6 +178,11 @@ fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
         end = start;
     }
     Ok(0)
+}
+
+/// Returns room for what is read at once, no more than `len` bytes.
+fn chunk_of(len: u64) -> Vec<u8> {
+    vec![0; usize::try_from(len).unwrap_or(CHUNK).min(CHUNK)]
 }
 
 /// Reads from `start` until `end`, the end of the chunk or the end of the file. Returns the number of bytes.
