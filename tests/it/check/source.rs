@@ -135,13 +135,12 @@ async fn rights_and_keys() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_fail() {
     let Some(Scene { broker, .. }) = Scene::new("check-connections", Protocol::Stomp) else { return };
-    let at = |url: String| {
-        Setup::at(&url, "acme", "main", "check-connections").set("SOURCE__CONNECT_TIMEOUT", "1s")
-    };
+    let at = |url: String| Setup::at(&url, "acme", "main", "check-connections");
     let good = || at(broker.url_of(Protocol::Stomp));
     finds("nothing listens", &at("stomp://127.0.0.1:1".to_owned()), &[], retrying("source-unreachable"));
-    let silent = Listener::start(Manner::Silent).await;
-    finds("a silent port", &at(Protocol::Stomp.url(silent.addr())), &[], retrying("source-timeout"));
+    let port = Listener::start(Manner::Silent).await;
+    let silent = at(Protocol::Stomp.url(port.addr())).set("SOURCE__CONNECT_TIMEOUT", "1s");
+    finds("a silent port", &silent, &[], retrying("source-timeout"));
     let openwire = at(Protocol::Stomp.url(broker.addr_of(Protocol::OpenWire)));
     finds("a port of OpenWire", &openwire, &[], held("source-wrong-port"));
     finds(
