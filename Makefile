@@ -19,7 +19,7 @@
 #   make publish-test   publishes a release into a registry on this machine and verifies it as a user, from dist/, which
 #                 release/build.sh makes, or ARGS="--stand-in PROGRAM"; its first build takes minutes
 #   make release-test   builds a release twice and compares the files, checks the bills of materials: ARGS=amd64 for one
-#                 architecture, 40 minutes each
+#                 architecture; a build takes 18 minutes of processor time
 #   make fuzz     fuzzes everything that parses bytes from the network: ARGS="600 decoder" sets seconds and targets
 #   make lint     checks formatting and clippy, without a warning
 #   make policy   checks the licences, sources and bans of the dependencies, and that each is used

@@ -284,7 +284,8 @@ def check(sbom, program, lock, crates):
             yield f"{name} is {version} in the program and {versions[name]} in the bill of materials"
 
     yield from unknown_c(lock)
-    # cargo-auditable also lists what only the features of the tests need, of which the program has no function.
+    # cargo-auditable also lists some procedural macros, and what only the features of the tests need: the program has
+    # no function of these.
     for name, version in sorted((crates | program.with_functions) & program.crates - listed):
         yield f"the program has the crate {name} {version}, which the bill of materials does not list"
     for name, version in sorted(listed - program.crates):

@@ -166,7 +166,8 @@ ca_certificates_are_used() {
         BRIDGE__SINKS__KAFKA__TLS__ENABLED=true)
 
     output=$(output_of check)
-    has "$output" UnknownIssuer
+    has "$output" "FAILED  broker stomp+tls://broker.dns.test:61614"
+    has "$output" "$unknown_to_broker"
     has "$output" "$unknown_to_kafka"
     cat "$root$bundle" "$work/own.pem" >"$work/with-own.pem"
     mount --bind "$work/with-own.pem" "$root$bundle"
@@ -177,13 +178,15 @@ ca_certificates_are_used() {
     # Without the image's CA certificates, there are none.
     mount -t tmpfs none "$root/etc/ssl/certs"
     output=$(output_of check)
-    has "$output" "no root certificates found"
-    has "$output" "$unknown_to_kafka"
+    has "$output" "TLS with stomp+tls://broker.dns.test:61614 failed: this system has no certificates to trust"
+    has "$output" "FAILED  sink kafka: broker.dns.test:61614: this system has no certificates to trust"
     umount "$root/etc/ssl/certs"
     variables=("${variables[0]}")
     passed "both TLS libraries trust the image's CA certificates: a broker with another CA is refused until that CA is added"
 }
-unknown_to_kafka="certificate verify failed"
+unknown="the certificate of CN=broker was issued by CN=an authority of the test's own, whose certificate is neither in the system's certificates nor sent"
+unknown_to_broker="TLS with stomp+tls://broker.dns.test:61614 failed: $unknown"
+unknown_to_kafka="FAILED  sink kafka: broker.dns.test:61614: $unknown"
 
 lines() { cat "$root$mounted"/events/*.jsonl* 2>/dev/null || true; }
 all_there() { [ "$(lines | wc -l)" -ge $events ]; }
