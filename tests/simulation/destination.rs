@@ -74,6 +74,8 @@ struct Shared {
     name: String,
     kind: Kind,
     tells: Tells,
+    /// The longest delay without a fault.
+    delay: Duration,
     state: Mutex<State>,
     changed: Notify,
     trace: Trace,
@@ -126,10 +128,10 @@ pub fn is_refused(number: u64) -> bool {
 }
 
 impl Destination {
-    pub fn new(name: &str, kind: Kind, tells: Tells, random: Rng, trace: Trace) -> Self {
+    pub fn new(name: &str, (kind, delay): (Kind, Duration), tells: Tells, random: Rng, trace: Trace) -> Self {
         let state = State {
             random,
-            trouble: Trouble { longest_delay: Duration::from_millis(5), ..Trouble::default() },
+            trouble: Trouble { longest_delay: delay, ..Trouble::default() },
             records: Vec::new(),
             ids: Vec::new(),
             on_the_way: Vec::new(),
@@ -138,7 +140,7 @@ impl Destination {
             epoch: 0,
         };
         let (name, changed) = (name.to_owned(), Notify::new());
-        Self(Arc::new(Shared { name, kind, tells, state: Mutex::new(state), changed, trace }))
+        Self(Arc::new(Shared { name, kind, tells, delay, state: Mutex::new(state), changed, trace }))
     }
 
     pub fn name(&self) -> &str {
@@ -147,6 +149,11 @@ impl Destination {
 
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// The longest delay of a delivery, as long as there is no fault.
+    pub fn delay(&self) -> Duration {
+        self.0.delay
     }
 
     /// The sink of a new process.

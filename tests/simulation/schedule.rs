@@ -18,7 +18,8 @@ pub struct Setting {
     pub prefetch: u32,
     pub heart_beat: Duration,
     pub max_in_flight: usize,
-    pub sinks: Vec<Kind>,
+    /// Each sink, and how long a delivery to it takes at most.
+    pub sinks: Vec<(Kind, Duration)>,
     pub events: u64,
     pub rate: u32,
     pub keys: u32,
@@ -115,7 +116,10 @@ impl Setting {
             // Whoever takes over ends every other writer, which replicas that share the events are.
             false => &[Kind::Unreadable, Kind::Readable, Kind::DropsDuplicates],
         };
-        let sinks = (0..random.usize(1..=3)).map(|_| kinds[random.usize(..kinds.len())]).collect();
+        let delays = [2, 5, 50, 500];
+        let sinks = (0..random.usize(1..=3))
+            .map(|_| (kinds[random.usize(..kinds.len())], ms(delays[random.usize(..delays.len())])))
+            .collect();
         Self {
             protocol: if random.bool() { Protocol::Stomp } else { Protocol::OpenWire },
             is_strict,

@@ -206,7 +206,8 @@ impl World {
             Fault::SinkStalls(which, _) => sink(which).trouble(|trouble| trouble.is_stalled = false),
             Fault::SinkRepeats(which, ..) => sink(which).trouble(|trouble| trouble.repeats = 0),
             Fault::SinkSlow(which, ..) => {
-                sink(which).trouble(|trouble| trouble.longest_delay = Duration::from_millis(5));
+                let sink = sink(which);
+                sink.trouble(|trouble| trouble.longest_delay = sink.delay());
             }
             Fault::LettersAway(_) => letters.away(false),
             Fault::Kill(..) | Fault::Stop(..) | Fault::Reset | Fault::Forget | Fault::SinkBreaks(_) => {}
