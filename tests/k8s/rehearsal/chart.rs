@@ -119,6 +119,7 @@ const IGNORED_IN_POD: &[&str] = &[
     "automountServiceAccountToken",
     "enableServiceLinks",
     "securityContext",
+    "nodeSelector",
     "topologySpreadConstraints",
     "restartPolicy",
 ];
