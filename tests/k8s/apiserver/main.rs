@@ -134,16 +134,17 @@ fn check_broken(api: &Api, tools: &Tools) {
         (
             &everything,
             "StatefulSet",
-            "/spec/template/spec/hostNetwork",
-            json!(true),
+            "/spec/template/spec/containers/0/securityContext/capabilities",
+            json!({}),
             "would violate PodSecurity",
         ),
         (&everything, "Service", "/spec/ports/0/port", json!(70000), "between 1 and 65535"),
         (&everything, "PodDisruptionBudget", "/spec/minAvailable", json!(1), "both"),
         (&everything, "PodMonitor", "/spec/podMetricsEndpoints/0/interval", json!("soon"), "interval"),
         (&everything, "PrometheusRule", "/spec/groups/0/rules/0/expression", json!("up"), "unknown field"),
-        (&pod, "Pod", "/spec/securityContext/runAsNonRoot", json!(false), "violates PodSecurity"),
-        (&pod, "Pod", "/spec/hostPID", json!(true), "violates PodSecurity"),
+        // For a pod with a user namespace the standard allows root, and the server forbids the namespaces of the node.
+        (&pod, "Pod", "/spec/hostPID", json!(true), "when `hostUsers` is false"),
+        (&pod, "Pod", "/spec/containers/0/ports/0/hostPort", json!(9464), "violates PodSecurity"),
         (&pod, "Pod", "/spec/containers/0/securityContext/capabilities", json!({}), "violates PodSecurity"),
         (&pod, "Pod", "/spec/priorityClassName", json!("gone"), "no PriorityClass"),
     ];
