@@ -48,8 +48,8 @@ demo: PACKAGES = gcc libc6-dev
 demo: toolchain
 	@cargo run --profile demo --locked --no-default-features -- demo $(ARGS)
 
-# Most tests wait for servers most of the time, so two run at once for each processor.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+# Most tests wait for servers most of the time, so three run at once for two processors.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 # The tests are compiled while the servers are made. What is missing is told after both.
 test: toolchain
 	@$(MAKE) --no-print-directory --jobs=2 servers built-tests
