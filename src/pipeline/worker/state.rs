@@ -325,6 +325,7 @@ impl WorkerState {
 
     /// Puts these events, and those that are ready, back into the backlog, in broker order. Nothing may be in flight.
     fn put_back(&mut self, mut events: Vec<PendingEvent>) {
+        debug_assert_eq!(self.in_flight_count, 0, "events in flight would lose their place");
         events.extend(self.ready.drain(..));
         events.extend(self.busy.drain().flat_map(|(_, behind)| behind));
         events.sort_by_key(|pending| pending.event.position());
