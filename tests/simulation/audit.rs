@@ -1,23 +1,12 @@
 //! Checks what a simulation must never show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atdata_bridge::simulator::Generator;
 
-use crate::destination::{Destination, Kind, Record, is_refused, numbers};
+use crate::destination::{Destination, Kind, Record, is_refused};
 use crate::letters::Letters;
 use crate::schedule::Setting;
-
-/// Returns whether every sink has settled the event: it is durable there, or its letter is.
-pub fn is_settled(number: u64, has: impl Fn(&Destination, u64) -> bool, world: &Settled<'_>) -> bool {
-    if !world.generator.usable(number - 1) {
-        return world.letters.have(number, None);
-    }
-    world.destinations.iter().all(|destination| {
-        has(destination, number)
-            || (is_refused(number) && world.letters.have(number, Some(destination.name())))
-    })
-}
 
 /// Where events end.
 pub struct Settled<'a> {
@@ -26,11 +15,34 @@ pub struct Settled<'a> {
     pub generator: &'a Generator,
 }
 
+impl Settled<'_> {
+    /// Returns the first of these events that a sink has not settled: it is neither durable there nor a dead letter.
+    pub fn missing(&self, numbers: &[u64]) -> Option<u64> {
+        let there: Vec<_> =
+            self.destinations.iter().map(|destination| numbers_in(&destination.records())).collect();
+        let is_settled = |number: u64| {
+            if !self.generator.usable(number - 1) {
+                return self.letters.have(number, None);
+            }
+            self.destinations.iter().zip(&there).all(|(destination, there)| {
+                there.contains(&number)
+                    || (is_refused(number) && self.letters.have(number, Some(destination.name())))
+            })
+        };
+        numbers.iter().copied().find(|number| !is_settled(*number))
+    }
+}
+
+/// The numbers of the events that are durable.
+fn numbers_in(records: &[Record]) -> BTreeSet<u64> {
+    records.iter().map(|record| record.number).collect()
+}
+
 /// Checks all destinations at the end.
 pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String> {
     for destination in settled.destinations {
         let records = destination.records();
-        let there = numbers(&records);
+        let there = numbers_in(&records);
         for number in 1..=setting.events {
             let is_expected = settled.generator.usable(number - 1) && !is_refused(number);
             if is_expected && !there.contains(&number) {
@@ -90,7 +102,7 @@ fn order(destination: &Destination, records: &[Record], setting: &Setting) -> Re
     if !is_promised {
         return Ok(());
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut last: BTreeMap<_, u64> = BTreeMap::new();
     for record in records.iter().filter(|record| seen.insert(record.number)) {
         if let Some(before) = last.insert(record.key, record.number)

@@ -2,7 +2,7 @@
 //! and uses every freedom that it leaves: late verdicts, refused and repeated deliveries, writes that arrive after
 //! their connection is lost, fences, and claims that fail or name only the newest events.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -270,9 +270,8 @@ impl Destination {
         let verdict = if connection.is_lost && (refused || must_repeat) {
             return;
         } else if must_repeat || (!connection.is_lost && state.random.u32(0..10_000) < repeats) {
-            connection.repeats.entry(key).or_insert_with(|| write.event.position());
-            if self.0.kind == Kind::DropsDuplicates {
-                connection.repeats.clear();
+            if self.0.kind != Kind::DropsDuplicates {
+                connection.repeats.entry(key).or_insert_with(|| write.event.position());
             }
             Verdict::Retry(SinkError::unavailable("not now"))
         } else if refused {
@@ -508,9 +507,4 @@ impl Verdicts for Open {
             false => Ok(()),
         }
     }
-}
-
-/// The numbers of the events that are durable in a destination.
-pub fn numbers(records: &[Record]) -> BTreeSet<u64> {
-    records.iter().map(|record| record.number).collect()
 }

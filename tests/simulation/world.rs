@@ -270,7 +270,7 @@ impl World {
             all_ready &= process.unready().is_empty();
         }
         if !all_ready || self.processes.iter().any(Option::is_none) {
-            self.moved = self.moved.max(Instant::now());
+            self.moved = Instant::now();
         }
         if self.moved.elapsed() > LONGEST_UNTRUE_READY {
             return Err(format!("all parts are ready, and nothing moves: {}", self.what_waits()));
@@ -293,21 +293,11 @@ impl World {
             return Ok(());
         }
         let Surroundings { destinations, letters, .. } = &self.surroundings;
-        let there: Vec<BTreeSet<u64>> = destinations
-            .iter()
-            .map(|destination| crate::destination::numbers(&destination.records()))
-            .collect();
-        let has = |destination: &Destination, number: u64| {
-            let place = destinations.iter().position(|other| other.name() == destination.name());
-            place.is_some_and(|place| there[place].contains(&number))
-        };
         let settled = Settled { destinations, letters, generator: &self.generator };
-        for number in new {
-            if !audit::is_settled(number, has, &settled) {
-                return Err(format!("event {number} is acknowledged and not settled"));
-            }
-            self.settled.insert(number);
+        if let Some(number) = settled.missing(&new) {
+            return Err(format!("event {number} is acknowledged and not settled"));
         }
+        self.settled.extend(new);
         self.trace.note(|| format!("{} events are acknowledged", self.settled.len()));
         Ok(())
     }
