@@ -20,7 +20,7 @@
 #                 release/build.sh makes, or ARGS="--stand-in PROGRAM"; its first build takes minutes
 #   make release-test   builds a release twice and compares the files, checks the bills of materials: ARGS=amd64 for one
 #                 architecture; a build takes 18 minutes of processor time
-#   make fuzz     fuzzes everything that parses bytes from the network: ARGS="600 decoder" sets seconds and targets
+#   make fuzz     fuzzes everything that parses bytes from outside: ARGS="600 decoder" sets seconds and targets
 #   make lint     checks formatting and clippy, without a warning
 #   make policy   checks the licences, sources and bans of the dependencies, and that each is used
 #   make chart    generates the schema of the Helm chart's values, and the table in its README
@@ -50,11 +50,16 @@ demo: toolchain
 
 # Most tests wait for servers most of the time, so three run at once for two processors.
 test: export RUST_TEST_THREADS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
-# The tests are compiled while the servers are made. What is missing is told after both.
+# The tests are compiled while the servers are made. What is missing is told after both. Selected tests make only the
+# servers that they use, when they start.
 test: toolchain
+ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory --jobs=2 servers built-tests
 	@$(TELL_MISSING)
-	cargo test --locked --workspace -- $(ARGS)
+	cargo test --locked --workspace
+else
+	PROVISION_ON_DEMAND=1 cargo test --locked --workspace -- $(ARGS)
+endif
 
 bench bench-sinks bench-protocols bench-rivals bench-cost bench-admin soak: toolchain brokers
 	@cargo bench --locked --quiet --bench $(patsubst bench-%,%,$(patsubst bench,speed,$@)) -- $(ARGS)
