@@ -6,29 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::sink_io::{Claim, Claiming, SinkIo};
+use super::parts::{Claim, Claiming, SinkIo};
 use super::{ContractError, SinkWorker};
-use crate::event::SessionId;
 use crate::telemetry::status::Status;
 
 /// The shortest time between two questions what the sink holds. One answer then serves all events that come
 /// in the meantime.
 const CLAIM_EVERY: Duration = Duration::from_millis(250);
-
-/// The claims of a worker so far.
-#[derive(Default)]
-pub(super) struct Claims {
-    /// When the sink last said what it holds.
-    answered: Option<Instant>,
-    /// The last claim failed, and its error is shown until one succeeds.
-    failed: bool,
-    /// The current claim was shown as a long one.
-    shown: bool,
-    /// The session in which the sink was asked last.
-    asked_in: Option<SessionId>,
-    /// The session in which the current connection has taken the queue over.
-    taken_over: Option<SessionId>,
-}
 
 impl SinkWorker {
     /// Opens the sink again if its connection has taken the queue over in an earlier session, since another bridge

@@ -2,20 +2,10 @@
 //! the oldest of them (D21). `sink_io.rs` offers that event again.
 
 use super::SinkWorker;
-use super::sink_io::SinkIo;
+use super::parts::{Hold, SinkIo};
 use crate::dead_letter::DeadLetterLimits;
 use crate::sink::{DeliveryId, Rejection};
 use crate::telemetry::status::Status;
-
-/// The state of a worker that holds because the sink refuses more events than may become dead letters. The
-/// worker offers the oldest refused event again from time to time, alone. When the sink takes it, the hold
-/// ends.
-pub(super) struct Hold {
-    /// The delivery in which the oldest refused event was offered again last.
-    pub(super) offered: Option<DeliveryId>,
-    /// The reason, for the operator.
-    pub(super) text: String,
-}
 
 impl SinkWorker {
     /// Returns whether this rejection can't become a dead letter; the worker then holds.

@@ -11,6 +11,7 @@ mod fence;
 #[cfg(test)]
 mod fence_tests;
 mod hold;
+mod parts;
 mod pending_event;
 mod sink_io;
 pub mod state;
@@ -18,17 +19,15 @@ pub mod state;
 mod tests;
 
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, sleep_until};
 
-use self::claim::Claims;
-use self::dead_letter_writes::{DeadLetterWritten, Notice, pending_write};
-use self::hold::Hold;
-use self::sink_io::{SinkHappening, SinkIo, next_of};
+use self::parts::{
+    Boxed, Claims, DeadLetterWritten, Hold, Notice, SinkHappening, SinkIo, next_of, pending_write,
+};
 use self::state::WorkerState;
 use crate::backoff::Backoff;
 use crate::dead_letter::{DeadLetter, DeadLetterLimits, DeadLetterStore};
@@ -105,8 +104,6 @@ pub enum WorkerError {
     #[error("sink {0}: {1}")]
     ReaderGone(Arc<str>, String),
 }
-
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Hands events to `sink` until the batches end and all events taken are settled.
 ///

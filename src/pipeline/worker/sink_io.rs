@@ -1,65 +1,17 @@
 //! Opens the worker's sink, hands deliveries over, reads verdicts, and opens the sink again after its connection
 //! is lost.
 
-use std::future::pending;
 use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::parts::{OpenedSink, SinkIo};
 use super::pending_event::VerdictEffect;
-use super::{Boxed, ContractError, OFFER, SinkWorker};
-use crate::sink::{DeliveryId, Held, Sink, SinkError, Submit, Verdict, Verdicts};
+use super::{ContractError, OFFER, SinkWorker};
+use crate::sink::{DeliveryId, Sink, SinkError, Verdict};
 
 /// The longest wait before a refused event is offered again while the worker holds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A claim that lasts longer is shown. Most take a few hundred milliseconds.
-const LONG_CLAIM: Duration = Duration::from_secs(2);
-
-/// The answer to the question what the sink holds.
-pub(super) struct Claim {
-    pub(super) sink: Box<dyn Sink>,
-    pub(super) submit: Box<dyn Submit>,
-    pub(super) verdicts: Box<dyn Verdicts>,
-    /// When the question was asked.
-    pub(super) asked: std::time::Instant,
-    pub(super) held: Result<Option<Held>, SinkError>,
-}
-
-/// A claim that is not answered yet.
-pub(super) struct Claiming {
-    pub(super) answer: Boxed<Claim>,
-    pub(super) began: Instant,
-}
-
-pub(super) type OpenedSink = Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError>;
-
-pub(super) enum SinkIo {
-    /// Not open. The next attempt begins when the wait, if there is one, is over.
-    Closed(Box<dyn Sink>),
-    Opening(Boxed<(Box<dyn Sink>, OpenedSink)>),
-    Open {
-        sink: Box<dyn Sink>,
-        submit: Box<dyn Submit>,
-        verdicts: Box<dyn Verdicts>,
-    },
-    /// Open, and asked what it holds. Nothing is in flight.
-    Claiming(Claiming),
-    /// A placeholder while the sink moves from one state to another.
-    Moving,
-}
-
-impl Claiming {
-    /// Waits for the answer. Cancel-safe.
-    async fn ended(&mut self) -> Claim {
-        (&mut self.answer).await
-    }
-
-    fn is_long(&self) -> bool {
-        self.began.elapsed() >= LONG_CLAIM
-    }
-}
 
 impl SinkWorker {
     pub(super) fn open(&mut self) {
@@ -228,25 +180,5 @@ impl SinkWorker {
         self.reject_overtaken();
         self.give_up_session();
         self.report_error(error);
-    }
-}
-
-/// What can happen at a sink.
-pub(super) enum SinkHappening {
-    Opened(Box<dyn Sink>, OpenedSink),
-    Claimed(Claim),
-    Verdicts(Result<Vec<(DeliveryId, Verdict)>, SinkError>),
-}
-
-/// Waits until the sink is opened or gives verdicts. Cancel-safe, because [`Verdicts::next`] is.
-pub(super) async fn next_of(sink_io: &mut SinkIo) -> SinkHappening {
-    match sink_io {
-        SinkIo::Opening(opening) => {
-            let (sink, opened) = opening.await;
-            SinkHappening::Opened(sink, opened)
-        }
-        SinkIo::Claiming(claiming) => SinkHappening::Claimed(claiming.ended().await),
-        SinkIo::Open { verdicts, .. } => SinkHappening::Verdicts(verdicts.next().await),
-        SinkIo::Closed(_) | SinkIo::Moving => pending().await,
     }
 }
