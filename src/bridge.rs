@@ -24,7 +24,7 @@ use crate::source::session_factory::new_session;
 use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
-use crate::telemetry::bridge_status::{StatusSources, Subscription};
+use crate::telemetry::bridge_status::{StatusSources, SubscriptionInfo};
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
 use crate::telemetry::metrics::MetricsPage;
@@ -104,7 +104,7 @@ impl Bridge {
         let metrics = MetricsPage::new(self.telemetry(), health.clone(), budgets.clone());
         let subscriptions =
             self.settings.subscriptions.iter().map(|SubscriptionSettings { source, .. }| {
-                let subscription = Subscription {
+                let subscription = SubscriptionInfo {
                     connection_id: source.connection_id.clone(),
                     prefetch: source.prefetch,
                     is_strict: source.ordering == Ordering::Strict,

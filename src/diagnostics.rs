@@ -66,7 +66,7 @@ impl fmt::Display for Diagnostic {
 /// All mistakes in a configuration, one line each. Never empty, and never shows a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct ConfigErrors(pub Vec<Diagnostic>);
+pub struct ConfigError(pub Vec<Diagnostic>);
 
 /// The mistakes and warnings of one check. Keys are relative to the table: `name`, `tls.ca_file`.
 #[derive(Debug, Default)]

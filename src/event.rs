@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::display::one_line;
-use crate::key::{Key, KeyDefect, Keying, Reading};
+use crate::key::{Key, KeyError, KeyReading, Keying};
 
 /// Numbers the sessions of one source, from 1. A later session voids the acks of an earlier one (I2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,16 +54,16 @@ pub struct UnreadableBodyError(pub Box<str>);
 
 /// Why an event goes to no sink and becomes a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Defect {
+pub enum EventError {
     /// There is no readable body to find a key in.
     #[error(transparent)]
     Body(#[from] UnreadableBodyError),
     /// The body has no usable key.
     #[error(transparent)]
-    Key(#[from] KeyDefect),
+    Key(#[from] KeyError),
 }
 
-impl Defect {
+impl EventError {
     /// A short fixed word for metrics and dead letters.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ pub struct Event {
     /// The MD5 in the body. For an event with a defect it is the MD5 *of* the body.
     pub key: Key,
     /// Why the event has no usable key, if it has none.
-    pub defect: Option<Defect>,
+    pub defect: Option<EventError>,
     /// True if the whole body was read as one JSON value in UTF-8. `false` proves nothing.
     pub is_json: bool,
 }
@@ -121,10 +121,10 @@ impl Event {
     /// Finds the key as `keying` says. It does not search a body that can't be read.
     pub fn new(message: Message, keying: &Keying) -> Self {
         let (key, is_json) = match &message.unreadable {
-            Some(unreadable) => (Err(Defect::Body(unreadable.clone())), false),
+            Some(unreadable) => (Err(EventError::Body(unreadable.clone())), false),
             None => {
-                let Reading { key, is_json } = keying.read(&message.body);
-                (key.map_err(Defect::Key), is_json)
+                let KeyReading { key, is_json } = keying.read(&message.body);
+                (key.map_err(EventError::Key), is_json)
             }
         };
         match key {

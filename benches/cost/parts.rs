@@ -17,7 +17,7 @@ use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::file::FileKind;
 use atdata_bridge::sink::file::config::FileConfig;
 use atdata_bridge::sink::kafka::KafkaKind;
-use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kafka::config::{KafkaConfig, KafkaProperties};
 use atdata_bridge::sink::{
     Delivery, DeliveryId, Position, RecordSender, Sink, SinkContext, SinkError, Submit, Verdict, Verdicts,
 };
@@ -206,7 +206,7 @@ fn produce(events: u64, prepared: u64) {
         brokers: Some(vec![cluster.bootstrap_servers()]),
         topic: Some("events".to_owned()),
         // Without a linger the number of requests, and so the counts, would depend on the load of the machine.
-        properties: Properties::new([("linger.ms", "50")]),
+        properties: KafkaProperties::new([("linger.ms", "50")]),
         ..KafkaConfig::default()
     };
     block_on(carry(events, prepared, BATCH, Pace::AtOnce, sink::<KafkaKind>(config)));

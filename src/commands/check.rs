@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use tokio::runtime::Builder;
 
-use self::report::{Failure, Report};
+use self::report::{CheckError, Report};
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_stores, sink_context};
 use crate::config::{Settings, SinkRegistry, SubscriptionSettings, load};
@@ -89,7 +89,7 @@ async fn check(settings: Settings, browses: bool, report: &mut Report<'_>) -> io
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    report.part("certificates", Ok::<_, Failure>(certificates::findings(&shown, now)))
+    report.part("certificates", Ok::<_, CheckError>(certificates::findings(&shown, now)))
 }
 
 /// Names the stores as the status of the bridge does.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::place::{DemoDirectory, PlaceError};
 use self::progress::ProgressLine;
-use self::read_back::{ReadBack, ReadBackError};
+use self::read_back::{DemoFileError, ReadBack};
 use self::report::{DemoEnd, DemoReport};
 use super::config::shown;
 use super::signals::StopSignals;
@@ -64,7 +64,7 @@ enum DemoError {
     #[error("{0}")]
     Sink(#[from] SinkError),
     #[error(transparent)]
-    ReadBack(#[from] ReadBackError),
+    ReadBack(#[from] DemoFileError),
     #[error("stopped before the files were read back")]
     Unread,
     #[error("the terminal or the system failed: {0}")]

@@ -13,7 +13,7 @@ use super::{Console, Exit, configured};
 use crate::config::SinkRegistry;
 use crate::display::{one_line, rfc3339};
 use crate::http_get;
-use crate::telemetry::bridge_status::{BridgeStatus, DeadLetterLine, PartLine, QueueLine, SinkLine};
+use crate::telemetry::bridge_status::{BridgeStatus, DeadLetterCount, PartLine, QueueLine, SinkLine};
 use crate::telemetry::status::Lasting;
 
 /// The longest wait for the answer of a bridge, which is on this host or near.
@@ -167,7 +167,7 @@ fn rate(per_second: Option<f64>) -> String {
 
 fn sink_line(line: &SinkLine) -> String {
     let SinkLine { sink, settled, settled_per_second, suppressed, retried, dead_letters } = line;
-    let letters = dead_letters.iter().map(|(reason, DeadLetterLine { count, newest })| {
+    let letters = dead_letters.iter().map(|(reason, DeadLetterCount { count, newest })| {
         format!("{count} {} (newest {})", one_line(reason), one_line(newest))
     });
     let letters: Vec<_> = letters.collect();
@@ -202,7 +202,7 @@ mod tests {
             retried: 2,
             dead_letters: BTreeMap::from([(
                 "too_large".to_owned(),
-                DeadLetterLine { count: 3, newest: "ID:\n1".to_owned() },
+                DeadLetterCount { count: 3, newest: "ID:\n1".to_owned() },
             )]),
         };
         let queue = QueueLine {

@@ -6,7 +6,7 @@ use super::key_path::{PREFIX, SECTIONS, join, variable};
 use super::reference::{ReferenceEntry, Section, sections, wrap, written};
 use super::sink_registry::SinkRegistry;
 use super::suggest::did_you_mean;
-use super::{ConfigErrors, Effective, Loaded};
+use super::{ConfigError, Effective, Loaded};
 
 /// No option and no table has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub struct UnknownOptionError {
 pub fn explain(
     kinds: &SinkRegistry,
     asked: &str,
-    loaded: Result<&Loaded, &ConfigErrors>,
+    loaded: Result<&Loaded, &ConfigError>,
 ) -> Result<String, UnknownOptionError> {
     let asked = asked.trim();
     let key = match asked.strip_prefix(PREFIX) {
@@ -160,7 +160,7 @@ mod tests {
     /// Every key of the reference has an explanation, also without a configuration.
     #[test]
     fn every_option_has_an_explanation() {
-        let (kinds, none) = (SinkRegistry::built_in(), ConfigErrors(Vec::new()));
+        let (kinds, none) = (SinkRegistry::built_in(), ConfigError(Vec::new()));
         for key in kinds.all_options() {
             let text = explain(&kinds, &key, Err(&none)).unwrap_or_else(|error| panic!("{error}"));
             assert!(text.contains(&variable(&key)) && text.contains("unknown: the configuration"), "{text}");

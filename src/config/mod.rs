@@ -51,7 +51,7 @@ pub use sink_registry::SinkRegistry;
 use crate::dead_letter;
 use crate::dead_letter::config::{DeadLetterPlace, DeadLetterSettings, DeadLettersConfig};
 use crate::diagnostics::Diagnostics;
-pub use crate::diagnostics::{ConfigErrors, Diagnostic, Origin};
+pub use crate::diagnostics::{ConfigError, Diagnostic, Origin};
 use crate::key::Keying;
 use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::Ordering;
@@ -103,13 +103,13 @@ pub fn load(
     kinds: &SinkRegistry,
     path: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
-) -> Result<Loaded, ConfigErrors> {
+) -> Result<Loaded, ConfigError> {
     let env: Vec<_> = env.collect();
     let named = |wanted: &str| env.iter().find(|(name, value)| name == wanted && !value.is_empty());
     let path = path.map(Path::to_owned).or_else(|| named(FILE_VARIABLE).map(|(_, path)| PathBuf::from(path)));
     let host = named("HOSTNAME").map(|(_, host)| host.clone()).or_else(host_name);
     let data = named(DATA_VARIABLE).map(|(_, path)| PathBuf::from(path));
-    let file = path.as_deref().map(file::read).transpose().map_err(|problem| ConfigErrors(vec![problem]))?;
+    let file = path.as_deref().map(file::read).transpose().map_err(|problem| ConfigError(vec![problem]))?;
     let environment = Environment::new(env.into_iter());
     let mut reader = ConfigReader::new(file.unwrap_or_default(), path.as_deref(), environment);
     if let Some(data) = data {
@@ -124,7 +124,7 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> Result<Loaded, ConfigErrors> {
+fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> Result<Loaded, ConfigError> {
     check_names(&mut reader, kinds);
     let raw: SourceConfig = reader.read("source");
     let (isolation, max_in_flight) = (raw.isolation, validate_source::bytes(raw.max_in_flight));
@@ -153,7 +153,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     let (Some(source), Some(dead_letters), Some(admin), true) =
         (source, dead_letters, admin, found.is_good())
     else {
-        return Err(ConfigErrors(found.problems));
+        return Err(ConfigError(found.problems));
     };
     let settings = Settings {
         subscriptions: subscriptions(source, sinks, isolation),

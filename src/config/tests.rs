@@ -20,7 +20,7 @@ directory = "/events"
 directory = "/letters"
 "#;
 
-pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+pub(super) fn load_text(toml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     load_with(&SinkRegistry::built_in(), toml, env)
 }
 
@@ -28,10 +28,10 @@ pub(super) fn load_with(
     kinds: &SinkRegistry,
     toml: &str,
     env: &[(&str, &str)],
-) -> Result<Loaded, ConfigErrors> {
+) -> Result<Loaded, ConfigError> {
     let path = Path::new("bridge.toml");
     let env = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-    let file = file::parse(path, toml).map_err(|problem| ConfigErrors(vec![problem]))?;
+    let file = file::parse(path, toml).map_err(|problem| ConfigError(vec![problem]))?;
     let reader = ConfigReader::new(file, Some(path), Environment::new(env));
     check(reader, kinds, Some("pod-0.example.com"))
 }

@@ -13,7 +13,7 @@ use super::Key;
 
 /// Why a body has no usable key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyDefect {
+pub enum KeyError {
     /// The body is neither a JSON object, nor a JSON string, nor 32 hex digits.
     #[error("the body is neither a JSON object nor an MD5")]
     NotAnEvent,
@@ -25,7 +25,7 @@ pub enum KeyDefect {
     NotAnMd5,
 }
 
-impl KeyDefect {
+impl KeyError {
     /// A short fixed word for metrics and dead letters.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -38,9 +38,9 @@ impl KeyDefect {
 
 /// The result of the search for the key in a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct KeyReading {
     /// The key, or why the body has none.
-    pub key: Result<Key, KeyDefect>,
+    pub key: Result<Key, KeyError>,
     /// True if the whole body was read as one JSON value in UTF-8. `false` proves nothing: a body that can't
     /// have a key is not read to its end.
     pub is_json: bool,
@@ -82,18 +82,18 @@ impl Keying {
     ///
     /// # Errors
     /// Why the body has no key. Never fails if unusable keys are replaced by the body's MD5.
-    pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyDefect> {
+    pub fn key_of(&self, body: &[u8]) -> Result<Key, KeyError> {
         self.read(body).key
     }
 
     /// Finds the key, and whether the search has proved that the whole body is JSON.
-    pub fn read(&self, body: &[u8]) -> Reading {
+    pub fn read(&self, body: &[u8]) -> KeyReading {
         let mut is_json = false;
         let key = match self.find(body, &mut is_json) {
             Err(_) if self.digest_unusable => Ok(Key::digest(body)),
             found => found.map(|(key, _)| key),
         };
-        Reading { key, is_json }
+        KeyReading { key, is_json }
     }
 
     /// Returns where [`Keying::read`] finds the key of `body`; `None` if the body has no key.
@@ -104,11 +104,11 @@ impl Keying {
         }
     }
 
-    fn find(&self, body: &[u8], is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyDefect> {
+    fn find(&self, body: &[u8], is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyError> {
         if let Some(key) = Key::from_hex(body.trim_ascii()) {
             return Ok((key, KeyPlace::Body));
         }
-        let text = std::str::from_utf8(body).map_err(|_| KeyDefect::NotAnEvent)?;
+        let text = std::str::from_utf8(body).map_err(|_| KeyError::NotAnEvent)?;
         let start = text.trim_ascii_start().as_bytes().first();
         match start {
             Some(b'"') => {
@@ -116,14 +116,14 @@ impl Keying {
                 let whole = ParseStep { slot: Some(0), members: Vec::new() };
                 walk(text, &whole, &mut found)?;
                 *is_json = true;
-                found[0].flatten().map(|key| (key, KeyPlace::Body)).ok_or(KeyDefect::NotAnMd5)
+                found[0].flatten().map(|key| (key, KeyPlace::Body)).ok_or(KeyError::NotAnMd5)
             }
             Some(b'{') => self.find_in_object(text, is_json),
-            _ => Err(KeyDefect::NotAnEvent),
+            _ => Err(KeyError::NotAnEvent),
         }
     }
 
-    fn find_in_object(&self, text: &str, is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyDefect> {
+    fn find_in_object(&self, text: &str, is_json: &mut bool) -> Result<(Key, KeyPlace<'_>), KeyError> {
         let (mut few, mut many);
         let found = if self.pointers.len() <= 4 {
             few = [None; 4];
@@ -138,21 +138,21 @@ impl Keying {
             self.pointers.iter().zip(found).filter_map(|(pointer, value)| Some((pointer, (*value)?)));
         match decisive.next() {
             Some((pointer, Some(key))) => Ok((key, KeyPlace::Pointer(pointer))),
-            Some((_, None)) => Err(KeyDefect::NotAnMd5),
-            None => Err(KeyDefect::Missing(self.pointers.join(", "))),
+            Some((_, None)) => Err(KeyError::NotAnMd5),
+            None => Err(KeyError::Missing(self.pointers.join(", "))),
         }
     }
 }
 
 /// What a pointer led to: nothing (`None`), or a value that is a key or is not.
-type Found = Option<Option<Key>>;
+type FoundValue = Option<Option<Key>>;
 
-fn walk(text: &str, way: &ParseStep, found: &mut [Found]) -> Result<(), KeyDefect> {
+fn walk(text: &str, way: &ParseStep, found: &mut [FoundValue]) -> Result<(), KeyError> {
     let mut json = serde_json::Deserializer::from_str(text);
     Walk { step: way, found }
         .deserialize(&mut json)
         .and_then(|()| json.end())
-        .map_err(|_| KeyDefect::NotAnEvent)
+        .map_err(|_| KeyError::NotAnEvent)
 }
 
 /// All pointers as one tree. A node has the index of the pointer that ends there, and the steps on from it.
@@ -193,7 +193,7 @@ impl ParseStep {
     }
 
     /// Forgets the result of an earlier member of the same name, because the last one counts.
-    fn forget(&self, found: &mut [Found]) {
+    fn forget(&self, found: &mut [FoundValue]) {
         if let Some(slot) = self.slot {
             found[slot] = None;
         }
@@ -204,7 +204,7 @@ impl ParseStep {
 /// Deserialises one value, and records what the pointers lead to.
 struct Walk<'a> {
     step: &'a ParseStep,
-    found: &'a mut [Found],
+    found: &'a mut [FoundValue],
 }
 
 impl Walk<'_> {

@@ -11,12 +11,12 @@ fn keying(pointers: &[&str]) -> Keying {
     Keying::new(pointers.iter().map(|&pointer| pointer.to_owned()).collect(), false)
 }
 
-fn find(pointers: &[&str], body: &str) -> Result<String, KeyDefect> {
+fn find(pointers: &[&str], body: &str) -> Result<String, KeyError> {
     keying(pointers).key_of(body.as_bytes()).map(|key| key.to_string())
 }
 
-fn missing(pointers: &str) -> Result<String, KeyDefect> {
-    Err(KeyDefect::Missing(pointers.to_owned()))
+fn missing(pointers: &str) -> Result<String, KeyError> {
+    Err(KeyError::Missing(pointers.to_owned()))
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn the_defects() {
         object(&format!("0x{MD5}")),
         object(&format!("{MD5} ")),
     ] {
-        assert_eq!(find(&["/md5"], &body), Err(KeyDefect::NotAnMd5), "{body}");
+        assert_eq!(find(&["/md5"], &body), Err(KeyError::NotAnMd5), "{body}");
     }
     for body in ["\"jane\"", r#"{"md5":null}"#, r#"{"md5":7}"#, r#"{"md5":{}}"#, r#"{"md5":["x"]}"#] {
-        assert_eq!(find(&["/md5"], body), Err(KeyDefect::NotAnMd5), "{body}");
+        assert_eq!(find(&["/md5"], body), Err(KeyError::NotAnMd5), "{body}");
     }
     for body in ["{}", r#"{"MD5":""}"#, r#"{"a":{"md5":""}}"#] {
         assert_eq!(find(&["/md5"], body), missing("/md5"), "{body}");
@@ -56,18 +56,18 @@ fn the_defects() {
     let broken = ["", "7", "null", "jane", "[]", "{]", "\"a"].map(str::to_owned);
     let trailing = [format!("{whole}{whole}"), format!("{whole},"), format!("\"{MD5}\" x")];
     for body in cut.chain(broken).chain(trailing).chain([format!("[\"{MD5}\"]")]) {
-        assert_eq!(find(&["/md5", "/0"], &body), Err(KeyDefect::NotAnEvent), "{body}");
+        assert_eq!(find(&["/md5", "/0"], &body), Err(KeyError::NotAnEvent), "{body}");
     }
     let latin1 = [b"{\"name\":\"J\xe9r\xf4me\",\"md5\":\"", MD5.as_bytes(), b"\"}"].concat();
-    assert_eq!(keying(&["/md5"]).key_of(&latin1), Err(KeyDefect::NotAnEvent));
+    assert_eq!(keying(&["/md5"]).key_of(&latin1), Err(KeyError::NotAnEvent));
 }
 
 #[test]
 fn pointers_are_tried_in_order_and_the_first_that_leads_anywhere_decides() {
     let body = json!({"a": "no", "b": {"c/d~": [0, {"e": MD5}]}}).to_string();
     assert_eq!(find(&["/x", "/b/c~1d~0/1/e", "/a"], &body).as_deref(), Ok(MD5));
-    assert_eq!(find(&["/a", "/b/c~1d~0/1/e"], &body), Err(KeyDefect::NotAnMd5));
-    assert_eq!(find(&["/b", "/b/c~1d~0/1/e"], &body), Err(KeyDefect::NotAnMd5));
+    assert_eq!(find(&["/a", "/b/c~1d~0/1/e"], &body), Err(KeyError::NotAnMd5));
+    assert_eq!(find(&["/b", "/b/c~1d~0/1/e"], &body), Err(KeyError::NotAnMd5));
     assert_eq!(find(&["b", "/b/c~1d~0/01/e"], &body), missing("b, /b/c~1d~0/01/e"));
     let sixth = ["/1", "/2", "/3", "/4", "/5", "/b/c~1d~0/1/e"];
     assert_eq!(find(&sixth, &body).as_deref(), Ok(MD5));
@@ -134,15 +134,15 @@ fn only_a_body_that_was_read_to_its_end_is_proved_to_be_json() {
 }
 
 /// The same search on a tree, as the reference.
-fn find_in_tree(pointers: &[String], body: &str) -> Result<Key, KeyDefect> {
-    let tree: Value = serde_json::from_str(body).map_err(|_| KeyDefect::NotAnEvent)?;
+fn find_in_tree(pointers: &[String], body: &str) -> Result<Key, KeyError> {
+    let tree: Value = serde_json::from_str(body).map_err(|_| KeyError::NotAnEvent)?;
     let found = match &tree {
         Value::String(_) => Some(&tree),
         Value::Object(_) => pointers.iter().find_map(|pointer| tree.pointer(pointer)),
-        _ => return Err(KeyDefect::NotAnEvent),
+        _ => return Err(KeyError::NotAnEvent),
     };
-    let found = found.ok_or_else(|| KeyDefect::Missing(pointers.join(", ")))?;
-    found.as_str().and_then(|text| Key::from_hex(text.as_bytes())).ok_or(KeyDefect::NotAnMd5)
+    let found = found.ok_or_else(|| KeyError::Missing(pointers.join(", ")))?;
+    found.as_str().and_then(|text| Key::from_hex(text.as_bytes())).ok_or(KeyError::NotAnMd5)
 }
 
 fn value() -> impl Strategy<Value = Value> {

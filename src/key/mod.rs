@@ -8,7 +8,7 @@ use std::fmt;
 
 use md5::{Digest, Md5};
 
-pub use extract::{KeyDefect, KeyPlace, Keying, Reading};
+pub use extract::{KeyError, KeyPlace, KeyReading, Keying};
 pub use suggest::Suggestions;
 
 /// The MD5 in an event, as 16 bytes. It is shown as 32 lower-case hex digits.

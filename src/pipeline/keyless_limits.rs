@@ -2,7 +2,7 @@
 //! values for `event.keys` when a limit is exceeded. Does no I/O.
 
 use crate::dead_letter::{DeadLetterLimits, LimitExceededError};
-use crate::event::{Defect, Event};
+use crate::event::{Event, EventError};
 use crate::key::Suggestions;
 use crate::recent_ids::RecentIds;
 
@@ -59,7 +59,7 @@ impl KeylessLimits {
         }
     }
 
-    fn hold(&self, exceeded: LimitExceededError, defect: &Defect) -> String {
+    fn hold(&self, exceeded: LimitExceededError, defect: &EventError) -> String {
         let (found, option) = (&self.suggestions, exceeded.option());
         format!(
             "{exceeded} have no usable key; the last one: {defect}; {found}: {} and restart, or restart with a higher \

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::dead_letter::DeadLetterStore;
-use crate::event::Defect;
+use crate::event::EventError;
 use crate::finding::Finding;
 use crate::key::Suggestions;
 use crate::sink::{Delivery, DeliveryId, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
@@ -61,7 +61,7 @@ impl Submit for KeylessProducer {
 }
 
 /// Describes the defect, and names the members of the body that hold an MD5.
-fn detail(defect: &Defect, body: &[u8]) -> String {
+fn detail(defect: &EventError, body: &[u8]) -> String {
     let mut found = Suggestions::default();
     found.add(body);
     match found.pointers().as_slice() {

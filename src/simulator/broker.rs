@@ -39,7 +39,7 @@ impl Stats {
 
 /// The client id is in use by another session, or held for one that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AlreadyConnected {
+pub(crate) struct AlreadyConnectedError {
     /// The address of that session.
     pub(crate) peer: SocketAddr,
 }
@@ -104,14 +104,14 @@ impl SimulatedBroker {
         client_id: Option<&str>,
         peer: SocketAddr,
         now: Instant,
-    ) -> Result<ClientSessionId, AlreadyConnected> {
+    ) -> Result<ClientSessionId, AlreadyConnectedError> {
         let session = ClientSessionId(self.last_session + 1);
         if let Some(client_id) = client_id {
             if let Some(holder) = self.clients.get(client_id)
                 && holder.until.is_none_or(|until| now < until)
             {
                 self.refused += 1;
-                return Err(AlreadyConnected { peer: holder.peer });
+                return Err(AlreadyConnectedError { peer: holder.peer });
             }
             self.clients.insert(client_id.to_owned(), Holder { session, peer, until: None });
         }
@@ -120,9 +120,9 @@ impl SimulatedBroker {
     }
 
     /// Refuses a connection although it would be allowed, as if `peer` still held its client id.
-    pub(crate) fn refuse(&mut self, peer: SocketAddr) -> AlreadyConnected {
+    pub(crate) fn refuse(&mut self, peer: SocketAddr) -> AlreadyConnectedError {
         self.refused += 1;
-        AlreadyConnected { peer }
+        AlreadyConnectedError { peer }
     }
 
     /// Returns whether a client id has been used before.

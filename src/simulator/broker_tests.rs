@@ -164,7 +164,7 @@ fn a_client_id_is_unique_and_held_after_a_crash() {
     let now = Instant::now();
     let mut broker = SimulatedBroker::new(Duration::from_secs(60));
     let dead = broker.connect(Some("bridge-0"), peer(), now).unwrap();
-    let refusal = Err(AlreadyConnected { peer: peer() });
+    let refusal = Err(AlreadyConnectedError { peer: peer() });
     assert_eq!(broker.connect(Some("bridge-0"), peer(), now), refusal);
     broker.leave(dead, false, now);
     assert_eq!(broker.connect(Some("bridge-0"), peer(), now + Duration::from_secs(59)), refusal);

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
         let (reader, writer) = split(stream);
         Ok(ClientConnection::new(protocol, &shared, cuts).run(reader, writer, stop).await)
     };
-    let end = end.await.unwrap_or_else(|end: End| end);
+    let end = end.await.unwrap_or_else(|end: ConnectionEnd| end);
     debug!(%peer, ?end, "connection ended");
 }
 
@@ -46,16 +46,16 @@ async fn meet(
     shared: &Arc<SimulatorState>,
     mut cuts: watch::Receiver<()>,
     stop: &CancellationToken,
-) -> Result<Box<dyn ServerProtocol>, End> {
+) -> Result<Box<dyn ServerProtocol>, ConnectionEnd> {
     let first = tokio::select! {
         biased;
-        () = stop.cancelled() => return Err(End::Stopped),
-        _ = cuts.changed() => return Err(End::Cut),
+        () = stop.cancelled() => return Err(ConnectionEnd::Stopped),
+        _ = cuts.changed() => return Err(ConnectionEnd::Cut),
         first = stream.read_u8() => first,
     };
     let mut protocol: Box<dyn ServerProtocol> = match first {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(End::Left),
-        Err(error) => return Err(End::Broken(error)),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(ConnectionEnd::Left),
+        Err(error) => return Err(ConnectionEnd::Broken(error)),
         Ok(0) => Box::new(OpenWire::new(Arc::clone(shared), peer)),
         Ok(_) => Box::new(Stomp::new(Arc::clone(shared), peer)),
     };
@@ -66,7 +66,7 @@ async fn meet(
 /// Why a connection ended, for the log.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read by Debug alone")]
-enum End {
+enum ConnectionEnd {
     Left,
     Told,
     Silent,
@@ -121,13 +121,13 @@ impl ClientConnection {
         mut reader: impl AsyncRead + Unpin,
         mut writer: impl AsyncWrite + Unpin,
         stop: CancellationToken,
-    ) -> End {
+    ) -> ConnectionEnd {
         loop {
             let faults = self.faults.borrow_and_update().clone();
             let silent = faults.silent_after.is_some_and(|after| self.events >= after);
             if self.written == self.out.len() {
                 if self.closing {
-                    return End::Told;
+                    return ConnectionEnd::Told;
                 }
                 self.refill(&faults, silent);
             }
@@ -137,19 +137,19 @@ impl ClientConnection {
             let input = if self.closing { &mut self.unheard } else { self.protocol.input() };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Stopped,
-                _ = self.cuts.changed() => return End::Cut,
+                () = stop.cancelled() => return ConnectionEnd::Stopped,
+                _ = self.cuts.changed() => return ConnectionEnd::Cut,
                 _ = self.faults.changed() => {}
                 _ = self.changed.changed(), if !pending => {}
                 read = reader.read_buf(input) => match read {
-                    Ok(0) => return End::Left,
+                    Ok(0) => return ConnectionEnd::Left,
                     Ok(_) => self.receive(),
-                    Err(error) => return End::Broken(error),
+                    Err(error) => return ConnectionEnd::Broken(error),
                 },
                 written = writer.write(self.out.get(self.written..piece).unwrap_or_default()), if pending && !silent => {
                     match written {
                         Ok(count) => self.written += count,
-                        Err(error) => return End::Broken(error),
+                        Err(error) => return ConnectionEnd::Broken(error),
                     }
                     if !self.only_beats {
                         self.protocol.heart_beat().sent();
@@ -157,7 +157,7 @@ impl ClientConnection {
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if self.check_heart_beats(&faults, silent) {
-                        return End::Silent;
+                        return ConnectionEnd::Silent;
                     }
                 }
             }

@@ -23,20 +23,20 @@ impl JavaException {
     }
 }
 
-/// Refuses a request with an exception, and may end the connection.
-pub(crate) struct Refusal {
+/// A command that is refused with an exception, and what becomes of the connection.
+pub(crate) struct CommandError {
     pub(crate) exception: JavaException,
     pub(crate) flow: Flow,
 }
 
-impl Refusal {
-    /// Makes the refusal end the connection.
+impl CommandError {
+    /// Makes the error end the connection.
     pub(crate) fn fatal(self) -> Self {
         Self { flow: Flow::Close, ..self }
     }
 }
 
-impl From<JavaException> for Refusal {
+impl From<JavaException> for CommandError {
     fn from(exception: JavaException) -> Self {
         Self { exception, flow: Flow::Continue }
     }

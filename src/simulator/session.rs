@@ -27,7 +27,7 @@ pub(crate) struct BrowseResult {
 }
 
 /// A consumer in the form of its protocol.
-pub(crate) trait Subscription {
+pub(crate) trait SimulatedSubscription {
     /// The number of the consumer at the broker.
     fn consumer(&self) -> ConsumerNumber;
 
@@ -152,7 +152,7 @@ impl<S> ClientSession<S> {
     }
 }
 
-impl<S: Subscription> ClientSession<S> {
+impl<S: SimulatedSubscription> ClientSession<S> {
     /// Removes consumers and returns their number. Their un-acked messages return to the queue.
     pub(crate) fn remove(&mut self, delivered: LastDelivered, which: impl Fn(&S) -> bool) -> usize {
         let removed: Vec<S> = self.subscriptions.extract_if(.., |subscription| which(subscription)).collect();

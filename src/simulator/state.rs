@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::broker::{AlreadyConnected, ClientSessionId, SimulatedBroker};
+use super::broker::{AlreadyConnectedError, ClientSessionId, SimulatedBroker};
 use super::config::{SimulatorConfig, SimulatorLogin};
 use super::faults::Faults;
 use super::stream::{Content, EventStream};
@@ -67,7 +67,7 @@ impl SimulatorState {
         client_id: Option<&str>,
         peer: SocketAddr,
         now: Instant,
-    ) -> Result<ClientSessionId, AlreadyConnected> {
+    ) -> Result<ClientSessionId, AlreadyConnectedError> {
         let known = client_id.is_some_and(|client_id| self.broker().knows(client_id));
         let refuse = known
             && self.faults.send_if_modified(|faults| {

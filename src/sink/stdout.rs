@@ -23,8 +23,8 @@ const BATCH: usize = 1024;
 /// The most written batches whose verdicts are not read yet.
 const OUTCOMES: usize = 4;
 
-type Output = Box<dyn AsyncWrite + Send + Unpin>;
-type Outcome = Result<Vec<DeliveryId>, SinkError>;
+type StdoutWriter = Box<dyn AsyncWrite + Send + Unpin>;
+type WriteResult = Result<Vec<DeliveryId>, SinkError>;
 
 /// The kind of sink with `kind = "stdout"`.
 pub struct StdoutKind;
@@ -60,14 +60,14 @@ impl SinkFactory for StdoutConfig {
 
 /// The sink of `kind = "stdout"`.
 pub struct StdoutSink {
-    output: Box<dyn FnMut() -> Output + Send>,
+    output: Box<dyn FnMut() -> StdoutWriter + Send>,
     /// The error of the last write, until a write succeeds. Opening always succeeds, so it does not prove that
     /// writing works.
     last_error: watch::Sender<Option<SinkError>>,
 }
 
 impl StdoutSink {
-    fn onto(output: impl FnMut() -> Output + Send + 'static) -> Self {
+    fn onto(output: impl FnMut() -> StdoutWriter + Send + 'static) -> Self {
         Self { output: Box::new(output), last_error: watch::Sender::default() }
     }
 }
@@ -96,8 +96,8 @@ impl Sink for StdoutSink {
 /// Writes the waiting deliveries in batches, until the producer is dropped or the output fails.
 async fn write(
     mut queue: mpsc::Receiver<Delivery>,
-    outcomes: mpsc::Sender<Outcome>,
-    mut output: Output,
+    outcomes: mpsc::Sender<WriteResult>,
+    mut output: StdoutWriter,
     last_error: watch::Sender<Option<SinkError>>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -129,7 +129,7 @@ fn failure(error: &io::Error) -> SinkError {
     }
 }
 
-async fn write_lines(output: &mut Output, lines: &[u8]) -> io::Result<()> {
+async fn write_lines(output: &mut StdoutWriter, lines: &[u8]) -> io::Result<()> {
     output.write_all(lines).await?;
     output.flush().await
 }
@@ -171,7 +171,7 @@ impl Submit for StdoutProducer {
 
 /// Gives the verdicts on the batches that were written.
 struct StdoutAcks {
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<WriteResult>,
     last_error: watch::Receiver<Option<SinkError>>,
 }
 
@@ -268,7 +268,7 @@ mod tests {
         let full = || tokio::fs::File::from_std(std::fs::File::create("/dev/full").unwrap());
         let (near, _far) = tokio::io::duplex(64);
         let mut near = Some(near);
-        let mut outputs = vec![Box::new(full()) as Output];
+        let mut outputs = vec![Box::new(full()) as StdoutWriter];
         let mut sink =
             StdoutSink::onto(move || outputs.pop().unwrap_or_else(|| Box::new(near.take().unwrap())));
         let all = deliveries(["a".to_owned()].into_iter());

@@ -17,7 +17,7 @@ use super::Incoming;
 use super::error::SourceError;
 use super::network::BrokerStream;
 use super::protocol::read_buffer::CHUNK;
-use super::protocol::session::{Progress, Session};
+use super::protocol::session::{Session, SessionProgress};
 use crate::budget::Budget;
 use crate::event::SessionId;
 use crate::telemetry::counters::SubscriptionCounters;
@@ -279,7 +279,7 @@ impl BrokerConnection<'_> {
     }
 
     fn advance(&mut self) -> Result<(), SourceError> {
-        let mut progress = Progress::default();
+        let mut progress = SessionProgress::default();
         let outcome = self.session.advance(Instant::now(), &mut progress);
         if let Some(last) = progress.messages.last() {
             self.brought = true;
@@ -306,7 +306,7 @@ impl BrokerConnection<'_> {
         self.ending.is_none() && self.pending.is_empty() && self.session.outstanding() == 0
     }
 
-    fn take(&mut self, progress: Progress) {
+    fn take(&mut self, progress: SessionProgress) {
         self.disconnected |= progress.closed;
         self.unread = progress.unread;
         if progress.subscribed {

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Incoming;
 use super::connection::{ConnectionHandles, run_session};
-use super::error::{SourceError, Suspect};
-use super::protocol::session::Progress;
+use super::error::{SourceError, SuspectMessage};
+use super::protocol::session::SessionProgress;
 use super::testing::{Scripted, message};
 use crate::budget::Budget;
 use crate::event::{Message, SessionId};
@@ -48,7 +48,7 @@ async fn after(error: SourceError, subscribed: bool, last_message: &str) -> Sour
     broker.shutdown().await.unwrap();
     let (incoming, _messages) = mpsc::channel(4);
     let (_acks, acked) = watch::channel((SessionId(0), 0));
-    let brings = Progress { subscribed, ..Progress::default() };
+    let brings = SessionProgress { subscribed, ..SessionProgress::default() };
     let session = Scripted::new([(brings, Err(error))], None);
     run(session, ours, incoming, acked, &Budget::new(1 << 20), last_message).await.unwrap_err()
 }
@@ -56,9 +56,9 @@ async fn after(error: SourceError, subscribed: bool, last_message: &str) -> Sour
 #[tokio::test]
 async fn trouble_without_a_message_is_blamed_on_what_comes_after_the_last_one() {
     let gibberish = || SourceError::protocol("gibberish");
-    let next = Suspect::After("7".to_owned());
+    let next = SuspectMessage::After("7".to_owned());
     assert_eq!(after(gibberish(), true, "7").await.suspect(), Some(&next));
-    assert_eq!(after(gibberish(), true, "").await.suspect(), Some(&Suspect::First));
+    assert_eq!(after(gibberish(), true, "").await.suspect(), Some(&SuspectMessage::First));
     assert_eq!(after(gibberish(), false, "7").await.suspect(), None, "no message can have come");
     let complaint = SourceError::from_broker("out of luck", false);
     assert_eq!(after(complaint, true, "7").await.suspect(), None, "no message has come");
@@ -73,14 +73,14 @@ async fn what_is_unread_waits_for_room_and_never_for_itself() {
         broker.write_all(b"?").await.unwrap();
         let budget = Budget::new(50);
         let large = budget.freeze(vec![0; 100]);
-        let mut first = Progress { subscribed: true, unread: true, ..Progress::default() };
+        let mut first = SessionProgress { subscribed: true, unread: true, ..SessionProgress::default() };
         let mut unread = None;
         if first_brings_a_message {
             first.messages.push(Message { body: large, ..message("1") });
         } else {
             unread = Some(large);
         }
-        let second = Progress { messages: vec![message("2")], ..Progress::default() };
+        let second = SessionProgress { messages: vec![message("2")], ..SessionProgress::default() };
         let session = Scripted::new([(first, Ok(())), (second, Ok(()))], unread);
 
         let (incoming, mut messages) = mpsc::channel(4);
@@ -118,7 +118,7 @@ async fn trouble_lets_the_broker_read_the_last_acknowledgement() {
             acks.send_replace((SessionId(1), 1));
             acks.closed().await;
         });
-        let brings = Progress { messages: vec![message("1")], ..Progress::default() };
+        let brings = SessionProgress { messages: vec![message("1")], ..SessionProgress::default() };
         let error =
             SourceError::BodyTooLarge { detail: String::new(), message_id: "2".to_owned(), remedy: "" };
         let session = Scripted::new([(brings, Err(error))], None);

@@ -1,5 +1,7 @@
 //! Lists the reasons why a session could not begin or has ended, and decides when to retry.
 
+use std::fmt;
+
 use crate::display::one_line;
 use crate::source::config::Endpoint;
 use crate::tls::TlsError;
@@ -70,7 +72,7 @@ pub enum SourceError {
         /// The broker's message, at most 500 characters.
         message: String,
         /// The message that may have caused it.
-        suspect: Option<Suspect>,
+        suspect: Option<SuspectMessage>,
     },
     /// The broker answers the login or the subscription with an error that is none of those above.
     #[error(
@@ -111,7 +113,7 @@ pub enum SourceError {
     Protocol {
         detail: String,
         /// The message that may have caused it.
-        suspect: Option<Suspect>,
+        suspect: Option<SuspectMessage>,
         remedy: Option<&'static str>,
     },
     /// A message is larger than `source.max_body` or `source.max_header_size`.
@@ -128,11 +130,11 @@ pub enum SourceError {
         one_line(detail),
         remedy.map_or("ask AtData to remove it".into(), |remedy| format!("{remedy}; or ask AtData to remove it"))
     )]
-    Poison { suspect: Suspect, sessions: u32, detail: String, remedy: Option<&'static str> },
+    Poison { suspect: SuspectMessage, sessions: u32, detail: String, remedy: Option<&'static str> },
 }
 
 /// Returns `suspect` in parentheses, for the middle of a text.
-fn place(suspect: Option<&Suspect>) -> String {
+fn place(suspect: Option<&SuspectMessage>) -> String {
     suspect.map_or_else(String::new, |suspect| format!(" ({suspect})"))
 }
 
@@ -142,17 +144,24 @@ fn also(remedy: Option<&'static str>) -> String {
 }
 
 /// The message that may have ended a session.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Suspect {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SuspectMessage {
     /// The error is in the message with this id.
-    #[error("message {}", one_line(.0))]
     Itself(String),
     /// The error came directly after the message with this id.
-    #[error("what comes after message {}", one_line(.0))]
     After(String),
     /// The error came before any message.
-    #[error("the first message of the queue")]
     First,
+}
+
+impl fmt::Display for SuspectMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Itself(id) => write!(f, "message {}", one_line(id)),
+            Self::After(id) => write!(f, "what comes after message {}", one_line(id)),
+            Self::First => f.write_str("the first message of the queue"),
+        }
+    }
 }
 
 /// Parts of the messages with which brokers refuse a login: ActiveMQ, RabbitMQ, Artemis.
@@ -253,7 +262,7 @@ impl SourceError {
     }
 
     /// Returns the message that may have caused the error.
-    pub fn suspect(&self) -> Option<&Suspect> {
+    pub fn suspect(&self) -> Option<&SuspectMessage> {
         match self {
             Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } => suspect.as_ref(),
             _ => None,
@@ -265,8 +274,8 @@ impl SourceError {
     pub fn after(mut self, message_id: &str) -> Self {
         if let Self::Broker { suspect, .. } | Self::Protocol { suspect, .. } = &mut self {
             suspect.get_or_insert_with(|| match message_id {
-                "" => Suspect::First,
-                id => Suspect::After(id.to_owned()),
+                "" => SuspectMessage::First,
+                id => SuspectMessage::After(id.to_owned()),
             });
         }
         self

@@ -1,13 +1,13 @@
 //! Counts the sessions in a row that the same message may have ended.
 
-use super::error::{SourceError, Suspect};
+use super::error::{SourceError, SuspectMessage};
 
 /// After this many sessions ended by the same message the source is held (D2).
 const POISONED: u32 = 3;
 
 /// The message that may have ended the last sessions, and how many in a row.
 #[derive(Debug, Default)]
-pub(super) struct Suspicion(Option<(Suspect, u32)>);
+pub(super) struct Suspicion(Option<(SuspectMessage, u32)>);
 
 impl Suspicion {
     /// Forgets the message.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::config::{Endpoint, Ordering, Protocol, SourceSettings, SourceTlsConfig};
 use super::error::SourceError;
 use super::protocol::framing::{DecodeError, FrameDecoder, Scan};
-use super::protocol::session::{Progress, Session};
+use super::protocol::session::{Session, SessionProgress};
 use crate::backoff::BackoffConfig;
 use crate::event::{Headers, Message};
 use crate::secret::Secret;
@@ -69,7 +69,7 @@ pub(super) fn cut<'a>(wire: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 /// A session that follows a script: for each `advance`, the progress and the error after it.
 #[derive(Default)]
 pub(super) struct Scripted {
-    brings: VecDeque<(Progress, Result<(), SourceError>)>,
+    brings: VecDeque<(SessionProgress, Result<(), SourceError>)>,
     /// Bytes that it has read but not processed at its first `advance`.
     unread: Option<Bytes>,
     input: Vec<u8>,
@@ -82,7 +82,7 @@ impl Scripted {
     /// A session that returns these results in turn. At its first `advance` it still holds `unread`, which it
     /// has read but not processed.
     pub(super) fn new(
-        brings: impl IntoIterator<Item = (Progress, Result<(), SourceError>)>,
+        brings: impl IntoIterator<Item = (SessionProgress, Result<(), SourceError>)>,
         unread: Option<Bytes>,
     ) -> Box<Self> {
         Box::new(Self { brings: brings.into_iter().collect(), unread, ..Self::default() })
@@ -95,7 +95,7 @@ impl Session for Scripted {
         &mut self.input
     }
 
-    fn advance(&mut self, _: Instant, progress: &mut Progress) -> Result<(), SourceError> {
+    fn advance(&mut self, _: Instant, progress: &mut SessionProgress) -> Result<(), SourceError> {
         let (brought, outcome) = self.brings.pop_front().expect("nothing more to bring");
         *progress = brought;
         if !progress.unread {

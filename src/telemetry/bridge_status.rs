@@ -98,12 +98,12 @@ pub struct SinkLine {
     /// Events that were handed over once more.
     pub retried: u64,
     /// Of the settled, dead letters by reason.
-    pub dead_letters: BTreeMap<String, DeadLetterLine>,
+    pub dead_letters: BTreeMap<String, DeadLetterCount>,
 }
 
 /// The dead letters of one reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeadLetterLine {
+pub struct DeadLetterCount {
     /// How many there are.
     pub count: u64,
     /// The message id of the newest one.
@@ -112,7 +112,7 @@ pub struct DeadLetterLine {
 
 /// A subscription, as far as its settings say how its counts are to be read.
 #[derive(Clone, Debug, Default)]
-pub struct Subscription {
+pub struct SubscriptionInfo {
     /// The id of the connection to the broker.
     pub connection_id: String,
     /// The most events that may be in flight.
@@ -128,7 +128,7 @@ pub struct StatusSources {
     health: Health,
     budgets: Shares,
     /// By queue.
-    subscriptions: BTreeMap<String, Subscription>,
+    subscriptions: BTreeMap<String, SubscriptionInfo>,
     started: Timestamp,
 }
 
@@ -138,7 +138,7 @@ impl StatusSources {
         telemetry: Arc<Telemetry>,
         health: Health,
         budgets: Shares,
-        subscriptions: BTreeMap<String, Subscription>,
+        subscriptions: BTreeMap<String, SubscriptionInfo>,
     ) -> Self {
         let started = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH);
         Self { telemetry, health, budgets, subscriptions, started }
@@ -169,7 +169,7 @@ impl StatusSources {
 
     fn queue(&self, queue: &str, counters: &SubscriptionCounters) -> QueueLine {
         let last = i64::try_from(counters.last_received.get()).ok().filter(|millis| *millis > 0);
-        let Subscription { connection_id, prefetch, is_strict } =
+        let SubscriptionInfo { connection_id, prefetch, is_strict } =
             self.subscriptions.get(queue).cloned().unwrap_or_default();
         let subscribed = counters.is_subscribed.get() > 0;
         let replica = if counters.taken.get() > 0 { "active" } else { "standby" };
@@ -196,7 +196,7 @@ impl StatusSources {
     fn sink(&self, queue: &str, sink: &str, worker: &WorkerCounters) -> SinkLine {
         let dead_letters = worker.dead_lettered.all().into_iter().map(|(reason, count)| {
             let newest = worker.newest_dead_letters.get(reason).unwrap_or_default();
-            (reason.to_owned(), DeadLetterLine { count, newest })
+            (reason.to_owned(), DeadLetterCount { count, newest })
         });
         SinkLine {
             sink: sink.to_owned(),
@@ -243,7 +243,7 @@ mod tests {
         let health = Health::new(Arc::clone(&telemetry), None, Shares::default());
         let budgets = Shares::new(1000, &["main.RTO.acme".to_owned()]);
         let subscription =
-            Subscription { connection_id: "acme-main-1".to_owned(), prefetch: 50, is_strict: true };
+            SubscriptionInfo { connection_id: "acme-main-1".to_owned(), prefetch: 50, is_strict: true };
         let subscriptions = BTreeMap::from([("main.RTO.acme".to_owned(), subscription)]);
         let sources = StatusSources::new(Arc::clone(&telemetry), health.clone(), budgets, subscriptions);
         sink.report(Status::Held("no space".to_owned()));
@@ -271,7 +271,7 @@ mod tests {
             (None, 50, 2)
         );
         assert_eq!((&*queue.connection_id, queue.subscribed, &queue.replica), ("acme-main-1", false, &None));
-        let letters = DeadLetterLine { count: 2, newest: "ID:1".to_owned() };
+        let letters = DeadLetterCount { count: 2, newest: "ID:1".to_owned() };
         assert_eq!((queue.sinks[0].settled, &queue.sinks[0].dead_letters["too_large"]), (5, &letters));
         assert_eq!((status.in_flight_bytes, status.in_flight_bytes_limit), (0, 1000));
         sink.report(Status::Ready);
@@ -285,7 +285,7 @@ mod tests {
         let telemetry = Arc::new(Telemetry::default());
         let health = Health::new(Arc::clone(&telemetry), None, Shares::default());
         let replica = |is_strict| {
-            let subscription = Subscription { is_strict, ..Subscription::default() };
+            let subscription = SubscriptionInfo { is_strict, ..SubscriptionInfo::default() };
             let subscriptions = BTreeMap::from([("q".to_owned(), subscription)]);
             let (telemetry, health) = (Arc::clone(&telemetry), health.clone());
             let status = StatusSources::new(telemetry, health, Shares::default(), subscriptions).now();

@@ -44,10 +44,10 @@ pub struct SeriesName {
 
 /// The samples of the last 15 minutes.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Samples>);
+pub struct History(Mutex<HistorySamples>);
 
 #[derive(Debug, Default, Serialize)]
-struct Samples {
+struct HistorySamples {
     /// When each sample was taken, in milliseconds since 1970.
     times: VecDeque<i64>,
     #[serde(serialize_with = "as_list")]
@@ -75,10 +75,10 @@ impl History {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
-        let mut before = Reading::of(&counters);
+        let mut before = CounterReading::of(&counters);
         loop {
             ticks.tick().await;
-            let now = Reading::of(&counters);
+            let now = CounterReading::of(&counters);
             self.add(Timestamp::now().as_millisecond(), now.since(&before));
             before = now;
         }
@@ -110,12 +110,12 @@ impl History {
         samples.add(at, values);
     }
 
-    fn samples<T>(&self, read: impl FnOnce(&Samples) -> T) -> T {
+    fn samples<T>(&self, read: impl FnOnce(&HistorySamples) -> T) -> T {
         read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Samples {
+impl HistorySamples {
     fn add(&mut self, at: i64, mut values: BTreeMap<SeriesName, f64>) {
         push(&mut self.times, at);
         let before = self.times.len() - 1;
@@ -147,7 +147,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// What the counters say at one moment.
-struct Reading {
+struct CounterReading {
     at: Instant,
     /// By queue and sink.
     totals: BTreeMap<(String, Option<String>), Totals>,
@@ -164,7 +164,7 @@ struct Totals {
     behind: Option<f64>,
 }
 
-impl Reading {
+impl CounterReading {
     fn of(counters: &Counters) -> Self {
         let mut totals = BTreeMap::new();
         for (queue, source) in counters.all() {

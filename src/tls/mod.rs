@@ -1,7 +1,7 @@
 //! Connects to servers by TLS. It always verifies certificate and host name, and explains a failed handshake.
 //!
-//! [`connect`] returns a [`TlsError`]. A client library that does its own handshake gets [`Client::config`],
-//! and [`Client::explain`] turns its error into the same explanation.
+//! [`connect`] returns a [`TlsError`]. A client library that does its own handshake gets [`TlsClient::config`],
+//! and [`TlsClient::explain`] turns its error into the same explanation.
 
 mod certificate;
 mod expiry;
@@ -111,7 +111,7 @@ impl TlsOptions {
 
 /// A TLS client: the certificates that it trusts and shows, and those that servers have presented to it.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct TlsClient {
     config: Arc<ClientConfig>,
     options: TlsOptions,
     roots: Roots,
@@ -119,7 +119,7 @@ pub struct Client {
     has_identity: bool,
 }
 
-impl Client {
+impl TlsClient {
     /// Reads the files that `options` names.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let client = Client::new(options)?;
+    let client = TlsClient::new(options)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         let address = &options.address;
         let what = format!("`{host}` is no host name that a certificate could be checked against");

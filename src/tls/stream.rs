@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client;
 
-use super::Client;
+use super::TlsClient;
 use crate::protocol_guess::{FirstBytes, Remembering};
 
 /// A TLS stream whose first error is explained, as long as no data has arrived.
@@ -22,12 +22,12 @@ pub struct TlsStream<S> {
 
 #[derive(Debug)]
 struct Unheard {
-    client: Client,
+    client: TlsClient,
     host: String,
 }
 
 impl<S> TlsStream<S> {
-    pub(super) fn new(stream: client::TlsStream<Remembering<S>>, client: Client, host: &str) -> Self {
+    pub(super) fn new(stream: client::TlsStream<Remembering<S>>, client: TlsClient, host: &str) -> Self {
         Self { stream, unheard: Some(Unheard { client, host: host.to_owned() }) }
     }
 

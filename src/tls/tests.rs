@@ -262,7 +262,7 @@ async fn what_the_server_refuses_is_told_in_words() {
 }
 
 fn refused(options: &TlsOptions) -> String {
-    let error = Client::new(options).unwrap_err();
+    let error = TlsClient::new(options).unwrap_err();
     assert_eq!((error.cause(), error.needs_operator()), (Cause::File, true));
     error.to_string()
 }
@@ -318,7 +318,7 @@ fn a_key_that_can_t_be_used_is_named_with_its_option() {
     let key = files.write("own.key", own.key.serialize_pem());
     let said = refused(&with(&key, &key));
     assert!(said.contains("source.tls.certificate_file") && said.contains("it holds private key"), "{said}");
-    Client::new(&with(&certificate, &key)).unwrap();
+    TlsClient::new(&with(&certificate, &key)).unwrap();
 }
 
 /// Client libraries return an error in an error in an error.
@@ -329,7 +329,7 @@ fn an_error_is_found_however_deep_it_is_wrapped() {
     struct Wrapped(#[source] std::io::Error);
 
     let (files, root) = (Files::new(), authority("Root"));
-    let client = Client::new(&files.trusting(&[&root])).unwrap();
+    let client = TlsClient::new(&files.trusting(&[&root])).unwrap();
     let inner = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, inner);
     let error = client.explain("nats.example.com", &Wrapped(std::io::Error::other(inner)));

@@ -39,6 +39,36 @@ pub fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 
+/// Returns whether only tests use this file.
+pub fn is_test_file(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap();
+    name.ends_with("tests.rs") || file.contains("/tests/") || ["testing.rs", "round_trip.rs"].contains(&name)
+}
+
+/// Removes each item behind a `#[cfg(test)]` that is not indented.
+pub fn without_tests(text: &str) -> String {
+    let mut kept = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            kept.push(line);
+            continue;
+        }
+        let item = lines.by_ref().find(|line| !line.starts_with("#[")).unwrap();
+        if !item.ends_with(';') {
+            let _end = lines.by_ref().find(|line| *line == "}");
+        }
+    }
+    kept.join("\n")
+}
+
+/// Removes the tests and the comments.
+pub fn code_of(text: &str) -> String {
+    let without = without_tests(text);
+    let code = without.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.collect::<Vec<_>>().join("\n")
+}
+
 /// CONTRIBUTING.md, "Style".
 #[test]
 fn no_source_file_has_more_than_400_lines() {
@@ -49,4 +79,12 @@ fn no_source_file_has_more_than_400_lines() {
         .map(|path| format!("{path}: {} lines", lines(path)))
         .collect();
     assert!(long.is_empty(), "\n{}", long.join("\n"));
+}
+
+#[test]
+fn what_only_tests_use_is_removed() {
+    let text = "mod a;\n#[cfg(test)]\nmod b;\nmod c; // d\n// e\n\n#[cfg(test)]\n#[path = \"f\"]\nmod g {\n    h();\n}\nmod i;";
+    assert_eq!(without_tests(text), "mod a;\nmod c; // d\n// e\n\nmod i;");
+    assert_eq!(code_of(text), "mod a;\nmod c; // d\n\nmod i;");
+    assert!(is_test_file("src/a/tests.rs") && is_test_file("src/a/tests/b.rs") && !is_test_file("src/a.rs"));
 }

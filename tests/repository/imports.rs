@@ -4,16 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::files::{below, text};
+use crate::files::{below, code_of, is_test_file, text};
 
 type Module = Vec<String>;
 type Imports = BTreeMap<Module, BTreeSet<Module>>;
-
-/// Returns whether only tests use this file.
-fn is_test_file(file: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap();
-    name.ends_with("tests.rs") || file.contains("/tests/") || ["testing.rs", "round_trip.rs"].contains(&name)
-}
 
 fn module_of(file: &str) -> Module {
     let path = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
@@ -21,13 +15,6 @@ fn module_of(file: &str) -> Module {
         "lib" => Vec::new(),
         path => path.split('/').map(str::to_owned).collect(),
     }
-}
-
-/// Removes comments, and everything after `#[cfg(test)]`.
-fn code_of(text: &str) -> String {
-    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
-    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
-    code.collect::<Vec<_>>().join("\n")
 }
 
 /// Expands `a::{b, c::d}` into `a::b` and `a::c::d`.

@@ -16,6 +16,7 @@ mod figures;
 mod files;
 mod imports;
 mod links;
+mod names;
 mod performance;
 mod release;
 mod security;

@@ -12,13 +12,13 @@ use crate::sink::{SinkError, SinkErrorKind};
 use crate::source::error::SourceError;
 
 /// Why a part does not work.
-pub(super) struct Failure {
+pub(super) struct CheckError {
     code: Code,
     needs_operator: bool,
     message: String,
 }
 
-impl Failure {
+impl CheckError {
     /// Creates a failure that passes by itself.
     pub(super) fn passing(code: Code, message: String) -> Self {
         Self { code, needs_operator: false, message }
@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-impl From<SinkError> for Failure {
+impl From<SinkError> for CheckError {
     fn from(error: SinkError) -> Self {
         let (general, needs_operator) = match error.kind {
             SinkErrorKind::Unavailable => (codes::SINK_UNAVAILABLE, false),
@@ -41,7 +41,7 @@ impl From<SinkError> for Failure {
     }
 }
 
-impl From<SourceError> for Failure {
+impl From<SourceError> for CheckError {
     fn from(error: SourceError) -> Self {
         let code = Code::of_label("source", error.label());
         Self { code, needs_operator: error.needs_operator(), message: error.to_string() }
@@ -116,14 +116,14 @@ impl<'a> Report<'a> {
     pub(super) fn part(
         &mut self,
         part: &str,
-        outcome: Result<Vec<Finding>, impl Into<Failure>>,
+        outcome: Result<Vec<Finding>, impl Into<CheckError>>,
     ) -> io::Result<()> {
         match outcome.map_err(Into::into) {
             Ok(found) => {
                 self.warnings += found.iter().filter(|finding| finding.is_warning).count();
                 self.passed_part(part, &found)
             }
-            Err(Failure { code, needs_operator, message }) => {
+            Err(CheckError { code, needs_operator, message }) => {
                 self.failures += 1;
                 let state = if needs_operator { ErrorState::Held } else { ErrorState::Retrying };
                 self.line(part, Level::Error, &code, &message, Some(state))

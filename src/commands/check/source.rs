@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::addresses;
-use super::report::{Failure, Report};
+use super::report::{CheckError, Report};
 use super::waiting_events::WaitingEvents;
 use crate::budget::Budget;
 use crate::finding::{Finding, codes};
@@ -45,7 +45,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-async fn log_in(endpoint: &Endpoint, own: &Arc<SourceSettings>) -> Result<Vec<Finding>, Failure> {
+async fn log_in(endpoint: &Endpoint, own: &Arc<SourceSettings>) -> Result<Vec<Finding>, CheckError> {
     let agreed = check::log_in(endpoint, own).await.map_err(|error| failed(error, own))?;
     let message = format!(
         "logged in as {}; whether the queue {} may be read shows only with --subscribe, which creates it",
@@ -59,7 +59,7 @@ async fn browse(
     endpoint: &Endpoint,
     own: &Arc<SourceSettings>,
     keying: &Keying,
-) -> Result<Vec<Finding>, Failure> {
+) -> Result<Vec<Finding>, CheckError> {
     let mut seen = WaitingEvents::new(keying);
     let budget = Budget::new(own.max_body);
     let see = &mut |message| {
@@ -73,13 +73,13 @@ async fn browse(
 }
 
 /// A second check is no second bridge.
-fn failed(error: SourceError, own: &SourceSettings) -> Failure {
+fn failed(error: SourceError, own: &SourceSettings) -> CheckError {
     let SourceError::AlreadyConnected { peer } = error else { return error.into() };
     let message = format!(
         "another check has the connection id {} now, from {peer}: try again when it has ended",
         own.connection_id
     );
-    Failure::passing(codes::SOURCE_OTHER_CHECK, message)
+    CheckError::passing(codes::SOURCE_OTHER_CHECK, message)
 }
 
 /// Tells how soon the bridge notices that the broker is gone without a word.

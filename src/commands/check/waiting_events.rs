@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::report::Failure;
-use crate::event::{Defect, Event, Message};
+use super::report::CheckError;
+use crate::event::{Event, EventError, Message};
 use crate::finding::{Finding, clock, codes};
 use crate::key::{Keying, Suggestions};
 use crate::source::config::SourceSettings;
@@ -13,7 +13,7 @@ pub(super) struct WaitingEvents<'a> {
     keying: &'a Keying,
     count: u32,
     unusable: u32,
-    defect: Option<Defect>,
+    defect: Option<EventError>,
     suggestions: Suggestions,
     /// The newest timestamp less the clock here, in milliseconds.
     ahead: Option<i64>,
@@ -57,7 +57,7 @@ impl<'a> WaitingEvents<'a> {
 
     /// Returns the result. It is an error if no event has a usable key, because the bridge would only write
     /// dead letters.
-    pub(super) fn outcome(self, source: &SourceSettings) -> Result<Finding, Failure> {
+    pub(super) fn outcome(self, source: &SourceSettings) -> Result<Finding, CheckError> {
         let (queue, count) = (source.queue(), self.count);
         let may_read = format!("the queue {queue} may be read by {}", source.username);
         let Some(defect) = self.defect else {
@@ -71,7 +71,7 @@ impl<'a> WaitingEvents<'a> {
         let found = format!("have no usable key by event.keys (the first: {defect}); {found}: {advice}");
         if self.unusable == count {
             let message = format!("all {count} events that wait in {queue} {found}");
-            return Err(Failure::held(codes::SOURCE_ALL_KEYS_MISSING, message));
+            return Err(CheckError::held(codes::SOURCE_ALL_KEYS_MISSING, message));
         }
         let message = format!("{} of {count} events that wait in {queue} {found}", self.unusable);
         Ok(Finding::warning(codes::SOURCE_SOME_KEYS_MISSING, message))

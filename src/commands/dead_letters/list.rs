@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::filter::{FilterArgs, sink_name};
-use super::output::{Found, FoundLetter, Output, Replays, counted};
+use super::output::{FoundLetter, LetterOutput, PlaceSummary, Replays, counted};
 use crate::commands::Console;
 use crate::dead_letter::StoredLetter;
 use crate::display::{one_line, rfc3339};
@@ -26,7 +26,7 @@ pub struct ListArgs {
 }
 
 /// The letters with the same day, reason and sink.
-type Group = (String, String, Option<String>);
+type GroupKey = (String, String, Option<String>);
 
 /// A number of letters, and the times at which they were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) struct List {
     json: bool,
     /// The configuration file, for the command that comes next.
     config: Option<PathBuf>,
-    groups: BTreeMap<Group, Tally>,
+    groups: BTreeMap<GroupKey, Tally>,
 }
 
 impl List {
@@ -111,7 +111,7 @@ impl List {
         Some(one_line(&show).into_owned())
     }
 
-    fn as_json(&self, found: &Found) -> Result<String, serde_json::Error> {
+    fn as_json(&self, found: &PlaceSummary) -> Result<String, serde_json::Error> {
         let groups = self.groups.iter().map(|((day, reason, sink), tally)| GroupLine {
             day,
             reason,
@@ -172,13 +172,13 @@ impl TallyLine {
     }
 }
 
-impl Output for List {
+impl LetterOutput for List {
     fn take(&mut self, letter: FoundLetter, _: &mut dyn Write) -> io::Result<ControlFlow<()>> {
         self.add(letter.letter);
         Ok(ControlFlow::Continue(()))
     }
 
-    fn end(&mut self, found: &Found, console: &mut Console<'_>) -> io::Result<()> {
+    fn end(&mut self, found: &PlaceSummary, console: &mut Console<'_>) -> io::Result<()> {
         if self.json {
             return writeln!(console.out, "{}", self.as_json(found)?);
         }
@@ -248,7 +248,7 @@ total                                 4  2026-11-29T23:59:59.999Z  2026-11-30T03
 
     #[test]
     fn json_says_the_same() {
-        let found = Found { letters: 9, matching: 4, ..Found::new("the directory /letters") };
+        let found = PlaceSummary { letters: 9, matching: 4, ..PlaceSummary::new("the directory /letters") };
         let json: Value = serde_json::from_str(&list().as_json(&found).unwrap()).unwrap();
         assert_eq!(json["place"], "the directory /letters");
         assert_eq!((&json["letters"], &json["oldest"]), (&json!(4), &json!("2026-11-29T23:59:59.999Z")));
@@ -266,7 +266,7 @@ total                                 4  2026-11-29T23:59:59.999Z  2026-11-30T03
         for (letters, words) in
             [(0, "no dead letters in here\n"), (7, "none of 7 dead letters in here matches\n")]
         {
-            let found = Found { letters, ..Found::new("here") };
+            let found = PlaceSummary { letters, ..PlaceSummary::new("here") };
             out.clear();
             let console = &mut Console::new(&mut out, &mut err);
             List::new(&args, None).end(&found, console).unwrap();

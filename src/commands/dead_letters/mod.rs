@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use self::export::Export;
 use self::filter::FilterArgs;
 use self::list::{List, ListArgs};
-use self::output::{Found, FoundLetter, Output};
+use self::output::{FoundLetter, LetterOutput, PlaceSummary};
 use self::reading::{Foreign, read_each};
 use self::replay::ReplayArgs;
 use self::show::{Show, ShowArgs};
@@ -98,28 +98,28 @@ pub fn run(
 /// Gives the letters to an output.
 async fn read(
     filter: &FilterArgs,
-    output: Box<dyn Output>,
+    output: Box<dyn LetterOutput>,
     settings: &Settings,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
     // The stores of all subscriptions are in one place.
     let Some(store) = dead_letter_stores(settings).into_iter().next() else { return Ok(Exit::Fault) };
-    let found = Found::new(store.place());
-    let mut reading = Reading { filter, output, found, foreign: Foreign::default() };
+    let found = PlaceSummary::new(store.place());
+    let mut reading = LetterReading { filter, output, found, foreign: Foreign::default() };
     let read = reading.read(store.as_ref(), console.out).await?;
     let read = read.map_err(|cause| settings.origins.annotate(&cause.to_string()));
     reading.end(read, console)
 }
 
 /// One reading of the place.
-struct Reading<'a> {
+struct LetterReading<'a> {
     filter: &'a FilterArgs,
-    output: Box<dyn Output>,
-    found: Found,
+    output: Box<dyn LetterOutput>,
+    found: PlaceSummary,
     foreign: Foreign,
 }
 
-impl Reading<'_> {
+impl LetterReading<'_> {
     /// Gives the letters to the output until it wants no more. Returns whether the place could be read.
     async fn read(
         &mut self,

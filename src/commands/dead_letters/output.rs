@@ -18,7 +18,7 @@ pub(super) struct FoundLetter {
 }
 
 /// What was found in the place, besides the letters that were let through.
-pub(super) struct Found {
+pub(super) struct PlaceSummary {
     /// The name of the place.
     pub(super) place: String,
     /// All letters that were read.
@@ -37,7 +37,7 @@ pub(super) struct Replays {
     pub(super) newest: Timestamp,
 }
 
-impl Found {
+impl PlaceSummary {
     pub(super) fn new(place: &str) -> Self {
         Self { place: place.to_owned(), letters: 0, matching: 0, replayed: BTreeMap::new() }
     }
@@ -51,17 +51,17 @@ impl Found {
 }
 
 /// What a verb makes of the letters.
-pub(super) trait Output {
+pub(super) trait LetterOutput {
     /// Takes the next letter, and breaks if it wants no more.
     fn take(&mut self, letter: FoundLetter, out: &mut dyn Write) -> io::Result<ControlFlow<()>>;
 
     /// Writes what is left when all letters were taken.
-    fn end(&mut self, found: &Found, console: &mut Console<'_>) -> io::Result<()>;
+    fn end(&mut self, found: &PlaceSummary, console: &mut Console<'_>) -> io::Result<()>;
 }
 
 /// Returns how many letters there are, and where, for people.
-pub(super) fn counted(found: &Found) -> String {
-    let Found { place, letters, matching, .. } = found;
+pub(super) fn counted(found: &PlaceSummary) -> String {
+    let PlaceSummary { place, letters, matching, .. } = found;
     let place = one_line(place);
     match (*letters, *matching) {
         (0, _) => format!("no dead letters in {place}"),

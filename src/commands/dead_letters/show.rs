@@ -11,7 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::filter::FilterArgs;
-use super::output::{Found, FoundLetter, Output, counted};
+use super::output::{FoundLetter, LetterOutput, PlaceSummary, counted};
 use crate::commands::Console;
 use crate::dead_letter::StoredLetter;
 use crate::display::{excerpt, one_line, rfc3339};
@@ -56,22 +56,27 @@ pub(super) struct Show {
     shown: u64,
     /// The position of the first letter behind the limit.
     next: Option<Position>,
-    newest: Option<Newest>,
+    newest: Option<NewestLetters>,
 }
 
 /// The newest letters, the oldest of them on top: the time, the reverse of the running number, and the text.
 #[derive(Default)]
-struct Newest(BinaryHeap<Reverse<(Timestamp, u64, String)>>);
+struct NewestLetters(BinaryHeap<Reverse<(Timestamp, u64, String)>>);
 
 impl Show {
     pub(super) fn new(args: &ShowArgs) -> Self {
-        Self { limit: args.limit.get(), shown: 0, next: None, newest: args.newest.then(Newest::default) }
+        Self {
+            limit: args.limit.get(),
+            shown: 0,
+            next: None,
+            newest: args.newest.then(NewestLetters::default),
+        }
     }
 }
 
-impl Output for Show {
+impl LetterOutput for Show {
     fn take(&mut self, letter: FoundLetter, out: &mut dyn Write) -> io::Result<ControlFlow<()>> {
-        if let Some(Newest(kept)) = &mut self.newest {
+        if let Some(NewestLetters(kept)) = &mut self.newest {
             self.shown += 1;
             let is_newer = kept.peek().is_none_or(|Reverse((oldest, ..))| *oldest <= letter.letter.last);
             if is_newer || (kept.len() as u64) < self.limit {
@@ -96,8 +101,8 @@ impl Output for Show {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn end(&mut self, found: &Found, console: &mut Console<'_>) -> io::Result<()> {
-        if let Some(Newest(kept)) = self.newest.take() {
+    fn end(&mut self, found: &PlaceSummary, console: &mut Console<'_>) -> io::Result<()> {
+        if let Some(NewestLetters(kept)) = self.newest.take() {
             let texts: Vec<String> =
                 kept.into_sorted_vec().into_iter().map(|Reverse((.., text))| text).collect();
             write!(console.out, "{}", texts.join("\n"))?;
@@ -207,7 +212,7 @@ mod tests {
                 break;
             }
         }
-        let counts = Found { letters: taken, matching: taken, ..Found::new("here") };
+        let counts = PlaceSummary { letters: taken, matching: taken, ..PlaceSummary::new("here") };
         show.end(&counts, &mut Console::new(&mut out, &mut err)).unwrap();
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }

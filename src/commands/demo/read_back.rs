@@ -14,7 +14,7 @@ use crate::simulator::{Audit, AuditResult, AuditedPlace, Generator};
 /// A file of the demo can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {} back: {cause}", path.display())]
-pub(super) struct ReadBackError {
+pub(super) struct DemoFileError {
     path: PathBuf,
     cause: io::Error,
 }
@@ -64,7 +64,7 @@ impl Letter {
 
 impl ReadBack {
     /// Reads every file. Files of events are read by name, which is the order in which they were written.
-    pub(super) fn read(self, events: &Path, dead_letters: &Path) -> Result<StoredEvents, ReadBackError> {
+    pub(super) fn read(self, events: &Path, dead_letters: &Path) -> Result<StoredEvents, DemoFileError> {
         let Self { generator, published, acked } = self;
         let mut audit = Audit::new(generator);
         let (mut size, mut reasons) = (0, BTreeMap::new());
@@ -90,11 +90,11 @@ impl ReadBack {
 
 /// Calls `see` with every file and every line of it, and returns the number of files. Ignores an incomplete last
 /// line of an open file: the bridge was stopped while it wrote that line.
-fn each_line(directory: &Path, mut see: impl FnMut(&Path, &[u8])) -> Result<u64, ReadBackError> {
-    let paths = paths(directory).map_err(|cause| ReadBackError { path: directory.to_owned(), cause })?;
+fn each_line(directory: &Path, mut see: impl FnMut(&Path, &[u8])) -> Result<u64, DemoFileError> {
+    let paths = paths(directory).map_err(|cause| DemoFileError { path: directory.to_owned(), cause })?;
     for path in &paths {
         lines_of(path, &mut |line| see(path, line))
-            .map_err(|cause| ReadBackError { path: path.clone(), cause })?;
+            .map_err(|cause| DemoFileError { path: path.clone(), cause })?;
     }
     Ok(paths.len() as u64)
 }

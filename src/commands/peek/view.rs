@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use crate::display::{excerpt, one_line, rfc3339};
-use crate::event::{Defect, Event};
+use crate::event::{Event, EventError};
 use crate::key::{KeyPlace, Suggestions};
 use crate::units::Period;
 
@@ -49,7 +49,7 @@ impl<'a> EventView<'a> {
     pub(super) fn new(queue: &'a str, event: &'a Event, settings: &'a Settings) -> Self {
         let is_keyed = event.defect.is_none();
         let mut suggestions = Suggestions::default();
-        if let Some(Defect::Key(_)) = event.defect {
+        if let Some(EventError::Key(_)) = event.defect {
             suggestions.add(event.body());
         }
         Self {
@@ -99,8 +99,8 @@ impl<'a> EventView<'a> {
             key_from,
             pointer,
             partition: self.partition,
-            reason: event.defect.as_ref().map(Defect::reason),
-            detail: event.defect.as_ref().map(Defect::to_string),
+            reason: event.defect.as_ref().map(EventError::reason),
+            detail: event.defect.as_ref().map(EventError::to_string),
             suggested_pointers: self.suggestions.pointers(),
             body: body.ok(),
             body_base64: body.is_err().then(|| STANDARD.encode(event.body())),

@@ -25,12 +25,12 @@ use crate::source::openwire::wire::wire_format::WireFormatInfo;
 
 use self::error_texts::{name, text_of, thrown, unregistered};
 use self::message::{OpenWireMessageWriter, SimulatedIds};
-use super::exception::{JavaException, Refusal};
+use super::exception::{CommandError, JavaException};
 use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
 use super::queue::{self, AckMode, LastDelivered, Wish};
-use super::session::{ClientSession, Subscription};
+use super::session::{ClientSession, SimulatedSubscription};
 use super::state::{NAME, SimulatorState};
 
 /// The limits on a frame from a client.
@@ -58,7 +58,7 @@ struct OpenWireConsumer {
     writer: OpenWireMessageWriter,
 }
 
-impl Subscription for OpenWireConsumer {
+impl SimulatedSubscription for OpenWireConsumer {
     fn consumer(&self) -> queue::ConsumerNumber {
         self.consumer
     }
@@ -165,7 +165,7 @@ impl OpenWire {
                 }
                 Flow::Continue
             }
-            Err(Refusal { exception, flow }) => {
+            Err(CommandError { exception, flow }) => {
                 let exception = thrown(exception);
                 let told = match response_required {
                     true => Command::ExceptionResponse { correlation_id: command_id, exception },
@@ -198,7 +198,7 @@ impl OpenWire {
         Flow::Continue
     }
 
-    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn obey(&mut self, command: Command, now: Instant, out: &mut Vec<u8>) -> Result<(), CommandError> {
         match command {
             Command::ConnectionInfo(info) => return self.connect(&info, now),
             Command::SessionInfo(SessionInfo { connection, value }) => {
@@ -225,7 +225,7 @@ impl OpenWire {
         Ok(())
     }
 
-    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Refusal> {
+    fn connect(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), CommandError> {
         // A repeated ConnectionInfo has no effect.
         if self.session.is_logged_in() {
             return Ok(());
@@ -237,7 +237,7 @@ impl OpenWire {
         });
         let logged_in =
             client_id.and_then(|id| self.session.log_in(info.user_name.as_deref(), password, Some(id), now));
-        logged_in.map(drop).map_err(|exception| Refusal::from(exception).fatal())
+        logged_in.map(drop).map_err(|exception| CommandError::from(exception).fatal())
     }
 
     /// The messages for a browser come before the response, which the protocol allows.

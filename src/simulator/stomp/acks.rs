@@ -2,12 +2,12 @@
 
 use crate::source::stomp::frame::{Escapes, StompFrame};
 
-use super::super::exception::Refusal;
+use super::super::exception::CommandError;
 use super::super::queue::ConsumerNumber;
 use super::{Stomp, Version, protocol_error};
 
 impl Stomp {
-    pub(super) fn acknowledge(&mut self, frame: &StompFrame, verb: &str) -> Result<(), Refusal> {
+    pub(super) fn acknowledge(&mut self, frame: &StompFrame, verb: &str) -> Result<(), CommandError> {
         if frame.header("transaction", Escapes::V1_2).is_some() {
             return Err(protocol_error("Transactions are not simulated"));
         }
@@ -37,7 +37,7 @@ impl Stomp {
         &self,
         frame: &StompFrame,
         verb: &str,
-    ) -> Result<(Option<(ConsumerNumber, u64)>, String), Refusal> {
+    ) -> Result<(Option<(ConsumerNumber, u64)>, String), CommandError> {
         if self.version == Version::V1_0 && verb == "NACK" {
             return Err(protocol_error("NACK received but connection is in v1.0 mode."));
         }

@@ -12,12 +12,12 @@ use crate::source::stomp::frame::{Encoder, Escapes, StompCommand, StompFrame};
 use crate::source::stomp::framing::{StompDecoder, StompLimits};
 
 use self::message::StompMessageWriter;
-use super::exception::{JavaException, Refusal, SECURITY};
+use super::exception::{CommandError, JavaException, SECURITY};
 use super::heart_beat::ServerHeartBeat;
 use super::in_flight::DeliveredMessages;
 use super::protocol::{Flow, ServerProtocol};
 use super::queue::{AckMode, ConsumerNumber, Wish};
-use super::session::{ClientSession, Subscription};
+use super::session::{ClientSession, SimulatedSubscription};
 use super::state::SimulatorState;
 
 /// ActiveMQ's default prefetch for a queue.
@@ -35,7 +35,7 @@ struct StompSubscription {
     writer: StompMessageWriter,
 }
 
-impl Subscription for StompSubscription {
+impl SimulatedSubscription for StompSubscription {
     fn consumer(&self) -> ConsumerNumber {
         self.consumer
     }
@@ -140,10 +140,10 @@ impl Stomp {
         let escapes = self.escapes();
         match self.dispatch(frame, now, out) {
             Ok(flow) => flow,
-            Err(refusal) => {
+            Err(error) => {
                 let receipt = frame.header("receipt", self.version.unescapes());
-                write_error(&refusal, receipt.as_deref(), escapes, out);
-                refusal.flow
+                write_error(&error, receipt.as_deref(), escapes, out);
+                error.flow
             }
         }
     }
@@ -153,9 +153,14 @@ impl Stomp {
         if self.session.is_logged_in() { self.version.escapes() } else { Escapes::None }
     }
 
-    fn dispatch(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<Flow, Refusal> {
+    fn dispatch(
+        &mut self,
+        frame: &StompFrame,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow, CommandError> {
         if matches!(frame.command, StompCommand::Connect | StompCommand::Stomp) {
-            self.connect(frame, now, out).map_err(Refusal::fatal)?;
+            self.connect(frame, now, out).map_err(CommandError::fatal)?;
             return Ok(Flow::Continue);
         }
         if !self.session.is_logged_in() {
@@ -205,7 +210,7 @@ impl Stomp {
         }
     }
 
-    fn connect(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn connect(&mut self, frame: &StompFrame, now: Instant, out: &mut Vec<u8>) -> Result<(), CommandError> {
         if self.session.is_logged_in() {
             return Err(protocol_error("Already connected."));
         }
@@ -239,7 +244,7 @@ impl Stomp {
         Ok(())
     }
 
-    fn subscribe(&mut self, frame: &StompFrame, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    fn subscribe(&mut self, frame: &StompFrame, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let id = self.text(frame, "id");
         if id.is_none() && self.version > Version::V1_0 {
             return Err(protocol_error("SUBSCRIBE received without a subscription id!"));
@@ -270,7 +275,7 @@ impl Stomp {
         id: Option<&str>,
         wish: Wish,
         out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CommandError> {
         let browsed = self.session.browse(destination, wish.prefetch)?;
         self.write_receipt(frame, self.escapes(), out);
         let scope = format!("{}-browser", self.session.shared().id());
@@ -282,7 +287,7 @@ impl Stomp {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, frame: &StompFrame) -> Result<(), Refusal> {
+    fn unsubscribe(&mut self, frame: &StompFrame) -> Result<(), CommandError> {
         let (id, destination) = (self.text(frame, "id"), self.text(frame, "destination"));
         if id.is_none() && self.version > Version::V1_0 {
             return Err(protocol_error("UNSUBSCRIBE received without a subscription id!"));
@@ -305,8 +310,8 @@ impl Stomp {
     }
 }
 
-/// Creates a refusal after which the connection continues.
-fn protocol_error(message: impl Into<String>) -> Refusal {
+/// Creates an error after which the connection continues.
+fn protocol_error(message: impl Into<String>) -> CommandError {
     JavaException::new("org.apache.activemq.transport.stomp.ProtocolException", message).into()
 }
 
@@ -333,8 +338,8 @@ fn parse_heart_beat(text: &str) -> Option<(Duration, Duration)> {
 }
 
 /// Writes an ERROR. That of a security exception has no stack trace.
-fn write_error(refusal: &Refusal, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
-    let JavaException { class, message } = &refusal.exception;
+fn write_error(refused: &CommandError, receipt: Option<&[u8]>, escapes: Escapes, out: &mut Vec<u8>) {
+    let JavaException { class, message } = &refused.exception;
     let mut error = Encoder::begin(out, StompCommand::Error, escapes)
         .header("content-type", "text/plain")
         .header("message", message);

@@ -25,14 +25,14 @@ pub(super) struct BatchRefusals {
     /// How many records were accepted with this window.
     accepted: usize,
     /// The record that is in flight alone, if there is one.
-    alone: Option<Sent>,
+    alone: Option<SentRecord>,
     suspect: Option<SuspectRecord>,
     /// Deliveries that are kept back until another one has its verdict: id and size in bytes.
     held: Vec<(DeliveryId, usize)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sent {
+struct SentRecord {
     message_id: Bytes,
     key: Key,
 }
@@ -40,7 +40,7 @@ struct Sent {
 /// A record that was refused while it was in flight alone.
 #[derive(Debug)]
 struct SuspectRecord {
-    sent: Sent,
+    sent: SentRecord,
     /// Whether another event was accepted since that refusal.
     is_confirmed: bool,
 }
@@ -85,7 +85,7 @@ impl BatchRefusals {
     /// nothing is in flight.
     pub(super) fn plan(&mut self, deliveries: &[Delivery], partitions: NonZeroU32) -> Plan {
         self.held.clear();
-        let first = deliveries.first().map(Sent::from);
+        let first = deliveries.first().map(SentRecord::from);
         // While this sink owes the suspect, it is offered first. If another event is first, the suspect went
         // elsewhere.
         if first.is_some() && self.suspect.as_ref().map(|suspect| &suspect.sent) != first.as_ref() {
@@ -96,7 +96,7 @@ impl BatchRefusals {
             Plan::Send(count) => (deliveries.first(), count.min(deliveries.len())),
             Plan::KeepBack(back) => (deliveries.get(back), 1),
         };
-        self.alone = sent.filter(|_| count == 1).map(Sent::from);
+        self.alone = sent.filter(|_| count == 1).map(SentRecord::from);
         plan
     }
 
@@ -171,7 +171,7 @@ impl BatchRefusals {
     }
 }
 
-impl From<&Delivery> for Sent {
+impl From<&Delivery> for SentRecord {
     fn from(delivery: &Delivery) -> Self {
         // A copy, because a slice would keep the whole read buffer allocated.
         Self { message_id: Bytes::copy_from_slice(&delivery.event.message.id), key: delivery.event.key }

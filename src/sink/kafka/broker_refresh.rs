@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::producer::Producer;
 
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 use crate::sink::SinkError;
 
 /// The client gets the list again after it has been silent for `FIRST`. In an outage that goes on, the wait
@@ -53,7 +53,7 @@ impl BrokerRefresh {
     /// The client is silent. It gets the list if it has been silent for long. librdkafka keeps the brokers
     /// that it knows.
     #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-    pub(super) fn silent(&mut self, client: &Client) {
+    pub(super) fn silent(&mut self, client: &KafkaClient) {
         if self.is_due(Instant::now()) {
             // This function is deprecated in favour of `bootstrap.servers`, which librdkafka reads only once.
             // SAFETY: the handle lives as long as `client`. Any thread may call this function. It reads the

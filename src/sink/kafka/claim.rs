@@ -12,7 +12,7 @@ use tokio::sync::oneshot::error::RecvError;
 use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::low_water_commits::LowWaterCommits;
-use super::tail::{Extent, Tail, TailRequest, is_refusal};
+use super::tail::{TailExtent, TopicTail, TopicTailRequest, is_refusal};
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
@@ -52,7 +52,7 @@ impl KafkaSink {
     ) -> Result<Option<Held>, SinkError> {
         let min_in_sync = self.topic_settings().await.min_in_sync();
         let records = at_least.max(RECORDS);
-        let request = TailRequest {
+        let request = TopicTailRequest {
             topic: self.names.topic.clone(),
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
@@ -76,7 +76,7 @@ impl KafkaSink {
         match asked.await.map_err(|_| KafkaError::Canceled).flatten() {
             Ok(tail) => match tail.extent.missing() {
                 Some(why) => {
-                    if let Extent::OpenTransaction(partitions) = &tail.extent {
+                    if let TailExtent::OpenTransaction(partitions) = &tail.extent {
                         self.discard_open(partitions).await?;
                     }
                     self.not_read(why, tail.ids)
@@ -122,8 +122,8 @@ impl KafkaSink {
         }
     }
 
-    fn tell(&mut self, tail: &Tail, took: Duration) {
-        let Tail { ids, records, .. } = tail;
+    fn tell(&mut self, tail: &TopicTail, took: Duration) {
+        let TopicTail { ids, records, .. } = tail;
         if tail.is_cut {
             let why = "too many records were written to it since the last known position, so only the last were read";
             self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, why));

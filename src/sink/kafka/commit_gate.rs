@@ -16,13 +16,13 @@ use super::tail_end::TopicEnd;
 use crate::sink::{Delivery, DeliveryId, SinkError};
 
 /// A delivery and its size in bytes.
-pub(super) type Sized = (DeliveryId, usize);
+pub(super) type SizedDelivery = (DeliveryId, usize);
 
-/// Where the answer to a [`Command`] goes.
-pub(super) type Answer = oneshot::Sender<Result<(), SinkError>>;
+/// Where the answer to a [`ClaimCommand`] goes.
+pub(super) type ReplySender = oneshot::Sender<Result<(), SinkError>>;
 
 /// What the claim of a connection asks for.
-pub(super) enum Command {
+pub(super) enum ClaimCommand {
     /// Take the transactional id over.
     Initialise,
     /// Discard what earlier transactions have left open in these partitions.
@@ -43,28 +43,28 @@ struct GateState {
     /// How many records of the transaction have no report yet.
     unreported: usize,
     /// Records of the transaction that the brokers have accepted.
-    accepted: Vec<Sized>,
+    accepted: Vec<SizedDelivery>,
     /// Behind the last one of them in each partition.
     end: TopicEnd,
     /// A record of the transaction was not accepted, so the transaction must not be committed.
     is_spoilt: bool,
     is_initialised: bool,
-    command: Option<(Command, Answer)>,
+    command: Option<(ClaimCommand, ReplySender)>,
     /// The connection has ended: nothing becomes durable any more.
     is_closed: bool,
 }
 
 /// What the thread of the client does next.
-pub(super) enum Work {
+pub(super) enum ClientTask {
     /// Do this, and answer.
-    Command(Command, Answer),
+    Command(ClaimCommand, ReplySender),
     /// Begin a transaction.
     Transaction,
 }
 
 /// How far the current transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
+pub(super) struct TransactionProgress {
     /// How many records have no report yet.
     pub(super) unreported: usize,
     pub(super) is_spoilt: bool,
@@ -78,18 +78,18 @@ impl CommitGate {
         if state.is_initialised && !state.is_closed {
             return None;
         }
-        Some(self.command(state, Command::Initialise))
+        Some(self.command(state, ClaimCommand::Initialise))
     }
 
     /// Asks for the end of what earlier transactions with this id have left open in these partitions.
     pub(super) fn discard_open(&self, partitions: Vec<i32>) -> oneshot::Receiver<Result<(), SinkError>> {
-        self.command(self.lock(), Command::DiscardOpen(partitions))
+        self.command(self.lock(), ClaimCommand::DiscardOpen(partitions))
     }
 
     fn command(
         &self,
         mut state: MutexGuard<'_, GateState>,
-        command: Command,
+        command: ClaimCommand,
     ) -> oneshot::Receiver<Result<(), SinkError>> {
         let (answer, answered) = oneshot::channel();
         // Without a thread the answer is dropped, which is an error for the caller.
@@ -140,13 +140,13 @@ impl CommitGate {
     }
 
     /// Waits for something to do, at most for `limit`.
-    pub(super) fn work(&self, limit: Duration) -> Option<Work> {
+    pub(super) fn work(&self, limit: Duration) -> Option<ClientTask> {
         let is_idle = |state: &mut GateState| state.command.is_none() && state.submitted.is_empty();
         let mut state = self.wait_while(limit, is_idle);
         if let Some((command, answer)) = state.command.take() {
-            return Some(Work::Command(command, answer));
+            return Some(ClientTask::Command(command, answer));
         }
-        (!state.submitted.is_empty()).then_some(Work::Transaction)
+        (!state.submitted.is_empty()).then_some(ClientTask::Transaction)
     }
 
     /// Takes at most `most` deliveries into the transaction.
@@ -164,9 +164,9 @@ impl CommitGate {
     }
 
     /// Waits until every record of the transaction is reported or one was refused, at most for `limit`.
-    pub(super) fn progress(&self, limit: Duration) -> Progress {
+    pub(super) fn progress(&self, limit: Duration) -> TransactionProgress {
         let state = self.wait_while(limit, |state| state.unreported > 0 && !state.is_spoilt);
-        Progress { unreported: state.unreported, is_spoilt: state.is_spoilt }
+        TransactionProgress { unreported: state.unreported, is_spoilt: state.is_spoilt }
     }
 
     /// Takes the end of the transaction: behind its last record in each partition.
@@ -175,13 +175,13 @@ impl CommitGate {
     }
 
     /// Takes the records that a commit has made durable.
-    pub(super) fn committed(&self) -> Vec<Sized> {
+    pub(super) fn committed(&self) -> Vec<SizedDelivery> {
         take(&mut self.lock().accepted)
     }
 
     /// Ends the gate. Returns the deliveries that are not durable, or whose commit is not known, and have no
     /// report to come.
-    pub(super) fn close(&self) -> Vec<Sized> {
+    pub(super) fn close(&self) -> Vec<SizedDelivery> {
         let mut state = self.lock();
         state.is_closed = true;
         state.command = None;
@@ -224,7 +224,7 @@ mod tests {
         gate
     }
 
-    fn ids(found: &[Sized]) -> Vec<u64> {
+    fn ids(found: &[SizedDelivery]) -> Vec<u64> {
         found.iter().map(|(id, _)| id.0).collect()
     }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(gate.progress(Duration::ZERO).unreported, 1);
         assert!(gate.accepted(DeliveryId(1), 1, (5, 42)));
         let progress = gate.progress(Duration::MAX);
-        assert_eq!(progress, Progress { unreported: 0, is_spoilt: false });
+        assert_eq!(progress, TransactionProgress { unreported: 0, is_spoilt: false });
         assert_eq!((gate.end().of(5), gate.end().of(5)), (Some(43), None));
         assert_eq!(ids(&gate.committed()), [0, 1]);
         assert_eq!(ids(&gate.committed()), [0; 0]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::properties::Properties;
+pub use super::properties::KafkaProperties;
 use crate::secret::Secret;
 
 /// A topic of Apache Kafka.
@@ -34,7 +34,7 @@ pub struct KafkaConfig {
     /// Any other property of librdkafka, such as `"linger.ms" = 20` (in the environment
     /// `BRIDGE__SINKS__KAFKA__PROPERTIES__LINGER_MS`). Those that would void a promise are refused, with the
     /// reason: acks, idempotence, timeouts, retries, requests in flight, the partitioner.
-    pub properties: Properties,
+    pub properties: KafkaProperties,
 }
 
 /// How batches are compressed.

@@ -18,7 +18,7 @@ use super::classify;
 use super::client::make_transactional;
 use super::client_threads::THREADS;
 use super::commit_gate::CommitGate;
-use super::delivery_reports::{Client, Context};
+use super::delivery_reports::{Context, KafkaClient};
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
@@ -100,7 +100,7 @@ impl KafkaSink {
         gate: Option<Arc<CommitGate>>,
         in_flight: &Arc<KafkaInFlight>,
         check_request: SyncSender<()>,
-    ) -> Result<Client, SinkError> {
+    ) -> Result<KafkaClient, SinkError> {
         let batch_bytes = self.reconnect_state.batch_bytes();
         let context = Context {
             sink: self.context.sink.clone(),
@@ -128,7 +128,7 @@ impl KafkaSink {
 
     fn start_polling(
         &self,
-        client: Arc<Client>,
+        client: Arc<KafkaClient>,
         stop: Arc<AtomicBool>,
         in_flight: Arc<KafkaInFlight>,
     ) -> Result<(), SinkError> {
@@ -141,7 +141,7 @@ impl KafkaSink {
     /// Starts the thread that writes the transactions of a client.
     fn start_transactions(
         &self,
-        client: &Arc<Client>,
+        client: &Arc<KafkaClient>,
         gate: &Arc<CommitGate>,
         stop: &Arc<AtomicBool>,
         in_flight: &Arc<KafkaInFlight>,
@@ -186,7 +186,7 @@ fn unstarted(error: io::Error) -> SinkError {
 }
 
 fn poll(
-    client: &Client,
+    client: &KafkaClient,
     names: &Names,
     mut broker_refresh: BrokerRefresh,
     stop: &AtomicBool,

@@ -25,7 +25,7 @@ use crate::sink::{DeliveryId, SinkError, Verdict};
 /// The facility in librdkafka's log for a changed number of partitions.
 const PARTITION_COUNT: &str = "PARTCNT";
 
-pub(super) type Client = BaseProducer<Context>;
+pub(super) type KafkaClient = BaseProducer<Context>;
 
 /// The opaque value of a record that belongs to no delivery.
 pub(super) const NO_DELIVERY: usize = usize::MAX;

@@ -15,7 +15,7 @@ use rdkafka::bindings::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS as 
 use rdkafka::producer::Producer;
 
 use super::classify::who;
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 use super::names::Names;
 use crate::finding::codes;
 use crate::sink::SinkError;
@@ -37,7 +37,7 @@ pub(super) fn may_not_read(names: &Names) -> SinkError {
 /// Returns what the login of this client may do with the topic; `None` if the brokers do not say, because not
 /// every cluster answers. Blocks for at most `within`.
 #[expect(unsafe_code, reason = "the crate has no safe name for it")]
-pub(super) fn rights(client: &Client, topic: &str, within: Duration) -> Option<Rights> {
+pub(super) fn rights(client: &KafkaClient, topic: &str, within: Duration) -> Option<Rights> {
     let name = CString::new(topic).ok()?;
     let within = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
     let handle = client.client().native_ptr();

@@ -90,9 +90,9 @@ const SECRETS: [&str; 5] = ["password", "secret", "passphrase", "key.pem", "oaut
 
 /// The table as the user wrote it: each name, with its value as text.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(BTreeMap<String, String>);
+pub struct KafkaProperties(BTreeMap<String, String>);
 
-impl Properties {
+impl KafkaProperties {
     /// Makes a table of these names and values, for tests and examples.
     pub fn new<const N: usize>(properties: [(&str, &str); N]) -> Self {
         Self(properties.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
@@ -156,13 +156,13 @@ fn invalid(name: &str, value: &str) -> Option<String> {
     }
 }
 
-impl fmt::Debug for Properties {
+impl fmt::Debug for KafkaProperties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.shown()).finish()
     }
 }
 
-impl Properties {
+impl KafkaProperties {
     /// Names and values, with possible secrets masked: they are refused, but may be shown before that.
     fn shown(&self) -> impl Iterator<Item = (&String, &str)> {
         self.0.iter().map(|(name, value)| {
@@ -172,13 +172,13 @@ impl Properties {
     }
 }
 
-impl Serialize for Properties {
+impl Serialize for KafkaProperties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.shown())
     }
 }
 
-impl JsonSchema for Properties {
+impl JsonSchema for KafkaProperties {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Properties".into()
     }
@@ -189,7 +189,7 @@ impl JsonSchema for Properties {
     }
 }
 
-impl<'de> Deserialize<'de> for Properties {
+impl<'de> Deserialize<'de> for KafkaProperties {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(PropertiesVisitor)
     }
@@ -198,13 +198,13 @@ impl<'de> Deserialize<'de> for Properties {
 struct PropertiesVisitor;
 
 impl<'de> Visitor<'de> for PropertiesVisitor {
-    type Value = Properties;
+    type Value = KafkaProperties;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a table of librdkafka's properties")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Properties, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KafkaProperties, A::Error> {
         let mut properties = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             match map.next_value::<PropertyNode>()? {
@@ -216,14 +216,14 @@ impl<'de> Visitor<'de> for PropertiesVisitor {
                 }
             }
         }
-        Ok(Properties(properties))
+        Ok(KafkaProperties(properties))
     }
 }
 
 /// A value, or a table with the rest of a dotted name.
 enum PropertyNode {
     Text(String),
-    Table(Properties),
+    Table(KafkaProperties),
 }
 
 impl<'de> Deserialize<'de> for PropertyNode {
@@ -272,7 +272,7 @@ mod tests {
 
     fn problem(name: &str, value: &str) -> Option<String> {
         let mut diagnostics = Diagnostics::default();
-        let good = Properties::new([(name, value)]).check(&mut diagnostics);
+        let good = KafkaProperties::new([(name, value)]).check(&mut diagnostics);
         let problem = diagnostics.problems().first().map(|found| format!("{} {}", found.key, found.message));
         assert_eq!(problem.is_none(), !good.is_empty());
         problem
@@ -306,7 +306,7 @@ mod tests {
             let problem = problem(name);
             assert!(problem.contains("secret") && !problem.contains("hush"), "{problem}");
         }
-        let properties = Properties::new([("sasl_password", "hush"), ("linger.ms", "7")]);
+        let properties = KafkaProperties::new([("sasl_password", "hush"), ("linger.ms", "7")]);
         let shown = format!("{properties:?} {}", serde_json::to_string(&properties).unwrap());
         assert!(shown.contains('7') && !shown.contains("hush"), "{shown}");
     }
@@ -324,7 +324,7 @@ mod tests {
     fn names_may_be_quoted_bare_or_with_underscores_and_the_environment_wins() {
         let json = r#"{"linger.ms": 7, "batch": {"size": 1000, "num": {"messages": "3"}},
             "socket.keepalive.enable": false, "linger_ms": "9"}"#;
-        let properties: Properties = serde_json::from_str(json).unwrap();
+        let properties: KafkaProperties = serde_json::from_str(json).unwrap();
         let mut diagnostics = Diagnostics::default();
         let good = properties.check(&mut diagnostics);
         assert_eq!(diagnostics.problems(), []);

@@ -8,7 +8,7 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use crate::event::Event;
@@ -29,7 +29,7 @@ pub(super) struct Records {
 
 /// What librdkafka did with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     /// It has taken the record; a report follows.
     Accepted,
     /// The record is too large and is rejected for good: its verdict is given.
@@ -43,10 +43,10 @@ impl Records {
     /// librdkafka did not take it, and the connection ends.
     pub(super) fn send(
         &self,
-        client: &Client,
+        client: &KafkaClient,
         delivery: &Delivery,
         partition: u32,
-    ) -> Result<Sent, SinkError> {
+    ) -> Result<SendOutcome, SinkError> {
         let event = &delivery.event;
         let key = event.key.hex();
         // Delivery ids begin at 0 and fit in 64 bits.
@@ -55,12 +55,12 @@ impl Records {
             .key(key.as_slice())
             .payload(event.body().as_ref())
             .headers(headers(event, &self.context));
-        let Err((error, _)) = client.send(record) else { return Ok(Sent::Accepted) };
+        let Err((error, _)) = client.send(record) else { return Ok(SendOutcome::Accepted) };
         if let KafkaError::MessageProduction(Code::MessageSizeTooLarge) = error {
             let limit = format!("message.max.bytes, {},", self.record_bytes);
             let rejection = classify::too_large(size(delivery), &limit);
             self.in_flight.report(delivery.id, size(delivery), Verdict::Reject(rejection));
-            return Ok(Sent::Rejected);
+            return Ok(SendOutcome::Rejected);
         }
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         Err(self.in_flight.ending().unwrap_or_else(|| classify::classify_error(code, &self.names)))

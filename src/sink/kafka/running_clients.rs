@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::commit_gate::CommitGate;
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 
 /// Keeps the clients running until it is dropped.
 pub(super) struct RunningClients {
-    pub(super) clients: Vec<Arc<Client>>,
+    pub(super) clients: Vec<Arc<KafkaClient>>,
     /// Where deliveries wait for their commit; `None` without transactions.
     pub(super) gate: Option<Arc<CommitGate>>,
     pub(super) stop: Arc<AtomicBool>,
@@ -18,7 +18,7 @@ pub(super) struct RunningClients {
 
 impl RunningClients {
     /// The client of a partition, always the same one (I3).
-    pub(super) fn client(&self, partition: u32) -> Option<&Client> {
+    pub(super) fn client(&self, partition: u32) -> Option<&KafkaClient> {
         let place = (partition as usize).checked_rem(self.clients.len())?;
         self.clients.get(place).map(Arc::as_ref)
     }

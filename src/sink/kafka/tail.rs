@@ -53,12 +53,12 @@ const _: () = assert!(OPEN_WITHIN.as_secs() > READABLE_WITHIN.as_secs());
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The newest ids that were found, and how.
-pub(super) struct Tail {
+pub(super) struct TopicTail {
     /// The newest last, by the time of their records.
     pub(super) ids: Vec<Bytes>,
     /// How many records were read.
     pub(super) records: usize,
-    pub(super) extent: Extent,
+    pub(super) extent: TailExtent,
     /// Whether there were too many records since the low-water marks, so that only the last ones were read.
     pub(super) is_cut: bool,
     /// For each partition, from where on the newest records of the queue are found next time, as many as were read
@@ -68,7 +68,7 @@ pub(super) struct Tail {
 
 /// How far the tail was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum TailExtent {
     /// To the end of every partition.
     Complete,
     /// Not to every end in time.
@@ -79,7 +79,7 @@ pub(super) enum Extent {
     NotInSync,
 }
 
-impl Extent {
+impl TailExtent {
     /// Why the tail says too little, if it does.
     pub(super) fn missing(&self) -> Option<&'static str> {
         match self {
@@ -94,7 +94,7 @@ impl Extent {
 }
 
 /// The part of a topic that is read, and which of its records count.
-pub(super) struct TailRequest {
+pub(super) struct TopicTailRequest {
     pub(super) topic: String,
     pub(super) partitions: i32,
     /// The name of the queue: records of other queues do not count.
@@ -115,10 +115,10 @@ pub(super) struct TailRequest {
     pub(super) marks_within: Duration,
 }
 
-impl TailRequest {
+impl TopicTailRequest {
     /// Reads with a client of its own and answers before it destroys the client, which may take long. Ends
     /// early when nobody waits for the answer. Blocks.
-    pub(super) fn answer(&self, mut config: ClientConfig, answer: oneshot::Sender<KafkaResult<Tail>>) {
+    pub(super) fn answer(&self, mut config: ClientConfig, answer: oneshot::Sender<KafkaResult<TopicTail>>) {
         config.set("group.id", &self.group);
         for (name, value) in PROPERTIES {
             config.set(name, value);
@@ -130,7 +130,7 @@ impl TailRequest {
         match committed.and_then(|committed| Ok((committed, all?))) {
             Ok((committed, all)) => {
                 let reading =
-                    Reading { request: self, began: Instant::now(), is_over: &|| answer.is_closed() };
+                    TailReading { request: self, began: Instant::now(), is_over: &|| answer.is_closed() };
                 let tail = reading.read(&committed, &all);
                 let _nobody_waits = answer.send(tail);
             }
@@ -195,16 +195,16 @@ impl TailRequest {
 }
 
 /// One reading of the tail.
-struct Reading<'a> {
-    request: &'a TailRequest,
+struct TailReading<'a> {
+    request: &'a TopicTailRequest,
     began: Instant,
     /// Nobody waits for the result any more.
     is_over: &'a (dyn Fn() -> bool + Sync),
 }
 
-impl Reading<'_> {
+impl TailReading<'_> {
     /// Reads what `committed` sees, to the end that `all` sees.
-    fn read(&self, committed: &BaseConsumer<Quiet>, all: &BaseConsumer<Quiet>) -> KafkaResult<Tail> {
+    fn read(&self, committed: &BaseConsumer<Quiet>, all: &BaseConsumer<Quiet>) -> KafkaResult<TopicTail> {
         // Both at once, because each needs connections of its own.
         let (visible, wanted) = std::thread::scope(|scope| {
             let wanted = scope.spawn(|| self.end(all));
@@ -217,7 +217,7 @@ impl Reading<'_> {
         }
         let (mut marks, mut is_cut) = self.request.marks(committed, &visible, self.is_over);
         let (mut newest, mut extent) = self.pass(committed, &marks)?;
-        if extent == Extent::TimedOut && !marks.is_empty() {
+        if extent == TailExtent::TimedOut && !marks.is_empty() {
             (marks, is_cut) = (Marks::new(), true);
             (newest, extent) = self.pass(committed, &marks)?;
         }
@@ -225,7 +225,7 @@ impl Reading<'_> {
             match self.wait_for(&wanted, committed)? {
                 // What is visible only now is not in what was read.
                 open if open.is_empty() => (newest, extent) = self.pass(committed, &marks)?,
-                open => extent = Extent::OpenTransaction(open),
+                open => extent = TailExtent::OpenTransaction(open),
             }
         }
         let safe =
@@ -234,8 +234,8 @@ impl Reading<'_> {
         let is_known = self.request.min_in_sync.is_some();
         let mut partitions = 0..self.request.partitions;
         let is_in_sync = partitions.all(|partition| safe.contains(&partition));
-        if extent == Extent::Complete && self.request.is_fenced && is_known && !is_in_sync {
-            extent = Extent::NotInSync;
+        if extent == TailExtent::Complete && self.request.is_fenced && is_known && !is_in_sync {
+            extent = TailExtent::NotInSync;
         }
         let is_safe = |partition| (self.request.is_fenced && !is_known) || safe.contains(&partition);
         let (records, found) = (newest.records, newest.oldest_first(is_safe));
@@ -244,11 +244,11 @@ impl Reading<'_> {
             places.entry(*partition).and_modify(|place| *place = *offset.min(place));
         }
         let ids = found.into_iter().map(|(.., id)| id).collect();
-        Ok(Tail { ids, records, extent, is_cut, places })
+        Ok(TopicTail { ids, records, extent, is_cut, places })
     }
 
     fn end(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicEnd> {
-        let TailRequest { topic, partitions, within, .. } = self.request;
+        let TopicTailRequest { topic, partitions, within, .. } = self.request;
         TopicEnd::find(consumer, topic, *partitions, *within, self.is_over)
     }
 
@@ -267,9 +267,13 @@ impl Reading<'_> {
     }
 
     /// Reads each partition from its mark, or its last records, to the end that `consumer` sees.
-    fn pass(&self, consumer: &BaseConsumer<Quiet>, marks: &Marks) -> KafkaResult<(Newest, Extent)> {
+    fn pass(
+        &self,
+        consumer: &BaseConsumer<Quiet>,
+        marks: &Marks,
+    ) -> KafkaResult<(NewestRecords, TailExtent)> {
         let request = self.request;
-        let mut newest = Newest::default();
+        let mut newest = NewestRecords::default();
         request.assign(consumer, marks)?;
         let mut unread: HashSet<i32> = (0..request.partitions).collect();
         let began = Instant::now();
@@ -282,7 +286,7 @@ impl Reading<'_> {
             };
             if left.is_zero() || (self.is_over)() {
                 let is_read = unread.is_empty();
-                return Ok((newest, if is_read { Extent::Complete } else { Extent::TimedOut }));
+                return Ok((newest, if is_read { TailExtent::Complete } else { TailExtent::TimedOut }));
             }
             match consumer.poll(left.min(CALL)) {
                 Some(Ok(record)) => {
@@ -305,19 +309,19 @@ impl Reading<'_> {
 }
 
 /// A record of the queue: time, running number, partition, offset and message id.
-type Found = (Option<i64>, usize, i32, i64, Bytes);
+type FoundRecord = (Option<i64>, usize, i32, i64, Bytes);
 
 /// The records found so far.
 #[derive(Default)]
-struct Newest {
+struct NewestRecords {
     /// How many were read.
     records: usize,
     /// Those of the queue, the oldest first.
-    found: BinaryHeap<Reverse<Found>>,
+    found: BinaryHeap<Reverse<FoundRecord>>,
 }
 
-impl Newest {
-    fn add(&mut self, record: &BorrowedMessage<'_>, request: &TailRequest) {
+impl NewestRecords {
+    fn add(&mut self, record: &BorrowedMessage<'_>, request: &TopicTailRequest) {
         self.records += 1;
         let Some(id) = request.id(record) else { return };
         let time = record.timestamp().to_millis();
@@ -327,7 +331,7 @@ impl Newest {
         }
     }
 
-    fn oldest_first(self, is_safe: impl Fn(i32) -> bool) -> Vec<Found> {
+    fn oldest_first(self, is_safe: impl Fn(i32) -> bool) -> Vec<FoundRecord> {
         let mut found: Vec<_> = self.found.into_iter().map(|Reverse(found)| found).collect();
         found.sort_unstable();
         found.retain(|(_, _, partition, ..)| is_safe(*partition));

@@ -12,7 +12,7 @@ use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 use super::names::Names;
 use super::topic::{Leader, Topic};
 use crate::display::one_line;
@@ -29,7 +29,7 @@ pub(super) enum TopicLookupError {
 
 /// Asks the brokers for the topic. Never creates it.
 pub(super) fn lookup(
-    client: &Client,
+    client: &KafkaClient,
     names: &Names,
     pinned: Option<NonZeroU32>,
     within: Duration,
@@ -107,7 +107,7 @@ fn described(
 }
 
 /// Whether the leader answers on a connection of this client. The content of the answer does not matter.
-pub(super) fn reaches(client: &Client, names: &Names, leader: &Leader, within: Duration) -> bool {
+pub(super) fn reaches(client: &KafkaClient, names: &Names, leader: &Leader, within: Duration) -> bool {
     let asked = client.client().fetch_watermarks(&names.topic, leader.partition, within);
     let Err(error) = asked else { return true };
     // Codes of librdkafka itself mean that no answer came back. A code for a broker that no longer leads

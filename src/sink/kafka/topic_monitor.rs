@@ -13,7 +13,7 @@ use super::broker_refresh::BrokerRefresh;
 use super::classify;
 use super::client::ANSWER_WITHIN;
 use super::client_error::ClientError;
-use super::delivery_reports::Client;
+use super::delivery_reports::KafkaClient;
 use super::diagnosis::Diagnosis;
 use super::in_flight::KafkaInFlight;
 use super::names::Names;
@@ -56,7 +56,7 @@ pub(super) struct TopicMonitor {
 }
 
 impl TopicMonitor {
-    pub(super) fn run(mut self, client: &Client, found: oneshot::Sender<Result<Topic, SinkError>>) {
+    pub(super) fn run(mut self, client: &KafkaClient, found: oneshot::Sender<Result<Topic, SinkError>>) {
         let first = self.first_lookup(client);
         let count = first.as_ref().map(|topic| topic.partitions).ok();
         let taken = found.send(first);
@@ -65,7 +65,7 @@ impl TopicMonitor {
         }
     }
 
-    fn check_until_stopped(&mut self, client: &Client, count: NonZeroU32) {
+    fn check_until_stopped(&mut self, client: &KafkaClient, count: NonZeroU32) {
         loop {
             match self.check_requests.recv_timeout(CHECK_EVERY) {
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -87,7 +87,7 @@ impl TopicMonitor {
     }
 
     /// Repeats the request until a broker answers, an error is known, or the time is over.
-    fn first_lookup(&mut self, client: &Client) -> Result<Topic, SinkError> {
+    fn first_lookup(&mut self, client: &KafkaClient) -> Result<Topic, SinkError> {
         let began = Instant::now();
         loop {
             match lookup(client, &self.names, self.settings.partitions, QUESTION) {
@@ -111,7 +111,7 @@ impl TopicMonitor {
     }
 
     /// Checks whether the bridge can use the topic, which exists.
-    fn checked_topic(&mut self, client: &Client, topic: Topic) -> Result<Topic, SinkError> {
+    fn checked_topic(&mut self, client: &KafkaClient, topic: Topic) -> Result<Topic, SinkError> {
         let rights = permissions::rights(client, &self.names.topic, self.settings.optional_answer_within);
         match (self.access, rights) {
             (Access::Write, Some(rights)) if !rights.write => return Err(classify::not_allowed(&self.names)),
@@ -130,7 +130,7 @@ impl TopicMonitor {
 
     /// Repeats the request, because an answer that waited for a connection took longer than the round trip.
     /// The fastest answer counts.
-    fn with_round_trip(&self, client: &Client, topic: Topic) -> Topic {
+    fn with_round_trip(&self, client: &KafkaClient, topic: Topic) -> Topic {
         let goes_on = |_: &u8| !self.is_over();
         let others = (0..3)
             .take_while(goes_on)
@@ -139,7 +139,7 @@ impl TopicMonitor {
         Topic { round_trip: round_trip.min(topic.round_trip), ..topic }
     }
 
-    fn check_again(&mut self, client: &Client, count: NonZeroU32) {
+    fn check_again(&mut self, client: &KafkaClient, count: NonZeroU32) {
         // Without any connection a request would only wait, and the diagnosis finds the error at once.
         if self.in_flight.take_all_down()
             && let Some(error) = self.diagnosis.diagnose_brokers(self.in_flight.failure().as_ref())
@@ -177,7 +177,7 @@ impl TopicMonitor {
     }
 
     /// Returns an error if a leader does not answer or a partition has no leader.
-    fn unreached(&mut self, client: &Client, topic: &Topic, within: Duration) -> Option<SinkError> {
+    fn unreached(&mut self, client: &KafkaClient, topic: &Topic, within: Duration) -> Option<SinkError> {
         if let Some(partition) = topic.leaderless {
             let message = format!(
                 "partition {partition} of the topic {} has no leader: see that the brokers with its replicas run",
@@ -248,7 +248,7 @@ mod tests {
 
     /// Makes a monitor with one requested check, and a client that knows no broker: each of its requests waits
     /// for the whole time limit.
-    fn monitor(brokers: &str) -> (TopicMonitor, Client) {
+    fn monitor(brokers: &str) -> (TopicMonitor, KafkaClient) {
         let config = KafkaConfig { brokers: Some(vec![brokers.to_owned()]), ..good() };
         let settings = Arc::new(checked(&config).unwrap());
         let (names, in_flight) = (Names::of("events"), Arc::new(KafkaInFlight::new(None, None)));

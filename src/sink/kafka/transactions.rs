@@ -17,12 +17,12 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::classify;
 use super::client::{ANSWER_WITHIN, COMMIT_WITHIN, READABLE_WITHIN};
-use super::commit_gate::{Command, CommitGate, Work};
-use super::delivery_reports::{Client, NO_DELIVERY};
+use super::commit_gate::{ClaimCommand, ClientTask, CommitGate};
+use super::delivery_reports::{KafkaClient, NO_DELIVERY};
 use super::in_flight::{KafkaInFlight, size};
 use super::names::Names;
 use super::reconnect_state::ReconnectState;
-use super::records::{Records, Sent};
+use super::records::{Records, SendOutcome};
 use super::transaction_errors;
 use super::visibility::Visibility;
 use crate::sink::{SinkError, Verdict};
@@ -45,7 +45,7 @@ const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
 /// The thread of the client.
 pub(super) struct TransactionThread {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<KafkaClient>,
     pub(super) gate: Arc<CommitGate>,
     pub(super) records: Records,
     pub(super) visibility: Visibility,
@@ -64,15 +64,15 @@ impl TransactionThread {
     pub(super) fn run(mut self) {
         while !self.is_over() {
             let done = match self.gate.work(LOOK) {
-                Some(Work::Command(command, answer)) => {
+                Some(ClientTask::Command(command, answer)) => {
                     let done = match command {
-                        Command::Initialise => self.initialise(),
-                        Command::DiscardOpen(partitions) => self.discard_open(&partitions),
+                        ClaimCommand::Initialise => self.initialise(),
+                        ClaimCommand::DiscardOpen(partitions) => self.discard_open(&partitions),
                     };
                     let _nobody_waits = answer.send(done.clone());
                     done
                 }
-                Some(Work::Transaction) => self.transaction(),
+                Some(ClientTask::Transaction) => self.transaction(),
                 None => Ok(()),
             };
             self.visibility.poll();
@@ -226,8 +226,8 @@ impl TransactionThread {
         let mut taken = taken.into_iter();
         for (delivery, partition) in taken.by_ref() {
             match self.records.send(&self.client, &delivery, partition) {
-                Ok(Sent::Accepted) => {}
-                Ok(Sent::Rejected) => self.gate.rejected(),
+                Ok(SendOutcome::Accepted) => {}
+                Ok(SendOutcome::Rejected) => self.gate.rejected(),
                 Err(error) => {
                     let unsent = std::iter::once((delivery, partition)).chain(taken);
                     for (delivery, _) in unsent {

@@ -222,7 +222,7 @@ fn roots(config: &KafkaConfig, client: &mut ClientSettings, diagnostics: &mut Di
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::config::Properties;
+    use super::super::config::KafkaProperties;
     use super::*;
 
     pub(in crate::sink::kafka) fn good() -> KafkaConfig {
@@ -324,8 +324,9 @@ pub(super) mod tests {
 
     #[test]
     fn properties_that_contradict_each_other_are_found_without_a_network() {
-        let with =
-            |name, value| problems(&KafkaConfig { properties: Properties::new([(name, value)]), ..good() });
+        let with = |name, value| {
+            problems(&KafkaConfig { properties: KafkaProperties::new([(name, value)]), ..good() })
+        };
         assert_eq!(with("linger.ms", "20"), [""; 0]);
         assert_eq!(with("acks", "1"), ["properties.acks"]);
         // This is more than reconnect.backoff.max.ms.
@@ -334,20 +335,20 @@ pub(super) mod tests {
 
     #[test]
     fn transactions_need_one_replica_at_a_time_and_collect_by_themselves() {
-        let with = |is_strict, properties: Properties| {
+        let with = |is_strict, properties: KafkaProperties| {
             let mut diagnostics = Diagnostics::default();
             let context =
                 BuildContext { partitions: None, prefetch: 1024, is_strict, is_for_dead_letters: false };
             check(&KafkaConfig { exactly_once: true, properties, ..good() }, &context, &mut diagnostics);
             diagnostics.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
-        assert_eq!(with(true, Properties::default()), "");
-        let shared = with(false, Properties::default());
+        assert_eq!(with(true, KafkaProperties::default()), "");
+        let shared = with(false, KafkaProperties::default());
         assert!(shared.contains("exactly_once") && shared.contains("source.ordering"), "{shared}");
-        let linger = with(true, Properties::new([("linger.ms", "20")]));
+        let linger = with(true, KafkaProperties::new([("linger.ms", "20")]));
         assert!(linger.contains("properties.linger.ms"), "{linger}");
         // librdkafka wants a request to end before the transaction does.
-        let socket = with(true, Properties::new([("socket.timeout.ms", "60000")]));
+        let socket = with(true, KafkaProperties::new([("socket.timeout.ms", "60000")]));
         assert!(socket.contains("transaction.timeout.ms"), "{socket}");
     }
 

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::RetentionPolicy;
 use tokio::time::timeout;
 
 use super::opener::NatsSink;
-use super::tail::{Tail, TailRequest, remove_consumer};
+use super::tail::{StreamTail, StreamTailRequest, remove_consumer};
 use crate::sink::{Held, SinkError, SinkErrorKind};
 
 /// How many messages of the stream are read at least.
@@ -17,7 +17,7 @@ const BATCH: usize = 512;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the stream was not read.
-enum Unread {
+enum UnreadTailError {
     /// Consumed events are deleted, so the stream can't tell.
     Deletes,
     /// The server does not allow it. Only an operator can change this.
@@ -31,11 +31,13 @@ impl NatsSink {
     /// Reads the newest messages of the stream over a connection of its own, because a missing permission ends
     /// the connection.
     pub(super) async fn held(&mut self, stream: &str, at_least: usize) -> Result<Option<Held>, SinkError> {
-        let mut tail = Tail::default();
+        let mut tail = StreamTail::default();
         let began = Instant::now();
         let read = timeout(ANSWER_WITHIN, self.read_tail(stream, at_least, &mut tail)).await;
-        let late = |_| Err(Unread::Failed(SinkError::unavailable("the NATS servers did not answer in time")));
-        let held = |tail: Tail| Some(Held { ids: tail.ids.into() });
+        let late = |_| {
+            Err(UnreadTailError::Failed(SinkError::unavailable("the NATS servers did not answer in time")))
+        };
+        let held = |tail: StreamTail| Some(Held { ids: tail.ids.into() });
         match read.unwrap_or_else(late) {
             Ok(()) => {
                 self.claim_failures.end();
@@ -49,16 +51,16 @@ impl NatsSink {
                 );
                 Ok(held(tail))
             }
-            Err(Unread::Deletes) => Ok(None),
-            Err(Unread::Refused(error)) => {
+            Err(UnreadTailError::Deletes) => Ok(None),
+            Err(UnreadTailError::Refused(error)) => {
                 self.warn_of_doubles(stream, &error.to_string());
                 Ok(None)
             }
-            Err(Unread::Away(error)) => {
+            Err(UnreadTailError::Away(error)) => {
                 self.claim_failures.end();
                 Err(error)
             }
-            Err(Unread::Failed(error)) => {
+            Err(UnreadTailError::Failed(error)) => {
                 if !self.claim_failures.are_too_many(Instant::now()) {
                     return Err(error);
                 }
@@ -68,17 +70,22 @@ impl NatsSink {
         }
     }
 
-    async fn read_tail(&mut self, stream: &str, at_least: usize, tail: &mut Tail) -> Result<(), Unread> {
-        let mut connection = self.connect_beside().await.map_err(Unread::Failed)?;
-        let info = self.look_up(&mut connection, stream).await.map_err(Unread::Away)?;
-        let info = info.ok_or_else(|| Unread::Away(self.explainer.no_stream(stream)))?;
+    async fn read_tail(
+        &mut self,
+        stream: &str,
+        at_least: usize,
+        tail: &mut StreamTail,
+    ) -> Result<(), UnreadTailError> {
+        let mut connection = self.connect_beside().await.map_err(UnreadTailError::Failed)?;
+        let info = self.look_up(&mut connection, stream).await.map_err(UnreadTailError::Away)?;
+        let info = info.ok_or_else(|| UnreadTailError::Away(self.explainer.no_stream(stream)))?;
         // A consumer of such a stream would also change what it keeps, or be in the way of the others.
         if info.config.retention != RetentionPolicy::Limits {
-            return Err(Unread::Deletes);
+            return Err(UnreadTailError::Deletes);
         }
         let messages = at_least.max(MESSAGES);
         let message_id = self.settings.message_id.bind(&self.context);
-        let request = TailRequest {
+        let request = StreamTailRequest {
             stream: &info,
             queue: &self.context.queue,
             message_id: &message_id,
@@ -92,10 +99,10 @@ impl NatsSink {
         tokio::select! {
             biased;
             error = connection.next_error() => return Err(match error.kind {
-                SinkErrorKind::Misconfigured => Unread::Refused(error),
-                SinkErrorKind::Unavailable => Unread::Failed(error),
+                SinkErrorKind::Misconfigured => UnreadTailError::Refused(error),
+                SinkErrorKind::Unavailable => UnreadTailError::Failed(error),
             }),
-            read = request.read(&jetstream, tail) => read.map_err(Unread::Failed)?,
+            read = request.read(&jetstream, tail) => read.map_err(UnreadTailError::Failed)?,
         }
         tokio::select! {
             _may_not = connection.next_error() => {}

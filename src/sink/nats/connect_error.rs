@@ -21,7 +21,7 @@ impl Explainer {
         &self,
         server: &str,
         error: &ConnectError,
-        tls: Option<&tls::Client>,
+        tls: Option<&tls::TlsClient>,
     ) -> SinkError {
         let Ok(address) = server.parse::<ServerAddr>() else {
             return SinkError::misconfigured(format!("{server} is not the address of a server"));
@@ -67,7 +67,12 @@ impl Explainer {
         .coded(codes::NATS_UNREACHABLE)
     }
 
-    async fn not_as_it_should(&self, at: &str, address: &ServerAddr, tls: Option<&tls::Client>) -> SinkError {
+    async fn not_as_it_should(
+        &self,
+        at: &str,
+        address: &ServerAddr,
+        tls: Option<&tls::TlsClient>,
+    ) -> SinkError {
         let config = tls.map(|tls| Arc::new(tls.config()));
         let address = ProbeAddress { host: address.host().to_owned(), port: address.port(), tls: config };
         let url = self.option("url");

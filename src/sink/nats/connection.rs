@@ -138,7 +138,7 @@ impl Dial {
     async fn first_of(&self, servers: &[String]) -> Result<(Client, String), SinkError> {
         let mut failures = Vec::new();
         for server in servers {
-            let tls = tls::Client::new(&self.explainer.tls_options());
+            let tls = tls::TlsClient::new(&self.explainer.tls_options());
             match self.options(&tls)?.connect(server.as_str()).await {
                 Ok(client) => return Ok((client, server.clone())),
                 Err(error) => failures.push(ServerFailure { server, error, tls: tls.ok() }),
@@ -154,7 +154,7 @@ impl Dial {
         (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
     }
 
-    fn options(&self, tls: &Result<tls::Client, TlsError>) -> Result<ConnectOptions, SinkError> {
+    fn options(&self, tls: &Result<tls::TlsClient, TlsError>) -> Result<ConnectOptions, SinkError> {
         let settings = &self.settings;
         let (error_sender, explainer) = (Arc::clone(&self.error_sender), self.explainer.clone());
         let connected = Arc::clone(&self.connected);
@@ -200,7 +200,7 @@ impl Dial {
     fn with_tls(
         &self,
         options: ConnectOptions,
-        tls: &Result<tls::Client, TlsError>,
+        tls: &Result<tls::TlsClient, TlsError>,
     ) -> Result<ConnectOptions, SinkError> {
         let required = self.settings.tls_required;
         let options = if self.settings.tls.first { options.tls_first() } else { options };
@@ -218,7 +218,7 @@ struct ServerFailure<'a> {
     server: &'a str,
     error: ConnectError,
     /// The TLS client of this attempt, with the certificates it trusts and those of the server.
-    tls: Option<tls::Client>,
+    tls: Option<tls::TlsClient>,
 }
 
 /// Makes one error of the errors of all servers, always in the same order. If one of them needs an operator,

@@ -37,10 +37,10 @@ pub(super) fn payload_warning(max_payload: usize, max_body: usize) -> Option<Fin
 }
 
 /// What is wrong with a stream: the code, and the text after its name.
-type Risk = (Code, String);
+type StreamRisk = (Code, String);
 
 /// Returns the settings that can lose events when servers fail.
-fn risks(config: &Config) -> Vec<Risk> {
+fn risks(config: &Config) -> Vec<StreamRisk> {
     let mut found = Vec::new();
     let mut add = |code, text: &str| found.push((code, text.to_owned()));
     if config.storage == StorageType::Memory {
@@ -74,7 +74,7 @@ fn risks(config: &Config) -> Vec<Risk> {
 
 /// Returns a warning if little prevents doubles. Where events stay after they were consumed, the duplicate window
 /// must only cover an event that arrives after the sink has read the stream.
-fn doubles(config: &Config) -> Option<Risk> {
+fn doubles(config: &Config) -> Option<StreamRisk> {
     let window = humantime::format_duration(config.duplicate_window);
     match config.retention {
         RetentionPolicy::Limits if config.duplicate_window >= USUAL_DUPLICATE_WINDOW => None,
@@ -96,7 +96,7 @@ fn doubles(config: &Config) -> Option<Risk> {
 }
 
 /// Returns a warning if the stream refuses events that the source accepts.
-fn limits(config: &Config, max_body: usize) -> Option<Risk> {
+fn limits(config: &Config, max_body: usize) -> Option<StreamRisk> {
     let most = u64::try_from(config.max_message_size).ok().filter(|most| *most > 0)?;
     let text = || {
         format!(
@@ -108,7 +108,7 @@ fn limits(config: &Config, max_body: usize) -> Option<Risk> {
 }
 
 /// Returns the settings by which the stream deletes events.
-fn losses(config: &Config, consumers: Option<usize>) -> Vec<Risk> {
+fn losses(config: &Config, consumers: Option<usize>) -> Vec<StreamRisk> {
     let mut found = Vec::new();
     if !config.max_age.is_zero() {
         let age = humantime::format_duration(config.max_age);
@@ -156,7 +156,7 @@ fn losses(config: &Config, consumers: Option<usize>) -> Vec<Risk> {
 }
 
 /// Returns the limits by which the stream deletes events, except for the age.
-fn deletes(config: &Config) -> Option<Risk> {
+fn deletes(config: &Config) -> Option<StreamRisk> {
     const PER_SUBJECT: &str = "max_msgs_per_subject";
     let old = config.discard == DiscardPolicy::Old;
     let limits = [

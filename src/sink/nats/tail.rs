@@ -34,7 +34,7 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The ids that were found.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct StreamTail {
     /// The newest last.
     pub(super) ids: VecDeque<Bytes>,
     id_bytes: usize,
@@ -45,7 +45,7 @@ pub(super) struct Tail {
 }
 
 /// The part of a stream that is read, and which of its messages count.
-pub(super) struct TailRequest<'a> {
+pub(super) struct StreamTailRequest<'a> {
     pub(super) stream: &'a Info,
     /// The name of the queue: messages of other queues do not count.
     pub(super) queue: &'a str,
@@ -61,14 +61,14 @@ pub(super) struct TailRequest<'a> {
     pub(super) consumer: String,
 }
 
-impl TailRequest<'_> {
+impl StreamTailRequest<'_> {
     /// Reads up to the last message that the stream's leader has named. `tail` gets the ids even if the reading
     /// is not finished. Every message that a consumer gets is durable: a replica stores a message only once a
     /// majority of the replicas has it in its log (docs.nats.io/learn/clustering/replication-and-r3).
     ///
     /// A publish of a killed process may still be on its way and be stored after this. The duplicate window
     /// covers it, because it is only seconds old.
-    pub(super) async fn read(&self, jetstream: &Context, tail: &mut Tail) -> Result<(), SinkError> {
+    pub(super) async fn read(&self, jetstream: &Context, tail: &mut StreamTail) -> Result<(), SinkError> {
         // An empty stream has a consumer too, so that a missing permission shows before it matters.
         let name = &self.stream.config.name;
         let created = jetstream.create_consumer_on_stream(self.config(), name).await;
@@ -93,7 +93,7 @@ impl TailRequest<'_> {
         }
     }
 
-    async fn read_to_end(&self, consumer: &PullConsumer, tail: &mut Tail) -> Result<(), SinkError> {
+    async fn read_to_end(&self, consumer: &PullConsumer, tail: &mut StreamTail) -> Result<(), SinkError> {
         // One replica has all that the leader has named.
         let is_alone = self.stream.config.num_replicas < 2;
         if self.stream.state.messages == 0 || (is_alone && consumer.cached_info().num_pending == 0) {
@@ -131,7 +131,7 @@ impl TailRequest<'_> {
         &self,
         consumer: &PullConsumer,
         is_alone: bool,
-        tail: &mut Tail,
+        tail: &mut StreamTail,
     ) -> Result<bool, async_nats::Error> {
         let asked = Instant::now();
         let request = consumer.fetch().max_messages(self.batch).max_bytes(BATCH_BYTES);
@@ -150,7 +150,7 @@ impl TailRequest<'_> {
     }
 
     /// Adds a message, and returns how many are left.
-    fn add(&self, message: &Message, tail: &mut Tail) -> Result<Left, async_nats::Error> {
+    fn add(&self, message: &Message, tail: &mut StreamTail) -> Result<Remaining, async_nats::Error> {
         let info = message.info()?;
         if info.consumer_sequence != tail.messages + 1 {
             return Err("a message was lost on its way".into());
@@ -161,7 +161,7 @@ impl TailRequest<'_> {
             tail.push(id, self.ids);
         }
         let to_last = self.stream.state.last_sequence.saturating_sub(info.stream_sequence);
-        Ok(Left { to_last, pending: info.pending })
+        Ok(Remaining { to_last, pending: info.pending })
     }
 
     /// Returns the message id of an event of the queue that this sink has published. Several sinks with their own
@@ -196,14 +196,14 @@ pub(super) fn is_behind(consumer: &PullConsumer, stream: &Info) -> bool {
 }
 
 /// What is still to read.
-struct Left {
+struct Remaining {
     /// The sequence numbers up to the last one that the leader has named.
     to_last: u64,
     /// The messages that the consumer has not sent yet.
     pending: u64,
 }
 
-impl Tail {
+impl StreamTail {
     fn push(&mut self, id: Bytes, most: usize) {
         self.id_bytes += id.len();
         self.ids.push_back(id);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_newest_ids_are_kept_within_number_and_bytes() {
-        let mut tail = Tail::default();
+        let mut tail = StreamTail::default();
         (0..10u8).for_each(|number| tail.push(Bytes::from(vec![number; 4]), 3));
         assert_eq!(tail.ids, [7u8, 8, 9].map(|number| Bytes::from(vec![number; 4])));
         tail.push(Bytes::from(vec![0; 3 * BYTES_PER_ID]), 3);

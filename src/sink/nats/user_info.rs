@@ -13,7 +13,7 @@ use super::template::Subject;
 const ASKED: &str = "$SYS.REQ.USER.INFO";
 
 #[derive(Deserialize)]
-struct Answer {
+struct UserInfoResponse {
     data: UserInfo,
 }
 
@@ -48,7 +48,7 @@ impl UserInfo {
     /// without an answer.
     pub(super) async fn ask(client: &Client, within: Duration) -> Option<Self> {
         let answer = timeout(within, client.request(ASKED, "".into())).await.ok()?.ok()?;
-        serde_json::from_slice::<Answer>(&answer.payload).ok().map(|answer| answer.data)
+        serde_json::from_slice::<UserInfoResponse>(&answer.payload).ok().map(|answer| answer.data)
     }
 
     /// Returns how long the login is still valid, if it has an end.
@@ -92,7 +92,7 @@ mod tests {
     use crate::sink::nats::explain::testing::explainer;
 
     fn info(data: &str) -> UserInfo {
-        serde_json::from_str::<Answer>(&format!(r#"{{"server":{{}},"data":{data}}}"#)).unwrap().data
+        serde_json::from_str::<UserInfoResponse>(&format!(r#"{{"server":{{}},"data":{data}}}"#)).unwrap().data
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::event::{Headers, Message, UnreadableBodyError};
 use crate::source::error::SourceError;
 use crate::source::protocol::framing::RAISE_MAX_BODY;
 use crate::source::protocol::message_batch::MessageBatch;
-use crate::source::protocol::session::Progress;
+use crate::source::protocol::session::SessionProgress;
 
 /// Builds the messages that came together.
 pub(super) struct BatchBuilder<'a> {
@@ -22,7 +22,7 @@ pub(super) struct BatchBuilder<'a> {
 
 impl<'a> BatchBuilder<'a> {
     /// Starts a batch of `most` messages at most, with bodies of `limit` bytes at most.
-    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &'a mut Progress) -> Self {
+    pub(super) fn new(limit: usize, budget: &Budget, most: usize, progress: &'a mut SessionProgress) -> Self {
         let batch = MessageBatch::new(most, progress);
         Self { limit, budget: budget.clone(), batch, has_inflated: false }
     }
@@ -79,7 +79,7 @@ impl<'a> BatchBuilder<'a> {
     }
 
     /// Returns what the messages are added to.
-    pub(super) fn progress(&mut self) -> &mut Progress {
+    pub(super) fn progress(&mut self) -> &mut SessionProgress {
         self.batch.progress
     }
 

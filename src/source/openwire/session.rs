@@ -24,9 +24,9 @@ use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
 use crate::source::error::SourceError;
 use crate::source::protocol::late_acks::LateAcks;
-use crate::source::protocol::session::{Progress, Session, SessionMode};
+use crate::source::protocol::session::{Session, SessionMode, SessionProgress};
 use crate::source::protocol::timers::Timers;
-use crate::source::protocol::unacked::{Settled, Unacked};
+use crate::source::protocol::unacked::{SettledRange, Unacked};
 
 /// The text asks about the port, since the port of another protocol may stay silent.
 const GREETING: &str = "the greeting (is it OpenWire that listens there, as source.url says?)";
@@ -154,7 +154,7 @@ impl OpenWireSession {
         self.ask("the subscription", &Command::ConsumerInfo(consumer), OpenWireStage::Subscribing, now);
     }
 
-    fn activate(&mut self, now: Instant, progress: &mut Progress) {
+    fn activate(&mut self, now: Instant, progress: &mut SessionProgress) {
         progress.subscribed = true;
         self.stage = OpenWireStage::Active;
         self.timers.subscribed(now);
@@ -166,7 +166,7 @@ impl OpenWireSession {
         &mut self,
         frames: &[OpenWireFrame],
         now: Instant,
-        progress: &mut Progress,
+        progress: &mut SessionProgress,
     ) -> Result<usize, SourceError> {
         let mut batch = BatchBuilder::new(self.settings.max_body, &self.budget, frames.len(), progress);
         let (mut count, mut outcome) = (0, Ok(()));
@@ -234,7 +234,7 @@ impl OpenWireSession {
         }
     }
 
-    fn on_response(&mut self, now: Instant, progress: &mut Progress) {
+    fn on_response(&mut self, now: Instant, progress: &mut SessionProgress) {
         match (self.stage, self.mode) {
             (OpenWireStage::LoggingIn, SessionMode::Browse | SessionMode::Subscribe) => self.subscribe(now),
             (OpenWireStage::LoggingIn, SessionMode::Login) | (OpenWireStage::Subscribing, _) => {
@@ -316,7 +316,7 @@ impl Session for OpenWireSession {
         self.decoder.buffer()
     }
 
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError> {
+    fn advance(&mut self, now: Instant, progress: &mut SessionProgress) -> Result<(), SourceError> {
         let mut frames = std::mem::take(&mut self.frames);
         // While frames are left from the last call, nothing new was read.
         if frames.is_empty() {
@@ -337,7 +337,7 @@ impl Session for OpenWireSession {
     }
 
     fn ack(&mut self, now: Instant, through: u64) {
-        let Some(Settled { oldest, newest, count }) = self.unacked.settle(through) else { return };
+        let Some(SettledRange { oldest, newest, count }) = self.unacked.settle(through) else { return };
         self.timers.touch(now);
         self.credit.acknowledged(self.unacked.len());
         let first = oldest.map_or_else(|| newest.raw_id.clone(), |oldest| oldest.raw_id);

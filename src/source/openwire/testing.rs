@@ -21,7 +21,7 @@ use crate::budget::Budget;
 use crate::source::config::SourceSettings;
 use crate::source::error::SourceError;
 use crate::source::protocol::java_text::java_bytes;
-use crate::source::protocol::session::{Progress, Session, SessionMode};
+use crate::source::protocol::session::{Session, SessionMode, SessionProgress};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -29,7 +29,7 @@ pub(super) struct OpenWirePeer {
     pub(super) session: OpenWireSession,
     decoder: OpenWireDecoder,
     pub(super) now: Instant,
-    pub(super) progress: Progress,
+    pub(super) progress: SessionProgress,
 }
 
 impl OpenWirePeer {
@@ -45,7 +45,7 @@ impl OpenWirePeer {
         let now = Instant::now();
         let session = OpenWireSession::new(Arc::new(settings), mode, budget.clone(), now);
         let decoder = OpenWireDecoder::new(OpenWireLimits::with_body(1000), budget);
-        Self { session, decoder, now, progress: Progress::default() }
+        Self { session, decoder, now, progress: SessionProgress::default() }
     }
 
     pub(super) fn greeted(settings: SourceSettings) -> Self {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::read_buffer::ReadBuffer;
 use crate::budget::Budget;
-use crate::source::error::{SourceError, Suspect};
+use crate::source::error::{SourceError, SuspectMessage};
 
 /// Finds the frames of one protocol, one after the other.
 pub trait Scan {
@@ -80,7 +80,7 @@ impl<F: FrameError> DecodeError<F> {
                 SourceError::protocol(format!("{detail}; {asked}"))
             }
             (message_id, _) => {
-                SourceError::Protocol { detail, suspect: message_id.map(Suspect::Itself), remedy }
+                SourceError::Protocol { detail, suspect: message_id.map(SuspectMessage::Itself), remedy }
             }
         }
     }

@@ -1,16 +1,16 @@
 //! Collects the messages that come together. Their ids share one buffer.
 
-use super::session::Progress;
+use super::session::SessionProgress;
 use crate::budget::Budget;
 use crate::event::Message;
 
 /// The typical size of an id, in bytes.
 const USUAL: usize = 64;
 
-/// The messages that are added to a [`Progress`]. They get their ids from [`MessageBatch::finish`].
+/// The messages that are added to a [`SessionProgress`]. They get their ids from [`MessageBatch::finish`].
 #[derive(Debug)]
 pub struct MessageBatch<'a> {
-    pub progress: &'a mut Progress,
+    pub progress: &'a mut SessionProgress,
     /// Index of the first of the messages in the progress.
     first: usize,
     ids: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct MessageBatch<'a> {
 
 impl<'a> MessageBatch<'a> {
     /// Prepares for the next messages, of which there are `most` at most.
-    pub fn new(most: usize, progress: &'a mut Progress) -> Self {
+    pub fn new(most: usize, progress: &'a mut SessionProgress) -> Self {
         progress.messages.reserve(most);
         Self {
             first: progress.messages.len(),
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn each_message_gets_its_own_and_they_cost_no_more_than_their_bytes() {
         let budget = Budget::new(1 << 20);
-        let mut progress = Progress { messages: vec![nameless()], ..Progress::default() };
+        let mut progress = SessionProgress { messages: vec![nameless()], ..SessionProgress::default() };
         let mut batch = MessageBatch::new(1000, &mut progress);
         for id in ["ID:1", "", "ID:333"] {
             batch.push(nameless(), |ids| ids.extend_from_slice(id.as_bytes()));

@@ -10,7 +10,7 @@ use crate::source::error::SourceError;
 
 /// The results of processing the bytes just read.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct SessionProgress {
     /// The broker has confirmed the subscription.
     pub subscribed: bool,
     /// The messages received, in broker order.
@@ -45,7 +45,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// The error that ends the session; `progress` holds what was good before it.
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError>;
+    fn advance(&mut self, now: Instant, progress: &mut SessionProgress) -> Result<(), SourceError>;
 
     /// Moves everything to be sent to the end of `out`.
     fn take_output(&mut self, out: &mut Vec<u8>);

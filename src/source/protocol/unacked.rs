@@ -13,7 +13,7 @@ pub struct Unacked<T> {
 
 /// Messages to acknowledge together: the oldest unacknowledged ones of a session.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Settled<T> {
+pub struct SettledRange<T> {
     /// The first of them, if there is more than one.
     pub oldest: Option<T>,
     /// The last of them, which the acknowledgement names.
@@ -36,14 +36,14 @@ impl<T> Unacked<T> {
 
     /// Notes that everything up to and including position `through` is settled, and returns the messages to
     /// acknowledge now.
-    pub fn settle(&mut self, through: u64) -> Option<Settled<T>> {
+    pub fn settle(&mut self, through: u64) -> Option<SettledRange<T>> {
         let count = self.up_to(through);
         let mut settled = self.messages.drain(..count);
         let newest = settled.next_back()?;
         let oldest = settled.next();
         drop(settled);
         self.acked += count as u64;
-        Some(Settled { oldest, newest, count })
+        Some(SettledRange { oldest, newest, count })
     }
 
     /// Returns the message at position `through`, or the last one before it; none if they are all
@@ -99,7 +99,7 @@ mod tests {
                         prop_assert_eq!(unacked.last_up_to(through).copied(), last);
                         let count = expected.saturating_sub(settled) as usize;
                         let oldest = (count > 1).then_some(settled + 1);
-                        let settles = last.map(|newest| Settled { oldest, newest, count });
+                        let settles = last.map(|newest| SettledRange { oldest, newest, count });
                         prop_assert_eq!(unacked.settle(through), settles);
                         settled = settled.max(expected);
                     }

@@ -14,7 +14,7 @@ use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan, S
 pub type StompDecoder = framing::FrameDecoder<StompScanner>;
 
 /// The reason why bytes are no STOMP frame.
-pub type StompDecodeError = framing::DecodeError<StompErrorKind>;
+pub type StompDecodeError = framing::DecodeError<StompFrameError>;
 
 /// The limits above which a frame is refused. ActiveMQ limits only what it reads, not what it sends
 /// (`protocols.md §1.7`).
@@ -43,7 +43,7 @@ impl StompLimits {
 
 /// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StompErrorKind {
+pub enum StompFrameError {
     #[error("not a STOMP frame: the command line reads {0:?}")]
     UnknownCommand(String),
     /// The bytes may be the rest of a body, so they are not shown (D14).
@@ -63,7 +63,7 @@ pub enum StompErrorKind {
     BodyTooLarge { size: usize, at_least: bool, limit: usize },
 }
 
-impl FrameError for StompErrorKind {
+impl FrameError for StompFrameError {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. })
     }
@@ -149,7 +149,7 @@ impl StompDecoder {
 impl Scan for StompScanner {
     type Frame = StompFrame;
     type Layout = Layout;
-    type Error = StompErrorKind;
+    type Error = StompFrameError;
 
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<Layout>, StompDecodeError> {
         loop {
@@ -202,8 +202,8 @@ impl StompScanner {
     fn no_command(&self, line: &[u8]) -> StompDecodeError {
         let shown = || String::from_utf8_lossy(&line[..line.len().min(40)]).into_owned();
         let kind = match self.has_found {
-            true => StompErrorKind::NoFrameFollows,
-            false => StompErrorKind::UnknownCommand(shown()),
+            true => StompFrameError::NoFrameFollows,
+            false => StompFrameError::UnknownCommand(shown()),
         };
         StompDecodeError { kind, message_id: None }
     }
@@ -220,11 +220,11 @@ impl StompScanner {
                 return Ok((ScanStage::Body(body), None));
             }
             if text.len() > self.limits.line {
-                return Err(fail(StompErrorKind::LineTooLong(self.limits.line), line));
+                return Err(fail(StompFrameError::LineTooLong(self.limits.line), line));
             }
             head.headers += 1;
             if head.headers > self.limits.headers {
-                return Err(fail(StompErrorKind::TooManyHeaders(self.limits.headers), line));
+                return Err(fail(StompFrameError::TooManyHeaders(self.limits.headers), line));
             }
             if let Some(value) = text.strip_prefix(b"content-length:").filter(|_| content_length.is_none()) {
                 head.content_length = Some(parse_length(value).map_err(|kind| fail(kind, line))?);
@@ -234,7 +234,7 @@ impl StompScanner {
         }
         // The carriage return may belong to a line end whose line feed has not come yet.
         if without_return(&bytes[head.line..]).len() > self.limits.line {
-            return Err(fail(StompErrorKind::LineTooLong(self.limits.line), head.line));
+            return Err(fail(StompFrameError::LineTooLong(self.limits.line), head.line));
         }
         head.scanned = bytes.len();
         Ok((ScanStage::Head(head), Some(Scanned::Incomplete)))
@@ -247,7 +247,7 @@ impl StompScanner {
         let end = match content_length {
             Some(length) => match bytes.get(start + length) {
                 Some(0) => start + length,
-                Some(_) => return Err(fail(StompErrorKind::NoNulAfterBody)),
+                Some(_) => return Err(fail(StompFrameError::NoNulAfterBody)),
                 None => return starved_at(bytes.len()),
             },
             None => {
@@ -264,7 +264,7 @@ impl StompScanner {
             // the next byte distinguishes the two, so a message is complete with the byte after its NUL.
             match bytes.get(end + 1) {
                 Some(b'\n' | b'\r') => {}
-                Some(_) => return Err(fail(StompErrorKind::NulInBody)),
+                Some(_) => return Err(fail(StompFrameError::NulInBody)),
                 None => return starved_at(end),
             }
         }
@@ -272,9 +272,9 @@ impl StompScanner {
         Ok((ScanStage::Between, Some(Scanned::Frame(layout, end + 1))))
     }
 
-    fn check_body(&self, size: usize, at_least: bool) -> Result<(), StompErrorKind> {
+    fn check_body(&self, size: usize, at_least: bool) -> Result<(), StompFrameError> {
         let limit = self.limits.body;
-        if size > limit { Err(StompErrorKind::BodyTooLarge { size, at_least, limit }) } else { Ok(()) }
+        if size > limit { Err(StompFrameError::BodyTooLarge { size, at_least, limit }) } else { Ok(()) }
     }
 }
 
@@ -287,10 +287,10 @@ fn message_id(head: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&unescape(id, Escapes::V1_2)).into_owned())
 }
 
-fn parse_length(value: &[u8]) -> Result<usize, StompErrorKind> {
+fn parse_length(value: &[u8]) -> Result<usize, StompFrameError> {
     let text = std::str::from_utf8(value).unwrap_or_default().trim();
     text.parse().map_err(|_| {
         let shown = &value[..value.len().min(40)];
-        StompErrorKind::BadContentLength(String::from_utf8_lossy(shown).into_owned())
+        StompFrameError::BadContentLength(String::from_utf8_lossy(shown).into_owned())
     })
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::frame::{Encoder, Escapes, StompCommand, StompFrame};
-use super::framing::{StompDecodeError, StompDecoder, StompErrorKind, StompLimits};
+use super::framing::{StompDecodeError, StompDecoder, StompFrameError, StompLimits};
 use crate::budget::Budget;
 use crate::source::protocol::read_buffer::CHUNK;
 use crate::source::testing::{cut, decode_pieces};
@@ -61,36 +61,36 @@ fn a_message_waits_for_the_byte_after_its_nul() {
 #[test]
 fn what_is_no_frame_is_refused_and_named() {
     assert_eq!(failure(b"HTTP/1.1 400 Bad Request\r\n").kind, {
-        StompErrorKind::UnknownCommand("HTTP/1.1 400 Bad Request".into())
+        StompFrameError::UnknownCommand("HTTP/1.1 400 Bad Request".into())
     });
-    assert!(matches!(failure(&[b'A'; 13]).kind, StompErrorKind::UnknownCommand(_)));
+    assert!(matches!(failure(&[b'A'; 13]).kind, StompFrameError::UnknownCommand(_)));
     assert_eq!(
         failure(&[b"ERROR\n".as_slice(), &[b'h'; 101]].concat()).kind,
-        StompErrorKind::LineTooLong(100)
+        StompFrameError::LineTooLong(100)
     );
-    assert_eq!(failure(b"ERROR\n1:\n2:\n3:\n4:\n5:\n6:\n").kind, StompErrorKind::TooManyHeaders(5));
+    assert_eq!(failure(b"ERROR\n1:\n2:\n3:\n4:\n5:\n6:\n").kind, StompFrameError::TooManyHeaders(5));
     let bad = failure(b"MESSAGE\nmessage-id:a\\cb\ncontent-length:-1\n");
-    assert_eq!(bad.kind, StompErrorKind::BadContentLength("-1".into()));
+    assert_eq!(bad.kind, StompFrameError::BadContentLength("-1".into()));
     assert_eq!(bad.message_id.as_deref(), Some("a:b"));
-    assert_eq!(failure(b"ERROR\ncontent-length:1\n\nab").kind, StompErrorKind::NoNulAfterBody);
+    assert_eq!(failure(b"ERROR\ncontent-length:1\n\nab").kind, StompFrameError::NoNulAfterBody);
     let inside = failure(b"MESSAGE\nmessage-id:7\n\na\0b\0\n");
-    assert_eq!((inside.kind, inside.message_id.as_deref()), (StompErrorKind::NulInBody, Some("7")));
+    assert_eq!((inside.kind, inside.message_id.as_deref()), (StompFrameError::NulInBody, Some("7")));
 }
 
 #[test]
 fn a_body_too_large_is_refused_before_it_is_read() {
     let announced = failure(b"MESSAGE\nmessage-id:7\ncontent-length:4000000000\n\n");
-    let kind = StompErrorKind::BodyTooLarge { size: 4_000_000_000, at_least: false, limit: 50 };
+    let kind = StompFrameError::BodyTooLarge { size: 4_000_000_000, at_least: false, limit: 50 };
     assert_eq!((announced.kind, announced.message_id.as_deref()), (kind, Some("7")));
     let growing = failure(&[b"MESSAGE\n\n".as_slice(), &[b'x'; 51]].concat());
-    assert_eq!(growing.kind, StompErrorKind::BodyTooLarge { size: 51, at_least: true, limit: 50 });
+    assert_eq!(growing.kind, StompFrameError::BodyTooLarge { size: 51, at_least: true, limit: 50 });
 }
 
 #[test]
 fn good_frames_before_a_bad_one_are_not_lost() {
     let (frames, failure) = decode(&[b"RECEIPT\nreceipt-id:1\n\n\0\nMESSAGE\n\nok\0\nnonsense\n"]);
     assert_eq!(frames.len(), 2);
-    assert_eq!(failure.unwrap().kind, StompErrorKind::NoFrameFollows);
+    assert_eq!(failure.unwrap().kind, StompFrameError::NoFrameFollows);
 }
 
 /// A text with a NUL and a line feed looks like the end of a frame. What follows is the rest of the body (D14).
@@ -100,7 +100,7 @@ fn no_part_of_a_body_is_shown() {
     let (_, failure) = decode(&[format!("MESSAGE\nmessage-id:7\n\na\0\n{key}\"}}\0\n").as_bytes()]);
     let failure = failure.unwrap();
     let shown = format!("{failure} {}", failure.clone().into_source_error(None));
-    assert!(failure.kind == StompErrorKind::NoFrameFollows && !shown.contains(key), "{shown}");
+    assert!(failure.kind == StompFrameError::NoFrameFollows && !shown.contains(key), "{shown}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::source::protocol::heart_beat::HeartBeat;
 use crate::source::protocol::java_text::repair_cesu8;
 use crate::source::protocol::late_acks::LateAcks;
 use crate::source::protocol::message_batch::MessageBatch;
-use crate::source::protocol::session::{Progress, Session, SessionMode};
+use crate::source::protocol::session::{Session, SessionMode, SessionProgress};
 use crate::source::protocol::timers::Timers;
 use crate::source::protocol::unacked::Unacked;
 
@@ -116,7 +116,7 @@ impl StompSession {
             .end(b"");
     }
 
-    fn activate(&mut self, now: Instant, progress: &mut Progress) {
+    fn activate(&mut self, now: Instant, progress: &mut SessionProgress) {
         progress.subscribed = true;
         self.stage = StompStage::Active;
         self.timers.subscribed(now);
@@ -232,7 +232,7 @@ impl StompSession {
         &mut self,
         frames: &[StompFrame],
         now: Instant,
-        progress: &mut Progress,
+        progress: &mut SessionProgress,
     ) -> Result<(), SourceError> {
         let mut batch = MessageBatch::new(frames.len(), progress);
         let outcome = frames.iter().try_for_each(|frame| self.on_frame(frame, now, &mut batch));
@@ -279,7 +279,7 @@ impl Session for StompSession {
         self.decoder.buffer()
     }
 
-    fn advance(&mut self, now: Instant, progress: &mut Progress) -> Result<(), SourceError> {
+    fn advance(&mut self, now: Instant, progress: &mut SessionProgress) -> Result<(), SourceError> {
         self.timers.heart.heard(now);
         let mut frames = std::mem::take(&mut self.frames);
         let decoded = self.decoder.decode(&mut frames);

@@ -9,8 +9,8 @@ use super::frame::{Encoder, Escapes, StompCommand};
 use super::session::StompSession;
 use crate::budget::Budget;
 use crate::source::config::{Ordering, SourceSettings};
-use crate::source::error::{Retry, SourceError, Suspect};
-use crate::source::protocol::session::{Progress, Session, SessionMode};
+use crate::source::error::{Retry, SourceError, SuspectMessage};
+use crate::source::protocol::session::{Session, SessionMode, SessionProgress};
 use crate::source::testing::settings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct StompPeer {
     session: StompSession,
     now: Instant,
-    progress: Progress,
+    progress: SessionProgress,
 }
 
 impl StompPeer {
@@ -29,7 +29,7 @@ impl StompPeer {
     fn in_mode(mode: SessionMode, settings: SourceSettings) -> Self {
         let now = Instant::now();
         let session = StompSession::new(Arc::new(settings), mode, Budget::new(1 << 20), now);
-        Self { session, now, progress: Progress::default() }
+        Self { session, now, progress: SessionProgress::default() }
     }
 
     fn subscribed(settings: SourceSettings) -> Self {
@@ -323,7 +323,7 @@ fn nothing_that_a_broker_says_begins_a_line_of_the_log() {
     let large = format!("MESSAGE\nack:1\nmessage-id:1\\nERROR forged\n\n{}\0\n", "x".repeat(1001));
     let large = StompPeer::subscribed(settings()).hear(large).unwrap_err();
     let words = StompPeer::begin(settings()).hear(error_frame("a\\nb\u{2028}c", Escapes::V1_2)).unwrap_err();
-    let suspect = Suspect::After("2\nERROR forged".to_owned());
+    let suspect = SuspectMessage::After("2\nERROR forged".to_owned());
     for text in [cut.to_string(), large.to_string(), words.to_string(), suspect.to_string()] {
         assert_eq!(crate::display::one_line(&text), text);
     }
@@ -349,7 +349,7 @@ fn a_body_too_large_or_with_a_nul_is_named() {
     assert_eq!(error.retry(), Retry::Slowly);
     let mut talk = StompPeer::subscribed(settings());
     let error = talk.hear("MESSAGE\nack:1\nmessage-id:cut\n\na\0b\0\n").unwrap_err();
-    assert_eq!(error.suspect(), Some(&Suspect::Itself("cut".to_owned())));
+    assert_eq!(error.suspect(), Some(&SuspectMessage::Itself("cut".to_owned())));
     assert!(talk.progress.messages.is_empty());
 }
 

@@ -3,10 +3,10 @@
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::source::error::Suspect;
+use crate::source::error::SuspectMessage;
 use crate::source::network::Tcp;
-use crate::source::protocol::session::Progress;
 use crate::source::protocol::session::SessionMode;
+use crate::source::protocol::session::SessionProgress;
 use crate::source::session_factory::new_session;
 use crate::source::testing::{Scripted, message, settings};
 use crate::telemetry::status::StatusRegistry;
@@ -31,7 +31,7 @@ async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
     let (mut supervisor, ..) = supervisor(&states);
     let inside = || SourceError::Protocol {
         detail: "gibberish".to_owned(),
-        suspect: Some(Suspect::Itself("8".to_owned())),
+        suspect: Some(SuspectMessage::Itself("8".to_owned())),
         remedy: None,
     };
     let first = || SourceError::protocol("gibberish").after("");
@@ -68,13 +68,14 @@ async fn what_ends_three_sessions_in_a_row_is_named_and_held() {
 /// Runs a session that subscribes, delivers a message, and then fails with `error`. The broker closes at
 /// once.
 async fn run_scripted(supervisor: &mut SupervisorTask, error: SourceError) -> Result<(), SourceError> {
-    let brings = || Progress { subscribed: true, messages: vec![message("1")], ..Progress::default() };
+    let brings =
+        || SessionProgress { subscribed: true, messages: vec![message("1")], ..SessionProgress::default() };
     run_bringing(supervisor, brings, error).await
 }
 
 async fn run_bringing(
     supervisor: &mut SupervisorTask,
-    brings: fn() -> Progress,
+    brings: fn() -> SessionProgress,
     error: SourceError,
 ) -> Result<(), SourceError> {
     let (ours, mut broker) = tokio::io::duplex(1 << 10);
@@ -110,7 +111,7 @@ async fn a_session_that_was_lost_leaves_the_disconnect_unconfirmed() {
         });
         run_scripted(&mut supervisor, error.clone()).await.unwrap_err();
         // A session that brings nothing says nothing of the one before.
-        run_bringing(&mut supervisor, Progress::default, gibberish()).await.unwrap_err();
+        run_bringing(&mut supervisor, SessionProgress::default, gibberish()).await.unwrap_err();
         supervisor.close.cancel();
         let disconnect = supervisor.run().await;
         dispatcher.await.unwrap();
@@ -136,7 +137,7 @@ async fn a_session_that_is_given_up_ends_and_another_follows() {
     let (mut supervisor, mut incoming, _acks) = supervisor(&states);
     let (ours, mut broker) = tokio::io::duplex(1 << 10);
     broker.write_all(b"?").await.unwrap();
-    let subscribed = || Progress { subscribed: true, ..Progress::default() };
+    let subscribed = || SessionProgress { subscribed: true, ..SessionProgress::default() };
     supervisor.new_session = Box::new(move |_, _, _, _| Scripted::new([(subscribed(), Ok(()))], None));
     let given_up = supervisor.given_up.clone();
     given_up.send_replace(SessionId(7));

@@ -42,13 +42,13 @@ pub(super) struct ConnectionLimits {
     listener: TcpListener,
     /// The open connections, oldest first, with the tasks that [`relay`] for them. Dropping a task closes its
     /// connection.
-    open: VecDeque<(Client, AbortOnDropHandle<()>)>,
+    open: VecDeque<(HttpConnection, AbortOnDropHandle<()>)>,
     streams: Arc<Semaphore>,
 }
 
 /// One connection, as its request sees it.
 #[derive(Clone, Debug)]
-pub(super) struct Client(Arc<Place>);
+pub(super) struct HttpConnection(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
@@ -57,7 +57,7 @@ struct Place {
     stream: OnceLock<OwnedSemaphorePermit>,
 }
 
-impl Client {
+impl HttpConnection {
     /// Lets the connection stream without a limit of time. Returns false if as many as may do so stream already.
     pub(super) fn stream(&self) -> bool {
         let permit = Arc::clone(&self.0.streams).try_acquire_owned();
@@ -69,7 +69,7 @@ impl Client {
     }
 }
 
-impl Connected<IncomingStream<'_, ConnectionLimits>> for Client {
+impl Connected<IncomingStream<'_, ConnectionLimits>> for HttpConnection {
     fn connect_info(stream: IncomingStream<'_, ConnectionLimits>) -> Self {
         stream.remote_addr().clone()
     }
@@ -80,11 +80,11 @@ impl ConnectionLimits {
         Self { listener, open: VecDeque::new(), streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
     }
 
-    fn client(&self) -> Client {
-        Client(Arc::new(Place { streams: Arc::clone(&self.streams), stream: OnceLock::new() }))
+    fn client(&self) -> HttpConnection {
+        HttpConnection(Arc::new(Place { streams: Arc::clone(&self.streams), stream: OnceLock::new() }))
     }
 
-    fn admit(&mut self, stream: TcpStream) -> (DuplexStream, Client) {
+    fn admit(&mut self, stream: TcpStream) -> (DuplexStream, HttpConnection) {
         self.open.retain(|(_, connection)| !connection.is_finished());
         let open = self.open.iter().enumerate();
         let short: Vec<usize> =
@@ -103,7 +103,7 @@ impl ConnectionLimits {
 }
 
 /// Copies between a client and the server until both have ended, or a limit is reached.
-async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: Client) {
+async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: HttpConnection) {
     // Without the option a stream ends only when the system has given up, after a quarter of an hour.
     let _ignored = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
     let (reader, writer) = stream.split();
@@ -124,9 +124,9 @@ async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: Client) 
 impl Listener for ConnectionLimits {
     type Io = DuplexStream;
     /// Not an address, since this is how the server hands the connection to its request.
-    type Addr = Client;
+    type Addr = HttpConnection;
 
-    async fn accept(&mut self) -> (DuplexStream, Client) {
+    async fn accept(&mut self) -> (DuplexStream, HttpConnection) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return self.admit(stream),
@@ -135,7 +135,7 @@ impl Listener for ConnectionLimits {
         }
     }
 
-    fn local_addr(&self) -> io::Result<Client> {
+    fn local_addr(&self) -> io::Result<HttpConnection> {
         Ok(self.client())
     }
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::connection_limits::{Client, MOST_STREAMS};
+use super::connection_limits::{HttpConnection, MOST_STREAMS};
 use super::{Pages, TEXT, answer};
 
 /// The time between two events with the status.
@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Answers with a stream that ends only with the connection, or with the server.
 pub(super) async fn events(
     Shared(pages): Shared<Arc<Pages>>,
-    ConnectInfo(client): ConnectInfo<Client>,
+    ConnectInfo(client): ConnectInfo<HttpConnection>,
 ) -> Response {
     if !client.stream() {
         let why = format!("{MOST_STREAMS} pages are open already: close one\n");

@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::connection_limits::{Client, ConnectionLimits};
+use self::connection_limits::{ConnectionLimits, HttpConnection};
 use super::bridge_status::StatusSources;
 use super::health::Health;
 use super::metrics::MetricsPage;
@@ -71,7 +71,7 @@ pub async fn start(address: SocketAddr, pages: Pages, reporter: StatusReporter) 
             }
             listener = listen(address, &reporter).await;
         };
-        let router = router(Arc::new(pages)).into_make_service_with_connect_info::<Client>();
+        let router = router(Arc::new(pages)).into_make_service_with_connect_info::<HttpConnection>();
         let served = axum::serve(ConnectionLimits::new(listener), router).await;
         reporter.report(Status::Held(format!("the listener has ended: {served:?}")));
     }))

@@ -3,7 +3,7 @@
 use prometheus_client::metrics::MetricType;
 
 use super::super::histogram::Snapshot;
-use super::sources::{MetricSources, Samples};
+use super::sources::{MetricSamples, MetricSources};
 
 /// A row of the table of metrics.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,13 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug)]
 pub enum Read {
     /// Only grows; the exported name gets `_total`.
-    Counter(fn(&MetricSources) -> Samples<u64>),
+    Counter(fn(&MetricSources) -> MetricSamples<u64>),
     /// A counter of seconds, which has fractions.
-    Seconds(fn(&MetricSources) -> Samples<f64>),
+    Seconds(fn(&MetricSources) -> MetricSamples<f64>),
     /// Goes up and down between two readings.
-    Gauge(fn(&MetricSources) -> Samples<f64>),
+    Gauge(fn(&MetricSources) -> MetricSamples<f64>),
     /// Counts in buckets; the exported name gets `_bucket`, `_count` and `_sum`.
-    Histogram(fn(&MetricSources) -> Samples<Snapshot>),
+    Histogram(fn(&MetricSources) -> MetricSamples<Snapshot>),
     /// Always 1, with the data in its labels, whose values these are; the exported name gets `_info`.
     Info(&'static [&'static str]),
 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 pub use self::metric::{Metric, Read};
 pub use self::page::MetricsPage;
-pub use self::sources::{MetricSources, Samples};
+pub use self::sources::{MetricSamples, MetricSources};
 pub use self::table::ALL;
 
 const HEAD: &str = "\

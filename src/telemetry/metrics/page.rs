@@ -13,7 +13,7 @@ use super::super::Telemetry;
 use super::super::health::Health;
 use super::super::histogram::Snapshot;
 use super::metric::{Metric, Read};
-use super::sources::{MetricSources, Samples};
+use super::sources::{MetricSamples, MetricSources};
 use super::table::ALL;
 use crate::budget::Shares;
 
@@ -75,7 +75,7 @@ impl Metric {
     fn samples<T>(
         &self,
         mut encoder: MetricEncoder<'_>,
-        samples: Samples<T>,
+        samples: MetricSamples<T>,
         write: impl Fn(&mut MetricEncoder<'_>, T) -> fmt::Result,
     ) -> fmt::Result {
         for (values, value) in samples {

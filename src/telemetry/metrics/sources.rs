@@ -12,7 +12,7 @@ use crate::budget::Shares;
 use crate::tls::{Expiry, shown_certificates};
 
 /// The values of a metric, each with the values of its labels.
-pub type Samples<T> = Vec<(Vec<String>, T)>;
+pub type MetricSamples<T> = Vec<(Vec<String>, T)>;
 
 /// The parts of a bridge that have the values of its metrics.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ pub struct MetricSources {
 }
 
 impl MetricSources {
-    pub(super) fn queues<T>(&self, read: fn(&SubscriptionCounters) -> T) -> Samples<T> {
+    pub(super) fn queues<T>(&self, read: fn(&SubscriptionCounters) -> T) -> MetricSamples<T> {
         let queues = self.telemetry.counters.all().into_iter();
         queues.map(|(queue, source)| (vec![queue], read(&source))).collect()
     }
 
-    pub(super) fn sinks<T>(&self, read: fn(&WorkerCounters) -> T) -> Samples<T> {
+    pub(super) fn sinks<T>(&self, read: fn(&WorkerCounters) -> T) -> MetricSamples<T> {
         let sinks = |(queue, source): (String, Arc<SubscriptionCounters>)| {
             let sinks = source.workers.all().into_iter();
             sinks.map(move |(sink, worker)| (vec![queue.clone(), sink], read(&worker)))
@@ -38,7 +38,7 @@ impl MetricSources {
     }
 
     /// Returns a sample for each part and each word that a state can have.
-    pub(super) fn states(&self) -> Samples<f64> {
+    pub(super) fn states(&self) -> MetricSamples<f64> {
         let words = |(part, state, _): (String, Status, _)| {
             Status::WORDS
                 .map(|word| (vec![part.clone(), word.to_owned()], f64::from(u8::from(word == state.word()))))
@@ -48,13 +48,13 @@ impl MetricSources {
 }
 
 /// Returns the only sample of a metric without labels, or none if its value is unknown.
-pub(super) fn single<T>(value: impl Into<Option<T>>) -> Samples<T> {
+pub(super) fn single<T>(value: impl Into<Option<T>>) -> MetricSamples<T> {
     value.into().map(|value| (Vec::new(), value)).into_iter().collect()
 }
 
 /// Returns when each certificate expires that a connection has shown. Of two with the same name, the first to expire
 /// counts.
-pub(super) fn certificates() -> Samples<f64> {
+pub(super) fn certificates() -> MetricSamples<f64> {
     let mut earliest = BTreeMap::new();
     for (table, host, Expiry { subject, not_after }) in shown_certificates() {
         let connection = table.strip_suffix(".tls").unwrap_or(&table).to_owned();
@@ -70,13 +70,13 @@ pub(super) fn known<T>((labels, value): (Vec<String>, Option<T>)) -> Option<(Vec
 }
 
 /// Turns times in milliseconds since 1970 into seconds; 0 is an unknown time.
-pub(super) fn times(samples: Samples<u64>) -> Samples<f64> {
+pub(super) fn times(samples: MetricSamples<u64>) -> MetricSamples<f64> {
     let times = samples.into_iter().filter(|(_, millis)| *millis > 0);
     times.map(|(labels, millis)| (labels, millis as f64 / 1000.0)).collect()
 }
 
 /// Splits each sample into one for each word that was counted, with the word as its last label.
-pub(super) fn by_word(samples: Samples<Vec<(&'static str, u64)>>) -> Samples<u64> {
+pub(super) fn by_word(samples: MetricSamples<Vec<(&'static str, u64)>>) -> MetricSamples<u64> {
     let split = |(labels, counts): (Vec<String>, Vec<(&'static str, u64)>)| {
         let words = counts.into_iter();
         words.map(move |(word, count)| ([&labels[..], &[word.to_owned()]].concat(), count))

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use atdata_bridge::key::{Key, KeyDefect, Keying};
+use atdata_bridge::key::{Key, KeyError, Keying};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn by_tree(body: &[u8]) -> Option<Result<Key, &'static str>> {
 }
 
 fuzz_target!(|body: &[u8]| {
-    let found = KEYING.key_of(body).map_err(|defect: KeyDefect| defect.reason());
+    let found = KEYING.key_of(body).map_err(|defect: KeyError| defect.reason());
     if let Some(expected) = by_tree(body) {
         assert_eq!(found, expected);
     }

@@ -17,7 +17,7 @@ use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings
 use atdata_bridge::source::openwire::session::OpenWireSession;
 use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
 use atdata_bridge::source::openwire::wire::{command as openwire_command, framing as openwire};
-use atdata_bridge::source::protocol::session::{Progress, Session, SessionMode};
+use atdata_bridge::source::protocol::session::{SessionProgress, Session, SessionMode};
 use atdata_bridge::source::stomp::session::StompSession;
 use atdata_bridge::source::stomp::{frame as stomp_frame, framing as stomp};
 use libfuzzer_sys::fuzz_target;
@@ -68,7 +68,7 @@ impl Broker {
         self.now += Duration::from_millis(10);
         self.session.input().extend_from_slice(bytes);
         loop {
-            let mut progress = Progress::default();
+            let mut progress = SessionProgress::default();
             let outcome = self.session.advance(self.now, &mut progress);
             let unread = progress.unread;
             self.handle(progress);
@@ -82,7 +82,7 @@ impl Broker {
         }
     }
 
-    fn handle(&mut self, progress: Progress) {
+    fn handle(&mut self, progress: SessionProgress) {
         assert!(!self.closing || progress.messages.is_empty(), "a message after our disconnect");
         for message in progress.messages {
             assert!(!message.id.is_empty(), "a message without an id");

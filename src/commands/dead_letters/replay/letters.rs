@@ -31,12 +31,12 @@ const UNREADABLE: (&str, &str) = ("unreadable_body", "the body can't be read: ")
 /// A sink that letters are sent to, and the queue that it gets its events from. Several bridges with sinks of the
 /// same name may share the place of the letters, and copies of an event have one message id in all queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Destination {
+pub(super) struct ReplayDestination {
     pub(super) queue: String,
     pub(super) sink: String,
 }
 
-impl Destination {
+impl ReplayDestination {
     /// Returns whether the letter is wanted here: the letters of this sink, and those without a usable key, which are
     /// owed to every sink of their queue. Others come here only if the arguments name them.
     pub(super) fn wants(&self, args: &ReplayArgs, letter: &StoredLetter) -> bool {
@@ -53,7 +53,7 @@ impl Destination {
 
 /// Whether an event must be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum SendDecision {
     First,
     /// An earlier replay has sent it.
     ReplayedBefore,
@@ -74,12 +74,12 @@ impl Replayed {
     }
 
     /// Notes the event, and returns whether this is the first time.
-    pub(super) fn take(&mut self, to: &Destination, message_id: &str) -> Turn {
+    pub(super) fn take(&mut self, to: &ReplayDestination, message_id: &str) -> SendDecision {
         let id = digest(&to.queue, &to.sink, message_id);
         match (self.before.contains(&id), self.now.insert(id)) {
-            (true, _) => Turn::ReplayedBefore,
-            (false, true) => Turn::First,
-            (false, false) => Turn::Repeated,
+            (true, _) => SendDecision::ReplayedBefore,
+            (false, true) => SendDecision::First,
+            (false, false) => SendDecision::Repeated,
         }
     }
 }
@@ -111,11 +111,11 @@ pub(super) fn message(letter: StoredLetter, budget: &Budget) -> Message {
 mod tests {
     use super::super::super::tests::letter;
     use super::*;
-    use crate::event::{Defect, Event};
+    use crate::event::{Event, EventError};
     use crate::key::Keying;
 
-    fn to(queue: &str, sink: &str) -> Destination {
-        Destination { queue: queue.to_owned(), sink: sink.to_owned() }
+    fn to(queue: &str, sink: &str) -> ReplayDestination {
+        ReplayDestination { queue: queue.to_owned(), sink: sink.to_owned() }
     }
 
     const TIME: &str = "2026-11-30T02:00:00Z";
@@ -163,11 +163,11 @@ mod tests {
         let (queue, sink) = ("a".to_owned(), "kafka".to_owned());
         replayed.add(&ReplayMark { queue, sink, time: TIME.parse().unwrap(), message_ids });
         let mut take = |queue, sink, id| replayed.take(&to(queue, sink), id);
-        assert_eq!(take("a", "kafka", "ID:1"), Turn::ReplayedBefore);
-        assert_eq!(take("a", "kafka", "ID:3"), Turn::First);
-        assert_eq!(take("a", "kafka", "ID:3"), Turn::Repeated);
-        assert_eq!(take("a", "nats", "ID:1"), Turn::First);
-        assert_eq!(take("b", "kafka", "ID:1"), Turn::First, "another queue has a copy of its own");
+        assert_eq!(take("a", "kafka", "ID:1"), SendDecision::ReplayedBefore);
+        assert_eq!(take("a", "kafka", "ID:3"), SendDecision::First);
+        assert_eq!(take("a", "kafka", "ID:3"), SendDecision::Repeated);
+        assert_eq!(take("a", "nats", "ID:1"), SendDecision::First);
+        assert_eq!(take("b", "kafka", "ID:1"), SendDecision::First, "another queue has a copy of its own");
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             let letter = StoredLetter { detail: detail.to_owned(), ..letter(reason, None, TIME) };
             Event::new(message(letter, &budget), &keying).defect
         };
-        let unreadable = Defect::Body(UnreadableBodyError("it is a map".into()));
+        let unreadable = EventError::Body(UnreadableBodyError("it is a map".into()));
         assert_eq!(defect("unreadable_body", &unreadable.to_string()), Some(unreadable.clone()));
         assert_eq!(defect("unreadable_body", "it is a map"), Some(unreadable));
         assert_eq!(defect("key_missing", "no key at /md5"), None);

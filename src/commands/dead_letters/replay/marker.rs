@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::counts::{Counts, add};
-use super::letters::Destination;
+use super::letters::ReplayDestination;
 use super::refusals::Refusals;
-use super::source::Settled;
+use super::source::SettledLetter;
 use crate::dead_letter::{ReplayMark, ReplayMarks};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::telemetry::status::{Status, StatusReporter};
@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Writes the marks of one sink.
 pub(super) struct Marker<'a> {
     pub(super) marks: &'a dyn ReplayMarks,
-    pub(super) to: &'a Destination,
+    pub(super) to: &'a ReplayDestination,
     pub(super) refusals: &'a Refusals,
     pub(super) counts: &'a Counts,
 }
@@ -34,7 +34,7 @@ impl Marker<'_> {
     /// Marks what is settled, until the source is dropped.
     pub(super) async fn run(
         &self,
-        mut settlements: mpsc::Receiver<Settled>,
+        mut settlements: mpsc::Receiver<SettledLetter>,
         reporter: StatusReporter,
     ) -> Result<(), SinkError> {
         while let Some(first) = settlements.recv().await {
@@ -45,7 +45,7 @@ impl Marker<'_> {
             {
             }
             let (mut marked, mut refused) = (Vec::new(), 0);
-            for Settled { id, .. } in &settled {
+            for SettledLetter { id, .. } in &settled {
                 match self.refusals.settle(id) {
                     true => refused += 1,
                     false => marked.push(String::from_utf8_lossy(id).into_owned()),
@@ -76,7 +76,7 @@ impl Marker<'_> {
 }
 
 /// Divides the ids into marks that every place takes.
-fn in_marks(to: &Destination, message_ids: Vec<String>) -> Vec<ReplayMark> {
+fn in_marks(to: &ReplayDestination, message_ids: Vec<String>) -> Vec<ReplayMark> {
     let time = Timestamp::now();
     let mut marks: Vec<ReplayMark> = Vec::new();
     let mut bytes = 0;
@@ -86,7 +86,7 @@ fn in_marks(to: &Destination, message_ids: Vec<String>) -> Vec<ReplayMark> {
             Some(mark) => mark.message_ids.push(id),
             None => {
                 bytes = id.len();
-                let Destination { queue, sink } = to.clone();
+                let ReplayDestination { queue, sink } = to.clone();
                 marks.push(ReplayMark { queue, sink, time, message_ids: vec![id] });
             }
         }
@@ -107,7 +107,7 @@ mod tests {
         let handle = sink.handle();
         handle.reachable(false);
         let marks = SinkDeadLetters::new(Box::new(sink), "letters".to_owned(), 10);
-        let to = Destination { queue: "main.RTO.acme".to_owned(), sink: "kafka".to_owned() };
+        let to = ReplayDestination { queue: "main.RTO.acme".to_owned(), sink: "kafka".to_owned() };
         let (refusals, counts, statuses) = (Refusals::new(""), Counts::default(), StatusRegistry::default());
         let marker = Marker { marks: &marks, to: &to, refusals: &refusals, counts: &counts };
         let (written, reporter) = (in_marks(&to, vec!["ID:1".to_owned()]), statuses.reporter("replay marks"));
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_no_longer_than_every_place_takes() {
-        let to = Destination { queue: "main.RTO.acme".to_owned(), sink: "kafka".to_owned() };
+        let to = ReplayDestination { queue: "main.RTO.acme".to_owned(), sink: "kafka".to_owned() };
         let ids: Vec<_> = (0..1000).map(|number| format!("{number:0>100}")).collect();
         let marks = in_marks(&to, ids.clone());
         assert!(marks.len() > 1 && marks.len() < 10, "{}", marks.len());

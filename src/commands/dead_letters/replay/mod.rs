@@ -16,12 +16,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub(super) use self::letters::ReplayArgs;
-use self::letters::{Destination, Replayed};
-use self::pass::{Pass, Stop, Target};
-use self::progress::Progress;
-use self::report::{Outcome, Planned, planned_table, sent_table};
+use self::letters::{ReplayDestination, Replayed};
+use self::pass::{Pass, StopReason, Target};
+use self::progress::ReplayProgress;
+use self::report::{Planned, ReplayOutcome, planned_table, sent_table};
 use self::survey::{names, survey};
-use super::output::{Found, counted};
+use super::output::{PlaceSummary, counted};
 use super::reading::read_each;
 use crate::bridge::{dead_letter_stores, replay_marks};
 use crate::budget::Budget;
@@ -30,7 +30,7 @@ use crate::commands::{Console, Exit};
 use crate::config::Settings;
 use crate::dead_letter::{DeadLetterStore, ReplayMarks, StoredLetter, StoredLine};
 use crate::display::one_line;
-use crate::event::{Defect, Event};
+use crate::event::{Event, EventError};
 use crate::telemetry::logging;
 
 /// The states of the parts and the refused letters are shown by the verb itself.
@@ -109,7 +109,7 @@ impl Replay<'_> {
         survey.tell(self.store.place(), &names(self.settings), console)?;
         self.targets.retain(|target| target.letters > 0);
         if self.targets.is_empty() {
-            let found = Found { letters: survey.letters, ..Found::new(self.store.place()) };
+            let found = PlaceSummary { letters: survey.letters, ..PlaceSummary::new(self.store.place()) };
             console.note(&counted(&found))?;
             return Ok(Exit::Success);
         }
@@ -135,7 +135,7 @@ fn targets(args: &ReplayArgs, settings: &Settings) -> Result<Vec<Target>, String
     let all = settings.subscriptions.iter().flat_map(|subscription| {
         let source = &subscription.source;
         subscription.sinks.iter().map(|sink| {
-            let to = Destination { queue: source.queue(), sink: sink.name.clone() };
+            let to = ReplayDestination { queue: source.queue(), sink: sink.name.clone() };
             Target { to, sink: sink.clone(), source: source.clone(), letters: 0 }
         })
     });
@@ -191,13 +191,13 @@ impl Replay<'_> {
         for target in targets.iter() {
             let (store, marks) = (store.as_ref(), marks.as_ref());
             let pass = Pass { args, target, settings, store, marks, replayed: &mut replayed };
-            let mut progress = Progress::new(&target.to.sink, target.letters, console);
+            let mut progress = ReplayProgress::new(&target.to.sink, target.letters, console);
             let (outcome, ended) = pass.run(stop, &mut progress).await;
             progress.end();
             outcomes.push(outcome);
             stops.extend(ended.err());
             // What is wrong with one sink need not be wrong with the next.
-            if !stops.iter().all(|stop| matches!(stop, Stop::Failed(_))) {
+            if !stops.iter().all(|stop| matches!(stop, StopReason::Failed(_))) {
                 break;
             }
         }
@@ -207,13 +207,13 @@ impl Replay<'_> {
     }
 }
 
-fn defect(letter: &StoredLetter, settings: &Settings, budget: &Budget) -> Option<Defect> {
+fn defect(letter: &StoredLetter, settings: &Settings, budget: &Budget) -> Option<EventError> {
     Event::new(letters::message(letter.clone(), budget), &settings.keying).defect
 }
 
 fn tell(
-    outcomes: &[Outcome],
-    stops: Vec<Stop>,
+    outcomes: &[ReplayOutcome],
+    stops: Vec<StopReason>,
     settings: &Settings,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
@@ -228,11 +228,11 @@ fn tell(
     let mut exit = if is_refused { Exit::Failure } else { Exit::Success };
     for stop in stops {
         exit = match stop {
-            Stop::Asked(signal) => {
+            StopReason::Asked(signal) => {
                 writeln!(console.err, "{signal}: stopped; the same command goes on from here")?;
                 Exit::Abandoned
             }
-            Stop::Failed(cause) => {
+            StopReason::Failed(cause) => {
                 let cause = settings.origins.annotate(&cause);
                 let cause = one_line(&cause);
                 writeln!(
@@ -241,7 +241,7 @@ fn tell(
                 )?;
                 Exit::Failure
             }
-            Stop::Fault(cause) => {
+            StopReason::Fault(cause) => {
                 let cause = one_line(&cause);
                 writeln!(console.err, "error: a fault of the bridge itself, please report it: {cause}")?;
                 Exit::Fault

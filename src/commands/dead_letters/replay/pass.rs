@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::reading::WAITING;
 use super::counts::{Counts, add};
-use super::letters::{Destination, ReplayArgs, Replayed, Turn, message};
+use super::letters::{ReplayArgs, ReplayDestination, Replayed, SendDecision, message};
 use super::marker::Marker;
-use super::progress::Progress;
+use super::progress::ReplayProgress;
 use super::refusals::Refusals;
-use super::report::Outcome;
+use super::report::ReplayOutcome;
 use super::source::{ReplaySource, WINDOW};
 use crate::bridge::replay_context;
 use crate::budget::Budget;
@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why a replay has stopped before its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// A signal has asked for it; holds its name.
     Asked(&'static str),
     /// Something must be corrected first.
@@ -49,7 +49,7 @@ pub(super) enum Stop {
 
 /// A sink that letters are sent to.
 pub(super) struct Target {
-    pub(super) to: Destination,
+    pub(super) to: ReplayDestination,
     pub(super) sink: SinkSettings,
     pub(super) source: SourceSettings,
     /// How many letters are for it, replayed or not.
@@ -71,8 +71,8 @@ impl Pass<'_> {
     pub(super) async fn run(
         self,
         stop: &mut StopSignals,
-        progress: &mut Progress<'_>,
-    ) -> (Outcome, Result<(), Stop>) {
+        progress: &mut ReplayProgress<'_>,
+    ) -> (ReplayOutcome, Result<(), StopReason>) {
         let Self { args, target, settings, store, marks, replayed } = self;
         let to = &target.to;
         let origins = Arc::clone(&settings.origins);
@@ -114,15 +114,15 @@ impl Pass<'_> {
             max_run: settings.dead_letters.max_run,
         };
         let sending = async {
-            let pipeline = async { running.await.map_err(|fault| Stop::Fault(fault.to_string())) };
+            let pipeline = async { running.await.map_err(|fault| StopReason::Fault(fault.to_string())) };
             let reading = letters.read(store, replayed, &budget, sender);
             let sent = tokio::try_join!(pipeline, reading);
-            asked.get().map_or_else(|| sent.map(|_| ()), |signal| Err(Stop::Asked(signal)))
+            asked.get().map_or_else(|| sent.map(|_| ()), |signal| Err(StopReason::Asked(signal)))
         };
         let marker = Marker { marks, to, refusals: &refusals, counts: &counts };
         let mut marking = pin!(marker.run(settlements, telemetry.statuses.reporter("replay marks")));
         let unmarked = |error: SinkError| {
-            Err(Stop::Failed(format!("can't write replay marks into {}: {error}", store.place())))
+            Err(StopReason::Failed(format!("can't write replay marks into {}: {error}", store.place())))
         };
         let mut control = pin!(async {
             tokio::select! {
@@ -135,7 +135,7 @@ impl Pass<'_> {
             biased;
             // It ends first only with an error.
             marked = &mut marking => marked.map_or_else(unmarked, |()| {
-                Err(Stop::Fault("the source has ended before the pipeline".to_owned()))
+                Err(StopReason::Fault("the source has ended before the pipeline".to_owned()))
             }),
             sent = async { tokio::select! { sent = sending => sent, stop = &mut control => Err(stop) } } => match sent {
                 Ok(()) => tokio::select! {
@@ -149,7 +149,7 @@ impl Pass<'_> {
             },
         };
         let suppressed = counters.workers.get(&to.sink).suppressed.get();
-        let outcome = Outcome {
+        let outcome = ReplayOutcome {
             sink: to.sink.clone(),
             letters: target.letters,
             replayed_before: counts.replayed_before.get(),
@@ -164,7 +164,7 @@ impl Pass<'_> {
 /// The letters that one sink gets.
 struct Letters<'a> {
     args: &'a ReplayArgs,
-    to: &'a Destination,
+    to: &'a ReplayDestination,
     keying: &'a Keying,
     refusals: &'a Refusals,
     counts: &'a Counts,
@@ -180,7 +180,7 @@ impl Letters<'_> {
         replayed: &mut Replayed,
         budget: &Budget,
         sender: mpsc::Sender<Message>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), StopReason> {
         let (records, mut stored) = mpsc::channel::<StoredRecord>(WAITING);
         let send = async {
             while let Some(record) = stored.recv().await {
@@ -199,13 +199,13 @@ impl Letters<'_> {
             Ok(())
         };
         let (read, sent) = tokio::join!(store.read_back(self.args.filter.from.clone(), records), send);
-        sent.and_then(|()| read.map_err(|error| Stop::Failed(format!("dead letters: {error}"))))
+        sent.and_then(|()| read.map_err(|error| StopReason::Failed(format!("dead letters: {error}"))))
     }
 
     /// If the sink refuses one letter after the other, the fault is in a setting.
-    fn are_too_many_refused(&self) -> Result<(), Stop> {
+    fn are_too_many_refused(&self) -> Result<(), StopReason> {
         match self.refusals.more_in_a_row_than(self.max_run) {
-            Some(last) => Err(Stop::Failed(format!(
+            Some(last) => Err(StopReason::Failed(format!(
                 "more than {} letters in a row were refused again; the last one: {last}; letters that must stay can be \
                  left out with --reason, --until or --from, or raise dead_letters.max_run",
                 self.max_run
@@ -220,15 +220,15 @@ impl Letters<'_> {
             return None;
         }
         match replayed.take(self.to, &letter.message_id) {
-            Turn::ReplayedBefore => {
+            SendDecision::ReplayedBefore => {
                 add(&self.counts.replayed_before, 1);
                 return None;
             }
-            Turn::Repeated => {
+            SendDecision::Repeated => {
                 add(&self.counts.repeated, 1);
                 return None;
             }
-            Turn::First => {}
+            SendDecision::First => {}
         }
         let event = Event::new(message(letter, budget), self.keying);
         if let Some(defect) = &event.defect {
@@ -245,8 +245,8 @@ async fn watch(
     statuses: &StatusRegistry,
     counts: &Counts,
     asked: &Cell<Option<&'static str>>,
-    progress: &mut Progress<'_>,
-) -> Stop {
+    progress: &mut ReplayProgress<'_>,
+) -> StopReason {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -255,14 +255,18 @@ async fn watch(
         progress.show(counts.done(), &parts, asked.get());
         for (part, status, _) in parts {
             if let Status::Held(reason) = status {
-                return Stop::Failed(format!("{part}: {reason}"));
+                return StopReason::Failed(format!("{part}: {reason}"));
             }
         }
     }
 }
 
 /// Ends the pipeline at the first signal. Returns at the second one, or if letters on their way take too long.
-async fn obey(stop: &mut StopSignals, asked: &Cell<Option<&'static str>>, end: &CancellationToken) -> Stop {
+async fn obey(
+    stop: &mut StopSignals,
+    asked: &Cell<Option<&'static str>>,
+    end: &CancellationToken,
+) -> StopReason {
     let signal = stop.asked().await;
     asked.set(Some(signal));
     end.cancel();
@@ -270,5 +274,5 @@ async fn obey(stop: &mut StopSignals, asked: &Cell<Option<&'static str>>, end: &
         _ = stop.asked() => {}
         () = sleep(DRAIN) => {}
     }
-    Stop::Asked(signal)
+    StopReason::Asked(signal)
 }

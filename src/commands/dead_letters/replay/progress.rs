@@ -20,7 +20,7 @@ fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
 }
 
 /// The progress of one sink.
-pub(super) struct Progress<'a> {
+pub(super) struct ReplayProgress<'a> {
     /// `None` if standard error is no terminal.
     bar: Option<ProgressBar>,
     err: &'a mut dyn Write,
@@ -29,7 +29,7 @@ pub(super) struct Progress<'a> {
     told: String,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ReplayProgress<'a> {
     pub(super) fn new(sink: &str, letters: u64, console: &'a mut Console<'_>) -> Self {
         let target = ProgressDrawTarget::stderr();
         let bar = (!target.is_hidden() && !console.quiet).then(|| {

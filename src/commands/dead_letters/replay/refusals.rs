@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::dead_letter::{DeadLetter, DeadLetterStore};
-use crate::event::Defect;
+use crate::event::EventError;
 use crate::finding::Finding;
 use crate::sink::{Position, RecordSender, SinkError};
 
@@ -15,11 +15,11 @@ use crate::sink::{Position, RecordSender, SinkError};
 #[derive(Debug)]
 pub(super) struct Refusals {
     place: String,
-    found: Mutex<Found>,
+    found: Mutex<RefusalCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct RefusalCounts {
     /// How many letters in a row the sink has refused.
     run: u64,
     /// The ids of letters that are refused and not yet settled.
@@ -29,7 +29,7 @@ struct Found {
     last: String,
 }
 
-impl Found {
+impl RefusalCounts {
     fn add(&mut self, reason: &'static str, last: String) {
         let refused = self.reasons.entry(reason).or_default();
         refused.letters += 1;
@@ -50,7 +50,7 @@ impl Refusals {
         Self { place: place.to_owned(), found: Mutex::default() }
     }
 
-    fn found(&self) -> MutexGuard<'_, Found> {
+    fn found(&self) -> MutexGuard<'_, RefusalCounts> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,7 +65,7 @@ impl Refusals {
     }
 
     /// Counts a letter that is not sent, because its event has no usable key.
-    pub(super) fn add_keyless(&self, message_id: &str, defect: &Defect) {
+    pub(super) fn add_keyless(&self, message_id: &str, defect: &EventError) {
         self.found().add(defect.reason(), format!("{message_id}: {defect}"));
     }
 

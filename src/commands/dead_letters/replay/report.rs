@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::letters::Turn;
+use super::letters::SendDecision;
 use super::refusals::Refused;
 use crate::display::one_line;
-use crate::event::Defect;
+use crate::event::EventError;
 
 /// What a replay has done with the letters of one sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct ReplayOutcome {
     pub(super) sink: String,
     pub(super) letters: u64,
     pub(super) replayed_before: u64,
@@ -36,20 +36,20 @@ impl Planned {
         Self { sink: sink.to_owned(), replayed_before: 0, repeated: 0, to_send: 0, keyless: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, turn: Turn, defect: Option<&Defect>) {
+    pub(super) fn add(&mut self, turn: SendDecision, defect: Option<&EventError>) {
         match (turn, defect) {
-            (Turn::ReplayedBefore, _) => self.replayed_before += 1,
-            (Turn::Repeated, _) => self.repeated += 1,
-            (Turn::First, Some(defect)) => *self.keyless.entry(defect.reason()).or_default() += 1,
-            (Turn::First, None) => self.to_send += 1,
+            (SendDecision::ReplayedBefore, _) => self.replayed_before += 1,
+            (SendDecision::Repeated, _) => self.repeated += 1,
+            (SendDecision::First, Some(defect)) => *self.keyless.entry(defect.reason()).or_default() += 1,
+            (SendDecision::First, None) => self.to_send += 1,
         }
     }
 }
 
 /// Returns the table of what was done.
-pub(super) fn sent_table(outcomes: &[Outcome]) -> String {
-    let row = |outcome: &Outcome| {
-        let Outcome { sink, letters, replayed_before, sent, held, refused } = outcome;
+pub(super) fn sent_table(outcomes: &[ReplayOutcome]) -> String {
+    let row = |outcome: &ReplayOutcome| {
+        let ReplayOutcome { sink, letters, replayed_before, sent, held, refused } = outcome;
         let refused: u64 = refused.values().map(|refused| refused.letters).sum();
         let left = letters.saturating_sub(replayed_before + sent + held + refused);
         let [letters, before, sent, held, refused, left] =
@@ -100,19 +100,25 @@ mod tests {
     #[test]
     fn the_tables_have_a_line_for_each_sink() {
         let refused = BTreeMap::from([("too_large", Refused { letters: 2, last: "ID:1: 3 MiB".to_owned() })]);
-        let outcome =
-            Outcome { sink: "kafka".to_owned(), letters: 12, replayed_before: 3, sent: 4, held: 1, refused };
+        let outcome = ReplayOutcome {
+            sink: "kafka".to_owned(),
+            letters: 12,
+            replayed_before: 3,
+            sent: 4,
+            held: 1,
+            refused,
+        };
         let expected = "\
 SINK   LETTERS  REPLAYED BEFORE  SENT  HELD ALREADY  REFUSED AGAIN  LEFT
 kafka       12                3     4             1              2     2
 ";
         assert_eq!(sent_table(&[outcome]), expected);
         let mut planned = Planned::new("kafka");
-        planned.add(Turn::ReplayedBefore, None);
-        planned.add(Turn::First, None);
-        planned.add(Turn::Repeated, None);
-        let unreadable = Defect::Body(crate::event::UnreadableBodyError("it is a map".into()));
-        planned.add(Turn::First, Some(&unreadable));
+        planned.add(SendDecision::ReplayedBefore, None);
+        planned.add(SendDecision::First, None);
+        planned.add(SendDecision::Repeated, None);
+        let unreadable = EventError::Body(crate::event::UnreadableBodyError("it is a map".into()));
+        planned.add(SendDecision::First, Some(&unreadable));
         let expected = "\
 SINK   REPLAYED BEFORE  SAME EVENT  TO SEND      NO USABLE KEY
 kafka                1           1        1  unreadable_body 1

@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 
 /// A letter that the pipeline has settled. It keeps its place in the window until it is marked.
 #[derive(Debug)]
-pub(super) struct Settled {
+pub(super) struct SettledLetter {
     /// The broker's message id.
     pub(super) id: Bytes,
     _place: OwnedSemaphorePermit,
@@ -42,7 +42,7 @@ pub(super) struct ReplaySource {
     session: SessionId,
     /// What the pipeline must be told before it gets messages.
     news: VecDeque<Incoming>,
-    settled: mpsc::Sender<Settled>,
+    settled: mpsc::Sender<SettledLetter>,
     /// Ends the pipeline.
     end: CancellationToken,
 }
@@ -51,7 +51,7 @@ impl ReplaySource {
     /// Creates the source. `settled` gets each message that was acknowledged, and needs room for [`WINDOW`].
     pub(super) fn new(
         messages: mpsc::Receiver<Message>,
-        settled: mpsc::Sender<Settled>,
+        settled: mpsc::Sender<SettledLetter>,
         end: CancellationToken,
     ) -> Self {
         let session = SessionId(1);
@@ -122,7 +122,7 @@ impl Source for ReplaySource {
             self.first += 1;
             self.delivered -= 1;
             // There is room for the whole window. Nobody receives it after an error.
-            let _stopped = self.settled.try_send(Settled { id: message.id, _place: place });
+            let _stopped = self.settled.try_send(SettledLetter { id: message.id, _place: place });
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         numbers.map(|number| message(number, Bytes::from_static(b"{}")))
     }
 
-    fn source(count: u64) -> (ReplaySource, mpsc::Receiver<Settled>, CancellationToken) {
+    fn source(count: u64) -> (ReplaySource, mpsc::Receiver<SettledLetter>, CancellationToken) {
         let (sender, receiver) = mpsc::channel(count as usize);
         messages(1..=count).for_each(|message| sender.try_send(message).unwrap());
         let (settled, settlements) = mpsc::channel(WINDOW);

@@ -11,7 +11,7 @@ use crate::source::protocol::framing::{self, FrameError, RAISE_MAX_BODY, Scan, S
 pub type OpenWireDecoder = framing::FrameDecoder<OpenWireScanner>;
 
 /// The reason why bytes are no OpenWire frame.
-pub type OpenWireDecodeError = framing::DecodeError<OpenWireErrorKind>;
+pub type OpenWireDecodeError = framing::DecodeError<OpenWireFrameError>;
 
 /// The default limit of a frame without its body: ids, properties, names. The first bytes of a frame, up to
 /// this many, contain the id of the message, and mostly the size of its body.
@@ -55,7 +55,7 @@ pub struct OpenWireFrame {
 
 /// The rule that a frame breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenWireErrorKind {
+pub enum OpenWireFrameError {
     #[error("not an OpenWire frame: the bytes read {0:?}")]
     NotOpenWire(String),
     #[error("a frame can't have {0} bytes")]
@@ -66,7 +66,7 @@ pub enum OpenWireErrorKind {
     BodyTooLarge { size: usize, limit: usize },
 }
 
-impl FrameError for OpenWireErrorKind {
+impl FrameError for OpenWireFrameError {
     fn is_too_large(&self) -> bool {
         matches!(self, Self::BodyTooLarge { .. } | Self::FrameTooLarge { .. })
     }
@@ -101,7 +101,7 @@ impl OpenWireDecoder {
 impl Scan for OpenWireScanner {
     type Frame = OpenWireFrame;
     type Layout = ();
-    type Error = OpenWireErrorKind;
+    type Error = OpenWireFrameError;
 
     fn scan(&mut self, bytes: &[u8]) -> Result<Scanned<()>, OpenWireDecodeError> {
         let Some((prefix, frame)) = bytes.split_first_chunk::<PREFIX>() else {
@@ -111,7 +111,7 @@ impl Scan for OpenWireScanner {
         let size = match usize::try_from(announced) {
             Ok(size) if size > 0 => size,
             _ => {
-                let kind = OpenWireErrorKind::BadSize(announced);
+                let kind = OpenWireFrameError::BadSize(announced);
                 return Err(OpenWireDecodeError { kind, message_id: None });
             }
         };
@@ -138,22 +138,22 @@ impl OpenWireScanner {
                 let enough = self.limits.besides_body.min(BESIDES_BODY) - 1;
                 let Some(beginning) = fields.get(..enough) else { return Ok(()) };
                 let Some((id, body)) = message::beginning(&Bytes::copy_from_slice(beginning)) else {
-                    return refused(OpenWireErrorKind::FrameTooLarge { size, limit }, None);
+                    return refused(OpenWireFrameError::FrameTooLarge { size, limit }, None);
                 };
                 let kind = match body {
                     Some(size) if size > self.limits.body => {
-                        OpenWireErrorKind::BodyTooLarge { size, limit: self.limits.body }
+                        OpenWireFrameError::BodyTooLarge { size, limit: self.limits.body }
                     }
-                    _ => OpenWireErrorKind::FrameTooLarge { size, limit },
+                    _ => OpenWireFrameError::FrameTooLarge { size, limit },
                 };
                 refused(kind, Some(id.text()))
             }
             [kind, ..] if kind == 0 || types::is_command(kind) => {
-                refused(OpenWireErrorKind::FrameTooLarge { size, limit }, None)
+                refused(OpenWireFrameError::FrameTooLarge { size, limit }, None)
             }
             _ => {
                 let shown = String::from_utf8_lossy(&bytes[..PREFIX + 1]).into_owned();
-                refused(OpenWireErrorKind::NotOpenWire(shown), None)
+                refused(OpenWireFrameError::NotOpenWire(shown), None)
             }
         }
     }
@@ -213,21 +213,21 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        assert_eq!(failure(&[0; 4]).kind, OpenWireErrorKind::BadSize(0));
-        assert_eq!(failure(&[0xFF, 0xFF, 0xFF, 0xFE]).kind, OpenWireErrorKind::BadSize(-2));
+        assert_eq!(failure(&[0; 4]).kind, OpenWireFrameError::BadSize(0));
+        assert_eq!(failure(&[0xFF, 0xFF, 0xFF, 0xFE]).kind, OpenWireFrameError::BadSize(-2));
         let http = failure(b"HTTP/1.1 400 Bad Request\r\n").kind;
-        assert_eq!(http, OpenWireErrorKind::NotOpenWire("HTTP/".into()));
+        assert_eq!(http, OpenWireFrameError::NotOpenWire("HTTP/".into()));
         let info = failure(&[0x7F, 0xFF, 0xFF, 0xFF, 1]).kind;
-        assert_eq!(info, OpenWireErrorKind::FrameTooLarge { size: 0x7FFF_FFFF, limit: LIMITS.frame() });
+        assert_eq!(info, OpenWireFrameError::FrameTooLarge { size: 0x7FFF_FFFF, limit: LIMITS.frame() });
     }
 
     #[test]
     fn a_message_too_large_is_named_before_it_is_all_there() {
         let body = failure(&dispatch(1 << 20, 0)[..BESIDES_BODY + 4]);
-        let kind = OpenWireErrorKind::BodyTooLarge { size: 1 << 20, limit: 50 };
+        let kind = OpenWireFrameError::BodyTooLarge { size: 1 << 20, limit: 50 };
         assert_eq!((body.kind, body.message_id.as_deref()), (kind, Some("ID:host-1:1:2:3")));
         let besides = failure(&dispatch(50, 0xFFFF));
-        assert!(matches!(besides.kind, OpenWireErrorKind::FrameTooLarge { limit: 65586, .. }), "{besides}");
+        assert!(matches!(besides.kind, OpenWireFrameError::FrameTooLarge { limit: 65586, .. }), "{besides}");
         assert_eq!(besides.message_id.as_deref(), Some("ID:host-1:1:2:3"));
         assert_eq!(decode(&[&dispatch(1 << 20, 0)[..BESIDES_BODY + 3]]), (vec![], None));
         let nonsense = failure(&wire(21, &[1; 70_000]));
@@ -238,7 +238,7 @@ mod tests {
     fn good_frames_before_a_bad_one_are_not_lost() {
         let (frames, failure) = decode(&[&[wire(10, b"ok"), wire(11, b""), vec![0; 4]].concat()]);
         assert_eq!(frames.len(), 2);
-        assert_eq!(failure.unwrap().kind, OpenWireErrorKind::BadSize(0));
+        assert_eq!(failure.unwrap().kind, OpenWireFrameError::BadSize(0));
     }
 
     #[test]

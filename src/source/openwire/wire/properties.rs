@@ -20,7 +20,7 @@ const DEEPEST: usize = 16;
 const BIG_TEXT: usize = 8191;
 
 /// Names and values in the order of the wire.
-pub type Properties = Vec<(String, Value)>;
+pub type PropertyList = Vec<(String, Value)>;
 
 /// A typed value of a property.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ pub enum Value {
     Float(f32),
     Text(String),
     Bytes(Bytes),
-    Map(Properties),
+    Map(PropertyList),
     List(Vec<Self>),
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Value {
 ///
 /// # Errors
 /// The bytes are no such map, or it has more than 10,000 values or 16 levels.
-pub fn decode(raw: &Bytes) -> Result<Properties, FieldError> {
+pub fn decode(raw: &Bytes) -> Result<PropertyList, FieldError> {
     let mut reader = FieldReader::new(raw);
     let mut decoder = PropertiesDecoder { values: 0 };
     let properties = decoder.map(&mut reader, DEEPEST)?;
@@ -92,7 +92,7 @@ struct PropertiesDecoder {
 
 impl PropertiesDecoder {
     /// Reserves no memory for an announced count, so no count needs to be trusted.
-    fn map(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<Properties, FieldError> {
+    fn map(&mut self, reader: &mut FieldReader<'_>, depth: usize) -> Result<PropertyList, FieldError> {
         let mut properties = Vec::new();
         let count = reader.int()?;
         if count < -1 {

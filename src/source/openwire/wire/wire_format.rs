@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::primitives::{FieldError, FieldReader, FieldWriter};
-use super::properties::{self, Properties, Value};
+use super::properties::{self, PropertyList, Value};
 
 const MAGIC: &[u8; 8] = b"ActiveMQ";
 
@@ -16,7 +16,7 @@ pub struct WireFormatInfo {
     /// The newest version that this side supports.
     pub version: i32,
     /// Flags and numbers by name; a missing number counts as 0.
-    pub properties: Properties,
+    pub properties: PropertyList,
 }
 
 impl WireFormatInfo {

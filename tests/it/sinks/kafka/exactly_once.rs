@@ -1,7 +1,7 @@
 //! Tests `exactly_once = true`: transactions that a later bridge of the queue ends.
 
 use atdata_bridge::sink::Sink;
-use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kafka::config::{KafkaConfig, KafkaProperties};
 use tokio::time::timeout;
 
 use super::{holds, numbers, sink};
@@ -28,7 +28,11 @@ on_kafka!(
 
 fn config(kafka: &Kafka, listener: Listener, topic: &str, exactly_once: bool) -> KafkaConfig {
     // With transactions the sink decides itself how long it collects records.
-    KafkaConfig { exactly_once, properties: Properties::default(), ..super::config(kafka, listener, topic) }
+    KafkaConfig {
+        exactly_once,
+        properties: KafkaProperties::default(),
+        ..super::config(kafka, listener, topic)
+    }
 }
 
 fn exact(kafka: &Kafka, topic: &str) -> Box<dyn Sink> {
@@ -261,7 +265,7 @@ async fn wait_for_long_claim(rig: &Rig) {
 async fn a_record_that_is_too_large_becomes_a_dead_letter_and_ends_nothing() {
     let (kafka, topic) = (shared(), "exactly-too-large");
     kafka.create_topic(topic, 3, &[]);
-    let properties = Properties::new([("message.max.bytes", "1000")]);
+    let properties = KafkaProperties::new([("message.max.bytes", "1000")]);
     let config = KafkaConfig { properties, ..config(kafka, Listener::Plain, topic, true) };
     let mut rig = Rig::start(sink(config, None), 0).await;
     // Alone in its transaction, and with others.

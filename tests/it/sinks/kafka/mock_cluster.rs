@@ -11,7 +11,7 @@ use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
 use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::BuildContext;
-use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kafka::config::{KafkaConfig, KafkaProperties};
 use atdata_bridge::sink::kafka::{KafkaSink, validate};
 use atdata_bridge::sink::{
     Delivery, DeliveryId, Sink, SinkContext, SinkError, SinkErrorKind, Submit, Verdict, Verdicts,
@@ -39,7 +39,7 @@ fn cluster() -> Cluster {
     cluster
 }
 
-fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties) -> Box<dyn Sink> {
+fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: KafkaProperties) -> Box<dyn Sink> {
     let config = KafkaConfig {
         brokers: Some(cluster.bootstrap_servers().split(',').map(str::to_owned).collect()),
         topic: Some(TOPIC.to_owned()),
@@ -74,11 +74,11 @@ fn sink_with(cluster: &Cluster, partitions: Option<u32>, properties: Properties)
 /// refused one. A real broker does not: it checks the sequence numbers of every idempotent producer, the mock only
 /// those of transactional ones.
 fn collecting_sink(cluster: &Cluster) -> Box<dyn Sink> {
-    sink_with(cluster, None, Properties::new([("linger.ms", "200")]))
+    sink_with(cluster, None, KafkaProperties::new([("linger.ms", "200")]))
 }
 
 fn sink(cluster: &Cluster) -> Box<dyn Sink> {
-    sink_with(cluster, None, Properties::default())
+    sink_with(cluster, None, KafkaProperties::default())
 }
 
 /// Makes an event with a body of at least `bytes`; every tenth number has the same key.
@@ -243,7 +243,7 @@ fn assert_exactly(cluster: &Cluster, expected: impl IntoIterator<Item = u64>) {
 #[tokio::test]
 async fn records_have_key_body_and_headers_and_the_partition_of_javas_producer() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), Properties::default()));
+    let mut worker = TestWorker::new(sink_with(&cluster, Some(PARTITIONS), KafkaProperties::default()));
     worker.settle((0..500).map(|n| event(n, 0))).await;
     assert_exactly(&cluster, 0..500);
     for record in read(&cluster, 500) {
@@ -316,7 +316,7 @@ async fn without_a_broker_opening_and_probing_fail_in_time() {
 #[tokio::test]
 async fn a_topic_with_the_wrong_number_of_partitions_holds_the_sink() {
     let cluster = cluster();
-    let Err(error) = sink_with(&cluster, Some(5), Properties::default()).open().await else {
+    let Err(error) = sink_with(&cluster, Some(5), KafkaProperties::default()).open().await else {
         panic!("opened")
     };
     assert_eq!(error.kind, SinkErrorKind::Misconfigured);
@@ -370,7 +370,7 @@ async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable
 async fn a_record_above_the_local_limit_is_rejected_and_the_others_are_delivered() {
     let cluster = cluster();
     let mut worker =
-        TestWorker::new(sink_with(&cluster, None, Properties::new([("message.max.bytes", "2000")])));
+        TestWorker::new(sink_with(&cluster, None, KafkaProperties::new([("message.max.bytes", "2000")])));
     worker.settle((0..100).map(|n| event(n, if n == 50 { 3000 } else { 0 }))).await;
     assert_eq!(worker.rejected, [(50, "too_large")]);
     assert_eq!(worker.connections, 1);
@@ -394,7 +394,8 @@ async fn a_batch_that_is_too_large_is_halved_and_nothing_in_it_is_rejected() {
 #[tokio::test]
 async fn a_record_that_is_alone_and_too_large_is_rejected() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink_with(&cluster, None, Properties::new([("batch.size", "1000")])));
+    let mut worker =
+        TestWorker::new(sink_with(&cluster, None, KafkaProperties::new([("batch.size", "1000")])));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     worker.settle([event(7, 1000), event(17, 0), event(27, 0)]).await;
     assert_eq!(worker.rejected, [(7, "too_large")]);
@@ -422,7 +423,7 @@ async fn every_permanent_failure_in_the_middle_keeps_order() {
     let cluster = cluster();
     // One request of a partition at a time: the mock cluster does not check sequence numbers, so it would accept
     // a request behind a refused one.
-    let properties = Properties::new([("batch.num.messages", "7"), ("linger.ms", "5")]);
+    let properties = KafkaProperties::new([("batch.num.messages", "7"), ("linger.ms", "5")]);
     let mut worker = TestWorker::new(sink_with(&cluster, None, properties));
     let refused = [
         Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,

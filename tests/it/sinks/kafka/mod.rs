@@ -16,7 +16,7 @@ use atdata_bridge::event::{Event, Headers, Message};
 use atdata_bridge::key::Keying;
 use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::kafka::KafkaKind;
-use atdata_bridge::sink::kafka::config::{KafkaConfig, Properties};
+use atdata_bridge::sink::kafka::config::{KafkaConfig, KafkaProperties};
 use atdata_bridge::sink::{Sink, SinkContext};
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ fn config(kafka: &Kafka, listener: Listener, topic: &str) -> KafkaConfig {
     KafkaConfig {
         brokers: Some(vec![kafka.addr(listener).to_string()]),
         topic: Some(topic.to_owned()),
-        properties: Properties::new([("linger.ms", "1")]),
+        properties: KafkaProperties::new([("linger.ms", "1")]),
         ..KafkaConfig::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Tests a cluster whose metadata names no broker for a moment, as when its only broker is fenced.
 
-use atdata_bridge::sink::kafka::config::Properties;
+use atdata_bridge::sink::kafka::config::KafkaProperties;
 
 use super::{config, numbers, sink};
 use crate::sinks::contract::Rig;
@@ -26,7 +26,7 @@ async fn a_cluster_that_names_no_broker_for_a_moment_is_found_again_and_has_no_d
     config.brokers = Some(vec![kafka.proxy_addr().to_string()]);
     // One request for each partition: more requests than the client may have in flight would wait for responses
     // that are dropped, and their records would not reach the topic.
-    config.properties = Properties::new([("linger.ms", "500")]);
+    config.properties = KafkaProperties::new([("linger.ms", "500")]);
     let mut rig = Rig::start(sink(config, Some(4)), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;

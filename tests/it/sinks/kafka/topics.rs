@@ -1,6 +1,6 @@
 //! Tests topics that are missing, removed, made again differently, not writable, or too small for a record.
 
-use atdata_bridge::sink::kafka::config::Properties;
+use atdata_bridge::sink::kafka::config::KafkaProperties;
 
 use super::{config, holds, key_of, noisy_body, numbers, sink};
 use crate::sinks::contract::Rig;
@@ -68,7 +68,7 @@ async fn new_partitions_of_a_topic_are_used() {
     kafka.create_topic("growing", 2, &[]);
     let mut config = config(kafka, Listener::Plain, "growing");
     // The client sees new partitions when it asks for metadata, by default every five minutes.
-    config.properties = Properties::new([("topic.metadata.refresh.interval.ms", "500")]);
+    config.properties = KafkaProperties::new([("topic.metadata.refresh.interval.ms", "500")]);
     let mut rig = Rig::start(sink(config, None), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
