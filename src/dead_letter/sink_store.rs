@@ -258,6 +258,40 @@ fn letter_event(letter: &DeadLetter) -> Result<Event, serde_json::Error> {
     Ok(Event { message, key: letter.event.key, defect: None, is_json: true })
 }
 
+// `tests/it/sinks/dead_letters_in_a_sink.rs` has the tests with a sink.
 #[cfg(test)]
-#[path = "sink_store_tests.rs"]
-mod tests;
+mod tests {
+    use super::super::file_store::tests::event;
+    use super::*;
+
+    /// Repeats for one delivery that it is durable.
+    struct Repeater;
+
+    #[async_trait]
+    impl Submit for Repeater {
+        fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
+            Ok(deliveries.len())
+        }
+
+        async fn close(&mut self) -> Result<(), SinkError> {
+            Ok(())
+        }
+    }
+
+    #[async_trait]
+    impl Verdicts for Repeater {
+        async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
+            Ok(vec![(DeliveryId(7), Verdict::Durable)])
+        }
+    }
+
+    #[tokio::test]
+    async fn one_verdict_given_twice_does_not_keep_two_letters() {
+        let deliveries = [7, 8].map(|id| Delivery { id: DeliveryId(id), event: event(id, b"a body") });
+        let all = BTreeSet::from([DeliveryId(7), DeliveryId(8)]);
+        let mut owed = all.clone();
+        let error = all_durable(&deliveries, &mut owed, &mut Repeater, &mut Repeater).await.unwrap_err();
+        assert!(error.to_string().contains("confirms number 7"), "{error}");
+        assert_eq!(owed, all, "not even the first verdict counts");
+    }
+}

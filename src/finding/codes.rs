@@ -127,4 +127,3 @@ pub(crate) const CERTIFICATE: Code = Code::new("certificate");
 pub(crate) const CERTIFICATE_EXPIRES_SOON: Code = Code::new("certificate-expires-soon");
 
 pub(crate) const STDOUT: Code = Code::new("stdout");
-pub(crate) const MEMORY: Code = Code::new("memory");

@@ -14,9 +14,6 @@ pub mod headers;
 pub mod kafka;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the API")]
-pub mod memory;
-#[doc(hidden)]
-#[allow(missing_docs, reason = "not part of the API")]
 pub mod nats;
 pub mod read_back;
 #[doc(hidden)]

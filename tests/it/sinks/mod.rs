@@ -3,7 +3,9 @@
 mod consumer_samples;
 pub mod contract;
 mod dead_letters;
+mod dead_letters_in_a_sink;
 pub mod kafka;
+mod memory;
 pub mod nats;
 mod stdout;
 pub mod webhook;

@@ -96,17 +96,62 @@ fn in_marks(to: &ReplayDestination, message_ids: Vec<String>) -> Vec<ReplayMark>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
-    use crate::dead_letter::sink_store::SinkDeadLetters;
-    use crate::sink::memory::MemorySink;
+    use crate::dead_letter::{DeadLetter, DeadLetterStore};
+    use crate::finding::Finding;
+    use crate::sink::{Position, RecordSender};
     use crate::telemetry::status::StatusRegistry;
+
+    /// A place that takes marks while it is reachable, and counts them.
+    #[derive(Default)]
+    struct Place {
+        is_reachable: AtomicBool,
+        marks: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl DeadLetterStore for Place {
+        fn place(&self) -> &str {
+            "letters"
+        }
+
+        async fn write(&self, _: &[DeadLetter]) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn open(&self) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn probe(&self) -> Result<Vec<Finding>, SinkError> {
+            Ok(Vec::new())
+        }
+
+        async fn read_back(&self, _: Option<Position>, _: RecordSender) -> Result<(), SinkError> {
+            Ok(())
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[async_trait]
+    impl ReplayMarks for Place {
+        async fn add(&self, marks: &[ReplayMark]) -> Result<(), SinkError> {
+            if !self.is_reachable.load(Ordering::Relaxed) {
+                return Err(SinkError::unavailable("the place is away"));
+            }
+            self.marks.fetch_add(marks.len(), Ordering::Relaxed);
+            Ok(())
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_of_the_place_is_shown_and_waited_for() {
-        let sink = MemorySink::new(true, 10);
-        let handle = sink.handle();
-        handle.reachable(false);
-        let marks = SinkDeadLetters::new(Box::new(sink), "letters".to_owned(), 10);
+        let marks = Place::default();
         let to = ReplayDestination { queue: "main.RTO.acme".to_owned(), sink: "kafka".to_owned() };
         let (refusals, counts, statuses) = (Refusals::new(""), Counts::default(), StatusRegistry::default());
         let marker = Marker { marks: &marks, to: &to, refusals: &refusals, counts: &counts };
@@ -114,11 +159,11 @@ mod tests {
         let heal = async {
             sleep(5 * AGAIN).await;
             assert_eq!(statuses.all()[0].1.word(), "retrying");
-            handle.reachable(true);
+            marks.is_reachable.store(true, Ordering::Relaxed);
         };
         let (outcome, ()) = tokio::join!(marker.write(&written, &reporter), heal);
         outcome.unwrap();
-        assert_eq!((handle.log().len(), statuses.all()[0].1.is_ready()), (1, true));
+        assert_eq!((marks.marks.load(Ordering::Relaxed), statuses.all()[0].1.is_ready()), (1, true));
     }
 
     #[test]

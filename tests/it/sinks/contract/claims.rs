@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use atdata_bridge::event::Event;
-use atdata_bridge::sink::memory::ScriptedVerdict::{Break, BreakAndDelay, Durable, Fenced, Reject};
-use atdata_bridge::sink::memory::{MemoryHandle, MemorySink};
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use kit::{SOON, wait_until};
 
 use super::{Rig, account};
+use crate::sinks::memory::ScriptedVerdict::{Break, BreakAndDelay, Durable, Fenced, Reject};
+use crate::sinks::memory::{MemoryHandle, MemorySink};
 
 /// The sink holds the events up to this one from before a crash.
 const HELD: u64 = 300;

@@ -18,7 +18,6 @@ use atdata_bridge::finding::Finding;
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::sink::file::config::FileCompression;
-use atdata_bridge::sink::memory::{MemorySink, ScriptedVerdict};
 use atdata_bridge::sink::{Position, RecordSender, Sink, SinkError};
 use atdata_bridge::source::{Disconnect, Incoming, Source};
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
@@ -31,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::subjects::context;
+use crate::sinks::memory::{MemorySink, ScriptedVerdict};
 use kit::{SOON, wait_until};
 
 /// A destination under test.

@@ -19,7 +19,6 @@ use atdata_bridge::sink::factory::{BuildContext, SinkKind};
 use atdata_bridge::sink::file::FileSink;
 use atdata_bridge::sink::file::config::{FileCompression, FileConfig, RotateConfig};
 use atdata_bridge::sink::file::validate::check;
-use atdata_bridge::sink::memory::{MemoryHandle, MemorySink, ScriptedVerdict};
 use atdata_bridge::sink::nats::config::{DeliveryMode, NatsConfig};
 use atdata_bridge::sink::{Sink, SinkContext};
 use atdata_bridge::units::Size;
@@ -28,6 +27,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 pub use self::kafka::{MockTopic, Topic};
 use super::Subject;
+use crate::sinks::memory::{MemoryHandle, MemorySink, ScriptedVerdict};
 use crate::sinks::nats::sink;
 use crate::sinks::webhook::Receiver;
 use crate::sinks::webhook::sink::{WebhookConfig, WebhookKind};

@@ -1,16 +1,16 @@
-//! Implements a sink in memory whose verdicts come from a script. It is for tests of the code around a sink,
-//! and it is the simplest example of the contract.
+//! Implements a sink in memory whose verdicts come from a script, for tests of the code around a sink.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use atdata_bridge::event::Event;
+use atdata_bridge::finding::{Code, Finding};
+use atdata_bridge::sink::{
+    Delivery, DeliveryId, Held, Rejection, Sink, SinkError, Submit, Verdict, Verdicts,
+};
 use bytes::Bytes;
 use tokio::sync::Notify;
-
-use super::{Delivery, DeliveryId, Held, Rejection, Sink, SinkError, Submit, Verdict, Verdicts};
-use crate::event::Event;
-use crate::finding::{Finding, codes};
 
 /// The answer of the script for one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ struct MemoryState {
     claims: u64,
     /// How many of the next answers fail.
     failing_claims: u64,
-    /// Whether its answer waits.
+    /// Whether its answer waits until the test allows it.
     claims_wait: bool,
     /// The number of the current connection. The producer and acks of an earlier one only return errors.
     connection: u64,
@@ -226,11 +226,6 @@ impl MemoryHandle {
         })
     }
 
-    /// Returns how many deliveries have no verdict yet.
-    pub fn in_flight(&self) -> usize {
-        self.state().in_flight.len()
-    }
-
     /// Returns how many times a connection was closed with [`Submit::close`].
     pub fn closed(&self) -> u64 {
         self.state().closed
@@ -348,7 +343,7 @@ impl Sink for MemorySink {
 
     async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         match self.handle.state().reachable {
-            true => Ok(vec![Finding::detail(codes::MEMORY, "in memory: lost at the end of the process")]),
+            true => Ok(vec![Finding::detail(Code::new("memory"), "lost at the end of the process")]),
             false => Err(SinkError::unavailable("the memory sink is away")),
         }
     }

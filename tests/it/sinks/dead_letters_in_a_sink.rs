@@ -1,13 +1,27 @@
 //! Tests the store of dead letters in a sink, over a sink in memory.
 
-use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use super::super::file_store::tests::{event as event_ref, letter};
-use super::*;
-use crate::sink::memory::{MemoryHandle, MemorySink, ScriptedVerdict};
-use crate::sink::testing;
+use atdata_bridge::dead_letter::sink_store::SinkDeadLetters;
+use atdata_bridge::dead_letter::{DeadLetter, DeadLetterStore};
+use atdata_bridge::event::{Batch, SessionId};
+use atdata_bridge::sink::Rejection;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::memory::{MemoryHandle, MemorySink, ScriptedVerdict};
+use super::nats;
 
 const CAPACITY: usize = 100;
+
+/// The shortest time between two questions what the sink holds.
+const CLAIM_EVERY: Duration = Duration::from_secs(1);
+
+fn letter(number: u64) -> DeadLetter {
+    delivered(number, None, 1, true)
+}
 
 fn letter_of(number: u64, sink: &str) -> DeadLetter {
     DeadLetter { worker: sink.into(), sink: Some(sink.into()), ..letter(number) }
@@ -47,37 +61,6 @@ async fn whatever_is_not_durable_is_an_error_and_the_next_call_starts_anew() {
     assert_eq!(handle.log().len(), 1);
 }
 
-/// Repeats for one delivery that it is durable.
-struct Repeater;
-
-#[async_trait]
-impl Submit for Repeater {
-    fn submit(&mut self, deliveries: &[Delivery]) -> Result<usize, SinkError> {
-        Ok(deliveries.len())
-    }
-
-    async fn close(&mut self) -> Result<(), SinkError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Verdicts for Repeater {
-    async fn next(&mut self) -> Result<Vec<(DeliveryId, Verdict)>, SinkError> {
-        Ok(vec![(DeliveryId(7), Verdict::Durable)])
-    }
-}
-
-#[tokio::test]
-async fn one_verdict_given_twice_does_not_keep_two_letters() {
-    let deliveries = [7, 8].map(|id| Delivery { id: DeliveryId(id), event: event_ref(id, b"a body") });
-    let all = BTreeSet::from([DeliveryId(7), DeliveryId(8)]);
-    let mut owed = all.clone();
-    let error = all_durable(&deliveries, &mut owed, &mut Repeater, &mut Repeater).await.unwrap_err();
-    assert!(error.to_string().contains("confirms number 7"), "{error}");
-    assert_eq!(owed, all, "not even the first verdict counts");
-}
-
 /// Covers a write that is dropped in the middle, as at an abandoned drain, and a sink that handles an
 /// outage without a verdict.
 #[tokio::test(start_paused = true)]
@@ -99,12 +82,20 @@ async fn a_silent_sink_is_an_error_once_it_says_that_it_is_degraded() {
 
 /// A letter whose event is delivered now, in this session.
 fn delivered(number: u64, sink: Option<&str>, session: u64, redelivered: bool) -> DeadLetter {
-    let mut event = testing::event(number, "a body");
+    let mut event = nats::event(&format!("ID:{number}"), "a body");
     event.message.redelivered = redelivered;
     let received = std::time::Instant::now();
     let batch = Batch { session: SessionId(session), first: 1, events: vec![event], received };
-    let event = Arc::new(batch).refs().next().unwrap();
-    DeadLetter { event, worker: sink.unwrap_or("event").into(), sink: sink.map(Arc::from), ..letter(number) }
+    DeadLetter {
+        event: Arc::new(batch).refs().next().unwrap(),
+        queue: "main.RTO.acme".into(),
+        worker: sink.unwrap_or("event").into(),
+        sink: sink.map(Arc::from),
+        rejection: Rejection { reason: "too_large", detail: "too large".to_owned() },
+        attempts: 1,
+        first: SystemTime::UNIX_EPOCH,
+        last: SystemTime::now(),
+    }
 }
 
 fn first_delivered(number: u64) -> DeadLetter {
@@ -282,8 +273,8 @@ impl World {
                 self.session = 1;
             }
             StoreAction::Peer { count, redelivered } => {
-                let ids = self.letters(*count).into_iter().map(|letter| letter.id());
-                let ids = ids.map(|id| String::from_utf8(id.to_vec()).unwrap());
+                let letters = self.letters(*count).into_iter();
+                let ids = letters.map(|letter| format!("{}/{}", letter.event.message_id(), letter.worker));
                 let place = log(&self.place);
                 ids.filter(|id| !place.contains(id)).for_each(|id| self.place.add(&id));
                 match redelivered {
