@@ -9,7 +9,7 @@ use super::{Console, Exit};
 
 #[derive(Clone, Debug, Args)]
 pub struct CompletionsArgs {
-    /// For which shell
+    /// The shell that reads the completions
     pub shell: Shell,
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// Asks a real bash.
+    /// Asks a real bash, which reads the script and completes each line.
     #[test]
     fn bash_completes_what_stands_behind_each_verb() {
         let (mut out, mut err) = (Vec::new(), Vec::new());

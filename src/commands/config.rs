@@ -24,7 +24,7 @@ pub struct ConfigArgs {
     /// Explain one option or table, by its key or its variable
     #[arg(long, value_name = "KEY", conflicts_with = "reference")]
     pub explain: Option<String>,
-    /// What to do instead
+    /// What to do instead of printing the configuration in effect
     #[command(subcommand)]
     pub verb: Option<ConfigVerb>,
 }
@@ -42,9 +42,9 @@ pub enum ConfigVerb {
 /// How `config --reference` is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReferenceFormat {
-    /// As a configuration file
+    /// As a configuration file with every option, in TOML
     Toml,
-    /// As a page
+    /// As a page with a table for each part, in Markdown
     Markdown,
     /// As a JSON schema of the file, for editors
     Schema,

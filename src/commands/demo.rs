@@ -37,7 +37,7 @@ use crate::telemetry::process;
 
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// How many events
+    /// How many events the broker sends before the demo ends
     #[arg(long, value_name = "N", default_value = "1000000")]
     pub events: NonZeroU64,
     /// How many events a second; default: as many as it takes

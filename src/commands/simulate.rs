@@ -19,10 +19,10 @@ use crate::units::Period;
 /// Serves an AtData broker until Ctrl-C. Events come once the first consumer has subscribed.
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
-    /// Where to listen.
+    /// The address and port at which the broker listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:61613")]
     listen: SocketAddr,
-    /// The only login.
+    /// The user name of the only login.
     #[arg(long, value_name = "NAME", default_value = "12345")]
     username: String,
     /// Its password. Anybody can read it here: take none that is used elsewhere.

@@ -40,11 +40,11 @@ pub(super) struct Section {
 #[derive(Clone)]
 pub(super) struct ReferenceEntry {
     pub(super) name: String,
-    /// What the option means.
+    /// What the option means, as the comment on its field says.
     pub(super) doc: String,
-    /// The default, or `Null`.
+    /// The default; `Null` if the option has none.
     pub(super) default: Value,
-    /// An example, or `Null`.
+    /// An example for an option without a default; `Null` if it has none.
     pub(super) example: Value,
 }
 

@@ -116,7 +116,7 @@ mod tests {
         assert!((0..2 * WINDOW).all(|_| limits.dead().is_ok()));
     }
 
-    /// Every event so far.
+    /// A model that keeps every event, dead or good.
     struct History {
         /// How many of the first n events are dead, for each n.
         dead_before: Vec<usize>,

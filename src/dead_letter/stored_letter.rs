@@ -11,7 +11,7 @@ use crate::key::Key;
 /// A line in the place of the dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredLine {
-    /// A dead letter.
+    /// An event that can't be delivered, with the reason.
     Letter(Box<StoredLetter>),
     /// Says which letters were replayed.
     Mark(ReplayMark),
@@ -47,7 +47,7 @@ pub struct StoredLetter {
     pub first: Timestamp,
     /// When the event was finally refused.
     pub last: Timestamp,
-    /// The broker's message id.
+    /// The broker's message id, the same in every sink.
     pub message_id: String,
     /// The MD5 in the body; `None` if it is unusable.
     pub key: Option<Key>,

@@ -3,7 +3,7 @@
 /// The message type in which a body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A plain text message.
+    /// A text, uncompressed, as most producers send it.
     Text,
     /// A text that its producer compressed. Over STOMP it is like any other text.
     Compressed,

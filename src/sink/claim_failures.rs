@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(30);
 pub(super) struct ClaimFailures {
     /// How many there were in a row, and when the first one was.
     in_a_row: Option<(u32, Instant)>,
-    /// The last warning.
+    /// The warning that was logged last; it is not repeated.
     warned: Option<String>,
 }
 

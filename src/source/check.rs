@@ -65,7 +65,7 @@ pub enum Reached {
     Connected,
     /// Refused or without a route; holds the reason.
     Failed(String),
-    /// No answer in time.
+    /// Nothing answered within the time.
     Silent,
 }
 

@@ -40,7 +40,7 @@ pub struct SourceConfig {
     /// A file that holds the password, read again for each login; one line feed at its end is ignored.
     #[schemars(example = &"/etc/atdata-bridge/password")]
     pub password_file: Option<PathBuf>,
-    /// Given by AtData. Required.
+    /// The namespace that AtData has given to you. Required.
     #[schemars(example = &"acme", regex(pattern = ID_PATTERN))]
     pub namespace: Option<String>,
     /// Chosen by you and never changed: each destination id gets all events; its queue is
@@ -85,7 +85,7 @@ pub struct SourceConfig {
     /// Connect anew when nothing has come for so long and nothing is on the way, in case the broker has
     /// silently dropped the subscription; `0s` switches this off.
     pub idle_reconnect: Period,
-    /// How reconnects are spaced.
+    /// How long the bridge waits between reconnects.
     pub backoff: BackoffConfig,
     /// TLS, for `stomp+tls://` and `ssl://`.
     pub tls: SourceTlsConfig,
@@ -123,7 +123,7 @@ impl Default for SourceConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ordering {
-    /// All replicas take events.
+    /// All replicas take events, each its share.
     #[default]
     Shared,
     /// One replica is active (`activemq.exclusive:true`), the others stand by.
@@ -137,7 +137,7 @@ pub enum Isolation {
     /// One subscription for all sinks.
     #[default]
     Shared,
-    /// One subscription per sink.
+    /// One subscription, and so one queue, for each sink.
     Mirror,
 }
 
@@ -151,7 +151,7 @@ pub struct SourceTlsConfig {
     /// The bridge's own certificate (PEM), where the broker asks for one.
     #[schemars(example = &"/etc/atdata-bridge/client.pem")]
     pub certificate_file: Option<PathBuf>,
-    /// Its key (PEM).
+    /// The private key of that certificate (PEM).
     #[schemars(example = &"/etc/atdata-bridge/client.key")]
     pub key_file: Option<PathBuf>,
 }
@@ -159,9 +159,9 @@ pub struct SourceTlsConfig {
 /// What is spoken with the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
-    /// STOMP 1.2.
+    /// STOMP 1.2, a text protocol that many brokers speak.
     Stomp,
-    /// ActiveMQ's own.
+    /// OpenWire, the binary protocol of ActiveMQ and its Java clients.
     #[value(name = "openwire")]
     OpenWire,
 }

@@ -18,7 +18,7 @@ use crate::tls;
 pub trait BrokerStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> BrokerStream for S {}
 
-/// Opens connections to brokers.
+/// Opens connections to brokers. Tests put a simulated network in its place.
 #[async_trait]
 pub trait Network: Send + Sync {
     /// Connects to `endpoint`; each step must finish within `settings.connect_timeout`. `first` records the first

@@ -10,7 +10,7 @@ const POISONED: u32 = 3;
 pub(super) struct Suspicion(Option<(SuspectMessage, u32)>);
 
 impl Suspicion {
-    /// Forgets the message.
+    /// Forgets the message, because a session has lasted so long that it is past it.
     pub(super) fn clear(&mut self) {
         self.0 = None;
     }

@@ -19,9 +19,9 @@ use crate::budget::Shares;
 pub struct BridgeStatus {
     /// The version of the program.
     pub version: String,
-    /// When the process started.
+    /// When the process started, by the clock of its machine.
     pub started: Timestamp,
-    /// Whether `/readyz` says ready.
+    /// Whether `/readyz` answers that the bridge is ready.
     pub ready: bool,
     /// Why not, one reason each.
     pub not_ready: Vec<String>,
@@ -62,7 +62,7 @@ pub struct QueueLine {
     /// With `ordering = "strict"`, while it is subscribed: `active`, or `standby` as long as it has received nothing
     /// in this session. The broker does not tell which one it is.
     pub replica: Option<String>,
-    /// Sessions begun.
+    /// Sessions that were begun, the first one included.
     pub sessions: u64,
     /// Sessions that ended or could not begin, by cause.
     pub reconnects: BTreeMap<String, u64>,
@@ -74,7 +74,7 @@ pub struct QueueLine {
     pub received: u64,
     /// Events received per second, in the last five seconds; `null` in the first ones.
     pub received_per_second: Option<f64>,
-    /// Events acknowledged.
+    /// Events acknowledged to the broker.
     pub acknowledged: u64,
     /// Events taken and not acknowledged.
     pub in_flight: u64,
@@ -104,7 +104,7 @@ pub struct SinkLine {
 /// The dead letters of one reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetterCount {
-    /// How many there are.
+    /// How many there are since the process started.
     pub count: u64,
     /// The message id of the newest one.
     pub newest: String,
@@ -127,7 +127,7 @@ pub struct StatusSources {
     telemetry: Arc<Telemetry>,
     health: Health,
     budgets: Shares,
-    /// By queue.
+    /// The settings of each subscription, by the name of its queue.
     subscriptions: BTreeMap<String, SubscriptionInfo>,
     started: Timestamp,
 }
@@ -149,7 +149,7 @@ impl StatusSources {
         &self.telemetry
     }
 
-    /// Returns the present state.
+    /// Returns the state at this moment.
     pub fn now(&self) -> BridgeStatus {
         let (now, not_ready) = (Instant::now(), self.health.not_ready());
         let parts = self.telemetry.statuses.shown().into_iter().map(|part| PartLine::of(part, now));

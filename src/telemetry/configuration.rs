@@ -20,7 +20,7 @@ pub struct ShownOption {
 pub struct ShownConfiguration(Mutex<Vec<ShownOption>>);
 
 impl ShownConfiguration {
-    /// Replaces all options.
+    /// Replaces all options by those of a new configuration.
     pub fn set(&self, options: Vec<ShownOption>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
@@ -31,7 +31,7 @@ impl ShownConfiguration {
         options.iter_mut().filter(|known| known.key == option.key).for_each(|known| *known = option.clone());
     }
 
-    /// Returns all options.
+    /// Returns all options; none until they are known.
     pub fn all(&self) -> Vec<ShownOption> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -158,7 +158,7 @@ pub struct DurableRecorder<'a> {
 }
 
 impl DurableRecorder<'_> {
-    /// Counts one event.
+    /// Counts one event that has become durable.
     pub fn add(&mut self, times: EventTimes) {
         self.settling.add(times.received);
         if let Some(sent) = times.sent {

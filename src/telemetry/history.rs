@@ -18,7 +18,7 @@ pub const LENGTH: usize = 180;
 /// The most series that are kept; further ones are left out. A bridge with 63 sinks has 130 series.
 pub const MOST_SERIES: usize = 1000;
 
-/// What a series tells.
+/// What a series measures, and in which unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
@@ -32,7 +32,7 @@ pub enum Measure {
     Age,
 }
 
-/// Which series it is.
+/// Identifies a series: what is measured, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SeriesName {
     /// The name of the queue.
@@ -149,13 +149,13 @@ fn rounded(value: f64) -> f64 {
 /// What the counters say at one moment.
 struct CounterReading {
     at: Instant,
-    /// By queue and sink.
+    /// By queue and sink; the sink is `None` for the totals of the queue itself.
     totals: BTreeMap<(String, Option<String>), Totals>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Totals {
-    /// Events received or settled.
+    /// Events that the queue has received, or the sink has settled.
     events: u64,
     /// Events with an age, and the sum of their ages in seconds.
     aged: u64,

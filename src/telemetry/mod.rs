@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub struct Telemetry {
     /// The counters of all parts.
     pub counters: Arc<counters::Counters>,
-    /// The configuration in effect.
+    /// The configuration in effect, with secrets masked.
     pub configuration: configuration::ShownConfiguration,
     /// How the bridge did in the last 15 minutes.
     pub history: Arc<history::History>,

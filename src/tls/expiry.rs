@@ -10,7 +10,7 @@ use super::certificate::Certificate;
 /// bridge's own.
 static SHOWN: Mutex<BTreeMap<(String, String), Vec<Expiry>>> = Mutex::new(BTreeMap::new());
 
-/// When a certificate expires.
+/// The owner of a certificate, and when it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
     /// The owner of the certificate, safe to show, such as `CN=broker,O=Acme`.

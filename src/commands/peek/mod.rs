@@ -27,7 +27,7 @@ pub struct PeekArgs {
     /// acknowledged yet
     #[arg(value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub count: u32,
-    /// How to show them
+    /// How to show the events
     #[arg(long, value_enum, default_value_t)]
     pub format: PeekFormat,
     /// Show whole bodies as text, instead of the first 1,000 characters

@@ -159,7 +159,7 @@ mod tests {
     use crate::event::{Headers, Message, UnreadableBodyError};
 
     const MD5: &str = "9e107d9d372bb6826bd81d3542a419d6";
-    /// 2023-11-14T22:13:20.123Z.
+    /// 2023-11-14T22:13:20.123Z, in milliseconds since 1970.
     const SENT: i64 = 1_700_000_000_123;
 
     fn settings(more: &[(&str, &str)]) -> Settings {

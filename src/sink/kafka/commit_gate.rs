@@ -56,9 +56,9 @@ struct GateState {
 
 /// What the thread of the client does next.
 pub(super) enum ClientTask {
-    /// Do this, and answer.
+    /// Do what the claim asks for, and send the result.
     Command(ClaimCommand, ReplySender),
-    /// Begin a transaction.
+    /// Begin a transaction with the deliveries that wait.
     Transaction,
 }
 

@@ -21,7 +21,7 @@ pub struct KafkaConfig {
     /// The topic. It must exist; where `event.partitions` is set, with so many partitions. Required.
     #[schemars(example = &"atdata-events", regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     pub topic: Option<String>,
-    /// How batches are compressed.
+    /// How the producer compresses each batch before it sends it.
     pub compression: KafkaCompression,
     /// Whether the events are written in transactions that a later bridge of the queue ends. Then no event is
     /// written twice after a crash, not even by a process that was frozen or whose bytes were held up. Needs
@@ -29,7 +29,7 @@ pub struct KafkaConfig {
     pub exactly_once: bool,
     /// How the bridge logs in.
     pub sasl: SaslConfig,
-    /// Encryption.
+    /// Encryption between the bridge and the brokers.
     pub tls: KafkaTlsConfig,
     /// Any other property of librdkafka, such as `"linger.ms" = 20` (in the environment
     /// `BRIDGE__SINKS__KAFKA__PROPERTIES__LINGER_MS`). Those that would void a promise are refused, with the
@@ -37,20 +37,20 @@ pub struct KafkaConfig {
     pub properties: KafkaProperties,
 }
 
-/// How batches are compressed.
+/// How the producer compresses each batch before it sends it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KafkaCompression {
-    /// Not at all.
+    /// No compression: least processor time, most traffic.
     None,
-    /// Like gzip.
+    /// Small, but takes the most processor time.
     Gzip,
-    /// Fast.
+    /// Fast, with larger batches than `gzip` and `zstd`.
     Snappy,
     /// Fast, and kind to the brokers.
     #[default]
     Lz4,
-    /// Smallest.
+    /// The smallest, with less processor time than `gzip`.
     Zstd,
 }
 
@@ -72,10 +72,10 @@ impl KafkaCompression {
 pub struct SaslConfig {
     /// `oauthbearer` asks a token endpoint with client credentials (OpenID Connect).
     pub mechanism: Mechanism,
-    /// For `plain` and `scram-…`.
+    /// The user name for `plain` and `scram-…`.
     #[schemars(example = &"atdata-bridge")]
     pub username: Option<String>,
-    /// For `plain` and `scram-…`.
+    /// The password for `plain` and `scram-…`.
     #[schemars(example = &"…")]
     pub password: Option<Secret>,
     /// A file with the password, instead of `password`.
@@ -84,10 +84,10 @@ pub struct SaslConfig {
     /// For `oauthbearer`: the token endpoint.
     #[schemars(example = &"https://id.example.com/oauth2/token")]
     pub token_url: Option<String>,
-    /// For `oauthbearer`.
+    /// For `oauthbearer`: the id with which the bridge asks for a token.
     #[schemars(example = &"atdata-bridge")]
     pub client_id: Option<String>,
-    /// For `oauthbearer`.
+    /// For `oauthbearer`: the secret of that client.
     #[schemars(example = &"…")]
     pub client_secret: Option<Secret>,
     /// A file with the client secret, instead of `client_secret`.
@@ -98,11 +98,11 @@ pub struct SaslConfig {
     pub scope: Option<String>,
 }
 
-/// A SASL mechanism.
+/// The SASL mechanism with which the bridge logs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mechanism {
-    /// No login.
+    /// The bridge does not log in.
     #[default]
     None,
     /// Name and password, as they are.
@@ -113,12 +113,12 @@ pub enum Mechanism {
     /// The same with a longer digest.
     #[serde(rename = "scram-sha-512")]
     ScramSha512,
-    /// A token.
+    /// A token, which an OpenID Connect endpoint issues.
     OauthBearer,
 }
 
 impl Mechanism {
-    /// Those that log in.
+    /// All mechanisms that log in: those but [`Mechanism::None`].
     pub(super) const LOGINS: [Self; 4] =
         [Self::Plain, Self::ScramSha256, Self::ScramSha512, Self::OauthBearer];
 
@@ -146,7 +146,7 @@ pub struct KafkaTlsConfig {
     /// The bridge's own certificate (PEM), where the brokers ask for one.
     #[schemars(example = &"/etc/kafka/bridge.pem")]
     pub certificate_file: Option<PathBuf>,
-    /// Its key (PEM).
+    /// The private key of that certificate (PEM).
     #[schemars(example = &"/etc/kafka/bridge.key")]
     pub key_file: Option<PathBuf>,
     /// The password of the key, if it has one.

@@ -233,7 +233,7 @@ impl KafkaSink {
         check::is_group_refused(thread, config, &self.names, *optional_answer_within).await
     }
 
-    /// Does nothing without `exactly_once`.
+    /// Tries whether the brokers allow transactions. Without `exactly_once` it asks nothing.
     async fn try_transactions(&self) -> Result<(), SinkError> {
         if !self.settings.exactly_once {
             return Ok(());

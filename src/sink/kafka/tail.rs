@@ -314,7 +314,7 @@ type FoundRecord = (Option<i64>, usize, i32, i64, Bytes);
 /// The records found so far.
 #[derive(Default)]
 struct NewestRecords {
-    /// How many were read.
+    /// How many records were read, those of other queues included.
     records: usize,
     /// Those of the queue, the oldest first.
     found: BinaryHeap<Reverse<FoundRecord>>,

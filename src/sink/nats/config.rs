@@ -48,7 +48,7 @@ pub struct NatsConfig {
     /// The monitoring port of a server, for `check` only: it tells whether the server syncs each event to disk.
     #[schemars(example = &"http://nats.example.com:8222")]
     pub monitor_url: Option<String>,
-    /// The user, with `password`.
+    /// The user name, for a login with `password`.
     #[schemars(example = &"bridge")]
     pub username: Option<String>,
     /// Better kept in a file: `password_file`.
@@ -109,10 +109,10 @@ impl Default for NatsConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryMode {
-    /// The stream's acknowledgement.
+    /// On the acknowledgement of the stream, which has stored it.
     #[default]
     Jetstream,
-    /// The server's having read it.
+    /// On the server having read it; no stream is needed.
     Core,
 }
 
@@ -126,7 +126,7 @@ pub struct NatsTlsConfig {
     /// The client's own certificate, in PEM, where servers ask for one.
     #[schemars(example = &"/etc/atdata-bridge/nats-client.pem")]
     pub certificate_file: Option<PathBuf>,
-    /// Its key, in PEM.
+    /// The private key of that certificate, in PEM.
     #[schemars(example = &"/etc/atdata-bridge/nats-client.key")]
     pub key_file: Option<PathBuf>,
     /// Begin with TLS, for servers with `handshake_first`.

@@ -11,13 +11,13 @@ use crate::http_get;
 /// When the server syncs what it has written and acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncPolicy {
-    /// Before it acknowledges.
+    /// Each message before it acknowledges it.
     Always,
-    /// After this time.
+    /// At this interval, so that acknowledged messages may be unsynced for so long.
     Every(Duration),
 }
 
-/// What the page tells.
+/// What the monitoring page of a server tells about its disk and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MonitorPage {
     pub(super) policy: SyncPolicy,
@@ -59,7 +59,7 @@ struct JetStream {
 
 #[derive(Deserialize)]
 struct JetStreamConfig {
-    /// In nanoseconds.
+    /// The time between two syncs, in nanoseconds.
     sync_interval: Option<u64>,
     #[serde(default)]
     sync_always: bool,

@@ -63,7 +63,7 @@ impl Default for StreamConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
-    /// On disk.
+    /// On the disks of the servers.
     #[default]
     File,
     /// In memory: lost when the servers stop.
@@ -87,7 +87,7 @@ pub enum Retention {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Discard {
-    /// The oldest event.
+    /// The oldest event, which is then lost to consumers that have not read it.
     Old,
     /// The newest, which the bridge then holds.
     #[default]

@@ -35,7 +35,7 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 /// The ids that were found.
 #[derive(Debug, Default)]
 pub(super) struct StreamTail {
-    /// The newest last.
+    /// Message ids, the newest of them last.
     pub(super) ids: VecDeque<Bytes>,
     id_bytes: usize,
     /// How many messages were read.

@@ -33,7 +33,7 @@ struct Permissions {
     publish: Option<Rules>,
 }
 
-/// Patterns of subjects.
+/// Patterns of the subjects to which a user may, or may not, publish.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct Rules {
     /// Everything is allowed if there are none.

@@ -17,7 +17,7 @@ use super::sources::{MetricSamples, MetricSources};
 use super::table::ALL;
 use crate::budget::Shares;
 
-/// Writes the page `/metrics`.
+/// Writes the page `/metrics` in the text format of Prometheus.
 #[derive(Debug)]
 pub struct MetricsPage(Registry);
 

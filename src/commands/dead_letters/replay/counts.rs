@@ -17,7 +17,6 @@ impl Counts {
     }
 }
 
-/// Adds to a counter.
 pub(super) fn add(cell: &Cell<u64>, count: u64) {
     cell.set(cell.get() + count);
 }

@@ -25,7 +25,7 @@ pub(super) struct ReplayProgress<'a> {
     bar: Option<ProgressBar>,
     err: &'a mut dyn Write,
     is_quiet: bool,
-    /// What was told last.
+    /// The notes that were written last, so that no note is written twice in a row. Unused with a bar.
     told: String,
 }
 

@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 /// A letter that the pipeline has settled. It keeps its place in the window until it is marked.
 #[derive(Debug)]
 pub(super) struct SettledLetter {
-    /// The broker's message id.
+    /// The broker's message id, which the mark names.
     pub(super) id: Bytes,
     _place: OwnedSemaphorePermit,
 }
@@ -43,7 +43,7 @@ pub(super) struct ReplaySource {
     /// What the pipeline must be told before it gets messages.
     news: VecDeque<Incoming>,
     settled: mpsc::Sender<SettledLetter>,
-    /// Ends the pipeline.
+    /// Cancelled once all letters are acknowledged, which ends the pipeline.
     end: CancellationToken,
 }
 
