@@ -25,6 +25,7 @@ use crate::source::supervisor::Supervisor;
 use crate::source::{Disconnect, Source};
 use crate::telemetry::Telemetry;
 use crate::telemetry::bridge_status::{StatusSources, SubscriptionInfo};
+use crate::telemetry::counters::SubscriptionCounters;
 use crate::telemetry::health::Health;
 use crate::telemetry::http::{self, Pages};
 use crate::telemetry::metrics::MetricsPage;
@@ -137,20 +138,11 @@ impl Bridge {
             let sinks = built.collect();
             let prefetch = source.prefetch as usize;
             let backoff = source.backoff;
-            let mark = telemetry.watchdog.loop_mark(part.clone());
-            let supervisor = Supervisor::start(
-                source,
-                Arc::new(Tcp),
-                new_session(SessionMode::Subscribe),
-                budget.clone(),
-                Arc::clone(&counters),
-                telemetry.statuses.reporter(part),
-                mark,
-            );
+            let source = start_source(source, part, budget.clone(), Arc::clone(&counters), &telemetry);
             PipelineParts {
                 name,
                 queue,
-                source: Box::new(supervisor) as Box<dyn Source>,
+                source,
                 sinks,
                 keying: keying.clone(),
                 prefetch,
@@ -164,6 +156,20 @@ impl Bridge {
         };
         subscriptions.into_iter().zip(budgets.all()).zip(stores.iter().cycle()).map(pipeline).collect()
     }
+}
+
+/// Starts the supervisor of a subscription, which reports as `part`.
+fn start_source(
+    settings: Arc<SourceSettings>,
+    part: String,
+    budget: Budget,
+    counters: Arc<SubscriptionCounters>,
+    telemetry: &Telemetry,
+) -> Box<dyn Source> {
+    let session = new_session(SessionMode::Subscribe);
+    let mark = telemetry.watchdog.loop_mark(part.clone());
+    let reporter = telemetry.statuses.reporter(part);
+    Box::new(Supervisor::start(settings, Arc::new(Tcp), session, budget, counters, reporter, mark))
 }
 
 /// How often the log is given what it has not reported yet.

@@ -39,6 +39,7 @@
 //! [`key`], [`diagnostics`], [`finding`], [`secret`] and [`units`]. The other modules are public for the tests and the
 //! benchmarks only. They are hidden in this documentation and can change in any version.
 
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 #![cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "some code serves only the Kafka sink"))]
 
 #[doc(hidden)]

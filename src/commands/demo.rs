@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::place::{DemoDirectory, PlaceError};
 use self::progress::ProgressLine;
-use self::read_back::{DemoFileError, ReadBack};
+use self::read_back::{DemoFileError, ReadBack, StoredEvents};
 use self::report::{DemoEnd, DemoReport};
 use super::config::shown;
 use super::signals::StopSignals;
@@ -119,15 +119,24 @@ async fn show(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, DemoEr
     let stats = simulator.stats();
     let (published, acked) = (stats.published, stats.total().acked);
     let read = ReadBack { generator: Generator::new(generator), published, acked };
-    let (events, letters) = (place.events(), place.dead_letters());
-    let found = tokio::select! {
-        found = spawn_blocking(move || read.read(&events, &letters)) => found.map_err(io::Error::other)??,
-        _ = stop.asked() => return Err(DemoError::Unread),
-    };
+    let found = stored_events(read, &place, &mut stop).await?;
     progress.end();
     let report = DemoReport { events: args.events.get(), published, acked, took, memory, ending, found };
     report.write(place.root(), args.directory.is_some(), console.out)?;
     Ok(if report.is_clean() { Exit::Success } else { Exit::Failure })
+}
+
+/// Reads the files back, unless a signal comes first. The reading goes on in its thread until the process ends.
+async fn stored_events(
+    read: ReadBack,
+    place: &DemoDirectory,
+    stop: &mut StopSignals,
+) -> Result<StoredEvents, DemoError> {
+    let (events, letters) = (place.events(), place.dead_letters());
+    tokio::select! {
+        found = spawn_blocking(move || read.read(&events, &letters)) => Ok(found.map_err(io::Error::other)??),
+        _ = stop.asked() => Err(DemoError::Unread),
+    }
 }
 
 /// The variables that an operator would set.

@@ -57,7 +57,7 @@ use crate::sink::factory::{BuildContext, SinkDestination, SinkSettings};
 use crate::source::config::Ordering;
 use crate::source::config::{Isolation, SourceConfig, SourceSettings};
 use crate::telemetry::http;
-use crate::telemetry::http::config::AdminConfig;
+use crate::telemetry::http::config::{AdminConfig, AdminSettings};
 use crate::telemetry::logging::{self, FilterError};
 use crate::units::Size;
 use environment::Environment;
@@ -133,8 +133,7 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     if let Some(source) = &source {
         reader.set_default("source.connection_id", &source.connection_id);
     }
-    let event: EventConfig = reader.read("event");
-    check_pointers(&mut reader.diagnostics, &event.keys);
+    let event = event(&mut reader);
     let context =
         BuildContext { partitions: event.partitions, prefetch, is_strict, is_for_dead_letters: false };
     let letters_sink = validate_sinks::for_dead_letters(&mut reader, kinds, &context);
@@ -142,10 +141,8 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     check_shares(&mut reader.diagnostics, source.as_ref(), sinks.len(), isolation, max_in_flight);
     let dead_letters = dead_letters(&mut reader, letters_sink);
     check_destinations(&mut reader.diagnostics, &sinks, dead_letters.as_ref());
-    let admin: AdminConfig = reader.read("admin");
-    let admin = reader.accept("admin", |diagnostics| http::config::check(&admin, diagnostics));
-    let log: LogConfig = reader.read("log");
-    check_filter(&mut reader.diagnostics, &log.filter);
+    let admin = admin(&mut reader);
+    let log = log(&mut reader);
     let drain_timeout = drain_timeout(&mut reader);
 
     let given = reader.given();
@@ -168,6 +165,24 @@ fn check(mut reader: ConfigReader, kinds: &SinkRegistry, host: Option<&str>) -> 
     };
     let warnings = found.warnings.iter().map(Diagnostic::to_string).collect();
     Ok(Loaded { settings, warnings, effective, given })
+}
+
+fn event(reader: &mut ConfigReader) -> EventConfig {
+    let event: EventConfig = reader.read("event");
+    check_pointers(&mut reader.diagnostics, &event.keys);
+    event
+}
+
+/// Returns `None` if the table has a mistake.
+fn admin(reader: &mut ConfigReader) -> Option<AdminSettings> {
+    let admin: AdminConfig = reader.read("admin");
+    reader.accept("admin", |diagnostics| http::config::check(&admin, diagnostics))
+}
+
+fn log(reader: &mut ConfigReader) -> LogConfig {
+    let log: LogConfig = reader.read("log");
+    check_filter(&mut reader.diagnostics, &log.filter);
+    log
 }
 
 fn drain_timeout(reader: &mut ConfigReader) -> Duration {

@@ -146,14 +146,9 @@ impl ClientConnection {
                     Ok(_) => self.receive(),
                     Err(error) => return ConnectionEnd::Broken(error),
                 },
-                written = writer.write(self.out.get(self.written..piece).unwrap_or_default()), if pending && !silent => {
-                    match written {
-                        Ok(count) => self.written += count,
-                        Err(error) => return ConnectionEnd::Broken(error),
-                    }
-                    if !self.only_beats {
-                        self.protocol.heart_beat().sent();
-                    }
+                written = writer.write(self.out.get(self.written..piece).unwrap_or_default()), if pending && !silent => match written {
+                    Ok(count) => self.wrote(count),
+                    Err(error) => return ConnectionEnd::Broken(error),
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if self.check_heart_beats(&faults, silent) {
@@ -161,6 +156,13 @@ impl ClientConnection {
                     }
                 }
             }
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.written += count;
+        if !self.only_beats {
+            self.protocol.heart_beat().sent();
         }
     }
 

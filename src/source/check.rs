@@ -137,21 +137,31 @@ async fn try_once(
             }
         },
     };
-    let mut running = pin!(connection::run_session(session, stream, handles));
-    let mut see_all = |incoming| {
+    let running = connection::run_session(session, stream, handles);
+    let outcome = pass_on(running, &mut came, |incoming| {
         let Incoming::Messages(messages) = incoming else { return };
         if !close.is_cancelled() && messages.into_iter().try_for_each(&mut *see).is_break() {
             close.cancel();
         }
-    };
+    });
+    outcome.await.map(|()| agreed.get().copied().unwrap_or_default())
+}
+
+/// Runs a session to its end, and gives to `see` all that comes from it.
+async fn pass_on(
+    running: impl Future<Output = Result<(), SourceError>>,
+    came: &mut mpsc::Receiver<Incoming>,
+    mut see: impl FnMut(Incoming),
+) -> Result<(), SourceError> {
+    let mut running = pin!(running);
     let outcome = loop {
         tokio::select! {
             outcome = &mut running => break outcome,
-            Some(incoming) = came.recv() => see_all(incoming),
+            Some(incoming) = came.recv() => see(incoming),
         }
     };
     while let Ok(incoming) = came.try_recv() {
-        see_all(incoming);
+        see(incoming);
     }
-    outcome.map(|()| agreed.get().copied().unwrap_or_default())
+    outcome
 }

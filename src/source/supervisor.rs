@@ -1,13 +1,14 @@
 //! Keeps a session running, whatever the protocol: connects, tries the addresses in turn, waits between
 //! attempts, reports the status of the source, and sends sessions and their messages to the dispatcher.
 
-use std::future::pending;
+mod probation;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,10 +39,6 @@ const LASTING: Duration = Duration::from_secs(10);
 
 /// The longest wait between attempts while the broker still holds our own dead session.
 const LONGEST_WAIT_FOR_OURSELVES: Duration = Duration::from_secs(5);
-
-/// A message may have ended the previous session, or the session ended at once. The next session is then
-/// reported as ready only after it has lasted this long.
-const PROBATION: Duration = Duration::from_secs(2);
 
 /// Makes the session for a new connection to an address. Everything else in this module is the same for each
 /// protocol.
@@ -239,7 +236,7 @@ impl SupervisorTask {
         if self.counters.sessions.get() > sessions {
             self.addresses.subscribed();
             if let Err(error) = &outcome {
-                self.on_probation = error.comes_with_a_message() || began.elapsed() < PROBATION;
+                self.on_probation = error.comes_with_a_message() || began.elapsed() < probation::LASTS;
             }
         }
         let (lasted, brought_messages) = (began.elapsed(), self.counters.received.get() > before);
@@ -288,26 +285,19 @@ impl SupervisorTask {
             is_confirmed: &mut is_confirmed,
         };
         let mut given_up = self.given_up.subscribe();
-        let outcome = {
-            let running = async {
-                tokio::select! {
-                    biased;
-                    outcome = connection::run_session(session, stream, handles) => outcome,
-                    // Dropping the connection leaves its messages to the broker.
-                    _ = given_up.wait_for(|session| *session == self.session) => Err(SourceError::GivenUp),
-                }
-            };
-            tokio::pin!(running);
+        let running = async {
             tokio::select! {
                 biased;
-                outcome = &mut running => outcome,
-                () = end_of_probation(&subscribed, &ending) => {
-                    self.on_probation = false;
-                    self.reporter.report(Status::Ready);
-                    running.await
-                }
+                outcome = connection::run_session(session, stream, handles) => outcome,
+                // Dropping the connection leaves its messages to the broker.
+                _ = given_up.wait_for(|session| *session == self.session) => Err(SourceError::GivenUp),
             }
         };
+        let passed = || {
+            self.on_probation = false;
+            self.reporter.report(Status::Ready);
+        };
+        let outcome = probation::run(running, &subscribed, &ending, passed).await;
         (outcome, is_confirmed)
     }
 
@@ -384,15 +374,6 @@ impl SupervisorTask {
             Instant::now()
         });
         since.elapsed() < self.patience()
-    }
-}
-
-async fn end_of_probation(subscribed: &Notify, ending: &CancellationToken) {
-    subscribed.notified().await;
-    sleep(PROBATION).await;
-    // A session that is already ending lasts only until its messages are settled, so it does not count.
-    if ending.is_cancelled() {
-        pending::<()>().await;
     }
 }
 

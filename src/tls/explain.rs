@@ -257,7 +257,12 @@ impl Handshake<'_> {
         if self.roots.named.iter().any(|root| root.subject_der == last.issuer_der) {
             return self.other_key();
         }
-        let subject = &leaf.subject;
+        self.missing_authority(leaf, last)
+    }
+
+    /// Explains which certificate is missing behind `last`, to which the chain from `leaf` leads.
+    fn missing_authority(&self, leaf: &Certificate, last: &Certificate) -> String {
+        let (trusted, add, subject) = (self.options.trusted(), self.add(), &leaf.subject);
         if leaf.is_self_signed() {
             return format!(
                 "the server shows the self-signed certificate of {subject}, which is not in {trusted}{}: {add}",

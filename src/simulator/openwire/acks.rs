@@ -28,22 +28,14 @@ pub(super) fn acknowledge(
     let range = first.zip(last).filter(|(first, last)| first <= last).map(|(first, last)| first..=last);
     match ack.kind {
         AckType::Standard => {
-            let unmatched = |why: String| {
-                JavaException::new(JMS, format!("Unmatched acknowledge: {}; {why}", text_of(ack)))
-            };
             let Some(range) = range else {
                 let start = ack.first.as_ref().filter(|_| first.is_none() || last.is_some());
                 let (raw, end) = start.map_or((&ack.last, "end"), |raw| (raw, "start"));
-                let id = ids.text(raw);
-                let why = format!("Could not find Message-ID {id} in dispatched-list ({end} of ack)");
-                return Err(unmatched(why));
+                return Err(not_dispatched(ack, &ids.text(raw), end));
             };
             let found = queue.unacked_in(consumer, range.clone());
             if u64::try_from(ack.count) != Ok(found) {
-                let expected = ack.count;
-                return Err(unmatched(format!(
-                    "Expected message count ({expected}) differs from count in dispatched-list ({found})"
-                )));
+                return Err(miscounted(ack, found));
             }
             queue.ack_range(consumer, range);
         }
@@ -64,6 +56,24 @@ pub(super) fn acknowledge(
         AckType::Unmatched => {}
     }
     Ok(())
+}
+
+/// The consumer does not have the message at this end of the range.
+fn not_dispatched(ack: &MessageAck, id: &str, end: &str) -> JavaException {
+    unmatched(ack, &format!("Could not find Message-ID {id} in dispatched-list ({end} of ack)"))
+}
+
+/// The range holds another number of messages than the acknowledgement says.
+fn miscounted(ack: &MessageAck, found: u64) -> JavaException {
+    let expected = ack.count;
+    unmatched(
+        ack,
+        &format!("Expected message count ({expected}) differs from count in dispatched-list ({found})"),
+    )
+}
+
+fn unmatched(ack: &MessageAck, why: &str) -> JavaException {
+    JavaException::new(JMS, format!("Unmatched acknowledge: {}; {why}", text_of(ack)))
 }
 
 fn uncorrelated(ack: &MessageAck) -> JavaException {

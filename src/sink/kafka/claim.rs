@@ -44,70 +44,86 @@ impl KafkaSink {
         gate.discard_open(partitions.to_vec()).await.map_err(ended)?
     }
 
-    /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.
+    /// Finds out which events of the queue the last records of each partition are.
     pub(super) async fn held(
         &mut self,
         partitions: NonZeroU32,
         at_least: usize,
     ) -> Result<Option<Held>, SinkError> {
+        let request = self.tail_request(partitions, at_least).await;
+        let (records, began) = (request.records, Instant::now());
+        match self.read_tail(request).await? {
+            Ok(tail) => self.held_in(tail, records, began.elapsed()).await,
+            Err(error) => self.held_without_tail(&error),
+        }
+    }
+
+    async fn tail_request(&mut self, partitions: NonZeroU32, at_least: usize) -> TopicTailRequest {
         let min_in_sync = self.topic_settings().await.min_in_sync();
-        let records = at_least.max(RECORDS);
-        let request = TopicTailRequest {
+        TopicTailRequest {
             topic: self.names.topic.clone(),
             partitions: i32::try_from(partitions.get()).unwrap_or(i32::MAX),
             queue: self.context.queue.clone(),
             group: self.names.group(),
-            records,
+            records: at_least.max(RECORDS),
             ids: IDS.max(at_least),
             is_fenced: self.settings.exactly_once,
             min_in_sync,
             within: ANSWER_WITHIN,
             marks_within: self.settings.optional_answer_within,
-        };
-        let client_id = &self.context.connection_id;
-        let config =
-            self.settings.client.config(client_id, self.settings.client.batch_bytes(), Duration::ZERO);
+        }
+    }
+
+    /// Reads the tail of the topic in a thread of its own, because librdkafka's calls block.
+    async fn read_tail(&self, request: TopicTailRequest) -> Result<Result<TopicTail, KafkaError>, SinkError> {
+        let client = &self.settings.client;
+        let config = client.config(&self.context.connection_id, client.batch_bytes(), Duration::ZERO);
         let (answer, asked) = oneshot::channel();
-        let began = Instant::now();
         let thread = THREADS.one_more(&self.threads);
         let read = move || request.answer(config, answer);
         let started = thread.start(format!("{}-tail", self.context.sink), read);
         started.map_err(|error| SinkError::unavailable("cannot start a thread").caused_by(error))?;
-        match asked.await.map_err(|_| KafkaError::Canceled).flatten() {
-            Ok(tail) => match tail.extent.missing() {
-                Some(why) => {
-                    if let TailExtent::OpenTransaction(partitions) = &tail.extent {
-                        self.discard_open(partitions).await?;
-                    }
-                    self.not_read(why, tail.ids)
-                }
-                None => {
-                    self.claim_failures.end();
-                    self.tell(&tail, began.elapsed());
-                    self.keep_marks(records, tail.places);
-                    Ok(Some(Held { ids: tail.ids }))
-                }
-            },
-            Err(error) if is_refusal(&error) && self.settings.exactly_once => {
-                Err(SinkError::misconfigured(classify::not_allowed_to_read(&self.names)))
+        Ok(asked.await.map_err(|_| KafkaError::Canceled).flatten())
+    }
+
+    /// Returns the events in the tail. The reading took so long.
+    async fn held_in(
+        &mut self,
+        tail: TopicTail,
+        records: usize,
+        took: Duration,
+    ) -> Result<Option<Held>, SinkError> {
+        if let Some(why) = tail.extent.missing() {
+            if let TailExtent::OpenTransaction(partitions) = &tail.extent {
+                self.discard_open(partitions).await?;
             }
-            Err(error) if is_refusal(&error) => {
-                self.claim_failures.warn(&self.context.sink, classify::not_allowed_to_read(&self.names));
-                Ok(None)
-            }
-            Err(error @ (KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..)))
-                if !self.settings.exactly_once =>
-            {
-                let why = format!("no consumer can be made: {error}");
-                self.claim_failures.warn(&self.context.sink, classify::can_come_twice(&self.names, &why));
-                Ok(None)
-            }
-            Err(error) if is_outage(&error) => {
-                self.claim_failures.end();
-                Err(self.unread(&error.to_string()))
-            }
-            Err(error) => self.not_read(&error.to_string(), Vec::new()),
+            return self.not_read(why, tail.ids);
         }
+        self.claim_failures.end();
+        self.tell(&tail, took);
+        self.keep_marks(records, tail.places);
+        Ok(Some(Held { ids: tail.ids }))
+    }
+
+    /// Decides whether the sink goes on if the tail can't be read.
+    fn held_without_tail(&mut self, error: &KafkaError) -> Result<Option<Held>, SinkError> {
+        let is_strict = self.settings.exactly_once;
+        let warning = match error {
+            _ if is_refusal(error) && is_strict => {
+                return Err(SinkError::misconfigured(classify::not_allowed_to_read(&self.names)));
+            }
+            _ if is_refusal(error) => classify::not_allowed_to_read(&self.names),
+            KafkaError::ClientCreation(_) | KafkaError::ClientConfig(..) if !is_strict => {
+                classify::can_come_twice(&self.names, &format!("no consumer can be made: {error}"))
+            }
+            _ if is_outage(error) => {
+                self.claim_failures.end();
+                return Err(self.unread(&error.to_string()));
+            }
+            _ => return self.not_read(&error.to_string(), Vec::new()),
+        };
+        self.claim_failures.warn(&self.context.sink, warning);
+        Ok(None)
     }
 
     /// Starts to store the low-water marks, which the first claim sets.

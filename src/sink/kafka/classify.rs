@@ -79,6 +79,7 @@ pub(super) fn invalid(names: &Names) -> Rejection {
 }
 
 /// Turns a code into an error that says who must act and what to do.
+#[expect(clippy::too_many_lines, reason = "a flat match, with an arm for each code")]
 pub(super) fn classify_error(code: Code, names: &Names) -> SinkError {
     let topic = &names.topic;
     let act = match code {

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
@@ -61,16 +61,7 @@ impl KafkaSink {
             .collect::<Result<_, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (found, first) = oneshot::channel();
-        let monitor = TopicMonitor {
-            access,
-            names: self.names.clone(),
-            settings: Arc::clone(&self.settings),
-            broker_refresh: self.broker_refresh()?,
-            in_flight: Arc::clone(in_flight),
-            diagnosis: Diagnosis::new(Arc::clone(&self.settings), self.names.clone()),
-            stop: Arc::clone(&stop),
-            check_requests,
-        };
+        let monitor = self.monitor(access, in_flight, &stop, check_requests)?;
         let running = RunningClients {
             clients: clients.clone(),
             gate: gate.clone(),
@@ -92,6 +83,26 @@ impl KafkaSink {
         monitor_thread.start(format!("{}-watch", self.context.sink), run).map_err(unstarted)?;
         let ended = |_| SinkError::unavailable("the thread that looks after the topic has ended");
         Ok(Opened { running, topic: first.await.map_err(ended)?? })
+    }
+
+    /// Makes the monitor of the topic, which ends when `stop` is set.
+    fn monitor(
+        &self,
+        access: Access,
+        in_flight: &Arc<KafkaInFlight>,
+        stop: &Arc<AtomicBool>,
+        check_requests: Receiver<()>,
+    ) -> Result<TopicMonitor, SinkError> {
+        Ok(TopicMonitor {
+            access,
+            names: self.names.clone(),
+            settings: Arc::clone(&self.settings),
+            broker_refresh: self.broker_refresh()?,
+            in_flight: Arc::clone(in_flight),
+            diagnosis: Diagnosis::new(Arc::clone(&self.settings), self.names.clone()),
+            stop: Arc::clone(stop),
+            check_requests,
+        })
     }
 
     /// Makes a client with the properties of the sink and with what earlier connections have learned.

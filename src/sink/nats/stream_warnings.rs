@@ -133,26 +133,31 @@ fn losses(config: &Config, consumers: Option<usize>) -> Vec<StreamRisk> {
         );
         found.push((codes::NATS_FULL_PER_SUBJECT, text));
     }
-    let of_retention = match (config.retention, consumers) {
-        (RetentionPolicy::Interest, Some(0)) => Some((
+    found.extend(retention(config, consumers));
+    found
+}
+
+/// Returns the risk of a retention that deletes consumed events.
+fn retention(config: &Config, consumers: Option<usize>) -> Option<StreamRisk> {
+    let (code, text) = match (config.retention, consumers) {
+        (RetentionPolicy::Interest, Some(0)) => (
             codes::NATS_INTEREST_WITHOUT_CONSUMER,
             "keeps an event only while a consumer wants it (retention interest), and has none: every event vanishes; \
              make a consumer first",
-        )),
-        (RetentionPolicy::Interest, _) => Some((
+        ),
+        (RetentionPolicy::Interest, _) => (
             codes::NATS_INTEREST,
             "keeps an event only while a consumer wants it (retention interest): one that has no consumer vanishes; \
              make each consumer before the bridge starts",
-        )),
-        (RetentionPolicy::WorkQueue, _) => Some((
+        ),
+        (RetentionPolicy::WorkQueue, _) => (
             codes::NATS_WORKQUEUE,
             "deletes an event as soon as one consumer has taken it (retention workqueue): no other sees it; take \
              retention limits for a second one",
-        )),
-        (RetentionPolicy::Limits, _) => None,
+        ),
+        (RetentionPolicy::Limits, _) => return None,
     };
-    found.extend(of_retention.map(|(code, text)| (code, text.to_owned())));
-    found
+    Some((code, text.to_owned()))
 }
 
 /// Returns the limits by which the stream deletes events, except for the age.

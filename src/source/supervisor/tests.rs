@@ -126,7 +126,7 @@ async fn a_session_that_is_ending_does_not_become_ready() {
     supervisor.on_probation = true;
     let began = Instant::now();
     run_scripted(&mut supervisor, SourceError::protocol("gibberish")).await.unwrap_err();
-    assert!(began.elapsed() > PROBATION, "what it brought is not settled");
+    assert!(began.elapsed() > probation::LASTS, "what it brought is not settled");
     let state = states.all().remove(0).1;
     assert!(!matches!(state, Status::Ready), "{state:?}");
 }

@@ -75,6 +75,9 @@ pub(super) async fn run(
     exit
 }
 
+/// The advice for a place that must be read as a whole.
+const MEND: &str = "; what can't be read may say what was replayed before, so mend it or move it away";
+
 impl Replay<'_> {
     async fn run(mut self, console: &mut Console<'_>) -> io::Result<Exit> {
         // Their lock comes first: what another replay marks after the survey would be sent twice.
@@ -96,14 +99,8 @@ impl Replay<'_> {
         let survey = match survey {
             Ok(survey) => survey,
             Err(cause) => {
-                let advice = match &self.args.filter.from {
-                    Some(_) => "",
-                    None => {
-                        "; what can't be read may say what was replayed before, so mend it or move it away"
-                    }
-                };
-                let text = format!("{cause}; nothing was sent{advice}");
-                return self.failed(&text, console);
+                let advice = if self.args.filter.from.is_some() { "" } else { MEND };
+                return self.failed(&format!("{cause}; nothing was sent{advice}"), console);
             }
         };
         survey.tell(self.store.place(), &names(self.settings), console)?;

@@ -25,8 +25,8 @@ use crate::dead_letter::{DeadLetterLimits, DeadLetterStore, ReplayMarks, StoredL
 use crate::event::{Event, Message};
 use crate::key::Keying;
 use crate::pipeline::{self, PipelineParts};
+use crate::sink::StoredRecord;
 use crate::sink::factory::SinkSettings;
-use crate::sink::{SinkError, StoredRecord};
 use crate::source::config::SourceSettings;
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::{Status, StatusRegistry};
@@ -73,91 +73,159 @@ impl Pass<'_> {
         stop: &mut StopSignals,
         progress: &mut ReplayProgress<'_>,
     ) -> (ReplayOutcome, Result<(), StopReason>) {
-        let Self { args, target, settings, store, marks, replayed } = self;
-        let to = &target.to;
-        let origins = Arc::clone(&settings.origins);
-        let statuses = StatusRegistry::annotated_by(move |text| origins.annotate(text));
-        let telemetry = Telemetry { statuses, ..Telemetry::default() };
-        let counters = telemetry.counters.get(&to.queue);
-        let refusals = Arc::new(Refusals::new(store.place()));
-        let counts = Counts::default();
-        let end = CancellationToken::new();
-        let budget = Budget::new(settings.max_in_flight);
+        let state = PassState::new(self.settings, self.store);
         let (sender, messages) = mpsc::channel(WAITING);
         let (settled, settlements) = mpsc::channel(WINDOW);
-        let context = replay_context(&to.sink, &target.source, settings.partitions);
-        let running = pipeline::run(
-            PipelineParts {
-                name: None,
-                queue: to.queue.clone(),
-                source: Box::new(ReplaySource::new(messages, settled, end.clone())),
-                sinks: vec![(to.sink.clone(), target.sink.factory.build(context))],
-                keying: settings.keying.clone(),
-                prefetch: WINDOW,
-                dead_letters: Arc::clone(&refusals) as Arc<dyn DeadLetterStore>,
-                // `Letters` counts them, because what is refused is a letter already.
-                limits: DeadLetterLimits::new(u32::MAX, 1.0),
-                backoff: target.source.backoff,
-                counters: Arc::clone(&counters),
-                statuses: telemetry.statuses.clone(),
-                watchdog: telemetry.watchdog.clone(),
-            },
-            end.clone(),
-        );
-        let asked = Cell::new(None);
-        let letters = Letters {
-            args,
-            to,
-            keying: &settings.keying,
-            refusals: &refusals,
-            counts: &counts,
-            max_run: settings.dead_letters.max_run,
-        };
+        let source = ReplaySource::new(messages, settled, state.end.clone());
+        let running = pipeline::run(self.parts(source, &state), state.end.clone());
+        let Self { args, target, settings, store, marks, replayed } = self;
+        let (to, PassState { telemetry, refusals, counts, asked, .. }) = (&target.to, &state);
+        let (keying, max_run) = (&settings.keying, settings.dead_letters.max_run);
+        let letters = Letters { args, to, keying, refusals, counts, max_run };
+        let budget = Budget::new(settings.max_in_flight);
         let sending = async {
             let pipeline = async { running.await.map_err(|fault| StopReason::Fault(fault.to_string())) };
             let reading = letters.read(store, replayed, &budget, sender);
             let sent = tokio::try_join!(pipeline, reading);
             asked.get().map_or_else(|| sent.map(|_| ()), |signal| Err(StopReason::Asked(signal)))
         };
-        let marker = Marker { marks, to, refusals: &refusals, counts: &counts };
-        let mut marking = pin!(marker.run(settlements, telemetry.statuses.reporter("replay marks")));
-        let unmarked = |error: SinkError| {
-            Err(StopReason::Failed(format!("can't write replay marks into {}: {error}", store.place())))
+        let marker = Marker { marks, to, refusals, counts };
+        let marking = async {
+            let marked = marker.run(settlements, telemetry.statuses.reporter("replay marks")).await;
+            let place = store.place();
+            marked.map_err(|error| {
+                StopReason::Failed(format!("can't write replay marks into {place}: {error}"))
+            })
         };
-        let mut control = pin!(async {
-            tokio::select! {
-                stop = watch(&telemetry.statuses, &counts, &asked, progress) => stop,
-                stop = obey(stop, &asked, &end) => stop,
+        let ended = send_and_mark(sending, marking, state.control(stop, progress)).await;
+        (state.outcome(target), ended)
+    }
+
+    /// Describes the pipeline from `source` to the sink.
+    fn parts(&self, source: ReplaySource, state: &PassState) -> PipelineParts {
+        let (Self { target, settings, .. }, PassState { telemetry, refusals, .. }) = (self, state);
+        let to = &target.to;
+        let context = replay_context(&to.sink, &target.source, settings.partitions);
+        PipelineParts {
+            name: None,
+            queue: to.queue.clone(),
+            source: Box::new(source),
+            sinks: vec![(to.sink.clone(), target.sink.factory.build(context))],
+            keying: settings.keying.clone(),
+            prefetch: WINDOW,
+            dead_letters: Arc::clone(refusals) as Arc<dyn DeadLetterStore>,
+            // `Letters` counts them, because what is refused is a letter already.
+            limits: DeadLetterLimits::new(u32::MAX, 1.0),
+            backoff: target.source.backoff,
+            counters: telemetry.counters.get(&to.queue),
+            statuses: telemetry.statuses.clone(),
+            watchdog: telemetry.watchdog.clone(),
+        }
+    }
+}
+
+/// What the parts of a pass share.
+struct PassState {
+    telemetry: Telemetry,
+    refusals: Arc<Refusals>,
+    counts: Counts,
+    /// The signal that has asked the replay to stop.
+    asked: Cell<Option<&'static str>>,
+    /// Ends the pipeline when it is cancelled.
+    end: CancellationToken,
+}
+
+impl PassState {
+    fn new(settings: &Settings, store: &dyn DeadLetterStore) -> Self {
+        let origins = Arc::clone(&settings.origins);
+        let statuses = StatusRegistry::annotated_by(move |text| origins.annotate(text));
+        Self {
+            telemetry: Telemetry { statuses, ..Telemetry::default() },
+            refusals: Arc::new(Refusals::new(store.place())),
+            counts: Counts::default(),
+            asked: Cell::new(None),
+            end: CancellationToken::new(),
+        }
+    }
+
+    /// Shows the progress until something must stop the replay.
+    async fn control(&self, stop: &mut StopSignals, progress: &mut ReplayProgress<'_>) -> StopReason {
+        tokio::select! {
+            reason = self.watch(progress) => reason,
+            reason = self.obey(stop) => reason,
+        }
+    }
+
+    /// Shows the progress until a part needs somebody.
+    async fn watch(&self, progress: &mut ReplayProgress<'_>) -> StopReason {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let parts = self.telemetry.statuses.all();
+            progress.show(self.counts.done(), &parts, self.asked.get());
+            for (part, status, _) in parts {
+                if let Status::Held(reason) = status {
+                    return StopReason::Failed(format!("{part}: {reason}"));
+                }
             }
-        });
-        // When `sending` is dropped, so is the source, and with it the sender of settled letters.
-        let ended = tokio::select! {
-            biased;
-            // It ends first only with an error.
-            marked = &mut marking => marked.map_or_else(unmarked, |()| {
-                Err(StopReason::Fault("the source has ended before the pipeline".to_owned()))
-            }),
-            sent = async { tokio::select! { sent = sending => sent, stop = &mut control => Err(stop) } } => match sent {
-                Ok(()) => tokio::select! {
-                    marked = &mut marking => marked.or_else(unmarked),
-                    stop = &mut control => Err(stop),
-                },
-                Err(stop) => match timeout(DRAIN, &mut marking).await {
-                    Ok(Err(error)) => unmarked(error),
-                    Ok(Ok(())) | Err(_) => Err(stop),
-                },
-            },
-        };
-        let suppressed = counters.workers.get(&to.sink).suppressed.get();
-        let outcome = ReplayOutcome {
+        }
+    }
+
+    /// Ends the pipeline at the first signal. Returns at the second one, or if letters on their way take too long.
+    async fn obey(&self, stop: &mut StopSignals) -> StopReason {
+        let signal = stop.asked().await;
+        self.asked.set(Some(signal));
+        self.end.cancel();
+        tokio::select! {
+            _ = stop.asked() => {}
+            () = sleep(DRAIN) => {}
+        }
+        StopReason::Asked(signal)
+    }
+
+    fn outcome(&self, target: &Target) -> ReplayOutcome {
+        let Target { to, letters, .. } = target;
+        let suppressed = self.telemetry.counters.get(&to.queue).workers.get(&to.sink).suppressed.get();
+        ReplayOutcome {
             sink: to.sink.clone(),
-            letters: target.letters,
-            replayed_before: counts.replayed_before.get(),
-            sent: counts.delivered.get().saturating_sub(suppressed),
-            held: suppressed + counts.repeated.get(),
-            refused: refusals.by_reason(),
-        };
-        (outcome, ended)
+            letters: *letters,
+            replayed_before: self.counts.replayed_before.get(),
+            sent: self.counts.delivered.get().saturating_sub(suppressed),
+            held: suppressed + self.counts.repeated.get(),
+            refused: self.refusals.by_reason(),
+        }
+    }
+}
+
+/// Waits until all letters are sent and marked, or until `control` stops the sending. Then it marks what was settled
+/// before, for at most [`DRAIN`].
+async fn send_and_mark(
+    sending: impl Future<Output = Result<(), StopReason>>,
+    marking: impl Future<Output = Result<(), StopReason>>,
+    control: impl Future<Output = StopReason>,
+) -> Result<(), StopReason> {
+    let (mut marking, mut control) = (pin!(marking), pin!(control));
+    // When `sending` is dropped, so is the source, and with it the sender of settled letters.
+    let sending = async {
+        tokio::select! { sent = sending => sent, stop = &mut control => Err(stop) }
+    };
+    tokio::select! {
+        biased;
+        // It ends first only with an error.
+        marked = &mut marking => {
+            marked.and_then(|()| Err(StopReason::Fault("the source has ended before the pipeline".to_owned())))
+        }
+        sent = sending => match sent {
+            Ok(()) => tokio::select! {
+                marked = &mut marking => marked,
+                stop = &mut control => Err(stop),
+            },
+            Err(stop) => match timeout(DRAIN, &mut marking).await {
+                Ok(Err(unmarked)) => Err(unmarked),
+                Ok(Ok(())) | Err(_) => Err(stop),
+            },
+        },
     }
 }
 
@@ -238,41 +306,4 @@ impl Letters<'_> {
         }
         Some(event.message)
     }
-}
-
-/// Shows the progress until a part needs somebody.
-async fn watch(
-    statuses: &StatusRegistry,
-    counts: &Counts,
-    asked: &Cell<Option<&'static str>>,
-    progress: &mut ReplayProgress<'_>,
-) -> StopReason {
-    let mut ticks = interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let parts = statuses.all();
-        progress.show(counts.done(), &parts, asked.get());
-        for (part, status, _) in parts {
-            if let Status::Held(reason) = status {
-                return StopReason::Failed(format!("{part}: {reason}"));
-            }
-        }
-    }
-}
-
-/// Ends the pipeline at the first signal. Returns at the second one, or if letters on their way take too long.
-async fn obey(
-    stop: &mut StopSignals,
-    asked: &Cell<Option<&'static str>>,
-    end: &CancellationToken,
-) -> StopReason {
-    let signal = stop.asked().await;
-    asked.set(Some(signal));
-    end.cancel();
-    tokio::select! {
-        _ = stop.asked() => {}
-        () = sleep(DRAIN) => {}
-    }
-    StopReason::Asked(signal)
 }
