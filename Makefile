@@ -13,6 +13,8 @@
 #   make simulate   runs whole bridges in simulated time, with faults drawn from seeds: SEEDS=100000 SEED=1
 #   make soak     ten minutes with a held sink and a flapping connection: measures memory, audits the output
 #   make exactly-once   kills a bridge with three sinks 500 times, runs special cases, audits each sink: ARGS="--case frozen"
+#   make campaign   rounds of faults that a seed draws, on real servers of three nodes: --seed, --events, --faults, --round
+#                 in ARGS; campaign-totals adds up the results in docs/results
 #   make apiserver-test   tests the Helm chart with a real Kubernetes API server; its first build takes minutes
 #   make rehearsal   runs the chart's pods as processes, rolls, scales and replaces them under load, audits the output
 #   make image-test   builds and runs the container image without a registry: ARGS=arm64 for the other architecture
@@ -81,9 +83,15 @@ performance: toolchain
 simulate: toolchain
 	@cargo test --locked --quiet --test simulation -- no_seed
 
-.PHONY: rehearsal exactly-once image-test
-rehearsal exactly-once: toolchain brokers
+.PHONY: rehearsal exactly-once campaign image-test
+rehearsal exactly-once campaign: toolchain brokers
 	@cargo test --locked --quiet --test $@ -- $(ARGS)
+
+# Writes docs/results/campaign.md from docs/results/campaign-*.md.
+.PHONY: campaign-totals
+campaign-totals: export WRITE_CAMPAIGN = 1
+campaign-totals: toolchain
+	@cargo test --locked --quiet --test repository campaign::
 
 image-test: toolchain
 	@tests/image/run.sh $(ARGS)
@@ -106,7 +114,7 @@ lint: toolchain linters
 	cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --no-default-features -- --deny warnings # as `make demo` builds it
-	cargo clippy --locked --test exactly-once --test rehearsal --test apiserver -- --deny warnings # not among all
+	cargo clippy --locked --test exactly-once --test campaign --test rehearsal --test apiserver -- --deny warnings # not among all
 
 # The database of advisories is on the Internet. Where it can't be had, the rest is checked, unless REQUIRE_ADVISORIES
 # is set, as in the pipeline.

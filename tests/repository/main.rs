@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::string_slice, reason = "each index is where something was found in the same text")]
 
+mod campaign;
 mod citations;
 mod codes;
 mod figures;

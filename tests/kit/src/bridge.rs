@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::broker::{Broker, Protocol};
-use super::disk;
+use super::disk::{self, SmallDisk};
 use super::output::tail_of;
 use super::process::{proc, processor_time};
 use super::process::{program, scratch};
@@ -26,6 +26,7 @@ pub struct Setup {
     files: PathBuf,
     dead_letters: PathBuf,
     preparation: Option<String>,
+    disk: Option<SmallDisk>,
     mute: bool,
     home: TempDir,
 }
@@ -54,6 +55,7 @@ impl Setup {
             files,
             dead_letters,
             preparation: None,
+            disk: None,
             mute: false,
             home,
         };
@@ -118,6 +120,17 @@ impl Setup {
         self.prepared(&disk::small_disk(mib))
     }
 
+    /// Puts the files on a disk of `mib` MiB for all processes. Call [`disk::small_disks`] first.
+    pub fn lasting_small_disk(mut self, mib: u32) -> Self {
+        self.disk = Some(SmallDisk::mount(&self.files, mib));
+        self
+    }
+
+    /// The disk of [`lasting_small_disk`](Self::lasting_small_disk).
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
     /// Runs a shell script before each start, with the directories of the files and the dead letters in `$1`
     /// and `$2`. Only that process sees what the script mounts. Call [`disk::small_disks`] first.
     pub fn prepared(mut self, script: &str) -> Self {
@@ -178,9 +191,10 @@ impl Setup {
 
     /// The command that [`start_with`](Self::start_with) executes.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.preparation {
-            Some(script) => disk::prepared(&self.program, script, &[&self.files, &self.dead_letters]),
-            None => Command::new(&self.program),
+        let mut command = match (&self.preparation, &self.disk) {
+            (Some(script), _) => disk::prepared(&self.program, script, &[&self.files, &self.dead_letters]),
+            (None, Some(disk)) => disk.command(&self.program),
+            (None, None) => Command::new(&self.program),
         };
         command
             .args(&self.arguments)

@@ -90,6 +90,8 @@ pub struct Options {
     pub certificate_names: Vec<String>,
     /// Whether a TLS client must present a certificate. The broker trusts none.
     pub wants_certificates: bool,
+    /// How much the broker stores; nobody can publish while that is full.
+    pub store: &'static str,
 }
 
 /// Removes a consumer that acknowledges nothing for a second.
@@ -104,6 +106,7 @@ impl Default for Options {
             slow_consumers: None,
             certificate_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             wants_certificates: false,
+            store: "4 gb",
         }
     }
 }
@@ -199,6 +202,11 @@ impl Broker {
     /// The CA certificate that a TLS client must trust.
     pub fn ca_file(&self) -> &Path {
         &self.certificates.authority
+    }
+
+    /// Replaces the certificate and its authority, in the same files. A broker reads them when it starts.
+    pub fn renew_certificates(&self) {
+        Certificates::make(self.server.directory(), &self.options.certificate_names);
     }
 
     /// The `source.url` of a bridge that uses `protocol`.
@@ -321,6 +329,8 @@ fn configuration(options: &Options, directory: &Path) -> PathBuf {
         let protocols = "transport.enabledProtocols=TLSv1.2,TLSv1.3";
         text = text.replace(protocols, &format!("{protocols}&amp;transport.needClientAuth=true"));
     }
+    text =
+        text.replace(r#"<storeUsage limit="4 gb"/>"#, &format!(r#"<storeUsage limit="{}"/>"#, options.store));
     if let Some(strategy) = options.slow_consumers {
         let strategy =
             format!("</deadLetterStrategy><slowConsumerStrategy>{strategy}</slowConsumerStrategy>");

@@ -1,10 +1,10 @@
-//! Provides small disks that can be filled: a memory file system that only one process sees. It ends with the
-//! process, so no mount is left behind.
+//! Provides small disks that can be filled: a memory file system that only one process sees, or those that a
+//! [`SmallDisk`] starts. It ends with the process, so no mount is left behind.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Checks whether this machine allows small disks; the error is the reason why not.
 pub fn small_disks() -> Result<(), String> {
@@ -37,6 +37,52 @@ pub fn prepared(program: &Path, script: &str, paths: &[&Path]) -> Command {
     command
 }
 
+/// A small disk for several processes, one after the other. It ends when dropped.
+pub struct SmallDisk {
+    holder: Child,
+    directory: PathBuf,
+}
+
+impl SmallDisk {
+    /// Makes `directory` and mounts a disk of `mib` MiB on it, for the processes of [`command`](Self::command).
+    pub fn mount(directory: &Path, mib: u32) -> Self {
+        let mut command = on_small_disk(Path::new("sh"), directory, mib);
+        command.args(["-c", "echo up; read -r line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().expect("start the process that keeps a disk");
+        let mut up = [0; 3];
+        let output = holder.stdout.as_mut().expect("standard output");
+        output.read_exact(&mut up).expect("mount a small disk");
+        Self { holder, directory: directory.to_owned() }
+    }
+
+    /// A command for a process that sees the disk.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--target",
+            &self.holder.id().to_string(),
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+        ]);
+        command.arg("--").arg(program);
+        command
+    }
+
+    /// The directory for processes that do not see the disk.
+    pub fn path(&self) -> PathBuf {
+        inside(self.holder.id(), &self.directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // An error means that the process has already ended.
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
 /// `path` as the process sees it.
 pub fn inside(process: u32, path: &Path) -> PathBuf {
     let root = Path::new("/proc").join(process.to_string()).join("root");
@@ -64,9 +110,6 @@ impl Ballast {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::process::Stdio;
-
     use super::*;
     use crate::did_not_run;
 
@@ -76,13 +119,8 @@ mod tests {
             return did_not_run("disk::tests::a_small_disk_is_full_until_the_ballast_is_removed", &reason);
         }
         let directory = tempfile::tempdir().unwrap();
-        let mut command = on_small_disk(Path::new("sh"), directory.path(), 1);
-        command.args(["-c", "echo up; read -r line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = command.spawn().unwrap();
-        let mut up = [0; 3];
-        holder.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-
-        let disk = inside(holder.id(), directory.path());
+        let small = SmallDisk::mount(directory.path(), 1);
+        let disk = small.path();
         let ballast = Ballast::fill(&disk);
         let full = std::fs::write(disk.join("file"), [0]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
@@ -90,7 +128,9 @@ mod tests {
         std::fs::write(disk.join("file"), vec![0; 1 << 19]).unwrap();
         assert!(!directory.path().join("file").exists(), "other processes see the disk");
 
-        holder.stdin.take().unwrap().write_all(b"end\n").unwrap();
-        assert!(holder.wait().unwrap().success());
+        let script = r#"[ "$(wc -c <"$1")" = 524288 ]"#;
+        let mut other = small.command(Path::new("sh"));
+        let seen = other.args(["-c", script, "sh"]).arg(directory.path().join("file")).status().unwrap();
+        assert!(seen.success(), "a process that is told to does not see the file");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a real Kafka with one node, or two, each as a process.
+//! Runs a real Kafka with one node, two or three, each as a process.
 //!
 //! The methods block until the server has answered (a start takes about three seconds). Use them from
 //! multi-threaded tests.
@@ -7,6 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use rdkafka::ClientConfig;
 
@@ -60,7 +61,23 @@ enum Node {
     First,
     /// A broker in the cluster of the first one.
     Second,
+    /// One of three brokers, counted from 0, that are all controllers. Topics have three replicas.
+    OfThree { number: usize, controllers: [u16; 3] },
 }
+
+/// What differs in a cluster of three: everything is on all nodes, two of them must have it, and a leader that
+/// was away gets its partitions back soon.
+const OF_THREE: &str = "
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+controlled.shutdown.enable=true
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=6000
+leader.imbalance.check.interval.seconds=10
+";
 
 #[derive(Clone, Copy)]
 struct Ports {
@@ -114,7 +131,7 @@ pub struct ShownOnFailure;
 
 impl Drop for ShownOnFailure {
     fn drop(&mut self) {
-        if std::thread::panicking()
+        if thread::panicking()
             && let Some(AnyKafka::Real(kafka)) = any_kafka::shared_if_started()
         {
             eprintln!("{}", kafka.log_tail());
@@ -132,6 +149,21 @@ impl Kafka {
     /// that are made later, in turn with the first node.
     pub fn start_second(&self) -> Self {
         Self::start_node(Node::Second, || Ports { controller: self.ports.controller, ..Ports::free() })
+    }
+
+    /// Starts three nodes that are one cluster, and waits until all are ready. Use
+    /// [`create_replicated`](super::kafka_writer::create_replicated) for their topics.
+    pub fn start_three() -> [Self; 3] {
+        let controllers = [(); 3].map(|()| free_port());
+        let start = |number: usize| {
+            let ports = move || Ports { controller: controllers[number], ..Ports::free() };
+            Self::start_node(Node::OfThree { number, controllers }, ports)
+        };
+        // A node is ready when most of them are there.
+        thread::scope(|scope| {
+            let starts = [0, 1, 2].map(|number| scope.spawn(move || start(number)));
+            starts.map(|node| node.join().expect("start a node of Kafka"))
+        })
     }
 
     fn start_node(node: Node, ports: impl Fn() -> Ports) -> Self {
@@ -305,11 +337,17 @@ fn settings(node: Node, ports: Ports, certificates: &Certificates, server: &Serv
     let (number, roles, listener) = match node {
         Node::First => (1, "broker,controller", controller.as_str()),
         Node::Second => (2, "broker", ""),
+        Node::OfThree { number, .. } => (number + 1, "broker,controller", controller.as_str()),
     };
+    let controllers = match node {
+        Node::OfThree { controllers, .. } => controllers.to_vec(),
+        Node::First | Node::Second => vec![ports.controller],
+    };
+    let voters = (1..).zip(controllers).map(|(number, port)| format!("{number}@127.0.0.1:{port}"));
     put("node", &number);
     put("roles", &roles);
     put("controller_listener", &listener);
-    put("controller", &ports.controller);
+    put("voters", &voters.collect::<Vec<_>>().join(","));
     put("admin", &ports.admin);
     put("plain", &ports.plain);
     put("sasl", &ports.sasl);
@@ -320,6 +358,10 @@ fn settings(node: Node, ports: Ports, certificates: &Certificates, server: &Serv
     put("data", &directory.join("data").display());
     put("identity", &identity.display());
     put("authority", &certificates.authority.display());
+    if let Node::OfThree { .. } = node {
+        // Of two lines with the same name, the last one counts.
+        text += OF_THREE;
+    }
     let path = directory.join("server.properties");
     fs::write(&path, text).expect("write server.properties");
     path

@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long reading a topic may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// A record of a topic.
@@ -33,7 +33,7 @@ impl Record {
 }
 
 /// Returns all records in `topic` now, in the order of each partition. Blocks. Panics if it cannot read to
-/// the end of each partition within a minute.
+/// the end of each partition within three minutes.
 pub fn contents(bootstrap: &str, topic: &str) -> Vec<Record> {
     let mut records = Vec::new();
     each_record(bootstrap, topic, |record| records.push(record));

@@ -1,10 +1,10 @@
-//! Writes records of other programs to a Kafka topic, and deletes consumer groups, with clients that share no code
-//! with the bridge.
+//! Writes records of other programs to a Kafka topic, makes topics with several replicas, and deletes consumer groups,
+//! with clients that share no code with the bridge.
 
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
@@ -24,6 +24,18 @@ pub fn write_records(bootstrap: &str, topic: &str, partition: u32, values: impl 
         producer.send(record).map_err(|(error, _)| error).expect("send a record");
     }
     producer.flush(PATIENCE).expect("write the records");
+}
+
+/// Makes a topic with a replica on each of three nodes.
+pub async fn create_replicated(bootstrap: &str, topic: &str, partitions: u32) {
+    let client: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("make a client");
+    let partitions = i32::try_from(partitions).expect("few partitions");
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(3));
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for made in client.create_topics([&topic], &options).await.expect("ask for a topic") {
+        made.expect("make a topic");
+    }
 }
 
 /// Deletes a consumer group with its offsets, if there is one.

@@ -83,6 +83,18 @@ impl NatsServer {
         Self { config: Mutex::new(config.to_owned()), port, server }
     }
 
+    /// Starts three servers that are one cluster. They name no other server's address to a client.
+    pub fn start_three() -> [Self; 3] {
+        let ports = [(); 3].map(|()| free_port());
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        ports.map(|port| {
+            Self::start(&format!(
+                "server_name: n{port}\ncluster {{ name: tests, listen: \"127.0.0.1:{port}\", no_advertise: true, \
+                 routes: [{routes}] }}\n"
+            ))
+        })
+    }
+
     /// Like [`start`](Self::start), over TLS with these certificates. `options` are additional lines of the
     /// `tls` block.
     pub fn with_tls(certificates: &Certificates, options: &str) -> Self {
@@ -100,6 +112,11 @@ impl NatsServer {
     /// The value of the sink's `url`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.addr())
+    }
+
+    /// Stops the server cleanly, as an operator does.
+    pub fn stop(&self) {
+        self.server.terminate();
     }
 
     /// Kills the server at once (SIGKILL).
@@ -137,6 +154,11 @@ impl NatsServer {
     /// Undoes [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.server.thaw();
+    }
+
+    /// The end of the log, with its path.
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
     }
 
     /// JetStream for a client without a login.

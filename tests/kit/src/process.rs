@@ -94,6 +94,13 @@ impl Server {
         process.child.wait().expect("wait for a server");
     }
 
+    /// Stops a server that takes no requests (SIGTERM), and waits for its end.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+        let mut process = self.process().take().expect("a server that ran");
+        process.child.wait().expect("wait for a server");
+    }
+
     /// Kills the server at once (SIGKILL) if it runs. Data that it has not written is lost.
     pub fn kill(&self) {
         if let Some(mut process) = self.process().take() {

@@ -42,8 +42,18 @@ struct Counts {
 struct State {
     /// Increases with each cut. A connection ends when this value changes.
     cuts: u64,
-    silent: bool,
+    /// Increases with each call of [`Proxy::half_close`].
+    half_closes: u64,
+    /// For each [`Direction`].
+    silent: [bool; 2],
     slow: Slow,
+}
+
+/// The way of bytes through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    ToTarget,
+    ToClient,
 }
 
 /// The delay and the bandwidth of a network, in each direction.
@@ -98,12 +108,24 @@ impl Proxy {
 
     /// Forwards nothing from now on, in either direction. Every connection stays open.
     pub fn silence(&self) {
-        self.state.send_modify(|state| state.silent = true);
+        self.state.send_modify(|state| state.silent = [true; 2]);
     }
 
-    /// Undoes [`silence`](Self::silence): forwards what was held back.
+    /// Forwards nothing in this direction from now on. Every connection stays open.
+    pub fn silence_one_way(&self, direction: Direction) {
+        self.state.send_modify(|state| state.silent[direction as usize] = true);
+    }
+
+    /// Undoes [`silence`](Self::silence) and [`silence_one_way`](Self::silence_one_way): forwards what was held
+    /// back.
     pub fn resume(&self) {
-        self.state.send_modify(|state| state.silent = false);
+        self.state.send_modify(|state| state.silent = [false; 2]);
+    }
+
+    /// Ends all connections for the target only. Their clients hear nothing of it, and nothing more; what they
+    /// send is dropped. New connections are forwarded. A [`cut`](Self::cut) ends the rest.
+    pub fn half_close(&self) {
+        self.state.send_modify(|state| state.half_closes += 1);
     }
 
     /// Sets the delay and the bandwidth from now on; `Slow::default()` has no limits.
@@ -136,7 +158,10 @@ async fn forward(
     mut state: watch::Receiver<State>,
     counts: Arc<Counts>,
 ) {
-    let begun = state.borrow_and_update().cuts;
+    let (begun, half_closes) = {
+        let state = state.borrow_and_update();
+        (state.cuts, state.half_closes)
+    };
     // If the target is down, the client sees a closed connection.
     let Ok(server) = TcpStream::connect(target).await else { return };
     // Forward at once: the only delay is the configured one.
@@ -144,12 +169,20 @@ async fn forward(
     if at_once.is_err() {
         return;
     }
-    let (from_client, to_client) = client.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let mut half_closed = state.clone();
     tokio::select! {
-        _ = relay(from_client, to_server, state.clone(), &counts.to_target) => {}
-        _ = relay(from_server, to_client, state.clone(), &counts.to_client) => {}
+        _ = relay(&mut from_client, to_server, Direction::ToTarget, state.clone(), &counts.to_target) => return,
+        _ = relay(from_server, &mut to_client, Direction::ToClient, state.clone(), &counts.to_client) => return,
         // A cut, or the proxy was dropped.
+        _ = state.wait_for(|state| state.cuts != begun) => return,
+        _ = half_closed.wait_for(|state| state.half_closes != half_closes) => {}
+    }
+    // Both halves to the server are dropped by now.
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut nowhere) => {}
         _ = state.wait_for(|state| state.cuts != begun) => {}
     }
 }
@@ -158,6 +191,7 @@ async fn forward(
 async fn relay(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
+    direction: Direction,
     state: watch::Receiver<State>,
     beats: &AtomicU64,
 ) -> io::Result<()> {
@@ -168,7 +202,7 @@ async fn relay(
         pending().await
     };
     tokio::select! {
-        written = write_pieces(to, receiver, state.clone(), beats) => written,
+        written = write_pieces(to, receiver, direction, state.clone(), beats) => written,
         never = reading => never,
     }
 }
@@ -196,13 +230,14 @@ async fn read_pieces(
 async fn write_pieces(
     mut to: impl AsyncWrite + Unpin,
     mut pieces: mpsc::Receiver<Piece>,
+    direction: Direction,
     mut state: watch::Receiver<State>,
     beats: &AtomicU64,
 ) -> io::Result<()> {
     while let Some((due, piece)) = pieces.recv().await {
         sleep_until(due).await;
         // While the proxy is silent, it does not even forward the end of a connection.
-        state.wait_for(|state| !state.silent).await.map_err(io::Error::other)?;
+        state.wait_for(|state| !state.silent[direction as usize]).await.map_err(io::Error::other)?;
         if piece.is_empty() {
             return Ok(());
         }
@@ -292,6 +327,44 @@ mod tests {
         proxy.slow(Slow { bytes_per_second: Some(100_000), ..Slow::default() });
         // The first piece is forwarded at once, so only the later pieces add time, once in each direction.
         assert!(ping(4 * PIECE).await >= Duration::from_millis(300));
+    }
+
+    #[tokio::test]
+    async fn one_direction_can_be_silent() {
+        let listener = TcpListener::bind(loopback(free_port())).await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+
+        proxy.silence_one_way(Direction::ToClient);
+        client.write_all(b"ping").await.unwrap();
+        let mut bytes = [0; 4];
+        server.read_exact(&mut bytes).await.unwrap();
+        server.write_all(&bytes).await.unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(100), client.read(&mut bytes)).await;
+        assert!(silence.is_err(), "bytes were forwarded");
+        proxy.resume();
+        client.read_exact(&mut bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_of_a_half_closed_connection_hears_nothing_until_a_cut() {
+        let listener = TcpListener::bind(loopback(free_port())).await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+        let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+
+        proxy.half_close();
+        let mut byte = [0; 1];
+        assert_eq!(server.read(&mut byte).await.unwrap_or(0), 0, "the target sees the end");
+        client.write_all(b"ping").await.unwrap();
+        let silence = tokio::time::timeout(Duration::from_millis(100), client.read(&mut byte)).await;
+        assert!(silence.is_err(), "the client sees the end");
+        TcpStream::connect(proxy.addr()).await.unwrap().write_all(b"a").await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.read_exact(&mut byte).await.unwrap();
+        proxy.cut();
+        assert_eq!(client.read(&mut byte).await.unwrap_or(0), 0);
     }
 
     /// This keeps the session of a killed client open at the broker, which is not notified.

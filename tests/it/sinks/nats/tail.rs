@@ -18,7 +18,6 @@ use super::{context, deliver, event, sink};
 use crate::sinks::contract::Rig;
 use kit::SOON;
 use kit::nats::{NatsServer, on_nats, read_stream, shared};
-use kit::ports::free_port;
 use kit::proxy::{Proxy, Slow};
 
 on_nats!(
@@ -359,20 +358,9 @@ async fn sequences(sink: &mut dyn Sink) -> Vec<u64> {
     found
 }
 
-/// Starts three servers that are one cluster.
-fn cluster() -> [NatsServer; 3] {
-    let ports = [(); 3].map(|()| free_port());
-    let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
-    ports.map(|port| {
-        NatsServer::start(&format!(
-            "server_name: n{port}\ncluster {{ name: tail, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"
-        ))
-    })
-}
-
 /// The consumer may read from another replica than the stream's leader.
 async fn a_stream_with_replicas_is_read_to_its_end() {
-    let servers = cluster();
+    let servers = NatsServer::start_three();
     let jetstream = servers[0].jetstream().await;
     let replicated = Config {
         name: "TAIL-THREE".to_owned(),
