@@ -13,6 +13,10 @@ use crate::world::{NAME, World, blocking};
 
 /// The time between two servers of a cluster that are restarted in turn.
 const BETWEEN: Duration = Duration::from_secs(3);
+/// The oldest timestamps that a topic takes, in milliseconds. The markers of transactions must be younger: where a topic
+/// refuses one, Kafka 4.4 never ends the transaction, and no producer can go on with its id
+/// (`TransactionMarkerRequestCompletionHandler` throws). With 1 ms that happened.
+const OLDEST: u64 = 2000;
 /// How long a bridge may take to be ready, when all are restarted in turn. The next one is restarted all the same.
 const READY: Duration = Duration::from_secs(30);
 
@@ -191,7 +195,7 @@ async fn topic(world: &Arc<World>, kind: Kind, hold: Duration) {
     let begin = move |world: &World| match kind {
         Kind::Rights => world.forbid_writing(),
         Kind::Limit => world.kafka[0].configure_topic(NAME, "max.message.bytes=2000"),
-        _ => world.kafka[0].configure_topic(NAME, "message.timestamp.before.max.ms=1"),
+        _ => world.kafka[0].configure_topic(NAME, &format!("message.timestamp.before.max.ms={OLDEST}")),
     };
     blocking(world, begin).await;
     sleep(hold).await;
