@@ -103,7 +103,7 @@ impl Default for SourceConfig {
             destination_id: None,
             connection_id: None,
             prefetch: 1024,
-            heart_beat: Period::secs(20),
+            heart_beat: Period::secs(10),
             ordering: Ordering::default(),
             isolation: Isolation::default(),
             virtual_host: None,

@@ -152,7 +152,7 @@ pub enum Kind {
     Rights,
     /// The topic takes small batches only.
     Limit,
-    /// The topic takes only records that are newer than any event.
+    /// The topic refuses records of events that have waited.
     Timestamps,
     /// The stream takes another subject.
     Uncovered,
@@ -204,7 +204,8 @@ impl Plan {
             strict,
             prefetch: [64, 256, 1024, 4096][random.usize(..4)],
             small_store: random.u8(..4) == 0,
-            heart_beat: [5, 10, 20][random.usize(..3)],
+            // With the default, or more often. With a longer one `ready` may be untrue for longer than is allowed.
+            heart_beat: [5, 10, 10][random.usize(..3)],
             keys: [100, 1000, 5000][random.usize(..3)],
             rate: [500, 1000, 2000][random.usize(..3)],
             events: share(wanted.events),
@@ -393,7 +394,7 @@ impl Kind {
             Self::Certificates => "new certificate and authority",
             Self::Rights => "writing forbidden",
             Self::Limit => "small `max.message.bytes`",
-            Self::Timestamps => "refuses timestamps",
+            Self::Timestamps => "refuses old timestamps",
             Self::Uncovered => "takes another subject",
         }
     }

@@ -88,7 +88,7 @@ fn heart_beats(source: &SourceSettings, Agreed { silence }: Agreed) -> Finding {
                         source.idle_reconnect";
     match (source.heart_beat, silence) {
         (None, _) => {
-            let message = format!("source.heart_beat is 0s: {LATE}; set it, for example to 20s");
+            let message = format!("source.heart_beat is 0s: {LATE}; set it, for example to 10s");
             Finding::warning(codes::SOURCE_HEART_BEATS_OFF, message)
         }
         (Some(_), None) => {

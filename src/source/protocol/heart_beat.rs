@@ -90,6 +90,7 @@ fn twice(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::config::SourceConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -120,6 +121,17 @@ mod tests {
         let heart = HeartBeat::with_inactivity(start, SECOND * 3, SECOND * 10);
         assert_eq!(heart.silent_for(start + SECOND * 12), None);
         assert_eq!(heart.silent_for(start + SECOND * 13), Some(SECOND * 13));
+    }
+
+    /// Until then the bridge says that it is ready.
+    #[tokio::test(start_paused = true)]
+    async fn by_default_a_silent_broker_is_found_within_half_a_minute() {
+        let (start, every) = (Instant::now(), SourceConfig::default().heart_beat.0);
+        let stomp = HeartBeat::with_intervals(start, Some(every), Some(every));
+        let openwire = HeartBeat::with_inactivity(start, every, every);
+        for heart in [stomp, openwire] {
+            assert!(heart.silence() <= Some(SECOND * 30), "{:?}", heart.silence());
+        }
     }
 
     #[tokio::test(start_paused = true)]
