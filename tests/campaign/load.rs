@@ -18,7 +18,7 @@ use crate::world::{NAME, World};
 /// The time between two groups of events, each with one receipt.
 const EVERY: Duration = Duration::from_millis(100);
 /// Nothing is published while more events wait.
-const MOST_WAITING: u64 = 20_000;
+const MOST_WAITING: u64 = 8000;
 /// A receipt takes as long as the longest pause of the broker, and the time that it then needs.
 const RECEIPT: Duration = Duration::from_secs(300);
 
