@@ -23,6 +23,8 @@ pub(crate) trait Disk: Send + Sync {
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Writes bytes where the file has them already. The next sync makes them durable, also if an earlier one failed.
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Returns whether the name exists. A symbolic link with no target counts as existing.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -121,6 +123,11 @@ impl Disk for OsDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(no_link().read(true).append(true).open(path)?))
+    }
+
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // A file that is open for appending takes bytes at its end only.
+        no_link().write(true).open(path)?.write_all_at(bytes, offset)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

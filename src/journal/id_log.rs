@@ -3,7 +3,8 @@
 //!
 //! Each group gets a record ([`super::id_record`]), which is synced together with the group's lines. After a
 //! crash the last record tells whether the last group is complete. If it is not, none of its lines was
-//! reported as durable, and recovery cuts all of them off. So the log has the id of an event exactly if its
+//! reported as durable, and recovery cuts all of them off. If it is, recovery writes it again, since a sync that failed may
+//! have left it in the cache only. So the log has the id of an event exactly if its
 //! line is in the files. The exception is a group of more than `UNSYNCED` bytes without a record: its whole
 //! lines are kept, since a log that is older than the files looks the same.
 //!
@@ -26,7 +27,7 @@ use super::error::JournalError;
 use super::finish::{remove, sync};
 use super::group::KEPT_CAPACITY;
 use super::id_record::{Extent, IdList, Record, append_line, parse_line};
-use super::line_file::LineFile;
+use super::line_file::{LineFile, write_again};
 use super::name::Base;
 use super::settings::JournalSettings;
 use super::synced_lengths::SyncedLengths;
@@ -73,13 +74,11 @@ impl LogPaths {
 
 impl IdLog {
     /// Opens the log of an earlier run, and drops the record of a group that is not complete. `is_open` tells
-    /// which files are not finished yet. Without `trusts_last`, the last group is not complete if any of them has
-    /// lines of it.
+    /// which files are not finished yet.
     pub(super) fn open(
         disk: &dyn Disk,
         settings: &JournalSettings,
         lengths: &SyncedLengths,
-        trusts_last: bool,
         is_open: impl Fn(&Base) -> bool,
     ) -> Result<Self, JournalError> {
         let paths = LogPaths::new(settings);
@@ -104,7 +103,7 @@ impl IdLog {
             );
             content = LogContent { len: content.len, ..LogContent::default() };
         }
-        content.drop_incomplete(disk, &settings.directory, is_open, trusts_last)?;
+        content.settle_last(disk, &log.paths, is_open, lengths.synced(path).is_some())?;
         log.current = Some(content.cut(disk, path)?);
         (log.ids, log.ends) = (content.ids, content.ends);
         Ok(log)
@@ -287,26 +286,33 @@ impl LogContent {
         Ok(Some(content))
     }
 
-    /// Drops the last record if the lines of its group are not all there.
-    fn drop_incomplete(
+    /// Drops the last record if the lines of its group are not all there. Otherwise writes it and them again, unless
+    /// they are known to be durable.
+    fn settle_last(
         &mut self,
         disk: &dyn Disk,
-        directory: &Path,
+        LogPaths { directory, current, .. }: &LogPaths,
         is_open: impl Fn(&Base) -> bool,
-        trusts_last: bool,
+        is_durable: bool,
     ) -> Result<(), JournalError> {
         let Some((at, record)) = &self.last else { return Ok(()) };
-        for extent in &record.files {
-            // Files are finished only once their groups are durable.
-            if !is_open(&extent.file) || (trusts_last && holds(disk, directory, extent)?) {
-                continue;
+        // Files are finished only once their groups are durable.
+        let open: Vec<_> = record.files.iter().filter(|extent| is_open(&extent.file)).collect();
+        for extent in &open {
+            if !holds(disk, directory, extent)? {
+                self.valid = *at;
+                self.ids -= record.ids.len();
+                self.ends.extend(record.files.iter().map(|extent| (extent.file.clone(), extent.start)));
+                return Ok(());
             }
-            self.valid = *at;
-            self.ids -= record.ids.len();
-            self.ends.extend(record.files.iter().map(|extent| (extent.file.clone(), extent.start)));
-            break;
         }
-        Ok(())
+        if is_durable {
+            return Ok(());
+        }
+        for extent in open {
+            write_again(disk, &directory.join(extent.file.open()), extent.start, extent.end)?;
+        }
+        write_again(disk, current, *at, self.valid)
     }
 
     /// Cuts the file back to its valid records, durably. Returns it, ready for the next record.

@@ -1,7 +1,7 @@
 //! Appends lines to one open file and syncs it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile};
@@ -98,6 +98,27 @@ impl LineFile {
     pub(super) fn sync(&self) -> Result<(), JournalError> {
         self.to_sync().map_or(Ok(()), |file| file.sync())
     }
+}
+
+/// The most bytes that are written again at once.
+const CHUNK: usize = 64 << 10;
+
+/// Writes the bytes of a file from `start` to `end` again. A sync that fails may leave bytes in the cache that no later
+/// one writes, and a reader can't tell.
+pub(super) fn write_again(disk: &dyn Disk, path: &Path, start: u64, end: u64) -> Result<(), JournalError> {
+    let file = disk.open(path).map_err(JournalError::io("open", path))?;
+    let mut chunk = vec![0; CHUNK];
+    let mut at = start;
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        let read = file.read_at(&mut chunk[..most], at).map_err(JournalError::io("read", path))?;
+        if read == 0 {
+            break;
+        }
+        disk.write_again(path, &chunk[..read], at).map_err(JournalError::io("write", path))?;
+        at += read as u64;
+    }
+    Ok(())
 }
 
 /// An open file that any thread can sync.

@@ -38,13 +38,12 @@ pub(super) fn recover(
     let entries = disk.list(directory).map_err(JournalError::io("list", directory))?;
     let mut open = complete_interrupted(disk, directory, &entries, stems)?;
     let log_path = IdLog::path(settings);
-    // A sync that failed may have left lines in the cache that are not on the disk. So after a recovery that
-    // failed, the last group counts as incomplete, whatever can be read.
+    // What a recovery that failed has found may be wrong: its last group need not be complete any more.
     let is_repeated = lengths.recovering();
-    let trusts_last = lengths.synced(&log_path).is_some() || !is_repeated;
-    lengths.retain(|_| trusts_last);
+    let trusts_lengths = lengths.synced(&log_path).is_some() || !is_repeated;
+    lengths.retain(|_| trusts_lengths);
     lengths.retain(|path| path == log_path || open.keys().any(|base| directory.join(base.open()) == path));
-    let mut id_log = IdLog::open(disk, settings, lengths, trusts_last, |base| open.contains_key(base))?;
+    let mut id_log = IdLog::open(disk, settings, lengths, |base| open.contains_key(base))?;
     let mut left = Vec::new();
     while let Some((base, parsed)) = open.pop_first() {
         let len = repair(disk, directory, &base, (lengths, id_log.end(&base)))?;

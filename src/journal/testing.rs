@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -77,6 +78,8 @@ struct DiskState {
 struct DiskNode {
     data: Vec<u8>,
     durable: Vec<u8>,
+    /// Bytes that a sync which failed has left in the cache: no later one writes them.
+    forgotten: Range<usize>,
 }
 
 impl MemoryDisk {
@@ -144,6 +147,7 @@ impl MemoryDisk {
                 }
             }
             node.data = node.durable.clone();
+            node.forgotten = 0..0;
         }
     }
 
@@ -170,7 +174,7 @@ impl MemoryDisk {
     pub(crate) fn put(&self, path: &Path, data: &[u8]) {
         let mut state = self.state();
         state.directory = true;
-        let node = DiskNode { data: data.to_vec(), durable: data.to_vec() };
+        let node = DiskNode { data: data.to_vec(), durable: data.to_vec(), forgotten: 0..0 };
         state.nodes.push(node);
         let at = state.nodes.len() - 1;
         state.names.insert(path.to_owned(), at);
@@ -236,6 +240,17 @@ impl Disk for MemoryDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let node = *self.step(Op::Open, path)?.names.get(path).ok_or_else(not_found)?;
         Ok(self.file(node, path))
+    }
+
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.step(Op::Append, path)?;
+        let node = *state.names.get(path).ok_or_else(not_found)?;
+        let (node, written) = (&mut state.nodes[node], offset as usize..offset as usize + bytes.len());
+        assert_eq!(&node.data[written.clone()], bytes, "the file has other bytes there");
+        if written.start <= node.forgotten.start && node.forgotten.end <= written.end {
+            node.forgotten = 0..0;
+        }
+        Ok(())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -315,10 +330,21 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.step(Op::Sync, &self.path)?;
-        let node = &mut state.nodes[self.node];
-        node.durable = node.data.clone();
-        Ok(())
+        match self.disk.step(Op::Sync, &self.path) {
+            Ok(mut state) => {
+                let node = &mut state.nodes[self.node];
+                node.durable = node.data.clone();
+                node.durable[node.forgotten.clone()].fill(0);
+                Ok(())
+            }
+            Err(error) => {
+                let mut state = self.disk.state();
+                let node = &mut state.nodes[self.node];
+                let common = node.durable.iter().zip(&node.data).take_while(|(a, b)| a == b).count();
+                node.forgotten = common..node.data.len();
+                Err(error)
+            }
+        }
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -326,6 +352,8 @@ impl DiskFile for MemoryFile {
         let data = &mut state.nodes[self.node].data;
         let freed = data.len().saturating_sub(len as usize);
         data.truncate(len as usize);
+        let forgotten = &mut state.nodes[self.node].forgotten;
+        *forgotten = forgotten.start.min(len as usize)..forgotten.end.min(len as usize);
         state.room = state.room.map(|room| room + freed);
         Ok(())
     }

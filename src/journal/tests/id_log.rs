@@ -56,18 +56,46 @@ fn the_last_record_does_not_count_if_a_byte_of_its_lines_is_wrong() {
     assert_eq!(process.recorded(), BTreeSet::from([0, 1]));
 }
 
-/// The lines may be in the cache only: Linux forgets that they were to be written when a sync fails.
+/// The broker may know that the last group is durable, so no failure may cut it off.
 #[test]
-fn the_last_group_does_not_count_after_a_recovery_that_failed() {
-    let disk = MemoryDisk::default();
-    let mut process = process_on(&disk);
-    assert!(process.write(2) && process.write(3));
-    let mut process = process.successor();
-    disk.fail_all(&[Op::Sync]);
-    process.open().unwrap_err();
-    disk.heal();
-    process.open().unwrap();
-    assert_eq!((lines(&disk).lines().count(), process.recorded()), (2, BTreeSet::from([0, 1])));
+fn recoveries_that_fail_cut_no_durable_group_off() {
+    for ops in [&[Op::Sync][..], &[Op::Open], &[Op::SyncDirectory]] {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        assert!(process.write(2) && process.write(3));
+        let mut process = process.successor();
+        disk.fail_all(ops);
+        (0..3).for_each(|_| drop(process.open().unwrap_err()));
+        disk.heal();
+        process.open().unwrap();
+        assert_eq!((lines(&disk).lines().count(), process.recorded()), (5, (0..5).collect()), "{ops:?}");
+    }
+}
+
+/// The last group may be in the cache only: Linux forgets that it was to be written when a sync fails.
+#[test]
+fn what_a_recovery_counts_is_durable_also_after_a_sync_that_failed() {
+    for is_other_process in [false, true] {
+        let disk = MemoryDisk::default();
+        let mut process = process_on(&disk);
+        assert!(process.write(2));
+        disk.fail_all(&[Op::Sync, Op::Truncate]);
+        assert!(!process.write(3));
+        let mut process = process.successor();
+        disk.fail_all(&[Op::Sync]);
+        process.open().unwrap_err();
+        disk.heal();
+        if is_other_process {
+            process = process.successor();
+        }
+        process.open().unwrap();
+        let recorded = process.recorded();
+        disk.crash(|_| 0);
+        let mut process = process.successor();
+        process.open().unwrap();
+        assert_eq!(lines(&disk).lines().count(), recorded.len());
+        assert_eq!(process.recorded(), recorded);
+    }
 }
 
 /// The file has another length than the log says, so a crash in the next group must not leave a part of it.
