@@ -77,7 +77,8 @@ impl FileDeadLetters {
         store
     }
 
-    fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str, capacity: usize) -> Self {
+    /// Creates the store on another disk.
+    pub fn on(disk: Arc<dyn Disk>, settings: FilesSettings, connection_id: &str, capacity: usize) -> Self {
         let journal = JournalSettings {
             section: "dead_letters".to_owned(),
             directory: settings.directory,

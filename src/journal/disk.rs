@@ -10,14 +10,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustix::fs::{OFlags, statvfs};
 
+use super::threads::Threads;
 use crate::display::one_line;
 
 /// Keys in the files identify people (D14), so only the bridge's user may read them.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// A file system. Tests implement it in memory.
-pub(crate) trait Disk: Send + Sync {
+/// A file system, and the threads that wait for it. Tests implement it in memory.
+pub trait Disk: Threads {
     /// Makes a directory and its missing parents, durably. Does not change directories that exist.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
@@ -37,7 +38,9 @@ pub(crate) trait Disk: Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Locking>;
 }
 
-pub(crate) trait DiskFile: Send + Sync {
+/// An open file.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes` at the end. After an error, some of them may be in the file.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
     /// Returns once the content is durable.
@@ -50,15 +53,16 @@ pub(crate) trait DiskFile: Send + Sync {
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
+/// A file in a directory.
 #[derive(Clone, Debug)]
-pub(crate) struct DirEntry {
-    pub(crate) name: String,
-    pub(crate) len: u64,
-    pub(crate) modified: Timestamp,
+pub struct DirEntry {
+    pub name: String,
+    pub len: u64,
+    pub modified: Timestamp,
 }
 
 /// A lock, held until it is dropped. Its file also holds a note, which stays after the process has ended.
-pub(crate) trait Lock: Send + Sync {
+pub trait Lock: Send + Sync {
     /// Records that `holder` holds the lock. Returns whether it also held it last.
     fn hold(&self, holder: u64) -> io::Result<bool>;
     /// Reads the last note, by this process or an earlier one. Empty if there is none.
@@ -67,7 +71,9 @@ pub(crate) trait Lock: Send + Sync {
     fn set_note(&self, text: &str) -> io::Result<()>;
 }
 
-pub(crate) enum Locking {
+/// The answer to an attempt to lock.
+pub enum Locking {
+    /// The lock is held from now on.
     Locked(Box<dyn Lock>),
     /// Another process holds the lock; this is the text that it wrote into the file.
     HeldBy(String),
@@ -81,6 +87,8 @@ const LONGEST_NOTE: usize = 1024;
 /// the directory may contain links.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OsDisk;
+
+impl Threads for OsDisk {}
 
 impl Disk for OsDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {

@@ -3,8 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::disk::Disk;
@@ -12,24 +11,26 @@ use super::error::JournalError;
 use super::finish::{Finishing, Unfinished};
 use super::name::Base;
 use super::settings::JournalSettings;
+use super::threads::Thread;
 
 /// The most files that may wait. Beyond that, open files keep growing instead of being finished.
 const MAX_WAITING: usize = 64;
 /// How long to wait before the next try after a failure, such as a full disk.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// How long to wait at once if there is no file.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// A thread that finishes one file after the other. Dropping it stops the work on unfinished files; the next
 /// open of the journal starts that work again.
 pub(crate) struct FinishThread {
     shared: Arc<FinishThreadShared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Box<dyn Thread>>,
 }
 
 struct FinishThreadShared {
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
     queue: Mutex<FinishQueue>,
-    news: Condvar,
     cancel: AtomicBool,
 }
 
@@ -47,11 +48,10 @@ impl FinishThread {
             disk,
             settings,
             queue: Mutex::default(),
-            news: Condvar::new(),
             cancel: AtomicBool::new(false),
         });
         let worker = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("finisher".to_owned()).spawn(move || worker.run())?;
+        let thread = shared.disk.start("finisher", Box::new(move || worker.run()))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -65,9 +65,13 @@ impl FinishThread {
     }
 
     pub(crate) fn push(&self, files: Vec<Unfinished>) {
-        if !files.is_empty() {
-            self.shared.lock().waiting.extend(files);
-            self.shared.news.notify_one();
+        let mut queue = self.shared.lock();
+        // The thread waits for files only if there is none; otherwise it may wait to try one again.
+        let is_news = queue.waiting.is_empty() && !files.is_empty();
+        queue.waiting.extend(files);
+        drop(queue);
+        if let Some(thread) = self.thread.as_ref().filter(|_| is_news) {
+            thread.unpark();
         }
     }
 
@@ -78,8 +82,9 @@ impl FinishThread {
     }
 
     fn join(&mut self) {
-        self.shared.news.notify_one();
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+        let Some(thread) = self.thread.take() else { return };
+        thread.unpark();
+        if thread.join().is_err() {
             tracing::error!(
                 "the thread that finishes files panicked; they are finished after the next start"
             );
@@ -90,7 +95,6 @@ impl FinishThread {
 impl Drop for FinishThread {
     fn drop(&mut self) {
         self.shared.cancel.store(true, Ordering::Relaxed);
-        // Take the lock, so that a thread that is about to wait does not miss the change.
         self.shared.lock().last = true;
         self.join();
     }
@@ -122,7 +126,8 @@ impl FinishThreadShared {
             }
             if !queue.last {
                 queue.waiting.push_back(file);
-                drop(self.news.wait_timeout_while(queue, TRY_AGAIN, |queue| !queue.last));
+                drop(queue);
+                self.disk.park(TRY_AGAIN);
             }
         }
     }
@@ -136,9 +141,17 @@ impl FinishThreadShared {
 
     /// Waits for the next file. Returns `None` at the end.
     fn next(&self) -> Option<Unfinished> {
-        let waiting = |queue: &mut FinishQueue| queue.waiting.is_empty() && !queue.last;
-        let queue = self.news.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
-        let cancelled = self.cancel.load(Ordering::Relaxed);
-        queue.waiting.front().filter(|_| !cancelled).cloned()
+        loop {
+            let queue = self.lock();
+            if self.cancel.load(Ordering::Relaxed) {
+                return None;
+            }
+            let next = queue.waiting.front().cloned();
+            if next.is_some() || queue.last {
+                return next;
+            }
+            drop(queue);
+            self.disk.park(IDLE);
+        }
     }
 }

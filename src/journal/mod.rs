@@ -27,7 +27,7 @@
 //! The journal does not know what a line means. It only requires that a line has no zero byte.
 
 pub mod config;
-pub(crate) mod disk;
+pub mod disk;
 mod error;
 mod file_system;
 mod finish;
@@ -52,11 +52,13 @@ mod synced_lengths;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 mod writer;
 
 use std::sync::Arc;
 
-pub(crate) use disk::{Disk, OsDisk};
+pub use disk::Disk;
+pub(crate) use disk::OsDisk;
 pub use error::JournalError;
 pub(crate) use read_back::{ReadBackError, read_lines};
 pub(crate) use settings::{FEWEST_IDS, JournalSettings};
@@ -66,17 +68,19 @@ pub(crate) use writer::{AfterFailure, JournalWriter, WriterEnd};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 
+use self::threads::Threads;
 use crate::finding::Finding;
 
-/// Opens a journal on a thread for blocking work.
+/// Opens a journal on a thread of its own.
 pub(crate) async fn open(
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
     lengths: SyncedLengths,
 ) -> Result<Journal, JournalError> {
-    blocking(move || {
+    let threads = Arc::clone(&disk);
+    on_a_thread(threads.as_ref(), move || {
         let journal = Journal::open(disk, settings, lengths.clone(), Timestamp::now())?;
         if lengths.is_first_opening()
             && let Ok(Some(warning)) = probe::open_to_others(&journal.settings().directory)
@@ -88,31 +92,32 @@ pub(crate) async fn open(
     .await
 }
 
-/// Returns the ids of the newest events in the files, at most `most`, the newest last, read on a thread for
-/// blocking work. Call it while the journal is open and writes nothing.
+/// Returns the ids of the newest events in the files, at most `most`, the newest last, read on a thread of its own.
+/// Call it while the journal is open and writes nothing.
 pub(crate) async fn recorded_ids(
     disk: Arc<dyn Disk>,
     settings: JournalSettings,
     most: usize,
 ) -> Result<Vec<Bytes>, JournalError> {
-    blocking(move || id_log::recorded_ids(disk.as_ref(), &settings, most)).await
+    let threads = Arc::clone(&disk);
+    on_a_thread(threads.as_ref(), move || id_log::recorded_ids(disk.as_ref(), &settings, most)).await
 }
 
-/// Checks on a thread for blocking work whether a journal could be opened. Leaves no files behind. Returns
+/// Checks on a thread of its own whether a journal could be opened. Leaves no files behind. Returns
 /// what it found, for people.
 pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<Finding>, JournalError> {
-    blocking(move || probe::probe(&settings)).await
+    on_a_thread(&OsDisk, move || probe::probe(&settings)).await
 }
 
-async fn blocking<R: Send + 'static>(
+async fn on_a_thread<R: Send + 'static>(
+    threads: &dyn Threads,
     work: impl FnOnce() -> Result<R, JournalError> + Send + 'static,
 ) -> Result<R, JournalError> {
-    spawn_blocking(work).await.unwrap_or_else(|error| {
-        let why = if error.is_cancelled() {
-            "the bridge is ending"
-        } else {
-            "a fault of the bridge itself: report it"
-        };
-        Err(JournalError::Interrupted(why.to_owned()))
-    })
+    let (outcome, done) = oneshot::channel();
+    // Nobody waits for the outcome if the bridge is ending.
+    let work = move || drop(outcome.send(work()));
+    let started = threads.start("journal", Box::new(work));
+    started.map_err(|error| JournalError::Interrupted(format!("cannot start a thread: {error}")))?;
+    let panicked = |_| JournalError::Interrupted("a fault of the bridge itself: report it".to_owned());
+    done.await.map_err(panicked)?
 }

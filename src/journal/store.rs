@@ -255,7 +255,7 @@ impl Journal {
             }
             let files = wave.iter().filter_map(|(stem, _)| self.files.get(stem)).map(|file| &file.lines);
             let files = files.chain(self.id_log.file()).filter_map(LineFile::to_sync);
-            self.sync_threads.sync_all(&files.collect::<Vec<_>>())?;
+            self.sync_threads.sync_all(self.disk.as_ref(), &files.collect::<Vec<_>>())?;
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 //! cache about once for all files, not once for each.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
 
 use super::error::JournalError;
 use super::line_file::FileToSync;
+use super::threads::Threads;
 
 /// The most files that are synced at the same time.
 const PARALLEL_SYNCS: usize = 16;
@@ -21,14 +21,14 @@ pub(super) struct SyncThreads(Vec<SyncSender<SyncJob>>);
 
 impl SyncThreads {
     /// Returns once every file is synced, or with the first error once all have been tried.
-    pub(super) fn sync_all(&mut self, files: &[FileToSync]) -> Outcome {
+    pub(super) fn sync_all(&mut self, threads: &dyn Threads, files: &[FileToSync]) -> Outcome {
         let mut shares = files.chunks(files.len().div_ceil(PARALLEL_SYNCS).max(1));
         let own = shares.next().unwrap_or_default();
         let (sender, outcomes) = mpsc::sync_channel(PARALLEL_SYNCS);
         let mut missing = 0;
         let mut outcome = Ok(());
         for (n, share) in shares.enumerate() {
-            match self.hand_over(n, (share.to_vec(), sender.clone())) {
+            match self.hand_over(threads, n, (share.to_vec(), sender.clone())) {
                 Ok(()) => missing += 1,
                 Err(()) => outcome = outcome.and(sync_each(share)),
             }
@@ -44,7 +44,7 @@ impl SyncThreads {
     }
 
     /// Gives a job to the thread with this number, and starts the thread if it does not run.
-    fn hand_over(&mut self, thread: usize, job: SyncJob) -> Result<(), ()> {
+    fn hand_over(&mut self, threads: &dyn Threads, thread: usize, job: SyncJob) -> Result<(), ()> {
         let job = match self.0.get(thread) {
             None => job,
             Some(running) => match running.send(job) {
@@ -53,7 +53,7 @@ impl SyncThreads {
             },
         };
         let (jobs, waiting) = mpsc::sync_channel(1);
-        thread::Builder::new().name("sync".to_owned()).spawn(move || run(&waiting)).map_err(drop)?;
+        threads.start("sync", Box::new(move || run(&waiting))).map_err(drop)?;
         jobs.send(job).map_err(drop)?;
         match self.0.get_mut(thread) {
             Some(ended) => *ended = jobs,

@@ -6,8 +6,7 @@
 //! threads of a shared pool.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use super::finish_thread::FinishThread;
 use super::group::Group;
 use super::store::{CommitError, Journal};
+use super::threads::{Thread, Threads};
 
 /// The shortest wait before a file that is due and could not be taken out is tried again.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
@@ -35,12 +35,12 @@ pub(crate) enum AfterFailure {
 /// and releases the files and their lock, as soon as the disk allows it.
 pub(crate) struct JournalWriter<T> {
     shared: Arc<WriterShared<T>>,
+    thread: Box<dyn Thread>,
     ended: watch::Receiver<()>,
 }
 
 struct WriterShared<T> {
     state: Mutex<WriterState<T>>,
-    news: Condvar,
     after_failure: AfterFailure,
 }
 
@@ -75,14 +75,15 @@ impl<T: Send + 'static> JournalWriter<T> {
         after_failure: AfterFailure,
         done: impl FnMut(&mut Vec<T>, Result<(), &CommitError>) + Send + 'static,
     ) -> io::Result<Self> {
-        let finish_thread = FinishThread::start(journal.disk(), journal.settings().clone())?;
+        let disk = journal.disk();
+        let finish_thread = FinishThread::start(Arc::clone(&disk), journal.settings().clone())?;
         let state =
             WriterState { pending: Group::default(), writing: 0, paused: false, stop: None, broken: false };
-        let shared = Arc::new(WriterShared { state: Mutex::new(state), news: Condvar::new(), after_failure });
+        let shared = Arc::new(WriterShared { state: Mutex::new(state), after_failure });
         let (end, ended) = watch::channel(());
         let work = Work { shared: Arc::clone(&shared), finish_thread, journal, done, _end: end };
-        thread::Builder::new().name(name.to_owned()).spawn(move || work.run())?;
-        Ok(Self { shared, ended })
+        let thread = disk.start(name, Box::new(move || work.run()))?;
+        Ok(Self { shared, thread, ended })
     }
 
     /// Lets `add` append to the next group. `add` also gets the number of bytes that wait or are being
@@ -95,7 +96,7 @@ impl<T: Send + 'static> JournalWriter<T> {
         let before = state.pending.bytes() + state.writing;
         let result = add(&mut state.pending, before);
         if !state.pending.tickets.is_empty() {
-            self.shared.news.notify_one();
+            self.thread.unpark();
         }
         Some(result)
     }
@@ -113,7 +114,7 @@ impl<T: Send + 'static> JournalWriter<T> {
     /// Writes the waiting lines, finishes every file and ends the thread. [`WriterEnd`] tells when it has
     /// ended.
     pub(crate) fn drain(&self) {
-        self.shared.stop(StopMode::Drain);
+        self.stop(StopMode::Drain);
     }
 
     /// Returns a value that waits until the thread has ended and the lock is free.
@@ -122,9 +123,20 @@ impl<T: Send + 'static> JournalWriter<T> {
     }
 }
 
+impl<T> JournalWriter<T> {
+    fn stop(&self, how: StopMode) {
+        let mut state = self.shared.lock();
+        if state.stop != Some(StopMode::Abandon) {
+            state.stop = Some(how);
+        }
+        drop(state);
+        self.thread.unpark();
+    }
+}
+
 impl<T> Drop for JournalWriter<T> {
     fn drop(&mut self) {
-        self.shared.stop(StopMode::Abandon);
+        self.stop(StopMode::Abandon);
     }
 }
 
@@ -144,20 +156,16 @@ impl<T> WriterShared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stop(&self, how: StopMode) {
-        let mut state = self.lock();
-        if state.stop != Some(StopMode::Abandon) {
-            state.stop = Some(how);
+    /// Waits for work, at most until files are due. Moves the lines to write into `group`.
+    fn next(&self, group: &mut Group<T>, threads: &dyn Threads, idle: Option<Duration>) -> Turn {
+        let is_idle = {
+            let state = self.lock();
+            state.stop.is_none() && state.pending.tickets.is_empty()
+        };
+        if is_idle {
+            threads.park(idle.unwrap_or(LONGEST_IDLE).clamp(SHORTEST_IDLE, LONGEST_IDLE));
         }
-        self.news.notify_one();
-    }
-
-    /// Waits for work. Moves the lines to write into `group`.
-    fn next(&self, group: &mut Group<T>, idle: Option<Duration>) -> Turn {
-        let nothing = |state: &mut WriterState<T>| state.stop.is_none() && state.pending.tickets.is_empty();
-        let limit = idle.unwrap_or(LONGEST_IDLE).clamp(SHORTEST_IDLE, LONGEST_IDLE);
-        let (mut state, _) =
-            self.news.wait_timeout_while(self.lock(), limit, nothing).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         match state.stop {
             Some(StopMode::Abandon) => Turn::Stop(StopMode::Abandon),
             _ if !state.pending.tickets.is_empty() => {
@@ -197,9 +205,10 @@ struct Work<T, F> {
 impl<T, F: FnMut(&mut Vec<T>, Result<(), &CommitError>)> Work<T, F> {
     fn run(mut self) {
         let mut group = Group::default();
+        let disk = self.journal.disk();
         loop {
             let idle = self.journal.next_rotation(Timestamp::now());
-            match self.shared.next(&mut group, idle) {
+            match self.shared.next(&mut group, disk.as_ref(), idle) {
                 Turn::Idle => {}
                 Turn::Stop(StopMode::Abandon) => return,
                 Turn::Stop(StopMode::Drain) => return self.close(),

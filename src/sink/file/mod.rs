@@ -90,7 +90,9 @@ impl FileSink {
         Self::on(Arc::new(OsDisk), settings, context)
     }
 
-    fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
+    /// Creates the sink on another disk.
+    #[doc(hidden)]
+    pub fn on(disk: Arc<dyn Disk>, settings: FileSettings, context: SinkContext) -> Self {
         Self {
             name: context.sink,
             format: settings.format,
