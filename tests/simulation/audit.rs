@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use atdata_bridge::simulator::Generator;
 
 use crate::destination::{Destination, Kind, Record, is_refused};
+use crate::files::{Files, Letter};
 use crate::letters::Letters;
 use crate::schedule::Setting;
 
@@ -12,6 +13,8 @@ use crate::schedule::Setting;
 pub struct Settled<'a> {
     pub destinations: &'a [Destination],
     pub letters: &'a Letters,
+    pub files: Files<'a>,
+    pub has_files: bool,
     pub generator: &'a Generator,
 }
 
@@ -20,16 +23,28 @@ impl Settled<'_> {
     pub fn missing(&self, numbers: &[u64]) -> Option<u64> {
         let there: Vec<_> =
             self.destinations.iter().map(|destination| numbers_in(&destination.records())).collect();
+        let (letters, in_files) = (self.letters(), self.files.durable_events(numbers));
+        let is_letter =
+            |number: u64, sink: Option<&str>| letters.contains(&(number, sink.map(str::to_owned)));
         let is_settled = |number: u64| {
             if !self.generator.usable(number - 1) {
-                return self.letters.have(number, None);
+                return is_letter(number, None);
+            }
+            if self.has_files && !in_files.contains(&number) {
+                return false;
             }
             self.destinations.iter().zip(&there).all(|(destination, there)| {
-                there.contains(&number)
-                    || (is_refused(number) && self.letters.have(number, Some(destination.name())))
+                there.contains(&number) || (is_refused(number) && is_letter(number, Some(destination.name())))
             })
         };
         numbers.iter().copied().find(|number| !is_settled(*number))
+    }
+
+    /// The dead letters that are durable.
+    fn letters(&self) -> BTreeSet<Letter> {
+        let mut letters = self.letters.all();
+        letters.extend(self.files.durable_letters());
+        letters
     }
 }
 
@@ -57,7 +72,8 @@ pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String
             order(destination, &records, setting)?;
         }
     }
-    for (number, sink) in settled.letters.all() {
+    settled.files.check(setting, settled.generator)?;
+    for (number, sink) in settled.letters() {
         let is_right = match &sink {
             None => !settled.generator.usable(number - 1),
             Some(_) => is_refused(number),

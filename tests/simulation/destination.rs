@@ -118,7 +118,7 @@ pub fn number_of(event: &EventRef) -> u64 {
     number_in(&event.message_id())
 }
 
-fn number_in(id: &str) -> u64 {
+pub fn number_in(id: &str) -> u64 {
     id.rsplit(':').next().and_then(|number| number.parse().ok()).expect("a message id ends with its number")
 }
 

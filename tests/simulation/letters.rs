@@ -12,6 +12,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::destination::number_of;
+use crate::files::Letter;
 
 /// A place in memory. Cheap to clone.
 #[derive(Clone)]
@@ -20,8 +21,7 @@ pub struct Letters(Arc<Mutex<LettersState>>);
 struct LettersState {
     random: Rng,
     is_away: bool,
-    /// The number of the event and the name of the sink; none if the event has no usable key.
-    there: BTreeSet<(u64, Option<String>)>,
+    there: BTreeSet<Letter>,
 }
 
 impl Letters {
@@ -34,13 +34,8 @@ impl Letters {
         self.0.lock().unwrap().is_away = is_away;
     }
 
-    /// Whether the letter about the event is durable. `sink`: the name of the sink that has refused it.
-    pub fn have(&self, number: u64, sink: Option<&str>) -> bool {
-        self.0.lock().unwrap().there.contains(&(number, sink.map(str::to_owned)))
-    }
-
-    /// The numbers of all letters, with their sinks.
-    pub fn all(&self) -> BTreeSet<(u64, Option<String>)> {
+    /// All letters.
+    pub fn all(&self) -> BTreeSet<Letter> {
         self.0.lock().unwrap().there.clone()
     }
 }

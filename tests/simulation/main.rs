@@ -8,13 +8,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a simulation fails like a test")]
 
 mod audit;
+mod clock;
 mod destination;
+mod disk;
+mod files;
 mod letters;
 mod network;
 mod process;
 mod randomness;
 mod runs;
 mod schedule;
+mod threads;
 mod trace;
 mod world;
 

@@ -1,15 +1,25 @@
 //! Runs one bridge process in a simulation.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atdata_bridge::backoff::BackoffConfig;
 use atdata_bridge::bridge::sink_context;
 use atdata_bridge::budget::Budget;
-use atdata_bridge::dead_letter::DeadLetterLimits;
+use atdata_bridge::dead_letter::config::FilesSettings;
+use atdata_bridge::dead_letter::file_store::FileDeadLetters;
+use atdata_bridge::dead_letter::{DeadLetterLimits, DeadLetterStore};
+use atdata_bridge::journal::config::RotateConfig;
+use atdata_bridge::journal::disk::Disk;
+use atdata_bridge::journal::name_template::NameTemplate;
 use atdata_bridge::key::Keying;
 use atdata_bridge::pipeline::{self, PipelineError, PipelineParts};
 use atdata_bridge::secret::Secret;
+use atdata_bridge::sink::Sink;
+use atdata_bridge::sink::file::FileSink;
+use atdata_bridge::sink::file::config::Format;
+use atdata_bridge::sink::file::settings::FileSettings;
 use atdata_bridge::source::Disconnect;
 use atdata_bridge::source::config::{Endpoint, Ordering, SourceSettings, SourceTlsConfig};
 use atdata_bridge::source::protocol::session::SessionMode;
@@ -18,14 +28,16 @@ use atdata_bridge::source::supervisor::Supervisor;
 use atdata_bridge::telemetry::counters::SubscriptionCounters;
 use atdata_bridge::telemetry::status::{Status, StatusRegistry};
 use atdata_bridge::telemetry::watchdog::Watchdog;
-use atdata_bridge::units::Period;
+use atdata_bridge::units::{Period, Size};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::Destination;
+use crate::disk::SimulatedDisk;
+use crate::files::{EVENTS, LETTERS};
 use crate::letters::Letters;
 use crate::network::SimulatedNetwork;
-use crate::schedule::Setting;
+use crate::schedule::{FileSetting, Setting};
 
 /// The queue of all processes.
 pub const QUEUE: &str = "main.RTO.acme";
@@ -36,6 +48,16 @@ pub struct Surroundings {
     pub network: SimulatedNetwork,
     pub destinations: Vec<Destination>,
     pub letters: Letters,
+    /// The disk of each replica's machine.
+    pub disks: Vec<SimulatedDisk>,
+}
+
+impl Surroundings {
+    /// Notes the end of a process, which ran as this replica.
+    pub fn process_ended(&self, replica: usize, number: u64) {
+        self.destinations.iter().for_each(|destination| destination.process_ended(number));
+        self.disks[replica].process_ended(number);
+    }
 }
 
 /// One process of the bridge.
@@ -51,7 +73,8 @@ pub struct Process {
 impl Process {
     /// Starts process `number` as the replica `replica`.
     pub fn start(surroundings: &Surroundings, replica: usize, number: u64) -> Self {
-        let Surroundings { setting, network, destinations, letters } = surroundings;
+        let Surroundings { setting, network, destinations, letters, disks } = surroundings;
+        let disk = &disks[replica];
         let source = Arc::new(source(setting, replica));
         let (counters, statuses) = (Arc::<SubscriptionCounters>::default(), StatusRegistry::default());
         let (watchdog, budget) = (Watchdog::default(), Budget::new(setting.max_in_flight));
@@ -65,14 +88,20 @@ impl Process {
             watchdog.loop_mark("source"),
         );
         let sink = |destination: &Destination| (destination.name().to_owned(), destination.sink(number));
+        let mut sinks: Vec<_> = destinations.iter().map(sink).collect();
+        sinks.extend(setting.files.map(|files| file_sink(files, &source, disk.of_process(number))));
+        let dead_letters: Arc<dyn DeadLetterStore> = match setting.has_letter_files {
+            true => Arc::new(letter_files(&source, disk.of_process(number))),
+            false => Arc::new(letters.clone()),
+        };
         let parts = PipelineParts {
             name: None,
             queue: sink_context("", &source, None).queue,
             source: Box::new(supervisor),
-            sinks: destinations.iter().map(sink).collect(),
+            sinks,
             keying: Keying::new(vec!["/md5_email".to_owned()], false),
             prefetch: setting.prefetch as usize,
-            dead_letters: Arc::new(letters.clone()),
+            dead_letters: Arc::clone(&dead_letters),
             limits: DeadLetterLimits::new(100, 1.0),
             backoff: backoff(),
             counters: Arc::clone(&counters),
@@ -80,7 +109,12 @@ impl Process {
             watchdog,
         };
         let drain = CancellationToken::new();
-        let running = tokio::spawn(pipeline::run(parts, drain.clone()));
+        let pipeline = pipeline::run(parts, drain.clone());
+        let running = tokio::spawn(async move {
+            let disconnect = pipeline.await?;
+            dead_letters.close().await;
+            Ok(disconnect)
+        });
         Self { number, counters, statuses, budget, drain, running }
     }
 
@@ -111,6 +145,29 @@ impl Process {
         let parts = self.statuses.all().into_iter();
         parts.filter(|(_, status, _)| !status.is_ready()).map(|(part, status, _)| (part, status)).collect()
     }
+}
+
+fn file_sink(setting: FileSetting, source: &SourceSettings, disk: Arc<dyn Disk>) -> (String, Box<dyn Sink>) {
+    let name = if setting.is_partitioned { "{connection_id}-{partition}" } else { "{connection_id}" };
+    let settings = FileSettings {
+        directory: EVENTS.into(),
+        name: NameTemplate::parse(name).expect("a name"),
+        format: if setting.is_envelope { Format::Envelope } else { Format::Body },
+        compression: setting.compression,
+        rotation: RotateConfig { size: Size(setting.rotate_size), age: Period(setting.rotate_age) },
+        prefetch: source.prefetch as usize,
+        max_open: 2,
+        max_total: None,
+        max_age: None,
+    };
+    let context = sink_context("files", source, NonZeroU32::new(3));
+    ("files".to_owned(), Box::new(FileSink::on(disk, settings, context)))
+}
+
+fn letter_files(source: &SourceSettings, disk: Arc<dyn Disk>) -> FileDeadLetters {
+    let rotation = RotateConfig { size: Size(2000), age: Period::secs(5) };
+    let settings = FilesSettings { directory: LETTERS.into(), max_total: None, rotation };
+    FileDeadLetters::on(disk, settings, &source.connection_id, 10_000)
 }
 
 fn backoff() -> BackoffConfig {

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use atdata_bridge::journal::config::FileCompression;
 use atdata_bridge::source::config::Protocol;
 use fastrand::Rng;
 
 use crate::destination::Kind;
+use crate::disk::{OPERATIONS, Operation};
 use crate::network::Way;
 
 /// How the bridges and their sinks are set up.
@@ -20,6 +22,10 @@ pub struct Setting {
     pub max_in_flight: usize,
     /// Each sink, and how long a delivery to it takes at most.
     pub sinks: Vec<(Kind, Duration)>,
+    /// The file sink, if there is one.
+    pub files: Option<FileSetting>,
+    /// Dead letters are kept in files.
+    pub has_letter_files: bool,
     pub events: u64,
     pub rate: u32,
     pub keys: u32,
@@ -27,6 +33,17 @@ pub struct Setting {
     pub odd_every: u64,
     /// How long the broker holds the connection id of a dead session.
     pub hold: Duration,
+}
+
+/// How the file sink is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSetting {
+    pub compression: FileCompression,
+    pub rotate_size: u64,
+    pub rotate_age: Duration,
+    /// Each partition has files of its own.
+    pub is_partitioned: bool,
+    pub is_envelope: bool,
 }
 
 /// Something that goes wrong. Places that there may be fewer of are counted modulo their number.
@@ -60,6 +77,15 @@ pub enum Fault {
     SinkRepeats(usize, u8, Duration),
     SinkSlow(usize, Duration, Duration),
     LettersAway(Duration),
+    /// The machine loses power. A new process starts after this time.
+    PowerCut(usize, Duration),
+    /// A disk has room for so many bytes only.
+    DiskFull(usize, u64, Duration),
+    /// Of a hundred operations of a disk so many fail; all kinds, or one.
+    DiskFails(usize, u8, Option<Operation>, Duration),
+    DiskSlow(usize, Duration, Duration),
+    /// A disk does not answer for this time.
+    DiskHangs(usize, Duration),
 }
 
 /// A fault and when it begins.
@@ -120,6 +146,7 @@ impl Setting {
         let sinks = (0..random.usize(1..=3))
             .map(|_| (kinds[random.usize(..kinds.len())], ms(delays[random.usize(..delays.len())])))
             .collect();
+        let (files, has_letter_files) = (FileSetting::drawn(random), random.u8(0..4) == 0);
         Self {
             protocol: if random.bool() { Protocol::Stomp } else { Protocol::OpenWire },
             is_strict,
@@ -128,6 +155,8 @@ impl Setting {
             heart_beat: ms([1000, 2000, 5000][random.usize(..3)]),
             max_in_flight: [16 << 10, 64 << 10, 1 << 20][random.usize(..3)],
             sinks,
+            files,
+            has_letter_files,
             events: random.u64(20..600),
             rate: [20, 50, 200, 1000][random.usize(..4)],
             keys: [1, 3, 20, 1000][random.usize(..4)],
@@ -137,12 +166,26 @@ impl Setting {
     }
 }
 
+impl FileSetting {
+    fn drawn(random: &mut Rng) -> Option<Self> {
+        let compressions = [FileCompression::None, FileCompression::Zstd, FileCompression::Gzip];
+        let drawn = Self {
+            compression: compressions[random.usize(..3)],
+            rotate_size: [1000, 10_000, 100_000][random.usize(..3)],
+            rotate_age: ms([1000, 5000, 3_600_000][random.usize(..3)]),
+            is_partitioned: random.u8(0..4) == 0,
+            is_envelope: random.bool(),
+        };
+        random.bool().then_some(drawn)
+    }
+}
+
 impl Fault {
     fn drawn(random: &mut Rng) -> Self {
         let lasting =
             ms([random.u64(10..200), random.u64(200..3000), random.u64(3000..30_000)][random.usize(..3)]);
         let (which, events) = (random.usize(..8), random.u64(0..60));
-        match random.u8(0..18) {
+        match random.u8(0..23) {
             0 => Self::Kill(which, lasting),
             1 => Self::Stop(which, lasting),
             2 => Self::Reset,
@@ -160,14 +203,27 @@ impl Fault {
             14 => Self::SinkBreaks(which),
             15 => Self::SinkRepeats(which, random.u8(1..90), lasting),
             16 => Self::SinkSlow(which, ms(random.u64(10..2000)), lasting),
-            _ => Self::LettersAway(lasting),
+            17 => Self::LettersAway(lasting),
+            18 => Self::PowerCut(which, lasting),
+            19 => Self::DiskFull(which, random.u64(0..5000), lasting),
+            20 => {
+                let operation = random.bool().then(|| OPERATIONS[random.usize(..OPERATIONS.len())]);
+                Self::DiskFails(which, random.u8(1..=100), operation, lasting)
+            }
+            21 => Self::DiskSlow(which, ms(random.u64(10..1000)), lasting),
+            _ => Self::DiskHangs(which, lasting),
         }
     }
 
     /// How long it lasts, for faults that end by themselves.
     pub fn lasts(&self) -> Option<Duration> {
         match *self {
-            Self::Kill(..) | Self::Stop(..) | Self::Reset | Self::Forget | Self::SinkBreaks(_) => None,
+            Self::Kill(..)
+            | Self::Stop(..)
+            | Self::Reset
+            | Self::Forget
+            | Self::SinkBreaks(_)
+            | Self::PowerCut(..) => None,
             Self::Block(_, lasts)
             | Self::Refuse(lasts)
             | Self::Slow(_, lasts)
@@ -180,7 +236,11 @@ impl Fault {
             | Self::SinkStalls(_, lasts)
             | Self::SinkRepeats(_, _, lasts)
             | Self::SinkSlow(_, _, lasts)
-            | Self::LettersAway(lasts) => Some(lasts),
+            | Self::LettersAway(lasts)
+            | Self::DiskFull(_, _, lasts)
+            | Self::DiskFails(_, _, _, lasts)
+            | Self::DiskSlow(_, _, lasts)
+            | Self::DiskHangs(_, lasts) => Some(lasts),
         }
     }
 }

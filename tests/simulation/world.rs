@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atdata_bridge::simulator::{Generation, Generator, GeneratorConfig, Rate, Simulator, SimulatorConfig};
@@ -12,11 +12,15 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::audit::{self, Settled};
+use crate::clock;
 use crate::destination::{Destination, Tells};
+use crate::disk::SimulatedDisk;
+use crate::files::Files;
 use crate::letters::Letters;
 use crate::network::SimulatedNetwork;
 use crate::process::{Process, QUEUE, Surroundings};
 use crate::schedule::{Fault, Plan, Planned};
+use crate::threads::Threads;
 use crate::trace::Trace;
 
 /// How often the checks run, in simulated time.
@@ -33,10 +37,19 @@ const READ_BUFFER: usize = 256 << 10;
 /// Runs the plan. Returns the record of the run, and what went wrong.
 pub fn run(plan: &Plan) -> (String, Option<String>) {
     fastrand::seed(plan.seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let threads = Threads::new(Rng::with_seed(plan.seed ^ 1));
+    let (running, began) = (threads.clone(), Arc::new(OnceLock::<Instant>::new()));
+    let beginning = Arc::clone(&began);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .on_thread_park(move || running.run())
+        .on_thread_unpark(move || clock::set(began.get().map(Instant::elapsed).unwrap_or_default()))
+        .build();
     runtime.expect("make a runtime").block_on(async {
+        beginning.set(Instant::now()).expect("it begins once");
         let trace = Trace::new();
-        let ran = World::new(plan, trace.clone()).run(&plan.faults).await;
+        let ran = World::new(plan, threads, trace.clone()).run(&plan.faults).await;
         (trace.text(), ran.err())
     })
 }
@@ -44,6 +57,7 @@ pub fn run(plan: &Plan) -> (String, Option<String>) {
 struct World {
     surroundings: Surroundings,
     broker: Arc<Simulator>,
+    threads: Threads,
     generator: Generator,
     processes: Vec<Option<Process>>,
     last_process: u64,
@@ -59,7 +73,7 @@ struct World {
 }
 
 impl World {
-    fn new(plan: &Plan, trace: Trace) -> Self {
+    fn new(plan: &Plan, threads: Threads, trace: Trace) -> Self {
         let setting = plan.setting.clone();
         trace.note(|| format!("{setting:?}"));
         let random = |what: u64| Rng::with_seed(plan.seed.wrapping_mul(31).wrapping_add(what));
@@ -80,14 +94,20 @@ impl World {
             Destination::new(&name, *kind, tells, random(10 + number as u64), trace.clone())
         });
         let replicas = setting.replicas;
+        let disks = (0..replicas).map(|number| {
+            let random = random(20 + number as u64);
+            SimulatedDisk::new(format!("disk{number}"), random, threads.clone(), trace.clone())
+        });
         Self {
             surroundings: Surroundings {
                 destinations: destinations.collect(),
                 network: SimulatedNetwork::new(Arc::clone(&broker), random(1)),
                 letters: Letters::new(random(2)),
+                disks: disks.collect(),
                 setting,
             },
             broker,
+            threads,
             generator: Generator::new(generator),
             processes: (0..replicas).map(|_| None).collect(),
             last_process: 0,
@@ -151,8 +171,9 @@ impl World {
 
     async fn begin(&mut self, fault: Fault) -> Result<(), String> {
         self.trace.note(|| format!("{fault:?}"));
-        let Surroundings { network, destinations, letters, .. } = &self.surroundings;
+        let Surroundings { network, destinations, letters, disks, .. } = &self.surroundings;
         let sink = |which: usize| &destinations[which % destinations.len()];
+        let disk = |which: usize| &disks[which % disks.len()];
         match fault {
             Fault::Kill(which, pause) => self.kill(which, pause).await,
             Fault::Stop(which, pause) => self.stop(which, pause).await?,
@@ -181,6 +202,20 @@ impl World {
                 sink(which).trouble(|trouble| trouble.longest_delay = longest)
             }
             Fault::LettersAway(_) => letters.away(true),
+            Fault::PowerCut(which, pause) => {
+                self.kill(which, pause).await;
+                self.surroundings.disks[which % self.processes.len()].power_cut();
+            }
+            Fault::DiskFull(which, room, _) => disk(which).leave_room(room),
+            Fault::DiskFails(which, percent, operation, _) => {
+                disk(which).trouble(|trouble| trouble.fails = (percent, operation));
+            }
+            Fault::DiskSlow(which, longest, _) => {
+                disk(which).trouble(|trouble| trouble.longest_delay = longest);
+            }
+            Fault::DiskHangs(which, lasts) => {
+                disk(which).trouble(|trouble| trouble.hangs_until = Some(Instant::now() + lasts));
+            }
         }
         if let Some(lasts) = fault.lasts() {
             self.ends.push((Instant::now() + lasts, fault));
@@ -190,7 +225,7 @@ impl World {
 
     fn end(&self, fault: Fault) {
         self.trace.note(|| format!("the end of {fault:?}"));
-        let Surroundings { network, destinations, letters, .. } = &self.surroundings;
+        let Surroundings { network, destinations, letters, disks, .. } = &self.surroundings;
         let sink = |which: usize| &destinations[which % destinations.len()];
         match fault {
             Fault::Block(way, _) => network.block(way, false),
@@ -210,7 +245,16 @@ impl World {
                 sink.trouble(|trouble| trouble.longest_delay = sink.delay());
             }
             Fault::LettersAway(_) => letters.away(false),
-            Fault::Kill(..) | Fault::Stop(..) | Fault::Reset | Fault::Forget | Fault::SinkBreaks(_) => {}
+            Fault::DiskFull(which, ..)
+            | Fault::DiskFails(which, ..)
+            | Fault::DiskSlow(which, ..)
+            | Fault::DiskHangs(which, _) => disks[which % disks.len()].heal(),
+            Fault::Kill(..)
+            | Fault::Stop(..)
+            | Fault::PowerCut(..)
+            | Fault::Reset
+            | Fault::Forget
+            | Fault::SinkBreaks(_) => {}
         }
     }
 
@@ -219,7 +263,7 @@ impl World {
         let Some(process) = self.processes[replica].take() else { return };
         let number = process.number;
         process.kill().await;
-        self.surroundings.destinations.iter().for_each(|destination| destination.process_ended(number));
+        self.surroundings.process_ended(replica, number);
         self.restarts[replica] = Some(Instant::now() + pause);
     }
 
@@ -240,19 +284,26 @@ impl World {
             process.kill().await;
             self.trace.note(|| format!("process {number} did not drain in time"));
         }
-        self.surroundings.destinations.iter().for_each(|destination| destination.process_ended(number));
+        self.surroundings.process_ended(replica, number);
         self.restarts[replica] = Some(Instant::now() + pause);
         Ok(())
     }
 
     /// Checks what must always hold.
     fn check(&mut self) -> Result<(), String> {
-        let waiting = self.waiting();
         let acknowledged = self.broker.stats().total().acked;
-        self.check_acknowledged(&waiting)?;
-        if acknowledged > self.acknowledged || waiting.is_empty() {
+        if acknowledged > self.acknowledged {
+            self.check_acknowledged()?;
+        }
+        if acknowledged > self.acknowledged || self.broker.unacknowledged(QUEUE).is_empty() {
             self.acknowledged = acknowledged;
             self.moved = Instant::now();
+        }
+        if let Some(why) = self.surroundings.disks.iter().find_map(SimulatedDisk::violation) {
+            return Err(why);
+        }
+        if self.threads.have_panicked() {
+            return Err("a thread has panicked".to_owned());
         }
         let mut all_ready = true;
         for process in self.processes.iter().flatten() {
@@ -284,7 +335,8 @@ impl World {
     }
 
     /// An event that is acknowledged is settled in each sink (I1, I2).
-    fn check_acknowledged(&mut self, waiting: &BTreeSet<u64>) -> Result<(), String> {
+    fn check_acknowledged(&mut self) -> Result<(), String> {
+        let waiting = self.waiting();
         let published = self.broker.stats().published;
         let new: Vec<u64> = (1..=published)
             .filter(|number| !waiting.contains(number) && !self.settled.contains(number))
@@ -292,9 +344,7 @@ impl World {
         if new.is_empty() {
             return Ok(());
         }
-        let Surroundings { destinations, letters, .. } = &self.surroundings;
-        let settled = Settled { destinations, letters, generator: &self.generator };
-        if let Some(number) = settled.missing(&new) {
+        if let Some(number) = self.settled_events().missing(&new) {
             return Err(format!("event {number} is acknowledged and not settled"));
         }
         self.settled.extend(new);
@@ -338,7 +388,13 @@ impl World {
     }
 
     fn check_end(&self) -> Result<(), String> {
-        let Surroundings { destinations, letters, setting, .. } = &self.surroundings;
-        audit::at_the_end(&Settled { destinations, letters, generator: &self.generator }, setting)
+        audit::at_the_end(&self.settled_events(), &self.surroundings.setting)
+    }
+
+    /// Where events end.
+    fn settled_events(&self) -> Settled<'_> {
+        let Surroundings { destinations, letters, disks, setting, .. } = &self.surroundings;
+        let (files, has_files) = (Files { disks }, setting.files.is_some());
+        Settled { destinations, letters, files, has_files, generator: &self.generator }
     }
 }
