@@ -184,7 +184,8 @@ impl Dispatcher {
         let (sender, batches) = mpsc::channel(parts.prefetch);
         self.batches.push(sender);
         let handles = WorkerHandles { batches, session: self.session.subscribe(), reports };
-        self.workers.spawn(async move { (name, super::worker::run(sink, worker_parts, handles).await) });
+        let work = async move { (name, super::worker::run(sink, worker_parts, handles).await) };
+        self.workers.spawn(self.parts.watchdog.task(work));
     }
 
     async fn run(mut self, drain: CancellationToken) -> Result<Disconnect, PipelineError> {

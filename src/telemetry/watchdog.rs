@@ -1,8 +1,12 @@
 //! Detects loops that do not turn. Each loop leaves a mark at every turn, at least once a second. It does not
-//! matter what a loop waits for, only that it keeps checking, so an outage never shows here (D11).
+//! matter what a loop waits for, only that it keeps checking, so an outage never shows here (D11). A simulation can stop
+//! all tasks of a bridge, as a process that is frozen does (D55).
 
+use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -18,7 +22,15 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// The marks of all loops of a bridge.
 #[derive(Clone, Debug, Default)]
-pub struct Watchdog(Arc<Mutex<Vec<Weak<Mark>>>>);
+pub struct Watchdog(Arc<Mutex<Vec<Weak<Mark>>>>, Arc<Freezer>);
+
+/// Stops tasks.
+#[derive(Debug, Default)]
+struct Freezer {
+    is_frozen: AtomicBool,
+    /// The tasks that were woken meanwhile.
+    woken: Mutex<Vec<Waker>>,
+}
 
 #[derive(Debug)]
 struct Mark {
@@ -28,15 +40,30 @@ struct Mark {
 
 /// The mark of one loop. Dropping it ends the watch on that loop.
 #[derive(Debug)]
-pub struct LoopMark(Arc<Mark>);
+pub struct LoopMark(Arc<Mark>, Arc<Freezer>);
 
 impl Watchdog {
     /// Creates the mark of the loop `name`.
     pub fn loop_mark(&self, name: impl Into<String>) -> LoopMark {
-        let mark = LoopMark(Arc::new(Mark { name: name.into(), beat: Moment::default() }));
+        let mark = Arc::new(Mark { name: name.into(), beat: Moment::default() });
+        let mark = LoopMark(mark, Arc::clone(&self.1));
         mark.beat();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mark.0));
         mark
+    }
+
+    /// Runs a task of the bridge, except while it is frozen.
+    pub fn task<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        Arc::clone(&self.1).task(work)
+    }
+
+    /// Stops all tasks, or lets them go on.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.1.is_frozen.store(is_frozen, Ordering::Relaxed);
+        let mut woken = self.1.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_frozen {
+            woken.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Returns the loops that have not turned for `limit`, and for how long.
@@ -48,6 +75,21 @@ impl Watchdog {
             (silent >= limit).then(|| (mark.name.clone(), silent))
         };
         marks.iter().filter_map(Weak::upgrade).filter_map(late).collect()
+    }
+}
+
+impl Freezer {
+    async fn task<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if self.is_frozen.load(Ordering::Relaxed) {
+                let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+                woken.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            work.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -67,15 +109,19 @@ impl LoopMark {
     /// Marks turns for `work` as long as its task is polled. This is for work without a loop of its own that
     /// waits in many places, each for a bounded time.
     pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let mut turns = Self::turns();
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                _ = turns.tick() => self.beat(),
+        let freezer = Arc::clone(&self.1);
+        let turning = async move {
+            let mut work = pin!(work);
+            let mut turns = Self::turns();
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut work => return done,
+                    _ = turns.tick() => self.beat(),
+                }
             }
-        }
+        };
+        freezer.task(turning).await
     }
 }
 
@@ -112,6 +158,23 @@ mod tests {
         tokio::time::sleep(TURN_EVERY * 3).await;
         assert!(inner.beat.get().is_some(), "it has not turned");
         waiting.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_task_goes_on_with_all_that_has_happened_meanwhile() {
+        let watchdog = Watchdog::default();
+        let began = tokio::time::Instant::now();
+        let waits = async move {
+            tokio::time::sleep(TURN_EVERY).await;
+            began.elapsed()
+        };
+        let task = tokio::spawn(watchdog.task(waits));
+        tokio::task::yield_now().await;
+        watchdog.freeze(true);
+        tokio::time::sleep(TURN_EVERY * 5).await;
+        assert!(!task.is_finished());
+        watchdog.freeze(false);
+        assert_eq!(task.await.unwrap().as_secs(), 5);
     }
 
     /// Liveness must detect work that blocks its thread.

@@ -1,5 +1,6 @@
 //! Runs one bridge process in a simulation.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub struct Process {
     pub counters: Arc<SubscriptionCounters>,
     pub statuses: StatusRegistry,
     pub budget: Budget,
+    watchdog: Watchdog,
+    is_frozen: Cell<bool>,
     drain: CancellationToken,
     running: JoinHandle<Result<Disconnect, PipelineError>>,
 }
@@ -106,21 +109,33 @@ impl Process {
             backoff: backoff(),
             counters: Arc::clone(&counters),
             statuses: statuses.clone(),
-            watchdog,
+            watchdog: watchdog.clone(),
         };
         let drain = CancellationToken::new();
         let pipeline = pipeline::run(parts, drain.clone());
-        let running = tokio::spawn(async move {
+        let running = tokio::spawn(watchdog.task(async move {
             let disconnect = pipeline.await?;
             dead_letters.close().await;
             Ok(disconnect)
-        });
-        Self { number, counters, statuses, budget, drain, running }
+        }));
+        let is_frozen = Cell::new(false);
+        Self { number, counters, statuses, budget, watchdog, is_frozen, drain, running }
     }
 
     /// Begins to drain, as after SIGTERM.
     pub fn drain(&self) {
         self.drain.cancel();
+    }
+
+    /// Stops its tasks, or lets them go on.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.is_frozen.set(is_frozen);
+        self.watchdog.freeze(is_frozen);
+    }
+
+    /// Whether it is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen.get()
     }
 
     /// Whether it has ended by itself.

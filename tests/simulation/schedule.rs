@@ -53,6 +53,8 @@ pub enum Fault {
     Kill(usize, Duration),
     /// SIGTERM, and a new process after the old one has ended and this time.
     Stop(usize, Duration),
+    /// A process is stopped, as by SIGSTOP, and goes on after this time.
+    Freeze(usize, Duration),
     /// Every connection to the broker is reset.
     Reset,
     /// The connections that there are go dead without a sign.
@@ -185,7 +187,7 @@ impl Fault {
         let lasting =
             ms([random.u64(10..200), random.u64(200..3000), random.u64(3000..30_000)][random.usize(..3)]);
         let (which, events) = (random.usize(..8), random.u64(0..60));
-        match random.u8(0..23) {
+        match random.u8(0..24) {
             0 => Self::Kill(which, lasting),
             1 => Self::Stop(which, lasting),
             2 => Self::Reset,
@@ -211,7 +213,8 @@ impl Fault {
                 Self::DiskFails(which, random.u8(1..=100), operation, lasting)
             }
             21 => Self::DiskSlow(which, ms(random.u64(10..1000)), lasting),
-            _ => Self::DiskHangs(which, lasting),
+            22 => Self::DiskHangs(which, lasting),
+            _ => Self::Freeze(which, ms(random.u64(100..90_000))),
         }
     }
 
@@ -224,7 +227,8 @@ impl Fault {
             | Self::Forget
             | Self::SinkBreaks(_)
             | Self::PowerCut(..) => None,
-            Self::Block(_, lasts)
+            Self::Freeze(_, lasts)
+            | Self::Block(_, lasts)
             | Self::Refuse(lasts)
             | Self::Slow(_, lasts)
             | Self::Restart(lasts)

@@ -87,7 +87,6 @@ impl Threads {
     }
 
     /// Gives the threads of a process no more turns, or gives them again.
-    #[allow(dead_code)]
     pub fn freeze(&self, process: u64, is_frozen: bool) {
         let mut state = self.state();
         match is_frozen {

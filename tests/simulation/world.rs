@@ -177,6 +177,7 @@ impl World {
         match fault {
             Fault::Kill(which, pause) => self.kill(which, pause).await,
             Fault::Stop(which, pause) => self.stop(which, pause).await?,
+            Fault::Freeze(which, _) => self.freeze(which, true),
             Fault::Reset => network.reset(),
             Fault::Forget => network.forget_connections(),
             Fault::Block(way, _) => network.block(way, true),
@@ -228,6 +229,7 @@ impl World {
         let Surroundings { network, destinations, letters, disks, .. } = &self.surroundings;
         let sink = |which: usize| &destinations[which % destinations.len()];
         match fault {
+            Fault::Freeze(which, _) => self.freeze(which, false),
             Fault::Block(way, _) => network.block(way, false),
             Fault::Refuse(_) | Fault::Restart(_) => network.refuse(false),
             Fault::Slow(..) => network.delay(Duration::from_millis(2)),
@@ -256,6 +258,12 @@ impl World {
             | Fault::Forget
             | Fault::SinkBreaks(_) => {}
         }
+    }
+
+    fn freeze(&self, which: usize, is_frozen: bool) {
+        let Some(process) = &self.processes[which % self.processes.len()] else { return };
+        process.freeze(is_frozen);
+        self.threads.freeze(process.number, is_frozen);
     }
 
     async fn kill(&mut self, which: usize, pause: Duration) {
@@ -320,7 +328,8 @@ impl World {
             }
             all_ready &= process.unready().is_empty();
         }
-        if !all_ready || self.processes.iter().any(Option::is_none) {
+        let works = |process: &Option<Process>| process.as_ref().is_some_and(|process| !process.is_frozen());
+        if !all_ready || !self.processes.iter().all(works) {
             self.moved = Instant::now();
         }
         if self.moved.elapsed() > LONGEST_UNTRUE_READY {
