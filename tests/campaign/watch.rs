@@ -1,7 +1,8 @@
 //! Watches a round: whether events move, what each replica says of itself, and how long that is untrue.
 //!
-//! A replica is **stuck** while it has events and acknowledges none of them; a replica without events also while
-//! events wait at the broker and no replica acknowledges any. What it says is **untrue** while it is stuck, `/readyz`
+//! A replica is **stuck** while it has events and receives, settles and acknowledges none; a replica without events
+//! also while events wait at the broker and no replica acknowledges any. (That a replica acknowledges alone would not
+//! do: it counts a late acknowledgement only when the broker has confirmed it, D19.) What it says is **untrue** while it is stuck, `/readyz`
 //! answers 200, and a fault is at work on a part that it uses: itself, the broker, a server of a sink, a connection to
 //! one of these, or its disk. The time runs from the latest of three moments: the beginning of the fault, the last
 //! movement, the last answer that was not 200. A fault is at work until everything has recovered from it. While a
@@ -55,7 +56,8 @@ struct Replica {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Answer {
     is_ready: bool,
-    acked: f64,
+    /// What it has received, settled and acknowledged, in one sum that grows with each.
+    done: f64,
     in_flight: f64,
 }
 
@@ -164,7 +166,7 @@ impl Seen {
 
     fn answered(&mut self, number: usize, answer: Option<Answer>, now: Instant) {
         let replica = &mut self.replicas[number];
-        let has_moved = |last: Answer, new: Answer| last.acked != new.acked || last.in_flight == 0.0;
+        let has_moved = |last: Answer, new: Answer| last.done != new.done || last.in_flight == 0.0;
         if replica.last.zip(answer).is_none_or(|(last, new)| has_moved(last, new)) {
             replica.moved = now;
         }
@@ -201,13 +203,14 @@ impl Seen {
 async fn ask(admin: std::net::SocketAddr) -> Option<Answer> {
     let is_ready = get(admin, "/readyz").await?.starts_with("HTTP/1.1 200");
     let metrics = get(admin, "/metrics").await?;
-    let sum = |name: &str| {
+    let sum = |name: &str| -> f64 {
         let samples = metrics.lines().filter(|line| line.starts_with(name));
         samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     };
+    let counters = ["received", "settled", "acked"];
     Some(Answer {
         is_ready,
-        acked: sum("atdata_bridge_events_acked_total{"),
+        done: counters.map(|counter| sum(&format!("atdata_bridge_events_{counter}_total{{"))).iter().sum(),
         in_flight: sum("atdata_bridge_in_flight_events{"),
     })
 }
@@ -248,8 +251,8 @@ mod tests {
         seen.untrue.0.as_secs()
     }
 
-    fn ready(acked: u64, in_flight: u32) -> Option<Answer> {
-        Some(Answer { is_ready: true, acked: acked as f64, in_flight: in_flight.into() })
+    fn ready(done: u64, in_flight: u32) -> Option<Answer> {
+        Some(Answer { is_ready: true, done: done as f64, in_flight: in_flight.into() })
     }
 
     #[test]
