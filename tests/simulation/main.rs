@@ -16,6 +16,7 @@ mod letters;
 mod network;
 mod process;
 mod randomness;
+mod regressions;
 mod runs;
 mod schedule;
 mod threads;
@@ -73,6 +74,15 @@ fn no_seed_loses_doubles_disorders_or_stalls() {
 }
 
 #[test]
+fn no_fault_that_was_found_comes_back() {
+    for name in regressions::ALL {
+        if let Err(why) = runs::regression(name) {
+            panic!("{name}: {why}");
+        }
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_run_each_time() {
     for seed in 1..=20 {
         let run = Run::of(seed);
@@ -86,7 +96,10 @@ fn a_seed_gives_the_same_run_each_time() {
 #[test]
 #[ignore = "the other tests start it"]
 fn one_run() {
-    let plan = Plan::of(number_of(runs::SEED).expect("the seed"));
+    let plan = match std::env::var(runs::REGRESSION) {
+        Ok(name) => regressions::plan(&name),
+        Err(_) => Plan::of(number_of(runs::SEED).expect("the seed")),
+    };
     let plan = match std::env::var(runs::FAULTS) {
         Ok(faults) => plan.with(faults.split_terminator(',').map(|fault| fault.parse().expect("a number"))),
         Err(_) => plan,

@@ -7,6 +7,8 @@ use crate::schedule::Plan;
 
 /// The seed of the run.
 pub const SEED: &str = "SIMULATED_SEED";
+/// The name of a regression, in the place of a seed.
+pub const REGRESSION: &str = "SIMULATED_REGRESSION";
 /// The faults of the plan that happen, by their places; all if it is not set.
 pub const FAULTS: &str = "SIMULATED_FAULTS";
 /// The file for the record of the run.
@@ -17,6 +19,17 @@ const ONE_RUN: [&str; 5] = ["one_run", "--exact", "--ignored", "--nocapture", "-
 
 /// The lines of a record that an explanation shows.
 const LAST_LINES: usize = 60;
+
+/// Runs a regression. The error says what went wrong.
+pub fn regression(name: &str) -> Result<(), String> {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(ONE_RUN).env(REGRESSION, name).env("RUST_BACKTRACE", "0");
+    let output = command.output().expect("start a run");
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
 
 /// A run that can be repeated.
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ pub struct Setting {
     pub files: Option<FileSetting>,
     /// Dead letters are kept in files.
     pub has_letter_files: bool,
+    /// How long a write or a sync of a disk takes at most.
+    pub disk_delay: Duration,
     pub events: u64,
     pub rate: u32,
     pub keys: u32,
@@ -159,6 +161,7 @@ impl Setting {
             sinks,
             files,
             has_letter_files,
+            disk_delay: ms([2, 2, 20, 300][random.usize(..4)]),
             events: random.u64(20..600),
             rate: [20, 50, 200, 1000][random.usize(..4)],
             keys: [1, 3, 20, 1000][random.usize(..4)],

@@ -96,7 +96,13 @@ impl World {
         let replicas = setting.replicas;
         let disks = (0..replicas).map(|number| {
             let random = random(20 + number as u64);
-            SimulatedDisk::new(format!("disk{number}"), random, threads.clone(), trace.clone())
+            SimulatedDisk::new(
+                format!("disk{number}"),
+                setting.disk_delay,
+                random,
+                threads.clone(),
+                trace.clone(),
+            )
         });
         Self {
             surroundings: Surroundings {
@@ -307,12 +313,7 @@ impl World {
             self.acknowledged = acknowledged;
             self.moved = Instant::now();
         }
-        if let Some(why) = self.surroundings.disks.iter().find_map(SimulatedDisk::violation) {
-            return Err(why);
-        }
-        if self.threads.have_panicked() {
-            return Err("a thread has panicked".to_owned());
-        }
+        self.check_machines()?;
         let mut all_ready = true;
         for process in self.processes.iter().flatten() {
             if process.has_ended() {
@@ -336,6 +337,14 @@ impl World {
             return Err(format!("all parts are ready, and nothing moves: {}", self.what_waits()));
         }
         Ok(())
+    }
+
+    /// Checks what the journals have done.
+    fn check_machines(&self) -> Result<(), String> {
+        if self.threads.have_panicked() {
+            return Err("a thread has panicked".to_owned());
+        }
+        self.surroundings.disks.iter().find_map(SimulatedDisk::violation).map_or(Ok(()), Err)
     }
 
     /// The events that the broker still has.
@@ -397,6 +406,7 @@ impl World {
     }
 
     fn check_end(&self) -> Result<(), String> {
+        self.check_machines()?;
         audit::at_the_end(&self.settled_events(), &self.surroundings.setting)
     }
 

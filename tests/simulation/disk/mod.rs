@@ -61,12 +61,20 @@ pub struct DiskTrouble {
     pub hangs_until: Option<Instant>,
 }
 
+impl DiskTrouble {
+    fn none(longest_delay: Duration) -> Self {
+        Self { fails: (0, None), size: u64::MAX, longest_delay, hangs_until: None }
+    }
+}
+
 /// A disk. Cheap to clone.
 #[derive(Clone)]
 pub struct SimulatedDisk(Arc<Shared>);
 
 struct Shared {
     name: String,
+    /// The longest delay of a sync or a write without a fault.
+    delay: Duration,
     threads: Threads,
     trace: Trace,
     state: Mutex<DiskState>,
@@ -75,6 +83,7 @@ struct Shared {
 struct DiskState {
     random: Rng,
     trouble: DiskTrouble,
+    delay: Duration,
     contents: Vec<Content>,
     names: Names,
     /// The lock files, with the process that holds each, its note, and who held it last.
@@ -92,23 +101,19 @@ struct LockFile {
     holder: Option<u64>,
 }
 
-/// The longest delay of an operation without a fault.
-const DELAY: Duration = Duration::from_millis(2);
-
 impl SimulatedDisk {
-    pub fn new(name: String, random: Rng, threads: Threads, trace: Trace) -> Self {
-        let trouble =
-            DiskTrouble { fails: (0, None), size: u64::MAX, longest_delay: DELAY, hangs_until: None };
+    pub fn new(name: String, delay: Duration, random: Rng, threads: Threads, trace: Trace) -> Self {
         let state = DiskState {
             random,
-            trouble,
+            trouble: DiskTrouble::none(delay),
+            delay,
             contents: Vec::new(),
             names: Names::default(),
             locks: BTreeMap::new(),
             ended: BTreeSet::new(),
             violations: Vec::new(),
         };
-        Self(Arc::new(Shared { name, threads, trace, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { name, delay, threads, trace, state: Mutex::new(state) }))
     }
 
     /// The disk as a process sees it.
@@ -133,10 +138,7 @@ impl SimulatedDisk {
 
     /// How the disk does without a fault.
     pub fn heal(&self) {
-        self.trouble(|trouble| {
-            *trouble =
-                DiskTrouble { fails: (0, None), size: u64::MAX, longest_delay: DELAY, hangs_until: None };
-        });
+        self.trouble(|trouble| *trouble = DiskTrouble::none(self.0.delay));
     }
 
     /// Notes the end of a process. All that it has written stays.
@@ -205,10 +207,11 @@ impl DiskState {
     /// How long an operation takes.
     fn delay(&mut self, operation: Operation) -> Duration {
         let longest = self.trouble.longest_delay;
+        let is_slow = longest > self.delay;
         let takes_long = match operation {
             Operation::Sync | Operation::SyncDirectory => true,
-            Operation::Append => self.random.u8(0..8) == 0 || longest > DELAY,
-            _ => longest > DELAY,
+            Operation::Append => self.random.u8(0..8) == 0 || is_slow,
+            _ => is_slow,
         };
         let drawn = self.random.u64(0..=longest.as_micros() as u64);
         let delay = if takes_long { Duration::from_micros(drawn) } else { Duration::ZERO };
