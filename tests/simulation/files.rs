@@ -54,6 +54,10 @@ impl Files<'_> {
     fn each_durable(&self, directory: &str, mut show: impl FnMut(&Found)) {
         for disk in self.disks {
             disk.each_durable(Path::new(directory), |name, content| {
+                // It has another name once it is complete.
+                if is_hidden(name) || name.ends_with(".tmp") {
+                    return;
+                }
                 if content.found.is_none() {
                     content.found = Some(found(directory, name, content.durable()));
                 }
@@ -171,9 +175,6 @@ fn plain(name: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
 /// What a file holds, as far as it is whole.
 fn found(directory: &str, name: &str, bytes: &[u8]) -> Found {
     let mut found = Found::default();
-    if is_hidden(name) || name.ends_with(".tmp") {
-        return found;
-    }
     let Ok(mut text) = plain(name, bytes) else { return found };
     text.truncate(memchr(0, &text).unwrap_or(text.len()));
     text.truncate(memrchr(b'\n', &text).map_or(0, |last| last + 1));
