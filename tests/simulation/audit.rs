@@ -67,7 +67,7 @@ pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String
                 return Err(format!("{} has {number}, which it must not have", destination.name()));
             }
         }
-        duplicates(destination, &records)?;
+        duplicates(destination, &records, setting)?;
         if setting.replicas == 1 || setting.is_strict {
             order(destination, &records, setting)?;
         }
@@ -85,18 +85,20 @@ pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String
     Ok(())
 }
 
-/// An event may come twice only if the second connection looked before the first copy was there.
-fn duplicates(destination: &Destination, records: &[Record]) -> Result<(), String> {
+/// An event may come twice only if the second connection looked before the first copy was there, or if other processes
+/// had written so much since that it was not told of it.
+fn duplicates(destination: &Destination, records: &[Record], setting: &Setting) -> Result<(), String> {
     if destination.kind() == Kind::Unreadable {
         return Ok(());
     }
-    let mut first: BTreeMap<u64, &Record> = BTreeMap::new();
-    for record in records {
-        let Some(earlier) = first.get(&record.number) else {
-            first.insert(record.number, record);
+    let mut first: BTreeMap<u64, (usize, &Record)> = BTreeMap::new();
+    for (place, record) in records.iter().enumerate() {
+        let Some((earlier_place, earlier)) = first.get(&record.number) else {
+            first.insert(record.number, (place, record));
             continue;
         };
-        let could_see = record.looked.is_some_and(|looked| earlier.landed <= looked);
+        let was_told = setting.replicas == 1 || *earlier_place >= record.untold;
+        let could_see = was_told && record.looked.is_some_and(|looked| earlier.landed <= looked);
         let is_forbidden = match destination.kind() {
             Kind::TakesOver | Kind::DropsDuplicates => true,
             Kind::Readable | Kind::Unreadable => could_see || earlier.connection == record.connection,

@@ -64,6 +64,8 @@ pub struct Record {
     pub connection: u64,
     /// When the connection that wrote it had last looked what the destination holds.
     pub looked: Option<Instant>,
+    /// Of the first events in the destination that look told nothing: of so many.
+    pub untold: usize,
 }
 
 /// A destination, which outlives the processes that write to it. Cheap to clone.
@@ -98,6 +100,7 @@ struct Connection {
     epoch: u64,
     is_lost: bool,
     looked: Option<Instant>,
+    untold: usize,
     last_due: Option<Instant>,
     answers: VecDeque<(Instant, DeliveryId, Verdict)>,
     /// Keys of which a delivery must be repeated before a later one, with the position of that delivery.
@@ -280,8 +283,9 @@ impl Destination {
             let id = Bytes::copy_from_slice(write.event.message_id().as_bytes());
             let is_there = self.0.kind == Kind::DropsDuplicates && state.ids.contains(&id);
             if !is_there {
-                let (looked, landed, connection) = (connection.looked, write.due, write.connection);
-                state.records.push(Record { number, key, landed, connection, looked });
+                let (looked, untold) = (connection.looked, connection.untold);
+                let (landed, connection) = (write.due, write.connection);
+                state.records.push(Record { number, key, landed, connection, looked, untold });
                 state.ids.push(id);
             }
             self.0.trace.note(|| format!("{} has {number} of connection {}", self.0.name, write.connection));
@@ -374,6 +378,7 @@ impl Sink for SimulatedSink {
                 Tells::Newest => ids.len().saturating_sub(at_least),
                 Tells::All => 0,
             };
+            connection.untold = newest;
             Held { ids: ids[newest..].to_vec() }
         };
         sleep(Duration::from_millis(after)).await;
