@@ -10,12 +10,12 @@ use crate::units::{Period, Size};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileCompression {
-    /// Not at all: `.jsonl`.
+    /// Not at all, in files with the ending `.jsonl`.
     #[default]
     None,
-    /// `.jsonl.zst`, one frame.
+    /// With zstd, one frame in each `.jsonl.zst`.
     Zstd,
-    /// `.jsonl.gz`, one member.
+    /// With gzip, one member in each `.jsonl.gz`.
     Gzip,
 }
 

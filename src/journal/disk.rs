@@ -38,7 +38,7 @@ pub trait Disk: Threads {
     fn lock(&self, path: &Path) -> io::Result<Locking>;
 }
 
-/// An open file.
+/// An open file, which is written at its end only.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes` at the end. After an error, some of them may be in the file.

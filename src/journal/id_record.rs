@@ -12,7 +12,7 @@ use super::name::Base;
 /// Hex digits of a checksum.
 const DIGITS: usize = 8;
 
-/// What one group wrote.
+/// What one group wrote: lines in some files, and the ids of their events.
 #[derive(Debug, Deserialize)]
 pub(super) struct Record {
     pub(super) files: Vec<Extent>,

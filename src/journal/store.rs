@@ -34,7 +34,7 @@ pub(crate) struct CommitError {
     pub(crate) is_broken: bool,
 }
 
-/// A file being written.
+/// A file that is being written: when it was opened, and when it was last used.
 struct OpenFile {
     base: Base,
     lines: LineFile,

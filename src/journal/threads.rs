@@ -5,7 +5,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a thread does.
+/// What a thread does from its start to its end.
 pub type Work = Box<dyn FnOnce() + Send>;
 
 /// Where the threads of a journal run. As it stands, threads of the operating system.

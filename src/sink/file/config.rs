@@ -53,11 +53,11 @@ impl Default for FileConfig {
     }
 }
 
-/// What a line is.
+/// What a line of a file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// The body.
+    /// The body of the event, and nothing else.
     #[default]
     Body,
     /// The body in an envelope.
