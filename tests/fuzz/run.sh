@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fuzzes everything that parses bytes from the network, with coverage guidance (LLVM's libFuzzer) and the stable
-# compiler. The flags are those of cargo-fuzz without a sanitizer, because the fuzzed code has no `unsafe` of ours.
+# Fuzzes everything that parses bytes from the network, from the configuration or from files, with coverage guidance
+# (LLVM's libFuzzer) and the stable compiler. The flags are those of cargo-fuzz without a sanitizer, because the fuzzed
+# code has no `unsafe` of ours.
 #
 #   run.sh [SECONDS [TARGET...]]   fuzzes each target for SECONDS (120), from the same seed; prints a document, and
 #                                  fails if a target has found a failure: the output names the input
@@ -11,7 +12,7 @@ cd "$(dirname "$0")"
 
 seconds=${1:-120}
 [ $# -eq 0 ] || shift
-targets=${*:-decoder session key cesu8 openwire commands simulator}
+targets=${*:-decoder session key cesu8 openwire commands simulator configuration letters id_log http}
 seed=1
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=$(cd ../.. && pwd)/target/fuzz
