@@ -150,7 +150,9 @@ impl Sink for FileSink {
     }
 
     async fn claim(&mut self, at_least: usize) -> Result<Option<Held>, SinkError> {
-        let ids = journal::recorded_ids(Arc::clone(&self.disk), self.journal.clone(), at_least).await;
+        // All that are recorded: an event that another replica had in the meantime may be older than the last ones.
+        let most = at_least.max(self.journal.ids);
+        let ids = journal::recorded_ids(Arc::clone(&self.disk), self.journal.clone(), most).await;
         Ok(Some(Held { ids: ids.map_err(|error| SinkError::from(&error))? }))
     }
 

@@ -285,6 +285,17 @@ async fn nothing_is_written_through_a_link() {
 }
 
 /// The lock file keeps the newest name, also after all files were moved away.
+/// A replica that freezes gives back an event much later, and this one may have written it before.
+#[tokio::test]
+async fn a_claim_tells_all_that_is_recorded_and_not_only_the_last_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sink = sink(&config(directory.path()));
+    let mut connection = sink.open().await.unwrap();
+    hand_over_durably(&mut connection, &numbered(0..100)).await;
+    let held = sink.claim(4).await.unwrap().unwrap();
+    assert_eq!((held.ids.len(), &held.ids[0][..]), (100, &b"ID:0"[..]));
+}
+
 #[tokio::test]
 async fn the_lock_file_tells_who_holds_it_and_the_newest_name() {
     let directory = tempfile::tempdir().unwrap();
