@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustix::fs::{OFlags, statvfs};
 
-use super::threads::Threads;
+use super::threads::DiskThreads;
 use crate::display::one_line;
 
 /// Keys in the files identify people (D14), so only the bridge's user may read them.
@@ -18,7 +18,7 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// A file system, and the threads that wait for it. Tests implement it in memory.
-pub trait Disk: Threads {
+pub trait Disk: DiskThreads {
     /// Makes a directory and its missing parents, durably. Does not change directories that exist.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>>;
@@ -88,7 +88,7 @@ const LONGEST_NOTE: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OsDisk;
 
-impl Threads for OsDisk {}
+impl DiskThreads for OsDisk {}
 
 impl Disk for OsDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {

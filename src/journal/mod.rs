@@ -70,7 +70,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use self::threads::Threads;
+use self::threads::DiskThreads;
 use crate::finding::Finding;
 
 /// Opens a journal on a thread of its own.
@@ -110,7 +110,7 @@ pub(crate) async fn probe(settings: JournalSettings) -> Result<Vec<Finding>, Jou
 }
 
 async fn on_a_thread<R: Send + 'static>(
-    threads: &dyn Threads,
+    threads: &dyn DiskThreads,
     work: impl FnOnce() -> Result<R, JournalError> + Send + 'static,
 ) -> Result<R, JournalError> {
     let (outcome, done) = oneshot::channel();

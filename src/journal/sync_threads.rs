@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::error::JournalError;
 use super::line_file::FileToSync;
-use super::threads::Threads;
+use super::threads::DiskThreads;
 
 /// The most files that are synced at the same time.
 const PARALLEL_SYNCS: usize = 16;
@@ -21,7 +21,7 @@ pub(super) struct SyncThreads(Vec<SyncSender<SyncJob>>);
 
 impl SyncThreads {
     /// Returns once every file is synced, or with the first error once all have been tried.
-    pub(super) fn sync_all(&mut self, threads: &dyn Threads, files: &[FileToSync]) -> Outcome {
+    pub(super) fn sync_all(&mut self, threads: &dyn DiskThreads, files: &[FileToSync]) -> Outcome {
         let mut shares = files.chunks(files.len().div_ceil(PARALLEL_SYNCS).max(1));
         let own = shares.next().unwrap_or_default();
         let (sender, outcomes) = mpsc::sync_channel(PARALLEL_SYNCS);
@@ -44,7 +44,7 @@ impl SyncThreads {
     }
 
     /// Gives a job to the thread with this number, and starts the thread if it does not run.
-    fn hand_over(&mut self, threads: &dyn Threads, thread: usize, job: SyncJob) -> Result<(), ()> {
+    fn hand_over(&mut self, threads: &dyn DiskThreads, thread: usize, job: SyncJob) -> Result<(), ()> {
         let job = match self.0.get(thread) {
             None => job,
             Some(running) => match running.send(job) {

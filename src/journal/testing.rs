@@ -12,7 +12,7 @@ use super::config::{FileCompression, RotateConfig};
 use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
 use super::name_template::NameTemplate;
 use super::settings::JournalSettings;
-use super::threads::Threads;
+use super::threads::DiskThreads;
 use crate::units::{Period, Size};
 
 /// How many ids the journals of tests record at least. So few make a new log begin all the time.
@@ -207,7 +207,7 @@ fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
 
-impl Threads for MemoryDisk {}
+impl DiskThreads for MemoryDisk {}
 
 impl Disk for MemoryDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {

@@ -6,15 +6,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// What a thread does from its start to its end.
-pub type Work = Box<dyn FnOnce() + Send>;
+pub type ThreadWork = Box<dyn FnOnce() + Send>;
 
 /// Where the threads of a journal run. As it stands, threads of the operating system.
-pub trait Threads: Send + Sync {
+pub trait DiskThreads: Send + Sync {
     /// Starts a thread.
     ///
     /// # Errors
     /// The system has no more threads.
-    fn start(&self, name: &str, work: Work) -> io::Result<Box<dyn Thread>> {
+    fn start(&self, name: &str, work: ThreadWork) -> io::Result<Box<dyn Thread>> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
         Ok(Box::new(thread))
     }
@@ -27,7 +27,7 @@ pub trait Threads: Send + Sync {
 
 /// A thread that was started. It goes on if this value is dropped.
 pub trait Thread: Send + Sync {
-    /// Wakes it from [`Threads::park`], or makes its next call return at once.
+    /// Wakes it from [`DiskThreads::park`], or makes its next call return at once.
     fn unpark(&self);
 
     /// Waits for its end.

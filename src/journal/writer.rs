@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::finish_thread::FinishThread;
 use super::group::Group;
 use super::store::{CommitError, Journal};
-use super::threads::{Thread, Threads};
+use super::threads::{DiskThreads, Thread};
 
 /// The shortest wait before a file that is due and could not be taken out is tried again.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
@@ -157,7 +157,7 @@ impl<T> WriterShared<T> {
     }
 
     /// Waits for work, at most until files are due. Moves the lines to write into `group`.
-    fn next(&self, group: &mut Group<T>, threads: &dyn Threads, idle: Option<Duration>) -> Turn {
+    fn next(&self, group: &mut Group<T>, threads: &dyn DiskThreads, idle: Option<Duration>) -> Turn {
         let is_idle = {
             let state = self.lock();
             state.stop.is_none() && state.pending.tickets.is_empty()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use atdata_bridge::journal::threads::{self as journal, Work};
+use atdata_bridge::journal::threads::{self as journal, ThreadWork};
 use fastrand::Rng;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -107,7 +107,7 @@ impl Threads {
     }
 
     /// Starts a thread of a process.
-    pub fn start(&self, process: u64, name: &str, work: Work) -> io::Result<Box<dyn journal::Thread>> {
+    pub fn start(&self, process: u64, name: &str, work: ThreadWork) -> io::Result<Box<dyn journal::Thread>> {
         let number = {
             let mut state = self.state();
             state.last += 1;

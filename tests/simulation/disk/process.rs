@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use atdata_bridge::journal::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
-use atdata_bridge::journal::threads::{Thread, Threads, Work};
+use atdata_bridge::journal::threads::{DiskThreads, Thread, ThreadWork};
 use jiff::Timestamp;
 
 use super::content::Content;
@@ -56,8 +56,8 @@ impl DiskOfProcess {
     }
 }
 
-impl Threads for DiskOfProcess {
-    fn start(&self, name: &str, work: Work) -> io::Result<Box<dyn Thread>> {
+impl DiskThreads for DiskOfProcess {
+    fn start(&self, name: &str, work: ThreadWork) -> io::Result<Box<dyn Thread>> {
         // These wait for each other in a way that is not simulated. Without them files are synced one after the other.
         if name == "sync" {
             return Err(io::ErrorKind::WouldBlock.into());
