@@ -3,6 +3,7 @@
 pub mod bridge_status;
 pub mod configuration;
 pub mod counters;
+mod freezer;
 pub mod health;
 pub mod histogram;
 pub mod history;

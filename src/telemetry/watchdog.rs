@@ -2,16 +2,14 @@
 //! matter what a loop waits for, only that it keeps checking, so an outage never shows here (D11). A simulation can stop
 //! all tasks of a bridge, as a process that is frozen does (D55).
 
-use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::counters::Moment;
+use super::freezer::Freezer;
 
 /// How often an idle loop turns.
 pub const TURN_EVERY: Duration = Duration::from_secs(1);
@@ -22,14 +20,9 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// The marks of all loops of a bridge.
 #[derive(Clone, Debug, Default)]
-pub struct Watchdog(Arc<Mutex<Vec<Weak<Mark>>>>, Arc<Freezer>);
-
-/// Stops tasks.
-#[derive(Debug, Default)]
-struct Freezer {
-    is_frozen: AtomicBool,
-    /// The tasks that were woken meanwhile.
-    woken: Mutex<Vec<Waker>>,
+pub struct Watchdog {
+    marks: Arc<Mutex<Vec<Weak<Mark>>>>,
+    freezer: Arc<Freezer>,
 }
 
 #[derive(Debug)]
@@ -40,35 +33,34 @@ struct Mark {
 
 /// The mark of one loop. Dropping it ends the watch on that loop.
 #[derive(Debug)]
-pub struct LoopMark(Arc<Mark>, Arc<Freezer>);
+pub struct LoopMark {
+    mark: Arc<Mark>,
+    freezer: Arc<Freezer>,
+}
 
 impl Watchdog {
     /// Creates the mark of the loop `name`.
     pub fn loop_mark(&self, name: impl Into<String>) -> LoopMark {
         let mark = Arc::new(Mark { name: name.into(), beat: Moment::default() });
-        let mark = LoopMark(mark, Arc::clone(&self.1));
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mark));
+        let mark = LoopMark { mark, freezer: Arc::clone(&self.freezer) };
         mark.beat();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&mark.0));
         mark
     }
 
     /// Runs a task of the bridge, except while it is frozen.
     pub fn task<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        Arc::clone(&self.1).task(work)
+        Arc::clone(&self.freezer).task(work)
     }
 
     /// Stops all tasks, or lets them go on.
     pub fn freeze(&self, is_frozen: bool) {
-        self.1.is_frozen.store(is_frozen, Ordering::Relaxed);
-        let mut woken = self.1.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_frozen {
-            woken.drain(..).for_each(Waker::wake);
-        }
+        self.freezer.freeze(is_frozen);
     }
 
     /// Returns the loops that have not turned for `limit`, and for how long.
     pub fn stuck(&self, now: Instant, limit: Duration) -> Vec<(String, Duration)> {
-        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.retain(|mark| mark.strong_count() > 0);
         let late = |mark: Arc<Mark>| {
             let silent = now.saturating_duration_since(mark.beat.get()?);
@@ -78,25 +70,10 @@ impl Watchdog {
     }
 }
 
-impl Freezer {
-    async fn task<F: Future>(self: Arc<Self>, work: F) -> F::Output {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            if self.is_frozen.load(Ordering::Relaxed) {
-                let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
-                woken.push(context.waker().clone());
-                return Poll::Pending;
-            }
-            work.as_mut().poll(context)
-        })
-        .await
-    }
-}
-
 impl LoopMark {
     /// Notes that the loop has turned.
     pub fn beat(&self) {
-        self.0.beat.set(Some(Instant::now()));
+        self.mark.beat.set(Some(Instant::now()));
     }
 
     /// Returns the timer that makes an idle loop turn.
@@ -109,7 +86,7 @@ impl LoopMark {
     /// Marks turns for `work` as long as its task is polled. This is for work without a loop of its own that
     /// waits in many places, each for a bounded time.
     pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
-        let freezer = Arc::clone(&self.1);
+        let freezer = Arc::clone(&self.freezer);
         let turning = async move {
             let mut work = pin!(work);
             let mut turns = Self::turns();
@@ -137,7 +114,7 @@ mod tests {
         let watchdog = Watchdog::default();
         let (one, other) = (watchdog.loop_mark("one"), watchdog.loop_mark("other"));
         let later = Instant::now() + STUCK_AFTER;
-        one.0.beat.set(Some(later));
+        one.mark.beat.set(Some(later));
         let names = |now| -> Vec<_> {
             watchdog.stuck(now, STUCK_AFTER).into_iter().map(|(name, _)| name).collect::<Vec<String>>()
         };
@@ -152,7 +129,7 @@ mod tests {
     async fn waiting_is_not_being_stuck() {
         let watchdog = Watchdog::default();
         let mark = watchdog.loop_mark("waiting");
-        let inner = Arc::clone(&mark.0);
+        let inner = Arc::clone(&mark.mark);
         inner.beat.set(None);
         let waiting = tokio::spawn(mark.during(pending::<()>()));
         tokio::time::sleep(TURN_EVERY * 3).await;
