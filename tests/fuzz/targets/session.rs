@@ -17,7 +17,7 @@ use atdata_bridge::source::config::{Endpoint, Ordering, Protocol, SourceSettings
 use atdata_bridge::source::openwire::session::OpenWireSession;
 use atdata_bridge::source::openwire::wire::wire_format::WireFormatInfo;
 use atdata_bridge::source::openwire::wire::{command as openwire_command, framing as openwire};
-use atdata_bridge::source::protocol::session::{SessionProgress, Session, SessionMode};
+use atdata_bridge::source::protocol::session::{Session, SessionMode, SessionProgress};
 use atdata_bridge::source::stomp::session::StompSession;
 use atdata_bridge::source::stomp::{frame as stomp_frame, framing as stomp};
 use libfuzzer_sys::fuzz_target;
