@@ -74,7 +74,7 @@ impl Carrier {
                 let setup = setup.unset("SINKS__FILE__DIRECTORY");
                 let setup = destination.configure(setup, Route::Direct).set_all(settings);
                 let bridge = setup.start();
-                Running::Bridge { _setup: setup, bridge }
+                Running::Bridge { _setup: setup, bridge: Box::new(bridge) }
             }
             Self::Rival(rival) => {
                 let sink = destination.of_rival(at_once);
@@ -91,7 +91,7 @@ pub fn queue(namespace: &str) -> String {
 
 /// A process that carries events; killed when dropped. A bridge needs its setup as long as it runs.
 pub enum Running {
-    Bridge { _setup: Setup, bridge: Bridge },
+    Bridge { _setup: Setup, bridge: Box<Bridge> },
     Rival(RunningRival),
 }
 
@@ -123,7 +123,7 @@ impl Running {
     /// Stops the process cleanly.
     pub async fn stop(self) {
         match self {
-            Self::Bridge { bridge, .. } => backlog::stop(bridge).await,
+            Self::Bridge { bridge, .. } => backlog::stop(*bridge).await,
             Self::Rival(rival) => rival.stop().await,
         }
     }
