@@ -1,5 +1,6 @@
 //! Checks what a simulation must never show.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use atdata_bridge::simulator::Generator;
@@ -21,11 +22,10 @@ pub struct Settled<'a> {
 impl Settled<'_> {
     /// Returns the first of these events that a sink has not settled: it is neither durable there nor a dead letter.
     pub fn missing(&self, numbers: &[u64]) -> Option<u64> {
-        let there: Vec<_> =
-            self.destinations.iter().map(|destination| numbers_in(&destination.records())).collect();
-        let (letters, in_files) = (self.letters(), self.files.durable_events(numbers));
+        let letters = LazyCell::new(|| self.letters());
         let is_letter =
             |number: u64, sink: Option<&str>| letters.contains(&(number, sink.map(str::to_owned)));
+        let in_files = if self.has_files { self.files.durable_events(numbers) } else { BTreeSet::new() };
         let is_settled = |number: u64| {
             if !self.generator.usable(number - 1) {
                 return is_letter(number, None);
@@ -33,8 +33,8 @@ impl Settled<'_> {
             if self.has_files && !in_files.contains(&number) {
                 return false;
             }
-            self.destinations.iter().zip(&there).all(|(destination, there)| {
-                there.contains(&number) || (is_refused(number) && is_letter(number, Some(destination.name())))
+            self.destinations.iter().all(|destination| {
+                destination.has(number) || (is_refused(number) && is_letter(number, Some(destination.name())))
             })
         };
         numbers.iter().copied().find(|number| !is_settled(*number))

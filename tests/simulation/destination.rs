@@ -2,7 +2,7 @@
 //! and uses every freedom that it leaves: late verdicts, refused and repeated deliveries, writes that arrive after
 //! their connection is lost, fences, and claims that fail or name only the newest events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ struct State {
     random: Rng,
     trouble: Trouble,
     records: Vec<Record>,
+    /// The numbers of the events in `records`.
+    numbers: BTreeSet<u64>,
     ids: Vec<Bytes>,
     on_the_way: Vec<Write>,
     connections: BTreeMap<u64, Connection>,
@@ -136,6 +138,7 @@ impl Destination {
             random,
             trouble: Trouble { longest_delay: delay, ..Trouble::default() },
             records: Vec::new(),
+            numbers: BTreeSet::new(),
             ids: Vec::new(),
             on_the_way: Vec::new(),
             connections: BTreeMap::new(),
@@ -239,6 +242,13 @@ impl Destination {
         state.records.clone()
     }
 
+    /// Whether the event is durable.
+    pub fn has(&self, number: u64) -> bool {
+        let mut state = self.state();
+        self.settle(&mut state);
+        state.numbers.contains(&number)
+    }
+
     /// Lets all writes arrive that are due.
     fn settle(&self, state: &mut State) {
         if state.trouble.is_stalled {
@@ -285,6 +295,7 @@ impl Destination {
             if !is_there {
                 let (looked, untold) = (connection.looked, connection.untold);
                 let (landed, connection) = (write.due, write.connection);
+                state.numbers.insert(number);
                 state.records.push(Record { number, key, landed, connection, looked, untold });
                 state.ids.push(id);
             }

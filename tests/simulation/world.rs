@@ -66,8 +66,10 @@ struct World {
     /// When the current fault of a kind ends.
     ends: Vec<(Instant, Fault)>,
     trace: Trace,
-    /// Which events are known to be settled.
-    settled: BTreeSet<u64>,
+    /// The events that were published and are not known to be settled.
+    unsettled: BTreeSet<u64>,
+    /// How many events were published at the last check.
+    published: u64,
     acknowledged: u64,
     moved: Instant,
 }
@@ -120,7 +122,8 @@ impl World {
             restarts: vec![Some(Instant::now()); replicas],
             ends: Vec::new(),
             trace,
-            settled: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            published: 0,
             acknowledged: 0,
             moved: Instant::now(),
         }
@@ -347,32 +350,28 @@ impl World {
         self.surroundings.disks.iter().find_map(SimulatedDisk::violation).map_or(Ok(()), Err)
     }
 
-    /// The events that the broker still has.
-    fn waiting(&self) -> BTreeSet<u64> {
-        self.broker.unacknowledged(QUEUE).into_iter().flatten().collect()
-    }
-
     /// An event that is acknowledged is settled in each sink (I1, I2).
     fn check_acknowledged(&mut self) -> Result<(), String> {
-        let waiting = self.waiting();
         let published = self.broker.stats().published;
-        let new: Vec<u64> = (1..=published)
-            .filter(|number| !waiting.contains(number) && !self.settled.contains(number))
-            .collect();
+        self.unsettled.extend(self.published + 1..=published);
+        self.published = published;
+        let waiting = self.broker.unacknowledged(QUEUE);
+        let is_acknowledged = |number: &u64| !waiting.iter().any(|run| run.contains(number));
+        let new: Vec<u64> = self.unsettled.iter().copied().filter(is_acknowledged).collect();
         if new.is_empty() {
             return Ok(());
         }
         if let Some(number) = self.settled_events().missing(&new) {
             return Err(format!("event {number} is acknowledged and not settled"));
         }
-        self.settled.extend(new);
-        self.trace.note(|| format!("{} events are acknowledged", self.settled.len()));
+        self.unsettled.retain(|number| new.binary_search(number).is_err());
+        self.trace.note(|| format!("{} events are acknowledged", published - self.unsettled.len() as u64));
         Ok(())
     }
 
     fn has_arrived(&self) -> bool {
         let all = self.broker.stats().published == self.surroundings.setting.events;
-        all && self.waiting().is_empty()
+        all && self.broker.unacknowledged(QUEUE).is_empty()
             && self.processes.iter().flatten().all(|process| process.unready().is_empty())
     }
 
@@ -383,7 +382,8 @@ impl World {
             .flatten()
             .map(|process| format!("process {}: {:?}", process.number, process.unready()))
             .collect();
-        format!("{} events wait at the broker; {}", self.waiting().len(), unready.join("; "))
+        let waiting: usize = self.broker.unacknowledged(QUEUE).into_iter().map(Iterator::count).sum();
+        format!("{waiting} events wait at the broker; {}", unready.join("; "))
     }
 
     async fn stop_all(&mut self) -> Result<(), String> {
