@@ -24,7 +24,7 @@ fn variable(bytes: &[u8]) -> (String, String) {
 
 /// What a person gets to see.
 fn answer(file: &NamedTempFile, variables: &[(String, String)]) -> String {
-    let sinks = SinkRegistry::default();
+    let sinks = SinkRegistry::built_in();
     match load(&sinks, Some(file.path()), variables.iter().cloned()) {
         Ok(loaded) => {
             for option in &loaded.effective {

@@ -23,6 +23,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 const SOON: Duration = Duration::from_secs(15);
+/// Is in the head of an answer that has no end.
+const STREAM: &[u8] = b"text/event-stream";
 
 struct Serving {
     runtime: Runtime,
@@ -59,7 +61,14 @@ async fn send(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
         drop(client.shutdown().await);
     }
     let mut answer = Vec::new();
-    drop(timeout(SOON, client.read_to_end(&mut answer)).await.expect("the listener closes the connection"));
+    // A stream of events goes on as long as somebody may read it.
+    while !answer.windows(STREAM.len()).any(|bytes| bytes == STREAM) {
+        let read =
+            timeout(SOON, client.read_buf(&mut answer)).await.expect("the listener closes the connection");
+        if read.is_err() || read.is_ok_and(|bytes| bytes == 0) {
+            break;
+        }
+    }
     answer
 }
 

@@ -18,7 +18,7 @@ use atdata_bridge::dead_letter::{DeadLetter, DeadLetterStore, StoredLine};
 use atdata_bridge::event::{Batch, Event, Headers, Message, SessionId};
 use atdata_bridge::journal::config::RotateConfig;
 use atdata_bridge::key::Keying;
-use atdata_bridge::sink::{Rejection, SinkError};
+use atdata_bridge::sink::{Rejection, SinkError, StoredRecord};
 use flate2::Crc;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -102,7 +102,7 @@ async fn write(directory: &Path) -> Result<(), SinkError> {
 /// How many lines are the letter.
 async fn copies(directory: &Path) -> usize {
     let store = store(directory);
-    let (sender, mut records) = mpsc::channel(1);
+    let (sender, mut records) = mpsc::channel::<StoredRecord>(1);
     let count = async {
         let mut found = 0;
         while let Some(record) = records.recv().await {

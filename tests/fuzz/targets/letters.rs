@@ -12,6 +12,7 @@ use atdata_bridge::dead_letter::config::FilesSettings;
 use atdata_bridge::dead_letter::file_store::FileDeadLetters;
 use atdata_bridge::dead_letter::{DeadLetterStore, StoredLine};
 use atdata_bridge::journal::config::RotateConfig;
+use atdata_bridge::sink::StoredRecord;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -31,7 +32,7 @@ async fn read(directory: &Path) -> Vec<StoredLine> {
     let settings =
         FilesSettings { directory: directory.to_owned(), max_total: None, rotation: RotateConfig::default() };
     let letters = FileDeadLetters::new(settings, "b1", 1);
-    let (sender, mut records) = mpsc::channel(1);
+    let (sender, mut records) = mpsc::channel::<StoredRecord>(1);
     let parse = async {
         let mut lines = Vec::new();
         while let Some(record) = records.recv().await {
