@@ -3,10 +3,10 @@
 //!
 //! Each group gets a record ([`super::id_record`]), which is synced together with the group's lines. After a
 //! crash the last record tells whether the last group is complete. If it is not, none of its lines was
-//! reported as durable, and recovery cuts all of them off. If it is, recovery writes it again, since a sync that failed may
-//! have left it in the cache only. So the log has the id of an event exactly if its
-//! line is in the files. The exception is a group of more than `UNSYNCED` bytes without a record: its whole
-//! lines are kept, since a log that is older than the files looks the same.
+//! reported as durable, and recovery cuts all of them off. If it is, recovery writes it again, since a sync that
+//! failed may have left it in the cache only. So the log has the id of an event exactly if its line is in the files.
+//! The exception is a group of more than `UNSYNCED` bytes without a record: its whole lines are kept, since a log
+//! that is older than the files looks the same.
 //!
 //! A file is named in the log, durably, before it is created. Nothing but an incomplete line is cut off from a
 //! file that the log does not name: somebody else may have put it there.
