@@ -16,6 +16,8 @@ pub struct Settled<'a> {
     pub letters: &'a Letters,
     pub files: Files<'a>,
     pub has_files: bool,
+    /// A process may hold events of a session that has ended without a sign.
+    pub ends_unnoticed: bool,
     pub generator: &'a Generator,
 }
 
@@ -67,7 +69,7 @@ pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String
                 return Err(format!("{} has {number}, which it must not have", destination.name()));
             }
         }
-        duplicates(destination, &records, setting)?;
+        duplicates(destination, &records, settled.ends_unnoticed)?;
         if setting.replicas == 1 || setting.is_strict {
             order(destination, &records, setting)?;
         }
@@ -85,9 +87,9 @@ pub fn at_the_end(settled: &Settled<'_>, setting: &Setting) -> Result<(), String
     Ok(())
 }
 
-/// An event may come twice only if the second connection looked before the first copy was there, or if other processes
-/// had written so much since that it was not told of it.
-fn duplicates(destination: &Destination, records: &[Record], setting: &Setting) -> Result<(), String> {
+/// An event may come twice only if the second connection looked before the first copy was there. Or if the session had
+/// ended unnoticed, and other processes had written so much since that the second was not told of the event.
+fn duplicates(destination: &Destination, records: &[Record], ends_unnoticed: bool) -> Result<(), String> {
     if destination.kind() == Kind::Unreadable {
         return Ok(());
     }
@@ -97,7 +99,7 @@ fn duplicates(destination: &Destination, records: &[Record], setting: &Setting) 
             first.insert(record.number, (place, record));
             continue;
         };
-        let was_told = setting.replicas == 1 || *earlier_place >= record.untold;
+        let was_told = !ends_unnoticed || *earlier_place >= record.untold;
         let could_see = was_told && record.looked.is_some_and(|looked| earlier.landed <= looked);
         let is_forbidden = match destination.kind() {
             Kind::TakesOver | Kind::DropsDuplicates => true,

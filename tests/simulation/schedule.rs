@@ -92,6 +92,15 @@ pub enum Fault {
     DiskHangs(usize, Duration),
 }
 
+impl Fault {
+    /// A session can end by this fault without a sign that its process sees: STOMP does not tell that a consumer was
+    /// closed, and a frozen process sees nothing.
+    pub fn ends_sessions_unnoticed(&self, protocol: Protocol) -> bool {
+        matches!(self, Self::Freeze(..))
+            || (matches!(self, Self::CloseConsumers(..)) && protocol == Protocol::Stomp)
+    }
+}
+
 /// A fault and when it begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Planned {

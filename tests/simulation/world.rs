@@ -72,6 +72,8 @@ struct World {
     published: u64,
     acknowledged: u64,
     moved: Instant,
+    /// A process may hold events of a session that has ended without a sign, and another process has them too.
+    ends_unnoticed: bool,
 }
 
 impl World {
@@ -96,6 +98,8 @@ impl World {
             Destination::new(&name, *kind, tells, random(10 + number as u64), trace.clone())
         });
         let replicas = setting.replicas;
+        let is_unnoticed = |planned: &Planned| planned.fault.ends_sessions_unnoticed(setting.protocol);
+        let ends_unnoticed = replicas > 1 && plan.faults.iter().any(is_unnoticed);
         let disks = (0..replicas).map(|number| {
             let random = random(20 + number as u64);
             SimulatedDisk::new(
@@ -126,6 +130,7 @@ impl World {
             published: 0,
             acknowledged: 0,
             moved: Instant::now(),
+            ends_unnoticed,
         }
     }
 
@@ -414,6 +419,7 @@ impl World {
     fn settled_events(&self) -> Settled<'_> {
         let Surroundings { destinations, letters, disks, setting, .. } = &self.surroundings;
         let (files, has_files) = (Files { disks }, setting.files.is_some());
-        Settled { destinations, letters, files, has_files, generator: &self.generator }
+        let (ends_unnoticed, generator) = (self.ends_unnoticed, &self.generator);
+        Settled { destinations, letters, files, has_files, ends_unnoticed, generator }
     }
 }
