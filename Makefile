@@ -50,8 +50,8 @@ demo: PACKAGES = gcc libc6-dev
 demo: toolchain
 	@cargo run --profile demo --locked --no-default-features -- demo $(ARGS)
 
-# Most tests wait for servers most of the time, so three run at once for two processors.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
+# Most tests wait for servers most of the time, so two run at once for each processor.
+test: export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 # The tests are compiled while the servers are made. What is missing is told after both. Selected tests make only the
 # servers that they use, when they start.
 test: toolchain
