@@ -27,7 +27,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::bridge_status::{StatusSources, SubscriptionInfo};
 use crate::telemetry::counters::SubscriptionCounters;
 use crate::telemetry::health::Health;
-use crate::telemetry::http::{self, Pages};
+use crate::telemetry::http::{self, ListenOptions, Pages};
 use crate::telemetry::metrics::MetricsPage;
 use crate::telemetry::status::StatusRegistry;
 
@@ -114,9 +114,9 @@ impl Bridge {
             });
         let status =
             StatusSources::new(self.telemetry(), health.clone(), budgets.clone(), subscriptions.collect());
-        let address = settings.listen?;
+        let options = ListenOptions { address: settings.listen?, tls: settings.tls.clone() };
         let reporter = self.telemetry.statuses.reporter("admin");
-        Some(http::start(address, Pages { health, metrics, status }, reporter).await)
+        Some(http::start(options, Pages { health, metrics, status }, reporter).await)
     }
 
     fn pipelines(self, stores: &[Arc<dyn DeadLetterStore>], budgets: &Shares) -> Vec<PipelineParts> {

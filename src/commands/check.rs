@@ -20,7 +20,8 @@ use self::report::{CheckError, Report};
 use super::{Console, Exit, configured};
 use crate::bridge::{dead_letter_stores, sink_context};
 use crate::config::{Settings, SinkRegistry, SubscriptionSettings, load};
-use crate::tls::shown_certificates;
+use crate::finding::codes;
+use crate::tls::{TlsError, TlsServer, shown_certificates};
 
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
@@ -84,12 +85,20 @@ async fn check(settings: Settings, browses: bool, report: &mut Report<'_>) -> io
         check_sinks(subscription, &settings, report).await?;
     }
     check_dead_letters(&settings, report).await?;
+    check_admin(&settings, report)?;
     let shown = shown_certificates();
     if shown.is_empty() {
         return Ok(());
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     report.part("certificates", Ok::<_, CheckError>(certificates::findings(&shown, now)))
+}
+
+/// The address itself may be that of a bridge which runs.
+fn check_admin(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
+    let Some(tls) = settings.admin.tls.clone() else { return Ok(()) };
+    let held = |error: TlsError| CheckError::held(codes::ADMIN_TLS, error.to_string());
+    report.part("admin", TlsServer::new(tls).map(|_| Vec::new()).map_err(held))
 }
 
 /// Names the stores as the status of the bridge does.

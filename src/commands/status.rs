@@ -12,9 +12,11 @@ use tokio::time::interval;
 use super::{Console, Exit, configured};
 use crate::config::SinkRegistry;
 use crate::display::{one_line, rfc3339};
-use crate::http_get;
+use crate::http_get::{self, HttpServer};
 use crate::telemetry::bridge_status::{BridgeStatus, DeadLetterCount, PartLine, QueueLine, SinkLine};
+use crate::telemetry::http::config::AdminSettings;
 use crate::telemetry::status::Lasting;
+use crate::tls::TlsServerOptions;
 
 /// The longest wait for the answer of a bridge, which is on this host or near.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +36,15 @@ pub struct StatusArgs {
     /// Where the bridge listens, instead of admin.listen of the configuration
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub address: Option<SocketAddr>,
+    /// With --address: speak TLS, with the certificate of admin.tls in the configuration
+    #[arg(long, requires = "address")]
+    pub tls: bool,
+}
+
+/// A bridge that can be asked.
+struct Asked {
+    address: SocketAddr,
+    tls: Option<TlsServerOptions>,
 }
 
 /// Writes the state to standard output. The exit code says whether the bridge is ready.
@@ -47,29 +58,39 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let address = match args.address {
-        Some(address) => address,
-        None => match configured(kinds, file, env, console)?.map(|loaded| loaded.settings.admin.listen) {
-            Some(Some(address)) => reachable(address),
-            Some(None) => {
-                writeln!(console.err, "error: admin.listen is off, so the bridge tells no state")?;
-                return Ok(Exit::Usage);
-            }
-            None => return Ok(Exit::Usage),
-        },
-    };
-    if address.port() == 0 {
-        let what = "admin.listen has port 0, which the bridge replaces by a free one: its log tells which";
-        writeln!(console.err, "error: {what}; give it as --address")?;
-        return Ok(Exit::Usage);
-    }
+    let Some(asked) = asked(kinds, args, file, env, console)? else { return Ok(Exit::Usage) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(show(address, args, console));
+    let ended = runtime.block_on(show(&asked, args, console));
     match ended {
         // Without `--watch` the exit code says whether the bridge is ready.
         Err(error) if args.watch && error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
         ended => ended,
     }
+}
+
+/// Returns the bridge that the options and the configuration name. `None` if they name none; the reason is told.
+fn asked(
+    kinds: &SinkRegistry,
+    args: &StatusArgs,
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    console: &mut Console<'_>,
+) -> io::Result<Option<Asked>> {
+    if let (Some(address), false) = (args.address, args.tls) {
+        return Ok(Some(Asked { address, tls: None }));
+    }
+    let Some(loaded) = configured(kinds, file, env, console)? else { return Ok(None) };
+    let AdminSettings { listen, tls, .. } = loaded.settings.admin;
+    let refusal = match (args.address.or(listen.map(reachable)), &tls) {
+        (_, None) if args.tls => "--tls needs admin.tls.certificate_file and admin.tls.key_file",
+        (None, _) => "admin.listen is off, so the bridge tells no state",
+        (Some(address), _) if address.port() == 0 => {
+            "admin.listen has port 0, which the bridge replaces by a free one: its log tells which; give it as --address"
+        }
+        (Some(address), _) => return Ok(Some(Asked { address, tls })),
+    };
+    writeln!(console.err, "error: {refusal}")?;
+    Ok(None)
 }
 
 /// Returns the address under which this host reaches a listener at `address`.
@@ -82,18 +103,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn show(address: SocketAddr, args: &StatusArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+async fn show(asked: &Asked, args: &StatusArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     let erases = args.watch && !args.json && io::stdout().is_terminal();
     let mut looks = interval(WATCH_EVERY);
     loop {
         looks.tick().await;
-        let exit = match ask(address).await {
+        let exit = match ask(asked).await {
             Ok((text, status)) => {
                 let shown = if args.json { text + "\n" } else { written(&status) };
                 write!(console.out, "{}{shown}", if erases { HOME } else { "" })?;
                 if status.ready { Exit::Success } else { Exit::Failure }
             }
             Err(why) => {
+                let address = asked.address;
                 writeln!(console.err, "error: the bridge at {address} tells no state: {}", one_line(&why))?;
                 Exit::Failure
             }
@@ -106,8 +128,10 @@ async fn show(address: SocketAddr, args: &StatusArgs, console: &mut Console<'_>)
 }
 
 /// Asks for the document. Returns it as text too.
-async fn ask(address: SocketAddr) -> Result<(String, BridgeStatus), String> {
-    let page = http_get::get(&address.to_string(), "/status", PATIENCE).await;
+async fn ask(asked: &Asked) -> Result<(String, BridgeStatus), String> {
+    let tls = asked.tls.as_ref().map(TlsServerOptions::own_client).transpose();
+    let (address, tls) = (asked.address.to_string(), tls.map_err(|error| error.to_string())?);
+    let page = http_get::get(HttpServer { address: &address, tls }, "/status", PATIENCE).await;
     let page =
         page.map_err(|error| format!("{error}; does it run, with this admin.listen, in this version?"))?;
     let text = String::from_utf8(page.to_vec()).map_err(|_| "the answer is no text".to_owned())?;

@@ -126,4 +126,6 @@ pub(crate) const CLOCK_NOT_KNOWN: Code = Code::new("clock-not-known");
 pub(crate) const CERTIFICATE: Code = Code::new("certificate");
 pub(crate) const CERTIFICATE_EXPIRES_SOON: Code = Code::new("certificate-expires-soon");
 
+pub(crate) const ADMIN_TLS: Code = Code::new("admin-tls");
+
 pub(crate) const STDOUT: Code = Code::new("stdout");

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use jiff::Timestamp;
 
 use super::config::{FileCompression, RotateConfig};
-use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking};
+use super::disk::{DirEntry, Disk, DiskFile, Lock, Locking, OsDisk};
 use super::name_template::NameTemplate;
 use super::settings::JournalSettings;
-use super::threads::DiskThreads;
+use super::threads::{DiskThreads, Thread, ThreadWork};
 use crate::units::{Period, Size};
 
 /// How many ids the journals of tests record at least. So few make a new log begin all the time.
@@ -70,6 +70,7 @@ struct DiskState {
     /// How many more bytes can be written.
     room: Option<usize>,
     failing: Option<Failing>,
+    has_no_threads: bool,
     /// The content of the lock file.
     note: String,
     holder: Option<u64>,
@@ -97,6 +98,12 @@ impl MemoryDisk {
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         (state.failing, state.room) = (None, None);
+    }
+
+    /// Starts no thread, so all operations are in an order that every run repeats.
+    pub(crate) fn without_threads(self) -> Self {
+        self.state().has_no_threads = true;
+        self
     }
 
     /// Leaves room for `bytes` more; removed bytes count as room. A write beyond that fails half way.
@@ -207,7 +214,14 @@ fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
 
-impl DiskThreads for MemoryDisk {}
+impl DiskThreads for MemoryDisk {
+    fn start(&self, name: &str, work: ThreadWork) -> io::Result<Box<dyn Thread>> {
+        if self.state().has_no_threads {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        OsDisk.start(name, work)
+    }
+}
 
 impl Disk for MemoryDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {

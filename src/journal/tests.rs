@@ -209,7 +209,7 @@ fn no_error_loses_or_doubles_a_line() {
     ] {
         for duration in [1, 2, 3, 7] {
             for fail_from in 0..120 {
-                let disk = MemoryDisk::default();
+                let disk = MemoryDisk::default().without_threads();
                 let mut process =
                     TestProcess::new(&disk, settings(compression, "{connection_id}-{partition}"));
                 let mut seen = 0;

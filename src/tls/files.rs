@@ -30,7 +30,7 @@ impl Roots {
         }
     }
 
-    fn of_file(path: &Path, key: &str) -> Result<Self, TlsError> {
+    pub(super) fn of_file(path: &Path, key: &str) -> Result<Self, TlsError> {
         let certificates = certificates(path, key)?;
         let mut store = RootCertStore::empty();
         for (place, certificate) in certificates.iter().enumerate() {
@@ -55,19 +55,18 @@ impl Roots {
     }
 }
 
-/// Reads the client's own certificate and its key, if both are set.
+/// Reads a certificate with those behind it, and its key. `table` is the beginning of the options' names.
 pub(super) fn identity(
-    options: &TlsOptions,
+    table: &str,
+    certificate: &Path,
+    key: &Path,
     provider: &CryptoProvider,
-) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
-    let Some((certificate, key)) = options.certificate_file.as_ref().zip(options.key_file.as_ref()) else {
-        return Ok(None);
-    };
-    let (certificate_key, key_key) = (options.key("certificate_file"), options.key("key_file"));
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (certificate_key, key_key) = (format!("{table}.certificate_file"), format!("{table}.key_file"));
     let chain = certificates(certificate, &certificate_key)?;
     let private = private_key(key, &key_key)?;
     match CertifiedKey::from_der(chain, private, provider) {
-        Ok(identity) => Ok(Some(Arc::new(identity))),
+        Ok(identity) => Ok(Arc::new(identity)),
         Err(Error::InconsistentKeys(_)) => {
             let shown = certificate.display();
             let what = format!("it is not the key of the certificate in {certificate_key} = {shown}");

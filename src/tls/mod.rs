@@ -1,4 +1,5 @@
 //! Connects to servers by TLS. It always verifies certificate and host name, and explains a failed handshake.
+//! [`TlsServer`] is the other side, for the pages of the bridge.
 //!
 //! [`connect`] returns a [`TlsError`]. A client library that does its own handshake gets [`TlsClient::config`],
 //! and [`TlsClient::explain`] turns its error into the same explanation.
@@ -9,6 +10,9 @@ mod explain;
 mod files;
 mod root_cause;
 mod seen;
+mod server;
+#[cfg(test)]
+mod server_tests;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -23,7 +27,9 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -33,6 +39,7 @@ pub use expiry::{Expiry, shown_certificates};
 use explain::Handshake;
 use files::Roots;
 use seen::{Identity, Seen, Verifier};
+pub use server::{TlsServer, TlsServerOptions};
 pub use stream::TlsStream;
 
 /// Why TLS failed: one line for people, and whether a later try may succeed.
@@ -100,6 +107,12 @@ impl TlsOptions {
         format!("{}.{option}", self.table)
     }
 
+    /// Reads the client's own certificate and its key, if both are set.
+    fn identity(&self, provider: &CryptoProvider) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
+        let files = self.certificate_file.as_ref().zip(self.key_file.as_ref());
+        files.map(|(certificate, key)| files::identity(&self.table, certificate, key, provider)).transpose()
+    }
+
     /// The trusted certificates, for messages, such as `source.tls.ca_file = /etc/ca.pem`.
     fn trusted(&self) -> String {
         match &self.ca_file {
@@ -133,7 +146,7 @@ impl TlsClient {
                 .build()
                 .map_err(unusable)?;
         let verifier = Arc::new(Verifier { inner, seen: seen.clone(), table: options.table.clone() });
-        let own = files::identity(options, &provider)?;
+        let own = options.identity(&provider)?;
         if let Some(own) = &own {
             expiry::remember(&options.table, "", &certificate::chain(&own.cert));
         }

@@ -159,6 +159,14 @@ config.admin.listen must be an address and a port, such as 0.0.0.0:9464 or [::]:
 {{- else if regexMatch "^(127\\.|\\[::1\\])" (dig "admin" "listen" "" .config) }}
 config.admin.listen: {{ .config.admin.listen }} can't be reached by the probes: write 0.0.0.0 or [::] for all addresses of the pod
 {{- end }}
+{{- if dig "admin" "tls" "client_ca_file" "" .config }}
+{{- range list "podMonitor" "serviceMonitor" }}
+{{- $monitor := get $.root.Values.metrics . }}
+{{- if and $monitor.enabled (not (default dict $monitor.endpoint).tlsConfig) }}
+metrics.{{ . }}.endpoint.tlsConfig is missing: config.admin.tls.client_ca_file shows the metrics only to those with a certificate
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "atdata-bridge.check.volumes" -}}

@@ -44,7 +44,7 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 
 {{/* A reference to what is mounted; keys are by default those of cert-manager and of `kubectl create secret tls`. */}}
 {{- define "atdata-bridge.read.file" -}}
-{{- $keys := dict "ca_file" "ca.crt" "certificate_file" "tls.crt" "key_file" "tls.key" }}
+{{- $keys := dict "ca_file" "ca.crt" "client_ca_file" "ca.crt" "certificate_file" "tls.crt" "key_file" "tls.key" }}
 {{- $kinds := list }}
 {{- range list "existingSecret" "existingConfigMap" "value" }}
 {{- if get $.value . }}{{ $kinds = append $kinds . }}{{ end }}
@@ -95,6 +95,12 @@ Every template that needs a part of it reads it anew: a chart has no place to ke
 {{/* The port that `admin.listen` names. */}}
 {{- define "atdata-bridge.port" -}}
 {{- regexFind "[0-9]+$" (toString (default dict (default dict .Values.config).admin).listen) -}}
+{{- end -}}
+
+{{/* How the pages are asked for: `http` or `https`. */}}
+{{- define "atdata-bridge.scheme" -}}
+{{- $read := include "atdata-bridge.read" . | fromJson -}}
+{{- empty (default dict (default dict $read.effective.admin).tls).certificate_file | ternary "http" "https" -}}
 {{- end -}}
 
 {{/* The kind of the sink `name` in the table `parent`; a sink of dead letters is like the sink of its name. */}}

@@ -19,6 +19,9 @@ podTargetLabels: {{ toJson . }}
 {{- define "atdata-bridge.scraping" -}}
 port: admin
 path: /metrics
+{{- if eq .scheme "https" }}
+scheme: https
+{{- end }}
 honorLabels: {{ .honorLabels }}
 {{- range $name := list "interval" "scrapeTimeout" }}
 {{- with get $ $name }}

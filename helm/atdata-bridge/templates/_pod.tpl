@@ -29,7 +29,7 @@ spec:
       {{- range $name := list "livenessProbe" "readinessProbe" "startupProbe" "lifecycle" }}
       {{- with get $.Values $name }}
       {{ $name }}:
-        {{- include "atdata-bridge.withoutNulls" . | nindent 8 }}
+        {{- include "atdata-bridge.probe" (dict "root" $ "probe" .) | nindent 8 }}
       {{- end }}
       {{- end }}
     {{- with .Values.extraContainers }}
@@ -42,6 +42,17 @@ spec:
       persistentVolumeClaim:
         claimName: {{ .Values.persistence.existingClaim }}
     {{- end }}
+{{- end -}}
+
+{{/* A probe asks the pages by TLS if they speak it; a kubelet verifies no certificate. */}}
+{{- define "atdata-bridge.probe" -}}
+{{- $probe := mustDeepCopy .probe }}
+{{- $get := default dict $probe.httpGet }}
+{{- $isAdmin := has (toString $get.port) (list "admin" (include "atdata-bridge.port" .root)) }}
+{{- if and $isAdmin (not $get.scheme) (eq (include "atdata-bridge.scheme" .root) "https") }}
+{{- $_ := set $get "scheme" "HTTPS" }}
+{{- end }}
+{{- include "atdata-bridge.withoutNulls" $probe }}
 {{- end -}}
 
 {{/* What the test's pod has too: who runs it, where it is put, what it may not do. */}}
@@ -190,6 +201,9 @@ volumeMounts:
 prometheus.io/scrape: "true"
 prometheus.io/path: /metrics
 prometheus.io/port: {{ include "atdata-bridge.port" . | quote }}
+{{- if eq (include "atdata-bridge.scheme" .) "https" }}
+prometheus.io/scheme: https
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -31,7 +31,7 @@ fn survive_every_crash(
 /// `cramped`: there is no room to compress anything.
 pub(super) fn survive(compression: FileCompression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
     for crash_at in 0.. {
-        let disk = MemoryDisk::default();
+        let disk = MemoryDisk::default().without_threads();
         let mut process = TestProcess::new(&disk, settings(compression, name));
         if cramped {
             disk.fail(|op, path| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::ServerInfo;
 use serde::Deserialize;
 
-use crate::http_get;
+use crate::http_get::{self, HttpServer};
 
 /// When the server syncs what it has written and acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(super) fn address(url: &str) -> Result<String, &'static str> {
 
 /// Asks the monitoring port at `address`. An error says why the page can't be read.
 pub(super) async fn read(address: &str, within: Duration) -> Result<MonitorPage, String> {
-    parse(&http_get::get(address, "/varz", within).await?)
+    parse(&http_get::get(HttpServer::plain(address), "/varz", within).await?)
 }
 
 fn parse(page: &[u8]) -> Result<MonitorPage, String> {

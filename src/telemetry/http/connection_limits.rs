@@ -14,11 +14,15 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, DuplexStream, copy_bidirectional, duplex, join};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex, join, split,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::tls::TlsServer;
 
 /// The most open connections that do not stream. A request takes milliseconds, so the oldest of so many is not
 /// waiting for the bridge.
@@ -34,12 +38,18 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The pause after the system has refused a connection, for example because there are no free descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The first byte of a TLS record with a handshake (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 22;
+/// What a client gets that speaks no TLS where TLS is wanted.
+const WANTS_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nthis port speaks TLS: write https://\n";
 /// The most bytes between the server and a client that does not read them.
 const BUFFER: usize = 16 * 1024;
 
 /// A listener with the limits of the module text.
 pub(super) struct ConnectionLimits {
     listener: TcpListener,
+    tls: Option<Arc<TlsServer>>,
     /// The open connections, oldest first, with the tasks that [`relay`] for them. Dropping a task closes its
     /// connection.
     open: VecDeque<(HttpConnection, AbortOnDropHandle<()>)>,
@@ -55,6 +65,8 @@ struct Place {
     streams: Arc<Semaphore>,
     /// Set while the connection streams.
     stream: OnceLock<OwnedSemaphorePermit>,
+    /// Set if nobody is asked for a certificate, or once this client has shown one that is trusted.
+    is_known: OnceLock<()>,
 }
 
 impl HttpConnection {
@@ -62,6 +74,15 @@ impl HttpConnection {
     pub(super) fn stream(&self) -> bool {
         let permit = Arc::clone(&self.0.streams).try_acquire_owned();
         permit.is_ok_and(|permit| self.0.stream.set(permit).is_ok())
+    }
+
+    /// Whether the client may see more than the bridge's health.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_known.get().is_some()
+    }
+
+    fn know(&self) {
+        let _again = self.0.is_known.set(());
     }
 
     fn is_stream(&self) -> bool {
@@ -76,12 +97,17 @@ impl Connected<IncomingStream<'_, ConnectionLimits>> for HttpConnection {
 }
 
 impl ConnectionLimits {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, open: VecDeque::new(), streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
+    pub(super) fn new(listener: TcpListener, tls: Option<Arc<TlsServer>>) -> Self {
+        Self { listener, tls, open: VecDeque::new(), streams: Arc::new(Semaphore::new(MOST_STREAMS)) }
     }
 
     fn client(&self) -> HttpConnection {
-        HttpConnection(Arc::new(Place { streams: Arc::clone(&self.streams), stream: OnceLock::new() }))
+        let (streams, stream, is_known) = (Arc::clone(&self.streams), OnceLock::new(), OnceLock::new());
+        let client = HttpConnection(Arc::new(Place { streams, stream, is_known }));
+        if !self.tls.as_ref().is_some_and(|tls| tls.asks_clients()) {
+            client.know();
+        }
+        client
     }
 
     fn admit(&mut self, stream: TcpStream) -> (DuplexStream, HttpConnection) {
@@ -96,18 +122,17 @@ impl ConnectionLimits {
         }
         let (near, far) = duplex(BUFFER);
         let client = self.client();
-        let relayed = AbortOnDropHandle::new(tokio::spawn(relay(stream, near, client.clone())));
+        let relaying = relay(stream, near, client.clone(), self.tls.clone());
+        let relayed = AbortOnDropHandle::new(tokio::spawn(relaying));
         self.open.push_back((client.clone(), relayed));
         (far, client)
     }
 }
 
 /// Copies between a client and the server until both have ended, or a limit is reached.
-async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: HttpConnection) {
+async fn relay(stream: TcpStream, server: DuplexStream, client: HttpConnection, tls: Option<Arc<TlsServer>>) {
     // Without the option a stream ends only when the system has given up, after a quarter of an hour.
     let _ignored = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE));
-    let (reader, writer) = stream.split();
-    let mut bounded = join(reader.take(LONGEST), writer);
     let deadline = async {
         sleep(DEADLINE).await;
         if client.is_stream() {
@@ -116,9 +141,34 @@ async fn relay(mut stream: TcpStream, mut server: DuplexStream, client: HttpConn
     };
     // The connection ends in every case, so the result does not matter.
     tokio::select! {
-        _ended = copy_bidirectional(&mut bounded, &mut server) => {}
+        _ended = serve(stream, server, &client, tls) => {}
         () = deadline => {}
     }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    server: DuplexStream,
+    client: &HttpConnection,
+    tls: Option<Arc<TlsServer>>,
+) -> io::Result<()> {
+    let Some(tls) = tls else { return copy(stream, server).await };
+    let mut first = [0; 1];
+    if stream.peek(&mut first).await? > 0 && first != [HANDSHAKE] {
+        stream.write_all(WANTS_TLS).await?;
+        return stream.shutdown().await;
+    }
+    let (stream, is_known) = tls.accept(stream).await?;
+    if is_known {
+        client.know();
+    }
+    copy(stream, server).await
+}
+
+async fn copy(stream: impl AsyncRead + AsyncWrite, mut server: DuplexStream) -> io::Result<()> {
+    let (reader, writer) = split(stream);
+    let mut bounded = join(reader.take(LONGEST), writer);
+    copy_bidirectional(&mut bounded, &mut server).await.map(drop)
 }
 
 impl Listener for ConnectionLimits {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -34,6 +34,7 @@ use super::bridge_status::StatusSources;
 use super::health::Health;
 use super::metrics::MetricsPage;
 use super::status::{Status, StatusReporter};
+use crate::tls::{TlsServer, TlsServerOptions};
 
 /// The time between two tries to listen.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -58,35 +59,52 @@ pub struct Pages {
     pub status: StatusSources,
 }
 
-/// Listens at `address` until the handle is dropped. When this returns, the server listens, or the status
-/// registry holds the error and the server will try again.
-pub async fn start(address: SocketAddr, pages: Pages, reporter: StatusReporter) -> AbortOnDropHandle<()> {
-    let first = listen(address, &reporter).await;
+/// Where the server listens, and with which certificate.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// The address to listen at.
+    pub address: SocketAddr,
+    /// The files of TLS; `None` means without TLS.
+    pub tls: Option<TlsServerOptions>,
+}
+
+/// Listens until the handle is dropped. When this returns, the server listens, or the status registry holds the error
+/// and the server will try again.
+pub async fn start(options: ListenOptions, pages: Pages, reporter: StatusReporter) -> AbortOnDropHandle<()> {
+    let first = listen(&options, &reporter).await;
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut listener = first;
-        let listener = loop {
-            match listener {
-                Some(listener) => break listener,
+        let mut limits = first;
+        let limits = loop {
+            match limits {
+                Some(limits) => break limits,
                 None => sleep(RETRY_EVERY).await,
             }
-            listener = listen(address, &reporter).await;
+            limits = listen(&options, &reporter).await;
         };
         let router = router(Arc::new(pages)).into_make_service_with_connect_info::<HttpConnection>();
-        let served = axum::serve(ConnectionLimits::new(listener), router).await;
+        let served = axum::serve(limits, router).await;
         reporter.report(Status::Held(format!("the listener has ended: {served:?}")));
     }))
 }
 
-async fn listen(address: SocketAddr, reporter: &StatusReporter) -> Option<TcpListener> {
-    let bound = TcpListener::bind(address).await;
+async fn listen(options: &ListenOptions, reporter: &StatusReporter) -> Option<ConnectionLimits> {
+    let tls = match options.tls.clone().map(TlsServer::new).transpose() {
+        Ok(tls) => tls.map(Arc::new),
+        Err(error) => {
+            reporter.report(Status::Held(format!("{error}; no health and no metrics until then")));
+            return None;
+        }
+    };
+    let bound = TcpListener::bind(options.address).await;
     match bound.and_then(|listener| Ok((listener.local_addr()?, listener))) {
         Ok((address, listener)) => {
-            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics, /status, and a page at /");
+            let over = if tls.is_some() { ", all over TLS" } else { "" };
+            tracing::info!(listen = %address, "admin: /livez, /readyz, /metrics, /status, and a page at /{over}");
             reporter.report(Status::Ready);
-            Some(listener)
+            Some(ConnectionLimits::new(listener, tls))
         }
         Err(error) => {
-            reporter.report(listen_error(address, &error));
+            reporter.report(listen_error(options.address, &error));
             None
         }
     }
@@ -114,8 +132,23 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/status", get(status))
         .route("/config", get(config))
         .route("/events", get(events::events))
+        .layer(from_fn(only_known))
         .layer(map_response(last))
         .with_state(pages)
+}
+
+/// Refuses everything but the health to a client that must show a certificate and has shown none. The probes of
+/// Kubernetes have none.
+async fn only_known(
+    ConnectInfo(client): ConnectInfo<HttpConnection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if client.is_known() || matches!(request.uri().path(), "/livez" | "/readyz") {
+        return next.run(request).await;
+    }
+    let text = "this page needs a certificate that an authority in admin.tls.client_ca_file has signed\n";
+    answer(StatusCode::FORBIDDEN, TEXT, text)
 }
 
 /// Closes each connection after one request, so that idle clients keep none open. Tells browsers what they may

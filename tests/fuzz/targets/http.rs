@@ -13,7 +13,7 @@ use atdata_bridge::budget::Shares;
 use atdata_bridge::telemetry::Telemetry;
 use atdata_bridge::telemetry::bridge_status::StatusSources;
 use atdata_bridge::telemetry::health::Health;
-use atdata_bridge::telemetry::http::{self, Pages};
+use atdata_bridge::telemetry::http::{self, ListenOptions, Pages};
 use atdata_bridge::telemetry::metrics::MetricsPage;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +49,7 @@ fn serving() -> Serving {
         let metrics = MetricsPage::new(Arc::clone(&telemetry), health.clone(), budgets.clone());
         let status = StatusSources::new(Arc::clone(&telemetry), health.clone(), budgets, BTreeMap::new());
         let reporter = telemetry.statuses.reporter("admin");
-        (address, http::start(address, Pages { health, metrics, status }, reporter).await)
+        (address, http::start(ListenOptions { address, tls: None }, Pages { health, metrics, status }, reporter).await)
     });
     Serving { runtime, address, _listener: listener }
 }

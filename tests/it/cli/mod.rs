@@ -1,5 +1,6 @@
 //! Tests what a person or a probe sees of the program: exit codes, messages, the demo, the HTTP endpoints.
 
+mod admin_tls;
 mod behind;
 mod certificates;
 mod check;

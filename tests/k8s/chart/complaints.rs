@@ -21,6 +21,7 @@ with_tools! {
     duplicate_names_are_refused,
     large_numbers_stay_numbers,
     probes_can_be_replaced_and_removed,
+    pages_over_tls_are_asked_over_tls,
     the_reason_of_an_exit_is_in_the_pods_status,
     extra_objects_keep_their_braces_unless_they_are_texts,
     braces_that_helm_would_drop_are_refused,
@@ -320,6 +321,31 @@ fn probes_can_be_replaced_and_removed(tools: &Tools) {
     let bridge = objects.workload().bridge();
     assert_eq!(*at(bridge, "/livenessProbe/httpGet/path"), json!("/livez"));
     assert_eq!(*at(bridge, "/readinessProbe/httpGet/path"), json!("/readyz"));
+}
+
+fn pages_over_tls_are_asked_over_tls(tools: &Tools) {
+    let schemes = |values: &Values| {
+        let objects = tools.helm().objects(values);
+        let pod = objects.workload();
+        let (bridge, annotations) = (pod.bridge(), at(pod.owner, "/spec/template/metadata/annotations"));
+        let endpoint = at(objects.the("PodMonitor"), "/spec/podMetricsEndpoints/0/scheme");
+        let service = at(objects.the("Service"), "/spec/ports/0/appProtocol");
+        let probes =
+            ["liveness", "readiness"].map(|kind| &bridge[format!("{kind}Probe")]["httpGet"]["scheme"]);
+        json!([probes, endpoint, service, annotations["prometheus.io/scheme"]])
+    };
+    let over_tls = json!([["HTTPS", "HTTPS"], "https", "https", "https"]);
+    assert_eq!(schemes(&Values::of("admin-tls")), over_tls);
+    let monitored = Values::minimal().and("metrics: {scrapeAnnotations: true, podMonitor: {enabled: true}}");
+    assert_eq!(schemes(&monitored), json!([[null, null], null, "http", null]));
+    let variables = "env: {BRIDGE__ADMIN__TLS__CERTIFICATE_FILE: /a, BRIDGE__ADMIN__TLS__KEY_FILE: /b}";
+    assert_eq!(schemes(&monitored.clone().and(variables)), over_tls);
+    let clients = "config: {admin: {tls: {certificate_file: /a, key_file: /b, client_ca_file: /c}}}";
+    let refusal = tools.helm().refusal(&monitored.and(clients));
+    assert!(refusal.contains("metrics.podMonitor.endpoint.tlsConfig is missing"), "{refusal}");
+    let own = Values::of("admin-tls").and("livenessProbe: {httpGet: {port: 8080, path: /}}");
+    let objects = tools.helm().objects(&own);
+    assert_eq!(objects.workload().bridge()["livenessProbe"]["httpGet"]["scheme"], Value::Null);
 }
 
 /// An object such as an ExternalSecret has templates of its own, of which Helm would make nothing.
