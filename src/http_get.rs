@@ -1,5 +1,6 @@
 //! Gets one page over HTTP.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,15 @@ async fn page(server: HttpServer<'_>, path: &str) -> Result<Bytes, String> {
     let connecting = TlsConnector::from(Arc::new(tls)).connect(ServerName::from(ip), stream);
     match connecting.await {
         Ok(stream) => ask(stream, address, path).await,
-        Err(_) => Err("it speaks no TLS, or shows another certificate".to_owned()),
+        Err(error) => Err(no_tls(&error).to_owned()),
+    }
+}
+
+fn no_tls(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => "it shows another certificate",
+        Some(rustls::Error::InvalidMessage(_)) => "it speaks no TLS",
+        _ => "the TLS handshake has failed",
     }
 }
 

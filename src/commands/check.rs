@@ -96,7 +96,7 @@ async fn check(settings: Settings, browses: bool, report: &mut Report<'_>) -> io
 
 /// The address itself may be that of a bridge which runs.
 fn check_admin(settings: &Settings, report: &mut Report<'_>) -> io::Result<()> {
-    let Some(tls) = settings.admin.tls.clone() else { return Ok(()) };
+    let Some((_, tls)) = settings.admin.listen.zip(settings.admin.tls.clone()) else { return Ok(()) };
     let held = |error: TlsError| CheckError::held(codes::ADMIN_TLS, error.to_string());
     report.part("admin", TlsServer::new(tls).map(|_| Vec::new()).map_err(held))
 }

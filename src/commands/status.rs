@@ -132,11 +132,23 @@ async fn ask(asked: &Asked) -> Result<(String, BridgeStatus), String> {
     let tls = asked.tls.as_ref().map(TlsServerOptions::own_client).transpose();
     let (address, tls) = (asked.address.to_string(), tls.map_err(|error| error.to_string())?);
     let page = http_get::get(HttpServer { address: &address, tls }, "/status", PATIENCE).await;
-    let page =
-        page.map_err(|error| format!("{error}; does it run, with this admin.listen, in this version?"))?;
+    let page = page.map_err(|error| format!("{error}; {}", advice(asked.tls.as_ref())))?;
     let text = String::from_utf8(page.to_vec()).map_err(|_| "the answer is no text".to_owned())?;
     let status = serde_json::from_str(&text).map_err(|error| format!("the answer is no state: {error}"))?;
     Ok((text, status))
+}
+
+fn advice(tls: Option<&TlsServerOptions>) -> String {
+    match tls {
+        None => "does it run, with this admin.listen, in this version? If it speaks TLS, set admin.tls here too; with \
+                 --address, also --tls"
+            .to_owned(),
+        Some(TlsServerOptions { certificate_file, .. }) => format!(
+            "does it run, with this admin.listen and admin.tls.certificate_file = {}? A renewed certificate is shown within \
+             ten seconds and one connection",
+            certificate_file.display()
+        ),
+    }
 }
 
 /// Returns the state as lines for people.

@@ -36,7 +36,7 @@ impl Roots {
         for (place, certificate) in certificates.iter().enumerate() {
             store.add(certificate.clone()).map_err(|_| {
                 let what = format!("its certificate number {} is damaged", place + 1);
-                unusable(key, path, &format!("{what}: take it from whoever runs the server again"))
+                unusable(key, path, &format!("{what}: take it again from whoever issued it"))
             })?;
         }
         Ok(Self { store: Arc::new(store), named: certificate::chain(&certificates) })
@@ -72,9 +72,13 @@ pub(super) fn identity(
             let what = format!("it is not the key of the certificate in {certificate_key} = {shown}");
             Err(unusable(&key_key, key, &what))
         }
+        Err(Error::InvalidCertificate(_)) => {
+            let what = "its first certificate is damaged, or of X.509 version 1: issue one of version 3";
+            Err(unusable(&certificate_key, certificate, what))
+        }
         Err(_) => {
-            let what =
-                "it holds no key that TLS can sign with: write an RSA, EC (P-256, P-384) or Ed25519 key";
+            let what = "it holds no key that TLS can sign with: write an RSA (2048 bits or more), EC (P-256, P-384) or \
+                        Ed25519 key";
             Err(unusable(&key_key, key, what))
         }
     }
@@ -100,6 +104,11 @@ fn unreadable(key: &str, path: &Path, wanted: &str, error: &pem::Error) -> TlsEr
             TlsError::new(Cause::File, text)
         }
         pem::Error::NoItemsFound => unusable(key, path, &what_else(path, wanted)),
+        _ if wanted == "private key"
+            && labels_and_headers(path).iter().any(|line| line.contains("ENCRYPTED")) =>
+        {
+            unusable(key, path, ENCRYPTED)
+        }
         _ => unusable(key, path, &format!("the PEM of its {wanted} is damaged")),
     }
 }
@@ -108,16 +117,24 @@ fn unusable(key: &str, path: &Path, what: &str) -> TlsError {
     TlsError::new(Cause::File, format!("can't use {key} = {}: {what}", path.display()))
 }
 
+const ENCRYPTED: &str =
+    "the private key is encrypted: write it without a password (`openssl pkey -in KEY -out NEW`)";
+
+/// The lines of a PEM file that are no base64: `-----BEGIN …-----`, and headers such as `Proc-Type: 4,ENCRYPTED`.
+fn labels_and_headers(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().map(str::trim).filter(|line| line.contains(['-', ':'])).map(str::to_owned).collect()
+}
+
 /// Says what a file holds instead of what is `wanted`, and what to do.
 fn what_else(path: &Path, wanted: &str) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let labels = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN "));
+    let lines = labels_and_headers(path);
+    let labels = lines.iter().filter_map(|line| line.strip_prefix("-----BEGIN "));
     let labels: Vec<&str> = labels.filter_map(|label| label.strip_suffix("-----")).collect();
-    let holds = |part: &str| labels.iter().any(|label| label.contains(part));
-    if wanted == "private key" && holds("ENCRYPTED PRIVATE KEY") {
-        return "the private key is encrypted: write it without a password (`openssl pkey -in KEY -out NEW`)"
-            .to_owned();
+    if wanted == "private key" && labels.iter().any(|label| label.contains("ENCRYPTED PRIVATE KEY")) {
+        return ENCRYPTED.to_owned();
     }
     let found = match labels.first() {
         Some(label) => format!("it holds {}", one_line(&label.to_lowercase())),

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,6 +17,7 @@ use rustls::{
     SignatureScheme,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::files::{Roots, identity};
@@ -105,7 +106,10 @@ fn unusable(error: Error) -> TlsError {
 
 /// A TLS server. Several tasks may accept at the same time.
 #[derive(Debug)]
-pub struct TlsServer {
+pub struct TlsServer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     options: TlsServerOptions,
     latest: Mutex<Latest>,
 }
@@ -114,6 +118,7 @@ pub struct TlsServer {
 struct Latest {
     config: Arc<ServerConfig>,
     read: Instant,
+    is_reading: bool,
     /// Why the files could not be used when they were read last.
     problem: Option<TlsError>,
 }
@@ -124,13 +129,14 @@ impl TlsServer {
     /// # Errors
     /// A file can't be used.
     pub fn new(options: TlsServerOptions) -> Result<Self, TlsError> {
-        let latest = Latest { config: options.read()?, read: Instant::now(), problem: None };
-        Ok(Self { options, latest: Mutex::new(latest) })
+        let (config, read) = (options.read()?, Instant::now());
+        let latest = Latest { config, read, is_reading: false, problem: None };
+        Ok(Self(Arc::new(Shared { options, latest: Mutex::new(latest) })))
     }
 
     /// Whether clients are asked for a certificate.
     pub fn asks_clients(&self) -> bool {
-        self.options.client_ca_file.is_some()
+        self.0.options.client_ca_file.is_some()
     }
 
     /// Does the handshake over `stream`. The caller limits its time. Also returns whether the client has shown a
@@ -147,14 +153,30 @@ impl TlsServer {
         Ok((stream, is_known))
     }
 
-    /// Returns the configuration of the files as they are now. While they can't be used, that of before.
+    /// Returns the configuration of the files as they were read last. Begins to read them again if that was long ago, in
+    /// another thread, because a file system may hang.
     fn config(&self, now: Instant) -> Arc<ServerConfig> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(latest.read) < READ_EVERY {
-            return Arc::clone(&latest.config);
+        let mut latest = self.0.latest();
+        if !latest.is_reading && now.duration_since(latest.read) >= READ_EVERY {
+            latest.is_reading = true;
+            let shared = Arc::clone(&self.0);
+            spawn_blocking(move || shared.read_again());
         }
-        latest.read = now;
-        let problem = match self.options.read() {
+        Arc::clone(&latest.config)
+    }
+}
+
+impl Shared {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the files. While they can't be used, the configuration of before stays.
+    fn read_again(&self) {
+        let read = self.options.read();
+        let mut latest = self.latest();
+        (latest.read, latest.is_reading) = (Instant::now(), false);
+        let problem = match read {
             Ok(config) => {
                 latest.config = config;
                 None
@@ -164,13 +186,12 @@ impl TlsServer {
         if problem != latest.problem {
             match &problem {
                 Some(problem) => {
-                    tracing::warn!("{problem}; the certificate of before is shown until the file is right");
+                    tracing::warn!("{problem}; until this is mended the files are used as they were before");
                 }
                 None => tracing::info!("the files of {} can be used again", self.options.table),
             }
             latest.problem = problem;
         }
-        Arc::clone(&latest.config)
     }
 }
 

@@ -71,6 +71,20 @@ fn a_file_that_is_wrong_is_named_with_its_option() {
     assert_says(&wrong(|options, path| options.key_file = path), &["can't use admin.tls.key_file = "]);
     let error = wrong(|options, path| options.client_ca_file = Some(path));
     assert_says(&error, &["can't use admin.tls.client_ca_file = ", "a certificate in PEM"]);
+    let garbage = files.write("garbage.pem", pem("CERTIFICATE", b"garbage"));
+    let damaged = TlsServerOptions { certificate_file: garbage, ..good.clone() };
+    assert_says(
+        &TlsServer::new(damaged).unwrap_err(),
+        &["can't use admin.tls.certificate_file = ", "its first certificate is damaged"],
+    );
+    let traditional = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n\
+                       -----END RSA PRIVATE KEY-----\n";
+    let encrypted =
+        TlsServerOptions { key_file: files.write("traditional.key", traditional), ..good.clone() };
+    assert_says(
+        &TlsServer::new(encrypted).unwrap_err(),
+        &["admin.tls.key_file = ", "the private key is encrypted"],
+    );
     let others = Files::new();
     let other = server(&others, &ShownChain::signed(&named("bridge"), &root), None);
     let swapped = TlsServerOptions { certificate_file: good.certificate_file, ..other };

@@ -148,6 +148,9 @@ env, extraEnv: {{ .name }}: everybody who may see the pod would read the credent
 {{- with omit .root.Values.config "admin" }}
 existingConfigMap: config.{{ keys . | sortAlpha | first }} would not be read: write it into the ConfigMap, and only admin.listen into config
 {{- end }}
+{{- with omit (default dict .root.Values.config.admin) "listen" }}
+existingConfigMap: config.admin.{{ keys . | sortAlpha | first }} would not be read: write it into the ConfigMap, and the variables BRIDGE__ADMIN__TLS__CERTIFICATE_FILE and BRIDGE__ADMIN__TLS__KEY_FILE into env, where the chart sees them
+{{- end }}
 {{- end }}
 {{- range $variable, $option := dict "BRIDGE__ADMIN__LISTEN" "config.admin.listen, whose port the probes need" "BRIDGE__SHUTDOWN__DRAIN_TIMEOUT" "config.shutdown.drain_timeout, which terminationGracePeriodSeconds must exceed" }}
 {{- if hasKey $seen $variable }}
@@ -159,7 +162,13 @@ config.admin.listen must be an address and a port, such as 0.0.0.0:9464 or [::]:
 {{- else if regexMatch "^(127\\.|\\[::1\\])" (dig "admin" "listen" "" .config) }}
 config.admin.listen: {{ .config.admin.listen }} can't be reached by the probes: write 0.0.0.0 or [::] for all addresses of the pod
 {{- end }}
-{{- if dig "admin" "tls" "client_ca_file" "" .config }}
+{{- $tls := dig "admin" "tls" dict .config }}
+{{- range $option, $other := dict "certificate_file" "key_file" "key_file" "certificate_file" "client_ca_file" "certificate_file" }}
+{{- if and (hasKey $tls $option) (not (get $tls $other)) }}
+config.admin.tls.{{ $other }} is missing: {{ $option }} is nothing without it
+{{- end }}
+{{- end }}
+{{- if $tls.client_ca_file }}
 {{- range list "podMonitor" "serviceMonitor" }}
 {{- $monitor := get $.root.Values.metrics . }}
 {{- if and $monitor.enabled (not (default dict $monitor.endpoint).tlsConfig) }}

@@ -44,13 +44,15 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* A probe asks the pages by TLS if they speak it; a kubelet verifies no certificate. */}}
+{{/* A probe or a hook asks the pages by TLS if they speak it; a kubelet verifies no certificate. */}}
 {{- define "atdata-bridge.probe" -}}
 {{- $probe := mustDeepCopy .probe }}
-{{- $get := default dict $probe.httpGet }}
-{{- $isAdmin := has (toString $get.port) (list "admin" (include "atdata-bridge.port" .root)) }}
-{{- if and $isAdmin (not $get.scheme) (eq (include "atdata-bridge.scheme" .root) "https") }}
+{{- range list $probe (default dict $probe.postStart) (default dict $probe.preStop) }}
+{{- $get := default dict .httpGet }}
+{{- $isAdmin := has (toString $get.port) (list "admin" (include "atdata-bridge.port" $.root)) }}
+{{- if and $isAdmin (not $get.scheme) (eq (include "atdata-bridge.scheme" $.root) "https") }}
 {{- $_ := set $get "scheme" "HTTPS" }}
+{{- end }}
 {{- end }}
 {{- include "atdata-bridge.withoutNulls" $probe }}
 {{- end -}}

@@ -10,6 +10,7 @@ mod connection_limits;
 mod events;
 mod page;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -34,7 +36,7 @@ use super::bridge_status::StatusSources;
 use super::health::Health;
 use super::metrics::MetricsPage;
 use super::status::{Status, StatusReporter};
-use crate::tls::{TlsServer, TlsServerOptions};
+use crate::tls::{TlsError, TlsServer, TlsServerOptions};
 
 /// The time between two tries to listen.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -88,10 +90,11 @@ pub async fn start(options: ListenOptions, pages: Pages, reporter: StatusReporte
 }
 
 async fn listen(options: &ListenOptions, reporter: &StatusReporter) -> Option<ConnectionLimits> {
-    let tls = match options.tls.clone().map(TlsServer::new).transpose() {
-        Ok(tls) => tls.map(Arc::new),
+    let tls = match tls_server(options).await {
+        Ok(tls) => tls,
         Err(error) => {
-            reporter.report(Status::Held(format!("{error}; no health and no metrics until then")));
+            let text = format!("{error}; no health and no metrics until this is mended");
+            reporter.report(Status::Held(text));
             return None;
         }
     };
@@ -107,6 +110,16 @@ async fn listen(options: &ListenOptions, reporter: &StatusReporter) -> Option<Co
             reporter.report(listen_error(options.address, &error));
             None
         }
+    }
+}
+
+/// Reads the files of TLS in another thread, because a file system may hang.
+async fn tls_server(options: &ListenOptions) -> Result<Option<Arc<TlsServer>>, TlsError> {
+    let Some(tls) = options.tls.clone() else { return Ok(None) };
+    match spawn_blocking(|| TlsServer::new(tls)).await {
+        Ok(server) => server.map(Arc::new).map(Some),
+        // Only a runtime that ends cancels it.
+        Err(_) => pending().await,
     }
 }
 

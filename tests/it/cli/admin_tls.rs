@@ -1,7 +1,9 @@
 //! Tests the admin pages over TLS: who may see what, the verb `status`, and a certificate that is replaced.
 
-use std::fs;
+use std::cell::OnceCell;
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use kit::admin::Admin;
 use kit::bridge::Setup;
 use kit::certificates::{Certificates, Kind};
 use kit::scenario::{drain, says};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -121,14 +124,20 @@ async fn health_is_for_all_and_the_rest_for_those_with_a_certificate() {
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     assert!(out.starts_with("ready: atdata-bridge "), "{out}");
     let (code, _, err) = setup.run(&["status", "--address", &address]);
-    assert!(code == Some(1) && err.contains("the answer is 400 Bad Request"), "{err}");
+    assert!(
+        code == Some(1) && err.contains("the answer is 400 Bad Request") && err.contains("--tls"),
+        "{err}"
+    );
     let mut elsewhere = setup.command(&["status", "--address", &address, "--tls"]);
     elsewhere.env("BRIDGE__ADMIN__TLS__CERTIFICATE_FILE", &other.server);
     elsewhere.env("BRIDGE__ADMIN__TLS__KEY_FILE", &other.key);
     let output = elsewhere.output().expect("run the verb");
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1), "{err}");
-    assert!(err.contains("it speaks no TLS, or shows another certificate"), "{err}");
+    assert!(
+        err.contains("it shows another certificate; does it run, with this admin.listen and admin.tls."),
+        "{err}"
+    );
     drain(bridge).await;
 }
 
@@ -147,7 +156,7 @@ async fn a_replaced_certificate_is_shown_without_a_restart_and_a_damaged_one_is_
     assert_eq!(get(&after, admin.0, "/livez").await, None);
 
     fs::write(&certificates.key, "damaged").expect("write the key");
-    let damaged = || bridge.log().contains("the certificate of before is shown until the file is right");
+    let damaged = || bridge.log().contains("until this is mended the files are used as they were before");
     until(&before, admin.0, "/livez", |answer| is_ok(answer) && damaged()).await;
     let (code, out, err) = setup.run(&["check"]);
     assert_eq!(code, Some(1), "{err}");
@@ -161,6 +170,39 @@ async fn a_replaced_certificate_is_shown_without_a_restart_and_a_damaged_one_is_
     until(&after, admin.0, "/metrics", is_ok).await;
     assert_eq!(get(&before, admin.0, "/livez").await, None);
     drain(bridge).await;
+}
+
+/// A named pipe stands for a file system that hangs: who opens it waits for somebody that writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_can_not_be_read_to_its_end_stops_neither_events_nor_pages() {
+    let (simulator, home) = (simulator().await, tempfile::tempdir().expect("a directory"));
+    let certificates = Certificates::with(home.path(), Kind::Good);
+    let setup = setup(&simulator, &certificates);
+    let mut bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    let client = client(&certificates.authority, None);
+    until(&client, admin.0, "/readyz", is_ok).await;
+    fs::remove_file(&certificates.key).expect("remove the key");
+    mknodat(CWD, &certificates.key, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("make a named pipe");
+    // A pipe can be opened for writing without a wait only while somebody reads it.
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).expect("flags"));
+    let writer = OnceCell::new();
+    let is_read = || {
+        if let Ok(opened) = options.open(&certificates.key) {
+            writer.set(opened).expect("opened once");
+        }
+        writer.get().is_some()
+    };
+    until(&client, admin.0, "/livez", |answer| is_ok(answer) && is_read()).await;
+    let rate = Rate::FlatOut { ahead: 1000 };
+    let generation = Generation { events: Some(100), rate, generator: GeneratorConfig::default() };
+    simulator.generate("acme", generation);
+    let all = simulator.wait_until(|stats| stats.total().acked >= 100);
+    timeout(SOON, all).await.expect("all events are acknowledged");
+    assert!(is_ok(&get(&client, admin.0, "/livez").await));
+    bridge.terminate();
+    assert_eq!(bridge.ended(SOON).await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -343,6 +343,21 @@ fn pages_over_tls_are_asked_over_tls(tools: &Tools) {
     let clients = "config: {admin: {tls: {certificate_file: /a, key_file: /b, client_ca_file: /c}}}";
     let refusal = tools.helm().refusal(&monitored.and(clients));
     assert!(refusal.contains("metrics.podMonitor.endpoint.tlsConfig is missing"), "{refusal}");
+    for (values, reason) in [
+        ("config: {admin: {tls: {key_file: /b}}}", "config.admin.tls.certificate_file is missing"),
+        ("config: {admin: {tls: {client_ca_file: /c}}}", "config.admin.tls.certificate_file is missing"),
+        ("env: {BRIDGE__ADMIN__TLS__CERTIFICATE_FILE: /a}", "config.admin.tls.key_file is missing"),
+    ] {
+        let refusal = tools.helm().refusal(&Values::minimal().and(values));
+        assert!(refusal.contains(reason), "{values}: {refusal}");
+    }
+    let own = "config: {admin: {tls: {certificate_file: /a, key_file: /b}}}";
+    let refusal = tools.helm().refusal(&Values::of("existing-config-map").and(own));
+    assert!(refusal.contains("config.admin.tls would not be read"), "{refusal}");
+    let hook = "lifecycle: {preStop: {httpGet: {port: admin, path: /livez}}}";
+    let objects = tools.helm().objects(&Values::of("admin-tls").and(hook));
+    let scheme = at(objects.workload().bridge(), "/lifecycle/preStop/httpGet/scheme");
+    assert_eq!(*scheme, json!("HTTPS"));
     let own = Values::of("admin-tls").and("livenessProbe: {httpGet: {port: 8080, path: /}}");
     let objects = tools.helm().objects(&own);
     assert_eq!(objects.workload().bridge()["livenessProbe"]["httpGet"]["scheme"], Value::Null);
