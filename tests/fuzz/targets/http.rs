@@ -49,7 +49,11 @@ fn serving() -> Serving {
         let metrics = MetricsPage::new(Arc::clone(&telemetry), health.clone(), budgets.clone());
         let status = StatusSources::new(Arc::clone(&telemetry), health.clone(), budgets, BTreeMap::new());
         let reporter = telemetry.statuses.reporter("admin");
-        (address, http::start(ListenOptions { address, tls: None }, Pages { health, metrics, status }, reporter).await)
+        (
+            address,
+            http::start(ListenOptions { address, tls: None }, Pages { health, metrics, status }, reporter)
+                .await,
+        )
     });
     Serving { runtime, address, _listener: listener }
 }
