@@ -41,8 +41,8 @@ pub struct StatusArgs {
     pub tls: bool,
 }
 
-/// A bridge that can be asked.
-struct Asked {
+/// Where a bridge listens, and the files of its TLS if it speaks TLS.
+struct BridgeAddress {
     address: SocketAddr,
     tls: Option<TlsServerOptions>,
 }
@@ -58,9 +58,9 @@ pub fn run(
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
 ) -> io::Result<Exit> {
-    let Some(asked) = asked(kinds, args, file, env, console)? else { return Ok(Exit::Usage) };
+    let Some(bridge) = bridge_address(kinds, args, file, env, console)? else { return Ok(Exit::Usage) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(show(&asked, args, console));
+    let ended = runtime.block_on(show(&bridge, args, console));
     match ended {
         // Without `--watch` the exit code says whether the bridge is ready.
         Err(error) if args.watch && error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Success),
@@ -69,15 +69,15 @@ pub fn run(
 }
 
 /// Returns the bridge that the options and the configuration name. `None` if they name none; the reason is told.
-fn asked(
+fn bridge_address(
     kinds: &SinkRegistry,
     args: &StatusArgs,
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
     console: &mut Console<'_>,
-) -> io::Result<Option<Asked>> {
+) -> io::Result<Option<BridgeAddress>> {
     if let (Some(address), false) = (args.address, args.tls) {
-        return Ok(Some(Asked { address, tls: None }));
+        return Ok(Some(BridgeAddress { address, tls: None }));
     }
     let Some(loaded) = configured(kinds, file, env, console)? else { return Ok(None) };
     let AdminSettings { listen, tls, .. } = loaded.settings.admin;
@@ -87,7 +87,7 @@ fn asked(
         (Some(address), _) if address.port() == 0 => {
             "admin.listen has port 0, which the bridge replaces by a free one: its log tells which; give it as --address"
         }
-        (Some(address), _) => return Ok(Some(Asked { address, tls })),
+        (Some(address), _) => return Ok(Some(BridgeAddress { address, tls })),
     };
     writeln!(console.err, "error: {refusal}")?;
     Ok(None)
@@ -103,19 +103,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-async fn show(asked: &Asked, args: &StatusArgs, console: &mut Console<'_>) -> io::Result<Exit> {
+async fn show(bridge: &BridgeAddress, args: &StatusArgs, console: &mut Console<'_>) -> io::Result<Exit> {
     let erases = args.watch && !args.json && io::stdout().is_terminal();
     let mut looks = interval(WATCH_EVERY);
     loop {
         looks.tick().await;
-        let exit = match ask(asked).await {
+        let exit = match ask(bridge).await {
             Ok((text, status)) => {
                 let shown = if args.json { text + "\n" } else { written(&status) };
                 write!(console.out, "{}{shown}", if erases { HOME } else { "" })?;
                 if status.ready { Exit::Success } else { Exit::Failure }
             }
             Err(why) => {
-                let address = asked.address;
+                let address = bridge.address;
                 writeln!(console.err, "error: the bridge at {address} tells no state: {}", one_line(&why))?;
                 Exit::Failure
             }
@@ -128,11 +128,11 @@ async fn show(asked: &Asked, args: &StatusArgs, console: &mut Console<'_>) -> io
 }
 
 /// Asks for the document. Returns it as text too.
-async fn ask(asked: &Asked) -> Result<(String, BridgeStatus), String> {
-    let tls = asked.tls.as_ref().map(TlsServerOptions::own_client).transpose();
-    let (address, tls) = (asked.address.to_string(), tls.map_err(|error| error.to_string())?);
+async fn ask(bridge: &BridgeAddress) -> Result<(String, BridgeStatus), String> {
+    let tls = bridge.tls.as_ref().map(TlsServerOptions::own_client).transpose();
+    let (address, tls) = (bridge.address.to_string(), tls.map_err(|error| error.to_string())?);
     let page = http_get::get(HttpServer { address: &address, tls }, "/status", PATIENCE).await;
-    let page = page.map_err(|error| format!("{error}; {}", advice(asked.tls.as_ref())))?;
+    let page = page.map_err(|error| format!("{error}; {}", advice(bridge.tls.as_ref())))?;
     let text = String::from_utf8(page.to_vec()).map_err(|_| "the answer is no text".to_owned())?;
     let status = serde_json::from_str(&text).map_err(|error| format!("the answer is no state: {error}"))?;
     Ok((text, status))

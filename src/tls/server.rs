@@ -149,8 +149,8 @@ impl TlsServer {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = TlsAcceptor::from(self.config(Instant::now())).accept(stream).await?;
-        let is_known = stream.get_ref().1.peer_certificates().is_some();
-        Ok((stream, is_known))
+        let is_trusted = stream.get_ref().1.peer_certificates().is_some();
+        Ok((stream, is_trusted))
     }
 
     /// Returns the configuration of the files as they were read last. Begins to read them again if that was long ago, in

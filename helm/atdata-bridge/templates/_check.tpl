@@ -165,7 +165,7 @@ config.admin.listen: {{ .config.admin.listen }} can't be reached by the probes: 
 {{- $tls := dig "admin" "tls" dict .config }}
 {{- range $option, $other := dict "certificate_file" "key_file" "key_file" "certificate_file" "client_ca_file" "certificate_file" }}
 {{- if and (hasKey $tls $option) (not (get $tls $other)) }}
-config.admin.tls.{{ $other }} is missing: {{ $option }} is nothing without it
+config.admin.tls.{{ $other }} is missing: {{ $option }} needs it
 {{- end }}
 {{- end }}
 {{- if $tls.client_ca_file }}

@@ -21,23 +21,23 @@ pub struct AdminConfig {
     /// Not ready, too, while an event that was received so long ago is not acknowledged; `0s` switches this
     /// off.
     pub max_age: Period,
-    /// TLS for those who look; only with a certificate.
+    /// TLS on this address. A certificate switches it on.
     pub tls: AdminTlsConfig,
 }
 
-/// TLS of the pages. Read again while the bridge runs, so a rotated certificate needs no restart.
+/// TLS on `admin.listen`. The files are read again while the bridge runs, so a renewed certificate needs no restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminTlsConfig {
-    /// The certificate of the pages (PEM), with those that lead from it to its authority. With it the address
+    /// The certificate of this server (PEM), with those that lead from it to its authority. With it the address
     /// speaks TLS only.
     #[schemars(example = &"/etc/atdata-bridge/admin/tls.crt")]
     pub certificate_file: Option<PathBuf>,
     /// The private key of that certificate (PEM).
     #[schemars(example = &"/etc/atdata-bridge/admin/tls.key")]
     pub key_file: Option<PathBuf>,
-    /// The authorities of those who may look (PEM). Then all but `/livez` and `/readyz` needs a certificate that they
-    /// have signed.
+    /// The authorities that sign client certificates (PEM). With it every page except `/livez` and `/readyz` requires
+    /// such a certificate.
     #[schemars(example = &"/etc/atdata-bridge/admin/ca.crt")]
     pub client_ca_file: Option<PathBuf>,
 }

@@ -66,7 +66,7 @@ struct Place {
     /// Set while the connection streams.
     stream: OnceLock<OwnedSemaphorePermit>,
     /// Set if nobody is asked for a certificate, or once this client has shown one that is trusted.
-    is_known: OnceLock<()>,
+    has_access: OnceLock<()>,
 }
 
 impl HttpConnection {
@@ -77,12 +77,12 @@ impl HttpConnection {
     }
 
     /// Whether the client may see more than the bridge's health.
-    pub(super) fn is_known(&self) -> bool {
-        self.0.is_known.get().is_some()
+    pub(super) fn has_access(&self) -> bool {
+        self.0.has_access.get().is_some()
     }
 
-    fn know(&self) {
-        let _again = self.0.is_known.set(());
+    fn grant_access(&self) {
+        let _again = self.0.has_access.set(());
     }
 
     fn is_stream(&self) -> bool {
@@ -102,10 +102,10 @@ impl ConnectionLimits {
     }
 
     fn client(&self) -> HttpConnection {
-        let (streams, stream, is_known) = (Arc::clone(&self.streams), OnceLock::new(), OnceLock::new());
-        let client = HttpConnection(Arc::new(Place { streams, stream, is_known }));
+        let (streams, stream, has_access) = (Arc::clone(&self.streams), OnceLock::new(), OnceLock::new());
+        let client = HttpConnection(Arc::new(Place { streams, stream, has_access }));
         if !self.tls.as_ref().is_some_and(|tls| tls.asks_clients()) {
-            client.know();
+            client.grant_access();
         }
         client
     }
@@ -158,9 +158,9 @@ async fn serve(
         stream.write_all(WANTS_TLS).await?;
         return stream.shutdown().await;
     }
-    let (stream, is_known) = tls.accept(stream).await?;
-    if is_known {
-        client.know();
+    let (stream, is_trusted) = tls.accept(stream).await?;
+    if is_trusted {
+        client.grant_access();
     }
     copy(stream, server).await
 }

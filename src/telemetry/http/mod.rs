@@ -145,19 +145,19 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/status", get(status))
         .route("/config", get(config))
         .route("/events", get(events::events))
-        .layer(from_fn(only_known))
+        .layer(from_fn(require_access))
         .layer(map_response(last))
         .with_state(pages)
 }
 
 /// Refuses everything but the health to a client that must show a certificate and has shown none. The probes of
 /// Kubernetes have none.
-async fn only_known(
+async fn require_access(
     ConnectInfo(client): ConnectInfo<HttpConnection>,
     request: Request,
     next: Next,
 ) -> Response {
-    if client.is_known() || matches!(request.uri().path(), "/livez" | "/readyz") {
+    if client.has_access() || matches!(request.uri().path(), "/livez" | "/readyz") {
         return next.run(request).await;
     }
     let text = "this page needs a certificate that an authority in admin.tls.client_ca_file has signed\n";
