@@ -13,20 +13,18 @@
 //! needs no room. Otherwise no file could be moved away to make room.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
 
+use super::chunk::chunk_of;
 use super::config::FileCompression;
 use super::disk::{Disk, DiskFile};
 use super::error::{JournalError, is_no_room};
 use super::name::Base;
 
-/// The least and the most that is read and written at once.
-const CHUNKS: RangeInclusive<usize> = 4 << 10..=256 << 10;
 const ZSTD_LEVEL: i32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +126,7 @@ impl Finishing<'_> {
         if self.disk.exists(target)? {
             self.disk.remove(target)?; // left by a failed try
         }
-        let target = BufWriter::with_capacity(source.chunk(), FinishTarget(self.disk.create(target)?));
+        let target = BufWriter::with_capacity(chunk_of(source.len), FinishTarget(self.disk.create(target)?));
         let target = match self.compression {
             FileCompression::None => copy(source, target)?,
             FileCompression::Gzip => {
@@ -156,7 +154,7 @@ pub(super) fn sync(disk: &dyn Disk, directory: &Path) -> Result<(), JournalError
 }
 
 fn copy<W: Write>(source: FinishSource<'_>, mut writer: W) -> io::Result<W> {
-    io::copy(&mut BufReader::with_capacity(source.chunk(), source), &mut writer)?;
+    io::copy(&mut BufReader::with_capacity(chunk_of(source.len), source), &mut writer)?;
     Ok(writer)
 }
 
@@ -166,13 +164,6 @@ struct FinishSource<'a> {
     /// Bytes that the writer appends beyond this length are not read.
     len: u64,
     cancel: &'a AtomicBool,
-}
-
-impl FinishSource<'_> {
-    /// No larger than the file: a small one is not worth filling 256 KiB with zeros.
-    fn chunk(&self) -> usize {
-        usize::try_from(self.len).unwrap_or(usize::MAX).clamp(*CHUNKS.start(), *CHUNKS.end())
-    }
 }
 
 impl Read for FinishSource<'_> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::chunk::chunk_of;
 use super::disk::{Disk, DiskFile};
 use super::error::JournalError;
 
@@ -100,17 +101,14 @@ impl LineFile {
     }
 }
 
-/// The most bytes that are written again at once.
-const CHUNK: usize = 64 << 10;
-
 /// Writes the bytes of a file from `start` to `end` again. A sync that fails may leave bytes in the cache that no later
 /// one writes, and a reader can't tell.
 pub(super) fn write_again(disk: &dyn Disk, path: &Path, start: u64, end: u64) -> Result<(), JournalError> {
     let file = disk.open(path).map_err(JournalError::io("open", path))?;
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; chunk_of(end.saturating_sub(start))];
     let mut at = start;
     while at < end {
-        let most = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(chunk.len());
         let read = file.read_at(&mut chunk[..most], at).map_err(JournalError::io("read", path))?;
         if read == 0 {
             break;

@@ -26,6 +26,7 @@
 //!
 //! The journal does not know what a line means. It only requires that a line has no zero byte.
 
+mod chunk;
 pub mod config;
 pub mod disk;
 mod error;

@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
+use super::chunk::CHUNK;
 use super::config::FileCompression;
 use super::disk::{Disk, OsDisk, no_link};
 use super::error::{shown, words};
 use super::name::{Base, FileNumber, FileState, parse_any};
 use super::settings::JournalSettings;
-
-const CHUNK: usize = 256 << 10;
 
 /// The longest line that is read whole, in bytes. Of a longer one, which no bridge writes, the rest is skipped.
 const LONGEST_LINE: u64 = 256 << 20;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::chunk::chunk_of;
 use super::config::FileCompression;
 use super::disk::{DirEntry, Disk, DiskFile};
 use super::error::JournalError;
@@ -16,8 +17,6 @@ use super::name::{Base, FileState, Parsed, parse};
 use super::name_template::Stems;
 use super::settings::JournalSettings;
 use super::synced_lengths::SyncedLengths;
-
-const CHUNK: usize = 64 << 10;
 
 /// A repaired file that was being written.
 #[derive(Debug)]
@@ -150,7 +149,7 @@ fn repair(
 /// a power cut, the file may have its full length while some of its pages are missing. Earlier bytes were
 /// synced and are not checked, so nothing that was acknowledged is ever cut off.
 fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
-    let mut chunk = chunk_of(len);
+    let mut chunk = vec![0; chunk_of(len)];
     let mut start = len.saturating_sub(UNSYNCED as u64);
     while start < len {
         let filled = fill(file, &mut chunk, start, len)?;
@@ -167,9 +166,9 @@ fn first_zero(file: &dyn DiskFile, len: u64) -> std::io::Result<Option<u64>> {
 
 /// The length of the file up to and including the last line feed before `end`.
 fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
-    let mut chunk = chunk_of(end);
+    let mut chunk = vec![0; chunk_of(end)];
     while end > 0 {
-        let start = end.saturating_sub(CHUNK as u64);
+        let start = end.saturating_sub(chunk.len() as u64);
         let filled = fill(file, &mut chunk, start, end)?;
         if let Some(at) = memchr::memrchr(b'\n', &chunk[..filled]) {
             return Ok(start + at as u64 + 1);
@@ -177,11 +176,6 @@ fn last_line_end(file: &dyn DiskFile, mut end: u64) -> std::io::Result<u64> {
         end = start;
     }
     Ok(0)
-}
-
-/// Returns room for what is read at once, no more than `len` bytes.
-fn chunk_of(len: u64) -> Vec<u8> {
-    vec![0; usize::try_from(len).unwrap_or(CHUNK).min(CHUNK)]
 }
 
 /// Reads from `start` until `end`, the end of the chunk or the end of the file. Returns the number of bytes.

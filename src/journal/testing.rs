@@ -56,9 +56,9 @@ pub(crate) enum Op {
 #[derive(Clone, Default)]
 pub(crate) struct MemoryDisk(Arc<Mutex<DiskState>>);
 
-type Failing = Box<dyn FnMut(Op, &Path) -> Option<io::Error> + Send>;
+type Failing = Arc<Mutex<dyn FnMut(Op, &Path) -> Option<io::Error> + Send>>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct DiskState {
     nodes: Vec<DiskNode>,
     names: BTreeMap<PathBuf, usize>,
@@ -76,7 +76,7 @@ struct DiskState {
     holder: Option<u64>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct DiskNode {
     data: Vec<u8>,
     durable: Vec<u8>,
@@ -87,7 +87,7 @@ struct DiskNode {
 impl MemoryDisk {
     /// Makes the operations fail for which `failing` returns an error.
     pub(crate) fn fail(&self, failing: impl FnMut(Op, &Path) -> Option<io::Error> + Send + 'static) {
-        self.state().failing = Some(Box::new(failing));
+        self.state().failing = Some(Arc::new(Mutex::new(failing)));
     }
 
     pub(crate) fn fail_all(&self, ops: &'static [Op]) {
@@ -104,6 +104,11 @@ impl MemoryDisk {
     pub(crate) fn without_threads(self) -> Self {
         self.state().has_no_threads = true;
         self
+    }
+
+    /// Returns a disk with the same content, on which the same operations fail.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
     /// Leaves room for `bytes` more; removed bytes count as room. A write beyond that fails half way.
@@ -199,7 +204,7 @@ impl MemoryDisk {
         if state.crash_at.is_some_and(|at| state.operations > at) {
             return Err(io::Error::other("the machine is off"));
         }
-        if let Some(error) = state.failing.as_mut().and_then(|failing| failing(op, path)) {
+        if let Some(error) = state.failing.as_ref().and_then(|failing| failing.lock().unwrap()(op, path)) {
             return Err(error);
         }
         Ok(state)

@@ -83,7 +83,13 @@ impl TestProcess {
 
     /// Starts another process after this one has died. Only the disk is left.
     fn successor(self) -> Self {
-        Self { lengths: SyncedLengths::default(), journal: None, ..self }
+        self.successor_on(&self.disk)
+    }
+
+    /// Does the same on a copy of this one's disk.
+    fn successor_on(&self, disk: &MemoryDisk) -> Self {
+        let process = Self::new(disk, self.settings.clone());
+        Self { next: self.next, durable: self.durable.clone(), clock: self.clock, ..process }
     }
 
     fn open(&mut self) -> Result<(), JournalError> {
@@ -247,7 +253,7 @@ proptest! {
         groups in prop::collection::vec((1u32..6, 0u8..10), 1..25),
         name in prop::sample::select(vec!["{connection_id}", "{connection_id}-{partition}"]),
     ) {
-        let disk = MemoryDisk::default();
+        let disk = MemoryDisk::default().without_threads();
         let mut process = TestProcess::new(&disk, settings(FileCompression::Zstd, name));
         let mut random = fastrand::Rng::with_seed(seed);
         for (count, what) in groups {

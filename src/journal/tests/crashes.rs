@@ -13,23 +13,23 @@ fn live(process: &mut TestProcess) {
     process.close();
 }
 
-/// Crashes the machine, or kills the process, at every single operation of its life. After a restart every line
-/// is delivered again. A reader must find each exactly once.
-fn survive_every_crash(
+/// A killed process, and power cuts that leave more or less of what was not synced.
+const CRASHES: [fn(&MemoryDisk); 5] = [
+    MemoryDisk::kill,
+    |disk| disk.crash(|_| 0),
+    |disk| disk.crash(|n| n),
+    |disk| disk.crash(|n| n / 2),
+    |disk| disk.crash(|n| n.saturating_sub(1)),
+];
+
+/// Lets each of the crashes happen at every single operation of a journal's life. After a restart every line is
+/// delivered again. A reader must find each exactly once. `cramped`: there is no room to compress anything.
+pub(super) fn survive(
     compression: FileCompression,
     name: &str,
-    machine: bool,
-    keep: impl Fn(usize) -> usize,
+    cramped: bool,
+    crashes: &[impl Fn(&MemoryDisk)],
 ) {
-    let crash = |disk: &MemoryDisk| if machine { disk.crash(&keep) } else { disk.kill() };
-    survive(compression, name, false, &crash);
-    if compression != FileCompression::None {
-        survive(compression, name, true, &crash);
-    }
-}
-
-/// `cramped`: there is no room to compress anything.
-pub(super) fn survive(compression: FileCompression, name: &str, cramped: bool, crash: &dyn Fn(&MemoryDisk)) {
     for crash_at in 0.. {
         let disk = MemoryDisk::default().without_threads();
         let mut process = TestProcess::new(&disk, settings(compression, name));
@@ -43,16 +43,11 @@ pub(super) fn survive(compression: FileCompression, name: &str, cramped: bool, c
         disk.crash_at(crash_at);
         live(&mut process);
         let completed = !disk.is_off();
-        crash(&disk);
-        let mut process = process.successor();
-        process.next += 6; // more than the group that was being written
-        process.redeliver();
-        assert!(process.write(2), "crash at {crash_at}");
-        process.rotate();
-        process.close();
-        let (lines, others) = process.finished();
-        assert_eq!(others, [""; 0], "crash at {crash_at}");
-        assert_eq!(lines, (0..process.next).map(|n| (n, 1)).collect(), "crash at {crash_at}");
+        for (n, crash) in crashes.iter().enumerate() {
+            let disk = disk.copy();
+            crash(&disk);
+            restart(process.successor_on(&disk), &format!("crash {n} at {crash_at}"));
+        }
         if completed {
             assert!(crash_at > 60, "the life has {crash_at} operations only");
             return;
@@ -60,13 +55,24 @@ pub(super) fn survive(compression: FileCompression, name: &str, cramped: bool, c
     }
 }
 
+/// Lets the process that starts after a crash deliver all again and end.
+fn restart(mut process: TestProcess, after: &str) {
+    process.next += 6; // more than the group that was being written
+    process.redeliver();
+    assert!(process.write(2), "{after}");
+    process.rotate();
+    process.close();
+    let (lines, others) = process.finished();
+    assert_eq!(others, [""; 0], "{after}");
+    assert_eq!(lines, (0..process.next).map(|n| (n, 1)).collect(), "{after}");
+}
+
 fn no_crash_loses_or_doubles_a_line(compression: FileCompression) {
     for name in ["{connection_id}", "{connection_id}-{partition}"] {
-        survive_every_crash(compression, name, false, |n| n);
-        survive_every_crash(compression, name, true, |_| 0);
-        survive_every_crash(compression, name, true, |n| n);
-        survive_every_crash(compression, name, true, |n| n / 2);
-        survive_every_crash(compression, name, true, |n| n.saturating_sub(1));
+        survive(compression, name, false, &CRASHES);
+        if compression != FileCompression::None {
+            survive(compression, name, true, &CRASHES);
+        }
     }
 }
 

@@ -12,13 +12,16 @@ use crate::journal::line_file::UNSYNCED;
 #[test]
 fn pages_of_zeros_are_not_published_and_nothing_durable_is_cut_off_for_them() {
     for name in ["{connection_id}", "{connection_id}-{partition}"] {
-        for zeros in 1..8 {
+        let zeros = |zeros: usize| {
             let is_zero = move |page: usize| zeros >> (page % 3) & 1 == 1;
-            survive(FileCompression::None, name, false, &|disk| disk.crash_leaving(|n| n, is_zero));
-        }
-        let zstd = FileCompression::Zstd;
-        survive(zstd, name, false, &|disk| disk.crash_leaving(|n| n, |page| page % 2 == 0));
-        survive(zstd, name, false, &|disk| disk.crash_leaving(|n| n - n / 4, |page| page == 1));
+            move |disk: &MemoryDisk| disk.crash_leaving(|n| n, is_zero)
+        };
+        survive(FileCompression::None, name, false, &(1..8).map(zeros).collect::<Vec<_>>());
+        let crashes: [fn(&MemoryDisk); 2] = [
+            |disk| disk.crash_leaving(|n| n, |page| page % 2 == 0),
+            |disk| disk.crash_leaving(|n| n - n / 4, |page| page == 1),
+        ];
+        survive(FileCompression::Zstd, name, false, &crashes);
     }
 }
 
