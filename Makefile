@@ -50,7 +50,8 @@ demo: PACKAGES = gcc libc6-dev
 demo: toolchain
 	@cargo run --profile demo --locked --no-default-features -- demo $(ARGS)
 
-# Most tests wait for servers most of the time, so two run at once for each processor.
+# The integration tests wait for servers most of the time, so two run at once for each processor, and all other tests,
+# which compute, run beside them.
 test: export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 # The tests are compiled while the servers are made. What is missing is told after both. Selected tests make only the
 # servers that they use, when they start.
@@ -58,7 +59,7 @@ test: toolchain
 ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory --jobs=2 servers built-tests
 	@$(TELL_MISSING)
-	cargo test --locked --workspace
+	@$(MAKE) --no-print-directory --jobs=2 waiting-tests computing-tests
 else
 	PROVISION_ON_DEMAND=1 cargo test --locked --workspace -- $(ARGS)
 endif
@@ -144,9 +145,20 @@ TELL_MISSING := status=0; for script in $(PROVISION); do $$script --missing || s
 servers:
 	@printf '%s\n' $(PROVISION) | xargs -P "$$(nproc)" -I {} env {} --make
 
-# With MAKEFLAGS, cargo would share the two jobs of make test.
+# With MAKEFLAGS, cargo would share the two jobs of make test. So below.
 built-tests:
 	@MAKEFLAGS= cargo test --locked --workspace --no-run
+
+.PHONY: waiting-tests computing-tests
+waiting-tests:
+	MAKEFLAGS= cargo test --locked --test it
+
+# All tests but those above, with a lower priority. Their output is shown when they have ended.
+COMPUTING := --lib --bins --test campaign-parts --test chart --test repository --test simulation --bench cost
+computing-tests:
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; status=0; \
+	MAKEFLAGS= nice cargo test --locked --workspace --no-fail-fast $(COMPUTING) >"$$log" 2>&1 || status=$$?; \
+	echo 'cargo test --locked --workspace $(COMPUTING)'; cat "$$log"; exit $$status
 
 # librdkafka and OpenSSL are compiled in, so that the program needs no system library.
 TOOLS = cc c++ cmake perl

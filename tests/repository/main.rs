@@ -17,6 +17,7 @@ mod figures;
 mod files;
 mod imports;
 mod links;
+mod make;
 mod names;
 mod performance;
 mod release;
