@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fastrand::Rng;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::bridge::Bridge;
 use super::broker::{Broker, Protocol, QueueCounts};
@@ -156,14 +157,21 @@ impl Unusable {
     /// Moves the directory away and puts a file in its place.
     pub fn make(directory: &Path) -> Self {
         let (directory, aside) = (directory.to_owned(), directory.with_extension("aside"));
-        std::fs::rename(&directory, &aside).expect("move a directory aside");
-        std::fs::write(&directory, "in the way").expect("put a file in its place");
-        Self { directory, aside }
+        std::fs::write(&aside, "in the way").expect("make a file");
+        let unusable = Self { directory, aside };
+        unusable.exchange();
+        unusable
     }
 
     /// Moves the directory back with its content.
     pub fn restore(self) {
-        std::fs::remove_file(&self.directory).expect("remove the file in its place");
-        std::fs::rename(&self.aside, &self.directory).expect("move the directory back");
+        self.exchange();
+        std::fs::remove_file(&self.aside).expect("remove the file");
+    }
+
+    /// In one step, since a bridge that finds nothing in the directory's place makes a new one.
+    fn exchange(&self) {
+        let exchange = renameat_with(CWD, &self.directory, CWD, &self.aside, RenameFlags::EXCHANGE);
+        exchange.expect("exchange a directory and a file");
     }
 }

@@ -32,6 +32,7 @@ use crate::sinks::nats::sink;
 use crate::sinks::webhook::Receiver;
 use crate::sinks::webhook::sink::{WebhookConfig, WebhookKind};
 use kit::nats::{NatsServer, read_stream};
+use kit::scenario::Unusable;
 
 /// The memory sink. `contents` joins the events of all instances.
 pub struct Memory {
@@ -149,19 +150,16 @@ pub fn context() -> SinkContext {
 pub struct Files {
     parent: tempfile::TempDir,
     compression: FileCompression,
+    unusable: Mutex<Option<Unusable>>,
 }
 
 impl Files {
     pub fn new(compression: FileCompression) -> Self {
-        Self { parent: tempfile::tempdir().unwrap(), compression }
+        Self { parent: tempfile::tempdir().unwrap(), compression, unusable: Mutex::default() }
     }
 
     fn directory(&self) -> PathBuf {
         self.parent.path().join("events")
-    }
-
-    fn away(&self) -> PathBuf {
-        self.parent.path().join("away")
     }
 
     /// Reads every file once, under the name that it has now; fails if the names change meanwhile.
@@ -217,13 +215,11 @@ impl Subject for Files {
     /// Puts a file in the place of the directory, as when a volume is unmounted. Writing fails for root too.
     async fn fail(&self) {
         fs::create_dir_all(self.directory()).unwrap();
-        fs::rename(self.directory(), self.away()).unwrap();
-        fs::write(self.directory(), "").unwrap();
+        *self.unusable.lock().unwrap() = Some(Unusable::make(&self.directory()));
     }
 
     async fn heal(&self) {
-        fs::remove_file(self.directory()).unwrap();
-        fs::rename(self.away(), self.directory()).unwrap();
+        self.unusable.lock().unwrap().take().unwrap().restore();
     }
 
     async fn contents(&self) -> Vec<u64> {
