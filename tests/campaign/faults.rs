@@ -19,6 +19,10 @@ const BETWEEN: Duration = Duration::from_secs(3);
 const OLDEST: u64 = 2000;
 /// How long a bridge may take to be ready, when all are restarted in turn. The next one is restarted all the same.
 const READY: Duration = Duration::from_secs(30);
+/// In seconds. Kafka refuses timestamps that are more than an hour ahead of its own clock.
+const CLOCK_STEP: i64 = 2 * 3600;
+/// How much longer a sync takes on a slow disk.
+const SLOW_SYNC: Duration = Duration::from_millis(700);
 
 /// Begins a fault when its time has come, and ends it.
 pub async fn carry_out(world: Arc<World>, watch: Arc<Watch>, fault: Fault) -> Result<(), String> {
@@ -61,10 +65,17 @@ pub async fn carry_out(world: Arc<World>, watch: Arc<Watch>, fault: Fault) -> Re
             Ok(())
         }
         Target::Disk(replica) => {
-            full_disk(&world, replica, hold).await;
+            disk(&world, replica, fault.kind, hold).await;
             Ok(())
         }
-        Target::AllReplicas => roll(&world, &watch).await,
+        Target::Clock(replica) => {
+            let preload = &world.replicas[replica].preload;
+            preload.move_clock(if fault.kind == Kind::Ahead { CLOCK_STEP } else { -CLOCK_STEP });
+            sleep(hold).await;
+            preload.move_clock(0);
+            Ok(())
+        }
+        Target::AllReplicas => roll(&world, &watch, fault.kind == Kind::Upgrade).await,
         Target::AllKafka => {
             for node in 0..world.kafka.len() {
                 kafka(&world, node, Kind::Stop, Duration::ZERO).await;
@@ -99,9 +110,12 @@ async fn bridge(world: &World, number: usize, kind: Kind, hold: Duration) -> Res
     Ok(())
 }
 
-async fn roll(world: &World, watch: &Watch) -> Result<(), String> {
+async fn roll(world: &World, watch: &Watch, is_upgrade: bool) -> Result<(), String> {
     for (number, replica) in world.replicas.iter().enumerate() {
         replica.stop().await?;
+        if is_upgrade {
+            replica.change_build();
+        }
         let began = tokio::time::Instant::now();
         replica.start().await;
         while !watch.is_ready(number, began.into_std()) && began.elapsed() < READY {
@@ -213,12 +227,28 @@ async fn uncovered(world: &World, hold: Duration) {
     world.change_stream(&world.subjects()).await;
 }
 
-async fn full_disk(world: &Arc<World>, number: usize, hold: Duration) {
-    let fill = move |world: &World| {
-        let disk = world.replicas[number].setup.disk().expect("a disk");
-        Ballast::fill(&disk.path())
+async fn disk(world: &Arc<World>, number: usize, kind: Kind, hold: Duration) {
+    let begin = move |world: &World| {
+        let replica = &world.replicas[number];
+        let disk = replica.setup.disk().expect("a disk");
+        match kind {
+            Kind::Full => return Some(Ballast::fill(&disk.path())),
+            Kind::ReadOnly => disk.forbid_changes(),
+            _ => replica.preload.slow_syncs(SLOW_SYNC),
+        }
+        None
     };
-    let ballast = blocking(world, fill).await;
+    let ballast = blocking(world, begin).await;
     sleep(hold).await;
-    ballast.remove();
+    if let Some(ballast) = ballast {
+        return ballast.remove();
+    }
+    let end = move |world: &World| {
+        let replica = &world.replicas[number];
+        match kind {
+            Kind::ReadOnly => replica.setup.disk().expect("a disk").allow_changes(),
+            _ => replica.preload.slow_syncs(Duration::ZERO),
+        }
+    };
+    blocking(world, end).await;
 }

@@ -21,6 +21,7 @@ mod tables;
 mod watch;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -44,7 +45,6 @@ const READING: &str = "\
 const NOT_COVERED: &str = "\
 - Power cuts: SIGKILL leaves what the process gave to the system.
 - Several machines: everything runs on one, with one clock, and no network between the nodes of a cluster parts them.
-- Clock steps, disks that are read-only or slow to sync, upgrades to another version.
 - Events that a sink refuses.";
 
 /// Rounds of faults that a seed draws, on real servers: what is lost, doubled or out of order in each sink.
@@ -62,6 +62,9 @@ struct Arguments {
     /// The longest fault, in seconds.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=90))]
     longest: u64,
+    /// Another build of the bridge, to which replicas are upgraded and from which they go back.
+    #[arg(long)]
+    other_build: Option<PathBuf>,
     /// Runs only the round with this number. The other options must be those of the whole run.
     #[arg(long)]
     round: Option<u64>,
@@ -75,7 +78,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed);
     let Arguments { events, faults, longest, .. } = arguments;
-    let wanted = Wanted { seed, events, faults, longest };
+    let wanted = Wanted { seed, events, faults, longest, upgrades: arguments.other_build.is_some() };
     let rounds = (1..=wanted.rounds()).filter(|number| arguments.round.is_none_or(|only| only == *number));
     let plans: Vec<Plan> = rounds.map(|number| Plan::of(&wanted, number)).collect();
     if arguments.plan {
@@ -90,7 +93,7 @@ async fn main() -> ExitCode {
     for plan in plans {
         eprint!("{plan}");
         let logs = kit::process::scratch().join(format!("campaign-{seed}-{}", plan.number));
-        outcomes.push(round::run(plan, &logs).await);
+        outcomes.push(round::run(plan, arguments.other_build.as_deref(), &logs).await);
     }
     print(&outcomes, seed)
 }

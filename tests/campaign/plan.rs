@@ -20,6 +20,8 @@ pub struct Wanted {
     pub faults: u64,
     /// The longest fault, in seconds.
     pub longest: u64,
+    /// Whether there is another build of the bridge, to which replicas are upgraded and from which they go back.
+    pub upgrades: bool,
 }
 
 /// The faults of a round, at most.
@@ -113,6 +115,8 @@ pub enum Target {
     ToNats(usize),
     /// The disk with the files of a replica.
     Disk(usize),
+    /// The clock that the process of a replica sees.
+    Clock(usize),
     Topic,
     Stream,
     AllReplicas,
@@ -143,9 +147,18 @@ pub enum Kind {
     Narrow,
     /// One after the other is stopped cleanly and started again.
     Roll,
+    /// Like `Roll`, with another build of the bridge.
+    Upgrade,
     /// The stream gets another leader.
     Leader,
     Full,
+    ReadOnly,
+    /// Every sync takes long.
+    SlowSync,
+    /// Two hours ahead.
+    Ahead,
+    /// Two hours back.
+    Back,
     /// The broker gets a new certificate of a new authority, and is started again.
     Certificates,
     /// Nobody may write to the topic.
@@ -173,7 +186,9 @@ const LINK: [(Kind, u32); 7] = [
 ];
 const ROLL: [(Kind, u32); 1] = [(Kind::Roll, 1)];
 const LEADER: [(Kind, u32); 1] = [(Kind::Leader, 1)];
-const FULL: [(Kind, u32); 1] = [(Kind::Full, 1)];
+const UPGRADE: [(Kind, u32); 1] = [(Kind::Upgrade, 1)];
+const DISK: [(Kind, u32); 3] = [(Kind::Full, 2), (Kind::ReadOnly, 1), (Kind::SlowSync, 1)];
+const CLOCK: [(Kind, u32); 2] = [(Kind::Ahead, 1), (Kind::Back, 1)];
 const CERTIFICATES: [(Kind, u32); 1] = [(Kind::Certificates, 1)];
 const TOPIC: [(Kind, u32); 3] = [(Kind::Rights, 1), (Kind::Limit, 1), (Kind::Timestamps, 1)];
 const STREAM: [(Kind, u32); 1] = [(Kind::Uncovered, 1)];
@@ -215,15 +230,16 @@ impl Plan {
         while left > 0 {
             let size = [1, 1, 1, 2, 2, 3][random.usize(..6)].min(left);
             left -= size;
-            plan.storms.push(plan.storm(&mut random, size, wanted.longest * 1000));
+            plan.storms.push(plan.storm(&mut random, size, wanted));
         }
         plan
     }
 
-    fn storm(&self, random: &mut Rng, size: u64, longest: u64) -> Storm {
+    fn storm(&self, random: &mut Rng, size: u64, wanted: &Wanted) -> Storm {
+        let longest = wanted.longest * 1000;
         let mut faults: Vec<Fault> = Vec::new();
         while (faults.len() as u64) < size {
-            let (target, kind) = self.drawn(random);
+            let (target, kind) = self.drawn(random, wanted.upgrades);
             let fault = Fault {
                 kind,
                 target,
@@ -242,14 +258,18 @@ impl Plan {
     }
 
     /// A target that the round has, and a kind that can happen to it.
-    fn drawn(&self, random: &mut Rng) -> (Target, Kind) {
+    fn drawn(&self, random: &mut Rng, upgrades: bool) -> (Target, Kind) {
         let (replica, node) = (random.usize(..self.replicas), random.usize(..NODES));
         let mut targets: Vec<(Target, Kinds, u32)> = vec![
             (Target::Replica(replica), &PROCESS, 8),
             (Target::Broker, &PROCESS, 3),
             (Target::ToBroker(replica), &LINK, 4),
             (Target::AllReplicas, &ROLL, 1),
+            (Target::Clock(replica), &CLOCK, 2),
         ];
+        if upgrades {
+            targets.push((Target::AllReplicas, &UPGRADE, 1));
+        }
         if self.kafka.is_some() {
             targets.extend([
                 (Target::Kafka(node), &PROCESS[..], 4),
@@ -271,7 +291,7 @@ impl Plan {
             targets.push((Target::Broker, &CERTIFICATES, 1));
         }
         if self.files {
-            targets.push((Target::Disk(replica), &FULL, 3));
+            targets.push((Target::Disk(replica), &DISK, 4));
         }
         let (target, kinds, _) = *weighed(random, &targets, |(_, _, weight)| *weight);
         let (kind, _) = *weighed(random, kinds, |(_, weight)| *weight);
@@ -307,7 +327,7 @@ impl Plan {
 
 /// Mostly short, sometimes longer, rarely the longest.
 fn hold(random: &mut Rng, kind: Kind, longest: u64) -> u64 {
-    if matches!(kind, Kind::Cut | Kind::Roll | Kind::Leader) {
+    if matches!(kind, Kind::Cut | Kind::Roll | Kind::Upgrade | Kind::Leader) {
         return 0;
     }
     let most = match random.u8(..20) {
@@ -350,7 +370,8 @@ impl Target {
             Self::Replica(replica)
             | Self::ToBroker(replica)
             | Self::ToNats(replica)
-            | Self::Disk(replica) => Some(replica),
+            | Self::Disk(replica)
+            | Self::Clock(replica) => Some(replica),
             _ => None,
         }
     }
@@ -366,6 +387,7 @@ impl Target {
             Self::ToKafka(_) => "connections to a node of Kafka",
             Self::ToNats(_) => "connection to NATS",
             Self::Disk(_) => "disk of the files",
+            Self::Clock(_) => "clock of a bridge",
             Self::Topic => "topic",
             Self::Stream => "stream",
             Self::AllReplicas => "all bridges in turn",
@@ -390,7 +412,12 @@ impl Kind {
             Self::Narrow => "slow",
             Self::Roll => "restarted",
             Self::Leader => "leader steps down",
+            Self::Upgrade => "replaced by another build",
             Self::Full => "full",
+            Self::ReadOnly => "read-only",
+            Self::SlowSync => "slow to sync",
+            Self::Ahead => "two hours ahead",
+            Self::Back => "two hours back",
             Self::Certificates => "new certificate and authority",
             Self::Rights => "writing forbidden",
             Self::Limit => "small `max.message.bytes`",
@@ -409,7 +436,8 @@ impl fmt::Display for Fault {
             | Target::ToBroker(number)
             | Target::ToKafka(number)
             | Target::ToNats(number)
-            | Target::Disk(number) => format!(" {}", number + 1),
+            | Target::Disk(number)
+            | Target::Clock(number) => format!(" {}", number + 1),
             _ => String::new(),
         };
         let (class, kind) = (self.target.class(), self.kind.name());
@@ -450,7 +478,7 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted = Wanted { seed: 7, events: 1000, faults: 100, longest: 90 };
+    const WANTED: Wanted = Wanted { seed: 7, events: 1000, faults: 100, longest: 90, upgrades: true };
 
     fn all(seed: u64) -> Vec<Plan> {
         let wanted = Wanted { seed, ..WANTED };
@@ -495,8 +523,8 @@ mod tests {
         let mut drawn: Vec<_> = faults.map(|fault| (fault.target.class(), fault.kind)).collect();
         drawn.sort_unstable();
         drawn.dedup();
-        // Three kinds for each process, seven for each connection, a roll of three; a leader, a disk, certificates;
-        // three kinds of the topic, one of the stream.
-        assert_eq!(drawn.len(), 4 * 3 + 3 * 7 + 3 + 3 + 3 + 1, "{drawn:?}");
+        // Three kinds for each process, seven for each connection, a roll of three; an upgrade, a leader, certificates;
+        // three kinds of a disk, two of a clock, three of the topic, one of the stream.
+        assert_eq!(drawn.len(), 4 * 3 + 3 * 7 + 3 + 3 + 3 + 2 + 3 + 1, "{drawn:?}");
     }
 }

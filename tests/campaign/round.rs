@@ -41,9 +41,9 @@ pub struct Outcome {
 }
 
 /// Runs a round. The logs of a failed one are kept in `logs`. One that a panic ends has failed, too.
-pub async fn run(plan: Plan, logs: &Path) -> Outcome {
+pub async fn run(plan: Plan, other_build: Option<&Path>, logs: &Path) -> Outcome {
     let began = Instant::now();
-    match AssertUnwindSafe(try_run(plan.clone(), logs)).catch_unwind().await {
+    match AssertUnwindSafe(try_run(plan.clone(), other_build, logs)).catch_unwind().await {
         Ok(outcome) => outcome,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -56,9 +56,9 @@ pub async fn run(plan: Plan, logs: &Path) -> Outcome {
     }
 }
 
-async fn try_run(plan: Plan, logs: &Path) -> Outcome {
+async fn try_run(plan: Plan, other_build: Option<&Path>, logs: &Path) -> Outcome {
     let began = Instant::now();
-    let world = Arc::new(World::start(plan.clone()).await);
+    let world = Arc::new(World::start(plan.clone(), other_build).await);
     let watch = Arc::new(Watch::new(world.replicas.len()));
     let watching = tokio::spawn(Arc::clone(&watch).run(Arc::clone(&world)));
     let mut broken = Vec::new();

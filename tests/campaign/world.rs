@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use kit::kafka::{Kafka, Listener};
 use kit::kafka_writer::create_replicated;
 use kit::nats::NatsServer;
 use kit::ports::{free_port, loopback};
+use kit::preload::Preload;
 use kit::proxy::Proxy;
 use kit::three::PARTITIONS;
 use tokio::time::sleep;
@@ -52,6 +53,11 @@ pub struct Replica {
     pub admin: SocketAddr,
     pub to_broker: Proxy,
     pub to_nats: Vec<Proxy>,
+    pub preload: Preload,
+    /// Another build of the bridge; `None` if there is none.
+    other_build: Option<PathBuf>,
+    /// Whether the process that starts next is of the other build.
+    is_other: AtomicBool,
     process: tokio::sync::Mutex<Option<Bridge>>,
     /// How often its processes have ended with each exit code, after SIGTERM.
     exits: Mutex<BTreeMap<i32, u64>>,
@@ -59,7 +65,7 @@ pub struct Replica {
 
 impl World {
     /// Starts the servers and the bridges.
-    pub async fn start(plan: Plan) -> Self {
+    pub async fn start(plan: Plan, other_build: Option<&Path>) -> Self {
         let version = plan.version;
         let usual = Options::default();
         let options = if plan.small_store { Options { store: SMALL_STORE, ..usual } } else { usual };
@@ -89,7 +95,7 @@ impl World {
         };
         world.make_destinations().await;
         for number in 0..world.plan.replicas {
-            let replica = world.replica(number).await;
+            let replica = world.replica(number, other_build).await;
             world.replicas.push(replica);
         }
         for replica in &world.replicas {
@@ -148,7 +154,7 @@ impl World {
         }
     }
 
-    async fn replica(&self, number: usize) -> Replica {
+    async fn replica(&self, number: usize, other_build: Option<&Path>) -> Replica {
         let plan = &self.plan;
         let (broker, protocol) = (&self.broker, plan.protocol);
         let target = if plan.tls { broker.tls_addr_of(protocol) } else { broker.addr_of(protocol) };
@@ -192,11 +198,18 @@ impl World {
         } else {
             setup.unset("SINKS__FILE__DIRECTORY")
         };
+        let preload = Preload::new(setup.home());
+        for (name, value) in preload.variables() {
+            setup = setup.variable(name, value);
+        }
         Replica {
             setup,
             admin,
             to_broker,
             to_nats,
+            preload,
+            other_build: other_build.map(Path::to_owned),
+            is_other: AtomicBool::new(false),
             process: tokio::sync::Mutex::new(None),
             exits: Mutex::new(BTreeMap::new()),
         }
@@ -276,7 +289,14 @@ fn addresses(proxies: &[Proxy], scheme: &str) -> String {
 impl Replica {
     /// Starts a process. The one before must have ended.
     pub async fn start(&self) {
-        *self.process.lock().await = Some(self.setup.start());
+        let other = self.other_build.as_ref().filter(|_| self.is_other.load(Ordering::Relaxed));
+        let bridge = other.map_or_else(|| self.setup.start(), |program| self.setup.start_build(program));
+        *self.process.lock().await = Some(bridge);
+    }
+
+    /// Lets the next process be of the other build, or of this one again.
+    pub fn change_build(&self) {
+        self.is_other.fetch_xor(true, Ordering::Relaxed);
     }
 
     /// Kills the process (SIGKILL). Fails if it has ended before by itself.

@@ -151,6 +151,11 @@ impl Setup {
         self
     }
 
+    /// A directory of its own, which exists as long as this.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// The directory of the file sink.
     pub fn files(&self) -> &Path {
         &self.files
@@ -179,6 +184,11 @@ impl Setup {
         Bridge::spawn(self.command(arguments), self.log_file(), self.mute)
     }
 
+    /// Starts a process of another build of the bridge.
+    pub fn start_build(&self, program: &Path) -> Bridge {
+        Bridge::spawn(self.command_of(program, &[]), self.log_file(), self.mute)
+    }
+
     /// Runs a process with more arguments to its end. Returns its exit code, standard output and standard error. It
     /// blocks, so the verb must end by itself.
     pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -191,10 +201,14 @@ impl Setup {
 
     /// The command that [`start_with`](Self::start_with) executes.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(&self.program, arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = match (&self.preparation, &self.disk) {
-            (Some(script), _) => disk::prepared(&self.program, script, &[&self.files, &self.dead_letters]),
-            (None, Some(disk)) => disk.command(&self.program),
-            (None, None) => Command::new(&self.program),
+            (Some(script), _) => disk::prepared(program, script, &[&self.files, &self.dead_letters]),
+            (None, Some(disk)) => disk.command(program),
+            (None, None) => Command::new(program),
         };
         command
             .args(&self.arguments)

@@ -69,6 +69,22 @@ impl SmallDisk {
         command
     }
 
+    /// Makes the directory read-only, for whatever opens, renames or removes a file from now on.
+    pub fn forbid_changes(&self) {
+        self.inside(&["mount", "--bind", "-o", "ro"], &[&self.directory, &self.directory]);
+    }
+
+    /// Undoes [`forbid_changes`](Self::forbid_changes).
+    pub fn allow_changes(&self) {
+        self.inside(&["umount", "--lazy"], &[&self.directory]);
+    }
+
+    /// Runs a command where the disk is seen.
+    fn inside(&self, command: &[&str], paths: &[&Path]) {
+        let status = self.command(Path::new(command[0])).args(&command[1..]).args(paths).status();
+        assert!(status.expect("run a command").success(), "{command:?} failed");
+    }
+
     /// The directory for processes that do not see the disk.
     pub fn path(&self) -> PathBuf {
         inside(self.holder.id(), &self.directory)
@@ -128,9 +144,17 @@ mod tests {
         std::fs::write(disk.join("file"), vec![0; 1 << 19]).unwrap();
         assert!(!directory.path().join("file").exists(), "other processes see the disk");
 
-        let script = r#"[ "$(wc -c <"$1")" = 524288 ]"#;
-        let mut other = small.command(Path::new("sh"));
-        let seen = other.args(["-c", script, "sh"]).arg(directory.path().join("file")).status().unwrap();
-        assert!(seen.success(), "a process that is told to does not see the file");
+        let succeeds = |script: &str| {
+            let mut other = small.command(Path::new("sh"));
+            other.args(["-c", script, "sh"]).arg(directory.path().join("file")).status().unwrap().success()
+        };
+        assert!(
+            succeeds(r#"[ "$(wc -c <"$1")" = 524288 ]"#),
+            "a process that is told to does not see the file"
+        );
+        small.forbid_changes();
+        assert!(!succeeds(r#"mv "$1" "$1.new""#), "the disk is not read-only");
+        small.allow_changes();
+        assert!(succeeds(r#"mv "$1" "$1.new""#), "the disk is still read-only");
     }
 }

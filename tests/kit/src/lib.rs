@@ -30,6 +30,7 @@ pub mod listener;
 pub mod nats;
 pub mod output;
 pub mod ports;
+pub mod preload;
 pub mod process;
 pub mod prometheus;
 pub mod provision;
