@@ -222,10 +222,13 @@ impl Plan {
             // With the default, or more often. With a longer one `ready` may be untrue for longer than is allowed.
             heart_beat: [5, 10, 10][random.usize(..3)],
             keys: [100, 1000, 5000][random.usize(..3)],
-            rate: [500, 1000, 2000][random.usize(..3)],
+            rate: [1000, 2000, 4000][random.usize(..3)],
             events: share(wanted.events),
             storms: Vec::new(),
         };
+        if plan.small_store {
+            plan.rate = plan.rate.min(1000);
+        }
         let mut left = share(wanted.faults);
         while left > 0 {
             let size = [1, 1, 1, 2, 2, 3][random.usize(..6)].min(left);
