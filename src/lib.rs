@@ -62,6 +62,7 @@ pub mod diagnostics;
 pub mod display;
 #[warn(missing_docs)]
 pub mod event;
+mod file_reads;
 #[warn(missing_docs)]
 pub mod finding;
 mod http_get;

@@ -4,12 +4,14 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::display::unreadable;
+use crate::file_reads;
 
 /// The text that is shown instead of a secret.
 pub const MASK: &str = "***";
@@ -94,34 +96,21 @@ impl Secret {
         Ok(Self { text, file })
     }
 
-    /// Reads the secret from its file again, so that a new login uses a rotated secret without a restart. If
-    /// the file can't be read, is empty or has control characters, returns the secret that was read last,
-    /// and logs a warning when that begins.
-    #[must_use]
-    pub fn current(&self) -> Self {
-        let (current, problem) = self.read_again();
-        if let Some(problem) = problem {
+    /// Reads the secret from its file again, so that the next login uses a rotated secret without a restart. If that
+    /// takes longer than `allowed`, or the file can't be read, is empty or has control characters, the secret that was
+    /// read last stays, and a warning is logged when that begins.
+    pub async fn refresh(&self, allowed: Duration) {
+        let Some(file) = &self.file else { return };
+        if let Some(problem) = file.read_again(allowed).await {
             tracing::warn!("{problem}; taking the secret that was read last");
         }
-        current
     }
 
-    /// Returns also why the file can't be used, unless it was returned before.
-    fn read_again(&self) -> (Self, Option<String>) {
-        let Some(file) = &self.file else { return (self.clone(), None) };
-        let read = Self::read(&file.path).map_err(|error| unreadable(&file.path, &error));
-        let read = read.and_then(|secret| match secret.flaw() {
-            Some(flaw) => Err(format!("{} {flaw}", file.path.display())),
-            None => Ok(secret.text),
-        });
-        let mut last = file.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.problem.take();
-        match read {
-            Ok(text) => last.text = text,
-            Err(problem) => last.problem = Some(problem),
-        }
-        let current = Self { text: last.text.clone(), file: Some(Arc::clone(file)) };
-        (current, last.problem.clone().filter(|problem| Some(problem) != before.as_ref()))
+    /// Returns the secret as it was read last, by [`refresh`](Self::refresh) or at the start.
+    #[must_use]
+    pub fn current(&self) -> Self {
+        let text = self.file.as_ref().map_or_else(|| self.text.clone(), |file| file.last().text.clone());
+        Self { text, file: self.file.clone() }
     }
 
     /// Returns the file that the secret is read from at each login, if there is one.
@@ -172,6 +161,33 @@ impl Secret {
     }
 }
 
+impl SecretFile {
+    /// Returns why the file can't be used, unless it was returned before.
+    async fn read_again(&self, allowed: Duration) -> Option<String> {
+        let path = self.path.clone();
+        let read = move || {
+            let secret = Secret::read(&path).map_err(|error| unreadable(&path, &error))?;
+            match secret.flaw() {
+                Some(flaw) => Err(format!("{} {flaw}", path.display())),
+                None => Ok(secret.text),
+            }
+        };
+        let hangs = || Err(unreadable(&self.path, &file_reads::no_answer()));
+        let read = file_reads::within(allowed, read).await.unwrap_or_else(hangs);
+        let mut last = self.last();
+        let before = last.problem.take();
+        match read {
+            Ok(text) => last.text = text,
+            Err(problem) => last.problem = Some(problem),
+        }
+        last.problem.clone().filter(|problem| Some(problem) != before.as_ref())
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastRead> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Self::new(text)
@@ -200,7 +216,11 @@ impl Serialize for Secret {
 mod tests {
     use std::fs;
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(30);
 
     #[test]
     fn nothing_shows_it() {
@@ -245,42 +265,61 @@ mod tests {
         assert!(error.to_string().contains("64 KiB"), "{error}");
     }
 
-    #[test]
-    fn the_current_one_is_what_its_file_held_last() {
+    #[tokio::test]
+    async fn the_current_one_is_what_its_file_held_last() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("password");
         fs::write(&file, "first\n").unwrap();
         let secret = Secret::read(&file).unwrap();
-        let current = || secret.current().reveal().to_owned();
-        assert_eq!(current(), "first");
+        let current = async || {
+            secret.refresh(SOON).await;
+            secret.current().reveal().to_owned()
+        };
+        assert_eq!(current().await, "first");
         fs::write(&file, "second\n").unwrap();
-        assert_eq!((secret.reveal(), current()), ("first", "second".to_owned()));
+        assert_eq!((secret.reveal(), current().await), ("first", "second".to_owned()));
         for unusable in ["", "\n", "two\nlines"] {
             fs::write(&file, unusable).unwrap();
-            assert_eq!(current(), "second", "{unusable:?}");
+            assert_eq!(current().await, "second", "{unusable:?}");
         }
         fs::remove_file(&file).unwrap();
-        assert_eq!(current(), "second");
+        assert_eq!(current().await, "second");
         assert_eq!(secret.clone().current().reveal(), "second", "copies know it too");
         assert_eq!(Secret::new("given").current().reveal(), "given");
     }
 
-    #[test]
-    fn a_file_that_can_not_be_used_is_told_once() {
+    #[tokio::test]
+    async fn a_file_that_can_not_be_used_is_told_once() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("password");
         fs::write(&file, "first").unwrap();
         let secret = Secret::read(&file).unwrap();
-        let told = || secret.read_again().1;
-        assert_eq!(told(), None);
+        let told = async || secret.file.as_ref().unwrap().read_again(SOON).await;
+        assert_eq!(told().await, None);
         fs::write(&file, "").unwrap();
-        assert!(told().is_some_and(|problem| problem.ends_with("password is empty")));
-        assert_eq!(told(), None, "it is told again");
+        assert!(told().await.is_some_and(|problem| problem.ends_with("password is empty")));
+        assert_eq!(told().await, None, "it is told again");
         fs::remove_file(&file).unwrap();
-        assert!(told().is_some_and(|problem| problem.contains("can't be read")));
+        assert!(told().await.is_some_and(|problem| problem.contains("can't be read")));
         fs::write(&file, "second").unwrap();
-        assert_eq!(told(), None);
+        assert_eq!(told().await, None);
         fs::write(&file, "").unwrap();
-        assert!(told().is_some(), "it was well in between");
+        assert!(told().await.is_some(), "it was well in between");
+    }
+
+    /// A named pipe stands for a file system that hangs: who opens it waits for somebody that writes.
+    #[tokio::test]
+    async fn the_last_one_stays_while_its_file_system_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        fs::write(&file, "first").unwrap();
+        let secret = Secret::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let problem = secret.file.as_ref().unwrap().read_again(Duration::from_millis(1)).await;
+        let problem = problem.unwrap();
+        assert!(problem.ends_with("password can't be read: the file system does not answer"), "{problem}");
+        assert_eq!(secret.current().reveal(), "first");
+        fs::write(&file, "second").unwrap(); // ends the thread
     }
 }

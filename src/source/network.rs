@@ -21,8 +21,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> BrokerStream for S {}
 /// Opens connections to brokers. Tests put a simulated network in its place.
 #[async_trait]
 pub trait Network: Send + Sync {
-    /// Connects to `endpoint`; each step must finish within `settings.connect_timeout`. `first` records the first
-    /// bytes that the stream delivers.
+    /// Connects to `endpoint`, and reads the password from its file again; each step must finish within
+    /// `settings.connect_timeout`. `first` records the first bytes that the stream delivers.
     ///
     /// # Errors
     /// Unreachable, or TLS failed.
@@ -47,6 +47,8 @@ impl Network for Tcp {
         first: &FirstBytes,
     ) -> Result<Box<dyn BrokerStream>, SourceError> {
         let allowed = settings.connect_timeout;
+        // The session that follows sends it.
+        settings.password.refresh(allowed).await;
         let unreachable = |detail: String| SourceError::Unreachable { endpoint: endpoint.clone(), detail };
         let late = || format!("no connection within {} s", allowed.as_secs());
         let tcp = timeout(allowed, TcpStream::connect((endpoint.host.as_str(), endpoint.port)))

@@ -34,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::file_reads;
 use crate::protocol_guess::{FirstBytes, Remembering, WireProtocol};
 pub use expiry::{Expiry, shown_certificates};
 use explain::Handshake;
@@ -162,6 +163,22 @@ impl TlsClient {
         Ok(Self { config: Arc::new(config), options: options.clone(), roots, seen, has_identity })
     }
 
+    /// Reads the files in another thread, because a file system may hang.
+    ///
+    /// # Errors
+    /// One of the files can't be used, or can't be read in the time `allowed`.
+    pub async fn read(options: &TlsOptions, allowed: Duration) -> Result<Self, TlsError> {
+        let read = {
+            let options = options.clone();
+            move || Self::new(&options)
+        };
+        let hangs = || {
+            let text = format!("can't read the files of {}: {}", options.table, file_reads::no_answer());
+            Err(TlsError::new(Cause::File, text))
+        };
+        file_reads::within(allowed, read).await.unwrap_or_else(hangs)
+    }
+
     /// Returns the configuration for a library that does its own handshake.
     pub fn config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
@@ -201,7 +218,7 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let client = TlsClient::new(options)?;
+    let client = TlsClient::read(options, allowed).await?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         let address = &options.address;
         let what = format!("`{host}` is no host name that a certificate could be checked against");

@@ -2,7 +2,6 @@
 //! the user.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -123,9 +122,9 @@ impl ClientSettings {
         self.number("message.max.bytes").unwrap_or(1_000_000)
     }
 
-    /// Returns the files that secrets are read from when a client is made.
-    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
-        self.secrets.values().filter_map(Secret::file)
+    /// Returns the secrets, which the next client uses as they were read last.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.secrets.values()
     }
 
     fn number(&self, name: &str) -> Option<usize> {

@@ -3,19 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::in_flight::KafkaInFlight;
 use super::settings::KafkaSettings;
+use crate::file_reads;
+use crate::secret::Secret;
 use crate::sink::SinkError;
 
 /// The time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a file system may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A hash of the content of each file; `None` for a file that can't be read or is empty.
 type Contents = BTreeMap<PathBuf, Option<u64>>;
@@ -24,11 +27,22 @@ type Contents = BTreeMap<PathBuf, Option<u64>>;
 pub(super) struct CredentialFiles(Contents);
 
 impl CredentialFiles {
-    /// Reads the files that the settings name.
-    pub(super) async fn read(settings: &KafkaSettings) -> Self {
+    /// Reads the files that the settings name, and the secrets in them for the next client.
+    ///
+    /// # Errors
+    /// A file system does not answer.
+    pub(super) async fn read(settings: &KafkaSettings) -> Result<Self, SinkError> {
+        for secret in settings.client.secrets() {
+            secret.refresh(ANSWER).await;
+        }
         let tls = [&settings.tls.ca_file, &settings.tls.certificate_file, &settings.tls.key_file];
-        let files = settings.client.secret_files().chain(tls.into_iter().flatten().map(PathBuf::as_path));
-        Self(contents(files.map(|file| file.to_owned()).collect()).await)
+        let secrets = settings.client.secrets().filter_map(Secret::file);
+        let files = secrets.chain(tls.into_iter().flatten().map(PathBuf::as_path)).map(Path::to_owned);
+        let hangs = || {
+            let what = "can't read the files of its login and of TLS";
+            SinkError::unavailable(format!("{what}: {}", file_reads::no_answer()))
+        };
+        contents(files.collect()).await.map(Self).ok_or_else(hangs)
     }
 
     /// Looks at the files until the connection ends. Ends the connection once it has seen the same new content twice, as
@@ -40,7 +54,7 @@ impl CredentialFiles {
         let mut before = self.0.clone();
         loop {
             sleep(LOOK_EVERY).await;
-            let now = contents(self.0.keys().cloned().collect()).await;
+            let now = contents(self.0.keys().cloned().collect()).await.unwrap_or_else(|| before.clone());
             let Some(in_flight) = in_flight.upgrade() else { return };
             if now == before
                 && let Some(changed) = self.changed(&now)
@@ -62,8 +76,8 @@ impl CredentialFiles {
     }
 }
 
-/// Reads files in another thread, because a file system may hang.
-async fn contents(files: Vec<PathBuf>) -> Contents {
+/// Reads files; `None` if their file system does not answer.
+async fn contents(files: Vec<PathBuf>) -> Option<Contents> {
     let content = |file: &PathBuf| {
         let bytes = std::fs::read(file).ok().filter(|bytes| !bytes.trim_ascii().is_empty())?;
         let mut hasher = DefaultHasher::new();
@@ -71,7 +85,7 @@ async fn contents(files: Vec<PathBuf>) -> Contents {
         Some(hasher.finish())
     };
     let read = move || files.into_iter().map(|file| (file.clone(), content(&file))).collect();
-    spawn_blocking(read).await.unwrap_or_default()
+    file_reads::within(ANSWER, read).await
 }
 
 #[cfg(test)]
@@ -94,7 +108,7 @@ mod tests {
     async fn a_change_that_lasts_ends_the_connection_and_nothing_else_does() {
         let directory = tempfile::tempdir().unwrap();
         let files = write(&directory, &[("password", "old"), ("ca.pem", "ca")]);
-        let read = CredentialFiles(contents(files.clone()).await);
+        let read = CredentialFiles(contents(files.clone()).await.unwrap());
         let in_flight = Arc::new(KafkaInFlight::new(None, None));
         let watch = tokio::spawn(read.watch(Arc::downgrade(&in_flight)));
         let looks = async |count: u32| sleep(count * LOOK_EVERY + LOOK_EVERY / 2).await;
@@ -118,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_watch_ends_with_its_connection() {
         let directory = tempfile::tempdir().unwrap();
-        let read = CredentialFiles(contents(write(&directory, &[("password", "old")])).await);
+        let read = CredentialFiles(contents(write(&directory, &[("password", "old")])).await.unwrap());
         let in_flight = Arc::new(KafkaInFlight::new(None, None));
         let watch = tokio::spawn(read.watch(Arc::downgrade(&in_flight)));
         drop(in_flight);

@@ -53,6 +53,8 @@ pub mod settings;
 mod tail;
 mod tail_end;
 mod throttle;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+mod timed_waits;
 mod topic;
 mod topic_lookup;
 mod topic_monitor;
@@ -268,7 +270,7 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&mut self) -> Result<(Box<dyn Submit>, Box<dyn Verdicts>), SinkError> {
-        let credentials = CredentialFiles::read(&self.settings).await;
+        let credentials = CredentialFiles::read(&self.settings).await?;
         let mut in_flight = self.in_flight();
         let mut opened = self.connect(&in_flight, Access::Write).await?;
         if self.learn_latency(&opened.topic) {

@@ -5,7 +5,9 @@
 //! This client waits for ever instead of reconnecting, and its thread must end before the next connection is
 //! opened.
 
+use std::fs;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,6 +20,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::explain::Explainer;
 use super::settings::{Auth, NatsSettings};
+use crate::file_reads;
+use crate::secret::Secret;
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, TlsError};
 
@@ -138,8 +142,8 @@ impl Dial {
     async fn first_of(&self, servers: &[String]) -> Result<(Client, String), SinkError> {
         let mut failures = Vec::new();
         for server in servers {
-            let tls = tls::TlsClient::new(&self.explainer.tls_options());
-            match self.options(&tls)?.connect(server.as_str()).await {
+            let tls = tls::TlsClient::read(&self.explainer.tls_options(), self.settings.timeout).await;
+            match self.options(&tls).await?.connect(server.as_str()).await {
                 Ok(client) => return Ok((client, server.clone())),
                 Err(error) => failures.push(ServerFailure { server, error, tls: tls.ok() }),
             }
@@ -154,7 +158,7 @@ impl Dial {
         (server, self.explainer.not_connected(server, error, tls.as_ref()).await)
     }
 
-    fn options(&self, tls: &Result<tls::TlsClient, TlsError>) -> Result<ConnectOptions, SinkError> {
+    async fn options(&self, tls: &Result<tls::TlsClient, TlsError>) -> Result<ConnectOptions, SinkError> {
         let settings = &self.settings;
         let (error_sender, explainer) = (Arc::clone(&self.error_sender), self.explainer.clone());
         let connected = Arc::clone(&self.connected);
@@ -177,21 +181,27 @@ impl Dial {
                 note(&error_sender, &event, &explainer);
                 std::future::ready(())
             });
-        self.with_tls(self.with_auth(options)?, tls)
+        self.with_tls(self.with_auth(options).await?, tls)
     }
 
-    fn with_auth(&self, options: ConnectOptions) -> Result<ConnectOptions, SinkError> {
+    /// Files are read for each connection, so that rotated credentials are used.
+    async fn with_auth(&self, options: ConnectOptions) -> Result<ConnectOptions, SinkError> {
+        let current = async |secret: &Secret| {
+            secret.refresh(self.settings.timeout).await;
+            secret.current().reveal().to_owned()
+        };
         Ok(match &self.settings.auth {
             Auth::None => options,
             Auth::Password { username, password } => {
-                options.user_and_password(username.clone(), password.current().reveal().to_owned())
+                options.user_and_password(username.clone(), current(password).await)
             }
-            Auth::Token(token) => options.token(token.current().reveal().to_owned()),
-            Auth::Nkey(seed) => options.nkey(seed.current().reveal().to_owned()),
+            Auth::Token(token) => options.token(current(token).await),
+            Auth::Nkey(seed) => options.nkey(current(seed).await),
             Auth::Credentials(path) => {
-                let unusable = |error: std::io::Error| self.explainer.unusable_credentials(path, &error);
-                // The file is read for each connection, so that rotated credentials are used.
-                let credentials = std::fs::read_to_string(path).map_err(unusable)?;
+                let unusable = |error: io::Error| self.explainer.unusable_credentials(path, &error);
+                let file = path.clone();
+                let read = file_reads::within(self.settings.timeout, || fs::read_to_string(file)).await;
+                let credentials = read.unwrap_or_else(|| Err(file_reads::no_answer())).map_err(unusable)?;
                 options.credentials(&credentials).map_err(unusable)?
             }
         })

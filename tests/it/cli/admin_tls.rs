@@ -1,9 +1,7 @@
 //! Tests the admin pages over TLS: who may see what, the verb `status`, and a certificate that is replaced.
 
-use std::cell::OnceCell;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +11,8 @@ use kit::SOON;
 use kit::admin::Admin;
 use kit::bridge::Setup;
 use kit::certificates::{Certificates, Kind};
+use kit::disk::HangingFile;
 use kit::scenario::{drain, says};
-use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -172,7 +170,6 @@ async fn a_replaced_certificate_is_shown_without_a_restart_and_a_damaged_one_is_
     drain(bridge).await;
 }
 
-/// A named pipe stands for a file system that hangs: who opens it waits for somebody that writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_can_not_be_read_to_its_end_stops_neither_events_nor_pages() {
     let (simulator, home) = (simulator().await, tempfile::tempdir().expect("a directory"));
@@ -182,19 +179,8 @@ async fn a_file_that_can_not_be_read_to_its_end_stops_neither_events_nor_pages()
     let admin = Admin::of(&bridge).await;
     let client = client(&certificates.authority, None);
     until(&client, admin.0, "/readyz", is_ok).await;
-    fs::remove_file(&certificates.key).expect("remove the key");
-    mknodat(CWD, &certificates.key, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("make a named pipe");
-    // A pipe can be opened for writing without a wait only while somebody reads it.
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).expect("flags"));
-    let writer = OnceCell::new();
-    let is_read = || {
-        if let Ok(opened) = options.open(&certificates.key) {
-            writer.set(opened).expect("opened once");
-        }
-        writer.get().is_some()
-    };
-    until(&client, admin.0, "/livez", |answer| is_ok(answer) && is_read()).await;
+    let key = HangingFile::replace(&certificates.key);
+    until(&client, admin.0, "/livez", |answer| is_ok(answer) && key.is_read()).await;
     let rate = Rate::FlatOut { ahead: 1000 };
     let generation = Generation { events: Some(100), rate, generator: GeneratorConfig::default() };
     simulator.generate("acme", generation);

@@ -13,6 +13,7 @@ use kit::broker::{Protocol, Version, shared};
 use kit::events::{Events, Spread};
 use kit::kafka::Listener;
 use kit::output::Tally;
+use kit::preload::Preload;
 use kit::proxy::Proxy;
 use kit::scenario::{drain, emptied, grown, publish, publish_from, ready_after, says, subscribed};
 use kit::three::{PARTITIONS, Sinks};
@@ -24,6 +25,7 @@ on_each_broker!(
     without_a_fixed_number_the_partitions_of_the_new_topic_are_used,
     a_read_only_topic_holds_all_events_and_duplicates_nothing,
     a_distant_kafka_that_is_killed_and_restarted_has_every_event_once,
+    a_clock_that_was_ahead_and_is_corrected_holds_nothing_any_more,
 );
 
 /// How many events are published before the topic is deleted.
@@ -122,6 +124,32 @@ async fn a_read_only_topic_holds_all_events_and_duplicates_nothing(version: Vers
     emptied(broker, &sinks.queue()).await;
     drain(bridge).await;
     sinks.assert_complete(events, &setup, [0; 3]).await;
+}
+
+/// The threads of librdkafka waited for as long as the clock had been ahead.
+async fn a_clock_that_was_ahead_and_is_corrected_holds_nothing_any_more(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, namespace) = (shared(version), protocol.named("clock"));
+    let sinks = Sinks::make(version, &namespace, any_kafka::shared(), nats::shared()).await;
+    let setup = sinks.setup(broker, protocol);
+    let clock = Preload::new(setup.home());
+    let setup = clock.variables().into_iter().fold(setup, |setup, (name, value)| setup.variable(name, value));
+    let mut bridge = setup.start();
+    subscribed(broker, &sinks.queue(), 1).await;
+    publish(broker, sinks.namespace, Events { count: BEFORE, ..EVENTS }).await;
+    emptied(broker, &sinks.queue()).await;
+
+    clock.move_clock(2 * 3600);
+    publish_from(broker, sinks.namespace, EVENTS, BEFORE).await;
+    says(&mut bridge, &format!("held: the topic {} refuses the timestamps", sinks.name)).await;
+    let said = bridge.log().len();
+    clock.move_clock(0);
+    ready_after(&mut bridge, said, "sink kafka").await;
+    emptied(broker, &sinks.queue()).await;
+    drain(bridge).await;
+    sinks.assert_complete(EVENTS, &setup, [0; 3]).await;
 }
 
 /// Checks that each key is in the partition that Java computes for a topic with `count` partitions.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use kit::admin::{Admin, Metrics};
 use kit::bridge::{Bridge, Setup};
+use kit::disk::HangingFile;
 use kit::output::{each_line, json_lines};
 use kit::proxy::Proxy;
 use kit::scenario::Unusable;
@@ -49,6 +50,7 @@ in_each_protocol!(
     a_broker_that_still_holds_the_connection_id,
     a_dead_session_that_is_held_for_a_while,
     a_password_that_is_rotated,
+    a_password_that_can_not_be_read_to_its_end,
     an_error_frame_in_the_middle,
     a_body_larger_than_allowed,
     malformed_bodies_that_can_be_repaired,
@@ -232,6 +234,27 @@ async fn a_password_that_is_rotated(protocol: Protocol) {
     next.generate(100, unlimited_rate());
     next.acked(100).await;
     assert!(!bridge.log().contains("refused the login"), "{}", bridge.log());
+}
+
+/// The file system hangs. The login takes the password that was read last, and nothing else waits for it.
+async fn a_password_that_can_not_be_read_to_its_end(protocol: Protocol) {
+    let mut run = SimulatedRun::new(protocol, Faults::default()).await.set("SOURCE__CONNECT_TIMEOUT", "1s");
+    let file = run.setup.files().with_file_name("password");
+    std::fs::write(&file, SimulatorLogin::default().password.reveal()).unwrap();
+    run.setup = run.setup.unset("SOURCE__PASSWORD").set("SOURCE__PASSWORD_FILE", file.display().to_string());
+    let bridge = run.setup.start();
+    let admin = Admin::of(&bridge).await;
+    run.wait_until_stats("it is logged in", |stats| stats.sessions == 1).await;
+    let password = HangingFile::replace(&file);
+    run.simulator.cut();
+    wait_until("the password is read", SOON, || password.is_read()).await;
+    assert_eq!(timeout(SOON, admin.get("/livez")).await.unwrap().status, 200);
+    run.generate(100, unlimited_rate());
+    run.acked(100).await;
+    let log = bridge.log();
+    let why = "password can't be read: the file system does not answer; taking the secret that was read last";
+    assert!(log.contains(why), "{log}");
+    assert_eq!(run.assert_ends_well(bridge).await.delivered, 100);
 }
 
 /// Events received before the ERROR frame are settled and acknowledged on the same connection (D2). They are

@@ -1,18 +1,22 @@
 //! Tests `stomp+tls://` and `ssl://`: they work with the right authority and name, and other certificates
 //! give a clear error.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kit::admin::Admin;
 use kit::bridge::Setup;
 use kit::broker::{Broker, Options, Protocol, Version, shared};
 use kit::certificates::{Certificates, Kind};
+use kit::disk::HangingFile;
 use kit::events::Events;
 use kit::listener::{Listener, Manner};
 use kit::output::Tally;
 use kit::proxy::Proxy;
 use kit::scenario::{drain, emptied, place, publish, says, subscribed};
 use kit::{SOON, on_each_broker};
+use tokio::time::timeout;
 
 on_each_broker!(
     over each protocol:
@@ -23,6 +27,7 @@ on_each_broker!(
     an_address_with_a_wrong_certificate_does_not_delay_a_good_one,
     an_address_that_resets_the_handshake_does_not_delay_a_good_one,
     an_address_that_does_not_answer_the_handshake_does_not_hold_the_source,
+    a_file_that_can_not_be_read_to_its_end_is_told_and_stops_nothing_else,
 );
 
 fn over_tls(broker: &Broker, protocol: Protocol, namespace: &str) -> Setup {
@@ -155,4 +160,28 @@ async fn is_refused(setup: Setup, broker: &Broker, protocol: Protocol, expected:
     let mut check = setup.start();
     assert_eq!(check.ended(SOON).await.code(), Some(1));
     assert!(check.log().contains(&format!("FAILED  broker {url}")), "{}", check.log());
+}
+
+async fn a_file_that_can_not_be_read_to_its_end_is_told_and_stops_nothing_else(
+    version: Version,
+    protocol: Protocol,
+) {
+    let (broker, (namespace, queue)) = (shared(version), &place(protocol, "tls-hangs"));
+    let proxy = Proxy::start(broker.tls_addr_of(protocol)).await;
+    let setup = over_tls(broker, protocol, namespace);
+    let authority = setup.home().join("ca.pem");
+    fs::copy(broker.ca_file(), &authority).expect("copy the authority's certificate");
+    let setup = setup
+        .set("SOURCE__URL", protocol.tls_url(proxy.addr()))
+        .set("SOURCE__TLS__CA_FILE", authority.display().to_string())
+        .set("SOURCE__CONNECT_TIMEOUT", "1s");
+    let mut bridge = setup.start();
+    let admin = Admin::of(&bridge).await;
+    subscribed(broker, queue, 1).await;
+    let file = HangingFile::replace(&authority);
+    proxy.cut();
+    says(&mut bridge, "can't read the files of source.tls: the file system does not answer").await;
+    assert!(file.is_read(), "{}", bridge.log());
+    assert_eq!(timeout(SOON, admin.get("/livez")).await.expect("an answer").status, 200);
+    drain(bridge).await;
 }

@@ -1,10 +1,15 @@
 //! Provides small disks that can be filled: a memory file system that only one process sees, or those that a
-//! [`SmallDisk`] starts. It ends with the process, so no mount is left behind.
+//! [`SmallDisk`] starts. It ends with the process, so no mount is left behind. A [`HangingFile`] is one that nobody can
+//! read to its end.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 /// Checks whether this machine allows small disks; the error is the reason why not.
 pub fn small_disks() -> Result<(), String> {
@@ -121,6 +126,43 @@ impl Ballast {
 
     pub fn remove(self) {
         std::fs::remove_file(self.0).expect("remove the ballast file");
+    }
+}
+
+/// A named pipe in the place of a file. It stands for a file system that hangs: who opens it waits for somebody that
+/// writes.
+pub struct HangingFile {
+    path: PathBuf,
+    writer: OnceCell<File>,
+}
+
+impl HangingFile {
+    /// Replaces the file at `path`.
+    pub fn replace(path: &Path) -> Self {
+        std::fs::remove_file(path).expect("remove a file");
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("make a named pipe");
+        Self { path: path.to_owned(), writer: OnceCell::new() }
+    }
+
+    /// Whether somebody has begun to read it. He goes on waiting.
+    pub fn is_read(&self) -> bool {
+        let mut options = File::options();
+        // A pipe can be opened for writing without a wait only while somebody reads it.
+        options.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).expect("flags"));
+        if self.writer.get().is_none()
+            && let Ok(opened) = options.open(&self.path)
+        {
+            self.writer.set(opened).expect("opened once");
+        }
+        self.writer.get().is_some()
+    }
+
+    /// Puts a file with this content in its place, and lets those go on that wait.
+    pub fn restore(self, content: &[u8]) {
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, content).expect("write a file");
+        self.is_read();
+        std::fs::rename(&new, &self.path).expect("replace a named pipe");
     }
 }
 
