@@ -78,7 +78,8 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed);
     let Arguments { events, faults, longest, .. } = arguments;
-    let wanted = Wanted { seed, events, faults, longest, upgrades: arguments.other_build.is_some() };
+    let other_build = arguments.other_build.map(|path| path.canonicalize().expect("another build"));
+    let wanted = Wanted { seed, events, faults, longest, upgrades: other_build.is_some() };
     let rounds = (1..=wanted.rounds()).filter(|number| arguments.round.is_none_or(|only| only == *number));
     let plans: Vec<Plan> = rounds.map(|number| Plan::of(&wanted, number)).collect();
     if arguments.plan {
@@ -93,7 +94,7 @@ async fn main() -> ExitCode {
     for plan in plans {
         eprint!("{plan}");
         let logs = kit::process::scratch().join(format!("campaign-{seed}-{}", plan.number));
-        outcomes.push(round::run(plan, arguments.other_build.as_deref(), &logs).await);
+        outcomes.push(round::run(plan, other_build.as_deref(), &logs).await);
     }
     print(&outcomes, seed)
 }

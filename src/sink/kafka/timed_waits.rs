@@ -11,6 +11,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 /// `struct timespec` of the C library.
@@ -20,10 +21,8 @@ pub(super) struct TimeSpec {
     nanoseconds: c_long,
 }
 
-/// The number of `CLOCK_MONOTONIC` on Linux.
-const MONOTONIC: c_int = 1;
-/// The number of `ETIMEDOUT` on Linux.
-const TIMED_OUT: c_int = 110;
+const MONOTONIC: c_int = ClockId::Monotonic as c_int;
+const TIMED_OUT: c_int = Errno::TIMEDOUT.raw_os_error();
 /// What C11's functions return: `thrd_success`, `thrd_error` and `thrd_timedout`.
 const RETURNED: [c_int; 3] = [0, 2, 4];
 
