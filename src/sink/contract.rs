@@ -212,4 +212,8 @@ pub trait Verdicts: Send {
     fn health(&self) -> Result<(), SinkError> {
         Ok(())
     }
+
+    /// Is called when no event is left that the destination has refused, because another replica has got them. An error
+    /// that was about these events alone ends: nothing could show any more whether it lasts.
+    fn forget_refused(&self) {}
 }

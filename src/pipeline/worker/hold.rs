@@ -40,12 +40,16 @@ impl SinkWorker {
     pub(super) fn recover_without_events(&mut self) {
         // Between two sessions the worker has no events, which proves nothing.
         let is_idle = self.state.session().is_some() && self.is_done();
-        let is_open = matches!(self.sink_io, SinkIo::Open { .. }) && !self.degraded;
-        if !is_idle || !is_open {
+        let SinkIo::Open { verdicts, .. } = &self.sink_io else { return };
+        if !is_idle {
             return;
         }
+        if self.degraded && self.wait_until.is_none() {
+            verdicts.forget_refused();
+            self.degraded = verdicts.health().is_err();
+        }
         let has_error = !self.is_ready && self.wait_until.is_none();
-        if self.hold.take().is_some() || has_error {
+        if !self.degraded && (self.hold.take().is_some() || has_error) {
             self.ready();
         }
     }

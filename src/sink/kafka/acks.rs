@@ -28,4 +28,8 @@ impl Verdicts for KafkaAcks {
     fn health(&self) -> Result<(), SinkError> {
         self.in_flight.health()
     }
+
+    fn forget_refused(&self) {
+        self.in_flight.forget_fatal_error();
+    }
 }

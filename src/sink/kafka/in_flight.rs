@@ -246,6 +246,11 @@ impl KafkaInFlight {
         state.accepted = state.heard;
     }
 
+    /// Forgets the error that has ended the connection before this one.
+    pub(super) fn forget_fatal_error(&self) {
+        self.lock().last_fatal_error = None;
+    }
+
     /// What is wrong with the brokers, as [`crate::sink::Verdicts::health`] wants it.
     pub(super) fn health(&self) -> Result<(), SinkError> {
         let state = self.lock();

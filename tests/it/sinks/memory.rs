@@ -57,6 +57,9 @@ struct MemoryState {
     answering: bool,
     reachable: bool,
     degraded: bool,
+    /// Whether a lost connection counts as an error until an event is durable, or none is left.
+    remembers_losses: bool,
+    remembers_a_loss: bool,
     /// Whether the sink says what it holds.
     readable: bool,
     /// How many times it was asked for that.
@@ -91,6 +94,8 @@ impl MemorySink {
             answering: true,
             reachable: true,
             degraded: false,
+            remembers_losses: false,
+            remembers_a_loss: false,
             readable: false,
             claims: 0,
             failing_claims: 0,
@@ -155,6 +160,12 @@ impl MemoryHandle {
     /// Makes [`Verdicts::health`] report an error that the sink handles by itself, or no longer.
     pub fn set_degraded(&self, degraded: bool) {
         self.change(|state| state.degraded = degraded);
+    }
+
+    /// Makes [`Verdicts::health`] report that a connection was lost until an event is durable, or none is left that was
+    /// refused.
+    pub fn remember_losses(&self) {
+        self.change(|state| state.remembers_losses = true);
     }
 
     /// Lets the sink say what it holds, or no longer. A new sink does not.
@@ -270,6 +281,7 @@ impl MemoryState {
                         self.late.extend(on_their_way.map(|sent| Arc::<str>::from(sent.event.message_id())));
                     }
                     self.connection += 1;
+                    self.remembers_a_loss = self.remembers_losses;
                     self.in_flight.clear();
                     if verdicts.is_empty() {
                         return Err(broken());
@@ -382,9 +394,14 @@ impl Verdicts for MemoryConnection {
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        match self.handle.state().degraded {
+        let state = self.handle.state();
+        match state.degraded || state.remembers_a_loss {
             true => Err(SinkError::unavailable("the memory sink is degraded")),
             false => Ok(()),
         }
+    }
+
+    fn forget_refused(&self) {
+        self.handle.change(|state| state.remembers_a_loss = false);
     }
 }

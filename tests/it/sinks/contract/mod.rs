@@ -696,6 +696,21 @@ async fn an_error_ends_when_another_replica_gets_its_events() {
     rig.drain().await;
 }
 
+/// A lost connection may be about the events, as one to Kafka that refuses them.
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_connection_leaves_ends_when_another_replica_gets_its_events() {
+    let sink = MemorySink::new(true, 100);
+    sink.handle().remember_losses();
+    sink.handle().script(|_| ScriptedVerdict::Break);
+    let mut rig = Rig::start(Box::new(sink), 0).await;
+    rig.send_to(1).await;
+    rig.wait_for_failure().await;
+    rig.lose_session().await;
+    let is_ready = || rig.states.all().iter().all(|(_, state, _)| state.is_ready());
+    wait_until("all parts are ready", SOON, is_ready).await;
+    rig.drain().await;
+}
+
 #[tokio::test]
 async fn a_degraded_sink_is_not_ready_and_still_delivers() {
     let subject = subjects::Memory::new(true);

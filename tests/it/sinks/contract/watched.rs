@@ -88,4 +88,8 @@ impl Verdicts for WatchedVerdicts {
     fn health(&self) -> Result<(), SinkError> {
         self.inner.health()
     }
+
+    fn forget_refused(&self) {
+        self.inner.forget_refused();
+    }
 }

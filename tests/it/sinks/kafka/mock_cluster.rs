@@ -367,6 +367,20 @@ async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable
 }
 
 #[tokio::test]
+async fn the_error_that_ended_a_connection_is_forgotten_with_its_events() {
+    let cluster = cluster();
+    let mut worker = TestWorker::new(sink(&cluster));
+    cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    worker.queue.push_back(event(1, 0));
+    while worker.connections < 2 || worker.connection.is_none() {
+        worker.step().await;
+    }
+    worker.health().unwrap_err();
+    worker.connection.as_ref().expect("open").1.forget_refused();
+    worker.health().unwrap();
+}
+
+#[tokio::test]
 async fn a_record_above_the_local_limit_is_rejected_and_the_others_are_delivered() {
     let cluster = cluster();
     let mut worker =
