@@ -94,6 +94,9 @@ struct State {
     connections: BTreeMap<u64, Connection>,
     last_connection: u64,
     epoch: u64,
+    /// The processes that have lost a connection, until it has written an event or none is left: the loss may be about
+    /// the events.
+    losses: BTreeSet<u64>,
 }
 
 #[derive(Default)]
@@ -144,6 +147,7 @@ impl Destination {
             connections: BTreeMap::new(),
             last_connection: 0,
             epoch: 0,
+            losses: BTreeSet::new(),
         };
         let (name, changed) = (name.to_owned(), Notify::new());
         Self(Arc::new(Shared { name, kind, tells, delay, state: Mutex::new(state), changed, trace }))
@@ -347,7 +351,8 @@ impl Sink for SimulatedSink {
         self.connection = state.last_connection;
         let connection = Connection { process: self.process, epoch: state.epoch, ..Connection::default() };
         state.connections.insert(self.connection, connection);
-        let part = || Open { destination: destination.clone(), connection: self.connection };
+        let part =
+            || Open { destination: destination.clone(), process: self.process, connection: self.connection };
         destination.0.trace.note(|| {
             format!("{} opens connection {} of process {}", destination.name(), self.connection, self.process)
         });
@@ -411,6 +416,7 @@ impl Sink for SimulatedSink {
 
 struct Open {
     destination: Destination,
+    process: u64,
     connection: u64,
 }
 
@@ -485,10 +491,11 @@ impl Verdicts for Open {
                 let mut state = self.destination.state();
                 self.destination.settle(&mut state);
                 if let Some(error) = self.broken(&state) {
+                    state.losses.insert(self.process);
                     return Err(error);
                 }
                 let (now, is_stalled) = (Instant::now(), state.trouble.is_stalled);
-                let State { random, on_the_way, connections, .. } = &mut *state;
+                let State { random, on_the_way, connections, losses, .. } = &mut *state;
                 let Some(connection) = connections.get_mut(&self.connection) else {
                     return Err(SinkError::unavailable("there is no such connection"));
                 };
@@ -501,6 +508,9 @@ impl Verdicts for Open {
                     }
                     !is_due
                 });
+                if due.iter().any(|(_, verdict)| matches!(verdict, Verdict::Durable)) {
+                    losses.remove(&self.process);
+                }
                 if !due.is_empty() {
                     return Ok(due);
                 }
@@ -518,9 +528,17 @@ impl Verdicts for Open {
     }
 
     fn health(&self) -> Result<(), SinkError> {
-        match self.destination.state().trouble.is_stalled {
+        let state = self.destination.state();
+        match state.trouble.is_stalled {
             true => Err(SinkError::unavailable("the destination does not answer")),
+            false if state.losses.contains(&self.process) => {
+                Err(SinkError::unavailable("the last connection was lost"))
+            }
             false => Ok(()),
         }
+    }
+
+    fn forget_refused(&self) {
+        self.destination.state().losses.remove(&self.process);
     }
 }

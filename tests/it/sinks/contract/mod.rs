@@ -280,8 +280,9 @@ impl Rig {
     }
 
     pub async fn wait_for_failure(&self) {
+        let has_failed = |state: &Status| matches!(state, Status::Retrying(_) | Status::Held(_));
         let failed =
-            || self.states.all().iter().any(|(part, state, _)| part.starts_with("sink") && !state.is_ready());
+            || self.states.all().iter().any(|(part, state, _)| part.starts_with("sink") && has_failed(state));
         wait_until("the sink reports a failure", SOON, failed).await;
     }
 
