@@ -80,7 +80,8 @@ performance: export WRITE_PERFORMANCE = 1
 performance: toolchain
 	@cargo test --locked --quiet --test repository performance::
 
-# A simulated seed takes a third of the time, and the events of a campaign take the processors that its servers need.
+# Optimised, a simulated seed takes a third of the time, and the bridges of a campaign leave the processors to its
+# servers.
 OPTIMISED := --config profile.dev.package.atdata-bridge.opt-level=2
 
 .PHONY: simulate campaign
@@ -150,7 +151,7 @@ TELL_MISSING := status=0; for script in $(PROVISION); do $$script --missing || s
 servers:
 	@printf '%s\n' $(PROVISION) | xargs -P "$$(nproc)" -I {} env {} --make
 
-# With MAKEFLAGS, cargo would share the two jobs of make test. So below.
+# With MAKEFLAGS, cargo would share the two jobs of make test, here and below.
 built-tests:
 	@MAKEFLAGS= cargo test --locked --workspace --no-run
 

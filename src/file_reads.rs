@@ -1,29 +1,32 @@
 //! Reads files in another thread, because a file system may hang, and one thread moves all events.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// How many reads may hang at once: each keeps a thread.
-const MOST_PENDING: usize = 8;
+/// How many reads there may be at once. One that hangs keeps its thread.
+const MOST: usize = 8;
 
-static PENDING: AtomicUsize = AtomicUsize::new(0);
+static PLACES: Semaphore = Semaphore::const_new(MOST);
 
-/// Runs `read` in another thread. Returns `None` if it does not end in the time `allowed`, or if too many earlier ones
-/// have not ended.
+/// Runs `read` in another thread, as soon as there are few others. Returns `None` if it does not end in the time
+/// `allowed`.
 pub(crate) async fn within<T: Send + 'static>(
     allowed: Duration,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let pending = Pending::begin()?;
-    let reading = spawn_blocking(move || {
-        let _pending = pending;
-        read()
-    });
-    timeout(allowed, reading).await.ok()?.ok()
+    let reading = async {
+        let place = PLACES.acquire().await.ok()?;
+        let read = move || {
+            let _place = place;
+            read()
+        };
+        spawn_blocking(read).await.ok()
+    };
+    timeout(allowed, reading).await.ok()?
 }
 
 /// Returns the error of a read that did not end in time.
@@ -31,18 +34,28 @@ pub(crate) fn no_answer() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the file system does not answer")
 }
 
-/// A read that has not ended.
-struct Pending;
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
 
-impl Pending {
-    fn begin() -> Option<Self> {
-        let one_more = |pending| (pending < MOST_PENDING).then_some(pending + 1);
-        PENDING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok().then_some(Self)
-    }
-}
+    use futures_util::future::join_all;
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        PENDING.fetch_sub(1, Ordering::Relaxed);
+    use super::*;
+
+    #[tokio::test]
+    async fn more_reads_than_there_is_room_for_wait_for_each_other() {
+        let count = 3 * MOST;
+        let (release, released) = mpsc::sync_channel(count);
+        let released = Arc::new(Mutex::new(released));
+        let reads = (0..count).map(|number| {
+            let released = Arc::clone(&released);
+            within(Duration::from_secs(30), move || {
+                released.lock().unwrap().recv().unwrap();
+                number
+            })
+        });
+        let release = async { (0..count).for_each(|_| release.send(()).unwrap()) };
+        let (read, ()) = tokio::join!(join_all(reads), release);
+        assert_eq!(read, (0..count).map(Some).collect::<Vec<_>>());
     }
 }

@@ -213,7 +213,7 @@ pub trait Verdicts: Send {
         Ok(())
     }
 
-    /// Is called when no event is left that the destination has refused, because another replica has got them. An error
-    /// that was about these events alone ends: nothing could show any more whether it lasts.
+    /// Forgets an error that was about refused events. The worker calls it when none of them is left, because another
+    /// replica has got them: nothing could show any more whether the error lasts.
     fn forget_refused(&self) {}
 }

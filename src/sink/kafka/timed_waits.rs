@@ -4,7 +4,7 @@
 //! each thread that waits at this moment does so for two hours, if nothing else wakes it
 //! (<https://github.com/confluentinc/librdkafka/issues/2145>, seen with 2.12.1: a sink that was held because the clock
 //! was ahead stayed so after the clock had been corrected). The program's own `cnd_timedwait` takes the place of the
-//! one in the C library, and waits by the clock that nobody sets. Nothing else in the program calls this function (D57).
+//! one in the C library, and waits by the monotonic clock. Nothing else in the program calls this function (D57).
 //!
 //! Only with glibc, whose conditions are those of POSIX and can be waited for by either clock.
 
@@ -60,7 +60,7 @@ pub(super) unsafe extern "C" fn cnd_timedwait(
     }
 }
 
-/// Returns the time of the clock that nobody sets which is as far away as `until` is by the wall clock.
+/// Returns the time of the monotonic clock that is as far away as `until` is by the wall clock.
 fn deadline(until: &TimeSpec) -> TimeSpec {
     let duration = |seconds: i64, nanoseconds: c_long| {
         Duration::from_secs(seconds.max(0).unsigned_abs())

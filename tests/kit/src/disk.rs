@@ -156,14 +156,6 @@ impl HangingFile {
         }
         self.writer.get().is_some()
     }
-
-    /// Puts a file with this content in its place, and lets those go on that wait.
-    pub fn restore(self, content: &[u8]) {
-        let new = self.path.with_extension("new");
-        std::fs::write(&new, content).expect("write a file");
-        self.is_read();
-        std::fs::rename(&new, &self.path).expect("replace a named pipe");
-    }
 }
 
 #[cfg(test)]

@@ -352,15 +352,21 @@ async fn a_forbidden_write_holds_the_sink_until_it_is_allowed_and_keeps_order() 
     assert_exactly(&cluster, 0..400);
 }
 
-#[tokio::test]
-async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable() {
-    let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
+/// A worker with a second connection, after an event whose refusal has ended the first one.
+async fn after_a_refusal(cluster: &Cluster) -> TestWorker {
+    let mut worker = TestWorker::new(sink(cluster));
     cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
     worker.queue.push_back(event(1, 0));
     while worker.connections < 2 || worker.connection.is_none() {
         worker.step().await;
     }
+    worker
+}
+
+#[tokio::test]
+async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable() {
+    let cluster = cluster();
+    let mut worker = after_a_refusal(&cluster).await;
     assert_eq!(worker.health().unwrap_err().kind, SinkErrorKind::Misconfigured);
     worker.settle([]).await;
     worker.health().unwrap();
@@ -369,12 +375,7 @@ async fn the_error_that_ended_a_connection_is_reported_until_a_record_is_durable
 #[tokio::test]
 async fn the_error_that_ended_a_connection_is_forgotten_with_its_events() {
     let cluster = cluster();
-    let mut worker = TestWorker::new(sink(&cluster));
-    cluster.request_errors(Api::Produce, &[Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
-    worker.queue.push_back(event(1, 0));
-    while worker.connections < 2 || worker.connection.is_none() {
-        worker.step().await;
-    }
+    let worker = after_a_refusal(&cluster).await;
     worker.health().unwrap_err();
     worker.connection.as_ref().expect("open").1.forget_refused();
     worker.health().unwrap();
