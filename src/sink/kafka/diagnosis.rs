@@ -49,7 +49,7 @@ impl Diagnosis {
 
     /// Makes a TLS connection with each configured broker, so that the expiry of its certificate is known: librdkafka
     /// does not tell it. Does nothing without TLS.
-    pub(super) async fn see_certificates(self) {
+    pub(super) async fn see_certificates(&self) {
         if !self.settings.tls.enabled {
             return;
         }

@@ -284,7 +284,8 @@ impl Sink for KafkaSink {
         let topic_settings = self.topic_settings().await;
         self.log_warnings(&topic_settings, &topic);
         self.reconnect_state.with_refusals(BatchRefusals::opened);
-        tokio::spawn(Diagnosis::new(Arc::clone(&self.settings), self.names.clone()).see_certificates());
+        let diagnosis = Diagnosis::new(Arc::clone(&self.settings), self.names.clone());
+        tokio::spawn(async move { diagnosis.see_certificates().await });
         tokio::spawn(credentials.watch(Arc::downgrade(&in_flight)));
         let submit = KafkaProducer {
             running: Some(opened.running),
@@ -310,7 +311,11 @@ impl Sink for KafkaSink {
 
     async fn probe(&mut self) -> Result<Vec<Finding>, SinkError> {
         let in_flight = Arc::new(KafkaInFlight::new(None, None));
-        let opened = self.connect(&in_flight, Access::Write).await?;
+        let diagnosis = Diagnosis::new(Arc::clone(&self.settings), self.names.clone());
+        // A certificate that expires soon is also told where something else is wrong.
+        let (opened, ()) =
+            tokio::join!(self.connect(&in_flight, Access::Write), diagnosis.see_certificates());
+        let opened = opened?;
         if let Some(error) = in_flight.health_error() {
             return Err(error);
         }
@@ -323,9 +328,7 @@ impl Sink for KafkaSink {
         }
         self.try_transactions().await?;
         let is_group_refused = self.is_group_refused().await;
-        let diagnosis = Diagnosis::new(Arc::clone(settings), names.clone());
         let of_addresses = address_check::findings(settings, names, &topic, &diagnosis).await;
-        diagnosis.see_certificates().await;
         let mut found = check::findings(settings, names, &topic, &topic_settings, max_body, is_group_refused);
         found.extend(of_addresses);
         Ok(found)

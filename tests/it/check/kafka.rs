@@ -131,6 +131,10 @@ async fn mistakes_of_a_connection() {
             .set("SINKS__KAFKA__TLS__CA_FILE", front.ca_file());
         finds(&format!("{flaw:?}"), &setup, &[], found);
     }
+    let missing = writes_to(&kafka.addr(Listener::Tls).to_string(), "check-certificate")
+        .set("SINKS__KAFKA__TLS__ENABLED", "true")
+        .set("SINKS__KAFKA__TLS__CA_FILE", kafka.certificates().authority.display().to_string());
+    finds("the certificate of a broker without the topic", &missing, &[], ok("certificate"));
 }
 
 /// Makes a topic with one partition that has these replicas, the first of which leads it. Waits until all brokers know.
