@@ -15,6 +15,8 @@ mod claims;
 mod far;
 mod near;
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 use kit::bench::jetstream::JetStream;
 use kit::bench::kafka::Topic;
@@ -73,6 +75,9 @@ struct Arguments {
     /// SINKS__KAFKA__EXACTLY_ONCE=true.
     #[arg(long)]
     beside: Vec<String>,
+    /// Lets that second bridge be another build, such as an older one.
+    #[arg(long, value_parser = kit::process::other_build)]
+    other_build: Option<PathBuf>,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -99,7 +104,7 @@ impl Arguments {
     }
 
     fn tuning(&self, prefetch: usize) -> Tuning<'_> {
-        Tuning { prefetch, settings: &self.set }
+        Tuning { prefetch, settings: &self.set, other_build: None }
     }
 
     fn wants(&self, destination: &str) -> bool {
@@ -202,6 +207,7 @@ async fn near<D: Server>(destination: &mut D, arguments: &Arguments, missed: &mu
             arguments.rounds,
             arguments.tuning(prefetch),
             &arguments.beside,
+            arguments.other_build.as_deref(),
         )
         .await;
         if prefetch <= FLOORS_UP_TO && share < BARE_FLOOR {

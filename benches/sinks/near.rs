@@ -1,6 +1,7 @@
 //! Measures the bridge from the simulator into a server on the same machine, compared with a loop that only
 //! publishes.
 
+use std::path::Path;
 use std::time::Instant;
 
 use atdata_bridge::simulator::{Generation, GeneratorConfig, Rate, Simulator, SimulatorConfig};
@@ -11,18 +12,20 @@ use kit::report::backlog::{PATIENCE, stop};
 use kit::report::runs::{COLUMNS, Run, median_share, row};
 use kit::wait_until;
 
-/// Prints a table. With settings in `beside`, a second bridge that has them too takes turns with the others.
-/// Returns the median over the rounds of the bridge's speed as a share of the speed of the
-/// bare loop with the same window.
+/// Prints a table. With settings in `beside` or another build, a second bridge that has them takes turns with the
+/// others. Returns the median over the rounds of the bridge's speed as a share of the speed of the bare loop with the
+/// same window.
 pub async fn compare<D: Server>(
     destination: &mut D,
     events: u64,
     rounds: usize,
     tuning: Tuning<'_>,
     beside: &[String],
+    other_build: Option<&Path>,
 ) -> f64 {
-    let other = [tuning.settings, beside].concat();
-    let other = (!beside.is_empty()).then_some(Tuning { settings: &other, ..tuning });
+    let settings = [tuning.settings, beside].concat();
+    let has_second = !beside.is_empty() || other_build.is_some();
+    let other = has_second.then_some(Tuning { settings: &settings, other_build, ..tuning });
     // The first rounds warm up the server, and the output of the last gives the records for the bare loop.
     if let Some(other) = other {
         carry(destination, events, other).await;
@@ -50,8 +53,9 @@ pub async fn compare<D: Server>(
     let share_of_second = other.map(|_| median_share(&second, &bridge));
     row("simulator, bridge", events, &mut bridge);
     if let Some(share) = share_of_second {
-        let set = beside.join(" ");
-        row(&format!("bridge with {set} ({share:.2} of the first)"), events, &mut second);
+        let build = if other_build.is_some() { "other build" } else { "bridge" };
+        let with = if beside.is_empty() { String::new() } else { format!(" with {}", beside.join(" ")) };
+        row(&format!("{build}{with} ({share:.2} of the first)"), events, &mut second);
     }
     for (((_, name), runs), share) in windows.iter().zip(&mut bare).zip(&shares) {
         row(&format!("{name} (the bridge reaches {share:.2})"), events, runs);

@@ -15,6 +15,8 @@ mod brokers;
 mod parts;
 mod simulator;
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 /// With a real broker, the bridge must reach this share of the bare consumer's speed.
@@ -34,6 +36,12 @@ struct Arguments {
     /// Runs of each kind; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Settings of all bridges, NAME=value, such as EVENT__KEYS=/md5_email.
+    #[arg(long)]
+    set: Vec<String>,
+    /// Another build of the bridge, such as an older one, that takes turns with this one.
+    #[arg(long, value_parser = kit::process::other_build)]
+    other_build: Option<PathBuf>,
     /// Cargo passes it.
     #[arg(long, hide = true)]
     bench: bool,
@@ -45,14 +53,16 @@ fn main() {
     let runtime = runtime.expect("start a runtime");
     print!("{}", kit::report::heading("Speed", "bench"));
     println!("- seed: 1 (simulator); the events at the real brokers are the same in every run");
+    let Arguments { events, simulated, rounds, set, other_build, .. } = arguments;
+    let other_build = other_build.as_deref();
     let mut missed = Vec::new();
     for version in kit::report::brokers() {
-        let ratio = runtime.block_on(brokers::compare(version, arguments.events, arguments.rounds));
+        let ratio = runtime.block_on(brokers::compare(version, events, rounds, &set, other_build));
         if ratio < BROKER_FLOOR {
             missed.push(format!("{}: {ratio:.2} of the bare consumer", kit::report::name_of(version)));
         }
     }
-    let speed = runtime.block_on(simulator::measure(arguments.simulated, arguments.rounds));
+    let speed = runtime.block_on(simulator::measure(simulated, rounds, &set, other_build));
     if speed < SIMULATOR_FLOOR {
         missed.push(format!("simulator: {speed:.0} events/s"));
     }

@@ -63,7 +63,7 @@ struct Arguments {
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=90))]
     longest: u64,
     /// Another build of the bridge, to which replicas are upgraded and from which they go back.
-    #[arg(long)]
+    #[arg(long, value_parser = kit::process::other_build)]
     other_build: Option<PathBuf>,
     /// Runs only the round with this number. The other options must be those of the whole run.
     #[arg(long)]
@@ -78,7 +78,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed);
     let Arguments { events, faults, longest, .. } = arguments;
-    let other_build = arguments.other_build.map(|path| path.canonicalize().expect("another build"));
+    let other_build = arguments.other_build;
     let wanted = Wanted { seed, events, faults, longest, upgrades: other_build.is_some() };
     let rounds = (1..=wanted.rounds()).filter(|number| arguments.round.is_none_or(|only| only == *number));
     let plans: Vec<Plan> = rounds.map(|number| Plan::of(&wanted, number)).collect();

@@ -103,6 +103,14 @@ impl Setup {
         self
     }
 
+    /// Runs another build of the bridge, if there is one.
+    pub fn other_build(self, program: Option<&Path>) -> Self {
+        match program {
+            Some(program) => self.program(program.to_owned()),
+            None => self,
+        }
+    }
+
     /// Runs another program, which has its own sinks.
     pub fn program(mut self, program: PathBuf) -> Self {
         self.program = program;

@@ -51,6 +51,7 @@ pub enum Listener {
 pub struct Kafka {
     node: Node,
     ports: Ports,
+    java: JavaOptions,
     certificates: Certificates,
     server: Server,
 }
@@ -63,6 +64,33 @@ enum Node {
     Second,
     /// One of three brokers, counted from 0, that are all controllers. Topics have three replicas.
     OfThree { number: usize, controllers: [u16; 3] },
+}
+
+/// The options for Java of a server.
+#[derive(Clone, Copy)]
+enum JavaOptions {
+    /// It is small and quick to start.
+    QuickStart,
+    /// Those of `kafka-server-start.sh` and `kafka-run-class.sh` in Kafka 4.
+    Operators,
+}
+
+impl JavaOptions {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::QuickStart => &["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Self::Operators => &[
+                "-Xmx1G",
+                "-Xms1G",
+                "-server",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:InitiatingHeapOccupancyPercent=35",
+                "-XX:+ExplicitGCInvokesConcurrent",
+                "-XX:MaxInlineLevel=15",
+            ],
+        }
+    }
 }
 
 /// What differs in a cluster of three: everything is on all nodes, two of them must have it, and a leader that
@@ -142,13 +170,19 @@ impl Drop for ShownOnFailure {
 impl Kafka {
     /// Starts a server and waits until it is ready.
     pub fn start() -> Self {
-        Self::start_node(Node::First, Ports::free)
+        Self::start_node(Node::First, Ports::free, JavaOptions::QuickStart)
+    }
+
+    /// Starts a server with the options for Java of Kafka's own scripts, to measure with.
+    pub fn start_as_operators_do() -> Self {
+        Self::start_node(Node::First, Ports::free, JavaOptions::Operators)
     }
 
     /// Starts a second node of the cluster of this one, and waits until it is ready. It has the partitions of topics
     /// that are made later, in turn with the first node.
     pub fn start_second(&self) -> Self {
-        Self::start_node(Node::Second, || Ports { controller: self.ports.controller, ..Ports::free() })
+        let ports = || Ports { controller: self.ports.controller, ..Ports::free() };
+        Self::start_node(Node::Second, ports, JavaOptions::QuickStart)
     }
 
     /// Starts three nodes that are one cluster, and waits until all are ready. Use
@@ -157,7 +191,7 @@ impl Kafka {
         let controllers = [(); 3].map(|()| free_port());
         let start = |number: usize| {
             let ports = move || Ports { controller: controllers[number], ..Ports::free() };
-            Self::start_node(Node::OfThree { number, controllers }, ports)
+            Self::start_node(Node::OfThree { number, controllers }, ports, JavaOptions::QuickStart)
         };
         // A node is ready when most of them are there.
         thread::scope(|scope| {
@@ -166,12 +200,12 @@ impl Kafka {
         })
     }
 
-    fn start_node(node: Node, ports: impl Fn() -> Ports) -> Self {
+    fn start_node(node: Node, ports: impl Fn() -> Ports, java: JavaOptions) -> Self {
         let server = Server::new("kafka");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificates = Certificates::make(server.directory(), &names);
-        let ports = server.launch_on(ports, |ports| command(node, ports, &certificates, &server));
-        Self { node, ports, certificates, server }
+        let ports = server.launch_on(ports, |ports| command(node, ports, &certificates, &server, java));
+        Self { node, ports, java, certificates, server }
     }
 
     /// The address of a listener.
@@ -215,7 +249,7 @@ impl Kafka {
     /// Kills the server if it runs, and starts it on the same ports with the same store.
     pub fn restart(&self) {
         self.kill();
-        let command = command(self.node, self.ports, &self.certificates, &self.server);
+        let command = command(self.node, self.ports, &self.certificates, &self.server, self.java);
         self.server.launch(command).unwrap_or_else(|reason| panic!("{reason}\n{}", self.log_tail()));
     }
 
@@ -310,12 +344,18 @@ impl Ports {
     }
 }
 
-fn command(node: Node, ports: Ports, certificates: &Certificates, server: &Server) -> Command {
+fn command(
+    node: Node,
+    ports: Ports,
+    certificates: &Certificates,
+    server: &Server,
+    java: JavaOptions,
+) -> Command {
     let home = directory().unwrap_or_else(|reason| panic!("{reason}"));
     let mut command = Command::new("java");
     command
-        // Small and quick to start. Optimisation for a long run does not matter here.
-        .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
+        .args(java.arguments())
+        .arg("-Djava.awt.headless=true")
         .arg("-cp")
         .arg(format!("{0}/classes:{0}/lib/*", home.display()))
         .arg("TestKafka")

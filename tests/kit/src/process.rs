@@ -2,7 +2,7 @@
 //! and ends when its standard input ends. So no server outlives its test run, however that ends.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -216,6 +216,11 @@ fn built() -> PathBuf {
 /// The bridge that was built for this test.
 pub fn program() -> PathBuf {
     built().join("atdata-bridge")
+}
+
+/// The absolute path of another build of the bridge, from an argument.
+pub fn other_build(path: &str) -> io::Result<PathBuf> {
+    Path::new(path).canonicalize()
 }
 
 /// The directory for files that tests write: Cargo's `CARGO_TARGET_TMPDIR`.

@@ -54,7 +54,7 @@ impl Topic {
             Some((name.to_lowercase().replace('_', "."), value.to_owned()))
         };
         let properties = settings.iter().filter_map(property).collect();
-        Self { kafka: Kafka::start(), partitions, properties, made: 0 }
+        Self { kafka: Kafka::start_as_operators_do(), partitions, properties, made: 0 }
     }
 
     /// The name of the current topic.

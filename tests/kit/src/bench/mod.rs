@@ -5,6 +5,7 @@ pub mod jetstream;
 pub mod kafka;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::bridge::Setup;
@@ -67,11 +68,13 @@ pub struct Tuning<'a> {
     pub prefetch: usize,
     /// `NAME=value`: see [`Setup::set`].
     pub settings: &'a [String],
+    /// Another build of the bridge.
+    pub other_build: Option<&'a Path>,
 }
 
 /// A bridge with only this destination.
 pub fn setup<D: Destination>(destination: &D, url: &str, tuning: Tuning<'_>, route: Route) -> Setup {
     let setup = Setup::at(url, NAMESPACE, DESTINATION, "bench-1").unset("SINKS__FILE__DIRECTORY");
     let setup = setup.set("SOURCE__PREFETCH", tuning.prefetch.to_string());
-    destination.configure(setup, route).set_all(tuning.settings)
+    destination.configure(setup, route).set_all(tuning.settings).other_build(tuning.other_build)
 }

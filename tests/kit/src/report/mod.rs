@@ -74,7 +74,7 @@ pub fn titled(title: &str, target: &str, servers: &[(&str, String)]) -> String {
     let arguments =
         if arguments.is_empty() { String::new() } else { format!(" ARGS='{}'", arguments.join(" ")) };
     line("command", &format!("`make {target}{arguments}`"));
-    line("atdata-bridge", &crate_version("atdata-bridge"));
+    line("version", &crate_version("atdata-bridge"));
     line("compiler", &answer("rustc", &["--version"]));
     servers.iter().for_each(|(name, version)| line(name, version));
     line("machine", &machine());

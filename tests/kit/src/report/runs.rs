@@ -36,6 +36,14 @@ pub fn row(name: &str, events: u64, runs: &mut [Run]) -> f64 {
     median.rate(events)
 }
 
+/// Prints the row of another build of the bridge, unless it has no runs. Its runs are in the order of this build's.
+pub fn row_of_other_build(events: u64, others: &mut [Run], these: &[Run]) {
+    if !others.is_empty() {
+        let share = median_share(others, these);
+        row(&format!("other build ({share:.2} of this one)"), events, others);
+    }
+}
+
 /// The head of a table of [`row`]s.
 pub const COLUMNS: &str =
     "| | events/s, median | all runs | processor time per event | peak memory |\n|---|---:|---|---:|---:|";
