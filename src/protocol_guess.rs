@@ -23,6 +23,10 @@ pub const ASK_KAFKA: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, b'b', b'r', b'd', b'g
 /// answer any text.
 pub const ASK_STOMP: &[u8] = b"CONNECT\naccept-version:1.2\nhost:localhost\n\n\0";
 
+/// A question that sends nothing, for servers that speak first. ActiveMQ's OpenWire port needs it: that port
+/// reads while it prepares its greeting, and closes without the greeting if it reads another protocol before.
+pub const LISTEN: &[u8] = b"";
+
 /// A protocol that a server may talk at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireProtocol {
@@ -173,6 +177,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Remembering<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    /// Serves OpenWire as ActiveMQ's port does at worst: it closes without a word if the client speaks first.
+    /// Returns the address.
+    pub(crate) async fn openwire_port() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let read = timeout(Duration::from_millis(100), stream.read_u8()).await;
+                if read.is_err() {
+                    let _sent = stream.write_all(b"\x00\x00\x01\x3c\x01ActiveMQ\x00\x00\x00\x0c").await;
+                }
+            }
+        });
+        address
     }
 }
 

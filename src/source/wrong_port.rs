@@ -1,5 +1,5 @@
 //! Finds out what really listens at an address where no session succeeds: from the first bytes received, or
-//! from the answers to two probes.
+//! from the answers to probes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::config::{Endpoint, Protocol, SourceSettings};
 use super::error::SourceError;
 use super::network::Network;
-use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, WireProtocol, guess};
+use crate::protocol_guess::{ASK_KAFKA, ASK_STOMP, FirstBytes, LISTEN, WireProtocol, guess};
 use crate::tls::Cause;
 
 /// The longest wait for the answer to a probe.
@@ -113,7 +113,8 @@ async fn ask(
     network: &dyn Network,
 ) -> Option<WireProtocol> {
     let there = Endpoint { tls, ..endpoint.clone() };
-    for question in [ASK_STOMP, &ASK_KAFKA] {
+    // Listening is last: a server that waits for a question makes it take its whole time.
+    for question in [ASK_STOMP, &ASK_KAFKA, LISTEN] {
         let found = answer(&there, question, settings, network).await;
         if found.is_some() {
             return found;
@@ -140,4 +141,24 @@ async fn answer(
     // The result of the probe does not matter: the bytes received decide.
     let _ended = timeout(PROBE_TIMEOUT.min(settings.connect_timeout), asking).await;
     first.guess()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::network::Tcp;
+    use super::super::testing::settings;
+    use super::*;
+    use crate::protocol_guess::testing::openwire_port;
+
+    #[tokio::test]
+    async fn an_openwire_port_that_closed_without_its_greeting_is_known() {
+        let address = openwire_port().await;
+        let (host, port) = address.split_once(':').unwrap();
+        let (host, port) = (host.to_owned(), port.parse().unwrap());
+        let endpoint = Endpoint { host, port, protocol: Protocol::Stomp, tls: false };
+        let closed = SourceError::Closed("the broker ended it".to_owned());
+        let cause = true_cause(closed, &endpoint, &FirstBytes::default(), &settings(), &Tcp).await;
+        let expected = format!("{address} speaks OpenWire: write tcp://{address} in ");
+        assert!(cause.to_string().starts_with(&expected), "{cause}");
+    }
 }

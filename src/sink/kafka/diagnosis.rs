@@ -21,7 +21,7 @@ use super::names::Names;
 use super::settings::KafkaSettings;
 use crate::display::one_line;
 use crate::finding::codes;
-use crate::protocol_guess::{ASK_STOMP, WireProtocol, guess};
+use crate::protocol_guess::{ASK_STOMP, LISTEN, WireProtocol, guess};
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::tls::{self, Cause, TlsError, TlsOptions};
 
@@ -201,7 +201,7 @@ impl Diagnosis {
         tls.key_password.is_some() || tls.key_password_file.is_some()
     }
 
-    fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> Option<SinkError> {
+    pub(super) fn of_login(&self, login: LoginSupport, place: &BrokerAddress<'_>) -> Option<SinkError> {
         let mechanism = self.names.option("sasl.mechanism");
         let is_known = |name: &String| Mechanism::LOGINS.iter().any(|known| known.name() == name);
         let message = match login {
@@ -282,7 +282,7 @@ impl Diagnosis {
             }
         }
         let hello = if self.settings.tls.enabled { None } else { hello(place.host) };
-        let questions = [hello.as_deref(), Some(HTTP), Some(ASK_STOMP)];
+        let questions = [hello.as_deref(), Some(HTTP), Some(ASK_STOMP), Some(LISTEN)];
         for question in questions.into_iter().flatten() {
             let mut stream = place.connect(STEP).await.ok()?;
             if let HandshakeReply::Bytes(bytes) = ask(&mut stream, question).await
@@ -323,73 +323,4 @@ pub(super) fn at_advertised(id: i32, address: &str, why: &str) -> String {
         "broker {id} is not reached at {address}, the address that it advertises: {why}; look at advertised.listeners of \
          that broker"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::ServerConfig;
-    use rustls::pki_types::PrivateKeyDer;
-    use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
-
-    use super::*;
-    use crate::sink::kafka::config::{KafkaConfig, KafkaTlsConfig};
-    use crate::sink::kafka::validate::tests::{checked, good};
-
-    /// Listens with a certificate that the client does not trust, and returns the address.
-    async fn untrusted() -> String {
-        let named = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(named.signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![named.cert.der().clone()], key).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("localhost:{}", listener.local_addr().unwrap().port());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                drop(acceptor.accept(stream).await);
-            }
-        });
-        address
-    }
-
-    /// librdkafka uses OpenSSL, which accepts certificates that rustls refuses, such as those with only a
-    /// common name.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_we_say_of_a_certificate_counts_where_librdkafka_failed_at_tls() {
-        let config = KafkaConfig {
-            brokers: Some(vec![untrusted().await]),
-            tls: KafkaTlsConfig { enabled: true, ..KafkaTlsConfig::default() },
-            ..good()
-        };
-        let settings = checked(&config).unwrap();
-        let mut diagnosis = Diagnosis::new(Arc::new(settings), Names::of("events"));
-        let failed = |code| ClientError { code, words: "it failed".to_owned(), broker: None };
-        let mut said = |failure: Option<ClientError>| {
-            let said = tokio::task::block_in_place(|| diagnosis.diagnose_brokers(failure.as_ref()));
-            said.map(|error| error.to_string())
-        };
-        assert_eq!(said(None), None);
-        assert_eq!(said(Some(failed(Code::BrokerTransportFailure))), None);
-        let refused = said(Some(failed(Code::SSL))).expect("it is refused");
-        assert!(refused.contains("certificate"), "{refused}");
-    }
-
-    /// MSK with IAM offers only a mechanism of its own.
-    #[test]
-    fn mechanisms_that_the_bridge_lacks_are_no_advice() {
-        let settings = Arc::new(checked(&good()).unwrap());
-        let diagnosis = Diagnosis::new(settings, Names::of("events"));
-        let said = |offered: &[&str]| {
-            let offered = offered.iter().map(|name| (*name).to_owned()).collect();
-            diagnosis
-                .of_login(LoginSupport::Others(offered), &BrokerAddress::of("k:9098"))
-                .unwrap()
-                .to_string()
-        };
-        let iam = said(&["AWS_MSK_IAM"]);
-        assert!(iam.contains("that the bridge does not have (AWS_MSK_IAM)"), "{iam}");
-        let known = said(&["AWS_MSK_IAM", "SCRAM-SHA-512"]);
-        assert!(known.ends_with("AWS_MSK_IAM, SCRAM-SHA-512: set sinks.kafka.sasl.mechanism"), "{known}");
-    }
 }

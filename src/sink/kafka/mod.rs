@@ -34,6 +34,8 @@ mod connection;
 mod credential_files;
 mod delivery_reports;
 mod diagnosis;
+#[cfg(test)]
+mod diagnosis_tests;
 mod first_records;
 mod handshake;
 mod in_flight;
