@@ -13,6 +13,7 @@ use super::client::ANSWER_WITHIN;
 use super::client_threads::THREADS;
 use super::low_water_commits::LowWaterCommits;
 use super::tail::{TailExtent, TopicTail, TopicTailRequest, is_refusal};
+use super::tail_end::is_leader_change;
 use super::{KafkaSink, classify};
 use crate::sink::{Held, SinkError};
 
@@ -175,15 +176,9 @@ impl KafkaSink {
 /// Whether the brokers take no records either, for the same reason.
 fn is_outage(error: &KafkaError) -> bool {
     let Some(code) = error.rdkafka_error_code() else { return false };
-    matches!(
+    let is_cluster_away = matches!(
         code,
-        Code::LeaderNotAvailable
-            | Code::NotLeaderForPartition
-            | Code::FencedLeaderEpoch
-            | Code::UnknownLeaderEpoch
-            | Code::OffsetNotAvailable
-            | Code::ReplicaNotAvailable
-            | Code::KafkaStorageError
+        Code::KafkaStorageError
             // librdkafka's answer if no partition has a leader. Opening the sink finds a topic that is missing.
             | Code::UnknownPartition
             | Code::UnknownTopicOrPartition
@@ -192,7 +187,8 @@ fn is_outage(error: &KafkaError) -> bool {
             | Code::AllBrokersDown
             | Code::OperationTimedOut
             | Code::RequestTimedOut
-    )
+    );
+    is_cluster_away || is_leader_change(error)
 }
 
 fn ended(_: RecvError) -> SinkError {

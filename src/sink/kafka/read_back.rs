@@ -16,7 +16,7 @@ use super::client::{ANSWER_WITHIN, CALL};
 use super::client_threads::THREADS;
 use super::in_flight::KafkaInFlight;
 use super::tail::{PROPERTIES, Quiet, is_refusal};
-use super::tail_end::TopicEnd;
+use super::tail_end::{TopicEnd, is_leader_change};
 use super::topic_monitor::Access;
 use super::{KafkaSink, permissions};
 use crate::sink::{Position, RecordSender, SinkError, StoredRecord};
@@ -65,6 +65,9 @@ impl KafkaSink {
 /// The receiver may take its time.
 const OWN_PROPERTIES: [(&str, &str); 1] = [("max.poll.interval.ms", "86400000")];
 
+/// The wait before the leaders are asked again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// One reading of the topic.
 struct TopicReading {
     topic: String,
@@ -84,15 +87,27 @@ impl TopicReading {
     }
 
     fn read(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<()> {
-        let is_over = || self.records.is_closed();
-        let end = TopicEnd::find(consumer, &self.topic, self.partitions, ANSWER_WITHIN, is_over)?;
-        for (&partition, &end) in end.places().range(self.first.0..) {
+        for (&partition, &end) in self.end(consumer)?.places().range(self.first.0..) {
             let offset = if partition == self.first.0 { self.first.1 } else { 0 };
-            if offset < end && !is_over() {
+            if offset < end && !self.records.is_closed() {
                 self.read_partition(consumer, partition, offset..end)?;
             }
         }
         Ok(())
+    }
+
+    /// Finds out where the partitions end. While a leader changes, this tries again.
+    fn end(&self, consumer: &BaseConsumer<Quiet>) -> KafkaResult<TopicEnd> {
+        let (began, is_over) = (Instant::now(), || self.records.is_closed());
+        loop {
+            let found = TopicEnd::find(consumer, &self.topic, self.partitions, ANSWER_WITHIN, is_over);
+            match &found {
+                Err(error) if is_leader_change(error) && began.elapsed() < ANSWER_WITHIN && !is_over() => {
+                    drop(consumer.poll(PAUSE));
+                }
+                _ => return found,
+            }
+        }
     }
 
     /// Reads one partition. Where it has lost its first records, it begins behind them.
@@ -136,5 +151,29 @@ impl TopicReading {
         let position = Position::Offset { partition, offset: record.offset() };
         let content = Bytes::copy_from_slice(record.payload().unwrap_or_default());
         self.records.blocking_send(StoredRecord { position, content }).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::RDKafkaApiKey;
+
+    use super::*;
+
+    /// The metadata may name a leader that does not know this yet: a topic was just created, or a broker has ended.
+    #[test]
+    fn a_leader_that_does_not_know_it_yet_is_asked_again() {
+        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("letters", 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "test");
+        let consumer = config.create_with_context(Quiet).unwrap();
+        let (records, _stored) = tokio::sync::mpsc::channel(1);
+        let reading = TopicReading { topic: "letters".to_owned(), partitions: 1, first: (0, 0), records };
+        cluster.request_errors(RDKafkaApiKey::ListOffsets, &[NOT_LEADER, NOT_LEADER]);
+        assert_eq!(reading.end(&consumer).unwrap(), TopicEnd::at(&[0]));
     }
 }

@@ -93,6 +93,20 @@ impl TopicEnd {
     }
 }
 
+/// Whether the broker that was asked is not the leader any more, or does not know yet that it is.
+pub(super) fn is_leader_change(error: &KafkaError) -> bool {
+    let Some(code) = error.rdkafka_error_code() else { return false };
+    matches!(
+        code,
+        Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::ReplicaNotAvailable
+    )
+}
+
 fn offset(found: Offset) -> KafkaResult<i64> {
     match found {
         Offset::Offset(offset) => Ok(offset),
