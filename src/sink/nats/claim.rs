@@ -12,7 +12,7 @@ use crate::sink::{Held, SinkError, SinkErrorKind};
 /// How many messages of the stream are read at least.
 const MESSAGES: usize = 4096;
 /// The most messages that the server sends for one request, if the client has room for them.
-const BATCH: usize = 512;
+const BATCH: usize = 4096;
 /// How long connecting and reading may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
