@@ -125,6 +125,7 @@ impl KafkaSink {
         };
         let client_id = &self.context.connection_id;
         let mut config = self.settings.client.config(client_id, batch_bytes, self.tuning.linger);
+        config.set("max.in.flight", self.tuning.requests.to_string());
         if context.gate.is_some() {
             make_transactional(&mut config, &self.names.transactional_id());
         }

@@ -9,7 +9,11 @@
 //! (`docs/results/sinks.md`).
 //!
 //! Where the brokers are near, waiting for more records only costs time: the records that come while a request
-//! is out make the next one. So a record is sent at once, and one client is enough.
+//! is out make the next one. So a record is sent at once, and one client is enough. In the same data centre it
+//! also has fewer requests in flight: Kafka serves those of one connection one after the other. A partition that
+//! waits for its request while more may be in flight makes librdkafka's thread spin
+//! (`rd_kafka_msgq_allow_wakeup_at` in librdkafka 2.12.1). At the limit it sleeps, and the records of the other
+//! partitions gather.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -20,6 +24,12 @@ const LONGEST: Duration = Duration::from_millis(20);
 
 /// Brokers with this round trip are far away. They are near again below half of it.
 const FAR: Duration = Duration::from_millis(20);
+/// Brokers with this round trip are not in the same data centre. They are again below half of it.
+const NOT_LOCAL: Duration = Duration::from_millis(2);
+/// How many requests a client has in flight to one broker in the same data centre, and further away. The second
+/// number is the most that keeps the order.
+const FEW_REQUESTS: u32 = 3;
+const ALL_REQUESTS: u32 = 5;
 /// The most clients: each has a few threads and connections of its own.
 const MOST_CLIENTS: u32 = 4;
 
@@ -30,26 +40,32 @@ pub(super) struct LatencyTuning {
     pub(super) linger: Duration,
     /// The number of clients that share the partitions.
     pub(super) clients: u32,
+    /// How many requests a client has in flight to one broker (`max.in.flight`).
+    pub(super) requests: u32,
     /// Whether records go in waves.
     is_far: bool,
 }
 
 impl LatencyTuning {
-    /// The settings while the round trip is not known.
-    pub(super) const NEAR: Self = Self { linger: Duration::ZERO, clients: 1, is_far: false };
+    /// The settings in the same data centre, and while the round trip is not known.
+    pub(super) const LOCAL: Self =
+        Self { linger: Duration::ZERO, clients: 1, requests: FEW_REQUESTS, is_far: false };
+    const NEAR: Self = Self { requests: ALL_REQUESTS, ..Self::LOCAL };
 
     /// Returns the settings after an answer that took `round_trip`, for a topic with `partitions` partitions.
     /// A small difference changes nothing, because a change requires new clients.
     pub(super) fn after(self, round_trip: Duration, partitions: NonZeroU32) -> Self {
         let is_far = round_trip >= FAR || (self.is_far && round_trip >= FAR / 2);
         if !is_far {
-            return Self::NEAR;
+            let is_local = round_trip < NOT_LOCAL / 2 || (self == Self::LOCAL && round_trip < NOT_LOCAL);
+            return if is_local { Self::LOCAL } else { Self::NEAR };
         }
         let linger = (round_trip / 10).clamp(SHORTEST, LONGEST);
         let differs = linger * 2 > self.linger * 3 || self.linger * 2 > linger * 3;
         Self {
             linger: if differs { linger } else { self.linger },
             clients: partitions.get().min(MOST_CLIENTS),
+            requests: ALL_REQUESTS,
             is_far,
         }
     }
@@ -71,7 +87,7 @@ mod tests {
     }
 
     fn far(linger: u64, clients: u32) -> LatencyTuning {
-        LatencyTuning { linger: millis(linger), clients, is_far: true }
+        LatencyTuning { linger: millis(linger), clients, requests: ALL_REQUESTS, is_far: true }
     }
 
     fn after(tuning: LatencyTuning, round_trip: u64, partitions: u32) -> LatencyTuning {
@@ -80,11 +96,12 @@ mod tests {
 
     #[test]
     fn it_grows_with_the_way_within_bounds() {
-        let found = [0, 1, 50, 100, 150, 200, 9000].map(|way| after(LatencyTuning::NEAR, way, 12));
-        let near = LatencyTuning::NEAR;
-        assert_eq!(found, [near, near, far(5, 4), far(10, 4), far(15, 4), far(20, 4), far(20, 4)]);
+        let (local, near) = (LatencyTuning::LOCAL, LatencyTuning::NEAR);
+        let found = [0, 1, 2, 50, 100, 150, 200, 9000].map(|way| after(local, way, 12));
+        let expected = [local, local, near, far(5, 4), far(10, 4), far(15, 4), far(20, 4), far(20, 4)];
+        assert_eq!(found, expected);
         assert_eq!(after(near, 100, 3), far(10, 3));
-        assert_eq!(after(far(20, 4), 1, 12), near);
+        assert_eq!([0, 1].map(|way| after(far(20, 4), way, 12)), [local, near]);
     }
 
     #[test]
@@ -92,11 +109,13 @@ mod tests {
         assert_eq!([70, 100, 140].map(|way| after(far(10, 4), way, 12)), [far(10, 4); 3]);
         assert_eq!(after(far(5, 1), 15, 1), far(5, 1));
         assert_eq!(after(LatencyTuning::NEAR, 15, 12), LatencyTuning::NEAR);
+        assert_eq!([0, 1].map(|way| after(LatencyTuning::NEAR, way, 12).requests), [3, 5]);
     }
 
     #[test]
     fn records_go_in_waves_where_it_is_far() {
         assert_eq!(LatencyTuning::NEAR.gathering(Some(millis(50))), None);
+        assert_eq!(LatencyTuning::LOCAL.gathering(None), None);
         assert_eq!(far(10, 4).gathering(None), Some(millis(9)));
         assert_eq!(far(10, 4).gathering(Some(millis(50))), Some(millis(45)));
         assert_eq!(far(10, 4).gathering(Some(Duration::ZERO)), Some(SHORTEST * 9 / 10));

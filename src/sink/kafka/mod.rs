@@ -174,7 +174,7 @@ impl KafkaSink {
             context,
             names,
             reconnect_state,
-            tuning: LatencyTuning::NEAR,
+            tuning: LatencyTuning::LOCAL,
             topic_settings: None,
             warned: None,
             threads: ThreadGroup::default(),
@@ -208,10 +208,11 @@ impl KafkaSink {
         let changes = tuning != self.tuning;
         if changes {
             self.tuning = tuning;
-            let (away, clients) = (topic.round_trip.as_millis(), self.clients());
+            let (away, clients, requests) = (topic.round_trip.as_millis(), self.clients(), tuning.requests);
             let gathered = linger.unwrap_or(tuning.linger).as_millis();
             tracing::info!(
-                "Kafka is {away} ms away and back: clients={clients}, gathering for {gathered} ms"
+                "Kafka is {away} ms away and back: clients={clients}, requests in flight={requests}, gathering for \
+                 {gathered} ms"
             );
         }
         changes

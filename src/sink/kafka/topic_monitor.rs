@@ -224,7 +224,8 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use rdkafka::types::RDKafkaErrorCode as Code;
-    use tokio::net::TcpListener;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::sink::kafka::config::KafkaConfig;
@@ -232,18 +233,33 @@ mod tests {
     use crate::sink::kafka::reconnect_state::ReconnectState;
     use crate::sink::kafka::validate::tests::{checked, good};
 
-    /// Listens, closes every connection at once, and counts them.
-    async fn closing_port() -> (String, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
-        tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        (address, connections)
+    /// Listens, counts every connection and closes it.
+    struct ClosingPort {
+        address: String,
+        connections: Arc<AtomicUsize>,
+    }
+
+    impl ClosingPort {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let connections = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&connections);
+            tokio::spawn(async move {
+                while let Ok(_connection) = listener.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            Self { address, connections }
+        }
+
+        /// Returns the number of connections before this call, and starts again at zero. Connections are
+        /// accepted in order, so the earlier ones are counted once the one made here is closed.
+        async fn take_count(&self) -> usize {
+            let mut last = TcpStream::connect(&self.address).await.unwrap();
+            let _closed = last.read(&mut [0]).await;
+            self.connections.swap(0, Ordering::SeqCst) - 1
+        }
     }
 
     /// Makes a monitor with one requested check, and a client that knows no broker: each of its requests waits
@@ -282,14 +298,13 @@ mod tests {
     /// The code that stops the monitor waits for the end of its thread.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stopped_monitor_asks_nothing_more() {
-        let (address, connections) = closing_port().await;
+        let port = ClosingPort::start().await;
         let no_answer = KafkaError::MetadataFetch(Code::OperationTimedOut);
-        let (mut running, _client) = monitor(&address);
+        let (mut running, _client) = monitor(&port.address);
         tokio::task::block_in_place(|| running.explain(&no_answer));
-        let asked = connections.load(Ordering::SeqCst);
-        assert!(asked > 0, "while it runs it looks at the address");
+        assert!(port.take_count().await > 0, "while it runs it looks at the address");
 
-        let (mut monitor, client) = monitor(&address);
+        let (mut monitor, client) = monitor(&port.address);
         monitor.stop.store(true, Ordering::Release);
         let topic = Topic {
             partitions: NonZeroU32::MIN,
@@ -299,7 +314,7 @@ mod tests {
             advertised: Vec::new(),
             brokers: 1,
             round_trip: Duration::MAX,
-            leaders: vec![Leader { id: 1, address, partition: 0 }],
+            leaders: vec![Leader { id: 1, address: port.address.clone(), partition: 0 }],
             leaderless: None,
             may_read: None,
         };
@@ -312,6 +327,6 @@ mod tests {
         });
         // Without the stop `with_round_trip` alone asks three times.
         assert!(began.elapsed() < 3 * QUESTION, "the client was asked");
-        assert_eq!(connections.load(Ordering::SeqCst), asked, "the address was looked at");
+        assert_eq!(port.take_count().await, 0, "the address was looked at");
     }
 }
