@@ -228,7 +228,8 @@ async fn plain_text_is_known_for_what_it_is() {
     }
 }
 
-#[tokio::test]
+/// Paused time does not pass while the certificates are read.
+#[tokio::test(start_paused = true)]
 async fn what_passes_by_itself_needs_nobody() {
     let closed = answering(b"").await;
     assert_says(&closed, &["closed the connection as soon as the TLS handshake began"]);

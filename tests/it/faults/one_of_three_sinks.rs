@@ -66,6 +66,7 @@ async fn sinks_that_are_killed_paused_and_slowed_in_turn_have_every_event_once(
 
     let mut run = Run { bridge, setup: &setup, broker, sinks: &sinks, published: 0 };
     run.under_load(async |_| {}).await;
+    emptied(broker, &queue).await;
     let calm = run.bridge.memory();
     if let Some((kafka, proxy)) = &real {
         run.fail("kafka", || kafka.kill(), |()| kafka.restart()).await;

@@ -16,7 +16,7 @@ use kit::events::{Events, Spread};
 use kit::output::{self, Tally, assert_dead_letters, bytes, each_line_of};
 use kit::proxy::Proxy;
 use kit::scenario::{
-    PATIENCE, Unusable, counts, drain, emptied, grown, place, publish, says_after, subscribed,
+    PATIENCE, Unusable, counts, drain, emptied, grown, place, publish, publish_from, says_after, subscribed,
 };
 use kit::{SOON, did_not_run, on_each_broker, wait_until};
 
@@ -144,16 +144,15 @@ async fn dead_letters_that_cannot_be_written_hold_their_events(version: Version,
     let setup = Setup::new(broker, protocol, namespace, "main", namespace);
     let mut bridge = setup.start();
     subscribed(broker, queue, 1).await;
-    let publishing = publish(broker, namespace, events);
+    let first = Events { count: events.count / 2, ..events };
+    publish(broker, namespace, first).await;
+    emptied(broker, queue).await;
 
-    let outage = async {
-        grown(setup.dead_letters(), 0).await;
-        let said = bridge.log().len();
-        let unusable = Unusable::make(setup.dead_letters());
-        says_after(&mut bridge, said, r#"part="dead letters""#).await;
-        unusable.restore();
-    };
-    tokio::join!(publishing, outage);
+    let said = bridge.log().len();
+    let unusable = Unusable::make(setup.dead_letters());
+    publish_from(broker, namespace, events, first.count).await;
+    says_after(&mut bridge, said, r#"part="dead letters""#).await;
+    unusable.restore();
     emptied(broker, queue).await;
     assert_eq!(counts(broker, queue).dequeued, events.count);
     drain(bridge).await;

@@ -12,6 +12,7 @@ mod source_tls;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ use kit::SOON;
 use kit::admin::{Admin, Metrics};
 use kit::bridge::{Bridge, Setup};
 use kit::broker::Broker;
+use kit::scenario::closed_without_reason;
 use kit::wait_until;
 
 /// How the program reports a mistake.
@@ -141,8 +143,20 @@ impl Scenario {
         }
     }
 
+    /// Returns the exit code and the output of `check`.
+    async fn checked(&self, state: &str) -> (Option<i32>, String) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let (code, said) = ended(self.setup.start_with(&self.check_arguments), &self.setup).await;
+            // What only an operator can change does not end with a closed connection.
+            if state != "held" || !closed_without_reason(&said) || Instant::now() > deadline {
+                return (code, said);
+            }
+        }
+    }
+
     async fn is_in_trouble(&self, row: &Row, state: &str) {
-        let (code, said) = ended(self.setup.start_with(&self.check_arguments), &self.setup).await;
+        let (code, said) = self.checked(state).await;
         if self.seen_by_check {
             assert_eq!(code, Some(1), "{}: check: {said}", row.id);
             assert_says(row, "FAILED  ", &said);

@@ -255,6 +255,14 @@ impl Bridge {
         self.began
     }
 
+    /// Whether SIGTERM stops this process cleanly by now. In its first moments a signal ends it at once.
+    pub fn handles_sigterm(&self) -> bool {
+        let status = proc(self.child.id(), "status");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("signals").trim();
+        let caught = u64::from_str_radix(caught, 16).expect("a mask");
+        caught & (1 << (Signal::TERM.as_raw() - 1)) != 0
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

@@ -139,8 +139,16 @@ pub async fn in_trouble(bridge: &mut Bridge, offset: usize, part: &str) {
     .await;
 }
 
-/// Stops the bridge. It must settle the events that it has taken, and end with 0.
+/// Whether the broker closed the connection and gave no reason. ActiveMQ closes a refused connection after 2 s, also
+/// if it is so busy that it has not said why until then.
+pub fn closed_without_reason(said: &str) -> bool {
+    said.contains("the connection was closed: ")
+}
+
+/// Stops the bridge once it has started. It must settle the events that it has taken, and end with 0.
 pub async fn drain(mut bridge: Bridge) {
+    let is_started = || bridge.status().is_some() || bridge.handles_sigterm();
+    wait_until("the bridge handles SIGTERM", SOON, is_started).await;
     bridge.terminate();
     let status = bridge.ended(SOON).await;
     assert_eq!(status.code(), Some(0), "{status}");
