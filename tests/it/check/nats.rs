@@ -59,7 +59,9 @@ async fn mistakes_of_a_stream() {
     ] {
         let stream = jetstream.create_stream(config).await.expect("make a stream");
         for _ in 0..consumers {
-            stream.create_consumer(pull::Config::default()).await.expect("make a consumer");
+            // By default the server removes it after 5 s.
+            let config = pull::Config { inactive_threshold: Duration::from_mins(5), ..Default::default() };
+            stream.create_consumer(config).await.expect("make a consumer");
         }
         for number in 0..events {
             store(&jetstream, number).await;

@@ -26,6 +26,7 @@ async fn a_full_stream_holds_all_events_and_duplicates_nothing(version: Version,
 
     publish(broker, sinks.namespace, events).await;
     in_trouble(&mut bridge, 0, "sink nats").await;
+    says(&mut bridge, "maximum messages exceeded").await;
     assert_eq!(sinks.stream_len().await, 3000);
     assert!(broker.depth(&sinks.queue()) >= events.count - 3000, "acknowledged without the stream");
     let admin = Admin::of(&bridge).await;

@@ -2,7 +2,7 @@
 //! over, and then goes on. Nothing is lost, doubled or out of order in Kafka.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atdata_bridge::telemetry::bridge_status::BridgeStatus;
 use kit::admin::Admin;
@@ -12,7 +12,7 @@ use kit::events::{Events, Spread};
 use kit::kafka_reader::each_record;
 use kit::output::Tally;
 use kit::scenario::{PATIENCE, counts, drain, emptied, publish_while, ready_after, seeded, subscribed};
-use kit::{any_kafka, on_each_broker, wait_until};
+use kit::{SOON, any_kafka, on_each_broker, wait_until};
 
 on_each_broker!(
     over each protocol, with a real kafka: a_frozen_replica_that_goes_on_is_fenced_and_stands_by,
@@ -71,13 +71,21 @@ async fn a_frozen_replica_that_goes_on_is_fenced_and_stands_by(version: Version,
     let (published, ()) = tokio::join!(load, freezes);
     emptied(broker, &queue).await;
     let admins = [Admin::of(&bridges[0]).await, Admin::of(&bridges[1]).await];
-    let mut replicas = Vec::new();
-    for admin in admins {
-        let status: BridgeStatus = serde_json::from_str(&admin.get("/status").await.body).expect("a status");
-        replicas.push(status.queues[0].replica.clone().expect("a subscribed replica"));
+    let deadline = Instant::now() + SOON;
+    loop {
+        let mut replicas = Vec::new();
+        for admin in &admins {
+            let status: BridgeStatus =
+                serde_json::from_str(&admin.get("/status").await.body).expect("a status");
+            replicas.extend(status.queues[0].replica.clone());
+        }
+        replicas.sort();
+        if replicas == ["active", "standby"] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{replicas:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    replicas.sort();
-    assert_eq!(replicas, ["active", "standby"]);
     for bridge in bridges {
         drain(bridge).await;
     }

@@ -289,7 +289,7 @@ async fn an_outage_is_reported_and_nothing_is_duplicated() {
             durable += 1;
         }
     }
-    verdicts.health().unwrap();
+    is_healthy(&**verdicts).await;
     assert_exactly(&cluster, 0..20);
 }
 
@@ -539,6 +539,11 @@ async fn the_sink_is_not_ready_before_it_reaches_the_leader_of_every_partition()
     let (_submit, verdicts) = tokio::time::timeout(SOON, sink.open()).await.unwrap().unwrap();
     verdicts.health().unwrap_err();
     cluster.broker_up(2).unwrap();
+    is_healthy(&*verdicts).await;
+}
+
+/// Waits until the brokers are well, as far as the sink knows.
+async fn is_healthy(verdicts: &dyn Verdicts) {
     let deadline = Instant::now() + SOON;
     while let Err(error) = verdicts.health() {
         assert!(Instant::now() < deadline, "{error}");
@@ -573,6 +578,13 @@ async fn the_sink_accepts_no_more_than_its_limit() {
     assert_eq!(submit.submit(&deliveries).unwrap(), MAX_DELIVERIES);
     assert_eq!(submit.submit(&deliveries[MAX_DELIVERIES..]).unwrap(), 0);
     cluster.broker_up(-1).unwrap();
-    tokio::time::timeout(SOON, verdicts.next()).await.unwrap().unwrap();
-    assert!(submit.submit(&deliveries[MAX_DELIVERIES..]).unwrap() > 0);
+    // Brokers that were slow to answer count as far away: then nearly all records come back first.
+    let deadline = Instant::now() + SOON;
+    loop {
+        tokio::time::timeout(SOON, verdicts.next()).await.unwrap().unwrap();
+        if submit.submit(&deliveries[MAX_DELIVERIES..]).unwrap() > 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "there is no room");
+    }
 }

@@ -73,7 +73,7 @@ async fn a_bridge_that_is_killed_publishes_nothing_twice_when_the_window_has_pas
     let config = Config { name: name.clone(), subjects, duplicate_window: WINDOW, ..Config::default() };
     let mut stored = stream.create_stream(config).await.expect("make a stream");
     let (broker, (namespace, queue)) = (broker(version), &place(protocol, "slain-window"));
-    let events = Events::good(8000);
+    let events = Events::good(20_000);
     let setup = setup(version, protocol, namespace, &name).unset("SINKS__FILE__DIRECTORY");
     // A queue exists from its first subscription.
     drop(Consumer::subscribe(broker, queue, 1, Acks::Never).await);

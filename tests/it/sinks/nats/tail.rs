@@ -18,7 +18,7 @@ use super::{context, deliver, event, sink};
 use crate::sinks::contract::Rig;
 use kit::SOON;
 use kit::nats::{NatsServer, on_nats, read_stream, shared};
-use kit::proxy::{Proxy, Slow};
+use kit::proxy::{Direction, Proxy};
 
 on_nats!(
     events_from_before_a_crash_are_not_published_again,
@@ -152,7 +152,7 @@ async fn events_whose_answers_are_lost_are_not_published_again_after_an_outage()
     let mut rig = Rig::start(sink(&url, config("TAIL-CUT"), context(None)), 0).await;
     rig.send_to(100).await;
     rig.wait_for_ack(100).await;
-    proxy.slow(Slow { delay: 3 * WINDOW, ..Slow::default() });
+    proxy.silence_one_way(Direction::ToClient);
     rig.send_to(200).await;
     while stream.info().await.unwrap().state.messages == 100 {
         sleep(Duration::from_millis(1)).await;
@@ -160,7 +160,7 @@ async fn events_whose_answers_are_lost_are_not_published_again_after_an_outage()
     proxy.cut();
     assert_eq!(rig.acked(), 100);
     sleep(5 * WINDOW).await;
-    proxy.slow(Slow::default());
+    proxy.resume();
     rig.wait_for_ack(200).await;
     assert_eq!(stream.info().await.unwrap().state.messages, 200);
     rig.drain().await;
